@@ -1,0 +1,97 @@
+"""What the scripts share: the --config flag with checked overrides, --help, and errors printed as one paragraph."""
+import inspect
+import os
+import re
+import sys
+import textwrap
+from typing import Any, Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from jaxrl_moe import config as config_lib
+from jaxrl_moe.config import ConfigError
+from jaxrl_moe.types import UserError
+
+_OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
+
+
+def run(main: Callable[[config_lib.Config], None], default_config: str | None = None) -> None:
+    """Parses the command line, calls main with the resolved Config, and ends the process.
+
+    A UserError, a mistake on the command line and one in the recipe are printed as one paragraph; the exit code is 1.
+    """
+    recipe = config_flags.DEFINE_config_file("config", default_config, "path of a recipe, such as configs/quickstart.py")
+
+    def call(arguments):
+        if len(arguments) > 1:
+            raise ConfigError(f"{arguments[1]!r} is not an option: settings are given as --config.section.key=value.")
+        main(config_lib.resolve(recipe.value))
+
+    logging.set_verbosity(logging.WARNING)
+    document = inspect.getmodule(main).__doc__
+    try:
+        app.run(call, flags_parser=lambda arguments: parse(arguments, document, default_config))
+    except UserError as error:
+        print(paragraph(error), file=sys.stderr)
+        sys.exit(1)
+
+
+def paragraph(error: Exception) -> str:
+    """The error's message as one wrapped paragraph."""
+    return textwrap.fill(f"Error: {error}", 120, break_long_words=False, break_on_hyphens=False)
+
+
+def parse(arguments: Sequence[str], document: str = "", default_config: str | None = None) -> list[str]:
+    """Parses argv; returns what is left. Unknown settings are refused with the nearest known name.
+
+    Raises:
+      ConfigError: an unknown option or setting, a value that does not parse, a recipe that is missing or does not load.
+    """
+    if any(argument in ("--help", "-h", "-help", "--helpshort") for argument in arguments):
+        print(f"{document.strip()}\n\n{settings_help()}")
+        sys.exit(0)
+    arguments = [_checked_override(argument) for argument in arguments]
+    path = _recipe(arguments) or default_config
+    if path is None:
+        raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
+    if not os.path.isfile(path.split(":")[0]):
+        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config().")
+    try:
+        return flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1].strip('"')
+        raise ConfigError(f"The command line or the recipe {path} cannot be read: {reason}") from error
+
+
+def _recipe(arguments: Sequence[str]) -> str | None:
+    for i, argument in enumerate(arguments):
+        if re.fullmatch("--?config=.*", argument):
+            return argument.split("=", 1)[1]
+        if re.fullmatch("--?config", argument) and i + 1 < len(arguments):
+            return arguments[i + 1]
+    return None
+
+
+def _checked_override(argument: str) -> str:
+    """The argument, a tuple's value in the form that absl reads; an unknown setting is refused here."""
+    match = _OVERRIDE.match(argument)
+    if not match:
+        return argument
+    config_lib.refuse_unknown(match[2])
+    kind = config_lib.known_keys().get(match[2])
+    if kind != tuple[str, ...] or not match[3] or match[3].startswith(("=(", "=[")):
+        return argument
+    return f"--config.{match[2]}={config_lib.split_names(match[3][1:])!r}"
+
+
+def settings_help() -> str:
+    """Every setting with its default and its comment in config.py, section by section."""
+    lines = ["Settings: --config=FILE.py names a recipe, --config.section.key=value overrides one of its settings, as in",
+             "--config.optimizer.learning_rate=1e-4 --config.lora.targets=q_proj,v_proj. Defaults, before the recipe:", ""]
+    for section, kind in ({"": config_lib.Config} | config_lib.SECTIONS).items():
+        for name, default, comment in re.findall(r"^    (\w+): [^=\n]+ = (.*?)(?:  +# (.*))?$", inspect.getsource(kind), re.M):
+            if name not in config_lib.SECTIONS:
+                key = f"{section}.{name}" if section else name
+                lines.append(f"  --config.{key}={default:<12} {comment}".rstrip())
+    return "\n".join(lines)

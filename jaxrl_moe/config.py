@@ -1,0 +1,328 @@
+"""The configuration: one frozen dataclass per section, and a ConfigDict over them for files and command lines.
+
+A recipe calls `base()`, changes what differs, and returns the ConfigDict. After command-line overrides `resolve()` checks
+it and turns it into a `Config`; past that point no ConfigDict is left.
+"""
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any
+
+import ml_collections
+
+from jaxrl_moe.types import UserError
+
+
+class ConfigError(UserError):
+    """A setting that cannot work; the message names the field, the value and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSection:
+    path: str = ""              # HF checkpoint folder or hub name
+    dtype: str = ""             # "float32" | "bfloat16"; empty: float32 on CPU, bfloat16 elsewhere
+    attention: str = "auto"     # see kernels/attention.py: auto | xla | chunked | cudnn
+    grouped_matmul: str = "auto"  # see kernels/grouped_matmul.py: auto | tiles | padded | ragged | tokamax
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraSection:
+    rank: int = 16              # 0: full fine-tuning
+    alpha: float = 32.0
+    rslora: bool = False        # scale alpha / sqrt(rank) instead of alpha / rank
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("all-linear",)  # "all-linear", or names such as "q_proj", or regular expressions on paths
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSection:
+    path: str = ""              # jsonl, json or parquet file, or a hub data set such as openai/gsm8k
+    split: str = "train"        # of a hub data set
+    eval_path: str = ""         # held-out prompts, same forms
+    eval_split: str = "test"
+    system_prompt: str = ""     # put before a bare string prompt
+    suffix: str = ""            # appended to a bare string prompt
+    max_prompt_tokens: int = 512  # longer prompts are left out, and counted
+    shuffle: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSection:
+    name: str = ""              # a row of jaxrl_moe.envs.ENVS
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutSection:
+    prompts_per_step: int = 8
+    group_size: int = 8
+    max_tokens: int = 256       # of a completion
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    stop_strings: tuple[str, ...] = ()
+    slots: int = 64             # sequences decoded at once
+    page_size: int = 32         # tokens in a KV page
+    kv_tokens: int = 0          # tokens in the KV pool; 0: slots x (longest prompt + max_tokens)
+    decode_steps: int = 16      # tokens drawn between two looks at the host
+
+
+@dataclasses.dataclass(frozen=True)
+class AlgorithmSection:
+    advantage: str = "grpo"     # a row of rl.advantages.ADVANTAGES
+    loss: str = "clipped_surrogate"  # a row of rl.losses.LOSSES
+    aggregation: str = "seq-mean-token-mean"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl_coef: float = 0.001
+    kl_estimator: str = "k3"
+    entropy_coef: float = 0.0
+    truncated: str = "keep"     # mask | penalise | keep
+    truncated_penalty: float = 0.0  # subtracted from the reward of a truncated completion under "penalise"
+    epochs: int = 1             # passes over each batch of rollouts
+    minibatches: int = 1        # optimiser steps per pass
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSection:
+    learning_rate: float = 1e-5
+    schedule: str = "constant"  # constant | cosine | linear, after the warm-up
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    clip_norm: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSection:
+    steps: int = 100
+    tokens_per_micro_batch: int = 8192  # padded tokens in one forward and backward pass
+    pack: bool = True           # several sequences in one row
+    remat: str = "none"         # none | full (recompute each layer in the backward pass)
+
+
+@dataclasses.dataclass(frozen=True)
+class SftSection:
+    path: str = ""              # conversations: jsonl, json or parquet
+    steps: int = 0              # 0: no warm-up before RL (scripts/sft.py refuses it)
+    epochs: int = 0             # instead of steps
+    sequences_per_step: int = 32
+    max_tokens: int = 1024      # longer conversations are left out, and counted
+    learning_rate: float = 1e-3
+    full: bool = True           # train all weights; False: the adapters of the lora section
+    eval_every: int = 0         # steps between evaluations; 0: only at the end
+    stop_at_accuracy: float = 0.0  # end early once sampled held-out accuracy reaches this; 0: never
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSection:
+    every: int = 0              # steps; 0: only at the end
+    prompts: int = 0            # 0: all
+    samples: int = 1            # completions per prompt; pass@k for k up to this
+    temperature: float = 1.0
+    greedy: bool = False        # report greedy accuracy too
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSection:
+    every: int = 0              # steps; 0: only at the end
+    keep: int = 3
+    resume: bool = True         # go on from the newest checkpoint in run_dir
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggingSection:
+    tensorboard: bool = True
+    wandb_project: str = ""     # empty: no Weights & Biases
+    trajectories: bool = True
+    profile_start: int = -1     # step at which a jax.profiler window opens; -1: never
+    profile_steps: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    run_dir: str = "runs/default"
+    model: ModelSection = ModelSection()
+    lora: LoraSection = LoraSection()
+    data: DataSection = DataSection()
+    env: EnvSection = EnvSection()
+    rollout: RolloutSection = RolloutSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    train: TrainSection = TrainSection()
+    sft: SftSection = SftSection()
+    eval: EvalSection = EvalSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    logging: LoggingSection = LoggingSection()
+
+
+SECTIONS = {field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
+
+
+def base() -> ml_collections.ConfigDict:
+    """The defaults as a locked ConfigDict: a recipe starts from it, and a misspelt key fails at once."""
+    return ml_collections.ConfigDict(dataclasses.asdict(Config())).lock()
+
+
+def resolve(settings: ml_collections.ConfigDict) -> Config:
+    """Turns a ConfigDict (or nested dict) into a Config and checks all that needs no model, data or table of names.
+
+    Raises:
+      ConfigError: an unknown key, a wrong type, a value out of range or settings that contradict each other.
+    """
+    settings = settings.to_dict() if hasattr(settings, "to_dict") else dict(settings)
+    config = _build(Config, settings, "")
+    check(config)
+    return config
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The Config as plain JSON values; `resolve` reads them back to an equal Config."""
+    return dataclasses.asdict(config, dict_factory=lambda items: {
+        name: list(value) if isinstance(value, tuple) else value for name, value in items})
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """" Did you mean ...?" for a misspelt name, or the empty string when nothing known is near."""
+    known = sorted(known)
+    last = name.rsplit(".", 1)[-1]
+    found = difflib.get_close_matches(name, known, 1, 0.6) or [
+        option for option in known if option.rsplit(".", 1)[-1] in difflib.get_close_matches(
+            last, [other.rsplit(".", 1)[-1] for other in known], 1, 0.6)]
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def known_keys() -> dict[str, type]:
+    """Every settable key, dotted, with its type: {"seed": int, "lora.rank": int, ...}."""
+    keys = {}
+    for field in dataclasses.fields(Config):
+        if field.name in SECTIONS:
+            keys |= {f"{field.name}.{inner.name}": inner.type for inner in dataclasses.fields(field.type)}
+        else:
+            keys[field.name] = field.type
+    return keys
+
+
+def refuse_unknown(key: str) -> None:
+    """Raises ConfigError if the dotted key is neither a setting nor a section."""
+    if key not in known_keys() and key not in SECTIONS:
+        hint = nearest(key, known_keys()) or " The sections are " + ", ".join(SECTIONS) + "."
+        raise ConfigError(f"There is no setting {key!r}.{hint}")
+
+
+def _build(kind: type, values: dict[str, Any], prefix: str):
+    for name in values:
+        refuse_unknown(prefix + name)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return kind(**{name: _convert(fields[name].type, value, prefix + name) for name, value in values.items()})
+
+
+def _convert(kind: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, dict(value), key + ".")
+    if isinstance(kind, types.GenericAlias):  # tuple[str, ...], the only container among the settings
+        return split_names(value) if isinstance(value, str) else tuple(map(str, value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{key} = {value!r} is of type {type(value).__name__}; it must be a {kind.__name__}.")
+    return value
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Splits "q_proj,v_proj" at the commas that stand outside brackets, so that regular expressions stay whole."""
+    names, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0:
+            names.append("")
+        else:
+            names[-1] += letter
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def check(config: Config) -> None:
+    """Refuses values out of range, then settings that contradict each other."""
+    for key, allowed in _RANGES.items():
+        value = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        low, high = allowed
+        if not low <= value <= high:
+            limit = f"at least {low}" if high == _ANY else f"between {low} and {high}"
+            raise ConfigError(f"{key} = {value} is out of range: it must be {limit}.")
+    for wrong, message in _contradictions(config):
+        if wrong:
+            raise ConfigError(message)
+
+
+_ANY = float("inf")
+_LEAST = 1e-30  # for "more than 0"
+_RANGES = {  # key: (lowest, highest) allowed value
+    "seed": (0, 2**31 - 1), "lora.rank": (0, _ANY), "lora.alpha": (_LEAST, _ANY), "lora.dropout": (0, 0.99),
+    "data.max_prompt_tokens": (1, _ANY), "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
+    "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
+    "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 1), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
+    "rollout.kv_tokens": (0, _ANY), "rollout.decode_steps": (1, _ANY), "algorithm.clip_low": (0, _ANY),
+    "algorithm.clip_high": (0, _ANY), "algorithm.kl_coef": (0, _ANY), "algorithm.truncated_penalty": (0, _ANY),
+    "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY), "optimizer.learning_rate": (0, _ANY),
+    "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY), "optimizer.b1": (0, 0.999999),
+    "optimizer.b2": (0, 0.99999999), "optimizer.eps": (0, _ANY), "optimizer.clip_norm": (0, _ANY),
+    "train.steps": (0, _ANY), "train.tokens_per_micro_batch": (1, _ANY), "sft.steps": (0, _ANY), "sft.epochs": (0, _ANY),
+    "sft.sequences_per_step": (1, _ANY), "sft.max_tokens": (2, _ANY), "sft.learning_rate": (0, _ANY),
+    "sft.stop_at_accuracy": (0, 1), "sft.eval_every": (0, _ANY), "eval.every": (0, _ANY), "eval.prompts": (0, _ANY),
+    "eval.samples": (1, _ANY), "eval.temperature": (_LEAST, _ANY), "checkpoint.every": (0, _ANY),
+    "checkpoint.keep": (1, _ANY), "logging.profile_start": (-1, _ANY), "logging.profile_steps": (1, _ANY),
+}
+
+
+def _contradictions(config: Config) -> list[tuple[bool, str]]:
+    """(is it wrong?, what is wrong and how to mend it) for settings that cannot work together."""
+    algorithm, rollout, train, sft = config.algorithm, config.rollout, config.train, config.sft
+    longest = config.data.max_prompt_tokens + rollout.max_tokens
+    page = rollout.page_size
+    return [
+        (not config.run_dir, "run_dir is empty: name the folder that logs and checkpoints go to, such as runs/first."),
+        (config.model.dtype not in ("", "float32", "bfloat16"),
+         f"model.dtype = {config.model.dtype!r} is not known: use float32, bfloat16, or leave it empty (float32 on CPU, "
+         "bfloat16 elsewhere)."),
+        (config.lora.rank > 0 and not config.lora.targets,
+         "lora.targets is empty while lora.rank > 0: name layers such as q_proj,v_proj or all-linear, or set "
+         "lora.rank=0 to train all weights."),
+        (algorithm.kl_coef > 0 and config.lora.rank == 0,
+         f"algorithm.kl_coef = {algorithm.kl_coef} needs a frozen reference, and full fine-tuning (lora.rank = 0) keeps "
+         "none: set algorithm.kl_coef=0, or train adapters with lora.rank > 0."),
+        (algorithm.advantage in ("grpo", "rloo", "dr_grpo", "maxrl") and rollout.group_size == 1,
+         f"algorithm.advantage = {algorithm.advantage!r} compares the completions of one prompt, so with "
+         "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more."),
+        (rollout.prompts_per_step % algorithm.minibatches > 0,
+         f"algorithm.minibatches = {algorithm.minibatches} does not divide rollout.prompts_per_step = "
+         f"{rollout.prompts_per_step}: choose a divisor, since a group of completions is not split."),
+        (page & (page - 1) > 0, f"rollout.page_size = {page} is not a power of two: use one, such as 32."),
+        (0 < rollout.kv_tokens < longest + page,
+         f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "
+         f"rollout.max_tokens = {longest} and one page of {page}. Raise it, or set 0 to size the pool by itself."),
+        (train.tokens_per_micro_batch < longest,
+         f"train.tokens_per_micro_batch = {train.tokens_per_micro_batch} cannot hold the longest sequence: "
+         f"data.max_prompt_tokens + rollout.max_tokens = {longest}. Raise it or lower those."),
+        (algorithm.truncated == "penalise" and algorithm.truncated_penalty == 0,
+         "algorithm.truncated = 'penalise' with algorithm.truncated_penalty = 0 penalises nothing: set the penalty, or "
+         "use 'keep'."),
+        (algorithm.truncated != "penalise" and algorithm.truncated_penalty > 0,
+         f"algorithm.truncated_penalty = {algorithm.truncated_penalty} has no effect under algorithm.truncated = "
+         f"{algorithm.truncated!r}: set algorithm.truncated=penalise, or the penalty to 0."),
+        (algorithm.truncated not in ("mask", "penalise", "keep"),
+         f"algorithm.truncated = {algorithm.truncated!r} is not known: use mask, penalise or keep."),
+        (sft.steps > 0 and sft.epochs > 0,
+         f"sft.steps = {sft.steps} and sft.epochs = {sft.epochs} both say how long SFT runs: set one of them to 0."),
+        (sft.stop_at_accuracy > 0 and sft.eval_every == 0,
+         f"sft.stop_at_accuracy = {sft.stop_at_accuracy} needs evaluations during SFT: set sft.eval_every to a number "
+         "of steps."),
+        (config.logging.profile_start >= max(train.steps, 1),
+         f"logging.profile_start = {config.logging.profile_start} lies beyond train.steps = {train.steps}: the profiler "
+         "would never open."),
+    ]

@@ -1,0 +1,162 @@
+"""The experts' gated MLP, adapters included: y = (silu(x Wg) * (x Wu)) Wd for rows sorted by expert.
+
+Each W carries an optional low-rank adapter: x W + scale (x A) B. On the `tiles` backend one loop does the whole MLP for a
+tile while it is in cache, and one loop its backward pass; the other backends are three grouped products (and adapters).
+Letters: R rows, D model width, F expert hidden, E experts, r adapter rank.
+"""
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxrl_moe.kernels import grouped_matmul as grouped
+from jaxrl_moe.kernels import tiles as tiling
+
+
+class ExpertWeight(NamedTuple):
+    """One of the three matrices: w [E, in, out]; a [E, in, r] and b [E, r, out], or None without an adapter."""
+    w: Any
+    a: Any = None
+    b: Any = None
+
+
+def expert_mlp(x_RD, gate: ExpertWeight, up: ExpertWeight, down: ExpertWeight, group_sizes_E, *, scale=0.0,
+               backend="auto", drop=None):
+    """Returns [R, D] in x's dtype. Rows past the last group come out as zeros.
+
+    Args:
+      scale: the adapters' factor.
+      drop: function (name, input) applied to an adapter's input (dropout), name one of "gate", "up", "down".
+    """
+    backend = grouped.choose(backend)
+    if backend == "tiles" and drop is None:
+        weights = tuple(ExpertWeight(*(None if m is None else m.astype(x_RD.dtype) for m in weight)) for weight in (gate, up, down))
+        return _fused(scale, x_RD, *weights, group_sizes_E)
+
+    def product(name, x, weight):
+        y = grouped.grouped_matmul(x, weight.w, group_sizes_E, backend)
+        if weight.a is None:
+            return y
+        low = grouped.grouped_matmul(drop(name, x) if drop else x, weight.a, group_sizes_E, backend)
+        return y + scale * grouped.grouped_matmul(low, weight.b, group_sizes_E, backend)
+
+    hidden_RF = jax.nn.silu(product("gate", x_RD, gate)) * product("up", x_RD, up)
+    return product("down", hidden_RF, down)
+
+
+def _dot(x, w):
+    return jnp.dot(x, w, preferred_element_type=jnp.float32).astype(x.dtype)
+
+
+def _apply(x, weight: ExpertWeight, scale):
+    """x W + scale (x A) B for one tile, and (x A), which the gradient of B needs."""
+    if weight.a is None:
+        return _dot(x, weight.w), None
+    low = _dot(x, weight.a)
+    return _dot(x, weight.w) + scale * _dot(low, weight.b), low
+
+
+def _apply_back(gradient, weight: ExpertWeight, scale):
+    """The gradient by x, and gradient B^T, which the gradient of A needs."""
+    if weight.a is None:
+        return _dot(gradient, weight.w.T), None
+    low = _dot(gradient, weight.b.T)
+    return _dot(gradient, weight.w.T) + scale * _dot(low, weight.a.T), low
+
+
+def _expert(weight: ExpertWeight, index) -> ExpertWeight:
+    return ExpertWeight(*(None if m is None else tiling.take(m, index) for m in weight))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fused(scale, x_RD, gate, up, down, group_sizes_E):
+    return _forward(scale, x_RD, gate, up, down, group_sizes_E)[0]
+
+
+def _forward(scale, x_RD, gate, up, down, group_sizes_E):
+    rows, experts = x_RD.shape[0], gate.w.shape[0]
+    tiles = tiling.plan(group_sizes_E, rows, tiling.tile_size(rows, experts))
+    x_padded = jnp.pad(x_RD, ((0, tiles.size), (0, 0)))
+    width = gate.w.shape[-1]
+
+    def body(i, carry):
+        out, gates, ups = carry
+        expert, start = tiles.expert[i], tiles.start[i]
+        x = tiling.rows_at(x_padded, start, tiles.size)
+        g, _ = _apply(x, _expert(gate, expert), scale)
+        u, _ = _apply(x, _expert(up, expert), scale)
+        y, _ = _apply(jax.nn.silu(g) * u, _expert(down, expert), scale)
+        return tiling.put_rows(out, y, start), tiling.put_rows(gates, g, start), tiling.put_rows(ups, u, start)
+
+    total = rows + tiles.size
+    empty = [jnp.zeros((total, size), x_RD.dtype) for size in (x_RD.shape[1], width, width)]
+    out, gates, ups = lax.fori_loop(0, tiles.count, body, tuple(empty))
+    inside = (jnp.arange(rows) < group_sizes_E.sum())[:, None]
+    return jnp.where(inside, out[:rows], 0), (gates, ups)
+
+
+def _fused_forward(scale, x_RD, gate, up, down, group_sizes_E):
+    values = [ExpertWeight(*(None if m is None else m.value for m in weight)) for weight in (gate, up, down)]
+    trained = tuple(ExpertWeight(*(m is not None and m.perturbed for m in weight)) for weight in (gate, up, down))
+    out, (gates, ups) = _forward(scale, x_RD.value, *values, group_sizes_E.value)
+    return out, (x_RD.value, *values, group_sizes_E.value, gates, ups, trained)
+
+
+class _Gradient(NamedTuple):
+    """A running sum of one weight's gradients; None where it is not trained."""
+    w: Any
+    a: Any
+    b: Any
+
+    @classmethod
+    def zeros(cls, weight, trained):
+        return cls(*(jnp.zeros(m.shape, jnp.float32) if wanted else None for m, wanted in zip(weight, trained)))
+
+    def add(self, expert, scale, x, x_low, gradient, gradient_low):
+        def plus(total, left, right, factor):
+            if total is None:
+                return None
+            return tiling.add_at(total, factor * jnp.dot(left.T, right, preferred_element_type=jnp.float32), expert)
+
+        return _Gradient(plus(self.w, x, gradient, 1.0), plus(self.a, x, gradient_low, scale),
+                         plus(self.b, x_low, gradient, scale))
+
+
+def _fused_backward(scale, residuals, gradient_RD):
+    x_RD, gate, up, down, group_sizes_E, gates, ups, trained = residuals
+    if isinstance(gradient_RD, jax.custom_derivatives.SymbolicZero):
+        gradient_RD = jnp.zeros(gradient_RD.shape, gradient_RD.dtype)
+    rows, experts = x_RD.shape[0], gate.w.shape[0]
+    tiles = tiling.plan(group_sizes_E, rows, tiling.tile_size(rows, experts))
+    x_padded, gradient_padded = (jnp.pad(m, ((0, tiles.size), (0, 0))) for m in (x_RD, gradient_RD))
+
+    def body(i, carry):
+        x_gradient, gate_sum, up_sum, down_sum = carry
+        expert, start = tiles.expert[i], tiles.start[i]
+        x, g, u, dy = (tiling.rows_at(m, start, tiles.size) for m in (x_padded, gates, ups, gradient_padded))
+        dy = jnp.where(tiling.valid_rows(tiles, i), dy, 0)
+        gate_e, up_e, down_e = (_expert(weight, expert) for weight in (gate, up, down))
+        sigmoid = jax.nn.sigmoid(g)
+        h = g * sigmoid * u
+        dh, dy_low = _apply_back(dy, down_e, scale)
+        dg = dh * u * sigmoid * (1 + g * (1 - sigmoid))
+        du = dh * g * sigmoid
+        dx_gate, dg_low = _apply_back(dg, gate_e, scale)
+        dx_up, du_low = _apply_back(du, up_e, scale)
+        low = lambda m, weight, wanted: _dot(m, weight.a) if wanted.b else None  # noqa: E731
+        return (tiling.put_rows(x_gradient, dx_gate + dx_up, start),
+                gate_sum.add(expert, scale, x, low(x, gate_e, trained[0]), dg, dg_low),
+                up_sum.add(expert, scale, x, low(x, up_e, trained[1]), du, du_low),
+                down_sum.add(expert, scale, h, low(h, down_e, trained[2]), dy, dy_low))
+
+    sums = tuple(_Gradient.zeros(weight, wanted) for weight, wanted in zip((gate, up, down), trained))
+    x_gradient, *sums = lax.fori_loop(0, tiles.count, body, (jnp.zeros_like(x_padded), *sums))
+    inside = (jnp.arange(rows) < group_sizes_E.sum())[:, None]
+    cast = [ExpertWeight(*(None if s is None else s.astype(m.dtype) for s, m in zip(total, weight)))
+            for total, weight in zip(sums, (gate, up, down))]
+    return jnp.where(inside, x_gradient[:rows], 0), *cast, None
+
+
+_fused.defvjp(_fused_forward, _fused_backward, symbolic_zeros=True)

@@ -1,0 +1,142 @@
+"""Log-probabilities of given tokens straight from hidden states, a chunk of tokens at a time.
+
+[M, V] is never formed. With a frozen output matrix the forward pass also forms d logprob / d hidden, since the upstream
+gradient is one number per token; the backward pass is then a product and no logits are computed twice.
+"""
+import functools
+
+import jax
+import jax.numpy as jnp
+
+CHUNK = 512
+
+
+def token_logprobs(hidden_MD, head_DV, targets_M, temperature=1.0, *, entropy=False, frozen_head=True, chunk=CHUNK):
+    """Log-probability of each target under softmax(hidden head / temperature), and the entropy of that distribution.
+
+    Args:
+      hidden_MD: final hidden states, any float type.
+      head_DV: output matrix. With frozen_head it receives no gradient.
+      targets_M: int token ids.
+      temperature: positive scalar.
+      entropy: also return the entropy in nats (differentiable); otherwise the second result is None.
+      chunk: tokens whose logits exist at once.
+    Returns:
+      (logprobs_M, entropy_M or None), float32.
+    """
+    tokens = hidden_MD.shape[0]
+    chunk = min(chunk, tokens)
+    pad = -tokens % chunk
+    hidden_MD = jnp.pad(hidden_MD, ((0, pad), (0, 0)))
+    targets_M = jnp.pad(targets_M, (0, pad))
+    if frozen_head:
+        head_DV = jax.lax.stop_gradient(head_DV)
+    function = _frozen if frozen_head else _trainable
+    inverse_temperature = 1.0 / jnp.asarray(temperature, jnp.float32)
+    logprobs_M, entropy_M = function(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature)
+    return logprobs_M[:tokens], entropy_M[:tokens] if entropy else None
+
+
+def _chunks(x, chunk):
+    return x.reshape(-1, chunk, *x.shape[1:])
+
+
+def _log_softmax(h_cD, head_DV, inverse_temperature):
+    logits_cV = jnp.dot(h_cD, head_DV, preferred_element_type=jnp.float32) * inverse_temperature
+    return logits_cV - jax.nn.logsumexp(logits_cV, axis=-1, keepdims=True)
+
+
+def _read(logprobs_cV, targets_c, entropy):
+    chosen_c = jnp.take_along_axis(logprobs_cV, targets_c[:, None], axis=1)[:, 0]
+    entropy_c = -jnp.sum(jnp.exp(logprobs_cV) * logprobs_cV, axis=1) if entropy else jnp.zeros_like(chosen_c)
+    return chosen_c, entropy_c
+
+
+def _forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+    def one(inputs):
+        h_cD, targets_c = inputs
+        return _read(_log_softmax(h_cD, head_DV, inverse_temperature), targets_c, entropy)
+
+    chosen, entropies = jax.lax.map(one, (_chunks(hidden_MD, chunk), _chunks(targets_M, chunk)))
+    return chosen.reshape(-1), entropies.reshape(-1)
+
+
+def _slopes(logprobs_cV, targets_c):
+    """d logprob / d logits: one-hot minus the probabilities."""
+    hit_cV = targets_c[:, None] == jnp.arange(logprobs_cV.shape[1])[None, :]
+    return hit_cV - jnp.exp(logprobs_cV)
+
+
+def _entropy_slopes(logprobs_cV, entropy_c):
+    return -jnp.exp(logprobs_cV) * (logprobs_cV + entropy_c[:, None])
+
+
+def _back_to_hidden(slopes_cV, head_DV, inverse_temperature):
+    product = jnp.einsum("cv,dv->cd", slopes_cV.astype(head_DV.dtype), head_DV, preferred_element_type=jnp.float32)
+    return product * inverse_temperature
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _frozen(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+    return _forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature)
+
+
+def _frozen_forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+    def one(inputs):
+        h_cD, targets_c = inputs
+        logprobs_cV = _log_softmax(h_cD, head_DV, inverse_temperature)
+        chosen_c, entropy_c = _read(logprobs_cV, targets_c, entropy)
+        slope_cD = _back_to_hidden(_slopes(logprobs_cV, targets_c), head_DV, inverse_temperature)
+        entropy_slope_cD = (_back_to_hidden(_entropy_slopes(logprobs_cV, entropy_c), head_DV, inverse_temperature)
+                            if entropy else None)
+        return chosen_c, entropy_c, slope_cD, entropy_slope_cD
+
+    chosen, entropies, slope, entropy_slope = jax.lax.map(one, (_chunks(hidden_MD, chunk), _chunks(targets_M, chunk)))
+    dtype_like = jnp.zeros((0,), hidden_MD.dtype)
+    return (chosen.reshape(-1), entropies.reshape(-1)), (slope, entropy_slope, head_DV, dtype_like)
+
+
+def _frozen_backward(entropy, chunk, residuals, gradients):
+    slope, entropy_slope, head_DV, dtype_like = residuals
+    gradient_M, entropy_gradient_M = gradients
+    back = _chunks(gradient_M, chunk)[..., None] * slope
+    if entropy:
+        back += _chunks(entropy_gradient_M, chunk)[..., None] * entropy_slope
+    hidden_gradient_MD = back.reshape(-1, back.shape[-1]).astype(dtype_like.dtype)
+    return hidden_gradient_MD, jnp.zeros_like(head_DV), None, jnp.zeros((), jnp.float32)
+
+
+_frozen.defvjp(_frozen_forward, _frozen_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _trainable(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+    return _forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature)
+
+
+def _trainable_forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+    saved = hidden_MD, head_DV, targets_M, inverse_temperature
+    return _forward(entropy, chunk, *saved), saved
+
+
+def _trainable_backward(entropy, chunk, residuals, gradients):
+    hidden_MD, head_DV, targets_M, inverse_temperature = residuals
+
+    def one(head_gradient_DV, inputs):
+        h_cD, targets_c, gradient_c, entropy_gradient_c = inputs
+        logprobs_cV = _log_softmax(h_cD, head_DV, inverse_temperature)
+        slopes_cV = gradient_c[:, None] * _slopes(logprobs_cV, targets_c)
+        if entropy:
+            _, entropy_c = _read(logprobs_cV, targets_c, True)
+            slopes_cV += entropy_gradient_c[:, None] * _entropy_slopes(logprobs_cV, entropy_c)
+        slopes_cV = (slopes_cV * inverse_temperature).astype(head_DV.dtype)
+        head_gradient_DV += jnp.einsum("cd,cv->dv", h_cD, slopes_cV, preferred_element_type=jnp.float32)
+        return head_gradient_DV, jnp.einsum("cv,dv->cd", slopes_cV, head_DV).astype(h_cD.dtype)
+
+    chunked = tuple(_chunks(x, chunk) for x in (hidden_MD, targets_M, *gradients))
+    head_gradient_DV, hidden_gradient = jax.lax.scan(one, jnp.zeros(head_DV.shape, jnp.float32), chunked)
+    return (hidden_gradient.reshape(hidden_MD.shape), head_gradient_DV.astype(head_DV.dtype), None,
+            jnp.zeros((), jnp.float32))
+
+
+_trainable.defvjp(_trainable_forward, _trainable_backward)

@@ -1,0 +1,36 @@
+"""The paged key/value cache. Page 0 takes the writes of padding tokens and is never read."""
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxrl_moe.model.config import ModelConfig
+
+TRASH_PAGE = 0
+
+
+class PagedCache(NamedTuple):
+    """Keys and values of every layer, [L, pages, page_size, K, H]."""
+    k: Any
+    v: Any
+
+    @property
+    def page_size(self) -> int:
+        return self.k.shape[2]
+
+    @classmethod
+    def zeros(cls, config: ModelConfig, num_pages: int, page_size: int, dtype) -> "PagedCache":
+        shape = (config.num_layers, num_pages, page_size, config.num_kv_heads, config.head_dim)
+        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    def write(self, layer, k_UTKH, v_UTKH, positions_UT, pages_UJ) -> "PagedCache":
+        """Stores the new tokens' keys and values at their positions; positions below 0 are padding."""
+        slot = jnp.clip(positions_UT // self.page_size, 0, pages_UJ.shape[1] - 1)
+        page = jnp.where(positions_UT < 0, TRASH_PAGE, jnp.take_along_axis(pages_UJ, slot, axis=1))
+        offset = positions_UT % self.page_size
+        return PagedCache(self.k.at[layer, page, offset].set(k_UTKH), self.v.at[layer, page, offset].set(v_UTKH))
+
+    def read(self, layer, pages_UJ):
+        """Returns keys and values [U, S, K, H] of the visible pages, S = J * page_size, in order of position."""
+        k, v = self.k[layer, pages_UJ], self.v[layer, pages_UJ]
+        rows, pages, size, heads, width = k.shape
+        return k.reshape(rows, pages * size, heads, width), v.reshape(rows, pages * size, heads, width)

@@ -1,0 +1,81 @@
+"""Norm, embedding and linear layers. Arrays of stacked layers lead with the axes in `stack`, such as [L] or [L, E];
+inside the scan over layers a module sees them without the L axis."""
+import math
+import re
+import zlib
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrl_moe.model.config import LoraConfig
+
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) * weight, with the statistics in float32 (arXiv 1910.07467)."""
+
+    def __init__(self, size: int, eps: float, *, stack=(), dtype):
+        self.eps = eps
+        self.weight = nnx.Param(jnp.ones((*stack, size), dtype))
+
+    def __call__(self, x):
+        x32 = x.astype(jnp.float32)
+        scale = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.eps)
+        return self.weight[...] * (x32 * scale).astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """A [V, D] table; also the output matrix of a model with tied embeddings."""
+
+    def __init__(self, vocab: int, size: int, *, std: float, dtype, rngs: nnx.Rngs):
+        self.weight = nnx.Param(std * jax.random.normal(rngs.params(), (vocab, size), dtype))
+
+    def __call__(self, tokens_BT):
+        return self.weight[...][tokens_BT]
+
+
+class Linear(nnx.Module):
+    """y = x W + b, plus scale (dropout(x) A) B where a LoRA adapter is attached (arXiv 2106.09685).
+
+    W is [*stack, in, out] and frozen under LoRA; A [*stack, in, r] and B [*stack, r, out] are float32.
+    """
+
+    def __init__(self, path: str, size_in: int, size_out: int, *, stack=(), bias=False, std, lora, dtype, rngs):
+        self.path = path
+        self.weight = nnx.Param(std * jax.random.normal(rngs.params(), (*stack, size_in, size_out), dtype))
+        self.bias = nnx.Param(jnp.zeros((*stack, size_out), dtype)) if bias else None
+        self.lora = lora if lora is not None and targets(lora, path) else None
+        if self.lora is None:
+            self.lora_a, self.lora_b = None, None
+        else:
+            # PEFT draws A by Kaiming's uniform rule with a = sqrt(5), whose bound is 1 / sqrt(in).
+            bound = 1 / math.sqrt(size_in)
+            shape = (*stack, size_in, self.lora.rank)
+            self.lora_a = nnx.LoRAParam(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
+            self.lora_b = nnx.LoRAParam(jnp.zeros((*stack, self.lora.rank, size_out), jnp.float32))
+
+    def __call__(self, x, adapters: bool = True, dropout_key=None):
+        y = x @ self.weight[...]
+        if self.bias is not None:
+            y = y + self.bias[...]
+        if adapters and self.lora is not None:
+            low = self.dropped(x, dropout_key) @ self.lora_a[...].astype(x.dtype)
+            y = y + self.lora.scale * (low @ self.lora_b[...].astype(x.dtype))
+        return y
+
+    def dropped(self, x, dropout_key):
+        """The adapter's input: x with dropout, drawn from the layer's key and this module's path."""
+        if dropout_key is None or self.lora.dropout == 0.0:
+            return x
+        key = jax.random.fold_in(dropout_key, zlib.crc32(self.path.encode()) & 0x7FFFFFFF)
+        keep = 1.0 - self.lora.dropout
+        return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0).astype(x.dtype)
+
+
+def targets(lora: LoraConfig, path: str) -> bool:
+    """Whether the adapter configuration names the linear layer at `path`, such as "attention.q_proj"."""
+    return any(matches(target, path) for target in lora.targets)
+
+
+def matches(target: str, path: str) -> bool:
+    return target in ("all-linear", path, path.rsplit(".", 1)[-1]) or re.fullmatch(target, path) is not None

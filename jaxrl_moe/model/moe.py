@@ -1,0 +1,129 @@
+"""The sparse MLP: router, dispatch to experts sorted by id, combine.
+
+Letters: M tokens, E experts, A active experts per token, R = M * A routed rows.
+"""
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.layers import Linear
+
+BATCHED_TOKENS = 64  # up to this many tokens every expert computes every token: one batched product, bound by weights
+
+
+class Routing(NamedTuple):
+    """What the router decided; stacked over the sparse layers it leads with [L]."""
+    expert_ids: Any   # [B, T, A] int32
+    logits: Any       # [B, T, E] float32
+
+
+class Router(nnx.Module):
+    """Softmax over all experts in float32, then the top k, renormalised only if the checkpoint says so."""
+
+    def __init__(self, config: ModelConfig, *, stack, rngs):
+        shape = (*stack, config.hidden_size, config.num_experts)
+        self.weight = nnx.Param(config.initializer_range * jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.active, self.renormalise = config.num_experts_per_tok, config.norm_topk_prob
+
+    def __call__(self, x_MD, expert_ids_MA=None):
+        """Returns (weights [M, A], expert_ids [M, A], logits [M, E]); given ids are replayed, -1 routes live."""
+        logits_ME = jnp.dot(x_MD.astype(jnp.float32), self.weight[...], precision=jax.lax.Precision.HIGHEST)
+        probabilities_ME = jax.nn.softmax(logits_ME, axis=-1)
+        _, live_MA = jax.lax.top_k(probabilities_ME, self.active)
+        ids_MA = live_MA if expert_ids_MA is None else jnp.where(expert_ids_MA < 0, live_MA, expert_ids_MA.astype(jnp.int32))
+        weights_MA = jnp.take_along_axis(probabilities_ME, ids_MA, axis=1)
+        if self.renormalise:
+            weights_MA = weights_MA / weights_MA.sum(axis=1, keepdims=True)
+        return weights_MA, ids_MA, logits_ME
+
+
+class MoE(nnx.Module):
+    """Qwen3-MoE's sparse block: sum over the active experts of weight * expert(x)."""
+
+    def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, backend="auto"):
+        self.router = Router(config, stack=stack, rngs=rngs)
+        self.num_experts, self.backend = config.num_experts, backend
+        width, hidden = config.hidden_size, config.moe_intermediate_size
+
+        def experts(name, size_in, size_out):
+            return Linear(f"mlp.{name}", size_in, size_out, stack=(*stack, config.num_experts), std=config.initializer_range,
+                          lora=lora, dtype=dtype, rngs=rngs)
+
+        self.gate_proj = experts("gate_proj", width, hidden)
+        self.up_proj = experts("up_proj", width, hidden)
+        self.down_proj = experts("down_proj", hidden, width)
+
+    def __call__(self, x_BTD, valid_BT, adapters=True, dropout_key=None, expert_ids_BTA=None):
+        """Returns (y [B, T, D], Routing). Tokens that are not valid are not sent to any expert; their y is 0."""
+        batch, length, width = x_BTD.shape
+        x_MD, valid_M = x_BTD.reshape(-1, width), valid_BT.reshape(-1)
+        replay = None if expert_ids_BTA is None else expert_ids_BTA.reshape(-1, expert_ids_BTA.shape[-1])
+        weights_MA, ids_MA, logits_ME = self.router(x_MD, replay)
+        weights_MA = jnp.where(valid_M[:, None], weights_MA, 0)
+        if x_MD.shape[0] <= BATCHED_TOKENS and dropout_key is None:
+            y_MD = self.batched(x_MD, weights_MA, ids_MA, adapters)
+        else:
+            y_MD = self.sorted(x_MD, weights_MA, jnp.where(valid_M[:, None], ids_MA, self.num_experts), adapters, dropout_key)
+        routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1))
+        return y_MD.reshape(x_BTD.shape), routing
+
+    def batched(self, x_MD, weights_MA, ids_MA, adapters):
+        """Every expert on every token; the weights pick. For decoding, where reading the weights is the cost."""
+        picked_MAE = jax.nn.one_hot(ids_MA, self.num_experts, dtype=jnp.float32)
+        weights_ME = jnp.einsum("ma,mae->me", weights_MA, picked_MAE).astype(x_MD.dtype)
+        x_1MD = x_MD[None]
+        hidden_EMF = jax.nn.silu(self.gate_proj(x_1MD, adapters)) * self.up_proj(x_1MD, adapters)
+        return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters), weights_ME)
+
+    def sorted(self, x_MD, weights_MA, ids_MA, adapters, dropout_key):
+        """Rows sorted by expert through the grouped kernel; ids equal to E go nowhere."""
+        active = ids_MA.shape[1]
+        order_R = jnp.argsort(ids_MA.reshape(-1), stable=True)
+        inverse_R = jnp.argsort(order_R)
+        sizes_E = jnp.sum(ids_MA.reshape(-1)[:, None] == jnp.arange(self.num_experts), axis=0)
+        x_RD = spread(x_MD, order_R // active, inverse_R)
+        projections = (self.gate_proj, self.up_proj, self.down_proj)
+        on = adapters and any(linear.lora is not None for linear in projections)
+        gate, up, down = (_weight(linear, adapters) for linear in projections)
+        scale = next((linear.lora.scale for linear in projections if linear.lora is not None), 0.0)
+        drop = None
+        if on and dropout_key is not None and any(linear.lora and linear.lora.dropout for linear in projections):
+            named = dict(zip(("gate", "up", "down"), projections))
+            drop = lambda name, x: named[name].dropped(x, dropout_key)  # noqa: E731
+        y_RD = expert_mlp(x_RD, gate, up, down, sizes_E, scale=scale, backend=self.backend, drop=drop)
+        y_MAD = permute(y_RD, inverse_R, order_R).reshape(-1, active, x_MD.shape[1])
+        return jnp.einsum("mad,ma->md", y_MAD, weights_MA.astype(x_MD.dtype))
+
+
+def _weight(linear: Linear, adapters: bool) -> ExpertWeight:
+    if not adapters or linear.lora is None:
+        return ExpertWeight(linear.weight[...])
+    return ExpertWeight(linear.weight[...], linear.lora_a[...], linear.lora_b[...])
+
+
+@jax.custom_vjp
+def permute(x_RD, order_R, inverse_R):
+    """x[order], whose gradient is again a gather (by the inverse) and not a scatter."""
+    return x_RD[order_R]
+
+
+permute.defvjp(lambda x, order, inverse: (x[order], (order, inverse)), lambda saved, g: (g[saved[1]], None, None))
+
+
+@jax.custom_vjp
+def spread(x_MD, token_R, inverse_R):
+    """x[token]: each token's row once per active expert. The gradient gathers the copies and adds them."""
+    return x_MD[token_R]
+
+
+def _spread_back(saved, gradient_RD):
+    tokens, inverse_R = saved
+    return gradient_RD[inverse_R].reshape(tokens.shape[0], -1, gradient_RD.shape[1]).sum(axis=1), None, None
+
+
+# The empty [M, 0] array carries the number of tokens to the backward pass.
+spread.defvjp(lambda x, token, inverse: (x[token], (x[:, :0], inverse)), _spread_back)

@@ -1,0 +1,64 @@
+"""Rotary position embeddings with linear, dynamic-NTK and YaRN scaling (arXiv 2104.09864, 2309.00071)."""
+import math
+
+import jax.numpy as jnp
+
+from jaxrl_moe.model.config import ModelConfig, RopeConfig
+
+
+def rotary(config: ModelConfig, positions_BT):
+    """Returns (cos, sin), each [B, T, 1, H] float32, for the half-split layout of HF's Qwen3."""
+    rope = config.rope
+    frequency = _frequencies(rope, config, positions_BT)
+    angle_BTh = positions_BT[..., None].astype(jnp.float32) * frequency
+    angle_BT1H = jnp.concatenate([angle_BTh, angle_BTh], axis=-1)[:, :, None, :]
+    magnitude = _yarn_magnitude(rope) if rope.type == "yarn" else 1.0
+    return jnp.cos(angle_BT1H) * magnitude, jnp.sin(angle_BT1H) * magnitude
+
+
+def rotate(x_BTNH, cos_BT1H, sin_BT1H):
+    """Turns the pairs (i, i + H/2) of each head by their position's angle."""
+    low, high = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([-high, low], axis=-1)
+    return (x_BTNH * cos_BT1H + turned * sin_BT1H).astype(x_BTNH.dtype)
+
+
+def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT):
+    dim = config.head_dim
+    exponent = jnp.arange(0, dim, 2, dtype=jnp.float32) / dim
+    if rope.type == "dynamic":
+        # The base grows with each row's length, once that exceeds the trained context.
+        limit = config.max_position_embeddings
+        length_B11 = jnp.maximum(positions_BT.max(axis=1) + 1, limit)[:, None, None]
+        stretch = rope.factor * length_B11 / limit - (rope.factor - 1)
+        return 1.0 / (rope.theta * stretch ** (dim / (dim - 2))) ** exponent
+    frequency = 1.0 / rope.theta ** exponent
+    if rope.type == "linear":
+        return frequency / rope.factor
+    if rope.type == "yarn":
+        keep = 1.0 - _yarn_ramp(rope, dim)
+        return frequency / rope.factor * (1.0 - keep) + frequency * keep
+    return frequency
+
+
+def _yarn_ramp(rope: RopeConfig, dim: int):
+    """0 where a channel turns often enough to be left alone, 1 where its positions are interpolated."""
+    def channel(turns):
+        return dim * math.log(rope.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+
+    low, high = channel(rope.beta_fast), channel(rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    return jnp.clip((jnp.arange(dim // 2, dtype=jnp.float32) - low) / (high - low if high != low else 0.001), 0.0, 1.0)
+
+
+def _yarn_magnitude(rope: RopeConfig) -> float:
+    def magnitude(mscale):
+        return 1.0 if rope.factor <= 1 else 0.1 * mscale * math.log(rope.factor) + 1.0
+
+    if rope.attention_factor is not None:
+        return rope.attention_factor
+    if rope.mscale and rope.mscale_all_dim:
+        return magnitude(rope.mscale) / magnitude(rope.mscale_all_dim)
+    return magnitude(1.0)

@@ -1,0 +1,156 @@
+"""The decoder: Qwen3 and Qwen3-MoE. Layers of one kind are stacked on a leading axis and scanned over, so that compile
+time does not grow with depth; a change of kind (dense to sparse) starts another stack."""
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrl_moe.model.attention import Attention, Place
+from jaxrl_moe.model.cache import PagedCache
+from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
+from jaxrl_moe.model.layers import Embedding, Linear, RMSNorm, matches
+from jaxrl_moe.model.moe import MoE, Routing
+from jaxrl_moe.model.rope import rotary
+
+REMAT = ("none", "full")
+
+
+class MLP(nnx.Module):
+    """(silu(x Wg) * (x Wu)) Wd."""
+
+    def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs):
+        def linear(name, size_in, size_out):
+            return Linear(f"mlp.{name}", size_in, size_out, stack=stack, std=config.initializer_range, lora=lora, dtype=dtype, rngs=rngs)
+
+        self.gate_proj = linear("gate_proj", config.hidden_size, config.intermediate_size)
+        self.up_proj = linear("up_proj", config.hidden_size, config.intermediate_size)
+        self.down_proj = linear("down_proj", config.intermediate_size, config.hidden_size)
+
+    def __call__(self, x, adapters=True, dropout_key=None):
+        hidden = jax.nn.silu(self.gate_proj(x, adapters, dropout_key)) * self.up_proj(x, adapters, dropout_key)
+        return self.down_proj(hidden, adapters, dropout_key)
+
+
+class Layer(nnx.Module):
+    """A run of `stack` like layers; a call computes one of them, whose arrays the scan has sliced out."""
+
+    def __init__(self, config: ModelConfig, sparse: bool, *, stack, lora, dtype, rngs, attention, grouped_matmul):
+        norm = functools.partial(RMSNorm, config.hidden_size, config.rms_norm_eps, stack=stack, dtype=dtype)
+        self.input_norm, self.post_attention_norm = norm(), norm()
+        self.attention = Attention(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, backend=attention)
+        self.sparse = sparse
+        self.mlp = (MoE(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, backend=grouped_matmul) if sparse
+                    else MLP(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs))
+
+    def __call__(self, x_BTD, place: Place, window, adapters, dropout_key, cache, layer, expert_ids_BTA):
+        """Returns (x, cache, Routing or None)."""
+        mixed, cache = self.attention(self.input_norm(x_BTD), place, window, adapters, dropout_key, cache, layer)
+        x_BTD = x_BTD + mixed
+        normed = self.post_attention_norm(x_BTD)
+        if not self.sparse:
+            return x_BTD + self.mlp(normed, adapters, dropout_key), cache, None
+        out, routing = self.mlp(normed, place.segments_BT > 0, adapters, dropout_key, expert_ids_BTA)
+        return x_BTD + out, cache, routing
+
+
+class Transformer(nnx.Module):
+    """A causal language model over [B, T] token ids.
+
+    Args:
+      config: the shape.
+      lora: adapters to attach; None for full fine-tuning or inference.
+      dtype: of weights and activations; adapters and router are float32.
+      attention, grouped_matmul: backends, see jaxrl_moe/kernels.
+    """
+
+    def __init__(self, config: ModelConfig, *, lora: LoraConfig | None = None, dtype=jnp.float32, rngs: nnx.Rngs,
+                 attention: str = "auto", grouped_matmul: str = "auto"):
+        self.config, self.lora, self.dtype = config, lora, jnp.dtype(dtype)
+        self.embed = Embedding(config.vocab_size, config.hidden_size, std=config.initializer_range, dtype=dtype, rngs=rngs)
+        self.stacks = nnx.List([
+            Layer(config, run.sparse, stack=(run.count,), lora=lora, dtype=dtype, rngs=rngs, attention=attention, grouped_matmul=grouped_matmul)
+            for run in config.runs])
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
+        self.lm_head = None if config.tie_word_embeddings else Linear(
+            "lm_head", config.hidden_size, config.vocab_size, std=config.initializer_range, lora=None, dtype=dtype, rngs=rngs)
+        if lora is not None:
+            _check_targets(self, lora)
+
+    @classmethod
+    def abstract(cls, config: ModelConfig, **options) -> "Transformer":
+        """The same module with ShapeDtypeStructs for arrays; nothing is allocated."""
+        return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0), **options))
+
+    def head_DV(self):
+        """The output matrix; the embedding's transpose where they are tied."""
+        return self.embed.weight[...].T if self.lm_head is None else self.lm_head.weight[...]
+
+    def logits(self, hidden_BTD):
+        """[B, T, V] float32. For training use kernels.token_logprobs, which never forms them all."""
+        return jnp.dot(hidden_BTD, self.head_DV(), preferred_element_type=jnp.float32)
+
+    def __call__(self, tokens_BT, positions_BT, segments_BT, *, adapters=True, dropout_key=None, expert_ids_LBTA=None, remat="none"):
+        """Final hidden states of whole sequences.
+
+        Args:
+          positions_BT: position of each token in its own segment.
+          segments_BT: 0 on padding; tokens see earlier tokens of their own segment only.
+          adapters: False gives the frozen reference policy.
+          dropout_key: draws LoRA dropout; None for none.
+          expert_ids_LBTA: experts to replay in each sparse layer, -1 to route live.
+          remat: "none", or "full" to recompute each layer in the backward pass.
+        Returns:
+          (hidden [B, T, D], Routing stacked over sparse layers, or None for a dense model).
+        """
+        place = Place(positions_BT, segments_BT, *rotary(self.config, positions_BT))
+        hidden, _, routing = self._layers(tokens_BT, place, None, adapters, dropout_key, expert_ids_LBTA, remat)
+        return hidden, routing
+
+    def extend(self, tokens_UT, positions_UT, cache: PagedCache, pages_UJ, *, adapters=True):
+        """Final hidden states of new tokens that follow what the cache holds; T = 1 decodes, T > 1 prefills.
+
+        Token at position p of row u goes to page pages_UJ[u, p // page_size]; it sees positions 0..p of its row.
+        A position below 0 is padding. Returns (hidden [U, T, D], cache, Routing or None).
+        """
+        place = Place(positions_UT, (positions_UT >= 0).astype(jnp.int32), *rotary(self.config, positions_UT), pages_UJ)
+        return self._layers(tokens_UT, place, cache, adapters, None, None, "none")
+
+    def _layers(self, tokens_BT, place, cache, adapters, dropout_key, expert_ids_LBTA, remat):
+        x_BTD = self.embed(tokens_BT)
+        routings, sparse_seen = [], 0
+        for run, stack in zip(self.config.runs, self.stacks):
+            replay = None
+            if run.sparse and expert_ids_LBTA is not None:
+                replay = expert_ids_LBTA[sparse_seen:sparse_seen + run.count]
+            sparse_seen += run.count if run.sparse else 0
+            x_BTD, cache, routing = self._scan(run, stack, x_BTD, place, cache, adapters, dropout_key, replay, remat)
+            routings += [routing] if run.sparse else []
+        routing = jax.tree.map(lambda *parts: jnp.concatenate(parts), *routings) if routings else None
+        return self.norm(x_BTD), cache, routing
+
+    def _scan(self, run, stack, x_BTD, place, cache, adapters, dropout_key, replay, remat):
+        graphdef, arrays = nnx.split(stack)
+        windows = jnp.array(self.config.windows[run.first:run.first + run.count], jnp.int32)
+
+        def body(carry, inputs):
+            x, cache = carry
+            arrays, window, layer, ids = inputs
+            key = None if dropout_key is None else jax.random.fold_in(dropout_key, layer)
+            x, cache, routing = nnx.merge(graphdef, arrays)(x, place, window, adapters, key, cache, layer, ids)
+            return (x, cache), routing
+
+        if remat == "full":
+            body = jax.checkpoint(body, prevent_cse=False)
+        inputs = (arrays, windows, jnp.arange(run.first, run.first + run.count), replay)
+        (x_BTD, cache), routing = jax.lax.scan(body, (x_BTD, cache), inputs)
+        return x_BTD, cache, routing
+
+
+def _check_targets(model: Transformer, lora: LoraConfig):
+    """Every target must name a linear layer of the model."""
+    paths = sorted({module.path for _, module in nnx.iter_modules(model) if isinstance(module, Linear)} - {"lm_head"})
+    idle = [target for target in lora.targets if not any(matches(target, path) for path in paths)]
+    if idle:
+        raise ModelConfigError(f"LoRA targets {idle} match no linear layer; the model has {', '.join(paths)}. "
+                               "Use 'all-linear', one of these names or its last part, or a regular expression.")

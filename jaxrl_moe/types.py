@@ -1,0 +1,134 @@
+"""The records that flow through the loop, and the two protocols at its borders: the engine and the environment."""
+import dataclasses
+from typing import Any, Mapping, Protocol, Sequence
+
+import numpy as np
+
+Array = Any
+
+
+class UserError(Exception):
+    """Bad input: the message says what was wrong, where, and how to mend it. Scripts print it and exit with 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """One row of the prompt data, tokenised.
+
+    Attributes:
+      ids: [T] int32 token ids under the chat template, generation prompt included.
+      row: the data row as read, unknown columns included.
+      index: the row's position in its file; names the prompt in logs.
+    """
+    ids: np.ndarray
+    row: Mapping[str, Any]
+    index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingParams:
+    """How completions are drawn. temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 truncate nothing."""
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    stop_ids: tuple[int, ...] = ()
+    stop_strings: tuple[str, ...] = ()
+    n: int = 1
+    return_routed_experts: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """n completions of one prompt. `sequence` is the global draw counter that, with the seed, decides the noise."""
+    ids: np.ndarray
+    params: SamplingParams
+    sequence: int
+    turn: int = 0
+    stream: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """What the engine drew.
+
+    Attributes:
+      ids: [T] int32, the stop id included when one ended it.
+      logprobs: [T] float32 of softmax(logits / temperature) over the full vocabulary (temperature 1 when greedy).
+      finish_reason: "stop" or "length".
+      policy_version: [T] int32, the version of the weights that drew each token.
+      expert_ids: [prompt + T - 1, L, A] the experts that routed each token but the last, or None.
+    """
+    ids: np.ndarray
+    logprobs: np.ndarray
+    finish_reason: str
+    policy_version: np.ndarray
+    expert_ids: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+    """One finished episode as a single token sequence.
+
+    Attributes:
+      prompt_ids: [T0] int32.
+      completion_ids: [T] int32, everything after the prompt; observation tokens have loss_mask 0.
+      loss_mask: [T] int32, 1 on tokens the policy drew and is trained on.
+      sampler_logprobs: [T] float32, 0 where loss_mask is 0.
+      policy_version: [T] int32.
+      reward: the episode's scalar reward.
+      text: the decoded completion, for people.
+      truncated: the token limit ended it.
+      info: named numbers from the grader, such as {"correct": 1.0}.
+      expert_ids: [T0 + T - 1, L, A] or None.
+    """
+    prompt_ids: np.ndarray
+    completion_ids: np.ndarray
+    loss_mask: np.ndarray
+    sampler_logprobs: np.ndarray
+    policy_version: np.ndarray
+    reward: float
+    text: str
+    truncated: bool
+    info: Mapping[str, float]
+    expert_ids: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutGroup:
+    """The completions of one prompt; `sequence` is the prompt's draw in the global order."""
+    prompt: Prompt
+    rollouts: Sequence[Rollout]
+    sequence: int
+
+    @property
+    def rewards_G(self) -> np.ndarray:
+        return np.array([rollout.reward for rollout in self.rollouts], np.float32)
+
+
+class Engine(Protocol):
+    """Token ids in, token ids and log-probs out; text is never re-tokenised on the way."""
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Returns request.params.n completions for each request, in order."""
+
+    def publish(self, params: Any, version: int) -> None:
+        """Hands the engine the weights that later requests are drawn from."""
+
+    def release(self) -> None:
+        """Frees the memory (KV pool) that an update needs; the next generate takes it back."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grade:
+    """A grader's verdict: the scalar reward, and named numbers for the logs ("correct" feeds pass@k)."""
+    reward: float
+    info: Mapping[str, float]
+
+
+class Env(Protocol):
+    """A single-turn task: grades completion texts. It never sees the prompt's text mixed into the completion."""
+
+    def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
+        """Scores one completion of one data row."""
