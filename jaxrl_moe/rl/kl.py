@@ -1,0 +1,66 @@
+"""Estimates of KL(policy || reference) from the log-probs of drawn tokens, and the adaptive coefficient.
+
+Estimators: J. Schulman, "Approximating KL divergence", 2020 (joschu.net/blog/kl-approx.html).
+"""
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_moe.rl.table import lookup
+from jaxrl_moe.rl.tokens import clamp
+from jaxrl_moe.rl.types import Array
+
+K3_LIMIT = 10.0
+
+
+def k1(d: Array) -> Array:
+    """d: unbiased; its gradient, averaged over the policy's own tokens, is zero."""
+    return d
+
+
+def k2(d: Array) -> Array:
+    """d^2 / 2: biased; its gradient is the KL's."""
+    return d * d / 2
+
+
+def k3(d: Array) -> Array:
+    """e^-d - 1 + d, at most 10: unbiased and never negative; its gradient is not the KL's."""
+    return clamp(jnp.exp(-d) - 1 + d, K3_LIMIT)
+
+
+def k3_plus(d: Array) -> Array:
+    """The value of k3 with the gradient of k2."""
+    return k2(d) + jax.lax.stop_gradient(k3(d) - k2(d))
+
+
+KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3, "k3+": k3_plus, "abs": jnp.abs}
+
+
+def kl_estimate(logprobs: Array, ref_logprobs: Array, estimator: str) -> Array:
+    """Per-token estimate, of any shape, from d = p - f clamped at +-20 (no gradient through f).
+
+    Raises:
+      AlgorithmError: unknown estimator.
+    """
+    difference = clamp(logprobs - jax.lax.stop_gradient(ref_logprobs))
+    return lookup(KL_ESTIMATORS, estimator, "KL estimator")(difference)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveKL:
+    """A thermostat for the KL coefficient: stronger above `high` times the target, weaker below `low` times it."""
+    target: float = 0.03  # nats per token
+    high: float = 1.5
+    low: float = 0.5
+    increase: float = 1.3
+    decrease: float = 0.7
+
+
+def adapt_kl_coef(coef: float, kl: float, settings: AdaptiveKL = AdaptiveKL()) -> float:
+    """The coefficient for the next step, from this step's mean KL in nats per token."""
+    if kl > settings.high * settings.target:
+        return coef * settings.increase
+    if kl < settings.low * settings.target:
+        return coef * settings.decrease
+    return coef

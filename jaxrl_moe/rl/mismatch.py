@@ -1,0 +1,51 @@
+"""How far the rollout engine's log-probs q are from the trainer's o on the same tokens; logged from step 0.
+
+`moments` gives sums that add up over micro-batches, `finish` the metrics of the totals.
+"""
+import math
+
+import jax.numpy as jnp
+
+from jaxrl_moe.rl.tokens import LOG_RATIO_LIMIT, clamp, token_share
+from jaxrl_moe.rl.types import Array, LossInputs
+
+PREFIX = "mismatch/"
+MOMENTS = PREFIX + "moments/"
+
+
+def moments(old_logprobs_BT: Array, inputs: LossInputs) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Additive means and maxima over the trained tokens, from o and inputs.sampler_logprobs_BT.
+
+    kl is the k3 estimate e^(o-q) - 1 - (o-q) of KL(sampler || trainer), k1 the estimate q - o, in nats per token.
+    """
+    d = clamp(old_logprobs_BT - inputs.sampler_logprobs_BT)
+    rho, kl = jnp.exp(d), jnp.expm1(d) - d
+    gap = jnp.abs(jnp.exp(old_logprobs_BT) - jnp.exp(inputs.sampler_logprobs_BT))
+    x, y = -jnp.expm1(old_logprobs_BT), -jnp.expm1(inputs.sampler_logprobs_BT)  # 1 - probability: exact near 1
+    sums = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "rho": rho, "rho2": rho * rho}
+    means = {PREFIX + "kl": kl, PREFIX + "k1": -d, PREFIX + "prob_diff_mean": gap}
+    means |= {MOMENTS + name: value for name, value in sums.items()}
+    maxima = {"kl_max": (kl, 0.0), "k1_max": (-d, -LOG_RATIO_LIMIT), "prob_diff_max": (gap, 0.0)}
+    return ({name: token_share(value, inputs) for name, value in means.items()},
+            {PREFIX + name: jnp.max(jnp.where(inputs.mask_BT > 0, value, least))
+             for name, (value, least) in maxima.items()})
+
+
+def finish(means: dict[str, float]) -> dict[str, float]:
+    """Replaces the minibatch's moments by mismatch/pearson and mismatch/ess (1 = the sampler is the trainer).
+
+    pearson, of the tokens' probabilities, is 1 where both sides are constant and 0 where only one is.
+    """
+    metrics = {name: value for name, value in means.items() if not name.startswith(MOMENTS)}
+    m = {name[len(MOMENTS):]: float(value) for name, value in means.items() if name.startswith(MOMENTS)}
+    if m:
+        metrics[PREFIX + "pearson"] = _pearson(m)
+        metrics[PREFIX + "ess"] = m["rho"] ** 2 / m["rho2"]
+    return metrics
+
+
+def _pearson(m: dict[str, float], flat: float = 1e-12) -> float:
+    variance_x, variance_y = m["xx"] - m["x"] ** 2, m["yy"] - m["y"] ** 2
+    if variance_x <= flat or variance_y <= flat:
+        return float(variance_x <= flat and variance_y <= flat)
+    return (m["xy"] - m["x"] * m["y"]) / math.sqrt(variance_x * variance_y)

@@ -1,0 +1,142 @@
+"""The whole objective of one micro-batch: policy loss x corrections + KL penalty - entropy bonus, and its metrics."""
+import dataclasses
+from typing import Any, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_moe.rl import mismatch
+from jaxrl_moe.rl.corrections import CORRECTIONS
+from jaxrl_moe.rl.kl import KL_ESTIMATORS, kl_estimate
+from jaxrl_moe.rl.losses import LOSSES
+from jaxrl_moe.rl.table import AlgorithmError, configure, lookup
+from jaxrl_moe.rl.tokens import clamp, token_share, weighted_sum
+from jaxrl_moe.rl.types import Array, LossInputs, LossOutputs, TokenLoss
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What to minimise. Hashable, so that it can be a static argument. Build it with `make_objective`.
+
+    Attributes:
+      loss: a row of LOSSES, with its settings.
+      corrections: pairs of a row of CORRECTIONS and its settings.
+      kl_coef: weight of the KL to the reference policy in the loss.
+      kl_estimator: a row of KL_ESTIMATORS.
+      entropy_coef: weight of the entropy bonus.
+      bypass: o := q, so that the ratio itself corrects for the sampler and nothing is recomputed.
+    """
+    loss: str
+    loss_settings: Any
+    corrections: tuple[tuple[str, Any], ...] = ()
+    kl_coef: float = 0.0
+    kl_estimator: str = "k3"
+    entropy_coef: float = 0.0
+    bypass: bool = False
+
+
+def make_objective(loss: str = "clipped_surrogate", loss_settings: Mapping[str, Any] | None = None, *,
+                   corrections: Mapping[str, Mapping[str, Any]] | None = None, kl_coef: float = 0.0,
+                   kl_estimator: str = "k3", entropy_coef: float = 0.0, bypass: bool = False) -> Objective:
+    """Builds an Objective from names; settings that are not given keep the row's own defaults.
+
+    Raises:
+      AlgorithmError: an unknown name or setting, or parts that contradict each other.
+    """
+    settings = configure(lookup(LOSSES, loss, "loss").settings, loss_settings or {}, loss)
+    lookup(KL_ESTIMATORS, kl_estimator, "KL estimator")
+    rows = []
+    for name, overrides in (corrections or {}).items():
+        row = lookup(CORRECTIONS, name, "correction")
+        _check_correction(name, loss, bypass)
+        rows.append((name, configure(row.settings, overrides, name)))
+    if bypass and LOSSES[loss].own_mismatch:
+        raise AlgorithmError(f"Loss {loss!r} reads the sampler's log-probs itself: bypass would change nothing. Remove it.")
+    return Objective(loss, settings, tuple(rows), kl_coef, kl_estimator, entropy_coef, bypass)
+
+
+def _check_correction(name: str, loss: str, bypass: bool) -> None:
+    if CORRECTIONS[name].per_token and LOSSES[loss].per_sequence:
+        raise AlgorithmError(f"Loss {loss!r} has one ratio a sequence, correction {name!r} one a token: together they "
+                             "are neither. Use a sequence correction, such as 'tis_sequence'.")
+    if CORRECTIONS[name].needs_sampler and bypass:
+        raise AlgorithmError(f"With bypass the ratio already runs from the sampler to the policy, so correction {name!r} "
+                             "would count the mismatch twice. Remove one of them.")
+    if CORRECTIONS[name].needs_sampler and LOSSES[loss].own_mismatch:
+        raise AlgorithmError(f"Loss {loss!r} weighs tokens against the sampler itself, so correction {name!r} would "
+                             "count the mismatch twice. Remove it.")
+
+
+def policy_objective(inputs: LossInputs, objective: Objective, kl_coef: Array | float | None = None) -> LossOutputs:
+    """loss = agg(correction * l) + kl_coef * agg(kl) - entropy_coef * agg(entropy), agg(x) = sum(weights * mask * x).
+
+    Args:
+      inputs: one micro-batch.
+      objective: from make_objective.
+      kl_coef: takes the place of objective.kl_coef, for an adaptive one (may be traced).
+
+    Raises:
+      AlgorithmError: a term needs log-probs or an entropy that the inputs lack.
+    """
+    kl_coef = objective.kl_coef if kl_coef is None else kl_coef
+    _check_inputs(inputs, objective, kl_coef)
+    trainer_logprobs = _detached_or_own(inputs)
+    old = inputs.sampler_logprobs_BT if objective.bypass else trainer_logprobs
+    inputs = dataclasses.replace(inputs, old_logprobs_BT=jax.lax.stop_gradient(old))
+    token = LOSSES[objective.loss].function(inputs, objective.loss_settings)
+    factor = jnp.ones_like(inputs.mask_BT)
+    for name, settings in objective.corrections:
+        factor = factor * CORRECTIONS[name].function(inputs, settings)
+    loss = policy_loss = weighted_sum(jax.lax.stop_gradient(factor) * token.loss_BT, inputs)
+    means, maxima = _policy_metrics(inputs, token)
+    means["policy/loss"] = policy_loss
+    if objective.corrections:
+        means["correction/weight_mean"] = token_share(factor, inputs)
+        means["correction/dropped_frac"] = token_share(factor == 0, inputs)
+    if inputs.ref_logprobs_BT is not None:
+        kl = kl_estimate(inputs.logprobs_BT, inputs.ref_logprobs_BT, objective.kl_estimator)
+        means["policy/kl_loss"] = weighted_sum(kl, inputs)
+        loss = loss + kl_coef * means["policy/kl_loss"]
+    if inputs.entropy_BT is not None:
+        means["policy/entropy"] = token_share(inputs.entropy_BT, inputs)
+        loss = loss - objective.entropy_coef * weighted_sum(inputs.entropy_BT, inputs)
+    if inputs.sampler_logprobs_BT is not None:
+        more_means, more_maxima = mismatch.moments(trainer_logprobs, inputs)
+        means, maxima = means | more_means, maxima | more_maxima
+    return LossOutputs(loss, jax.lax.stop_gradient(means), jax.lax.stop_gradient(maxima))
+
+
+def finish(means: Mapping[str, Any], maxima: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a minibatch, from the sums of its micro-batches' means and the maxima of their maxima."""
+    return mismatch.finish({name: float(value) for name, value in means.items()}) | {
+        name: float(value) for name, value in maxima.items()}
+
+
+def _detached_or_own(inputs: LossInputs) -> Array:
+    own = inputs.logprobs_BT if inputs.old_logprobs_BT is None else inputs.old_logprobs_BT
+    return jax.lax.stop_gradient(own)
+
+
+def _policy_metrics(inputs: LossInputs, token: TokenLoss) -> tuple[dict[str, Array], dict[str, Array]]:
+    """approx_kl is mean(r - 1 - log r), the k3 estimate of KL(old || policy)."""
+    log_ratio = clamp(inputs.logprobs_BT - inputs.old_logprobs_BT)
+    r = jnp.exp(log_ratio)
+    means = {
+        "policy/clip_frac_low": token.clipped_low_BT,
+        "policy/clip_frac_high": token.clipped_high_BT,
+        "policy/approx_kl": jnp.expm1(log_ratio) - log_ratio,
+        "policy/ratio_mean": r,
+    }
+    return ({name: token_share(value, inputs) for name, value in means.items()},
+            {"policy/ratio_max": jnp.max(jnp.where(inputs.mask_BT > 0, r, 0.0))})
+
+
+def _check_inputs(inputs: LossInputs, objective: Objective, kl_coef) -> None:
+    no_sampler = inputs.sampler_logprobs_BT is None
+    needy = [name for name, _ in objective.corrections if CORRECTIONS[name].needs_sampler]
+    if no_sampler and (needy or objective.bypass):
+        raise AlgorithmError(f"{needy[0] if needy else 'bypass'!r} needs the sampler's log-probs, and there are none.")
+    if inputs.ref_logprobs_BT is None and (not isinstance(kl_coef, (int, float)) or kl_coef != 0):
+        raise AlgorithmError("A KL penalty needs a reference policy, and there is none. Set kl_coef to 0, or keep one.")
+    if inputs.entropy_BT is None and objective.entropy_coef != 0:
+        raise AlgorithmError("The entropy bonus needs the policy's entropy, and it was not computed.")

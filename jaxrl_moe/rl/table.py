@@ -1,0 +1,42 @@
+"""Rows of the algorithm tables: a function and its typed default settings, found by name."""
+import dataclasses
+import difflib
+from typing import Any, Mapping
+
+from jaxrl_moe.types import UserError
+
+
+class AlgorithmError(UserError):
+    """An unknown algorithm or setting, or a combination that cannot be right; the message says why."""
+
+
+def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
+    """Returns table[name].
+
+    Raises:
+      AlgorithmError: there is no such row; the message names the nearest one.
+    """
+    if name in table:
+        return table[name]
+    raise AlgorithmError(f"There is no {kind} named {name!r}.{_hint(name, table)} Known: {', '.join(sorted(table))}.")
+
+
+def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
+    """Returns the settings dataclass `default` with the named fields replaced.
+
+    Raises:
+      AlgorithmError: `owner` has no such setting, or the value is not of its kind.
+    """
+    fields = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    for name, value in overrides.items():
+        if name not in fields:
+            known = ", ".join(sorted(fields)) or "none"
+            raise AlgorithmError(f"{owner!r} has no setting {name!r}.{_hint(name, fields)} Its settings: {known}.")
+        if isinstance(value, (str, bool)) != isinstance(fields[name], (str, bool)):
+            raise AlgorithmError(f"{owner!r}: setting {name!r} must be like {fields[name]!r}, got {value!r}.")
+    return dataclasses.replace(default, **overrides)
+
+
+def _hint(name: str, known) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

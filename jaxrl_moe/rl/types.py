@@ -1,0 +1,56 @@
+"""What a policy loss reads and what the objective returns."""
+import dataclasses
+from typing import Any, Mapping, NamedTuple
+
+import jax
+
+Array = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossInputs:
+    """One micro-batch. Rows may hold several sequences (packing); a sequence never leaves its row.
+
+    Attributes:
+      logprobs_BT: p, with gradient.
+      advantages_BT: A.
+      mask_BT: 1 where the predicted token is trained, else 0.
+      weights_BT: aggregation weights w; the loss is sum(w * mask * l) over the whole optimiser minibatch.
+      sequence_BT: int32 index of the token's sequence in this micro-batch, below B*T (any valid index on padding).
+      num_tokens: scalar, the trained tokens of the whole optimiser minibatch.
+      old_logprobs_BT: o, or None on the first and only update of a batch, where it equals p.
+      sampler_logprobs_BT: q, or None where no engine drew the tokens.
+      ref_logprobs_BT: f, or None without a reference policy.
+      entropy_BT: entropy of the policy's next-token distribution, with gradient, or None.
+    """
+    logprobs_BT: Array
+    advantages_BT: Array
+    mask_BT: Array
+    weights_BT: Array
+    sequence_BT: Array
+    num_tokens: Array
+    old_logprobs_BT: Array | None = None
+    sampler_logprobs_BT: Array | None = None
+    ref_logprobs_BT: Array | None = None
+    entropy_BT: Array | None = None
+
+
+class TokenLoss(NamedTuple):
+    """A policy loss before aggregation, and where its low and its high bound took effect (1 or 0)."""
+    loss_BT: Array
+    clipped_low_BT: Array
+    clipped_high_BT: Array
+
+
+class LossOutputs(NamedTuple):
+    """The objective of one micro-batch.
+
+    Attributes:
+      loss: scalar; the minibatch's loss is the sum over its micro-batches.
+      means: scalars that add up over micro-batches. `objective.finish` turns the totals into metrics.
+      maxima: scalars of which the minibatch's value is the maximum over its micro-batches.
+    """
+    loss: Array
+    means: Mapping[str, Array]
+    maxima: Mapping[str, Array]

@@ -1,0 +1,206 @@
+"""From samples to micro-batches of few shapes, and from per-token results back to samples."""
+import dataclasses
+from typing import Any, NamedTuple, Sequence
+
+import jax
+import numpy as np
+
+from jaxrl_moe.data.packing import bucket, pack as pack_rows
+from jaxrl_moe.rl.aggregation import aggregation_weights
+from jaxrl_moe.rl.table import AlgorithmError
+from jaxrl_moe.rl.types import Array, LossInputs
+from jaxrl_moe.training.samples import Sample, trainable
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MicroBatch:
+    """Arrays for one forward and backward pass; index t concerns the prediction of token t+1.
+
+    Attributes:
+      tokens_BT, positions_BT, targets_BT: int32; a target is the next token.
+      segments_BT: int32, 1, 2, ... for the sequences of a row, 0 for padding. Positions restart in each.
+      mask_BT, weights_BT, advantages_BT, *_logprobs_BT, sequence_BT, num_tokens: see LossInputs.
+      expert_ids_LBTA: the engine's routes by sparse layer, -1 where the model routes live; or None.
+    """
+    tokens_BT: Array
+    positions_BT: Array
+    segments_BT: Array
+    targets_BT: Array
+    mask_BT: Array
+    weights_BT: Array
+    advantages_BT: Array
+    sequence_BT: Array
+    num_tokens: Array
+    old_logprobs_BT: Array | None = None
+    sampler_logprobs_BT: Array | None = None
+    ref_logprobs_BT: Array | None = None
+    expert_ids_LBTA: Array | None = None
+
+    def loss_inputs(self, logprobs_BT: Array, entropy_BT: Array | None = None) -> LossInputs:
+        """What the objective reads, given the policy's log-probs of the targets."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(LossInputs)
+                  if field.name not in ("logprobs_BT", "entropy_BT")}
+        return LossInputs(logprobs_BT=logprobs_BT, entropy_BT=entropy_BT, **shared)
+
+
+class Place(NamedTuple):
+    """Where a sample lies in a micro-batch: tokens start .. start + length of its row, as the row's given segment."""
+    sample: int
+    row: int
+    start: int
+    length: int
+    segment: int
+
+    @property
+    def span(self) -> tuple[int, slice]:
+        return self.row, slice(self.start, self.start + self.length)
+
+
+class Packed(NamedTuple):
+    """A micro-batch and the places of its samples."""
+    batch: MicroBatch
+    places: list[Place]
+
+
+def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> list[list[Sample]]:
+    """Splits the trainable samples into `count` optimiser minibatches of nearly equal size.
+
+    Args:
+      samples: the batch.
+      count: minibatches; 1 keeps the order.
+      key: non-negative numbers, such as (seed, step, epoch), that decide the shuffle.
+
+    Raises:
+      AlgorithmError: nothing to train on, or fewer samples than minibatches.
+    """
+    samples = trainable(samples)
+    if count > len(samples):
+        raise AlgorithmError(f"{len(samples)} sequences cannot make {count} minibatches: ask for fewer, or roll out more.")
+    if count == 1:
+        return [samples]
+    order = np.random.default_rng(list(key)).permutation(len(samples))
+    return [[samples[i] for i in part] for part in np.array_split(order, count)]
+
+
+def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0) -> np.ndarray:
+    """[N] weights of the samples of one optimiser minibatch; see rl.aggregation."""
+    return aggregation_weights([sample.trained_tokens for sample in samples], [sample.group for sample in samples],
+                               aggregation, norm)
+
+
+def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True,
+                  weights_N: np.ndarray | None = None) -> list[Packed]:
+    """Lays samples out in micro-batches of at most `tokens` padded tokens, in few shapes.
+
+    Args:
+      samples: one optimiser minibatch, or any samples for a pass without loss.
+      tokens: rows x row length of a micro-batch never exceeds it.
+      pack: several samples in a row; otherwise one.
+      weights_N: from sample_weights; zeros if not given.
+
+    Raises:
+      AlgorithmError: a sample alone exceeds `tokens`.
+    """
+    weights_N = np.zeros(len(samples)) if weights_N is None else weights_N
+    num_tokens = np.float32(sum(sample.trained_tokens for sample in samples))
+    return [_fill(samples, weights_N, num_tokens, rows, shape)
+            for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack)]
+
+
+def layout(lengths: Sequence[int], tokens: int, pack: bool) -> list[tuple[list[list[int]], tuple[int, int]]]:
+    """Micro-batches as (rows of sample indices, (B, T)); B may exceed the rows, the rest is padding.
+
+    T is the bucket of the longest sample (packed: of all, else: of the micro-batch), B the bucket of an even split.
+    """
+    longest = max(lengths)
+    if longest > tokens:
+        raise AlgorithmError(f"A sequence has {longest} tokens, a micro-batch at most {tokens}: raise "
+                             f"train.tokens_per_micro_batch to {longest} or more, or shorten prompts and completions.")
+    width = min(bucket(longest), tokens)
+    by_length = np.argsort(-np.array(lengths), kind="stable").tolist()
+    rows = pack_rows(lengths, width) if pack else [[index] for index in by_length]
+    result = []
+    while rows:
+        if not pack:
+            width = min(bucket(lengths[rows[0][0]]), tokens)
+        most = tokens // width
+        size = _divide_up(len(rows), _divide_up(len(rows), most))
+        result.append((rows[:size], (min(bucket(size), most), width)))
+        rows = rows[size:]
+    return result
+
+
+def _divide_up(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _places(lengths: Sequence[int], rows: list[list[int]]) -> list[Place]:
+    places = []
+    for row, indices in enumerate(rows):
+        start = 0
+        for segment, index in enumerate(indices, 1):
+            places.append(Place(index, row, start, lengths[index], segment))
+            start += lengths[index]
+    return places
+
+
+def _fill(samples: Sequence[Sample], weights_N: np.ndarray, num_tokens: np.float32, rows: list[list[int]],
+          shape: tuple[int, int]) -> Packed:
+    places = _places([len(sample.ids_T) for sample in samples], rows)
+    placed = [samples[place.sample] for place in places]
+
+    def spread(values, dtype):
+        return _spread(places, values, shape, dtype)
+
+    def constant(values, dtype):
+        return spread([np.full(place.length, value) for place, value in zip(places, values)], dtype)
+
+    def optional(field):
+        known = [value for value in (getattr(sample, field) for sample in placed) if value is not None]
+        return spread(known, np.float32) if known else None
+
+    batch = MicroBatch(
+        tokens_BT=spread([sample.ids_T for sample in placed], np.int32),
+        positions_BT=spread([np.arange(place.length) for place in places], np.int32),
+        segments_BT=constant([place.segment for place in places], np.int32),
+        targets_BT=spread([np.append(sample.ids_T[1:], 0) for sample in placed], np.int32),
+        mask_BT=spread([sample.mask_T for sample in placed], np.float32),
+        weights_BT=constant([weights_N[place.sample] for place in places], np.float32),
+        advantages_BT=spread([sample.advantages_T for sample in placed], np.float32),
+        sequence_BT=constant(range(len(places)), np.int32),
+        num_tokens=num_tokens,
+        old_logprobs_BT=optional("old_logprobs_T"),
+        sampler_logprobs_BT=optional("sampler_logprobs_T"),
+        ref_logprobs_BT=optional("ref_logprobs_T"),
+        expert_ids_LBTA=_expert_ids(places, placed, shape))
+    return Packed(batch, places)
+
+
+def _spread(places: Sequence[Place], values: Sequence[np.ndarray], shape: tuple[int, int], dtype: Any,
+            empty: int = 0) -> np.ndarray:
+    """[B, T, ...] with each sample's [length, ...] values at its place, `empty` elsewhere. All samples or none have values."""
+    out = np.full((*shape, *values[0].shape[1:]), empty, dtype)
+    for place, value in zip(places, values, strict=True):
+        out[place.span] = value
+    return out
+
+
+def _expert_ids(places: Sequence[Place], placed: Sequence[Sample], shape: tuple[int, int]) -> np.ndarray | None:
+    """[L, B, T, A] in the integer type of the engine's ids; -1 for padding and for samples without."""
+    known = [sample.expert_ids_TLA for sample in placed if sample.expert_ids_TLA is not None]
+    if not known:
+        return None
+    routes = [np.full((place.length, *known[0].shape[1:]), -1) if sample.expert_ids_TLA is None
+              else sample.expert_ids_TLA for place, sample in zip(places, placed)]
+    return np.moveaxis(_spread(places, routes, shape, np.result_type(*known), empty=-1), 2, 0)
+
+
+def per_sample(packed: Sequence[Packed], results_BT: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Takes per-token results of micro-batches back to the samples: a list of [T] arrays in the samples' order."""
+    found = {}
+    for (_, places), result_BT in zip(packed, results_BT, strict=True):
+        result_BT = np.asarray(result_BT)
+        for place in places:
+            found[place.sample] = result_BT[place.span].copy()
+    return [found[index] for index in range(len(found))]

@@ -1,0 +1,182 @@
+"""From finished rollouts to training samples with advantages, one token sequence each, on the host.
+
+In a sample's [T] arrays index t holds what concerns the prediction of token t+1; the last entry concerns nothing.
+"""
+import dataclasses
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages
+from jaxrl_moe.rl.kl import kl_estimate
+from jaxrl_moe.rl.returns import discounted_returns, token_rewards, whiten
+from jaxrl_moe.rl.table import AlgorithmError, configure, lookup
+from jaxrl_moe.types import Rollout, RolloutGroup
+
+TRUNCATED = ("keep", "mask", "penalise")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One sequence to train on.
+
+    Attributes:
+      ids_T: int32 prompt and completion.
+      mask_T: float32, 1 where the next token is trained.
+      group: number of the prompt within the batch.
+      reward: the scalar reward.
+      advantages_T: float32, zeros until `with_advantages`.
+      sampler_logprobs_T, old_logprobs_T, ref_logprobs_T: float32, or None where not known (or not needed).
+      expert_ids_TLA: experts that routed each token in the engine, -1 where none did; or None.
+    """
+    ids_T: np.ndarray
+    mask_T: np.ndarray
+    group: int
+    reward: float
+    advantages_T: np.ndarray
+    sampler_logprobs_T: np.ndarray | None = None
+    old_logprobs_T: np.ndarray | None = None
+    ref_logprobs_T: np.ndarray | None = None
+    expert_ids_TLA: np.ndarray | None = None
+
+    @property
+    def trained_tokens(self) -> int:
+        return int(self.mask_T.sum())
+
+
+def from_groups(groups: Sequence[RolloutGroup], truncated: str = "keep", penalty: float = 0.0) -> list[Sample]:
+    """One sample per rollout, in order.
+
+    Args:
+      groups: finished groups; equal prompts drawn twice are two groups.
+      truncated: what becomes of completions that hit the token limit: "keep" them as they are, "mask" their tokens
+        (their rewards still count in the group's baseline), or "penalise" their rewards.
+      penalty: subtracted from the reward under "penalise".
+
+    Raises:
+      AlgorithmError: unknown `truncated`.
+    """
+    if truncated not in TRUNCATED:
+        raise AlgorithmError(f"truncated must be one of {', '.join(TRUNCATED)}; got {truncated!r}.")
+    return [_from_rollout(rollout, number, truncated, penalty)
+            for number, group in enumerate(groups) for rollout in group.rollouts]
+
+
+def _from_rollout(rollout: Rollout, group: int, truncated: str, penalty: float) -> Sample:
+    prompt, length = len(rollout.prompt_ids), len(rollout.prompt_ids) + len(rollout.completion_ids)
+    if prompt == 0:
+        raise AlgorithmError("A rollout has an empty prompt, so that nothing predicts its first token.")
+    mask = _shifted(prompt, length, rollout.loss_mask)
+    if rollout.truncated and truncated == "mask":
+        mask[:] = 0
+    return Sample(
+        ids_T=np.concatenate([rollout.prompt_ids, rollout.completion_ids]).astype(np.int32),
+        mask_T=mask,
+        group=group,
+        reward=rollout.reward - penalty * (rollout.truncated and truncated == "penalise"),
+        advantages_T=np.zeros(length, np.float32),
+        sampler_logprobs_T=_shifted(prompt, length, rollout.sampler_logprobs),
+        expert_ids_TLA=_routes(rollout.expert_ids, length))
+
+
+def _shifted(prompt: int, length: int, completion_values: np.ndarray) -> np.ndarray:
+    """Values of the completion's tokens, moved to the index that predicts them; 0 elsewhere."""
+    values = np.zeros(length, np.float32)
+    values[prompt - 1:length - 1] = completion_values
+    return values
+
+
+def _routes(expert_ids: np.ndarray | None, length: int) -> np.ndarray | None:
+    """[length, L, A]: the last token was sampled but never routed, so it gets -1."""
+    if expert_ids is None:
+        return None
+    signed = np.result_type(expert_ids.dtype, np.int8)
+    routes = np.full((length, *expert_ids.shape[1:]), -1, signed)
+    routes[:len(expert_ids)] = expert_ids
+    return routes
+
+
+def from_conversations(conversations: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Sample]:
+    """Samples for supervised training from (ids, loss_mask) pairs; advantage 1, so that loss 'reinforce' is the NLL."""
+    samples = []
+    for number, (ids, loss_mask) in enumerate(conversations):
+        mask = np.zeros(len(ids), np.float32)
+        mask[:-1] = np.asarray(loss_mask)[1:]
+        samples.append(Sample(np.asarray(ids, np.int32), mask, number, 0.0, np.ones(len(ids), np.float32)))
+    return samples
+
+
+def trainable(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples that have a token to train on.
+
+    Raises:
+      AlgorithmError: there is none.
+    """
+    kept = [sample for sample in samples if sample.trained_tokens]
+    if not kept:
+        raise AlgorithmError(f"The batch has nothing to train on: none of its {len(samples)} sequences has a trained "
+                             "token. If completions hit the token limit, raise it, or do not mask truncated ones.")
+    return kept
+
+
+def with_values(samples: Sequence[Sample], field: str, values: Sequence[np.ndarray]) -> list[Sample]:
+    """The samples with one [T] field, such as "old_logprobs_T", set from a list in the same order."""
+    return [dataclasses.replace(sample, **{field: value}) for sample, value in zip(samples, values, strict=True)]
+
+
+def with_advantages(samples: Sequence[Sample], name: str, settings: Mapping[str, Any] | None = None, *,
+                    gamma: float = 1.0, reward_kl_coef: float = 0.0, kl_estimator: str = "k1") -> list[Sample]:
+    """The samples with advantages from their rewards.
+
+    Args:
+      samples: all samples of the batch; those of one group share a baseline.
+      name: a row of ADVANTAGES; settings: its settings that differ from the defaults.
+      gamma: discount per token, for rows that work token by token.
+      reward_kl_coef: weight of the KL to the reference that is taken off the reward; needs old and ref log-probs.
+      kl_estimator: a row of KL_ESTIMATORS.
+
+    Raises:
+      AlgorithmError: unknown name or setting, rewards the row refuses, or no log-probs for the KL.
+    """
+    row = lookup(ADVANTAGES, name, "advantage")
+    settings = configure(row.settings, settings or {}, name)
+    kls = [_reward_kl(sample, reward_kl_coef, kl_estimator) for sample in samples]
+    rewards = np.array([sample.reward for sample in samples], np.float64)
+    if not row.per_token:
+        rewards -= np.array([kl.sum() for kl in kls])
+    members = _members(samples)
+    scalars = np.zeros(len(samples))
+    for indices, values in zip(members, group_advantages([rewards[m] for m in members], row, settings), strict=True):
+        scalars[indices] = values
+    if row.per_token:
+        advantages = [discounted_returns(token_rewards(scalar, kl, sample.mask_T, 1.0), sample.mask_T, gamma)
+                      for sample, scalar, kl in zip(samples, scalars, kls)]
+    else:
+        advantages = [np.full(len(sample.ids_T), scalar) for sample, scalar in zip(samples, scalars)]
+    if row.whiten:
+        advantages = _whitened(advantages, samples)
+    return with_values(samples, "advantages_T", [values.astype(np.float32) for values in advantages])
+
+
+def _members(samples: Sequence[Sample]) -> list[np.ndarray]:
+    numbers = np.array([sample.group for sample in samples])
+    return [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
+
+
+def _reward_kl(sample: Sample, coef: float, estimator: str) -> np.ndarray:
+    if coef == 0:
+        return np.zeros(len(sample.ids_T))
+    if sample.old_logprobs_T is None or sample.ref_logprobs_T is None:
+        raise AlgorithmError("A KL penalty in the reward needs old and reference log-probs, and a sample has none.")
+    kl = kl_estimate(sample.old_logprobs_T, sample.ref_logprobs_T, estimator)
+    return coef * np.where(sample.mask_T > 0, np.asarray(kl, np.float64), 0)
+
+
+def _whitened(advantages: list[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:
+    masks = [sample.mask_T > 0 for sample in samples]
+    white = whiten(np.concatenate([values[mask] for values, mask in zip(advantages, masks)]))
+    parts = np.split(white, np.cumsum([mask.sum() for mask in masks])[:-1])
+    whole = [np.zeros(len(mask)) for mask in masks]
+    for values, mask, part in zip(whole, masks, parts):
+        values[mask] = part
+    return whole
