@@ -1,0 +1,192 @@
+"""The in-process engine: draws completions from the trainer's own arrays by continuous batching over a paged KV pool."""
+import itertools
+import time
+from typing import Any, Callable, Sequence
+
+from flax import nnx
+import jax
+import numpy as np
+
+from jaxrl_moe.model.cache import PagedCache, TRASH_PAGE
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rollout import batches
+from jaxrl_moe.rollout.pages import PagePool, pages_for
+from jaxrl_moe.rollout.programs import Programs
+from jaxrl_moe.rollout.requests import Limits, truncates
+from jaxrl_moe.rollout.scheduler import Group, Scheduler
+from jaxrl_moe.rollout.stopping import stop_cut
+from jaxrl_moe.types import Completion, Request, UserError
+
+
+class JaxEngine:
+    """An Engine (see types.py) inside this process. Not thread-safe: one thread drives it.
+
+    Args:
+      model: the policy; its arrays are used as they are, not copied.
+      settings: slots, page_size, kv_tokens, decode_steps and max_tokens as in config.RolloutSection.
+      max_prompt_tokens: longest prompt that the default pool is sized for.
+      seed: decides, with each request's coordinates, the noise of every token.
+      eos_ids: stop ids of every request, besides its own.
+      detokenise: token ids to text; needed for stop strings only.
+    """
+
+    def __init__(self, model: Transformer, settings, *, max_prompt_tokens: int, seed: int = 0,
+                 eos_ids: Sequence[int] = (), detokenise: Callable[[list[int]], str] | None = None):
+        graphdef, self._params = nnx.split(model)
+        self._config, self._dtype = model.config, model.dtype
+        self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
+        self._expert_dtype = np.uint8 if model.config.num_experts <= 256 else np.uint16
+        self._programs = Programs(graphdef, seed, settings.decode_steps, self._expert_dtype)
+        longest = pages_for(max_prompt_tokens + settings.max_tokens, settings.page_size)
+        default = settings.slots * longest + pages_for(max_prompt_tokens, settings.page_size)
+        self._num_pages = 1 + (pages_for(settings.kv_tokens, settings.page_size) or default)
+        self._limits = Limits(model.config, settings.page_size, self._num_pages - 1, detokenise is not None)
+        self._version, self._handles, self._cache = 0, itertools.count(), None
+        self._totals = dict.fromkeys(("tokens", "prefill_tokens", "seconds", "chunks", "rows", "kept_mass"), 0)
+        self._forget()
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the KV pool while it is held."""
+        heads = self._config.num_layers * self._config.num_kv_heads * self._config.head_dim
+        return 2 * self._num_pages * self._settings.page_size * heads * self._dtype.itemsize
+
+    def publish(self, params: Any, version: int) -> None:
+        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them."""
+        self._params, self._version = params, version
+        self._scheduler.drop_held()
+
+    def release(self) -> None:
+        """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes on."""
+        self._scheduler.suspend()
+        if self._cache is not None:
+            jax.tree.map(lambda part: part.delete(), self._cache)
+            self._cache = None
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
+        if self._scheduler.running or self._scheduler.queue:
+            raise UserError("generate() needs an idle engine, but submitted requests are in flight. Call step() until they are done.")
+        for request in requests:
+            self._limits.check(request)
+        handles, done = [self.submit(request) for request in requests], {}
+        while len(done) < len(handles):
+            done.update(self.step())
+        return [done[handle] for handle in handles]
+
+    def submit(self, request: Request) -> int:
+        """Queues a request and returns its handle; step() does the work. Raises UserError for one that cannot be met."""
+        self._limits.check(request)
+        handle, stop_ids = next(self._handles), dict.fromkeys((*self._eos_ids, *request.params.stop_ids))
+        self._scheduler.add(Group(handle, request, tuple(stop_ids)))
+        return handle
+
+    def step(self) -> dict[int, list[Completion]]:
+        """Admits what fits and draws one chunk of tokens; returns the requests that this finished, by handle."""
+        start = time.perf_counter()
+        try:
+            finished = self._step()
+        except BaseException:
+            self._forget()
+            raise
+        self._totals["seconds"] += time.perf_counter() - start
+        return finished
+
+    def stats(self) -> dict[str, float]:
+        """Totals since the engine was made: tokens drawn, seconds, occupancy (mean share of slots at work), ..."""
+        total = self._totals
+        return {
+            "tokens": total["tokens"], "prefill_tokens": total["prefill_tokens"], "seconds": total["seconds"],
+            "tokens_per_s": total["tokens"] / max(total["seconds"], 1e-9),
+            "occupancy": total["rows"] / max(total["chunks"] * self._settings.slots, 1),
+            "kept_mass": total["kept_mass"] / max(total["tokens"], 1),
+            "preemptions": self._scheduler.preemptions, "compiles": self._programs.compiles,
+            "kv_bytes": self.kv_bytes, "kv_pages_used": self._scheduler.pool.num_used}
+
+    def _forget(self):
+        """Drops all requests and the pool: the state of a new engine, but for totals and compiled programs."""
+        pool, self._cache = PagePool(self._num_pages), None
+        self._scheduler = Scheduler(pool, self._settings.page_size, self._settings.slots, self._settings.decode_steps)
+
+    def _step(self):
+        if not self._scheduler.running and not self._scheduler.queue:
+            return {}
+        if self._cache is None:
+            self._cache = PagedCache.zeros(self._config, self._num_pages, self._settings.page_size, self._dtype)
+        plan = self._scheduler.plan()
+        routes = self._prefill(plan.prefills)
+        self._copy(plan.copies)
+        running = list(self._scheduler.running)
+        out, routes = jax.device_get((self._decode(running), routes))
+        _note_routes(routes)
+        return self._collect(running, out)
+
+    def _prefill(self, jobs):
+        """Runs the planned prefills; returns (job groups, row lengths, expert ids on the device) of each call that gives ids."""
+        wanted, calls = any(job.group is not None for job in jobs), []
+        for batch in batches.prefill_batches(jobs, self._settings.page_size):
+            self._cache, ids_UTLA = self._programs.prefill(
+                self._params, self._cache, batch.tokens_UT, batch.positions_UT, batch.pages_UJ, routes=wanted)
+            lengths = (batch.positions_UT >= 0).sum(axis=1)
+            self._totals["prefill_tokens"] += int(lengths.sum())
+            if wanted:
+                calls.append(([job.group for job in batch.jobs], lengths, ids_UTLA))
+        return calls
+
+    def _copy(self, copies):
+        for first in range(0, len(copies), self._settings.slots):
+            part = copies[first:first + self._settings.slots]
+            part = np.array(part + [(TRASH_PAGE, TRASH_PAGE)] * (self._settings.slots - len(part)), np.int32)
+            self._cache = self._programs.copy_pages(self._cache, part[:, 0], part[:, 1])
+
+    def _decode(self, running):
+        params = [sequence.group.request.params for sequence in running]
+        self._cache, out = self._programs.decode(
+            self._params, self._cache, batches.decode_rows(running, self._settings.slots),
+            truncate=any(map(truncates, params)), routes=any(p.return_routed_experts for p in params))
+        return out
+
+    def _collect(self, running, out):
+        """Hands each sequence its tokens; returns the groups that are complete."""
+        tokens_SU, finished = out["tokens_SU"], {}
+        counts_U = (tokens_SU >= 0).sum(axis=0)
+        if not np.isfinite(np.where(tokens_SU >= 0, out["logprobs_SU"], 0.0)).all():
+            raise UserError(f"The policy (version {self._version}) gave log-probabilities that are not finite. Its weights hold "
+                            "NaN or infinity, or its activations overflow; look at the last updates' gradient norms.")
+        self._totals["chunks"] += 1
+        self._totals["rows"] += len(running)
+        self._totals["tokens"] += int(counts_U.sum())
+        self._totals["kept_mass"] += float(out["kept_U"].sum())
+        for row, sequence in enumerate(running):
+            count, group, checked = counts_U[row], sequence.group, sequence.drawn
+            routed = group.request.params.return_routed_experts
+            sequence.append(tokens_SU[:count, row], out["logprobs_SU"][:count, row], self._version,
+                            out["expert_ids_SULA"][:count, row] if routed else None)
+            end = self._end(sequence, checked)
+            if end is not None:
+                self._scheduler.finish(sequence)
+                group.completions[sequence.sample] = sequence.completion(*end)
+                if len(group.completions) == group.request.params.n:
+                    finished[group.handle] = [group.completions[sample] for sample in range(group.request.params.n)]
+        return finished
+
+    def _end(self, sequence, checked):
+        """(tokens to keep, finish reason), or None while the sequence goes on. `checked` tokens were looked at before."""
+        strings = sequence.group.request.params.stop_strings
+        if strings:
+            drawn = sequence.ids[sequence.length - sequence.drawn:sequence.length]
+            keep = stop_cut(drawn.tolist(), checked, strings, self._detokenise)
+            if keep is not None:
+                return keep, "stop"
+        if sequence.ids[sequence.length - 1] in sequence.group.stop_ids:
+            return sequence.drawn, "stop"
+        return (sequence.drawn, "length") if sequence.length == sequence.limit else None
+
+
+def _note_routes(calls):
+    """Gives each group the expert ids of its prompt; long prompts come in several calls, in order."""
+    for groups, lengths, ids_UTLA in calls:
+        for row, group in enumerate(groups):
+            if group is not None:
+                known = [] if group.prompt_routes is None else [group.prompt_routes]
+                group.prompt_routes = np.concatenate([*known, ids_UTLA[row, :lengths[row]]])

@@ -1,0 +1,109 @@
+"""The engine's device programs: prefill, decode and page copies. Each updates the KV pool in place (it is donated).
+
+Letters: U rows, T tokens of a prefill row, J visible pages, S decode steps, X stop ids of a row, C page copies.
+"""
+import dataclasses
+import functools
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from jaxrl_moe.model.cache import PagedCache
+from jaxrl_moe.rollout import sampling
+
+
+@functools.partial(jax.tree_util.register_dataclass,
+                   data_fields=["tokens_U", "positions_U", "remaining_U", "draws_U4", "temperature_U", "top_p_U",
+                                "top_k_U", "min_p_U", "stop_UX", "pages_UJ"], meta_fields=[])
+@dataclasses.dataclass
+class DecodeRows:
+    """What one decode call needs to know of its rows; a row with nothing remaining is padding.
+
+    tokens_U are the newest tokens, positions_U where they stand, remaining_U how many more may be drawn, draws_U4 the
+    coordinates of the noise (see sampling.row_keys), stop_UX is filled up with -1.
+    """
+    tokens_U: Any
+    positions_U: Any
+    remaining_U: Any
+    draws_U4: Any
+    temperature_U: Any
+    top_p_U: Any
+    top_k_U: Any
+    min_p_U: Any
+    stop_UX: Any
+    pages_UJ: Any
+
+
+class Programs:
+    """Compiles on first use per shape; `compiles` counts how often that happened."""
+
+    def __init__(self, graphdef, seed: int, steps: int, expert_dtype):
+        """steps: most tokens a decode call draws per row; expert_dtype: of returned expert ids."""
+        self._graphdef, self._seed, self._steps, self._expert_dtype = graphdef, seed, steps, expert_dtype
+        self.compiles = 0
+        self.prefill = jax.jit(self._prefill, donate_argnums=1, static_argnames="routes")
+        self.decode = jax.jit(self._decode, donate_argnums=1, static_argnames=("truncate", "routes"))
+        self.copy_pages = jax.jit(self._copy_pages, donate_argnums=0)
+
+    def _prefill(self, params, cache, tokens_UT, positions_UT, pages_UJ, *, routes):
+        """Writes the tokens' keys and values; returns the cache, and expert ids [U, T, L, A] or None."""
+        self.compiles += 1
+        model = nnx.merge(self._graphdef, params)
+        _, cache, routing = model.extend(tokens_UT, positions_UT, cache, pages_UJ, adapters=True)
+        if not routes:
+            return cache, None
+        return cache, jnp.moveaxis(routing.expert_ids, 0, 2).astype(self._expert_dtype)
+
+    def _decode(self, params, cache, rows: DecodeRows, *, truncate, routes):
+        """Draws up to `steps` tokens per row, until every row has met a stop id or has nothing remaining.
+
+        Returns the cache and a dict of tokens_SU (-1 where nothing was drawn), logprobs_SU, kept_U (the sum of kept
+        mass over drawn tokens) and, with routes, expert_ids_SULA of the tokens fed (not of those drawn).
+        """
+        self.compiles += 1
+        model = nnx.merge(self._graphdef, params)
+        keys_U = sampling.row_keys(jax.random.key(self._seed), rows.draws_U4)
+
+        def go_on(carry):
+            step, _, _, _, remaining_U, _ = carry
+            return (step < self._steps) & (remaining_U > 0).any()
+
+        def draw_one(carry):
+            step, cache, tokens_U, positions_U, remaining_U, out = carry
+            active_U = remaining_U > 0
+            fed_U1 = jnp.where(active_U, positions_U, -1)[:, None]
+            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], fed_U1, cache, rows.pages_UJ, adapters=True)
+            uniforms_U2 = sampling.token_uniforms(keys_U, positions_U + 1)
+            drawn_U, logprobs_U, kept_U = sampling.sample(
+                model.logits(hidden_U1D)[:, 0], uniforms_U2, rows.temperature_U, rows.top_p_U, rows.top_k_U,
+                rows.min_p_U, truncate=truncate)
+            out = dict(out, tokens_SU=out["tokens_SU"].at[step].set(jnp.where(active_U, drawn_U, -1)),
+                       logprobs_SU=out["logprobs_SU"].at[step].set(logprobs_U),
+                       kept_U=out["kept_U"] + jnp.where(active_U, kept_U, 0.0))
+            if routes:
+                ids_ULA = jnp.moveaxis(routing.expert_ids[:, :, 0], 0, 1)
+                out["expert_ids_SULA"] = out["expert_ids_SULA"].at[step].set(ids_ULA.astype(self._expert_dtype))
+            stopped_U = (drawn_U[:, None] == rows.stop_UX).any(axis=1)
+            remaining_U = jnp.where(stopped_U, 0, remaining_U - active_U)
+            return step + 1, cache, drawn_U, positions_U + 1, remaining_U, out
+
+        carry = (0, cache, rows.tokens_U, rows.positions_U, rows.remaining_U, self._empty(model, rows, routes))
+        _, cache, _, _, _, out = jax.lax.while_loop(go_on, draw_one, carry)
+        return cache, out
+
+    def _empty(self, model, rows, routes):
+        count = rows.tokens_U.shape[0]
+        out = {"tokens_SU": jnp.full((self._steps, count), -1, jnp.int32),
+               "logprobs_SU": jnp.zeros((self._steps, count), jnp.float32),
+               "kept_U": jnp.zeros(count, jnp.float32)}
+        if routes:
+            shape = (self._steps, count, model.config.num_sparse_layers, model.config.num_experts_per_tok)
+            out["expert_ids_SULA"] = jnp.zeros(shape, self._expert_dtype)
+        return out
+
+    def _copy_pages(self, cache, sources_C, targets_C):
+        """Copies whole pages; pairs of trash pages are padding."""
+        self.compiles += 1
+        return PagedCache(*(part.at[:, targets_C].set(part[:, sources_C]) for part in cache))

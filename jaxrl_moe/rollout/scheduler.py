@@ -1,0 +1,200 @@
+"""Continuous batching: which sequences decode next, on which pages of the KV pool. Host arithmetic only.
+
+Every sequence starts decoding from its last prompt token, so prefill covers prompt[:-1] and needs no logits. A group's
+samples share the full pages of that prefix; each gets its own copy of the partly filled last page before it writes.
+"""
+import collections
+import dataclasses
+
+import numpy as np
+
+from jaxrl_moe.rollout.pages import PagePool, pages_for
+from jaxrl_moe.types import Completion, Request
+
+
+@dataclasses.dataclass(eq=False)
+class Group:
+    """One request. `held` are the pages of prompt[:-1], kept while samples still wait for a place.
+
+    `prompt_routes` are the expert ids [prompt - 1, L, A] of the prefix, once known, if the request wants them.
+    """
+    handle: int
+    request: Request
+    stop_ids: tuple[int, ...]
+    waiting: int = 0
+    held: list[int] | None = None
+    prompt_routes: np.ndarray | None = None
+    completions: dict[int, Completion] = dataclasses.field(default_factory=dict)
+
+    @property
+    def prefix_length(self) -> int:
+        return len(self.request.ids) - 1
+
+
+class Sequence:
+    """One sample being drawn: `ids` holds the prompt and what was drawn so far, `length` tokens in all."""
+
+    def __init__(self, group: Group, sample: int):
+        prompt, params = group.request.ids, group.request.params
+        self.group, self.sample = group, sample
+        self.length, self.limit = len(prompt), len(prompt) + params.max_tokens
+        self.ids = np.concatenate([prompt, np.zeros(params.max_tokens)]).astype(np.int32)
+        self.logprobs = np.zeros(params.max_tokens, np.float32)
+        self.versions = np.zeros(params.max_tokens, np.int32)
+        self.routes: list[np.ndarray] = []
+        self.pages: list[int] = []
+
+    @property
+    def drawn(self) -> int:
+        return self.length - len(self.group.request.ids)
+
+    def cached_after(self, steps: int) -> int:
+        """Tokens in the cache after `steps` more were drawn; the newest token is never in it."""
+        return min(self.length - 1 + steps, self.limit - 1)
+
+    def append(self, ids, logprobs, version: int, routes) -> None:
+        start, end = self.drawn, self.drawn + len(ids)
+        self.ids[self.length:self.length + len(ids)] = ids
+        self.logprobs[start:end], self.versions[start:end] = logprobs, version
+        if routes is not None:
+            self.routes.append(routes)
+        self.length += len(ids)
+
+    def completion(self, keep: int, reason: str) -> Completion:
+        """The first `keep` drawn tokens as a Completion."""
+        prompt, expert_ids = len(self.group.request.ids), None
+        if self.group.request.params.return_routed_experts:
+            drawn = np.concatenate(self.routes)[:keep]
+            known = self.group.prompt_routes
+            expert_ids = drawn if known is None else np.concatenate([known, drawn])
+        return Completion(self.ids[prompt:prompt + keep].copy(), self.logprobs[:keep].copy(), reason,
+                          self.versions[:keep].copy(), expert_ids)
+
+
+@dataclasses.dataclass
+class Prefill:
+    """Tokens [start, end) of a sequence to be written to its pages. `group` is set if it wants their expert ids."""
+    ids: np.ndarray
+    start: int
+    pages: list[int]
+    group: Group | None = None
+
+
+@dataclasses.dataclass
+class Plan:
+    """What must be done on the device before the next decode call, in this order."""
+    prefills: list[Prefill] = dataclasses.field(default_factory=list)
+    copies: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+
+
+class Scheduler:
+    """First come, first served. When pages run out the youngest running sequence goes back to the head of the queue.
+
+    Every running sequence is older than every queued one, so the admission order follows from the requests alone.
+    """
+
+    def __init__(self, pool: PagePool, page_size: int, slots: int, steps: int):
+        self.pool, self.page_size, self.slots, self.steps = pool, page_size, slots, steps
+        self.running: list[Sequence] = []
+        self.queue: collections.deque[Sequence] = collections.deque()
+        self.preemptions = 0
+
+    def add(self, group: Group) -> None:
+        group.waiting = group.request.params.n
+        self.queue.extend(Sequence(group, sample) for sample in range(group.waiting))
+
+    def plan(self) -> Plan:
+        """Gives the running sequences pages for the next chunk, then admits what fits."""
+        self._grow()
+        plan = Plan()
+        if not self._admit(plan) and self.queue and not self.running:
+            self.drop_held()
+            self._admit(plan)
+        return plan
+
+    def finish(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._free(sequence)
+
+    def suspend(self) -> None:
+        """Sends every running sequence back to the queue and empties the pool; drawn tokens are kept."""
+        while self.running:
+            self._preempt()
+        self.drop_held()
+
+    def drop_held(self) -> None:
+        """Lets go of the prompt pages kept for waiting samples; these will be prefilled anew."""
+        for group in {id(sequence.group): sequence.group for sequence in self.queue}.values():
+            if group.held is not None:
+                self.pool.drop(group.held)
+                group.held = None
+
+    def _grow(self):
+        index = 0
+        while index < len(self.running):
+            sequence = self.running[index]
+            missing = self._pages_next(sequence) - len(sequence.pages)
+            pages = self.pool.take(missing) if missing > 0 else []
+            if pages is not None:
+                sequence.pages += pages
+                index += 1
+            elif len(self.running) > 1:
+                self._preempt()
+            else:  # alone, a sequence fits once no other prompt is held: requests are checked for that
+                self.drop_held()
+
+    def _pages_next(self, sequence):
+        return pages_for(sequence.cached_after(self.steps), self.page_size)
+
+    def _preempt(self):
+        sequence = self.running.pop()
+        self._free(sequence)
+        sequence.group.waiting += 1
+        self.queue.appendleft(sequence)
+        self.preemptions += 1
+
+    def _free(self, sequence):
+        self.pool.drop(sequence.pages)
+        sequence.pages = []
+
+    def _admit(self, plan) -> bool:
+        admitted = False
+        while self.queue and len(self.running) < self.slots and self._place(self.queue[0], plan):
+            sequence = self.queue.popleft()
+            sequence.group.waiting -= 1
+            self.running.append(sequence)
+            admitted = True
+        return admitted
+
+    def _place(self, sequence, plan) -> bool:
+        """Finds pages for a queued sequence and plans how its cache gets filled; False (nothing done) if too few."""
+        group = sequence.group
+        last = group.waiting == 1
+        hold = 0 if last or group.held is not None else pages_for(group.prefix_length, self.page_size)
+        full = group.prefix_length // self.page_size if hold or group.held is not None else 0
+        shared = len(group.held) if last and group.held is not None else full
+        if hold + self._pages_next(sequence) - shared > self.pool.num_free:
+            return False
+        if hold:
+            group.held = self.pool.take(hold)
+            plan.prefills.append(self._prefill(sequence, group.prefix_length, 0, group.held))
+        held, start = group.held, 0
+        if held is not None:
+            start = full * self.page_size
+            sequence.pages = held if last else self.pool.share(held[:full])
+        sequence.pages = sequence.pages + self.pool.take(self._pages_next(sequence) - len(sequence.pages))
+        fresh = sequence.drawn == 0
+        if fresh and held is not None and not last and full < len(held):
+            plan.copies.append((held[full], sequence.pages[full]))
+        if last:
+            group.held = None
+        end = sequence.length - 1
+        if end > (group.prefix_length if held is not None else 0):
+            plan.prefills.append(self._prefill(sequence, end, start, sequence.pages))
+        return True
+
+    def _prefill(self, sequence, end, start, pages):
+        group = sequence.group
+        wanted = group.request.params.return_routed_experts and group.prompt_routes is None
+        fresh = end == group.prefix_length
+        return Prefill(sequence.ids[start:end], start, pages, group if wanted and fresh else None)
