@@ -68,7 +68,7 @@ def make_model(folder, family="qwen3_moe", *, seed=0, dtype="float32", std=0.2, 
     config = make_config(family, **overrides)
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             around = 1.0 if "norm" in name else 0.0

@@ -1,0 +1,163 @@
+"""LoRA adapters to and from PEFT folders, over the same weight map as the weights."""
+import json
+import math
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from bridges import weight_map
+from bridges.errors import BridgeError, listed
+from bridges.folders import new_folder, resolve
+from bridges.importing import adapters, base_weights, grouped
+from bridges.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
+from bridges.tensor_files import NAMES, TensorInfo, create
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.transformer import Transformer
+
+
+def read_lora(path: str | os.PathLike) -> LoraConfig:
+    """The LoraConfig to load a model with, so that the PEFT adapter at `path` can be imported into it."""
+    return PeftFolder(resolve(path)).lora()
+
+
+def import_adapter(model: Transformer, path: str | os.PathLike) -> None:
+    """Replaces the model's adapters by those of a PEFT folder.
+
+    Layers of lower rank than the model's are filled up with zeros, and a different scale is folded into B, so the
+    model computes exactly what PEFT does. A kind of layer that is adapted in some stacks only (PEFT does not adapt
+    the dense MLPs of a mixed model) gets B = 0 in the others.
+
+    Raises:
+      BridgeError: when a tensor is missing, unused or misshapen, or its rank is above the model's.
+    """
+    folder = PeftFolder(resolve(path))
+    if model.lora is None:
+        raise BridgeError(f"The model has no adapters to fill from {folder.folder}. Load it with lora=bridges.read_lora(...).")
+    groups = list(grouped(_slots(model)))
+    _check(model, folder, groups)
+    variables = adapters(model)
+    for base, group in groups:
+        stem = base.removesuffix(".weight")
+        a, b = variables[f"{stem}.lora_a"], variables[f"{stem}.lora_b"]
+        new_a, new_b = np.zeros(a.shape, a.dtype), np.zeros(b.shape, b.dtype)
+        for slot in group:
+            pair = folder.pairs.get(_layer(slot))
+            if pair is None:
+                new_a[slot.index] = a[slot.index]
+                continue
+            new_a[slot.index][:, :pair.rank] = pair.a_RI.T
+            new_b[slot.index][:pair.rank] = pair.b_OR.T
+            if not math.isclose(pair.scale, model.lora.scale):
+                new_b[slot.index] *= pair.scale / model.lora.scale
+        a.set_value(jnp.asarray(new_a))
+        b.set_value(jnp.asarray(new_b))
+
+
+def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
+    """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load.
+
+    Args:
+      model: a model with adapters.
+      path: the folder to make; it appears whole or not at all.
+      base: the base model's folder or hub name, as PEFT shall find it.
+      overwrite: replace a folder that is there already.
+
+    Raises:
+      BridgeError: when there are no adapters, or PEFT could not load them, or the folder cannot be written.
+    """
+    config = peft_config(model, os.fspath(base))
+    with new_folder(path, overwrite) as folder:
+        variables, infos = adapters(model), {}
+        groups = list(grouped(_slots(model)))
+        for stem, group in groups:
+            for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
+                variable = variables[f"{stem.removesuffix('.weight')}.{ours}"]
+                info = TensorInfo(NAMES[np.dtype(variable.dtype)], variable.shape[:-3:-1])
+                infos |= {f"{PREFIX}{_layer(slot)}.{theirs}.weight": info for slot in group}
+        views = create(folder / WEIGHTS, infos)
+        for stem, group in groups:
+            for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
+                array = np.asarray(variables[f"{stem.removesuffix('.weight')}.{ours}"][...])
+                for slot in group:
+                    views[f"{PREFIX}{_layer(slot)}.{theirs}.weight"][...] = array[slot.index].T
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return pathlib.Path(path)
+
+
+def peft_config(model: Transformer, base: str) -> dict:
+    """The fields of adapter_config.json.
+
+    PEFT fuses the gate and up projections of experts at twice the rank, which changes rsLoRA's scale by sqrt(2), and
+    it refuses dropout there; so adapters of experts are written with the plain scale and no dropout. For Qwen3-MoE it
+    takes MLP names to mean experts; dense MLP layers of such a model are named as parameters instead.
+    """
+    if model.lora is None:
+        raise BridgeError("The model has no adapters to export. Export it as a whole checkpoint instead.")
+    experts = _names(model, sparse=True)
+    if len(experts & {"gate_proj", "up_proj"}) == 1:
+        raise BridgeError("PEFT fuses the gate_proj and up_proj of experts and loads adapters for both or neither; this model "
+                          f"adapts {', '.join(sorted(experts))}. Add the other to lora.targets, or export a merged checkpoint.")
+    dense = _names(model, sparse=False)
+    apart = dense if model.config.family == "qwen3_moe" else set()
+    lora = model.lora
+    alpha = lora.scale * lora.rank if experts else lora.alpha
+    return {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
+        "r": lora.rank, "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "use_rslora": lora.rslora and not experts, "lora_dropout": 0.0 if experts or apart else lora.dropout,
+        "target_modules": sorted(_names(model) | experts | dense - apart),
+        "target_parameters": sorted(f"mlp.{name}.weight" for name in apart) or None,
+        "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True, "modules_to_save": None,
+        "rank_pattern": {}, "alpha_pattern": {}}
+
+
+def _names(model, sparse: bool | None = None) -> set[str]:
+    """Names of the adapted layers: of attention, or of the sparse or dense MLPs."""
+    names = set()
+    for path in adapters(model):
+        _, number, block, name, _ = path.split(".")
+        kind = None if block == "attention" else model.config.runs[int(number)].sparse
+        if kind is sparse:
+            names.add(name)
+    return names
+
+
+def _slots(model):
+    """The slots of the weights that have adapters, experts one by one."""
+    weights = base_weights(model)
+    adapted = {f"{path.removesuffix('.lora_a')}.weight" for path in adapters(model) if path.endswith(".lora_a")}
+    shapes = {path: weights[path].shape for path in adapted}
+    return weight_map.slots(model.config, weight_map.TABLES[model.config.family], shapes)
+
+
+def _layer(slot) -> str:
+    return slot.key.removesuffix(".weight")
+
+
+def _check(model, folder, groups):
+    weights, problems, needed = base_weights(model), [], set()
+    adapted = {name.rsplit(".", 1)[-1] for name in folder.pairs}
+    some_layers = folder.config.get("layers_to_transform") is not None
+    for path, group in groups:
+        shape = weights[path].shape
+        missing = [slot for slot in group if _layer(slot) not in folder.pairs]
+        elsewhere = path.split(".")[-2] in adapted and len(missing) == len(group)
+        if not (some_layers or elsewhere):
+            problems += [f"no adapter for {_layer(slot)}" for slot in missing]
+        for slot in group:
+            needed.add(_layer(slot))
+            problems += _misfits(folder.pairs.get(_layer(slot)), _layer(slot), shape, model.lora.rank)
+    problems += [f"nothing in the model takes the adapter of {name}" for name in folder.pairs if name not in needed]
+    if problems:
+        raise BridgeError(f"{folder.folder / WEIGHTS} does not fit the model: {listed(problems)}. Give the adapter that was trained "
+                          "on this base model, and load the model with lora=bridges.read_lora(...).")
+
+
+def _misfits(pair, name, shape, rank):
+    if pair is None:
+        return []
+    found = pair.a_RI.shape[1], pair.b_OR.shape[0]
+    wrong = [f"the adapter of {name} maps {found[0]} to {found[1]} channels, the model {shape[-2]} to {shape[-1]}"] if found != shape[-2:] else []
+    return wrong + ([f"the adapter of {name} has rank {pair.rank}, the model's is {rank}"] if pair.rank > rank else [])

@@ -1,0 +1,84 @@
+"""A Hugging Face checkpoint into our model, one stack of layers at a time."""
+import os
+from typing import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bridges.folders import resolve
+from bridges.hf_checkpoint import Checkpoint, read_config
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.layers import Linear
+from jaxrl_moe.model.transformer import Transformer
+
+
+def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype=None, seed: int = 0) -> Transformer:
+    """Reads a Hugging Face checkpoint: a folder, or a hub name.
+
+    Args:
+      path: the folder or hub name.
+      lora: attaches freshly drawn adapters (B = 0, so that the model computes what the checkpoint does).
+      dtype: of the weights in memory; None: float32 on CPU, bfloat16 elsewhere. Routers stay float32.
+      seed: of the adapters.
+
+    Raises:
+      BridgeError: with every missing, unused or misshapen tensor and its file.
+      ModelConfigError: when the architecture or a setting is not supported.
+    """
+    folder = resolve(path)
+    config = read_config(folder)
+    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype())
+    fill(model, Checkpoint(folder))
+    draw_adapters(model, seed)
+    return model
+
+
+def draw_adapters(model: Transformer, seed: int) -> None:
+    """Gives every layer that has an adapter a fresh one, which changes nothing yet."""
+    rngs = nnx.Rngs(seed)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, Linear) and module.lora is not None:
+            module.draw_adapter(rngs)
+
+
+def default_dtype():
+    """float32 on CPU, bfloat16 elsewhere."""
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
+def fill(model: Transformer, checkpoint: Checkpoint) -> None:
+    """Replaces the model's base weights by the checkpoint's. One stack of arrays is held on the host at a time."""
+    variables = base_weights(model)
+    slots = checkpoint.slots(model.config, {path: variable.shape for path, variable in variables.items()})
+    for path, group in grouped(slots):
+        variable = variables[path]
+        array = np.empty(variable.shape, variable.dtype)
+        for slot in group:
+            array[slot.index] = slot.view(checkpoint[slot.key])
+        variable.set_value(jnp.asarray(array))
+
+
+def base_weights(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of all parameters but the adapters."""
+    return {path: variable for path, variable in _variables(model) if not isinstance(variable, nnx.LoRAParam)}
+
+
+def adapters(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of the adapters, such as stacks.0.attention.q_proj.lora_a."""
+    return {path: variable for path, variable in _variables(model) if isinstance(variable, nnx.LoRAParam)}
+
+
+def grouped(slots) -> Iterator[tuple]:
+    """(path, its slots) in the order in which the paths first appear."""
+    groups = {}
+    for slot in slots:
+        groups.setdefault(slot.path, []).append(slot)
+    return iter(groups.items())
+
+
+def _variables(model):
+    for path, node in nnx.iter_graph(model):
+        if isinstance(node, nnx.Param):
+            yield ".".join(map(str, path)), node
