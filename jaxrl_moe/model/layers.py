@@ -48,11 +48,14 @@ class Linear(nnx.Module):
         if self.lora is None:
             self.lora_a, self.lora_b = None, None
         else:
-            # PEFT draws A by Kaiming's uniform rule with a = sqrt(5), whose bound is 1 / sqrt(in).
-            bound = 1 / math.sqrt(size_in)
-            shape = (*stack, size_in, self.lora.rank)
-            self.lora_a = nnx.LoRAParam(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
-            self.lora_b = nnx.LoRAParam(jnp.zeros((*stack, self.lora.rank, size_out), jnp.float32))
+            self.draw_adapter(rngs)
+
+    def draw_adapter(self, rngs: nnx.Rngs):
+        """A fresh adapter. PEFT draws A by Kaiming's uniform rule with a = sqrt(5), whose bound is 1 / sqrt(in); B is 0."""
+        *stack, size_in, size_out = self.weight.shape
+        bound, rank = 1 / math.sqrt(size_in), self.lora.rank
+        self.lora_a = nnx.LoRAParam(jax.random.uniform(rngs.params(), (*stack, size_in, rank), jnp.float32, -bound, bound))
+        self.lora_b = nnx.LoRAParam(jnp.zeros((*stack, rank, size_out), jnp.float32))
 
     def __call__(self, x, adapters: bool = True, dropout_key=None):
         y = x @ self.weight[...]

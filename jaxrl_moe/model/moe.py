@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.kernels.rows import select, spread
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.layers import Linear
 
@@ -19,6 +20,7 @@ class Routing(NamedTuple):
     """What the router decided; stacked over the sparse layers it leads with [L]."""
     expert_ids: Any   # [B, T, A] int32
     logits: Any       # [B, T, E] float32
+    load: Any         # [E] int32, rows sent to each expert; padding is not counted
 
 
 class Router(nnx.Module):
@@ -64,11 +66,13 @@ class MoE(nnx.Module):
         replay = None if expert_ids_BTA is None else expert_ids_BTA.reshape(-1, expert_ids_BTA.shape[-1])
         weights_MA, ids_MA, logits_ME = self.router(x_MD, replay)
         weights_MA = jnp.where(valid_M[:, None], weights_MA, 0)
+        sent_MA = jnp.where(valid_M[:, None], ids_MA, self.num_experts)
+        load_E = jnp.sum(sent_MA.reshape(-1)[:, None] == jnp.arange(self.num_experts), axis=0, dtype=jnp.int32)
         if x_MD.shape[0] <= BATCHED_TOKENS and dropout_key is None:
             y_MD = self.batched(x_MD, weights_MA, ids_MA, adapters)
         else:
-            y_MD = self.sorted(x_MD, weights_MA, jnp.where(valid_M[:, None], ids_MA, self.num_experts), adapters, dropout_key)
-        routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1))
+            y_MD = self.sorted(x_MD, weights_MA, sent_MA, load_E, adapters, dropout_key)
+        routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1), load_E)
         return y_MD.reshape(x_BTD.shape), routing
 
     def batched(self, x_MD, weights_MA, ids_MA, adapters):
@@ -79,12 +83,11 @@ class MoE(nnx.Module):
         hidden_EMF = jax.nn.silu(self.gate_proj(x_1MD, adapters)) * self.up_proj(x_1MD, adapters)
         return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters), weights_ME)
 
-    def sorted(self, x_MD, weights_MA, ids_MA, adapters, dropout_key):
+    def sorted(self, x_MD, weights_MA, ids_MA, load_E, adapters, dropout_key):
         """Rows sorted by expert through the grouped kernel; ids equal to E go nowhere."""
         active = ids_MA.shape[1]
         order_R = jnp.argsort(ids_MA.reshape(-1), stable=True)
         inverse_R = jnp.argsort(order_R)
-        sizes_E = jnp.sum(ids_MA.reshape(-1)[:, None] == jnp.arange(self.num_experts), axis=0)
         x_RD = spread(x_MD, order_R // active, inverse_R)
         projections = (self.gate_proj, self.up_proj, self.down_proj)
         on = adapters and any(linear.lora is not None for linear in projections)
@@ -94,8 +97,8 @@ class MoE(nnx.Module):
         if on and dropout_key is not None and any(linear.lora and linear.lora.dropout for linear in projections):
             named = dict(zip(("gate", "up", "down"), projections))
             drop = lambda name, x: named[name].dropped(x, dropout_key)  # noqa: E731
-        y_RD = expert_mlp(x_RD, gate, up, down, sizes_E, scale=scale, backend=self.backend, drop=drop)
-        y_MAD = permute(y_RD, inverse_R, order_R).reshape(-1, active, x_MD.shape[1])
+        y_RD = expert_mlp(x_RD, gate, up, down, load_E, scale=scale, backend=self.backend, drop=drop)
+        y_MAD = select(y_RD, inverse_R, order_R).reshape(-1, active, x_MD.shape[1])
         return jnp.einsum("mad,ma->md", y_MAD, weights_MA.astype(x_MD.dtype))
 
 
@@ -104,26 +107,3 @@ def _weight(linear: Linear, adapters: bool) -> ExpertWeight:
         return ExpertWeight(linear.weight[...])
     return ExpertWeight(linear.weight[...], linear.lora_a[...], linear.lora_b[...])
 
-
-@jax.custom_vjp
-def permute(x_RD, order_R, inverse_R):
-    """x[order], whose gradient is again a gather (by the inverse) and not a scatter."""
-    return x_RD[order_R]
-
-
-permute.defvjp(lambda x, order, inverse: (x[order], (order, inverse)), lambda saved, g: (g[saved[1]], None, None))
-
-
-@jax.custom_vjp
-def spread(x_MD, token_R, inverse_R):
-    """x[token]: each token's row once per active expert. The gradient gathers the copies and adds them."""
-    return x_MD[token_R]
-
-
-def _spread_back(saved, gradient_RD):
-    tokens, inverse_R = saved
-    return gradient_RD[inverse_R].reshape(tokens.shape[0], -1, gradient_RD.shape[1]).sum(axis=1), None, None
-
-
-# The empty [M, 0] array carries the number of tokens to the backward pass.
-spread.defvjp(lambda x, token, inverse: (x[token], (x[:, :0], inverse)), _spread_back)

@@ -1,0 +1,37 @@
+"""AdamW with clipping and a schedule, from the `optimizer` section (arXiv 1711.05101)."""
+import jax
+import optax
+from flax import nnx
+
+from jaxrl_moe.config import OptimizerSection
+
+SCHEDULES = ("constant", "cosine", "linear")
+
+
+def learning_rate(section: OptimizerSection, total_steps: int) -> optax.Schedule:
+    """Linear warm-up from 0, then constant, or a cosine or linear fall to 0 at `total_steps`."""
+    peak, warmup = section.learning_rate, section.warmup_steps
+    rest = max(1, total_steps - warmup)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+    }[section.schedule]
+    if warmup == 0:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def optimizer(section: OptimizerSection, total_steps: int) -> optax.GradientTransformation:
+    """Global-norm clipping (0: none), then AdamW. Norm weights and biases are not decayed."""
+    adamw = optax.adamw(learning_rate(section, total_steps), section.b1, section.b2, section.eps,
+                        weight_decay=section.weight_decay, mask=_decayed)
+    return optax.chain(optax.clip_by_global_norm(section.clip_norm), adamw) if section.clip_norm else adamw
+
+
+def _decayed(params):
+    def decays(path, _):
+        names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
+        return not any("norm" in name or name == "bias" for name in names)
+
+    return jax.tree_util.tree_map_with_path(decays, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

@@ -1,0 +1,40 @@
+"""What training changes and what it leaves alone."""
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrl_moe.model.transformer import Transformer
+
+
+class TrainState(NamedTuple):
+    """trainable: nnx.State in float32; opt_state: optax's; step: int32 scalar, optimiser steps done."""
+    trainable: Any
+    opt_state: Any
+    step: Any
+
+
+class Parts(NamedTuple):
+    """A model taken apart. `dtypes` are the trainable arrays' types in the model; training keeps them in float32."""
+    graphdef: Any
+    trainable: Any
+    frozen: Any
+    dtypes: Any
+
+
+def take_apart(model: Transformer) -> Parts:
+    """Adapters are trained where there are any, else every parameter."""
+    trained = nnx.Param if model.lora is None else nnx.LoRAParam
+    graphdef, trainable, frozen = nnx.split(model, trained, ...)
+    dtypes = jax.tree.map(lambda array: array.dtype, trainable)
+    return Parts(graphdef, _cast(trainable, jax.tree.map(lambda _: jnp.dtype(jnp.float32), dtypes)), frozen, dtypes)
+
+
+def model_weights(trainable, parts: Parts):
+    """The trainable arrays as the model computes with them; the very same arrays where the type is float32."""
+    return _cast(trainable, parts.dtypes)
+
+
+def _cast(tree, dtypes):
+    return jax.tree.map(lambda array, dtype: array if array.dtype == dtype else array.astype(dtype), tree, dtypes)
