@@ -1,0 +1,155 @@
+"""Rows of data files: jsonl, json and parquet, from a file, a folder or a hub data set."""
+import dataclasses
+import json
+import pathlib
+import re
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+from jaxrl_moe.types import UserError
+
+_HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
+
+
+class DataError(UserError):
+    """A data file that cannot be read or a row that cannot be used; the message names the file and the row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One data row as read.
+
+    Attributes:
+      values: its columns, all of them.
+      where: file and row, for messages.
+      index: its position in the data set, from 0.
+    """
+    values: Mapping[str, Any]
+    where: str
+    index: int
+
+
+def read_rows(path: str, split: str = "train") -> list[Row]:
+    """Reads all rows of a data set, in the files' order.
+
+    Args:
+      path: a .jsonl, .json or .parquet file; a folder that holds one per split; or a hub data set such as
+        openai/gsm8k, with `:subset` where it has several.
+      split: which files of a folder or a hub data set to take; a single file is taken whole.
+
+    Raises:
+      DataError: nothing is there, or a file is not what its name says.
+    """
+    rows = []
+    for name, file in _locate(path, split):
+        rows += [Row(values, f"{name}, row {number}", len(rows) + offset)
+                 for offset, (number, values) in enumerate(_read_file(file, name))]
+    if not rows:
+        raise DataError(f"The data set {path!r} has no rows. Check the path and the split ({split!r}).")
+    return rows
+
+
+def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:
+    """The (name for messages, local file) pairs of a data set."""
+    local = pathlib.Path(path).expanduser()
+    if local.is_file():
+        return [(str(local), local)]
+    if local.is_dir():
+        names = sorted(str(file.relative_to(local)) for file in local.rglob("*") if file.is_file())
+        return [(str(local / name), local / name) for name in choose_files(names, split, None, path)]
+    hub = _HUB_NAME.fullmatch(path)
+    if local.suffix in _READERS or not hub:
+        raise DataError(f"There is no data file {path!r}. Give a jsonl, json or parquet file, a folder of them, or a hub "
+                        "data set such as openai/gsm8k.")
+    return _download(hub["repo"], hub["subset"], split)
+
+
+def _download(repo: str, subset: str | None, split: str) -> list[tuple[str, pathlib.Path]]:
+    """Fetches a split's files from the hub (or finds them in its cache)."""
+    import huggingface_hub
+    try:
+        names = huggingface_hub.list_repo_files(repo, repo_type="dataset")
+        chosen = choose_files(names, split, subset, repo)
+        files = [huggingface_hub.hf_hub_download(repo, name, repo_type="dataset") for name in chosen]
+    except DataError:
+        raise
+    except Exception as error:  # network, authorisation and absence are unrelated classes in the hub client
+        raise DataError(f"The hub data set {repo!r} cannot be fetched: {error} Check the name and the network, or download "
+                        "it and give the folder's path.") from error
+    return [(f"{repo}/{name}", pathlib.Path(file)) for name, file in zip(chosen, files)]
+
+
+def choose_files(names: Iterable[str], split: str, subset: str | None, source: str) -> list[str]:
+    """Returns those of a data set's file names that hold a split.
+
+    `main/train-00000-of-00001.parquet` and `train.jsonl` both hold the split "train". Where several folders hold it and
+    no subset is named, the folder `main` or `default` is taken.
+
+    Raises:
+      DataError: no file holds the split, or several folders do.
+    """
+    pattern = re.compile(rf"(^|.*/){re.escape(split)}([-_.].*)?\.({'|'.join(suffix[1:] for suffix in _READERS)})")
+    found = sorted(name for name in names if pattern.fullmatch(name))
+    folders = sorted({str(pathlib.PurePosixPath(name).parent) for name in found})
+    if subset is not None:
+        wanted = [folder for folder in folders if pathlib.PurePosixPath(folder).name == subset]
+    else:
+        wanted = [folder for folder in folders if len(folders) == 1 or folder in ("main", "default")]
+    if not found or (subset is not None and not wanted):
+        raise DataError(f"The data set {source!r} has no jsonl, json or parquet file of the split {split!r}"
+                        f"{f' in a folder {subset!r}' if subset else ''}. Choose another split, or give a file's path.")
+    if len(wanted) != 1:
+        raise DataError(f"The data set {source!r} has the split {split!r} in several folders: {', '.join(folders)}. "
+                        "Choose one by giving its path, or for a hub data set by the form owner/name:folder.")
+    return [name for name in found if str(pathlib.PurePosixPath(name).parent) == wanted[0]]
+
+
+def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """The (row number, values) pairs of one file; the number is the line in a jsonl file, else counts from 1."""
+    if file.suffix not in _READERS:
+        raise DataError(f"{name} has an unknown form. Data files end in {', '.join(_READERS)}.")
+    try:
+        rows = _READERS[file.suffix](file, name)
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    for number, values in rows:
+        if not isinstance(values, dict):
+            raise DataError(f"{name}, row {number} is a {type(values).__name__}, not an object with columns.")
+    return rows
+
+
+def _read_jsonl(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
+    rows = []
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                rows.append((number, json.loads(line)))
+            except json.JSONDecodeError as error:
+                raise DataError(f"{name}, row {number} is not JSON: {error}. A jsonl file has one object a line.") from error
+    return rows
+
+
+def _read_json(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name} is not JSON: {error}. If it has one object a line, name it .jsonl.") from error
+    if not isinstance(values, list):
+        raise DataError(f"{name} holds a {type(values).__name__}; a json data file is a list of objects.")
+    return list(enumerate(values, 1))
+
+
+def _read_parquet(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+    try:
+        return list(enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1))
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{name} is not a whole parquet file: {error}. Fetch or write it again.") from error
+
+
+_READERS: Mapping[str, Callable[[pathlib.Path, str], Sequence[tuple[int, Any]]]] = {
+    ".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}

@@ -1,0 +1,110 @@
+"""The tokenizer: a Hugging Face tokenizer behind the few calls that the loop needs."""
+import json
+import pathlib
+import re
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from jaxrl_moe.types import UserError
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+Message = Mapping[str, Any]
+
+
+class TokenizerError(UserError):
+    """The tokenizer is missing, or cannot do what the data needs."""
+
+
+class Tokenizer:
+    """Text to ids and back, under the model's own chat template.
+
+    Attributes:
+      hf: the transformers tokenizer.
+      path: where it was read from, for messages.
+      eos_ids: ids that end a completion: the tokenizer's end token and those of generation_config.json.
+      pad_id: the pad id, or the first of eos_ids where the tokenizer has none.
+      vocab_size: one more than the largest id, added tokens included.
+    """
+
+    def __init__(self, hf: Any, path: str, eos_ids: Sequence[int] = ()):
+        own = () if hf.eos_token_id is None else (hf.eos_token_id,)
+        self.hf = hf
+        self.path = path
+        self.eos_ids = tuple(dict.fromkeys((*own, *eos_ids)))
+        if not self.eos_ids:
+            raise TokenizerError(f"The tokenizer in {path!r} names no end token, so no completion could ever end. Set "
+                                 "eos_token in tokenizer_config.json or eos_token_id in generation_config.json.")
+        self.pad_id = self.eos_ids[0] if hf.pad_token_id is None else hf.pad_token_id
+        self.vocab_size = max(hf.get_vocab().values()) + 1
+
+    def encode(self, text: str) -> np.ndarray:
+        """Returns the [T] int32 ids of `text`; nothing (such as a start token) is added."""
+        return np.array(self.hf.encode(text, add_special_tokens=False), np.int32)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Returns the text of the ids; special tokens are left out unless asked for."""
+        return self.hf.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens,
+                              clean_up_tokenization_spaces=False)
+
+    def render_text(self, messages: Sequence[Message], *, generation_prompt: bool = True) -> str:
+        """Returns the messages as one string under the chat template.
+
+        Raises:
+          TokenizerError: there is no chat template, or it refuses these messages.
+        """
+        if not self.hf.chat_template:
+            raise TokenizerError(f"The tokenizer in {self.path!r} has no chat template. Put a chat_template.jinja beside "
+                                 "it (that of the model's instruct version fits), or choose a model that has one.")
+        try:
+            return self.hf.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generation_prompt)
+        except Exception as error:  # Jinja raises its own classes, and templates raise whatever they like
+            roles = [message.get("role") for message in messages]
+            raise TokenizerError(f"The chat template of {self.path!r} refuses a conversation with the roles {roles}: "
+                                 f"{error}. Change the messages to what the template accepts.") from error
+
+    def render(self, messages: Sequence[Message], *, generation_prompt: bool = True) -> np.ndarray:
+        """Returns the [T] int32 ids of the messages under the chat template."""
+        return self.encode(self.render_text(messages, generation_prompt=generation_prompt))
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """Loads the tokenizer of a checkpoint folder or of a hub name; needs neither torch nor the weights.
+
+    Raises:
+      TokenizerError: the folder has no tokenizer files, or the name cannot be fetched.
+    """
+    folder = pathlib.Path(path).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).exists() for name in _FILES):
+            raise TokenizerError(f"{str(folder)!r} has no tokenizer files (looked for {', '.join(_FILES)}). Copy those of "
+                                 "the model that the checkpoint was made from into it.")
+        path = str(folder)
+    elif not _HUB_NAME.fullmatch(path):
+        raise TokenizerError(f"{path!r} is neither a folder nor a hub name such as Qwen/Qwen3-0.6B. Check the path.")
+    from transformers import AutoTokenizer  # takes seconds, so not at import
+    try:
+        hf = AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # transformers and the hub client raise many unrelated classes here
+        raise TokenizerError(f"No tokenizer could be loaded from {path!r}: {_first_line(error)} Give a folder with "
+                             "tokenizer.json, or a hub name that can be reached.") from error
+    return Tokenizer(hf, path, _generation_eos(path))
+
+
+def _generation_eos(path: str) -> tuple[int, ...]:
+    """The end ids of generation_config.json, where the checkpoint has that file."""
+    from transformers.utils import cached_file
+    name = cached_file(path, "generation_config.json", _raise_exceptions_for_missing_entries=False,
+                       _raise_exceptions_for_connection_errors=False)
+    if name is None:
+        return ()
+    eos = json.loads(pathlib.Path(name).read_text()).get("eos_token_id")
+    if eos is None:
+        return ()
+    return tuple(eos) if isinstance(eos, list) else (eos,)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

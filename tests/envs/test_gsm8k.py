@@ -1,0 +1,126 @@
+"""The GSM8K parser and reward against hand-written expectations, and against every real gold."""
+import json
+import os
+import pathlib
+import time
+
+import pytest
+
+from jaxrl_moe.envs import make_env
+from jaxrl_moe.envs.gsm8k import Gsm8kEnv, final_number, gold_number
+from jaxrl_moe.envs.numbers import find_numbers, parse_number
+from jaxrl_moe.types import UserError
+
+REAL = pathlib.Path(os.environ.get("JAXRL_GSM8K") or pathlib.Path(__file__).parents[2] / "../shared/data/gsm8k")
+ROW = {"question": "?", "answer": "It is <<1200+34=1234>>1,234.\n#### 1,234"}
+
+NUMBERS = {
+    "72": 72, "1,234": 1234, "$1,234.50": 1234.5, "-7": -7, "-$5": -5, "$-5": -5, "−7": -7, "+3": 3, "50%": 50,
+    "3/4": 0.75, "1 1/2": 1.5, "1,000/4": 250, "0.5": 0.5, ".5": 0.5, "$.50": 0.5, "1e3": 1000, "1.5E-2": 0.015,
+    "2 x 10^3": 2000, r"1.5 \times 10^{3}": 1500, r"2 \cdot 10^{-1}": 0.2, r"\frac{1}{4}": 0.25, r"\dfrac{3}{2}": 1.5,
+    r"-\frac{1}{2}": -0.5, r"\frac12": 0.5, r"2\frac{1}{2}": 2.5, r"\text{42}": 42, r"42 \text{ apples}": 42,
+    r"\$18": 18, r"50\%": 50, r"1{,}234": 1234, r"12\,345": 12345, r"1,\!000": 1000, "5 m^2": 5, r"5\text{ m}^{2}": 5,
+    "2,520,000": 2520000, "16,800,000": 16800000, "10 dollars": 10,
+}
+COMPLETIONS = {
+    r"So \boxed{12}. Final Answer: 13 #### 14 and 15": 12,
+    "Final Answer: 13\n#### 14\nthen 15": 13,
+    "#### 14\nthat is, in 15 days": 14,
+    "She has 4 and 5, so 9.": 9,
+    r"\boxed{1} is wrong, so \boxed{2}": 2,
+    r"\boxed{\text{there are } 7}": 7,
+    r"\boxed{x = 5}": 5,
+    r"\boxed{\frac{3}{4}}": 0.75,
+    r"\boxed{\$1,234.00}": 1234,
+    r"\boxed 8": 8,
+    r"\boxed{}, so 6": 6,
+    r"\boxed{12": 12,
+    "**Final Answer:** $1,080": 1080,
+    "Final Answer:\n\n42 clips in 2 days": 42,
+    "The final answer is 42.": 42,
+    "final answer: 6 * 7 = 42": 42,
+    "I look for the final answer. 3 + 4 = 7": 7,
+    "#### Step 1: add\n3 + 4 = 7 and that is it": 7,
+    "#### $-5": -5,
+    "#### **18**": 18,
+    "#### 17x": 17,
+    "20 - 5": 5,
+    "20-5": 5,
+    "It is 72.": 72,
+    "no number": None,
+    "": None,
+    "1/0": None,
+    "1e999": None,
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_a_number_in_any_usual_writing_has_its_value(text):
+    assert parse_number(text) == pytest.approx(NUMBERS[text], abs=1e-12)
+    assert find_numbers(f"It costs {text}") or "\\" in text or "−" in text
+
+
+@pytest.mark.parametrize("text", COMPLETIONS)
+def test_the_final_number_follows_the_order_boxed_final_answer_hashes_last(text):
+    assert final_number(text) == COMPLETIONS[text]
+
+
+@pytest.mark.parametrize("text", ["", "none", "1 and 2", "about 3", "1/0"])
+def test_a_text_that_is_not_one_number_has_no_value(text):
+    assert parse_number(text) is None
+
+
+@pytest.mark.parametrize("completion, reward", {
+    "#### 1,234": 1.05, "#### 1234": 1.05, "It is 1234.": 1.0, "#### 234": 0.05, "It is 234": 0.0, r"\boxed{1234}": 1.05,
+    "Final Answer: 1234.0000001": 1.05, "Final Answer: 1234.00001": 0.05, "": 0.0}.items())
+def test_the_reward_is_one_for_the_right_number_and_a_bonus_for_a_marker(completion, reward):
+    assert Gsm8kEnv().grade(ROW, completion, 10, False).reward == pytest.approx(reward)
+
+
+def test_an_over_long_completion_costs_a_twentieth():
+    env = Gsm8kEnv(overlong_tokens=20)
+    assert env.grade(ROW, "#### 1234", 20, False).reward == pytest.approx(1.05)
+    assert env.grade(ROW, "#### 1234", 21, False).reward == pytest.approx(1.0)
+    assert env.grade(ROW, "It is 1234", 5, True).reward == pytest.approx(0.95)
+    assert env.grade(ROW, "no", 5, True).info == {"correct": 0.0, "marker": 0.0, "overlong": 1.0, "answered": 0.0}
+
+
+def test_the_gold_may_come_from_a_reward_spec():
+    assert gold_number({"reward_spec": {"method": "rule", "ground_truth": "1,080"}, "answer": "#### 3"}) == 1080
+    assert gold_number({"reward_spec": {"ground_truth": -7}}) == -7
+    assert gold_number({"answer": "12"}) == 12
+
+
+@pytest.mark.parametrize("row", [{}, {"answer": "none"}, {"answer": "#### 1 or 2"}, {"reward_spec": {"method": "rule"}}])
+def test_a_row_without_a_gold_number_is_an_error_that_shows_it(row):
+    with pytest.raises(UserError, match="no gold number"):
+        Gsm8kEnv().grade(row, "#### 1", 3, False)
+
+
+def test_an_unknown_task_is_an_error_that_names_the_nearest():
+    assert isinstance(make_env("gsm8k"), Gsm8kEnv)
+    with pytest.raises(UserError, match="did you mean 'gsm8k'"):
+        make_env("gsm8")
+
+
+def test_hostile_completions_are_graded_quickly():
+    start = time.monotonic()
+    for text in ("9" * 100_000, "1," * 50_000, "\\boxed{" * 20_000, "$" * 50_000, "####" * 20_000, "1e" + "9" * 20_000,
+                 "final answer is " * 5_000, "1 " * 50_000, "{" * 50_000, "-" * 50_000, "\\frac{" * 10_000,
+                 "10^" * 20_000, " " * 100_000 + "x"):
+        Gsm8kEnv().grade(ROW, text, 10, False)
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no GSM8K files: set JAXRL_GSM8K to the folder of train.jsonl and test.jsonl")
+def test_every_real_gold_parses_to_the_official_value_and_grades_its_own_solution_right():
+    env, count = Gsm8kEnv(), 0
+    for name in ("train.jsonl", "test.jsonl"):
+        for line in (REAL / name).read_text().splitlines():
+            row = json.loads(line)
+            official = int(row["answer"].split("#### ")[1].replace(",", ""))
+            assert gold_number(row) == official == final_number(row["answer"])
+            assert env.grade(row, row["answer"], 100, False).reward == pytest.approx(1.05)
+            assert env.grade(row, f"#### {official + 1}", 100, False).reward == pytest.approx(0.05)
+            count += 1
+    assert count == 8792
