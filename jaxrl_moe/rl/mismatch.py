@@ -44,8 +44,9 @@ def finish(means: dict[str, float]) -> dict[str, float]:
     return metrics
 
 
-def _pearson(m: dict[str, float], flat: float = 1e-12) -> float:
-    variance_x, variance_y = m["xx"] - m["x"] ** 2, m["yy"] - m["y"] ** 2
-    if variance_x <= flat or variance_y <= flat:
-        return float(variance_x <= flat and variance_y <= flat)
-    return (m["xy"] - m["x"] * m["y"]) / math.sqrt(variance_x * variance_y)
+def _pearson(m: dict[str, float], resolution: float = 1e-6) -> float:
+    variances = [m[xx] - m[x] ** 2 for x, xx in (("x", "xx"), ("y", "yy"))]
+    flat = [variance <= resolution * m[xx] for variance, xx in zip(variances, ("xx", "yy"))]  # float32 sees no more
+    if any(flat):
+        return float(all(flat))
+    return (m["xy"] - m["x"] * m["y"]) / math.sqrt(variances[0] * variances[1])

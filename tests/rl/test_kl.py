@@ -1,0 +1,50 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_moe.rl.kl import KL_ESTIMATORS, AdaptiveKL, adapt_kl_coef, kl_estimate
+from jaxrl_moe.rl.table import AlgorithmError
+from rl import cases, oracle
+
+P = [-0.5, -1.0, -30.0, -0.1, -2.0]
+F = [-0.9, -0.4, -1.0, -29.0, -2.0]
+
+
+@pytest.mark.parametrize("name", sorted(KL_ESTIMATORS))
+def test_every_estimator_and_its_gradient_equal_the_loop(name):
+    with jax.enable_x64(True):
+        p, f = jnp.array(P), jnp.array(F)
+        got, gradient = kl_estimate(p, f, name), jax.grad(lambda p: kl_estimate(p, f, name).sum())(p)
+        got, gradient = np.asarray(got), np.asarray(gradient)
+    cases.assert_close(got, [oracle.kl(name, a, b, a) for a, b in zip(P, F)])
+    step = 1e-6
+    expected = [(oracle.kl(name, a + step, b, a) - oracle.kl(name, a - step, b, a)) / (2 * step) for a, b in zip(P, F)]
+    smooth = slice(0, 4)  # |d| has a kink at the last
+    cases.assert_close(gradient[smooth], expected[smooth], 1e-6)
+
+
+def test_estimators_give_the_expected_values_and_gradients_at_ln_2():
+    d, f = float(np.log(2)), jnp.array([-1.0])
+    values = {"k1": d, "k2": d * d / 2, "k3": 0.5 - 1 + d, "k3+": 0.5 - 1 + d, "abs": d}
+    gradients = {"k1": 1.0, "k2": d, "k3": 0.5, "k3+": d, "abs": 1.0}
+    for name in KL_ESTIMATORS:
+        assert float(kl_estimate(f + d, f, name)[0]) == pytest.approx(values[name], rel=1e-5)
+        assert float(jax.grad(lambda p: kl_estimate(p, f, name).sum())(f + d)[0]) == pytest.approx(gradients[name], rel=1e-5)
+
+
+def test_no_gradient_reaches_the_reference():
+    gradient = jax.grad(lambda f: kl_estimate(jnp.array(P), f, "k3").sum())(jnp.array(F))
+    assert not np.asarray(gradient).any()
+
+
+def test_an_unknown_estimator_is_refused():
+    with pytest.raises(AlgorithmError, match="KL estimator named 'k4'"):
+        kl_estimate(0.0, 0.0, "k4")
+
+
+def test_the_adaptive_coefficient_rises_above_and_falls_below_its_band():
+    assert adapt_kl_coef(0.05, 0.046) == pytest.approx(0.065)
+    assert adapt_kl_coef(0.05, 0.014) == pytest.approx(0.035)
+    assert adapt_kl_coef(0.05, 0.03) == adapt_kl_coef(0.05, 0.0449) == adapt_kl_coef(0.05, 0.0151) == 0.05
+    assert adapt_kl_coef(1.0, 1.0, AdaptiveKL(target=0.5, increase=2.0)) == 2.0
