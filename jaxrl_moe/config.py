@@ -73,8 +73,8 @@ class AlgorithmSection:
     advantage: str = "grpo"     # a row of rl.advantages.ADVANTAGES
     loss: str = "clipped_surrogate"  # a row of rl.losses.LOSSES
     aggregation: str = "seq-mean-token-mean"
-    clip_low: float = 0.2
-    clip_high: float = 0.2
+    clip_low: float = 0.0       # 0: the loss's own default, 0.2 for clipped_surrogate, 3e-4 for gspo
+    clip_high: float = 0.0      # the same
     kl_coef: float = 0.001
     kl_estimator: str = "k3"
     entropy_coef: float = 0.0
@@ -120,6 +120,7 @@ class SftSection:
 @dataclasses.dataclass(frozen=True)
 class EvalSection:
     every: int = 0              # steps; 0: only at the end
+    at_start: bool = True       # before the first step too
     prompts: int = 0            # 0: all
     samples: int = 1            # completions per prompt; pass@k for k up to this
     temperature: float = 1.0
@@ -138,6 +139,7 @@ class LoggingSection:
     tensorboard: bool = True
     wandb_project: str = ""     # empty: no Weights & Biases
     trajectories: bool = True
+    entropy: bool = True        # policy/entropy; costs one more product with the output matrix
     profile_start: int = -1     # step at which a jax.profiler window opens; -1: never
     profile_steps: int = 2
 
@@ -299,9 +301,9 @@ def _contradictions(config: Config) -> list[tuple[bool, str]]:
         (algorithm.advantage in ("grpo", "rloo", "dr_grpo", "maxrl") and rollout.group_size == 1,
          f"algorithm.advantage = {algorithm.advantage!r} compares the completions of one prompt, so with "
          "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more."),
-        (rollout.prompts_per_step % algorithm.minibatches > 0,
-         f"algorithm.minibatches = {algorithm.minibatches} does not divide rollout.prompts_per_step = "
-         f"{rollout.prompts_per_step}: choose a divisor, since a group of completions is not split."),
+        (rollout.prompts_per_step * rollout.group_size % algorithm.minibatches > 0,
+         f"algorithm.minibatches = {algorithm.minibatches} does not divide the batch of rollout.prompts_per_step x "
+         f"rollout.group_size = {rollout.prompts_per_step} x {rollout.group_size} sequences: choose a divisor."),
         (page & (page - 1) > 0, f"rollout.page_size = {page} is not a power of two: use one, such as 32."),
         (0 < rollout.kv_tokens < longest + page,
          f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "

@@ -1,0 +1,171 @@
+"""Checkpoints: the trained arrays through Orbax, and beside them JSON that says where the run stood.
+
+A checkpoint is a folder named by its step. Orbax writes it under a temporary name and renames it when it is whole, so a
+killed or failed save leaves earlier ones untouched and nothing that looks like a checkpoint.
+"""
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any
+
+from absl import logging
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxrl_moe.types import UserError
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be saved or does not belong to this run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a run stands after `step` optimisation steps; all values are JSON.
+
+    Attributes:
+      step: finished steps.
+      sequence: the draw counter: number of the next prompt drawn, which with the seed decides its noise.
+      data: position of the prompt iterator.
+      best_score: highest evaluation score so far, or None.
+    """
+    step: int = 0
+    sequence: int = 0
+    data: Any = None
+    best_score: float | None = None
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest `keep` of them and the best by evaluation.
+
+    Args:
+      folder: where they lie; made if absent.
+      keep: how many of the newest are kept.
+      identity: JSON that names the model and what is trained, as from `identity()`.
+      config: the resolved configuration as JSON.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, *, keep: int, identity: dict, config: dict):
+        self.folder = pathlib.Path(folder).absolute()
+        self.identity, self.config = identity, config
+        best = checkpoint_managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best]),
+            best_fn=_score, enable_async_checkpointing=False, cleanup_tmp_directories=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: Any, progress: Progress, score: float | None = None) -> None:
+        """Writes state (a pytree of arrays) and progress; `score` is the evaluation at this step, if there was one.
+
+        Raises:
+          CheckpointError: the disk is full or cannot be written; earlier checkpoints stay as they were.
+        """
+        meta = {"progress": dataclasses.asdict(progress), "identity": self.identity, "config": self.config}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(_flat(state)), meta=ocp.args.JsonSave(meta))
+        metrics = None if score is None else {"score": score}
+        try:
+            with _quiet():
+                self._manager.save(progress.step, args=items, metrics=metrics, force=True)
+        except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
+            self._remove_partial()
+            raise CheckpointError(
+                f"The checkpoint of step {progress.step} could not be saved in {self.folder}: {_reason(error)}. Whole "
+                f"checkpoints there: {self.steps() or 'none'}. Free some space or give another run_dir, then start again: "
+                "the run goes on from the newest one.") from error
+
+    def restore(self, like: Any) -> tuple[Any, Progress]:
+        """The newest checkpoint as (a pytree like `like`, its Progress).
+
+        Raises:
+          CheckpointError: it was written for another model or another set of trained weights.
+        """
+        step = self.steps()[-1]
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        self._compare(step, meta["identity"])
+        template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+                    for name, leaf in _flat(like).items()}
+        restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))["state"]
+        leaves = [restored[name] for name in _flat(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), Progress(**meta["progress"])
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _compare(self, step: int, saved: dict) -> None:
+        """Refuses a checkpoint whose identity differs, naming what differs."""
+        ours = json.loads(json.dumps(self.identity))
+        differences = [f"{key}: {_short(saved.get(key))} there, {_short(ours.get(key))} here"
+                       for key in sorted(saved.keys() | ours.keys()) if saved.get(key) != ours.get(key)]
+        if differences:
+            more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+            raise CheckpointError(
+                f"The checkpoint {self.folder / str(step)} belongs to another model or run ({'; '.join(differences[:5])}"
+                f"{more}). Give a fresh run_dir, or set the model and lora sections as they were; the checkpoint's own "
+                "configuration stands in its meta folder.")
+
+    def _remove_partial(self) -> None:
+        for path in self.folder.glob("*orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+        self._manager.reload()
+
+
+def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
+    """What must agree between a checkpoint and the run that loads it.
+
+    Args:
+      model_config: the model's configuration as a dict.
+      lora: the lora section as JSON.
+      state: pytree of the arrays that are trained and their optimiser state.
+      frozen: pytree of the weights that stay as loaded; a few values of each are hashed, so that a checkpoint of
+        adapters is not laid over another base of the same shape.
+    """
+    shapes = {f"array {name}": f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in _flat(state).items()}
+    values = hashlib.sha256()
+    for name, leaf in sorted(_flat(frozen).items()):
+        values.update(name.encode())
+        values.update(np.asarray(leaf[(slice(0, 1),) * (leaf.ndim - 1)].ravel()[:64] if leaf.ndim else leaf).tobytes())
+    return {f"model {key}": value for key, value in model_config.items()} | {
+        f"lora {key}": value for key, value in lora.items()} | shapes | {"base weights": values.hexdigest()[:16]}
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps Orbax from logging what is raised anyway, and from warning that a checkpoint has no score."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _score(metrics: dict) -> float:
+    return metrics["score"]
+
+
+def _flat(tree: Any) -> dict[str, jax.Array]:
+    """{path: array}; a name for each leaf that does not depend on the container types."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {"/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path): leaf
+            for path, leaf in leaves}
+
+
+def _short(value: Any) -> str:
+    return "absent" if value is None else str(value)[:80]
+
+
+def _reason(error: Exception) -> str:
+    """One line for the cause; a full disk is named, whatever layer met it."""
+    text = f"{error} {error.__cause__ or ''}"
+    full = any(sign in text for sign in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "Disk quota"))
+    return "the disk is full" if full else (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

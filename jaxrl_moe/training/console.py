@@ -1,0 +1,60 @@
+"""The run as a person sees it: a live display in a terminal, plain lines elsewhere."""
+import sys
+import time
+from typing import Mapping
+
+_SHOWN = {  # metric: (label, format)
+    "reward/mean": ("reward", "{:.3f}"), "env/correct": ("correct", "{:.3f}"), "sft/loss": ("loss", "{:.4f}"),
+    "eval/pass_at_1": ("held-out pass@1", "{:.3f}"), "eval/greedy": ("greedy", "{:.3f}"),
+    "policy/loss": ("loss", "{:+.4f}"), "policy/kl_loss": ("kl", "{:.4f}"), "policy/entropy": ("entropy", "{:.3f}"),
+    "mismatch/kl": ("mismatch", "{:.1e}"), "policy/grad_norm": ("grad", "{:.3f}"),
+    "completion/length_mean": ("length", "{:.0f}"), "rollout/tokens_per_s": ("tok/s", "{:.0f}"),
+    "time/step_s": ("s/step", "{:.1f}")}
+
+
+def summary(metrics: Mapping[str, float]) -> str:
+    """The handful of numbers worth watching, on one line."""
+    return "  ".join(f"{label} {form.format(metrics[name])}" for name, (label, form) in _SHOWN.items() if name in metrics)
+
+
+class Console:
+    """Shows a phase of `total` steps; a writer of metrics like the others.
+
+    Args:
+      title: of the phase, such as "GRPO".
+      total: its last step.
+      done: the step that it starts after, not 0 in a resumed run.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0):
+        self._title, self._total, self._progress = title, total, None
+        if sys.stdout.isatty():
+            self._progress = _live_display()
+            self._progress.start()
+            self._task = self._progress.add_task(title, total=total, completed=done, numbers="")
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._progress is None:
+            print(f"{self._title} {step}/{self._total}  {summary(metrics)}", flush=True)
+            return
+        if "eval/pass_at_1" in metrics:
+            self._progress.console.print(f"{self._title} step {step}: {summary(metrics)}")
+        self._progress.update(self._task, completed=step, numbers=summary(metrics))
+
+    def say(self, text: str) -> None:
+        """One line beside the numbers."""
+        if self._progress is None:
+            print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+        else:
+            self._progress.console.print(text)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _live_display():
+    from rich import progress
+    return progress.Progress(
+        progress.TextColumn("[bold]{task.description}"), progress.BarColumn(bar_width=24), progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), progress.TextColumn("{task.fields[numbers]}"))

@@ -1,0 +1,120 @@
+"""The numbers of a step that follow from its rollouts alone, and a stopwatch for its phases.
+
+Letters: P prompts, G completions per prompt. All names are those that users of other RL libraries look for. Everything
+here can be computed again from the trajectories file.
+"""
+import contextlib
+import math
+import time
+from typing import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from jaxrl_moe.rl import mismatch
+from jaxrl_moe.types import Rollout, RolloutGroup
+
+
+def rollout_metrics(groups: Sequence[RolloutGroup], version: int) -> dict[str, float]:
+    """Rewards, lengths and staleness of a step's rollouts.
+
+    Args:
+      groups: the step's rollouts with the rewards that the environment gave.
+      version: policy version that is about to be updated; a token's staleness is this minus its own version.
+
+    Returns:
+      reward/*, completion/*, rollout/staleness_*, and env/NAME for the mean of each named number of the grader.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
+    staleness = version - np.concatenate([rollout.policy_version for rollout in rollouts])
+    return {
+        **reward_metrics(groups),
+        "completion/length_mean": float(lengths.mean()),
+        "completion/length_max": float(lengths.max()),
+        "completion/truncated_frac": float(np.mean([rollout.truncated for rollout in rollouts])),
+        "rollout/staleness_mean": float(staleness.mean()),
+        "rollout/staleness_max": float(staleness.max()),
+        **{f"env/{name}": value for name, value in info_means(rollouts).items()},
+    }
+
+
+def reward_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Mean, spread (ddof 0) and range of the rewards, the share of constant groups, and pass@G if graded for it."""
+    rewards = np.concatenate([group.rewards_G for group in groups]).astype(np.float64)
+    constant = [group.rewards_G.max() == group.rewards_G.min() for group in groups]
+    metrics = {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std()),
+               "reward/max": float(rewards.max()), "reward/min": float(rewards.min()),
+               "reward/frac_zero_std": float(np.mean(constant))}
+    correct_PG = correct(groups)
+    if correct_PG is not None:
+        metrics["reward/pass_at_k"] = float(np.mean([pass_at_k(len(row), sum(row), len(row)) for row in correct_PG]))
+    return metrics
+
+
+def info_means(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """The mean of each named number over the rollouts that have it."""
+    names = sorted({name for rollout in rollouts for name in rollout.info})
+    return {name: float(np.mean([rollout.info[name] for rollout in rollouts if name in rollout.info])) for name in names}
+
+
+def correct(groups: Sequence[RolloutGroup]) -> list[list[int]] | None:
+    """Per prompt, 1 for each correct completion and 0 for others; None if the environment does not say."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    if any("correct" not in rollout.info for rollout in rollouts):
+        return None
+    return [[int(rollout.info["correct"] > 0.5) for rollout in group.rollouts] for group in groups]
+
+
+def pass_at_k(samples: int, right: int, k: int) -> float:
+    """The unbiased estimate of the chance that one of k draws is right: 1 - C(n - c, k) / C(n, k) (2107.03374)."""
+    return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
+
+
+class Stopwatch:
+    """Seconds spent in named phases: `with watch("rollout"): ...`, then `times()`."""
+
+    def __init__(self):
+        self._seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    @contextlib.contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def times(self) -> Mapping[str, float]:
+        """{"time/rollout_s": ..., "time/step_s": since the stopwatch was made}."""
+        return {f"time/{phase}_s": seconds for phase, seconds in self._seconds.items()} | {
+            "time/step_s": time.perf_counter() - self._start}
+
+
+def merge_updates(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """One row for the updates of a step: the maximum of what is named *_max, the last learning rate, else the mean."""
+    merged = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    merged |= {name: max(row[name] for row in rows) for name in rows[0] if name.endswith("_max")}
+    return merged | {name: rows[-1][name] for name in ("policy/lr",) if name in rows[-1]}
+
+
+def update_metrics(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """One update's metrics from what the learner returned: scalars, and `load` [L, E], the rows sent to each expert."""
+    scalars = {name: float(value) for name, value in values.items() if name not in ("load", "loss", "finite")}
+    return mismatch.finish(scalars) | {"policy/total_loss": float(values["loss"])} | (
+        load_metrics(values["load"]) if "load" in values else {})
+
+
+def load_metrics(load_LE: np.ndarray) -> dict[str, float]:
+    """How evenly tokens spread over experts, per sparse layer and over layers.
+
+    max_vio is max_e(E share_e) - 1 and min_vio is min_e(E share_e) - 1 (0 when balanced); load_entropy is that of the
+    shares in nats. Of all layers together the worst max_vio and min_vio are given, and the mean entropy.
+    """
+    shares_LE = load_LE / np.maximum(load_LE.sum(axis=1, keepdims=True), 1)
+    logs_LE = np.log(np.where(shares_LE > 0, shares_LE, 1.0))
+    layers = {"max_vio": load_LE.shape[1] * shares_LE.max(axis=1) - 1,
+              "min_vio": load_LE.shape[1] * shares_LE.min(axis=1) - 1,
+              "load_entropy": -(shares_LE * logs_LE).sum(axis=1)}
+    whole = {"moe/max_vio": layers["max_vio"].max(), "moe/min_vio": layers["min_vio"].min(),
+             "moe/load_entropy": layers["load_entropy"].mean()}
+    each = {f"moe/layer_{layer:02d}/{name}": values[layer] for name, values in layers.items() for layer in range(len(load_LE))}
+    return {name: float(value) for name, value in (whole | each).items()}

@@ -1,0 +1,136 @@
+"""One phase of a run (SFT or RL) as far as it touches disk and screen, and its way back to where it was killed."""
+import contextlib
+import dataclasses
+import json
+import pathlib
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+from jaxrl_moe.config import Config, to_json
+from jaxrl_moe.training import checkpoint, writers
+from jaxrl_moe.training.checkpoint import Checkpoints, Progress
+from jaxrl_moe.training.console import Console
+from jaxrl_moe.training.evaluate import Evaluation
+from jaxrl_moe.training.monitor import Compilations, ProfilerWindow, StopSignal
+from jaxrl_moe.training.step import Learner
+from jaxrl_moe.training.trajectories import Trajectories
+from jaxrl_moe.types import RolloutGroup, UserError
+
+
+@dataclasses.dataclass
+class Run:
+    """What the loop talks to besides the algorithm.
+
+    Attributes:
+      folder: where the files of this phase lie.
+      progress: where the phase stands; the loop replaces it after every step.
+      last_step: where it ends.
+      stop: true once SIGTERM came.
+    """
+    folder: pathlib.Path
+    progress: Progress
+    last_step: int
+    checkpoints: Checkpoints
+    metric_writers: list[writers.Writer]
+    trajectories: Trajectories | None
+    console: Console
+    compilations: Compilations
+    profiler: ProfilerWindow
+    stop: StopSignal
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.step >= self.last_step or bool(self.stop)
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many steps (0: only at the end) is due now."""
+        step = self.progress.step
+        return step >= self.last_step or (every > 0 and step % every == 0)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the row of a step."""
+        for writer in self.metric_writers:
+            writer.write(step, metrics)
+
+    def record(self, phase: str, groups: Sequence[RolloutGroup], advantages: Sequence | None = None) -> None:
+        """Writes rollouts to the trajectories file, if one is kept."""
+        if self.trajectories is not None:
+            self.trajectories.write(self.progress.step, phase, groups, advantages)
+
+    def record_evaluation(self, evaluation: Evaluation) -> bool:
+        """Writes an evaluation's rollouts; returns whether its score is the best so far."""
+        for phase, groups in evaluation.groups.items():
+            self.record(phase, groups)
+        best = self.progress.best_score is None or evaluation.score > self.progress.best_score
+        if best:
+            self.progress = dataclasses.replace(self.progress, best_score=evaluation.score)
+        return best
+
+
+@contextlib.contextmanager
+def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, identity: dict,
+             decode: Callable[[Sequence[int]], str]) -> Iterator[Run]:
+    """Opens the files of a phase, cut back to its newest checkpoint; closes them whatever happens.
+
+    Raises:
+      UserError: the folder holds an earlier run and checkpoint.resume is false.
+    """
+    settings = to_json(config)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep, identity=identity, config=settings)
+    steps = checkpoints.steps()
+    if not config.checkpoint.resume and (steps or (folder / "metrics.jsonl").exists()):
+        raise UserError(f"{folder} holds an earlier run, and checkpoint.resume is false: give another run_dir, or delete it.")
+    newest = steps[-1] if steps else -1
+    _cut_back(folder, newest)
+    with contextlib.ExitStack() as stack, StopSignal().listen() as stop:
+        def closing(thing: Any) -> Any:
+            stack.callback(thing.close)
+            return thing
+
+        console = closing(Console(title, last_step, max(newest, 0)))
+        _tell_changes(folder / "config.json", settings, console, resuming=bool(steps))
+        trajectories = None
+        if config.logging.trajectories:
+            trajectories = closing(Trajectories(folder / "trajectories.jsonl", decode))
+        metric_writers = [closing(writer) for writer in _writers(config, folder, settings)] + [console]
+        yield Run(folder, Progress(), last_step, closing(checkpoints), metric_writers, trajectories, console,
+                  closing(Compilations()), closing(ProfilerWindow(config.logging, folder / "profile")), stop)
+
+
+def identity(learner: Learner, config: Config) -> dict:
+    """What a checkpoint must share with the run that loads it: model, adapters, trained arrays, frozen weights."""
+    lora = {} if config.lora.rank == 0 else to_json(config)["lora"]
+    return checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.state, learner.parts.frozen)
+
+
+def _writers(config: Config, folder: pathlib.Path, settings: Mapping) -> list[writers.Writer]:
+    chosen: list[writers.Writer] = [writers.JsonLines(folder / "metrics.jsonl")]
+    if config.logging.tensorboard:
+        chosen.append(writers.TensorBoard(folder / "tensorboard"))
+    if config.logging.wandb_project:
+        chosen.append(writers.WeightsAndBiases(config, settings))
+    return chosen
+
+
+def _cut_back(folder: pathlib.Path, step: int) -> None:
+    """Drops what was logged after the step; -1 drops all, of a run that was killed before its first checkpoint."""
+    writers.cut_lines(folder / "metrics.jsonl", step)
+    writers.cut_lines(folder / "trajectories.jsonl", step)
+    writers.cut_events(folder / "tensorboard", step)
+
+
+def _tell_changes(path: pathlib.Path, settings: dict, console: Console, resuming: bool) -> None:
+    """Writes config.json; a resumed run says which settings differ from its last start."""
+    if resuming and path.exists():
+        before, now = _flat(json.loads(path.read_text())), _flat(settings)
+        changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now)
+                   if before.get(key) != now.get(key)]
+        if changed:
+            console.say("Settings changed since the last start: " + "; ".join(changed))
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _flat(settings: Mapping) -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,117 @@
+"""Supervised fine-tuning: the mean negative log-likelihood of the trained tokens, through the RL update itself."""
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from typing import Callable, Sequence
+
+import jax
+import numpy as np
+
+from jaxrl_moe.config import AlgorithmSection, Config
+from jaxrl_moe.data.sft import Conversation
+from jaxrl_moe.training.batch import MicroBatch, micro_batches, sample_weights
+from jaxrl_moe.training.evaluate import Evaluation
+from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
+from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.run import Run, identity, open_run
+from jaxrl_moe.training.samples import Sample, from_conversations, trainable
+from jaxrl_moe.training.step import Learner
+
+NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0)  # advantage 1: l = -log p
+
+
+def sft_config(config: Config) -> Config:
+    """The configuration that the SFT phase's learner is built from: its own learning rate, all weights if sft.full."""
+    return dataclasses.replace(
+        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer, learning_rate=config.sft.learning_rate),
+        lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora)
+
+
+def total_steps(config: Config, conversations: int) -> int:
+    """Optimiser steps of the phase: sft.steps, or enough for sft.epochs passes."""
+    return config.sft.steps or math.ceil(config.sft.epochs * conversations / config.sft.sequences_per_step)
+
+
+def sft(config: Config, learner: Learner, conversations: Sequence[Conversation], decode: Callable[[Sequence[int]], str],
+        evaluation: Callable[[], Evaluation] | None = None) -> dict[str, float]:
+    """Trains on conversations, from the newest checkpoint in run_dir/sft if there is one.
+
+    Args:
+      config: from `sft_config`.
+      learner: of the policy.
+      conversations: ids and loss masks.
+      decode: ids to text, for the trajectories of evaluations.
+      evaluation: evaluates the present weights, or None.
+
+    Returns:
+      The metrics of the last step. The metrics of a step are fetched after the next one has been dispatched.
+    """
+    samples, objective = trainable(from_conversations(conversations)), make_policy_objective(config.algorithm)
+    last, row, waiting = total_steps(config, len(samples)), {}, None
+    with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config), decode) as run:
+        if run.checkpoints.steps():
+            learner.state, run.progress = run.checkpoints.restore(learner.state)
+            run.console.say(f"Going on from the SFT checkpoint of step {run.progress.step}.")
+        elif evaluation and config.eval.at_start:
+            row = record(run, evaluation())
+            run.log(0, row)
+        while not run.finished and not reached(run, config):
+            step, start = run.progress.step, time.perf_counter()
+            run.profiler.before(step)
+            packed = batch(samples, config, step)
+            update = learner.update(packed, objective)
+            if waiting:  # the device is at work on this step: time to read the numbers of the one before
+                run.log(*fetch(run, *waiting))
+            run.progress = dataclasses.replace(run.progress, step=step + 1)
+            waiting = (step + 1, update, packed, start)
+            save = run.due(config.checkpoint.every) or bool(run.stop)
+            if save or (evaluation and run.due(config.sft.eval_every)):
+                (_, row), waiting, score = fetch(run, *waiting), None, None
+                if evaluation and run.due(config.sft.eval_every):
+                    result = evaluation()
+                    row, score = row | record(run, result), result.score
+                run.log(step + 1, row)
+                if save or reached(run, config):
+                    run.checkpoints.save(learner.state, run.progress, score)
+    return row
+
+
+def batch(samples: Sequence[Sample], config: Config, step: int) -> list[MicroBatch]:
+    """The micro-batches of a step; which conversations it takes follows from the seed and the step alone."""
+    count, size = len(samples), config.sft.sequences_per_step
+    chosen = []
+    for position in range(step * size, (step + 1) * size):
+        epoch, place = divmod(position, count)
+        chosen.append(samples[_order(config.seed, epoch, count)[place]])
+    weights_N = sample_weights(chosen, config.algorithm.aggregation)
+    return [packed.batch for packed in micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N)]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def fetch(run: Run, step: int, update, packed: list[MicroBatch], start: float) -> tuple[int, dict[str, float]]:
+    """Waits for a step's numbers; refuses what is not finite."""
+    values = jax.device_get(update)
+    row = {"sft/loss": float(values["loss"]), "policy/grad_norm": float(values["policy/grad_norm"]),
+           "policy/lr": float(values["policy/lr"])}
+    refuse_non_finite(step, row, packed, run.folder)
+    tokens = float(packed[0].num_tokens)
+    return step, row | {"sft/tokens": tokens, "time/step_s": time.perf_counter() - start,
+                        "perf/peak_bytes": peak_bytes()} | run.compilations.metrics()
+
+
+def record(run: Run, result: Evaluation) -> dict[str, float]:
+    """Writes an evaluation's rollouts and returns its metrics."""
+    run.record_evaluation(result)
+    return result.metrics
+
+
+def reached(run: Run, config: Config) -> bool:
+    """Whether an evaluation has met sft.stop_at_accuracy."""
+    best, goal = run.progress.best_score, config.sft.stop_at_accuracy
+    return goal > 0 and best is not None and best >= goal

@@ -1,0 +1,154 @@
+"""The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> checkpoint."""
+import dataclasses
+import pathlib
+from typing import Sequence
+
+import jax
+import numpy as np
+
+from jaxrl_moe.config import Config
+from jaxrl_moe.data.iterator import PromptIterator
+from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.envs import make_env
+from jaxrl_moe.rollout.collect import draw, grade
+from jaxrl_moe.training.batch import micro_batches, minibatches, per_sample, sample_weights
+from jaxrl_moe.training.evaluate import evaluate
+from jaxrl_moe.training.metrics import Stopwatch, merge_updates, rollout_metrics, update_metrics
+from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
+from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.run import Run, identity, open_run
+from jaxrl_moe.training.samples import Sample, from_groups, trainable, with_advantages, with_values
+from jaxrl_moe.training.step import Learner, Objective
+from jaxrl_moe.types import Engine, Prompt, RolloutGroup, SamplingParams
+
+
+def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
+          eval_prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
+
+    Args:
+      config: resolved and validated.
+      learner: holds the policy, its optimiser and its update.
+      engine: draws completions; gets the weights after every update.
+      tokenizer: the model's.
+      prompts, eval_prompts: tokenised; without eval_prompts nothing is evaluated.
+
+    Returns:
+      The metrics of the last step.
+
+    Raises:
+      UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
+    """
+    env, decode = make_env(config.env.name), tokenizer.decode
+    data = PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle)
+    params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
+        "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size)
+    objective = make_policy_objective(config.algorithm)
+    metrics: dict[str, float] = {}
+    with open_run(config, pathlib.Path(config.run_dir), "GRPO", config.train.steps, identity(learner, config), decode) as run:
+        resume(run, learner, data)
+        engine.publish(learner.params(), run.progress.step)
+        if run.progress.step == 0 and config.eval.at_start and eval_prompts and not run.checkpoints.steps():
+            evaluation = evaluate(eval_prompts, env, engine, config, decode)
+            run.record_evaluation(evaluation)
+            run.log(0, evaluation.metrics)
+        while not run.finished:
+            step, watch = run.progress.step, Stopwatch()
+            run.profiler.before(step)
+
+            with watch("rollout"):
+                draws = draw(data.next_prompts(config.rollout.prompts_per_step), engine, params, run.progress.sequence)
+                engine.release()
+            with watch("reward"):
+                groups = grade(draws, env, decode)
+            with watch("old_logprobs"):
+                samples = prepare(groups, learner, config)
+            with watch("update"):
+                updates = update(samples, learner, objective, config, step)
+                run.progress = dataclasses.replace(
+                    run.progress, step=step + 1, sequence=run.progress.sequence + len(draws), data=data.state())
+                run.record("train", groups, _advantages(groups, samples))
+                metrics = fetch(updates, run)
+            with watch("sync"):
+                engine.publish(learner.params(), step + 1)
+
+            metrics |= rollout_metrics(groups, step)
+            score, improved = None, False
+            if eval_prompts and run.due(config.eval.every):
+                with watch("evaluate"):
+                    evaluation = evaluate(eval_prompts, env, engine, config, decode)
+                engine.release()
+                improved = run.record_evaluation(evaluation)
+                score, metrics = evaluation.score, metrics | evaluation.metrics
+            metrics |= throughput(groups, watch.times()) | run.compilations.metrics()
+            run.log(step + 1, metrics)
+            if run.due(config.checkpoint.every) or improved or run.stop:
+                run.checkpoints.save(learner.state, run.progress, score)
+    return metrics
+
+
+def resume(run: Run, learner: Learner, data: PromptIterator) -> None:
+    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position and draw counter."""
+    if run.checkpoints.steps():
+        learner.state, run.progress = run.checkpoints.restore(learner.state)
+        data.restore(run.progress.data)
+        run.console.say(f"Going on from the checkpoint of step {run.progress.step} in {run.checkpoints.folder}.")
+
+
+def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config) -> list[Sample]:
+    """All samples of a batch, with advantages and with the log-probs that stay fixed during its updates."""
+    algorithm = config.algorithm
+    samples = from_groups(groups, algorithm.truncated, algorithm.truncated_penalty)
+    samples = with_advantages(samples, algorithm.advantage)
+    trainable(samples)  # raises if there is nothing to train on
+    several = algorithm.epochs * algorithm.minibatches > 1
+    if several or config.lora.dropout > 0:  # otherwise the update's own log-probs are the old ones
+        samples = with_values(samples, "old_logprobs_T", logprobs(samples, learner, config, adapters=True))
+    if algorithm.kl_coef > 0:
+        samples = with_values(samples, "ref_logprobs_T", logprobs(samples, learner, config, adapters=False))
+    return samples
+
+
+def logprobs(samples: Sequence[Sample], learner: Learner, config: Config, adapters: bool) -> list[np.ndarray]:
+    """Per sample [T] log-probs of its next tokens under the policy, or with adapters=False under the reference."""
+    packed = micro_batches(samples, config.train.tokens_per_micro_batch, config.train.pack)
+    return per_sample(packed, [learner.logprobs(part.batch, adapters=adapters, temperature=config.rollout.temperature)
+                               for part in packed])
+
+
+def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int) -> list[tuple]:
+    """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device, micro-batches) of each."""
+    algorithm, updates = config.algorithm, []
+    for epoch in range(algorithm.epochs):
+        for part in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
+            weights_N = sample_weights(part, algorithm.aggregation, config.rollout.max_tokens)
+            packed = micro_batches(part, config.train.tokens_per_micro_batch, config.train.pack, weights_N)
+            batches = [one.batch for one in packed]
+            metrics = learner.update(batches, objective, temperature=config.rollout.temperature,
+                                     entropy=config.logging.entropy or config.algorithm.entropy_coef > 0)
+            updates.append((metrics, batches))
+    return updates
+
+
+def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
+    """Waits for the updates and merges their metrics; refuses what is not finite."""
+    rows = []
+    for device_metrics, batches in updates:
+        rows.append(update_metrics(jax.device_get(device_metrics)))
+        refuse_non_finite(run.progress.step, rows[-1], batches, run.folder)
+    return merge_updates(rows)
+
+
+def throughput(groups: Sequence[RolloutGroup], times: dict[str, float]) -> dict[str, float]:
+    """Tokens a second: drawn in the rollout, and all of the batch's over the whole step."""
+    drawn = sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
+    read = sum(len(rollout.prompt_ids) for group in groups for rollout in group.rollouts)
+    return {**times, "rollout/tokens_per_s": drawn / times["time/rollout_s"],
+            "perf/tokens_per_s": (drawn + read) / times["time/step_s"], "perf/peak_bytes": peak_bytes()}
+
+
+def _advantages(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[list[float]]:
+    """[group][sample] advantages for the trajectories file: of the first trained token, 0 where none is."""
+    flat = iter(samples)
+    return [[float(sample.advantages_T[np.argmax(sample.mask_T)]) if sample.trained_tokens else 0.0
+             for sample in (next(flat) for _ in group.rollouts)] for group in groups]

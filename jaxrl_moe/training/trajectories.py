@@ -1,0 +1,51 @@
+"""Every completion that was drawn, one JSON object a line: enough to compute the log's reward and length numbers again."""
+import pathlib
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from jaxrl_moe.training.writers import open_to_append, write_line
+from jaxrl_moe.types import RolloutGroup
+
+
+class Trajectories:
+    """Appends the rollouts of each step to a JSONL file.
+
+    Columns of a row:
+      step: the optimisation step that the completion was drawn for (train), or after which it was drawn (evaluation).
+      phase: "train", "eval" (sampled) or "greedy".
+      sequence, sample: draw number of the prompt, and which of its completions this is; with the seed they give the noise.
+      prompt_index: row of the prompt in its data file.
+      prompt_ids, prompt, completion_ids, completion: token ids and text.
+      loss_mask: 1 on the tokens that the policy drew.
+      logprobs: the sampler's, of the tempered distribution.
+      policy_version: of each token's weights.
+      reward, info: as graded; info holds named numbers such as {"correct": 1.0}.
+      advantage: what the update used, or null in an evaluation.
+      truncated: whether the token limit ended it.
+    """
+
+    def __init__(self, path: pathlib.Path, decode: Callable[[Sequence[int]], str]):
+        self._file, self._decode = open_to_append(path), decode
+
+    def write(self, step: int, phase: str, groups: Sequence[RolloutGroup], advantages: Sequence[Sequence[float]] | None = None):
+        """Appends all rollouts; advantages, if given, lie like the rollouts: [group][sample]."""
+        for number, group in enumerate(groups):
+            prompt = self._decode(group.prompt.ids.tolist())
+            for sample in range(len(group.rollouts)):
+                advantage = None if advantages is None else float(np.asarray(advantages[number][sample]))
+                write_line(self._file, self._row(step, phase, group, sample, prompt, advantage))
+
+    def _row(self, step, phase, group: RolloutGroup, sample: int, prompt: str, advantage: float | None) -> dict[str, Any]:
+        rollout = group.rollouts[sample]
+        return {
+            "step": step, "phase": phase, "sequence": group.sequence, "sample": sample,
+            "prompt_index": group.prompt.index, "prompt_ids": group.prompt.ids.tolist(), "prompt": prompt,
+            "completion_ids": rollout.completion_ids.tolist(), "completion": rollout.text,
+            "loss_mask": rollout.loss_mask.tolist(), "logprobs": rollout.sampler_logprobs.tolist(),
+            "policy_version": rollout.policy_version.tolist(), "reward": float(rollout.reward),
+            "info": {name: float(value) for name, value in rollout.info.items()}, "advantage": advantage,
+            "truncated": bool(rollout.truncated)}
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,131 @@
+"""Where metrics go: the console, a JSONL file, TensorBoard, and Weights & Biases if asked for.
+
+A resumed run cuts its files back to the checkpoint's step, so that no step stands in them twice.
+"""
+import json
+import os
+import pathlib
+import struct
+from typing import Callable, Mapping, Protocol
+
+from jaxrl_moe.config import Config
+from jaxrl_moe.types import UserError
+
+Metrics = Mapping[str, float]
+
+
+class Writer(Protocol):
+    def write(self, step: int, metrics: Metrics) -> None:
+        """Records the metrics of one step; what it wrote outlives a kill of the process."""
+
+    def close(self) -> None:
+        """Finishes the record."""
+
+
+class JsonLines:
+    """One JSON object a step: {"step": 3, "reward/mean": 0.25, ...}."""
+
+    def __init__(self, path: pathlib.Path):
+        self._file = open_to_append(path)
+
+    def write(self, step: int, metrics: Metrics) -> None:
+        write_line(self._file, {"step": step, **metrics})
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """Event files of scalars."""
+
+    def __init__(self, folder: pathlib.Path):
+        import tensorboardX
+        self._writer = tensorboardX.SummaryWriter(str(folder), flush_secs=3600)
+
+    def write(self, step: int, metrics: Metrics) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases; a resumed run goes on under its old id, kept in run_dir."""
+
+    def __init__(self, config: Config, settings: Mapping):
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("logging.wandb_project is set, but wandb is not installed: `pip install wandb`, or set "
+                            "logging.wandb_project to an empty string.") from error
+        name = pathlib.Path(config.run_dir).name
+        mark = pathlib.Path(config.run_dir) / "wandb_id"
+        run_id = mark.read_text().strip() if mark.exists() else wandb.util.generate_id()
+        mark.write_text(run_id)
+        self._run = wandb.init(project=config.logging.wandb_project, name=name, id=run_id, resume="allow",
+                               config=dict(settings))
+
+    def write(self, step: int, metrics: Metrics) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def open_to_append(path: pathlib.Path):
+    """A text file to append to; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a", encoding="utf-8")
+
+
+def write_line(file, row: Mapping) -> None:
+    """Appends the row as JSON and hands it to the operating system.
+
+    Raises:
+      UserError: the file cannot be written, as on a full disk.
+    """
+    try:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+    except OSError as error:
+        raise UserError(f"{file.name} cannot be written: {error}. Free some space and start again; the run goes on from "
+                        "its newest checkpoint.") from error
+
+
+def cut_lines(path: pathlib.Path, last_step: int) -> None:
+    """Drops the rows of a JSONL file beyond last_step, and a last line that a kill left unfinished."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
+    _replace(path, "".join(kept).encode())
+
+
+def cut_events(folder: pathlib.Path, last_step: int) -> None:
+    """Drops the events beyond last_step from all TensorBoard files in a folder, and an unfinished last record."""
+    for path in sorted(folder.glob("*tfevents*")) if folder.exists() else ():
+        _replace(path, b"".join(_events(path.read_bytes(), lambda step: step <= last_step)))
+
+
+def _events(data: bytes, keep: Callable[[int], bool]) -> list[bytes]:
+    """The whole records of an event file (length u64, its CRC, payload, its CRC) whose step is to be kept."""
+    from tensorboardX.proto.event_pb2 import Event
+    kept, start = [], 0
+    while start + 12 <= len(data):
+        length = struct.unpack("<Q", data[start:start + 8])[0]
+        end = start + 12 + length + 4
+        if end > len(data):
+            break
+        if keep(Event.FromString(data[start + 12:end - 4]).step):
+            kept.append(data[start:end])
+        start = end
+    return kept
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes the file anew under another name and renames it, so that it is old or new, never half."""
+    other = path.with_name(path.name + ".tmp")
+    other.write_bytes(data)
+    os.replace(other, path)
