@@ -1,6 +1,7 @@
 """The order of the prompts: shuffled anew each epoch, endless, one for all processes, with a position that can be saved."""
 import zlib
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np

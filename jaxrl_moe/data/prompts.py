@@ -1,6 +1,7 @@
 """Prompts: data rows under the chat template, filtered by length, in one global order whose position can be saved."""
 import dataclasses
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxrl_moe.config import DataSection
 from jaxrl_moe.data.rows import DataError, Row, read_rows

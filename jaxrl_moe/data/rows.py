@@ -3,7 +3,8 @@ import dataclasses
 import json
 import pathlib
 import re
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from jaxrl_moe.types import UserError
 
@@ -50,6 +51,8 @@ def read_rows(path: str, split: str = "train") -> list[Row]:
 
 def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:
     """The (name for messages, local file) pairs of a data set."""
+    if not path:
+        raise DataError("There is no data file to read: the path (data.path, data.eval_path or sft.path) is empty.")
     local = pathlib.Path(path).expanduser()
     if local.is_file():
         return [(str(local), local)]

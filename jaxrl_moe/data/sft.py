@@ -1,7 +1,8 @@
 """Conversations for supervised fine-tuning: token ids, and a mask that is 1 on what the assistant says."""
 import dataclasses
 import re
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Tasks: each grades completions of its data rows. `ENVS` names them for `env.name`."""
 import difflib
-from typing import Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from jaxrl_moe.envs.gsm8k import Gsm8kEnv
 from jaxrl_moe.envs.word_problems import WordProblemsEnv

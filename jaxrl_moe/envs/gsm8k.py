@@ -3,7 +3,8 @@ r"""GSM8K: the final number of a completion against the gold, with a bonus for a
 The number is looked for in this order: the last \boxed{...}, the last "Final Answer:", the last ####, the last number.
 """
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from jaxrl_moe.envs.numbers import find_numbers, parse_number, plain
 from jaxrl_moe.types import Grade, UserError
@@ -77,12 +78,10 @@ def _boxed(text: str) -> list[float]:
 def _braced(text: str) -> str:
     """The content of the braces that `text` begins with; its first word where none open there or they never close."""
     depth = 0
-    for position, character in enumerate(text):
+    for position, character in enumerate(text if text.startswith("{") else ""):
         depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth <= 0:
-            break
-    if depth == 0 and text.startswith("{"):
-        return text[1:position]
+        if depth == 0:
+            return text[1:position]
     return (text.split() or [""])[0]
 
 

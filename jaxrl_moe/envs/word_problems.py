@@ -1,6 +1,7 @@
 """Generated word problems: the completion must end in exactly `#### N`."""
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from jaxrl_moe.types import Grade, UserError
 

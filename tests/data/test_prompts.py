@@ -1,0 +1,152 @@
+"""Prompt rows of every shape and form, the length filter with its counts, and errors that name file and row."""
+import json
+
+import pytest
+
+from jaxrl_moe.config import DataSection
+from jaxrl_moe.data.prompts import load_prompts
+from jaxrl_moe.data.rows import DataError, choose_files, read_rows
+from jaxrl_moe.data.tokenizer import load_tokenizer
+from tests.tiny_models import make_tokenizer
+
+SKYRL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}], "env_class": "gsm8k",
+         "reward_spec": {"method": "rule", "ground_truth": "4"}, "extra_info": {"split": "train", "index": 3}, "odd": [1, 2]}
+BARE = {"prompt": "2 + 3?", "env_class": "gsm8k", "reward_spec": {"method": "rule", "ground_truth": "5"},
+        "extra_info": {"split": "train", "index": 4}, "odd": [3, 4]}
+GSM8K = {"question": "1 + 1?", "answer": "#### 2"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    make_tokenizer(folder)
+    return load_tokenizer(str(folder))
+
+
+def write(path, rows):
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        import pyarrow
+        import pyarrow.parquet
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet"])
+def test_rows_travel_along_untouched_from_every_form(tmp_path, tokenizer, form):
+    rows = [SKYRL, SKYRL | {"odd": [5]}]
+    prompts, report = load_prompts(DataSection(path=write(tmp_path / f"d.{form}", rows)), tokenizer)
+    assert [dict(prompt.row) for prompt in prompts] == rows
+    assert [prompt.index for prompt in prompts] == [0, 1]
+    assert prompts[0].ids.tolist() == tokenizer.render(SKYRL["prompt"]).tolist()
+    assert (report.rows, report.kept, report.too_long) == (2, 2, 0)
+
+
+def test_a_bare_string_becomes_one_user_message_with_system_prompt_and_suffix(tmp_path, tokenizer):
+    section = DataSection(path=write(tmp_path / "d.jsonl", [BARE, GSM8K, SKYRL]), system_prompt="Think.", suffix=" End in ####.")
+    prompts, _ = load_prompts(section, tokenizer)
+    texts = [tokenizer.decode(prompt.ids, skip_special_tokens=False) for prompt in prompts]
+    frame = "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n{} End in ####.<|im_end|>\n<|im_start|>assistant\n"
+    assert texts[:2] == [frame.format("2 + 3?"), frame.format("1 + 1?")]
+    assert "Think." not in texts[2] and "####" not in texts[2]
+
+
+def test_a_null_prompt_beside_a_question_is_a_gsm8k_row(tmp_path, tokenizer):
+    path = write(tmp_path / "d.parquet", [GSM8K | {"prompt": None}, GSM8K | {"prompt": "3?"}])
+    prompts, _ = load_prompts(DataSection(path=path), tokenizer)
+    assert ["1 + 1?" in tokenizer.decode(prompt.ids) for prompt in prompts] == [True, False]
+
+
+def test_evaluation_reads_the_evaluation_path(tmp_path, tokenizer):
+    section = DataSection(path=write(tmp_path / "a.jsonl", [BARE]), eval_path=write(tmp_path / "b.jsonl", [GSM8K, GSM8K]))
+    assert load_prompts(section, tokenizer, evaluation=True)[1].kept == 2
+
+
+def test_long_prompts_are_left_out_and_counted(tmp_path, tokenizer):
+    path = write(tmp_path / "d.jsonl", [GSM8K, {"question": "apple " * 200}, GSM8K])
+    prompts, report = load_prompts(DataSection(path=path, max_prompt_tokens=50), tokenizer)
+    assert [prompt.index for prompt in prompts] == [0, 2]
+    assert (report.rows, report.kept, report.too_long) == (3, 2, 1)
+    assert report.longest > 200
+    assert "2 prompts of 3 rows, 1 left out as too long" in str(report)
+
+
+def test_a_data_set_of_which_no_prompt_is_short_enough_is_an_error(tmp_path, tokenizer):
+    with pytest.raises(DataError, match="Raise data.max_prompt_tokens"):
+        load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [GSM8K]), max_prompt_tokens=3), tokenizer)
+
+
+def test_a_prompt_longer_than_the_context_is_an_error_that_names_the_row(tmp_path, tokenizer):
+    path = write(tmp_path / "d.jsonl", [GSM8K, {"question": "apple " * 200}])
+    with pytest.raises(DataError, match=r"d.jsonl, row 2: .* context holds 64 .*\(1 such rows\)"):
+        load_prompts(DataSection(path=path, max_prompt_tokens=1000), tokenizer, context=64)
+
+
+@pytest.mark.parametrize("row, reason", [
+    ({"text": "2?"}, "row 2 has no prompt .its columns: text"), ({"prompt": "  "}, "row 2 has no prompt"),
+    ({"prompt": []}, "`prompt` is empty"), ({"prompt": 3}, "`prompt` is a int"),
+    ({"prompt": [{"content": "x"}]}, "message 0 of `prompt` has no role"),
+    ({"prompt": [{"role": "user"}]}, r"message 0 of `prompt` \(user\) has no text"), (["x"], "row 2 is a list")])
+def test_a_row_without_a_usable_prompt_is_an_error_that_names_file_and_row(tmp_path, tokenizer, row, reason):
+    with pytest.raises(DataError, match=reason) as error:
+        load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [GSM8K, row])), tokenizer)
+    assert "d.jsonl, row 2" in str(error.value)
+
+
+@pytest.mark.parametrize("name, content, reason", [
+    ("d.jsonl", b'{"a": 1}\n{"a": \n', "row 2 is not JSON"), ("d.json", b'{"a": 1}\n{"a": 2}\n', "name it .jsonl"),
+    ("d.json", b'{"a": 1}', "is a list of objects"), ("d.parquet", b"PAR1 cut", "not a whole parquet file"),
+    ("d.csv", b"a,b", "unknown form"), ("d.jsonl", b"\xff\xfe", "not UTF-8"), ("d.jsonl", b"\n", "has no rows")])
+def test_a_file_that_is_not_what_its_name_says_is_an_error(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=reason):
+        read_rows(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("path", ["absent.jsonl", "some/absent.parquet", "a/b/c", ""])
+def test_an_absent_file_is_an_error(path):
+    with pytest.raises(DataError, match="There is no data file"):
+        read_rows(path)
+
+
+def test_a_split_is_found_among_the_files_of_a_data_set():
+    names = ["README.md", "main/test-00000-of-00001.parquet", "main/train-00000-of-00002.parquet",
+             "main/train-00001-of-00002.parquet", "socratic/train-00000-of-00001.parquet"]
+    assert choose_files(names, "train", None, "openai/gsm8k") == names[2:4]
+    assert choose_files(names, "train", "socratic", "openai/gsm8k") == names[4:]
+    assert choose_files(["data/train.jsonl", "data/retrain.jsonl", "data/train_notes.txt"], "train", None, "x") == ["data/train.jsonl"]
+    with pytest.raises(DataError, match="no jsonl, json or parquet file of the split 'val'"):
+        choose_files(names, "val", None, "openai/gsm8k")
+    with pytest.raises(DataError, match="in several folders: a, b"):
+        choose_files(["a/train.jsonl", "b/train.jsonl"], "train", None, "x/y")
+
+
+def test_a_hub_data_set_is_read_through_the_hub_client(tmp_path, tokenizer, monkeypatch):
+    import huggingface_hub
+    (tmp_path / "main").mkdir()
+    write(tmp_path / "main" / "test-00000-of-00001.parquet", [GSM8K])
+    names = ["README.md", "main/test-00000-of-00001.parquet", "socratic/test-00000-of-00001.parquet"]
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repo, repo_type: names)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, repo_type: str(tmp_path / name))
+    prompts, report = load_prompts(DataSection(eval_path="openai/gsm8k"), tokenizer, evaluation=True)
+    assert report.kept == 1
+    assert dict(prompts[0].row) == GSM8K
+
+
+def test_a_hub_data_set_that_cannot_be_fetched_is_an_error(monkeypatch):
+    import huggingface_hub
+
+    def refuse(repo, repo_type):
+        raise OSError("no route to host")
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", refuse)
+    with pytest.raises(DataError, match="'openai/gsm8k' cannot be fetched: no route to host"):
+        read_rows("openai/gsm8k")
+
+
+def test_a_folder_is_read_by_split(tmp_path):
+    write(tmp_path / "train.jsonl", [GSM8K])
+    write(tmp_path / "test.jsonl", [GSM8K, BARE])
+    assert len(read_rows(str(tmp_path), "test")) == 2

@@ -1,0 +1,69 @@
+"""The tokenizer wrapper: ids under the chat template, end ids, and errors that say what to mend."""
+import json
+
+import numpy as np
+import pytest
+
+from jaxrl_moe.data.tokenizer import TokenizerError, load_tokenizer
+from tests.tiny_models import make_tokenizer
+
+MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What is 12 plus 7?"}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_tokenizer(tmp_path)
+    return tmp_path
+
+
+def test_render_gives_the_ids_of_the_chat_template(folder):
+    tokenizer = load_tokenizer(str(folder))
+    ids = tokenizer.render(MESSAGES)
+    official = tokenizer.hf.apply_chat_template(MESSAGES, add_generation_prompt=True, return_dict=False)
+    assert ids.dtype == np.int32
+    assert ids.tolist() == official
+    assert tokenizer.decode(ids, skip_special_tokens=False) == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nWhat is 12 plus 7?<|im_end|>\n"
+        "<|im_start|>assistant\n")
+    assert tokenizer.decode(ids).startswith("system\nYou are")
+
+
+def test_decode_gives_back_the_encoded_text_to_the_byte(folder):
+    tokenizer = load_tokenizer(str(folder))
+    text = "  Tom's 3 apples , é漢\n\n#### 17 ."
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_end_ids_are_those_of_the_tokenizer_and_of_the_generation_config(folder):
+    assert load_tokenizer(str(folder)).eos_ids == (2,)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.eos_ids == (2, 0)
+    assert tokenizer.pad_id == 0
+    assert tokenizer.vocab_size == len(tokenizer.hf)
+
+
+def test_a_tokenizer_without_a_chat_template_is_an_error_that_names_the_file_to_add(folder):
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(TokenizerError, match="chat_template.jinja"):
+        load_tokenizer(str(folder)).render(MESSAGES)
+
+
+def test_a_template_that_refuses_a_conversation_is_an_error_with_its_reason(folder):
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('no system role here') }}")
+    with pytest.raises(TokenizerError, match=r"\['system', 'user'\].*no system role here"):
+        load_tokenizer(str(folder)).render(MESSAGES)
+
+
+@pytest.mark.parametrize("make, reason", [
+    (lambda tmp: tmp, "no tokenizer files"),
+    (lambda tmp: tmp / "absent" / "model" / "x", "neither a folder nor a hub name")])
+def test_a_missing_tokenizer_is_an_error(tmp_path, make, reason):
+    with pytest.raises(TokenizerError, match=reason):
+        load_tokenizer(str(make(tmp_path)))
+
+
+def test_a_broken_tokenizer_file_is_an_error(folder):
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(TokenizerError, match="No tokenizer could be loaded"):
+        load_tokenizer(str(folder))
