@@ -11,8 +11,9 @@ import numpy as np
 from bridges import weight_map
 from bridges.errors import BridgeError
 from bridges.folders import copy_companions, new_folder, read_json, resolve
-from bridges.hf_checkpoint import INDEX, SINGLE, Checkpoint, read_config, table, write_index
+from bridges.hf_checkpoint import INDEX, SINGLE, Checkpoint, Layout, read_config, table, write_index
 from bridges.importing import adapters, base_weights, grouped
+from bridges.params_folder import is_params_folder, read_layout
 from bridges.tensor_files import NAMES, TensorInfo, create
 from jaxrl_moe.model.transformer import Transformer
 
@@ -51,11 +52,11 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
     return pathlib.Path(path)
 
 
-def _origin(folder, model):
+def _origin(folder, model) -> Layout:
     if read_config(folder) != model.config:
         raise BridgeError(f"{folder / 'config.json'} describes another model than the one being exported. Give the checkpoint "
                           "that training started from as the source.")
-    return Checkpoint(folder)
+    return read_layout(folder) if is_params_folder(folder) else Checkpoint(folder).layout
 
 
 def _safetensors_name(dtype):

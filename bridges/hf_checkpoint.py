@@ -1,5 +1,5 @@
 """A Hugging Face checkpoint folder: which tensor lies in which file, and whether the set is the one our model needs."""
-import collections
+import dataclasses
 import json
 import pathlib
 from typing import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from bridges import weight_map
 from bridges.errors import BridgeError, listed
 from bridges.folders import read_json
-from bridges.tensor_files import FLOATS, TensorInfo, TensorReader
+from bridges.tensor_files import DTYPES, FLOATS, TensorInfo, TensorReader
 from bridges.weight_map import Slot
 from jaxrl_moe.model.config import ModelConfig, ModelConfigError
 
@@ -24,14 +24,22 @@ def read_config(folder: pathlib.Path) -> ModelConfig:
         raise BridgeError(f"{folder / 'config.json'}: {error}") from error
 
 
-class Checkpoint:
-    """The tensors of one folder, read from model.safetensors or from the shards of its index.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a checkpoint lies on disk.
 
     Attributes:
-      folder: where it lies.
+      folder: where its config.json and tokenizer are.
       shards: {tensor name: file name}.
       infos: {tensor name: TensorInfo}.
     """
+    folder: pathlib.Path
+    shards: dict[str, str]
+    infos: dict[str, TensorInfo]
+
+
+class Checkpoint:
+    """The tensors of one folder, read from model.safetensors or from the shards of its index; see Layout."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -67,9 +75,14 @@ class Checkpoint:
         return self._readers[self.shards[key]][key]
 
     @property
-    def dtype(self) -> str:
-        """The most common dtype of the tensors, in safetensors' spelling."""
-        return collections.Counter(info.dtype for info in self.infos.values()).most_common(1)[0][0]
+    def layout(self) -> Layout:
+        return Layout(self.folder, self.shards, self.infos)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
+        names = {info.dtype for key, info in self.infos.items() if not key.endswith(".mlp.gate.weight")}
+        return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
 
     def slots(self, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[Slot]:
         """The slots of this folder for the arrays in `shapes`.

@@ -1,5 +1,6 @@
 """A Hugging Face checkpoint into our model, one stack of layers at a time."""
 import os
+import pathlib
 from typing import Iterator
 
 import jax
@@ -9,13 +10,14 @@ from flax import nnx
 
 from bridges.folders import resolve
 from bridges.hf_checkpoint import Checkpoint, read_config
+from bridges.params_folder import is_params_folder, restore, write
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.layers import Linear
 from jaxrl_moe.model.transformer import Transformer
 
 
 def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype=None, seed: int = 0) -> Transformer:
-    """Reads a Hugging Face checkpoint: a folder, or a hub name.
+    """Reads a Hugging Face checkpoint (a folder, or a hub name), or a folder that save_params wrote.
 
     Args:
       path: the folder or hub name.
@@ -30,7 +32,10 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
     folder = resolve(path)
     config = read_config(folder)
     model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype())
-    fill(model, Checkpoint(folder))
+    if is_params_folder(folder):
+        restore(base_weights(model), folder)
+    else:
+        fill(model, Checkpoint(folder))
     draw_adapters(model, seed)
     return model
 
@@ -41,6 +46,22 @@ def draw_adapters(model: Transformer, seed: int) -> None:
     for _, module in nnx.iter_modules(model):
         if isinstance(module, Linear) and module.lora is not None:
             module.draw_adapter(rngs)
+
+
+def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *, dtype=None, overwrite: bool = False) -> pathlib.Path:
+    """Converts a Hugging Face checkpoint into a folder of our parameters, which load_model reads without conversion.
+
+    Args:
+      path: the folder or hub name.
+      output: the folder to make: config.json, the tokenizer, and the arrays through Orbax.
+      dtype: of the arrays; None keeps the checkpoint's.
+      overwrite: replace a folder that is there already.
+    """
+    folder = resolve(path)
+    checkpoint = Checkpoint(folder)
+    model = Transformer.abstract(read_config(folder), dtype=checkpoint.dtype if dtype is None else dtype)
+    fill(model, checkpoint)
+    return write(base_weights(model), checkpoint.layout, output, overwrite)
 
 
 def default_dtype():

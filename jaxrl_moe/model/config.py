@@ -131,6 +131,26 @@ class ModelConfig:
             router_aux_loss_coef=hf.get("router_aux_loss_coef", 0.001) if moe else 0.0,
         )
 
+    def to_hf(self) -> dict[str, Any]:
+        """A config.json that transformers reads as this model; `from_hf` gives it back."""
+        windows = set(self.windows) - {0}
+        hf = {
+            "architectures": [name for name, family in ARCHITECTURES.items() if family == self.family],
+            "model_type": self.family, "hidden_act": "silu", "vocab_size": self.vocab_size, "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_layers, "num_attention_heads": self.num_heads,
+            "num_key_value_heads": self.num_kv_heads, "head_dim": self.head_dim, "intermediate_size": self.intermediate_size,
+            "tie_word_embeddings": self.tie_word_embeddings, "attention_bias": self.attention_bias,
+            "rms_norm_eps": self.rms_norm_eps, "rope_parameters": _rope_to_hf(self.rope),
+            "max_position_embeddings": self.max_position_embeddings, "initializer_range": self.initializer_range,
+            "use_sliding_window": bool(windows), "sliding_window": max(windows, default=None)}
+        if self.family == "qwen3":
+            return hf | {"layer_types": ["sliding_attention" if window else "full_attention" for window in self.windows]}
+        return hf | {
+            "num_experts": self.num_experts, "num_experts_per_tok": self.num_experts_per_tok,
+            "moe_intermediate_size": self.moe_intermediate_size, "norm_topk_prob": self.norm_topk_prob,
+            "router_aux_loss_coef": self.router_aux_loss_coef, "decoder_sparse_step": 1,
+            "mlp_only_layers": [layer for layer, sparse in enumerate(self.sparse_layers) if not sparse]}
+
 
 def _required(hf, key):
     if hf.get(key) is None:
@@ -191,3 +211,11 @@ def _rope(hf):
         settings["factor"] = hf.get("max_position_embeddings", 32768) / original
     settings = {key: value for key, value in settings.items() if value is not None}
     return RopeConfig(theta=theta, type=kind, original_max_position_embeddings=original, **settings)
+
+
+def _rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
+    hf = {"rope_type": rope.type, "rope_theta": rope.theta}
+    if rope.type == "default":
+        return hf
+    named = ("factor",) if rope.type != "yarn" else [field.name for field in dataclasses.fields(rope)[2:]]
+    return hf | {name: getattr(rope, name) for name in named if getattr(rope, name) is not None}

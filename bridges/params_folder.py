@@ -1,0 +1,67 @@
+"""A folder of our parameters: config.json and tokenizer as in the checkpoint they came from, the arrays through Orbax.
+
+`layout.json` remembers how that checkpoint lay on disk, so that exporting gives the same files again.
+"""
+import json
+import os
+import pathlib
+import shutil
+from typing import Mapping
+
+import jax
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from bridges.errors import BridgeError, listed
+from bridges.folders import copy_companions, new_folder, read_json
+from bridges.hf_checkpoint import INDEX, Layout
+from bridges.tensor_files import TensorInfo
+
+ARRAYS, LAYOUT = "params", "layout.json"
+
+
+def is_params_folder(folder: pathlib.Path) -> bool:
+    return (folder / ARRAYS).is_dir()
+
+
+def write(variables: Mapping[str, nnx.Variable], layout: Layout, path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+    """Writes the arrays under our paths; see load_model for reading them."""
+    with new_folder(path, overwrite) as folder:
+        shutil.copyfile(layout.folder / "config.json", folder / "config.json")
+        if (layout.folder / INDEX).exists():
+            shutil.copyfile(layout.folder / INDEX, folder / INDEX)
+        copy_companions(layout.folder, folder)
+        rows = {key: [layout.shards[key], info.dtype, list(info.shape)] for key, info in layout.infos.items()}
+        (folder / LAYOUT).write_text(json.dumps(rows, indent=0) + "\n")
+        arrays = {name: variable[...] for name, variable in variables.items()}
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((folder / ARRAYS).absolute(), arrays)
+    return pathlib.Path(path)
+
+
+def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path) -> None:
+    """Fills abstract variables from a params folder; raises BridgeError that names what does not fit."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata((folder / ARRAYS).absolute()).item_metadata.tree
+        _check(variables, stored, folder)
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        wanted = {name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=sharding) for name, variable in variables.items()}
+        arrays = checkpointer.restore((folder / ARRAYS).absolute(), wanted)
+    for name, variable in variables.items():
+        variable.set_value(arrays[name])
+
+
+def _check(variables, stored, folder):
+    problems = [f"array {name} is missing" for name in variables if name not in stored]
+    problems += [f"array {name} is used by nothing" for name in stored if name not in variables]
+    problems += [f"array {name} has shape {list(stored[name].shape)}, the config needs {list(variable.shape)}"
+                 for name, variable in variables.items() if name in stored and tuple(stored[name].shape) != variable.shape]
+    if problems:
+        raise BridgeError(f"{folder / ARRAYS} does not fit {folder / 'config.json'}: {listed(problems)}. Import the checkpoint again.")
+
+
+def read_layout(folder: pathlib.Path) -> Layout:
+    """How the checkpoint lay on disk that the folder was imported from."""
+    rows = read_json(folder / LAYOUT)
+    return Layout(folder, {key: row[0] for key, row in rows.items()},
+                  {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})

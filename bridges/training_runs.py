@@ -1,0 +1,83 @@
+"""The policy of a training run: its base model with the arrays of a checkpoint laid over it."""
+import os
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+from bridges.errors import BridgeError, listed
+from bridges.folders import read_json
+from bridges.importing import adapters, base_weights, load_model
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.training import checkpoint
+from jaxrl_moe.training.state import take_apart
+
+STATE, META = "state", "meta"
+TRAINED = "trainable/"
+
+
+def find_step(path: pathlib.Path) -> pathlib.Path | None:
+    """The checkpoint folder that `path` means: itself, or the newest one of the run; None if it holds no checkpoints."""
+    if (path / STATE).is_dir() and (path / META).is_dir():
+        return path
+    for folder in (path / "checkpoints", path):
+        steps = [step for step in folder.glob("*") if step.name.isdigit() and (step / META).is_dir()]
+        if steps:
+            return max(steps, key=lambda step: int(step.name))
+    return None
+
+
+def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple[Transformer, str]:
+    """Reads the policy that a training checkpoint holds.
+
+    Args:
+      step: the folder of one checkpoint, from find_step.
+      base: the model that training started from; None: the one named in the checkpoint's configuration.
+
+    Returns:
+      (the model with its trained arrays, the base model's folder or hub name).
+
+    Raises:
+      BridgeError: when the base is another model than the one trained, or an array is missing or unused.
+    """
+    meta = read_json(step / META / "metadata")
+    model_section, lora_section = meta["config"]["model"], meta["config"]["lora"]
+    stored = {key.removeprefix("array ") for key in meta["identity"] if key.startswith(f"array {TRAINED}")}
+    lora = None
+    if any(_our_path(name).endswith(".lora_a") for name in stored):
+        lora = LoraConfig(**lora_section | {"targets": tuple(lora_section["targets"])})
+    source = os.fspath(base or model_section["path"])
+    model = load_model(source, lora=lora, dtype=model_section["dtype"] or None)
+    if lora is not None:
+        _check_base(model, meta, source, step)
+    _restore(model, stored, step)
+    return model, source
+
+
+def _check_base(model, meta, source, step):
+    found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model).frozen)
+    if found["base weights"] != meta["identity"]["base weights"]:
+        raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than those of {source}. Name the model "
+                          "that training started from with --base.")
+
+
+def _restore(model, stored, step):
+    """Replaces the model's trained variables; only these are read, not the optimiser's state."""
+    variables = adapters(model) if model.lora is not None else base_weights(model)
+    names = {_our_path(name): name for name in stored}
+    problems = [f"array {name} is missing" for name in variables if name not in names]
+    problems += [f"array {name} is used by nothing" for path, name in names.items() if path not in variables]
+    if problems:
+        raise BridgeError(f"{step} does not fit the model: {listed(problems)}. Name the model that training started from with --base.")
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {names[path]: jax.ShapeDtypeStruct(variable.shape, "float32", sharding=sharding) for path, variable in variables.items()}
+    restore = ocp.args.PyTreeRestore(wanted, ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        arrays = checkpointer.restore((step / STATE).absolute(), args=restore)
+    for path, variable in variables.items():
+        variable.set_value(arrays[names[path]].astype(variable.dtype))
+
+
+def _our_path(name: str) -> str:
+    return name.removeprefix(TRAINED).removesuffix("/value").replace("/", ".")
