@@ -1,5 +1,7 @@
 """Fitting sequences of many lengths into few array shapes."""
-from typing import Sequence
+from collections.abc import Sequence
+
+from jaxrl_moe.types import UserError
 
 
 def bucket(n: int) -> int:
@@ -28,3 +30,33 @@ def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
         rows[row].append(index)
         room[row] -= lengths[index]
     return rows
+
+
+def layout(lengths: Sequence[int], tokens: int, packed: bool) -> list[tuple[list[list[int]], tuple[int, int]]]:
+    """Micro-batches as (rows of sample indices, (B, T)); B may exceed the rows, the rest is padding.
+
+    T is the bucket of the longest sample (packed: of all, otherwise: of the micro-batch), B the bucket of an even split.
+
+    Raises:
+      UserError: a sample alone exceeds `tokens`.
+    """
+    longest = max(lengths)
+    if longest > tokens:
+        raise UserError(f"A sequence has {longest} tokens, a micro-batch at most {tokens}: raise "
+                        f"train.tokens_per_micro_batch to {longest} or more, or shorten prompts and completions.")
+    width = min(bucket(longest), tokens)
+    by_length = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    rows = pack(lengths, width) if packed else [[index] for index in by_length]
+    result = []
+    while rows:
+        if not packed:
+            width = min(bucket(lengths[rows[0][0]]), tokens)
+        most = tokens // width
+        size = _divide_up(len(rows), _divide_up(len(rows), most))
+        result.append((rows[:size], (min(bucket(size), most), width)))
+        rows = rows[size:]
+    return result
+
+
+def _divide_up(a: int, b: int) -> int:
+    return -(-a // b)

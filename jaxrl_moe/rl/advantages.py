@@ -4,7 +4,8 @@ To add an estimator, write a function from rewards_G to advantages_G and add a r
 exactly 0 wherever the estimator centres; `is_constant` is also the test of `reward/frac_zero_std` and dynamic sampling.
 """
 import dataclasses
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -33,7 +33,7 @@ def seq_mean_token_sum_norm(lengths: np.ndarray, groups: np.ndarray, norm: int) 
 
 def prompt_mean(lengths: np.ndarray, groups: np.ndarray, norm: int) -> np.ndarray:
     """Every prompt alike, by the mean over the tokens of its group."""
-    _, index, = np.unique(groups, return_inverse=True)
+    _, index = np.unique(groups, return_inverse=True)
     tokens = np.bincount(index, weights=lengths)
     return 1 / (len(tokens) * tokens[index])
 

@@ -4,7 +4,8 @@ rho = exp(clamp(o - q, +-20)). They multiply the loss only; the aggregation's de
 combined: their factors multiply. To add one, write the function and add a row to CORRECTIONS.
 """
 import dataclasses
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

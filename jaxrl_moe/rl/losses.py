@@ -3,7 +3,8 @@
 To add one, write the function and add a row to LOSSES. r = exp(clamp(p - o, +-20)) is the importance ratio.
 """
 import dataclasses
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

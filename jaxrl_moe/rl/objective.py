@@ -1,6 +1,7 @@
 """The whole objective of one micro-batch: policy loss x corrections + KL penalty - entropy bonus, and its metrics."""
 import dataclasses
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,8 @@
 """Rows of the algorithm tables: a function and its typed default settings, found by name."""
 import dataclasses
 import difflib
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from jaxrl_moe.types import UserError
 

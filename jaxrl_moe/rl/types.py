@@ -1,6 +1,7 @@
 """What a policy loss reads and what the objective returns."""
 import dataclasses
-from typing import Any, Mapping, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 

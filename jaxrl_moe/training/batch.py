@@ -1,11 +1,12 @@
 """From samples to micro-batches of few shapes, and from per-token results back to samples."""
 import dataclasses
-from typing import Any, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxrl_moe.data.packing import bucket, pack as pack_rows
+from jaxrl_moe.data.packing import layout
 from jaxrl_moe.rl.aggregation import aggregation_weights
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rl.types import Array, LossInputs
@@ -100,39 +101,12 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True,
       weights_N: from sample_weights; zeros if not given.
 
     Raises:
-      AlgorithmError: a sample alone exceeds `tokens`.
+      UserError: a sample alone exceeds `tokens`.
     """
     weights_N = np.zeros(len(samples)) if weights_N is None else weights_N
     num_tokens = np.float32(sum(sample.trained_tokens for sample in samples))
     return [_fill(samples, weights_N, num_tokens, rows, shape)
             for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack)]
-
-
-def layout(lengths: Sequence[int], tokens: int, pack: bool) -> list[tuple[list[list[int]], tuple[int, int]]]:
-    """Micro-batches as (rows of sample indices, (B, T)); B may exceed the rows, the rest is padding.
-
-    T is the bucket of the longest sample (packed: of all, else: of the micro-batch), B the bucket of an even split.
-    """
-    longest = max(lengths)
-    if longest > tokens:
-        raise AlgorithmError(f"A sequence has {longest} tokens, a micro-batch at most {tokens}: raise "
-                             f"train.tokens_per_micro_batch to {longest} or more, or shorten prompts and completions.")
-    width = min(bucket(longest), tokens)
-    by_length = np.argsort(-np.array(lengths), kind="stable").tolist()
-    rows = pack_rows(lengths, width) if pack else [[index] for index in by_length]
-    result = []
-    while rows:
-        if not pack:
-            width = min(bucket(lengths[rows[0][0]]), tokens)
-        most = tokens // width
-        size = _divide_up(len(rows), _divide_up(len(rows), most))
-        result.append((rows[:size], (min(bucket(size), most), width)))
-        rows = rows[size:]
-    return result
-
-
-def _divide_up(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def _places(lengths: Sequence[int], rows: list[list[int]]) -> list[Place]:

@@ -3,7 +3,8 @@
 In a sample's [T] arrays index t holds what concerns the prediction of token t+1; the last entry concerns nothing.
 """
 import dataclasses
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 

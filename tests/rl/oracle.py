@@ -77,19 +77,15 @@ def correction(name, seq, held, s):
     def inside(x):
         return s["low"] <= x <= s["high"]
 
-    factors = []
-    for t in range(len(o)):
-        factors.append({
-            "tis": lambda: min(rho[t], s["cap"]),
-            "tis_sequence": lambda: min(product, s["cap"]),
-            "icepop": lambda: rho[t] if inside(rho[t]) else 0.0,
-            "mis_token": lambda: float(inside(rho[t])),
-            "mis_sequence": lambda: float(inside(product)),
-            "mis_geometric": lambda: float(inside(geometric)),
-            "veto": lambda: 0.0 if vetoed else 1.0,
-            "opsm": lambda: 0.0 if A[t] < 0 and drift > s["drift"] else 1.0,
-        }[name]())
-    return factors
+    def factor(t):
+        whole = {"tis_sequence": lambda: min(product, s["cap"]), "mis_sequence": lambda: float(inside(product)),
+                 "mis_geometric": lambda: float(inside(geometric)), "veto": lambda: 0.0 if vetoed else 1.0}
+        single = {"tis": lambda: min(rho[t], s["cap"]), "icepop": lambda: rho[t] if inside(rho[t]) else 0.0,
+                  "mis_token": lambda: float(inside(rho[t])),
+                  "opsm": lambda: 0.0 if A[t] < 0 and drift > s["drift"] else 1.0}
+        return (whole | single)[name]()
+
+    return [factor(t) for t in range(len(o))]
 
 
 def aggregate(values, seqs, mode, norm=0):
