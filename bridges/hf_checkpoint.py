@@ -37,6 +37,12 @@ class Layout:
     shards: dict[str, str]
     infos: dict[str, TensorInfo]
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
+        names = {info.dtype for key, info in self.infos.items() if not key.endswith(".mlp.gate.weight")}
+        return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
+
 
 class Checkpoint:
     """The tensors of one folder, read from model.safetensors or from the shards of its index; see Layout."""
@@ -77,12 +83,6 @@ class Checkpoint:
     @property
     def layout(self) -> Layout:
         return Layout(self.folder, self.shards, self.infos)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
-        names = {info.dtype for key, info in self.infos.items() if not key.endswith(".mlp.gate.weight")}
-        return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
 
     def slots(self, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[Slot]:
         """The slots of this folder for the arrays in `shapes`.

@@ -10,7 +10,7 @@ from flax import nnx
 
 from bridges.folders import resolve
 from bridges.hf_checkpoint import Checkpoint, read_config
-from bridges.params_folder import is_params_folder, restore, write
+from bridges.params_folder import is_params_folder, read_layout, restore, write
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.layers import Linear
 from jaxrl_moe.model.transformer import Transformer
@@ -48,20 +48,25 @@ def draw_adapters(model: Transformer, seed: int) -> None:
             module.draw_adapter(rngs)
 
 
-def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *, dtype=None, overwrite: bool = False) -> pathlib.Path:
+def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
     """Converts a Hugging Face checkpoint into a folder of our parameters, which load_model reads without conversion.
 
     Args:
       path: the folder or hub name.
-      output: the folder to make: config.json, the tokenizer, and the arrays through Orbax.
-      dtype: of the arrays; None keeps the checkpoint's.
+      output: the folder to make: config.json, the tokenizer, and the arrays through Orbax in the checkpoint's dtype.
       overwrite: replace a folder that is there already.
     """
     folder = resolve(path)
     checkpoint = Checkpoint(folder)
-    model = Transformer.abstract(read_config(folder), dtype=checkpoint.dtype if dtype is None else dtype)
+    model = Transformer.abstract(read_config(folder), dtype=checkpoint.layout.dtype)
     fill(model, checkpoint)
     return write(base_weights(model), checkpoint.layout, output, overwrite)
+
+
+def stored_dtype(path: str | os.PathLike) -> np.dtype:
+    """The dtype to load a model in so that nothing is lost."""
+    folder = resolve(path)
+    return (read_layout(folder) if is_params_folder(folder) else Checkpoint(folder).layout).dtype
 
 
 def default_dtype():

@@ -33,10 +33,18 @@ def write(variables: Mapping[str, nnx.Variable], layout: Layout, path: str | os.
         copy_companions(layout.folder, folder)
         rows = {key: [layout.shards[key], info.dtype, list(info.shape)] for key, info in layout.infos.items()}
         (folder / LAYOUT).write_text(json.dumps(rows, indent=0) + "\n")
-        arrays = {name: variable[...] for name, variable in variables.items()}
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((folder / ARRAYS).absolute(), arrays)
+        _save(folder / ARRAYS, {name: variable[...] for name, variable in variables.items()})
     return pathlib.Path(path)
+
+
+def _save(folder, arrays):
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), arrays)
+    except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BridgeError(f"The parameters could not be written to {folder.parent.parent}: {reason}. Nothing was kept; free some space "
+                          "or choose another output.") from error
 
 
 def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path) -> None:

@@ -177,7 +177,7 @@ def _sparse_layers(hf, num_layers):
 
 def _windows(hf, family, num_layers):
     """Qwen3-MoE slides every layer; dense Qwen3 follows `layer_types`, or else slides from `max_window_layers` on."""
-    window = hf.get("sliding_window") if hf.get("use_sliding_window") else None
+    window = hf.get("sliding_window", 4096) if hf.get("use_sliding_window") else None
     if not window:
         return (0,) * num_layers
     if family == "qwen3_moe":

@@ -1,0 +1,166 @@
+"""`python -m bridges`: checkpoints and adapters in and out, from the command line."""
+import argparse
+import os
+import pathlib
+import sys
+
+from jaxrl_moe.types import UserError
+
+DESCRIPTION = """Moves models between Hugging Face folders, PEFT adapters and this package's own files.
+
+  import   Hugging Face folder or hub name -> folder of our parameters (Orbax)
+  export   training run or folder of our parameters -> Hugging Face folder, adapters merged in
+  merge    Hugging Face folder + PEFT adapter -> Hugging Face folder
+  adapter  training run -> PEFT adapter folder
+  verify   compares our logits with those of transformers on the same folder
+  score    log-probabilities of token ids, from JSON lines to JSON lines
+
+Every output appears whole or not at all. `python -m bridges COMMAND --help` tells more."""
+SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+MODEL_HELP = "Hugging Face folder, hub name such as Qwen/Qwen3-0.6B, or a folder made by import"
+RUN_HELP = "training run (its run_dir), or one checkpoint folder in it"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status. Bad input prints one paragraph and gives 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _import(options) -> int:
+    from bridges.importing import import_checkpoint
+    import_checkpoint(options.model, options.output, overwrite=options.overwrite)
+    print(f"Wrote {options.output}; scripts and the other commands take it as a model folder.")
+    return 0
+
+
+def _export(options) -> int:
+    from bridges.exporting import export_model
+    model, base = _open(options.model, options.base)
+    export_model(model, options.output, merge=not options.no_merge, dtype=options.dtype, source=base,
+                 max_shard_bytes=options.max_shard_size, overwrite=options.overwrite)
+    print(f"Wrote {options.output}. Check it with: python -m bridges verify {options.output}")
+    return 0
+
+
+def _merge(options) -> int:
+    from bridges.exporting import export_model
+    from bridges.importing import stored_dtype
+    export_model(_load(options.model, options.adapter, stored_dtype(options.model)), options.output, dtype=options.dtype, source=options.model,
+                 max_shard_bytes=options.max_shard_size, overwrite=options.overwrite)
+    print(f"Wrote {options.output}. Check it with: python -m bridges verify {options.output}")
+    return 0
+
+
+def _adapter(options) -> int:
+    from bridges.adapters import export_adapter
+    model, base = _open(options.model, options.base)
+    export_adapter(model, options.output, base=base, overwrite=options.overwrite)
+    print(f"Wrote {options.output}. Check it with: python -m bridges verify {base} --adapter {options.output}")
+    return 0
+
+
+def _verify(options) -> int:
+    from bridges.verify import verify
+    found = verify(options.model, options.adapter, rows=options.rows, length=options.length, seed=options.seed)
+    left_out = f", {found.left_out} after a router's near tie left out" if found.left_out else ""
+    print(f"max|ours - theirs| / max|theirs| = {found.error:.2e} over {found.compared} positions{left_out}; tolerance {options.tolerance:.0e}")
+    if not found.error <= options.tolerance:
+        print(f"error: our logits for {options.model} differ from those of transformers by more than the tolerance. Please report the "
+              "folder's config.json; do not train on it.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _score(options) -> int:
+    from bridges.score import score
+    rows = score(_load(options.model, options.adapter, options.dtype), options.input, options.output)
+    print(f"Wrote {rows} rows to {options.output}.")
+    return 0
+
+
+def _open(path, base):
+    """The model at `path`, which is a training run or a model folder, and the folder it came from."""
+    from bridges.importing import load_model, stored_dtype
+    from bridges.training_runs import find_step, load_run
+    step = find_step(pathlib.Path(path))
+    if step is not None:
+        return load_run(step, base)
+    return load_model(path, dtype=stored_dtype(path)), base or path
+
+
+def _load(path, adapter, dtype):
+    from bridges.adapters import import_adapter, read_lora
+    from bridges.importing import load_model
+    if adapter is None:
+        return load_model(path, dtype=dtype)
+    model = load_model(path, lora=read_lora(adapter), dtype=dtype)
+    import_adapter(model, adapter)
+    return model
+
+
+def _size(text: str) -> int:
+    for unit, factor in SIZES.items():
+        if text.upper().endswith(unit) and text[:-2].strip().replace(".", "", 1).isdigit():
+            return int(float(text[:-2]) * factor)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 5GB or 500MB")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bridges", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name, run, text):
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    added = command("import", _import, "Converts a Hugging Face checkpoint into a folder of our parameters.")
+    added.add_argument("model", help="Hugging Face folder, or hub name such as Qwen/Qwen3-0.6B")
+    _output(added, sharded=False, dtype=False)
+    added = command("export", _export, "Writes a Hugging Face checkpoint that transformers, vLLM and SGLang load.")
+    added.add_argument("model", help=f"{RUN_HELP}; or a folder made by import")
+    added.add_argument("--base", help="the model that training started from, if it has moved since")
+    added.add_argument("--no-merge", action="store_true", help="leave adapters out: the base weights alone")
+    _output(added)
+    added = command("merge", _merge, "Folds a PEFT adapter into its base model: in float32, cast once at the end.")
+    added.add_argument("--model", required=True, help=MODEL_HELP)
+    added.add_argument("--adapter", required=True, help="PEFT adapter folder or hub name")
+    _output(added, named=True)
+    added = command("adapter", _adapter, "Writes the adapters of a training run as a PEFT folder.")
+    added.add_argument("model", help=RUN_HELP)
+    added.add_argument("--base", help="the model that training started from, if it has moved since")
+    _output(added, sharded=False, dtype=False)
+    added = command("verify", _verify, "Compares our float32 logits with those of transformers (needs torch); fails above the tolerance.")
+    added.add_argument("model", help="Hugging Face folder, or hub name")
+    added.add_argument("--adapter", help="PEFT adapter folder, to be loaded on both sides")
+    added.add_argument("--tolerance", type=float, default=1e-5, help="largest relative difference (default %(default)g)")
+    added.add_argument("--rows", type=int, default=2, help="random sequences compared (default %(default)s)")
+    added.add_argument("--length", type=int, default=64, help="tokens in each (default %(default)s)")
+    added.add_argument("--seed", type=int, default=0, help="draws the tokens (default %(default)s)")
+    added = command("score", _score, 'Reads rows {"ids": [...]} and writes {"logprobs": [...]}, one per next token, float32.')
+    added.add_argument("--model", required=True, help=MODEL_HELP)
+    added.add_argument("--adapter", help="PEFT adapter folder or hub name")
+    added.add_argument("--input", required=True, help='JSON lines of {"ids": [...]}')
+    added.add_argument("--output", required=True, help="JSON lines, one for each of the input")
+    added.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: float32 on CPU, bfloat16 elsewhere)")
+    return parser
+
+
+def _output(parser, named=False, sharded=True, dtype=True):
+    parser.add_argument(*(["--output"] if named else ["output"]), **({"required": True} if named else {}), help="folder to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
+    parser.set_defaults(dtype=None)
+    if dtype:
+        parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="cast all tensors (default: keep their dtypes)")
+    if sharded:
+        parser.add_argument("--max-shard-size", type=_size, metavar="SIZE", help="of one file, such as 5GB (default: as in the source, or 5GB)")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Log-probabilities of given token sequences under a checkpoint."""
+import json
+import os
+import pathlib
+from typing import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bridges.errors import BridgeError
+from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from jaxrl_moe.model.transformer import Transformer
+
+TOKENS = 4096   # padded tokens in one forward pass
+SHORTEST = 16   # rows are padded to this length, or the next power of two
+
+
+def score(model: Transformer, source: str | os.PathLike, target: str | os.PathLike) -> int:
+    """Reads JSON lines {"ids": [...]} and writes {"logprobs": [...]}, one number for each id but the first.
+
+    The output has the input's order, and appears whole or not at all. Returns the number of rows.
+
+    Raises:
+      BridgeError: on a row without ids, an id outside the vocabulary, or a file that cannot be read or written.
+    """
+    sequences = read_ids(pathlib.Path(source), model.config.vocab_size)
+    target = pathlib.Path(target)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("w") as file:
+            for logprobs_T in logprobs(model, sequences):
+                file.write(json.dumps({"logprobs": [float(value) for value in logprobs_T]}) + "\n")
+        partial.replace(target)
+    except OSError as error:
+        raise BridgeError(f"{target} could not be written: {error.strerror}. Nothing of it was kept.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return len(sequences)
+
+
+def logprobs(model: Transformer, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """float32 log p(ids[t + 1] | ids[:t + 1]) of each sequence: arrays one shorter than the sequences."""
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def forward(state, tokens_BT, lengths_B):
+        model = nnx.merge(graphdef, state)
+        positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+        hidden_BTD, _ = model(tokens_BT, positions_BT, (positions_BT < lengths_B[:, None]).astype(jnp.int32))
+        hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
+        found, _ = token_logprobs(hidden_MD, model.head_DV(), jnp.roll(tokens_BT, -1, axis=1).reshape(-1))
+        return found.reshape(tokens_BT.shape)
+
+    results = [np.zeros(0, np.float32)] * len(sequences)
+    for rows, tokens_BT in _batches(sequences):
+        lengths = np.array([len(sequences[row]) for row in rows] + [0] * (len(tokens_BT) - len(rows)), np.int32)
+        with jax.default_matmul_precision("highest"):
+            found_BT = np.asarray(forward(state, tokens_BT, lengths))
+        for row, found_T in zip(rows, found_BT):
+            results[row] = found_T[:len(sequences[row]) - 1]
+    return results
+
+
+def _batches(sequences) -> Iterator[tuple[list[int], np.ndarray]]:
+    """(row numbers, tokens [B, T]): rows of like length, T a power of two, B filling TOKENS."""
+    groups: dict[int, list[int]] = {}
+    for row, ids in enumerate(sequences):
+        if len(ids) > 1:
+            groups.setdefault(max(SHORTEST, 1 << (len(ids) - 1).bit_length()), []).append(row)
+    for length, rows in sorted(groups.items()):
+        size = min(max(1, TOKENS // length), len(rows))
+        for start in range(0, len(rows), size):
+            chosen = rows[start:start + size]
+            tokens_BT = np.zeros((size, length), np.int32)
+            for place, row in enumerate(chosen):
+                tokens_BT[place, :len(sequences[row])] = sequences[row]
+            yield chosen, tokens_BT
+
+
+def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
+    """Parses the input; raises BridgeError that names the line."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BridgeError(f"{path} cannot be read: {error}.") from error
+    return [_ids(line, f"{path}, line {number}", vocab_size) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _ids(line, where, vocab_size):
+    try:
+        ids = json.loads(line)["ids"]
+        valid = isinstance(ids, list) and all(type(token) is int for token in ids)
+    except (ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise BridgeError(f'{where}: a row must look like {{"ids": [1, 2, 3]}}, this one is {line[:80]!r}.')
+    beyond = [token for token in ids if not 0 <= token < vocab_size]
+    if beyond:
+        raise BridgeError(f"{where}: id {beyond[0]} is outside the model's vocabulary of {vocab_size}. Tokenise with the model's own tokenizer.")
+    return np.array(ids, np.int32)
