@@ -6,8 +6,9 @@ from typing import Iterator, NamedTuple, Sequence as List
 
 import numpy as np
 
+from jaxrl_moe.data.packing import bucket
 from jaxrl_moe.model.cache import TRASH_PAGE
-from jaxrl_moe.rollout.pages import page_bucket, pages_for, power_of_two, row_bucket
+from jaxrl_moe.rollout.pages import pages_for, power_of_two, row_bucket
 from jaxrl_moe.rollout.programs import DecodeRows
 from jaxrl_moe.rollout.scheduler import Prefill, Sequence
 
@@ -39,6 +40,18 @@ def prefill_width(length: int) -> int:
     return min(max(power_of_two(length), SHORTEST), LONGEST)
 
 
+def prefill_shapes(longest: int, slots: int, page_size: int) -> Iterator[PrefillBatch]:
+    """Batches of nothing but padding, in every shape that fresh prefixes of up to `longest` tokens can take."""
+    width = SHORTEST
+    while longest > 0 and width <= prefill_width(longest):
+        rows = 1
+        while rows <= min(power_of_two(slots), TOKENS // width):
+            pages_UJ = page_table([], rows, power_of_two(pages_for(width, page_size)))
+            yield PrefillBatch([], np.zeros((rows, width), np.int32), np.full((rows, width), -1, np.int32), pages_UJ)
+            rows *= 2
+        width *= 2
+
+
 def _prefill_batch(jobs, offset, page_size):
     width = prefill_width(max(len(job.ids) for job in jobs) - offset)
     rows = power_of_two(len(jobs))
@@ -50,7 +63,7 @@ def _prefill_batch(jobs, offset, page_size):
         tokens_UT[row, :len(part)] = part
         positions_UT[row, :len(part)] = np.arange(first, first + len(part))
         end = max(end, first + len(part))
-    pages_UJ = page_table([job.pages for job in jobs], rows, page_bucket(pages_for(end, page_size)))
+    pages_UJ = page_table([job.pages for job in jobs], rows, power_of_two(pages_for(end, page_size)))
     return PrefillBatch(jobs, tokens_UT, positions_UT, pages_UJ)
 
 
@@ -61,9 +74,19 @@ def page_table(pages: List[List[int]], rows: int, width: int) -> np.ndarray:
     return table_UJ
 
 
+def decode_shapes(slots: int, pages: int) -> Iterator[DecodeRows]:
+    """Rows with nothing remaining, in every shape that decoding within so many pages can take."""
+    for rows in sorted({row_bucket(n + 1, slots) for n in range(slots)}):
+        for width in sorted({bucket(n + 1) for n in range(pages)}):
+            yield _decode_rows([], rows, width)
+
+
 def decode_rows(running: List[Sequence], slots: int) -> DecodeRows:
     """The running sequences as rows, filled up with rows that have nothing remaining."""
-    rows = row_bucket(len(running), slots)
+    return _decode_rows(running, row_bucket(len(running), slots), bucket(max(len(sequence.pages) for sequence in running)))
+
+
+def _decode_rows(running, rows, width):
     requests = [sequence.group.request for sequence in running]
     params = [request.params for request in requests]
 
@@ -83,12 +106,11 @@ def decode_rows(running: List[Sequence], slots: int) -> DecodeRows:
         top_k_U=column((p.top_k for p in params), np.int32),
         min_p_U=column((p.min_p for p in params), np.float32),
         stop_UX=_stops([sequence.group.stop_ids for sequence in running], rows),
-        pages_UJ=page_table([sequence.pages for sequence in running], rows,
-                            page_bucket(max(len(sequence.pages) for sequence in running))))
+        pages_UJ=page_table([sequence.pages for sequence in running], rows, width))
 
 
 def _stops(stop_ids, rows):
-    stop_UX = np.full((rows, max(power_of_two(max(map(len, stop_ids))), STOPS)), -1, np.int32)
+    stop_UX = np.full((rows, max(power_of_two(max(map(len, stop_ids), default=0)), STOPS)), -1, np.int32)
     for row, ids in enumerate(stop_ids):
         stop_UX[row, :len(ids)] = ids
     return stop_UX

@@ -14,6 +14,7 @@ from jaxrl_moe.rollout.pages import PagePool, pages_for
 from jaxrl_moe.rollout.programs import Programs
 from jaxrl_moe.rollout.requests import Limits, truncates
 from jaxrl_moe.rollout.scheduler import Group, Scheduler
+from jaxrl_moe.rollout.stats import Totals
 from jaxrl_moe.rollout.stopping import stop_cut
 from jaxrl_moe.types import Completion, Request, UserError
 
@@ -35,14 +36,14 @@ class JaxEngine:
         graphdef, self._params = nnx.split(model)
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
-        self._expert_dtype = np.uint8 if model.config.num_experts <= 256 else np.uint16
+        self._expert_dtype = np.int8 if model.config.num_experts <= 128 else np.int16
         self._programs = Programs(graphdef, seed, settings.decode_steps, self._expert_dtype)
         longest = pages_for(max_prompt_tokens + settings.max_tokens, settings.page_size)
         default = settings.slots * longest + pages_for(max_prompt_tokens, settings.page_size)
         self._num_pages = 1 + (pages_for(settings.kv_tokens, settings.page_size) or default)
         self._limits = Limits(model.config, settings.page_size, self._num_pages - 1, detokenise is not None)
         self._version, self._handles, self._cache = 0, itertools.count(), None
-        self._totals = dict.fromkeys(("tokens", "prefill_tokens", "seconds", "chunks", "rows", "kept_mass"), 0)
+        self._max_prompt_tokens, self._totals = max_prompt_tokens, Totals()
         self._forget()
 
     @property
@@ -89,17 +90,29 @@ class JaxEngine:
         except BaseException:
             self._forget()
             raise
-        self._totals["seconds"] += time.perf_counter() - start
+        self._totals.seconds += time.perf_counter() - start
         return finished
 
+    def warmup(self, *, truncate: bool = False, routes: bool = False) -> int:
+        """Compiles every shape that unpreempted requests within max_prompt_tokens and max_tokens can take, and returns
+        how many that were. Without it shapes compile at their first use.
+
+        Args:
+          truncate: for requests with top-p, top-k or min-p.
+          routes: for requests that return routed experts.
+        """
+        before, size, slots = self._programs.compiles, self._settings.page_size, self._settings.slots
+        self._reserve()
+        for batch in batches.prefill_shapes(self._max_prompt_tokens - 1, slots, size):
+            self._cache, _ = self._programs.prefill(self._params, self._cache, *batch[1:], routes=routes)
+        for rows in batches.decode_shapes(slots, pages_for(self._max_prompt_tokens + self._settings.max_tokens - 1, size)):
+            self._cache, _ = self._programs.decode(self._params, self._cache, rows, truncate=truncate, routes=routes)
+        self._copy([(TRASH_PAGE, TRASH_PAGE)])
+        return self._programs.compiles - before
+
     def stats(self) -> dict[str, float]:
-        """Totals since the engine was made: tokens drawn, seconds, occupancy (mean share of slots at work), ..."""
-        total = self._totals
-        return {
-            "tokens": total["tokens"], "prefill_tokens": total["prefill_tokens"], "seconds": total["seconds"],
-            "tokens_per_s": total["tokens"] / max(total["seconds"], 1e-9),
-            "occupancy": total["rows"] / max(total["chunks"] * self._settings.slots, 1),
-            "kept_mass": total["kept_mass"] / max(total["tokens"], 1),
+        """Totals since the engine was made, and what the pool holds now."""
+        return self._totals.summary(self._settings.slots) | {
             "preemptions": self._scheduler.preemptions, "compiles": self._programs.compiles,
             "kv_bytes": self.kv_bytes, "kv_pages_used": self._scheduler.pool.num_used}
 
@@ -108,11 +121,15 @@ class JaxEngine:
         pool, self._cache = PagePool(self._num_pages), None
         self._scheduler = Scheduler(pool, self._settings.page_size, self._settings.slots, self._settings.decode_steps)
 
+    def _reserve(self):
+        """Takes the KV pool's memory, if it was released."""
+        if self._cache is None:
+            self._cache = PagedCache.zeros(self._config, self._num_pages, self._settings.page_size, self._dtype)
+
     def _step(self):
         if not self._scheduler.running and not self._scheduler.queue:
             return {}
-        if self._cache is None:
-            self._cache = PagedCache.zeros(self._config, self._num_pages, self._settings.page_size, self._dtype)
+        self._reserve()
         plan = self._scheduler.plan()
         routes = self._prefill(plan.prefills)
         self._copy(plan.copies)
@@ -128,7 +145,7 @@ class JaxEngine:
             self._cache, ids_UTLA = self._programs.prefill(
                 self._params, self._cache, batch.tokens_UT, batch.positions_UT, batch.pages_UJ, routes=wanted)
             lengths = (batch.positions_UT >= 0).sum(axis=1)
-            self._totals["prefill_tokens"] += int(lengths.sum())
+            self._totals.prefill_tokens += int(lengths.sum())
             if wanted:
                 calls.append(([job.group for job in batch.jobs], lengths, ids_UTLA))
         return calls
@@ -153,10 +170,7 @@ class JaxEngine:
         if not np.isfinite(np.where(tokens_SU >= 0, out["logprobs_SU"], 0.0)).all():
             raise UserError(f"The policy (version {self._version}) gave log-probabilities that are not finite. Its weights hold "
                             "NaN or infinity, or its activations overflow; look at the last updates' gradient norms.")
-        self._totals["chunks"] += 1
-        self._totals["rows"] += len(running)
-        self._totals["tokens"] += int(counts_U.sum())
-        self._totals["kept_mass"] += float(out["kept_U"].sum())
+        self._totals.add_chunk(len(running), int(counts_U.sum()), float(out["kept_U"].sum()))
         for row, sequence in enumerate(running):
             count, group, checked = counts_U[row], sequence.group, sequence.drawn
             routed = group.request.params.return_routed_experts

@@ -55,15 +55,9 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def page_bucket(n: int) -> int:
-    """The smallest 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that is at least n."""
-    top = power_of_two(n)
-    return top * 3 // 4 if top >= 4 and n <= top * 3 // 4 else top
-
-
 def row_bucket(n: int, slots: int) -> int:
     """The smallest of slots, slots / 4, slots / 16, ... (rounded up, from 4 on) that is at least n."""
     rows = slots
-    while rows > 4 and n <= pages_for(rows, 4):
+    while rows > 4 and n <= max(pages_for(rows, 4), 4):
         rows = max(pages_for(rows, 4), 4)
     return rows

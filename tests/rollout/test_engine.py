@@ -1,0 +1,139 @@
+"""What the engine returns, against transformers and against full forward passes of the same model."""
+import numpy as np
+import pytest
+import torch
+
+from jaxrl_moe.types import Request, SamplingParams
+
+
+def requests(prompts, **params):
+    return [Request(ids, SamplingParams(**({"max_tokens": 12} | params)), sequence) for sequence, ids in enumerate(prompts)]
+
+
+def log_softmax(x):
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def assert_same(got, want):
+    for ours, theirs in zip(got, want, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a.ids, b.ids)
+            np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=1e-4, atol=1e-5)
+            assert a.finish_reason == b.finish_reason
+
+
+def assert_idle(engine):
+    assert engine.stats()["kv_pages_used"] == 0
+
+
+def test_greedy_tokens_are_those_of_transformers(engine, prompts, checkpoint):
+    reference = checkpoint[0]
+    reference.generation_config.eos_token_id = None
+    for ids, (completion,) in zip(prompts, engine.generate(requests(prompts, temperature=0.0)), strict=True):
+        with torch.no_grad():
+            expected = reference.generate(torch.tensor(ids[None].astype(np.int64)), max_new_tokens=12, do_sample=False)
+        np.testing.assert_array_equal(completion.ids, expected[0, len(ids):].numpy())
+        assert completion.finish_reason == "length"
+    assert_idle(engine)
+
+
+@pytest.mark.parametrize("temperature,top_p", [(1.0, 1.0), (0.6, 1.0), (1.3, 0.7), (0.0, 1.0)])
+def test_logprobs_are_those_of_a_full_forward_pass(engine, prompts, forward, temperature, top_p):
+    for ids, group in zip(prompts, engine.generate(requests(prompts, temperature=temperature, top_p=top_p, n=2))):
+        for completion in group:
+            logits, _ = forward(np.concatenate([ids, completion.ids]))
+            expected = log_softmax(logits[len(ids) - 1:-1] / (temperature or 1.0))[np.arange(12), completion.ids]
+            assert np.abs(completion.logprobs - expected).max() / np.abs(expected).max() < 1e-5
+            assert completion.logprobs.dtype == np.float32 and completion.ids.dtype == np.int32
+
+
+def test_routed_experts_are_those_of_a_full_forward_pass(engine, prompts, forward):
+    for ids, group in zip(prompts, engine.generate(requests(prompts, return_routed_experts=True, n=2))):
+        for completion in group:
+            _, expected = forward(np.concatenate([ids, completion.ids]))
+            np.testing.assert_array_equal(np.sort(completion.expert_ids), np.sort(expected[:-1]))
+            assert completion.expert_ids.dtype == np.int8
+
+
+def test_tokens_do_not_depend_on_who_shares_the_batch(engine, prompts):
+    work = requests(prompts, n=3)
+    together = engine.generate(work)
+    assert_same([engine.generate([request])[0] for request in work], together)
+    assert_same(engine.generate(work[::-1])[::-1], together)
+
+
+def test_samples_sequences_turns_and_streams_draw_differently(engine, prompts):
+    ids, params = prompts[4], SamplingParams(max_tokens=12, n=2)
+    variants = [Request(ids, params, 0), Request(ids, params, 1), Request(ids, params, 0, turn=1), Request(ids, params, 0, stream=1)]
+    drawn = [tuple(completion.ids) for group in engine.generate(variants) for completion in group]
+    assert len(set(drawn)) == 8
+
+
+def test_the_same_requests_give_the_same_bits_again(engine, prompts):
+    first, second = engine.generate(requests(prompts, n=2)), engine.generate(requests(prompts, n=2))
+    for a, b in zip(sum(first, []), sum(second, [])):
+        np.testing.assert_array_equal(a.ids, b.ids)
+        np.testing.assert_array_equal(a.logprobs, b.logprobs)
+
+
+def test_requests_of_different_settings_share_a_batch(engine, prompts):
+    settings = [dict(temperature=0.0), dict(top_k=1), dict(max_tokens=1), dict(max_tokens=7, temperature=0.5), dict(top_p=1e-6), dict(n=3)]
+    work = [Request(prompts[5], SamplingParams(**({"max_tokens": 12} | params)), 0) for params in settings]
+    together = engine.generate(work)
+    assert [len(group[0].ids) for group in together] == [12, 12, 1, 7, 12, 12]
+    for narrow in (1, 4):  # one candidate left: greedy, whatever the noise
+        np.testing.assert_array_equal(together[narrow][0].ids, together[0][0].ids)
+    np.testing.assert_array_equal(together[5][0].ids[:1], together[2][0].ids)
+    assert_same([engine.generate([request])[0] for request in work], together)
+
+
+def test_a_stop_id_ends_the_completion_and_is_its_last_token(engine, prompts, make_engine):
+    work = requests(prompts)
+    free = engine.generate(work)
+    stop = int(free[3][0].ids[6])
+    for (got,), (whole,) in zip(engine.generate(requests(prompts, stop_ids=(stop, 400, 401, 402, 403))), free, strict=True):
+        hits = np.flatnonzero(whole.ids == stop)
+        end = hits[0] + 1 if len(hits) else 12
+        np.testing.assert_array_equal(got.ids, whole.ids[:end])
+        assert got.finish_reason == ("stop" if len(hits) else "length")
+        assert len(got.logprobs) == len(got.policy_version) == end
+
+
+def test_stop_strings_cut_right_after_the_token_that_completes_them(make_engine, prompts):
+    text = lambda ids: "".join(f"<{i}>" for i in ids)  # noqa: E731
+    engine = make_engine(options={"detokenise": text, "eos_ids": (2,)})
+    free = engine.generate(requests(prompts))
+    a, b = free[2][0].ids[3:5]
+    (got,) = engine.generate(requests(prompts[:3], stop_strings=(f"<{a}><{b}",)))[2]
+    np.testing.assert_array_equal(got.ids, free[2][0].ids[:5])
+    assert got.finish_reason == "stop" and len(got.logprobs) == 5
+
+
+def test_published_weights_are_used_and_named(engine, model, prompts):
+    import jax
+    from flax import nnx
+    params, work = nnx.state(model), requests(prompts, max_tokens=8)
+    before = engine.generate(work)
+    changed = jax.tree.map(lambda x: 1.1 * x, params)
+    compiles = engine.stats()["compiles"]
+    engine.publish(changed, 5)
+    after = engine.generate(work)
+    engine.publish(params, 6)
+    again = engine.generate(work)
+    assert engine.stats()["compiles"] == compiles
+    assert any((x.ids != y.ids).any() for (x,), (y,) in zip(before, after))
+    assert_same(again, before)
+    assert {int(v) for (c,) in after for v in c.policy_version} == {5} and {int(v) for (c,) in again for v in c.policy_version} == {6}
+
+
+def test_weights_published_in_flight_mark_the_tokens_they_drew(engine, model, prompts):
+    from flax import nnx
+    handle = engine.submit(Request(prompts[3], SamplingParams(max_tokens=12), 0))
+    engine.publish(nnx.state(model), 1)
+    engine.step()
+    engine.publish(nnx.state(model), 2)
+    done = {}
+    while not done:
+        done = engine.step()
+    assert done[handle][0].policy_version.tolist() == [1] * 5 + [2] * 7
