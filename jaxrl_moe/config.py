@@ -22,8 +22,24 @@ class ConfigError(UserError):
 class ModelSection:
     path: str = ""              # HF checkpoint folder or hub name
     dtype: str = ""             # "float32" | "bfloat16"; empty: float32 on CPU, bfloat16 elsewhere
-    attention: str = "auto"     # see kernels/attention.py: auto | xla | chunked | cudnn
+    attention: str = "auto"     # see kernels/attention.py: auto | xla | causal | chunked | cudnn
     grouped_matmul: str = "auto"  # see kernels/grouped_matmul.py: auto | tiles | padded | ragged | tokamax
+
+
+@dataclasses.dataclass(frozen=True)
+class ScratchSection:
+    """A random model with its own tokenizer, made at model.path where there is no folder yet; vocab_size 0: none."""
+    vocab_size: int = 0         # of a byte-level BPE tokenizer trained on the run's own data
+    hidden_size: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    head_dim: int = 32
+    num_experts: int = 8        # 0: a dense model
+    num_experts_per_tok: int = 2
+    intermediate_size: int = 128  # of an expert, or of a dense layer's MLP
+    context: int = 1024         # longest sequence
+    initializer_range: float = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +59,7 @@ class DataSection:
     eval_split: str = "test"
     system_prompt: str = ""     # put before a bare string prompt
     suffix: str = ""            # appended to a bare string prompt
+    generate: str = ""          # "word_problems": made on the spot in the folder of data.path, if it is absent
     max_prompt_tokens: int = 512  # longer prompts are left out, and counted
     shuffle: bool = True
 
@@ -149,6 +166,7 @@ class Config:
     seed: int = 0
     run_dir: str = "runs/default"
     model: ModelSection = ModelSection()
+    scratch: ScratchSection = ScratchSection()
     lora: LoraSection = LoraSection()
     data: DataSection = DataSection()
     env: EnvSection = EnvSection()
@@ -266,7 +284,10 @@ _ANY = float("inf")
 _LEAST = 1e-30  # for "more than 0"
 _RANGES = {  # key: (lowest, highest) allowed value
     "seed": (0, 2**31 - 1), "lora.rank": (0, _ANY), "lora.alpha": (_LEAST, _ANY), "lora.dropout": (0, 0.99),
-    "data.max_prompt_tokens": (1, _ANY), "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
+    "scratch.vocab_size": (0, _ANY), "scratch.hidden_size": (1, _ANY), "scratch.num_layers": (1, _ANY),
+    "scratch.num_heads": (1, _ANY), "scratch.num_kv_heads": (1, _ANY), "scratch.head_dim": (2, _ANY),
+    "scratch.num_experts": (0, _ANY), "scratch.num_experts_per_tok": (1, _ANY), "scratch.intermediate_size": (1, _ANY),
+    "scratch.context": (2, _ANY), "scratch.initializer_range": (_LEAST, _ANY), "data.max_prompt_tokens": (1, _ANY), "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
     "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 1), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
     "rollout.kv_tokens": (0, _ANY), "rollout.decode_steps": (1, _ANY), "algorithm.clip_low": (0, _ANY),
@@ -292,6 +313,16 @@ def _contradictions(config: Config) -> list[tuple[bool, str]]:
         (config.model.dtype not in ("", "float32", "bfloat16"),
          f"model.dtype = {config.model.dtype!r} is not known: use float32, bfloat16, or leave it empty (float32 on CPU, "
          "bfloat16 elsewhere)."),
+        (config.data.generate not in ("", "word_problems"),
+         f"data.generate = {config.data.generate!r} is not known: word_problems is all that can be generated."),
+        (0 < config.scratch.vocab_size < 260,
+         f"scratch.vocab_size = {config.scratch.vocab_size} is too small: 256 bytes and 4 special tokens take 260."),
+        (config.scratch.num_heads % config.scratch.num_kv_heads > 0,
+         f"scratch.num_kv_heads = {config.scratch.num_kv_heads} does not divide scratch.num_heads = "
+         f"{config.scratch.num_heads}."),
+        (0 < config.scratch.num_experts < config.scratch.num_experts_per_tok,
+         f"scratch.num_experts_per_tok = {config.scratch.num_experts_per_tok} exceeds scratch.num_experts = "
+         f"{config.scratch.num_experts}."),
         (config.lora.rank > 0 and not config.lora.targets,
          "lora.targets is empty while lora.rank > 0: name layers such as q_proj,v_proj or all-linear, or set "
          "lora.rank=0 to train all weights."),

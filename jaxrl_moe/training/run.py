@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import time
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from jaxrl_moe.config import Config, to_json
@@ -36,6 +37,12 @@ class Run:
     compilations: Compilations
     profiler: ProfilerWindow
     stop: StopSignal
+    _lap: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def lap(self) -> float:
+        """Seconds since the last call, or since the start."""
+        before, self._lap = self._lap, time.perf_counter()
+        return self._lap - before
 
     @property
     def finished(self) -> bool:

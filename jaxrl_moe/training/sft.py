@@ -3,7 +3,6 @@ import dataclasses
 import functools
 import math
 import pathlib
-import time
 from typing import Callable, Sequence
 
 import jax
@@ -35,7 +34,7 @@ def total_steps(config: Config, conversations: int) -> int:
 
 
 def sft(config: Config, learner: Learner, conversations: Sequence[Conversation], decode: Callable[[Sequence[int]], str],
-        evaluation: Callable[[], Evaluation] | None = None) -> dict[str, float]:
+        evaluation: Callable[[], Evaluation] | None = None) -> bool:
     """Trains on conversations, from the newest checkpoint in run_dir/sft if there is one.
 
     Args:
@@ -46,36 +45,36 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
       evaluation: evaluates the present weights, or None.
 
     Returns:
-      The metrics of the last step. The metrics of a step are fetched after the next one has been dispatched.
+      True when it is done, False if SIGTERM ended it early; it is saved either way. The metrics of a step are fetched
+      after the next one has been dispatched.
     """
     samples, objective = trainable(from_conversations(conversations)), make_policy_objective(config.algorithm)
-    last, row, waiting = total_steps(config, len(samples)), {}, None
+    last, waiting = total_steps(config, len(samples)), None
     with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config), decode) as run:
         if run.checkpoints.steps():
             learner.state, run.progress = run.checkpoints.restore(learner.state)
             run.console.say(f"Going on from the SFT checkpoint of step {run.progress.step}.")
         elif evaluation and config.eval.at_start:
-            row = record(run, evaluation())
-            run.log(0, row)
+            run.log(0, evaluated(run, evaluation()))
         while not run.finished and not reached(run, config):
-            step, start = run.progress.step, time.perf_counter()
+            step = run.progress.step
             run.profiler.before(step)
             packed = batch(samples, config, step)
             update = learner.update(packed, objective)
             if waiting:  # the device is at work on this step: time to read the numbers of the one before
                 run.log(*fetch(run, *waiting))
             run.progress = dataclasses.replace(run.progress, step=step + 1)
-            waiting = (step + 1, update, packed, start)
+            waiting = (step + 1, update, packed)
             save = run.due(config.checkpoint.every) or bool(run.stop)
             if save or (evaluation and run.due(config.sft.eval_every)):
                 (_, row), waiting, score = fetch(run, *waiting), None, None
                 if evaluation and run.due(config.sft.eval_every):
                     result = evaluation()
-                    row, score = row | record(run, result), result.score
+                    row, score = row | evaluated(run, result), result.score
                 run.log(step + 1, row)
                 if save or reached(run, config):
                     run.checkpoints.save(learner.state, run.progress, score)
-    return row
+        return run.progress.step >= run.last_step or reached(run, config)
 
 
 def batch(samples: Sequence[Sample], config: Config, step: int) -> list[MicroBatch]:
@@ -94,21 +93,21 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def fetch(run: Run, step: int, update, packed: list[MicroBatch], start: float) -> tuple[int, dict[str, float]]:
+def fetch(run: Run, step: int, update, packed: list[MicroBatch]) -> tuple[int, dict[str, float]]:
     """Waits for a step's numbers; refuses what is not finite."""
     values = jax.device_get(update)
     row = {"sft/loss": float(values["loss"]), "policy/grad_norm": float(values["policy/grad_norm"]),
            "policy/lr": float(values["policy/lr"])}
     refuse_non_finite(step, row, packed, run.folder)
     tokens = float(packed[0].num_tokens)
-    return step, row | {"sft/tokens": tokens, "time/step_s": time.perf_counter() - start,
+    return step, row | {"sft/tokens": tokens, "time/step_s": run.lap(),
                         "perf/peak_bytes": peak_bytes()} | run.compilations.metrics()
 
 
-def record(run: Run, result: Evaluation) -> dict[str, float]:
+def evaluated(run: Run, result: Evaluation) -> dict[str, float]:
     """Writes an evaluation's rollouts and returns its metrics."""
     run.record_evaluation(result)
-    return result.metrics
+    return result.metrics | {"time/evaluate_s": run.lap()}
 
 
 def reached(run: Run, config: Config) -> bool:

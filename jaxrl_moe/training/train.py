@@ -23,7 +23,7 @@ from jaxrl_moe.types import Engine, Prompt, RolloutGroup, SamplingParams
 
 
 def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
-          eval_prompts: Sequence[Prompt]) -> dict[str, float]:
+          eval_prompts: Sequence[Prompt]) -> bool:
     """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
 
     Args:
@@ -34,7 +34,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
       prompts, eval_prompts: tokenised; without eval_prompts nothing is evaluated.
 
     Returns:
-      The metrics of the last step.
+      True when all steps are done, False if SIGTERM ended the run early; it is saved either way.
 
     Raises:
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
@@ -44,7 +44,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
         "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size)
     objective = make_policy_objective(config.algorithm)
-    metrics: dict[str, float] = {}
+    checkpoint_seconds = {}
     with open_run(config, pathlib.Path(config.run_dir), "GRPO", config.train.steps, identity(learner, config), decode) as run:
         resume(run, learner, data)
         engine.publish(learner.params(), run.progress.step)
@@ -80,11 +80,14 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 engine.release()
                 improved = run.record_evaluation(evaluation)
                 score, metrics = evaluation.score, metrics | evaluation.metrics
-            metrics |= throughput(groups, watch.times()) | run.compilations.metrics()
+            metrics |= throughput(groups, watch.times()) | run.compilations.metrics() | checkpoint_seconds
             run.log(step + 1, metrics)
+            checkpoint_seconds = {}
             if run.due(config.checkpoint.every) or improved or run.stop:
-                run.checkpoints.save(learner.state, run.progress, score)
-    return metrics
+                with watch("checkpoint"):  # the row must stand before the checkpoint does, so its time goes to the next row
+                    run.checkpoints.save(learner.state, run.progress, score)
+                checkpoint_seconds = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
+        return run.progress.step >= run.last_step
 
 
 def resume(run: Run, learner: Learner, data: PromptIterator) -> None:

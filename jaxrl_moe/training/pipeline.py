@@ -1,0 +1,150 @@
+"""A whole run, phase by phase: data and model, SFT warm-up, RL, export, report. scripts/train.py hands in the bridges."""
+import dataclasses
+import json
+import pathlib
+from typing import Protocol
+
+from jaxrl_moe.config import Config, ConfigError
+from jaxrl_moe.data.prompts import load_prompts
+from jaxrl_moe.data.sft import load_conversations
+from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.envs import make_env
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rollout.engine import JaxEngine
+from jaxrl_moe.training import validate
+from jaxrl_moe.training.evaluate import Evaluation, evaluate
+from jaxrl_moe.training.report import report
+from jaxrl_moe.training.scratch import ensure_data, ensure_model
+from jaxrl_moe.training.sft import sft, sft_config, total_steps
+from jaxrl_moe.training.step import Learner
+from jaxrl_moe.training.train import train
+from jaxrl_moe.types import Prompt
+
+
+class Bridge(Protocol):
+    """The functions of the `bridges` package that a run needs; this package must not import it."""
+
+    def load_model(self, path, *, lora: LoraConfig | None, dtype, seed: int, **backends) -> Transformer: ...
+    def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
+    def export_adapter(self, model, path, base, overwrite=False) -> pathlib.Path: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A run's tokenizer, and its prompts under it."""
+    tokenizer: Tokenizer
+    prompts: list[Prompt]
+    eval_prompts: list[Prompt]
+
+
+def run_all(config: Config, bridge: Bridge) -> bool:
+    """SFT first if the recipe has it, then RL, then the export and the report. Each phase goes on from its newest checkpoint.
+
+    Returns:
+      False if SIGTERM ended it early; all is saved then.
+    """
+    validate.validate(config)
+    data = prepare(config, bridge)
+    if config.sft.path and (config.sft.steps or config.sft.epochs):
+        if not warm_up(config, bridge, data):
+            return False
+        config = after_warm_up(config)
+    updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
+    learner, engine = build(config, bridge, data.tokenizer, updates)
+    if not train(config, learner, engine, data.tokenizer, data.prompts, data.eval_prompts):
+        return False
+    export(config, bridge, learner, pathlib.Path(config.run_dir))
+    report(pathlib.Path(config.run_dir))
+    return True
+
+
+def run_sft(config: Config, bridge: Bridge) -> bool:
+    """Only the SFT phase and its export; evaluated if the recipe names an environment and held-out prompts.
+
+    Returns:
+      False if SIGTERM ended it early; all is saved then.
+    """
+    validate.validate(config, rl=False)
+    validate.sft_only(config)
+    done = warm_up(config, bridge, prepare(config, bridge))
+    if done:
+        report(pathlib.Path(config.run_dir))
+    return done
+
+
+def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
+    """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already."""
+    if (pathlib.Path(config.run_dir) / "sft" / "model").exists():
+        return True
+    config = sft_config(config)
+    conversations, counts = load_conversations(config.sft, data.tokenizer, system_prompt=config.data.system_prompt,
+                                               suffix=config.data.suffix)
+    print(counts)
+    learner, engine = build(config, bridge, data.tokenizer, total_steps(config, len(conversations)))
+
+    def evaluation() -> Evaluation:
+        engine.publish(learner.params(), 0)
+        result = evaluate(data.eval_prompts, make_env(config.env.name), engine, config, data.tokenizer.decode)
+        engine.release()
+        return result
+
+    graded = bool(config.env.name and data.eval_prompts)
+    if not sft(config, learner, conversations, data.tokenizer.decode, evaluation if graded else None):
+        return False
+    export(config, bridge, learner, pathlib.Path(config.run_dir) / "sft")
+    return True
+
+
+def after_warm_up(config: Config) -> Config:
+    """The configuration of the RL phase: it starts from the fine-tuned model, whose accuracy is known."""
+    path = str(pathlib.Path(config.run_dir) / "sft" / "model")
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, path=path),
+                               eval=dataclasses.replace(config.eval, at_start=False))
+
+
+def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:
+    """Writes folder/model (merged) and, if adapters were trained, folder/adapter; prints where they are."""
+    model = learner.model()
+    if config.lora.rank:
+        print("PEFT adapter:", bridge.export_adapter(model, folder / "adapter", config.model.path, overwrite=True))
+    print("Hugging Face checkpoint:", bridge.export_model(model, folder / "model", source=config.model.path, overwrite=True))
+
+
+def prepare(config: Config, bridge: Bridge) -> Data:
+    """Makes what is to be made on the spot, then reads the prompts and prints how many were left out.
+
+    Raises:
+      ConfigError: run_dir holds a run of another seed.
+    """
+    refuse_other_seed(config)
+    ensure_data(config)
+    ensure_model(config, bridge)
+    tokenizer = load_tokenizer(config.model.path)
+    prompts, held_out = [], []
+    if config.data.path:
+        prompts, counts = load_prompts(config.data, tokenizer)
+        print(counts)
+    if config.data.eval_path:
+        held_out, counts = load_prompts(config.data, tokenizer, evaluation=True)
+        print(counts)
+    return Data(tokenizer, prompts, held_out[:config.eval.prompts or None])
+
+
+def refuse_other_seed(config: Config) -> None:
+    """Files of a run made with one seed must not be taken for those of another."""
+    for path in (pathlib.Path(config.run_dir) / part / "config.json" for part in (".", "sft")):
+        seed = json.loads(path.read_text())["seed"] if path.exists() else config.seed
+        if seed != config.seed:
+            raise ConfigError(f"run_dir = {config.run_dir!r} holds a run with seed {seed}, but seed = {config.seed}: give "
+                              "another run_dir, or the old seed to go on with that run.")
+
+
+def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, JaxEngine]:
+    """The policy with its optimiser, and an engine over the same arrays."""
+    lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
+    model = bridge.load_model(config.model.path, lora=lora, dtype=config.model.dtype or None, seed=config.seed)
+    engine = JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,
+                       eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)
+    learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed)
+    return learner, engine

@@ -1,0 +1,91 @@
+"""What a finished run shows: a table of its phases, the reward curve as a PNG, and where everything lies."""
+import json
+import pathlib
+from typing import Mapping, Sequence
+
+import numpy as np
+
+Rows = Sequence[Mapping[str, float]]
+
+
+def report(folder: pathlib.Path) -> None:
+    """Reads the logs of a run, prints its table and its paths, and draws reward_curve.png.
+
+    Args:
+      folder: run_dir; metrics.jsonl, and sft/metrics.jsonl if there was a warm-up.
+    """
+    import rich.console
+    import rich.table
+    rl, sft = read_rows(folder / "metrics.jsonl"), read_rows(folder / "sft" / "metrics.jsonl")
+    table = rich.table.Table("", "", title=f"Run {folder}", show_header=False)
+    for label, value in summary(rl, sft):
+        table.add_row(label, value)
+    console = rich.console.Console()
+    console.print(table)
+    curve = draw_curve(rl, sft, folder / "reward_curve.png")
+    paths = {"reward curve": curve, "metrics": folder / "metrics.jsonl", "trajectories": folder / "trajectories.jsonl",
+             "TensorBoard": folder / "tensorboard", "checkpoints": folder / "checkpoints",
+             "Hugging Face checkpoint": folder / "model", "PEFT adapter": folder / "adapter"}
+    for name, path in paths.items():
+        if path.exists():
+            console.print(f"{name}: {path}", soft_wrap=True)
+    console.print(f"Try next: python scripts/generate.py --model={folder / 'model'} --prompt=\"...\"", soft_wrap=True)
+
+
+def read_rows(path: pathlib.Path) -> Rows:
+    """The rows of a metrics file; none if it is absent."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def summary(rl: Rows, sft: Rows) -> list[tuple[str, str]]:
+    """(label, value) for the table: accuracies between the phases, mismatch, speed, seconds."""
+    before = evaluations(sft) or evaluations(rl)
+    stages = [("before SFT" if sft else "before RL", before[:1]), ("after SFT", evaluations(sft)[-1:]),
+              ("after RL", evaluations(rl)[-1:])]
+    lines = [(f"accuracy {name}", accuracy(rows[0])) for name, rows in stages if rows]
+    if rl:
+        lines += [("mismatch KL (sampler against trainer, mean)", f"{mean(rl, 'mismatch/kl'):.2e}"),
+                  ("rollout tokens/s (median)", f"{np.median(column(rl, 'rollout/tokens_per_s')):,.0f}"),
+                  ("RL tokens/s, whole step (median)", f"{np.median(column(rl, 'perf/tokens_per_s')):,.0f}")]
+    return lines + [(f"seconds in {name}", f"{seconds(rows):.0f}") for name, rows in (("SFT", sft), ("RL", rl)) if rows]
+
+
+def accuracy(row: Mapping[str, float]) -> str:
+    greedy = f", greedy {row['eval/greedy']:.3f}" if "eval/greedy" in row else ""
+    return f"pass@1 {row.get('eval/pass_at_1', row['eval/reward_mean']):.3f}{greedy}"
+
+
+def evaluations(rows: Rows) -> Rows:
+    return [row for row in rows if "eval/reward_mean" in row]
+
+
+def seconds(rows: Rows) -> float:
+    """A phase's time: every step, evaluations and checkpoints included."""
+    return float(sum(row.get("time/step_s", row.get("time/evaluate_s", 0.0)) + row.get("time/checkpoint_s", 0.0) for row in rows))
+
+
+def column(rows: Rows, name: str) -> list[float]:
+    return [row[name] for row in rows if name in row] or [float("nan")]
+
+
+def mean(rows: Rows, name: str) -> float:
+    return float(np.mean(column(rows, name)))
+
+
+def draw_curve(rl: Rows, sft: Rows, path: pathlib.Path) -> pathlib.Path:
+    """Reward of every step and held-out accuracy over the RL steps, the warm-up's result at step 0."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    steps = [row["step"] for row in rl if "reward/mean" in row]
+    held_out = [(0, row) for row in evaluations(sft)[-1:]] + [(row["step"], row) for row in evaluations(rl)]
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(steps, [row["reward/mean"] for row in rl if "reward/mean" in row], label="training reward", alpha=0.6)
+    axes.plot([step for step, _ in held_out], [row.get("eval/pass_at_1", row["eval/reward_mean"]) for _, row in held_out],
+              marker="o", label="held-out pass@1")
+    axes.set(xlabel="RL step", ylabel="reward", title=str(path.parent))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

@@ -1,0 +1,89 @@
+"""For runs that need no download: data made on the spot, and a small random model with a tokenizer of its own."""
+import json
+import pathlib
+import shutil
+from typing import Any, Iterable
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxrl_moe.config import Config, ScratchSection
+from jaxrl_moe.data.prompts import prompt_messages
+from jaxrl_moe.data.quickstart import write_data
+from jaxrl_moe.data.rows import read_rows
+from jaxrl_moe.data.sft import row_messages
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.transformer import Transformer
+
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+
+
+def ensure_data(config: Config) -> None:
+    """Makes the data that data.generate asks for, if its folder is not there; whole or not at all."""
+    folder = pathlib.Path(config.data.path).parent
+    if not config.data.generate or folder.exists():
+        return
+    partial = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(partial, ignore_errors=True)
+    write_data(partial, config.seed)
+    partial.rename(folder)
+
+
+def ensure_model(config: Config, bridge: Any) -> None:
+    """Makes the model at model.path if the scratch section asks for one and no folder is there; whole or not at all."""
+    folder = pathlib.Path(config.model.path)
+    if config.scratch.vocab_size == 0 or folder.exists():
+        return
+    partial = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(partial, ignore_errors=True)
+    tokenizer = train_tokenizer(texts(config), config.scratch.vocab_size)
+    model = Transformer(model_config(config.scratch, len(tokenizer)), rngs=nnx.Rngs(config.seed), dtype=jnp.float32)
+    bridge.export_model(model, partial)
+    tokenizer.save_pretrained(partial)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    (partial / "generation_config.json").write_text(json.dumps(ends) + "\n")
+    partial.rename(folder)
+
+
+def model_config(section: ScratchSection, vocab_size: int) -> ModelConfig:
+    """Qwen3-MoE of the section's sizes with tied embeddings; dense Qwen3 where it has no experts."""
+    sparse = section.num_experts > 0
+    experts = dict(num_experts=section.num_experts, num_experts_per_tok=section.num_experts_per_tok, norm_topk_prob=True,
+                   moe_intermediate_size=section.intermediate_size) if sparse else {}
+    return ModelConfig(
+        family="qwen3_moe" if sparse else "qwen3", vocab_size=vocab_size, hidden_size=section.hidden_size,
+        num_layers=section.num_layers, num_heads=section.num_heads, num_kv_heads=section.num_kv_heads,
+        head_dim=section.head_dim, intermediate_size=section.intermediate_size, tie_word_embeddings=True,
+        sparse_layers=(sparse,) * section.num_layers, windows=(0,) * section.num_layers,
+        max_position_embeddings=section.context, initializer_range=section.initializer_range, **experts)
+
+
+def texts(config: Config) -> Iterable[str]:
+    """What the tokenizer is trained on: the messages of the SFT data if there are any, and the RL prompts."""
+    if config.sft.path:
+        for row in read_rows(config.sft.path):
+            yield from (message["content"] for message in row_messages(row)[0])
+    if config.data.path:
+        for row in read_rows(config.data.path, config.data.split):
+            yield from (message["content"] for message in prompt_messages(row, config.data.system_prompt, config.data.suffix))
+    yield "user\nassistant\nsystem\n"
+
+
+def train_tokenizer(corpus: Iterable[str], vocab_size: int):
+    """A byte-level BPE tokenizer with a ChatML template, as a transformers tokenizer."""
+    import tokenizers
+    import transformers
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[PAD, START, END], show_progress=False,
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    bpe.train_from_iterator(corpus, trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=PAD,
+                                                     clean_up_tokenization_spaces=False)
+    tokenizer.chat_template = CHATML
+    return tokenizer

@@ -1,0 +1,19 @@
+"""Fine-tunes a model on conversations, and exports the result as a Hugging Face checkpoint.
+
+    python scripts/sft.py --config=configs/gsm8k_sft.py
+    python scripts/sft.py --config=configs/gsm8k_sft.py --config.sft.path=mine.jsonl --config.sft.epochs=3
+
+sft.full trains all weights, sft.full=false the adapters of the lora section. The files go to run_dir/sft.
+"""
+import bridges
+from jaxrl_moe import cli
+from jaxrl_moe.training import pipeline
+
+
+def main(config):
+    if not pipeline.run_sft(config, bridges):
+        print(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

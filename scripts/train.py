@@ -1,0 +1,19 @@
+"""Trains a model: SFT warm-up if the recipe has one, then RL, then the export of the merged model and its adapter.
+
+    python scripts/train.py --config=configs/quickstart.py
+    python scripts/train.py --config=configs/gsm8k_grpo.py --config.run_dir=runs/first --config.train.steps=200
+
+Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the same command is given again.
+"""
+import bridges
+from jaxrl_moe import cli
+from jaxrl_moe.training import pipeline
+
+
+def main(config):
+    if not pipeline.run_all(config, bridges):
+        print(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
+
+
+if __name__ == "__main__":
+    cli.run(main)
