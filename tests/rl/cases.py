@@ -1,5 +1,6 @@
 """Random sequences, and laying them out as the arrays of LossInputs in any packing."""
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,8 +11,6 @@ from jaxrl_moe.rl.types import LossInputs
 
 FIELDS = {"p": "logprobs_BT", "o": "old_logprobs_BT", "q": "sampler_logprobs_BT", "f": "ref_logprobs_BT",
           "H": "entropy_BT", "A": "advantages_BT", "m": "mask_BT"}
-
-objective_of = jax.jit(policy_objective, static_argnums=1)
 
 
 def sequences(seed=0, count=6, longest=7, spread=0.4, token_advantages=True):
@@ -62,15 +61,20 @@ def unpadded(x_BT, seqs):
     return [np.asarray(x_BT)[i, :len(s["m"])] for i, s in enumerate(seqs)]
 
 
-def total(batches, objective):
-    """Loss and metrics of a minibatch, and the gradient by logprobs_BT of each micro-batch."""
-    def loss_of(logprobs_BT, batch):
-        out = objective_of(dataclasses.replace(batch, logprobs_BT=logprobs_BT), objective)
+@functools.partial(jax.jit, static_argnums=2)
+def _value_and_grad(logprobs_BT, batch, objective):
+    def loss_of(p):
+        out = policy_objective(dataclasses.replace(batch, logprobs_BT=p), objective)
         return out.loss, out
 
+    return jax.value_and_grad(loss_of, has_aux=True)(logprobs_BT)
+
+
+def total(batches, objective):
+    """Loss and metrics of a minibatch, and the gradient by logprobs_BT of each micro-batch."""
     loss, means, maxima, gradients = 0.0, {}, {}, []
     for batch in batches:
-        (value, out), gradient = jax.value_and_grad(loss_of, has_aux=True)(batch.logprobs_BT, batch)
+        (value, out), gradient = _value_and_grad(batch.logprobs_BT, batch, objective)
         loss += float(value)
         means = {name: means.get(name, 0.0) + float(x) for name, x in out.means.items()}
         maxima = {name: max(maxima.get(name, -np.inf), float(x)) for name, x in out.maxima.items()}

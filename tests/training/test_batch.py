@@ -81,13 +81,13 @@ def test_every_sample_lies_whole_in_one_micro_batch_within_the_budget(seed, toke
     assert sorted(found) == list(range(len(samples)))
 
 
-@settings(max_examples=15, deadline=None)
-@given(budget=st.sampled_from([24, 48, 96, 4096]), pack=st.booleans(), order=st.permutations(range(12)),
+@settings(max_examples=12, deadline=None)
+@given(budget=st.sampled_from([24, 72, 4096]), pack=st.booleans(), order=st.permutations(range(12)),
        mode=st.sampled_from(["token-mean", "seq-mean-token-mean", "seq-mean-token-sum-norm", "prompt-mean"]),
        loss=st.sampled_from(["clipped_surrogate", "gspo"]))
 def test_budget_packing_and_order_change_neither_loss_nor_gradient(budget, pack, order, mode, loss):
-    samples = S.with_values(batch_of(3, holes=True), "ref_logprobs_T",
-                            [np.full(len(s.ids_T), -0.4, np.float32) for s in batch_of(3, holes=True)])
+    samples = batch_of(3, holes=True)
+    samples = S.with_values(samples, "ref_logprobs_T", [np.full(len(s.ids_T), -0.4, np.float32) for s in samples])
     objective = make_objective(loss, kl_coef=0.2, entropy_coef=0.1, corrections={"tis_sequence": {}})
     plain = outcome(samples, 4096, False, mode, objective)
     other = outcome([samples[i] for i in order], budget, pack, mode, objective)
