@@ -1,17 +1,20 @@
 """Masked grouped-query attention: one function over a table of backends.
 
-`xla` forms the [T, S] scores at once; `chunked` forms them for a block of queries at a time and recomputes them in the
-backward pass, for long sequences; `cudnn` is NVIDIA's fused kernel (bfloat16, GPU).
+    xla      forms the [T, S] scores at once; any keys; the default over a cache
+    causal   blocks of queries over the keys before them, own backward pass; the default for whole rows
+    chunked  one block of queries after the other, recomputed in the backward pass: for very long rows
+    cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias
 """
-import functools
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxrl_moe.kernels.causal_attention import MAX_BLOCKS, causal_attention
+
 QUERY_BLOCK = 512
-LARGEST_SCORES = 1 << 26  # elements of [B, N, T, S] above which `auto` works in chunks
+LARGEST_SCORES = 1 << 28  # elements of a block's scores above which `auto` works in chunks
 
 
 class Visibility(NamedTuple):
@@ -25,6 +28,11 @@ class Visibility(NamedTuple):
     key_segments_BS: Any
     window: Any = 0
 
+    def rows(self, start: int, end: int) -> "Visibility":
+        """The queries start .. end of each row over the keys before `end`."""
+        return Visibility(self.query_positions_BT[:, start:end], self.key_positions_BS[:, :end],
+                          self.query_segments_BT[:, start:end], self.key_segments_BS[:, :end], self.window)
+
     def mask_BTS(self):
         distance_BTS = self.query_positions_BT[:, :, None] - self.key_positions_BS[:, None, :]
         same_BTS = self.query_segments_BT[:, :, None] == self.key_segments_BS[:, None, :]
@@ -32,17 +40,22 @@ class Visibility(NamedTuple):
         return same_BTS & (distance_BTS >= 0) & near_BTS & (self.key_segments_BS[:, None, :] > 0)
 
 
-def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "auto"):
+def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "auto", *, whole_rows: bool = False):
     """softmax(q k / sqrt(H)) v over the visible keys; returns [B, T, N, H]. A query that sees nothing gets finite values.
 
     N is a multiple of K; query head n reads key head n // (N / K). Softmax in float32.
+
+    Args:
+      backend: a row of BACKENDS, or "auto".
+      whole_rows: queries and keys are the same tokens in the same order, each segment in order of position.
     """
-    if backend == "auto":
-        batch, queries, heads, _ = q_BTNH.shape
-        large = batch * heads * queries * k_BSKH.shape[1] > LARGEST_SCORES
-        backend = "chunked" if large and queries > QUERY_BLOCK else "xla"
-    if backend not in BACKENDS:
+    if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"attention backend {backend!r} is unknown; known are auto, {', '.join(BACKENDS)}")
+    if not whole_rows and backend in ("auto", "causal"):
+        backend = "xla"
+    if backend == "auto":
+        batch, length, heads, _ = q_BTNH.shape
+        backend = "chunked" if batch * heads * length * length // MAX_BLOCKS > LARGEST_SCORES else "causal"
     return BACKENDS[backend](q_BTNH, k_BSKH, v_BSKH, visibility)
 
 
@@ -82,20 +95,4 @@ def _cudnn(q_BTNH, k_BSKH, v_BSKH, visibility):
     return jax.nn.dot_product_attention(q_BTNH, k_BSKH, v_BSKH, mask=mask_B1TS, implementation="cudnn")
 
 
-BACKENDS = {"xla": _xla, "chunked": _chunked, "cudnn": _cudnn}
-
-
-@functools.cache
-def cudnn_works(dtype=jnp.bfloat16) -> bool:
-    """Runs the fused kernel once, packed rows and grouped heads, against `xla`; False (with the reason raised by nobody
-    but visible in the caller's warning) where the backend is not a GPU."""
-    if jax.default_backend() != "gpu":
-        return False
-    keys = jax.random.split(jax.random.key(0), 3)
-    q, k, v = (jax.random.normal(key, (2, 128, heads, 64), dtype) for key, heads in zip(keys, (8, 2, 2)))
-    positions = jnp.tile(jnp.arange(64), (2, 2))
-    segments = jnp.repeat(jnp.array([[1, 2], [1, 0]]), 64, axis=1)
-    seen = Visibility(positions, positions, segments, segments)
-    expected, got = _xla(q, k, v, seen), _cudnn(q, k, v, seen)
-    error = jnp.max(jnp.abs((expected - got).astype(jnp.float32)) * (segments > 0)[..., None, None])
-    return bool(error < 0.05)
+BACKENDS = {"xla": _xla, "causal": causal_attention, "chunked": _chunked, "cudnn": _cudnn}

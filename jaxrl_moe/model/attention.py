@@ -56,5 +56,5 @@ class Attention(nnx.Module):
             k, v = cache.read(layer, place.pages_UJ)
             positions = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
             seen = Visibility(place.positions_BT, positions, jnp.ones_like(place.positions_BT), jnp.ones_like(positions), window)
-        out = attention(q, k, v, seen, self.backend).reshape(batch, length, -1)
+        out = attention(q, k, v, seen, self.backend, whole_rows=cache is None).reshape(batch, length, -1)
         return self.o_proj(out, adapters, dropout_key), cache

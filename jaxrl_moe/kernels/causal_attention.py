@@ -1,0 +1,102 @@
+"""Self-attention of whole rows in blocks of queries, each over the keys up to its end, with its own backward pass.
+
+Tokens of a row stand in order, so a block never looks past its last query: about half of the scores are never formed.
+Nothing of size [T, T] is kept for the backward pass, only the output and the softmax's normaliser (arXiv 2205.14135).
+Products are laid out so that no large operand is transposed. Letters: n = N / K query heads of one key head, q a block.
+"""
+import math
+
+import jax
+import jax.numpy as jnp
+
+MAX_BLOCKS = 8
+MIN_BLOCK = 64
+
+
+def _blocks(length: int):
+    size = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
+    return [(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _mask(visibility, start, end):
+    """[B, 1, 1, q, S] for the block's queries and the keys before `end`."""
+    return visibility.rows(start, end).mask_BTS()[:, None, None]
+
+
+def _heads(x_BTNH, kv_heads):
+    batch, length, _, width = x_BTNH.shape
+    return x_BTNH.reshape(batch, length, kv_heads, -1, width).transpose(0, 2, 3, 1, 4)
+
+
+def _back(x_BKnTH, shape):
+    return x_BKnTH.transpose(0, 3, 1, 2, 4).reshape(shape)
+
+
+def _block(x_BKnTH, start, end):
+    """[B, K, n*q, H]: the heads that share a key head in one row of products."""
+    x = x_BKnTH[:, :, :, start:end]
+    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+
+
+def _scores(q_BKqH, k_BKSH, heads):
+    scores = jnp.einsum("bkqh,bksh->bkqs", q_BKqH, k_BKSH, preferred_element_type=jnp.float32)
+    return scores.reshape(*scores.shape[:2], heads, -1, scores.shape[-1])
+
+
+@jax.custom_vjp
+def causal_attention(q_BTNH, k_BTKH, v_BTKH, visibility):
+    """softmax(q k / sqrt(H)) v where key s is visible to query t only if s <= t in the row; see kernels.attention."""
+    return _forward(q_BTNH, k_BTKH, v_BTKH, visibility)[0]
+
+
+def _forward(q_BTNH, k_BTKH, v_BTKH, visibility):
+    _, length, heads, width = q_BTNH.shape
+    kv_heads = k_BTKH.shape[2]
+    q = _heads(q_BTNH, kv_heads) * jnp.asarray(1 / math.sqrt(width), q_BTNH.dtype)
+    k, v = k_BTKH.transpose(0, 2, 1, 3), v_BTKH.transpose(0, 2, 1, 3)
+    # A column of ones beside v makes the weighted sum and the normaliser one product.
+    v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
+    outs, normalisers = [], []
+    for start, end in _blocks(length):
+        scores = jnp.where(_mask(visibility, start, end), _scores(_block(q, start, end), k[:, :, :end], heads // kv_heads), -1e30)
+        top = scores.max(axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        flat = weights.reshape(*weights.shape[:2], -1, end).astype(v.dtype)
+        out = jnp.matmul(flat, v[:, :, :end], preferred_element_type=jnp.float32).reshape(*weights.shape[:4], width + 1)
+        outs.append(out[..., :width] / out[..., width:])
+        normalisers.append(top[..., 0] + jnp.log(out[..., width]))
+    out_BTNH = _back(jnp.concatenate(outs, axis=3), q_BTNH.shape).astype(q_BTNH.dtype)
+    return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, jnp.concatenate(normalisers, axis=3))
+
+
+def _backward(saved, gradient_BTNH):
+    q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, normaliser_BKnT = saved
+    batch, length, heads, width = q_BTNH.shape
+    kv_heads, dtype = k_BTKH.shape[2], q_BTNH.dtype
+    q = _heads(q_BTNH, kv_heads) * jnp.asarray(1 / math.sqrt(width), dtype)
+    k, v = k_BTKH.transpose(0, 2, 1, 3), v_BTKH.transpose(0, 2, 1, 3)
+    gradient = _heads(gradient_BTNH, kv_heads)
+    overlap = jnp.sum(gradient * _heads(out_BTNH, kv_heads), axis=-1, keepdims=True, dtype=jnp.float32)
+    k_gradient = v_gradient = jnp.zeros((batch, kv_heads, width, length), jnp.float32)
+    q_gradients = []
+    for start, end in _blocks(length):
+        q_block, gradient_block = _block(q, start, end), _block(gradient, start, end)
+        scores = _scores(q_block, k[:, :, :end], heads // kv_heads)
+        weights = jnp.where(_mask(visibility, start, end), jnp.exp(scores - normaliser_BKnT[:, :, :, start:end, None]), 0)
+        slopes = weights * (_scores(gradient_block, v[:, :, :end], heads // kv_heads) - overlap[:, :, :, start:end])
+        weights, slopes = (x.reshape(batch, kv_heads, -1, end).astype(dtype) for x in (weights, slopes))
+        # [H, S] rather than [S, H]: the large operand is then read along its rows.
+        v_gradient = v_gradient.at[..., :end].add(_summed(weights, gradient_block))
+        k_gradient = k_gradient.at[..., :end].add(_summed(slopes, q_block))
+        q_gradient = jnp.einsum("bkqs,bksh->bkqh", slopes, k[:, :, :end], preferred_element_type=jnp.float32)
+        q_gradients.append(q_gradient.reshape(batch, kv_heads, heads // kv_heads, -1, width))
+    q_gradient_BTNH = _back(jnp.concatenate(q_gradients, axis=3), q_BTNH.shape) / math.sqrt(width)
+    k_gradient_BTKH, v_gradient_BTKH = (x.transpose(0, 3, 1, 2).astype(dtype) for x in (k_gradient, v_gradient))
+    return q_gradient_BTNH.astype(dtype), k_gradient_BTKH, v_gradient_BTKH, None
+
+
+def _summed(weights_BKqS, x_BKqH):
+    return jnp.einsum("bkqs,bkqh->bkhs", weights_BKqS, x_BKqH, preferred_element_type=jnp.float32)
+
+
+causal_attention.defvjp(_forward, _backward)
