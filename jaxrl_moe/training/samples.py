@@ -142,7 +142,7 @@ def with_advantages(samples: Sequence[Sample], name: str, settings: Mapping[str,
     row = lookup(ADVANTAGES, name, "advantage")
     settings = configure(row.settings, settings or {}, name)
     kls = [_reward_kl(sample, reward_kl_coef, kl_estimator) for sample in samples]
-    rewards = np.array([sample.reward for sample in samples], np.float64)
+    rewards = np.array([sample.reward for sample in samples], np.float32).astype(np.float64)  # equal as the metrics see it
     if not row.per_token:
         rewards -= np.array([kl.sum() for kl in kls])
     members = _members(samples)

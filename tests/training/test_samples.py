@@ -116,3 +116,8 @@ def test_kl_in_the_reward_needs_log_probs():
 def test_a_constant_batch_has_exactly_zero_advantages(name, reward):
     batch = S.from_groups([rollouts.group([rollouts.rollout(RNG, reward=reward) for _ in range(7)])])
     assert not any(s.advantages_T.any() for s in S.with_advantages(batch, name))
+
+
+def test_rewards_that_differ_by_rounding_alone_are_constant():
+    batch = S.from_groups([rollouts.group([rollouts.rollout(RNG, reward=r) for r in (0.1 + 0.2, 0.3)])])
+    assert not any(s.advantages_T.any() for s in S.with_advantages(batch, "grpo"))
