@@ -14,6 +14,7 @@ from jaxrl_moe.rollout.scheduler import Prefill, Sequence
 
 SHORTEST, LONGEST = 16, 1024  # tokens of a row in one prefill call; longer prefixes take several calls
 TOKENS = 4096                 # rows x tokens in one prefill call
+VISIBLE = 64                  # least tokens visible to a decode call, so that short sequences share one shape
 STOPS = 4                     # stop ids of a row are filled up to 4, 8, 16, ...
 
 
@@ -42,14 +43,17 @@ def prefill_width(length: int) -> int:
 
 def prefill_shapes(longest: int, slots: int, page_size: int) -> Iterator[PrefillBatch]:
     """Batches of nothing but padding, in every shape that fresh prefixes of up to `longest` tokens can take."""
-    width = SHORTEST
-    while longest > 0 and width <= prefill_width(longest):
-        rows = 1
-        while rows <= min(power_of_two(slots), TOKENS // width):
-            pages_UJ = page_table([], rows, power_of_two(pages_for(width, page_size)))
-            yield PrefillBatch([], np.zeros((rows, width), np.int32), np.full((rows, width), -1, np.int32), pages_UJ)
-            rows *= 2
-        width *= 2
+    powers = [1 << i for i in range(max(LONGEST, slots).bit_length() + 1)]
+    shapes = {(rows, width, _prefill_pages(offset + width, page_size))
+              for offset in range(0, longest, LONGEST)
+              for width in powers if SHORTEST <= width <= prefill_width(longest - offset)
+              for rows in powers if rows <= min(power_of_two(slots), TOKENS // width)}
+    for rows, width, pages in sorted(shapes):
+        yield PrefillBatch([], np.zeros((rows, width), np.int32), np.full((rows, width), -1, np.int32), page_table([], rows, pages))
+
+
+def _prefill_pages(end, page_size):
+    return power_of_two(pages_for(end, page_size))
 
 
 def _prefill_batch(jobs, offset, page_size):
@@ -63,7 +67,7 @@ def _prefill_batch(jobs, offset, page_size):
         tokens_UT[row, :len(part)] = part
         positions_UT[row, :len(part)] = np.arange(first, first + len(part))
         end = max(end, first + len(part))
-    pages_UJ = page_table([job.pages for job in jobs], rows, power_of_two(pages_for(end, page_size)))
+    pages_UJ = page_table([job.pages for job in jobs], rows, _prefill_pages(max(end, offset + width), page_size))
     return PrefillBatch(jobs, tokens_UT, positions_UT, pages_UJ)
 
 
@@ -74,16 +78,21 @@ def page_table(pages: List[List[int]], rows: int, width: int) -> np.ndarray:
     return table_UJ
 
 
-def decode_shapes(slots: int, pages: int) -> Iterator[DecodeRows]:
+def decode_shapes(slots: int, pages: int, page_size: int) -> Iterator[DecodeRows]:
     """Rows with nothing remaining, in every shape that decoding within so many pages can take."""
     for rows in sorted({row_bucket(n + 1, slots) for n in range(slots)}):
-        for width in sorted({bucket(n + 1) for n in range(pages)}):
+        for width in sorted({decode_width(n + 1, page_size) for n in range(pages)}):
             yield _decode_rows([], rows, width)
 
 
-def decode_rows(running: List[Sequence], slots: int) -> DecodeRows:
+def decode_width(pages: int, page_size: int) -> int:
+    return max(bucket(pages), pages_for(VISIBLE, page_size))
+
+
+def decode_rows(running: List[Sequence], slots: int, page_size: int) -> DecodeRows:
     """The running sequences as rows, filled up with rows that have nothing remaining."""
-    return _decode_rows(running, row_bucket(len(running), slots), bucket(max(len(sequence.pages) for sequence in running)))
+    pages = max(len(sequence.pages) for sequence in running)
+    return _decode_rows(running, row_bucket(len(running), slots), decode_width(pages, page_size))
 
 
 def _decode_rows(running, rows, width):

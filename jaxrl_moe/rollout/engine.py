@@ -105,7 +105,8 @@ class JaxEngine:
         self._reserve()
         for batch in batches.prefill_shapes(self._max_prompt_tokens - 1, slots, size):
             self._cache, _ = self._programs.prefill(self._params, self._cache, *batch[1:], routes=routes)
-        for rows in batches.decode_shapes(slots, pages_for(self._max_prompt_tokens + self._settings.max_tokens - 1, size)):
+        pages = pages_for(self._max_prompt_tokens + self._settings.max_tokens - 1, size)
+        for rows in batches.decode_shapes(slots, pages, size):
             self._cache, _ = self._programs.decode(self._params, self._cache, rows, truncate=truncate, routes=routes)
         self._copy([(TRASH_PAGE, TRASH_PAGE)])
         return self._programs.compiles - before
@@ -159,7 +160,7 @@ class JaxEngine:
     def _decode(self, running):
         params = [sequence.group.request.params for sequence in running]
         self._cache, out = self._programs.decode(
-            self._params, self._cache, batches.decode_rows(running, self._settings.slots),
+            self._params, self._cache, batches.decode_rows(running, self._settings.slots, self._settings.page_size),
             truncate=any(map(truncates, params)), routes=any(p.return_routed_experts for p in params))
         return out
 
