@@ -16,14 +16,14 @@ from jaxrl_moe.model.config import LoraConfig
 
 CASES = {
     "moe": ({}, LoraConfig(4, 8.0)),
-    "moe, rslora": ({}, LoraConfig(4, 8.0, rslora=True)),
-    "moe, dropout": ({}, LoraConfig(3, 5.0, dropout=0.1)),
+    "moe, rslora, dropout": ({}, LoraConfig(3, 5.0, rslora=True, dropout=0.1)),
     "moe, attention only": ({}, LoraConfig(4, 8.0, targets=("q_proj", "o_proj"))),
     "moe, down only": ({}, LoraConfig(4, 8.0, targets=("mlp.down_proj",))),
     "dense": (dict(family="qwen3"), LoraConfig(4, 8.0, rslora=True, dropout=0.1)),
     "mixed": (dict(mlp_only_layers=[1]), LoraConfig(4, 8.0)),
-    "mixed, no sparse layer": (dict(mlp_only_layers=[0, 1, 2]), LoraConfig(4, 8.0)),
+    "mixed, no sparse layer": (dict(mlp_only_layers=[0, 1]), LoraConfig(4, 8.0)),
 }
+FEW = tokens(length=30)  # few enough that every expert computes every token, the path of decoding
 
 
 def with_adapters(folder, lora):
@@ -60,7 +60,7 @@ def test_an_exported_adapter_gives_our_logits_in_peft_and_comes_back_bit_for_bit
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", ["moe", "dense", "mixed", "moe, down only"])
+@pytest.mark.parametrize("case", ["moe", "mixed", "moe, down only"])
 def test_an_adapter_that_peft_saves_in_its_own_form_is_read(case, tmp_path):
     options, lora = CASES[case]
     make_model(tmp_path / "hf", tokenizer=False, **options)
@@ -69,7 +69,7 @@ def test_an_adapter_that_peft_saves_in_its_own_form_is_read(case, tmp_path):
     theirs.save_pretrained(tmp_path / "theirs")
     again = reimported(tmp_path / "hf", tmp_path / "theirs")
     assert again.lora.rank == lora.rank
-    assert logits_error(again, theirs, tokens()) < 1e-5
+    assert logits_error(again, theirs, FEW) < 1e-5
 
 
 PEFT_CONFIGS = {
@@ -95,7 +95,7 @@ def test_an_adapter_made_by_peft_gives_its_logits(name, tmp_path):
             if "lora_" in key:
                 parameter.normal_(0, 0.1)
     theirs.save_pretrained(tmp_path / "adapter")
-    assert logits_error(reimported(tmp_path / "hf", tmp_path / "adapter"), theirs, tokens()) < 1e-5
+    assert logits_error(reimported(tmp_path / "hf", tmp_path / "adapter"), theirs, FEW) < 1e-5
 
 
 def test_the_adapter_file_names_experts_one_by_one_and_its_config_the_rank(tmp_path):
@@ -118,7 +118,7 @@ def test_the_merged_checkpoint_computes_what_the_live_adapters_compute(case, tmp
     model = with_adapters(tmp_path / "hf", lora)
     bridges.export_model(model, tmp_path / "merged", source=tmp_path / "hf")
     merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    assert logits_error(model, merged, tokens()) < 1e-5
+    assert logits_error(model, merged, FEW) < 1e-5
 
 
 def test_an_unmerged_export_leaves_the_base_as_it_was(tmp_path):
