@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from close import assert_close
+
+from jaxrl_moe.kernels.attention import Visibility, attention
+
+
+def oracle(q, k, v, positions, segments, window):
+    """Token by token, head by head, in float64."""
+    batch, length, heads, width = q.shape
+    out = np.zeros(q.shape)
+    for b in range(batch):
+        for t in range(length):
+            seen = [s for s in range(length) if segments[b, s] == segments[b, t] > 0 and positions[b, s] <= positions[b, t]
+                    and (window == 0 or positions[b, t] - positions[b, s] < window)]
+            for n in range(heads if seen else 0):
+                keys = k[b, seen, n // (heads // k.shape[2])].astype(np.float64)
+                scores = keys @ q[b, t, n] / np.sqrt(width)
+                weights = np.exp(scores - scores.max())
+                out[b, t, n] = weights / weights.sum() @ v[b, seen, n // (heads // k.shape[2])]
+    return out
+
+
+def inputs(length, heads, kv_heads, width=8, batch=2):
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (batch, length, n, width)) for key, n in zip(keys, (heads, kv_heads, kv_heads)))
+    positions, segments = np.tile(np.arange(length), (batch, 1)), np.ones((batch, length), int)
+    cut = length // 3
+    positions[0, cut:] -= cut
+    segments[0, cut:] = 2
+    segments[0, length - length // 5:] = 0
+    return q, k, v, positions, segments
+
+
+@pytest.mark.parametrize("backend", ["xla", "causal", "chunked"])
+@pytest.mark.parametrize("length, heads, kv_heads, window", [(1, 2, 1, 0), (20, 4, 2, 0), (70, 4, 4, 0), (70, 4, 2, 9)])
+def test_attention_equals_a_loop_over_tokens(backend, length, heads, kv_heads, window):
+    q, k, v, positions, segments = inputs(length, heads, kv_heads)
+    seen = Visibility(positions, positions, segments, segments, jnp.int32(window))
+    got = jax.jit(lambda *a: attention(*a, seen, backend, whole_rows=True))(q, k, v)
+    valid = (segments > 0)[..., None, None]
+    assert_close(jnp.where(valid, got, 0), oracle(*map(np.asarray, (q, k, v)), positions, segments, window))
+
+
+@pytest.mark.parametrize("backend", ["causal", "chunked"])
+@pytest.mark.parametrize("length, window", [(64, 0), (150, 0), (150, 7), (600, 0)])
+def test_blocked_attention_has_the_gradients_of_the_plain_one(backend, length, window):
+    q, k, v, positions, segments = inputs(length, 4, 2)
+    seen = Visibility(positions, positions, segments, segments, jnp.int32(window))
+
+    def loss(arrays, backend):
+        out = attention(*arrays, seen, backend, whole_rows=True)
+        return jnp.sum(jnp.where((segments > 0)[..., None, None], out, 0) ** 2)
+
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    assert_close(gradient((q, k, v), backend), gradient((q, k, v), "xla"))
+
+
+def test_padding_queries_give_finite_values_and_no_gradient():
+    q, k, v, positions, _ = inputs(16, 2, 1)
+    nothing = np.zeros((2, 16), int)
+    seen = Visibility(positions, positions, nothing, nothing)
+    for backend in ("xla", "causal", "chunked"):
+        assert np.isfinite(attention(q, k, v, seen, backend, whole_rows=True)).all()
+    gradients = jax.grad(lambda q: 0.0 * jnp.sum(attention(q, k, v, seen, "causal", whole_rows=True)))(q)
+    assert not np.asarray(gradients).any()
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones():
+    q, k, v, positions, segments = inputs(4, 2, 1)
+    with pytest.raises(ValueError, match="causal"):
+        attention(q, k, v, Visibility(positions, positions, segments, segments), "flash")

@@ -1,0 +1,130 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from close import assert_close
+
+from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
+
+SIZES = {
+    "uneven": [5, 0, 33, 2],
+    "all to one": [0, 0, 40, 0],
+    "all to the last": [0, 0, 0, 40],
+    "padding rows": [3, 4, 0, 1],
+    "none": [0, 0, 0, 0],
+    "one row": [0, 1, 0, 0],
+    "beyond a tile": [140, 17, 0, 30],
+}
+D, F, E, r, SCALE = 12, 8, 4, 3, 1.7
+
+
+def rows_of(sizes):
+    ends = np.cumsum(sizes)
+    return [(e, slice(end - size, end)) for e, (size, end) in enumerate(zip(sizes, ends))]
+
+
+def total_rows(sizes):
+    return max(40, sum(sizes))
+
+
+def both(function, loss, *arguments):
+    """The value and the gradients by both arguments, compiled together."""
+    return jax.jit(lambda *a: (function(*a), jax.grad(loss, (0, 1))(*a)))(*arguments)
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize("backend", ["tiles", "padded", "ragged"])
+@pytest.mark.parametrize("name", SIZES)
+def test_grouped_matmul_and_its_gradients_equal_a_loop_over_experts(backend, name):
+    sizes = SIZES[name]
+    x, w = normal(0, total_rows(sizes), D), normal(1, E, D, F)
+    target = normal(2, total_rows(sizes), F)
+
+    def loop(x, w):
+        y = jnp.zeros((x.shape[0], F))
+        for e, rows in rows_of(sizes):
+            y = y.at[rows].set(jnp.dot(x[rows], w[e], precision="highest"))
+        return y
+
+    def loss(function):
+        return lambda x, w: jnp.sum(function(x, w) * target)
+
+    def ours(x, w):
+        return grouped_matmul(x, w, jnp.array(sizes), backend)
+
+    assert_close(*(both(function, loss(function), x, w) for function in (ours, loop)))
+
+
+def weights(adapters):
+    shapes = {"gate": (D, F), "up": (D, F), "down": (F, D)}
+    result = []
+    for seed, (size_in, size_out) in enumerate(shapes.values()):
+        low = (0.3 * normal(10 + seed, E, size_in, r), 0.3 * normal(20 + seed, E, r, size_out)) if adapters else (None, None)
+        result.append(ExpertWeight(0.3 * normal(seed, E, size_in, size_out), *low))
+    return result
+
+
+def loop_mlp(x, gate, up, down, sizes):
+    def linear(x, weight, e):
+        y = jnp.dot(x, weight.w[e], precision="highest")
+        return y if weight.a is None else y + SCALE * jnp.dot(jnp.dot(x, weight.a[e], precision="highest"), weight.b[e], precision="highest")
+
+    y = jnp.zeros_like(x)
+    for e, rows in rows_of(sizes):
+        hidden = jax.nn.silu(linear(x[rows], gate, e)) * linear(x[rows], up, e)
+        y = y.at[rows].set(linear(hidden, down, e))
+    return y
+
+
+@pytest.mark.parametrize("adapters", [True, False])
+@pytest.mark.parametrize("backend", ["tiles", "padded", "ragged"])
+@pytest.mark.parametrize("name", SIZES)
+def test_expert_mlp_and_every_gradient_equal_a_loop_over_experts(backend, name, adapters):
+    sizes = SIZES[name]
+    x, experts, target = 0.3 * normal(5, total_rows(sizes), D), weights(adapters), normal(6, total_rows(sizes), D)
+
+    def loss(function):
+        return lambda x, experts: jnp.sum(function(x, experts) * target)
+
+    def ours(x, experts):
+        return expert_mlp(x, *experts, jnp.array(sizes), scale=SCALE, backend=backend)
+
+    def loop(x, experts):
+        return loop_mlp(x, *experts, sizes)
+
+    assert_close(*(both(function, loss(function), x, experts) for function in (ours, loop)))
+
+
+def dots(jaxpr):
+    """Matrix products in a program, those of inner programs included."""
+    count = 0
+    for equation in jaxpr.eqns:
+        count += equation.primitive.name == "dot_general"
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+            inner = getattr(value, "jaxpr", value)
+            count += dots(inner) if hasattr(inner, "eqns") else 0
+    return count
+
+
+def test_a_frozen_weight_has_no_gradient_product():
+    gate, up, down = weights(adapters=False)
+    x, sizes = normal(5, 40, D), jnp.array([10, 10, 10, 10])
+
+    def loss(x, experts):
+        return jnp.sum(expert_mlp(x, *experts, sizes, backend="tiles") ** 2)
+
+    frozen = jax.make_jaxpr(jax.grad(loss, 0))(x, (gate, up, down)).jaxpr
+    trained = jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, (gate, up, down)).jaxpr
+    assert dots(trained) == dots(frozen) + 3
+
+
+def test_bfloat16_rows_stay_close_to_float32():
+    sizes, experts, x = jnp.array([7, 0, 20, 13]), weights(True), 0.3 * normal(5, 40, D)
+    exact = expert_mlp(x, *experts, sizes, scale=SCALE, backend="tiles")
+    half = expert_mlp(x.astype(jnp.bfloat16), *experts, sizes, scale=SCALE, backend="tiles")
+    assert half.dtype == jnp.bfloat16
+    assert_close(half, exact, 0.05)
