@@ -1,0 +1,182 @@
+"""`python -m bridges`: each command, its exit status and its errors."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import transformers
+from parity import hf_logits, randomise_adapters, relative
+from safetensors.numpy import load_file, save_file
+from tiny_models import make_model
+
+import bridges
+from bridges.__main__ import main
+from bridges.importing import base_weights, load_model
+from bridges.training_runs import find_step
+from bridges.verify import our_logits, verify
+from jaxrl_moe.config import Config, LoraSection, ModelSection, OptimizerSection, to_json
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.training.checkpoint import Checkpoints, Progress, identity
+from jaxrl_moe.training.step import Learner
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hf")
+    make_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(folder, tmp_path_factory):
+    model = bridges.load_model(folder, lora=LoraConfig(4, 8.0))
+    randomise_adapters(model)
+    return bridges.export_adapter(model, tmp_path_factory.mktemp("peft") / "adapter", base=folder)
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+def save_run(folder, run_dir, lora):
+    """A checkpoint as training writes it; returns the trained model."""
+    model = bridges.load_model(folder, lora=lora)
+    if lora is None:
+        for variable in base_weights(model).values():
+            variable.set_value(variable[...] * 1.5)
+    else:
+        randomise_adapters(model)
+    learner = Learner(model, OptimizerSection(), 10)
+    section = LoraSection(rank=0) if lora is None else LoraSection(lora.rank, lora.alpha)
+    config = to_json(Config(model=ModelSection(path=str(folder)), lora=section))
+    checkpoints = Checkpoints(run_dir / "checkpoints", keep=2, config=config,
+                              identity=identity(learner.config.to_hf(), {}, learner.state, learner.parts.frozen))
+    for step in (3, 12):
+        checkpoints.save(learner.state, Progress(step=step))
+    checkpoints.close()
+    return learner.model()
+
+
+def score_rows(tmp_path, rows, *words):
+    (tmp_path / "ids.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status = run("score", "--input", tmp_path / "ids.jsonl", "--output", tmp_path / "out.jsonl", *words)
+    written = (tmp_path / "out.jsonl").read_text().splitlines() if status == 0 else []
+    return status, [np.array(json.loads(line)["logprobs"], np.float32) for line in written]
+
+
+def expected_logprobs(hf_model, ids):
+    logits = hf_logits(hf_model, np.array([ids]))[0].astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    logprobs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return logprobs[np.arange(len(ids) - 1), ids[1:]]
+
+
+def test_verify_accepts_a_good_checkpoint_and_its_adapter(folder, adapter, capsys):
+    assert run("verify", folder, "--length", 24) == 0
+    assert "over 48 positions" in capsys.readouterr().out
+    assert run("verify", folder, "--adapter", adapter, "--length", 24) == 0
+
+
+def test_verify_fails_above_the_tolerance(folder, capsys):
+    assert run("verify", folder, "--length", 24, "--tolerance", "1e-12") == 1
+    assert "error:" in capsys.readouterr().err
+
+
+def test_verify_leaves_out_and_counts_what_follows_a_near_tie(folder, tmp_path):
+    """Equal router rows tie at every token, so nothing is left; equal rows of unlikely experts tie nothing."""
+    make_model(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["model.layers.1.mlp.gate.weight"][:] = 0
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    assert run("verify", tmp_path, "--length", 24) == 1
+    found = verify(folder, length=24)
+    assert (found.compared, found.left_out) == (48, 0)
+
+
+def test_score_gives_the_logprobs_of_transformers_in_the_order_of_the_input(folder, tmp_path):
+    hf_model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    rows = [np.random.default_rng(n).integers(0, 320, n).tolist() for n in (40, 2, 17, 1, 33, 0, 16, 5)]
+    status, found = score_rows(tmp_path, [{"ids": ids} for ids in rows], "--model", folder)
+    assert status == 0 and [len(row) for row in found] == [max(len(ids) - 1, 0) for ids in rows]
+    for ids, row in zip(rows, found):
+        if len(ids) > 1:
+            assert relative(row, expected_logprobs(hf_model, ids)) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_score_applies_an_adapter(folder, adapter, tmp_path):
+    import peft
+    theirs = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(folder), adapter).eval()
+    ids = np.random.default_rng(0).integers(0, 320, 20).tolist()
+    status, found = score_rows(tmp_path, [{"ids": ids}], "--model", folder, "--adapter", adapter)
+    assert status == 0 and relative(found[0], expected_logprobs(theirs, ids)) < 1e-5
+
+
+@pytest.mark.parametrize("row, word", [({"id": [1]}, "ids"), ({"ids": [1, 320]}, "320"), ({"ids": [-1]}, "-1"), ({"ids": [1.5]}, "ids"),
+                                       ({"ids": "text"}, "ids"), ([1], "ids")])
+def test_score_names_the_line_that_it_cannot_read(folder, tmp_path, capsys, row, word):
+    status, _ = score_rows(tmp_path, [{"ids": [1, 2]}, row], "--model", folder)
+    error = capsys.readouterr().err
+    assert status == 1 and "line 2" in error and word in error and not (tmp_path / "out.jsonl").exists()
+
+
+def test_merge_gives_a_checkpoint_that_scores_as_base_and_adapter_do(folder, adapter, tmp_path):
+    assert run("merge", "--model", folder, "--adapter", adapter, "--output", tmp_path / "merged") == 0
+    rows = [{"ids": np.random.default_rng(0).integers(0, 320, 20).tolist()}]
+    _, live = score_rows(tmp_path, rows, "--model", folder, "--adapter", adapter)
+    _, merged = score_rows(tmp_path, rows, "--model", tmp_path / "merged")
+    assert relative(merged[0], live[0]) < 1e-5
+
+
+def test_import_then_export_gives_the_same_checkpoint(folder, tmp_path):
+    assert run("import", folder, tmp_path / "ours") == 0
+    assert run("export", tmp_path / "ours", tmp_path / "out") == 0
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert run("export", tmp_path / "ours", tmp_path / "cast", "--dtype", "bfloat16", "--max-shard-size", "60KB") == 0
+    assert len(list((tmp_path / "cast").glob("model-*.safetensors"))) > 1
+
+
+@pytest.mark.parametrize("lora", [LoraConfig(4, 8.0), None], ids=["adapters", "all weights"])
+def test_a_training_run_exports_its_newest_policy(folder, tmp_path, lora):
+    trained = save_run(folder, tmp_path / "run", lora)
+    assert find_step(tmp_path / "run").name == "12"
+    assert run("export", tmp_path / "run", tmp_path / "out") == 0
+    ids = np.random.default_rng(0).integers(0, 320, (2, 20))
+    assert relative(our_logits(load_model(tmp_path / "out"), ids)[0], our_logits(trained, ids)[0]) < 1e-5
+    assert (tmp_path / "out/tokenizer.json").exists()
+
+
+def test_a_training_run_exports_its_adapter(folder, tmp_path):
+    trained = save_run(folder, tmp_path / "run", LoraConfig(4, 8.0))
+    assert run("adapter", tmp_path / "run/checkpoints/3", tmp_path / "peft") == 0
+    again = bridges.load_model(folder, lora=bridges.read_lora(tmp_path / "peft"))
+    bridges.import_adapter(again, tmp_path / "peft")
+    ids = np.random.default_rng(0).integers(0, 320, (2, 20))
+    np.testing.assert_array_equal(our_logits(again, ids)[0], our_logits(trained, ids)[0])
+
+
+def test_adapters_are_not_laid_over_another_base(folder, tmp_path, capsys):
+    save_run(folder, tmp_path / "run", LoraConfig(4, 8.0))
+    make_model(tmp_path / "other", seed=1)
+    assert run("export", tmp_path / "run", tmp_path / "out", "--base", tmp_path / "other") == 1
+    assert "other weights" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("--help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("import", "export", "merge", "adapter", "verify", "score"))
+
+
+def test_a_bad_folder_ends_the_process_with_one_line_and_status_1(tmp_path):
+    finished = subprocess.run([sys.executable, "-m", "bridges", "verify", str(tmp_path / "absent")], cwd=ROOT, capture_output=True, text=True,
+                              env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1 and "absent" in finished.stderr
