@@ -2,7 +2,8 @@
 
 Letters: U rows, T tokens of a prefill row, J visible pages, X stop ids.
 """
-from typing import Iterator, NamedTuple, Sequence as List
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from jaxrl_moe.data.packing import bucket
 from jaxrl_moe.model.cache import TRASH_PAGE
 from jaxrl_moe.rollout.pages import pages_for, power_of_two, row_bucket
 from jaxrl_moe.rollout.programs import DecodeRows
-from jaxrl_moe.rollout.scheduler import Prefill, Sequence
+from jaxrl_moe.rollout.scheduler import Prefill
+from jaxrl_moe.rollout.sequences import Sequence
 
 SHORTEST, LONGEST = 16, 1024  # tokens of a row in one prefill call; longer prefixes take several calls
 TOKENS = 4096                 # rows x tokens in one prefill call
@@ -19,13 +21,13 @@ STOPS = 4                     # stop ids of a row are filled up to 4, 8, 16, ...
 
 
 class PrefillBatch(NamedTuple):
-    jobs: List[Prefill]
+    jobs: list[Prefill]
     tokens_UT: np.ndarray
     positions_UT: np.ndarray
     pages_UJ: np.ndarray
 
 
-def prefill_batches(jobs: List[Prefill], page_size: int) -> Iterator[PrefillBatch]:
+def prefill_batches(jobs: list[Prefill], page_size: int) -> Iterator[PrefillBatch]:
     """Groups jobs of like length into calls. Jobs that start inside a held prefix come after the prefixes."""
     for late in (False, True):
         phase = sorted((job for job in jobs if (job.start > 0) == late), key=lambda job: -len(job.ids))
@@ -71,7 +73,7 @@ def _prefill_batch(jobs, offset, page_size):
     return PrefillBatch(jobs, tokens_UT, positions_UT, pages_UJ)
 
 
-def page_table(pages: List[List[int]], rows: int, width: int) -> np.ndarray:
+def page_table(pages: list[list[int]], rows: int, width: int) -> np.ndarray:
     table_UJ = np.full((rows, width), TRASH_PAGE, np.int32)
     for row, held in enumerate(pages):
         table_UJ[row, :len(held)] = held[:width]
@@ -89,7 +91,7 @@ def decode_width(pages: int, page_size: int) -> int:
     return max(bucket(pages), pages_for(VISIBLE, page_size))
 
 
-def decode_rows(running: List[Sequence], slots: int, page_size: int) -> DecodeRows:
+def decode_rows(running: list[Sequence], slots: int, page_size: int) -> DecodeRows:
     """The running sequences as rows, filled up with rows that have nothing remaining."""
     pages = max(len(sequence.pages) for sequence in running)
     return _decode_rows(running, row_bucket(len(running), slots), decode_width(pages, page_size))

@@ -1,21 +1,22 @@
 """The in-process engine: draws completions from the trainer's own arrays by continuous batching over a paged KV pool."""
 import itertools
 import time
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from flax import nnx
 import jax
 import numpy as np
+from flax import nnx
 
-from jaxrl_moe.model.cache import PagedCache, TRASH_PAGE
+from jaxrl_moe.model.cache import TRASH_PAGE, PagedCache
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.rollout import batches
+from jaxrl_moe.rollout import batches, results
 from jaxrl_moe.rollout.pages import PagePool, pages_for
 from jaxrl_moe.rollout.programs import Programs
 from jaxrl_moe.rollout.requests import Limits, truncates
-from jaxrl_moe.rollout.scheduler import Group, Scheduler
+from jaxrl_moe.rollout.scheduler import Scheduler
+from jaxrl_moe.rollout.sequences import Group
 from jaxrl_moe.rollout.stats import Totals
-from jaxrl_moe.rollout.stopping import stop_cut
 from jaxrl_moe.types import Completion, Request, UserError
 
 
@@ -136,7 +137,7 @@ class JaxEngine:
         self._copy(plan.copies)
         running = list(self._scheduler.running)
         out, routes = jax.device_get((self._decode(running), routes))
-        _note_routes(routes)
+        results.note_routes(routes)
         return self._collect(running, out)
 
     def _prefill(self, jobs):
@@ -166,42 +167,15 @@ class JaxEngine:
 
     def _collect(self, running, out):
         """Hands each sequence its tokens; returns the groups that are complete."""
-        tokens_SU, finished = out["tokens_SU"], {}
-        counts_U = (tokens_SU >= 0).sum(axis=0)
-        if not np.isfinite(np.where(tokens_SU >= 0, out["logprobs_SU"], 0.0)).all():
-            raise UserError(f"The policy (version {self._version}) gave log-probabilities that are not finite. Its weights hold "
-                            "NaN or infinity, or its activations overflow; look at the last updates' gradient norms.")
+        results.refuse_non_finite(out, self._version)
+        counts_U = (out["tokens_SU"] >= 0).sum(axis=0)
         self._totals.add_chunk(len(running), int(counts_U.sum()), float(out["kept_U"].sum()))
+        finished = {}
         for row, sequence in enumerate(running):
-            count, group, checked = counts_U[row], sequence.group, sequence.drawn
-            routed = group.request.params.return_routed_experts
-            sequence.append(tokens_SU[:count, row], out["logprobs_SU"][:count, row], self._version,
-                            out["expert_ids_SULA"][:count, row] if routed else None)
-            end = self._end(sequence, checked)
-            if end is not None:
+            group, completion = sequence.group, results.take(sequence, out, row, counts_U[row], self._version, self._detokenise)
+            if completion is not None:
                 self._scheduler.finish(sequence)
-                group.completions[sequence.sample] = sequence.completion(*end)
+                group.completions[sequence.sample] = completion
                 if len(group.completions) == group.request.params.n:
                     finished[group.handle] = [group.completions[sample] for sample in range(group.request.params.n)]
         return finished
-
-    def _end(self, sequence, checked):
-        """(tokens to keep, finish reason), or None while the sequence goes on. `checked` tokens were looked at before."""
-        strings = sequence.group.request.params.stop_strings
-        if strings:
-            drawn = sequence.ids[sequence.length - sequence.drawn:sequence.length]
-            keep = stop_cut(drawn.tolist(), checked, strings, self._detokenise)
-            if keep is not None:
-                return keep, "stop"
-        if sequence.ids[sequence.length - 1] in sequence.group.stop_ids:
-            return sequence.drawn, "stop"
-        return (sequence.drawn, "length") if sequence.length == sequence.limit else None
-
-
-def _note_routes(calls):
-    """Gives each group the expert ids of its prompt; long prompts come in several calls, in order."""
-    for groups, lengths, ids_UTLA in calls:
-        for row, group in enumerate(groups):
-            if group is not None:
-                known = [] if group.prompt_routes is None else [group.prompt_routes]
-                group.prompt_routes = np.concatenate([*known, ids_UTLA[row, :lengths[row]]])

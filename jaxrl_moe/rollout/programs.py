@@ -6,9 +6,9 @@ import dataclasses
 import functools
 from typing import Any
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.rollout import sampling

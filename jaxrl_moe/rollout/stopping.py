@@ -1,5 +1,5 @@
 """Finding a stop string in a completion that grows by a few tokens at a time."""
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 # A character can be spread over four byte-level tokens, so a window may open in the middle of one.
 MARGIN = 4

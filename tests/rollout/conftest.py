@@ -1,10 +1,10 @@
 """One tiny model, as transformers has it and as we have it, and engines over it."""
 import dataclasses
 
-from flax import nnx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import bridges
 from jaxrl_moe.config import RolloutSection

@@ -57,7 +57,8 @@ def draw_many(logits, count, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0):
         fill(top_k, jnp.int32), fill(min_p, jnp.float32), truncate=top_p < 1 or top_k > 0 or min_p > 0)
 
 
-@pytest.mark.parametrize("temperature,top_p,top_k,min_p", [(1.0, 1.0, 0, 0.0), (0.7, 1.0, 0, 0.0), (1.0, 0.8, 0, 0.0), (1.5, 0.9, 40, 0.01)])
+@pytest.mark.parametrize("temperature,top_p,top_k,min_p", [
+    (1.0, 1.0, 0, 0.0), (0.7, 1.0, 0, 0.0), (1.0, 0.8, 0, 0.0), (1.5, 0.9, 40, 0.01)])
 def test_frequencies_follow_the_probabilities(temperature, top_p, top_k, min_p):
     from scipy import stats
     logits, count = np.random.default_rng(2).normal(0, 1.5, 200).astype(np.float32), 40_000

@@ -6,7 +6,8 @@ import pytest
 
 from jaxrl_moe.rollout.batches import prefill_batches
 from jaxrl_moe.rollout.pages import PagePool, pages_for
-from jaxrl_moe.rollout.scheduler import Group, Scheduler
+from jaxrl_moe.rollout.scheduler import Prefill, Scheduler
+from jaxrl_moe.rollout.sequences import Group
 from jaxrl_moe.types import Request, SamplingParams
 
 
@@ -70,9 +71,10 @@ class Simulation:
 
 
 def groups(rng, count, longest, max_tokens, n):
-    return [Group(handle, Request(rng.integers(0, 1000, rng.integers(1, longest + 1)).astype(np.int32),
-                                  SamplingParams(max_tokens=int(rng.integers(1, max_tokens + 1)), n=int(rng.integers(1, n + 1))), handle), ())
-            for handle in range(count)]
+    def request(handle):
+        ids = rng.integers(0, 1000, rng.integers(1, longest + 1)).astype(np.int32)
+        return Request(ids, SamplingParams(max_tokens=int(rng.integers(1, max_tokens + 1)), n=int(rng.integers(1, n + 1))), handle)
+    return [Group(handle, request(handle), ()) for handle in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -129,7 +131,6 @@ def test_the_youngest_sequence_gives_way_when_pages_run_out():
 
 
 def test_long_prefixes_are_written_in_several_calls_in_order():
-    from jaxrl_moe.rollout.scheduler import Prefill
     lengths = [2500, 3, 1024, 1500, 40]
     jobs = [Prefill(np.arange(n, dtype=np.int32), 0, list(range(1, 1 + pages_for(n, 32)))) for n in lengths]
     seen = {id(job): [] for job in jobs}

@@ -1,0 +1,65 @@
+"""What the engine keeps of a request in flight, and of each of its samples."""
+import dataclasses
+
+import numpy as np
+
+from jaxrl_moe.types import Completion, Request
+
+
+@dataclasses.dataclass(eq=False)
+class Group:
+    """One request. `held` are the pages of prompt[:-1], kept while samples still wait for a place.
+
+    `prompt_routes` are the expert ids [prompt - 1, L, A] of the prefix, once known, if the request wants them.
+    """
+    handle: int
+    request: Request
+    stop_ids: tuple[int, ...]
+    waiting: int = 0
+    held: list[int] | None = None
+    prompt_routes: np.ndarray | None = None
+    completions: dict[int, Completion] = dataclasses.field(default_factory=dict)
+
+    @property
+    def prefix_length(self) -> int:
+        return len(self.request.ids) - 1
+
+
+class Sequence:
+    """One sample being drawn: `ids` holds the prompt and what was drawn so far, `length` tokens in all."""
+
+    def __init__(self, group: Group, sample: int):
+        prompt, params = group.request.ids, group.request.params
+        self.group, self.sample = group, sample
+        self.length, self.limit = len(prompt), len(prompt) + params.max_tokens
+        self.ids = np.concatenate([prompt, np.zeros(params.max_tokens)]).astype(np.int32)
+        self.logprobs = np.zeros(params.max_tokens, np.float32)
+        self.versions = np.zeros(params.max_tokens, np.int32)
+        self.routes: list[np.ndarray] = []
+        self.pages: list[int] = []
+
+    @property
+    def drawn(self) -> int:
+        return self.length - len(self.group.request.ids)
+
+    def cached_after(self, steps: int) -> int:
+        """Tokens in the cache after `steps` more were drawn; the newest token is never in it."""
+        return min(self.length - 1 + steps, self.limit - 1)
+
+    def append(self, ids, logprobs, version: int, routes) -> None:
+        start, end = self.drawn, self.drawn + len(ids)
+        self.ids[self.length:self.length + len(ids)] = ids
+        self.logprobs[start:end], self.versions[start:end] = logprobs, version
+        if routes is not None:
+            self.routes.append(routes)
+        self.length += len(ids)
+
+    def completion(self, keep: int, reason: str) -> Completion:
+        """The first `keep` drawn tokens as a Completion."""
+        prompt, expert_ids = len(self.group.request.ids), None
+        if self.group.request.params.return_routed_experts:
+            drawn = np.concatenate(self.routes)[:keep]
+            known = self.group.prompt_routes
+            expert_ids = drawn if known is None else np.concatenate([known, drawn])
+        return Completion(self.ids[prompt:prompt + keep].copy(), self.logprobs[:keep].copy(), reason,
+                          self.versions[:keep].copy(), expert_ids)
