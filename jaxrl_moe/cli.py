@@ -16,25 +16,39 @@ from jaxrl_moe.types import UserError
 _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
-def run(main: Callable[[config_lib.Config], None], default_config: str | None = None) -> None:
-    """Parses the command line, calls main with the resolved Config, and ends the process.
+def run(main: Callable[..., None], *, recipe: bool = True) -> None:
+    """Parses the command line, calls main, and ends the process.
 
     A UserError, a mistake on the command line and one in the recipe are printed as one paragraph; the exit code is 1.
+
+    Args:
+      main: takes the resolved Config; or nothing, if recipe is false.
+      recipe: whether the script has a --config flag.
     """
-    recipe = config_flags.DEFINE_config_file("config", default_config, "path of a recipe, such as configs/quickstart.py")
+    holder = config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py") if recipe else None
 
     def call(arguments):
         if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is not an option: settings are given as --config.section.key=value.")
-        main(config_lib.resolve(recipe.value))
+            raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See --help.")
+        if recipe:
+            main(config_lib.resolve(holder.value))
+        else:
+            main()
 
     logging.set_verbosity(logging.WARNING)
     document = inspect.getmodule(main).__doc__
     try:
-        app.run(call, flags_parser=lambda arguments: parse(arguments, document, default_config))
+        app.run(call, flags_parser=lambda arguments: parse(arguments, document, recipe))
     except UserError as error:
         print(paragraph(error), file=sys.stderr)
         sys.exit(1)
+
+
+def require(*holders: flags.FlagHolder) -> None:
+    """Raises ConfigError for the first flag that was not given."""
+    for holder in holders:
+        if not holder.value:
+            raise ConfigError(f"--{holder.name} is required: {flags.FLAGS[holder.name].help}. See --help.")
 
 
 def paragraph(error: Exception) -> str:
@@ -42,26 +56,32 @@ def paragraph(error: Exception) -> str:
     return textwrap.fill(f"Error: {error}", 120, break_long_words=False, break_on_hyphens=False)
 
 
-def parse(arguments: Sequence[str], document: str = "", default_config: str | None = None) -> list[str]:
+def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> list[str]:
     """Parses argv; returns what is left. Unknown settings are refused with the nearest known name.
 
     Raises:
       ConfigError: an unknown option or setting, a value that does not parse, a recipe that is missing or does not load.
     """
     if any(argument in ("--help", "-h", "-help", "--helpshort") for argument in arguments):
-        print(f"{document.strip()}\n\n{settings_help()}")
+        print("\n\n".join(part for part in (document.strip(), options_help(), settings_help() if recipe else "") if part))
         sys.exit(0)
-    arguments = [_checked_override(argument) for argument in arguments]
-    path = _recipe(arguments) or default_config
-    if path is None:
-        raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
-    if not os.path.isfile(path.split(":")[0]):
-        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config().")
+    if recipe:
+        arguments = [_checked_override(argument) for argument in arguments]
+        _check_recipe(arguments)
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip('"')
-        raise ConfigError(f"The command line or the recipe {path} cannot be read: {reason}") from error
+        raise ConfigError(f"The command line{f' or the recipe {_recipe(arguments)}' if recipe else ''} cannot be read: "
+                          f"{reason.rstrip('.')}. See --help.") from error
+
+
+def _check_recipe(arguments: Sequence[str]) -> None:
+    path = _recipe(arguments)
+    if path is None:
+        raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
+    if not os.path.isfile(path.split(":")[0]):
+        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config().")
 
 
 def _recipe(arguments: Sequence[str]) -> str | None:
@@ -83,6 +103,13 @@ def _checked_override(argument: str) -> str:
     if kind != tuple[str, ...] or not match[3] or match[3].startswith(("=(", "=[")):
         return argument
     return f"--config.{match[2]}={config_lib.split_names(match[3][1:])!r}"
+
+
+def options_help() -> str:
+    """The script's own options."""
+    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
+    lines = [f"  --{flag.name}={flag.default if flag.default not in (None, []) else '...':<12} {flag.help}" for flag in own]
+    return "\n".join(["Options:", *lines]) if lines else ""
 
 
 def settings_help() -> str:

@@ -206,16 +206,6 @@ def to_json(config: Config) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value for name, value in items})
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """" Did you mean ...?" for a misspelt name, or the empty string when nothing known is near."""
-    known = sorted(known)
-    last = name.rsplit(".", 1)[-1]
-    found = difflib.get_close_matches(name, known, 1, 0.6) or [
-        option for option in known if option.rsplit(".", 1)[-1] in difflib.get_close_matches(
-            last, [other.rsplit(".", 1)[-1] for other in known], 1, 0.6)]
-    return f" Did you mean {found[0]!r}?" if found else ""
-
-
 def known_keys() -> dict[str, type]:
     """Every settable key, dotted, with its type: {"seed": int, "lora.rank": int, ...}."""
     keys = {}
@@ -230,8 +220,23 @@ def known_keys() -> dict[str, type]:
 def refuse_unknown(key: str) -> None:
     """Raises ConfigError if the dotted key is neither a setting nor a section."""
     if key not in known_keys() and key not in SECTIONS:
-        hint = nearest(key, known_keys()) or " The sections are " + ", ".join(SECTIONS) + "."
-        raise ConfigError(f"There is no setting {key!r}.{hint}")
+        raise ConfigError(f"There is no setting {key!r}.{_nearest(key)}")
+
+
+def _nearest(key: str) -> str:
+    """The setting that a misspelt one most likely means, or what there is to choose from."""
+    section, _, name = key.partition(".")
+    known = list(known_keys())
+    if section in SECTIONS:
+        inner = [other.partition(".")[2] for other in known if other.startswith(section + ".")]
+        close = [f"{section}.{found}" for found in difflib.get_close_matches(name, inner, 1)]
+        close = close or [other for other in known if other.endswith("." + name)]
+    else:
+        inner = []
+        close = difflib.get_close_matches(key, [*known, *(() if name else SECTIONS)], 1)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Those of {section} are {', '.join(inner)}." if inner else f" The sections are {', '.join(SECTIONS)}."
 
 
 def _build(kind: type, values: dict[str, Any], prefix: str):
@@ -287,11 +292,12 @@ _RANGES = {  # key: (lowest, highest) allowed value
     "scratch.vocab_size": (0, _ANY), "scratch.hidden_size": (1, _ANY), "scratch.num_layers": (1, _ANY),
     "scratch.num_heads": (1, _ANY), "scratch.num_kv_heads": (1, _ANY), "scratch.head_dim": (2, _ANY),
     "scratch.num_experts": (0, _ANY), "scratch.num_experts_per_tok": (1, _ANY), "scratch.intermediate_size": (1, _ANY),
-    "scratch.context": (2, _ANY), "scratch.initializer_range": (_LEAST, _ANY), "data.max_prompt_tokens": (1, _ANY), "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
+    "scratch.context": (2, _ANY), "scratch.initializer_range": (_LEAST, _ANY), "data.max_prompt_tokens": (1, _ANY),
+    "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
     "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 1), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
     "rollout.kv_tokens": (0, _ANY), "rollout.decode_steps": (1, _ANY), "algorithm.clip_low": (0, _ANY),
-    "algorithm.clip_high": (0, _ANY), "algorithm.kl_coef": (0, _ANY), "algorithm.truncated_penalty": (0, _ANY),
+    "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY), "algorithm.truncated_penalty": (0, _ANY),
     "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY), "optimizer.learning_rate": (0, _ANY),
     "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY), "optimizer.b1": (0, 0.999999),
     "optimizer.b2": (0, 0.99999999), "optimizer.eps": (0, _ANY), "optimizer.clip_norm": (0, _ANY),

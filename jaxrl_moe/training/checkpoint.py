@@ -105,7 +105,8 @@ class Checkpoints:
         """Refuses a checkpoint whose identity differs, naming what differs."""
         ours = json.loads(json.dumps(self.identity))
         differences = [f"{key}: {_short(saved.get(key))} there, {_short(ours.get(key))} here"
-                       for key in sorted(saved.keys() | ours.keys()) if saved.get(key) != ours.get(key)]
+                       for key in sorted(saved.keys() | ours.keys(), key=lambda key: (key.startswith("array "), key))
+                       if saved.get(key) != ours.get(key)]
         if differences:
             more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
             raise CheckpointError(

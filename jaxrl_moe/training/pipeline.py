@@ -9,16 +9,17 @@ from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.envs import make_env
-from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training import validate
+from jaxrl_moe.training import validate, writers
 from jaxrl_moe.training.evaluate import Evaluation, evaluate
 from jaxrl_moe.training.report import report
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
-from jaxrl_moe.training.sft import sft, sft_config, total_steps
+from jaxrl_moe.training.sft import NLL, sft, sft_config, total_steps
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.train import train
+from jaxrl_moe.training.trajectories import Trajectories
 from jaxrl_moe.types import Prompt
 
 
@@ -28,6 +29,8 @@ class Bridge(Protocol):
     def load_model(self, path, *, lora: LoraConfig | None, dtype, seed: int, **backends) -> Transformer: ...
     def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
     def export_adapter(self, model, path, base, overwrite=False) -> pathlib.Path: ...
+    def read_lora(self, path) -> LoraConfig: ...
+    def import_adapter(self, model, path) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +74,29 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     if done:
         report(pathlib.Path(config.run_dir))
     return done
+
+
+def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: str | None,
+                   output: pathlib.Path) -> dict[str, float]:
+    """Evaluates model (by default the recipe's) under an adapter, if any; writes metrics and completions to output."""
+    config = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL, model=dataclasses.replace(
+        config.model, path=model or config.model.path))
+    validate.validate(config)
+    data = prepare(config, bridge)
+    if not data.eval_prompts:
+        raise ConfigError("data.eval_path is empty, so there is nothing to evaluate on: give held-out prompts.")
+    policy = bridge.load_model(config.model.path, lora=bridge.read_lora(adapter) if adapter else None,
+                               dtype=config.model.dtype or None, seed=config.seed)
+    if adapter:
+        bridge.import_adapter(policy, adapter)
+    result = evaluate(data.eval_prompts, make_env(config.env.name), make_engine(config, policy, data.tokenizer), config,
+                      data.tokenizer.decode)
+    writers.cut_lines(output / "metrics.jsonl", -1)
+    writers.cut_lines(output / "trajectories.jsonl", -1)
+    writers.JsonLines(output / "metrics.jsonl").write(0, result.metrics)
+    for phase, groups in result.groups.items():
+        Trajectories(output / "trajectories.jsonl", data.tokenizer.decode).write(0, phase, groups)
+    return result.metrics
 
 
 def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
@@ -120,6 +146,7 @@ def prepare(config: Config, bridge: Bridge) -> Data:
     refuse_other_seed(config)
     ensure_data(config)
     ensure_model(config, bridge)
+    check_adapters(config)
     tokenizer = load_tokenizer(config.model.path)
     prompts, held_out = [], []
     if config.data.path:
@@ -129,6 +156,13 @@ def prepare(config: Config, bridge: Bridge) -> Data:
         held_out, counts = load_prompts(config.data, tokenizer, evaluation=True)
         print(counts)
     return Data(tokenizer, prompts, held_out[:config.eval.prompts or None])
+
+
+def check_adapters(config: Config) -> None:
+    """Refuses LoRA targets that match nothing before an SFT phase is spent on them. A hub model is checked on loading."""
+    path = pathlib.Path(config.model.path) / "config.json"
+    if config.lora.rank and path.exists():
+        Transformer.abstract(ModelConfig.from_hf(json.loads(path.read_text())), lora=LoraConfig(**dataclasses.asdict(config.lora)))
 
 
 def refuse_other_seed(config: Config) -> None:
@@ -144,7 +178,11 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     """The policy with its optimiser, and an engine over the same arrays."""
     lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
     model = bridge.load_model(config.model.path, lora=lora, dtype=config.model.dtype or None, seed=config.seed)
-    engine = JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,
-                       eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)
+    engine = make_engine(config, model, tokenizer)
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed)
     return learner, engine
+
+
+def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:
+    return JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,
+                     eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import struct
+import time
 from typing import Callable, Mapping, Protocol
 
 from jaxrl_moe.config import Config
@@ -40,7 +41,8 @@ class TensorBoard:
 
     def __init__(self, folder: pathlib.Path):
         import tensorboardX
-        self._writer = tensorboardX.SummaryWriter(str(folder), flush_secs=3600)
+        suffix = f".{time.time_ns()}"  # names are by the second otherwise, and a quick restart would overwrite
+        self._writer = tensorboardX.SummaryWriter(str(folder), flush_secs=3600, filename_suffix=suffix)
 
     def write(self, step: int, metrics: Metrics) -> None:
         for name, value in metrics.items():

@@ -1,0 +1,30 @@
+"""Evaluates a model on a recipe's held-out prompts: pass@1, pass@k, greedy accuracy.
+
+    python scripts/evaluate.py --config=configs/gsm8k_grpo.py
+    python scripts/evaluate.py --config=configs/quickstart.py --model=runs/quickstart/model --config.eval.samples=8
+    python scripts/evaluate.py --config=configs/gsm8k_grpo.py --adapter=runs/gsm8k/adapter
+
+It prints the numbers, and writes them with every completion to --output.
+"""
+import pathlib
+
+from absl import flags
+
+import bridges
+from jaxrl_moe import cli
+from jaxrl_moe.training import pipeline
+
+MODEL = flags.DEFINE_string("model", None, "HF checkpoint folder or hub name; by default the recipe's model.path")
+ADAPTER = flags.DEFINE_string("adapter", None, "PEFT adapter to lay over the model")
+OUTPUT = flags.DEFINE_string("output", None, "folder for metrics.jsonl and trajectories.jsonl; by default run_dir/evaluation")
+
+
+def main(config):
+    output = pathlib.Path(OUTPUT.value or pathlib.Path(config.run_dir) / "evaluation")
+    metrics = pipeline.run_evaluation(config, bridges, MODEL.value, ADAPTER.value, output)
+    for name, value in metrics.items():
+        print(f"{name:24} {value:.4f}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

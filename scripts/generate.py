@@ -1,0 +1,43 @@
+"""Completes prompts with a model folder, and an adapter if one is given.
+
+    python scripts/generate.py --model=runs/quickstart/model --prompt="Ann has 3 apples and gets 4 more. How many?"
+    python scripts/generate.py --model=Qwen/Qwen3-0.6B --adapter=runs/gsm8k/adapter --prompt="..." --n=4 --temperature=0.8
+
+The prompt becomes one user message under the chat template; --raw gives it to the model as it is.
+"""
+from absl import flags
+
+import bridges
+from jaxrl_moe import cli
+from jaxrl_moe.rollout.generate import generate_texts
+from jaxrl_moe.types import SamplingParams
+
+MODEL = flags.DEFINE_string("model", None, "HF checkpoint folder or hub name (required)")
+ADAPTER = flags.DEFINE_string("adapter", None, "PEFT adapter to lay over the model")
+PROMPT = flags.DEFINE_multi_string("prompt", [], "text to complete; may be given several times")
+SYSTEM = flags.DEFINE_string("system", "", "system message before the prompt")
+RAW = flags.DEFINE_bool("raw", False, "no chat template")
+N = flags.DEFINE_integer("n", 1, "completions of each prompt")
+MAX_TOKENS = flags.DEFINE_integer("max_tokens", 256, "most tokens of a completion")
+TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy")
+TOP_P = flags.DEFINE_float("top_p", 1.0, "smallest set of tokens that holds this much probability")
+TOP_K = flags.DEFINE_integer("top_k", 0, "only the likeliest k tokens; 0: all")
+MIN_P = flags.DEFINE_float("min_p", 0.0, "only tokens at least this likely, relative to the likeliest")
+SEED = flags.DEFINE_integer("seed", 0, "of the draws")
+
+
+def main():
+    cli.require(MODEL, PROMPT)
+    lora = bridges.read_lora(ADAPTER.value) if ADAPTER.value else None
+    model = bridges.load_model(MODEL.value, lora=lora)
+    if lora:
+        bridges.import_adapter(model, ADAPTER.value)
+    params = SamplingParams(MAX_TOKENS.value, TEMPERATURE.value, TOP_P.value, TOP_K.value, MIN_P.value, n=N.value)
+    completions = generate_texts(model, MODEL.value, PROMPT.value, params, system=SYSTEM.value, raw=RAW.value, seed=SEED.value)
+    for prompt, texts in zip(PROMPT.value, completions):
+        for text in texts:
+            print(f"--- {prompt}\n{text}")
+
+
+if __name__ == "__main__":
+    cli.run(main, recipe=False)

@@ -1,0 +1,105 @@
+"""Checkpoints: exact, whole or absent, and refused where they do not belong."""
+import os
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_moe.training import checkpoint
+from jaxrl_moe.training.checkpoint import CheckpointError, Checkpoints, Progress
+
+STATE = {"trainable": {"a": jnp.linspace(0.0, 1.0, 12).reshape(3, 4), "b": jnp.arange(5.0)},
+         "opt_state": (jnp.int32(7), None, {"mu": jnp.full((3, 4), 1 / 3)})}
+
+
+def at(folder, keep=2, **identity):
+    return Checkpoints(folder, keep=keep, identity={"model hidden_size": 32} | identity, config={"seed": 0})
+
+
+def test_arrays_and_progress_come_back_to_the_bit(tmp_path):
+    progress = Progress(step=3, sequence=24, data={"drawn": 24}, best_score=0.1 + 0.2)
+    at(tmp_path).save(STATE, progress, 0.25)
+    state, restored = at(tmp_path).restore(jax.tree.map(jnp.zeros_like, STATE))
+    assert restored == progress
+    assert jax.tree.structure(state) == jax.tree.structure(STATE)
+    for ours, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(STATE)):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    checkpoints = at(tmp_path)
+    for step, score in enumerate([None, 0.9, None, 0.3, None, 0.8, None], 1):
+        checkpoints.save(STATE, Progress(step=step), score)
+    assert checkpoints.steps() == [2, 6, 7]
+    assert at(tmp_path).steps() == [2, 6, 7]
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_the_differences(tmp_path):
+    at(tmp_path).save(STATE, Progress(step=1))
+    with pytest.raises(CheckpointError, match="another model.*model hidden_size: 32 there, 64 here"):
+        at(tmp_path, **{"model hidden_size": 64}).restore(STATE)
+
+
+def test_the_identity_sees_shapes_adapters_and_base_weights():
+    frozen = {"w": jnp.ones((4, 8, 8))}
+    same = checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE, frozen)
+    assert checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE, jax.tree.map(jnp.copy, frozen)) == same
+    others = [checkpoint.identity({"vocab_size": 9}, {"rank": 4}, STATE, frozen),
+              checkpoint.identity({"vocab_size": 8}, {"rank": 8}, STATE, frozen),
+              checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE["trainable"], frozen),
+              checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE, {"w": frozen["w"] * 1.01})]
+    assert same not in others
+
+
+def test_what_a_killed_save_leaves_is_no_checkpoint_and_is_cleared_away(tmp_path):
+    at(tmp_path).save(STATE, Progress(step=1))
+    partial = tmp_path / "2.orbax-checkpoint-tmp"
+    partial.mkdir()
+    (partial / "half").write_bytes(b"x" * 100)
+    assert at(tmp_path).steps() == [1]
+    assert not partial.exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 3 MB, or a skip where it cannot be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder],
+                                           capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs privileges that are not there")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def noise():
+    return {"w": jnp.asarray(np.random.default_rng(0).normal(size=(350, 1000)), jnp.float32)}
+
+
+def test_a_full_disk_is_named_and_leaves_earlier_checkpoints_whole(small_disk):
+    checkpoints, state = at(small_disk / "checkpoints", keep=9), noise()
+    checkpoints.save(state, Progress(step=1))
+    checkpoints.save(state, Progress(step=2))
+    with pytest.raises(CheckpointError, match=r"step 3 could not be saved.*the disk is full.*\[1, 2\].*goes on from the newest"):
+        checkpoints.save(state, Progress(step=3))
+    assert sorted(os.listdir(small_disk / "checkpoints")) == ["1", "2"]
+    restored, progress = at(small_disk / "checkpoints").restore(state)
+    assert progress.step == 2
+    np.testing.assert_array_equal(restored["w"], state["w"])
+
+
+def test_a_failing_write_is_named_without_privileges_too(tmp_path, monkeypatch):
+    checkpoints = at(tmp_path)
+    checkpoints.save(STATE, Progress(step=1))
+
+    def fail(*args, **kwargs):
+        (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        checkpoints.save(STATE, Progress(step=2))
+    assert os.listdir(tmp_path) == ["1"]

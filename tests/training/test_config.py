@@ -1,0 +1,135 @@
+"""The configuration: one source of truth, and errors that name field, value and fix."""
+import dataclasses
+import json
+
+import pytest
+
+from jaxrl_moe import config as config_lib
+from jaxrl_moe.config import ConfigError, base, resolve
+from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.validate import sft_only, validate
+
+
+def changed(**values):
+    """base() with dotted keys (two underscores for the dot) set."""
+    settings = base()
+    for key, value in values.items():
+        settings.update_from_flattened_dict({key.replace("__", "."): value})
+    return settings
+
+
+def usable(**values):
+    return changed(**{"model__path": "m", "data__path": "d", "env__name": "gsm8k"} | values)
+
+
+def test_base_resolves_to_the_defaults_of_the_dataclasses():
+    assert resolve(base()) == config_lib.Config()
+
+
+def test_a_resolved_config_survives_json():
+    config = resolve(changed(lora__targets=("q_proj", "v_proj"), rollout__stop_strings=("\n\n",), seed=3))
+    assert resolve(json.loads(json.dumps(config_lib.to_json(config)))) == config
+
+
+def test_a_recipe_cannot_set_an_unknown_key():
+    with pytest.raises(AttributeError, match="rank"):
+        base().lora.rnk = 3
+
+
+@pytest.mark.parametrize("settings, near", [
+    ({"lora": {"rnk": 3}}, "mean 'lora.rank'"), ({"rolout": {"slots": 3}}, "mean 'rollout'"), ({"sed": 1}, "mean 'seed'"),
+    ({"optimizer": {"lr": 1.0}}, "Those of optimizer are learning_rate, schedule"), ({"quux": 1}, "The sections are model"),
+    ({"optimizer": {"learningrate": 1.0}}, "mean 'optimizer.learning_rate'")])
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(settings, near):
+    with pytest.raises(ConfigError, match=f"no setting.*{near}"):
+        resolve(settings)
+
+
+def test_a_wrong_type_names_field_and_type():
+    with pytest.raises(ConfigError, match="lora.rank = 'four' is of type str; it must be a int"):
+        resolve({"lora": {"rank": "four"}})
+    with pytest.raises(ConfigError, match="train.pack = 1 is of type int; it must be a bool"):
+        resolve({"train": {"pack": 1}})
+
+
+def test_whole_numbers_serve_as_floats():
+    assert resolve({"lora": {"alpha": 8}}).lora.alpha == 8.0
+
+
+def test_names_are_split_at_commas_outside_brackets():
+    assert config_lib.split_names("q_proj, v_proj") == ("q_proj", "v_proj")
+    assert config_lib.split_names(r"layer\d{1,2},(a|b),[c,d]") == (r"layer\d{1,2}", "(a|b)", "[c,d]")
+    assert resolve({"lora": {"targets": "q_proj,v_proj"}}).lora.targets == ("q_proj", "v_proj")
+
+
+@pytest.mark.parametrize("key", config_lib.known_keys())
+def test_every_number_has_a_range(key):
+    if config_lib.known_keys()[key] in (int, float):
+        assert key in config_lib._RANGES
+
+
+@pytest.mark.parametrize("key", config_lib._RANGES)
+def test_a_value_below_its_range_is_refused(key):
+    value = config_lib._RANGES[key][0] - 1
+    settings = changed(**{key.replace(".", "__"): config_lib.known_keys()[key](value)})
+    with pytest.raises(ConfigError, match=f"{key} = .* out of range"):
+        resolve(settings)
+
+
+@pytest.mark.parametrize("values, message", [
+    (dict(run_dir=""), "run_dir is empty"),
+    (dict(model__dtype="fp8"), "model.dtype = 'fp8'"),
+    (dict(scratch__vocab_size=100), "scratch.vocab_size = 100"),
+    (dict(scratch__num_heads=3), "does not divide scratch.num_heads = 3"),
+    (dict(scratch__num_experts=1), "exceeds scratch.num_experts = 1"),
+    (dict(data__generate="poems"), "data.generate = 'poems'"),
+    (dict(lora__targets=()), "lora.targets is empty"),
+    (dict(lora__rank=0), "kl_coef = 0.001 needs a frozen reference"),
+    (dict(rollout__group_size=1), "rollout.group_size = 1 every advantage is 0"),
+    (dict(algorithm__minibatches=3), "minibatches = 3 does not divide"),
+    (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
+    (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
+    (dict(train__tokens_per_micro_batch=700), "cannot hold the longest sequence"),
+    (dict(algorithm__truncated="penalise"), "penalises nothing"),
+    (dict(algorithm__truncated_penalty=0.5), "has no effect under"),
+    (dict(algorithm__truncated="drop"), "use mask, penalise or keep"),
+    (dict(sft__steps=5, sft__epochs=1), "both say how long"),
+    (dict(sft__stop_at_accuracy=0.5), "needs evaluations during SFT"),
+    (dict(logging__profile_start=100), "lies beyond train.steps"),
+])
+def test_contradictions_are_refused_with_the_reason(values, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(changed(**values))
+
+
+@pytest.mark.parametrize("key, value, near", [
+    ("env__name", "gsm8", "gsm8k"), ("algorithm__advantage", "gpro", "grpo"), ("algorithm__loss", "gsp", "gspo"),
+    ("algorithm__aggregation", "token_mean", "token-mean"), ("algorithm__kl_estimator", "k33", "k3"),
+    ("optimizer__schedule", "cosin", "cosine"), ("train__remat", "ful", "full"), ("model__attention", "xlaa", "xla"),
+    ("model__grouped_matmul", "raged", "ragged")])
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_known(key, value, near):
+    with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean '{near}'.*Known: "):
+        validate(resolve(usable(**{key: value})))
+
+
+def test_what_the_phase_needs_is_asked_for():
+    validate(resolve(usable()))
+    with pytest.raises(ConfigError, match="model.path is empty"):
+        validate(resolve(usable(model__path="")))
+    with pytest.raises(ConfigError, match="data.path is empty"):
+        validate(resolve(usable(data__path="")))
+    validate(resolve(changed(model__path="m")), rl=False)
+    with pytest.raises(ConfigError, match="sft.path is empty"):
+        sft_only(resolve(usable()))
+    with pytest.raises(ConfigError, match="nothing to do"):
+        sft_only(resolve(usable(sft__path="x.jsonl")))
+
+
+def test_clip_bounds_of_0_leave_a_loss_its_own_default():
+    section = resolve(base()).algorithm
+    assert make_policy_objective(section).settings.loss_settings.clip_low == 0.2
+    gspo = dataclasses.replace(section, loss="gspo")
+    assert make_policy_objective(gspo).settings.loss_settings.clip_high == 4e-4
+    assert make_policy_objective(dataclasses.replace(gspo, clip_high=0.01)).settings.loss_settings.clip_high == 0.01
+    with pytest.raises(ConfigError, match="algorithm.clip_low = 0.1 has no effect"):
+        make_policy_objective(dataclasses.replace(section, loss="cispo", clip_low=0.1))

@@ -1,0 +1,240 @@
+"""The loop as a whole, on a tiny model: its log against its trajectories, its resumption to the bit, its early ends."""
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import bridges
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxrl_moe.config import resolve
+from jaxrl_moe.training import checkpoint, monitor, pipeline
+from jaxrl_moe.types import UserError
+from tests.training import tiny_run
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TIMED = ("time/", "perf/", "rollout/tokens_per_s")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """A folder of compiled programs, so that the runs of this file, in other processes too, compile them once."""
+    folder = tmp_path_factory.mktemp("compiled")
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return tiny_run.make_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def finished(files, tmp_path_factory):
+    """run_dir of a run of 6 steps."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    assert pipeline.run_all(resolve(tiny_run.settings(files, run_dir)), bridges)
+    return run_dir
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def untimed(path):
+    return [{name: value for name, value in row.items() if not name.startswith(TIMED)} for row in rows(path)]
+
+
+def arrays(run_dir):
+    """The arrays of the newest checkpoint, by name."""
+    steps = sorted(int(path.name) for path in (run_dir / "checkpoints").iterdir())
+    manager = checkpoint.ocp.PyTreeCheckpointer()
+    return jax.tree.map(np.asarray, manager.restore(run_dir / "checkpoints" / str(steps[-1]) / "state"))
+
+
+def assert_same_run(one, other):
+    assert untimed(one / "metrics.jsonl") == untimed(other / "metrics.jsonl")
+    assert (one / "trajectories.jsonl").read_text() == (other / "trajectories.jsonl").read_text()
+    ours, theirs = arrays(one), arrays(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_a_run_leaves_logs_checkpoints_a_model_an_adapter_and_a_plot(finished):
+    assert [row["step"] for row in rows(finished / "metrics.jsonl")] == [0, 1, 2, 3, 4, 5, 6]
+    assert {"2", "4", "6"} <= {path.name for path in (finished / "checkpoints").iterdir()}
+    for part in ("config.json", "model/model.safetensors", "adapter/adapter_model.safetensors", "reward_curve.png", "tensorboard"):
+        assert (finished / part).exists()
+
+
+def test_the_log_has_the_names_that_users_look_for(finished):
+    names = set(rows(finished / "metrics.jsonl")[3])
+    wanted = {
+        "reward": "mean std max min frac_zero_std pass_at_k", "completion": "length_mean length_max truncated_frac",
+        "policy": "loss kl_loss entropy clip_frac_low clip_frac_high approx_kl ratio_mean ratio_max grad_norm lr",
+        "mismatch": "kl prob_diff_mean prob_diff_max pearson ess", "moe": "max_vio min_vio load_entropy",
+        "rollout": "tokens_per_s staleness_mean staleness_max", "time": "rollout_s reward_s old_logprobs_s update_s sync_s step_s",
+        "perf": "tokens_per_s peak_bytes compiles", "eval": "pass_at_1 pass_at_4 greedy"}
+    assert {f"{group}/{name}" for group, text in wanted.items() for name in text.split()} <= names
+    assert "time/checkpoint_s" in rows(finished / "metrics.jsonl")[3]
+
+
+def test_the_policy_learns_something_and_the_sampler_agrees_with_the_trainer(finished):
+    trained = rows(finished / "metrics.jsonl")[1:]
+    assert max(row["policy/grad_norm"] for row in trained) > 1e-2
+    assert max(abs(row["mismatch/kl"]) for row in trained) < 1e-9
+    assert trained[-1]["policy/kl_loss"] > 0
+
+
+def recomputed(step, drawn):
+    """The reward and completion numbers of one step from its trajectory rows alone."""
+    rewards, lengths = [row["reward"] for row in drawn], [len(row["completion_ids"]) for row in drawn]
+    groups = {}
+    for row in drawn:
+        groups.setdefault(row["sequence"], []).append(row)
+    ages = [step - 1 - version for row in drawn for version in row["policy_version"]]
+    return {
+        "reward/mean": np.mean(rewards), "reward/std": np.std(rewards), "reward/max": max(rewards), "reward/min": min(rewards),
+        "reward/frac_zero_std": np.mean([len({np.float32(row["reward"]) for row in group}) == 1 for group in groups.values()]),
+        "reward/pass_at_k": np.mean([any(row["info"]["correct"] for row in group) for group in groups.values()]),
+        "completion/length_mean": np.mean(lengths), "completion/length_max": max(lengths),
+        "completion/truncated_frac": np.mean([row["truncated"] for row in drawn]),
+        "rollout/staleness_mean": np.mean(ages), "rollout/staleness_max": max(ages),
+        **{f"env/{name}": np.mean([row["info"][name] for row in drawn]) for name in drawn[0]["info"]}}
+
+
+def test_every_reward_and_length_number_in_the_log_follows_from_the_trajectories(finished):
+    drawn = rows(finished / "trajectories.jsonl")
+    for logged in rows(finished / "metrics.jsonl")[1:]:
+        mine = [row for row in drawn if row["step"] == logged["step"] and row["phase"] == "train"]
+        assert len(mine) == 12
+        for name, value in recomputed(logged["step"], mine).items():
+            assert math.isclose(logged[name], value, rel_tol=1e-6, abs_tol=1e-9), (name, logged["step"])
+
+
+def test_every_evaluation_number_in_the_log_follows_from_the_trajectories(finished):
+    drawn = rows(finished / "trajectories.jsonl")
+    for logged in (row for row in rows(finished / "metrics.jsonl") if "eval/reward_mean" in row):
+        sampled = [row for row in drawn if row["step"] == logged["step"] and row["phase"] == "eval"]
+        greedy = [row for row in drawn if row["step"] == logged["step"] and row["phase"] == "greedy"]
+        assert (len(sampled), len(greedy)) == (16, 4)
+        assert math.isclose(logged["eval/reward_mean"], np.mean([row["reward"] for row in sampled]), rel_tol=1e-6)
+        assert math.isclose(logged["eval/pass_at_1"], np.mean([row["info"]["correct"] for row in sampled]))
+        assert math.isclose(logged["eval/greedy"], np.mean([row["info"]["correct"] for row in greedy]))
+
+
+def test_advantages_in_the_trajectories_are_those_of_their_groups(finished):
+    train = [row for row in rows(finished / "trajectories.jsonl") if row["phase"] == "train"]
+    groups = {}
+    for row in train:
+        groups.setdefault(row["sequence"], []).append(row)
+    assert sorted(groups) == list(range(18))
+    spread = 0
+    for group in groups.values():
+        rewards = np.array([row["reward"] for row in group])
+        expected = np.zeros(4) if len(set(np.float32(rewards))) == 1 else (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-6)
+        np.testing.assert_allclose([row["advantage"] for row in group], expected, rtol=1e-5)
+        spread += rewards.std() > 0
+    assert spread > 0
+
+
+def test_starting_a_finished_run_again_changes_nothing(files, finished):
+    before = (finished / "metrics.jsonl").read_bytes()
+    assert pipeline.run_all(resolve(tiny_run.settings(files, finished)), bridges)
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_model_is_refused(files, finished):
+    with pytest.raises(checkpoint.CheckpointError, match="another model.*lora rank: 4 there, 2 here"):
+        pipeline.run_all(resolve(tiny_run.settings(files, finished, lora__rank=2)), bridges)
+
+
+def test_another_seed_or_a_refused_resume_does_not_touch_a_run(files, finished):
+    with pytest.raises(UserError, match="holds a run with seed 0"):
+        pipeline.run_all(resolve(tiny_run.settings(files, finished, seed=1)), bridges)
+    with pytest.raises(UserError, match="checkpoint.resume is false"):
+        pipeline.run_all(resolve(tiny_run.settings(files, finished, checkpoint__resume=False)), bridges)
+
+
+def test_a_lora_target_that_matches_nothing_is_refused_before_any_training(files, tmp_path):
+    config = resolve(tiny_run.settings(files, tmp_path / "run", lora__targets=("q_prj",), sft__steps=4))
+    with pytest.raises(UserError, match="q_prj"):
+        pipeline.run_all(config, bridges)
+    assert not (tmp_path / "run" / "sft").exists()
+
+
+def test_sigterm_saves_and_a_second_start_ends_as_if_nothing_had_happened(files, finished, tmp_path, monkeypatch):
+    whole = monitor.ProfilerWindow.before
+
+    def before(window, step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        whole(window, step)
+
+    config = resolve(tiny_run.settings(files, tmp_path / "run"))
+    monkeypatch.setattr(monitor.ProfilerWindow, "before", before)
+    assert not pipeline.run_all(config, bridges)
+    assert rows(tmp_path / "run" / "metrics.jsonl")[-1]["step"] == 5
+    assert not (tmp_path / "run" / "model").exists()
+    monkeypatch.setattr(monitor.ProfilerWindow, "before", whole)
+    assert pipeline.run_all(config, bridges)
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_a_dump(files, tmp_path, monkeypatch):
+    real = pipeline.Learner.update
+
+    def poisoned(learner, *args, **kwargs):
+        return real(learner, *args, **kwargs) | {"loss": jnp.array(jnp.nan)}
+
+    monkeypatch.setattr(pipeline.Learner, "update", poisoned)
+    with pytest.raises(monitor.NonFiniteError, match="Step 1: .*nan.*npz"):
+        pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run")), bridges)
+    assert (tmp_path / "run" / "non_finite_step_1.npz").exists()
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def start(recipe, cache):
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                                "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "scripts/train.py", f"--config={recipe}"], cwd=ROOT, env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(files, compiled, tmp_path):
+    steps, recipes = 40, {}
+    for name in ("whole", "killed"):
+        recipes[name] = tmp_path / f"{name}.py"
+        recipes[name].write_text(tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / name), steps=steps))
+    whole = start(recipes["whole"], compiled)
+    assert whole.wait() == 0, whole.stdout.read()
+    killed, log = start(recipes["killed"], compiled), tmp_path / "killed" / "metrics.jsonl"
+    while killed.poll() is None and not (log.exists() and len(rows_so_far(log)) > 13):
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert 13 < len(rows_so_far(log)) < steps
+    again = start(recipes["killed"], compiled)
+    output = again.communicate()[0]
+    assert again.returncode == 0 and "Going on from the checkpoint of step" in output
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def rows_so_far(path):
+    return path.read_text().splitlines()
