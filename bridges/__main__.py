@@ -50,8 +50,9 @@ def _export(options) -> int:
 def _merge(options) -> int:
     from bridges.exporting import export_model
     from bridges.importing import stored_dtype
-    export_model(_load(options.model, options.adapter, stored_dtype(options.model)), options.output, dtype=options.dtype, source=options.model,
-                 max_shard_bytes=options.max_shard_size, overwrite=options.overwrite)
+    model = _load(options.model, options.adapter, stored_dtype(options.model))
+    export_model(model, options.output, dtype=options.dtype, source=options.model, max_shard_bytes=options.max_shard_size,
+                 overwrite=options.overwrite)
     print(f"Wrote {options.output}. Check it with: python -m bridges verify {options.output}")
     return 0
 
@@ -68,7 +69,8 @@ def _verify(options) -> int:
     from bridges.verify import verify
     found = verify(options.model, options.adapter, rows=options.rows, length=options.length, seed=options.seed)
     left_out = f", {found.left_out} after a router's near tie left out" if found.left_out else ""
-    print(f"max|ours - theirs| / max|theirs| = {found.error:.2e} over {found.compared} positions{left_out}; tolerance {options.tolerance:.0e}")
+    print(f"max|ours - theirs| / max|theirs| = {found.error:.2e} over {found.compared} positions{left_out}; "
+          f"tolerance {options.tolerance:.0e}")
     if not found.error <= options.tolerance:
         print(f"error: our logits for {options.model} differ from those of transformers by more than the tolerance. Please report the "
               "folder's config.json; do not train on it.", file=sys.stderr)
@@ -158,7 +160,8 @@ def _output(parser, named=False, sharded=True, dtype=True):
     if dtype:
         parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="cast all tensors (default: keep their dtypes)")
     if sharded:
-        parser.add_argument("--max-shard-size", type=_size, metavar="SIZE", help="of one file, such as 5GB (default: as in the source, or 5GB)")
+        parser.add_argument("--max-shard-size", type=_size, metavar="SIZE",
+                            help="of one file, such as 5GB (default: as in the source, or 5GB)")
 
 
 if __name__ == "__main__":

@@ -159,5 +159,9 @@ def _misfits(pair, name, shape, rank):
     if pair is None:
         return []
     found = pair.a_RI.shape[1], pair.b_OR.shape[0]
-    wrong = [f"the adapter of {name} maps {found[0]} to {found[1]} channels, the model {shape[-2]} to {shape[-1]}"] if found != shape[-2:] else []
-    return wrong + ([f"the adapter of {name} has rank {pair.rank}, the model's is {rank}"] if pair.rank > rank else [])
+    problems = []
+    if found != shape[-2:]:
+        problems.append(f"the adapter of {name} maps {found[0]} to {found[1]} channels, the model {shape[-2]} to {shape[-1]}")
+    if pair.rank > rank:
+        problems.append(f"the adapter of {name} has rank {pair.rank}, the model's is {rank}")
+    return problems

@@ -1,5 +1,5 @@
 """Errors of the bridges: one paragraph that names the tensor, the file and the mend."""
-from typing import Sequence
+from collections.abc import Sequence
 
 from jaxrl_moe.types import UserError
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import shutil
-from typing import Iterator
+from collections.abc import Iterator
 
 from bridges.errors import BridgeError
 

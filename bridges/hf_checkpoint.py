@@ -2,7 +2,7 @@
 import dataclasses
 import json
 import pathlib
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 

@@ -1,7 +1,7 @@
 """A Hugging Face checkpoint into our model, one stack of layers at a time."""
 import os
 import pathlib
-from typing import Iterator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -79,11 +79,14 @@ def fill(model: Transformer, checkpoint: Checkpoint) -> None:
     variables = base_weights(model)
     slots = checkpoint.slots(model.config, {path: variable.shape for path, variable in variables.items()})
     for path, group in grouped(slots):
-        variable = variables[path]
-        array = np.empty(variable.shape, variable.dtype)
-        for slot in group:
-            array[slot.index] = slot.view(checkpoint[slot.key])
-        variable.set_value(jnp.asarray(array))
+        variables[path].set_value(_gathered(variables[path], group, checkpoint))
+
+
+def _gathered(variable, group, checkpoint):
+    array = np.empty(variable.shape, variable.dtype)
+    for slot in group:
+        array[slot.index] = slot.view(checkpoint[slot.key])
+    return jax.block_until_ready(jax.device_put(array))  # the host's copy is taken over, or free before the next is made
 
 
 def base_weights(model: Transformer) -> dict[str, nnx.Variable]:

@@ -2,14 +2,17 @@
 
 `layout.json` remembers how that checkpoint lay on disk, so that exporting gives the same files again.
 """
+import contextlib
+import errno
 import json
 import os
 import pathlib
 import shutil
-from typing import Mapping
+from collections.abc import Mapping
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from flax import nnx
 
 from bridges.errors import BridgeError, listed
@@ -38,13 +41,26 @@ def write(variables: Mapping[str, nnx.Variable], layout: Layout, path: str | os.
 
 
 def _save(folder, arrays):
+    if shutil.disk_usage(folder.parent).free < sum(array.nbytes for array in arrays.values()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.absolute(), arrays)
+        with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(folder.absolute(), args=ocp.args.StandardSave(arrays))
     except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BridgeError(f"The parameters could not be written to {folder.parent.parent}: {reason}. Nothing was kept; free some space "
-                          "or choose another output.") from error
+        if "No space left" in str(error) or "quota" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise BridgeError(f"Orbax could not write the parameters to {folder}: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps Orbax from logging the traceback of what it raises anyway."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path) -> None:

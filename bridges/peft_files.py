@@ -9,7 +9,7 @@ import dataclasses
 import math
 import pathlib
 import re
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -78,7 +78,8 @@ class PeftFolder:
             raise BridgeError(f"{path} describes a {config.get('peft_type')} adapter; only LORA is read.")
         used = [f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items() if config.get(name, off) not in (off, None, False)]
         if used:
-            raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge it in PEFT.")
+            raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge "
+                              "it with PEFT.")
         for name in ("r", "lora_alpha"):
             if not isinstance(config.get(name), (int, float)):
                 raise BridgeError(f"{path} has no number {name!r}. Copy the whole adapter folder.")

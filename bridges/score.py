@@ -2,7 +2,7 @@
 import json
 import os
 import pathlib
-from typing import Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -98,5 +98,6 @@ def _ids(line, where, vocab_size):
         raise BridgeError(f'{where}: a row must look like {{"ids": [1, 2, 3]}}, this one is {line[:80]!r}.')
     beyond = [token for token in ids if not 0 <= token < vocab_size]
     if beyond:
-        raise BridgeError(f"{where}: id {beyond[0]} is outside the model's vocabulary of {vocab_size}. Tokenise with the model's own tokenizer.")
+        raise BridgeError(f"{where}: id {beyond[0]} is outside the model's vocabulary of {vocab_size}. Tokenise with the model's own "
+                          "tokenizer.")
     return np.array(ids, np.int32)

@@ -1,6 +1,7 @@
 """Our logits against those of transformers, on the same checkpoint and tokens."""
 import dataclasses
 import os
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ class Agreement:
     left_out: int
 
 
-def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2, length: int = 64, seed: int = 0) -> Agreement:
+def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2, length: int = 64,
+           seed: int = 0) -> Agreement:
     """Compares float32 logits on random tokens.
 
     Where a router's last choice is a near tie rounding may pick another expert; that position and those after it,
@@ -88,4 +90,7 @@ def _with_adapter(theirs, adapter):
         import peft
     except ImportError as error:
         raise BridgeError("verifying an adapter needs peft, which is not installed: pip install 'jaxrl-moe[test]'.") from error
-    return peft.PeftModel.from_pretrained(theirs, str(resolve(adapter)))
+    with warnings.catch_warnings():
+        # PEFT warns that its own patterns for fused experts match nothing, and then applies them.
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
+        return peft.PeftModel.from_pretrained(theirs, str(resolve(adapter)))

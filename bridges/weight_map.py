@@ -7,7 +7,7 @@ One table of rows per family drives import, export and adapters in both directio
 """
 import dataclasses
 import itertools
-from typing import Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 

@@ -77,7 +77,8 @@ PEFT_CONFIGS = {
     "experts by parameter": dict(target_modules=["v_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
     "gate_up alone": dict(target_modules=["v_proj"], target_parameters=["mlp.experts.gate_up_proj"]),
     "rslora by name": dict(target_modules=["o_proj", "gate_proj", "up_proj", "down_proj"], use_rslora=True),
-    "rank and alpha patterns": dict(target_modules=["q_proj", "k_proj"], rank_pattern={"k_proj": 2}, alpha_pattern={"layers.1.self_attn.q_proj": 20}),
+    "rank and alpha patterns": dict(
+        target_modules=["q_proj", "k_proj"], rank_pattern={"k_proj": 2}, alpha_pattern={"layers.1.self_attn.q_proj": 20}),
     "some layers": dict(target_modules=["q_proj"], layers_to_transform=[0, 2]),
 }
 

@@ -112,7 +112,8 @@ def test_missing_and_unused_tensors_are_all_named_together(folder):
         del tensors["model.norm.weight"]
 
     edit(folder / "model.safetensors", change)
-    load(folder, "model.layers.7.extra.weight", "model.layers.1.mlp.gate.weight", "model.norm.weight", "model.safetensors", "missing", "used by nothing")
+    load(folder, "model.layers.7.extra.weight", "model.layers.1.mlp.gate.weight", "model.norm.weight", "model.safetensors", "missing",
+         "used by nothing")
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(folder):

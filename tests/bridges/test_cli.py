@@ -176,7 +176,7 @@ def test_help_lists_every_command(capsys):
 
 
 def test_a_bad_folder_ends_the_process_with_one_line_and_status_1(tmp_path):
-    finished = subprocess.run([sys.executable, "-m", "bridges", "verify", str(tmp_path / "absent")], cwd=ROOT, capture_output=True, text=True,
-                              env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    command = [sys.executable, "-m", "bridges", "verify", str(tmp_path / "absent")]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert finished.returncode == 1
     assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1 and "absent" in finished.stderr

@@ -108,11 +108,12 @@ def test_a_tensor_above_the_limit_stands_alone():
         ["a"], ["b"], ["c", "d"]]
 
 
-@pytest.mark.parametrize("options", [dict(), dict(family="qwen3", tie_word_embeddings=True), dict(mlp_only_layers=[0])])
+@pytest.mark.parametrize("options", [dict(family="qwen3", tie_word_embeddings=True), dict(mlp_only_layers=[0])])
 def test_a_model_made_from_scratch_exports_to_what_transformers_computes(options, tmp_path):
     import transformers
-    from bridges.hf_checkpoint import read_config
     from parity import logits_error
+
+    from bridges.hf_checkpoint import read_config
     make_model(tmp_path / "shape", **options)
     model = Transformer(read_config(tmp_path / "shape"), rngs=nnx.Rngs(0))
     bridges.export_model(model, tmp_path / "out")
@@ -133,6 +134,7 @@ def test_transformers_reads_the_tokenizer_and_generation_settings_of_an_export(t
 def test_a_bfloat16_load_computes_what_transformers_computes_in_bfloat16(tmp_path):
     import torch
     import transformers
+
     from bridges.verify import our_logits
     make_model(tmp_path, family="qwen3", dtype="bfloat16")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
