@@ -1,8 +1,14 @@
 """What the engine returns, against transformers and against full forward passes of the same model."""
+import jax
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
+from jaxrl_moe.config import RolloutSection
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.types import Request, SamplingParams
 
 
@@ -111,8 +117,6 @@ def test_stop_strings_cut_right_after_the_token_that_completes_them(make_engine,
 
 
 def test_published_weights_are_used_and_named(engine, model, prompts):
-    import jax
-    from flax import nnx
     params, work = nnx.state(model), requests(prompts, max_tokens=8)
     before = engine.generate(work)
     changed = jax.tree.map(lambda x: 1.1 * x, params)
@@ -128,7 +132,6 @@ def test_published_weights_are_used_and_named(engine, model, prompts):
 
 
 def test_weights_published_in_flight_mark_the_tokens_they_drew(engine, model, prompts):
-    from flax import nnx
     handle = engine.submit(Request(prompts[3], SamplingParams(max_tokens=12), 0))
     engine.publish(nnx.state(model), 1)
     engine.step()
@@ -137,3 +140,24 @@ def test_weights_published_in_flight_mark_the_tokens_they_drew(engine, model, pr
     while not done:
         done = engine.step()
     assert done[handle][0].policy_version.tolist() == [1] * 5 + [2] * 7
+
+
+def test_adapters_windows_and_dense_layers_draw_as_in_a_full_forward_pass(prompts):
+    """A dense layer under two sparse ones, a window of 6 on one of them, tied embeddings, and LoRA with B != 0."""
+    config = ModelConfig(
+        family="qwen3_moe", vocab_size=320, hidden_size=32, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8,
+        intermediate_size=48, sparse_layers=(False, True, True), windows=(0, 6, 0), num_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=24, tie_word_embeddings=True, initializer_range=0.2)
+    model = Transformer(config, lora=LoraConfig(4, 8.0), rngs=nnx.Rngs(0))
+    nnx.update(model, jax.tree.map(lambda x: x + 0.1, nnx.state(model, nnx.LoRAParam)))
+    engine = JaxEngine(model, RolloutSection(slots=4, page_size=4, max_tokens=12, decode_steps=5), max_prompt_tokens=20, seed=1)
+    groups = engine.generate(requests(prompts[:6]))
+    tokens, lengths = np.zeros((6, 32), np.int32), np.array([[len(ids) + 12] for ids in prompts[:6]])
+    for row, (ids, (completion,)) in enumerate(zip(prompts, groups)):
+        tokens[row, :lengths[row, 0]] = np.concatenate([ids, completion.ids])
+    positions = np.broadcast_to(np.arange(32), tokens.shape)
+    hidden, _ = nnx.jit(lambda model, *rows: model(*rows))(model, tokens, positions, (positions < lengths).astype(np.int32))
+    expected = log_softmax(np.asarray(model.logits(hidden), np.float64))
+    for row, (ids, (completion,)) in enumerate(zip(prompts, groups)):
+        want = expected[row, len(ids) - 1:len(ids) + 11][np.arange(12), completion.ids]
+        assert np.abs(completion.logprobs - want).max() / np.abs(want).max() < 1e-5
