@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import checkpoint, monitor, pipeline
@@ -22,21 +21,6 @@ from tests.training import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TIMED = ("time/", "perf/", "rollout/tokens_per_s")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled(tmp_path_factory):
-    """A folder of compiled programs, so that the runs of this file, in other processes too, compile them once."""
-    folder = tmp_path_factory.mktemp("compiled")
-    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

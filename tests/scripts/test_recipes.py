@@ -1,0 +1,48 @@
+"""Every shipped recipe loads, resolves and validates, and says how to run it."""
+import importlib.util
+import pathlib
+
+import pytest
+
+from jaxrl_moe.config import resolve
+from jaxrl_moe.training import validate
+from jaxrl_moe.training.objective import make_policy_objective
+
+RECIPES = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_promised_recipes_are_there():
+    assert {"quickstart", "gsm8k_grpo", "gsm8k_sft", "gsm8k_tiny", "qwen3_30b_a3b_grpo_h200"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_validates(path):
+    config = resolve(load(path).get_config())
+    sft = "scripts/sft.py --config=configs/" + path.stem in load(path).__doc__
+    validate.validate(config, rl=not sft)
+    make_policy_objective(config.algorithm)
+    if sft:
+        validate.sft_only(config)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_states_its_command_its_hardware_and_what_to_expect(path):
+    document = load(path).__doc__
+    assert f"--config=configs/{path.stem}.py" in document
+    assert "Hardware:" in document or "Memory:" in document
+    assert "What to expect:" in document or "What happens:" in document
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_paths_in_a_recipe_follow_its_run_dir(path):
+    settings = load(path).get_config()
+    old = settings.run_dir
+    settings.run_dir = "elsewhere"
+    assert old not in str(settings)

@@ -1,0 +1,82 @@
+"""The scripts as a user meets them: help, refusals in one paragraph, evaluation and generation."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.training import tiny_run
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return tiny_run.make_files(tmp_path_factory.mktemp("files"))
+
+
+def run(script, *options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    return subprocess.run([sys.executable, f"scripts/{script}.py", *map(str, options)], cwd=ROOT, env=environment,
+                          capture_output=True, text=True)
+
+
+def recipe(files, tmp_path):
+    path = tmp_path / "recipe.py"
+    path.write_text(tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / "run"), steps=2))
+    return f"--config={path}"
+
+
+@pytest.mark.parametrize("script, word", [("train", "--config.rollout.group_size=8"), ("sft", "sft.full"), ("evaluate", "--adapter"),
+                                          ("generate", "--temperature")])
+def test_help_shows_the_command_the_options_and_the_settings(script, word):
+    done = run(script, "--help")
+    assert done.returncode == 0
+    assert f"python scripts/{script}.py" in done.stdout and word in done.stdout
+
+
+@pytest.mark.parametrize("option, message", [
+    ("--config.lora.rnk=3", "no setting 'lora.rnk'. Did you mean 'lora.rank'?"),
+    ("--config.lora.rank=four", "invalid literal"),
+    ("--config.algorithm.loss=gspoo", "algorithm.loss = 'gspoo' is not known. Did you mean 'gspo'?"),
+    ("--config.rollout.group_size=1", "every advantage is 0"),
+    ("--confg.seed=1", "confg.seed"),
+    ("--config.lora.targets=q_prj,o_proj", "match no linear layer"),
+    ("--config.model.path=/nowhere/at/all", "/nowhere/at/all"),
+    ("stray", "'stray' is not an option"),
+])
+def test_bad_input_is_one_paragraph_and_exit_code_1(files, tmp_path, option, message):
+    done = run("train", recipe(files, tmp_path), option)
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.split())
+    error = done.stderr[done.stderr.index("Error:"):]
+    assert "Traceback" not in done.stderr and "\n\n" not in error.strip()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_missing_recipe_and_a_misspelt_key_in_one_are_refused(tmp_path):
+    assert "'configs/none.py' does not exist" in run("train", "--config=configs/none.py").stderr
+    path = tmp_path / "recipe.py"
+    path.write_text("from jaxrl_moe.config import base\n\ndef get_config():\n    config = base()\n    config.lora.rnk = 3\n    return config\n")
+    done = run("train", f"--config={path}")
+    assert done.returncode == 1 and "Did you mean" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_evaluate_prints_and_writes_what_it_measured(files, tmp_path):
+    done = run("evaluate", recipe(files, tmp_path), f"--output={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    row = json.loads((tmp_path / "out" / "metrics.jsonl").read_text())
+    assert {"eval/pass_at_1", "eval/pass_at_4", "eval/greedy"} <= row.keys()
+    assert "eval/greedy" in done.stdout
+    assert len((tmp_path / "out" / "trajectories.jsonl").read_text().splitlines()) == 4 * 4 + 4
+
+
+def test_generate_completes_every_prompt_n_times(files):
+    done = run("generate", f"--model={files / 'model'}", "--prompt=1 + 2 = ?", "--prompt=3 + 3 = ?", "--n=2",
+               "--temperature=1", "--max_tokens=8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("--- 1 + 2 = ?") == done.stdout.count("--- 3 + 3 = ?") == 2
+    missing = run("generate", "--model=x")
+    assert missing.returncode == 1 and "--prompt is required" in missing.stderr
