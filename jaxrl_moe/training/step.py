@@ -3,7 +3,7 @@
 The learner knows no loss: an objective is a function from LossInputs to LossOutputs whose loss adds up over micro-batches.
 """
 import functools
-from typing import Callable, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,15 @@ from jaxrl_moe.training.state import TrainState, model_weights, take_apart
 
 Objective = Callable[[LossInputs], LossOutputs]
 READ_SHARES = 4  # the tokens whose log-probs are read are padded to a multiple of B*T / READ_SHARES: few shapes
+
+
+class Total(NamedTuple):
+    """Sums over micro-batches; maxima are maxima, load is the rows each expert got, [L, E] or None."""
+    gradient: Any
+    loss: Any
+    means: Any
+    maxima: Any
+    load: Any
 
 
 class Learner:
@@ -46,6 +55,7 @@ class Learner:
         trainable = self.parts.trainable
         self.state = TrainState(trainable, self.transform.init(trainable), jnp.zeros((), jnp.int32))
         self.parts = self.parts._replace(trainable=None)
+        self._totals = {}
         self._gradients = jax.jit(self._gradients_of, static_argnames=("objective", "entropy"), donate_argnames=("total",))
         self._apply = jax.jit(self._apply_to, donate_argnums=(0,))
         self._logprobs = jax.jit(self._logprobs_of, static_argnames=("adapters", "entropy"))
@@ -77,10 +87,11 @@ class Learner:
         """
         total = None
         for index, batch in enumerate(batches):
-            read, inverse = _read(batch.mask_BT)
             key = jax.random.fold_in(jax.random.fold_in(self.key, self.state.step), index) if self.dropout else None
-            total = self._gradients(self.state.trainable, self.parts.frozen, batch, read, inverse, temperature, key, total=total,
-                                    objective=objective, entropy=entropy)
+            inputs = (self.state.trainable, self.parts.frozen, batch, *_read(batch.mask_BT), temperature, key)
+            if total is None:
+                total = self._empty_total(inputs, objective, entropy)
+            total = self._gradients(*inputs, total=total, objective=objective, entropy=entropy)
         gradient, loss, means, maxima, load = total
         learning_rate_now = jnp.asarray(self.schedule(self.state.step))
         self.state, applied = self._apply(self.state, gradient, loss)
@@ -101,19 +112,28 @@ class Learner:
         entropy_BT = select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
         return logprobs_BT, entropy_BT, routing
 
-    def _gradients_of(self, trainable, frozen, batch, read, inverse, temperature, key, total, objective, entropy):
+    def _empty_total(self, inputs, objective, entropy):
+        """What sums start from, so that the first micro-batch runs the same program as the others."""
+        kind = objective, entropy, jax.tree.structure(inputs[2])
+        if kind not in self._totals:
+            self._totals[kind] = jax.eval_shape(functools.partial(self._micro_batch, objective=objective, entropy=entropy), *inputs)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), self._totals[kind])
+        return zeros._replace(maxima={name: jnp.full((), -jnp.inf) for name in zeros.maxima})
+
+    def _micro_batch(self, trainable, frozen, *inputs, objective, entropy) -> "Total":
+        batch = inputs[0]
+
         def loss_of(trainable):
-            logprobs_BT, entropy_BT, routing = self._logprobs_of(trainable, frozen, batch, read, inverse, temperature, key, True, entropy)
+            logprobs_BT, entropy_BT, routing = self._logprobs_of(trainable, frozen, *inputs, True, entropy)
             outputs = objective(batch.loss_inputs(logprobs_BT, entropy_BT))
             return outputs.loss, (outputs, None if routing is None else routing.load)
 
         (loss, (outputs, load)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trainable)
-        parts = gradient, loss, dict(outputs.means), dict(outputs.maxima), load
-        if total is None:
-            return parts
-        add = functools.partial(jax.tree.map, jnp.add)
-        return tuple(jax.tree.map(jnp.maximum, mine, theirs) if index == 3 else add(mine, theirs)
-                     for index, (mine, theirs) in enumerate(zip(total, parts)))
+        return Total(gradient, loss, dict(outputs.means), dict(outputs.maxima), load)
+
+    def _gradients_of(self, *inputs, total, objective, entropy) -> "Total":
+        one = self._micro_batch(*inputs, objective=objective, entropy=entropy)
+        return jax.tree.map(jnp.add, total, one)._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, one.maxima))
 
     def _apply_to(self, state: TrainState, gradient, loss):
         norm = optax.global_norm(gradient)

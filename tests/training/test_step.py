@@ -53,7 +53,7 @@ def batches(tokens=1000, pack=True):
 @pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
 def test_splits_and_packing_change_neither_loss_nor_update(lora):
     results = []
-    for tokens, pack in ((1000, True), (1000, False), (40, True), (32, False)):
+    for tokens, pack in ((1000, True), (40, True), (32, False)):
         one = learner(lora)
         metrics = one.update(batches(tokens, pack), nll)
         results.append((one.state.trainable, metrics["loss"], metrics["policy/grad_norm"], metrics["worst"], metrics["load"]))
@@ -71,16 +71,18 @@ def test_an_update_is_the_gradient_of_the_plain_loss_through_adamw():
     model = one.model()
     graphdef, params = nnx.split(model)
 
-    def loss(params):
-        total = 0.0
-        for sample in samples():
-            ids = sample.ids_T[None]
-            hidden, _ = nnx.merge(graphdef, params)(ids, np.arange(ids.shape[1])[None], np.ones_like(ids))
-            logprobs = jax.nn.log_softmax(nnx.merge(graphdef, params).logits(hidden))[0, :-1]
-            total -= jnp.sum(sample.mask_T[:-1] * logprobs[jnp.arange(ids.shape[1] - 1), sample.ids_T[1:]])
-        return total / sum(sample.trained_tokens for sample in samples())
+    chosen = samples()
+    ids, mask = np.zeros((2, len(chosen), 30), np.int32)
+    for row, sample in enumerate(chosen):
+        ids[row, :len(sample.ids_T)], mask[row, :len(sample.ids_T)] = sample.ids_T, sample.mask_T
+    positions = np.tile(np.arange(30), (len(chosen), 1))
 
-    value, gradient = jax.value_and_grad(loss)(params)
+    def loss(params):
+        model = nnx.merge(graphdef, params)
+        logprobs = jax.nn.log_softmax(model.logits(model(ids, positions, np.ones_like(ids))[0]))[:, :-1]
+        return -jnp.sum(mask[:, :-1] * jnp.take_along_axis(logprobs, ids[:, 1:, None], -1)[..., 0]) / mask.sum()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
     metrics = one.update(batches(), nll)
     assert_close((metrics["loss"], metrics["policy/grad_norm"]), (value, optax.global_norm(gradient)))
     flat = dict(nnx.to_flat_state(gradient))
@@ -107,7 +109,8 @@ def test_logprobs_are_those_of_the_logits_and_zero_where_not_asked():
     for adapters, temperature in ((True, 1.0), (True, 0.7), (False, 1.0)):
         got = one.logprobs(batch, adapters=adapters, temperature=temperature)
         model = one.model()
-        hidden, _ = model(batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters)
+        place = batch.tokens_BT, batch.positions_BT, batch.segments_BT
+        hidden, _ = nnx.jit(lambda model: model(*place, adapters=adapters))(model)  # noqa: B023
         expected = jax.nn.log_softmax(model.logits(hidden) / temperature)
         expected = jnp.take_along_axis(expected, batch.targets_BT[..., None], -1)[..., 0] * batch.mask_BT
         assert_close(got, expected)
