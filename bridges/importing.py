@@ -16,7 +16,8 @@ from jaxrl_moe.model.layers import Linear
 from jaxrl_moe.model.transformer import Transformer
 
 
-def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype=None, seed: int = 0) -> Transformer:
+def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype=None, seed: int = 0,
+               attention: str = "auto", grouped_matmul: str = "auto") -> Transformer:
     """Reads a Hugging Face checkpoint (a folder, or a hub name), or a folder that save_params wrote.
 
     Args:
@@ -24,6 +25,7 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
       lora: attaches freshly drawn adapters (B = 0, so that the model computes what the checkpoint does).
       dtype: of the weights in memory; None: float32 on CPU, bfloat16 elsewhere. Routers stay float32.
       seed: of the adapters.
+      attention, grouped_matmul: backends, see jaxrl_moe/kernels.
 
     Raises:
       BridgeError: with every missing, unused or misshapen tensor and its file.
@@ -31,7 +33,7 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
     """
     folder = resolve(path)
     config = read_config(folder)
-    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype())
+    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(), attention=attention, grouped_matmul=grouped_matmul)
     if is_params_folder(folder):
         restore(base_weights(model), folder)
     else:

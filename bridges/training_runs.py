@@ -48,7 +48,10 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
     if any(_our_path(name).endswith(".lora_a") for name in stored):
         lora = LoraConfig(**lora_section | {"targets": tuple(lora_section["targets"])})
     source = os.fspath(base or model_section["path"])
-    model = load_model(source, lora=lora, dtype=model_section["dtype"] or None)
+    try:
+        model = load_model(source, lora=lora, dtype=model_section["dtype"] or None)
+    except BridgeError as error:
+        raise BridgeError(f"The base model of {step} could not be read. {error} If it has moved, name it with --base.") from error
     if lora is not None:
         _check_base(model, meta, source, step)
     _restore(model, stored, step)

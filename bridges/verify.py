@@ -19,59 +19,66 @@ NEAR_TIE = 1e-5  # a smaller gap between the last expert chosen and the next may
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """error: max|ours - theirs| / max|theirs| over the compared positions; left_out: positions at or after a near tie."""
+    """How two models agree.
+
+    Attributes:
+      error: max|ours - theirs| / max|theirs| of the logits, when our model takes the experts that theirs chose.
+      near_ties: choices of experts (per token and layer) that differ, and that rounding decides.
+      misrouted: choices that differ although they are clear; any is a fault.
+    """
     error: float
-    compared: int
-    left_out: int
+    near_ties: int
+    misrouted: int
 
 
 def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2, length: int = 64,
            seed: int = 0) -> Agreement:
-    """Compares float32 logits on random tokens.
-
-    Where a router's last choice is a near tie rounding may pick another expert; that position and those after it,
-    which attend to it, are left out and counted.
+    """Compares float32 logits on random tokens, and in a mixture of experts the choices of the routers.
 
     Raises:
-      BridgeError: when transformers is not installed, or no position is left to compare.
+      BridgeError: when transformers (or, with an adapter, PEFT) is not installed.
     """
     folder = resolve(path)
-    lora = None if adapter is None else read_lora(adapter)
-    model = load_model(folder, lora=lora, dtype=jnp.float32, seed=seed)
+    model = load_model(folder, lora=None if adapter is None else read_lora(adapter), dtype=jnp.float32, seed=seed)
     if adapter is not None:
         import_adapter(model, adapter)
     tokens_BT = np.random.default_rng(seed).integers(0, model.config.vocab_size, (rows, length))
-    ours, keep_BT = our_logits(model, tokens_BT)
-    theirs = their_logits(folder, adapter, tokens_BT)
-    if not keep_BT.any():
-        raise BridgeError(f"Every position of {folder} follows a near tie at a router, so nothing can be compared. Try another --seed.")
-    error = np.abs(ours - theirs)[keep_BT].max() / np.abs(theirs[keep_BT]).max()
-    return Agreement(float(error), int(keep_BT.sum()), int((~keep_BT).sum()))
+    theirs, chosen_LBTA = _their_logits(folder, adapter, tokens_BT, model.config.num_experts_per_tok)
+    ours, router_logits_LBTE = our_logits(model, tokens_BT, chosen_LBTA)
+    differ = clear = np.zeros((), bool)
+    if chosen_LBTA is not None:
+        own_LBTA = np.argsort(-router_logits_LBTE, axis=-1)[..., :chosen_LBTA.shape[-1]]
+        differ = (np.sort(own_LBTA, axis=-1) != np.sort(chosen_LBTA, axis=-1)).any(axis=-1)
+        clear = ~near_ties(router_logits_LBTE, chosen_LBTA.shape[-1])
+    error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    return Agreement(float(error), int((differ & ~clear).sum()), int((differ & clear).sum()))
 
 
-def our_logits(model: Transformer, tokens_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ([B, T, V] float32 logits, [B, T] bool: no near tie at or before the position)."""
+def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns ([B, T, V] float32 logits, [L, B, T, E] router logits or None for a dense model)."""
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     graphdef, state = nnx.split(model)
 
     @jax.jit
-    def forward(state, tokens_BT):
+    def forward(state, tokens_BT, expert_ids_LBTA):
         model = nnx.merge(graphdef, state)
-        hidden_BTD, routing = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT))
+        hidden_BTD, routing = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA)
         return model.logits(hidden_BTD), None if routing is None else routing.logits
 
     with jax.default_matmul_precision("highest"):
-        logits, router_logits = forward(state, jnp.asarray(tokens_BT))
-    tied_BT = np.zeros(tokens_BT.shape, bool)
-    active, experts = model.config.num_experts_per_tok, model.config.num_experts
-    if router_logits is not None and active < experts:
-        sorted_LBTE = np.sort(np.asarray(jax.nn.softmax(router_logits, axis=-1)), axis=-1)
-        tied_BT = (sorted_LBTE[..., -active] - sorted_LBTE[..., -active - 1] < NEAR_TIE).any(axis=0)
-    return np.asarray(logits), ~np.maximum.accumulate(tied_BT, axis=1)
+        return jax.device_get(forward(state, jnp.asarray(tokens_BT), expert_ids_LBTA))
 
 
-def their_logits(folder, adapter, tokens_BT: np.ndarray) -> np.ndarray:
-    """transformers' [B, T, V] float32 logits, with the adapter loaded by PEFT if there is one."""
+def near_ties(router_logits_LBTE: np.ndarray, active: int) -> np.ndarray:
+    """[L, B, T] bool: whether rounding may decide which expert is chosen last."""
+    if active == router_logits_LBTE.shape[-1]:
+        return np.zeros(router_logits_LBTE.shape[:-1], bool)
+    ascending_LBTE = np.sort(jax.nn.softmax(router_logits_LBTE, axis=-1), axis=-1)
+    return ascending_LBTE[..., -active] - ascending_LBTE[..., -active - 1] < NEAR_TIE
+
+
+def _their_logits(folder, adapter, tokens_BT, active):
+    """transformers' float32 logits, and the experts that its routers chose, [L, B, T, A] (None for a dense model)."""
     try:
         import torch
         import transformers
@@ -82,7 +89,10 @@ def their_logits(folder, adapter, tokens_BT: np.ndarray) -> np.ndarray:
     if adapter is not None:
         theirs = _with_adapter(theirs, adapter)
     with torch.no_grad():
-        return theirs.eval()(torch.tensor(tokens_BT)).logits.numpy()
+        out = theirs.eval()(torch.tensor(tokens_BT), **(dict(output_router_logits=True) if active else {}))
+    routers = getattr(out, "router_logits", None) or ()
+    chosen = [torch.topk(logits.softmax(-1), active).indices.numpy().reshape(*tokens_BT.shape, active) for logits in routers]
+    return out.logits.numpy(), np.stack(chosen).astype(np.int32) if chosen else None
 
 
 def _with_adapter(theirs, adapter):

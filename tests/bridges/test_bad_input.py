@@ -182,6 +182,18 @@ def test_a_hub_name_without_a_network_says_so(monkeypatch):
     refused(lambda: resolve("Qwen/Qwen3-0.6B-nowhere"), "Qwen/Qwen3-0.6B-nowhere", "hub", "network")
 
 
+def test_a_hub_name_gives_the_folder_that_the_hub_client_downloads(folder, monkeypatch):
+    asked = []
+
+    def download(name, allow_patterns):
+        asked.append(name)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert bridges.load_model("Qwen/Qwen3-0.6B-nowhere").config.num_layers == 3
+    assert asked == ["Qwen/Qwen3-0.6B-nowhere"]
+
+
 def test_a_lora_target_that_matches_nothing_is_named(folder):
     load(folder, "query_key_value", lora=LoraConfig(4, 8.0, targets=("query_key_value",)))
 

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import make_model
 
 import bridges
+from bridges import verify as verify_module
 from bridges.__main__ import main
 from bridges.importing import base_weights, load_model
 from bridges.training_runs import find_step
@@ -78,7 +79,7 @@ def expected_logprobs(hf_model, ids):
 
 def test_verify_accepts_a_good_checkpoint_and_its_adapter(folder, adapter, capsys):
     assert run("verify", folder, "--length", 24) == 0
-    assert "over 48 positions" in capsys.readouterr().out
+    assert "2 x 24 tokens" in capsys.readouterr().out
     assert run("verify", folder, "--adapter", adapter, "--length", 24) == 0
 
 
@@ -87,15 +88,26 @@ def test_verify_fails_above_the_tolerance(folder, capsys):
     assert "error:" in capsys.readouterr().err
 
 
-def test_verify_leaves_out_and_counts_what_follows_a_near_tie(folder, tmp_path):
-    """Equal router rows tie at every token, so nothing is left; equal rows of unlikely experts tie nothing."""
+def test_verify_follows_the_other_side_where_a_router_is_tied(tmp_path):
+    """Equal rows of a router tie every choice, and each side breaks ties in its own way."""
     make_model(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["model.layers.1.mlp.gate.weight"][:] = 0
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    assert run("verify", tmp_path, "--length", 24) == 1
-    found = verify(folder, length=24)
-    assert (found.compared, found.left_out) == (48, 0)
+    found = verify(tmp_path, length=24)
+    assert found.error < 1e-5 and found.misrouted == 0
+
+
+def test_verify_counts_clear_choices_that_differ(folder, monkeypatch):
+    """A router that is off by a permutation of its experts is a fault, however small the logits' error."""
+    theirs = verify_module._their_logits
+
+    def shifted(*arguments):
+        logits, chosen_LBTA = theirs(*arguments)
+        return logits, (chosen_LBTA + 1) % 4
+
+    monkeypatch.setattr(verify_module, "_their_logits", shifted)
+    assert verify(folder, length=24).misrouted > 48
 
 
 def test_score_gives_the_logprobs_of_transformers_in_the_order_of_the_input(folder, tmp_path):
