@@ -29,7 +29,7 @@ def get_config():
     config.data.max_prompt_tokens = 128
     config.env.name = "gsm8k"
     config.sft.path = "openai/gsm8k"
-    config.sft.steps = 120
+    config.sft.steps = 60
     config.sft.sequences_per_step = 32
     config.sft.max_tokens = 256
     config.sft.learning_rate = 3e-3

@@ -6,11 +6,11 @@ it and turns it into a `Config`; past that point no ConfigDict is left.
 import dataclasses
 import difflib
 import types
-import typing
 from typing import Any
 
 import ml_collections
 
+from jaxrl_moe import config_checks
 from jaxrl_moe.types import UserError
 
 
@@ -196,7 +196,8 @@ def resolve(settings: ml_collections.ConfigDict) -> Config:
     """
     settings = settings.to_dict() if hasattr(settings, "to_dict") else dict(settings)
     config = _build(Config, settings, "")
-    check(config)
+    for problem in config_checks.problems(config):
+        raise ConfigError(problem)
     return config
 
 
@@ -268,100 +269,3 @@ def split_names(text: str) -> tuple[str, ...]:
         else:
             names[-1] += letter
     return tuple(name.strip() for name in names if name.strip())
-
-
-def check(config: Config) -> None:
-    """Refuses values out of range, then settings that contradict each other."""
-    for key, allowed in _RANGES.items():
-        value = config
-        for name in key.split("."):
-            value = getattr(value, name)
-        low, high = allowed
-        if not low <= value <= high:
-            limit = f"at least {low}" if high == _ANY else f"between {low} and {high}"
-            raise ConfigError(f"{key} = {value} is out of range: it must be {limit}.")
-    for wrong, message in _contradictions(config):
-        if wrong:
-            raise ConfigError(message)
-
-
-_ANY = float("inf")
-_LEAST = 1e-30  # for "more than 0"
-_RANGES = {  # key: (lowest, highest) allowed value
-    "seed": (0, 2**31 - 1), "lora.rank": (0, _ANY), "lora.alpha": (_LEAST, _ANY), "lora.dropout": (0, 0.99),
-    "scratch.vocab_size": (0, _ANY), "scratch.hidden_size": (1, _ANY), "scratch.num_layers": (1, _ANY),
-    "scratch.num_heads": (1, _ANY), "scratch.num_kv_heads": (1, _ANY), "scratch.head_dim": (2, _ANY),
-    "scratch.num_experts": (0, _ANY), "scratch.num_experts_per_tok": (1, _ANY), "scratch.intermediate_size": (1, _ANY),
-    "scratch.context": (2, _ANY), "scratch.initializer_range": (_LEAST, _ANY), "data.max_prompt_tokens": (1, _ANY),
-    "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
-    "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
-    "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 1), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
-    "rollout.kv_tokens": (0, _ANY), "rollout.decode_steps": (1, _ANY), "algorithm.clip_low": (0, _ANY),
-    "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY), "algorithm.truncated_penalty": (0, _ANY),
-    "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY), "optimizer.learning_rate": (0, _ANY),
-    "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY), "optimizer.b1": (0, 0.999999),
-    "optimizer.b2": (0, 0.99999999), "optimizer.eps": (0, _ANY), "optimizer.clip_norm": (0, _ANY),
-    "train.steps": (0, _ANY), "train.tokens_per_micro_batch": (1, _ANY), "sft.steps": (0, _ANY), "sft.epochs": (0, _ANY),
-    "sft.sequences_per_step": (1, _ANY), "sft.max_tokens": (2, _ANY), "sft.learning_rate": (0, _ANY),
-    "sft.stop_at_accuracy": (0, 1), "sft.eval_every": (0, _ANY), "eval.every": (0, _ANY), "eval.prompts": (0, _ANY),
-    "eval.samples": (1, _ANY), "eval.temperature": (_LEAST, _ANY), "checkpoint.every": (0, _ANY),
-    "checkpoint.keep": (1, _ANY), "logging.profile_start": (-1, _ANY), "logging.profile_steps": (1, _ANY),
-}
-
-
-def _contradictions(config: Config) -> list[tuple[bool, str]]:
-    """(is it wrong?, what is wrong and how to mend it) for settings that cannot work together."""
-    algorithm, rollout, train, sft = config.algorithm, config.rollout, config.train, config.sft
-    longest = config.data.max_prompt_tokens + rollout.max_tokens
-    page = rollout.page_size
-    return [
-        (not config.run_dir, "run_dir is empty: name the folder that logs and checkpoints go to, such as runs/first."),
-        (config.model.dtype not in ("", "float32", "bfloat16"),
-         f"model.dtype = {config.model.dtype!r} is not known: use float32, bfloat16, or leave it empty (float32 on CPU, "
-         "bfloat16 elsewhere)."),
-        (config.data.generate not in ("", "word_problems"),
-         f"data.generate = {config.data.generate!r} is not known: word_problems is all that can be generated."),
-        (0 < config.scratch.vocab_size < 260,
-         f"scratch.vocab_size = {config.scratch.vocab_size} is too small: 256 bytes and 4 special tokens take 260."),
-        (config.scratch.num_heads % config.scratch.num_kv_heads > 0,
-         f"scratch.num_kv_heads = {config.scratch.num_kv_heads} does not divide scratch.num_heads = "
-         f"{config.scratch.num_heads}."),
-        (0 < config.scratch.num_experts < config.scratch.num_experts_per_tok,
-         f"scratch.num_experts_per_tok = {config.scratch.num_experts_per_tok} exceeds scratch.num_experts = "
-         f"{config.scratch.num_experts}."),
-        (config.lora.rank > 0 and not config.lora.targets,
-         "lora.targets is empty while lora.rank > 0: name layers such as q_proj,v_proj or all-linear, or set "
-         "lora.rank=0 to train all weights."),
-        (algorithm.kl_coef > 0 and config.lora.rank == 0,
-         f"algorithm.kl_coef = {algorithm.kl_coef} needs a frozen reference, and full fine-tuning (lora.rank = 0) keeps "
-         "none: set algorithm.kl_coef=0, or train adapters with lora.rank > 0."),
-        (algorithm.advantage in ("grpo", "rloo", "dr_grpo", "maxrl") and rollout.group_size == 1,
-         f"algorithm.advantage = {algorithm.advantage!r} compares the completions of one prompt, so with "
-         "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more."),
-        (rollout.prompts_per_step * rollout.group_size % algorithm.minibatches > 0,
-         f"algorithm.minibatches = {algorithm.minibatches} does not divide the batch of rollout.prompts_per_step x "
-         f"rollout.group_size = {rollout.prompts_per_step} x {rollout.group_size} sequences: choose a divisor."),
-        (page & (page - 1) > 0, f"rollout.page_size = {page} is not a power of two: use one, such as 32."),
-        (0 < rollout.kv_tokens < longest + page,
-         f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "
-         f"rollout.max_tokens = {longest} and one page of {page}. Raise it, or set 0 to size the pool by itself."),
-        (train.tokens_per_micro_batch < longest,
-         f"train.tokens_per_micro_batch = {train.tokens_per_micro_batch} cannot hold the longest sequence: "
-         f"data.max_prompt_tokens + rollout.max_tokens = {longest}. Raise it or lower those."),
-        (algorithm.truncated == "penalise" and algorithm.truncated_penalty == 0,
-         "algorithm.truncated = 'penalise' with algorithm.truncated_penalty = 0 penalises nothing: set the penalty, or "
-         "use 'keep'."),
-        (algorithm.truncated != "penalise" and algorithm.truncated_penalty > 0,
-         f"algorithm.truncated_penalty = {algorithm.truncated_penalty} has no effect under algorithm.truncated = "
-         f"{algorithm.truncated!r}: set algorithm.truncated=penalise, or the penalty to 0."),
-        (algorithm.truncated not in ("mask", "penalise", "keep"),
-         f"algorithm.truncated = {algorithm.truncated!r} is not known: use mask, penalise or keep."),
-        (sft.steps > 0 and sft.epochs > 0,
-         f"sft.steps = {sft.steps} and sft.epochs = {sft.epochs} both say how long SFT runs: set one of them to 0."),
-        (sft.stop_at_accuracy > 0 and sft.eval_every == 0,
-         f"sft.stop_at_accuracy = {sft.stop_at_accuracy} needs evaluations during SFT: set sft.eval_every to a number "
-         "of steps."),
-        (config.logging.profile_start >= max(train.steps, 1),
-         f"logging.profile_start = {config.logging.profile_start} lies beyond train.steps = {train.steps}: the profiler "
-         "would never open."),
-    ]

@@ -1,5 +1,5 @@
 """Prompts x environment x engine -> groups of graded completions."""
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 

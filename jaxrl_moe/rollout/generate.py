@@ -1,5 +1,5 @@
 """Texts in, texts out: for people, not for training."""
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

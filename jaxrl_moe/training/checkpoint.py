@@ -11,10 +11,10 @@ import pathlib
 import shutil
 from typing import Any
 
-from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from jaxrl_moe.types import UserError

@@ -1,7 +1,7 @@
 """The run as a person sees it: a live display in a terminal, plain lines elsewhere."""
 import sys
 import time
-from typing import Mapping
+from collections.abc import Mapping
 
 _SHOWN = {  # metric: (label, format)
     "reward/mean": ("reward", "{:.3f}"), "env/correct": ("correct", "{:.3f}"), "sft/loss": ("loss", "{:.4f}"),

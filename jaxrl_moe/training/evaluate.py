@@ -1,6 +1,6 @@
 """Evaluation on held-out prompts: pass@1, pass@k and greedy accuracy, on a stream of noise that is fixed."""
 import dataclasses
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -6,7 +6,7 @@ here can be computed again from the trajectories file.
 import contextlib
 import math
 import time
-from typing import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 

@@ -4,7 +4,7 @@ import math
 import pathlib
 import resource
 import signal
-from typing import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np

@@ -1,7 +1,7 @@
 """What a finished run shows: a table of its phases, the reward curve as a PNG, and where everything lies."""
 import json
 import pathlib
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 

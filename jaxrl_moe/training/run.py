@@ -4,7 +4,8 @@ import dataclasses
 import json
 import pathlib
 import time
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from jaxrl_moe.config import Config, to_json
 from jaxrl_moe.training import checkpoint, writers

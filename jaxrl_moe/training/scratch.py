@@ -2,7 +2,8 @@
 import json
 import pathlib
 import shutil
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx

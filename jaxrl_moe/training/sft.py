@@ -3,7 +3,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np

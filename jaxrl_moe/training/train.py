@@ -1,7 +1,7 @@
 """The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> checkpoint."""
 import dataclasses
 import pathlib
-from typing import Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np

@@ -1,6 +1,7 @@
 """Every completion that was drawn, one JSON object a line: enough to compute the log's reward and length numbers again."""
 import pathlib
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 

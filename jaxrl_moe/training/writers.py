@@ -7,7 +7,8 @@ import os
 import pathlib
 import struct
 import time
-from typing import Callable, Mapping, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.types import UserError

@@ -59,7 +59,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_1(files, tmp_path, option, mes
 def test_a_missing_recipe_and_a_misspelt_key_in_one_are_refused(tmp_path):
     assert "'configs/none.py' does not exist" in run("train", "--config=configs/none.py").stderr
     path = tmp_path / "recipe.py"
-    path.write_text("from jaxrl_moe.config import base\n\ndef get_config():\n    config = base()\n    config.lora.rnk = 3\n    return config\n")
+    path.write_text("from jaxrl_moe.config import base\n\n\ndef get_config():\n    config = base()\n    config.lora.rnk = 3\n")
     done = run("train", f"--config={path}")
     assert done.returncode == 1 and "Did you mean" in done.stderr and "Traceback" not in done.stderr
 

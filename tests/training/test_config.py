@@ -6,6 +6,7 @@ import pytest
 
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError, base, resolve
+from jaxrl_moe.config_checks import RANGES
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.validate import sft_only, validate
 
@@ -65,12 +66,12 @@ def test_names_are_split_at_commas_outside_brackets():
 @pytest.mark.parametrize("key", config_lib.known_keys())
 def test_every_number_has_a_range(key):
     if config_lib.known_keys()[key] in (int, float):
-        assert key in config_lib._RANGES
+        assert key in RANGES
 
 
-@pytest.mark.parametrize("key", config_lib._RANGES)
+@pytest.mark.parametrize("key", RANGES)
 def test_a_value_below_its_range_is_refused(key):
-    value = config_lib._RANGES[key][0] - 1
+    value = RANGES[key][0] - 1
     settings = changed(**{key.replace(".", "__"): config_lib.known_keys()[key](value)})
     with pytest.raises(ConfigError, match=f"{key} = .* out of range"):
         resolve(settings)

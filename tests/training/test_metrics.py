@@ -60,7 +60,8 @@ def test_expert_load_metrics_are_0_when_balanced_and_name_the_worst_layer():
 
 
 def test_updates_merge_by_mean_maximum_and_last():
-    rows = [{"policy/loss": 1.0, "policy/ratio_max": 3.0, "policy/lr": 0.1}, {"policy/loss": 2.0, "policy/ratio_max": 1.0, "policy/lr": 0.2}]
+    rows = [{"policy/loss": 1.0, "policy/ratio_max": 3.0, "policy/lr": 0.1},
+            {"policy/loss": 2.0, "policy/ratio_max": 1.0, "policy/lr": 0.2}]
     assert metrics.merge_updates(rows) == {"policy/loss": 1.5, "policy/ratio_max": 3.0, "policy/lr": 0.2}
 
 

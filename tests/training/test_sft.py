@@ -4,10 +4,10 @@ import json
 import os
 import signal
 
-import bridges
 import numpy as np
 import pytest
 
+import bridges
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer

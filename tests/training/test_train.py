@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 
-import bridges
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bridges
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import checkpoint, monitor, pipeline
 from jaxrl_moe.types import UserError
