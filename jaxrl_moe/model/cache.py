@@ -31,6 +31,6 @@ class PagedCache(NamedTuple):
 
     def read(self, layer, pages_UJ):
         """Returns keys and values [U, S, K, H] of the visible pages, S = J * page_size, in order of position."""
-        k, v = self.k[layer, pages_UJ], self.v[layer, pages_UJ]
+        k, v = (array.at[layer, pages_UJ].get(mode="promise_in_bounds") for array in self)
         rows, pages, size, heads, width = k.shape
         return k.reshape(rows, pages * size, heads, width), v.reshape(rows, pages * size, heads, width)

@@ -79,8 +79,9 @@ class MoE(nnx.Module):
         """Every expert on every token; the weights pick. For decoding, where reading the weights is the cost."""
         picked_MAE = jax.nn.one_hot(ids_MA, self.num_experts, dtype=jnp.float32)
         weights_ME = jnp.einsum("ma,mae->me", weights_MA, picked_MAE).astype(x_MD.dtype)
-        x_1MD = x_MD[None]
-        hidden_EMF = jax.nn.silu(self.gate_proj(x_1MD, adapters)) * self.up_proj(x_1MD, adapters)
+        # Behind the barrier the product stays batched over experts; XLA would else transpose all weights for one wide product.
+        x_EMD = jax.lax.optimization_barrier(jnp.broadcast_to(x_MD, (self.num_experts, *x_MD.shape)))
+        hidden_EMF = jax.nn.silu(self.gate_proj(x_EMD, adapters)) * self.up_proj(x_EMD, adapters)
         return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters), weights_ME)
 
     def sorted(self, x_MD, weights_MA, ids_MA, load_E, adapters, dropout_key):
