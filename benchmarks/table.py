@@ -1,0 +1,47 @@
+"""Benchmark results as markdown, with the machine and the versions they hold for."""
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+from collections.abc import Sequence
+
+from benchmarks.harness import Result
+
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "peft", "trl", "tokamax")
+
+
+def heading(name: str) -> str:
+    return f"# {name}\n\n{datetime.date.today()}, {machine()}. {versions()}.\n\n"
+
+
+def machine() -> str:
+    import jax
+    cpu = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor()) if pathlib.Path("/proc/cpuinfo").exists() else platform.processor()
+    devices = "" if jax.default_backend() == "cpu" else f", {len(jax.devices())} x {jax.devices()[0].device_kind}"
+    return f"{os.cpu_count()} cores of {cpu}{devices}, Python {platform.python_version()}"
+
+
+def versions() -> str:
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """Medians, and the ratio pair by pair: below 1 we are faster."""
+    lines = ["| what | against | ours s | theirs s | ratio | range |", "|---|---|---|---|---|---|"]
+    lines += [f"| {r.name} | {r.peer_name} | {r.ours_s:.3f} | {r.theirs_s:.3f} | **{r.ratio:.2f}** | {r.ratio_min:.2f} .. {r.ratio_max:.2f} |"
+              for r in results]
+    return "\n".join(lines) + "\n"
+
+
+def rows(header: Sequence[str], values: Sequence[Sequence]) -> str:
+    """A plain table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in values]) + "\n"
