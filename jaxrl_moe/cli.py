@@ -108,8 +108,12 @@ def _checked_override(argument: str) -> str:
 def options_help() -> str:
     """The script's own options."""
     own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
-    lines = [f"  --{flag.name}={flag.default if flag.default not in (None, []) else '...':<12} {flag.help}" for flag in own]
+    lines = [_aligned(f"--{flag.name}={'...' if flag.default in (None, []) else flag.default}", flag.help) for flag in own]
     return "\n".join(["Options:", *lines]) if lines else ""
+
+
+def _aligned(option: str, meaning: str) -> str:
+    return f"  {option:<44} {' '.join(meaning.split()).removesuffix('; repeat this option to specify a list of values')}".rstrip()
 
 
 def settings_help() -> str:
@@ -120,5 +124,5 @@ def settings_help() -> str:
         for name, default, comment in re.findall(r"^    (\w+): [^=\n]+ = (.*?)(?:  +# (.*))?$", inspect.getsource(kind), re.M):
             if name not in config_lib.SECTIONS:
                 key = f"{section}.{name}" if section else name
-                lines.append(f"  --config.{key}={default:<12} {comment}".rstrip())
+                lines.append(_aligned(f"--config.{key}={default}", comment))
     return "\n".join(lines)

@@ -119,6 +119,9 @@ class Engine(Protocol):
     def release(self) -> None:
         """Frees the memory (KV pool) that an update needs; the next generate takes it back."""
 
+    def stats(self) -> Mapping[str, float]:
+        """Totals since the engine was made: "tokens" drawn, and "kept_mass", their mean probability left by top-p and such."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Grade:

@@ -89,6 +89,12 @@ class Stopwatch:
             "time/step_s": time.perf_counter() - self._start}
 
 
+def kept_mass(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Mean probability that top-p, top-k and min-p left of a token's distribution, between two calls of engine.stats()."""
+    total = after["kept_mass"] * after["tokens"] - before["kept_mass"] * before["tokens"]
+    return total / max(after["tokens"] - before["tokens"], 1)
+
+
 def merge_updates(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """One row for the updates of a step: the maximum of what is named *_max, the last learning rate, else the mean."""
     merged = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

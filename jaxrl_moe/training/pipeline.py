@@ -26,7 +26,8 @@ from jaxrl_moe.types import Prompt
 class Bridge(Protocol):
     """The functions of the `bridges` package that a run needs; this package must not import it."""
 
-    def load_model(self, path, *, lora: LoraConfig | None, dtype, seed: int, **backends) -> Transformer: ...
+    def load_model(self, path, *, lora: LoraConfig | None, dtype, seed: int, attention: str,
+                   grouped_matmul: str) -> Transformer: ...
     def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
     def export_adapter(self, model, path, base, overwrite=False) -> pathlib.Path: ...
     def read_lora(self, path) -> LoraConfig: ...
@@ -85,8 +86,7 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
     data = prepare(config, bridge)
     if not data.eval_prompts:
         raise ConfigError("data.eval_path is empty, so there is nothing to evaluate on: give held-out prompts.")
-    policy = bridge.load_model(config.model.path, lora=bridge.read_lora(adapter) if adapter else None,
-                               dtype=config.model.dtype or None, seed=config.seed)
+    policy = load(config, bridge, bridge.read_lora(adapter) if adapter else None)
     if adapter:
         bridge.import_adapter(policy, adapter)
     result = evaluate(data.eval_prompts, make_env(config.env.name), make_engine(config, policy, data.tokenizer), config,
@@ -177,10 +177,16 @@ def refuse_other_seed(config: Config) -> None:
 def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, JaxEngine]:
     """The policy with its optimiser, and an engine over the same arrays."""
     lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
-    model = bridge.load_model(config.model.path, lora=lora, dtype=config.model.dtype or None, seed=config.seed)
+    model = load(config, bridge, lora)
     engine = make_engine(config, model, tokenizer)
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed)
     return learner, engine
+
+
+def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:
+    """The model of the model section, with adapters if any."""
+    return bridge.load_model(config.model.path, lora=lora, dtype=config.model.dtype or None, seed=config.seed,
+                             attention=config.model.attention, grouped_matmul=config.model.grouped_matmul)
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:

@@ -13,7 +13,7 @@ from jaxrl_moe.envs import make_env
 from jaxrl_moe.rollout.collect import draw, grade
 from jaxrl_moe.training.batch import micro_batches, minibatches, per_sample, sample_weights
 from jaxrl_moe.training.evaluate import evaluate
-from jaxrl_moe.training.metrics import Stopwatch, merge_updates, rollout_metrics, update_metrics
+from jaxrl_moe.training.metrics import Stopwatch, kept_mass, merge_updates, rollout_metrics, update_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.run import Run, identity, open_run
@@ -48,6 +48,10 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     with open_run(config, pathlib.Path(config.run_dir), "GRPO", config.train.steps, identity(learner, config), decode) as run:
         resume(run, learner, data)
         engine.publish(learner.params(), run.progress.step)
+        truncates = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
+        if truncates:
+            run.console.say("Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
+                            "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
         if run.progress.step == 0 and config.eval.at_start and eval_prompts and not run.checkpoints.steps():
             evaluation = evaluate(eval_prompts, env, engine, config, decode)
             run.record_evaluation(evaluation)
@@ -56,6 +60,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             step, watch = run.progress.step, Stopwatch()
             run.profiler.before(step)
 
+            stats = engine.stats()
             with watch("rollout"):
                 draws = draw(data.next_prompts(config.rollout.prompts_per_step), engine, params, run.progress.sequence)
                 engine.release()
@@ -73,6 +78,8 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 engine.publish(learner.params(), step + 1)
 
             metrics |= rollout_metrics(groups, step)
+            if truncates:
+                metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
             score, improved = None, False
             if eval_prompts and run.due(config.eval.every):
                 with watch("evaluate"):

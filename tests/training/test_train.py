@@ -194,6 +194,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_dump(files, tmp_path, mo
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+def test_truncated_sampling_warns_and_logs_the_kept_mass(files, tmp_path, capsys):
+    config = resolve(tiny_run.settings(files, tmp_path / "run", rollout__top_k=20, train__steps=1, eval__at_start=False))
+    assert pipeline.run_all(config, bridges)
+    assert "the policy gradient is biased" in " ".join(capsys.readouterr().out.split())
+    assert 0.1 < rows(tmp_path / "run" / "metrics.jsonl")[0]["rollout/kept_mass"] < 1
+
+
 def start(recipe, cache):
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                                 "PYTHONPATH": str(ROOT)}
