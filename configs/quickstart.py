@@ -16,41 +16,40 @@ def get_config():
     config.model.path = folder + "/base"
     config.scratch.vocab_size = 768
     config.scratch.hidden_size = 128
-    config.scratch.num_layers = 4
+    config.scratch.num_layers = 2
     config.scratch.num_experts = 8
-    config.scratch.intermediate_size = 64
+    config.scratch.intermediate_size = 128
     config.scratch.context = 256
     config.scratch.initializer_range = 0.05
 
     config.data.generate = "word_problems"
     config.data.path = folder + "/data/train.jsonl"
     config.data.eval_path = folder + "/data/eval.jsonl"
-    config.data.max_prompt_tokens = 48
+    config.data.max_prompt_tokens = 28
     config.env.name = "word_problems"
 
     config.sft.path = folder + "/data/sft.jsonl"
-    config.sft.steps = 400
-    config.sft.sequences_per_step = 64
+    config.sft.steps = 300
+    config.sft.sequences_per_step = 128
     config.sft.max_tokens = 96
-    config.sft.learning_rate = 2e-3
-    config.sft.eval_every = 40
-    config.sft.stop_at_accuracy = 0.33
+    config.sft.learning_rate = 3e-3
 
     config.lora.rank = 16
     config.lora.alpha = 32.0
-    config.rollout.prompts_per_step = 32
-    config.rollout.group_size = 8
-    config.rollout.max_tokens = 40
+    config.rollout.prompts_per_step = 16
+    config.rollout.group_size = 16
+    config.rollout.max_tokens = 20  # with a prompt of at most 28: every batch has the shape [256, 48]
     config.rollout.slots = 256
     config.rollout.page_size = 16
     config.rollout.decode_steps = 8
     config.algorithm.kl_coef = 0.001
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 5
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 10
     config.train.steps = 100
-    config.train.tokens_per_micro_batch = 16384
-    config.eval.every = 25
+    config.train.tokens_per_micro_batch = 12288
+    config.eval.every = 20
     config.eval.greedy = True
-    config.checkpoint.every = 25
+    config.checkpoint.every = 20
     config.checkpoint.keep = 2
     return config

@@ -32,25 +32,41 @@ def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     return rows
 
 
-def layout(lengths: Sequence[int], tokens: int, packed: bool) -> list[tuple[list[list[int]], tuple[int, int]]]:
+def layout(lengths: Sequence[int], tokens: int, packed: bool, longest: int = 0) -> list[tuple[list[list[int]], tuple[int, int]]]:
     """Micro-batches as (rows of sample indices, (B, T)); B may exceed the rows, the rest is padding.
 
-    T is the bucket of the longest sample (packed: of all, otherwise: of the micro-batch), B the bucket of an even split.
+    Packed rows all have the bucket of `longest` (or of the longest sample) as length; micro-batches are full but for the
+    last, whose B is a half, a quarter, ... of the others'. So the batches of a run share a handful of shapes. Otherwise T is
+    the bucket of the micro-batch's longest sample, and B the bucket of an even split.
 
     Raises:
       UserError: a sample alone exceeds `tokens`.
     """
-    longest = max(lengths)
-    if longest > tokens:
-        raise UserError(f"A sequence has {longest} tokens, a micro-batch at most {tokens}: raise "
-                        f"train.tokens_per_micro_batch to {longest} or more, or shorten prompts and completions.")
+    longest_here = max(lengths)
+    if longest_here > tokens:
+        raise UserError(f"A sequence has {longest_here} tokens, a micro-batch at most {tokens}: raise "
+                        f"train.tokens_per_micro_batch to {longest_here} or more, or shorten prompts and completions.")
+    return _packed_layout(lengths, tokens, max(longest, longest_here)) if packed else _single_layout(lengths, tokens)
+
+
+def _packed_layout(lengths, tokens, longest):
     width = min(bucket(longest), tokens)
-    by_length = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    rows = pack(lengths, width) if packed else [[index] for index in by_length]
-    result = []
+    rows, most = pack(lengths, width), tokens // width
+    parts = [rows[start:start + most] for start in range(0, len(rows), most)]
+    return [(part, (_halved(most, len(part)), width)) for part in parts]
+
+
+def _halved(most: int, needed: int) -> int:
+    """most, or the least of its halves (rounded up) that is not below `needed`."""
+    while most > 1 and (half := _divide_up(most, 2)) >= needed:
+        most = half
+    return most
+
+
+def _single_layout(lengths, tokens):
+    result, rows = [], [[index] for index in sorted(range(len(lengths)), key=lambda i: -lengths[i])]
     while rows:
-        if not packed:
-            width = min(bucket(lengths[rows[0][0]]), tokens)
+        width = min(bucket(lengths[rows[0][0]]), tokens)
         most = tokens // width
         size = _divide_up(len(rows), _divide_up(len(rows), most))
         result.append((rows[:size], (min(bucket(size), most), width)))

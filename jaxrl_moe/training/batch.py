@@ -91,7 +91,7 @@ def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0) -
 
 
 def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True,
-                  weights_N: np.ndarray | None = None) -> list[Packed]:
+                  weights_N: np.ndarray | None = None, longest: int = 0) -> list[Packed]:
     """Lays samples out in micro-batches of at most `tokens` padded tokens, in few shapes.
 
     Args:
@@ -99,6 +99,7 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True,
       tokens: rows x row length of a micro-batch never exceeds it.
       pack: several samples in a row; otherwise one.
       weights_N: from sample_weights; zeros if not given.
+      longest: the most tokens that a sample of the run can have; packed rows then have one length throughout.
 
     Raises:
       UserError: a sample alone exceeds `tokens`.
@@ -106,7 +107,7 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True,
     weights_N = np.zeros(len(samples)) if weights_N is None else weights_N
     num_tokens = np.float32(sum(sample.trained_tokens for sample in samples))
     return [_fill(samples, weights_N, num_tokens, rows, shape)
-            for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack)]
+            for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack, longest)]
 
 
 def _places(lengths: Sequence[int], rows: list[list[int]]) -> list[Place]:

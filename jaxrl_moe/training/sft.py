@@ -85,7 +85,9 @@ def batch(samples: Sequence[Sample], config: Config, step: int) -> list[MicroBat
         epoch, place = divmod(position, count)
         chosen.append(samples[_order(config.seed, epoch, count)[place]])
     weights_N = sample_weights(chosen, config.algorithm.aggregation)
-    return [packed.batch for packed in micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N)]
+    packed = micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N,
+                           longest=min(config.sft.max_tokens, config.train.tokens_per_micro_batch))
+    return [part.batch for part in packed]
 
 
 @functools.lru_cache(maxsize=2)

@@ -11,7 +11,7 @@ from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.rollout.collect import draw, grade
-from jaxrl_moe.training.batch import micro_batches, minibatches, per_sample, sample_weights
+from jaxrl_moe.training.batch import Packed, micro_batches, minibatches, per_sample, sample_weights
 from jaxrl_moe.training.evaluate import evaluate
 from jaxrl_moe.training.metrics import Stopwatch, kept_mass, merge_updates, rollout_metrics, update_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
@@ -121,9 +121,16 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config) ->
 
 def logprobs(samples: Sequence[Sample], learner: Learner, config: Config, adapters: bool) -> list[np.ndarray]:
     """Per sample [T] log-probs of its next tokens under the policy, or with adapters=False under the reference."""
-    packed = micro_batches(samples, config.train.tokens_per_micro_batch, config.train.pack)
+    packed = lay_out(samples, config)
     return per_sample(packed, [learner.logprobs(part.batch, adapters=adapters, temperature=config.rollout.temperature)
                                for part in packed])
+
+
+def lay_out(samples: Sequence[Sample], config: Config, weights_N: np.ndarray | None = None) -> list[Packed]:
+    """Micro-batches whose shapes stay the same from step to step."""
+    budget = config.train.tokens_per_micro_batch
+    longest = min(config.data.max_prompt_tokens + config.rollout.max_tokens, budget)
+    return micro_batches(samples, budget, config.train.pack, weights_N, longest)
 
 
 def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int) -> list[tuple]:
@@ -132,7 +139,7 @@ def update(samples: Sequence[Sample], learner: Learner, objective: Objective, co
     for epoch in range(algorithm.epochs):
         for part in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
             weights_N = sample_weights(part, algorithm.aggregation, config.rollout.max_tokens)
-            packed = micro_batches(part, config.train.tokens_per_micro_batch, config.train.pack, weights_N)
+            packed = lay_out(part, config, weights_N)
             batches = [one.batch for one in packed]
             metrics = learner.update(batches, objective, temperature=config.rollout.temperature,
                                      entropy=config.logging.entropy or config.algorithm.entropy_coef > 0)
