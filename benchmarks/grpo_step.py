@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.harness import Case
 from benchmarks.models import ALPHA, RANK, hf_config, hf_model, our_model
-from jaxrl_moe.config import AlgorithmSection, Config, LoraSection, OptimizerSection, RolloutSection
+from jaxrl_moe.config import AlgorithmSection, Config, DataSection, LoraSection, OptimizerSection, RolloutSection, TrainSection
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.step import Learner
@@ -32,7 +32,8 @@ def our_step(hf, vocab, prompts, group, prompt, new):
     settings = dataclasses.replace(
         Config(), lora=LoraSection(rank=RANK, alpha=ALPHA), optimizer=OptimizerSection(learning_rate=LEARNING_RATE),
         rollout=RolloutSection(prompts_per_step=prompts, group_size=group, max_tokens=new, slots=prompts * group, decode_steps=new),
-        algorithm=AlgorithmSection(kl_coef=BETA))
+        algorithm=AlgorithmSection(kl_coef=BETA), data=DataSection(max_prompt_tokens=prompt),
+        train=TrainSection(tokens_per_micro_batch=prompts * group * (prompt + new)))
     model = our_model(hf, True)
     engine = JaxEngine(model, settings.rollout, max_prompt_tokens=prompt)
     learner = Learner(model, settings.optimizer, 1000)

@@ -161,6 +161,8 @@ def _required(hf, key):
 def _family(hf):
     names = hf.get("architectures") or []
     known = [name for name in names if name in ARCHITECTURES]
+    if not names and hf.get("model_type") in ARCHITECTURES.values():  # a config that was saved without a model
+        return hf["model_type"]
     if not known:
         raise ModelConfigError(f"config.json names the architecture {', '.join(names) or 'nothing'}; supported are {', '.join(ARCHITECTURES)}.")
     return ARCHITECTURES[known[0]]
@@ -192,7 +194,7 @@ def _windows(hf, family, num_layers):
 
 def _rope(hf):
     """`rope_parameters` (transformers 5), or `rope_theta` with `rope_scaling` (transformers 4)."""
-    settings = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
+    settings = dict(hf.get("rope_scaling") or hf.get("rope_parameters") or {})  # transformers lets the old name win
     kind = settings.pop("rope_type", None) or settings.pop("type", None) or "default"
     settings.pop("type", None)
     theta = settings.pop("rope_theta", None) or hf.get("rope_theta", 10000.0)
@@ -204,7 +206,8 @@ def _rope(hf):
     unknown = sorted(set(settings) - known)
     if unknown:
         raise ModelConfigError(f"rope settings {unknown} are unknown; known are {sorted(known)}.")
-    original = settings.pop("original_max_position_embeddings", None) or hf.get("max_position_embeddings", 32768)
+    inner = settings.pop("original_max_position_embeddings", None)
+    original = hf.get("original_max_position_embeddings") or inner or hf.get("max_position_embeddings", 32768)
     if kind != "default" and settings.get("factor") is None:
         if kind != "yarn":
             raise ModelConfigError(f"rope_type {kind!r} needs a 'factor'.")
