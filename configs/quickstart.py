@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/quickstart.py
 
-Hardware: two CPU cores, 3 minutes (2 to 4 were seen), compilation included. What happens: data, tokenizer and model are
+Hardware: two CPU cores, 2 to 5 minutes as seen on a machine in use, compilation included. What happens: data, tokenizer and model are
 made on the spot. Three in ten of the pupils whose solutions SFT imitates follow the story; the others add up whatever
 numbers they see (data/word_problems.py). SFT learns to calculate and to write like all of them, and so solves about as many
 problems; GRPO with LoRA on all linear layers, experts included, finds out which pupils are right.
@@ -23,7 +23,7 @@ def get_config():
     config.scratch.num_layers = 2
     config.scratch.num_experts = 8
     config.scratch.intermediate_size = 128
-    config.scratch.context = 256
+    config.scratch.context = 512
     config.scratch.initializer_range = 0.05
 
     config.data.generate = "word_problems"
