@@ -98,7 +98,7 @@ class AlgorithmSection:
     truncated: str = "keep"     # mask | penalise | keep
     truncated_penalty: float = 0.0  # subtracted from the reward of a truncated completion under "penalise"
     epochs: int = 1             # passes over each batch of rollouts
-    minibatches: int = 1        # optimiser steps per pass
+    minibatches: int = 1        # optimiser steps per pass; fewer where masking leaves fewer sequences
 
 
 @dataclasses.dataclass(frozen=True)

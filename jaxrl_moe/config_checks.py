@@ -1,4 +1,5 @@
 """What is wrong with a configuration that needs no model, data or table of names to see: ranges and contradictions."""
+import re
 from collections.abc import Iterator
 
 _ANY = float("inf")
@@ -11,7 +12,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "scratch.intermediate_size": (1, _ANY), "scratch.context": (2, _ANY), "scratch.initializer_range": (_LEAST, _ANY),
     "data.max_prompt_tokens": (1, _ANY), "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
     "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
-    "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 1), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
+    "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 0.999999), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
     "rollout.kv_tokens": (0, _ANY), "rollout.decode_steps": (1, _ANY), "algorithm.clip_low": (0, _ANY),
     "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY),
     "algorithm.truncated_penalty": (0, _ANY), "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY),
@@ -35,7 +36,33 @@ def problems(config) -> Iterator[str]:
         if not low <= value <= high:
             limit = f"at least {low}" if high == _ANY else f"between {low} and {high}"
             yield f"{key} = {value} is out of range: it must be {limit}."
+    yield from _bad_targets(config.lora.targets)
     yield from (message for wrong, message in _contradictions(config) if wrong)
+
+
+def _bad_targets(targets) -> Iterator[str]:
+    for target in targets:
+        try:
+            re.compile(target)
+        except re.error as error:
+            yield (f"lora.targets holds {target!r}, which is neither a layer's name nor a regular expression ({error}): name "
+                   "layers such as q_proj,v_proj, use all-linear, or write an expression such as .*_proj.")
+
+
+def rl_problems(config) -> Iterator[str]:
+    """Yields what stands in the way of an RL phase, and of nothing else."""
+    budget, longest = config.train.tokens_per_micro_batch, config.data.max_prompt_tokens + config.rollout.max_tokens
+    if budget < longest:
+        yield (f"train.tokens_per_micro_batch = {budget} cannot hold the longest sequence: data.max_prompt_tokens + "
+               f"rollout.max_tokens = {longest}. Raise it or lower those.")
+
+
+def sft_problems(config) -> Iterator[str]:
+    """Yields what stands in the way of an SFT phase, and of nothing else."""
+    budget, longest = config.train.tokens_per_micro_batch, config.sft.max_tokens
+    if budget < longest:
+        yield (f"train.tokens_per_micro_batch = {budget} cannot hold the longest conversation: sft.max_tokens = {longest}. "
+               "Raise it or lower that.")
 
 
 def _contradictions(config) -> list[tuple[bool, str]]:
@@ -74,9 +101,6 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (0 < rollout.kv_tokens < longest + page,
          f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "
          f"rollout.max_tokens = {longest} and one page of {page}. Raise it, or set 0 to size the pool by itself."),
-        (train.tokens_per_micro_batch < longest,
-         f"train.tokens_per_micro_batch = {train.tokens_per_micro_batch} cannot hold the longest sequence: "
-         f"data.max_prompt_tokens + rollout.max_tokens = {longest}. Raise it or lower those."),
         (algorithm.truncated == "penalise" and algorithm.truncated_penalty == 0,
          "algorithm.truncated = 'penalise' with algorithm.truncated_penalty = 0 penalises nothing: set the penalty, or "
          "use 'keep'."),

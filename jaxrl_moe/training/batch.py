@@ -8,7 +8,6 @@ import numpy as np
 
 from jaxrl_moe.data.packing import layout
 from jaxrl_moe.rl.aggregation import aggregation_weights
-from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rl.types import Array, LossInputs
 from jaxrl_moe.training.samples import Sample, trainable
 
@@ -65,7 +64,8 @@ class Packed(NamedTuple):
 
 
 def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> list[list[Sample]]:
-    """Splits the trainable samples into `count` optimiser minibatches of nearly equal size.
+    """Splits the trainable samples into `count` optimiser minibatches of nearly equal size; into fewer, of one sample each,
+    where masked completions leave fewer samples than that.
 
     Args:
       samples: the batch.
@@ -73,11 +73,10 @@ def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> li
       key: non-negative numbers, such as (seed, step, epoch), that decide the shuffle.
 
     Raises:
-      AlgorithmError: nothing to train on, or fewer samples than minibatches.
+      AlgorithmError: nothing to train on.
     """
     samples = trainable(samples)
-    if count > len(samples):
-        raise AlgorithmError(f"{len(samples)} sequences cannot make {count} minibatches: ask for fewer, or roll out more.")
+    count = min(count, len(samples))
     if count == 1:
         return [samples]
     order = np.random.default_rng(list(key)).permutation(len(samples))

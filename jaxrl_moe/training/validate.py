@@ -1,6 +1,8 @@
 """Checks of the configuration against the tables of names that the other packages keep."""
 import difflib
+from collections.abc import Iterator
 
+from jaxrl_moe import config_checks
 from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.envs import ENVS
 from jaxrl_moe.kernels import attention, grouped_matmul
@@ -36,6 +38,20 @@ def validate(config: Config, *, rl: bool = True) -> None:
     for field, meaning in required.items():
         if not _value(config, field):
             raise ConfigError(f"{field} is empty: give {meaning}.")
+    for problem in _phase_problems(config, rl):
+        raise ConfigError(problem)
+
+
+def has_sft(config: Config) -> bool:
+    """Whether the recipe has an SFT phase."""
+    return bool(config.sft.path and (config.sft.steps or config.sft.epochs))
+
+
+def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
+    if rl:
+        yield from config_checks.rl_problems(config)
+    if has_sft(config):
+        yield from config_checks.sft_problems(config)
 
 
 def sft_only(config: Config) -> None:

@@ -188,9 +188,12 @@ def test_one_minibatch_keeps_the_order():
     assert B.minibatches(samples, 1, (0,)) == [samples]
 
 
-def test_too_many_minibatches_are_refused():
-    with pytest.raises(AlgorithmError, match="12 sequences cannot make 13 minibatches"):
-        B.minibatches(batch_of(), 13, (0,))
+def test_fewer_surviving_sequences_than_minibatches_make_one_minibatch_each():
+    samples = [dataclasses.replace(s, mask_T=s.mask_T * (i < 3)) for i, s in enumerate(batch_of())]
+    parts = B.minibatches(samples, 4, (0,))
+    assert sorted(id(s) for part in parts for s in part) == sorted(map(id, samples[:3])) and list(map(len, parts)) == [1, 1, 1]
+    with pytest.raises(AlgorithmError, match="nothing to train on"):
+        B.minibatches(samples[3:], 4, (0,))
 
 
 def test_masked_truncated_sequences_leave_every_denominator():

@@ -85,12 +85,13 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(scratch__num_experts=1), "exceeds scratch.num_experts = 1"),
     (dict(data__generate="poems"), "data.generate = 'poems'"),
     (dict(lora__targets=()), "lora.targets is empty"),
+    (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
+    (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
     (dict(lora__rank=0), "kl_coef = 0.001 needs a frozen reference"),
     (dict(rollout__group_size=1), "rollout.group_size = 1 every advantage is 0"),
     (dict(algorithm__minibatches=3), "minibatches = 3 does not divide"),
     (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
     (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
-    (dict(train__tokens_per_micro_batch=700), "cannot hold the longest sequence"),
     (dict(algorithm__truncated="penalise"), "penalises nothing"),
     (dict(algorithm__truncated_penalty=0.5), "has no effect under"),
     (dict(algorithm__truncated="drop"), "use mask, penalise or keep"),
@@ -111,6 +112,17 @@ def test_contradictions_are_refused_with_the_reason(values, message):
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_known(key, value, near):
     with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean '{near}'.*Known: "):
         validate(resolve(usable(**{key: value})))
+
+
+def test_each_phase_asks_that_its_longest_sequence_fits_a_micro_batch():
+    short = resolve(usable(train__tokens_per_micro_batch=700))
+    with pytest.raises(ConfigError, match="cannot hold the longest sequence: .* = 768"):
+        validate(short)
+    validate(short, rl=False)
+    sft = resolve(usable(train__tokens_per_micro_batch=1000, sft__path="x.jsonl", sft__steps=1))
+    with pytest.raises(ConfigError, match="cannot hold the longest conversation: sft.max_tokens = 1024"):
+        validate(sft)
+    validate(dataclasses.replace(sft, sft=dataclasses.replace(sft.sft, steps=0)))
 
 
 def test_what_the_phase_needs_is_asked_for():
