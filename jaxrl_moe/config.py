@@ -67,6 +67,7 @@ class DataSection:
 @dataclasses.dataclass(frozen=True)
 class EnvSection:
     name: str = ""              # a row of jaxrl_moe.envs.ENVS
+    overlong_tokens: int = 0    # gsm8k: longer completions pay the length penalty; 0: only truncated ones
 
 
 @dataclasses.dataclass(frozen=True)

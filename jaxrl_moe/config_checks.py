@@ -10,7 +10,8 @@ RANGES = {  # key: (lowest, highest) allowed value
     "scratch.num_heads": (1, _ANY), "scratch.num_kv_heads": (1, _ANY), "scratch.head_dim": (2, _ANY),
     "scratch.num_experts": (0, _ANY), "scratch.num_experts_per_tok": (1, _ANY),
     "scratch.intermediate_size": (1, _ANY), "scratch.context": (2, _ANY), "scratch.initializer_range": (_LEAST, _ANY),
-    "data.max_prompt_tokens": (1, _ANY), "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
+    "data.max_prompt_tokens": (1, _ANY), "env.overlong_tokens": (0, _ANY),
+    "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
     "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 0.999999), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
     "rollout.kv_tokens": (0, _ANY), "rollout.decode_steps": (1, _ANY), "algorithm.clip_low": (0, _ANY),
@@ -91,9 +92,6 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (algorithm.kl_coef > 0 and config.lora.rank == 0,
          f"algorithm.kl_coef = {algorithm.kl_coef} needs a frozen reference, and full fine-tuning (lora.rank = 0) keeps "
          "none: set algorithm.kl_coef=0, or train adapters with lora.rank > 0."),
-        (algorithm.advantage in ("grpo", "rloo", "dr_grpo", "maxrl") and rollout.group_size == 1,
-         f"algorithm.advantage = {algorithm.advantage!r} compares the completions of one prompt, so with "
-         "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more."),
         (rollout.prompts_per_step * rollout.group_size % algorithm.minibatches > 0,
          f"algorithm.minibatches = {algorithm.minibatches} does not divide the batch of rollout.prompts_per_step x "
          f"rollout.group_size = {rollout.prompts_per_step} x {rollout.group_size} sequences: choose a divisor."),

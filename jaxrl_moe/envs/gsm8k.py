@@ -22,10 +22,10 @@ _BOX_LENGTH = 200  # characters looked at for the closing brace
 class Gsm8kEnv:
     """Grades GSM8K answers: 1 if the final number is right, +0.05 for a marker, -0.05 for an over-long completion.
 
-    A completion is over-long if the token limit cut it or it has more than `overlong_tokens` tokens.
+    A completion is over-long if the token limit cut it, or if it has more than `overlong_tokens` tokens (0: no such limit).
     """
 
-    def __init__(self, overlong_tokens: int = 512):
+    def __init__(self, overlong_tokens: int = 0):
         self.overlong_tokens = overlong_tokens
 
     def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
@@ -34,10 +34,10 @@ class Gsm8kEnv:
         Raises:
           UserError: the row has no gold number.
         """
-        answer = final_number(completion)
-        correct = answer is not None and abs(answer - gold_number(row)) <= TOLERANCE
+        gold, answer = gold_number(row), final_number(completion)
+        correct = answer is not None and abs(answer - gold) <= TOLERANCE
         marker = bool(_MARKER.search(completion))
-        overlong = truncated or num_tokens > self.overlong_tokens
+        overlong = truncated or 0 < self.overlong_tokens < num_tokens
         reward = correct + MARKER_BONUS * marker - OVERLONG_PENALTY * overlong
         return Grade(float(reward), {"correct": float(correct), "marker": float(marker), "overlong": float(overlong),
                                      "answered": float(answer is not None)})

@@ -82,21 +82,23 @@ class Advantage(NamedTuple):
       per_token: the value is paid at the last trained token and summed from each token onwards, with discount gamma;
         a KL penalty in the reward is then paid token by token. Otherwise every token has the completion's value.
       whiten: then whitened over the trained tokens of the whole batch.
+      needs_group: it compares the completions of one prompt, so that a single one gets 0 whatever its reward.
     """
     function: Callable[[np.ndarray, Any], np.ndarray]
     settings: Any
     per_token: bool = False
     whiten: bool = False
+    needs_group: bool = False
 
 
 ADVANTAGES = {
-    "grpo": Advantage(grpo, Epsilon()),
-    "dr_grpo": Advantage(dr_grpo, NoSettings()),
-    "rloo": Advantage(rloo, NoSettings()),
-    "maxrl": Advantage(maxrl, Epsilon()),
+    "grpo": Advantage(grpo, Epsilon(), needs_group=True),
+    "dr_grpo": Advantage(dr_grpo, NoSettings(), needs_group=True),
+    "rloo": Advantage(rloo, NoSettings(), needs_group=True),
+    "maxrl": Advantage(maxrl, Epsilon(), needs_group=True),
     "reinforce": Advantage(reinforce, NoSettings()),
     "reinforce_pp": Advantage(raw, NoSettings(), per_token=True, whiten=True),
-    "reinforce_pp_baseline": Advantage(dr_grpo, NoSettings(), whiten=True),
+    "reinforce_pp_baseline": Advantage(dr_grpo, NoSettings(), whiten=True, needs_group=True),
 }
 
 

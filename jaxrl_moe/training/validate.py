@@ -24,7 +24,7 @@ def validate(config: Config, *, rl: bool = True) -> None:
 
     Args:
       config: resolved already.
-      rl: whether prompts and an environment are needed (all but pure SFT).
+      rl: whether prompts and an environment are needed (neither for pure SFT nor for an evaluation).
 
     Raises:
       ConfigError: naming the field, the value and the known names, the nearest first.
@@ -50,6 +50,9 @@ def has_sft(config: Config) -> bool:
 def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
     if rl:
         yield from config_checks.rl_problems(config)
+        if config.rollout.group_size == 1 and ADVANTAGES[config.algorithm.advantage].needs_group:
+            yield (f"algorithm.advantage = {config.algorithm.advantage!r} compares the completions of one prompt, so with "
+                   "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more.")
     if has_sft(config):
         yield from config_checks.sft_problems(config)
 
@@ -60,6 +63,13 @@ def sft_only(config: Config) -> None:
         raise ConfigError("sft.path is empty: give a jsonl, json or parquet file of conversations.")
     if not config.sft.steps and not config.sft.epochs:
         raise ConfigError("sft.steps and sft.epochs are both 0, so there is nothing to do: set one of them.")
+
+
+def evaluation_only(config: Config) -> None:
+    """What scripts/evaluate.py needs beyond `validate`."""
+    _check_name(config, "env.name", ENVS)
+    if not config.data.eval_path:
+        raise ConfigError("data.eval_path is empty, so there is nothing to evaluate on: give held-out prompts.")
 
 
 def _value(config: Config, field: str):

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from jaxrl_moe.envs import make_env
+from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.envs.gsm8k import Gsm8kEnv, final_number, gold_number
 from jaxrl_moe.envs.numbers import find_numbers, parse_number
-from jaxrl_moe.types import UserError
+from jaxrl_moe.types import Prompt, UserError
 
 REAL = pathlib.Path(os.environ.get("JAXRL_GSM8K") or pathlib.Path(__file__).parents[2] / "../shared/data/gsm8k")
 ROW = {"question": "?", "answer": "It is <<1200+34=1234>>1,234.\n#### 1,234"}
@@ -93,8 +93,23 @@ def test_the_gold_may_come_from_a_reward_spec():
 
 @pytest.mark.parametrize("row", [{}, {"answer": "none"}, {"answer": "#### 1 or 2"}, {"reward_spec": {"method": "rule"}}])
 def test_a_row_without_a_gold_number_is_an_error_that_shows_it(row):
-    with pytest.raises(UserError, match="no gold number"):
-        Gsm8kEnv().grade(row, "#### 1", 3, False)
+    for completion in ("#### 1", "no number", ""):
+        with pytest.raises(UserError, match="no gold number"):
+            Gsm8kEnv().grade(row, completion, 3, False)
+
+
+def test_a_row_that_cannot_be_graded_is_found_before_the_training():
+    check_rows(Gsm8kEnv(), [Prompt(None, ROW, 1)])
+    with pytest.raises(UserError, match="Data row 7 cannot be graded. .*no gold number"):
+        check_rows(Gsm8kEnv(), [Prompt(None, ROW, 1), Prompt(None, {"answer": "none"}, 7)])
+
+
+def test_settings_reach_the_task_that_has_them_and_no_other():
+    assert make_env("gsm8k", overlong_tokens=20).overlong_tokens == 20
+    assert make_env("gsm8k", overlong_tokens=0).grade(ROW, "#### 1234", 100_000, False).info["overlong"] == 0
+    make_env("word_problems", overlong_tokens=0)
+    with pytest.raises(UserError, match="env.overlong_tokens = 20 has no effect on the task 'word_problems'"):
+        make_env("word_problems", overlong_tokens=20)
 
 
 def test_an_unknown_task_is_an_error_that_names_the_nearest():

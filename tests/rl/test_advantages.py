@@ -47,5 +47,10 @@ def test_maxrl_refuses_negative_rewards():
         run("maxrl", [np.array([1.0, -0.05])])
 
 
+@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+def test_the_rows_that_need_a_group_are_those_that_give_a_single_completion_zero(name):
+    assert ADVANTAGES[name].needs_group == (run(name, [np.array([0.7])])[0].tolist() == [0.0])
+
+
 def test_is_constant_tells_equal_values():
     assert is_constant([0.95] * 3) and is_constant([1.0]) and not is_constant([0.0, 1.0])

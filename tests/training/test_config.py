@@ -7,6 +7,7 @@ import pytest
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError, base, resolve
 from jaxrl_moe.config_checks import RANGES
+from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.validate import sft_only, validate
 
@@ -88,7 +89,6 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
     (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
     (dict(lora__rank=0), "kl_coef = 0.001 needs a frozen reference"),
-    (dict(rollout__group_size=1), "rollout.group_size = 1 every advantage is 0"),
     (dict(algorithm__minibatches=3), "minibatches = 3 does not divide"),
     (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
     (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
@@ -112,6 +112,14 @@ def test_contradictions_are_refused_with_the_reason(values, message):
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_known(key, value, near):
     with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean '{near}'.*Known: "):
         validate(resolve(usable(**{key: value})))
+
+
+@pytest.mark.parametrize("name", [name for name, row in ADVANTAGES.items() if row.needs_group])
+def test_an_advantage_that_compares_completions_needs_more_than_one(name):
+    config = resolve(usable(rollout__group_size=1, algorithm__advantage=name))
+    with pytest.raises(ConfigError, match="rollout.group_size = 1 every advantage is 0"):
+        validate(config)
+    validate(config, rl=False)
 
 
 def test_each_phase_asks_that_its_longest_sequence_fits_a_micro_batch():
