@@ -1,7 +1,8 @@
 """Weights in and out: Hugging Face checkpoints and PEFT adapters to and from our parameters."""
-from bridges.adapters import export_adapter, import_adapter, read_lora
+from bridges.adapters import check_adapters, export_adapter, import_adapter, read_lora
 from bridges.errors import BridgeError
 from bridges.exporting import export_model
-from bridges.importing import load_model
+from bridges.importing import load_model, model_config
 
-__all__ = ["BridgeError", "export_adapter", "export_model", "import_adapter", "load_model", "read_lora"]
+__all__ = ["BridgeError", "check_adapters", "export_adapter", "export_model", "import_adapter", "load_model", "model_config",
+           "read_lora"]

@@ -13,7 +13,7 @@ from bridges.folders import new_folder, resolve
 from bridges.importing import adapters, base_weights, grouped
 from bridges.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
 from bridges.tensor_files import NAMES, TensorInfo, create
-from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 
 
@@ -53,6 +53,15 @@ def import_adapter(model: Transformer, path: str | os.PathLike) -> None:
                 new_b[slot.index] *= pair.scale / model.lora.scale
         a.set_value(jnp.asarray(new_a))
         b.set_value(jnp.asarray(new_b))
+
+
+def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
+    """Refuses adapters that match no layer or that export_adapter could not write: to be asked before training.
+
+    Raises:
+      ModelConfigError, BridgeError: naming lora.targets and the mend.
+    """
+    peft_config(Transformer.abstract(config, lora=lora), "")
 
 
 def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:

@@ -11,7 +11,7 @@ from flax import nnx
 from bridges.folders import resolve
 from bridges.hf_checkpoint import Checkpoint, read_config
 from bridges.params_folder import is_params_folder, read_layout, restore, write
-from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.layers import Linear
 from jaxrl_moe.model.transformer import Transformer
 
@@ -40,6 +40,11 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
         fill(model, Checkpoint(folder))
     draw_adapters(model, seed)
     return model
+
+
+def model_config(path: str | os.PathLike) -> ModelConfig:
+    """The shape of the model in a folder or under a hub name; raises BridgeError as load_model does."""
+    return read_config(resolve(path))
 
 
 def draw_adapters(model: Transformer, seed: int) -> None:

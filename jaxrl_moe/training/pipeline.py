@@ -1,10 +1,9 @@
 """A whole run, phase by phase: data and model, SFT warm-up, RL, export, report. scripts/train.py hands in the bridges."""
 import dataclasses
-import json
 import pathlib
 from typing import Protocol
 
-from jaxrl_moe.config import Config, ConfigError
+from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
@@ -12,7 +11,7 @@ from jaxrl_moe.envs import make_env
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training import validate, writers
+from jaxrl_moe.training import preflight, validate, writers
 from jaxrl_moe.training.evaluate import Evaluation, evaluate
 from jaxrl_moe.training.report import report
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
@@ -30,6 +29,8 @@ class Bridge(Protocol):
                    grouped_matmul: str) -> Transformer: ...
     def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
     def export_adapter(self, model, path, base, overwrite=False) -> pathlib.Path: ...
+    def model_config(self, path) -> ModelConfig: ...
+    def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
     def read_lora(self, path) -> LoraConfig: ...
     def import_adapter(self, model, path) -> None: ...
 
@@ -49,8 +50,14 @@ def run_all(config: Config, bridge: Bridge) -> bool:
       False if SIGTERM ended it early; all is saved then.
     """
     validate.validate(config)
+    with preflight.locked(config.run_dir):
+        return _run_all(config, bridge)
+
+
+def _run_all(config: Config, bridge: Bridge) -> bool:
+    make_scratch(config, bridge, draws=True, sft=preflight.has_warm_up(config))
     data = prepare(config, bridge)
-    if config.sft.path and (config.sft.steps or config.sft.epochs):
+    if preflight.has_warm_up(config):
         if not warm_up(config, bridge, data):
             return False
         config = after_warm_up(config)
@@ -71,21 +78,35 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     """
     validate.validate(config, rl=False)
     validate.sft_only(config)
-    done = warm_up(config, bridge, prepare(config, bridge))
-    if done:
-        report(pathlib.Path(config.run_dir))
+    config = sft_config(config)
+    with preflight.locked(config.run_dir):
+        make_scratch(config, bridge, draws=bool(config.env.name and config.data.eval_path), sft=True)
+        done = warm_up(config, bridge, prepare(config, bridge, training=False))
+        if done:
+            report(pathlib.Path(config.run_dir))
     return done
 
 
 def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: str | None,
                    output: pathlib.Path) -> dict[str, float]:
-    """Evaluates model (by default the recipe's) under an adapter, if any; writes metrics and completions to output."""
+    """Evaluates a model under an adapter, if any; writes metrics and completions to output.
+
+    Args:
+      config: resolved; of its data only the held-out prompts are read.
+      bridge: reads the model.
+      model: folder or hub name, taken as it is; None: the recipe's, made on the spot if the recipe makes one.
+      adapter: PEFT folder or None.
+      output: folder for the metrics and completions.
+    """
     config = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL, model=dataclasses.replace(
         config.model, path=model or config.model.path))
-    validate.validate(config)
-    data = prepare(config, bridge)
-    if not data.eval_prompts:
-        raise ConfigError("data.eval_path is empty, so there is nothing to evaluate on: give held-out prompts.")
+    validate.validate(config, rl=False)
+    validate.evaluation_only(config)
+    if model:
+        preflight.check_context(config, preflight.context_length(config, bridge), draws=True, sft=False)
+    else:
+        make_scratch(config, bridge, draws=True, sft=False)
+    data = prepare(config, bridge, training=False)
     policy = load(config, bridge, bridge.read_lora(adapter) if adapter else None)
     if adapter:
         bridge.import_adapter(policy, adapter)
@@ -100,8 +121,12 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
 
 
 def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
-    """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already."""
-    if (pathlib.Path(config.run_dir) / "sft" / "model").exists():
+    """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already.
+
+    Raises:
+      ConfigError: it is there, but made with other settings.
+    """
+    if preflight.warmed_up(config):
         return True
     config = sft_config(config)
     conversations, counts = load_conversations(config.sft, data.tokenizer, system_prompt=config.data.system_prompt,
@@ -132,46 +157,35 @@ def after_warm_up(config: Config) -> Config:
 def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:
     """Writes folder/model (merged) and, if adapters were trained, folder/adapter; prints where they are."""
     model = learner.model()
+    print("Hugging Face checkpoint:", bridge.export_model(model, folder / "model", source=config.model.path, overwrite=True))
     if config.lora.rank:
         print("PEFT adapter:", bridge.export_adapter(model, folder / "adapter", config.model.path, overwrite=True))
-    print("Hugging Face checkpoint:", bridge.export_model(model, folder / "model", source=config.model.path, overwrite=True))
 
 
-def prepare(config: Config, bridge: Bridge) -> Data:
-    """Makes what is to be made on the spot, then reads the prompts and prints how many were left out.
+def make_scratch(config: Config, bridge: Bridge, *, draws: bool, sft: bool) -> None:
+    """Makes the data and the model that are to be made on the spot, once nothing speaks against the run.
 
     Raises:
-      ConfigError: run_dir holds a run of another seed.
+      UserError: run_dir holds a run of another seed, or the model's context or its adapters do not fit.
     """
-    refuse_other_seed(config)
+    preflight.refuse_other_seed(config)
+    preflight.check_context(config, preflight.context_length(config, bridge), draws=draws, sft=sft)
     ensure_data(config)
     ensure_model(config, bridge)
-    check_adapters(config)
-    tokenizer = load_tokenizer(config.model.path)
+    preflight.check_adapters(config, bridge)
+
+
+def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
+    """Reads the tokenizer and the prompts (if not training, only the held-out ones); prints how many were left out."""
+    tokenizer, context = load_tokenizer(config.model.path), preflight.context_length(config, bridge)
     prompts, held_out = [], []
-    if config.data.path:
-        prompts, counts = load_prompts(config.data, tokenizer)
+    if training:
+        prompts, counts = load_prompts(config.data, tokenizer, context=context)
         print(counts)
     if config.data.eval_path:
-        held_out, counts = load_prompts(config.data, tokenizer, evaluation=True)
+        held_out, counts = load_prompts(config.data, tokenizer, evaluation=True, context=context)
         print(counts)
     return Data(tokenizer, prompts, held_out[:config.eval.prompts or None])
-
-
-def check_adapters(config: Config) -> None:
-    """Refuses LoRA targets that match nothing before an SFT phase is spent on them. A hub model is checked on loading."""
-    path = pathlib.Path(config.model.path) / "config.json"
-    if config.lora.rank and path.exists():
-        Transformer.abstract(ModelConfig.from_hf(json.loads(path.read_text())), lora=LoraConfig(**dataclasses.asdict(config.lora)))
-
-
-def refuse_other_seed(config: Config) -> None:
-    """Files of a run made with one seed must not be taken for those of another."""
-    for path in (pathlib.Path(config.run_dir) / part / "config.json" for part in (".", "sft")):
-        seed = json.loads(path.read_text())["seed"] if path.exists() else config.seed
-        if seed != config.seed:
-            raise ConfigError(f"run_dir = {config.run_dir!r} holds a run with seed {seed}, but seed = {config.seed}: give "
-                              "another run_dir, or the old seed to go on with that run.")
 
 
 def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, JaxEngine]:

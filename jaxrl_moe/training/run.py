@@ -99,7 +99,7 @@ def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, i
         trajectories = None
         if config.logging.trajectories:
             trajectories = closing(Trajectories(folder / "trajectories.jsonl", decode))
-        metric_writers = [closing(writer) for writer in _writers(config, folder, settings)] + [console]
+        metric_writers = [closing(writer) for writer in _writers(config, folder, title, settings)] + [console]
         yield Run(folder, Progress(), last_step, closing(checkpoints), metric_writers, trajectories, console,
                   closing(Compilations()), closing(ProfilerWindow(config.logging, folder / "profile")), stop)
 
@@ -110,12 +110,12 @@ def identity(learner: Learner, config: Config) -> dict:
     return checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.state, learner.parts.frozen)
 
 
-def _writers(config: Config, folder: pathlib.Path, settings: Mapping) -> list[writers.Writer]:
+def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping) -> list[writers.Writer]:
     chosen: list[writers.Writer] = [writers.JsonLines(folder / "metrics.jsonl")]
     if config.logging.tensorboard:
         chosen.append(writers.TensorBoard(folder / "tensorboard"))
     if config.logging.wandb_project:
-        chosen.append(writers.WeightsAndBiases(config, settings))
+        chosen.append(writers.WeightsAndBiases(config, folder, title, settings))
     return chosen
 
 
@@ -129,16 +129,36 @@ def _cut_back(folder: pathlib.Path, step: int) -> None:
 def _tell_changes(path: pathlib.Path, settings: dict, console: Console, resuming: bool) -> None:
     """Writes config.json; a resumed run says which settings differ from its last start."""
     if resuming and path.exists():
-        before, now = _flat(json.loads(path.read_text())), _flat(settings)
+        before, now = flat(read_settings(path)), flat(settings)
         changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now)
                    if before.get(key) != now.get(key)]
         if changed:
             console.say("Settings changed since the last start: " + "; ".join(changed))
-    path.write_text(json.dumps(settings, indent=2) + "\n")
+    writers.replace(path, (json.dumps(settings, indent=2) + "\n").encode())
 
 
-def _flat(settings: Mapping) -> dict[str, Any]:
-    flat = {}
+def read_settings(path: pathlib.Path) -> dict[str, Any]:
+    """The resolved configuration that a phase keeps in its config.json; empty if the file is absent.
+
+    Raises:
+      UserError: it is no JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}. Put back the settings of that run, or delete the file: "
+                        "the run then goes on without comparing them.") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} holds no JSON object. Put back the settings of that run, or delete the file: the run then "
+                        "goes on without comparing them.")
+    return settings
+
+
+def flat(settings: Mapping) -> dict[str, Any]:
+    """{"seed": 0, "lora.rank": 16, ...} of nested settings."""
+    rows = {}
     for name, value in settings.items():
-        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
+        rows |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return rows

@@ -1,11 +1,17 @@
 """Checks of the configuration against the tables of names that the other packages keep."""
+import dataclasses
 import difflib
+import importlib.util
+import warnings
 from collections.abc import Iterator
+
+import jax
 
 from jaxrl_moe import config_checks
 from jaxrl_moe.config import Config, ConfigError
-from jaxrl_moe.envs import ENVS
+from jaxrl_moe.envs import ENVS, make_env
 from jaxrl_moe.kernels import attention, grouped_matmul
+from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import REMAT
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
@@ -24,16 +30,21 @@ def validate(config: Config, *, rl: bool = True) -> None:
 
     Args:
       config: resolved already.
-      rl: whether prompts and an environment are needed (neither for pure SFT nor for an evaluation).
+      rl: whether there is an RL phase, which needs prompts and an environment.
 
     Raises:
       ConfigError: naming the field, the value and the known names, the nearest first.
+      UserError: a setting of the environment that it does not have.
     """
     for field, table in TABLES.items():
         _check_name(config, field, table)
+    if rl or config.env.name:
+        _check_name(config, "env.name", ENVS)
+        make_env(**dataclasses.asdict(config.env))
+    for problem in _missing_backends(config):
+        raise ConfigError(problem)
     required = {"model.path": "an HF checkpoint folder or a hub name"}
     if rl:
-        _check_name(config, "env.name", ENVS)
         required["data.path"] = "a jsonl, json or parquet file, or a hub data set such as openai/gsm8k"
     for field, meaning in required.items():
         if not _value(config, field):
@@ -63,6 +74,17 @@ def sft_only(config: Config) -> None:
         raise ConfigError("sft.path is empty: give a jsonl, json or parquet file of conversations.")
     if not config.sft.steps and not config.sft.epochs:
         raise ConfigError("sft.steps and sft.epochs are both 0, so there is nothing to do: set one of them.")
+    if config.sft.eval_every and not config.env.name:
+        raise ConfigError(f"sft.eval_every = {config.sft.eval_every} has no effect, as env.name names no task to grade "
+                          f"completions: set it (known: {', '.join(ENVS)}), or sft.eval_every=0.")
+
+
+def warn_of_router(config: Config, model: ModelConfig) -> None:
+    """Warns when full fine-tuning trains a router without the balancing loss that its checkpoint asks for."""
+    if config.lora.rank == 0 and any(model.sparse_layers) and model.router_aux_loss_coef > 0:
+        warnings.warn(f"Full fine-tuning trains the routers of {config.model.path!r} without a balancing loss: its "
+                      f"router_aux_loss_coef = {model.router_aux_loss_coef:g} is not applied yet. Watch moe/max_vio, or train "
+                      "adapters (lora.rank > 0), which leave the routers as they are.", stacklevel=2)
 
 
 def evaluation_only(config: Config) -> None:
@@ -70,6 +92,18 @@ def evaluation_only(config: Config) -> None:
     _check_name(config, "env.name", ENVS)
     if not config.data.eval_path:
         raise ConfigError("data.eval_path is empty, so there is nothing to evaluate on: give held-out prompts.")
+
+
+def _missing_backends(config: Config) -> Iterator[str]:
+    """Kernels that this machine cannot run."""
+    if config.model.grouped_matmul == "tokamax" and importlib.util.find_spec("tokamax") is None:
+        yield ("model.grouped_matmul = 'tokamax' needs the package tokamax, which is not installed: pip install "
+               "'jaxrl-moe[cuda]' on Python >= 3.12, or use auto.")
+    if config.model.attention == "cudnn" and jax.default_backend() != "gpu":
+        yield (f"model.attention = 'cudnn' needs an NVIDIA GPU, and JAX runs on {jax.default_backend()}: use auto, or install "
+               "the extra `cuda` on a machine that has one.")
+    if config.model.attention == "cudnn" and config.model.dtype == "float32":
+        yield "model.attention = 'cudnn' has no float32 kernel: set model.dtype=bfloat16, or use auto."
 
 
 def _value(config: Config, field: str):

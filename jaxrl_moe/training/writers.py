@@ -55,20 +55,23 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; a resumed run goes on under its old id, kept in run_dir."""
+    """A phase as a run of Weights & Biases; resumed, it goes on under its old id, kept in the phase's folder.
 
-    def __init__(self, config: Config, settings: Mapping):
+    SFT and RL both count their steps from 0, so each has a run of its own; the name of run_dir groups them.
+    """
+
+    def __init__(self, config: Config, folder: pathlib.Path, phase: str, settings: Mapping):
         try:
             import wandb
         except ImportError as error:
             raise UserError("logging.wandb_project is set, but wandb is not installed: `pip install wandb`, or set "
                             "logging.wandb_project to an empty string.") from error
         name = pathlib.Path(config.run_dir).name
-        mark = pathlib.Path(config.run_dir) / "wandb_id"
+        mark = folder / "wandb_id"
         run_id = mark.read_text().strip() if mark.exists() else wandb.util.generate_id()
         mark.write_text(run_id)
-        self._run = wandb.init(project=config.logging.wandb_project, name=name, id=run_id, resume="allow",
-                               config=dict(settings))
+        self._run = wandb.init(project=config.logging.wandb_project, name=f"{name} {phase}", group=name, id=run_id,
+                               resume="allow", config=dict(settings))
 
     def write(self, step: int, metrics: Metrics) -> None:
         self._run.log(dict(metrics), step=step)
@@ -103,13 +106,13 @@ def cut_lines(path: pathlib.Path, last_step: int) -> None:
         return
     with path.open(encoding="utf-8") as lines:
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
-    _replace(path, "".join(kept).encode())
+    replace(path, "".join(kept).encode())
 
 
 def cut_events(folder: pathlib.Path, last_step: int) -> None:
     """Drops the events beyond last_step from all TensorBoard files in a folder, and an unfinished last record."""
     for path in sorted(folder.glob("*tfevents*")) if folder.exists() else ():
-        _replace(path, b"".join(_events(path.read_bytes(), lambda step: step <= last_step)))
+        replace(path, b"".join(_events(path.read_bytes(), lambda step: step <= last_step)))
 
 
 def _events(data: bytes, keep: Callable[[int], bool]) -> list[bytes]:
@@ -127,7 +130,7 @@ def _events(data: bytes, keep: Callable[[int], bool]) -> list[bytes]:
     return kept
 
 
-def _replace(path: pathlib.Path, data: bytes) -> None:
+def replace(path: pathlib.Path, data: bytes) -> None:
     """Writes the file anew under another name and renames it, so that it is old or new, never half."""
     other = path.with_name(path.name + ".tmp")
     other.write_bytes(data)

@@ -1,5 +1,7 @@
 """Log files: rows that outlive a kill, and cuts that leave no step twice."""
 import json
+import sys
+import types
 
 import pytest
 import tensorboardX
@@ -61,10 +63,24 @@ def test_a_full_disk_under_a_log_is_a_clear_error():
 
 
 def test_wandb_is_asked_for_by_name_when_it_is_not_installed(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     config = resolve({"run_dir": str(tmp_path), "logging": {"wandb_project": "p"}})
     with pytest.raises(UserError, match="pip install wandb"):
-        writers.WeightsAndBiases(config, {})
+        writers.WeightsAndBiases(config, tmp_path, "SFT", {})
+
+
+def test_wandb_has_one_run_a_phase_and_goes_on_with_it(monkeypatch, tmp_path):
+    started, ids = [], iter("abc")
+    wandb = types.SimpleNamespace(init=lambda **options: started.append(options),
+                                  util=types.SimpleNamespace(generate_id=lambda: next(ids)))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    config = resolve({"run_dir": str(tmp_path / "first"), "logging": {"wandb_project": "p"}})
+    for phase in ("SFT", "GRPO", "GRPO"):
+        folder = tmp_path / phase
+        folder.mkdir(exist_ok=True)
+        writers.WeightsAndBiases(config, folder, phase, {})
+    assert [(one["name"], one["id"], one["group"]) for one in started] == [
+        ("first SFT", "a", "first"), ("first GRPO", "b", "first"), ("first GRPO", "b", "first")]
 
 
 def test_without_a_terminal_the_console_prints_one_plain_line_a_step(capsys):
