@@ -1,11 +1,14 @@
 """What the scripts share: the --config flag with checked overrides, --help, and errors printed as one paragraph."""
+import errno
 import inspect
 import os
+import pathlib
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -16,14 +19,16 @@ from jaxrl_moe.types import UserError
 _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
-def run(main: Callable[..., None], *, recipe: bool = True) -> None:
+def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False) -> None:
     """Parses the command line, calls main, and ends the process.
 
-    A UserError, a mistake on the command line and one in the recipe are printed as one paragraph; the exit code is 1.
+    A UserError, an error of the operating system, a mistake on the command line and one in the recipe are printed as one
+    paragraph; the exit code is 1.
 
     Args:
       main: takes the resolved Config; or nothing, if recipe is false.
       recipe: whether the script has a --config flag.
+      compiled: whether compiled programs are kept for the next start, see keep_compiled.
     """
     holder = config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py") if recipe else None
 
@@ -36,12 +41,47 @@ def run(main: Callable[..., None], *, recipe: bool = True) -> None:
             main()
 
     logging.set_verbosity(logging.WARNING)
+    if compiled:
+        keep_compiled()
     document = inspect.getmodule(main).__doc__
     try:
         app.run(call, flags_parser=lambda arguments: parse(arguments, document, recipe))
     except UserError as error:
         print(paragraph(error), file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        print(paragraph(system_error(error)), file=sys.stderr)
+        sys.exit(1)
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs in ~/.cache/jaxrl_moe/xla, so that a second start need not compile them again.
+
+    JAX_COMPILATION_CACHE_DIR names another folder, which JAX reads by itself. Where the folder cannot be written nothing
+    is kept, as on a machine without a home.
+    """
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    try:
+        folder = pathlib.Path("~/.cache/jaxrl_moe/xla").expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a read-only home, or none
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def system_error(error: OSError) -> UserError:
+    """The same error with its mend; text that a library wrote stays as it is."""
+    if error.errno is None:
+        return UserError(str(error))
+    files = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
+    mends = {errno.ENOENT: "Check the path", errno.EACCES: "Check who may read and write there, or give another path",
+             errno.EPERM: "Check who may read and write there, or give another path", errno.ENOSPC: "Free some space",
+             errno.EDQUOT: "Free some space"}
+    mend = mends.get(error.errno, "Check the path, its permissions and the free space")
+    return UserError(f"{files + ': ' if files else ''}{os.strerror(error.errno)} (error {error.errno} of the operating system). "
+                     f"{mend}, then give the same command again; a run goes on from its newest checkpoint.")
 
 
 def require(*holders: flags.FlagHolder) -> None:

@@ -40,4 +40,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main, recipe=False)
+    cli.run(main, recipe=False, compiled=True)

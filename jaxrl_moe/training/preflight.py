@@ -1,0 +1,115 @@
+"""What is checked before a run spends any time: the context, the adapters, and what run_dir holds already."""
+import contextlib
+import dataclasses
+import fcntl
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from jaxrl_moe.config import Config, ConfigError, to_json
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.training.run import flat, read_settings
+from jaxrl_moe.training.sft import sft_config
+from jaxrl_moe.types import UserError
+
+# What an SFT phase's weights follow from, besides the seed.
+_SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer")
+_SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix")
+
+
+def has_warm_up(config: Config) -> bool:
+    """Whether the recipe has an SFT phase."""
+    return bool(config.sft.path and (config.sft.steps or config.sft.epochs))
+
+
+def context_length(config: Config, bridge: Any) -> int:
+    """Tokens in the model's context: of the model that is about to be made, or of the checkpoint, RoPE scaling included."""
+    if config.scratch.vocab_size and not pathlib.Path(config.model.path).exists():
+        return config.scratch.context
+    model: ModelConfig = bridge.model_config(config.model.path)
+    trained = model.rope.original_max_position_embeddings or model.max_position_embeddings
+    return max(model.max_position_embeddings, int(trained * model.rope.factor))
+
+
+def check_context(config: Config, context: int, *, draws: bool, sft: bool) -> None:
+    """Refuses sequences that the model's context cannot hold.
+
+    Args:
+      config: resolved.
+      context: tokens of the model's context.
+      draws: whether completions will be drawn.
+      sft: whether conversations will be trained on.
+
+    Raises:
+      ConfigError: naming the fields and the mend.
+    """
+    longest = {}
+    if draws:
+        longest["data.max_prompt_tokens + rollout.max_tokens"] = config.data.max_prompt_tokens + config.rollout.max_tokens
+    if sft:
+        longest["sft.max_tokens"] = config.sft.max_tokens
+    for fields, tokens in longest.items():
+        if tokens > context:
+            raise ConfigError(
+                f"{fields} = {tokens}, but the context of the model {config.model.path!r} holds {context} tokens "
+                "(max_position_embeddings in its config.json, or scratch.context for a model that is still to be made): "
+                f"lower {fields.replace(' + ', ' or ')}, or take a model with a longer context.")
+
+
+def check_adapters(config: Config, bridge: Any) -> None:
+    """Refuses LoRA targets that match nothing, or that could not be exported after the training."""
+    if config.lora.rank:
+        bridge.check_adapters(bridge.model_config(config.model.path), LoraConfig(**dataclasses.asdict(config.lora)))
+
+
+def refuse_other_seed(config: Config) -> None:
+    """Files of a run made with one seed must not be taken for those of another."""
+    for path in (pathlib.Path(config.run_dir) / part / "config.json" for part in (".", "sft")):
+        seed = read_settings(path).get("seed", config.seed)
+        if seed != config.seed:
+            raise ConfigError(f"run_dir = {config.run_dir!r} holds a run with seed {seed}, but seed = {config.seed}: give "
+                              "another run_dir, or the old seed to go on with that run.")
+
+
+def warmed_up(config: Config) -> bool:
+    """Whether run_dir/sft/model is there, made with these very settings.
+
+    Raises:
+      ConfigError: it was made with others, so RL would start from a model that the recipe does not describe.
+    """
+    folder = pathlib.Path(config.run_dir) / "sft"
+    if not (folder / "model").exists():
+        return False
+    before, now = flat(read_settings(folder / "config.json")), flat(to_json(sft_config(config)))
+    changed = [f"{key} (was {before[key]!r}, is {now[key]!r})" for key in sorted(before.keys() & now.keys())
+               if _matters(key, now) and before[key] != now[key]]
+    if changed:
+        raise ConfigError(f"{folder / 'model'} was fine-tuned with other settings: {', '.join(changed)}. Give another run_dir, "
+                          f"delete {folder} to fine-tune again, or set them as they were.")
+    return True
+
+
+def _matters(key: str, settings: dict) -> bool:
+    """Whether the SFT phase depends on a setting; of the adapters' section only where it has adapters."""
+    section = key.partition(".")[0]
+    if section == "lora" and key != "lora.rank" and not settings["lora.rank"]:
+        return False
+    return section in _SFT_SECTIONS or key in _SFT_SETTINGS
+
+
+@contextlib.contextmanager
+def locked(run_dir: str) -> Iterator[None]:
+    """Holds run_dir for this process alone; the lock ends with the process, however it ends.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    folder = pathlib.Path(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each other's files: wait "
+                            "for it, stop it, or give another run_dir.") from error
+        yield
