@@ -112,6 +112,13 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (sft.stop_at_accuracy > 0 and sft.eval_every == 0,
          f"sft.stop_at_accuracy = {sft.stop_at_accuracy} needs evaluations during SFT: set sft.eval_every to a number "
          "of steps."),
+        (not sft.full and config.lora.rank == 0,
+         "sft.full = false trains the adapters of the lora section, and lora.rank = 0 makes none: set lora.rank above 0, or "
+         "sft.full=true."),
+        *((value > 0 and not config.data.eval_path,
+           f"{key} = {value} has no effect, as data.eval_path names no held-out prompts: give it a path, or set {key}=0.")
+          for key, value in (("eval.every", config.eval.every), ("sft.eval_every", sft.eval_every),
+                             ("sft.stop_at_accuracy", sft.stop_at_accuracy))),
         (config.logging.profile_start >= max(train.steps, 1),
          f"logging.profile_start = {config.logging.profile_start} lies beyond train.steps = {train.steps}: the profiler "
          "would never open."),

@@ -26,8 +26,6 @@ class Tokenizer:
       hf: the transformers tokenizer.
       path: where it was read from, for messages.
       eos_ids: ids that end a completion: the tokenizer's end token and those of generation_config.json.
-      pad_id: the pad id, or the first of eos_ids where the tokenizer has none.
-      vocab_size: one more than the largest id, added tokens included.
     """
 
     def __init__(self, hf: Any, path: str, eos_ids: Sequence[int] = ()):
@@ -38,8 +36,6 @@ class Tokenizer:
         if not self.eos_ids:
             raise TokenizerError(f"The tokenizer in {path!r} names no end token, so no completion could ever end. Set "
                                  "eos_token in tokenizer_config.json or eos_token_id in generation_config.json.")
-        self.pad_id = self.eos_ids[0] if hf.pad_token_id is None else hf.pad_token_id
-        self.vocab_size = max(hf.get_vocab().values()) + 1
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the [T] int32 ids of `text`; nothing (such as a start token) is added."""
@@ -49,6 +45,20 @@ class Tokenizer:
         """Returns the text of the ids; special tokens are left out unless asked for."""
         return self.hf.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens,
                               clean_up_tokenization_spaces=False)
+
+    def check_stop_strings(self, strings: Sequence[str]) -> None:
+        """Refuses stop strings that no completion's text can hold, because it has no special tokens.
+
+        Raises:
+          TokenizerError: naming the string, the token and its id.
+        """
+        special = {str(token): i for i, token in self.hf.added_tokens_decoder.items() if token.special}
+        for string in strings:
+            for token in (token for token in special if token in string):
+                fix = "it ends completions anyway, so leave it out" if special[token] in self.eos_ids else (
+                    f"add its id to eos_token_id in generation_config.json of {self.path!r} instead")
+                raise TokenizerError(f"rollout.stop_strings holds {string!r}, which would never match: {token!r} is a special "
+                                     f"token (id {special[token]}), and the text of a completion has none. To stop at it, {fix}.")
 
     def render_text(self, messages: Sequence[Message], *, generation_prompt: bool = True) -> str:
         """Returns the messages as one string under the chat template.

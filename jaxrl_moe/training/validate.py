@@ -30,7 +30,7 @@ def validate(config: Config, *, rl: bool = True) -> None:
 
     Args:
       config: resolved already.
-      rl: whether there is an RL phase, which needs prompts and an environment.
+      rl: whether there is an RL phase, which needs prompts and an environment; not in pure SFT or an evaluation.
 
     Raises:
       ConfigError: naming the field, the value and the known names, the nearest first.

@@ -37,10 +37,16 @@ def test_decode_gives_back_the_encoded_text_to_the_byte(folder):
 def test_end_ids_are_those_of_the_tokenizer_and_of_the_generation_config(folder):
     assert load_tokenizer(str(folder)).eos_ids == (2,)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
+    assert load_tokenizer(str(folder)).eos_ids == (2, 0)
+
+
+def test_a_stop_string_that_holds_a_special_token_is_refused_with_what_to_do_instead(folder):
     tokenizer = load_tokenizer(str(folder))
-    assert tokenizer.eos_ids == (2, 0)
-    assert tokenizer.pad_id == 0
-    assert tokenizer.vocab_size == len(tokenizer.hf)
+    tokenizer.check_stop_strings(["\n\n", "#### 1"])
+    with pytest.raises(TokenizerError, match="<.im_end.>.*id 2.*ends completions anyway"):
+        tokenizer.check_stop_strings(["<|im_end|>\n"])
+    with pytest.raises(TokenizerError, match="id 1.*add its id to eos_token_id"):
+        tokenizer.check_stop_strings(["<|im_start|>"])
 
 
 def test_a_tokenizer_without_a_chat_template_is_an_error_that_names_the_file_to_add(folder):

@@ -1,15 +1,18 @@
 """The configuration: one source of truth, and errors that name field, value and fix."""
 import dataclasses
 import json
+import warnings
 
 import pytest
 
 from jaxrl_moe import config as config_lib
-from jaxrl_moe.config import ConfigError, base, resolve
+from jaxrl_moe.config import ConfigError, ScratchSection, base, resolve
 from jaxrl_moe.config_checks import RANGES
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.validate import sft_only, validate
+from jaxrl_moe.training.scratch import model_config
+from jaxrl_moe.training.validate import evaluation_only, sft_only, validate, warn_of_router
+from jaxrl_moe.types import UserError
 
 
 def changed(**values):
@@ -97,6 +100,9 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(algorithm__truncated="drop"), "use mask, penalise or keep"),
     (dict(sft__steps=5, sft__epochs=1), "both say how long"),
     (dict(sft__stop_at_accuracy=0.5), "needs evaluations during SFT"),
+    (dict(sft__full=False, lora__rank=0, algorithm__kl_coef=0.0), "lora.rank = 0 makes none"),
+    (dict(eval__every=5), "eval.every = 5 has no effect, as data.eval_path"),
+    (dict(sft__eval_every=5), "sft.eval_every = 5 has no effect"),
     (dict(logging__profile_start=100), "lies beyond train.steps"),
 ])
 def test_contradictions_are_refused_with_the_reason(values, message):
@@ -144,6 +150,50 @@ def test_what_the_phase_needs_is_asked_for():
         sft_only(resolve(usable()))
     with pytest.raises(ConfigError, match="nothing to do"):
         sft_only(resolve(usable(sft__path="x.jsonl")))
+
+
+def test_a_named_task_is_looked_up_for_pure_sft_too():
+    with pytest.raises(ConfigError, match="Did you mean 'gsm8k'"):
+        validate(resolve(usable(env__name="gsm8")), rl=False)
+    with pytest.raises(UserError, match="env.overlong_tokens = 5 has no effect on the task 'word_problems'"):
+        validate(resolve(usable(env__name="word_problems", env__overlong_tokens=5)))
+    with pytest.raises(ConfigError, match="sft.eval_every = 5 has no effect, as env.name"):
+        sft_only(resolve(changed(sft__path="x", sft__steps=1, sft__eval_every=5, data__eval_path="y")))
+
+
+def test_an_evaluation_asks_for_a_task_and_held_out_prompts():
+    evaluation_only(resolve(usable(data__eval_path="e")))
+    with pytest.raises(ConfigError, match="data.eval_path is empty"):
+        evaluation_only(resolve(usable()))
+    with pytest.raises(ConfigError, match="env.name = '' is not known"):
+        evaluation_only(resolve(usable(env__name="", data__eval_path="e")))
+
+
+def test_kernels_that_this_machine_cannot_run_are_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="tokamax, which is not installed"):
+        validate(resolve(usable(model__grouped_matmul="tokamax")))
+    cudnn = usable(model__attention="cudnn")
+    monkeypatch.setattr("jax.default_backend", lambda: "cpu")
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU, and JAX runs on cpu"):
+        validate(resolve(cudnn))
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    validate(resolve(cudnn))
+    cudnn.model.dtype = "float32"
+    with pytest.raises(ConfigError, match="no float32 kernel"):
+        validate(resolve(cudnn))
+
+
+def test_full_fine_tuning_warns_of_a_balancing_loss_that_is_not_applied():
+    full = resolve(usable(lora__rank=0, algorithm__kl_coef=0.0))
+    moe = model_config(ScratchSection(), 320)
+    asking = dataclasses.replace(moe, router_aux_loss_coef=0.01)
+    with pytest.warns(UserWarning, match="router_aux_loss_coef = 0.01 is not applied yet"):
+        warn_of_router(full, asking)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_router(resolve(usable()), asking)
+        warn_of_router(full, moe)
 
 
 def test_clip_bounds_of_0_leave_a_loss_its_own_default():
