@@ -105,8 +105,6 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (algorithm.truncated != "penalise" and algorithm.truncated_penalty > 0,
          f"algorithm.truncated_penalty = {algorithm.truncated_penalty} has no effect under algorithm.truncated = "
          f"{algorithm.truncated!r}: set algorithm.truncated=penalise, or the penalty to 0."),
-        (algorithm.truncated not in ("mask", "penalise", "keep"),
-         f"algorithm.truncated = {algorithm.truncated!r} is not known: use mask, penalise or keep."),
         (sft.steps > 0 and sft.epochs > 0,
          f"sft.steps = {sft.steps} and sft.epochs = {sft.epochs} both say how long SFT runs: set one of them to 0."),
         (sft.stop_at_accuracy > 0 and sft.eval_every == 0,

@@ -1,11 +1,14 @@
-"""Grade-school word problems made on the spot, with solutions by pupils of two kinds.
+"""Grade-school word problems made on the spot, with solutions by pupils of two kinds, and the files of a run on them.
 
 A problem is a short story with two or three numbers and one or two operations. Whether it belongs to the training or the
 held-out set follows from its operations and numbers alone: no held-out problem appears in training under other names.
 """
 import dataclasses
+import json
+import pathlib
 import random
 import zlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 NAMES = ("Ann", "Ben", "Cara", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jack", "Kim", "Leo", "Mia", "Noah", "Olga", "Paul")
@@ -31,6 +34,8 @@ STORIES = {
 LARGEST = 12          # of a number that is there at first, is added or is taken away
 LARGEST_FACTOR = 6
 HELD_OUT_SHARE = 8    # one in so many (operations, numbers) is held out
+TRAIN_ROWS, EVAL_ROWS, SFT_ROWS = 8192, 512, 24576
+CAREFUL_SHARE = 0.3   # of the pupils whose solutions the supervised phase imitates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,21 @@ def conversation_row(problem: Problem, careful: bool) -> dict[str, Any]:
     return {"messages": messages, "careful": careful}
 
 
+def write_data(folder: pathlib.Path, seed: int = 0) -> None:
+    """Writes train.jsonl and eval.jsonl (prompts with answers) and sft.jsonl (conversations).
+
+    The prompts of train.jsonl and the problems of sft.jsonl come from one set, those of eval.jsonl from the other. A
+    supervised model that has learnt to calculate solves CAREFUL_SHARE of the problems and those on which careless pupils
+    are right by luck: which pupils to follow is left for RL to find out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count, held_out in (("train", TRAIN_ROWS, False), ("eval", EVAL_ROWS, True)):
+        _write_rows(folder / f"{name}.jsonl", map(prompt_row, make_problems(count, seed, held_out=held_out)))
+    pupils = random.Random(f"pupils {seed}")
+    problems = make_problems(SFT_ROWS, seed + 1, held_out=False)
+    _write_rows(folder / "sft.jsonl", (conversation_row(problem, pupils.random() < CAREFUL_SHARE) for problem in problems))
+
+
 def _draw_numbers(generator: random.Random, operations: str) -> tuple[int, ...]:
     """Numbers for a kind of problem, of either set; its results may be negative."""
     if operations[0] == "*":
@@ -99,3 +119,7 @@ def _results(operations: str, numbers: tuple[int, ...]) -> tuple[int, ...]:
     for operation, number in zip(operations, numbers[1:]):
         values.append({"+": values[-1] + number, "-": values[-1] - number, "*": values[-1] * number}[operation])
     return tuple(values[1:])
+
+
+def _write_rows(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

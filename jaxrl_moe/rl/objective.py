@@ -107,12 +107,6 @@ def policy_objective(inputs: LossInputs, objective: Objective, kl_coef: Array | 
     return LossOutputs(loss, jax.lax.stop_gradient(means), jax.lax.stop_gradient(maxima))
 
 
-def finish(means: Mapping[str, Any], maxima: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a minibatch, from the sums of its micro-batches' means and the maxima of their maxima."""
-    return mismatch.finish({name: float(value) for name, value in means.items()}) | {
-        name: float(value) for name, value in maxima.items()}
-
-
 def _detached_or_own(inputs: LossInputs) -> Array:
     own = inputs.logprobs_BT if inputs.old_logprobs_BT is None else inputs.old_logprobs_BT
     return jax.lax.stop_gradient(own)

@@ -49,7 +49,7 @@ class LossOutputs(NamedTuple):
 
     Attributes:
       loss: scalar; the minibatch's loss is the sum over its micro-batches.
-      means: scalars that add up over micro-batches. `objective.finish` turns the totals into metrics.
+      means: scalars that add up over micro-batches. `mismatch.finish` turns the totals into metrics.
       maxima: scalars of which the minibatch's value is the maximum over its micro-batches.
     """
     loss: Array

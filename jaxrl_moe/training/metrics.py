@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from jaxrl_moe.rl import mismatch
+from jaxrl_moe.rl.advantages import is_constant
 from jaxrl_moe.types import Rollout, RolloutGroup
 
 
@@ -41,10 +42,9 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int) -> dict[str, f
 def reward_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """Mean, spread (ddof 0) and range of the rewards, the share of constant groups, and pass@G if graded for it."""
     rewards = np.concatenate([group.rewards_G for group in groups]).astype(np.float64)
-    constant = [group.rewards_G.max() == group.rewards_G.min() for group in groups]
     metrics = {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std()),
                "reward/max": float(rewards.max()), "reward/min": float(rewards.min()),
-               "reward/frac_zero_std": float(np.mean(constant))}
+               "reward/frac_zero_std": float(np.mean([is_constant(group.rewards_G) for group in groups]))}
     correct_PG = correct(groups)
     if correct_PG is not None:
         metrics["reward/pass_at_k"] = float(np.mean([pass_at_k(len(row), sum(row), len(row)) for row in correct_PG]))

@@ -10,9 +10,9 @@ from flax import nnx
 
 from jaxrl_moe.config import Config, ScratchSection
 from jaxrl_moe.data.prompts import prompt_messages
-from jaxrl_moe.data.quickstart import write_data
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.data.sft import row_messages
+from jaxrl_moe.data.word_problems import write_data
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 

@@ -18,10 +18,12 @@ from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
 from jaxrl_moe.rl.losses import LOSSES
 from jaxrl_moe.training.optimizer import SCHEDULES
+from jaxrl_moe.training.samples import TRUNCATED
 
 TABLES = {
     "algorithm.advantage": ADVANTAGES, "algorithm.loss": LOSSES, "algorithm.aggregation": AGGREGATIONS,
     "algorithm.kl_estimator": KL_ESTIMATORS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
+    "algorithm.truncated": TRUNCATED,
     "model.attention": ("auto", *attention.BACKENDS), "model.grouped_matmul": ("auto", *grouped_matmul.BACKENDS)}
 
 

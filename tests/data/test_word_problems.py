@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jaxrl_moe.config import DataSection, SftSection
-from jaxrl_moe.data import quickstart
+from jaxrl_moe.data import word_problems
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer
@@ -64,8 +64,8 @@ def test_the_reward_is_for_the_exact_answer_after_the_first_marker(completion, r
 
 def test_the_files_hold_disjoint_problems_whose_careful_solutions_are_right(tmp_path, monkeypatch):
     for name, count in (("TRAIN_ROWS", 300), ("EVAL_ROWS", 200), ("SFT_ROWS", 600)):
-        monkeypatch.setattr(quickstart, name, count)
-    quickstart.write_data(tmp_path, 5)
+        monkeypatch.setattr(word_problems, name, count)
+    word_problems.write_data(tmp_path, 5)
     train, held_out, sft = ([json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
                             for name in ("train", "eval", "sft"))
     assert (len(train), len(held_out), len(sft)) == (300, 200, 600)

@@ -97,7 +97,6 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
     (dict(algorithm__truncated="penalise"), "penalises nothing"),
     (dict(algorithm__truncated_penalty=0.5), "has no effect under"),
-    (dict(algorithm__truncated="drop"), "use mask, penalise or keep"),
     (dict(sft__steps=5, sft__epochs=1), "both say how long"),
     (dict(sft__stop_at_accuracy=0.5), "needs evaluations during SFT"),
     (dict(sft__full=False, lora__rank=0, algorithm__kl_coef=0.0), "lora.rank = 0 makes none"),
@@ -113,7 +112,8 @@ def test_contradictions_are_refused_with_the_reason(values, message):
 @pytest.mark.parametrize("key, value, near", [
     ("env__name", "gsm8", "gsm8k"), ("algorithm__advantage", "gpro", "grpo"), ("algorithm__loss", "gsp", "gspo"),
     ("algorithm__aggregation", "token_mean", "token-mean"), ("algorithm__kl_estimator", "k33", "k3"),
-    ("optimizer__schedule", "cosin", "cosine"), ("train__remat", "ful", "full"), ("model__attention", "xlaa", "xla"),
+    ("optimizer__schedule", "cosin", "cosine"), ("train__remat", "ful", "full"),
+    ("algorithm__truncated", "keeep", "keep"), ("model__attention", "xlaa", "xla"),
     ("model__grouped_matmul", "raged", "ragged")])
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_known(key, value, near):
     with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean '{near}'.*Known: "):
