@@ -7,7 +7,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
-from jaxrl_moe.envs import make_env
+from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.engine import JaxEngine
@@ -110,8 +110,8 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
     policy = load(config, bridge, bridge.read_lora(adapter) if adapter else None)
     if adapter:
         bridge.import_adapter(policy, adapter)
-    result = evaluate(data.eval_prompts, make_env(config.env.name), make_engine(config, policy, data.tokenizer), config,
-                      data.tokenizer.decode)
+    result = evaluate(data.eval_prompts, make_env(**dataclasses.asdict(config.env)),
+                      make_engine(config, policy, data.tokenizer), config, data.tokenizer.decode)
     writers.cut_lines(output / "metrics.jsonl", -1)
     writers.cut_lines(output / "trajectories.jsonl", -1)
     writers.JsonLines(output / "metrics.jsonl").write(0, result.metrics)
@@ -136,7 +136,7 @@ def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
 
     def evaluation() -> Evaluation:
         engine.publish(learner.params(), 0)
-        result = evaluate(data.eval_prompts, make_env(config.env.name), engine, config, data.tokenizer.decode)
+        result = evaluate(data.eval_prompts, make_env(**dataclasses.asdict(config.env)), engine, config, data.tokenizer.decode)
         engine.release()
         return result
 
@@ -178,6 +178,7 @@ def make_scratch(config: Config, bridge: Bridge, *, draws: bool, sft: bool) -> N
 def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
     """Reads the tokenizer and the prompts (if not training, only the held-out ones); prints how many were left out."""
     tokenizer, context = load_tokenizer(config.model.path), preflight.context_length(config, bridge)
+    tokenizer.check_stop_strings(config.rollout.stop_strings)
     prompts, held_out = [], []
     if training:
         prompts, counts = load_prompts(config.data, tokenizer, context=context)
@@ -185,13 +186,17 @@ def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
     if config.data.eval_path:
         held_out, counts = load_prompts(config.data, tokenizer, evaluation=True, context=context)
         print(counts)
-    return Data(tokenizer, prompts, held_out[:config.eval.prompts or None])
+    held_out = held_out[:config.eval.prompts or None]
+    if config.env.name:
+        check_rows(make_env(**dataclasses.asdict(config.env)), [*prompts, *held_out])
+    return Data(tokenizer, prompts, held_out)
 
 
 def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, JaxEngine]:
     """The policy with its optimiser, and an engine over the same arrays."""
     lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
     model = load(config, bridge, lora)
+    validate.warn_of_router(config, model.config)
     engine = make_engine(config, model, tokenizer)
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed)
     return learner, engine

@@ -18,6 +18,7 @@ from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
 from jaxrl_moe.rl.losses import LOSSES
 from jaxrl_moe.training.optimizer import SCHEDULES
+from jaxrl_moe.training.preflight import has_warm_up
 from jaxrl_moe.training.samples import TRUNCATED
 
 TABLES = {
@@ -55,18 +56,13 @@ def validate(config: Config, *, rl: bool = True) -> None:
         raise ConfigError(problem)
 
 
-def has_sft(config: Config) -> bool:
-    """Whether the recipe has an SFT phase."""
-    return bool(config.sft.path and (config.sft.steps or config.sft.epochs))
-
-
 def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
     if rl:
         yield from config_checks.rl_problems(config)
         if config.rollout.group_size == 1 and ADVANTAGES[config.algorithm.advantage].needs_group:
             yield (f"algorithm.advantage = {config.algorithm.advantage!r} compares the completions of one prompt, so with "
                    "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more.")
-    if has_sft(config):
+    if has_warm_up(config):
         yield from config_checks.sft_problems(config)
 
 
