@@ -56,8 +56,9 @@ class Checkpoints:
         best = checkpoint_managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best]),
-            best_fn=_score, enable_async_checkpointing=False, cleanup_tmp_directories=True)
+            best_fn=_score, enable_async_checkpointing=False)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_partial()  # Orbax would do it in the background, while this run writes already
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
 
     def steps(self) -> list[int]:
@@ -78,6 +79,7 @@ class Checkpoints:
                 self._manager.save(progress.step, args=items, metrics=metrics, force=True)
         except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
             self._remove_partial()
+            self._manager.reload()
             raise CheckpointError(
                 f"The checkpoint of step {progress.step} could not be saved in {self.folder}: {_reason(error)}. Whole "
                 f"checkpoints there: {self.steps() or 'none'}. Free some space or give another run_dir, then start again: "
@@ -87,16 +89,33 @@ class Checkpoints:
         """The newest checkpoint as (a pytree like `like`, its Progress).
 
         Raises:
-          CheckpointError: it was written for another model or another set of trained weights.
+          CheckpointError: it was written for another model or another set of trained weights, or it is damaged.
         """
         step = self.steps()[-1]
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        meta = self._read(step, "meta", ocp.args.JsonRestore())
+        if not isinstance(meta, dict) or not {"identity", "progress"} <= meta.keys():
+            raise self._damaged(step, "its meta has no identity or no progress")
         self._compare(step, meta["identity"])
         template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
                     for name, leaf in _flat(like).items()}
-        restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))["state"]
+        restored = self._read(step, "state", ocp.args.StandardRestore(template))
         leaves = [restored[name] for name in _flat(like)]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), Progress(**meta["progress"])
+
+    def _read(self, step: int, item: str, arguments: Any) -> Any:
+        try:
+            with _quiet():
+                return self._manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
+        except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):  # no fault of the checkpoint
+            raise
+        except Exception as error:  # Orbax and TensorStore each raise their own
+            raise self._damaged(step, _reason(error)) from error
+
+    def _damaged(self, step: int, reason: str) -> CheckpointError:
+        before = [other for other in self.steps() if other < step]
+        mend = f"go on from step {before[-1]}" if before else "start this phase again, for there is no earlier one"
+        return CheckpointError(f"The checkpoint {self.folder / str(step)} cannot be read: {reason}. Delete that folder, or move it "
+                               f"away, and give the same command again to {mend}.")
 
     def close(self) -> None:
         self._manager.close()
@@ -117,7 +136,6 @@ class Checkpoints:
     def _remove_partial(self) -> None:
         for path in self.folder.glob("*orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
-        self._manager.reload()
 
 
 def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:

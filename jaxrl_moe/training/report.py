@@ -12,24 +12,26 @@ def report(folder: pathlib.Path) -> None:
     """Reads the logs of a run, prints its table and its paths, and draws reward_curve.png.
 
     Args:
-      folder: run_dir; metrics.jsonl, and sft/metrics.jsonl if there was a warm-up.
+      folder: run_dir; metrics.jsonl, and sft/metrics.jsonl if there was a warm-up. Where SFT is all there was, the files
+        shown are those of sft/.
     """
     import rich.console
     import rich.table
     rl, sft = read_rows(folder / "metrics.jsonl"), read_rows(folder / "sft" / "metrics.jsonl")
     table = rich.table.Table("", "", title=f"Run {folder}", show_header=False)
+    phase = folder if rl else folder / "sft"
     for label, value in summary(rl, sft):
         table.add_row(label, value)
     console = rich.console.Console()
     console.print(table)
-    curve = draw_curve(rl, sft, folder / "reward_curve.png")
-    paths = {"reward curve": curve, "metrics": folder / "metrics.jsonl", "trajectories": folder / "trajectories.jsonl",
-             "TensorBoard": folder / "tensorboard", "checkpoints": folder / "checkpoints",
-             "Hugging Face checkpoint": folder / "model", "PEFT adapter": folder / "adapter"}
+    curve = draw_curve(rl, sft, phase / "reward_curve.png")
+    paths = {"reward curve": curve, "metrics": phase / "metrics.jsonl", "trajectories": phase / "trajectories.jsonl",
+             "TensorBoard": phase / "tensorboard", "checkpoints": phase / "checkpoints",
+             "Hugging Face checkpoint": phase / "model", "PEFT adapter": phase / "adapter"}
     for name, path in paths.items():
         if path.exists():
             console.print(f"{name}: {path}", soft_wrap=True)
-    console.print(f"Try next: python scripts/generate.py --model={folder / 'model'} --prompt=\"...\"", soft_wrap=True)
+    console.print(f"Try next: python scripts/generate.py --model={phase / 'model'} --prompt=\"...\"", soft_wrap=True)
 
 
 def read_rows(path: pathlib.Path) -> Rows:
@@ -60,7 +62,7 @@ def evaluations(rows: Rows) -> Rows:
 
 
 def seconds(rows: Rows) -> float:
-    """A phase's time: every step, evaluations and checkpoints included."""
+    """A phase's time: every step, evaluations and checkpoints included, but for the last save, which no row can hold."""
     return float(sum(row.get("time/step_s", row.get("time/evaluate_s", 0.0)) + row.get("time/checkpoint_s", 0.0) for row in rows))
 
 

@@ -65,14 +65,14 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                 run.log(*fetch(run, *waiting))
             run.progress = dataclasses.replace(run.progress, step=step + 1)
             waiting = (step + 1, update, packed)
-            save = run.due(config.checkpoint.every) or bool(run.stop)
-            if save or (evaluation and run.due(config.sft.eval_every)):
+            save = run.due(config.checkpoint.every)
+            if save or run.stop or (evaluation and run.due(config.sft.eval_every)):
                 (_, row), waiting, score = fetch(run, *waiting), None, None
                 if evaluation and run.due(config.sft.eval_every):
                     result = evaluation()
                     row, score = row | evaluated(run, result), result.score
                 run.log(step + 1, row)
-                if save or reached(run, config):
+                if save or reached(run, config) or run.stop:  # SIGTERM may have come during the evaluation
                     run.checkpoints.save(learner.state, run.progress, score)
         return run.progress.step >= run.last_step or reached(run, config)
 

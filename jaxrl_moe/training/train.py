@@ -39,7 +39,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     Raises:
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
     """
-    env, decode = make_env(config.env.name), tokenizer.decode
+    env, decode = make_env(**dataclasses.asdict(config.env)), tokenizer.decode
     data = PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle)
     params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
         "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size)
@@ -91,7 +91,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             run.log(step + 1, metrics)
             checkpoint_seconds = {}
             if run.due(config.checkpoint.every) or improved or run.stop:
-                with watch("checkpoint"):  # the row must stand before the checkpoint does, so its time goes to the next row
+                with watch("checkpoint"):  # the row must stand before the checkpoint does: its time goes to the next row, if any
                     run.checkpoints.save(learner.state, run.progress, score)
                 checkpoint_seconds = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
         return run.progress.step >= run.last_step

@@ -1,5 +1,6 @@
 """Checkpoints: exact, whole or absent, and refused where they do not belong."""
 import os
+import shutil
 import subprocess
 
 import jax
@@ -61,6 +62,20 @@ def test_what_a_killed_save_leaves_is_no_checkpoint_and_is_cleared_away(tmp_path
     (partial / "half").write_bytes(b"x" * 100)
     assert at(tmp_path).steps() == [1]
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("item", ["state", "meta"])
+def test_a_damaged_checkpoint_is_named_with_the_way_back(tmp_path, item):
+    checkpoints = at(tmp_path)
+    checkpoints.save(STATE, Progress(step=1))
+    checkpoints.save(STATE, Progress(step=2))
+    for path in (tmp_path / "2" / item).rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:3])
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/2 cannot be read.*Delete that folder.*go on from step 1"):
+        at(tmp_path).restore(STATE)
+    shutil.rmtree(tmp_path / "2")
+    assert at(tmp_path).restore(STATE)[1].step == 1
 
 
 @pytest.fixture

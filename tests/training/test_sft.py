@@ -12,6 +12,7 @@ from jaxrl_moe.config import resolve
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.training import monitor, pipeline, sft
+from jaxrl_moe.training.report import report
 from jaxrl_moe.training.samples import from_conversations
 from tests.training import tiny_run
 
@@ -101,3 +102,24 @@ def test_sft_stopped_by_sigterm_goes_on_to_the_same_numbers(files, finished, tmp
     ours, theirs = rows(tmp_path / "run" / "sft" / "metrics.jsonl"), rows(finished / "metrics.jsonl")
     assert [row.get("sft/loss") for row in ours] == [row.get("sft/loss") for row in theirs]
     assert (tmp_path / "run/sft/model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
+
+
+def test_sigterm_during_an_evaluation_is_saved_too(files, tmp_path, monkeypatch):
+    scores = iter([0.1, 0.2])
+
+    def evaluate(*args):
+        score = next(scores)
+        if score == 0.2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pipeline.Evaluation({"eval/pass_at_1": score, "eval/reward_mean": score}, {})
+
+    monkeypatch.setattr(pipeline, "evaluate", evaluate)
+    assert not pipeline.run_sft(config(files, tmp_path / "run", checkpoint__every=0, sft__eval_every=2), bridges)
+    assert (tmp_path / "run" / "sft" / "checkpoints" / "2").exists()
+
+
+def test_the_report_of_fine_tuning_alone_shows_the_files_of_its_folder(finished, capsys):
+    report(finished.parent)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Hugging Face checkpoint: {finished / 'model'}" in printed
+    assert f"--model={finished / 'model'}" in printed
