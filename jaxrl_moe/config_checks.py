@@ -56,6 +56,10 @@ def rl_problems(config) -> Iterator[str]:
     if budget < longest:
         yield (f"train.tokens_per_micro_batch = {budget} cannot hold the longest sequence: data.max_prompt_tokens + "
                f"rollout.max_tokens = {longest}. Raise it or lower those.")
+    prompts, group, minibatches = config.rollout.prompts_per_step, config.rollout.group_size, config.algorithm.minibatches
+    if prompts * group % minibatches:
+        yield (f"algorithm.minibatches = {minibatches} does not divide the batch of rollout.prompts_per_step x "
+               f"rollout.group_size = {prompts} x {group} sequences: choose a divisor.")
 
 
 def sft_problems(config) -> Iterator[str]:
@@ -92,9 +96,6 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (algorithm.kl_coef > 0 and config.lora.rank == 0,
          f"algorithm.kl_coef = {algorithm.kl_coef} needs a frozen reference, and full fine-tuning (lora.rank = 0) keeps "
          "none: set algorithm.kl_coef=0, or train adapters with lora.rank > 0."),
-        (rollout.prompts_per_step * rollout.group_size % algorithm.minibatches > 0,
-         f"algorithm.minibatches = {algorithm.minibatches} does not divide the batch of rollout.prompts_per_step x "
-         f"rollout.group_size = {rollout.prompts_per_step} x {rollout.group_size} sequences: choose a divisor."),
         (page & (page - 1) > 0, f"rollout.page_size = {page} is not a power of two: use one, such as 32."),
         (0 < rollout.kv_tokens < longest + page,
          f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "

@@ -58,10 +58,10 @@ def validate(config: Config, *, rl: bool = True) -> None:
 
 def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
     if rl:
-        yield from config_checks.rl_problems(config)
         if config.rollout.group_size == 1 and ADVANTAGES[config.algorithm.advantage].needs_group:
             yield (f"algorithm.advantage = {config.algorithm.advantage!r} compares the completions of one prompt, so with "
                    "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more.")
+        yield from config_checks.rl_problems(config)
     if has_warm_up(config):
         yield from config_checks.sft_problems(config)
 

@@ -92,7 +92,6 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
     (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
     (dict(lora__rank=0), "kl_coef = 0.001 needs a frozen reference"),
-    (dict(algorithm__minibatches=3), "minibatches = 3 does not divide"),
     (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
     (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
     (dict(algorithm__truncated="penalise"), "penalises nothing"),
@@ -128,11 +127,13 @@ def test_an_advantage_that_compares_completions_needs_more_than_one(name):
     validate(config, rl=False)
 
 
-def test_each_phase_asks_that_its_longest_sequence_fits_a_micro_batch():
+def test_each_phase_asks_that_its_batches_can_be_laid_out():
     short = resolve(usable(train__tokens_per_micro_batch=700))
     with pytest.raises(ConfigError, match="cannot hold the longest sequence: .* = 768"):
         validate(short)
     validate(short, rl=False)
+    with pytest.raises(ConfigError, match="minibatches = 3 does not divide"):
+        validate(resolve(usable(algorithm__minibatches=3)))
     sft = resolve(usable(train__tokens_per_micro_batch=1000, sft__path="x.jsonl", sft__steps=1))
     with pytest.raises(ConfigError, match="cannot hold the longest conversation: sft.max_tokens = 1024"):
         validate(sft)
