@@ -59,7 +59,7 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
 
 
 def _check_base(model, meta, source, step):
-    found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model).frozen)
+    found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model)[0].frozen)
     if found["base weights"] != meta["identity"]["base weights"]:
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than those of {source}. Name the model "
                           "that training started from with --base.")

@@ -38,8 +38,9 @@ def _block(x_BKnTH, start, end):
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
-def _scores(q_BKqH, k_BKSH, heads):
-    scores = jnp.einsum("bkqh,bksh->bkqs", q_BKqH, k_BKSH, preferred_element_type=jnp.float32)
+def _scores(q_BKqH, k_BKSH, heads, scale=1.0):
+    """Products in float32, scaled there: the same rounding as over the cache."""
+    scores = jnp.einsum("bkqh,bksh->bkqs", q_BKqH, k_BKSH, preferred_element_type=jnp.float32) * scale
     return scores.reshape(*scores.shape[:2], heads, -1, scores.shape[-1])
 
 
@@ -52,13 +53,13 @@ def causal_attention(q_BTNH, k_BTKH, v_BTKH, visibility):
 def _forward(q_BTNH, k_BTKH, v_BTKH, visibility):
     _, length, heads, width = q_BTNH.shape
     kv_heads = k_BTKH.shape[2]
-    q = _heads(q_BTNH, kv_heads) * jnp.asarray(1 / math.sqrt(width), q_BTNH.dtype)
+    q = _heads(q_BTNH, kv_heads)
     k, v = k_BTKH.transpose(0, 2, 1, 3), v_BTKH.transpose(0, 2, 1, 3)
     # A column of ones beside v makes the weighted sum and the normaliser one product.
     v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
     outs, normalisers = [], []
     for start, end in _blocks(length):
-        scores = jnp.where(_mask(visibility, start, end), _scores(_block(q, start, end), k[:, :, :end], heads // kv_heads), -1e30)
+        scores = jnp.where(_mask(visibility, start, end), _scores(_block(q, start, end), k[:, :, :end], heads // kv_heads, 1 / math.sqrt(width)), -1e30)
         top = scores.max(axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
         flat = weights.reshape(*weights.shape[:2], -1, end).astype(v.dtype)
@@ -73,7 +74,7 @@ def _backward(saved, gradient_BTNH):
     q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, normaliser_BKnT = saved
     batch, length, heads, width = q_BTNH.shape
     kv_heads, dtype = k_BTKH.shape[2], q_BTNH.dtype
-    q = _heads(q_BTNH, kv_heads) * jnp.asarray(1 / math.sqrt(width), dtype)
+    q = _heads(q_BTNH, kv_heads)
     k, v = k_BTKH.transpose(0, 2, 1, 3), v_BTKH.transpose(0, 2, 1, 3)
     gradient = _heads(gradient_BTNH, kv_heads)
     overlap = jnp.sum(gradient * _heads(out_BTNH, kv_heads), axis=-1, keepdims=True, dtype=jnp.float32)
@@ -81,16 +82,17 @@ def _backward(saved, gradient_BTNH):
     q_gradients = []
     for start, end in _blocks(length):
         q_block, gradient_block = _block(q, start, end), _block(gradient, start, end)
-        scores = _scores(q_block, k[:, :, :end], heads // kv_heads)
+        scores = _scores(q_block, k[:, :, :end], heads // kv_heads, 1 / math.sqrt(width))
         weights = jnp.where(_mask(visibility, start, end), jnp.exp(scores - normaliser_BKnT[:, :, :, start:end, None]), 0)
         slopes = weights * (_scores(gradient_block, v[:, :, :end], heads // kv_heads) - overlap[:, :, :, start:end])
+        slopes = slopes * (1 / math.sqrt(width))
         weights, slopes = (x.reshape(batch, kv_heads, -1, end).astype(dtype) for x in (weights, slopes))
         # [H, S] rather than [S, H]: the large operand is then read along its rows.
         v_gradient = v_gradient.at[..., :end].add(_summed(weights, gradient_block))
         k_gradient = k_gradient.at[..., :end].add(_summed(slopes, q_block))
         q_gradient = jnp.einsum("bkqs,bksh->bkqh", slopes, k[:, :, :end], preferred_element_type=jnp.float32)
         q_gradients.append(q_gradient.reshape(batch, kv_heads, heads // kv_heads, -1, width))
-    q_gradient_BTNH = _back(jnp.concatenate(q_gradients, axis=3), q_BTNH.shape) / math.sqrt(width)
+    q_gradient_BTNH = _back(jnp.concatenate(q_gradients, axis=3), q_BTNH.shape)
     k_gradient_BTKH, v_gradient_BTKH = (x.transpose(0, 3, 1, 2).astype(dtype) for x in (k_gradient, v_gradient))
     return q_gradient_BTNH.astype(dtype), k_gradient_BTKH, v_gradient_BTKH, None
 

@@ -105,23 +105,28 @@ def _fused_forward(scale, x_RD, gate, up, down, group_sizes_E):
 
 
 class _Gradient(NamedTuple):
-    """A running sum of one weight's gradients; None where it is not trained."""
+    """A running sum of one weight's gradients, a's transposed; None where it is not trained."""
     w: Any
     a: Any
     b: Any
 
     @classmethod
     def zeros(cls, weight, trained):
-        return cls(*(jnp.zeros(m.shape, jnp.float32) if wanted else None for m, wanted in zip(weight, trained)))
+        shapes = (weight.w.shape, weight.a is not None and weight.a.swapaxes(1, 2).shape, weight.b is not None and weight.b.shape)
+        return cls(*(jnp.zeros(shape, jnp.float32) if wanted else None for shape, wanted in zip(shapes, trained)))
 
     def add(self, expert, scale, x, x_low, gradient, gradient_low):
+        """The few rows of a low-rank product come first: [r, in] takes a sixth of the time of [in, r] on CPU."""
         def plus(total, left, right, factor):
             if total is None:
                 return None
             return tiling.add_at(total, factor * jnp.dot(left.T, right, preferred_element_type=jnp.float32), expert)
 
-        return _Gradient(plus(self.w, x, gradient, 1.0), plus(self.a, x, gradient_low, scale),
-                         plus(self.b, x_low, gradient, scale))
+        return _Gradient(plus(self.w, x, gradient, 1.0), plus(self.a, gradient_low, x, scale), plus(self.b, x_low, gradient, scale))
+
+    def finished(self, weight: ExpertWeight) -> ExpertWeight:
+        a = None if self.a is None else self.a.swapaxes(1, 2)
+        return ExpertWeight(*(None if total is None else total.astype(m.dtype) for total, m in zip((self.w, a, self.b), weight)))
 
 
 def _fused_backward(scale, residuals, gradient_RD):
@@ -154,9 +159,8 @@ def _fused_backward(scale, residuals, gradient_RD):
     sums = tuple(_Gradient.zeros(weight, wanted) for weight, wanted in zip((gate, up, down), trained))
     x_gradient, *sums = lax.fori_loop(0, tiles.count, body, (jnp.zeros_like(x_padded), *sums))
     inside = (jnp.arange(rows) < group_sizes_E.sum())[:, None]
-    cast = [ExpertWeight(*(None if s is None else s.astype(m.dtype) for s, m in zip(total, weight)))
-            for total, weight in zip(sums, (gate, up, down))]
-    return jnp.where(inside, x_gradient[:rows], 0), *cast, None
+    gradients = [total.finished(weight) for total, weight in zip(sums, (gate, up, down))]
+    return jnp.where(inside, x_gradient[:rows], 0), *gradients, None
 
 
 _fused.defvjp(_fused_forward, _fused_backward, symbolic_zeros=True)

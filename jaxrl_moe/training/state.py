@@ -18,22 +18,22 @@ class TrainState(NamedTuple):
 class Parts(NamedTuple):
     """A model taken apart. `dtypes` are the trainable arrays' types in the model; training keeps them in float32."""
     graphdef: Any
-    trainable: Any
     frozen: Any
     dtypes: Any
 
 
-def take_apart(model: Transformer) -> Parts:
-    """Adapters are trained where there are any, else every parameter."""
+def take_apart(model: Transformer) -> tuple[Parts, Any]:
+    """Returns the parts, and the trainable arrays in float32: adapters where there are any, else every parameter."""
     trained = nnx.Param if model.lora is None else nnx.LoRAParam
     graphdef, trainable, frozen = nnx.split(model, trained, ...)
     dtypes = jax.tree.map(lambda array: array.dtype, trainable)
-    return Parts(graphdef, _cast(trainable, jax.tree.map(lambda _: jnp.dtype(jnp.float32), dtypes)), frozen, dtypes)
+    masters = _cast(trainable, jax.tree.map(lambda _: jnp.dtype(jnp.float32), dtypes))
+    return Parts(graphdef, frozen, dtypes), masters
 
 
-def model_weights(trainable, parts: Parts):
+def model_weights(trainable, dtypes):
     """The trainable arrays as the model computes with them; the very same arrays where the type is float32."""
-    return _cast(trainable, parts.dtypes)
+    return _cast(trainable, dtypes)
 
 
 def _cast(tree, dtypes):

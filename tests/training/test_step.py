@@ -1,4 +1,6 @@
 import dataclasses
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -149,9 +151,9 @@ def test_dropout_draws_the_same_again_from_the_same_seed_and_step():
 def test_a_second_batch_of_the_same_shape_compiles_nothing():
     one = learner()
     one.update(batches(40), nll)
-    sizes = one._gradients._cache_size(), one._apply._cache_size()
+    sizes = one.programs.gradients._cache_size(), one.programs.apply._cache_size()
     one.update(batches(40), nll)
-    assert (one._gradients._cache_size(), one._apply._cache_size()) == sizes
+    assert (one.programs.gradients._cache_size(), one.programs.apply._cache_size()) == sizes
 
 
 @pytest.mark.parametrize("schedule, at_end", [("constant", 1.0), ("cosine", 0.0), ("linear", 0.0)])
@@ -172,3 +174,15 @@ def test_norm_weights_are_not_decayed():
     assert not np.asarray(updates["norm", "weight"][...]).any()
     assert not np.asarray(updates["stacks", 0, "attention", "q_norm", "weight"][...]).any()
     assert np.asarray(updates["embed", "weight"][...]).any()
+
+
+def test_a_learner_that_is_dropped_frees_its_arrays_at_once():
+    one = learner()
+    one.update(batches(), nll)
+    array = weakref.ref(jax.tree.leaves(one.state.trainable)[0])
+    gc.disable()
+    try:
+        del one
+        assert array() is None
+    finally:
+        gc.enable()
