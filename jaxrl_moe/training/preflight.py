@@ -72,7 +72,7 @@ def refuse_other_seed(config: Config) -> None:
 
 
 def warmed_up(config: Config) -> bool:
-    """Whether run_dir/sft/model is there, made with these very settings.
+    """Whether the SFT phase's exports (model, and adapter if it trained one) are there, made with these very settings.
 
     Raises:
       ConfigError: it was made with others, so RL would start from a model that the recipe does not describe.
@@ -86,7 +86,7 @@ def warmed_up(config: Config) -> bool:
     if changed:
         raise ConfigError(f"{folder / 'model'} was fine-tuned with other settings: {', '.join(changed)}. Give another run_dir, "
                           f"delete {folder} to fine-tune again, or set them as they were.")
-    return True
+    return not now["lora.rank"] or (folder / "adapter").exists()
 
 
 def _matters(key: str, settings: dict) -> bool:

@@ -75,6 +75,14 @@ def test_settings_that_fine_tuning_does_not_use_may_change_after_it(files, after
     assert not preflight.warmed_up(warmed(files, after_sft / "new"))
 
 
+def test_fine_tuned_adapters_that_a_kill_kept_from_their_export_are_exported_by_the_next_start(files, after_sft):
+    config = warmed(files, after_sft, sft__full=False)
+    (after_sft / "sft" / "config.json").write_text(json.dumps(to_json(sft_config(config))))
+    assert not preflight.warmed_up(config)
+    (after_sft / "sft" / "adapter").mkdir()
+    assert preflight.warmed_up(config)
+
+
 @pytest.mark.parametrize("text", ['{"seed": 1', "[]"])
 def test_a_broken_config_json_is_named(files, tmp_path, text):
     (tmp_path / "config.json").write_text(text)
