@@ -4,11 +4,13 @@ Letters: R rows, D in, F out, E experts. Rows past the last group come out as ze
 nothing and gets a zero gradient. A frozen w has no gradient computed.
 
     tiles    a loop over occupied tiles; exact, dropless; the default on CPU
-    padded   groups padded to blocks, one batched product (cuBLAS); exact, dropless; the default elsewhere
+    padded   groups padded to blocks, batched products (cuBLAS) of some blocks at a time; exact, dropless; the default elsewhere
     ragged   lax.ragged_dot: the oracle of the tests (on NVIDIA it expands to a dense product: do not train with it)
     tokamax  tokamax's Mosaic kernels for Hopper and Blackwell; needs the extra `cuda` and Python >= 3.12
 """
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from jax import lax
 from jaxrl_moe.kernels import tiles as tiling
 
 PADDED_BLOCK = 128
+CHUNK_BLOCKS = 64  # blocks whose experts' matrices are gathered at once
 
 
 def grouped_matmul(x_RD, w_EDF, group_sizes_E, backend: str = "auto"):
@@ -37,24 +40,6 @@ def _ragged(x_RD, w_EDF, group_sizes_E):
     return lax.ragged_dot(x_RD, w_EDF.astype(x_RD.dtype), group_sizes_E)
 
 
-def _padded(x_RD, w_EDF, group_sizes_E):
-    rows, experts, size = x_RD.shape[0], w_EDF.shape[0], PADDED_BLOCK
-    tiles = tiling.plan(group_sizes_E, rows, size)
-    occupied_n = jnp.arange(tiles.expert.shape[0]) < tiles.count
-    row_nb = tiles.start[:, None] + jnp.arange(size)
-    valid_nb = (row_nb < tiles.end[:, None]) & occupied_n[:, None]
-    x_nbD = jnp.where(valid_nb[..., None], x_RD[jnp.where(valid_nb, row_nb, 0)], 0)
-    y_nbF = jnp.einsum("nbd,ndf->nbf", x_nbD, w_EDF[tiles.expert].astype(x_RD.dtype), preferred_element_type=jnp.float32)
-    # Row i of expert e stands in block first[e] + i // size; reading it back is a gather.
-    ends_E = jnp.cumsum(group_sizes_E)
-    blocks_E = -(-group_sizes_E // size)
-    expert_R = jnp.minimum(jnp.searchsorted(ends_E, jnp.arange(rows), side="right"), experts - 1)
-    place_R = (jnp.cumsum(blocks_E) - blocks_E)[expert_R] * size + jnp.arange(rows) - (ends_E - group_sizes_E)[expert_R]
-    inside_R = jnp.arange(rows) < ends_E[-1]
-    y_RF = y_nbF.reshape(-1, y_nbF.shape[-1])[jnp.where(inside_R, place_R, 0)]
-    return jnp.where(inside_R[:, None], y_RF, 0).astype(x_RD.dtype)
-
-
 def _tokamax(x_RD, w_EDF, group_sizes_E):
     try:
         import tokamax
@@ -66,49 +51,58 @@ def _tokamax(x_RD, w_EDF, group_sizes_E):
     return jnp.where((jnp.arange(rows) < group_sizes_E.sum())[:, None], y_RF, 0)
 
 
-@functools.partial(jax.custom_vjp)
-def _tiles(x_RD, w_EDF, group_sizes_E):
-    tiles, x_padded = _prepare(x_RD, w_EDF, group_sizes_E)
-
-    def body(i, out):
-        product = jnp.dot(tiling.rows_at(x_padded, tiles.start[i], tiles.size), tiling.take(w_EDF, tiles.expert[i]).astype(x_RD.dtype),
-                          preferred_element_type=jnp.float32)
-        return tiling.put_rows(out, product, tiles.start[i])
-
-    out = lax.fori_loop(0, tiles.count, body, jnp.zeros((x_padded.shape[0], w_EDF.shape[-1]), x_RD.dtype))
-    return _inside(out, x_RD, group_sizes_E)
+class Method(NamedTuple):
+    """Two products of rows sorted by expert: x by w, and x by gradient into each expert's [D, F]."""
+    product: Callable
+    weight_gradient: Callable
 
 
-def _prepare(x_RD, w_EDF, group_sizes_E):
-    rows, experts = x_RD.shape[0], w_EDF.shape[0]
-    size = tiling.tile_size(rows, experts)
-    return tiling.plan(group_sizes_E, rows, size), jnp.pad(x_RD, ((0, size), (0, 0)))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _differentiable(method: Method, x_RD, w_EDF, group_sizes_E):
+    return method.product(x_RD, w_EDF, group_sizes_E)
 
 
-def _inside(out, x_RD, group_sizes_E):
-    """Cuts the padding, and zeroes what the last tile wrote past the last group."""
-    rows = x_RD.shape[0]
+def _forward(method, x_RD, w_EDF, group_sizes_E):
+    saved = x_RD.value, w_EDF.value, group_sizes_E.value, w_EDF.perturbed
+    return method.product(*saved[:3]), saved
+
+
+def _backward(method, saved, gradient_RF):
+    x_RD, w_EDF, group_sizes_E, trained = saved
+    if isinstance(gradient_RF, jax.custom_derivatives.SymbolicZero):
+        gradient_RF = jnp.zeros(gradient_RF.shape, gradient_RF.dtype)
+    x_gradient = method.product(gradient_RF.astype(x_RD.dtype), w_EDF.swapaxes(1, 2), group_sizes_E)
+    if not trained:
+        return x_gradient, None, None
+    return x_gradient, method.weight_gradient(x_RD, gradient_RF, group_sizes_E, w_EDF.shape[0]).astype(w_EDF.dtype), None
+
+
+_differentiable.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _inside(out, rows, group_sizes_E):
+    """Cuts the padding, and zeroes what lies past the last group."""
     return jnp.where((jnp.arange(rows) < group_sizes_E.sum())[:, None], out[:rows], 0)
 
 
-def _tiles_forward(x_RD, w_EDF, group_sizes_E):
-    return _tiles(x_RD.value, w_EDF.value, group_sizes_E.value), (x_RD.value, w_EDF.value, group_sizes_E.value, w_EDF.perturbed)
+def _tiled(x_RD, experts, group_sizes_E):
+    size = tiling.tile_size(x_RD.shape[0], experts)
+    return tiling.plan(group_sizes_E, x_RD.shape[0], size), jnp.pad(x_RD, ((0, size), (0, 0)))
 
 
-def _tiles_backward(residuals, gradient_RF):
-    x_RD, w_EDF, group_sizes_E, trained = residuals
-    gradient_RF = jnp.zeros(gradient_RF.shape, gradient_RF.dtype) if _is_zero(gradient_RF) else gradient_RF
-    x_gradient = _tiles(gradient_RF.astype(x_RD.dtype), w_EDF.swapaxes(1, 2), group_sizes_E)
-    w_gradient = _weight_gradient(x_RD, gradient_RF, group_sizes_E, w_EDF) if trained else None
-    return x_gradient, w_gradient, None
+def _tiles_product(x_RD, w_EDF, group_sizes_E):
+    tiles, x_padded = _tiled(x_RD, w_EDF.shape[0], group_sizes_E)
+
+    def body(i, out):
+        x, w = tiling.rows_at(x_padded, tiles.start[i], tiles.size), tiling.take(w_EDF, tiles.expert[i]).astype(x_RD.dtype)
+        return tiling.put_rows(out, jnp.dot(x, w, preferred_element_type=jnp.float32), tiles.start[i])
+
+    out = lax.fori_loop(0, tiles.count, body, jnp.zeros((x_padded.shape[0], w_EDF.shape[-1]), x_RD.dtype))
+    return _inside(out, x_RD.shape[0], group_sizes_E)
 
 
-def _is_zero(gradient):
-    return isinstance(gradient, jax.custom_derivatives.SymbolicZero)
-
-
-def _weight_gradient(x_RD, gradient_RF, group_sizes_E, w_EDF):
-    tiles, x_padded = _prepare(x_RD, w_EDF, group_sizes_E)
+def _tiles_weight_gradient(x_RD, gradient_RF, group_sizes_E, experts):
+    tiles, x_padded = _tiled(x_RD, experts, group_sizes_E)
     gradient_padded = jnp.pad(gradient_RF, ((0, tiles.size), (0, 0)))
 
     def body(i, total_EDF):
@@ -116,10 +110,57 @@ def _weight_gradient(x_RD, gradient_RF, group_sizes_E, w_EDF):
         x = tiling.rows_at(x_padded, tiles.start[i], tiles.size)
         return tiling.add_at(total_EDF, jnp.dot(x.T, gradient, preferred_element_type=jnp.float32), tiles.expert[i])
 
-    total = lax.fori_loop(0, tiles.count, body, jnp.zeros(w_EDF.shape, jnp.float32))
-    return total.astype(w_EDF.dtype)
+    return lax.fori_loop(0, tiles.count, body, jnp.zeros((experts, x_RD.shape[1], gradient_RF.shape[1]), jnp.float32))
 
 
-_tiles.defvjp(_tiles_forward, _tiles_backward, symbolic_zeros=True)
+def _blocks(group_sizes_E, rows):
+    """[chunks, n] experts and [chunks, n, b] rows of all blocks, `rows` where a block's place is empty."""
+    tiles = tiling.plan(group_sizes_E, rows, PADDED_BLOCK)
+    count = tiles.expert.shape[0]
+    row_nb = tiles.start[:, None] + jnp.arange(PADDED_BLOCK)
+    occupied_n1 = (jnp.arange(count) < tiles.count)[:, None]
+    row_nb = jnp.where((row_nb < tiles.end[:, None]) & occupied_n1, row_nb, rows)
+    pad, chunk = -count % min(CHUNK_BLOCKS, count), min(CHUNK_BLOCKS, count)
+    expert_n = jnp.pad(tiles.expert, (0, pad), mode="edge")
+    row_nb = jnp.pad(row_nb, ((0, pad), (0, 0)), constant_values=rows)
+    return expert_n.reshape(-1, chunk), row_nb.reshape(-1, chunk, PADDED_BLOCK)
 
-BACKENDS = {"tiles": _tiles, "padded": _padded, "ragged": _ragged, "tokamax": _tokamax}
+
+def _padded_product(x_RD, w_EDF, group_sizes_E):
+    experts, rows = _blocks(group_sizes_E, x_RD.shape[0])
+
+    def chunk(inputs):
+        expert_n, row_nb = inputs
+        x_nbD = x_RD.at[row_nb].get(mode="fill", fill_value=0)
+        y_nbF = jnp.einsum("nbd,ndf->nbf", x_nbD, w_EDF[expert_n].astype(x_RD.dtype), preferred_element_type=jnp.float32)
+        return y_nbF.astype(x_RD.dtype)
+
+    y_BF = lax.map(chunk, (experts, rows)).reshape(-1, w_EDF.shape[-1])
+    return y_BF.at[_places(group_sizes_E, x_RD.shape[0])].get(mode="fill", fill_value=0)
+
+
+def _places(group_sizes_E, rows):
+    """Where row i stands among the blocks' rows: row k of an expert is row k % b of its block k // b; out of range if past all."""
+    ends_E, blocks_E = jnp.cumsum(group_sizes_E), -(-group_sizes_E // PADDED_BLOCK)
+    expert_R = jnp.minimum(jnp.searchsorted(ends_E, jnp.arange(rows), side="right"), len(group_sizes_E) - 1)
+    first_E = (jnp.cumsum(blocks_E) - blocks_E) * PADDED_BLOCK - (ends_E - group_sizes_E)
+    return jnp.where(jnp.arange(rows) < ends_E[-1], first_E[expert_R] + jnp.arange(rows), jnp.iinfo(jnp.int32).max)
+
+
+def _padded_weight_gradient(x_RD, gradient_RF, group_sizes_E, experts):
+    def chunk(total_EDF, inputs):
+        expert_n, row_nb = inputs
+        x_nbD, gradient_nbF = (m.at[row_nb].get(mode="fill", fill_value=0) for m in (x_RD, gradient_RF))
+        part_nDF = jnp.einsum("nbd,nbf->ndf", x_nbD, gradient_nbF, preferred_element_type=jnp.float32)
+        return total_EDF + jax.ops.segment_sum(part_nDF, expert_n, experts, indices_are_sorted=True), None
+
+    zeros = jnp.zeros((experts, x_RD.shape[1], gradient_RF.shape[1]), jnp.float32)
+    return lax.scan(chunk, zeros, _blocks(group_sizes_E, x_RD.shape[0]))[0]
+
+
+BACKENDS = {
+    "tiles": functools.partial(_differentiable, Method(_tiles_product, _tiles_weight_gradient)),
+    "padded": functools.partial(_differentiable, Method(_padded_product, _padded_weight_gradient)),
+    "ragged": _ragged,
+    "tokamax": _tokamax,
+}
