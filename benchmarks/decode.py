@@ -32,7 +32,6 @@ def batch_case(batch=8, prompt=32, new=128, experts=8, active=2, **shape) -> Cas
 
 def continuous_case(requests=64, slots=16, longest_prompt=64, longest=128, **shape) -> Case:
     """Prompts and completions of mixed length through continuous batching on both sides; both return the token ids."""
-    import torch
     from transformers import ContinuousBatchingConfig, GenerationConfig
     config = hf_config(**shape)
     hf = hf_model(config).eval()
@@ -61,7 +60,7 @@ def continuous_case(requests=64, slots=16, longest_prompt=64, longest=128, **sha
                     found[int(result.request_id)] = list(result.generated_tokens)
         finally:
             manager.stop(block=True)
-        torch.manual_seed(0)
         return [found[i] for i in range(requests)]
 
-    return Case(f"Continuous batching, {requests} requests of mixed length, {slots} slots", ours, "transformers continuous batching", theirs)
+    name = f"Continuous batching, {requests} requests of mixed length, {slots} slots"
+    return Case(name, ours, "transformers continuous batching", theirs)

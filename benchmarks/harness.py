@@ -1,7 +1,8 @@
 """Times two contenders in turn, A B A B, and keeps medians and the ratio pair by pair."""
 import dataclasses
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 

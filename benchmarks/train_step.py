@@ -5,8 +5,8 @@ from benchmarks.harness import Case
 from benchmarks.models import hf_config, hf_model, our_model, with_peft
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.training.batch import micro_batches, sample_weights
-from jaxrl_moe.training.samples import from_conversations
 from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.samples import from_conversations
 from jaxrl_moe.training.sft import NLL
 from jaxrl_moe.training.step import Learner
 

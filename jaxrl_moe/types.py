@@ -1,6 +1,7 @@
 """The records that flow through the loop, and the two protocols at its borders: the engine and the environment."""
 import dataclasses
-from typing import Any, Mapping, Protocol, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 

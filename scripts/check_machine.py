@@ -15,7 +15,7 @@ def missing():
 
 
 def main():
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (run by whatever python3 there is)
         sys.exit(f"Python >= 3.11 is needed, this is {sys.version.split()[0]}. Install one, "
                  "then run make with PYTHON=python3.11 (on Debian and Ubuntu: apt-get install python3.11 python3.11-venv).")
     packages = missing()

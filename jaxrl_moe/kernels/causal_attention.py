@@ -59,7 +59,8 @@ def _forward(q_BTNH, k_BTKH, v_BTKH, visibility):
     v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
     outs, normalisers = [], []
     for start, end in _blocks(length):
-        scores = jnp.where(_mask(visibility, start, end), _scores(_block(q, start, end), k[:, :, :end], heads // kv_heads, 1 / math.sqrt(width)), -1e30)
+        scores = _scores(_block(q, start, end), k[:, :, :end], heads // kv_heads, 1 / math.sqrt(width))
+        scores = jnp.where(_mask(visibility, start, end), scores, -1e30)
         top = scores.max(axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
         flat = weights.reshape(*weights.shape[:2], -1, end).astype(v.dtype)

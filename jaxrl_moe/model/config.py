@@ -2,7 +2,8 @@
 import dataclasses
 import itertools
 import math
-from typing import Any, Mapping, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from jaxrl_moe.types import UserError
 
@@ -164,7 +165,8 @@ def _family(hf):
     if not names and hf.get("model_type") in ARCHITECTURES.values():  # a config that was saved without a model
         return hf["model_type"]
     if not known:
-        raise ModelConfigError(f"config.json names the architecture {', '.join(names) or 'nothing'}; supported are {', '.join(ARCHITECTURES)}.")
+        raise ModelConfigError(f"config.json names the architecture {', '.join(names) or 'nothing'}; supported are "
+                               f"{', '.join(ARCHITECTURES)}.")
     return ARCHITECTURES[known[0]]
 
 
@@ -188,7 +190,8 @@ def _windows(hf, family, num_layers):
     if kinds is None:
         kinds = ["sliding_attention" if i >= hf.get("max_window_layers", 28) else "full_attention" for i in range(num_layers)]
     if len(kinds) != num_layers or set(kinds) - {"sliding_attention", "full_attention"}:
-        raise ModelConfigError(f"layer_types must give 'full_attention' or 'sliding_attention' for each of {num_layers} layers; it is {kinds}.")
+        raise ModelConfigError("layer_types must give 'full_attention' or 'sliding_attention' for each of "
+                               f"{num_layers} layers; it is {kinds}.")
     return tuple(window if kind == "sliding_attention" else 0 for kind in kinds)
 
 

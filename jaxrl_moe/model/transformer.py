@@ -10,7 +10,7 @@ from jaxrl_moe.model.attention import Attention, Place
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
 from jaxrl_moe.model.layers import Embedding, Linear, RMSNorm, matches
-from jaxrl_moe.model.moe import MoE, Routing
+from jaxrl_moe.model.moe import MoE
 from jaxrl_moe.model.rope import rotary
 
 REMAT = ("none", "full")
@@ -69,7 +69,8 @@ class Transformer(nnx.Module):
         self.config, self.lora, self.dtype = config, lora, jnp.dtype(dtype)
         self.embed = Embedding(config.vocab_size, config.hidden_size, std=config.initializer_range, dtype=dtype, rngs=rngs)
         self.stacks = nnx.List([
-            Layer(config, run.sparse, stack=(run.count,), lora=lora, dtype=dtype, rngs=rngs, attention=attention, grouped_matmul=grouped_matmul)
+            Layer(config, run.sparse, stack=(run.count,), lora=lora, dtype=dtype, rngs=rngs, attention=attention,
+                  grouped_matmul=grouped_matmul)
             for run in config.runs])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
         self.lm_head = None if config.tie_word_embeddings else Linear(

@@ -3,7 +3,8 @@
 The learner knows no loss: an objective is a function from LossInputs to LossOutputs whose loss adds up over micro-batches.
 """
 import functools
-from typing import Any, Callable, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

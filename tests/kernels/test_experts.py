@@ -71,7 +71,9 @@ def weights(adapters):
 def loop_mlp(x, gate, up, down, sizes):
     def linear(x, weight, e):
         y = jnp.dot(x, weight.w[e], precision="highest")
-        return y if weight.a is None else y + SCALE * jnp.dot(jnp.dot(x, weight.a[e], precision="highest"), weight.b[e], precision="highest")
+        if weight.a is None:
+            return y
+        return y + SCALE * jnp.dot(jnp.dot(x, weight.a[e], precision="highest"), weight.b[e], precision="highest")
 
     y = jnp.zeros_like(x)
     for e, rows in rows_of(sizes):
