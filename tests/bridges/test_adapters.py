@@ -149,3 +149,18 @@ def test_adapters_switched_off_are_the_base_model(tmp_path):
     positions = jnp.broadcast_to(jnp.arange(40), (2, 40))
     hidden, _ = jax.jit(lambda ids: model(ids, positions, jnp.ones_like(positions), adapters=False))(jnp.asarray(tokens()))
     assert relative(model.logits(hidden), hf_logits(hf_model, tokens())) < 1e-5
+
+
+@pytest.mark.parametrize("targets, refused", [(("gate_proj", "down_proj"), True), (("gate_proj", "up_proj"), False),
+                                              (("q_proj", "down_proj"), False)])
+def test_the_check_before_training_refuses_what_the_export_after_it_would(targets, refused, tmp_path):
+    make_model(tmp_path / "hf", tokenizer=False)
+    lora = LoraConfig(4, 8.0, targets=targets)
+    checks = [lambda: bridges.check_adapters(bridges.model_config(tmp_path / "hf"), lora),
+              lambda: bridges.export_adapter(bridges.load_model(tmp_path / "hf", lora=lora), tmp_path / "out", base="hf")]
+    for check in checks:
+        if refused:
+            with pytest.raises(bridges.BridgeError, match="gate_proj and up_proj.*lora.targets"):
+                check()
+        else:
+            check()
