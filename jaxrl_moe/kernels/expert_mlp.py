@@ -23,17 +23,19 @@ class ExpertWeight(NamedTuple):
 
 
 def expert_mlp(x_RD, gate: ExpertWeight, up: ExpertWeight, down: ExpertWeight, group_sizes_E, *, scale=0.0,
-               backend="auto", drop=None):
+               backend="auto", drop=None, spare=0):
     """Returns [R, D] in x's dtype. Rows past the last group come out as zeros.
 
     Args:
+      spare: how many rows at the end belong to no group whatever the sizes; with `spare_rows` of them nothing is copied.
       scale: the adapters' factor.
       drop: function (name, input) applied to an adapter's input (dropout), name one of "gate", "up", "down".
     """
     backend = grouped.choose(backend)
     if backend == "tiles" and drop is None:
         weights = tuple(ExpertWeight(*(None if m is None else m.astype(x_RD.dtype) for m in weight)) for weight in (gate, up, down))
-        return _fused(scale, x_RD, *weights, group_sizes_E)
+        missing = max(0, spare_rows(x_RD.shape[0] - spare, gate.w.shape[0]) - spare)
+        return _fused(scale, jnp.pad(x_RD, ((0, missing), (0, 0))), *weights, group_sizes_E)[:x_RD.shape[0]]
 
     def product(name, x, weight):
         y = grouped.grouped_matmul(x, weight.w, group_sizes_E, backend)
@@ -44,6 +46,18 @@ def expert_mlp(x_RD, gate: ExpertWeight, up: ExpertWeight, down: ExpertWeight, g
 
     hidden_RF = jax.nn.silu(product("gate", x_RD, gate)) * product("up", x_RD, up)
     return product("down", hidden_RF, down)
+
+
+def spare_rows(rows: int, experts: int) -> int:
+    """Rows past the last of `rows` that a tile may touch."""
+    return tiling.tile_size(rows, experts)
+
+
+def _plan(group_sizes_E, total_rows):
+    """Tiles of the rows that are not spare; the tile size is the least that fits its own spare rows."""
+    experts = group_sizes_E.shape[0]
+    size = next(size for size in tiling.SIZES if tiling.tile_size(total_rows - size, experts) <= size)
+    return tiling.plan(group_sizes_E, total_rows - size, size)
 
 
 def _dot(x, w):
@@ -76,25 +90,22 @@ def _fused(scale, x_RD, gate, up, down, group_sizes_E):
 
 
 def _forward(scale, x_RD, gate, up, down, group_sizes_E):
-    rows, experts = x_RD.shape[0], gate.w.shape[0]
-    tiles = tiling.plan(group_sizes_E, rows, tiling.tile_size(rows, experts))
-    x_padded = jnp.pad(x_RD, ((0, tiles.size), (0, 0)))
-    width = gate.w.shape[-1]
+    rows, width = x_RD.shape[0], gate.w.shape[-1]
+    tiles = _plan(group_sizes_E, rows)
 
     def body(i, carry):
         out, gates, ups = carry
         expert, start = tiles.expert[i], tiles.start[i]
-        x = tiling.rows_at(x_padded, start, tiles.size)
+        x = tiling.rows_at(x_RD, start, tiles.size)
         g, _ = _apply(x, _expert(gate, expert), scale)
         u, _ = _apply(x, _expert(up, expert), scale)
         y, _ = _apply(jax.nn.silu(g) * u, _expert(down, expert), scale)
+        y = jnp.where(tiling.valid_rows(tiles, i), y, 0)
         return tiling.put_rows(out, y, start), tiling.put_rows(gates, g, start), tiling.put_rows(ups, u, start)
 
-    total = rows + tiles.size
-    empty = [jnp.zeros((total, size), x_RD.dtype) for size in (x_RD.shape[1], width, width)]
+    empty = [jnp.zeros((rows, size), x_RD.dtype) for size in (x_RD.shape[1], width, width)]
     out, gates, ups = lax.fori_loop(0, tiles.count, body, tuple(empty))
-    inside = (jnp.arange(rows) < group_sizes_E.sum())[:, None]
-    return jnp.where(inside, out[:rows], 0), (gates, ups)
+    return out, (gates, ups)
 
 
 def _fused_forward(scale, x_RD, gate, up, down, group_sizes_E):
@@ -133,14 +144,12 @@ def _fused_backward(scale, residuals, gradient_RD):
     x_RD, gate, up, down, group_sizes_E, gates, ups, trained = residuals
     if isinstance(gradient_RD, jax.custom_derivatives.SymbolicZero):
         gradient_RD = jnp.zeros(gradient_RD.shape, gradient_RD.dtype)
-    rows, experts = x_RD.shape[0], gate.w.shape[0]
-    tiles = tiling.plan(group_sizes_E, rows, tiling.tile_size(rows, experts))
-    x_padded, gradient_padded = (jnp.pad(m, ((0, tiles.size), (0, 0))) for m in (x_RD, gradient_RD))
+    tiles = _plan(group_sizes_E, x_RD.shape[0])
 
     def body(i, carry):
         x_gradient, gate_sum, up_sum, down_sum = carry
         expert, start = tiles.expert[i], tiles.start[i]
-        x, g, u, dy = (tiling.rows_at(m, start, tiles.size) for m in (x_padded, gates, ups, gradient_padded))
+        x, g, u, dy = (tiling.rows_at(m, start, tiles.size) for m in (x_RD, gates, ups, gradient_RD))
         dy = jnp.where(tiling.valid_rows(tiles, i), dy, 0)
         gate_e, up_e, down_e = (_expert(weight, expert) for weight in (gate, up, down))
         sigmoid = jax.nn.sigmoid(g)
@@ -157,10 +166,9 @@ def _fused_backward(scale, residuals, gradient_RD):
                 down_sum.add(expert, scale, h, low(h, down_e, trained[2]), dy, dy_low))
 
     sums = tuple(_Gradient.zeros(weight, wanted) for weight, wanted in zip((gate, up, down), trained))
-    x_gradient, *sums = lax.fori_loop(0, tiles.count, body, (jnp.zeros_like(x_padded), *sums))
-    inside = (jnp.arange(rows) < group_sizes_E.sum())[:, None]
+    x_gradient, *sums = lax.fori_loop(0, tiles.count, body, (jnp.zeros_like(x_RD), *sums))
     gradients = [total.finished(weight) for total, weight in zip(sums, (gate, up, down))]
-    return jnp.where(inside, x_gradient[:rows], 0), *gradients, None
+    return x_gradient, *gradients, None
 
 
 _fused.defvjp(_fused_forward, _fused_backward, symbolic_zeros=True)

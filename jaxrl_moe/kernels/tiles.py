@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-MAX_TILE = 128
-MIN_TILE = 16
+SIZES = (16, 32, 64, 128)
 
 
 class Tiles(NamedTuple):
@@ -25,7 +24,7 @@ class Tiles(NamedTuple):
 def tile_size(rows: int, experts: int) -> int:
     """A power of two near the mean group, within bounds that keep the products efficient."""
     mean = max(1, rows // max(1, experts))
-    return max(MIN_TILE, min(MAX_TILE, 1 << (mean - 1).bit_length()))
+    return next((size for size in SIZES if size >= mean), SIZES[-1])
 
 
 def plan(group_sizes_E, rows: int, size: int) -> Tiles:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp, spare_rows
 from jaxrl_moe.kernels.rows import select, spread
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.layers import Linear
@@ -89,7 +89,8 @@ class MoE(nnx.Module):
         active = ids_MA.shape[1]
         order_R = jnp.argsort(ids_MA.reshape(-1), stable=True)
         inverse_R = jnp.argsort(order_R)
-        x_RD = spread(x_MD, order_R // active, inverse_R)
+        rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self.num_experts)
+        x_RD = spread(x_MD, jnp.pad(order_R // active, (0, spare)), inverse_R)
         projections = (self.gate_proj, self.up_proj, self.down_proj)
         on = adapters and any(linear.lora is not None for linear in projections)
         gate, up, down = (_weight(linear, adapters) for linear in projections)
@@ -98,7 +99,8 @@ class MoE(nnx.Module):
         if on and dropout_key is not None and any(linear.lora and linear.lora.dropout for linear in projections):
             named = dict(zip(("gate", "up", "down"), projections))
             drop = lambda name, x: named[name].dropped(x, dropout_key)  # noqa: E731
-        y_RD = expert_mlp(x_RD, gate, up, down, load_E, scale=scale, backend=self.backend, drop=drop)
+        y_RD = expert_mlp(x_RD, gate, up, down, load_E, scale=scale, backend=self.backend, drop=drop, spare=spare)
+        order_R = jnp.pad(order_R, (0, spare), constant_values=rows)
         y_MAD = select(y_RD, inverse_R, order_R).reshape(-1, active, x_MD.shape[1])
         return jnp.einsum("mad,ma->md", y_MAD, weights_MA.astype(x_MD.dtype))
 
