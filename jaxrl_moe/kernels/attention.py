@@ -60,6 +60,8 @@ def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "au
 
 
 def _xla(q_BTNH, k_BSKH, v_BSKH, visibility):
+    if q_BTNH.shape[1] == 1:
+        return _attend_one(q_BTNH, k_BSKH, v_BSKH, visibility.mask_BTS())
     return _attend(q_BTNH, k_BSKH, v_BSKH, visibility.mask_BTS())
 
 
@@ -70,6 +72,16 @@ def _attend(q_BTNH, k_BSKH, v_BSKH, mask_BTS):
     scores = jnp.where(mask_BTS[:, None, None], scores / math.sqrt(width), -1e30)
     weights = jax.nn.softmax(scores, axis=-1).astype(v_BSKH.dtype)
     return jnp.einsum("bknts,bskh->btknh", weights, v_BSKH).reshape(q_BTNH.shape)
+
+
+def _attend_one(q_B1NH, k_BSKH, v_BSKH, mask_B1S):
+    """One query a row, as sums over the keys where they lie: as products they would all be transposed first."""
+    batch, _, heads, width = q_B1NH.shape
+    q_B1KnH = q_B1NH.reshape(batch, 1, k_BSKH.shape[2], -1, width).astype(jnp.float32)
+    scores_BSKn = jnp.sum(k_BSKH[:, :, :, None].astype(jnp.float32) * q_B1KnH, axis=-1) / math.sqrt(width)
+    weights_BSKn = jax.nn.softmax(jnp.where(mask_B1S[:, 0, :, None, None], scores_BSKn, -1e30), axis=1)
+    out_BKnH = jnp.sum(weights_BSKn[..., None] * v_BSKH[:, :, :, None].astype(jnp.float32), axis=1)
+    return out_BKnH.astype(q_B1NH.dtype).reshape(q_B1NH.shape)
 
 
 def _chunked(q_BTNH, k_BSKH, v_BSKH, visibility):

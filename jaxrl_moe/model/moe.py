@@ -79,8 +79,9 @@ class MoE(nnx.Module):
         """Every expert on every token; the weights pick. For decoding, where reading the weights is the cost."""
         picked_MAE = jax.nn.one_hot(ids_MA, self.num_experts, dtype=jnp.float32)
         weights_ME = jnp.einsum("ma,mae->me", weights_MA, picked_MAE).astype(x_MD.dtype)
-        # Behind the barrier the product stays batched over experts; XLA would else transpose all weights for one wide product.
-        x_EMD = jax.lax.optimization_barrier(jnp.broadcast_to(x_MD, (self.num_experts, *x_MD.shape)))
+        # Each expert sees its own tokens, zeros elsewhere. Were the rows the same for all experts, XLA would fold the batched
+        # product into one wide one, and transpose all experts' weights for it in every step.
+        x_EMD = jnp.where(picked_MAE.any(axis=1).T[..., None], x_MD, 0)
         hidden_EMF = jax.nn.silu(self.gate_proj(x_EMD, adapters)) * self.up_proj(x_EMD, adapters)
         return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters), weights_ME)
 
