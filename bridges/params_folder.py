@@ -2,7 +2,6 @@
 
 `layout.json` remembers how that checkpoint lay on disk, so that exporting gives the same files again.
 """
-import contextlib
 import errno
 import json
 import os
@@ -12,13 +11,13 @@ from collections.abc import Mapping
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.folders import copy_companions, new_folder, read_json
 from bridges.hf_checkpoint import INDEX, Layout
 from bridges.tensor_files import TensorInfo
+from jaxrl_moe.training.checkpoint import quiet
 
 ARRAYS, LAYOUT = "params", "layout.json"
 
@@ -44,23 +43,12 @@ def _save(folder, arrays):
     if shutil.disk_usage(folder.parent).free < sum(array.nbytes for array in arrays.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-        with _quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(folder.absolute(), args=ocp.args.StandardSave(arrays))
     except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
         if "No space left" in str(error) or "quota" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise BridgeError(f"Orbax could not write the parameters to {folder}: {' '.join(str(error).split())}") from error
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps Orbax from logging the traceback of what it raises anyway."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path) -> None:

@@ -75,7 +75,7 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(_flat(state)), meta=ocp.args.JsonSave(meta))
         metrics = None if score is None else {"score": score}
         try:
-            with _quiet():
+            with quiet():
                 self._manager.save(progress.step, args=items, metrics=metrics, force=True)
         except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
             self._remove_partial()
@@ -104,7 +104,7 @@ class Checkpoints:
 
     def _read(self, step: int, item: str, arguments: Any) -> Any:
         try:
-            with _quiet():
+            with quiet():
                 return self._manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):  # no fault of the checkpoint
             raise
@@ -158,7 +158,7 @@ def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Keeps Orbax from logging what is raised anyway, and from warning that a checkpoint has no score."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
