@@ -82,7 +82,8 @@ class RolloutSection:
     stop_strings: tuple[str, ...] = ()
     slots: int = 64             # sequences decoded at once
     page_size: int = 32         # tokens in a KV page
-    kv_tokens: int = 0          # tokens in the KV pool; 0: slots x (longest prompt + max_tokens)
+    kv_tokens: int = 0          # tokens in the KV pool; 0: slots x (longest prompt + max_tokens), as far as memory allows
+    memory_fraction: float = 0.85  # of the device's free memory that the KV pool may take, where kv_tokens is 0
     decode_steps: int = 16      # tokens drawn between two looks at the host
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxrl_moe.model.cache import TRASH_PAGE, PagedCache
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.rollout import batches, results
+from jaxrl_moe.rollout import batches, memory, results
 from jaxrl_moe.rollout.pages import PagePool, pages_for
 from jaxrl_moe.rollout.programs import Programs
 from jaxrl_moe.rollout.requests import Limits, truncates
@@ -25,8 +25,9 @@ class JaxEngine:
 
     Args:
       model: the policy; its arrays are used as they are, not copied.
-      settings: slots, page_size, kv_tokens, decode_steps and max_tokens as in config.RolloutSection.
-      max_prompt_tokens: longest prompt that the default pool is sized for.
+      settings: slots, page_size, kv_tokens, memory_fraction, decode_steps and max_tokens as in config.RolloutSection.
+      max_prompt_tokens: longest prompt that the default pool is sized for; see memory.pool_pages. What else stays in the
+        device's memory during a rollout should be there already.
       seed: decides, with each request's coordinates, the noise of every token.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text; needed for stop strings only.
@@ -39,9 +40,9 @@ class JaxEngine:
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
         self._expert_dtype = np.int8 if model.config.num_experts <= 128 else np.int16
         self._programs = Programs(graphdef, seed, settings.decode_steps, self._expert_dtype)
-        longest = pages_for(max_prompt_tokens + settings.max_tokens, settings.page_size)
-        default = settings.slots * longest + pages_for(max_prompt_tokens, settings.page_size)
-        self._num_pages = 1 + (pages_for(settings.kv_tokens, settings.page_size) or default)
+        self._token_bytes = 2 * self._dtype.itemsize * self._config.num_layers * self._config.num_kv_heads * self._config.head_dim
+        device = next(iter(jax.tree.leaves(self._params)[0].devices()))
+        self._num_pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device))
         self._limits = Limits(model.config, settings.page_size, self._num_pages - 1, detokenise is not None)
         self._version, self._handles, self._cache = 0, itertools.count(), None
         self._max_prompt_tokens, self._totals = max_prompt_tokens, Totals()
@@ -50,8 +51,7 @@ class JaxEngine:
     @property
     def kv_bytes(self) -> int:
         """Bytes of the KV pool while it is held."""
-        heads = self._config.num_layers * self._config.num_kv_heads * self._config.head_dim
-        return 2 * self._num_pages * self._settings.page_size * heads * self._dtype.itemsize
+        return self._num_pages * self._settings.page_size * self._token_bytes
 
     def publish(self, params: Any, version: int) -> None:
         """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them."""
@@ -116,7 +116,8 @@ class JaxEngine:
         """Totals since the engine was made, and what the pool holds now."""
         return self._totals.summary(self._settings.slots) | {
             "preemptions": self._scheduler.preemptions, "compiles": self._programs.compiles,
-            "kv_bytes": self.kv_bytes, "kv_pages_used": self._scheduler.pool.num_used}
+            "kv_bytes": self.kv_bytes, "kv_tokens": (self._num_pages - 1) * self._settings.page_size,
+            "kv_pages_used": self._scheduler.pool.num_used}
 
     def _forget(self):
         """Drops all requests and the pool: the state of a new engine, but for totals and compiled programs."""

@@ -72,9 +72,8 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
     model = load(config, bridge, lora)
     validate.warn_of_router(config, model.config)
-    engine = make_engine(config, model, tokenizer)
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed)
-    return learner, engine
+    return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:

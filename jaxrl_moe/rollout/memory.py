@@ -1,0 +1,52 @@
+"""How large the KV pool is: what the sequences can need at most, within what the device has free."""
+import pathlib
+import re
+
+import jax
+
+from jaxrl_moe.config import ConfigError, RolloutSection
+from jaxrl_moe.rollout.pages import pages_for
+
+MEMORY = pathlib.Path("/proc/meminfo")
+
+
+def free_bytes(device: jax.Device) -> int | None:
+    """Bytes that can still be allocated on a device; on a CPU those of the machine. None where nobody keeps count."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    if device.platform != "cpu" or not MEMORY.exists():
+        return None
+    found = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None) -> int:
+    """Pages of the KV pool, the trash page included.
+
+    Args:
+      settings: kv_tokens decides alone if it is set. Otherwise every slot gets room for the longest sequence, and one prompt
+        is held for samples that wait, all of it within memory_fraction of the free memory.
+      max_prompt_tokens: of the longest prompt.
+      token_bytes: keys and values of one token in all layers.
+      free: bytes, see free_bytes; None does not bound the pool.
+
+    Raises:
+      ConfigError: the longest sequence does not fit.
+    """
+    size, longest = settings.page_size, max_prompt_tokens + settings.max_tokens
+    if settings.kv_tokens:
+        return 1 + pages_for(settings.kv_tokens, size)
+    wanted = 1 + settings.slots * pages_for(longest, size) + pages_for(max_prompt_tokens, size)
+    if free is None:
+        return wanted
+    room = int(free * settings.memory_fraction) // (size * token_bytes)
+    least = 2 + pages_for(longest, size)  # the trash page, and a copy of the page in which prompt and completion meet
+    if room < least:
+        raise ConfigError(
+            f"The KV pool cannot hold the longest sequence: data.max_prompt_tokens + rollout.max_tokens = {longest} tokens at "
+            f"{token_bytes:,} bytes a token take {least * size * token_bytes:,} bytes in pages of {size} tokens, but "
+            f"rollout.memory_fraction = {settings.memory_fraction} of the {max(free, 0):,} bytes that the device has free is "
+            f"{max(int(free * settings.memory_fraction), 0):,}. Lower data.max_prompt_tokens or rollout.max_tokens, raise "
+            "rollout.memory_fraction, or take a smaller model or a device with more memory.")
+    return min(wanted, room)
