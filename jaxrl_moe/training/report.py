@@ -1,9 +1,10 @@
 """What a finished run shows: a table of its phases, the reward curve as a PNG, and where everything lies."""
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from jaxrl_moe.training.writers import read_lines
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -35,8 +36,8 @@ def report(folder: pathlib.Path) -> None:
 
 
 def read_rows(path: pathlib.Path) -> Rows:
-    """The rows of a metrics file; none if it is absent."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The rows of a metrics file; none if it is absent. Raises UserError for a damaged line."""
+    return [row for _, row in read_lines(path)] if path.exists() else []
 
 
 def summary(rl: Rows, sft: Rows) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import os
 import pathlib
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from jaxrl_moe.config import Config
@@ -101,12 +101,34 @@ def write_line(file, row: Mapping) -> None:
 
 
 def cut_lines(path: pathlib.Path, last_step: int) -> None:
-    """Drops the rows of a JSONL file beyond last_step, and a last line that a kill left unfinished."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
-    replace(path, "".join(kept).encode())
+    """Drops the rows of a JSONL file beyond last_step (all of them for -1), and a last line that a kill left unfinished.
+
+    Raises:
+      UserError: a line to look at is damaged.
+    """
+    if path.exists():
+        kept = [line for line, row in read_lines(path) if row["step"] <= last_step] if last_step >= 0 else []
+        replace(path, b"".join(kept))
+
+
+def read_lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict]]:
+    """Every whole line of a log with the row that it holds; a last line without an end is left out.
+
+    Raises:
+      UserError: a line is no JSON object with a step.
+    """
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+                if not isinstance(row["step"], int):
+                    raise TypeError("its step is no whole number")
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}, line {number} is damaged: it holds no JSON object with a step ({error}). Delete that line, "
+                                "or move the file away, and start again; nothing but this log depends on it.") from error
+            yield line, row
 
 
 def cut_events(folder: pathlib.Path, last_step: int) -> None:

@@ -8,7 +8,7 @@ import tensorboardX
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxrl_moe.config import resolve
-from jaxrl_moe.training import writers
+from jaxrl_moe.training import report, writers
 from jaxrl_moe.training.console import Console, summary
 from jaxrl_moe.types import UserError
 
@@ -31,6 +31,25 @@ def test_a_cut_drops_later_rows_and_a_line_that_a_kill_left_unfinished(tmp_path)
     writers.cut_lines(path, -1)
     assert path.read_text() == ""
     writers.cut_lines(tmp_path / "absent.jsonl", 2)
+
+
+@pytest.mark.parametrize("line", ["", "{\"step\": 2", "[1]", "{}", "7", "{\"step\": \"x\"}", "\0\0\0"])
+def test_a_damaged_line_of_a_log_is_named_with_its_mend(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    damaged = '{"step": 1}\n' + line + '\n{"step": 3}\n'
+    path.write_text(damaged)
+    for read in (lambda: writers.cut_lines(path, 2), lambda: report.read_rows(path)):
+        with pytest.raises(UserError, match=r"metrics.jsonl, line 2 is damaged.*Delete that line"):
+            read()
+    assert path.read_text() == damaged, "what can still be read must stay"
+    writers.cut_lines(path, -1)
+    assert path.read_text() == ""
+
+
+def test_a_line_of_other_bytes_than_text_is_damaged_too(tmp_path):
+    (tmp_path / "trajectories.jsonl").write_bytes(b'\xff\xfe{"step": 1}\n')
+    with pytest.raises(UserError, match="line 1 is damaged"):
+        writers.cut_lines(tmp_path / "trajectories.jsonl", 2)
 
 
 def events(folder):
