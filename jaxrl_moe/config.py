@@ -85,22 +85,53 @@ class RolloutSection:
     kv_tokens: int = 0          # tokens in the KV pool; 0: slots x (longest prompt + max_tokens), as far as memory allows
     memory_fraction: float = 0.85  # of the device's free memory that the KV pool may take, where kv_tokens is 0
     decode_steps: int = 16      # tokens drawn between two looks at the host
+    dynamic_sampling: bool = False  # keep only groups whose rewards differ, and draw further ones until the batch is full
+    max_rounds: int = 10        # of drawing for one batch under dynamic sampling
 
 
 @dataclasses.dataclass(frozen=True)
 class AlgorithmSection:
-    advantage: str = "grpo"     # a row of rl.advantages.ADVANTAGES
-    loss: str = "clipped_surrogate"  # a row of rl.losses.LOSSES
+    advantage: str = "grpo"     # a row of rl.advantages.ADVANTAGES, with settings in brackets: grpo(eps=1e-4)
+    loss: str = "clipped_surrogate"  # a row of rl.losses.LOSSES, likewise: dual_clip(dual_clip=4)
     aggregation: str = "seq-mean-token-mean"
     clip_low: float = 0.0       # 0: the loss's own default, 0.2 for clipped_surrogate, 3e-4 for gspo
     clip_high: float = 0.0      # the same
+    corrections: tuple[str, ...] = ()  # for a sampler unlike the trainer; rows of rl.corrections.CORRECTIONS: tis, icepop(high=4)
+    bypass: bool = False        # take the sampler's log-probs for the old ones, instead of computing these anew
     kl_coef: float = 0.001
     kl_estimator: str = "k3"
+    kl_in: str = "loss"         # loss | reward: where the KL to the reference is charged
+    kl_target: float = 0.0      # nats a token; above 0, kl_coef follows it: x 1.3 above 1.5 times the target, x 0.7 below half
     entropy_coef: float = 0.0
-    truncated: str = "keep"     # mask | penalise | keep
+    gamma: float = 1.0          # discount per token
+    lam: float = 1.0            # lambda of generalised advantage estimation
+    returns: str = "outcome"    # of several turns, outcome | trajectory (discounted sum) | turns (each turn its own sample)
+    turn_gamma: float = 0.4     # discount per turn, under trajectory and turns
+    truncated: str = "keep"     # mask | penalise | keep | bootstrap (with a critic: its value at the cut)
     truncated_penalty: float = 0.0  # subtracted from the reward of a truncated completion under "penalise"
+    overlong_tokens: int = 0    # longest completion without a penalty of 1, DAPO's soft overlong penalty; 0: no penalty
+    overlong_cushion: int = 0   # over which many tokens below it the penalty rises from 0
+    drop_constant_groups: bool = False  # leave groups of equal rewards out of the update, and of its denominators
     epochs: int = 1             # passes over each batch of rollouts
     minibatches: int = 1        # optimiser steps per pass; fewer where masking leaves fewer sequences
+
+
+@dataclasses.dataclass(frozen=True)
+class CriticSection:
+    """A value head on the policy's trunk; made where algorithm.advantage needs one."""
+    learning_rate: float = 5e-5
+    coef: float = 1.0           # of the value loss, which has a factor 1/2 in itself
+    clip: float = 0.2           # bound on a value's change in one batch; 0: none
+    train_trunk: bool = True    # False: the value loss trains the head alone
+
+
+@dataclasses.dataclass(frozen=True)
+class MoeSection:
+    replay: str = "none"        # none | r2 (routes of the old-logprob pass) | r3 (routes of the rollout engine)
+    aux_loss_coef: float = 0.0  # load-balancing loss
+    z_loss_coef: float = 0.0    # router z-loss
+    bias_rate: float = 0.0      # step of the routers' selection bias, which balances without a loss; needs a model that has one
+    router: str = "auto"        # train | freeze | auto: frozen under LoRA, trained in full fine-tuning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +205,8 @@ class Config:
     env: EnvSection = EnvSection()
     rollout: RolloutSection = RolloutSection()
     algorithm: AlgorithmSection = AlgorithmSection()
+    critic: CriticSection = CriticSection()
+    moe: MoeSection = MoeSection()
     optimizer: OptimizerSection = OptimizerSection()
     train: TrainSection = TrainSection()
     sft: SftSection = SftSection()

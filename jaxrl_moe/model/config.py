@@ -76,6 +76,7 @@ class ModelConfig:
     max_position_embeddings: int = 32768
     initializer_range: float = 0.02
     router_aux_loss_coef: float = 0.0
+    router_bias: bool = False  # a selection bias that balances the experts without a loss
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
@@ -130,6 +131,7 @@ class ModelConfig:
             max_position_embeddings=hf.get("max_position_embeddings", 32768),
             initializer_range=hf.get("initializer_range", 0.02),
             router_aux_loss_coef=hf.get("router_aux_loss_coef", 0.001) if moe else 0.0,
+            router_bias=bool(hf.get("router_selection_bias", False)) if moe else False,
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -150,6 +152,7 @@ class ModelConfig:
             "num_experts": self.num_experts, "num_experts_per_tok": self.num_experts_per_tok,
             "moe_intermediate_size": self.moe_intermediate_size, "norm_topk_prob": self.norm_topk_prob,
             "router_aux_loss_coef": self.router_aux_loss_coef, "decoder_sparse_step": 1,
+            **({"router_selection_bias": True} if self.router_bias else {}),  # ours alone: transformers has no such switch
             "mlp_only_layers": [layer for layer, sparse in enumerate(self.sparse_layers) if not sparse]}
 
 

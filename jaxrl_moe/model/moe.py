@@ -21,6 +21,12 @@ class Routing(NamedTuple):
     expert_ids: Any   # [B, T, A] int32
     logits: Any       # [B, T, E] float32
     load: Any         # [E] int32, rows sent to each expert; padding is not counted
+    probability: Any  # [E] float32, the full softmax summed over tokens; padding is not counted
+    squared_logsumexp: Any  # scalar float32, summed likewise
+
+
+class RouterBias(nnx.Variable):
+    """Added to the scores that select experts, not to their weights. No gradient reaches it; see rl.router.balanced_bias."""
 
 
 class Router(nnx.Module):
@@ -29,13 +35,15 @@ class Router(nnx.Module):
     def __init__(self, config: ModelConfig, *, stack, rngs):
         shape = (*stack, config.hidden_size, config.num_experts)
         self.weight = nnx.Param(config.initializer_range * jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.bias = RouterBias(jnp.zeros((*stack, config.num_experts))) if config.router_bias else None
         self.active, self.renormalise = config.num_experts_per_tok, config.norm_topk_prob
 
     def __call__(self, x_MD, expert_ids_MA=None):
         """Returns (weights [M, A], expert_ids [M, A], logits [M, E]); given ids are replayed, -1 routes live."""
         logits_ME = jnp.dot(x_MD.astype(jnp.float32), self.weight[...], precision=jax.lax.Precision.HIGHEST)
         probabilities_ME = jax.nn.softmax(logits_ME, axis=-1)
-        _, live_MA = jax.lax.top_k(probabilities_ME, self.active)
+        scores_ME = probabilities_ME if self.bias is None else probabilities_ME + self.bias[...]
+        _, live_MA = jax.lax.top_k(scores_ME, self.active)
         ids_MA = live_MA if expert_ids_MA is None else jnp.where(expert_ids_MA < 0, live_MA, expert_ids_MA.astype(jnp.int32))
         weights_MA = jnp.take_along_axis(probabilities_ME, ids_MA, axis=1)
         if self.renormalise:
@@ -72,7 +80,10 @@ class MoE(nnx.Module):
             y_MD = self.batched(x_MD, weights_MA, ids_MA, adapters)
         else:
             y_MD = self.sorted(x_MD, weights_MA, sent_MA, load_E, adapters, dropout_key)
-        routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1), load_E)
+        valid_M1 = valid_M[:, None]
+        routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1), load_E,
+                          jnp.sum(jnp.where(valid_M1, jax.nn.softmax(logits_ME, axis=-1), 0), axis=0),
+                          jnp.sum(jnp.where(valid_M, jnp.square(jax.nn.logsumexp(logits_ME, axis=-1)), 0)))
         return y_MD.reshape(x_BTD.shape), routing
 
     def batched(self, x_MD, weights_MA, ids_MA, adapters):

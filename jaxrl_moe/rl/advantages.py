@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl_moe.rl.table import AlgorithmError
+from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +83,14 @@ class Advantage(NamedTuple):
         a KL penalty in the reward is then paid token by token. Otherwise every token has the completion's value.
       whiten: then whitened over the trained tokens of the whole batch.
       needs_group: it compares the completions of one prompt, so that a single one gets 0 whatever its reward.
+      critic: "" for none; "token": the value of every token, by GAE; "last_token": one value, of the whole sequence.
     """
     function: Callable[[np.ndarray, Any], np.ndarray]
     settings: Any
     per_token: bool = False
     whiten: bool = False
     needs_group: bool = False
+    critic: str = ""
 
 
 ADVANTAGES = {
@@ -99,7 +101,18 @@ ADVANTAGES = {
     "reinforce": Advantage(reinforce, NoSettings()),
     "reinforce_pp": Advantage(raw, NoSettings(), per_token=True, whiten=True),
     "reinforce_pp_baseline": Advantage(dr_grpo, NoSettings(), whiten=True, needs_group=True),
+    "gae": Advantage(raw, NoSettings(), per_token=True, whiten=True, critic="token"),
+    "last_token_critic": Advantage(reinforce, NoSettings(), critic="last_token"),
 }
+
+
+def find_advantage(spec: str) -> Advantage:
+    """The row that a spec such as "grpo(eps=1e-4)" names.
+
+    Raises:
+      AlgorithmError: there is none.
+    """
+    return lookup(ADVANTAGES, parse_spec(spec)[0], "advantage")
 
 
 def group_advantages(groups: list[np.ndarray], row: Advantage, settings: Any) -> list[np.ndarray]:

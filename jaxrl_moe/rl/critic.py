@@ -1,7 +1,13 @@
-"""The loss of a value head and how well it predicts returns."""
+"""The loss of a value head, and how well it predicts returns.
+
+`critic_terms` gives sums that add up over micro-batches, `finish` the metrics of the totals.
+"""
 import jax.numpy as jnp
 
-from jaxrl_moe.rl.types import Array
+from jaxrl_moe.rl.types import Array, LossInputs
+
+PREFIX = "critic/"
+MOMENTS = PREFIX + "moments/"
 
 
 def value_loss(values: Array, returns: Array, old_values: Array, clip: float = 0.2) -> tuple[Array, Array]:
@@ -14,7 +20,37 @@ def value_loss(values: Array, returns: Array, old_values: Array, clip: float = 0
     return 0.5 * jnp.maximum(plain, clipped), clipped > plain
 
 
-def explained_variance(values: Array, returns: Array) -> Array:
-    """1 - var(returns - values) / var(returns): 1 is perfect, 0 no better than the mean. 0 where returns are constant."""
-    variance = jnp.var(returns)
-    return jnp.where(variance > 0, 1 - jnp.var(returns - values) / jnp.where(variance > 0, variance, 1), 0.0)
+def critic_terms(inputs: LossInputs, clip: float) -> tuple[Array, dict[str, Array]]:
+    """This micro-batch's share of the value loss, and of the critic's means.
+
+    Args:
+      inputs: with values, old values, returns, value weights and their count.
+      clip: the bound on V - V_old; 0 for none.
+    """
+    returns, old = inputs.returns_BT, inputs.old_values_BT
+    loss, clipped = value_loss(inputs.values_BT, returns, old, clip or jnp.inf)
+    read = inputs.value_weights_BT > 0
+
+    def share(x):
+        return jnp.sum(jnp.where(read, x, 0)) / inputs.num_values
+
+    error = returns - old  # how well returns were predicted before anything was learnt from them
+    means = {PREFIX + "clip_frac": share(clipped), PREFIX + "value_mean": share(old), PREFIX + "return_mean": share(returns)}
+    means |= {MOMENTS + name: share(x) for name, x in {
+        "returns2": jnp.square(returns), "error": error, "error2": jnp.square(error)}.items()}
+    return jnp.sum(jnp.where(read, inputs.value_weights_BT * loss, 0)), means
+
+
+def finish(means: dict[str, float]) -> dict[str, float]:
+    """Replaces the minibatch's moments by critic/explained_variance, 1 - var(returns - V_old) / var(returns).
+
+    1 is perfect, 0 no better than the mean of the returns; 0 where the returns are constant.
+    """
+    metrics = {name: value for name, value in means.items() if not name.startswith(MOMENTS)}
+    m = {name[len(MOMENTS):]: float(value) for name, value in means.items() if name.startswith(MOMENTS)}
+    if m:
+        mean = float(means[PREFIX + "return_mean"])
+        variance, unexplained = m["returns2"] - mean ** 2, m["error2"] - m["error"] ** 2
+        flat = variance <= 1e-6 * m["returns2"]  # float32 sees no more
+        metrics[PREFIX + "explained_variance"] = 0.0 if flat else 1 - unexplained / variance
+    return metrics

@@ -1,4 +1,4 @@
-"""The whole objective of one micro-batch: policy loss x corrections + KL penalty - entropy bonus, and its metrics."""
+"""The whole objective of one micro-batch: policy loss x corrections + KL penalty - entropy bonus + value loss + router losses."""
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from jaxrl_moe.rl import mismatch
 from jaxrl_moe.rl.corrections import CORRECTIONS
+from jaxrl_moe.rl.critic import critic_terms
 from jaxrl_moe.rl.kl import KL_ESTIMATORS, kl_estimate
 from jaxrl_moe.rl.losses import LOSSES
+from jaxrl_moe.rl.router import load_balance_loss, router_z_loss
 from jaxrl_moe.rl.table import AlgorithmError, configure, lookup
 from jaxrl_moe.rl.tokens import clamp, token_share, weighted_sum
 from jaxrl_moe.rl.types import Array, LossInputs, LossOutputs, TokenLoss
@@ -26,6 +28,9 @@ class Objective:
       kl_estimator: a row of KL_ESTIMATORS.
       entropy_coef: weight of the entropy bonus.
       bypass: o := q, so that the ratio itself corrects for the sampler and nothing is recomputed.
+      value_coef: weight of the value loss, where there is a critic.
+      value_clip: bound on a value's change in one batch; 0 for none.
+      aux_loss_coef, z_loss_coef: weights of the router's losses.
     """
     loss: str
     loss_settings: Any
@@ -34,12 +39,21 @@ class Objective:
     kl_estimator: str = "k3"
     entropy_coef: float = 0.0
     bypass: bool = False
+    value_coef: float = 1.0
+    value_clip: float = 0.2
+    aux_loss_coef: float = 0.0
+    z_loss_coef: float = 0.0
 
 
 def make_objective(loss: str = "clipped_surrogate", loss_settings: Mapping[str, Any] | None = None, *,
                    corrections: Mapping[str, Mapping[str, Any]] | None = None, kl_coef: float = 0.0,
-                   kl_estimator: str = "k3", entropy_coef: float = 0.0, bypass: bool = False) -> Objective:
+                   kl_estimator: str = "k3", bypass: bool = False, **coefficients: float) -> Objective:
     """Builds an Objective from names; settings that are not given keep the row's own defaults.
+
+    Args:
+      loss, loss_settings: a row of LOSSES, and its settings that differ.
+      corrections: rows of CORRECTIONS, and their settings that differ.
+      kl_coef, kl_estimator, bypass, coefficients: see Objective.
 
     Raises:
       AlgorithmError: an unknown name or setting, or parts that contradict each other.
@@ -53,7 +67,7 @@ def make_objective(loss: str = "clipped_surrogate", loss_settings: Mapping[str, 
         rows.append((name, configure(row.settings, overrides, name)))
     if bypass and LOSSES[loss].own_mismatch:
         raise AlgorithmError(f"Loss {loss!r} reads the sampler's log-probs itself: bypass would change nothing. Remove it.")
-    return Objective(loss, settings, tuple(rows), kl_coef, kl_estimator, entropy_coef, bypass)
+    return Objective(loss, settings, tuple(rows), kl_coef, kl_estimator, bypass=bypass, **coefficients)
 
 
 def _check_correction(name: str, loss: str, bypass: bool) -> None:
@@ -68,18 +82,18 @@ def _check_correction(name: str, loss: str, bypass: bool) -> None:
                              "count the mismatch twice. Remove it.")
 
 
-def policy_objective(inputs: LossInputs, objective: Objective, kl_coef: Array | float | None = None) -> LossOutputs:
-    """loss = agg(correction * l) + kl_coef * agg(kl) - entropy_coef * agg(entropy), agg(x) = sum(weights * mask * x).
+def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
+    """loss = agg(correction * l) + kl_coef * agg(kl) - entropy_coef * agg(entropy) + value_coef * value loss + router losses,
+    agg(x) = sum(weights * mask * x).
 
     Args:
       inputs: one micro-batch.
       objective: from make_objective.
-      kl_coef: takes the place of objective.kl_coef, for an adaptive one (may be traced).
 
     Raises:
-      AlgorithmError: a term needs log-probs or an entropy that the inputs lack.
+      AlgorithmError: a term needs log-probs, an entropy or router statistics that the inputs lack.
     """
-    kl_coef = objective.kl_coef if kl_coef is None else kl_coef
+    kl_coef = objective.kl_coef if inputs.kl_coef is None else inputs.kl_coef
     _check_inputs(inputs, objective, kl_coef)
     trainer_logprobs = _detached_or_own(inputs)
     old = inputs.sampler_logprobs_BT if objective.bypass else trainer_logprobs
@@ -101,6 +115,14 @@ def policy_objective(inputs: LossInputs, objective: Objective, kl_coef: Array | 
     if inputs.entropy_BT is not None:
         means["policy/entropy"] = token_share(inputs.entropy_BT, inputs)
         loss = loss - objective.entropy_coef * weighted_sum(inputs.entropy_BT, inputs)
+    if inputs.values_BT is not None and inputs.returns_BT is not None:
+        means["critic/value_loss"], more_means = critic_terms(inputs, objective.value_clip)
+        means, loss = means | more_means, loss + objective.value_coef * means["critic/value_loss"]
+    if inputs.router is not None:
+        means["moe/z_loss"] = router_z_loss(inputs)
+        loss = loss + objective.z_loss_coef * means["moe/z_loss"]
+        if objective.aux_loss_coef:  # its metric comes from the minibatch's totals, which it needs no loss for
+            loss = loss + objective.aux_loss_coef * load_balance_loss(inputs)
     if inputs.sampler_logprobs_BT is not None:
         more_means, more_maxima = mismatch.moments(trainer_logprobs, inputs)
         means, maxima = means | more_means, maxima | more_maxima
@@ -135,3 +157,5 @@ def _check_inputs(inputs: LossInputs, objective: Objective, kl_coef) -> None:
         raise AlgorithmError("A KL penalty needs a reference policy, and there is none. Set kl_coef to 0, or keep one.")
     if inputs.entropy_BT is None and objective.entropy_coef != 0:
         raise AlgorithmError("The entropy bonus needs the policy's entropy, and it was not computed.")
+    if inputs.router is None and (objective.aux_loss_coef or objective.z_loss_coef):
+        raise AlgorithmError("A router loss needs a Mixture-of-Experts model, and this one is dense. Set its coefficient to 0.")

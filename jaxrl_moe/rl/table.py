@@ -1,4 +1,5 @@
 """Rows of the algorithm tables: a function and its typed default settings, found by name."""
+import ast
 import dataclasses
 import difflib
 from collections.abc import Mapping
@@ -36,6 +37,25 @@ def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
         if isinstance(value, (str, bool)) != isinstance(fields[name], (str, bool)):
             raise AlgorithmError(f"{owner!r}: setting {name!r} must be like {fields[name]!r}, got {value!r}.")
     return dataclasses.replace(default, **overrides)
+
+
+def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads a row's name with settings in brackets: "icepop(low=0.5, high=4)" gives ("icepop", {"low": 0.5, "high": 4}).
+
+    Raises:
+      AlgorithmError: it is not a name, or a name with name=value pairs in brackets.
+    """
+    problem = AlgorithmError(f"{text!r} cannot be read: write a name, such as tis, or a name with settings in brackets, such as "
+                             "icepop(low=0.5,high=4).")
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, {}
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+            raise problem
+        return node.func.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise problem from error
 
 
 def _hint(name: str, known) -> str:

@@ -8,6 +8,17 @@ import jax
 Array = Any
 
 
+class RouterStats(NamedTuple):
+    """What the routers did with one micro-batch, summed over its real (not padding) tokens and over layers.
+
+    probability_E: of the full softmax, with gradient; squared_logsumexp: scalar, with gradient; load_E: slots given to each
+    expert.
+    """
+    probability_E: Array
+    squared_logsumexp: Array
+    load_E: Array
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LossInputs:
@@ -24,6 +35,14 @@ class LossInputs:
       sampler_logprobs_BT: q, or None where no engine drew the tokens.
       ref_logprobs_BT: f, or None without a reference policy.
       entropy_BT: entropy of the policy's next-token distribution, with gradient, or None.
+      kl_coef: scalar that takes the place of the objective's own, for an adaptive one; or None.
+      values_BT: V, with gradient, or None without a critic.
+      old_values_BT, returns_BT: V before the update, and what it should have been.
+      value_weights_BT: aggregation weights of the value loss, 0 where no value is trained.
+      num_values: scalar, the trained values of the whole optimiser minibatch.
+      router: RouterStats, or None for a dense model.
+      num_routed: scalar, real tokens x sparse layers of the whole optimiser minibatch.
+      expert_load_E: the whole minibatch's load; None: this micro-batch is all of it.
     """
     logprobs_BT: Array
     advantages_BT: Array
@@ -35,6 +54,15 @@ class LossInputs:
     sampler_logprobs_BT: Array | None = None
     ref_logprobs_BT: Array | None = None
     entropy_BT: Array | None = None
+    kl_coef: Array | None = None
+    values_BT: Array | None = None
+    old_values_BT: Array | None = None
+    returns_BT: Array | None = None
+    value_weights_BT: Array | None = None
+    num_values: Array | None = None
+    router: RouterStats | None = None
+    num_routed: Array | None = None
+    expert_load_E: Array | None = None
 
 
 class TokenLoss(NamedTuple):

@@ -9,6 +9,7 @@ from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import preflight, validate
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
@@ -72,7 +73,10 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
     model = load(config, bridge, lora)
     validate.warn_of_router(config, model.config)
-    learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed)
+    critic = config.critic if find_advantage(config.algorithm.advantage).critic else None
+    learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed, critic=critic,
+                      train_router={"train": True, "freeze": False, "auto": None}[config.moe.router],
+                      bias_rate=config.moe.bias_rate)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 

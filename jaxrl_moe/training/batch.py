@@ -20,8 +20,9 @@ class MicroBatch:
     Attributes:
       tokens_BT, positions_BT, targets_BT: int32; a target is the next token.
       segments_BT: int32, 1, 2, ... for the sequences of a row, 0 for padding. Positions restart in each.
-      mask_BT, weights_BT, advantages_BT, *_logprobs_BT, sequence_BT, num_tokens: see LossInputs.
-      expert_ids_LBTA: the engine's routes by sparse layer, -1 where the model routes live; or None.
+      num_positions: scalar, the real tokens of the whole optimiser minibatch, prompts included.
+      expert_ids_LBTA: experts to replay in each sparse layer, -1 where the model routes live; or None.
+      The others: see LossInputs.
     """
     tokens_BT: Array
     positions_BT: Array
@@ -32,16 +33,23 @@ class MicroBatch:
     advantages_BT: Array
     sequence_BT: Array
     num_tokens: Array
+    num_positions: Array
     old_logprobs_BT: Array | None = None
     sampler_logprobs_BT: Array | None = None
     ref_logprobs_BT: Array | None = None
     expert_ids_LBTA: Array | None = None
+    kl_coef: Array | None = None
+    old_values_BT: Array | None = None
+    returns_BT: Array | None = None
+    value_weights_BT: Array | None = None
+    num_values: Array | None = None
+    expert_load_E: Array | None = None
 
-    def loss_inputs(self, logprobs_BT: Array, entropy_BT: Array | None = None) -> LossInputs:
-        """What the objective reads, given the policy's log-probs of the targets."""
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(LossInputs)
-                  if field.name not in ("logprobs_BT", "entropy_BT")}
-        return LossInputs(logprobs_BT=logprobs_BT, entropy_BT=entropy_BT, **shared)
+    def loss_inputs(self, logprobs_BT: Array, **computed: Array | None) -> LossInputs:
+        """What the objective reads, given the policy's log-probs of the targets and whatever else the model computed."""
+        computed = {"logprobs_BT": logprobs_BT, **computed}
+        shared = {field.name for field in dataclasses.fields(LossInputs)} & {field.name for field in dataclasses.fields(self)}
+        return LossInputs(**{name: getattr(self, name) for name in shared}, **computed)
 
 
 class Place(NamedTuple):
@@ -83,14 +91,14 @@ def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> li
     return [[samples[i] for i in part] for part in np.array_split(order, count)]
 
 
-def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0) -> np.ndarray:
-    """[N] weights of the samples of one optimiser minibatch; see rl.aggregation."""
-    return aggregation_weights([sample.trained_tokens for sample in samples], [sample.group for sample in samples],
+def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0, mask: str = "mask_T") -> np.ndarray:
+    """[N] weights of the samples of one optimiser minibatch, by their tokens under a mask; see rl.aggregation."""
+    return aggregation_weights([getattr(sample, mask).sum() for sample in samples], [sample.group for sample in samples],
                                aggregation, norm)
 
 
-def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True,
-                  weights_N: np.ndarray | None = None, longest: int = 0) -> list[Packed]:
+def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True, weights_N: np.ndarray | None = None,
+                  longest: int = 0, value_weights_N: np.ndarray | None = None) -> list[Packed]:
     """Lays samples out in micro-batches of at most `tokens` padded tokens, in few shapes.
 
     Args:
@@ -99,13 +107,17 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True,
       pack: several samples in a row; otherwise one.
       weights_N: from sample_weights; zeros if not given.
       longest: the most tokens that a sample of the run can have; packed rows then have one length throughout.
+      value_weights_N: the same for the value loss, where samples have returns to train a critic on.
 
     Raises:
       UserError: a sample alone exceeds `tokens`.
     """
     weights_N = np.zeros(len(samples)) if weights_N is None else weights_N
-    num_tokens = np.float32(sum(sample.trained_tokens for sample in samples))
-    return [_fill(samples, weights_N, num_tokens, rows, shape)
+    counts = {"num_tokens": np.float32(sum(sample.trained_tokens for sample in samples)),
+              "num_positions": np.float32(sum(len(sample.ids_T) for sample in samples))}
+    if value_weights_N is not None:
+        counts["num_values"] = np.float32(sum(sample.value_mask_T.sum() for sample in samples))
+    return [_fill(samples, weights_N, value_weights_N, counts, rows, shape)
             for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack, longest)]
 
 
@@ -119,8 +131,8 @@ def _places(lengths: Sequence[int], rows: list[list[int]]) -> list[Place]:
     return places
 
 
-def _fill(samples: Sequence[Sample], weights_N: np.ndarray, num_tokens: np.float32, rows: list[list[int]],
-          shape: tuple[int, int]) -> Packed:
+def _fill(samples: Sequence[Sample], weights_N: np.ndarray, value_weights_N: np.ndarray | None, counts: dict[str, np.float32],
+          rows: list[list[int]], shape: tuple[int, int]) -> Packed:
     places = _places([len(sample.ids_T) for sample in samples], rows)
     placed = [samples[place.sample] for place in places]
 
@@ -134,6 +146,10 @@ def _fill(samples: Sequence[Sample], weights_N: np.ndarray, num_tokens: np.float
         known = [value for value in (getattr(sample, field) for sample in placed) if value is not None]
         return spread(known, np.float32) if known else None
 
+    value_weights_BT = None
+    if value_weights_N is not None:
+        value_weights_BT = spread([value_weights_N[place.sample] * sample.value_mask_T
+                                   for place, sample in zip(places, placed)], np.float32)
     batch = MicroBatch(
         tokens_BT=spread([sample.ids_T for sample in placed], np.int32),
         positions_BT=spread([np.arange(place.length) for place in places], np.int32),
@@ -143,11 +159,14 @@ def _fill(samples: Sequence[Sample], weights_N: np.ndarray, num_tokens: np.float
         weights_BT=constant([weights_N[place.sample] for place in places], np.float32),
         advantages_BT=spread([sample.advantages_T for sample in placed], np.float32),
         sequence_BT=constant(range(len(places)), np.int32),
-        num_tokens=num_tokens,
         old_logprobs_BT=optional("old_logprobs_T"),
         sampler_logprobs_BT=optional("sampler_logprobs_T"),
         ref_logprobs_BT=optional("ref_logprobs_T"),
-        expert_ids_LBTA=_expert_ids(places, placed, shape))
+        expert_ids_LBTA=_expert_ids(places, placed, shape),
+        old_values_BT=optional("values_T"),
+        returns_BT=optional("returns_T"),
+        value_weights_BT=value_weights_BT,
+        **counts)
     return Packed(batch, places)
 
 
@@ -171,7 +190,7 @@ def _expert_ids(places: Sequence[Place], placed: Sequence[Sample], shape: tuple[
 
 
 def per_sample(packed: Sequence[Packed], results_BT: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Takes per-token results of micro-batches back to the samples: a list of [T] arrays in the samples' order."""
+    """Takes per-token results [B, T, ...] of micro-batches back to the samples: a list of [T, ...] arrays in their order."""
     found = {}
     for (_, places), result_BT in zip(packed, results_BT, strict=True):
         result_BT = np.asarray(result_BT)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxrl_moe.rl import mismatch
+from jaxrl_moe.rl import critic, mismatch
 from jaxrl_moe.rl.advantages import is_constant
 from jaxrl_moe.types import Rollout, RolloutGroup
 
@@ -104,9 +104,16 @@ def merge_updates(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def update_metrics(values: Mapping[str, np.ndarray]) -> dict[str, float]:
     """One update's metrics from what the learner returned: scalars, and `load` [L, E], the rows sent to each expert."""
-    scalars = {name: float(value) for name, value in values.items() if name not in ("load", "loss", "finite")}
-    return mismatch.finish(scalars) | {"policy/total_loss": float(values["loss"])} | (
-        load_metrics(values["load"]) if "load" in values else {})
+    scalars = {name: float(value) for name, value in values.items() if name not in ("load", "probability", "loss", "finite")}
+    moe = router_metrics(values["load"], values["probability"]) if "load" in values else {}
+    return critic.finish(mismatch.finish(scalars)) | {"policy/total_loss": float(values["loss"])} | moe
+
+
+def router_metrics(load_LE: np.ndarray, probability_E: np.ndarray) -> dict[str, float]:
+    """load_metrics, and moe/aux_loss: E sum_e f_e P_e over all layers' tokens, num_experts_per_tok when balanced."""
+    tokens = probability_E.sum()  # each token's probabilities sum to 1
+    balance = len(probability_E) * np.sum(load_LE.sum(axis=0) / tokens * probability_E / tokens)
+    return load_metrics(load_LE) | {"moe/aux_loss": float(balance)}
 
 
 def load_metrics(load_LE: np.ndarray) -> dict[str, float]:

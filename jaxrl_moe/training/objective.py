@@ -1,10 +1,10 @@
 """The objective that a configuration asks for; built once, since each new one is compiled anew."""
 import dataclasses
 
-from jaxrl_moe.config import AlgorithmSection, ConfigError
+from jaxrl_moe.config import AlgorithmSection, ConfigError, CriticSection, MoeSection
 from jaxrl_moe.rl.losses import LOSSES
 from jaxrl_moe.rl.objective import make_objective, policy_objective
-from jaxrl_moe.rl.table import lookup
+from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec
 from jaxrl_moe.rl.types import LossInputs, LossOutputs
 
 
@@ -17,18 +17,36 @@ class PolicyObjective:
         return policy_objective(inputs, self.settings)
 
 
-def make_policy_objective(section: AlgorithmSection) -> PolicyObjective:
-    """The objective of the algorithm section.
+def make_policy_objective(section: AlgorithmSection, critic: CriticSection | None = None,
+                          moe: MoeSection | None = None) -> PolicyObjective:
+    """The objective of the algorithm, critic and moe sections; without the latter two, of their defaults.
 
     Raises:
-      ConfigError, AlgorithmError: unknown names, or settings that the loss does not have.
+      ConfigError, AlgorithmError: unknown names, settings that the loss does not have, or parts that contradict each other.
     """
-    row = lookup(LOSSES, section.loss, "loss")
-    own = {field.name for field in dataclasses.fields(row.settings)}
+    critic, moe = critic or CriticSection(), moe or MoeSection()
+    name, settings = parse_spec(section.loss)
+    corrections = dict(map(parse_spec, section.corrections))
+    if len(corrections) < len(section.corrections):
+        raise ConfigError(f"algorithm.corrections = {', '.join(section.corrections)} names one twice: name each once.")
+    try:
+        return PolicyObjective(make_objective(
+            name, settings | _clips(section, name, settings), corrections=corrections, bypass=section.bypass,
+            kl_coef=section.kl_coef if section.kl_in == "loss" else 0.0, kl_estimator=section.kl_estimator,
+            entropy_coef=section.entropy_coef, value_coef=critic.coef, value_clip=critic.clip,
+            aux_loss_coef=moe.aux_loss_coef, z_loss_coef=moe.z_loss_coef))
+    except AlgorithmError as error:
+        raise ConfigError(f"In the algorithm section: {error}") from error
+
+
+def _clips(section: AlgorithmSection, loss: str, settings: dict) -> dict[str, float]:
+    """algorithm.clip_low and clip_high, where they are set."""
+    own = {field.name for field in dataclasses.fields(lookup(LOSSES, loss, "loss").settings)}
     clips = {name: getattr(section, name) for name in ("clip_low", "clip_high") if getattr(section, name) > 0}
     for name, value in clips.items():
         if name not in own:
-            raise ConfigError(f"algorithm.{name} = {value} has no effect: the loss {section.loss!r} has no such bound. Set "
+            raise ConfigError(f"algorithm.{name} = {value} has no effect: the loss {loss!r} has no such bound. Set "
                               f"algorithm.{name}=0, or choose algorithm.loss=clipped_surrogate.")
-    return PolicyObjective(make_objective(section.loss, clips, kl_coef=section.kl_coef, kl_estimator=section.kl_estimator,
-                                          entropy_coef=section.entropy_coef))
+        if name in settings:
+            raise ConfigError(f"algorithm.{name} = {value} and algorithm.loss = {section.loss!r} both set it: keep one of them.")
+    return clips

@@ -1,17 +1,13 @@
-"""From finished rollouts to training samples with advantages, one token sequence each, on the host.
+"""From finished rollouts to training samples, one token sequence each, on the host.
 
 In a sample's [T] arrays index t holds what concerns the prediction of token t+1; the last entry concerns nothing.
 """
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages
-from jaxrl_moe.rl.kl import kl_estimate
-from jaxrl_moe.rl.returns import discounted_returns, token_rewards, whiten
-from jaxrl_moe.rl.table import AlgorithmError, configure, lookup
+from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.types import Rollout, RolloutGroup
 
 TRUNCATED = ("keep", "mask", "penalise")
@@ -28,7 +24,10 @@ class Sample:
       reward: the scalar reward.
       advantages_T: float32, zeros until `with_advantages`.
       sampler_logprobs_T, old_logprobs_T, ref_logprobs_T: float32, or None where not known (or not needed).
-      expert_ids_TLA: experts that routed each token in the engine, -1 where none did; or None.
+      expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None.
+      values_T: the critic's values, V_t at the index that predicts token t+1 and at the last one V after the sequence; or None.
+      returns_T, value_mask_T: what values should have been, and 1 where one is trained; or None.
+      truncated: the token limit ended it.
     """
     ids_T: np.ndarray
     mask_T: np.ndarray
@@ -39,6 +38,10 @@ class Sample:
     old_logprobs_T: np.ndarray | None = None
     ref_logprobs_T: np.ndarray | None = None
     expert_ids_TLA: np.ndarray | None = None
+    values_T: np.ndarray | None = None
+    returns_T: np.ndarray | None = None
+    value_mask_T: np.ndarray | None = None
+    truncated: bool = False
 
     @property
     def trained_tokens(self) -> int:
@@ -77,7 +80,8 @@ def _from_rollout(rollout: Rollout, group: int, truncated: str, penalty: float) 
         reward=rollout.reward - penalty * (rollout.truncated and truncated == "penalise"),
         advantages_T=np.zeros(length, np.float32),
         sampler_logprobs_T=_shifted(prompt, length, rollout.sampler_logprobs),
-        expert_ids_TLA=_routes(rollout.expert_ids, length))
+        expert_ids_TLA=_routes(rollout.expert_ids, length),
+        truncated=rollout.truncated)
 
 
 def _shifted(prompt: int, length: int, completion_values: np.ndarray) -> np.ndarray:
@@ -123,61 +127,3 @@ def trainable(samples: Sequence[Sample]) -> list[Sample]:
 def with_values(samples: Sequence[Sample], field: str, values: Sequence[np.ndarray]) -> list[Sample]:
     """The samples with one [T] field, such as "old_logprobs_T", set from a list in the same order."""
     return [dataclasses.replace(sample, **{field: value}) for sample, value in zip(samples, values, strict=True)]
-
-
-def with_advantages(samples: Sequence[Sample], name: str, settings: Mapping[str, Any] | None = None, *,
-                    gamma: float = 1.0, reward_kl_coef: float = 0.0, kl_estimator: str = "k1") -> list[Sample]:
-    """The samples with advantages from their rewards.
-
-    Args:
-      samples: all samples of the batch; those of one group share a baseline.
-      name: a row of ADVANTAGES; settings: its settings that differ from the defaults.
-      gamma: discount per token, for rows that work token by token.
-      reward_kl_coef: weight of the KL to the reference that is taken off the reward; needs old and ref log-probs.
-      kl_estimator: a row of KL_ESTIMATORS.
-
-    Raises:
-      AlgorithmError: unknown name or setting, rewards the row refuses, or no log-probs for the KL.
-    """
-    row = lookup(ADVANTAGES, name, "advantage")
-    settings = configure(row.settings, settings or {}, name)
-    kls = [_reward_kl(sample, reward_kl_coef, kl_estimator) for sample in samples]
-    rewards = np.array([sample.reward for sample in samples], np.float32).astype(np.float64)  # equal as the metrics see it
-    if not row.per_token:
-        rewards -= np.array([kl.sum() for kl in kls])
-    members = _members(samples)
-    scalars = np.zeros(len(samples))
-    for indices, values in zip(members, group_advantages([rewards[m] for m in members], row, settings), strict=True):
-        scalars[indices] = values
-    if row.per_token:
-        advantages = [discounted_returns(token_rewards(scalar, kl, sample.mask_T, 1.0), sample.mask_T, gamma)
-                      for sample, scalar, kl in zip(samples, scalars, kls)]
-    else:
-        advantages = [np.full(len(sample.ids_T), scalar) for sample, scalar in zip(samples, scalars)]
-    if row.whiten:
-        advantages = _whitened(advantages, samples)
-    return with_values(samples, "advantages_T", [values.astype(np.float32) for values in advantages])
-
-
-def _members(samples: Sequence[Sample]) -> list[np.ndarray]:
-    numbers = np.array([sample.group for sample in samples])
-    return [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
-
-
-def _reward_kl(sample: Sample, coef: float, estimator: str) -> np.ndarray:
-    if coef == 0:
-        return np.zeros(len(sample.ids_T))
-    if sample.old_logprobs_T is None or sample.ref_logprobs_T is None:
-        raise AlgorithmError("A KL penalty in the reward needs old and reference log-probs, and a sample has none.")
-    kl = kl_estimate(sample.old_logprobs_T, sample.ref_logprobs_T, estimator)
-    return coef * np.where(sample.mask_T > 0, np.asarray(kl, np.float64), 0)
-
-
-def _whitened(advantages: list[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:
-    masks = [sample.mask_T > 0 for sample in samples]
-    white = whiten(np.concatenate([values[mask] for values, mask in zip(advantages, masks)]))
-    parts = np.split(white, np.cumsum([mask.sum() for mask in masks])[:-1])
-    whole = [np.zeros(len(mask)) for mask in masks]
-    for values, mask, part in zip(whole, masks, parts):
-        values[mask] = part
-    return whole

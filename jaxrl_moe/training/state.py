@@ -5,14 +5,26 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.model.moe import Router, RouterBias
 from jaxrl_moe.model.transformer import Transformer
 
 
 class TrainState(NamedTuple):
-    """trainable: nnx.State in float32; opt_state: optax's; step: int32 scalar, optimiser steps done."""
+    """All that training changes.
+
+    Attributes:
+      trainable: nnx.State of the policy's trained arrays in float32.
+      opt_state: optax's.
+      step: int32 scalar, optimiser steps done.
+      router_bias: nnx.State of the selection biases; empty for a model without.
+      critic: nnx.State of the value head, or None; critic_opt_state likewise.
+    """
     trainable: Any
     opt_state: Any
     step: Any
+    router_bias: Any
+    critic: Any = None
+    critic_opt_state: Any = None
 
 
 class Parts(NamedTuple):
@@ -22,13 +34,29 @@ class Parts(NamedTuple):
     dtypes: Any
 
 
-def take_apart(model: Transformer) -> tuple[Parts, Any]:
-    """Returns the parts, and the trainable arrays in float32: adapters where there are any, else every parameter."""
-    trained = nnx.Param if model.lora is None else nnx.LoRAParam
-    graphdef, trainable, frozen = nnx.split(model, trained, ...)
+def take_apart(model: Transformer, train_router: bool | None = None) -> tuple[Parts, Any, Any]:
+    """Takes a model apart into what is trained and what is not.
+
+    Args:
+      model: the policy.
+      train_router: whether routers are trained; None: only without adapters.
+
+    Returns:
+      (the parts, the trainable arrays in float32: adapters where there are any, else every parameter; the routers' biases).
+    """
+    lora = model.lora is not None
+    train_router = not lora if train_router is None else train_router
+    routers = {path for path, module in nnx.iter_modules(model) if isinstance(module, Router)}
+
+    def trained(path, value):
+        if path[:-1] in routers:
+            return train_router and isinstance(value, nnx.Param)
+        return isinstance(value, nnx.LoRAParam if lora else nnx.Param)
+
+    graphdef, trainable, biases, frozen = nnx.split(model, trained, RouterBias, ...)
     dtypes = jax.tree.map(lambda array: array.dtype, trainable)
     masters = _cast(trainable, jax.tree.map(lambda _: jnp.dtype(jnp.float32), dtypes))
-    return Parts(graphdef, frozen, dtypes), masters
+    return Parts(graphdef, frozen, dtypes), masters, biases
 
 
 def model_weights(trainable, dtypes):

@@ -10,14 +10,16 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.envs import make_env
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.collect import draw, grade
+from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.training.batch import Packed, micro_batches, minibatches, per_sample, sample_weights
 from jaxrl_moe.training.evaluate import evaluate
 from jaxrl_moe.training.metrics import Stopwatch, kept_mass, merge_updates, rollout_metrics, update_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.run import Run, identity, open_run
-from jaxrl_moe.training.samples import Sample, from_groups, trainable, with_advantages, with_values
+from jaxrl_moe.training.samples import Sample, from_groups, trainable, with_values
 from jaxrl_moe.training.step import Learner, Objective
 from jaxrl_moe.types import Engine, Prompt, RolloutGroup, SamplingParams
 
@@ -42,8 +44,9 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     env, decode = make_env(**dataclasses.asdict(config.env)), tokenizer.decode
     data = PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle)
     params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
-        "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size)
-    objective = make_policy_objective(config.algorithm)
+        "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size,
+        return_routed_experts=config.moe.replay == "r3")
+    objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     checkpoint_seconds = {}
     with open_run(config, pathlib.Path(config.run_dir), "GRPO", config.train.steps, identity(learner, config), decode) as run:
         resume(run, learner, data)
@@ -106,31 +109,52 @@ def resume(run: Run, learner: Learner, data: PromptIterator) -> None:
 
 
 def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config) -> list[Sample]:
-    """All samples of a batch, with advantages and with the log-probs that stay fixed during its updates."""
+    """All samples of a batch, with advantages and with what stays fixed during its updates: old and reference log-probs,
+    values, routes."""
     algorithm = config.algorithm
     samples = from_groups(groups, algorithm.truncated, algorithm.truncated_penalty)
-    samples = with_advantages(samples, algorithm.advantage)
     trainable(samples)  # raises if there is nothing to train on
-    several = algorithm.epochs * algorithm.minibatches > 1
-    if several or config.lora.dropout > 0:  # otherwise the update's own log-probs are the old ones
-        samples = with_values(samples, "old_logprobs_T", logprobs(samples, learner, config, adapters=True))
+    if _needs_forward(config):
+        samples = with_forward(samples, learner, config)
     if algorithm.kl_coef > 0:
-        samples = with_values(samples, "ref_logprobs_T", logprobs(samples, learner, config, adapters=False))
-    return samples
+        samples = with_values(samples, "ref_logprobs_T", reference_logprobs(samples, learner, config))
+    reward_kl_coef = algorithm.kl_coef if algorithm.kl_in == "reward" else 0.0
+    return with_advantages(samples, algorithm.advantage, gamma=algorithm.gamma, lam=algorithm.lam,
+                           reward_kl_coef=reward_kl_coef, kl_estimator=algorithm.kl_estimator,
+                           bootstrap=algorithm.truncated == "bootstrap")
 
 
-def logprobs(samples: Sequence[Sample], learner: Learner, config: Config, adapters: bool) -> list[np.ndarray]:
-    """Per sample [T] log-probs of its next tokens under the policy, or with adapters=False under the reference."""
-    packed = lay_out(samples, config)
-    return per_sample(packed, [learner.logprobs(part.batch, adapters=adapters, temperature=config.rollout.temperature)
+def _needs_forward(config: Config) -> bool:
+    """Whether the policy must be run before the update; otherwise the update's own log-probs are the old ones."""
+    algorithm = config.algorithm
+    several = algorithm.epochs * algorithm.minibatches > 1 and not algorithm.bypass
+    return (several or config.lora.dropout > 0 or config.moe.replay == "r2" or bool(find_advantage(algorithm.advantage).critic)
+            or (algorithm.kl_in == "reward" and algorithm.kl_coef > 0))
+
+
+def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
+    """The samples with old log-probs, and with values and routes where the settings ask for them."""
+    packed, replay = lay_out(samples, config), config.moe.replay
+    passes = [learner.forward(part.batch, temperature=config.rollout.temperature, routes=replay == "r2") for part in packed]
+    fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
+    for field, result in fields.items():
+        if getattr(passes[0], result) is not None:
+            samples = with_values(samples, field, per_sample(packed, [getattr(one, result) for one in passes]))
+    return list(samples)
+
+
+def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Config) -> list[np.ndarray]:
+    """Per sample [T] log-probs of its next tokens under the reference: no adapters, and its own live routing."""
+    packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], config)
+    return per_sample(packed, [learner.forward(part.batch, adapters=False, temperature=config.rollout.temperature).logprobs_BT
                                for part in packed])
 
 
-def lay_out(samples: Sequence[Sample], config: Config, weights_N: np.ndarray | None = None) -> list[Packed]:
-    """Micro-batches whose shapes stay the same from step to step."""
+def lay_out(samples: Sequence[Sample], config: Config, **weights: np.ndarray | None) -> list[Packed]:
+    """Micro-batches whose shapes stay the same from step to step; weights as in micro_batches."""
     budget = config.train.tokens_per_micro_batch
     longest = min(config.data.max_prompt_tokens + config.rollout.max_tokens, budget)
-    return micro_batches(samples, budget, config.train.pack, weights_N, longest)
+    return micro_batches(samples, budget, config.train.pack, longest=longest, **weights)
 
 
 def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int) -> list[tuple]:
@@ -138,13 +162,23 @@ def update(samples: Sequence[Sample], learner: Learner, objective: Objective, co
     algorithm, updates = config.algorithm, []
     for epoch in range(algorithm.epochs):
         for part in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
-            weights_N = sample_weights(part, algorithm.aggregation, config.rollout.max_tokens)
-            packed = lay_out(part, config, weights_N)
-            batches = [one.batch for one in packed]
+            batches = [one.batch for one in lay_out(part, config, **loss_weights(part, config))]
             metrics = learner.update(batches, objective, temperature=config.rollout.temperature,
-                                     entropy=config.logging.entropy or config.algorithm.entropy_coef > 0)
+                                     entropy=config.logging.entropy or config.algorithm.entropy_coef > 0,
+                                     count_load=config.moe.aux_loss_coef > 0)
             updates.append((metrics, batches))
     return updates
+
+
+def loss_weights(samples: Sequence[Sample], config: Config) -> dict[str, np.ndarray]:
+    """The aggregation weights of a minibatch's samples, for the policy's loss and, where there is a critic, for its."""
+    algorithm, norm = config.algorithm, config.rollout.max_tokens
+    weights = {"weights_N": sample_weights(samples, algorithm.aggregation, norm)}
+    critic = find_advantage(algorithm.advantage).critic
+    if critic:  # with one value a sequence, their plain mean
+        weights["value_weights_N"] = sample_weights(
+            samples, algorithm.aggregation if critic == "token" else "token-mean", norm, "value_mask_T")
+    return weights
 
 
 def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:

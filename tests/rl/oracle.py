@@ -148,7 +148,7 @@ def advantages(name, groups):
         row = []
         for i, r in enumerate(rewards):
             others = [x for k, x in enumerate(rewards) if k != i]
-            if name == "reinforce_pp" or (name == "reinforce" and size == 1):
+            if name in ("reinforce_pp", "gae") or (name in ("reinforce", "last_token_critic") and size == 1):
                 row.append(r)
             elif same:
                 row.append(0.0)

@@ -6,7 +6,7 @@ from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages, is_constant
 from jaxrl_moe.rl.table import AlgorithmError
 
 GROUPS = [np.array([1.0, 0.0, 0.5, 0.05]), np.array([0.3, 0.9]), np.array([0.7]), np.array([1.05] * 5, np.float32)]
-CENTRED = sorted(set(ADVANTAGES) - {"reinforce_pp"})
+CENTRED = sorted(set(ADVANTAGES) - {"reinforce_pp", "gae"})
 
 
 def run(name, groups):
@@ -24,7 +24,8 @@ def test_estimators_give_the_expected_arrays():
     expected = {"grpo": np.array([0.75, -0.25, -0.25, -0.25]) / (std + 1e-6), "dr_grpo": [0.75, -0.25, -0.25, -0.25],
                 "rloo": [1, -1 / 3, -1 / 3, -1 / 3], "maxrl": np.array([3, -1, -1, -1]) / (1 + 4e-6),
                 "reinforce": [0.75, -0.25, -0.25, -0.25], "reinforce_pp": [1, 0, 0, 0],
-                "reinforce_pp_baseline": [0.75, -0.25, -0.25, -0.25]}
+                "reinforce_pp_baseline": [0.75, -0.25, -0.25, -0.25], "gae": [1.0, 0, 0, 0],
+                "last_token_critic": [0.75, -0.25, -0.25, -0.25]}
     assert set(expected) == set(ADVANTAGES)
     for name, values in expected.items():
         cases.assert_close(run(name, rewards)[0], values, 1e-12)
@@ -39,7 +40,7 @@ def test_a_constant_group_gives_exactly_zero(name, reward):
 
 def test_a_group_of_one_gets_zero_but_keeps_its_raw_reward_under_reinforce():
     for name in CENTRED:
-        assert run(name, [np.array([0.7])])[0].tolist() == [0.7 if name == "reinforce" else 0.0]
+        assert run(name, [np.array([0.7])])[0].tolist() == [0.7 if name in ("reinforce", "last_token_critic") else 0.0]
 
 
 def test_maxrl_refuses_negative_rewards():

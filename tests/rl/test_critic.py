@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_moe.rl.critic import explained_variance, value_loss
+from jaxrl_moe.rl.critic import critic_terms, finish, value_loss
+from jaxrl_moe.rl.types import LossInputs
 
 
 def test_the_value_loss_takes_the_larger_of_the_plain_and_the_clipped_error():
@@ -19,7 +20,16 @@ def test_a_clipped_value_has_no_gradient():
 
 
 def test_explained_variance_is_one_when_perfect_and_zero_for_the_mean():
-    returns = jnp.array([1.0, 2.0, 4.0])
-    assert explained_variance(returns, returns) == 1
-    assert explained_variance(jnp.full(3, returns.mean()), returns) == pytest.approx(0, abs=1e-6)
-    assert explained_variance(returns, jnp.ones(3)) == 0
+    returns = np.array([[1.0, 2.0, 4.0]], np.float32)
+
+    def explained(returns_BT, old_BT):
+        inputs = LossInputs(*[np.zeros(returns_BT.shape, np.float32)] * 5, num_tokens=3.0, values_BT=old_BT, old_values_BT=old_BT,
+                            returns_BT=returns_BT, value_weights_BT=np.full(returns_BT.shape, 1 / 3), num_values=3.0)
+        return finish(critic_terms(inputs, 0.2)[1])["critic/explained_variance"]
+
+    assert explained(returns, returns) == 1
+    assert explained(returns, np.full_like(returns, returns.mean())) == pytest.approx(0, abs=1e-6)
+    assert explained(returns, np.zeros_like(returns)) == pytest.approx(0, abs=1e-6)
+    assert explained(returns, np.array([[1.5, 2.0, 3.0]], np.float32)) == pytest.approx(
+        1 - np.var([-0.5, 0, 1]) / np.var([1, 2, 4]), rel=1e-5)
+    assert explained(np.ones_like(returns), returns) == 0

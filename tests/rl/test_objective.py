@@ -105,7 +105,7 @@ def test_bypass_puts_the_sampler_in_the_place_of_the_old_policy_and_still_measur
 def test_an_adaptive_coefficient_takes_the_place_of_the_fixed_one():
     seqs = cases.sequences()
     batch = cases.padded(seqs, cases.weights(seqs))
-    adaptive = jax.jit(lambda b, c: policy_objective(b, make_objective(kl_coef=0.1), kl_coef=c).loss)
+    adaptive = jax.jit(lambda b, c: policy_objective(dataclasses.replace(b, kl_coef=c), make_objective(kl_coef=0.1)).loss)
     assert float(adaptive(batch, 0.7)) == pytest.approx(cases.total([batch], make_objective(kl_coef=0.7))[0], rel=1e-5)
 
 

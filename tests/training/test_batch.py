@@ -11,11 +11,12 @@ from jaxrl_moe.rl.objective import make_objective
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.training import batch as B
 from jaxrl_moe.training import samples as S
+from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.types import UserError
 
 
 def batch_of(seed=0, **kwargs):
-    return S.with_advantages(S.from_groups(rollouts.groups(seed, **kwargs)), "grpo")
+    return with_advantages(S.from_groups(rollouts.groups(seed, **kwargs)), "grpo")
 
 
 def made_up_logprobs(micro):
@@ -25,7 +26,7 @@ def made_up_logprobs(micro):
 
 def outcome(samples, tokens, pack, mode, objective):
     packed = B.micro_batches(samples, tokens, pack, B.sample_weights(samples, mode, 16))
-    inputs = [p.batch.loss_inputs(made_up_logprobs(p.batch), -made_up_logprobs(p.batch)) for p in packed]
+    inputs = [p.batch.loss_inputs(made_up_logprobs(p.batch), entropy_BT=-made_up_logprobs(p.batch)) for p in packed]
     loss, metrics, gradients = cases.total(inputs, objective)
     return loss, metrics, B.per_sample(packed, gradients)
 
@@ -197,7 +198,7 @@ def test_fewer_surviving_sequences_than_minibatches_make_one_minibatch_each():
 
 
 def test_masked_truncated_sequences_leave_every_denominator():
-    samples = S.with_advantages(S.from_groups(rollouts.groups(7)), "grpo")
+    samples = with_advantages(S.from_groups(rollouts.groups(7)), "grpo")
     masked = [dataclasses.replace(s, mask_T=np.zeros_like(s.mask_T)) if i == 0 else s for i, s in enumerate(samples)]
     objective = make_objective()
     for mode in ("token-mean", "seq-mean-token-mean", "prompt-mean"):

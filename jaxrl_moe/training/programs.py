@@ -1,0 +1,130 @@
+"""What the learner compiles: gradients of a micro-batch, the step that applies them, and passes without gradient.
+
+An objective is a function from LossInputs to LossOutputs whose loss adds up over micro-batches; no loss is known by name.
+"""
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxrl_moe.kernels.rows import select
+from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from jaxrl_moe.rl.router import balanced_bias
+from jaxrl_moe.rl.types import LossInputs, LossOutputs, RouterStats
+from jaxrl_moe.training.state import Parts, TrainState, model_weights
+
+Objective = Callable[[LossInputs], LossOutputs]
+
+
+class Total(NamedTuple):
+    """Sums over micro-batches; maxima are maxima. `gradient` is of (policy, critic); `load` [L, E] the rows that each expert
+    got and `probability` [E] the router's softmax summed over tokens and layers, both None for a dense model."""
+    gradient: Any
+    loss: Any
+    means: Any
+    maxima: Any
+    load: Any
+    probability: Any
+
+
+class Forward(NamedTuple):
+    """What a pass without gradient gives: log-probs [B, T] of the targets where mask is 1, else 0; the critic's values [B, T]
+    or None; and if asked for the experts of each token, [B, T, L, A]."""
+    logprobs_BT: Any
+    values_BT: Any
+    expert_ids_BTLA: Any
+
+
+class Programs:
+    """What the learner compiles. It holds no arrays: a jitted method keeps its object alive, and should keep no weights alive."""
+
+    def __init__(self, parts: Parts, critic, train_trunk: bool, remat: str, frozen_head: bool, transforms):
+        """critic: the value head's graph definition or None; train_trunk: its loss reaches the policy's arrays too; transforms: the
+        policy's and the critic's optimisers."""
+        self.graphdef, self.dtypes, self.remat, self.frozen_head = parts.graphdef, parts.dtypes, remat, frozen_head
+        self.critic, self.train_trunk = critic, train_trunk
+        self.transform, self.critic_transform = transforms
+        self.gradients = jax.jit(self._gradients, static_argnames=("objective", "entropy"), donate_argnames=("total",))
+        self.apply = jax.jit(self._apply, donate_argnums=(0,), static_argnames=("bias_rate",))
+        self.forward = jax.jit(self._forward, static_argnames=("adapters", "routes"))
+        self.load = jax.jit(self._load)
+
+    def _trunk(self, weights, frozen, batch, key, adapters):
+        """(model, hidden [B, T, D], routing); weights are the policy's trained arrays and the routers' biases."""
+        trainable, bias = weights
+        model = nnx.merge(self.graphdef, model_weights(trainable, self.dtypes), bias, frozen)
+        return model, *model(batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters, dropout_key=key,
+                             expert_ids_LBTA=batch.expert_ids_LBTA, remat=self.remat)
+
+    def _read(self, model, hidden_BTD, batch, read_R, inverse_M, temperature, entropy):
+        """([B, T] log-probs, [B, T] entropies or None)."""
+        shape = batch.tokens_BT.shape
+        hidden_RD = select(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), read_R, inverse_M)
+        targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)
+        logprobs_R, entropy_R = token_logprobs(hidden_RD, model.head_DV(), targets_R, temperature, entropy=entropy,
+                                               frozen_head=self.frozen_head)
+        logprobs_BT = select(logprobs_R, inverse_M, read_R).reshape(shape)
+        return logprobs_BT, select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
+
+    def _values(self, critic, hidden_BTD):
+        if self.critic is None:
+            return None
+        return nnx.merge(self.critic, critic)(hidden_BTD if self.train_trunk else jax.lax.stop_gradient(hidden_BTD))
+
+    def _forward(self, weights, critic, frozen, batch, read_R, inverse_M, temperature, *, adapters, routes) -> Forward:
+        model, hidden_BTD, routing = self._trunk(weights, frozen, batch, None, adapters)
+        logprobs_BT, _ = self._read(model, hidden_BTD, batch, read_R, inverse_M, temperature, False)
+        ids_BTLA = None
+        if routes:
+            kind = jnp.int8 if model.config.num_experts <= 128 else jnp.int16
+            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(kind)
+        return Forward(logprobs_BT, self._values(critic, hidden_BTD), ids_BTLA)
+
+    def _load(self, weights, frozen, batch, key):
+        """[E] slots given to each expert, over all layers."""
+        return self._trunk(weights, frozen, batch, key, True)[2].load.sum(axis=0)
+
+    def micro_batch(self, trained, bias, frozen, batch, read_R, inverse_M, temperature, key, *, objective, entropy) -> "Total":
+        def loss_of(trained):
+            trainable, critic = trained
+            model, hidden_BTD, routing = self._trunk((trainable, bias), frozen, batch, key, True)
+            logprobs_BT, entropy_BT = self._read(model, hidden_BTD, batch, read_R, inverse_M, temperature, entropy)
+            router = None if routing is None else RouterStats(
+                routing.probability.sum(axis=0), routing.squared_logsumexp.sum(), routing.load.sum(axis=0))
+            outputs = objective(batch.loss_inputs(
+                logprobs_BT, entropy_BT=entropy_BT, values_BT=self._values(critic, hidden_BTD), router=router,
+                num_routed=None if routing is None else batch.num_positions * routing.load.shape[0]))
+            return outputs.loss, (outputs, routing and routing.load, router and router.probability_E)
+
+        (loss, (outputs, load, probability)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        return Total(gradient, loss, dict(outputs.means), dict(outputs.maxima), load, probability)
+
+    def _gradients(self, *inputs, total, objective, entropy) -> "Total":
+        one = self.micro_batch(*inputs, objective=objective, entropy=entropy)
+        return jax.tree.map(jnp.add, total, one)._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, one.maxima))
+
+    def _apply(self, state: TrainState, gradient, loss, load, *, bias_rate):
+        policy, critic = gradient
+        norms = {"policy/grad_norm": optax.global_norm(policy)}
+        updates, opt_state = self.transform.update(policy, state.opt_state, state.trainable)
+        stepped = state._replace(trainable=optax.apply_updates(state.trainable, updates), opt_state=opt_state, step=state.step + 1)
+        if critic is not None:
+            norms["critic/grad_norm"] = optax.global_norm(critic)
+            updates, opt_state = self.critic_transform.update(critic, state.critic_opt_state, state.critic)
+            stepped = stepped._replace(critic=optax.apply_updates(state.critic, updates), critic_opt_state=opt_state)
+        if bias_rate:
+            stepped = stepped._replace(router_bias=_balanced(state.router_bias, load, bias_rate))
+        finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(list(norms.values()))))
+        state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state)
+        return state, {**norms, "finite": finite}
+
+
+def _balanced(biases, load_LE, rate):
+    """Each stack of layers takes its share of the load's rows, in order."""
+    leaves, structure = jax.tree.flatten(biases)
+    counts = [leaf.shape[0] for leaf in leaves]
+    parts = jnp.split(load_LE, [sum(counts[:end]) for end in range(1, len(counts))])
+    return jax.tree.unflatten(structure, [balanced_bias(leaf, part, rate) for leaf, part in zip(leaves, parts, strict=True)])
