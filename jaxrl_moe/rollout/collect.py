@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxrl_moe.types import Completion, Engine, Env, Prompt, Request, Rollout, RolloutGroup, SamplingParams
 
-TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM = 0, 1, 2  # streams of noise that never meet
+TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM, SERVED_STREAM = range(4)  # streams of noise that never meet
 
 Decode = Callable[[Sequence[int]], str]
 

@@ -15,7 +15,7 @@ from jaxrl_moe.rollout.pages import PagePool, pages_for
 from jaxrl_moe.rollout.programs import Programs
 from jaxrl_moe.rollout.requests import Limits, truncates
 from jaxrl_moe.rollout.scheduler import Scheduler
-from jaxrl_moe.rollout.sequences import Group
+from jaxrl_moe.rollout.sequences import Chunk, Group
 from jaxrl_moe.rollout.stats import Totals
 from jaxrl_moe.types import Completion, Request, UserError
 
@@ -70,18 +70,30 @@ class JaxEngine:
         if self._scheduler.running or self._scheduler.queue:
             raise UserError("generate() needs an idle engine, but submitted requests are in flight. Call step() until they are done.")
         for request in requests:
-            self._limits.check(request)
+            self.check(request)
         handles, done = [self.submit(request) for request in requests], {}
         while len(done) < len(handles):
             done.update(self.step())
         return [done[handle] for handle in handles]
 
-    def submit(self, request: Request) -> int:
-        """Queues a request and returns its handle; step() does the work. Raises UserError for one that cannot be met."""
-        self._limits.check(request)
+    def check(self, request: Request, name: str = "") -> None:
+        """Raises UserError for a request that cannot be met, under a name of its own. Any thread may ask."""
+        self._limits.check(request, name)
+
+    def submit(self, request: Request, listen: Callable[[Chunk], None] | None = None) -> int:
+        """Queues a request and returns its handle; step() does the work. Raises UserError for one that cannot be met.
+
+        Args:
+          listen: called inside step() with the tokens that it drew for a sample; it must not raise.
+        """
+        self.check(request)
         handle, stop_ids = next(self._handles), dict.fromkeys((*self._eos_ids, *request.params.stop_ids))
-        self._scheduler.add(Group(handle, request, tuple(stop_ids)))
+        self._scheduler.add(Group(handle, request, tuple(stop_ids), listen))
         return handle
+
+    def cancel(self, handle: int) -> None:
+        """Drops a request with what it has drawn; its slots and pages are free for others. One that is done is left alone."""
+        self._scheduler.cancel(handle)
 
     def step(self) -> dict[int, list[Completion]]:
         """Admits what fits and draws one chunk of tokens; returns the requests that this finished, by handle."""
@@ -173,7 +185,10 @@ class JaxEngine:
         self._totals.add_chunk(len(running), int(counts_U.sum()), float(out["kept_U"].sum()))
         finished = {}
         for row, sequence in enumerate(running):
-            group, completion = sequence.group, results.take(sequence, out, row, counts_U[row], self._version, self._detokenise)
+            group, before = sequence.group, sequence.drawn
+            completion = results.take(sequence, out, row, counts_U[row], self._version, self._detokenise)
+            if group.listen is not None:
+                group.listen(sequence.chunk(before, completion))
             if completion is not None:
                 self._scheduler.finish(sequence)
                 group.completions[sequence.sample] = completion

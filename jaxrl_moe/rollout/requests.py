@@ -21,9 +21,9 @@ class Limits:
     pages: int
     has_text: bool
 
-    def check(self, request: Request) -> None:
-        """Raises UserError for a request that could never be met."""
-        name = f"Request {request.sequence} (turn {request.turn})"
+    def check(self, request: Request, name: str = "") -> None:
+        """Raises UserError for a request that could never be met; by default it is named by its place in the draws."""
+        name = name or f"Request {request.sequence} (turn {request.turn})"
         _check_params(name, request.params)
         self._check_ids(name, request.ids)
         if request.params.stop_strings and not self.has_text:

@@ -57,6 +57,14 @@ class Scheduler:
         self.running.remove(sequence)
         self._free(sequence)
 
+    def cancel(self, handle: int) -> None:
+        """Takes a request's samples out, and gives back their pages and those held for them."""
+        for sequence in [sequence for sequence in self.running if sequence.group.handle == handle]:
+            self.finish(sequence)
+        queued = [sequence for sequence in self.queue if sequence.group.handle == handle]
+        self._drop_held(queued)
+        self.queue = collections.deque(sequence for sequence in self.queue if sequence.group.handle != handle)
+
     def suspend(self) -> None:
         """Sends every running sequence back to the queue and empties the pool; drawn tokens are kept."""
         while self.running:
@@ -65,7 +73,10 @@ class Scheduler:
 
     def drop_held(self) -> None:
         """Lets go of the prompt pages kept for waiting samples; these will be prefilled anew."""
-        for group in {id(sequence.group): sequence.group for sequence in self.queue}.values():
+        self._drop_held(self.queue)
+
+    def _drop_held(self, queued):
+        for group in {id(sequence.group): sequence.group for sequence in queued}.values():
             if group.held is not None:
                 self.pool.drop(group.held)
                 group.held = None

@@ -1,20 +1,33 @@
 """What the engine keeps of a request in flight, and of each of its samples."""
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxrl_moe.types import Completion, Request
 
 
+class Chunk(NamedTuple):
+    """Tokens that one step drew for one sample; finish_reason is "" while the sample goes on."""
+    sample: int
+    ids: np.ndarray
+    logprobs: np.ndarray
+    policy_version: np.ndarray
+    finish_reason: str
+
+
 @dataclasses.dataclass(eq=False)
 class Group:
     """One request. `held` are the pages of prompt[:-1], kept while samples still wait for a place.
 
+    `listen`, if set, is handed the chunks of its samples as they are drawn.
     `prompt_routes` are the expert ids [prompt - 1, L, A] of the prefix, once known, if the request wants them.
     """
     handle: int
     request: Request
     stop_ids: tuple[int, ...]
+    listen: Callable[[Chunk], None] | None = None
     waiting: int = 0
     held: list[int] | None = None
     prompt_routes: np.ndarray | None = None
@@ -53,6 +66,13 @@ class Sequence:
         if routes is not None:
             self.routes.append(routes)
         self.length += len(ids)
+
+    def chunk(self, start: int, completion: Completion | None) -> Chunk:
+        """What was drawn from token `start` on; `completion` is the sample's, if it has ended."""
+        end = self.drawn if completion is None else len(completion.ids)
+        prompt = len(self.group.request.ids)
+        return Chunk(self.sample, self.ids[prompt + start:prompt + end].copy(), self.logprobs[start:end].copy(),
+                     self.versions[start:end].copy(), "" if completion is None else completion.finish_reason)
 
     def completion(self, keep: int, reason: str) -> Completion:
         """The first `keep` drawn tokens as a Completion."""

@@ -142,6 +142,35 @@ def test_weights_published_in_flight_mark_the_tokens_they_drew(engine, model, pr
     assert done[handle][0].policy_version.tolist() == [1] * 5 + [2] * 7
 
 
+def test_chunks_heard_while_drawing_make_up_the_completions(make_engine, prompts):
+    engine = make_engine(options={"detokenise": lambda ids: "".join(f"<{i}>" for i in ids)})
+    (free,) = engine.generate([Request(prompts[2], SamplingParams(max_tokens=12), 0)])
+    params = SamplingParams(max_tokens=12, n=2, stop_strings=(f"<{free[0].ids[6]}>",))
+    heard, done = [], {}
+    handle = engine.submit(Request(prompts[2], params, 0), heard.append)
+    while not done:
+        done = engine.step()
+    for sample, completion in enumerate(done[handle]):
+        chunks = [chunk for chunk in heard if chunk.sample == sample]
+        for field in ("ids", "logprobs", "policy_version"):
+            np.testing.assert_array_equal(np.concatenate([getattr(c, field) for c in chunks]), getattr(completion, field))
+        assert [c.finish_reason for c in chunks] == [""] * (len(chunks) - 1) + [completion.finish_reason]
+
+
+def test_a_cancelled_request_frees_its_pages_and_the_others_go_on(engine, prompts):
+    work = requests(prompts, n=2)
+    expected, done = engine.generate(work), {}
+    handles = [engine.submit(request) for request in work]
+    engine.step()
+    for handle in handles[1::2]:
+        engine.cancel(handle)
+    while len(done) < 4:
+        done.update(engine.step())
+    engine.cancel(handles[0])  # done already: nothing happens
+    assert_idle(engine)
+    assert_same([done[handle] for handle in handles[::2]], expected[::2])
+
+
 def test_adapters_windows_and_dense_layers_draw_as_in_a_full_forward_pass(prompts):
     """A dense layer under two sparse ones, a window of 6 on one of them, tied embeddings, and LoRA with B != 0."""
     config = ModelConfig(

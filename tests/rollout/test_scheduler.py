@@ -103,6 +103,30 @@ def test_every_sequence_reads_its_own_tokens_whatever_is_shared_copied_or_preemp
     assert order == sorted(order), "first come, first served"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_cancelled_request_gives_back_its_pages_and_disturbs_no_other(seed):
+    rng = np.random.default_rng(seed)
+    work = groups(rng, 8, 14, 20, 5)
+    least = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, 3) for g in work) + 1
+    simulation = Simulation(2 * least, 3, 4, 3, seed)
+    scheduler = simulation.scheduler
+    for group in work:
+        scheduler.add(group)
+    gone = {int(handle) for handle in rng.choice(8, 4, replace=False)}
+    for handle in sorted(gone):
+        for _ in range(rng.integers(0, 3)):
+            if scheduler.running or scheduler.queue:
+                simulation.step()
+        scheduler.cancel(handle)
+        simulation.check_holders()
+        assert handle not in {sequence.group.handle for sequence in (*scheduler.running, *scheduler.queue)}
+    while scheduler.running or scheduler.queue:
+        simulation.step()
+    done = [(sequence.group.handle, sequence.sample) for sequence in simulation.done if sequence.group.handle not in gone]
+    assert sorted(done) == [(g.handle, i) for g in work if g.handle not in gone for i in range(g.request.params.n)]
+    assert scheduler.pool.num_used == 0
+
+
 def test_a_prompt_is_prefilled_once_for_its_group_even_when_samples_are_admitted_later():
     simulation = Simulation(pages=40, page_size=4, slots=2, steps=3, seed=0)
     simulation.scheduler.add(Group(0, Request(np.arange(100, 111, dtype=np.int32), SamplingParams(max_tokens=9, n=7), 0), ()))
