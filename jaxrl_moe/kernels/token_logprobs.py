@@ -2,8 +2,12 @@
 
 [M, V] is never formed. With a frozen output matrix the forward pass also forms d logprob / d hidden, since the upstream
 gradient is one number per token; the backward pass is then a product and no logits are computed twice.
+
+Over a split vocabulary each device has its own columns of the output matrix; sums and maxima over the vocabulary are then
+taken over the mesh axis, logits stay where they are, and the gradient by hidden is each device's own share.
 """
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +15,28 @@ import jax.numpy as jnp
 CHUNK = 512
 
 
-def token_logprobs(hidden_MD, head_DV, targets_M, temperature=1.0, *, entropy=False, frozen_head=True, chunk=CHUNK):
+class Vocabulary(NamedTuple):
+    """axis: mesh axis that the columns are split over, or None; size: how many of all columns are tokens, 0 for all."""
+    axis: str | None = None
+    size: int = 0
+
+    def total(self, x):
+        return x if self.axis is None else jax.lax.psum(x, self.axis)
+
+    def columns(self, head_DV):
+        """The token ids of this device's columns."""
+        first = 0 if self.axis is None else jax.lax.axis_index(self.axis) * head_DV.shape[1]
+        return first + jnp.arange(head_DV.shape[1])
+
+
+class _Settings(NamedTuple):
+    entropy: bool
+    chunk: int
+    vocabulary: Vocabulary
+
+
+def token_logprobs(hidden_MD, head_DV, targets_M, temperature=1.0, *, entropy=False, frozen_head=True, chunk=CHUNK,
+                   vocabulary=Vocabulary()):  # noqa: B008  (immutable)
     """Log-probability of each target under softmax(hidden head / temperature), and the entropy of that distribution.
 
     Args:
@@ -21,6 +46,7 @@ def token_logprobs(hidden_MD, head_DV, targets_M, temperature=1.0, *, entropy=Fa
       temperature: positive scalar.
       entropy: also return the entropy in nats (differentiable); otherwise the second result is None.
       chunk: tokens whose logits exist at once.
+      vocabulary: how the columns of head are split and padded.
     Returns:
       (logprobs_M, entropy_M or None), float32.
     """
@@ -33,7 +59,8 @@ def token_logprobs(hidden_MD, head_DV, targets_M, temperature=1.0, *, entropy=Fa
         head_DV = jax.lax.stop_gradient(head_DV)
     function = _frozen if frozen_head else _trainable
     inverse_temperature = 1.0 / jnp.asarray(temperature, jnp.float32)
-    logprobs_M, entropy_M = function(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature)
+    settings = _Settings(entropy, chunk, vocabulary)
+    logprobs_M, entropy_M = function(settings, hidden_MD, head_DV, targets_M, inverse_temperature)
     return logprobs_M[:tokens], entropy_M[:tokens] if entropy else None
 
 
@@ -41,30 +68,44 @@ def _chunks(x, chunk):
     return x.reshape(-1, chunk, *x.shape[1:])
 
 
-def _log_softmax(h_cD, head_DV, inverse_temperature):
+def _log_softmax(settings, h_cD, head_DV, inverse_temperature):
+    vocabulary = settings.vocabulary
     logits_cV = jnp.dot(h_cD, head_DV, preferred_element_type=jnp.float32) * inverse_temperature
-    return logits_cV - jax.nn.logsumexp(logits_cV, axis=-1, keepdims=True)
+    if vocabulary.size:
+        logits_cV = jnp.where(vocabulary.columns(head_DV) < vocabulary.size, logits_cV, -1e30)
+    if vocabulary.axis is None:
+        return logits_cV - jax.nn.logsumexp(logits_cV, axis=-1, keepdims=True)
+    peak_c1 = jax.lax.pmax(jax.lax.stop_gradient(logits_cV.max(axis=-1, keepdims=True)), vocabulary.axis)
+    return logits_cV - peak_c1 - jnp.log(vocabulary.total(jnp.exp(logits_cV - peak_c1).sum(axis=-1, keepdims=True)))
 
 
-def _read(logprobs_cV, targets_c, entropy):
-    chosen_c = jnp.take_along_axis(logprobs_cV, targets_c[:, None], axis=1)[:, 0]
-    entropy_c = -jnp.sum(jnp.exp(logprobs_cV) * logprobs_cV, axis=1) if entropy else jnp.zeros_like(chosen_c)
-    return chosen_c, entropy_c
+def _hits(settings, head_DV, targets_c):
+    return targets_c[:, None] == settings.vocabulary.columns(head_DV)[None, :]
 
 
-def _forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+def _read(settings, logprobs_cV, head_DV, targets_c):
+    vocabulary = settings.vocabulary
+    if vocabulary.axis is None:
+        chosen_c = jnp.take_along_axis(logprobs_cV, targets_c[:, None], axis=1)[:, 0]
+    else:
+        chosen_c = vocabulary.total(jnp.where(_hits(settings, head_DV, targets_c), logprobs_cV, 0).sum(axis=1))
+    if not settings.entropy:
+        return chosen_c, jnp.zeros_like(chosen_c)
+    return chosen_c, -vocabulary.total(jnp.sum(jnp.exp(logprobs_cV) * logprobs_cV, axis=1))
+
+
+def _forward(settings, hidden_MD, head_DV, targets_M, inverse_temperature):
     def one(inputs):
         h_cD, targets_c = inputs
-        return _read(_log_softmax(h_cD, head_DV, inverse_temperature), targets_c, entropy)
+        return _read(settings, _log_softmax(settings, h_cD, head_DV, inverse_temperature), head_DV, targets_c)
 
-    chosen, entropies = jax.lax.map(one, (_chunks(hidden_MD, chunk), _chunks(targets_M, chunk)))
+    chosen, entropies = jax.lax.map(one, (_chunks(hidden_MD, settings.chunk), _chunks(targets_M, settings.chunk)))
     return chosen.reshape(-1), entropies.reshape(-1)
 
 
-def _slopes(logprobs_cV, targets_c):
+def _slopes(settings, logprobs_cV, head_DV, targets_c):
     """d logprob / d logits: one-hot minus the probabilities."""
-    hit_cV = targets_c[:, None] == jnp.arange(logprobs_cV.shape[1])[None, :]
-    return hit_cV - jnp.exp(logprobs_cV)
+    return _hits(settings, head_DV, targets_c) - jnp.exp(logprobs_cV)
 
 
 def _entropy_slopes(logprobs_cV, entropy_c):
@@ -76,32 +117,33 @@ def _back_to_hidden(slopes_cV, head_DV, inverse_temperature):
     return product * inverse_temperature
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _frozen(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
-    return _forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _frozen(settings, hidden_MD, head_DV, targets_M, inverse_temperature):
+    return _forward(settings, hidden_MD, head_DV, targets_M, inverse_temperature)
 
 
-def _frozen_forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+def _frozen_forward(settings, hidden_MD, head_DV, targets_M, inverse_temperature):
     def one(inputs):
         h_cD, targets_c = inputs
-        logprobs_cV = _log_softmax(h_cD, head_DV, inverse_temperature)
-        chosen_c, entropy_c = _read(logprobs_cV, targets_c, entropy)
-        slope_cD = _back_to_hidden(_slopes(logprobs_cV, targets_c), head_DV, inverse_temperature)
+        logprobs_cV = _log_softmax(settings, h_cD, head_DV, inverse_temperature)
+        chosen_c, entropy_c = _read(settings, logprobs_cV, head_DV, targets_c)
+        slope_cD = _back_to_hidden(_slopes(settings, logprobs_cV, head_DV, targets_c), head_DV, inverse_temperature)
         entropy_slope_cD = (_back_to_hidden(_entropy_slopes(logprobs_cV, entropy_c), head_DV, inverse_temperature)
-                            if entropy else None)
+                            if settings.entropy else None)
         return chosen_c, entropy_c, slope_cD, entropy_slope_cD
 
-    chosen, entropies, slope, entropy_slope = jax.lax.map(one, (_chunks(hidden_MD, chunk), _chunks(targets_M, chunk)))
+    chosen, entropies, slope, entropy_slope = jax.lax.map(
+        one, (_chunks(hidden_MD, settings.chunk), _chunks(targets_M, settings.chunk)))
     dtype_like = jnp.zeros((0,), hidden_MD.dtype)
     return (chosen.reshape(-1), entropies.reshape(-1)), (slope, entropy_slope, head_DV, dtype_like)
 
 
-def _frozen_backward(entropy, chunk, residuals, gradients):
+def _frozen_backward(settings, residuals, gradients):
     slope, entropy_slope, head_DV, dtype_like = residuals
-    gradient_M, entropy_gradient_M = gradients
-    back = _chunks(gradient_M, chunk)[..., None] * slope
-    if entropy:
-        back += _chunks(entropy_gradient_M, chunk)[..., None] * entropy_slope
+    gradient_M, entropy_gradient_M = map(settings.vocabulary.total, gradients)  # every device's result depends on this one's logits
+    back = _chunks(gradient_M, settings.chunk)[..., None] * slope
+    if settings.entropy:
+        back += _chunks(entropy_gradient_M, settings.chunk)[..., None] * entropy_slope
     hidden_gradient_MD = back.reshape(-1, back.shape[-1]).astype(dtype_like.dtype)
     return hidden_gradient_MD, jnp.zeros_like(head_DV), None, jnp.zeros((), jnp.float32)
 
@@ -109,31 +151,32 @@ def _frozen_backward(entropy, chunk, residuals, gradients):
 _frozen.defvjp(_frozen_forward, _frozen_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _trainable(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
-    return _forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _trainable(settings, hidden_MD, head_DV, targets_M, inverse_temperature):
+    return _forward(settings, hidden_MD, head_DV, targets_M, inverse_temperature)
 
 
-def _trainable_forward(entropy, chunk, hidden_MD, head_DV, targets_M, inverse_temperature):
+def _trainable_forward(settings, hidden_MD, head_DV, targets_M, inverse_temperature):
     saved = hidden_MD, head_DV, targets_M, inverse_temperature
-    return _forward(entropy, chunk, *saved), saved
+    return _forward(settings, *saved), saved
 
 
-def _trainable_backward(entropy, chunk, residuals, gradients):
+def _trainable_backward(settings, residuals, gradients):
     hidden_MD, head_DV, targets_M, inverse_temperature = residuals
+    gradients = map(settings.vocabulary.total, gradients)
 
     def one(head_gradient_DV, inputs):
         h_cD, targets_c, gradient_c, entropy_gradient_c = inputs
-        logprobs_cV = _log_softmax(h_cD, head_DV, inverse_temperature)
-        slopes_cV = gradient_c[:, None] * _slopes(logprobs_cV, targets_c)
-        if entropy:
-            _, entropy_c = _read(logprobs_cV, targets_c, True)
+        logprobs_cV = _log_softmax(settings, h_cD, head_DV, inverse_temperature)
+        slopes_cV = gradient_c[:, None] * _slopes(settings, logprobs_cV, head_DV, targets_c)
+        if settings.entropy:
+            _, entropy_c = _read(settings, logprobs_cV, head_DV, targets_c)
             slopes_cV += entropy_gradient_c[:, None] * _entropy_slopes(logprobs_cV, entropy_c)
         slopes_cV = (slopes_cV * inverse_temperature).astype(head_DV.dtype)
         head_gradient_DV += jnp.einsum("cd,cv->dv", h_cD, slopes_cV, preferred_element_type=jnp.float32)
         return head_gradient_DV, jnp.einsum("cv,dv->cd", slopes_cV, head_DV).astype(h_cD.dtype)
 
-    chunked = tuple(_chunks(x, chunk) for x in (hidden_MD, targets_M, *gradients))
+    chunked = tuple(_chunks(x, settings.chunk) for x in (hidden_MD, targets_M, *gradients))
     head_gradient_DV, hidden_gradient = jax.lax.scan(one, jnp.zeros(head_DV.shape, jnp.float32), chunked)
     return (hidden_gradient.reshape(hidden_MD.shape), head_gradient_DV.astype(head_DV.dtype), None,
             jnp.zeros((), jnp.float32))

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.distributed import collectives
 from jaxrl_moe.kernels.attention import Visibility, attention
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import ModelConfig
@@ -27,34 +28,35 @@ class Attention(nnx.Module):
     """softmax(q k / sqrt(H)) v over the visible tokens, with LoRA on the four projections."""
 
     def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, backend="auto"):
-        self.heads, self.kv_heads, self.width, self.backend = config.num_heads, config.num_kv_heads, config.head_dim, backend
+        self.width, self.backend = config.head_dim, backend
         size, inner, shared = config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 
-        def linear(name, size_in, size_out):
+        def linear(name, size_in, size_out, split="out"):
             return Linear(f"attention.{name}", size_in, size_out, stack=stack, bias=config.attention_bias,
-                          std=config.initializer_range, lora=lora, dtype=dtype, rngs=rngs)
+                          std=config.initializer_range, lora=lora, dtype=dtype, rngs=rngs, split=split)
 
         self.q_proj = linear("q_proj", size, inner)
         self.k_proj = linear("k_proj", size, shared)
         self.v_proj = linear("v_proj", size, shared)
-        self.o_proj = linear("o_proj", inner, size)
+        self.o_proj = linear("o_proj", inner, size, split="in")
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps, stack=stack, dtype=dtype)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps, stack=stack, dtype=dtype)
 
     def __call__(self, x_BTD, place: Place, window, adapters=True, dropout_key=None, cache: PagedCache | None = None, layer=None):
         """Returns ([B, T, D], cache). With a cache the new keys and values are stored first, then read with the old."""
         batch, length, _ = x_BTD.shape
-        q = self.q_proj(x_BTD, adapters, dropout_key).reshape(batch, length, self.heads, self.width)
-        k = self.k_proj(x_BTD, adapters, dropout_key).reshape(batch, length, self.kv_heads, self.width)
-        v = self.v_proj(x_BTD, adapters, dropout_key).reshape(batch, length, self.kv_heads, self.width)
+        q, k, v = (project(x_BTD, adapters, dropout_key).reshape(batch, length, -1, self.width)
+                   for project in (self.q_proj, self.k_proj, self.v_proj))
         q = rotate(self.q_norm(q), place.cos_BT1H, place.sin_BT1H)
         k = rotate(self.k_norm(k), place.cos_BT1H, place.sin_BT1H)
         if cache is None:
-            seen = Visibility(place.positions_BT, place.positions_BT, place.segments_BT, place.segments_BT, window)
+            k, v, positions, segments = (collectives.gather(x, "context", 1) for x in (k, v, place.positions_BT, place.segments_BT))
+            seen = Visibility(place.positions_BT, positions, place.segments_BT, segments, window)
         else:
             cache = cache.write(layer, k, v, place.positions_BT, place.pages_UJ)
             k, v = cache.read(layer, place.pages_UJ)
             positions = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
             seen = Visibility(place.positions_BT, positions, jnp.ones_like(place.positions_BT), jnp.ones_like(positions), window)
-        out = attention(q, k, v, seen, self.backend, whole_rows=cache is None).reshape(batch, length, -1)
+        whole_rows = cache is None and collectives.size("context") == 1
+        out = attention(q, k, v, seen, self.backend, whole_rows=whole_rows).reshape(batch, length, -1)
         return self.o_proj(out, adapters, dropout_key), cache

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.distributed import collectives
 from jaxrl_moe.model.config import LoraConfig
 
 
@@ -25,23 +26,35 @@ class RMSNorm(nnx.Module):
 
 
 class Embedding(nnx.Module):
-    """A [V, D] table; also the output matrix of a model with tied embeddings."""
+    """A [V, D] table; also the output matrix of a model with tied embeddings. On a mesh, V is split over tensor, D over fsdp."""
 
     def __init__(self, vocab: int, size: int, *, std: float, dtype, rngs: nnx.Rngs):
         self.weight = nnx.Param(std * jax.random.normal(rngs.params(), (vocab, size), dtype))
 
+    def table_VD(self):
+        """The rows of this device's part of the vocabulary."""
+        return collectives.weight(self.weight[...], 1)
+
     def __call__(self, tokens_BT):
-        return self.weight[...][tokens_BT]
+        table_VD = self.table_VD()
+        if collectives.size("tensor") == 1:
+            return table_VD[tokens_BT]
+        local_BT = tokens_BT - collectives.index("tensor") * table_VD.shape[0]
+        own_BT = (local_BT >= 0) & (local_BT < table_VD.shape[0])
+        rows_BTD = jnp.where(own_BT[..., None], table_VD[jnp.where(own_BT, local_BT, 0)], 0)
+        return collectives.total(rows_BTD, "tensor")
 
 
 class Linear(nnx.Module):
     """y = x W + b, plus scale (dropout(x) A) B where a LoRA adapter is attached (arXiv 2106.09685).
 
-    W is [*stack, in, out] and frozen under LoRA; A [*stack, in, r] and B [*stack, r, out] are float32.
+    W is [*stack, in, out] and frozen under LoRA; A [*stack, in, r] and B [*stack, r, out] are float32. On a mesh the `split`
+    side ("in" or "out") lies over tensor and the other over fsdp; a layer split on its input gives partial sums, which are
+    added up here unless the caller does (`partial`).
     """
 
-    def __init__(self, path: str, size_in: int, size_out: int, *, stack=(), bias=False, std, lora, dtype, rngs):
-        self.path = path
+    def __init__(self, path: str, size_in: int, size_out: int, *, stack=(), bias=False, std, lora, dtype, rngs, split="out"):
+        self.path, self.split = path, split
         self.weight = nnx.Param(std * jax.random.normal(rngs.params(), (*stack, size_in, size_out), dtype))
         self.bias = nnx.Param(jnp.zeros((*stack, size_out), dtype)) if bias else None
         self.lora = lora if lora is not None and targets(lora, path) else None
@@ -57,20 +70,29 @@ class Linear(nnx.Module):
         self.lora_a = nnx.LoRAParam(jax.random.uniform(rngs.params(), (*stack, size_in, rank), jnp.float32, -bound, bound))
         self.lora_b = nnx.LoRAParam(jnp.zeros((*stack, rank, size_out), jnp.float32))
 
-    def __call__(self, x, adapters: bool = True, dropout_key=None):
-        y = x @ self.weight[...]
-        if self.bias is not None:
-            y = y + self.bias[...]
-        if adapters and self.lora is not None:
-            low = self.dropped(x, dropout_key) @ self.lora_a[...].astype(x.dtype)
-            y = y + self.lora.scale * (low @ self.lora_b[...].astype(x.dtype))
-        return y
+    def __call__(self, x, adapters: bool = True, dropout_key=None, *, partial: bool = False):
+        base, a, b = self.weights(adapters)
+        y = x @ base
+        if a is not None:
+            y = y + self.lora.scale * ((self.dropped(x, dropout_key) @ a.astype(x.dtype)) @ b.astype(x.dtype))
+        if self.split == "in" and not partial:
+            y = collectives.total(y, "tensor")
+        return y if self.bias is None else y + self.bias[...]
+
+    def weights(self, adapters: bool = True):
+        """(W, A, B) as this device computes with them; A and B are None without adapters."""
+        whole_in, whole_out = (-2, None) if self.split == "out" else (None, -1)
+        base = collectives.weight(self.weight[...], -2 if self.split == "out" else -1)
+        if not adapters or self.lora is None:
+            return base, None, None
+        return base, collectives.weight(self.lora_a[...], whole_in), collectives.weight(self.lora_b[...], whole_out)
 
     def dropped(self, x, dropout_key):
         """The adapter's input: x with dropout, drawn from the layer's key and this module's path."""
         if dropout_key is None or self.lora.dropout == 0.0:
             return x
         key = jax.random.fold_in(dropout_key, zlib.crc32(self.path.encode()) & 0x7FFFFFFF)
+        key = collectives.local_key(key, *collectives.TOKENS, *(("tensor",) if self.split == "in" else ()))
         keep = 1.0 - self.lora.dropout
         return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0).astype(x.dtype)
 

@@ -2,12 +2,15 @@
 
 Letters: M tokens, E experts, A active experts per token, R = M * A routed rows.
 """
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.distributed import collectives
+from jaxrl_moe.distributed.expert_parallel import dispatch
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp, spare_rows
 from jaxrl_moe.kernels.rows import select, spread
 from jaxrl_moe.model.config import ModelConfig
@@ -59,13 +62,13 @@ class MoE(nnx.Module):
         self.num_experts, self.backend = config.num_experts, backend
         width, hidden = config.hidden_size, config.moe_intermediate_size
 
-        def experts(name, size_in, size_out):
+        def experts(name, size_in, size_out, split="out"):
             return Linear(f"mlp.{name}", size_in, size_out, stack=(*stack, config.num_experts), std=config.initializer_range,
-                          lora=lora, dtype=dtype, rngs=rngs)
+                          lora=lora, dtype=dtype, rngs=rngs, split=split)
 
         self.gate_proj = experts("gate_proj", width, hidden)
         self.up_proj = experts("up_proj", width, hidden)
-        self.down_proj = experts("down_proj", hidden, width)
+        self.down_proj = experts("down_proj", hidden, width, split="in")
 
     def __call__(self, x_BTD, valid_BT, adapters=True, dropout_key=None, expert_ids_BTA=None):
         """Returns (y [B, T, D], Routing). Tokens that are not valid are not sent to any expert; their y is 0."""
@@ -75,33 +78,41 @@ class MoE(nnx.Module):
         weights_MA, ids_MA, logits_ME = self.router(x_MD, replay)
         weights_MA = jnp.where(valid_M[:, None], weights_MA, 0)
         sent_MA = jnp.where(valid_M[:, None], ids_MA, self.num_experts)
-        load_E = jnp.sum(sent_MA.reshape(-1)[:, None] == jnp.arange(self.num_experts), axis=0, dtype=jnp.int32)
-        if x_MD.shape[0] <= BATCHED_TOKENS and dropout_key is None:
-            y_MD = self.batched(x_MD, weights_MA, ids_MA, adapters)
-        else:
-            y_MD = self.sorted(x_MD, weights_MA, sent_MA, load_E, adapters, dropout_key)
-        valid_M1 = valid_M[:, None]
-        routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1), load_E,
-                          jnp.sum(jnp.where(valid_M1, jax.nn.softmax(logits_ME, axis=-1), 0), axis=0),
-                          jnp.sum(jnp.where(valid_M, jnp.square(jax.nn.logsumexp(logits_ME, axis=-1)), 0)))
+        y_MD = dispatch(x_MD, weights_MA, sent_MA, self.num_experts, functools.partial(self.compute, adapters, dropout_key))
+        y_MD = collectives.total(y_MD, "tensor")
+        sums = (_count(sent_MA, self.num_experts),
+                jnp.sum(jnp.where(valid_M[:, None], jax.nn.softmax(logits_ME, axis=-1), 0), axis=0),
+                jnp.sum(jnp.where(valid_M, jnp.square(jax.nn.logsumexp(logits_ME, axis=-1)), 0)))
+        routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1),
+                          *(collectives.total(x, *collectives.TOKENS) for x in sums))
         return y_MD.reshape(x_BTD.shape), routing
+
+    def compute(self, adapters, dropout_key, x_MD, weights_MA, ids_MA):
+        """This device's experts on the tokens sent to them, numbered from 0; an id past the last goes nowhere."""
+        if x_MD.shape[0] <= BATCHED_TOKENS and dropout_key is None:
+            return self.batched(x_MD, weights_MA, ids_MA, adapters)
+        return self.sorted(x_MD, weights_MA, ids_MA, adapters, dropout_key)
+
+    @property
+    def _local_experts(self) -> int:
+        return self.num_experts // collectives.size("expert")
 
     def batched(self, x_MD, weights_MA, ids_MA, adapters):
         """Every expert on every token; the weights pick. For decoding, where reading the weights is the cost."""
-        picked_MAE = jax.nn.one_hot(ids_MA, self.num_experts, dtype=jnp.float32)
+        picked_MAE = jax.nn.one_hot(ids_MA, self._local_experts, dtype=jnp.float32)
         weights_ME = jnp.einsum("ma,mae->me", weights_MA, picked_MAE).astype(x_MD.dtype)
         # Each expert sees its own tokens, zeros elsewhere. Were the rows the same for all experts, XLA would fold the batched
         # product into one wide one, and transpose all experts' weights for it in every step.
         x_EMD = jnp.where(picked_MAE.any(axis=1).T[..., None], x_MD, 0)
         hidden_EMF = jax.nn.silu(self.gate_proj(x_EMD, adapters)) * self.up_proj(x_EMD, adapters)
-        return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters), weights_ME)
+        return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters, partial=True), weights_ME)
 
-    def sorted(self, x_MD, weights_MA, ids_MA, load_E, adapters, dropout_key):
-        """Rows sorted by expert through the grouped kernel; ids equal to E go nowhere."""
-        active = ids_MA.shape[1]
+    def sorted(self, x_MD, weights_MA, ids_MA, adapters, dropout_key):
+        """Rows sorted by expert through the grouped kernel."""
+        active, load_E = ids_MA.shape[1], _count(ids_MA, self._local_experts)
         order_R = jnp.argsort(ids_MA.reshape(-1), stable=True)
         inverse_R = jnp.argsort(order_R)
-        rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self.num_experts)
+        rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts)
         x_RD = spread(x_MD, jnp.pad(order_R // active, (0, spare)), inverse_R)
         projections = (self.gate_proj, self.up_proj, self.down_proj)
         on = adapters and any(linear.lora is not None for linear in projections)
@@ -118,7 +129,10 @@ class MoE(nnx.Module):
 
 
 def _weight(linear: Linear, adapters: bool) -> ExpertWeight:
-    if not adapters or linear.lora is None:
-        return ExpertWeight(linear.weight[...])
-    return ExpertWeight(linear.weight[...], linear.lora_a[...], linear.lora_b[...])
+    return ExpertWeight(*linear.weights(adapters))
+
+
+def _count(ids_MA, experts: int):
+    """[E] rows sent to each expert; other ids are not counted."""
+    return jnp.sum(ids_MA.reshape(-1)[:, None] == jnp.arange(experts), axis=0, dtype=jnp.int32)
 

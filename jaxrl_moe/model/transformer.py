@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.distributed import collectives
 from jaxrl_moe.model.attention import Attention, Place
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
@@ -20,12 +21,13 @@ class MLP(nnx.Module):
     """(silu(x Wg) * (x Wu)) Wd."""
 
     def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs):
-        def linear(name, size_in, size_out):
-            return Linear(f"mlp.{name}", size_in, size_out, stack=stack, std=config.initializer_range, lora=lora, dtype=dtype, rngs=rngs)
+        def linear(name, size_in, size_out, split="out"):
+            return Linear(f"mlp.{name}", size_in, size_out, stack=stack, std=config.initializer_range, lora=lora, dtype=dtype,
+                          rngs=rngs, split=split)
 
         self.gate_proj = linear("gate_proj", config.hidden_size, config.intermediate_size)
         self.up_proj = linear("up_proj", config.hidden_size, config.intermediate_size)
-        self.down_proj = linear("down_proj", config.intermediate_size, config.hidden_size)
+        self.down_proj = linear("down_proj", config.intermediate_size, config.hidden_size, split="in")
 
     def __call__(self, x, adapters=True, dropout_key=None):
         hidden = jax.nn.silu(self.gate_proj(x, adapters, dropout_key)) * self.up_proj(x, adapters, dropout_key)
@@ -84,12 +86,13 @@ class Transformer(nnx.Module):
         return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0), **options))
 
     def head_DV(self):
-        """The output matrix; the embedding's transpose where they are tied."""
-        return self.embed.weight[...].T if self.lm_head is None else self.lm_head.weight[...]
+        """The output matrix, of this device's part of the vocabulary; the embedding's transpose where they are tied."""
+        return self.embed.table_VD().T if self.lm_head is None else self.lm_head.weights()[0]
 
     def logits(self, hidden_BTD):
         """[B, T, V] float32. For training use kernels.token_logprobs, which never forms them all."""
-        return jnp.dot(hidden_BTD, self.head_DV(), preferred_element_type=jnp.float32)
+        logits_BTV = jnp.dot(hidden_BTD, self.head_DV(), preferred_element_type=jnp.float32)
+        return collectives.gather(logits_BTV, "tensor", -1)[..., :self.config.vocab_size]
 
     def __call__(self, tokens_BT, positions_BT, segments_BT, *, adapters=True, dropout_key=None, expert_ids_LBTA=None, remat="none"):
         """Final hidden states of whole sequences.
@@ -143,6 +146,9 @@ class Transformer(nnx.Module):
 
         if remat == "full":
             body = jax.checkpoint(body, prevent_cse=False)
+        elif collectives.size("fsdp") > 1:  # all is kept but the gathered weights
+            policy = jax.checkpoint_policies.save_anything_except_these_names(collectives.GATHERED)
+            body = jax.checkpoint(body, prevent_cse=False, policy=policy)
         inputs = (arrays, windows, jnp.arange(run.first, run.first + run.count), replay)
         (x_BTD, cache), routing = jax.lax.scan(body, (x_BTD, cache), inputs)
         return x_BTD, cache, routing

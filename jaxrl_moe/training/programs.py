@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import PartitionSpec
 
+from jaxrl_moe.distributed import collectives
+from jaxrl_moe.distributed.collectives import ROWS, inside
+from jaxrl_moe.distributed.sharding import Placement, batch_spec
 from jaxrl_moe.kernels.rows import select
-from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from jaxrl_moe.kernels.token_logprobs import Vocabulary, token_logprobs
 from jaxrl_moe.rl.router import balanced_bias
 from jaxrl_moe.rl.types import LossInputs, LossOutputs, RouterStats
 from jaxrl_moe.training.state import Parts, TrainState, model_weights
@@ -38,34 +42,83 @@ class Forward(NamedTuple):
     expert_ids_BTLA: Any
 
 
+class RouterSums(NamedTuple):
+    """Over all tokens of a micro-batch: see RouterStats; load_LE by layer."""
+    probability_E: Any
+    squared_logsumexp: Any
+    load_LE: Any
+
+
+class Policy(NamedTuple):
+    """What the policy says of a micro-batch; parts that were not wanted, or that the model has not, are None."""
+    logprobs_BT: Any
+    entropy_BT: Any
+    values_BT: Any
+    expert_ids_BTLA: Any
+    router: RouterSums | None
+
+
 class Programs:
     """What the learner compiles. It holds no arrays: a jitted method keeps its object alive, and should keep no weights alive."""
 
-    def __init__(self, parts: Parts, critic, train_trunk: bool, remat: str, frozen_head: bool, transforms):
+    def __init__(self, parts: Parts, critic, train_trunk: bool, remat: str, frozen_head: bool, transforms,
+                 placement: Placement | None = None):
         """critic: the value head's graph definition or None; train_trunk: its loss reaches the policy's arrays too; transforms: the
-        policy's and the critic's optimisers."""
+        policy's and the critic's optimisers; placement: None on a single device."""
         self.graphdef, self.dtypes, self.remat, self.frozen_head = parts.graphdef, parts.dtypes, remat, frozen_head
-        self.critic, self.train_trunk = critic, train_trunk
+        self.critic, self.train_trunk, self.placement = critic, train_trunk, placement
         self.transform, self.critic_transform = transforms
         self.gradients = jax.jit(self._gradients, static_argnames=("objective", "entropy"), donate_argnames=("total",))
         self.apply = jax.jit(self._apply, donate_argnums=(0,), static_argnames=("bias_rate",))
         self.forward = jax.jit(self._forward, static_argnames=("adapters", "routes"))
         self.load = jax.jit(self._load)
 
-    def _trunk(self, weights, frozen, batch, key, adapters):
-        """(model, hidden [B, T, D], routing); weights are the policy's trained arrays and the routers' biases."""
+    def policy(self, weights, critic, frozen, batch, read, temperature, key, **wanted) -> "Policy":
+        """The policy on a micro-batch: as it is on one device; on a mesh, every device works on its part of it.
+
+        Args:
+          weights: the policy's trained arrays and the routers' biases.
+          read: from step.read_plan.
+          wanted: adapters, entropy, routes.
+        """
+        if self.placement is None:
+            return self._policy(weights, critic, frozen, batch, read, temperature, key, **wanted)
+        place, whole = self.placement, PartitionSpec()
+        batch_specs = jax.tree_util.tree_map_with_path(lambda path, leaf: batch_spec(path[-1].name, leaf), batch)
+        inputs = (weights, critic, frozen, batch, read, temperature, key)
+        specs = (place.specs(weights), place.specs(critic), place.specs(frozen), batch_specs,
+                 jax.tree.map(lambda _: PartitionSpec(ROWS, "context"), read), whole, jax.tree.map(lambda _: whole, key))
+
+        def local(*inputs):
+            with inside(place.layout):
+                return self._policy(*inputs, **wanted)
+
+        tokens = PartitionSpec(ROWS, "context")
+        out_specs = Policy(tokens, tokens, tokens, tokens, whole)
+        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(*inputs)
+
+    def _policy(self, weights, critic, frozen, batch, read, temperature, key, *, adapters=True, entropy=False, routes=False):
         trainable, bias = weights
         model = nnx.merge(self.graphdef, model_weights(trainable, self.dtypes), bias, frozen)
-        return model, *model(batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters, dropout_key=key,
-                             expert_ids_LBTA=batch.expert_ids_LBTA, remat=self.remat)
+        hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters, dropout_key=key,
+                                    expert_ids_LBTA=batch.expert_ids_LBTA, remat=self.remat)
+        logprobs_BT, entropy_BT = self._read(model, hidden_BTD, batch, read, temperature, entropy)
+        ids_BTLA, router = None, None
+        if routes:
+            kind = jnp.int8 if model.config.num_experts <= 128 else jnp.int16
+            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(kind)
+        if routing is not None:
+            router = RouterSums(routing.probability.sum(axis=0), routing.squared_logsumexp.sum(), routing.load)
+        return Policy(logprobs_BT, entropy_BT, self._values(critic, hidden_BTD), ids_BTLA, router)
 
-    def _read(self, model, hidden_BTD, batch, read_R, inverse_M, temperature, entropy):
+    def _read(self, model, hidden_BTD, batch, read, temperature, entropy):
         """([B, T] log-probs, [B, T] entropies or None)."""
-        shape = batch.tokens_BT.shape
+        shape, (read_R, inverse_M) = batch.tokens_BT.shape, (indices.reshape(-1) for indices in read)
         hidden_RD = select(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), read_R, inverse_M)
         targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)
-        logprobs_R, entropy_R = token_logprobs(hidden_RD, model.head_DV(), targets_R, temperature, entropy=entropy,
-                                               frozen_head=self.frozen_head)
+        logprobs_R, entropy_R = token_logprobs(
+            hidden_RD, model.head_DV(), targets_R, temperature, entropy=entropy, frozen_head=self.frozen_head,
+            vocabulary=Vocabulary("tensor" if collectives.size("tensor") > 1 else None))
         logprobs_BT = select(logprobs_R, inverse_M, read_R).reshape(shape)
         return logprobs_BT, select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
 
@@ -74,30 +127,24 @@ class Programs:
             return None
         return nnx.merge(self.critic, critic)(hidden_BTD if self.train_trunk else jax.lax.stop_gradient(hidden_BTD))
 
-    def _forward(self, weights, critic, frozen, batch, read_R, inverse_M, temperature, *, adapters, routes) -> Forward:
-        model, hidden_BTD, routing = self._trunk(weights, frozen, batch, None, adapters)
-        logprobs_BT, _ = self._read(model, hidden_BTD, batch, read_R, inverse_M, temperature, False)
-        ids_BTLA = None
-        if routes:
-            kind = jnp.int8 if model.config.num_experts <= 128 else jnp.int16
-            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(kind)
-        return Forward(logprobs_BT, self._values(critic, hidden_BTD), ids_BTLA)
+    def _forward(self, weights, critic, frozen, batch, read, temperature, *, adapters, routes) -> Forward:
+        out = self.policy(weights, critic, frozen, batch, read, temperature, None, adapters=adapters, routes=routes)
+        return Forward(out.logprobs_BT, out.values_BT, out.expert_ids_BTLA)
 
-    def _load(self, weights, frozen, batch, key):
+    def _load(self, weights, frozen, batch, read, key):
         """[E] slots given to each expert, over all layers."""
-        return self._trunk(weights, frozen, batch, key, True)[2].load.sum(axis=0)
+        return self.policy(weights, None, frozen, batch, read, 1.0, key).router.load_LE.sum(axis=0)
 
-    def micro_batch(self, trained, bias, frozen, batch, read_R, inverse_M, temperature, key, *, objective, entropy) -> "Total":
+    def micro_batch(self, trained, bias, frozen, batch, read, temperature, key, *, objective, entropy) -> "Total":
         def loss_of(trained):
             trainable, critic = trained
-            model, hidden_BTD, routing = self._trunk((trainable, bias), frozen, batch, key, True)
-            logprobs_BT, entropy_BT = self._read(model, hidden_BTD, batch, read_R, inverse_M, temperature, entropy)
-            router = None if routing is None else RouterStats(
-                routing.probability.sum(axis=0), routing.squared_logsumexp.sum(), routing.load.sum(axis=0))
-            outputs = objective(batch.loss_inputs(
-                logprobs_BT, entropy_BT=entropy_BT, values_BT=self._values(critic, hidden_BTD), router=router,
-                num_routed=None if routing is None else batch.num_positions * routing.load.shape[0]))
-            return outputs.loss, (outputs, routing and routing.load, router and router.probability_E)
+            out = self.policy((trainable, bias), critic, frozen, batch, read, temperature, key, entropy=entropy)
+            sums, routed = out.router, {}
+            if sums is not None:
+                routed = {"router": RouterStats(sums.probability_E, sums.squared_logsumexp, sums.load_LE.sum(axis=0)),
+                          "num_routed": batch.num_positions * sums.load_LE.shape[0]}
+            outputs = objective(batch.loss_inputs(out.logprobs_BT, entropy_BT=out.entropy_BT, values_BT=out.values_BT, **routed))
+            return outputs.loss, (outputs, sums and sums.load_LE, sums and sums.probability_E)
 
         (loss, (outputs, load, probability)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
         return Total(gradient, loss, dict(outputs.means), dict(outputs.maxima), load, probability)

@@ -12,11 +12,12 @@ import numpy as np
 from flax import nnx
 
 from jaxrl_moe.config import CriticSection, OptimizerSection
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
 from jaxrl_moe.training.batch import MicroBatch
 from jaxrl_moe.training.optimizer import learning_rate, optimizer
-from jaxrl_moe.training.programs import Forward, Objective, Programs
+from jaxrl_moe.training.programs import Forward, Objective, Programs, Total
 from jaxrl_moe.training.state import TrainState, model_weights, take_apart
 
 READ_SHARES = 3  # the tokens whose log-probs are read are padded to a multiple of B*T / READ_SHARES: few shapes
@@ -34,10 +35,12 @@ class Learner:
       train_router: see take_apart.
       bias_rate: step of the routers' selection biases after each update; 0 leaves them alone.
       critic: the critic's settings, or None for none.
+      placement: the mesh that the arrays are laid out on, or None for a single device.
     """
 
     def __init__(self, model: Transformer, section: OptimizerSection, total_steps: int, *, remat: str = "none", seed: int = 0,
-                 train_router: bool | None = None, bias_rate: float = 0.0, critic: CriticSection | None = None):
+                 train_router: bool | None = None, bias_rate: float = 0.0, critic: CriticSection | None = None,
+                 placement: Placement | None = None):
         self.parts, trainable, biases = take_apart(model, train_router)
         self.config, self.bias_rate = model.config, bias_rate
         self.dropout = model.lora is not None and model.lora.dropout > 0
@@ -51,8 +54,11 @@ class Learner:
             critic_transform = optimizer(dataclasses.replace(section, learning_rate=critic.learning_rate), total_steps)
             self.state = self.state._replace(critic=weights, critic_opt_state=critic_transform.init(weights))
         self.programs = Programs(self.parts, head, critic is None or critic.train_trunk, remat, model.lora is not None,
-                                 (transform, critic_transform))
-        self._totals = {}
+                                 (transform, critic_transform), placement)
+        if placement is not None:
+            self.state = placement.put(self.state)
+            self.parts = self.parts._replace(frozen=placement.put(self.parts.frozen))
+        self.placement, self._totals = placement, {}
 
     @property
     def _weights(self):
@@ -72,7 +78,7 @@ class Learner:
 
     def forward(self, batch: MicroBatch, *, adapters: bool = True, temperature: float = 1.0, routes: bool = False) -> Forward:
         """The present policy on a micro-batch; adapters=False is the reference policy, routes=True asks for its experts."""
-        return self.programs.forward(self._weights, self.state.critic, self.parts.frozen, batch, *_read(batch.mask_BT),
+        return self.programs.forward(self._weights, self.state.critic, self.parts.frozen, batch, self._read(batch),
                                      temperature, adapters=adapters, routes=routes)
 
     def update(self, batches: Sequence[MicroBatch], objective: Objective, *, entropy: bool = False,
@@ -89,22 +95,29 @@ class Learner:
           where the loss or the gradient was not finite, and then nothing was changed. For MoE also `load` [L, E] and
           `probability` [E].
         """
-        keys = [jax.random.fold_in(jax.random.fold_in(self.key, self.state.step), index) if self.dropout else None
-                for index in range(len(batches))]
-        if count_load and len(batches) > 1:
-            load_E = sum(self.programs.load(self._weights, self.parts.frozen, *one) for one in zip(batches, keys))
-            batches = [dataclasses.replace(batch, expert_load_E=load_E) for batch in batches]
-        total = None
-        for batch, key in zip(batches, keys):
-            inputs = ((self.state.trainable, self.state.critic), self.state.router_bias, self.parts.frozen, batch,
-                      *_read(batch.mask_BT), temperature, key)
-            if total is None:
-                total = self._empty_total(inputs, objective, entropy)
-            total = self.programs.gradients(*inputs, total=total, objective=objective, entropy=entropy)
+        total = self.totals(batches, objective, entropy=entropy, temperature=temperature, count_load=count_load)
         learning_rate_now = jnp.asarray(self.schedule(self.state.step))
         self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
         moe = {} if total.load is None else {"load": total.load, "probability": total.probability}
         return {**total.means, **total.maxima, **applied, **moe, "loss": total.loss, "policy/lr": learning_rate_now}
+
+    def totals(self, batches: Sequence[MicroBatch], objective: Objective, *, entropy: bool = False, temperature: float = 1.0,
+               count_load: bool = False) -> Total:
+        """The gradients and sums of a minibatch; arguments as in update."""
+        keys = [jax.random.fold_in(jax.random.fold_in(self.key, self.state.step), index) if self.dropout else None
+                for index in range(len(batches))]
+        if count_load and len(batches) > 1:
+            load_E = sum(self.programs.load(self._weights, self.parts.frozen, batch, self._read(batch), key)
+                         for batch, key in zip(batches, keys))
+            batches = [dataclasses.replace(batch, expert_load_E=load_E) for batch in batches]
+        total = None
+        for batch, key in zip(batches, keys):
+            inputs = ((self.state.trainable, self.state.critic), self.state.router_bias, self.parts.frozen, batch,
+                      self._read(batch), temperature, key)
+            if total is None:
+                total = self._empty_total(inputs, objective, entropy)
+            total = self.programs.gradients(*inputs, total=total, objective=objective, entropy=entropy)
+        return total
 
     def _empty_total(self, inputs, objective, entropy):
         """What sums start from, so that the first micro-batch runs the same program as the others."""
@@ -114,15 +127,30 @@ class Learner:
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), self._totals[kind])
         return zeros._replace(maxima={name: jnp.full((), -jnp.inf) for name in zeros.maxima})
 
+    def _read(self, batch: MicroBatch):
+        shards = (1, 1) if self.placement is None else (self.placement.row_shards, self.placement.token_shards)
+        return read_plan(batch.mask_BT, shards)
 
-def _read(mask_BT):
-    """Indices of the flattened positions whose log-probs are wanted, padded to a coarse size, and the inverse map."""
-    mask_M = np.asarray(mask_BT).reshape(-1) > 0
-    wanted = np.flatnonzero(mask_M)
-    share = -(-mask_M.size // READ_SHARES)
-    size = max(1, -(-wanted.size // share)) * share
-    read_R = np.full(size, mask_M.size, np.int32)
-    read_R[:wanted.size] = wanted
-    inverse_M = np.full(mask_M.size, size, np.int32)
-    inverse_M[wanted] = np.arange(wanted.size)
-    return read_R, inverse_M
+
+def read_plan(mask_BT, shards: tuple[int, int]):
+    """Which positions' log-probs are wanted, for each part of a batch that a device works on.
+
+    Args:
+      mask_BT: 1 where a log-prob is wanted.
+      shards: parts that rows and tokens are split into, (b, c).
+
+    Returns:
+      (indices [b, c, R] of the wanted positions in the flattened part, padded to a coarse size; the inverse map [b, c, M]).
+    """
+    b, c = shards
+    rows, length = (whole // parts for whole, parts in zip(mask_BT.shape, shards))
+    mask_bcM = np.asarray(mask_BT).reshape(b, rows, c, length).swapaxes(1, 2).reshape(b, c, -1) > 0
+    size = mask_bcM.shape[-1]
+    share = -(-size // READ_SHARES)
+    wide = max(1, -(-int(mask_bcM.sum(axis=-1).max()) // share)) * share
+    read_bcR, inverse_bcM = np.full((b, c, wide), size, np.int32), np.full((b, c, size), wide, np.int32)
+    for part in np.ndindex(b, c):
+        wanted = np.flatnonzero(mask_bcM[part])
+        read_bcR[part][:wanted.size] = wanted
+        inverse_bcM[part][wanted] = np.arange(wanted.size)
+    return read_bcR, inverse_bcM

@@ -1,0 +1,48 @@
+"""The mesh of a role (training or rollout), from the sizes of its axes."""
+from collections.abc import Mapping, Sequence
+
+import jax
+from jax.sharding import AxisType
+
+from jaxrl_moe.distributed.collectives import AXES, Layout
+from jaxrl_moe.distributed.sharding import MeshError, Placement
+
+
+def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None, **options) -> Placement:
+    """Lays a mesh over the devices.
+
+    Args:
+      sizes: of the axes; those not named are 1, and one may be -1 to take what devices are left.
+      devices: all by default; if no axis is -1, the first so many.
+      options: of Layout.
+
+    Raises:
+      MeshError: unknown axes, or sizes that the number of devices does not allow.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = inferred(sizes, len(devices))
+    layout = Layout.of(sizes, **options)
+    shape = layout.sizes
+    count = 1
+    for size in shape:
+        count *= size
+    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
+    return Placement(mesh, layout)
+
+
+def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
+    """The sizes with -1 replaced by what is left of the devices."""
+    unknown = sorted(set(sizes) - set(AXES))
+    if unknown:
+        raise MeshError(f"The mesh has no axis {unknown[0]!r}: its axes are {', '.join(AXES)}.")
+    free = [axis for axis, size in sizes.items() if size == -1]
+    bad = [f"{axis} = {size}" for axis, size in sizes.items() if size < 1 and size != -1]
+    if bad or len(free) > 1:
+        raise MeshError(f"The mesh's sizes must be positive, and at most one -1 (what is left); got {bad or free}.")
+    known = 1
+    for size in sizes.values():
+        known *= abs(size)
+    if devices % known if free else known > devices:
+        raise MeshError(f"The mesh needs {'a multiple of ' if free else ''}{known} devices, and there are {devices}: lower an axis"
+                        f"{' to a divisor' if free else ''}, or start with more devices.")
+    return {axis: devices // known if size == -1 else size for axis, size in sizes.items()}

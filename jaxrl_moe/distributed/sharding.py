@@ -1,0 +1,89 @@
+"""Where every array lies on the mesh: one table from parameter paths to logical axes, one from logical to mesh axes."""
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrl_moe.distributed.collectives import ROWS, Layout
+from jaxrl_moe.types import UserError
+
+# Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes.
+RULES = {"vocab": "tensor", "heads": "tensor", "mlp": "tensor", "model": "fsdp", "expert": "expert",
+         "rows": ROWS, "tokens": "context"}
+
+_OUT = r"(q_proj|k_proj|v_proj|gate_proj|up_proj)"  # split on their output
+_IN = r"(o_proj|down_proj)"                         # split on their input
+# Parameter path -> logical axes of its last dimensions; None is whole. What leads (layers) is whole, but for experts.
+PARAMETERS = [
+    (r"(.*\.)?embed\.weight", ("vocab", "model")),
+    (r"(.*\.)?lm_head\.weight", ("model", "vocab")),
+    (rf".*{_OUT}\.weight", ("model", "heads")),
+    (rf".*{_OUT}\.lora_a", ("model", None)),
+    (rf".*{_OUT}\.(lora_b)", (None, "heads")),
+    (rf".*{_OUT}\.bias", ("heads",)),
+    (rf".*{_IN}\.weight", ("heads", "model")),
+    (rf".*{_IN}\.lora_a", ("heads", None)),
+    (rf".*{_IN}\.lora_b", (None, "model")),
+    (r".*(norm\.weight|norm\.bias|o_proj\.bias|down_proj\.bias|router\.(weight|bias))", ()),
+    (r"(.*\.)?(dense|dense_bias|out|out_bias)", ()),  # the critic
+]
+
+
+class MeshError(UserError):
+    """A mesh that does not fit the machine, the model or the batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """A mesh, and where a model's arrays and batches lie on it."""
+    mesh: Mesh
+    layout: Layout
+
+    @property
+    def row_shards(self) -> int:
+        """Into how many parts the rows of a batch are split."""
+        return self.layout.size("data") * self.layout.size("fsdp") * self.layout.size("expert")
+
+    @property
+    def token_shards(self) -> int:
+        """Into how many parts the tokens of a row are split."""
+        return self.layout.size("context")
+
+    def spec(self, path: str, ndim: int) -> PartitionSpec:
+        """Of the parameter at a dotted path such as "stacks.0.attention.q_proj.weight"."""
+        axes = next((axes for pattern, axes in PARAMETERS if re.fullmatch(pattern, path)), None)
+        if axes is None:
+            raise MeshError(f"No sharding rule covers the parameter {path!r}: add a row to distributed.sharding.PARAMETERS.")
+        leading = [None] * (ndim - len(axes))
+        if "mlp." in path and "router" not in path and len(leading) == 2:  # [layers, experts, in, out]
+            leading[1] = "expert"
+        return PartitionSpec(*(RULES.get(axis) for axis in (*leading, *axes)))
+
+    def specs(self, tree: Any) -> Any:
+        """The specs of a state's arrays, in its structure; what has no path of ours (a scalar) is whole."""
+        def spec(path, leaf):
+            return self.spec(dotted(path), leaf.ndim) if leaf.ndim else PartitionSpec()
+
+        return jax.tree_util.tree_map_with_path(spec, tree)
+
+    def put(self, tree: Any) -> Any:
+        """The arrays of a state laid out on the mesh."""
+        return jax.tree.map(lambda leaf, spec: jax.device_put(leaf, NamedSharding(self.mesh, spec)), tree, self.specs(tree))
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """A key path of nnx.State as text, without the Variable's own `value`."""
+    names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
+    return ".".join(name for name in names if name != "value")
+
+
+def batch_spec(name: str, leaf: Any) -> PartitionSpec:
+    """Of a micro-batch's field, by the shape letters at the end of its name."""
+    if name.endswith("_LBTA"):
+        return PartitionSpec(None, ROWS, "context")
+    if name.endswith(("_BT", "_bcR", "_bcM")):
+        return PartitionSpec(ROWS, "context")
+    return PartitionSpec()

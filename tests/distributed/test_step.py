@@ -1,0 +1,53 @@
+"""A train step on a mesh of eight virtual devices equals that of one device: loss, every gradient, updated weights."""
+import jax
+import numpy as np
+import pytest
+from close import assert_close
+from flax import nnx
+
+from jaxrl_moe.config import OptimizerSection
+from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rl.objective import make_objective
+from jaxrl_moe.training.batch import micro_batches, sample_weights
+from jaxrl_moe.training.objective import PolicyObjective
+from jaxrl_moe.training.samples import from_conversations
+from jaxrl_moe.training.step import Learner
+
+CONFIG = ModelConfig("qwen3_moe", 64, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 0, 0), num_experts=8, num_experts_per_tok=2,
+                     moe_intermediate_size=16, norm_topk_prob=True)
+LORA = LoraConfig(4, 8.0)
+MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8},
+          {"data": 2, "expert": 4}, {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2}]
+OBJECTIVE = PolicyObjective(make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01, z_loss_coef=1e-3))
+
+
+def gradients(lora, mesh):
+    model = Transformer(CONFIG, lora=lora, rngs=nnx.Rngs(0))
+    if lora:
+        for _, value in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
+            value.set_value(value[...] + 0.02)
+    one = Learner(model, OptimizerSection(learning_rate=1e-2), 10, placement=make_placement(mesh) if mesh else None)
+    rng = np.random.default_rng(0)
+    chosen = from_conversations([(rng.integers(0, 64, n), np.r_[0, rng.integers(0, 2, n - 2), 1])
+                                 for n in (30, 17, 5, 31, 2, 20, 9, 28)])
+    batches = [part.batch for part in micro_batches(chosen, 8 * 32, False, sample_weights(chosen, "token-mean"))]
+    assert len(batches) == 1
+    total = one.totals(batches, OBJECTIVE, entropy=True)
+    return jax.device_get((total.gradient[0], total.loss, total.means, total.load))
+
+
+@pytest.fixture(scope="module", params=[LORA, None], ids=["lora", "full"])
+def reference(request):
+    return request.param, gradients(request.param, None)
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()))
+def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh):
+    lora, expected = reference
+    got = gradients(lora, mesh)
+    for (path, one), (_, other) in zip(*(jax.tree_util.tree_leaves_with_path(x[0]) for x in (got, expected)), strict=True):
+        assert_close(one, other, 1e-5), path
+    assert_close(got[1:3], expected[1:3])
+    np.testing.assert_array_equal(got[3], expected[3])
