@@ -73,3 +73,17 @@ def test_a_broken_tokenizer_file_is_an_error(folder):
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(TokenizerError, match="No tokenizer could be loaded"):
         load_tokenizer(str(folder))
+
+
+def test_tools_and_variables_reach_a_template_that_reads_them_and_are_refused_by_one_that_does_not(tmp_path):
+    hf = make_tokenizer(tmp_path)
+    tool, messages = {"type": "function", "function": {"name": "add"}}, [{"role": "user", "content": "hi"}]
+    for options in ({"tools": [tool]}, {"variables": {"thinking": True}}, {"variables": {"tokenize": True}}):
+        with pytest.raises(TokenizerError, match="reads no variable"):
+            load_tokenizer(str(tmp_path)).render(messages, **options)
+    hf.chat_template = "{% if tools %}{{ tools[0].function.name }}{% endif %}\n{{ thinking }} {{ tokenize }}"
+    hf.save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.render_text(messages, tools=[tool], variables={"thinking": 7}) == "add7 "
+    with pytest.raises(TokenizerError, match="'tokenize'"):
+        tokenizer.render(messages, variables={"tokenize": True})
