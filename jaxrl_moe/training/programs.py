@@ -79,8 +79,7 @@ class Programs:
         logprobs_BT, _ = self._read(model, hidden_BTD, batch, read_R, inverse_M, temperature, False)
         ids_BTLA = None
         if routes:
-            kind = jnp.int8 if model.config.num_experts <= 128 else jnp.int16
-            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(kind)
+            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(model.config.expert_dtype)
         return Forward(logprobs_BT, self._values(critic, hidden_BTD), ids_BTLA)
 
     def _load(self, weights, frozen, batch, key):

@@ -19,6 +19,7 @@ from jaxrl_moe.training.flops import FlopMeter
 from jaxrl_moe.training.metrics import Stopwatch, kept_mass, merge_updates, rollout_metrics, update_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.replay import engine_routes, replay_metrics
 from jaxrl_moe.training.run import Run, identity, open_run
 from jaxrl_moe.training.samples import Sample, from_groups, trainable, with_values
 from jaxrl_moe.training.step import Learner, Objective
@@ -81,7 +82,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             with watch("sync"):
                 engine.publish(learner.params(), step + 1)
 
-            metrics |= rollout_metrics(groups, step)
+            metrics |= rollout_metrics(groups, step) | replay_metrics(samples)
             if truncates:
                 metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
             score, improved = None, False
@@ -117,6 +118,8 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config) ->
     algorithm = config.algorithm
     samples = from_groups(groups, algorithm.truncated, algorithm.truncated_penalty)
     trainable(samples)  # raises if there is nothing to train on
+    if config.moe.replay == "r3":
+        samples = engine_routes(samples, learner.config)
     if _needs_forward(config):
         samples = with_forward(samples, learner, config)
     if algorithm.kl_coef > 0:
