@@ -1,6 +1,7 @@
 """The tokenizer: a Hugging Face tokenizer behind the few calls that the loop needs."""
 import inspect
 import json
+import logging
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -114,13 +115,24 @@ def load_tokenizer(path: str) -> Tokenizer:
         path = str(folder)
     elif not _HUB_NAME.fullmatch(path):
         raise TokenizerError(f"{path!r} is neither a folder nor a hub name such as Qwen/Qwen3-0.6B. Check the path.")
-    from transformers import AutoTokenizer  # takes seconds, so not at import
+    transformers = import_transformers()
     try:
-        hf = AutoTokenizer.from_pretrained(path)
+        hf = transformers.AutoTokenizer.from_pretrained(path)
     except Exception as error:  # transformers and the hub client raise many unrelated classes here
         raise TokenizerError(f"No tokenizer could be loaded from {path!r}: {_first_line(error)} Give a folder with "
                              "tokenizer.json, or a hub name that can be reached.") from error
     return Tokenizer(hf, path, _generation_eos(path))
+
+
+def import_transformers():
+    """The transformers package, without its notice that PyTorch is missing: tokenizers need none. Takes seconds the first time."""
+    logging.getLogger("transformers").addFilter(_not_of_torch)
+    import transformers
+    return transformers
+
+
+def _not_of_torch(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("PyTorch was not found")
 
 
 def _generation_eos(path: str) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """The tokenizer wrapper: ids under the chat template, end ids, and errors that say what to mend."""
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,6 +34,14 @@ def test_decode_gives_back_the_encoded_text_to_the_byte(folder):
     tokenizer = load_tokenizer(str(folder))
     text = "  Tom's 3 apples , é漢\n\n#### 17 ."
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_without_torch_a_tokenizer_loads_silently_while_other_warnings_are_shown(folder):
+    program = (f"import sys; sys.modules['torch'] = None; from jaxrl_moe.data.tokenizer import load_tokenizer; "
+               f"load_tokenizer({str(folder)!r}); import logging; logging.getLogger('transformers').warning('something else')")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[transformers] something else" and not done.stdout
 
 
 def test_end_ids_are_those_of_the_tokenizer_and_of_the_generation_config(folder):
