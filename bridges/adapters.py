@@ -22,12 +22,13 @@ def read_lora(path: str | os.PathLike) -> LoraConfig:
     return PeftFolder(resolve(path)).lora()
 
 
-def import_adapter(model: Transformer, path: str | os.PathLike) -> None:
+def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool = False) -> None:
     """Replaces the model's adapters by those of a PEFT folder.
 
     Layers of lower rank than the model's are filled up with zeros, and a different scale is folded into B, so the
     model computes exactly what PEFT does. A kind of layer that is adapted in some stacks only (PEFT does not adapt
-    the dense MLPs of a mixed model) gets B = 0 in the others.
+    the dense MLPs of a mixed model) gets B = 0 in the others; with `subset` so does a kind that the folder does not
+    adapt at all, as when one model serves adapters of different targets.
 
     Raises:
       BridgeError: when a tensor is missing, unused or misshapen, or its rank is above the model's.
@@ -36,7 +37,7 @@ def import_adapter(model: Transformer, path: str | os.PathLike) -> None:
     if model.lora is None:
         raise BridgeError(f"The model has no adapters to fill from {folder.folder}. Load it with lora=bridges.read_lora(...).")
     groups = list(grouped(_slots(model)))
-    _check(model, folder, groups)
+    _check(model, folder, groups, subset)
     variables = adapters(model)
     for base, group in groups:
         stem = base.removesuffix(".weight")
@@ -145,14 +146,14 @@ def _layer(slot) -> str:
     return slot.key.removesuffix(".weight")
 
 
-def _check(model, folder, groups):
+def _check(model, folder, groups, subset):
     weights, problems, needed = base_weights(model), [], set()
     adapted = {name.rsplit(".", 1)[-1] for name in folder.pairs}
     some_layers = folder.config.get("layers_to_transform") is not None
     for path, group in groups:
         shape = weights[path].shape
         missing = [slot for slot in group if _layer(slot) not in folder.pairs]
-        elsewhere = path.split(".")[-2] in adapted and len(missing) == len(group)
+        elsewhere = len(missing) == len(group) and (subset or path.split(".")[-2] in adapted)
         if not (some_layers or elsewhere):
             problems += [f"no adapter for {_layer(slot)}" for slot in missing]
         for slot in group:

@@ -16,6 +16,7 @@ from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.types import UserError
 
+CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
 _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
@@ -57,18 +58,29 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
 def keep_compiled() -> None:
     """Keeps compiled programs in ~/.cache/jaxrl_moe/xla, so that a second start need not compile them again.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, which JAX reads by itself. Where the folder cannot be written nothing
-    is kept, as on a machine without a home.
+    JAX_COMPILATION_CACHE_DIR names another folder, which JAX reads by itself, and JAX_COMPILATION_CACHE_MAX_SIZE another
+    limit than CACHE_BYTES. Where the folder cannot be written nothing is kept, as on a machine without a home.
     """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     try:
         folder = pathlib.Path("~/.cache/jaxrl_moe/xla").expanduser()
         folder.mkdir(parents=True, exist_ok=True)
+        _mark_unused(folder)
     except (OSError, RuntimeError):  # a read-only home, or none
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        if "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ:
+            jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+
+
+def _mark_unused(folder: pathlib.Path) -> None:
+    """Gives entries without a time of last use the oldest one: JAX writes it apart, and makes no room where one is missing."""
+    for entry in folder.glob("*-cache"):
+        mark = entry.with_name(entry.name.removesuffix("-cache") + "-atime")
+        if not mark.exists():
+            mark.write_bytes(bytes(8))
 
 
 def system_error(error: OSError) -> UserError:

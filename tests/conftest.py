@@ -1,9 +1,20 @@
 """Eight virtual CPU devices for every test, set before JAX starts."""
 import os
 
+import pytest
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of a test's time is compilation; level 0 halves it. The benchmarks and the README's commands run at the default.
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
                            " --xla_backend_optimization_level=0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_by_scripts(tmp_path_factory):
+    """A folder of compiled programs for the processes that tests start, shared by all workers: not the user's own. With a
+    limit, as only then JAX locks it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled_by_scripts"
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_COMPILATION_CACHE_MAX_SIZE": str(1 << 30)}

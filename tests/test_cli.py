@@ -2,7 +2,9 @@
 import errno
 
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxrl_moe import cli
 
@@ -24,9 +26,12 @@ def test_an_error_of_the_operating_system_is_one_paragraph_and_exit_code_1(error
 
 @pytest.fixture
 def cache_setting():
-    before = jax.config.jax_compilation_cache_dir
+    names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
     yield lambda: jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def test_compiled_programs_are_kept_under_the_home_unless_told_otherwise(cache_setting, tmp_path, monkeypatch):
@@ -38,6 +43,23 @@ def test_compiled_programs_are_kept_under_the_home_unless_told_otherwise(cache_s
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     cli.keep_compiled()
     assert cache_setting() == str(tmp_path / ".cache/jaxrl_moe/xla")
+
+
+def test_the_folder_of_compiled_programs_keeps_to_its_limit(cache_setting, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("DIR", "MAX_SIZE"):
+        monkeypatch.delenv(f"JAX_COMPILATION_CACHE_{name}", raising=False)
+    monkeypatch.setattr(cli, "CACHE_BYTES", 20_000)
+    folder = tmp_path / ".cache/jaxrl_moe/xla"
+    folder.mkdir(parents=True)
+    (folder / "old-cache").write_bytes(bytes(5000))  # as a killed process leaves it: without a time of last use
+    cli.keep_compiled()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    for size in range(2, 10):
+        jax.jit(lambda x: jnp.sort(x) * 2)(jnp.ones(size))
+    sizes = [entry.stat().st_size for entry in folder.glob("*-cache")]
+    assert 10_000 < sum(sizes) <= 20_000 and not (folder / "old-cache").exists()
 
 
 def test_a_home_that_cannot_be_written_keeps_nothing(cache_setting, tmp_path, monkeypatch):

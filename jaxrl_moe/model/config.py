@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxrl_moe.types import UserError
 
 ARCHITECTURES = {"Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe"}
@@ -98,6 +100,11 @@ class ModelConfig:
     @property
     def num_sparse_layers(self) -> int:
         return sum(self.sparse_layers)
+
+    @property
+    def expert_dtype(self) -> type:
+        """The smallest integer type for expert ids and the sentinel -1."""
+        return np.int8 if self.num_experts <= 128 else np.int16
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> "ModelConfig":

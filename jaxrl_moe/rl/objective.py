@@ -120,7 +120,8 @@ def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
         means, loss = means | more_means, loss + objective.value_coef * means["critic/value_loss"]
     if inputs.router is not None:
         means["moe/z_loss"] = router_z_loss(inputs)
-        loss = loss + objective.z_loss_coef * means["moe/z_loss"]
+        if objective.z_loss_coef:
+            loss = loss + objective.z_loss_coef * means["moe/z_loss"]
         if objective.aux_loss_coef:  # its metric comes from the minibatch's totals, which it needs no loss for
             loss = loss + objective.aux_loss_coef * load_balance_loss(inputs)
     if inputs.sampler_logprobs_BT is not None:

@@ -38,8 +38,7 @@ class JaxEngine:
         graphdef, self._params = nnx.split(model)
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
-        self._expert_dtype = np.int8 if model.config.num_experts <= 128 else np.int16
-        self._programs = Programs(graphdef, seed, settings.decode_steps, self._expert_dtype)
+        self._programs = Programs(graphdef, seed, settings.decode_steps, model.config.expert_dtype)
         self._token_bytes = 2 * self._dtype.itemsize * self._config.num_layers * self._config.num_kv_heads * self._config.head_dim
         device = next(iter(jax.tree.leaves(self._params)[0].devices()))
         self._num_pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device))
@@ -57,6 +56,8 @@ class JaxEngine:
         """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them."""
         self._params, self._version = params, version
         self._scheduler.drop_held()
+        for sequence in self._scheduler.queue:  # their prompts are prefilled anew, and may take other routes
+            sequence.group.prompt_routes = None
 
     def release(self) -> None:
         """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes on."""

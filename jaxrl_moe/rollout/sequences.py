@@ -22,7 +22,8 @@ class Group:
     """One request. `held` are the pages of prompt[:-1], kept while samples still wait for a place.
 
     `listen`, if set, is handed the chunks of its samples as they are drawn.
-    `prompt_routes` are the expert ids [prompt - 1, L, A] of the prefix, once known, if the request wants them.
+    `prompt_routes` are the expert ids [prompt - 1, L, A] of the prefix, once known, if the request wants them; a sample keeps
+    those that its own first tokens were drawn after, whatever weights come later.
     """
     handle: int
     request: Request
@@ -48,6 +49,7 @@ class Sequence:
         self.ids = np.concatenate([prompt, np.zeros(params.max_tokens)]).astype(np.int32)
         self.logprobs = np.zeros(params.max_tokens, np.float32)
         self.versions = np.zeros(params.max_tokens, np.int32)
+        self.prompt_routes: np.ndarray | None = None
         self.routes: list[np.ndarray] = []
         self.pages: list[int] = []
 
@@ -64,6 +66,8 @@ class Sequence:
         self.ids[self.length:self.length + len(ids)] = ids
         self.logprobs[start:end], self.versions[start:end] = logprobs, version
         if routes is not None:
+            if start == 0:
+                self.prompt_routes = self.group.prompt_routes
             self.routes.append(routes)
         self.length += len(ids)
 
@@ -79,7 +83,6 @@ class Sequence:
         prompt, expert_ids = len(self.group.request.ids), None
         if self.group.request.params.return_routed_experts:
             drawn = np.concatenate(self.routes)[:keep]
-            known = self.group.prompt_routes
-            expert_ids = drawn if known is None else np.concatenate([known, drawn])
+            expert_ids = drawn if self.prompt_routes is None else np.concatenate([self.prompt_routes, drawn])
         return Completion(self.ids[prompt:prompt + keep].copy(), self.logprobs[:keep].copy(), reason,
                           self.versions[:keep].copy(), expert_ids)

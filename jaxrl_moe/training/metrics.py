@@ -23,7 +23,9 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int) -> dict[str, f
       version: policy version that is about to be updated; a token's staleness is this minus its own version.
 
     Returns:
-      reward/*, completion/*, rollout/staleness_*, and env/NAME for the mean of each named number of the grader.
+      reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/aborted_frac (the share without any token of
+      the policy's, as when an engine gave up on them: nothing of these can be trained on), and env/NAME for the mean of each
+      named number of the grader.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
@@ -35,8 +37,15 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int) -> dict[str, f
         "completion/truncated_frac": float(np.mean([rollout.truncated for rollout in rollouts])),
         "rollout/staleness_mean": float(staleness.mean()),
         "rollout/staleness_max": float(staleness.max()),
+        "rollout/turns_mean": float(np.mean([turns(rollout.loss_mask) for rollout in rollouts])),
+        "rollout/aborted_frac": float(np.mean([not np.any(rollout.loss_mask) for rollout in rollouts])),
         **{f"env/{name}": value for name, value in info_means(rollouts).items()},
     }
+
+
+def turns(loss_mask: np.ndarray) -> int:
+    """How often the policy had its turn: the runs of ones in an episode's loss mask."""
+    return int(np.sum(np.diff(loss_mask, prepend=0) > 0))
 
 
 def reward_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

@@ -105,8 +105,7 @@ class Programs:
         logprobs_BT, entropy_BT = self._read(model, hidden_BTD, batch, read, temperature, entropy)
         ids_BTLA, router = None, None
         if routes:
-            kind = jnp.int8 if model.config.num_experts <= 128 else jnp.int16
-            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(kind)
+            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(model.config.expert_dtype)
         if routing is not None:
             router = RouterSums(routing.probability.sum(axis=0), routing.squared_logsumexp.sum(), routing.load)
         return Policy(logprobs_BT, entropy_BT, self._values(critic, hidden_BTD), ids_BTLA, router)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.rl.table import AlgorithmError
+from jaxrl_moe.training.rewards import rewards_of, turns_of
 from jaxrl_moe.types import Rollout, RolloutGroup
 
-TRUNCATED = ("keep", "mask", "penalise")
+TRUNCATED = ("keep", "mask", "penalise", "bootstrap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +23,14 @@ class Sample:
       ids_T: int32 prompt and completion.
       mask_T: float32, 1 where the next token is trained.
       group: number of the prompt within the batch.
-      reward: the scalar reward.
+      reward: the scalar that the update uses, see training.rewards.
       advantages_T: float32, zeros until `with_advantages`.
       sampler_logprobs_T, old_logprobs_T, ref_logprobs_T: float32, or None where not known (or not needed).
       expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None.
       values_T: the critic's values, V_t at the index that predicts token t+1 and at the last one V after the sequence; or None.
       returns_T, value_mask_T: what values should have been, and 1 where one is trained; or None.
       truncated: the token limit ended it.
+      rollout: number of the rollout within its group.
     """
     ids_T: np.ndarray
     mask_T: np.ndarray
@@ -42,46 +45,68 @@ class Sample:
     returns_T: np.ndarray | None = None
     value_mask_T: np.ndarray | None = None
     truncated: bool = False
+    rollout: int = 0
 
     @property
     def trained_tokens(self) -> int:
         return int(self.mask_T.sum())
 
 
-def from_groups(groups: Sequence[RolloutGroup], truncated: str = "keep", penalty: float = 0.0) -> list[Sample]:
-    """One sample per rollout, in order.
+def from_groups(groups: Sequence[RolloutGroup], section: AlgorithmSection = AlgorithmSection()) -> list[Sample]:
+    """One sample per rollout, or under returns = turns one per turn, in order.
 
     Args:
       groups: finished groups; equal prompts drawn twice are two groups.
-      truncated: what becomes of completions that hit the token limit: "keep" them as they are, "mask" their tokens
-        (their rewards still count in the group's baseline), or "penalise" their rewards.
-      penalty: subtracted from the reward under "penalise".
+      section: says what becomes of several turns, of long completions and of those that hit the token limit: "keep" them as
+        they are, "mask" their tokens (their rewards still count in the group's baseline), "penalise" their rewards, or
+        "bootstrap" them from a critic's value. A turn's sample ends with the turn; only the turn's own tokens are trained.
 
     Raises:
-      AlgorithmError: unknown `truncated`.
+      AlgorithmError: a setting or a rollout that cannot be.
     """
-    if truncated not in TRUNCATED:
-        raise AlgorithmError(f"truncated must be one of {', '.join(TRUNCATED)}; got {truncated!r}.")
-    return [_from_rollout(rollout, number, truncated, penalty)
-            for number, group in enumerate(groups) for rollout in group.rollouts]
+    if section.truncated not in TRUNCATED:
+        raise AlgorithmError(f"truncated must be one of {', '.join(TRUNCATED)}; got {section.truncated!r}.")
+    return [sample for number, group in enumerate(groups) for index, rollout in enumerate(group.rollouts)
+            for sample in _from_rollout(rollout, (number, index), section)]
 
 
-def _from_rollout(rollout: Rollout, group: int, truncated: str, penalty: float) -> Sample:
-    prompt, length = len(rollout.prompt_ids), len(rollout.prompt_ids) + len(rollout.completion_ids)
-    if prompt == 0:
+def by_rollout(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[list[list[Sample]]]:
+    """[group][rollout] the samples that from_groups made of each rollout."""
+    found = [[[] for _ in group.rollouts] for group in groups]
+    for sample in samples:
+        found[sample.group][sample.rollout].append(sample)
+    return found
+
+
+def _from_rollout(rollout: Rollout, place: tuple[int, int], section: AlgorithmSection) -> list[Sample]:
+    if len(rollout.prompt_ids) == 0:
         raise AlgorithmError("A rollout has an empty prompt, so that nothing predicts its first token.")
-    mask = _shifted(prompt, length, rollout.loss_mask)
-    if rollout.truncated and truncated == "mask":
+    spans = [(0, len(rollout.completion_ids))]
+    if section.returns == "turns":
+        spans = [(turn.start, turn.end) for turn in turns_of(rollout)]
+    rewards = rewards_of(rollout, section)
+    return [_sample(rollout, place, span, float(reward), rollout.truncated and number == len(spans), section.truncated == "mask")
+            for number, (span, reward) in enumerate(zip(spans, rewards, strict=True), 1)]
+
+
+def _sample(rollout: Rollout, place: tuple[int, int], span: tuple[int, int], reward: float, truncated: bool, masked: bool) -> Sample:
+    """The sample that trains the completion's tokens of a span, given all that came before them."""
+    start, end = span
+    prompt, length = len(rollout.prompt_ids), len(rollout.prompt_ids) + end
+    mask = _shifted(prompt, length, rollout.loss_mask[:end])
+    mask[:prompt + start - 1] = 0
+    if truncated and masked:
         mask[:] = 0
     return Sample(
-        ids_T=np.concatenate([rollout.prompt_ids, rollout.completion_ids]).astype(np.int32),
+        ids_T=np.concatenate([rollout.prompt_ids, rollout.completion_ids[:end]]).astype(np.int32),
         mask_T=mask,
-        group=group,
-        reward=rollout.reward - penalty * (rollout.truncated and truncated == "penalise"),
+        group=place[0],
+        reward=reward,
         advantages_T=np.zeros(length, np.float32),
-        sampler_logprobs_T=_shifted(prompt, length, rollout.sampler_logprobs),
+        sampler_logprobs_T=_shifted(prompt, length, rollout.sampler_logprobs[:end]),
         expert_ids_TLA=_routes(rollout.expert_ids, length),
-        truncated=rollout.truncated)
+        truncated=truncated,
+        rollout=place[1])
 
 
 def _shifted(prompt: int, length: int, completion_values: np.ndarray) -> np.ndarray:
@@ -92,12 +117,15 @@ def _shifted(prompt: int, length: int, completion_values: np.ndarray) -> np.ndar
 
 
 def _routes(expert_ids: np.ndarray | None, length: int) -> np.ndarray | None:
-    """[length, L, A]: the last token was sampled but never routed, so it gets -1."""
+    """[length, L, A]: the last token was sampled but not routed yet, so it gets -1."""
     if expert_ids is None:
         return None
+    if len(expert_ids) > length:
+        raise AlgorithmError(f"A rollout of {length} tokens has the routes of {len(expert_ids)}: its engine must return one for each token "
+                             "but the last.")
     signed = np.result_type(expert_ids.dtype, np.int8)
     routes = np.full((length, *expert_ids.shape[1:]), -1, signed)
-    routes[:len(expert_ids)] = expert_ids
+    routes[:length - 1] = expert_ids[:length - 1]
     return routes
 
 

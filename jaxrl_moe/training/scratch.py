@@ -12,6 +12,7 @@ from jaxrl_moe.config import Config, ScratchSection
 from jaxrl_moe.data.prompts import prompt_messages
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.data.sft import row_messages
+from jaxrl_moe.data.tokenizer import import_transformers
 from jaxrl_moe.data.word_problems import write_data
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -76,7 +77,6 @@ def texts(config: Config) -> Iterable[str]:
 def train_tokenizer(corpus: Iterable[str], vocab_size: int):
     """A byte-level BPE tokenizer with a ChatML template, as a transformers tokenizer."""
     import tokenizers
-    import transformers
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = tokenizers.decoders.ByteLevel()
@@ -84,7 +84,7 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int):
         vocab_size=vocab_size, special_tokens=[PAD, START, END], show_progress=False,
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))
     bpe.train_from_iterator(corpus, trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=PAD,
-                                                     clean_up_tokenization_spaces=False)
+    tokenizer = import_transformers().PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=PAD,
+                                                              clean_up_tokenization_spaces=False)
     tokenizer.chat_template = CHATML
     return tokenizer

@@ -12,6 +12,7 @@ from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.data.sft import Conversation
 from jaxrl_moe.training.batch import MicroBatch, micro_batches, sample_weights
 from jaxrl_moe.training.evaluate import Evaluation
+from jaxrl_moe.training.flops import FlopMeter
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.run import Run, identity, open_run
@@ -49,7 +50,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
       after the next one has been dispatched.
     """
     samples, objective = trainable(from_conversations(conversations)), make_policy_objective(config.algorithm)
-    last, waiting = total_steps(config, len(samples)), None
+    last, waiting, meter = total_steps(config, len(samples)), None, FlopMeter(learner)
     with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config), decode) as run:
         if run.checkpoints.steps():
             learner.state, run.progress = run.checkpoints.restore(learner.state)
@@ -62,12 +63,12 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
             packed = batch(samples, config, step)
             update = learner.update(packed, objective)
             if waiting:  # the device is at work on this step: time to read the numbers of the one before
-                run.log(*fetch(run, *waiting))
+                run.log(*fetch(run, meter, *waiting))
             run.progress = dataclasses.replace(run.progress, step=step + 1)
             waiting = (step + 1, update, packed)
             save = run.due(config.checkpoint.every)
             if save or run.stop or (evaluation and run.due(config.sft.eval_every)):
-                (_, row), waiting, score = fetch(run, *waiting), None, None
+                (_, row), waiting, score = fetch(run, meter, *waiting), None, None
                 if evaluation and run.due(config.sft.eval_every):
                     result = evaluation()
                     row, score = row | evaluated(run, result), result.score
@@ -95,15 +96,15 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def fetch(run: Run, step: int, update, packed: list[MicroBatch]) -> tuple[int, dict[str, float]]:
+def fetch(run: Run, meter: FlopMeter, step: int, update, packed: list[MicroBatch]) -> tuple[int, dict[str, float]]:
     """Waits for a step's numbers; refuses what is not finite."""
     values = jax.device_get(update)
     row = {"sft/loss": float(values["loss"]), "policy/grad_norm": float(values["policy/grad_norm"]),
            "policy/lr": float(values["policy/lr"])}
     refuse_non_finite(step, row, packed, run.folder)
-    tokens = float(packed[0].num_tokens)
-    return step, row | {"sft/tokens": tokens, "time/step_s": run.lap(),
-                        "perf/peak_bytes": peak_bytes()} | run.compilations.metrics()
+    tokens, seconds = float(packed[0].num_tokens), run.lap()
+    return step, row | {"sft/tokens": tokens, "time/step_s": seconds, "perf/peak_bytes": peak_bytes()} | (
+        meter.metrics(packed, seconds) | run.compilations.metrics())
 
 
 def evaluated(run: Run, result: Evaluation) -> dict[str, float]:

@@ -15,9 +15,11 @@ from jaxrl_moe.rollout.collect import draw, grade
 from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.training.batch import Packed, micro_batches, minibatches, per_sample, sample_weights
 from jaxrl_moe.training.evaluate import evaluate
+from jaxrl_moe.training.flops import FlopMeter
 from jaxrl_moe.training.metrics import Stopwatch, kept_mass, merge_updates, rollout_metrics, update_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.replay import engine_routes, replay_metrics
 from jaxrl_moe.training.run import Run, identity, open_run
 from jaxrl_moe.training.samples import Sample, from_groups, trainable, with_values
 from jaxrl_moe.training.step import Learner, Objective
@@ -47,7 +49,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
         "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size,
         return_routed_experts=config.moe.replay == "r3")
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
-    checkpoint_seconds = {}
+    meter, checkpoint_seconds = FlopMeter(learner), {}
     with open_run(config, pathlib.Path(config.run_dir), "GRPO", config.train.steps, identity(learner, config), decode) as run:
         resume(run, learner, data)
         engine.publish(learner.params(), run.progress.step)
@@ -80,7 +82,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             with watch("sync"):
                 engine.publish(learner.params(), step + 1)
 
-            metrics |= rollout_metrics(groups, step)
+            metrics |= rollout_metrics(groups, step) | replay_metrics(samples)
             if truncates:
                 metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
             score, improved = None, False
@@ -90,7 +92,9 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 engine.release()
                 improved = run.record_evaluation(evaluation)
                 score, metrics = evaluation.score, metrics | evaluation.metrics
-            metrics |= throughput(groups, watch.times()) | run.compilations.metrics() | checkpoint_seconds
+            times = watch.times()
+            metrics |= throughput(groups, times) | run.compilations.metrics() | checkpoint_seconds
+            metrics |= meter.metrics([batch for _, batches in updates for batch in batches], times["time/step_s"])
             run.log(step + 1, metrics)
             checkpoint_seconds = {}
             if run.due(config.checkpoint.every) or improved or run.stop:
@@ -114,6 +118,8 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config) ->
     algorithm = config.algorithm
     samples = from_groups(groups, algorithm.truncated, algorithm.truncated_penalty)
     trainable(samples)  # raises if there is nothing to train on
+    if config.moe.replay == "r3":
+        samples = engine_routes(samples, learner.config)
     if _needs_forward(config):
         samples = with_forward(samples, learner, config)
     if algorithm.kl_coef > 0:

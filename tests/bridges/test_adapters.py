@@ -164,3 +164,17 @@ def test_the_check_before_training_refuses_what_the_export_after_it_would(target
                 check()
         else:
             check()
+
+
+def test_a_model_with_room_for_more_takes_an_adapter_of_some_of_its_layers(tmp_path):
+    make_model(tmp_path / "hf", tokenizer=False)
+    small = with_adapters(tmp_path / "hf", LoraConfig(2, 5.0, targets=("q_proj", "down_proj")))
+    bridges.export_adapter(small, tmp_path / "adapter", base="hf")
+    large = with_adapters(tmp_path / "hf", LoraConfig(4, 8.0))
+    with pytest.raises(bridges.BridgeError, match="no adapter for"):
+        bridges.import_adapter(large, tmp_path / "adapter")
+    bridges.import_adapter(large, tmp_path / "adapter", subset=True)
+    positions = np.broadcast_to(np.arange(40), (2, 40))
+    ours, theirs = (model.logits(jax.jit(lambda model, ids: model(ids, positions, np.ones_like(positions))[0])(model, tokens()))
+                    for model in (large, small))
+    assert relative(ours, theirs) < 1e-5

@@ -1,5 +1,7 @@
 """The tokenizer wrapper: ids under the chat template, end ids, and errors that say what to mend."""
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,6 +34,14 @@ def test_decode_gives_back_the_encoded_text_to_the_byte(folder):
     tokenizer = load_tokenizer(str(folder))
     text = "  Tom's 3 apples , é漢\n\n#### 17 ."
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_without_torch_a_tokenizer_loads_silently_while_other_warnings_are_shown(folder):
+    program = (f"import sys; sys.modules['torch'] = None; from jaxrl_moe.data.tokenizer import load_tokenizer; "
+               f"load_tokenizer({str(folder)!r}); import logging; logging.getLogger('transformers').warning('something else')")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[transformers] something else" and not done.stdout
 
 
 def test_end_ids_are_those_of_the_tokenizer_and_of_the_generation_config(folder):
@@ -73,3 +83,17 @@ def test_a_broken_tokenizer_file_is_an_error(folder):
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(TokenizerError, match="No tokenizer could be loaded"):
         load_tokenizer(str(folder))
+
+
+def test_tools_and_variables_reach_a_template_that_reads_them_and_are_refused_by_one_that_does_not(tmp_path):
+    hf = make_tokenizer(tmp_path)
+    tool, messages = {"type": "function", "function": {"name": "add"}}, [{"role": "user", "content": "hi"}]
+    for options in ({"tools": [tool]}, {"variables": {"thinking": True}}, {"variables": {"tokenize": True}}):
+        with pytest.raises(TokenizerError, match="reads no variable"):
+            load_tokenizer(str(tmp_path)).render(messages, **options)
+    hf.chat_template = "{% if tools %}{{ tools[0].function.name }}{% endif %}\n{{ thinking }} {{ tokenize }}"
+    hf.save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.render_text(messages, tools=[tool], variables={"thinking": 7}) == "add7 "
+    with pytest.raises(TokenizerError, match="'tokenize'"):
+        tokenizer.render(messages, variables={"tokenize": True})

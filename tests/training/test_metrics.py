@@ -1,4 +1,5 @@
 """Numbers of a step against slow recomputation."""
+import dataclasses
 import itertools
 import math
 
@@ -35,10 +36,18 @@ def test_rollout_metrics_are_those_of_the_flattened_batch():
         "reward/mean": rewards.mean(), "reward/std": rewards.std(), "reward/max": 1.05, "reward/min": 0.0,
         "reward/frac_zero_std": 0.5, "reward/pass_at_k": 0.5, "completion/length_mean": 4.0, "completion/length_max": 9.0,
         "completion/truncated_frac": 1 / 6, "rollout/staleness_mean": np.mean(tokens), "rollout/staleness_max": 3.0,
-        "env/correct": 1 / 3}
+        "rollout/turns_mean": 1.0, "rollout/aborted_frac": 0.0, "env/correct": 1 / 3}
     assert set(found) == set(expected)
     for name, value in expected.items():
         assert math.isclose(found[name], value, rel_tol=1e-6), name
+
+
+def test_turns_are_what_the_policy_drew_between_observations_and_an_episode_without_any_is_aborted():
+    masks = [[1, 1, 0, 1, 0, 0, 1], [0, 1, 0], [1, 1, 1], []]
+    one = group([0.0] * 4, [len(mask) for mask in masks])
+    rollouts = [dataclasses.replace(rollout, loss_mask=np.array(mask, np.int32)) for rollout, mask in zip(one.rollouts, masks)]
+    found = metrics.rollout_metrics([RolloutGroup(one.prompt, rollouts, 0)], version=4)
+    assert found["rollout/turns_mean"] == (3 + 1 + 1 + 0) / 4 and found["rollout/aborted_frac"] == 1 / 4
 
 
 def test_without_a_correct_flag_there_is_no_pass_at_k():
