@@ -28,7 +28,7 @@ def report(folder: pathlib.Path) -> None:
     curve = draw_curve(rl, sft, phase / "reward_curve.png")
     paths = {"reward curve": curve, "metrics": phase / "metrics.jsonl", "trajectories": phase / "trajectories.jsonl",
              "TensorBoard": phase / "tensorboard", "checkpoints": phase / "checkpoints",
-             "Hugging Face checkpoint": phase / "model", "PEFT adapter": phase / "adapter"}
+             "Hugging Face checkpoint": phase / "model", "PEFT adapter": phase / "adapter", "critic": phase / "critic"}
     for name, path in paths.items():
         if path.exists():
             console.print(f"{name}: {path}", soft_wrap=True)
@@ -50,6 +50,9 @@ def summary(rl: Rows, sft: Rows) -> list[tuple[str, str]]:
         lines += [("mismatch KL (sampler against trainer, mean)", f"{mean(rl, 'mismatch/kl'):.2e}"),
                   ("rollout tokens/s (median)", f"{np.median(column(rl, 'rollout/tokens_per_s')):,.0f}"),
                   ("RL tokens/s, whole step (median)", f"{np.median(column(rl, 'perf/tokens_per_s')):,.0f}")]
+    judged = [row["critic/explained_variance"] for row in rl if "critic/explained_variance" in row]
+    if judged:
+        lines.append(("returns explained by the critic (mean of the last ten steps)", f"{np.mean(judged[-10:]):.2f}"))
     return lines + [(f"seconds in {name}", f"{seconds(rows):.0f}") for name, rows in (("SFT", sft), ("RL", rl)) if rows]
 
 
