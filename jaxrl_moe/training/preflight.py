@@ -70,12 +70,12 @@ def check_critic(config: Config, bridge: Any) -> None:
         return
     critic, size = bridge.load_critic(config.critic.path), bridge.model_config(config.model.path).hidden_size
     if critic.head.hidden_size != size:
-        raise ConfigError(f"critic.path = {config.critic.path!r} holds a critic for hidden states of {critic.head.hidden_size} numbers, and "
-                          f"those of {config.model.path!r} have {size}: give one that was trained on this model, or leave it empty.")
+        raise ConfigError(f"critic.path = {config.critic.path!r} holds a critic for hidden states of {critic.head.hidden_size} numbers, "
+                          f"and those of {config.model.path!r} have {size}: give one that was trained on this model, or leave it empty.")
     if critic.kind != kind:
         raise ConfigError(f"critic.path = {config.critic.path!r} holds a {critic.kind!r} critic, and algorithm.advantage = "
-                          f"{config.algorithm.advantage!r} needs a {kind!r} one, whose values mean something else: give one of that kind, or "
-                          "leave it empty.")
+                          f"{config.algorithm.advantage!r} needs a {kind!r} one, whose values mean something else: give one of that "
+                          "kind, or leave it empty.")
 
 
 def refuse_other_seed(config: Config) -> None:

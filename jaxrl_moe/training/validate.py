@@ -1,6 +1,5 @@
 """Checks of the configuration against the tables of names that the other packages keep."""
 import dataclasses
-import difflib
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -13,19 +12,20 @@ from jaxrl_moe.envs import ENVS, make_env
 from jaxrl_moe.kernels import attention, grouped_matmul
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import REMAT
-from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
-from jaxrl_moe.rl.losses import LOSSES
+from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
 from jaxrl_moe.training.optimizer import SCHEDULES
 from jaxrl_moe.training.preflight import has_warm_up
 from jaxrl_moe.training.replay import REPLAY
+from jaxrl_moe.training.rewards import RETURNS
 from jaxrl_moe.training.samples import TRUNCATED
 from jaxrl_moe.training.state import ROUTER, trains_router
 
 TABLES = {
-    "algorithm.advantage": ADVANTAGES, "algorithm.loss": LOSSES, "algorithm.aggregation": AGGREGATIONS,
-    "algorithm.kl_estimator": KL_ESTIMATORS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
+    "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
+    "algorithm.returns": RETURNS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
     "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,
     "model.attention": ("auto", *attention.BACKENDS), "model.grouped_matmul": ("auto", *grouped_matmul.BACKENDS)}
 
@@ -41,6 +41,7 @@ def validate(config: Config, *, rl: bool = True) -> None:
       ConfigError: naming the field, the value and the known names, the nearest first.
       UserError: a setting of the environment that it does not have.
     """
+    refuse_unknown_specs(config.algorithm)
     for field, table in TABLES.items():
         _check_name(config, field, table)
     if rl or config.env.name:
@@ -60,9 +61,8 @@ def validate(config: Config, *, rl: bool = True) -> None:
 
 def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
     if rl:
-        if config.rollout.group_size == 1 and ADVANTAGES[config.algorithm.advantage].needs_group:
-            yield (f"algorithm.advantage = {config.algorithm.advantage!r} compares the completions of one prompt, so with "
-                   "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more.")
+        yield from idle_settings(config)
+        yield from algorithm_problems(config)
         yield from critic_problems(config)
         yield from config_checks.rl_problems(config)
     if has_warm_up(config):
@@ -160,8 +160,4 @@ def _value(config: Config, field: str):
 
 
 def _check_name(config: Config, field: str, table) -> None:
-    value = _value(config, field)
-    if value not in table:
-        near = difflib.get_close_matches(value, table, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{field} = {value!r} is not known.{hint} Known: {', '.join(table)}.")
+    check_name(field, _value(config, field), table)
