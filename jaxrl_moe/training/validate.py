@@ -12,7 +12,7 @@ from jaxrl_moe.envs import ENVS, make_env
 from jaxrl_moe.kernels import attention, grouped_matmul
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import REMAT
-from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
 from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
