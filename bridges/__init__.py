@@ -1,8 +1,9 @@
 """Weights in and out: Hugging Face checkpoints and PEFT adapters to and from our parameters."""
 from bridges.adapters import check_adapters, export_adapter, import_adapter, read_lora
+from bridges.critics import export_critic, load_critic
 from bridges.errors import BridgeError
 from bridges.exporting import export_model
 from bridges.importing import load_model, model_config
 
-__all__ = ["BridgeError", "check_adapters", "export_adapter", "export_model", "import_adapter", "load_model", "model_config",
-           "read_lora"]
+__all__ = ["BridgeError", "check_adapters", "export_adapter", "export_critic", "export_model", "import_adapter", "load_critic",
+           "load_model", "model_config", "read_lora"]

@@ -11,7 +11,8 @@ DESCRIPTION = """Moves models between Hugging Face folders, PEFT adapters and th
   import   Hugging Face folder or hub name -> folder of our parameters (Orbax)
   export   training run or folder of our parameters -> Hugging Face folder, adapters merged in
   merge    Hugging Face folder + PEFT adapter -> Hugging Face folder
-  adapter  training run -> PEFT adapter folder
+  adapter  training run -> PEFT adapter folder, with the critic if the run has one
+  critic   training run -> folder of its critic alone
   verify   compares our logits with those of transformers on the same folder
   score    log-probabilities of token ids, from JSON lines to JSON lines
 
@@ -60,8 +61,20 @@ def _merge(options) -> int:
 def _adapter(options) -> int:
     from bridges.adapters import export_adapter
     model, base = _open(options.model, options.base)
-    export_adapter(model, options.output, base=base, overwrite=options.overwrite)
+    export_adapter(model, options.output, base=base, overwrite=options.overwrite, critic=_critic_of(options.model)[0])
     print(f"Wrote {options.output}. Check it with: python -m bridges verify {base} --adapter {options.output}")
+    return 0
+
+
+def _critic(options) -> int:
+    from bridges.critics import export_critic
+    from bridges.errors import BridgeError
+    critic, base = _critic_of(options.model)
+    if critic is None:
+        raise BridgeError(f"{options.model} is no training run with a critic: give the run_dir of one whose algorithm.advantage has a "
+                          "critic, such as gae, or one of its checkpoints.")
+    export_critic(critic, options.output, base=options.base or base, overwrite=options.overwrite)
+    print(f"Wrote {options.output}; a run starts from it with --config.critic.path={options.output}.")
     return 0
 
 
@@ -93,6 +106,13 @@ def _open(path, base):
     if step is not None:
         return load_run(step, base)
     return load_model(path, dtype=stored_dtype(path)), base or path
+
+
+def _critic_of(path):
+    """(the critic of a training run's newest checkpoint, its base model); Nones where there is none."""
+    from bridges.training_runs import find_step, load_run_critic
+    step = find_step(pathlib.Path(path))
+    return (step and load_run_critic(step)) or (None, None)
 
 
 def _load(path, adapter, dtype):
@@ -136,6 +156,10 @@ def _parser() -> argparse.ArgumentParser:
     added = command("adapter", _adapter, "Writes the adapters of a training run as a PEFT folder.")
     added.add_argument("model", help=RUN_HELP)
     added.add_argument("--base", help="the model that training started from, if it has moved since")
+    _output(added, sharded=False, dtype=False)
+    added = command("critic", _critic, "Writes the critic of a training run: a value head that another run can start from.")
+    added.add_argument("model", help=RUN_HELP)
+    added.add_argument("--base", help="what to name as the base model, if it has moved since")
     _output(added, sharded=False, dtype=False)
     added = command("verify", _verify, "Compares our float32 logits with those of transformers (needs torch); fails above the tolerance.")
     added.add_argument("model", help="Hugging Face folder, or hub name")

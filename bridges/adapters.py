@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridges import weight_map
+from bridges.critics import write_critic
 from bridges.errors import BridgeError, listed
 from bridges.folders import new_folder, resolve
 from bridges.importing import adapters, base_weights, grouped
@@ -15,6 +16,7 @@ from bridges.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
 from bridges.tensor_files import NAMES, TensorInfo, create
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.model.value_head import Critic
 
 
 def read_lora(path: str | os.PathLike) -> LoraConfig:
@@ -65,7 +67,8 @@ def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
     peft_config(Transformer.abstract(config, lora=lora), "")
 
 
-def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
+def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False,
+                   critic: Critic | None = None) -> pathlib.Path:
     """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load.
 
     Args:
@@ -73,6 +76,7 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
       path: the folder to make; it appears whole or not at all.
       base: the base model's folder or hub name, as PEFT shall find it.
       overwrite: replace a folder that is there already.
+      critic: written beside the adapter, where one was trained with it; see bridges.critics.
 
     Raises:
       BridgeError: when there are no adapters, or PEFT could not load them, or the folder cannot be written.
@@ -93,6 +97,8 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
                 for slot in group:
                     views[f"{PREFIX}{_layer(slot)}.{theirs}.weight"][...] = array[slot.index].T
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        if critic is not None:
+            write_critic(critic, folder, os.fspath(base))
     return pathlib.Path(path)
 
 

@@ -4,17 +4,19 @@ import pathlib
 
 import jax
 import orbax.checkpoint as ocp
+from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.folders import read_json
 from bridges.importing import adapters, base_weights, load_model
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.model.value_head import Critic, ValueHead
 from jaxrl_moe.training import checkpoint
 from jaxrl_moe.training.state import take_apart
 
 STATE, META = "state", "meta"
-TRAINED = "trainable/"
+TRAINED, CRITIC = "trainable/", "critic/"
 
 
 def find_step(path: pathlib.Path) -> pathlib.Path | None:
@@ -58,6 +60,23 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
     return model, source
 
 
+def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
+    """Reads the critic of a training checkpoint; (it, the base model's folder or hub name), or None if there is none."""
+    meta = read_json(step / META / "metadata")
+    identity = meta["identity"]
+    if "critic" not in identity:
+        return None
+    stored = [key.removeprefix("array ") for key in identity if key.startswith(f"array {CRITIC}")]
+    rows = {_our_path(name.removeprefix(CRITIC)): name for name in stored}
+    size = int(identity["model hidden_size"])
+    head = nnx.eval_shape(lambda: ValueHead(size, rngs=nnx.Rngs(0)))
+    variables = {field: getattr(head, field) for field in rows}
+    arrays = _arrays(step, {rows[field]: variable.shape for field, variable in variables.items()})
+    for field, variable in variables.items():
+        variable.set_value(arrays[rows[field]])
+    return Critic(head, identity["critic"]), meta["config"]["model"]["path"]
+
+
 def _check_base(model, meta, source, step):
     found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model)[0].frozen)
     if found["base weights"] != meta["identity"]["base weights"]:
@@ -73,13 +92,18 @@ def _restore(model, stored, step):
     problems += [f"array {name} is used by nothing" for path, name in names.items() if path not in variables]
     if problems:
         raise BridgeError(f"{step} does not fit the model: {listed(problems)}. Name the model that training started from with --base.")
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = {names[path]: jax.ShapeDtypeStruct(variable.shape, "float32", sharding=sharding) for path, variable in variables.items()}
-    restore = ocp.args.PyTreeRestore(wanted, ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        arrays = checkpointer.restore((step / STATE).absolute(), args=restore)
+    arrays = _arrays(step, {names[path]: variable.shape for path, variable in variables.items()})
     for path, variable in variables.items():
         variable.set_value(arrays[names[path]].astype(variable.dtype))
+
+
+def _arrays(step, shapes):
+    """The float32 arrays of these names and shapes from a checkpoint's state; nothing else of it is read."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {name: jax.ShapeDtypeStruct(shape, "float32", sharding=sharding) for name, shape in shapes.items()}
+    restore = ocp.args.PyTreeRestore(wanted, ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore((step / STATE).absolute(), args=restore)
 
 
 def _our_path(name: str) -> str:

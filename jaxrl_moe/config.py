@@ -37,6 +37,7 @@ class ScratchSection:
     head_dim: int = 32
     num_experts: int = 8        # 0: a dense model
     num_experts_per_tok: int = 2
+    router_bias: bool = False   # routers get a selection bias, which moe.bias_rate moves
     intermediate_size: int = 128  # of an expert, or of a dense layer's MLP
     context: int = 1024         # longest sequence
     initializer_range: float = 0.02
@@ -123,11 +124,14 @@ class CriticSection:
     coef: float = 1.0           # of the value loss, which has a factor 1/2 in itself
     clip: float = 0.2           # bound on a value's change in one batch; 0: none
     train_trunk: bool = True    # False: the value loss trains the head alone
+    path: str = ""              # folder with a critic that an earlier run exported, to start from; empty: a fresh one
 
 
 @dataclasses.dataclass(frozen=True)
 class MoeSection:
-    replay: str = "none"        # none | r2 (routes of the old-logprob pass) | r3 (routes of the rollout engine)
+    # none | r2 (routes of the old-logprob pass) | r3 (routes of the rollout engine); a token costs sparse layers x active
+    # experts bytes (twice that above 128 experts), on the host for a whole batch and on the device for one micro-batch
+    replay: str = "none"
     aux_loss_coef: float = 0.0  # load-balancing loss
     z_loss_coef: float = 0.0    # router z-loss
     bias_rate: float = 0.0      # step of the routers' selection bias, which balances without a loss; needs a model that has one

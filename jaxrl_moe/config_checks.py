@@ -14,7 +14,8 @@ RANGES = {  # key: (lowest, highest) allowed value
     "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
     "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 0.999999), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
-    "rollout.kv_tokens": (0, _ANY), "rollout.memory_fraction": (_LEAST, 1), "rollout.decode_steps": (1, _ANY), "algorithm.clip_low": (0, _ANY),
+    "rollout.kv_tokens": (0, _ANY), "rollout.memory_fraction": (_LEAST, 1), "rollout.decode_steps": (1, _ANY),
+    "algorithm.clip_low": (0, _ANY),
     "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY),
     "algorithm.kl_target": (0, _ANY), "algorithm.gamma": (0, 1), "algorithm.lam": (0, 1), "algorithm.turn_gamma": (0, 1),
     "algorithm.overlong_tokens": (0, _ANY), "algorithm.overlong_cushion": (0, _ANY), "rollout.max_rounds": (1, _ANY),
@@ -76,7 +77,7 @@ def sft_problems(config) -> Iterator[str]:
 
 def _contradictions(config) -> list[tuple[bool, str]]:
     """(is it wrong?, what is wrong and how to mend it) for settings that cannot work together."""
-    algorithm, rollout, train, sft = config.algorithm, config.rollout, config.train, config.sft
+    algorithm, rollout, train, sft, moe = config.algorithm, config.rollout, config.train, config.sft, config.moe
     longest = config.data.max_prompt_tokens + rollout.max_tokens
     page = rollout.page_size
     return [
@@ -100,6 +101,17 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (algorithm.kl_coef > 0 and config.lora.rank == 0,
          f"algorithm.kl_coef = {algorithm.kl_coef} needs a frozen reference, and full fine-tuning (lora.rank = 0) keeps "
          "none: set algorithm.kl_coef=0, or train adapters with lora.rank > 0."),
+        (moe.router == "train" and config.lora.rank > 0 and algorithm.kl_coef > 0,
+         "moe.router = 'train' moves the routers, which the reference policy (the same weights with adapters off) shares, so "
+         f"algorithm.kl_coef = {algorithm.kl_coef} would measure against a moving reference: set algorithm.kl_coef=0, or "
+         "moe.router=freeze."),
+        (moe.bias_rate > 0 and algorithm.kl_coef > 0,
+         f"moe.bias_rate = {moe.bias_rate} moves the routers' selection bias, which the reference policy shares, so "
+         f"algorithm.kl_coef = {algorithm.kl_coef} would measure against a moving reference: set algorithm.kl_coef=0, or "
+         "moe.bias_rate=0."),
+        (moe.replay == "r2" and algorithm.bypass,
+         "moe.replay = 'r2' takes the routes of the old-logprob pass, which algorithm.bypass leaves out: set moe.replay=r3, or "
+         "algorithm.bypass=false."),
         (page & (page - 1) > 0, f"rollout.page_size = {page} is not a power of two: use one, such as 32."),
         (0 < rollout.kv_tokens < longest + page,
          f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "

@@ -69,6 +69,14 @@ class Completion:
 
 
 @dataclasses.dataclass(frozen=True)
+class Turn:
+    """What the policy drew in one go: completion tokens start .. end, and what the environment gave for them."""
+    start: int
+    end: int
+    reward: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Rollout:
     """One finished episode as a single token sequence.
 
@@ -83,6 +91,7 @@ class Rollout:
       truncated: the token limit ended it.
       info: named numbers from the grader, such as {"correct": 1.0}.
       expert_ids: [T0 + T - 1, L, A] or None.
+      turns: in order; they hold all tokens with loss_mask 1. Empty: one turn, the whole completion for the whole reward.
     """
     prompt_ids: np.ndarray
     completion_ids: np.ndarray
@@ -94,6 +103,7 @@ class Rollout:
     truncated: bool
     info: Mapping[str, float]
     expert_ids: np.ndarray | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,6 @@
 """The critic: a small head on the trunk's hidden states."""
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,6 +12,7 @@ class ValueHead(nnx.Module):
     """Linear d -> d, tanh, Linear d -> 1, in float32."""
 
     def __init__(self, hidden_size: int, *, rngs: nnx.Rngs):
+        self.hidden_size = hidden_size
         keys = jax.random.split(rngs.params())
         self.dense = nnx.Param(jax.random.normal(keys[0], (hidden_size, hidden_size)) / jnp.sqrt(hidden_size))
         self.dense_bias = nnx.Param(jnp.zeros(hidden_size))
@@ -20,3 +23,9 @@ class ValueHead(nnx.Module):
         """[B, T] float32 values."""
         inner = jnp.tanh(hidden_BTD.astype(jnp.float32) @ self.dense[...] + self.dense_bias[...])
         return (inner @ self.out[...] + self.out_bias[...])[..., 0]
+
+
+class Critic(NamedTuple):
+    """A value head, and what it values: "token", every next token, or "last_token", a whole sequence (rl.advantages)."""
+    head: ValueHead
+    kind: str

@@ -111,6 +111,8 @@ def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
     if inputs.ref_logprobs_BT is not None:
         kl = kl_estimate(inputs.logprobs_BT, inputs.ref_logprobs_BT, objective.kl_estimator)
         means["policy/kl_loss"] = weighted_sum(kl, inputs)
+        before = kl_estimate(trainer_logprobs, inputs.ref_logprobs_BT, objective.kl_estimator)
+        means["policy/kl"] = token_share(before, inputs)
         loss = loss + kl_coef * means["policy/kl_loss"]
     if inputs.entropy_BT is not None:
         means["policy/entropy"] = token_share(inputs.entropy_BT, inputs)

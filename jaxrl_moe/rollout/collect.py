@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxrl_moe.types import Completion, Engine, Env, Prompt, Request, Rollout, RolloutGroup, SamplingParams
+from jaxrl_moe.types import Completion, Engine, Env, Prompt, Request, Rollout, RolloutGroup, SamplingParams, Turn
 
 TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM, SERVED_STREAM = range(4)  # streams of noise that never meet
 
@@ -55,4 +55,5 @@ def _rollout(prompt: Prompt, completion: Completion, env: Env, decode: Decode) -
     return Rollout(
         prompt_ids=prompt.ids, completion_ids=completion.ids, loss_mask=np.ones(len(completion.ids), np.int32),
         sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=verdict.reward, text=text,
-        truncated=truncated, info=verdict.info, expert_ids=completion.expert_ids)
+        truncated=truncated, info=verdict.info, expert_ids=completion.expert_ids,
+        turns=(Turn(0, len(completion.ids), verdict.reward),))

@@ -9,10 +9,12 @@ from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import preflight, validate
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
+from jaxrl_moe.training.state import ROUTER
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.types import Prompt
 
@@ -23,7 +25,9 @@ class Bridge(Protocol):
     def load_model(self, path, *, lora: LoraConfig | None, dtype, seed: int, attention: str,
                    grouped_matmul: str) -> Transformer: ...
     def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
-    def export_adapter(self, model, path, base, overwrite=False) -> pathlib.Path: ...
+    def export_adapter(self, model, path, base, overwrite=False, critic=None) -> pathlib.Path: ...
+    def export_critic(self, critic, path, base, overwrite=False) -> pathlib.Path: ...
+    def load_critic(self, path) -> Critic: ...
     def model_config(self, path) -> ModelConfig: ...
     def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
     def read_lora(self, path) -> LoraConfig: ...
@@ -42,13 +46,15 @@ def make_scratch(config: Config, bridge: Bridge, *, draws: bool, sft: bool) -> N
     """Makes the data and the model that are to be made on the spot, once nothing speaks against the run.
 
     Raises:
-      UserError: run_dir holds a run of another seed, or the model's context or its adapters do not fit.
+      UserError: run_dir holds a run of another seed, or the model's context, its adapters, critic or routers do not fit.
     """
     preflight.refuse_other_seed(config)
     preflight.check_context(config, preflight.context_length(config, bridge), draws=draws, sft=sft)
     ensure_data(config)
     ensure_model(config, bridge)
     preflight.check_adapters(config, bridge)
+    preflight.check_critic(config, bridge)
+    validate.check_router(config, bridge.model_config(config.model.path))
 
 
 def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
@@ -73,10 +79,11 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
     model = load(config, bridge, lora)
     validate.warn_of_router(config, model.config)
-    critic = config.critic if find_advantage(config.algorithm.advantage).critic else None
-    learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed, critic=critic,
-                      train_router={"train": True, "freeze": False, "auto": None}[config.moe.router],
-                      bias_rate=config.moe.bias_rate)
+    kind = find_advantage(config.algorithm.advantage).critic
+    head = bridge.load_critic(config.critic.path).head if kind and config.critic.path else None
+    learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed,
+                      critic=config.critic if kind else None, value_head=head,
+                      train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 

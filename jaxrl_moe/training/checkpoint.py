@@ -33,11 +33,13 @@ class Progress:
       sequence: the draw counter: number of the next prompt drawn, which with the seed decides its noise.
       data: position of the prompt iterator.
       best_score: highest evaluation score so far, or None.
+      kl_coef: the adaptive KL coefficient of the next step, or None.
     """
     step: int = 0
     sequence: int = 0
     data: Any = None
     best_score: float | None = None
+    kl_coef: float | None = None
 
 
 class Checkpoints:
@@ -130,8 +132,8 @@ class Checkpoints:
             more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
             raise CheckpointError(
                 f"The checkpoint {self.folder / str(step)} belongs to another model or run ({'; '.join(differences[:5])}"
-                f"{more}). Give a fresh run_dir, or set the model and lora sections as they were; the checkpoint's own "
-                "configuration stands in its meta folder.")
+                f"{more}). Give a fresh run_dir, or set the model and lora sections, and algorithm.advantage if it has another critic, "
+                "as they were; the checkpoint's own configuration stands in its meta folder.")
 
     def _remove_partial(self) -> None:
         for path in self.folder.glob("*orbax-checkpoint-tmp*"):

@@ -7,7 +7,7 @@ _SHOWN = {  # metric: (label, format)
     "reward/mean": ("reward", "{:.3f}"), "env/correct": ("correct", "{:.3f}"), "sft/loss": ("loss", "{:.4f}"),
     "eval/pass_at_1": ("held-out pass@1", "{:.3f}"), "eval/greedy": ("greedy", "{:.3f}"),
     "policy/loss": ("loss", "{:+.4f}"), "policy/kl_loss": ("kl", "{:.4f}"), "policy/entropy": ("entropy", "{:.3f}"),
-    "mismatch/kl": ("mismatch", "{:.1e}"), "policy/grad_norm": ("grad", "{:.3f}"),
+    "critic/explained_variance": ("explained", "{:.2f}"), "mismatch/kl": ("mismatch", "{:.1e}"), "policy/grad_norm": ("grad", "{:.3f}"),
     "completion/length_mean": ("length", "{:.0f}"), "rollout/tokens_per_s": ("tok/s", "{:.0f}"),
     "time/step_s": ("s/step", "{:.1f}")}
 

@@ -105,10 +105,10 @@ def kept_mass(before: Mapping[str, float], after: Mapping[str, float]) -> float:
 
 
 def merge_updates(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One row for the updates of a step: the maximum of what is named *_max, the last learning rate, else the mean."""
+    """One row for the updates of a step: the maximum of what is named *_max, the last learning rates, else the mean."""
     merged = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     merged |= {name: max(row[name] for row in rows) for name in rows[0] if name.endswith("_max")}
-    return merged | {name: rows[-1][name] for name in ("policy/lr",) if name in rows[-1]}
+    return merged | {name: rows[-1][name] for name in ("policy/lr", "critic/lr") if name in rows[-1]}
 
 
 def update_metrics(values: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """The objective that a configuration asks for; built once, since each new one is compiled anew."""
 import dataclasses
+from collections.abc import Mapping
 
 from jaxrl_moe.config import AlgorithmSection, ConfigError, CriticSection, MoeSection
+from jaxrl_moe.rl.kl import AdaptiveKL, adapt_kl_coef
 from jaxrl_moe.rl.losses import LOSSES
 from jaxrl_moe.rl.objective import make_objective, policy_objective
 from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec
@@ -37,6 +39,22 @@ def make_policy_objective(section: AlgorithmSection, critic: CriticSection | Non
             aux_loss_coef=moe.aux_loss_coef, z_loss_coef=moe.z_loss_coef))
     except AlgorithmError as error:
         raise ConfigError(f"In the algorithm section: {error}") from error
+
+
+def present_kl_coef(section: AlgorithmSection, adapted: float | None) -> float:
+    """The KL coefficient of the coming step: the adapted one of the steps before, if the settings ask for a target."""
+    return section.kl_coef if adapted is None or section.kl_target == 0 else adapted
+
+
+def next_kl_coef(section: AlgorithmSection, kl_coef: float, metrics: Mapping[str, float]) -> float | None:
+    """The KL coefficient of the next step; None where it stays that of the settings.
+
+    It follows policy/kl, the step's mean KL to the reference in nats a token by the settings' estimator; a step without an
+    update leaves it as it is.
+    """
+    if section.kl_target == 0:
+        return None
+    return adapt_kl_coef(kl_coef, metrics["policy/kl"], AdaptiveKL(target=section.kl_target)) if "policy/kl" in metrics else kl_coef
 
 
 def _clips(section: AlgorithmSection, loss: str, settings: dict) -> dict[str, float]:

@@ -32,6 +32,6 @@ def optimizer(section: OptimizerSection, total_steps: int) -> optax.GradientTran
 def _decayed(params):
     def decays(path, _):
         names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-        return not any("norm" in name or name == "bias" for name in names)
+        return not any("norm" in name or name.endswith("bias") for name in names)
 
     return jax.tree_util.tree_map_with_path(decays, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

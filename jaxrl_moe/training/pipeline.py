@@ -5,6 +5,8 @@ import pathlib
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.envs import make_env
+from jaxrl_moe.model.value_head import Critic
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import preflight, validate, writers
 from jaxrl_moe.training.assembly import Bridge, Data, build, load, make_engine, make_scratch, prepare
@@ -132,8 +134,12 @@ def after_warm_up(config: Config) -> Config:
 
 
 def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:
-    """Writes folder/model (merged) and, if adapters were trained, folder/adapter; prints where they are."""
-    model = learner.model()
+    """Writes folder/model (merged) and, if adapters were trained, folder/adapter with the critic, if any, beside them; without
+    adapters a critic has folder/critic to itself. Prints where they are."""
+    model, kind = learner.model(), find_advantage(config.algorithm.advantage).critic
+    critic = Critic(learner.value_head(), kind) if kind else None
     print("Hugging Face checkpoint:", bridge.export_model(model, folder / "model", source=config.model.path, overwrite=True))
     if config.lora.rank:
-        print("PEFT adapter:", bridge.export_adapter(model, folder / "adapter", config.model.path, overwrite=True))
+        print("PEFT adapter:", bridge.export_adapter(model, folder / "adapter", config.model.path, overwrite=True, critic=critic))
+    elif critic:
+        print("Critic:", bridge.export_critic(critic, folder / "critic", config.model.path, overwrite=True))

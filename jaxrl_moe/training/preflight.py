@@ -8,12 +8,13 @@ from typing import Any
 
 from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.run import flat, read_settings
 from jaxrl_moe.training.sft import sft_config
 from jaxrl_moe.types import UserError
 
 # What an SFT phase's weights follow from, besides the seed.
-_SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer")
+_SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer", "moe")
 _SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix")
 
 
@@ -62,6 +63,21 @@ def check_adapters(config: Config, bridge: Any) -> None:
         bridge.check_adapters(bridge.model_config(config.model.path), LoraConfig(**dataclasses.asdict(config.lora)))
 
 
+def check_critic(config: Config, bridge: Any) -> None:
+    """Refuses a critic that the run is to start from if it does not fit the model or the advantage."""
+    kind = find_advantage(config.algorithm.advantage).critic
+    if not kind or not config.critic.path:
+        return
+    critic, size = bridge.load_critic(config.critic.path), bridge.model_config(config.model.path).hidden_size
+    if critic.head.hidden_size != size:
+        raise ConfigError(f"critic.path = {config.critic.path!r} holds a critic for hidden states of {critic.head.hidden_size} numbers, "
+                          f"and those of {config.model.path!r} have {size}: give one that was trained on this model, or leave it empty.")
+    if critic.kind != kind:
+        raise ConfigError(f"critic.path = {config.critic.path!r} holds a {critic.kind!r} critic, and algorithm.advantage = "
+                          f"{config.algorithm.advantage!r} needs a {kind!r} one, whose values mean something else: give one of that "
+                          "kind, or leave it empty.")
+
+
 def refuse_other_seed(config: Config) -> None:
     """Files of a run made with one seed must not be taken for those of another."""
     for path in (pathlib.Path(config.run_dir) / part / "config.json" for part in (".", "sft")):
@@ -93,6 +109,8 @@ def _matters(key: str, settings: dict) -> bool:
     """Whether the SFT phase depends on a setting; of the adapters' section only where it has adapters."""
     section = key.partition(".")[0]
     if section == "lora" and key != "lora.rank" and not settings["lora.rank"]:
+        return False
+    if key == "moe.replay":
         return False
     return section in _SFT_SECTIONS or key in _SFT_SETTINGS
 

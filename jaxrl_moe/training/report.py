@@ -1,19 +1,22 @@
 """What a finished run shows: a table of its phases, the reward curve as a PNG, and where everything lies."""
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from jaxrl_moe.training.run import LOADS
 from jaxrl_moe.training.writers import read_lines
 
-Rows = Sequence[Mapping[str, float]]
+Rows = Sequence[Mapping[str, Any]]
+LAST = 10  # steps whose load is shown expert by expert
 
 
 def report(folder: pathlib.Path) -> None:
-    """Reads the logs of a run, prints its table and its paths, and draws reward_curve.png.
+    """Reads the logs of a run, prints its table and its paths, and draws reward_curve.png and, for MoE, moe_load.png.
 
     Args:
-      folder: run_dir; metrics.jsonl, and sft/metrics.jsonl if there was a warm-up. Where SFT is all there was, the files
+      folder: run_dir; metrics.jsonl, moe_load.jsonl, and sft/metrics.jsonl if there was a warm-up. Where SFT is all there was, the files
         shown are those of sft/.
     """
     import rich.console
@@ -26,9 +29,11 @@ def report(folder: pathlib.Path) -> None:
     console = rich.console.Console()
     console.print(table)
     curve = draw_curve(rl, sft, phase / "reward_curve.png")
-    paths = {"reward curve": curve, "metrics": phase / "metrics.jsonl", "trajectories": phase / "trajectories.jsonl",
+    loads = draw_load(read_rows(phase / LOADS), phase / "moe_load.png")
+    paths = {"reward curve": curve, "experts' load": loads,
+             "metrics": phase / "metrics.jsonl", "trajectories": phase / "trajectories.jsonl",
              "TensorBoard": phase / "tensorboard", "checkpoints": phase / "checkpoints",
-             "Hugging Face checkpoint": phase / "model", "PEFT adapter": phase / "adapter"}
+             "Hugging Face checkpoint": phase / "model", "PEFT adapter": phase / "adapter", "critic": phase / "critic"}
     for name, path in paths.items():
         if path.exists():
             console.print(f"{name}: {path}", soft_wrap=True)
@@ -50,6 +55,9 @@ def summary(rl: Rows, sft: Rows) -> list[tuple[str, str]]:
         lines += [("mismatch KL (sampler against trainer, mean)", f"{mean(rl, 'mismatch/kl'):.2e}"),
                   ("rollout tokens/s (median)", f"{np.median(column(rl, 'rollout/tokens_per_s')):,.0f}"),
                   ("RL tokens/s, whole step (median)", f"{np.median(column(rl, 'perf/tokens_per_s')):,.0f}")]
+    judged = [row["critic/explained_variance"] for row in rl if "critic/explained_variance" in row]
+    if judged:
+        lines.append(("returns explained by the critic (mean of the last ten steps)", f"{np.mean(judged[-10:]):.2f}"))
     return lines + [(f"seconds in {name}", f"{seconds(rows):.0f}") for name, rows in (("SFT", sft), ("RL", rl)) if rows]
 
 
@@ -92,3 +100,38 @@ def draw_curve(rl: Rows, sft: Rows, path: pathlib.Path) -> pathlib.Path:
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return path
+
+
+def draw_load(rows: Rows, path: pathlib.Path) -> pathlib.Path:
+    """Two heat maps of a run's routing: each expert's share of its layer's rows over the last steps, and max_vio of each layer over
+    all steps. Nothing is drawn without rows, as for a dense model.
+
+    Args:
+      rows: of moe_load.jsonl, {"step": ..., "load": [L, E] rows that each expert got}.
+      path: the PNG.
+    """
+    if not rows:
+        return path
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    shares_SLE = shares(np.array([row["load"] for row in rows]))
+    last = shares(np.sum([row["load"] for row in rows[-LAST:]], axis=0))
+    experts = last.shape[1]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    image = left.imshow(experts * last, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0)
+    left.set(xlabel="expert", ylabel="sparse layer", title=f"share of rows x experts, last {min(LAST, len(rows))} steps (1: balanced)")
+    figure.colorbar(image, ax=left)
+    steps = [row["step"] for row in rows]
+    image = right.imshow((experts * shares_SLE.max(axis=2) - 1).T, aspect="auto", interpolation="nearest", cmap="magma", vmin=0,
+                         extent=(steps[0] - 0.5, steps[-1] + 0.5, last.shape[0] - 0.5, -0.5))
+    right.set(xlabel="step", ylabel="sparse layer", title="max_vio (0: balanced)")
+    figure.colorbar(image, ax=right)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path
+
+
+def shares(load: np.ndarray) -> np.ndarray:
+    """[..., L, E] rows as shares of each layer's."""
+    return load / np.maximum(load.sum(axis=-1, keepdims=True), 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.config import Config, to_json
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training import checkpoint, writers
 from jaxrl_moe.training.checkpoint import Checkpoints, Progress
 from jaxrl_moe.training.console import Console
@@ -59,10 +60,10 @@ class Run:
         for writer in self.metric_writers:
             writer.write(step, metrics)
 
-    def record(self, phase: str, groups: Sequence[RolloutGroup], advantages: Sequence | None = None) -> None:
-        """Writes rollouts to the trajectories file, if one is kept."""
+    def record(self, phase: str, groups: Sequence[RolloutGroup], samples: Sequence | None = None) -> None:
+        """Writes rollouts to the trajectories file, if one is kept; samples: [group][rollout] what was trained on."""
         if self.trajectories is not None:
-            self.trajectories.write(self.progress.step, phase, groups, advantages)
+            self.trajectories.write(self.progress.step, phase, groups, samples)
 
     def record_evaluation(self, evaluation: Evaluation) -> bool:
         """Writes an evaluation's rollouts; returns whether its score is the best so far."""
@@ -105,9 +106,10 @@ def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, i
 
 
 def identity(learner: Learner, config: Config) -> dict:
-    """What a checkpoint must share with the run that loads it: model, adapters, trained arrays, frozen weights."""
+    """What a checkpoint must share with the run that loads it: model, adapters, critic, trained arrays, frozen weights."""
     lora = {} if config.lora.rank == 0 else to_json(config)["lora"]
-    return checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.state, learner.parts.frozen)
+    critic = {} if learner.state.critic is None else {"critic": find_advantage(config.algorithm.advantage).critic}
+    return critic | checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.state, learner.parts.frozen)
 
 
 def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping) -> list[writers.Writer]:

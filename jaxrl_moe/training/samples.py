@@ -52,7 +52,7 @@ class Sample:
         return int(self.mask_T.sum())
 
 
-def from_groups(groups: Sequence[RolloutGroup], section: AlgorithmSection = AlgorithmSection()) -> list[Sample]:
+def from_groups(groups: Sequence[RolloutGroup], section: AlgorithmSection | None = None) -> list[Sample]:
     """One sample per rollout, or under returns = turns one per turn, in order.
 
     Args:
@@ -64,6 +64,7 @@ def from_groups(groups: Sequence[RolloutGroup], section: AlgorithmSection = Algo
     Raises:
       AlgorithmError: a setting or a rollout that cannot be.
     """
+    section = section or AlgorithmSection()
     if section.truncated not in TRUNCATED:
         raise AlgorithmError(f"truncated must be one of {', '.join(TRUNCATED)}; got {section.truncated!r}.")
     return [sample for number, group in enumerate(groups) for index, rollout in enumerate(group.rollouts)
@@ -81,6 +82,10 @@ def by_rollout(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> lis
 def _from_rollout(rollout: Rollout, place: tuple[int, int], section: AlgorithmSection) -> list[Sample]:
     if len(rollout.prompt_ids) == 0:
         raise AlgorithmError("A rollout has an empty prompt, so that nothing predicts its first token.")
+    routed = len(rollout.prompt_ids) + len(rollout.completion_ids) - 1
+    if rollout.expert_ids is not None and len(rollout.expert_ids) != routed:
+        raise AlgorithmError(f"A rollout of {routed + 1} tokens has the routes of {len(rollout.expert_ids)}: its engine must return "
+                             "those of each token but the last, -1 where it knows none.")
     spans = [(0, len(rollout.completion_ids))]
     if section.returns == "turns":
         spans = [(turn.start, turn.end) for turn in turns_of(rollout)]
@@ -93,6 +98,7 @@ def _sample(rollout: Rollout, place: tuple[int, int], span: tuple[int, int], rew
     """The sample that trains the completion's tokens of a span, given all that came before them."""
     start, end = span
     prompt, length = len(rollout.prompt_ids), len(rollout.prompt_ids) + end
+    routes = _routes(rollout.expert_ids, prompt + len(rollout.completion_ids))
     mask = _shifted(prompt, length, rollout.loss_mask[:end])
     mask[:prompt + start - 1] = 0
     if truncated and masked:
@@ -104,7 +110,7 @@ def _sample(rollout: Rollout, place: tuple[int, int], span: tuple[int, int], rew
         reward=reward,
         advantages_T=np.zeros(length, np.float32),
         sampler_logprobs_T=_shifted(prompt, length, rollout.sampler_logprobs[:end]),
-        expert_ids_TLA=_routes(rollout.expert_ids, length),
+        expert_ids_TLA=None if routes is None else routes[:length],
         truncated=truncated,
         rollout=place[1])
 
@@ -117,15 +123,12 @@ def _shifted(prompt: int, length: int, completion_values: np.ndarray) -> np.ndar
 
 
 def _routes(expert_ids: np.ndarray | None, length: int) -> np.ndarray | None:
-    """[length, L, A]: the last token was sampled but not routed yet, so it gets -1."""
+    """[length, L, A]: the last token was sampled but never routed, so it gets -1."""
     if expert_ids is None:
         return None
-    if len(expert_ids) > length:
-        raise AlgorithmError(f"A rollout of {length} tokens has the routes of {len(expert_ids)}: its engine must return one for each token "
-                             "but the last.")
     signed = np.result_type(expert_ids.dtype, np.int8)
     routes = np.full((length, *expert_ids.shape[1:]), -1, signed)
-    routes[:length - 1] = expert_ids[:length - 1]
+    routes[:len(expert_ids)] = expert_ids
     return routes
 
 

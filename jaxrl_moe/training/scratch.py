@@ -54,7 +54,7 @@ def model_config(section: ScratchSection, vocab_size: int) -> ModelConfig:
     """Qwen3-MoE of the section's sizes with tied embeddings; dense Qwen3 where it has no experts."""
     sparse = section.num_experts > 0
     experts = dict(num_experts=section.num_experts, num_experts_per_tok=section.num_experts_per_tok, norm_topk_prob=True,
-                   moe_intermediate_size=section.intermediate_size) if sparse else {}
+                   moe_intermediate_size=section.intermediate_size, router_bias=section.router_bias) if sparse else {}
     return ModelConfig(
         family="qwen3_moe" if sparse else "qwen3", vocab_size=vocab_size, hidden_size=section.hidden_size,
         num_layers=section.num_layers, num_heads=section.num_heads, num_kv_heads=section.num_kv_heads,

@@ -49,7 +49,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
       True when it is done, False if SIGTERM ended it early; it is saved either way. The metrics of a step are fetched
       after the next one has been dispatched.
     """
-    samples, objective = trainable(from_conversations(conversations)), make_policy_objective(config.algorithm)
+    samples, objective = trainable(from_conversations(conversations)), make_policy_objective(config.algorithm, moe=config.moe)
     last, waiting, meter = total_steps(config, len(samples)), None, FlopMeter(learner)
     with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config), decode) as run:
         if run.checkpoints.steps():
@@ -61,7 +61,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
             step = run.progress.step
             run.profiler.before(step)
             packed = batch(samples, config, step)
-            update = learner.update(packed, objective)
+            update = learner.update(packed, objective, count_load=config.moe.aux_loss_coef > 0)
             if waiting:  # the device is at work on this step: time to read the numbers of the one before
                 run.log(*fetch(run, meter, *waiting))
             run.progress = dataclasses.replace(run.progress, step=step + 1)

@@ -8,6 +8,8 @@ from flax import nnx
 from jaxrl_moe.model.moe import Router, RouterBias
 from jaxrl_moe.model.transformer import Transformer
 
+ROUTER = {"auto": None, "train": True, "freeze": False}  # moe.router, as take_apart takes it
+
 
 class TrainState(NamedTuple):
     """All that training changes.
@@ -45,7 +47,7 @@ def take_apart(model: Transformer, train_router: bool | None = None) -> tuple[Pa
       (the parts, the trainable arrays in float32: adapters where there are any, else every parameter; the routers' biases).
     """
     lora = model.lora is not None
-    train_router = not lora if train_router is None else train_router
+    train_router = trains_router(lora, train_router)
     routers = {path for path, module in nnx.iter_modules(model) if isinstance(module, Router)}
 
     def trained(path, value):
@@ -57,6 +59,11 @@ def take_apart(model: Transformer, train_router: bool | None = None) -> tuple[Pa
     dtypes = jax.tree.map(lambda array: array.dtype, trainable)
     masters = _cast(trainable, jax.tree.map(lambda _: jnp.dtype(jnp.float32), dtypes))
     return Parts(graphdef, frozen, dtypes), masters, biases
+
+
+def trains_router(lora: bool, train_router: bool | None) -> bool:
+    """Whether routers are trained; None: only without adapters."""
+    return not lora if train_router is None else train_router
 
 
 def model_weights(trainable, dtypes):

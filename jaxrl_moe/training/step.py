@@ -34,24 +34,29 @@ class Learner:
       seed: draws LoRA dropout, and the critic's first weights.
       train_router: see take_apart.
       bias_rate: step of the routers' selection biases after each update; 0 leaves them alone.
-      critic: the critic's settings, or None for none.
+      critic: the critic's settings, or None for none. Its optimiser is AdamW as the policy's, but for the learning rate, and it
+        is clipped by the norm of the head's own gradient, so that neither of the two can drown the other; what the value loss
+        sends into the trunk (critic.train_trunk) is clipped with the policy's.
+      value_head: the critic's first weights, its arrays taken over; None: drawn anew.
       placement: the mesh that the arrays are laid out on, or None for a single device.
     """
 
     def __init__(self, model: Transformer, section: OptimizerSection, total_steps: int, *, remat: str = "none", seed: int = 0,
                  train_router: bool | None = None, bias_rate: float = 0.0, critic: CriticSection | None = None,
-                 placement: Placement | None = None):
+                 value_head: ValueHead | None = None, placement: Placement | None = None):
         self.parts, trainable, biases = take_apart(model, train_router)
         self.config, self.bias_rate = model.config, bias_rate
         self.dropout = model.lora is not None and model.lora.dropout > 0
         self.key = jax.random.key(seed)
-        self.schedule = learning_rate(section, total_steps)
+        self.schedules = {"policy/lr": learning_rate(section, total_steps)}
         transform, critic_transform = optimizer(section, total_steps), None
         self.state = TrainState(trainable, transform.init(trainable), jnp.zeros((), jnp.int32), biases)
         head = None
         if critic is not None:
-            head, weights = nnx.split(ValueHead(model.config.hidden_size, rngs=nnx.Rngs(seed)))
-            critic_transform = optimizer(dataclasses.replace(section, learning_rate=critic.learning_rate), total_steps)
+            head, weights = nnx.split(value_head or ValueHead(model.config.hidden_size, rngs=nnx.Rngs(seed)))
+            section = dataclasses.replace(section, learning_rate=critic.learning_rate)
+            critic_transform = optimizer(section, total_steps)
+            self.schedules["critic/lr"] = learning_rate(section, total_steps)
             self.state = self.state._replace(critic=weights, critic_opt_state=critic_transform.init(weights))
         self.programs = Programs(self.parts, head, critic is None or critic.train_trunk, remat, model.lora is not None,
                                  (transform, critic_transform), placement)
@@ -91,15 +96,21 @@ class Learner:
           count_load: give the objective the whole minibatch's expert load, which a load-balancing loss needs (costs one more
             forward pass where there are several micro-batches).
         Returns:
-          Device scalars: the objective's means and maxima, policy/grad_norm, policy/lr, critic/grad_norm, and `finite`: False
-          where the loss or the gradient was not finite, and then nothing was changed. For MoE also `load` [L, E] and
-          `probability` [E].
+          Device scalars: the objective's means and maxima, policy/grad_norm and policy/lr, the same of a critic, and `finite`:
+          False where the loss or the gradient was not finite, and then nothing was changed. For MoE also `load` [L, E],
+          `probability` [E] and moe/dropped, the expert slots that tokens asked for and did not get.
         """
         total = self.totals(batches, objective, entropy=entropy, temperature=temperature, count_load=count_load)
-        learning_rate_now = jnp.asarray(self.schedule(self.state.step))
+        rates = {name: jnp.asarray(schedule(self.state.step)) for name, schedule in self.schedules.items()}
         self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
-        moe = {} if total.load is None else {"load": total.load, "probability": total.probability}
-        return {**total.means, **total.maxima, **applied, **moe, "loss": total.loss, "policy/lr": learning_rate_now}
+        moe = {} if total.load is None else {"load": total.load, "probability": total.probability,
+                                             "moe/dropped": self._slots(batches) - total.load.sum()}
+        return {**total.means, **total.maxima, **applied, **moe, **rates, "loss": total.loss}
+
+    def _slots(self, batches: Sequence[MicroBatch]) -> int:
+        """Expert slots that the real tokens ask for."""
+        tokens = sum(np.count_nonzero(batch.segments_BT) for batch in batches)
+        return tokens * self.config.num_experts_per_tok * self.config.num_sparse_layers
 
     def totals(self, batches: Sequence[MicroBatch], objective: Objective, *, entropy: bool = False, temperature: float = 1.0,
                count_load: bool = False) -> Total:

@@ -1,5 +1,6 @@
 """The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> checkpoint."""
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -11,19 +12,20 @@ from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.rl.advantages import find_advantage
-from jaxrl_moe.rollout.collect import draw, grade
+from jaxrl_moe.rollout.collect import Decode, draw, grade
 from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.training.batch import Packed, micro_batches, minibatches, per_sample, sample_weights
 from jaxrl_moe.training.evaluate import evaluate
 from jaxrl_moe.training.flops import FlopMeter
 from jaxrl_moe.training.metrics import Stopwatch, kept_mass, merge_updates, rollout_metrics, update_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
-from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.objective import make_policy_objective, next_kl_coef, present_kl_coef
 from jaxrl_moe.training.replay import engine_routes, replay_metrics
 from jaxrl_moe.training.run import Run, identity, open_run
-from jaxrl_moe.training.samples import Sample, from_groups, trainable, with_values
+from jaxrl_moe.training.samples import Sample, by_rollout, from_groups, trainable, with_values
+from jaxrl_moe.training.selection import Selection, nothing_to_learn, select, selection_metrics
 from jaxrl_moe.training.step import Learner, Objective
-from jaxrl_moe.types import Engine, Prompt, RolloutGroup, SamplingParams
+from jaxrl_moe.types import Engine, Env, Prompt, RolloutGroup, SamplingParams
 
 
 def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
@@ -63,26 +65,31 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             run.log(0, evaluation.metrics)
         while not run.finished:
             step, watch = run.progress.step, Stopwatch()
+            kl_coef = present_kl_coef(config.algorithm, run.progress.kl_coef)
             run.profiler.before(step)
 
             stats = engine.stats()
+            batch = select(functools.partial(collect, watch, data, env, engine, params, decode), run.progress.sequence, config)
             with watch("rollout"):
-                draws = draw(data.next_prompts(config.rollout.prompts_per_step), engine, params, run.progress.sequence)
                 engine.release()
-            with watch("reward"):
-                groups = grade(draws, env, decode)
+            if config.rollout.dynamic_sampling and not batch.used:
+                give_up(batch, run, learner, config)
             with watch("old_logprobs"):
-                samples = prepare(groups, learner, config)
+                samples = prepare(batch.used, learner, config, kl_coef) if batch.used else []
             with watch("update"):
-                updates = update(samples, learner, objective, config, step)
+                updates = update(samples, learner, objective, config, step, kl_coef) if batch.used else []
                 run.progress = dataclasses.replace(
-                    run.progress, step=step + 1, sequence=run.progress.sequence + len(draws), data=data.state())
-                run.record("train", groups, _advantages(groups, samples))
+                    run.progress, step=step + 1, sequence=run.progress.sequence + len(batch.drawn), data=data.state())
+                run.record("train", batch.used, by_rollout(batch.used, samples))
+                run.record("dropped", batch.dropped)
                 metrics = fetch(updates, run)
+            if config.algorithm.kl_coef > 0:
+                metrics["policy/kl_coef"] = kl_coef
+                run.progress = dataclasses.replace(run.progress, kl_coef=next_kl_coef(config.algorithm, kl_coef, metrics))
             with watch("sync"):
                 engine.publish(learner.params(), step + 1)
 
-            metrics |= rollout_metrics(groups, step) | replay_metrics(samples)
+            metrics |= rollout_metrics(batch.drawn, step) | selection_metrics(batch, config) | replay_metrics(samples)
             if truncates:
                 metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
             score, improved = None, False
@@ -93,8 +100,8 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 improved = run.record_evaluation(evaluation)
                 score, metrics = evaluation.score, metrics | evaluation.metrics
             times = watch.times()
-            metrics |= throughput(groups, times) | run.compilations.metrics() | checkpoint_seconds
-            metrics |= meter.metrics([batch for _, batches in updates for batch in batches], times["time/step_s"])
+            metrics |= throughput(batch.drawn, times) | run.compilations.metrics() | checkpoint_seconds
+            metrics |= meter.metrics([one for _, batches in updates for one in batches], times["time/step_s"])
             run.log(step + 1, metrics)
             checkpoint_seconds = {}
             if run.due(config.checkpoint.every) or improved or run.stop:
@@ -112,11 +119,27 @@ def resume(run: Run, learner: Learner, data: PromptIterator) -> None:
         run.console.say(f"Going on from the checkpoint of step {run.progress.step} in {run.checkpoints.folder}.")
 
 
-def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config) -> list[Sample]:
+def collect(watch: Stopwatch, data: PromptIterator, env: Env, engine: Engine, params: SamplingParams, decode: Decode, count: int,
+            first: int) -> list[RolloutGroup]:
+    """Groups of the next `count` prompts; `first` is the draw number of the first one."""
+    with watch("rollout"):
+        draws = draw(data.next_prompts(count), engine, params, first)
+    with watch("reward"):
+        return grade(draws, env, decode)
+
+
+def give_up(batch: Selection, run: Run, learner: Learner, config: Config) -> None:
+    """Ends the run where there is nothing to train on; the steps before this one are saved, and of this one nothing is kept."""
+    if run.progress.step and run.progress.step not in run.checkpoints.steps():
+        run.checkpoints.save(learner.state, run.progress)
+    raise nothing_to_learn(batch, config, run.progress.step + 1)
+
+
+def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl_coef: float | None = None) -> list[Sample]:
     """All samples of a batch, with advantages and with what stays fixed during its updates: old and reference log-probs,
-    values, routes."""
+    values, routes. kl_coef takes the place of the setting where it is adaptive."""
     algorithm = config.algorithm
-    samples = from_groups(groups, algorithm.truncated, algorithm.truncated_penalty)
+    samples = from_groups(groups, algorithm)
     trainable(samples)  # raises if there is nothing to train on
     if config.moe.replay == "r3":
         samples = engine_routes(samples, learner.config)
@@ -124,7 +147,7 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config) ->
         samples = with_forward(samples, learner, config)
     if algorithm.kl_coef > 0:
         samples = with_values(samples, "ref_logprobs_T", reference_logprobs(samples, learner, config))
-    reward_kl_coef = algorithm.kl_coef if algorithm.kl_in == "reward" else 0.0
+    reward_kl_coef = (algorithm.kl_coef if kl_coef is None else kl_coef) if algorithm.kl_in == "reward" else 0.0
     return with_advantages(samples, algorithm.advantage, gamma=algorithm.gamma, lam=algorithm.lam,
                            reward_kl_coef=reward_kl_coef, kl_estimator=algorithm.kl_estimator,
                            bootstrap=algorithm.truncated == "bootstrap")
@@ -163,12 +186,18 @@ def lay_out(samples: Sequence[Sample], config: Config, **weights: np.ndarray | N
     return micro_batches(samples, budget, config.train.pack, longest=longest, **weights)
 
 
-def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int) -> list[tuple]:
-    """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device, micro-batches) of each."""
+def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int,
+           kl_coef: float | None = None) -> list[tuple]:
+    """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device, micro-batches) of each.
+
+    kl_coef takes the place of the objective's own where it is adaptive.
+    """
     algorithm, updates = config.algorithm, []
     for epoch in range(algorithm.epochs):
         for part in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
             batches = [one.batch for one in lay_out(part, config, **loss_weights(part, config))]
+            if algorithm.kl_target > 0 and algorithm.kl_in == "loss":
+                batches = [dataclasses.replace(one, kl_coef=np.float32(kl_coef)) for one in batches]
             metrics = learner.update(batches, objective, temperature=config.rollout.temperature,
                                      entropy=config.logging.entropy or config.algorithm.entropy_coef > 0,
                                      count_load=config.moe.aux_loss_coef > 0)
@@ -193,7 +222,7 @@ def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
     for device_metrics, batches in updates:
         rows.append(update_metrics(jax.device_get(device_metrics)))
         refuse_non_finite(run.progress.step, rows[-1], batches, run.folder)
-    return merge_updates(rows)
+    return merge_updates(rows) if rows else {}
 
 
 def throughput(groups: Sequence[RolloutGroup], times: dict[str, float]) -> dict[str, float]:
@@ -202,10 +231,3 @@ def throughput(groups: Sequence[RolloutGroup], times: dict[str, float]) -> dict[
     read = sum(len(rollout.prompt_ids) for group in groups for rollout in group.rollouts)
     return {**times, "rollout/tokens_per_s": drawn / times["time/rollout_s"],
             "perf/tokens_per_s": (drawn + read) / times["time/step_s"], "perf/peak_bytes": peak_bytes()}
-
-
-def _advantages(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[list[float]]:
-    """[group][sample] advantages for the trajectories file: of the first trained token, 0 where none is."""
-    flat = iter(samples)
-    return [[float(sample.advantages_T[np.argmax(sample.mask_T)]) if sample.trained_tokens else 0.0
-             for sample in (next(flat) for _ in group.rollouts)] for group in groups]

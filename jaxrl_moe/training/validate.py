@@ -1,6 +1,5 @@
 """Checks of the configuration against the tables of names that the other packages keep."""
 import dataclasses
-import difflib
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -13,18 +12,21 @@ from jaxrl_moe.envs import ENVS, make_env
 from jaxrl_moe.kernels import attention, grouped_matmul
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import REMAT
-from jaxrl_moe.rl.advantages import ADVANTAGES
+from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
-from jaxrl_moe.rl.losses import LOSSES
+from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
 from jaxrl_moe.training.optimizer import SCHEDULES
 from jaxrl_moe.training.preflight import has_warm_up
+from jaxrl_moe.training.replay import REPLAY
+from jaxrl_moe.training.rewards import RETURNS
 from jaxrl_moe.training.samples import TRUNCATED
+from jaxrl_moe.training.state import ROUTER, trains_router
 
 TABLES = {
-    "algorithm.advantage": ADVANTAGES, "algorithm.loss": LOSSES, "algorithm.aggregation": AGGREGATIONS,
-    "algorithm.kl_estimator": KL_ESTIMATORS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
-    "algorithm.truncated": TRUNCATED,
+    "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
+    "algorithm.returns": RETURNS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
+    "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,
     "model.attention": ("auto", *attention.BACKENDS), "model.grouped_matmul": ("auto", *grouped_matmul.BACKENDS)}
 
 
@@ -39,6 +41,7 @@ def validate(config: Config, *, rl: bool = True) -> None:
       ConfigError: naming the field, the value and the known names, the nearest first.
       UserError: a setting of the environment that it does not have.
     """
+    refuse_unknown_specs(config.algorithm)
     for field, table in TABLES.items():
         _check_name(config, field, table)
     if rl or config.env.name:
@@ -58,12 +61,33 @@ def validate(config: Config, *, rl: bool = True) -> None:
 
 def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
     if rl:
-        if config.rollout.group_size == 1 and ADVANTAGES[config.algorithm.advantage].needs_group:
-            yield (f"algorithm.advantage = {config.algorithm.advantage!r} compares the completions of one prompt, so with "
-                   "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more.")
+        yield from idle_settings(config)
+        yield from algorithm_problems(config)
+        yield from critic_problems(config)
         yield from config_checks.rl_problems(config)
     if has_warm_up(config):
         yield from config_checks.sft_problems(config)
+
+
+def critic_problems(config: Config) -> Iterator[str]:
+    """Yields settings of a critic or of discounting that the advantage would not read."""
+    algorithm, row = config.algorithm, find_advantage(config.algorithm.advantage)
+    without = f"algorithm.advantage = {algorithm.advantage!r}"
+    for field in dataclasses.fields(config.critic):
+        value = getattr(config.critic, field.name)
+        if not row.critic and value != field.default:
+            yield (f"critic.{field.name} = {value!r} has no effect, as {without} has no critic: choose one that has "
+                   f"({', '.join(name for name, other in ADVANTAGES.items() if other.critic)}), or leave it at {field.default!r}.")
+    if algorithm.truncated == "bootstrap" and row.critic != "token":
+        yield (f"algorithm.truncated = 'bootstrap' goes on with a critic's value at the cut, and {without} has no value a token: "
+               "choose gae, or algorithm.truncated=keep.")
+    if algorithm.lam != 1 and row.critic != "token":
+        yield (f"algorithm.lam = {algorithm.lam} has no effect, as {without} is no generalised advantage estimation: choose gae, or "
+               "set algorithm.lam=1.")
+    if algorithm.gamma != 1 and not row.per_token:
+        yield (f"algorithm.gamma = {algorithm.gamma} has no effect, as {without} gives one value to a whole completion: choose "
+               f"{' or '.join(name for name, other in ADVANTAGES.items() if other.per_token)}, or set algorithm.gamma=1. The discount "
+               "from turn to turn is algorithm.turn_gamma.")
 
 
 def sft_only(config: Config) -> None:
@@ -77,12 +101,38 @@ def sft_only(config: Config) -> None:
                           f"completions: set it (known: {', '.join(ENVS)}), or sft.eval_every=0.")
 
 
+def check_router(config: Config, model: ModelConfig) -> None:
+    """Refuses settings of the moe section that the model cannot follow.
+
+    Raises:
+      ConfigError: the model is dense, or has no selection bias to move.
+    """
+    moe, path = config.moe, config.model.path
+    chosen = [f"moe.{field.name} = {getattr(moe, field.name)!r}" for field in dataclasses.fields(moe)
+              if getattr(moe, field.name) != field.default]
+    if chosen and not any(model.sparse_layers):
+        raise ConfigError(f"{', '.join(chosen)}: this concerns routers, and the model {path!r} is dense, it has none. Leave the moe "
+                          "section as it is, or take a Mixture-of-Experts model.")
+    if moe.bias_rate > 0 and not model.router_bias:
+        raise ConfigError(f"moe.bias_rate = {moe.bias_rate:g} moves the routers' selection bias, and the model {path!r} has none: "
+                          "set moe.bias_rate=0 and balance by moe.aux_loss_coef, or take a model that has one; "
+                          "scratch.router_bias=true makes one from scratch.")
+
+
 def warn_of_router(config: Config, model: ModelConfig) -> None:
-    """Warns when full fine-tuning trains a router without the balancing loss that its checkpoint asks for."""
-    if config.lora.rank == 0 and any(model.sparse_layers) and model.router_aux_loss_coef > 0:
-        warnings.warn(f"Full fine-tuning trains the routers of {config.model.path!r} without a balancing loss: its "
-                      f"router_aux_loss_coef = {model.router_aux_loss_coef:g} is not applied yet. Watch moe/max_vio, or train "
-                      "adapters (lora.rank > 0), which leave the routers as they are.", stacklevel=2)
+    """Warns of routers that are trained without the balancing that their checkpoint asks for, or balanced without being trained."""
+    moe, path, rank = config.moe, config.model.path, config.lora.rank
+    if not any(model.sparse_layers):
+        return
+    trained, asked = trains_router(rank > 0, ROUTER[moe.router]), model.router_aux_loss_coef
+    if trained and asked > 0 and not (moe.aux_loss_coef or moe.bias_rate):
+        warnings.warn(f"This run trains the routers of {path!r} without balancing them, and the checkpoint asks for "
+                      f"router_aux_loss_coef = {asked:g}: set moe.aux_loss_coef={asked:g} to apply it, or moe.router=freeze to "
+                      "leave the routers as they are. Watch moe/max_vio.", stacklevel=2)
+    if not trained and (moe.aux_loss_coef or moe.z_loss_coef):
+        warnings.warn(f"The routers are frozen (moe.router = {moe.router!r}, lora.rank = {rank}), so moe.aux_loss_coef and "
+                      "moe.z_loss_coef train the layers below them instead, and bend what these hand to the routers. Set "
+                      "moe.router=train if the routers shall learn it, or both coefficients to 0.", stacklevel=2)
 
 
 def evaluation_only(config: Config) -> None:
@@ -110,8 +160,4 @@ def _value(config: Config, field: str):
 
 
 def _check_name(config: Config, field: str, table) -> None:
-    value = _value(config, field)
-    if value not in table:
-        near = difflib.get_close_matches(value, table, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{field} = {value!r} is not known.{hint} Known: {', '.join(table)}.")
+    check_name(field, _value(config, field), table)

@@ -11,7 +11,7 @@ from jaxrl_moe.config_checks import RANGES
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.scratch import model_config
-from jaxrl_moe.training.validate import evaluation_only, sft_only, validate, warn_of_router
+from jaxrl_moe.training.validate import check_router, evaluation_only, sft_only, validate, warn_of_router
 from jaxrl_moe.types import UserError
 
 
@@ -185,16 +185,61 @@ def test_kernels_that_this_machine_cannot_run_are_refused_with_the_reason(monkey
         validate(resolve(cudnn))
 
 
-def test_full_fine_tuning_warns_of_a_balancing_loss_that_is_not_applied():
-    full = resolve(usable(lora__rank=0, algorithm__kl_coef=0.0))
-    moe = model_config(ScratchSection(), 320)
-    asking = dataclasses.replace(moe, router_aux_loss_coef=0.01)
-    with pytest.warns(UserWarning, match="router_aux_loss_coef = 0.01 is not applied yet"):
-        warn_of_router(full, asking)
+def asking(**fields):
+    return dataclasses.replace(model_config(ScratchSection(), 320), router_aux_loss_coef=0.01, **fields)
+
+
+def test_routers_trained_without_the_balance_that_their_checkpoint_asks_for_are_warned_of():
+    full = {"lora__rank": 0, "algorithm__kl_coef": 0.0}
+    for settings in (full, {"moe__router": "train", "algorithm__kl_coef": 0.0}):
+        with pytest.warns(UserWarning, match=r"router_aux_loss_coef = 0.01: set moe.aux_loss_coef=0.01 to apply it"):
+            warn_of_router(resolve(usable(**settings)), asking())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_router(resolve(usable()), asking)
-        warn_of_router(full, moe)
+        warn_of_router(resolve(usable()), asking())
+        warn_of_router(resolve(usable(**full)), dataclasses.replace(asking(), router_aux_loss_coef=0.0))
+        for settings in ({"moe__router": "freeze"}, {"moe__aux_loss_coef": 1e-3}, {"moe__bias_rate": 1e-3}):
+            warn_of_router(resolve(usable(**full, **settings)), asking())
+
+
+def test_balancing_frozen_routers_warns_of_where_the_loss_goes_instead():
+    for settings in ({"moe__aux_loss_coef": 0.001}, {"moe__z_loss_coef": 0.001}):
+        with pytest.warns(UserWarning, match="routers are frozen .* train the layers below them instead"):
+            warn_of_router(resolve(usable(**settings)), asking())
+
+
+@pytest.mark.parametrize("settings", [{"moe__replay": "r3"}, {"moe__replay": "r2"}, {"moe__aux_loss_coef": 0.001}, {"moe__z_loss_coef": 0.001},
+                                      {"moe__bias_rate": 0.001, "algorithm__kl_coef": 0.0}, {"moe__router": "freeze"}])
+def test_settings_of_routers_are_refused_on_a_dense_model(settings):
+    dense = model_config(ScratchSection(num_experts=0), 320)
+    name, value = next(iter(settings.items()))
+    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r}: this concerns routers, .* is dense"):
+        check_router(resolve(usable(**settings)), dense)
+    check_router(resolve(usable()), dense)
+
+
+def test_a_bias_rate_needs_a_model_with_a_selection_bias():
+    config = resolve(usable(moe__bias_rate=0.001, algorithm__kl_coef=0.0))
+    with pytest.raises(ConfigError, match="moe.bias_rate = 0.001 .* has none: .* scratch.router_bias=true makes one from scratch"):
+        check_router(config, asking())
+    check_router(config, model_config(ScratchSection(router_bias=True), 320))
+
+
+@pytest.mark.parametrize("settings, reason", [
+    ({"moe__router": "train"}, "moe.router = 'train' moves the routers, which the reference policy .* moving reference"),
+    ({"moe__bias_rate": 0.001}, "moe.bias_rate = 0.001 moves .* moving reference"),
+    ({"moe__replay": "r2", "algorithm__bypass": True}, "moe.replay = 'r2' takes the routes of the old-logprob pass, which algorithm.bypass"),
+    ({"moe__aux_loss_coef": -1.0}, "moe.aux_loss_coef = -1.0 is out of range")])
+def test_settings_of_routers_that_contradict_others_are_refused(settings, reason):
+    with pytest.raises(ConfigError, match=reason):
+        resolve(usable(**settings))
+
+
+def test_names_of_the_moe_section_are_checked():
+    with pytest.raises(ConfigError, match="moe.replay = 'r4' is not known. Known: none, r2, r3"):
+        validate(resolve(usable(moe__replay="r4")))
+    with pytest.raises(ConfigError, match="moe.router = 'frozen' is not known"):
+        validate(resolve(usable(moe__router="frozen")))
 
 
 def test_clip_bounds_of_0_leave_a_loss_its_own_default():

@@ -5,6 +5,7 @@ import pytest
 from rl import cases, oracle
 from training import rollouts
 
+from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.training import samples as S
@@ -30,7 +31,8 @@ def test_a_sample_holds_each_value_at_the_index_that_predicts_its_token():
 def test_truncated_completions_are_kept_masked_or_penalised():
     pair = [rollouts.rollout(RNG, reward=1.0, truncated=True), rollouts.rollout(RNG, reward=0.0)]
     group = rollouts.group(pair)
-    kept, masked, penalised = (S.from_groups([group], mode, 0.75) for mode in ("keep", "mask", "penalise"))
+    kept, masked, penalised = (S.from_groups([group], AlgorithmSection(truncated=mode, truncated_penalty=0.75))
+                               for mode in ("keep", "mask", "penalise"))
     assert [s.reward for s in kept] == [s.reward for s in masked] == [1.0, 0.0]
     assert [s.reward for s in penalised] == [0.25, 0.0]
     assert [s.trained_tokens for s in masked] == [0, 5] and [s.trained_tokens for s in penalised] == [5, 5]
@@ -38,8 +40,8 @@ def test_truncated_completions_are_kept_masked_or_penalised():
 
 
 def test_an_unknown_truncation_rule_is_refused():
-    with pytest.raises(AlgorithmError, match="keep, mask, penalise; got 'drop'"):
-        S.from_groups([], "drop")
+    with pytest.raises(AlgorithmError, match="keep, mask, penalise, bootstrap; got 'drop'"):
+        S.from_groups([], AlgorithmSection(truncated="drop"))
 
 
 def test_an_empty_prompt_is_refused():
@@ -48,7 +50,7 @@ def test_an_empty_prompt_is_refused():
 
 
 def test_a_batch_without_trained_tokens_is_refused():
-    batch = S.from_groups([rollouts.group([rollouts.rollout(RNG, truncated=True)])], "mask")
+    batch = S.from_groups([rollouts.group([rollouts.rollout(RNG, truncated=True)])], AlgorithmSection(truncated="mask"))
     with pytest.raises(AlgorithmError, match="nothing to train on: none of its 1 sequences"):
         S.trainable(batch)
 

@@ -1,0 +1,63 @@
+"""The rewards that an update uses: the environment's, with penalties on length charged and turns discounted."""
+import numpy as np
+
+from jaxrl_moe.config import AlgorithmSection
+from jaxrl_moe.rl.advantages import is_constant
+from jaxrl_moe.rl.returns import trajectory_return, turn_returns
+from jaxrl_moe.rl.shaping import soft_overlong_penalty
+from jaxrl_moe.rl.table import AlgorithmError
+from jaxrl_moe.types import Rollout, RolloutGroup, Turn
+
+RETURNS = ("outcome", "trajectory", "turns")
+
+
+def turns_of(rollout: Rollout) -> tuple[Turn, ...]:
+    """The rollout's turns; one over its whole completion where it names none.
+
+    Raises:
+      AlgorithmError: they overlap, reach beyond the completion or leave out a token that the policy drew.
+    """
+    if not rollout.turns:
+        return (Turn(0, len(rollout.completion_ids), rollout.reward),)
+    left, before = np.array(rollout.loss_mask), 0
+    for turn in rollout.turns:
+        if not before <= turn.start <= turn.end <= len(left):
+            raise AlgorithmError(f"A rollout's turns must follow each other within its {len(left)} completion tokens; got "
+                                 f"{[(other.start, other.end) for other in rollout.turns]}.")
+        left[turn.start:turn.end], before = 0, turn.end
+    if left.any():
+        raise AlgorithmError(f"Completion token {int(np.argmax(left))} of a rollout was drawn by the policy (loss_mask 1), but "
+                             "belongs to none of its turns.")
+    return rollout.turns
+
+
+def penalty(rollout: Rollout, section: AlgorithmSection) -> float:
+    """What is added to the reward for length, 0 or less: under truncated = penalise, and DAPO's soft overlong penalty."""
+    charged = -section.truncated_penalty if rollout.truncated and section.truncated == "penalise" else 0.0
+    if section.overlong_tokens:
+        charged += soft_overlong_penalty(int(np.sum(rollout.loss_mask)), section.overlong_tokens, section.overlong_cushion)
+    return charged
+
+
+def rewards_of(rollout: Rollout, section: AlgorithmSection) -> np.ndarray:
+    """[1] the reward of the whole rollout, or under returns = turns [turns] the discounted return of each.
+
+    A penalty is charged to the last turn, before any discount.
+
+    Raises:
+      AlgorithmError: unknown `returns`, or turns that cannot be.
+    """
+    if section.returns not in RETURNS:
+        raise AlgorithmError(f"returns must be one of {', '.join(RETURNS)}; got {section.returns!r}.")
+    if section.returns == "outcome":
+        return np.array([rollout.reward + penalty(rollout, section)])
+    rewards = np.array([turn.reward for turn in turns_of(rollout)])
+    rewards[-1] += penalty(rollout, section)
+    if section.returns == "turns":
+        return turn_returns(rewards, section.turn_gamma)
+    return np.array([trajectory_return(rewards, section.turn_gamma)])
+
+
+def all_equal(group: RolloutGroup, section: AlgorithmSection) -> bool:
+    """Whether all rewards that an update would compare in this group are equal, in float32 as the metrics see them."""
+    return is_constant(np.concatenate([rewards_of(rollout, section) for rollout in group.rollouts]).astype(np.float32))
