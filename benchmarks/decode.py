@@ -1,51 +1,92 @@
-"""Rollouts against transformers: greedy decoding of one batch, and continuous batching of prompts of mixed length."""
+"""Rollouts against transformers: greedy decoding of one batch, and continuous batching of prompts of mixed length.
+
+Both sides return the token ids.
+"""
 import numpy as np
 
 from benchmarks.harness import Case
-from benchmarks.models import hf_config, hf_model, our_model
-from jaxrl_moe.config import RolloutSection
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.types import Request, SamplingParams
+from benchmarks.models import hf_model, our_model
+
+PROMPT_AT_LEAST, NEW_AT_LEAST = 8, 16  # tokens of the shortest request in continuous batching
 
 
-def batch_case(batch=8, prompt=32, new=128, experts=8, active=2, **shape) -> Case:
-    """Greedy, every completion exactly `new` tokens; both return the token ids."""
-    import torch
-    config = hf_config(experts, active, **shape)
-    hf = hf_model(config).eval()
-    engine = JaxEngine(our_model(hf, None), RolloutSection(slots=batch, max_tokens=new, decode_steps=new), max_prompt_tokens=prompt)
-    prompts = np.random.default_rng(0).integers(0, config.vocab_size, (batch, prompt)).astype(np.int32)
-    torch_prompts = torch.tensor(prompts, dtype=torch.long)
-    params = SamplingParams(max_tokens=new, temperature=0.0)
-
-    def ours():
-        return [completions[0].ids.tolist() for completions in engine.generate([Request(row, params, i) for i, row in enumerate(prompts)])]
-
-    def theirs():
-        with torch.no_grad():
-            out = hf.generate(torch_prompts, attention_mask=torch.ones_like(torch_prompts), max_new_tokens=new, min_new_tokens=new,
-                              do_sample=False, pad_token_id=0)
-        return out[:, prompt:].tolist()
-
-    return Case(f"Greedy decode, E={experts} top-{active}, {batch} x ({prompt} + {new})", ours, "transformers generate", theirs)
+def batch_case(batch=8, prompt=32, new=128, experts=8, active=2) -> Case:
+    """Greedy, every completion exactly `new` tokens."""
+    return Case(f"Greedy decode, E={experts} top-{active}, {batch} x ({prompt} + {new})", "transformers generate", __name__,
+                dict(kind="batch", batch=batch, prompt=prompt, new=new, experts=experts, active=active))
 
 
-def continuous_case(requests=64, slots=16, longest_prompt=64, longest=128, **shape) -> Case:
-    """Prompts and completions of mixed length through continuous batching on both sides; both return the token ids."""
-    from transformers import ContinuousBatchingConfig, GenerationConfig
-    config = hf_config(**shape)
-    hf = hf_model(config).eval()
-    engine = JaxEngine(our_model(hf, None), RolloutSection(slots=slots, max_tokens=longest), max_prompt_tokens=longest_prompt)
+def continuous_case(requests=64, slots=16, longest_prompt=64, longest=128) -> Case:
+    """Prompts and completions of mixed length through continuous batching on both sides."""
+    return Case(f"Continuous batching, {requests} requests of mixed length, {slots} slots", "transformers continuous batching", __name__,
+                dict(kind="continuous", requests=requests, slots=slots, longest_prompt=longest_prompt, longest=longest))
+
+
+def ours(kind, **settings):
+    return {"batch": _our_batch, "continuous": _our_continuous}[kind](**settings)
+
+
+def theirs(kind, **settings):
+    return {"batch": _their_batch, "continuous": _their_continuous}[kind](**settings)
+
+
+def _prompts(vocab, batch, prompt):
+    return np.random.default_rng(0).integers(0, vocab, (batch, prompt)).astype(np.int32)
+
+
+def _mixed(vocab, requests, longest_prompt, longest):
+    """(prompts, numbers of new tokens)."""
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(0, config.vocab_size, n).astype(np.int32) for n in rng.integers(8, longest_prompt + 1, requests)]
-    news = rng.integers(16, longest + 1, requests).tolist()
+    prompts = [rng.integers(0, vocab, n).astype(np.int32) for n in rng.integers(PROMPT_AT_LEAST, longest_prompt + 1, requests)]
+    return prompts, rng.integers(NEW_AT_LEAST, longest + 1, requests).tolist()
 
-    def ours():
+
+def _greedy(model, prompts, news, longest_prompt, **section):
+    from jaxrl_moe.config import RolloutSection
+    from jaxrl_moe.rollout.engine import JaxEngine
+    from jaxrl_moe.types import Request, SamplingParams
+    engine = JaxEngine(model, RolloutSection(**section), max_prompt_tokens=longest_prompt)
+
+    def generate():
         drawn = engine.generate([Request(row, SamplingParams(max_tokens=new, temperature=0.0), i)
                                  for i, (row, new) in enumerate(zip(prompts, news))])
         return [completions[0].ids.tolist() for completions in drawn]
 
-    def theirs():
+    return generate
+
+
+def _our_batch(batch, prompt, new, **shape):
+    model = our_model(None, **shape)
+    return _greedy(model, _prompts(model.config.vocab_size, batch, prompt), [new] * batch, prompt,
+                   slots=batch, max_tokens=new, decode_steps=new)
+
+
+def _our_continuous(requests, slots, longest_prompt, longest):
+    model = our_model(None)
+    return _greedy(model, *_mixed(model.config.vocab_size, requests, longest_prompt, longest), longest_prompt,
+                   slots=slots, max_tokens=longest)
+
+
+def _their_batch(batch, prompt, new, **shape):
+    import torch
+    hf = hf_model(**shape).eval()
+    prompts = torch.tensor(_prompts(hf.config.vocab_size, batch, prompt), dtype=torch.long)
+
+    def generate():
+        with torch.no_grad():
+            out = hf.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new, min_new_tokens=new,
+                              do_sample=False, pad_token_id=0)
+        return out[:, prompt:].tolist()
+
+    return generate
+
+
+def _their_continuous(requests, slots, longest_prompt, longest):
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+    hf = hf_model().eval()
+    prompts, news = _mixed(hf.config.vocab_size, requests, longest_prompt, longest)
+
+    def generate():
         generation = GenerationConfig(max_new_tokens=longest, do_sample=False, eos_token_id=-1, pad_token_id=0)
         manager = hf.init_continuous_batching(
             generation_config=generation, continuous_batching_config=ContinuousBatchingConfig(max_batch_tokens=512, use_cuda_graph=False))
@@ -62,5 +103,4 @@ def continuous_case(requests=64, slots=16, longest_prompt=64, longest=128, **sha
             manager.stop(block=True)
         return [found[i] for i in range(requests)]
 
-    name = f"Continuous batching, {requests} requests of mixed length, {slots} slots"
-    return Case(name, ours, "transformers continuous batching", theirs)
+    return generate

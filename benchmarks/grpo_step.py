@@ -9,7 +9,7 @@ import tempfile
 import numpy as np
 
 from benchmarks.harness import Case
-from benchmarks.models import ALPHA, RANK, hf_config, hf_model, our_model
+from benchmarks.models import ALPHA, ATTENTION, EXPERTS, RANK, hf_model, our_model
 from jaxrl_moe.config import AlgorithmSection, Config, DataSection, LoraSection, OptimizerSection, RolloutSection, TrainSection
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training.objective import make_policy_objective
@@ -20,25 +20,22 @@ from jaxrl_moe.types import Request, Rollout, RolloutGroup, SamplingParams
 BETA, LEARNING_RATE = 0.04, 1e-5
 
 
-def case(prompts=8, group=8, prompt=32, new=64, **shape) -> Case:
-    config = hf_config(**shape)
-    hf = hf_model(config)
+def case(prompts=8, group=8, prompt=32, new=64) -> Case:
     return Case(f"GRPO step, {prompts} prompts of {prompt} x {group} completions of {new}, LoRA r{RANK} everywhere, KL",
-                our_step(hf, config.vocab_size, prompts, group, prompt, new),
-                "TRL GRPOTrainer + PEFT", trl_step(hf, config.vocab_size, prompts, group, prompt, new))
+                "TRL GRPOTrainer + PEFT", __name__, dict(prompts=prompts, group=group, prompt=prompt, new=new))
 
 
-def our_step(hf, vocab, prompts, group, prompt, new):
+def ours(prompts, group, prompt, new):
     settings = dataclasses.replace(
         Config(), lora=LoraSection(rank=RANK, alpha=ALPHA), optimizer=OptimizerSection(learning_rate=LEARNING_RATE),
         rollout=RolloutSection(prompts_per_step=prompts, group_size=group, max_tokens=new, slots=prompts * group, decode_steps=new),
         algorithm=AlgorithmSection(kl_coef=BETA), data=DataSection(max_prompt_tokens=prompt),
         train=TrainSection(tokens_per_micro_batch=prompts * group * (prompt + new)))
-    model = our_model(hf, True)
+    model = our_model(True)
     engine = JaxEngine(model, settings.rollout, max_prompt_tokens=prompt)
     learner = Learner(model, settings.optimizer, 1000)
     objective = make_policy_objective(settings.algorithm)
-    rows = np.random.default_rng(0).integers(3, vocab, (prompts, prompt)).astype(np.int32)
+    rows = np.random.default_rng(0).integers(3, model.config.vocab_size, (prompts, prompt)).astype(np.int32)
     params = SamplingParams(max_tokens=new, n=group)
     step = iter(range(10**6))
 
@@ -60,16 +57,17 @@ def our_step(hf, vocab, prompts, group, prompt, new):
     return once
 
 
-def trl_step(hf, vocab, prompts, group, prompt, new):
+def theirs(prompts, group, prompt, new):
     import torch
     from datasets import Dataset
     from peft import LoraConfig
     from trl import GRPOConfig, GRPOTrainer
+    hf = hf_model()
+    vocab = hf.config.vocab_size
     rows = np.random.default_rng(0).integers(3, vocab, (prompts, prompt))
     tokenizer = word_tokenizer(vocab)
     dataset = Dataset.from_list([{"prompt": " ".join(f"t{i}" for i in row)} for row in rows] * 64)
-    parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
-    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], target_parameters=parameters)
+    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION), target_parameters=list(EXPERTS))
     with tempfile.TemporaryDirectory() as folder:
         arguments = GRPOConfig(
             output_dir=folder, per_device_train_batch_size=prompts * group, num_generations=group, max_completion_length=new, beta=BETA,

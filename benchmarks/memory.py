@@ -12,10 +12,11 @@ CASES = {"LoRA step, E=8 top-2, B8 x T256": ("train_step", "case"), "greedy deco
 def measure(module: str, function: str, side: str) -> int:
     """Bytes that the resident set grew by at its peak over three calls."""
     import importlib
-    case = getattr(importlib.import_module(f"benchmarks.{module}"), function)()
+    module = importlib.import_module(f"benchmarks.{module}")
+    run = getattr(module, side)(**getattr(module, function)().settings)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(3):
-        getattr(case, side)()
+        run()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 

@@ -1,4 +1,5 @@
 """The models that the benchmarks share, on both sides: ours and transformers', with the same weights."""
+import multiprocessing
 import tempfile
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from jaxrl_moe.model.config import LoraConfig
 
 RANK, ALPHA = 8, 16.0
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
 
 def hf_config(experts=8, active=2, layers=4, hidden=256, expert_hidden=128, vocab=4096, heads=8, kv_heads=4, head_dim=32):
@@ -18,10 +20,11 @@ def hf_config(experts=8, active=2, layers=4, hidden=256, expert_hidden=128, voca
         intermediate_size=4 * hidden, norm_topk_prob=True, max_position_embeddings=4096, eos_token_id=None, bos_token_id=None)
 
 
-def hf_model(config, experts_implementation="grouped_mm", seed=0):
+def hf_model(experts_implementation="grouped_mm", seed=0, **shape):
     import torch
     from transformers import Qwen3MoeForCausalLM
     torch.manual_seed(seed)
+    config = hf_config(**shape)
     config._experts_implementation = experts_implementation
     return Qwen3MoeForCausalLM(config).float()
 
@@ -30,13 +33,24 @@ def with_peft(model, experts: bool):
     """LoRA on attention, and on the experts as PEFT has it: gate and up fused in one parameter, one adapter on both."""
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
-    parameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] if experts else []
+    parameters = list(EXPERTS) if experts else []
     return get_peft_model(model, PeftConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION), target_parameters=parameters))
 
 
-def our_model(hf, experts: bool | None):
-    """The same weights in our model; experts None attaches no adapters."""
-    lora = None if experts is None else LoraConfig(RANK, ALPHA, targets=("all-linear",) if experts else ATTENTION)
+def our_model(expert_lora: bool | None, **shape):
+    """The weights of hf_model(**shape) in our model; expert_lora None attaches no adapters.
+
+    A child process writes the checkpoint: torch and its threads stay out of the process that is measured.
+    """
+    lora = None if expert_lora is None else LoraConfig(RANK, ALPHA, targets=("all-linear",) if expert_lora else ATTENTION)
     with tempfile.TemporaryDirectory() as folder:
-        hf.save_pretrained(folder)
+        writer = multiprocessing.get_context("spawn").Process(target=_save, args=(folder, shape))
+        writer.start()
+        writer.join()
+        if writer.exitcode:
+            raise RuntimeError("the process that writes the benchmarked model's weights failed; its error is above")
         return bridges.load_model(folder, lora=lora, dtype=jnp.float32)
+
+
+def _save(folder, shape):
+    hf_model(**shape).save_pretrained(folder)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from benchmarks.harness import Result
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "peft", "trl", "tokamax")
+HOW = ("Each contender runs in a process of its own and they take turns; both have all cores and the allocator setting of "
+       "`benchmarks/allocator.py`, and the process of ours has no torch.")
 
 
 def heading(name: str) -> str:
@@ -39,7 +41,8 @@ def markdown(results: Sequence[Result]) -> str:
     for r in results:
         seconds = f"{r.ours_s:.3f} | {r.theirs_s:.3f}"
         lines.append(f"| {r.name} | {r.peer_name} | {seconds} | **{r.ratio:.2f}** | {r.ratio_min:.2f} .. {r.ratio_max:.2f} |")
-    return "\n".join(lines) + "\n"
+    idle = max(r.idle_share for r in results)
+    return "\n".join(lines) + f"\n\n{HOW} A waiting contender used at most {idle:.0%} of a core.\n"
 
 
 def rows(header: Sequence[str], values: Sequence[Sequence]) -> str:

@@ -69,6 +69,7 @@ class DataSection:
 class EnvSection:
     name: str = ""              # a row of jaxrl_moe.envs.ENVS
     overlong_tokens: int = 0    # gsm8k: longer completions pay the length penalty; 0: only truncated ones
+    binary: bool = False        # gsm8k: reward 1 if right, else 0, without bonus or penalty
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,7 @@
 Needs the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios hold on an idle machine only.
 """
 import functools
-import os
 import pathlib
-import subprocess
 import sys
 
 from absl import flags
@@ -16,11 +14,9 @@ from absl import flags
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
-CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "h200"], "what to measure")
+CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "h200"], "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 OUTPUT = flags.DEFINE_string("output", "", "markdown file to write; empty: benchmarks/CASE.md")
-
-TUNABLES = "glibc.malloc.hugetlb=1"  # large pages for both contenders: a fresh buffer costs few page faults
 
 
 def cases(name: str):
@@ -43,6 +39,9 @@ def main():
         text = compile_time.table()
     elif name == "memory":
         text = memory.table()
+    elif name == "profile":
+        from benchmarks import profile
+        text = profile.table()
     elif name == "h200":
         from benchmarks import h200
         text = h200.table()
@@ -55,7 +54,8 @@ def main():
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux" and TUNABLES not in os.environ.get("GLIBC_TUNABLES", ""):
-        sys.exit(subprocess.call([sys.executable, *sys.argv], env=os.environ | {"GLIBC_TUNABLES": TUNABLES}))
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+    from benchmarks import allocator
+    if not allocator.started_with_tunables():
+        sys.exit(allocator.start_again())
     cli.run(main, recipe=False)

@@ -23,10 +23,14 @@ class Gsm8kEnv:
     """Grades GSM8K answers: 1 if the final number is right, +0.05 for a marker, -0.05 for an over-long completion.
 
     A completion is over-long if the token limit cut it, or if it has more than `overlong_tokens` tokens (0: no such limit).
+    With `binary` the reward is 1 or 0 alone; marker and length are reported as ever.
     """
 
-    def __init__(self, overlong_tokens: int = 0):
-        self.overlong_tokens = overlong_tokens
+    def __init__(self, overlong_tokens: int = 0, binary: bool = False):
+        if binary and overlong_tokens:
+            raise UserError(f"env.overlong_tokens = {overlong_tokens} charges long completions, and env.binary = true charges nothing: "
+                            "set one of them.")
+        self.overlong_tokens, self.binary = overlong_tokens, binary
 
     def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
         """Scores one completion; only the completion is looked at, never the prompt.
@@ -38,7 +42,7 @@ class Gsm8kEnv:
         correct = answer is not None and abs(answer - gold) <= TOLERANCE
         marker = bool(_MARKER.search(completion))
         overlong = truncated or 0 < self.overlong_tokens < num_tokens
-        reward = correct + MARKER_BONUS * marker - OVERLONG_PENALTY * overlong
+        reward = correct + (0.0 if self.binary else MARKER_BONUS * marker - OVERLONG_PENALTY * overlong)
         return Grade(float(reward), {"correct": float(correct), "marker": float(marker), "overlong": float(overlong),
                                      "answered": float(answer is not None)})
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxrl_moe.config import Config, to_json
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training import checkpoint, writers
@@ -17,6 +19,8 @@ from jaxrl_moe.training.monitor import Compilations, ProfilerWindow, StopSignal
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.trajectories import Trajectories
 from jaxrl_moe.types import RolloutGroup, UserError
+
+LOADS = "moe_load.jsonl"
 
 
 @dataclasses.dataclass
@@ -64,6 +68,11 @@ class Run:
         """Writes rollouts to the trajectories file, if one is kept; samples: [group][rollout] what was trained on."""
         if self.trajectories is not None:
             self.trajectories.write(self.progress.step, phase, groups, samples)
+
+    def record_load(self, step: int, load_LE: np.ndarray) -> None:
+        """Writes the rows that each expert of each sparse layer got in a step."""
+        with writers.open_to_append(self.folder / LOADS) as file:
+            writers.write_line(file, {"step": step, "load": load_LE.tolist()})
 
     def record_evaluation(self, evaluation: Evaluation) -> bool:
         """Writes an evaluation's rollouts; returns whether its score is the best so far."""
@@ -125,6 +134,7 @@ def _cut_back(folder: pathlib.Path, step: int) -> None:
     """Drops what was logged after the step; -1 drops all, of a run that was killed before its first checkpoint."""
     writers.cut_lines(folder / "metrics.jsonl", step)
     writers.cut_lines(folder / "trajectories.jsonl", step)
+    writers.cut_lines(folder / LOADS, step)
     writers.cut_events(folder / "tensorboard", step)
 
 

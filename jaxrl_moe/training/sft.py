@@ -13,6 +13,7 @@ from jaxrl_moe.data.sft import Conversation
 from jaxrl_moe.training.batch import MicroBatch, micro_batches, sample_weights
 from jaxrl_moe.training.evaluate import Evaluation
 from jaxrl_moe.training.flops import FlopMeter
+from jaxrl_moe.training.metrics import router_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.run import Run, identity, open_run
@@ -102,6 +103,9 @@ def fetch(run: Run, meter: FlopMeter, step: int, update, packed: list[MicroBatch
     row = {"sft/loss": float(values["loss"]), "policy/grad_norm": float(values["policy/grad_norm"]),
            "policy/lr": float(values["policy/lr"])}
     refuse_non_finite(step, row, packed, run.folder)
+    if "load" in values:
+        run.record_load(step, values["load"])
+        row |= router_metrics(values["load"], values["probability"])
     tokens, seconds = float(packed[0].num_tokens), run.lap()
     return step, row | {"sft/tokens": tokens, "time/step_s": seconds, "perf/peak_bytes": peak_bytes()} | (
         meter.metrics(packed, seconds) | run.compilations.metrics())

@@ -217,11 +217,15 @@ def loss_weights(samples: Sequence[Sample], config: Config) -> dict[str, np.ndar
 
 
 def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
-    """Waits for the updates and merges their metrics; refuses what is not finite."""
-    rows = []
+    """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load, if there is one."""
+    rows, loads = [], []
     for device_metrics, batches in updates:
-        rows.append(update_metrics(jax.device_get(device_metrics)))
+        values = jax.device_get(device_metrics)
+        rows.append(update_metrics(values))
         refuse_non_finite(run.progress.step, rows[-1], batches, run.folder)
+        loads += [values["load"]] if "load" in values else []
+    if loads:
+        run.record_load(run.progress.step, sum(loads))
     return merge_updates(rows) if rows else {}
 
 

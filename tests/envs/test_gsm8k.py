@@ -85,6 +85,14 @@ def test_an_over_long_completion_costs_a_twentieth():
     assert env.grade(ROW, "no", 5, True).info == {"correct": 0.0, "marker": 0.0, "overlong": 1.0, "answered": 0.0}
 
 
+def test_a_binary_reward_is_one_or_zero_whatever_marker_and_length():
+    env = Gsm8kEnv(binary=True)
+    assert [env.grade(ROW, text, 5, True).reward for text in ("#### 1234", "1234", "#### 5", "none")] == [1.0, 1.0, 0.0, 0.0]
+    assert env.grade(ROW, "#### 5", 5, True).info["overlong"] == 1.0
+    with pytest.raises(UserError, match="charges nothing"):
+        Gsm8kEnv(overlong_tokens=3, binary=True)
+
+
 def test_the_gold_may_come_from_a_reward_spec():
     assert gold_number({"reward_spec": {"method": "rule", "ground_truth": "1,080"}, "answer": "#### 3"}) == 1080
     assert gold_number({"reward_spec": {"ground_truth": -7}}) == -7

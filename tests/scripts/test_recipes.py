@@ -19,7 +19,8 @@ def load(path):
 
 
 def test_the_promised_recipes_are_there():
-    assert {"quickstart", "gsm8k_grpo", "gsm8k_sft", "gsm8k_tiny", "qwen3_30b_a3b_grpo_h200"} <= {path.stem for path in RECIPES}
+    assert {"quickstart", "gsm8k_grpo", "gsm8k_sft", "gsm8k_tiny", "qwen3_30b_a3b_grpo_h200", "dr_grpo", "dapo", "gspo", "cispo", "sapo",
+            "rloo", "reinforce_pp", "maxrl", "dppo_tv"} <= {path.stem for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -27,7 +28,7 @@ def test_a_recipe_validates(path):
     config = resolve(load(path).get_config())
     sft = "scripts/sft.py --config=configs/" + path.stem in load(path).__doc__
     validate.validate(config, rl=not sft)
-    make_policy_objective(config.algorithm)
+    make_policy_objective(config.algorithm, config.critic, config.moe)
     if sft:
         validate.sft_only(config)
 
