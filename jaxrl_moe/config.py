@@ -140,6 +140,16 @@ class MoeSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshSection:
+    """Devices along each axis, for training and rollout alike; one of them may be -1: what devices are left."""
+    data: int = 1               # copies of the weights, each with its part of a batch
+    fsdp: int = 1               # splits weights and optimiser state, gathered layer by layer; and the rows of a batch
+    expert: int = 1             # splits the experts; and the rows of a batch
+    tensor: int = 1             # splits heads, MLPs and the vocabulary
+    context: int = 1            # splits the tokens of a row
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerSection:
     learning_rate: float = 1e-5
     schedule: str = "constant"  # constant | cosine | linear, after the warm-up
@@ -212,6 +222,7 @@ class Config:
     algorithm: AlgorithmSection = AlgorithmSection()
     critic: CriticSection = CriticSection()
     moe: MoeSection = MoeSection()
+    mesh: MeshSection = MeshSection()
     optimizer: OptimizerSection = OptimizerSection()
     train: TrainSection = TrainSection()
     sft: SftSection = SftSection()

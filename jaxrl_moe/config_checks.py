@@ -22,6 +22,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "critic.learning_rate": (0, _ANY), "critic.coef": (_LEAST, _ANY), "critic.clip": (0, _ANY), "moe.aux_loss_coef": (0, _ANY),
     "moe.z_loss_coef": (0, _ANY), "moe.bias_rate": (0, _ANY),
     "algorithm.truncated_penalty": (0, _ANY), "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY),
+    **{f"mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor", "context")},
     "optimizer.learning_rate": (0, _ANY), "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY),
     "optimizer.b1": (0, 0.999999), "optimizer.b2": (0, 0.99999999), "optimizer.eps": (0, _ANY),
     "optimizer.clip_norm": (0, _ANY), "train.steps": (0, _ANY), "train.tokens_per_micro_batch": (1, _ANY),

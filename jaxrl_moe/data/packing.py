@@ -32,28 +32,42 @@ def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     return rows
 
 
-def layout(lengths: Sequence[int], tokens: int, packed: bool, longest: int = 0) -> list[tuple[list[list[int]], tuple[int, int]]]:
+def layout(lengths: Sequence[int], tokens: int, packed: bool, longest: int = 0,
+           shards: tuple[int, int] = (1, 1)) -> list[tuple[list[list[int]], tuple[int, int]]]:
     """Micro-batches as (rows of sample indices, (B, T)); B may exceed the rows, the rest is padding.
 
     Packed rows all have the bucket of `longest` (or of the longest sample) as length; micro-batches are full but for the
     last, whose B is a half, a quarter, ... of the others'. So the batches of a run share a handful of shapes. Otherwise T is
-    the bucket of the micro-batch's longest sample, and B the bucket of an even split.
+    the bucket of the micro-batch's longest sample, and B the bucket of an even split. B and T are multiples of `shards`.
 
     Raises:
-      UserError: a sample alone exceeds `tokens`.
+      UserError: a sample alone exceeds `tokens`, or one row a shard does.
     """
     longest_here = max(lengths)
     if longest_here > tokens:
         raise UserError(f"A sequence has {longest_here} tokens, a micro-batch at most {tokens}: raise "
                         f"train.tokens_per_micro_batch to {longest_here} or more, or shorten prompts and completions.")
-    return _packed_layout(lengths, tokens, max(longest, longest_here)) if packed else _single_layout(lengths, tokens)
+    whole = max(longest, longest_here)
+    return _packed_layout(lengths, tokens, whole, shards) if packed else _single_layout(lengths, tokens, shards)
 
 
-def _packed_layout(lengths, tokens, longest):
-    width = min(bucket(longest), tokens)
-    rows, most = pack(lengths, width), tokens // width
+def _width(longest: int, tokens: int, shards: tuple[int, int]) -> tuple[int, int]:
+    """The length of a row, and the most rows of a micro-batch."""
+    rows, parts = shards
+    width = _up_to_multiple(min(bucket(longest), tokens), parts)
+    most = tokens // width // rows * rows
+    if most == 0:
+        raise UserError(f"A micro-batch of train.tokens_per_micro_batch = {tokens} tokens cannot hold {rows} rows of {width} tokens, one "
+                        f"for each part that the mesh splits rows into: raise it to {rows * width} or more, or make the mesh's axes "
+                        "data, fsdp and expert smaller.")
+    return width, most
+
+
+def _packed_layout(lengths, tokens, longest, shards):
+    width, most = _width(longest, tokens, shards)
+    rows = pack(lengths, width)
     parts = [rows[start:start + most] for start in range(0, len(rows), most)]
-    return [(part, (_halved(most, len(part)), width)) for part in parts]
+    return [(part, (_up_to_multiple(_halved(most, len(part)), shards[0]), width)) for part in parts]
 
 
 def _halved(most: int, needed: int) -> int:
@@ -63,15 +77,18 @@ def _halved(most: int, needed: int) -> int:
     return most
 
 
-def _single_layout(lengths, tokens):
+def _single_layout(lengths, tokens, shards):
     result, rows = [], [[index] for index in sorted(range(len(lengths)), key=lambda i: -lengths[i])]
     while rows:
-        width = min(bucket(lengths[rows[0][0]]), tokens)
-        most = tokens // width
+        width, most = _width(lengths[rows[0][0]], tokens, shards)
         size = _divide_up(len(rows), _divide_up(len(rows), most))
-        result.append((rows[:size], (min(bucket(size), most), width)))
+        result.append((rows[:size], (min(_up_to_multiple(bucket(size), shards[0]), most), width)))
         rows = rows[size:]
     return result
+
+
+def _up_to_multiple(value: int, of: int) -> int:
+    return _divide_up(value, of) * of
 
 
 def _divide_up(a: int, b: int) -> int:

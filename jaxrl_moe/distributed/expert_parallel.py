@@ -32,13 +32,21 @@ def gather(x_MD, weights_MA, ids_MA, num_experts, compute):
 
     Dropless whatever the routing. Moves (n - 1) / n of all tokens twice; compute follows the true load of a device's experts.
     """
-    local = num_experts // collectives.size("expert")
     everything = (collectives.gather(x, "expert", 0) for x in (x_MD, weights_MA, ids_MA))
-    x_all, weights_all, ids_all = everything
-    ids_all = ids_all - collectives.index("expert") * local
-    ids_all = jnp.where((ids_all >= 0) & (ids_all < local), ids_all, local)
-    y_all = compute(x_all, jnp.where(ids_all < local, weights_all, 0), ids_all)
-    return collectives.total_scattered(y_all, "expert", 0)
+    return collectives.total_scattered(_own(*everything, num_experts, compute), "expert", 0)
 
 
-TRANSPORTS = {"gather": gather}
+def replicated(x_MD, weights_MA, ids_MA, num_experts, compute):
+    """For tokens that all devices of the expert axis hold alike, as when decoding: each adds what its experts give."""
+    return collectives.total(_own(x_MD, weights_MA, ids_MA, num_experts, compute), "expert")
+
+
+def _own(x_MD, weights_MA, ids_MA, num_experts, compute):
+    """This device's experts on the given tokens; the others' share is left out."""
+    local = num_experts // collectives.size("expert")
+    ids_MA = ids_MA - collectives.index("expert") * local
+    own_MA = (ids_MA >= 0) & (ids_MA < local)
+    return compute(x_MD, jnp.where(own_MA, weights_MA, 0), jnp.where(own_MA, ids_MA, local))
+
+
+TRANSPORTS = {"gather": gather, "replicated": replicated}

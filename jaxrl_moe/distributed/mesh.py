@@ -46,3 +46,31 @@ def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
         raise MeshError(f"The mesh needs {'a multiple of ' if free else ''}{known} devices, and there are {devices}: lower an axis"
                         f"{' to a divisor' if free else ''}, or start with more devices.")
     return {axis: devices // known if size == -1 else size for axis, size in sizes.items()}
+
+
+def check_model(layout: Layout, model) -> None:
+    """Refuses a mesh that a model cannot be split over.
+
+    Args:
+      layout: sizes of the axes.
+      model: its ModelConfig.
+
+    Raises:
+      MeshError: with the numbers, and the sizes that would fit.
+    """
+    experts = {"num_experts": model.num_experts} if any(model.sparse_layers) else {}
+    mlp = ({"moe_intermediate_size": model.moe_intermediate_size} if experts else {}) | (
+        {} if all(model.sparse_layers) else {"intermediate_size": model.intermediate_size})
+    must_divide = {
+        "expert": experts, "fsdp": {"hidden_size": model.hidden_size},
+        "tensor": {"num_attention_heads": model.num_heads, "num_key_value_heads": model.num_kv_heads, **mlp,
+                   "vocab_size": model.vocab_size}}
+    if layout.size("expert") > 1 and not experts:
+        raise MeshError(f"mesh.expert = {layout.size('expert')} splits experts, and a dense model has none: set mesh.expert=1.")
+    for axis, numbers in must_divide.items():
+        size = layout.size(axis)
+        odd = {name: number for name, number in numbers.items() if number % size}
+        if odd:
+            fits = max(n for n in range(1, size + 1) if not any(number % n for number in numbers.values()))
+            raise MeshError(f"mesh.{axis} = {size} does not divide the model's {' and '.join(f'{k} = {v}' for k, v in odd.items())}: "
+                            f"the nearest size below that does is {fits}.")

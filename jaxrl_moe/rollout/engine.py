@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxrl_moe.model.cache import TRASH_PAGE, PagedCache
+from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.model.cache import TRASH_PAGE
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout import batches, memory, results
 from jaxrl_moe.rollout.pages import PagePool, pages_for
@@ -31,15 +32,18 @@ class JaxEngine:
       seed: decides, with each request's coordinates, the noise of every token.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text; needed for stop strings only.
+      placement: the mesh that the model's arrays lie on, or None for a single device.
     """
 
     def __init__(self, model: Transformer, settings, *, max_prompt_tokens: int, seed: int = 0,
-                 eos_ids: Sequence[int] = (), detokenise: Callable[[list[int]], str] | None = None):
+                 eos_ids: Sequence[int] = (), detokenise: Callable[[list[int]], str] | None = None,
+                 placement: Placement | None = None):
         graphdef, self._params = nnx.split(model)
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
-        self._programs = Programs(graphdef, seed, settings.decode_steps, model.config.expert_dtype)
-        self._token_bytes = 2 * self._dtype.itemsize * self._config.num_layers * self._config.num_kv_heads * self._config.head_dim
+        self._programs = Programs(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
+        heads = self._config.num_kv_heads // (placement.layout.size("tensor") if placement else 1)  # of one device
+        self._token_bytes = 2 * self._dtype.itemsize * self._config.num_layers * heads * self._config.head_dim
         device = next(iter(jax.tree.leaves(self._params)[0].devices()))
         self._num_pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device))
         self._limits = Limits(model.config, settings.page_size, self._num_pages - 1, detokenise is not None)
@@ -140,7 +144,7 @@ class JaxEngine:
     def _reserve(self):
         """Takes the KV pool's memory, if it was released."""
         if self._cache is None:
-            self._cache = PagedCache.zeros(self._config, self._num_pages, self._settings.page_size, self._dtype)
+            self._cache = self._programs.empty_cache(self._config, self._num_pages, self._settings.page_size, self._dtype)
 
     def _step(self):
         if not self._scheduler.running and not self._scheduler.queue:

@@ -9,9 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxrl_moe.distributed.collectives import inside
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.rollout import sampling
+
+HEADS = PartitionSpec(None, None, None, "tensor")  # of the cache, [L, pages, page_size, K, H]
 
 
 @functools.partial(jax.tree_util.register_dataclass,
@@ -39,17 +44,46 @@ class DecodeRows:
 class Programs:
     """Compiles on first use per shape; `compiles` counts how often that happened."""
 
-    def __init__(self, graphdef, seed: int, steps: int, expert_dtype):
-        """steps: most tokens a decode call draws per row; expert_dtype: of returned expert ids."""
+    def __init__(self, graphdef, seed: int, steps: int, expert_dtype, placement: Placement | None = None):
+        """steps: most tokens a decode call draws per row; expert_dtype: of returned expert ids; placement: None on one device."""
         self._graphdef, self._seed, self._steps, self._expert_dtype = graphdef, seed, steps, expert_dtype
+        self._placement = placement
         self.compiles = 0
         self.prefill = jax.jit(self._prefill, donate_argnums=1, static_argnames="routes")
         self.decode = jax.jit(self._decode, donate_argnums=1, static_argnames=("truncate", "routes"))
         self.copy_pages = jax.jit(self._copy_pages, donate_argnums=0)
 
+    def empty_cache(self, *shape) -> PagedCache:
+        """PagedCache.zeros, on a mesh with its key heads split over tensor."""
+        if self._placement is None:
+            return PagedCache.zeros(*shape)
+        split = NamedSharding(self._placement.mesh, HEADS)
+        return jax.jit(lambda: PagedCache.zeros(*shape), out_shardings=PagedCache(split, split))()
+
+    def _mapped(self, function, params, cache, *rest):
+        """function(params, cache, *rest), on a mesh by every device with its part of the weights and of the key heads.
+
+        All devices hold the same rows and draw the same tokens. What is returned beside the cache is whole.
+        """
+        if self._placement is None:
+            return function(params, cache, *rest)
+        place, whole = self._placement, PartitionSpec()
+        local_layout = dataclasses.replace(place.layout, transport="replicated")
+
+        def local(*inputs):
+            with inside(local_layout):
+                return function(*inputs)
+
+        specs = (place.specs(params), PagedCache(HEADS, HEADS), *jax.tree.map(lambda _: whole, rest))
+        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=(PagedCache(HEADS, HEADS), whole),
+                             check_vma=False)(params, cache, *rest)
+
     def _prefill(self, params, cache, tokens_UT, positions_UT, pages_UJ, *, routes):
         """Writes the tokens' keys and values; returns the cache, and expert ids [U, T, L, A] or None."""
         self.compiles += 1
+        return self._mapped(functools.partial(self._local_prefill, routes), params, cache, tokens_UT, positions_UT, pages_UJ)
+
+    def _local_prefill(self, routes, params, cache, tokens_UT, positions_UT, pages_UJ):
         model = nnx.merge(self._graphdef, params)
         _, cache, routing = model.extend(tokens_UT, positions_UT, cache, pages_UJ, adapters=True)
         if not routes:
@@ -63,6 +97,9 @@ class Programs:
         mass over drawn tokens) and, with routes, expert_ids_SULA of the tokens fed (not of those drawn).
         """
         self.compiles += 1
+        return self._mapped(functools.partial(self._local_decode, truncate, routes), params, cache, rows)
+
+    def _local_decode(self, truncate, routes, params, cache, rows: DecodeRows):
         model = nnx.merge(self._graphdef, params)
         keys_U = sampling.row_keys(jax.random.key(self._seed), rows.draws_U4)
 

@@ -3,9 +3,13 @@ import dataclasses
 import pathlib
 from typing import Protocol
 
+from flax import nnx
+
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.distributed.mesh import check_model, make_placement
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -83,8 +87,23 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     head = bridge.load_critic(config.critic.path).head if kind and config.critic.path else None
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed,
                       critic=config.critic if kind else None, value_head=head,
-                      train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate)
+                      train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
+                      placement=placement(config, model))
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
+
+
+def placement(config: Config, model: Transformer) -> Placement | None:
+    """The mesh of the mesh section; None for a single device.
+
+    Raises:
+      MeshError: it does not fit the devices or the model.
+    """
+    sizes = dataclasses.asdict(config.mesh)
+    if set(sizes.values()) == {1}:
+        return None
+    place = make_placement(sizes)
+    check_model(place.layout, model.config)
+    return place
 
 
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:
@@ -94,5 +113,9 @@ def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:
+    """An engine over the model's own arrays, laid out on the mesh if they are not yet."""
+    place = placement(config, model)
+    if place is not None:
+        nnx.update(model, place.put(nnx.state(model)))
     return JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,
-                     eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)
+                     eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode, placement=place)

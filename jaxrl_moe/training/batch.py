@@ -98,7 +98,7 @@ def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0, m
 
 
 def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True, weights_N: np.ndarray | None = None,
-                  longest: int = 0, value_weights_N: np.ndarray | None = None) -> list[Packed]:
+                  longest: int = 0, value_weights_N: np.ndarray | None = None, shards: tuple[int, int] = (1, 1)) -> list[Packed]:
     """Lays samples out in micro-batches of at most `tokens` padded tokens, in few shapes.
 
     Args:
@@ -109,8 +109,10 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True, wei
       longest: the most tokens that a sample of the run can have; packed rows then have one length throughout.
       value_weights_N: the same for the value loss, where samples have returns to train a critic on.
 
+      shards: parts that a mesh splits rows and their tokens into.
+
     Raises:
-      UserError: a sample alone exceeds `tokens`.
+      UserError: a sample alone exceeds `tokens`, or one row a shard does.
     """
     weights_N = np.zeros(len(samples)) if weights_N is None else weights_N
     counts = {"num_tokens": np.float32(sum(sample.trained_tokens for sample in samples)),
@@ -118,7 +120,7 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True, wei
     if value_weights_N is not None:
         counts["num_values"] = np.float32(sum(sample.value_mask_T.sum() for sample in samples))
     return [_fill(samples, weights_N, value_weights_N, counts, rows, shape)
-            for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack, longest)]
+            for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack, longest, shards)]
 
 
 def _places(lengths: Sequence[int], rows: list[list[int]]) -> list[Place]:

@@ -61,7 +61,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
         while not run.finished and not reached(run, config):
             step = run.progress.step
             run.profiler.before(step)
-            packed = batch(samples, config, step)
+            packed = batch(samples, config, step, learner.shards)
             update = learner.update(packed, objective, count_load=config.moe.aux_loss_coef > 0)
             if waiting:  # the device is at work on this step: time to read the numbers of the one before
                 run.log(*fetch(run, meter, *waiting))
@@ -79,7 +79,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
         return run.progress.step >= run.last_step or reached(run, config)
 
 
-def batch(samples: Sequence[Sample], config: Config, step: int) -> list[MicroBatch]:
+def batch(samples: Sequence[Sample], config: Config, step: int, shards: tuple[int, int] = (1, 1)) -> list[MicroBatch]:
     """The micro-batches of a step; which conversations it takes follows from the seed and the step alone."""
     count, size = len(samples), config.sft.sequences_per_step
     chosen = []
@@ -88,7 +88,7 @@ def batch(samples: Sequence[Sample], config: Config, step: int) -> list[MicroBat
         chosen.append(samples[_order(config.seed, epoch, count)[place]])
     weights_N = sample_weights(chosen, config.algorithm.aggregation)
     packed = micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N,
-                           longest=min(config.sft.max_tokens, config.train.tokens_per_micro_batch))
+                           longest=min(config.sft.max_tokens, config.train.tokens_per_micro_batch), shards=shards)
     return [part.batch for part in packed]
 
 

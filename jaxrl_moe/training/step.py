@@ -66,6 +66,11 @@ class Learner:
         self.placement, self._totals = placement, {}
 
     @property
+    def shards(self) -> tuple[int, int]:
+        """Parts that rows of a batch, and their tokens, are split into."""
+        return (1, 1) if self.placement is None else (self.placement.row_shards, self.placement.token_shards)
+
+    @property
     def _weights(self):
         return self.state.trainable, self.state.router_bias
 
@@ -139,8 +144,7 @@ class Learner:
         return zeros._replace(maxima={name: jnp.full((), -jnp.inf) for name in zeros.maxima})
 
     def _read(self, batch: MicroBatch):
-        shards = (1, 1) if self.placement is None else (self.placement.row_shards, self.placement.token_shards)
-        return read_plan(batch.mask_BT, shards)
+        return read_plan(batch.mask_BT, self.shards)
 
 
 def read_plan(mask_BT, shards: tuple[int, int]):

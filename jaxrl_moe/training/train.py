@@ -163,7 +163,7 @@ def _needs_forward(config: Config) -> bool:
 
 def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
     """The samples with old log-probs, and with values and routes where the settings ask for them."""
-    packed, replay = lay_out(samples, config), config.moe.replay
+    packed, replay = lay_out(samples, learner, config), config.moe.replay
     passes = [learner.forward(part.batch, temperature=config.rollout.temperature, routes=replay == "r2") for part in packed]
     fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
     for field, result in fields.items():
@@ -174,16 +174,16 @@ def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) ->
 
 def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Config) -> list[np.ndarray]:
     """Per sample [T] log-probs of its next tokens under the reference: no adapters, and its own live routing."""
-    packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], config)
+    packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config)
     return per_sample(packed, [learner.forward(part.batch, adapters=False, temperature=config.rollout.temperature).logprobs_BT
                                for part in packed])
 
 
-def lay_out(samples: Sequence[Sample], config: Config, **weights: np.ndarray | None) -> list[Packed]:
+def lay_out(samples: Sequence[Sample], learner: Learner, config: Config, **weights: np.ndarray | None) -> list[Packed]:
     """Micro-batches whose shapes stay the same from step to step; weights as in micro_batches."""
     budget = config.train.tokens_per_micro_batch
     longest = min(config.data.max_prompt_tokens + config.rollout.max_tokens, budget)
-    return micro_batches(samples, budget, config.train.pack, longest=longest, **weights)
+    return micro_batches(samples, budget, config.train.pack, longest=longest, shards=learner.shards, **weights)
 
 
 def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int,
@@ -195,7 +195,7 @@ def update(samples: Sequence[Sample], learner: Learner, objective: Objective, co
     algorithm, updates = config.algorithm, []
     for epoch in range(algorithm.epochs):
         for part in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
-            batches = [one.batch for one in lay_out(part, config, **loss_weights(part, config))]
+            batches = [one.batch for one in lay_out(part, learner, config, **loss_weights(part, config))]
             if algorithm.kl_target > 0 and algorithm.kl_in == "loss":
                 batches = [dataclasses.replace(one, kl_coef=np.float32(kl_coef)) for one in batches]
             metrics = learner.update(batches, objective, temperature=config.rollout.temperature,
