@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py --case=train_step
     python scripts/benchmark.py --case=decode --pairs=5 --output=benchmarks/decode.md
+    python scripts/benchmark.py --case=learning                       # every algorithm from one SFT checkpoint: half an hour
+    python scripts/benchmark.py --case=learning --algorithms=gspo --seeds=1      # one run, and the table of all that are there
 
 Needs the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios hold on an idle machine only.
 """
@@ -14,8 +16,13 @@ from absl import flags
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
-CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "h200"], "what to measure")
+CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "h200", "learning"],
+                         "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
+STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
+ALGORITHMS = flags.DEFINE_list("algorithms", [], "case learning: recipes in configs/; empty: the nine of benchmarks/learning.py")
+FOLDER = flags.DEFINE_string("folder", "runs/learning", "case learning: where the runs lie; finished ones are not repeated")
 OUTPUT = flags.DEFINE_string("output", "", "markdown file to write; empty: benchmarks/CASE.md")
 
 
@@ -31,6 +38,16 @@ def cases(name: str):
     return [grpo_step.case]
 
 
+def learning_text(output: pathlib.Path) -> str:
+    from benchmarks import learning
+    if STEPS.value < 1 or not all(seed.isdigit() for seed in SEEDS.value):
+        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, and seeds such as 0,1,2.")
+    folder = pathlib.Path(FOLDER.value)
+    learning.run(ALGORITHMS.value or list(learning.ALGORITHMS), [int(seed) for seed in SEEDS.value], STEPS.value, folder)
+    learning.plot(STEPS.value, folder, output.with_suffix(".png"))
+    return learning.table(STEPS.value, folder, output.with_suffix(".png").name)
+
+
 def main():
     cli.require(CASE)
     from benchmarks import compile_time, harness, memory, table
@@ -42,6 +59,8 @@ def main():
     elif name == "profile":
         from benchmarks import profile
         text = profile.table()
+    elif name == "learning":
+        text = learning_text(output)
     elif name == "h200":
         from benchmarks import h200
         text = h200.table()

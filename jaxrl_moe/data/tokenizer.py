@@ -40,7 +40,16 @@ class Tokenizer:
                                  "eos_token in tokenizer_config.json or eos_token_id in generation_config.json.")
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the [T] int32 ids of `text`; nothing (such as a start token) is added."""
+        """Returns the [T] int32 ids of `text`; nothing (such as a start token) is added.
+
+        Raises:
+          TokenizerError: it is no Unicode text, but holds half of a surrogate pair, as JSON can.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TokenizerError(f"The text has {text[error.start]!a} at character {error.start}, half of a surrogate pair, which is no "
+                                 "Unicode character. Write the whole character.") from error
         return np.array(self.hf.encode(text, add_special_tokens=False), np.int32)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:

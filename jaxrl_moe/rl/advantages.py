@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec
+from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec, require
 
 
 @dataclasses.dataclass(frozen=True)
 class Epsilon:
     eps: float = 1e-6
+
+    def __post_init__(self):
+        require(self, eps=(self.eps >= 0, "at least 0"))
 
 
 @dataclasses.dataclass(frozen=True)

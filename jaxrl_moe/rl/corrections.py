@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_moe.rl.table import require
 from jaxrl_moe.rl.tokens import clamp, ratio, sequence_mean, sequence_sum
 from jaxrl_moe.rl.types import Array, LossInputs
 
@@ -18,16 +19,25 @@ from jaxrl_moe.rl.types import Array, LossInputs
 class Cap:
     cap: float = 2.0
 
+    def __post_init__(self):
+        require(self, cap=(self.cap > 0, "above 0"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Band:
     low: float
     high: float
 
+    def __post_init__(self):
+        require(self, low=(0 <= self.low < self.high, f"at least 0 and below high = {self.high}"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
     floor: float = 1e-4
+
+    def __post_init__(self):
+        require(self, floor=(self.floor > 0, "above 0"))
 
 
 @dataclasses.dataclass(frozen=True)

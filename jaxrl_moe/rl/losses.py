@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_moe.rl.table import AlgorithmError
+from jaxrl_moe.rl.table import AlgorithmError, require
 from jaxrl_moe.rl.tokens import clamp, ratio, sequence_mean
 from jaxrl_moe.rl.types import Array, LossInputs, TokenLoss
 
@@ -22,12 +22,17 @@ class Clip:
     clip_low: float = 0.2
     clip_high: float = 0.2
 
+    def __post_init__(self):
+        require(self, clip_low=(0 <= self.clip_low <= 1, "from 0 to 1"), clip_high=(self.clip_high >= 0, "at least 0"))
+
 
 @dataclasses.dataclass(frozen=True)
-class DualClip:
-    clip_low: float = 0.2
-    clip_high: float = 0.2
+class DualClip(Clip):
     dual_clip: float = 3.0  # c > 1: bounds the loss of a negative advantage at -c A
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self, dual_clip=(self.dual_clip > 1, "above 1"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +41,26 @@ class RatioBounds:
     ratio_low: float = 0.0
     ratio_high: float = 5.0
 
+    def __post_init__(self):
+        require(self, ratio_low=(0 <= self.ratio_low < self.ratio_high, f"from 0 to below ratio_high = {self.ratio_high}"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Soft:
     tau_positive: float = 1.0
     tau_negative: float = 1.05
 
+    def __post_init__(self):
+        require(self, tau_positive=(self.tau_positive > 0, "above 0"), tau_negative=(self.tau_negative > 0, "above 0"))
+
 
 @dataclasses.dataclass(frozen=True)
 class TotalVariation:
     divergence: float = 0.2  # allowed change of a token's probability
     ratio_cap: float = 20.0
+
+    def __post_init__(self):
+        require(self, divergence=(self.divergence > 0, "above 0"), ratio_cap=(self.ratio_cap > 0, "above 0"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,9 +34,17 @@ def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
         if name not in fields:
             known = ", ".join(sorted(fields)) or "none"
             raise AlgorithmError(f"{owner!r} has no setting {name!r}.{_hint(name, fields)} Its settings: {known}.")
-        if isinstance(value, (str, bool)) != isinstance(fields[name], (str, bool)):
+        kinds = (str, bool) if isinstance(fields[name], (str, bool)) else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(fields[name], bool):
             raise AlgorithmError(f"{owner!r}: setting {name!r} must be like {fields[name]!r}, got {value!r}.")
     return dataclasses.replace(default, **overrides)
+
+
+def require(settings: Any, **bounds: tuple[bool, str]) -> None:
+    """Raises AlgorithmError for the first named field of a settings dataclass whose (is it right?, what it must be) is wrong."""
+    for name, (right, needed) in bounds.items():
+        if not right:
+            raise AlgorithmError(f"Setting {name} = {getattr(settings, name)} must be {needed}.")
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, Any]]:

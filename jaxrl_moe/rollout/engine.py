@@ -56,6 +56,16 @@ class JaxEngine:
         """Bytes of the KV pool while it is held."""
         return self._num_pages * self._settings.page_size * self._token_bytes
 
+    @property
+    def slots(self) -> int:
+        """Samples that are drawn at once."""
+        return self._settings.slots
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a prompt with its completion, in a request of any n."""
+        return self._limits.longest
+
     def publish(self, params: Any, version: int) -> None:
         """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them."""
         self._params, self._version = params, version

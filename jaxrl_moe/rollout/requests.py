@@ -21,6 +21,11 @@ class Limits:
     pages: int
     has_text: bool
 
+    @property
+    def longest(self) -> int:
+        """Most tokens of any sequence: the newest token is not cached, and a page may be needed for a prompt's copy."""
+        return min(self.config.max_position_embeddings, max(self.pages - 1, 1) * self.page_size + 1)
+
     def check(self, request: Request, name: str = "") -> None:
         """Raises UserError for a request that could never be met; by default it is named by its place in the draws."""
         name = name or f"Request {request.sequence} (turn {request.turn})"

@@ -30,10 +30,12 @@ def _checked(ids_TLA: np.ndarray | None, length: int, model: ModelConfig) -> np.
         raise AlgorithmError("moe.replay = 'r3' replays the experts that the rollout engine reports, and this engine reports none. Use an "
                              "engine that returns routed experts, or moe.replay=r2, which takes those of the old-logprob pass.")
     shape = (length, model.num_sparse_layers, model.num_experts_per_tok)
-    if ids_TLA.shape != shape or ids_TLA.min() < -1 or ids_TLA.max() >= model.num_experts:
+    absent = ids_TLA < 0
+    if (ids_TLA.shape != shape or ids_TLA.min() < -1 or ids_TLA.max() >= model.num_experts
+            or (absent.any(axis=-1) != absent.all(axis=-1)).any()):
         raise AlgorithmError(f"The rollout engine returned routes of shape {ids_TLA.shape} with ids from {ids_TLA.min()} to {ids_TLA.max()}; "
                              f"tokens x sparse layers x active experts are {shape}, and ids run from 0 to {model.num_experts - 1}, -1 for "
-                             "a token without a route. Check that the engine serves the model that is trained.")
+                             "all of a token without a route. Check that the engine serves the model that is trained.")
     return ids_TLA.astype(model.expert_dtype)
 
 

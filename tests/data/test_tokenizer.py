@@ -97,3 +97,8 @@ def test_tools_and_variables_reach_a_template_that_reads_them_and_are_refused_by
     assert tokenizer.render_text(messages, tools=[tool], variables={"thinking": 7}) == "add7 "
     with pytest.raises(TokenizerError, match="'tokenize'"):
         tokenizer.render(messages, variables={"tokenize": True})
+
+
+def test_half_a_surrogate_pair_is_refused_as_no_text(folder):
+    with pytest.raises(TokenizerError, match="character 2, half of a surrogate pair"):
+        load_tokenizer(str(folder)).encode("ab\ud800")

@@ -1,0 +1,72 @@
+"""Refusals and failures in the shape that OpenAI's clients read: {"error": {message, type, param, code}}."""
+import json
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from jaxrl_moe.types import UserError
+
+TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+SHOWN = 4  # faults of a body that are spelled out
+
+
+class Refusal(Exception):
+    """An answer other than 200, with its headers."""
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None,
+                 headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status, self.body, self.headers = status, error_body(status, message, param, code), headers
+
+
+class JsonAnswer(Response):
+    """JSON in ASCII, so that no text of a client or of a model fails to encode."""
+    media_type = "application/json"
+
+    def render(self, content) -> bytes:
+        return json.dumps(content, allow_nan=False).encode()
+
+
+def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
+    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Makes every error an answer of that shape; what nobody expected is logged, and says nothing of the inside."""
+    @app.exception_handler(Refusal)
+    async def refusal(_: Request, error: Refusal):
+        return JsonAnswer(error.body, error.status, headers=error.headers)
+
+    @app.exception_handler(UserError)
+    async def user_error(_: Request, error: UserError):
+        return JsonAnswer(error_body(400, str(error)), 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError):
+        param, message = describe(error.errors())
+        return JsonAnswer(error_body(400, message, param), 400)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException):
+        return JsonAnswer(error_body(error.status_code, str(error.detail)), error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception):
+        logging.getLogger(__name__).error("A request failed", exc_info=error)
+        return JsonAnswer(error_body(500, "The server met an error of its own; its log has more."), 500)
+
+
+def describe(faults) -> tuple[str | None, str]:
+    """(name of the first field at fault, all in one line) of pydantic's errors."""
+    lines, first = [], None
+    for fault in faults:
+        place = [str(part) for part in fault["loc"] if part not in ("body", "path", "query")]
+        first = first or (place[0] if place else None)
+        what = "unknown field; this server ignores none" if fault["type"] == "extra_forbidden" else fault["msg"]
+        lines.append(f"{'.'.join(place) or 'body'}: {what}")
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return first, "; ".join(lines[:SHOWN]) + more

@@ -1,0 +1,211 @@
+"""One engine, many callers: a driver thread steps it, and all other threads reach it through here, between its steps."""
+import dataclasses
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from jaxrl_moe.rollout.engine import JaxEngine
+from jaxrl_moe.rollout.sequences import Chunk
+from jaxrl_moe.types import Completion, Request, UserError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(eq=False)
+class Ticket:
+    """A request on its way.
+
+    Attributes:
+      notify: called on the driver's thread after each step that drew tokens for it; must neither raise nor wait.
+      done: its completions, the error that ended it, or cancelled.
+    """
+    request: Request
+    notify: Callable[[list[Chunk]], None] | None = None
+    done: "Future[list[Completion]]" = dataclasses.field(default_factory=Future)
+    handle: int = -1
+    fresh: list[Chunk] = dataclasses.field(default_factory=list)
+
+    def hear(self, chunk: Chunk) -> None:
+        self.fresh.append(chunk)
+
+    def pass_on(self) -> None:
+        fresh, self.fresh = self.fresh, []
+        if fresh:
+            self.notify(fresh)
+
+
+class EngineFront:
+    """An Engine (see types.py) that training and HTTP requests share.
+
+    Every call is carried out on the driver's thread, in order of arrival, between two steps. After release() nothing is
+    drawn until publish(), generate() or resume(): during an update the pool's memory is the trainer's and the weights
+    are in change, so requests that arrive then wait. Tokens carry the version of the weights that drew them. With HTTP
+    requests among them a rollout's batches differ, so its numbers agree to rounding, not bit for bit.
+    """
+
+    def __init__(self, engine: JaxEngine):
+        self.version = 0
+        self._engine = engine
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tickets: dict[int, Ticket] = {}
+        self._paused, self._closed, self._door = False, False, threading.Lock()
+        self._thread = threading.Thread(target=self._drive, name="engine", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "EngineFront":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive() and not self._closed
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    @property
+    def slots(self) -> int:
+        return self._engine.slots
+
+    @property
+    def context(self) -> int:
+        return self._engine.context
+
+    def check(self, request: Request, name: str = "") -> None:
+        """Raises UserError for a request that cannot be met; waits for nothing."""
+        self._engine.check(request, name)
+
+    def stats(self) -> dict[str, float]:
+        """The engine's totals; waits for nothing."""
+        return self._engine.stats()
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
+        for request in requests:
+            self.check(request)
+        tickets = [Ticket(request) for request in requests]
+
+        def enter(engine):
+            self._paused = False
+            for ticket in tickets:
+                self._enter(ticket)
+
+        try:
+            self.ask(enter)
+            return [ticket.done.result() for ticket in tickets]
+        except BaseException:
+            for ticket in tickets:
+                self.cancel(ticket)
+            raise
+
+    def submit(self, request: Request, notify: Callable[[list[Chunk]], None]) -> Ticket:
+        """Queues a request without waiting; raises UserError for one that cannot be met."""
+        self.check(request)
+        ticket = Ticket(request, notify)
+        self._post(lambda: self._enter(ticket), ticket.done)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Frees what a request holds, without waiting; one that is done is left alone."""
+        def drop():
+            if self._tickets.pop(ticket.handle, None) is not None:
+                self._engine.cancel(ticket.handle)
+                ticket.done.cancel()
+        self._post(drop)
+
+    def publish(self, params: Any, version: int) -> None:
+        """Draws from these weights from the next step on; requests in flight go on with them."""
+        def swap(engine):
+            engine.publish(params, version)
+            self.version, self._paused = version, False
+        self.ask(swap)
+
+    def release(self) -> None:
+        """Frees the KV pool and pauses. Requests in flight keep their tokens."""
+        def pause(engine):
+            engine.release()
+            self._paused = True
+        self.ask(pause)
+
+    def resume(self) -> None:
+        """Goes on after release() with the weights as they are."""
+        def go_on(_):
+            self._paused = False
+        self.ask(go_on)
+
+    def ask(self, action: Callable[[JaxEngine], T]) -> T:
+        """Waits for the driver to carry out an action on the engine, and returns what it returns."""
+        answer = Future()
+
+        def act():
+            try:
+                answer.set_result(action(self._engine))
+            except BaseException as error:
+                answer.set_exception(error)
+        self._post(act, answer)
+        return answer.result()
+
+    def close(self) -> None:
+        """Ends the driver; requests in flight fail."""
+        with self._door:
+            first, self._closed = not self._closed, True
+            if first:
+                self._inbox.put(None)
+        self._thread.join()
+        self._fail(_closed())
+
+    def _post(self, action, answer: Future | None = None):
+        with self._door:
+            if not self._closed:
+                self._inbox.put(action)
+            elif answer is not None:
+                answer.set_exception(_closed())
+
+    def _enter(self, ticket):
+        try:
+            ticket.handle = self._engine.submit(ticket.request, None if ticket.notify is None else ticket.hear)
+            self._tickets[ticket.handle] = ticket
+        except Exception as error:
+            ticket.done.set_exception(error)
+
+    def _drive(self):
+        while self._obey():
+            self._step()
+
+    def _obey(self) -> bool:
+        """Carries out what was posted, and waits for more while there is nothing to step; False at the end."""
+        while True:
+            try:
+                action = self._inbox.get(block=self._paused or not self._tickets)
+            except queue.Empty:
+                return True
+            if action is None:
+                return False
+            action()
+
+    def _step(self):
+        try:
+            finished = self._engine.step()
+        except Exception as error:  # the engine has dropped all requests; who waits for them learns why
+            logging.getLogger(__name__).exception("A step of the engine failed")
+            self._fail(error)
+            return
+        for ticket in self._tickets.values():
+            ticket.pass_on()
+        for handle, completions in finished.items():
+            self._tickets.pop(handle).done.set_result(completions)
+
+    def _fail(self, error):
+        tickets, self._tickets = self._tickets, {}
+        for ticket in tickets.values():
+            ticket.done.set_exception(error)
+
+
+def _closed():
+    return UserError("The engine was closed while the request was in flight. Start the server again.")

@@ -1,0 +1,134 @@
+"""Everything that a server of its own needs, put together. scripts/serve.py hands in the bridges."""
+import dataclasses
+import os
+import pathlib
+from typing import Any, Protocol
+
+import jax
+from flax import nnx
+
+from jaxrl_moe.config import RolloutSection
+from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rollout.engine import JaxEngine
+from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.models import Load, Models
+from jaxrl_moe.serving.recorder import Recorder
+from jaxrl_moe.serving.server import Server
+from jaxrl_moe.serving.service import Service
+from jaxrl_moe.types import UserError
+
+KEY_VARIABLE = "JAXRL_MOE_API_KEY"
+
+
+class Bridge(Protocol):
+    """The functions of the `bridges` package that serving needs; this package must not import it."""
+
+    def load_model(self, path, *, lora: LoraConfig | None) -> Transformer: ...
+    def read_lora(self, path) -> LoraConfig: ...
+    def import_adapter(self, model, path, *, subset: bool) -> None: ...
+    def draw_adapters(self, model, seed: int) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """model, adapter: folders or hub names; name: of the model, "" for its folder's. max_lora_rank 0: no adapters but the one
+    given. max_prompt_tokens and max_tokens size the KV pool; max_tokens also is the limit of a chat that names none."""
+    model: str
+    adapter: str = ""
+    name: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str = ""
+    slots: int = 16
+    max_prompt_tokens: int = 1024
+    max_tokens: int = 1024
+    decode_steps: int = 8
+    max_queue: int = 256
+    max_lora_rank: int = 0
+    seed: int = 0
+    record: str = ""
+    warmup: bool = False
+    grace: float = 30.0
+
+
+def serve(options: Options, bridge: Bridge) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+      UserError: a model, an adapter or an option that cannot be served.
+    """
+    _check(options)
+    model, load = load_policy(options, bridge)
+    tokenizer = load_tokenizer(options.model)
+    settings = RolloutSection(slots=options.slots, max_tokens=options.max_tokens, decode_steps=options.decode_steps)
+    engine = JaxEngine(model, settings, max_prompt_tokens=options.max_prompt_tokens, seed=options.seed, eos_ids=tokenizer.eos_ids,
+                       detokenise=tokenizer.decode)
+    name = options.name or _last_part(options.model)
+    recorder = Recorder(pathlib.Path(options.record)) if options.record else None
+    with EngineFront(engine) as front:
+        adapter = (_last_part(options.adapter), options.adapter) if options.adapter else None
+        models = Models(front, name, options.model, load, adapter)
+        service = Service(front, tokenizer, models, queue=options.max_queue, chat_tokens=options.max_tokens, recorder=recorder)
+        server = Server(service, host=options.host, port=options.port, api_key=options.api_key, grace=options.grace)
+        if options.warmup:
+            print(f"Compiled {front.ask(lambda engine: engine.warmup() + engine.warmup(truncate=True))} programs.", flush=True)
+        print(f"Serving {models.name!r} at {server.url}/v1", flush=True)
+        server.run()
+    print("Stopped; all requests in flight were answered or given up.")
+
+
+def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | None]:
+    """The model, with room for adapters if they are wanted, and what reads the weights of a later one."""
+    lora = bridge.read_lora(options.adapter) if options.adapter else None
+    if options.max_lora_rank:
+        if lora and lora.rank > options.max_lora_rank:
+            raise UserError(f"The adapter {options.adapter!r} has rank {lora.rank}; raise --max_lora_rank={options.max_lora_rank} to it.")
+        lora = LoraConfig(options.max_lora_rank, float(options.max_lora_rank))
+    model = bridge.load_model(options.model, lora=lora)
+    if options.adapter:
+        bridge.import_adapter(model, options.adapter, subset=True)
+    return model, _loader(model, bridge) if options.max_lora_rank else None
+
+
+def _loader(model: Transformer, bridge: Bridge) -> Load:
+    """Reads adapters into a model of its own, which shares the arrays of the base: what is served changes by publish alone."""
+    graphdef, state = nnx.split(model)
+    spare = nnx.merge(graphdef, _snapshot(state))
+
+    def load(path: str) -> Any:
+        if not path:
+            bridge.draw_adapters(spare, 0)  # fresh ones change nothing
+        elif not pathlib.Path(path).is_dir():
+            raise UserError(f"There is no folder {path!r} on the server's machine. Give the path of a PEFT adapter's folder.")
+        else:
+            bridge.import_adapter(spare, path, subset=True)
+        return _snapshot(nnx.state(spare))
+    return load
+
+
+def _snapshot(state):
+    """The same arrays in variables of their own."""
+    return jax.tree.map(lambda array: array, state)
+
+
+def read_key(path: str) -> str:
+    """The API key in a file, or in the environment; "" for none. It is no option itself, since options show in process lists."""
+    key = pathlib.Path(path).read_text().strip() if path else os.environ.get(KEY_VARIABLE, "").strip()
+    if path and not key:
+        raise UserError(f"{path!r} holds no API key. Write one line into it, such as what `openssl rand -hex 24` prints.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UserError("The API key has spaces, control characters or letters beyond ASCII, which HTTP headers cannot hold.")
+    return key
+
+
+def _check(options):
+    for name, least in (("slots", 1), ("max_prompt_tokens", 1), ("max_tokens", 1), ("decode_steps", 1), ("max_queue", 0),
+                        ("max_lora_rank", 0), ("port", 0), ("grace", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name}={getattr(options, name)} must be at least {least}.")
+
+
+def _last_part(path):
+    return pathlib.Path(path).expanduser().resolve().name if pathlib.Path(path).expanduser().is_dir() else path

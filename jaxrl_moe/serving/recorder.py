@@ -1,0 +1,33 @@
+"""Every call that was served, one JSON object a line, with the exact tokens: enough to train on."""
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from jaxrl_moe.training.writers import open_to_append, write_line
+from jaxrl_moe.types import Request
+
+
+class Recorder:
+    """Appends a row per prompt of a call, when it ends in whatever way. One thread writes.
+
+    Columns of a row:
+      step: version of the weights when the call ended, so that a resumed run can cut the file back.
+      id, path, model, user: of the call, as answered and as sent.
+      seed: drawn by the server where the client sent none; the same request with it draws the same tokens.
+      sampling: max_tokens, temperature, top_p, top_k, min_p, stop_ids, stop_strings.
+      prompt_ids: token ids.
+      completions: ids, logprobs (of softmax(logits / T) over the vocabulary), policy_version of each token, and
+        finish_reason: "stop", "length", or "cancelled" for one that the client or an error cut short.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self._file = open_to_append(pathlib.Path(path))
+
+    def write(self, call: dict[str, Any], seed: int, request: Request, completions: Sequence[dict[str, Any]]) -> None:
+        sampling = {name: getattr(request.params, name) for name in (
+            "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_ids", "stop_strings")}
+        write_line(self._file, {**call, "seed": seed, "sampling": sampling, "prompt_ids": request.ids.tolist(),
+                                "completions": list(completions)})
+
+    def close(self) -> None:
+        self._file.close()

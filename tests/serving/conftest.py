@@ -1,0 +1,72 @@
+"""A tiny random model behind a server in a thread on loopback, and the real openai client."""
+import contextlib
+import types
+
+import httpx2
+import openai
+import pytest
+
+import bridges
+from jaxrl_moe.config import RolloutSection
+from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.rollout.engine import JaxEngine
+from jaxrl_moe.serving import launch
+from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.models import Models
+from jaxrl_moe.serving.server import Server
+from jaxrl_moe.serving.service import Service
+from tests.tiny_models import CHAT_TEMPLATE, make_model, make_tokenizer
+
+SETTINGS = RolloutSection(slots=4, page_size=64, max_tokens=64, decode_steps=4)
+TOOLS = "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A checkpoint whose chat template reads tools and the variable `mood`."""
+    path = tmp_path_factory.mktemp("serving") / "tiny"
+    make_model(path, num_hidden_layers=2, max_position_embeddings=128)
+    tokenizer = make_tokenizer(path)
+    tokenizer.chat_template = TOOLS + CHAT_TEMPLATE + "{% if mood %}{{ mood }}{% endif %}"
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer(folder):
+    return load_tokenizer(str(folder))
+
+
+@pytest.fixture(scope="session")
+def policy(folder):
+    """(model with room for adapters of rank 4, what loads them)."""
+    return launch.load_policy(launch.Options(model=str(folder), max_lora_rank=4), bridges)
+
+
+@pytest.fixture(scope="session")
+def engine(policy, tokenizer):
+    """Compiled once. Tests that use it directly go through front.ask."""
+    return JaxEngine(policy[0], SETTINGS, max_prompt_tokens=64, seed=3, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)
+
+
+@pytest.fixture(scope="session")
+def front(engine):
+    with EngineFront(engine) as front:
+        yield front
+
+
+@contextlib.contextmanager
+def serving(front, tokenizer, *, load=None, api_key="", **options):
+    """A server with the tiny model named "tiny": its url, an openai client, an httpx client and the service."""
+    service = Service(front, tokenizer, Models(front, "tiny", "", load), **options)
+    with Server(service, api_key=api_key, grace=5) as server:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        with (openai.OpenAI(base_url=f"{server.url}/v1", api_key=api_key or "none", max_retries=0, timeout=60) as client,
+              httpx2.Client(base_url=server.url, headers=headers, timeout=60) as http):
+            yield types.SimpleNamespace(url=server.url, openai=client, http=http, service=service)
+
+
+@pytest.fixture(scope="session")
+def server(front, tokenizer):
+    with serving(front, tokenizer) as server:
+        yield server

@@ -1,0 +1,309 @@
+"""Who may come in, how many, what becomes of those who leave; tool calls; adapters; the end."""
+import concurrent.futures
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx2
+import jax
+import numpy as np
+import openai
+import pytest
+
+import bridges
+import jaxrl_moe.serving
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.serving import launch
+from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.models import Models
+from jaxrl_moe.serving.recorder import Recorder
+from jaxrl_moe.serving.server import Server
+from jaxrl_moe.serving.service import Service
+from jaxrl_moe.types import UserError
+from tests.parity import randomise_adapters, relative
+from tests.serving.conftest import serving
+from tests.serving.scripted import Scripted
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+IDS = [5, 17, 100, 42, 250, 33]
+BODY = {"model": "tiny", "prompt": IDS, "max_tokens": 100, "seed": 1}
+KEY = "s3cret-0123456789"
+TOOL = {"type": "function", "function": {"name": "weather", "description": "of a city", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string"}}}}}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rom"}}\n</tool_call>'
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def slow(engine, monkeypatch):
+    """The shared engine, 50 ms slower a step."""
+    step = engine.step
+    monkeypatch.setattr(engine, "step", lambda: time.sleep(0.05) or step())
+
+
+@contextlib.contextmanager
+def scripted(tokenizer, text, failing=None):
+    with EngineFront(Scripted(tokenizer, text, failing)) as front, serving(front, tokenizer) as server:
+        yield server
+
+
+def pages(front):
+    return front.ask(lambda engine: engine.stats()["kv_pages_used"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_disconnects_frees_its_slots_and_is_recorded(front, tokenizer, slow, tmp_path, stream):
+    with serving(front, tokenizer, recorder=Recorder(tmp_path / "calls.jsonl")) as server:
+        body = json.dumps(BODY | {"n": 6, "stream": stream}).encode()
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as client:
+            client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                           % len(body) + body)
+            until(lambda: pages(front) > 0)
+            if stream:
+                received = b""
+                while b"data: {" not in received:
+                    received += client.recv(4096)
+            assert server.service.in_flight == 6
+        until(lambda: server.service.in_flight == 0)
+        until(lambda: pages(front) == 0)
+        assert server.service.counters.calls["/v1/completions", "cancelled"] == 1
+        assert server.http.post("/v1/completions", json=BODY | {"max_tokens": 2}).status_code == 200
+    row = json.loads((tmp_path / "calls.jsonl").read_text().splitlines()[0])
+    assert {completion["finish_reason"] for completion in row["completions"]} == {"cancelled"} and len(row["completions"]) == 6
+
+
+def test_beyond_the_queue_requests_are_refused_with_429_until_there_is_room(front, tokenizer):
+    with serving(front, tokenizer, queue=2) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        front.release()
+        waiting = pool.submit(server.http.post, "/v1/completions", json=BODY | {"n": 5, "max_tokens": 3})
+        until(lambda: server.service.in_flight == 5)
+        for stream in (False, True):
+            with pytest.raises(openai.RateLimitError) as refused:
+                server.openai.completions.create(**BODY, n=2, stream=stream)
+            assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 60 and refused.value.body["type"] == "rate_limit_error"
+        last = pool.submit(lambda: server.http.post("/v1/completions", json=BODY | {"max_tokens": 3}))
+        front.resume()
+        assert waiting.result(60).status_code == last.result(60).status_code == 200
+        assert server.service.counters.refused == 2 and server.service.in_flight == 0
+        with pytest.raises(openai.BadRequestError, match="at most 6 at once"):
+            server.openai.completions.create(**BODY, n=7)
+
+
+def test_without_the_key_nothing_but_health_is_answered_and_the_key_shows_nowhere(front, tokenizer, caplog, capfd):
+    with serving(front, tokenizer, api_key=KEY) as server:
+        assert server.openai.completions.create(**BODY | {"max_tokens": 2}).choices
+        texts = [server.http.get(path).text for path in ("/health", "/metrics", "/openapi.json", "/v1/models")]
+        for header in ({}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": KEY}, {"Authorization": "Bearer"},
+                       {"Authorization": b"Bearer \xff\xfe"}):
+            with httpx2.Client(base_url=server.url, headers=header) as stranger:
+                assert stranger.get("/health").status_code == 200
+                for path in ("/v1/models", "/metrics", "/openapi.json", "/nowhere"):
+                    answer = stranger.get(path)
+                    assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key"
+                texts.append(stranger.post("/v1/completions", content=b"{").text)
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0).models.list()
+    output = capfd.readouterr()
+    assert KEY not in "".join((*texts, caplog.text, output.out, output.err))
+
+
+def test_a_server_that_others_can_reach_needs_a_key_and_a_free_port(front, tokenizer):
+    with serving(front, tokenizer) as server:
+        with pytest.raises(UserError, match="'0.0.0.0'.*no API key"):
+            Server(server.service, host="0.0.0.0")
+        with pytest.raises(UserError, match="Choose another"):
+            Server(server.service, port=int(server.url.rsplit(":", 1)[1]))
+        assert server.url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("text, content, calls", [
+    (f"Let me see.\n{CALL}\n{CALL}", "Let me see.", 2), (CALL, None, 1), ("No <tool_call> here", "No <tool_call> here", 0),
+    ("Fine.", "Fine.", 0)])
+def test_tool_calls_reach_the_client_as_such_streamed_or_not(tokenizer, text, content, calls):
+    chat = dict(model="tiny", messages=[{"role": "user", "content": "How is the weather?"}], tools=[TOOL])
+    with scripted(tokenizer, text) as server:
+        choice = server.openai.chat.completions.create(**chat).choices[0]
+        events = [event.choices[0] for event in server.openai.chat.completions.create(**chat, stream=True)]
+        plain = server.openai.chat.completions.create(**chat, tool_choice="none").choices[0]
+    assert choice.message.content == content and choice.finish_reason == ("tool_calls" if calls else "stop")
+    assert [(call.type, call.function.name, json.loads(call.function.arguments)) for call in choice.message.tool_calls or ()] == [
+        ("function", "weather", {"city": "Rom"})] * calls
+    assert "".join(event.delta.content or "" for event in events) == (content or "")
+    streamed = [call for event in events for call in event.delta.tool_calls or ()]
+    assert [call.index for call in streamed] == list(range(calls)) and events[-1].finish_reason == choice.finish_reason
+    assert [call.function for call in streamed] == [type(call.function)(name="weather", arguments='{"city": "Rom"}') for call in streamed]
+    assert plain.message.content == text and plain.finish_reason == "stop" and not plain.message.tool_calls
+
+
+def test_an_answer_with_tool_calls_can_be_sent_back_as_it_is(tokenizer):
+    messages = [{"role": "user", "content": "How is the weather?"}]
+    with scripted(tokenizer, CALL) as server:
+        message = server.openai.chat.completions.create(model="tiny", messages=messages, tools=[TOOL]).choices[0].message
+        answer = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"}
+        assert server.openai.chat.completions.create(model="tiny", messages=[*messages, message.model_dump(), answer], tools=[TOOL]).choices
+
+
+@pytest.mark.parametrize("error, message", [(UserError("The policy gave NaN."), "gave NaN"), (RuntimeError("a secret"), "server's log")])
+def test_a_failing_engine_gives_500_or_an_error_event_and_serves_on(tokenizer, error, message):
+    with scripted(tokenizer, "one two three four five", error) as server:
+        with pytest.raises(openai.InternalServerError, match=message):
+            server.openai.completions.create(**BODY)
+        server.service.front.ask(lambda engine: setattr(engine, "steps", 0))
+        with pytest.raises(openai.APIError, match=message):
+            list(server.openai.completions.create(**BODY, stream=True))
+        server.service.front.ask(lambda engine: setattr(engine, "failing", None))
+        assert server.openai.completions.create(**BODY).choices[0].text == "one two three four five"
+        assert server.service.in_flight == 0
+
+
+def adapter(folder, path, targets=("q_proj", "down_proj"), rank=2):
+    """(a PEFT folder with a random adapter, the model under it)."""
+    model = bridges.load_model(folder, lora=LoraConfig(rank, 8.0, targets=targets))
+    randomise_adapters(model, 0.3)
+    return str(bridges.export_adapter(model, path, base=folder)), model
+
+
+def forward_logprobs(model, prompt, completion):
+    """By one pass over the whole sequence."""
+    ids = np.array([[*prompt, *completion]])
+    hidden, _ = jax.jit(lambda model, *rows: model(*rows))(model, ids, np.arange(ids.size)[None], np.ones_like(ids))
+    logits = np.asarray(jax.nn.log_softmax(model.logits(hidden)[0], axis=-1))
+    return logits[len(prompt) - 1:-1][np.arange(len(completion)), completion]
+
+
+def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, folder, tokenizer, policy, tmp_path, slow):
+    path, adapted = adapter(folder, tmp_path / "adapter")
+    load, ask = policy[1], dict(prompt=IDS, max_tokens=12, seed=1, logprobs=0, extra_body={"return_token_ids": True})
+    with serving(front, tokenizer, load=load, api_key=KEY) as server:
+        before = server.openai.completions.create(model="tiny", **ask).choices[0]
+        stream = iter(server.openai.completions.create(model="tiny", stream=True, **ask | {"max_tokens": 60}))
+        flying = [next(stream)]
+        answer = server.http.post("/v1/load_lora_adapter", json={"lora_name": "sums", "lora_path": path})
+        assert answer.status_code == 200 and "'sums' is served in place of 'tiny'" in answer.text
+        versions = [v for event in [*flying, *stream] for v in event.choices[0].policy_version]
+        assert set(versions) == {front.version - 1, front.version} and versions == sorted(versions) and len(versions) == 60
+        (card,) = server.openai.models.list().data
+        assert (card.id, card.parent, card.root, card.policy_version) == ("sums", "tiny", path, front.version)
+        got = server.openai.completions.create(model="sums", **ask).choices[0]
+        assert relative(got.logprobs.token_logprobs, forward_logprobs(adapted, IDS, got.token_ids)) < 1e-5
+        assert relative(forward_logprobs(adapted, IDS, before.token_ids), before.logprobs.token_logprobs) > 0.01
+        with pytest.raises(openai.NotFoundError, match="'tiny'.*'sums'"):
+            server.openai.completions.create(model="tiny", **ask)
+
+        for body, status, message in [
+                ({"lora_name": "sums", "lora_path": path}, 400, "load_inplace"), ({"lora_name": "tiny", "lora_path": path}, 400, "in use"),
+                ({"lora_name": "b", "lora_path": str(tmp_path / "none")}, 400, "no folder"),
+                ({"lora_name": "b", "lora_path": str(folder)}, 400, "adapter_config.json"),
+                ({"lora_name": "b", "lora_path": adapter(folder, tmp_path / "big", rank=8)[0]}, 400, "rank 8"),
+                ({"lora_name": "b"}, 400, "lora_path")]:
+            answer = server.http.post("/v1/load_lora_adapter", json=body)
+            assert answer.status_code == status and message in answer.json()["error"]["message"], answer.text
+        again = server.openai.completions.create(model="sums", **ask).choices[0]
+        assert again.logprobs.token_logprobs == got.logprobs.token_logprobs and again.policy_version == got.policy_version
+
+        other, adapted = adapter(folder, tmp_path / "other", ("v_proj",), 4)
+        body = {"lora_name": "sums", "lora_path": other, "load_inplace": True}
+        assert server.http.post("/v1/load_lora_adapter", json=body).status_code == 200
+        got = server.openai.completions.create(model="sums", **ask).choices[0]
+        assert relative(got.logprobs.token_logprobs, forward_logprobs(adapted, IDS, got.token_ids)) < 1e-5
+        assert server.http.post("/v1/unload_lora_adapter", json={"lora_name": "nought"}).status_code == 404
+        assert server.http.post("/v1/unload_lora_adapter", json={"lora_name": "sums"}).status_code == 200
+        after = server.openai.completions.create(model="tiny", **ask).choices[0]
+        assert after.logprobs.token_logprobs == before.logprobs.token_logprobs
+
+
+def test_adapters_need_a_key_and_room(front, tokenizer, policy, tmp_path):
+    body = {"lora_name": "a", "lora_path": str(tmp_path)}
+    with serving(front, tokenizer, load=policy[1]) as server:
+        answer = server.http.post("/v1/load_lora_adapter", json=body)
+        assert answer.status_code == 403 and "API key" in answer.text
+    with serving(front, tokenizer, api_key=KEY) as server:
+        answer = server.http.post("/v1/load_lora_adapter", json=body)
+        assert answer.status_code == 400 and "no adapters" in answer.text
+
+
+def test_sigterm_lets_the_requests_in_flight_finish_and_leaves_the_front_running(front, tokenizer, slow):
+    service = Service(front, tokenizer, Models(front, "tiny"))
+    server = Server(service, grace=20)
+
+    def client():
+        answer = pool.submit(httpx2.post, f"{server.url}/v1/completions", json=BODY | {"max_tokens": 30}, timeout=60)
+        until(lambda: service.in_flight == 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return answer.result(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(client)
+        server.run()  # signals reach the main thread only
+        assert answer.result().json()["usage"]["completion_tokens"] == 30
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{server.url}/health")
+    assert front.alive and pages(front) == 0
+
+
+@pytest.mark.slow
+def test_the_script_serves_an_adapter_and_ends_with_code_0_after_sigterm(folder, tmp_path):
+    command = [sys.executable, "scripts/serve.py", f"--model={folder}", f"--adapter={adapter(folder, tmp_path / 'sums')[0]}", "--port=0",
+               "--slots=2", "--max_tokens=64", "--max_prompt_tokens=64", f"--record={tmp_path / 'calls.jsonl'}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), launch.KEY_VARIABLE: KEY}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        lines = iter(process.stdout.readline, "")
+        url = next(match[1] for line in lines if (match := re.search(r"'sums' at (\S+)", line)))
+        client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
+        events = client.completions.create(model="sums", prompt=IDS, max_tokens=120, stream=True, seed=0, temperature=0,
+                                           extra_body={"return_token_ids": True})
+        drawn = len(next(events).choices[0].token_ids)
+        process.send_signal(signal.SIGTERM)
+        drawn += sum(len(event.choices[0].token_ids) for event in events)
+        rest = process.stdout.read()
+        assert process.wait(30) == 0 and "Stopped" in rest and "Traceback" not in rest
+    finally:
+        process.kill()
+    (row,) = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    assert len(row["completions"][0]["ids"]) == drawn and row["completions"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_without_the_extra_the_import_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UserError, match=r"uvicorn.*\[serve\]"):
+        importlib.reload(jaxrl_moe.serving)
+    monkeypatch.undo()
+    importlib.reload(jaxrl_moe.serving)
+
+
+def test_a_key_comes_from_a_file_or_the_environment_and_must_fit_a_header(tmp_path, monkeypatch):
+    monkeypatch.setenv(launch.KEY_VARIABLE, "of-the-environment")
+    path = tmp_path / "key"
+    path.write_text("of-the-file\n")
+    assert (launch.read_key(""), launch.read_key(str(path))) == ("of-the-environment", "of-the-file")
+    for content, message in (("", "holds no API key"), ("two words", "spaces"), ("schlüssel", "ASCII")):
+        path.write_text(content)
+        with pytest.raises(UserError, match=message):
+            launch.read_key(str(path))
+
+
+@pytest.mark.parametrize("option, message", [
+    (dict(slots=0), "--slots=0"), (dict(max_lora_rank=1, adapter="big"), "--max_lora_rank=1"), (dict(model="/nowhere/at/all"), "/nowhere"),
+    (dict(host="0.0.0.0"), "no API key")])
+def test_what_cannot_be_served_is_refused_at_the_start(folder, tmp_path, option, message):
+    if option.get("adapter"):
+        option = option | {"adapter": adapter(folder, tmp_path / "big")[0]}
+    with pytest.raises(UserError, match=re.escape(message)):
+        launch.serve(launch.Options(**{"model": str(folder), "port": 0, "slots": 1} | option), bridges)

@@ -1,0 +1,85 @@
+"""Algorithm settings that cannot be are refused before a run, with the reason."""
+import pytest
+from training.test_config import usable
+
+from jaxrl_moe.config import ConfigError, known_keys, resolve, split_names
+from jaxrl_moe.rl.advantages import ADVANTAGES
+from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.validate import validate
+
+
+def settings(text):
+    """usable() with "key=value" pairs set, each in the type of its key."""
+    values, kinds = {}, known_keys()
+    for pair in text.split("; "):
+        key, value = pair.split("=", 1)
+        read = {bool: lambda text: text == "true", int: int, float: float, str: str}.get(kinds[key], split_names)
+        values[key.replace(".", "__")] = read(value)
+    return usable(**values)
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("algorithm.loss=gspo; algorithm.corrections=tis", "one ratio a sequence, correction 'tis' one a token"),
+    ("algorithm.loss=gspo_token; algorithm.corrections=icepop(low=0.2)", "one ratio a sequence, correction 'icepop' one a token"),
+    ("algorithm.bypass=true; algorithm.corrections=mis_geometric", "would count the mismatch twice"),
+    ("algorithm.bypass=true; algorithm.loss=dppo_tv", "reads the sampler's log-probs itself"),
+    ("algorithm.loss=dppo_tv; algorithm.corrections=tis", "would count the mismatch twice"),
+    ("algorithm.corrections=veto,veto(floor=0.1)", "names one twice"),
+    ("lora.rank=0", "algorithm.kl_coef = 0.001 needs a frozen reference"),
+    ("algorithm.kl_in=reward; algorithm.kl_coef=0.0", "charges nothing"),
+    ("algorithm.kl_in=reward; algorithm.advantage=maxrl", "refuses negative ones"),
+    ("algorithm.kl_target=0.03; algorithm.kl_coef=0.0", "no factor leads away"),
+    ("rollout.dynamic_sampling=true; rollout.group_size=1; algorithm.advantage=reinforce_pp", "with rollout.group_size = 1 none can"),
+    ("rollout.dynamic_sampling=true; algorithm.drop_constant_groups=true", "sets groups of equal rewards aside already"),
+    ("algorithm.drop_constant_groups=true; algorithm.advantage=reinforce_pp", "learns from them too.*grpo, dr_grpo"),
+    ("algorithm.drop_constant_groups=true; algorithm.advantage=gae", "learns from them too"),
+    ("rollout.max_rounds=3", "bounds dynamic sampling, which is off"),
+    ("algorithm.overlong_cushion=10", "has no effect without algorithm.overlong_tokens"),
+    ("algorithm.overlong_tokens=200", "algorithm.overlong_cushion = 0 must be from 1"),
+    ("algorithm.overlong_tokens=200; algorithm.overlong_cushion=201", "algorithm.overlong_cushion = 201 must be from 1"),
+    ("algorithm.overlong_tokens=257; algorithm.overlong_cushion=10", "beyond rollout.max_tokens = 256"),
+    ("algorithm.turn_gamma=0.5", "uses one reward for the whole"),
+    ("algorithm.returns=turns; algorithm.advantage=gae", "one of them must do it"),
+    ("algorithm.returns=turns; algorithm.advantage=rloo", "do not depend on each other"),
+])
+def test_what_cannot_go_together_is_refused_with_the_reason(text, reason):
+    with pytest.raises(ConfigError, match=reason):
+        validate(resolve(settings(text)))
+
+
+@pytest.mark.parametrize("text, reason", [
+    ("algorithm.loss=dual_clp(dual_clip=4)", "algorithm.loss = 'dual_clp' is not known. Did you mean 'dual_clip'"),
+    ("algorithm.loss=dual_clip(dualclip=4)", "algorithm.loss: 'dual_clip' has no setting 'dualclip'. Did you mean 'dual_clip'"),
+    ("algorithm.loss=dual_clip(dual_clip=0.5)", "algorithm.loss: .*dual_clip = 0.5 must be above 1"),
+    ("algorithm.loss=dual_clip(", "algorithm.loss: 'dual_clip\\(' cannot be read"),
+    ("algorithm.advantage=grpo(epsilon=1)", "algorithm.advantage: 'grpo' has no setting 'epsilon'. Did you mean 'eps'"),
+    ("algorithm.corrections=tis(cap=2),icepopp", "algorithm.corrections = 'icepopp' is not known. Did you mean 'icepop'"),
+    ("algorithm.corrections=icepop(low=5,high=0.5)", "low = 5 must be .* below high = 0.5"),
+    ("algorithm.corrections=tis(cap='two')", "setting 'cap' must be like 2.0"),
+    ("algorithm.corrections=tis(cap=[2])", "setting 'cap' must be like 2.0"),
+    ("algorithm.returns=turn", "algorithm.returns = 'turn' is not known. Did you mean 'turns'"),
+    ("algorithm.kl_in=los", "algorithm.kl_in = 'los' is not known. Did you mean 'loss'"),
+])
+def test_a_misspelt_name_or_setting_is_refused_with_the_nearest(text, reason):
+    with pytest.raises(ConfigError, match=reason):
+        validate(resolve(settings(text)))
+
+
+def test_settings_in_brackets_reach_the_loss_and_the_corrections():
+    config = resolve(settings("algorithm.loss=dual_clip(dual_clip=4); algorithm.corrections=icepop(low=0.25,high=3),veto; "
+                              "algorithm.advantage=grpo(eps=1e-4); algorithm.clip_high=0.28"))
+    validate(config)
+    made = make_policy_objective(config.algorithm).settings
+    assert (made.loss_settings.dual_clip, made.loss_settings.clip_low, made.loss_settings.clip_high) == (4, 0.2, 0.28)
+    assert [name for name, _ in made.corrections] == ["icepop", "veto"] and made.corrections[0][1].high == 3
+
+
+@pytest.mark.parametrize("text", [
+    "algorithm.kl_target=0.03", "algorithm.kl_target=0.03; algorithm.kl_in=reward", "algorithm.returns=turns; algorithm.turn_gamma=1",
+    "algorithm.returns=trajectory; algorithm.advantage=gae", "rollout.dynamic_sampling=true; rollout.max_rounds=3",
+    "algorithm.overlong_tokens=256; algorithm.overlong_cushion=256",
+    "algorithm.loss=gspo; algorithm.corrections=tis_sequence,mis_geometric",
+    "algorithm.bypass=true; algorithm.minibatches=4", "algorithm.bypass=true; algorithm.corrections=opsm",
+    *(f"algorithm.drop_constant_groups=true; algorithm.advantage={name}" for name, row in ADVANTAGES.items() if row.needs_group)])
+def test_what_goes_together_passes(text):
+    validate(resolve(settings(text)))

@@ -1,0 +1,119 @@
+"""Rewards of an update: several turns, penalties on length, and samples of single turns."""
+import dataclasses
+
+import numpy as np
+import pytest
+from rl import cases, oracle
+from training import rollouts
+
+from jaxrl_moe.config import AlgorithmSection
+from jaxrl_moe.rl.table import AlgorithmError
+from jaxrl_moe.training.advantages import with_advantages
+from jaxrl_moe.training.rewards import all_equal, penalty, rewards_of, turns_of
+from jaxrl_moe.training.samples import by_rollout, from_groups
+from jaxrl_moe.types import Turn
+
+RNG = np.random.default_rng(0)
+GAMMA = 0.4
+
+
+def section(**values):
+    return AlgorithmSection(**values)
+
+
+def episode(rewards, lengths, gap=2, outcome=7.0, **values):
+    """An episode of several turns with `gap` observed tokens between them."""
+    turns, start = [], 0
+    for reward, length in zip(rewards, lengths):
+        turns.append(Turn(start, start + length, reward))
+        start += length + gap
+    tokens = turns[-1].end
+    mask = np.zeros(tokens, np.int32)
+    for turn in turns:
+        mask[turn.start:turn.end] = 1
+    return dataclasses.replace(rollouts.rollout(RNG, completion=tokens, reward=outcome, **values), loss_mask=mask,
+                               turns=tuple(turns), sampler_logprobs=-np.arange(1.0, tokens + 1, dtype=np.float32) * mask)
+
+
+def discounted(rewards, t):
+    """sum over k >= t of gamma^(k-t) r_k, one by one."""
+    total = 0.0
+    for k in range(t, len(rewards)):
+        total += GAMMA ** (k - t) * rewards[k]
+    return total
+
+
+def test_the_three_returns_of_an_episode():
+    one = episode([0.3, 0.0, 1.2], [2, 3, 1])
+    np.testing.assert_allclose(rewards_of(one, section()), [7.0])
+    np.testing.assert_allclose(rewards_of(one, section(returns="trajectory")), [discounted([0.3, 0.0, 1.2], 0)])
+    np.testing.assert_allclose(rewards_of(one, section(returns="turns")), [discounted([0.3, 0.0, 1.2], t) for t in range(3)])
+    with pytest.raises(AlgorithmError, match="outcome, trajectory, turns; got 'turn'"):
+        rewards_of(one, section(returns="turn"))
+
+
+@pytest.mark.parametrize("returns", ["outcome", "trajectory", "turns"])
+def test_a_single_turn_has_its_reward_under_every_return(returns):
+    plain = rollouts.rollout(RNG, completion=4, reward=0.6)
+    assert turns_of(plain) == (Turn(0, 4, 0.6),)
+    np.testing.assert_array_equal(rewards_of(plain, section(returns=returns)), [0.6])
+
+
+def test_a_turns_sample_ends_with_the_turn_and_trains_its_tokens_alone():
+    one = dataclasses.replace(episode([1.0, 0.5], [2, 3]), expert_ids=np.arange(9, dtype=np.int8).reshape(9, 1, 1))
+    first, second = from_groups([rollouts.group([one])], section(returns="turns"))
+    ids = np.concatenate([one.prompt_ids, one.completion_ids])
+    np.testing.assert_array_equal(first.ids_T, ids[:5])
+    np.testing.assert_array_equal(second.ids_T, ids)
+    assert first.mask_T.tolist() == [0, 0, 1, 1, 0]
+    assert second.mask_T.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 0]
+    assert first.sampler_logprobs_T.tolist() == [0, 0, -1, -2, 0]
+    assert first.expert_ids_TLA.ravel().tolist() == [0, 1, 2, 3, 4] and second.expert_ids_TLA.ravel().tolist()[-2:] == [8, -1]
+    assert (first.rollout, second.rollout) == (0, 0) and by_rollout([rollouts.group([one])], [first, second]) == [[[first, second]]]
+
+
+def test_a_group_compares_all_turns_of_its_rollouts():
+    groups = [rollouts.group([episode([0.0, 1.0, 0.3], [2, 1, 3]), episode([1.0], [4])]),
+              rollouts.group([episode([0.2, 0.0], [1, 1]), episode([0.0, 0.9], [2, 2])], 1)]
+    got = with_advantages(from_groups(groups, section(returns="turns")), "grpo")
+    returns = [[discounted([turn.reward for turn in r.turns], t) for r in g.rollouts for t in range(len(r.turns))] for g in groups]
+    expected = [value for row in oracle.advantages("grpo", returns) for value in row]
+    cases.assert_close([s.advantages_T[0] for s in got], expected)
+    assert [s.group for s in got] == [0, 0, 0, 0, 1, 1, 1, 1] and [s.rollout for s in got] == [0, 0, 0, 1, 0, 0, 1, 1]
+
+
+def test_a_trajectorys_return_trains_every_turn_and_no_observation():
+    groups = [rollouts.group([episode([0.5, 1.0], [2, 3]), episode([0.0, 0.2], [1, 2])])]
+    got = with_advantages(from_groups(groups, section(returns="trajectory")), "dr_grpo")
+    values = [discounted([0.5, 1.0], 0), discounted([0.0, 0.2], 0)]
+    cases.assert_close([s.advantages_T[-1] for s in got], np.array(values) - np.mean(values))
+    assert [s.trained_tokens for s in got] == [5, 3] and got[0].mask_T.tolist() == [0, 0, 1, 1, 0, 0, 1, 1, 1, 0]
+
+
+def test_the_last_turn_pays_for_the_length_and_is_the_one_that_a_limit_cuts():
+    one = episode([1.0, 1.0], [3, 5], truncated=True)
+    long = section(returns="turns", overlong_tokens=10, overlong_cushion=4, truncated="penalise", truncated_penalty=0.25)
+    assert penalty(one, long) == pytest.approx(-0.25 - (8 - 6) / 4)  # 8 tokens were drawn, observations do not count
+    np.testing.assert_allclose(rewards_of(one, long), [1.0 + GAMMA * 0.25, 0.25])
+    first, second = from_groups([rollouts.group([one])], section(returns="turns", truncated="mask"))
+    assert (first.trained_tokens, second.trained_tokens, first.truncated, second.truncated) == (3, 0, False, True)
+
+
+@pytest.mark.parametrize("length, expected", [(6, 0.0), (8, 0.0), (10, -0.5), (12, -1.0), (20, -1.0)])
+def test_a_long_completion_pays_the_soft_penalty(length, expected):
+    one = rollouts.rollout(RNG, completion=length, reward=1.0)
+    (sample,) = from_groups([rollouts.group([one])], section(overlong_tokens=12, overlong_cushion=4))
+    assert sample.reward == pytest.approx(1.0 + expected)
+
+
+def test_a_penalty_makes_equal_rewards_differ():
+    pair = rollouts.group([rollouts.rollout(RNG, completion=3, reward=1.0), rollouts.rollout(RNG, completion=9, reward=1.0)])
+    assert all_equal(pair, section()) and not all_equal(pair, section(overlong_tokens=10, overlong_cushion=4))
+
+
+@pytest.mark.parametrize("turns, message", [
+    ((Turn(0, 3, 0.0), Turn(2, 5, 1.0)), "must follow each other"), ((Turn(0, 9, 1.0),), "within its 5 completion tokens"),
+    ((Turn(0, 3, 1.0),), "token 3 .* belongs to none of its turns")])
+def test_turns_that_cannot_be_are_refused(turns, message):
+    with pytest.raises(AlgorithmError, match=message):
+        turns_of(dataclasses.replace(rollouts.rollout(RNG, completion=5), turns=turns))
