@@ -24,7 +24,8 @@ def run(files, folder, **overrides):
     overrides = {"lora__dropout": 0.0, "lora__targets": ("all-linear",), "eval__every": 0, "eval__prompts": 2, "rollout__max_tokens": 60,
                  "checkpoint__every": 1, "logging__tensorboard": False} | overrides
     assert pipeline.run_all(resolve(settings(files, folder, **overrides)), bridges)
-    return {name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()] for name in ("trajectories", "metrics")}
+    return {name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+            for name in ("trajectories", "metrics")}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,8 @@ def runs(files, tmp_path_factory):
 
 def compare(got, expected, step):
     """The completions of a step are equal, and its numbers but for rounding."""
-    drawn = [[row["completion_ids"] for row in one["trajectories"] if row["phase"] == "train" and row["step"] == step] for one in (got, expected)]
+    drawn = [[row["completion_ids"] for row in one["trajectories"] if row["phase"] == "train" and row["step"] == step]
+             for one in (got, expected)]
     assert drawn[0] == drawn[1] and len(drawn[0]) == 12
     rows = [one["metrics"][-1] for one in (got, expected)]
     names = [name for name in rows[0] if name.startswith(("policy/", "reward/", "moe/"))]
