@@ -117,9 +117,14 @@ class Programs:
         targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)
         logprobs_R, entropy_R = token_logprobs(
             hidden_RD, model.head_DV(), targets_R, temperature, entropy=entropy, frozen_head=self.frozen_head,
-            vocabulary=Vocabulary("tensor" if collectives.size("tensor") > 1 else None))
+            vocabulary=self._vocabulary(model))
         logprobs_BT = select(logprobs_R, inverse_M, read_R).reshape(shape)
         return logprobs_BT, select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
+
+    @staticmethod
+    def _vocabulary(model) -> Vocabulary:
+        parts, size = collectives.size("tensor"), model.config.vocab_size
+        return Vocabulary("tensor" if parts > 1 else None, size if size % parts else 0)
 
     def _values(self, critic, hidden_BTD):
         if self.critic is None:
