@@ -99,10 +99,13 @@ def rl_config(recipe: str, seed: int, steps: int, folder: pathlib.Path) -> Confi
 
 def adapted(settings, recipe):
     """The quickstart's settings with the algorithm of the recipe: lengths scaled with the longest completion, the critic's
-    learning rate with the policy's."""
+    learning rate with the policy's; groups of one where the recipe has them."""
     for section, names in TAKEN.items():
         for name in names or recipe[section]:
             settings[section][name] = recipe[section][name]
+    if recipe.rollout.group_size == 1:  # as many completions, each of its own prompt
+        settings.rollout.prompts_per_step *= settings.rollout.group_size
+        settings.rollout.group_size = 1
     shorter = settings.rollout.max_tokens / recipe.rollout.max_tokens
     faster = settings.optimizer.learning_rate / recipe.optimizer.learning_rate
     settings.algorithm.overlong_tokens = round(shorter * recipe.algorithm.overlong_tokens)
@@ -150,7 +153,8 @@ def table(steps: int, folder: pathlib.Path, image: str) -> str:
         notes.append(f"- {ALGORITHMS.get(recipe, recipe)} (`configs/{recipe}.py`): {differences(recipe)}")
     header = ["algorithm", "before", "after", *(f"seed {seed}" for seed in seeds), "lift", "least lift", "seconds"]
     task = load("quickstart")
-    batch = f"{task.rollout.prompts_per_step} x {task.rollout.group_size} completions"
+    batch = (f"{task.rollout.prompts_per_step} x {task.rollout.group_size} completions "
+             f"({task.rollout.prompts_per_step * task.rollout.group_size} x 1 where the recipe has groups of one)")
     intro = (f"Held-out pass@1 at T = 1 on 512 word problems after {steps} steps of {batch}, from one SFT checkpoint a seed that all "
              "algorithms share. Before and after are means over the seeds; the least lift is that of the worst seed; seconds are those "
              "of training, without evaluations.\n\n")

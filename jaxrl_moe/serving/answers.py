@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl_moe.rollout.sequences import Chunk
+from jaxrl_moe.serving.generation import Generation
 from jaxrl_moe.serving.protocol import ChatRequest, CompletionRequest
-from jaxrl_moe.serving.service import Generation
 from jaxrl_moe.serving.text import HALF, TextStream
 from jaxrl_moe.serving.tools import ToolCall, ToolParser
 
@@ -73,7 +73,7 @@ class Answer:
             yield self._frame(kind, [], self._usage())
 
     def _frame(self, kind, choices, usage=None):
-        frame = {"id": self._generation.id, "object": kind, "created": self._created, "model": self._generation.model, "choices": choices}
+        frame = {"id": self._generation.id, "object": kind, "created": self._created, "model": self._body.model, "choices": choices}
         if self._chat and self._body.return_token_ids and not self._begun:
             frame["prompt_token_ids"] = self._generation.requests[0].ids.tolist()
         self._begun |= {choice["index"] for choice in choices}
@@ -125,8 +125,7 @@ class Answer:
         return {"tokens": texts, "token_logprobs": logprobs, "top_logprobs": None, "text_offset": offsets}
 
     def _usage(self):
-        prompt = sum(len(request.ids) for request in self._generation.requests)
-        drawn = sum(len(chunk.ids) for chunks in self._generation.samples for chunk in chunks)
+        prompt, drawn = self._generation.prompt_tokens, self._generation.drawn_tokens
         return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}
 
 

@@ -11,8 +11,9 @@ from jaxrl_moe.serving import metrics
 from jaxrl_moe.serving.answers import Answer, Body, sse
 from jaxrl_moe.serving.errors import JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.gate import Gate
+from jaxrl_moe.serving.generation import Generation
 from jaxrl_moe.serving.protocol import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
-from jaxrl_moe.serving.service import Generation, Service
+from jaxrl_moe.serving.service import Service
 
 GONE = 499  # nginx's status for a client that did not wait; only logs see it
 

@@ -1,14 +1,16 @@
 """Everything that a server of its own needs, put together. scripts/serve.py hands in the bridges."""
+import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import jax
 from flax import nnx
 
 from jaxrl_moe.config import RolloutSection
-from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.engine import JaxEngine
@@ -77,6 +79,23 @@ def serve(options: Options, bridge: Bridge) -> None:
         print(f"Serving {models.name!r} at {server.url}/v1", flush=True)
         server.run()
     print("Stopped; all requests in flight were answered or given up.")
+
+
+@contextlib.contextmanager
+def beside_training(engine: JaxEngine, tokenizer: Tokenizer, record: pathlib.Path, *, name: str = "policy", host: str = "127.0.0.1",
+                    port: int = 0, api_key: str = "", queue: int = 256, chat_tokens: int = 1024) -> Iterator[tuple[EngineFront, Server]]:
+    """Serves the policy while it is trained: the loop gets the front in place of the engine, and clients reach server.url.
+
+    Args:
+      engine: nobody else may use it meanwhile.
+      record: JSONL file that every call is appended to.
+      name: of the model in requests; it stays the same while versions pass.
+      host, port, api_key: see Server; queue, chat_tokens: see Service.
+    """
+    with EngineFront(engine) as front:
+        service = Service(front, tokenizer, Models(front, name), queue=queue, chat_tokens=chat_tokens, recorder=Recorder(record))
+        with Server(service, host=host, port=port, api_key=api_key) as server:
+            yield front, server
 
 
 def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | None]:

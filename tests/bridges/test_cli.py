@@ -184,7 +184,7 @@ def test_help_lists_every_command(capsys):
         run("--help")
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("import", "export", "merge", "adapter", "verify", "score"))
+    assert all(name in text for name in ("import", "export", "merge", "adapter", "critic", "verify", "score"))
 
 
 def test_a_bad_folder_ends_the_process_with_one_line_and_status_1(tmp_path):

@@ -30,7 +30,7 @@ def recipe(files, tmp_path):
 
 
 @pytest.mark.parametrize("script, word", [("train", "--config.rollout.group_size=8"), ("sft", "sft.full"), ("evaluate", "--adapter"),
-                                          ("generate", "--temperature")])
+                                          ("generate", "--temperature"), ("serve", "--max_lora_rank")])
 def test_help_shows_the_command_the_options_and_the_settings(script, word):
     done = run(script, "--help")
     assert done.returncode == 0

@@ -1,0 +1,108 @@
+"""From the configuration to an engine over servers: launched by us, or given as URLs."""
+import os
+import pathlib
+import time
+
+from bridges.engines.engine import ServerEngine
+from bridges.engines.http import EngineError, Http
+from bridges.engines.launch import Plan, Process
+from bridges.engines.pool import Member
+from bridges.engines.probe import Probe
+from bridges.engines.server import Server
+from bridges.engines.sglang import Sglang
+from bridges.engines.sync import Writer, adapted_layers, choose
+from bridges.engines.vllm import Vllm
+from jaxrl_moe.config import Config
+from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.model.transformer import Transformer
+
+KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
+
+
+def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> ServerEngine:
+    """The engine of rollout.backend = sglang or vllm, its servers started, healthy and able to do what the run needs.
+
+    Raises:
+      EngineError: naming the server or the setting, and the mend. What was launched is stopped then.
+    """
+    adapter, reason = choose(config, model)
+    print(f"Weights go to the {config.rollout.backend} servers as {'adapters' if adapter else 'whole checkpoints'}: {reason}.")
+    members, writer = make_members(config, model, adapter), None
+    try:
+        context = _ready(config, members, adapter)
+        writer = Writer(model, config.model.path, adapter, config.servers.sync_folder)
+        return ServerEngine(
+            members, writer, Probe(model, context, config.servers.tolerance), config=model.config, context=context,
+            concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
+            wait_seconds=config.servers.wait)
+    except BaseException:
+        for member in members:
+            if member.process:
+                member.process.stop()
+        if writer:
+            writer.close()
+        raise
+
+
+def make_members(config: Config, model: Transformer, adapter: bool) -> list[Member]:
+    """The servers of the configuration; those to be launched are started, but not waited for."""
+    servers, kind = config.servers, KINDS[config.rollout.backend]
+    processes = [None] * len(servers.urls) or _launch(config, model, adapter)
+    urls = servers.urls or [process.url for process in processes]
+    key = api_key(servers.api_key_env)
+    return [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
+                        model.config.vocab_size), process) for url, process in zip(urls, processes)]
+
+
+def api_key(variable: str) -> str:
+    """What the environment variable holds; empty where none is named."""
+    if variable and not os.environ.get(variable):
+        raise EngineError(f"servers.api_key_env = {variable!r} names an environment variable that is not set: set it to the servers' API "
+                          "key, or leave servers.api_key_env empty.")
+    return os.environ[variable] if variable else ""
+
+
+def _launch(config, model, adapter):
+    servers = config.servers
+    plan = Plan(
+        config.rollout.backend, servers.python, str(pathlib.Path(config.model.path).absolute())
+        if pathlib.Path(config.model.path).exists() else config.model.path, str(model.dtype),
+        min(model.config.max_position_embeddings, config.data.max_prompt_tokens + config.rollout.max_tokens + 1),
+        lora_rank=model.lora.rank if adapter else 0, lora_targets=sorted(adapted_layers(model)) if adapter else (), flags=servers.flags)
+    gpus = servers.gpus.split(";") if servers.gpus else [""] * servers.count
+    folder = pathlib.Path(config.run_dir) / "servers"
+    processes = [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(gpus)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def _ready(config, members, adapter) -> int:
+    """Waits for all servers and asks what they can do; returns the most tokens that every one takes.
+
+    Raises:
+      EngineError: one is not healthy in time, lacks something, or its context is too short.
+    """
+    seconds, contexts = config.servers.start_timeout, {}
+    for member in members:
+        if member.process:
+            member.process.wait(member.server.is_up, seconds)
+        else:
+            _await_url(member.server, seconds)
+        member.server.check(adapter)
+        contexts[member.server.url] = member.server.context()
+    url, context = min(contexts.items(), key=lambda item: item[1])
+    need = config.data.max_prompt_tokens + config.rollout.max_tokens
+    if context < need:
+        raise EngineError(f"The server {url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + rollout.max_tokens = "
+                          f"{need}: start it with a longer context, or lower those.")
+    return context
+
+
+def _await_url(server, seconds):
+    deadline = time.monotonic() + seconds
+    while not server.is_up():
+        if time.monotonic() > deadline:
+            raise EngineError(f"The server {server.url} is not healthy, {seconds:g} seconds (servers.start_timeout) after it was first asked: "
+                              "start it, or correct servers.urls.")
+        time.sleep(1.0)

@@ -1,0 +1,116 @@
+"""The engine protocol over a pool of SGLang or vLLM servers; the training loop cannot tell it from the in-process engine."""
+import concurrent.futures
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bridges.engines.http import EngineError
+from bridges.engines.pool import Member, Pool
+from bridges.engines.probe import Probe
+from bridges.engines.server import Sample, Server, Weights
+from bridges.engines.sync import Writer
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.rollout.requests import Limits
+from jaxrl_moe.rollout.stopping import stop_cut
+from jaxrl_moe.types import Completion, Request
+
+NO_PAGES = 2**40  # the servers' KV pools are their own affair
+
+
+class ServerEngine:
+    """An Engine (see types.py) whose tokens servers draw.
+
+    Args:
+      members: the servers.
+      writer: puts weights where the servers read them.
+      probe: compares what a server computes with the policy.
+      config: of the policy.
+      context: most tokens that every server takes.
+      concurrency: requests in flight at each server.
+      seed: decides, with each request's coordinates, the seed that a server gets; whether it reproduces is up to the server.
+      eos_ids: stop ids of every request, besides its own.
+      detokenise: token ids to text, for stop strings.
+      wait_seconds: see Pool.
+    """
+
+    def __init__(self, members: Sequence[Member], writer: Writer, probe: Probe, *, config: ModelConfig, context: int, concurrency: int,
+                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0):
+        self._pool = Pool(members, self._verify, wait_seconds=wait_seconds)
+        self._writer, self._probe, self._seed, self._params = writer, probe, seed, None
+        self._eos_ids, self._detokenise = tuple(eos_ids), detokenise
+        config = dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context))
+        self._limits = Limits(config, 1, NO_PAGES, has_text=True)
+        self._threads = concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout")
+        self._tokens, self._seconds, self._reported = 0, 0.0, 0
+
+    def publish(self, params: Any, version: int) -> dict[str, float]:
+        """Brings all servers to these weights, and has each of them probed; returns what that took.
+
+        Raises:
+          EngineError: a server computes something else, or none can be reached: see Pool.update.
+          BridgeError: the weights could not be written, as on a full disk.
+        """
+        start, before = time.perf_counter(), self._pool.weights
+        self._params = params  # for the probe, also of servers that come back later
+        weights = self._writer(params, version)
+        written = time.perf_counter()
+        error = self._pool.update(weights)
+        if before is not None:
+            self._writer.remove(before)
+        retries, self._reported = self._pool.retries - self._reported, self._pool.retries
+        return {"sync/bytes": weights.bytes, "sync/write_s": written - start, "sync/load_s": time.perf_counter() - written,
+                "sync/probe_error": error, "sync/servers": len(self._pool.live), "sync/retried_samples": retries}
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
+        if self._pool.weights is None:
+            raise EngineError("The servers have no weights of the policy yet: call publish() before generate().")
+        for request in requests:
+            self._limits.check(request)
+        start = time.perf_counter()
+        futures = [self._threads.submit(self._draw, request) for request in requests]
+        try:
+            drawn = [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+        self._seconds += time.perf_counter() - start
+        self._tokens += sum(len(completion.ids) for completions in drawn for completion in completions)
+        return drawn
+
+    def release(self) -> None:
+        """Nothing to free: the servers' memory is not the trainer's."""
+
+    def stats(self) -> dict[str, float]:
+        """Totals since the engine was made. What top-p and its like leave of a distribution no server tells."""
+        return {"tokens": self._tokens, "seconds": self._seconds, "tokens_per_s": self._tokens / max(self._seconds, 1e-9),
+                "retried_samples": self._pool.retries, "servers": len(self._pool.live)}
+
+    def close(self) -> None:
+        """Stops the servers that were launched, and removes the weights from the disk."""
+        self._pool.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._writer.close()
+
+    def _verify(self, server: Server, weights: Weights) -> float:
+        return self._probe(server, self._params, weights)
+
+    def _draw(self, request: Request) -> list[Completion]:
+        stop_ids = tuple(dict.fromkeys((*self._eos_ids, *request.params.stop_ids)))
+        coordinates = self._seed, request.stream, request.sequence, request.turn
+        seed = int(np.random.SeedSequence(coordinates).generate_state(1)[0] >> 1)  # 31 bits, as servers take them
+        samples = self._pool.draw(request.ids.tolist(), request.params, seed=seed, stop_ids=stop_ids,
+                                  group=(request.stream, request.sequence))
+        return [self._completion(sample, request) for sample in samples]
+
+    def _completion(self, sample: Sample, request: Request) -> Completion:
+        """The sample, cut behind the first stop string: servers end on one, but some tokens later."""
+        keep, reason, strings = len(sample.ids), sample.finish_reason, request.params.stop_strings
+        if strings:
+            found = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
+            keep, reason = (keep, reason) if found is None else (found, "stop")
+        return Completion(sample.ids[:keep], sample.logprobs[:keep], reason,
+                          np.full(keep, self._pool.weights.version, np.int32))

@@ -1,0 +1,79 @@
+"""Does a server compute what we do? Its log-probs of what it draws against ours, after every sync: HTTP 200 is no evidence."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bridges.engines.http import EngineError
+from bridges.engines.server import Server, Weights
+from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.types import SamplingParams
+
+TEMPERATURE = 0.7  # not 1, so that a server that leaves the temperature out shows
+PROMPT, DRAWN, SAMPLES = 24, 8, 4
+SEED = 20
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
+
+
+class Probe:
+    """Draws from a fixed prompt of random tokens, and scores what comes back with the policy.
+
+    Args:
+      model: the policy; its weights come with each call.
+      context: most tokens of a sequence.
+      tolerance: of the mean |difference| in nats; 0: 1e-4 in float32, 0.1 in bfloat16, in which two right programs differ by
+        some hundredths.
+    """
+
+    def __init__(self, model: Transformer, context: int, tolerance: float = 0.0):
+        graphdef, _ = nnx.split(model)
+        self.tolerance = tolerance or TOLERANCES[str(model.dtype)]
+        length = min(PROMPT, context - DRAWN)
+        self._prompt = np.random.default_rng(SEED).integers(0, model.config.vocab_size, length).astype(np.int32)
+
+        @jax.jit
+        def score(params, tokens_BT, temperature):
+            model = nnx.merge(graphdef, params)
+            positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+            hidden_BTD, _ = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT))
+            found, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
+                                      jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature)
+            return found.reshape(tokens_BT.shape)
+        self._score = score
+
+    def __call__(self, server: Server, params: nnx.State, weights: Weights | None = None) -> float:
+        """The mean |difference| of log-probs.
+
+        Raises:
+          EngineError: it is above the tolerance; the message says what the server seems to do instead.
+          Unavailable: the server failed.
+        """
+        drawn = SamplingParams(DRAWN, TEMPERATURE, n=SAMPLES)
+        samples = server.draw(self._prompt, drawn, weights=weights, seed=SEED, stop_ids=())
+        error = self._error(samples, params, TEMPERATURE)
+        if not error <= self.tolerance:
+            untempered = self._error(samples, params, 1.0) <= self.tolerance
+            raise EngineError(f"{server.url} disagrees with the policy{f' of version {weights.version}' if weights else ''}: its log-probs of "
+                              f"the probe's tokens differ from ours by {error:.2e} nats on average, and {self.tolerance:.0e} is allowed "
+                              f"(servers.tolerance). " + (_UNTEMPERED[server.kind] if untempered else _OTHER))
+        return error
+
+    def _error(self, samples, params, temperature):
+        """Mean |theirs - ours|; rows are padded at the end, which changes nothing before it."""
+        start = len(self._prompt)
+        tokens_BT = np.zeros((SAMPLES, start + DRAWN), np.int32)
+        for row, sample in enumerate(samples):
+            tokens_BT[row, :start] = self._prompt
+            tokens_BT[row, start:start + len(sample.ids)] = sample.ids
+        with jax.default_matmul_precision("highest"):
+            ours_BT = np.asarray(self._score(params, tokens_BT, temperature))
+        gaps = [np.abs(sample.logprobs - ours_T[start - 1:start - 1 + len(sample.ids)]) for sample, ours_T in zip(samples, ours_BT)]
+        return float(np.concatenate(gaps).mean())
+
+
+_UNTEMPERED = {
+    "vllm": "They are those of temperature 1: start the vLLM server with --logprobs-mode processed_logprobs.",
+    "sglang": "They are those of temperature 1: start the SGLang server without SGLANG_RETURN_ORIGINAL_LOGPROB in its environment."}
+_OTHER = ("It has other weights than it says, or computes otherwise (another dtype, quantisation, a penalty on tokens): nothing that it "
+          "draws can be trained on. Check that it serves this very model; its own log may tell more.")

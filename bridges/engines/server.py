@@ -1,0 +1,128 @@
+"""What the pool asks of a server, whichever engine runs it: tokens in and out, weights in."""
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bridges.engines.http import EngineError, Http, Refused, Unavailable
+from jaxrl_moe.types import SamplingParams
+
+LARGEST = 1e-3  # a log-prob above 0 by more than this is no rounding
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One completion as a server gave it; versions are its labels of the weights: (label, first token, one past the last)."""
+    ids: np.ndarray
+    logprobs: np.ndarray
+    finish_reason: str
+    versions: tuple[tuple[str, int, int], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A version of the policy on disk, as servers read it.
+
+    Attributes:
+      label: unique; what servers call this version.
+      version: the policy version.
+      folder: a PEFT folder if `adapter`, else a whole Hugging Face checkpoint.
+      bytes: in it.
+    """
+    label: str
+    version: int
+    folder: str
+    adapter: bool
+    bytes: int = 0
+
+
+class Server(abc.ABC):
+    """One server of SGLang or vLLM.
+
+    Args:
+      http: the way to it.
+      vocab_size: of the policy; ids outside are never sent, as they kill some servers.
+    """
+    kind: str
+
+    def __init__(self, http: Http, vocab_size: int):
+        self.http, self.url, self.vocab_size = http, http.url, vocab_size
+
+    def is_up(self) -> bool:
+        return self.http.is_up()
+
+    def draw(self, ids: Sequence[int], params: SamplingParams, *, weights: Weights | None, seed: int,
+             stop_ids: Sequence[int]) -> list[Sample]:
+        """params.n completions of the prompt `ids`.
+
+        Args:
+          weights: what they must be drawn from; None: whatever the server has.
+          seed: of the server's sampler.
+          stop_ids: token ids that end a completion.
+
+        Raises:
+          Refused: the request cannot be met.
+          Unavailable: the server failed, answered garbage or has other weights.
+        """
+        if min(ids) < 0 or max(ids) >= self.vocab_size:
+            raise EngineError(f"A prompt has token ids from {min(ids)} to {max(ids)}, but the vocabulary holds 0 to {self.vocab_size - 1}.")
+        try:
+            samples = self._draw([int(token) for token in ids], params, weights, seed, [int(token) for token in stop_ids])
+        except Refused as error:
+            if weights and weights.adapter and weights.label in str(error):
+                raise Unavailable(f"{self.url} has lost the adapter {weights.label}; was it started anew?") from error
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise Unavailable(f"{self.url} answered in an unknown shape ({type(error).__name__}: {error})") from error
+        self._check(samples, params, weights)
+        return samples
+
+    def _check(self, samples, params, weights):
+        """Raises Unavailable for what no sound server answers."""
+        wrong = [problem for sample in samples for problem in self._problems(sample, params, weights)]
+        if len(samples) != params.n:
+            wrong.append(f"{len(samples)} completions instead of {params.n}")
+        if wrong:
+            raise Unavailable(f"{self.url} answered {wrong[0]}")
+
+    def _problems(self, sample, params, weights):
+        if not 0 < len(sample.ids) <= params.max_tokens or len(sample.ids) != len(sample.logprobs):
+            yield f"{len(sample.ids)} tokens with {len(sample.logprobs)} log-probs, where 1 to {params.max_tokens} are possible"
+        elif sample.ids.min() < 0 or sample.ids.max() >= self.vocab_size:
+            yield f"token ids from {sample.ids.min()} to {sample.ids.max()} for a vocabulary of {self.vocab_size}"
+        elif not np.isfinite(sample.logprobs).all() or sample.logprobs.max() > LARGEST:
+            yield f"log-probs from {sample.logprobs.min()} to {sample.logprobs.max()}"
+        if sample.finish_reason not in ("stop", "length"):
+            yield f"a completion that ended by {sample.finish_reason!r}"
+        others = {label for label, *_ in sample.versions} - {weights.label} if weights and not weights.adapter else ()
+        if others:
+            yield f"tokens drawn from the weights {', '.join(map(repr, sorted(others)))} instead of {weights.label!r}; was it started anew?"
+
+    @abc.abstractmethod
+    def _draw(self, ids, params, weights, seed, stop_ids) -> list[Sample]: ...
+
+    @abc.abstractmethod
+    def context(self) -> int:
+        """Most tokens of a prompt with its completion."""
+
+    @abc.abstractmethod
+    def check(self, adapter: bool) -> None:
+        """Raises EngineError, with the mend, where the server lacks what drawing or this kind of sync needs."""
+
+    @abc.abstractmethod
+    def load(self, weights: Weights) -> None:
+        """Brings the server to these weights: an adapter is loaded under its label; a checkpoint replaces all weights while
+        requests are paused, and the prefix cache is dropped."""
+
+    @abc.abstractmethod
+    def unload(self, label: str) -> None:
+        """Drops an adapter."""
+
+
+def array(values: Any, dtype) -> np.ndarray:
+    """A flat array of a list out of JSON; raises TypeError or ValueError where it is none."""
+    if not isinstance(values, list):
+        raise TypeError(f"{type(values).__name__} instead of a list")
+    return np.array(values, dtype).reshape(-1)

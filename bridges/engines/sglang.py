@@ -1,0 +1,62 @@
+"""SGLang's server, 0.5.23: token ids through /generate, weights through /update_weights_from_disk.
+
+Its log-probs are those of softmax(logits / temperature) before top-p and its like, as long as the server's environment does not
+set SGLANG_RETURN_ORIGINAL_LOGPROB.
+"""
+from bridges.engines.http import EngineError, Unavailable
+from bridges.engines.server import Sample, Server, array
+
+LOADING_SECONDS = 600.0
+
+
+class Sglang(Server):
+    kind = "sglang"
+
+    def _draw(self, ids, params, weights, seed, stop_ids):
+        sampling = {
+            "n": params.n, "temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k or -1, "min_p": params.min_p,
+            "max_new_tokens": params.max_tokens, "stop": list(params.stop_strings) or None, "stop_token_ids": stop_ids,
+            "no_stop_trim": True, "sampling_seed": seed}
+        body = {"input_ids": ids, "sampling_params": sampling, "return_logprob": True}
+        if weights and weights.adapter:
+            body["lora_path"] = weights.label
+        answer = self.http.post("/generate", body)
+        return [_sample(one) for one in (answer if isinstance(answer, list) else [answer])]
+
+    def context(self):
+        return int(self.http.get("/v1/models")["data"][0]["max_model_len"])
+
+    def check(self, adapter):
+        settings = self.http.get("/get_server_info")
+        if adapter and not settings.get("enable_lora"):
+            raise EngineError(f"The SGLang server {self.url} serves no adapters: start it with --enable-lora, --max-lora-rank, "
+                              "--lora-target-modules and --max-loras-per-batch 2, or set servers.weight_sync_backend=disk.")
+
+    def load(self, weights):
+        if weights.adapter:
+            self._done(self.http.post("/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder},
+                                      timeout=LOADING_SECONDS))
+            return
+        self.http.post("/pause_generation", {"mode": "retract"})
+        try:
+            self._done(self.http.post("/update_weights_from_disk", timeout=LOADING_SECONDS, body={
+                "model_path": weights.folder, "weight_version": weights.label, "flush_cache": True}))
+        finally:
+            self.http.post("/continue_generation", {})
+
+    def unload(self, label):
+        self.http.post("/unload_lora_adapter", {"lora_name": label})
+
+    def _done(self, answer):
+        if not answer.get("success"):
+            raise Unavailable(f"{self.url} could not load the weights: {answer.get('message') or answer.get('error_message')}")
+
+
+def _sample(one) -> Sample:
+    meta = one["meta_info"]
+    rows = meta["output_token_logprobs"]
+    ids = array(one["output_ids"], "int32")
+    if [row[1] for row in rows] != ids.tolist():
+        raise ValueError("log-probs of other tokens than those drawn")
+    spans = tuple((span["version"], span["start"], span["end"]) for span in meta["weight_versions"] or ())
+    return Sample(ids, array([row[0] for row in rows], "float32"), meta["finish_reason"]["type"], spans)

@@ -1,0 +1,95 @@
+"""From the learner's arrays to a folder that servers load: the adapter alone, or the whole model with it merged in."""
+import pathlib
+import shutil
+import tempfile
+import uuid
+
+from flax import nnx
+
+from bridges.adapters import export_adapter
+from bridges.engines.http import EngineError
+from bridges.engines.server import Weights
+from bridges.exporting import export_model
+from jaxrl_moe.config import Config
+from jaxrl_moe.model.transformer import Transformer
+
+RAM_DISK = pathlib.Path("/dev/shm")
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+BACKENDS = ("auto", "adapter", "disk")
+
+
+class Writer:
+    """Writes one folder per version; the last one stays, for servers that come back.
+
+    Args:
+      model: the policy, taken apart; its weights come with each call.
+      base: the checkpoint that training started from.
+      adapter: the adapter alone, or the whole model.
+      folder: where, if it must be a place that other machines see; else a RAM disk of this machine.
+    """
+
+    def __init__(self, model: Transformer, base: str, adapter: bool, folder: str = ""):
+        self._graphdef, _ = nnx.split(model)
+        self._base, self.adapter = base, adapter
+        parent = folder or (RAM_DISK if RAM_DISK.is_dir() else None)
+        try:
+            self._root = pathlib.Path(tempfile.mkdtemp(prefix="policy-", dir=parent))
+        except OSError as error:
+            raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name another one by servers.sync_folder.") \
+                from error
+        self._root.chmod(0o755)  # the servers may be another user's
+
+    def __call__(self, params: nnx.State, version: int) -> Weights:
+        """Writes these weights. Raises BridgeError when the disk is full; nothing is left of them then."""
+        label = f"v{version}-{uuid.uuid4().hex[:8]}"
+        folder, model = self._root / label, nnx.merge(self._graphdef, params)
+        if self.adapter:
+            export_adapter(model, folder, self._base)
+        else:
+            export_model(model, folder, source=self._base)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return Weights(label, version, str(folder), self.adapter, size)
+
+    def remove(self, weights: Weights) -> None:
+        shutil.rmtree(weights.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+def choose(config: Config, model: Transformer) -> tuple[bool, str]:
+    """Whether servers get adapters alone, and why, in words.
+
+    Raises:
+      EngineError: the setting asks for what the engine cannot serve.
+    """
+    wanted, backend = config.servers.weight_sync_backend, config.rollout.backend
+    reason = _against_adapters(config, model)
+    if wanted == "adapter" and reason:
+        raise EngineError(f"servers.weight_sync_backend = 'adapter' does not go: {reason}. Use auto or disk.")
+    if wanted != "auto":
+        return wanted == "adapter", f"servers.weight_sync_backend = {wanted!r}"
+    if reason:
+        return False, reason
+    on_experts = adapted_layers(model) - ATTENTION
+    if on_experts and any(model.config.sparse_layers):
+        return False, (f"whether the {backend} servers can run adapters on experts ({', '.join(sorted(on_experts))}) is not known; "
+                       "servers.weight_sync_backend=adapter says they can")
+    return True, "adapters alone are trained"
+
+
+def _against_adapters(config, model) -> str:
+    if model.lora is None:
+        return "all weights are trained, there is no adapter (lora.rank = 0)"
+    if config.moe.router == "train" or config.moe.bias_rate > 0:
+        return "routers are trained too, which an adapter does not hold"
+    beyond = adapted_layers(model) - ATTENTION
+    if config.rollout.backend == "sglang" and beyond and any(model.config.sparse_layers):
+        return f"SGLang rejects adapters on experts, and this one adapts {', '.join(sorted(beyond))}"
+    return ""
+
+
+def adapted_layers(model: Transformer) -> set[str]:
+    """Names of the adapted layers, such as q_proj."""
+    from bridges.importing import adapters
+    return {path.split(".")[-2] for path in adapters(model)}
