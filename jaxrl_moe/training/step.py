@@ -110,7 +110,7 @@ class Learner:
         rates = {name: jnp.asarray(schedule(self.state.step)) for name, schedule in self.schedules.items()}
         self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
         moe = {} if total.load is None else {"load": total.load, "probability": total.probability,
-                                             "moe/dropped": self._slots(batches) - total.load.sum()}
+                                             "moe/dropped": self._slots(batches) - total.load.sum() + total.dropped}
         return {**total.means, **total.maxima, **applied, **moe, **rates, "loss": total.loss}
 
     def _slots(self, batches: Sequence[MicroBatch]) -> int:
