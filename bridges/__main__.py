@@ -84,6 +84,12 @@ def _verify(options) -> int:
     print(f"max|ours - theirs| / max|theirs| = {found.error:.2e} on {options.rows} x {options.length} tokens; "
           f"tolerance {options.tolerance:.0e}")
     print(f"choices of experts that differ: {found.near_ties} near ties, {found.misrouted} clear ones")
+    if found.selection_bias and found.misrouted and found.error <= options.tolerance:
+        print(f"error: the routers of {options.model} choose experts by a selection bias (router_selection_bias in its config.json), which "
+              "transformers and other stock loaders of Qwen3-MoE ignore: they choose otherwise and do not compute this model. Under "
+              "their choice our logits agree with theirs, so the weights are right; use the folder with this package only.",
+              file=sys.stderr)
+        return 1
     if not found.error <= options.tolerance or found.misrouted:
         print(f"error: our logits for {options.model} differ from those of transformers by more than the tolerance, or "
               "a router chooses otherwise. Please report the folder's config.json; do not train on it.", file=sys.stderr)

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import pathlib
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from bridges import weight_map
 from bridges.critics import write_critic
 from bridges.errors import BridgeError, listed
 from bridges.folders import new_folder, resolve
-from bridges.importing import adapters, base_weights, grouped
+from bridges.importing import adapters, base_weights, grouped, routers
 from bridges.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
 from bridges.tensor_files import NAMES, TensorInfo, create
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
@@ -30,7 +31,8 @@ def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool 
     Layers of lower rank than the model's are filled up with zeros, and a different scale is folded into B, so the
     model computes exactly what PEFT does. A kind of layer that is adapted in some stacks only (PEFT does not adapt
     the dense MLPs of a mixed model) gets B = 0 in the others; with `subset` so does a kind that the folder does not
-    adapt at all, as when one model serves adapters of different targets.
+    adapt at all, as when one model serves adapters of different targets. Routers that were trained with the adapters
+    replace the model's own.
 
     Raises:
       BridgeError: when a tensor is missing, unused or misshapen, or its rank is above the model's.
@@ -56,6 +58,10 @@ def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool 
                 new_b[slot.index] *= pair.scale / model.lora.scale
         a.set_value(jnp.asarray(new_a))
         b.set_value(jnp.asarray(new_b))
+    if folder.routers:
+        for path, group in grouped(_router_slots(model)):
+            weight = np.stack([slot.view(folder.routers[_layer(slot)]) for slot in group])
+            routers(model)[path].set_value(jnp.asarray(weight, jnp.float32))
 
 
 def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
@@ -69,7 +75,8 @@ def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
 
 def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False,
                    critic: Critic | None = None) -> pathlib.Path:
-    """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load.
+    """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load; with routers that were
+    trained too (model.lora.router) PEFT alone loads it.
 
     Args:
       model: a model with adapters.
@@ -82,6 +89,10 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
       BridgeError: when there are no adapters, or PEFT could not load them, or the folder cannot be written.
     """
     config = peft_config(model, os.fspath(base))
+    router_slots = _router_slots(model) if config["modules_to_save"] else []
+    if router_slots:
+        warnings.warn(f"{path} holds the trained routers whole (modules_to_save), which PEFT loads and vLLM and SGLang refuse: give those "
+                      "the merged checkpoint.", stacklevel=2)
     with new_folder(path, overwrite) as folder:
         variables, infos = adapters(model), {}
         groups = list(grouped(_slots(model)))
@@ -90,7 +101,12 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
                 variable = variables[f"{stem.removesuffix('.weight')}.{ours}"]
                 info = TensorInfo(NAMES[np.dtype(variable.dtype)], variable.shape[:-3:-1])
                 infos |= {f"{PREFIX}{_layer(slot)}.{theirs}.weight": info for slot in group}
+        weights = routers(model)
+        infos |= {f"{PREFIX}{slot.key}": TensorInfo(NAMES[np.dtype(weights[slot.path].dtype)], slot.their_shape(weights[slot.path].shape))
+                  for slot in router_slots}
         views = create(folder / WEIGHTS, infos)
+        for slot in router_slots:
+            slot.view(views[f"{PREFIX}{slot.key}"])[...] = np.asarray(weights[slot.path][slot.index])
         for stem, group in groups:
             for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
                 array = np.asarray(variables[f"{stem.removesuffix('.weight')}.{ours}"][...])
@@ -125,7 +141,8 @@ def peft_config(model: Transformer, base: str) -> dict:
         "use_rslora": lora.rslora and not experts, "lora_dropout": 0.0 if experts or apart else lora.dropout,
         "target_modules": sorted(_names(model) | experts | dense - apart),
         "target_parameters": sorted(f"mlp.{name}.weight" for name in apart) or None,
-        "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True, "modules_to_save": None,
+        "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
+        "modules_to_save": ["gate"] if lora.router and model.config.num_sparse_layers else None,
         "rank_pattern": {}, "alpha_pattern": {}}
 
 
@@ -148,6 +165,11 @@ def _slots(model):
     return weight_map.slots(model.config, weight_map.TABLES[model.config.family], shapes)
 
 
+def _router_slots(model):
+    return weight_map.slots(model.config, weight_map.TABLES[model.config.family],
+                            {path: variable.shape for path, variable in routers(model).items()})
+
+
 def _layer(slot) -> str:
     return slot.key.removesuffix(".weight")
 
@@ -166,9 +188,21 @@ def _check(model, folder, groups, subset):
             needed.add(_layer(slot))
             problems += _misfits(folder.pairs.get(_layer(slot)), _layer(slot), shape, model.lora.rank)
     problems += [f"nothing in the model takes the adapter of {name}" for name in folder.pairs if name not in needed]
+    problems += _router_misfits(model, folder, subset) if folder.routers else []
     if problems:
         raise BridgeError(f"{folder.folder / WEIGHTS} does not fit the model: {listed(problems)}. Give the adapter that was trained "
                           "on this base model, and load the model with lora=bridges.read_lora(...).")
+
+
+def _router_misfits(model, folder, subset):
+    if subset:
+        return ["it holds whole routers, and adapters that share one base model cannot each have their own (export it merged)"]
+    shapes = {_layer(slot): slot.their_shape(routers(model)[slot.path].shape) for slot in _router_slots(model)}
+    problems = [f"{'no router' if name in shapes else 'nothing in the model takes the router'} {name}"
+                for name in sorted(shapes.keys() ^ folder.routers.keys())]
+    return problems + [
+        f"router {name} has shape {list(weight.shape)}, the model's {list(shapes[name])}"
+        for name, weight in folder.routers.items() if name in shapes and weight.shape != shapes[name]]
 
 
 def _misfits(pair, name, shape, rank):

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from bridges.tensor_files import NAMES, TensorInfo, create
 from jaxrl_moe.model.transformer import Transformer
 
 SHARD_BYTES = 5 * 10**9
+BIAS_DTYPE = "F32"  # of selection biases, whose steps are below bfloat16's spacing
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -41,6 +43,10 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
     Raises:
       BridgeError: when the folder exists, the disk is full, or `source` is another model.
     """
+    if model.config.router_bias:
+        warnings.warn(f"{path} keeps the routers' selection bias as tensors mlp.gate.e_score_correction_bias, under router_selection_bias "
+                      "in config.json. Stock loaders of Qwen3-MoE (transformers, vLLM, SGLang) ignore both and choose experts without "
+                      "it, so they do not compute this model; this package does.", stacklevel=2)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
     with new_folder(path, overwrite) as folder:
@@ -77,7 +83,8 @@ class _Plan:
         if model.config.tie_word_embeddings and "lm_head.weight" in known:
             self.slots += [weight_map.Slot("embed.weight", (), "lm_head.weight", weight_map.TIED_HEAD)]
         own = NAMES[np.dtype(model.dtype)]
-        self.infos = {slot.key: TensorInfo(dtype or (known[slot.key].dtype if origin else own), slot.their_shape(shapes[slot.path]))
+        self.infos = {slot.key: TensorInfo(BIAS_DTYPE if slot.path.endswith(".router.bias") else
+                                           dtype or (known[slot.key].dtype if origin else own), slot.their_shape(shapes[slot.path]))
                       for slot in self.slots}
         keep = origin is not None and max_shard_bytes is None
         self.shards = dict(origin.shards) if keep else shard(self.infos, max_shard_bytes or SHARD_BYTES)

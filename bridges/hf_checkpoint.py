@@ -40,7 +40,7 @@ class Layout:
     @property
     def dtype(self) -> np.dtype:
         """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
-        names = {info.dtype for key, info in self.infos.items() if not key.endswith(".mlp.gate.weight")}
+        names = {info.dtype for key, info in self.infos.items() if not key.endswith(weight_map.FLOAT32)}
         return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
 
 

@@ -13,6 +13,7 @@ from bridges.hf_checkpoint import Checkpoint, read_config
 from bridges.params_folder import is_params_folder, read_layout, restore, write
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.layers import Linear
+from jaxrl_moe.model.moe import RouterBias
 from jaxrl_moe.model.transformer import Transformer
 
 
@@ -97,8 +98,13 @@ def _gathered(variable, group, checkpoint):
 
 
 def base_weights(model: Transformer) -> dict[str, nnx.Variable]:
-    """{our path: variable} of all parameters but the adapters."""
+    """{our path: variable} of all parameters but the adapters, and of the routers' selection biases."""
     return {path: variable for path, variable in _variables(model) if not isinstance(variable, nnx.LoRAParam)}
+
+
+def routers(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of the routers' weights, their selection biases left out."""
+    return {path: variable for path, variable in base_weights(model).items() if path.endswith(".mlp.router.weight")}
 
 
 def adapters(model: Transformer) -> dict[str, nnx.Variable]:
@@ -116,5 +122,5 @@ def grouped(slots) -> Iterator[tuple]:
 
 def _variables(model):
     for path, node in nnx.iter_graph(model):
-        if isinstance(node, nnx.Param):
+        if isinstance(node, (nnx.Param, RouterBias)):
             yield ".".join(map(str, path)), node

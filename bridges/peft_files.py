@@ -21,7 +21,7 @@ from jaxrl_moe.model.config import LoraConfig
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 # Settings that change what an adapter computes and that this package does not have; the value is what turns them off.
-UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "fan_in_fan_out": False, "modules_to_save": None,
+UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "fan_in_fan_out": False,
                "layer_replication": None, "alora_invocation_tokens": None, "use_qalora": False, "arrow_config": None,
                "trainable_token_indices": None, "use_bdlora": None, "monteclora_config": None, "kasa_config": None}
 
@@ -43,6 +43,7 @@ class PeftFolder:
 
     Attributes:
       pairs: {layer in HF's spelling, such as model.layers.0.mlp.experts.3.up_proj: Pair}; views of the file.
+      routers: {layer in HF's spelling, such as model.layers.0.mlp.gate: its whole weight [E, D]}, where modules_to_save has them.
       config: adapter_config.json.
 
     Raises:
@@ -56,17 +57,18 @@ class PeftFolder:
         if not (folder / WEIGHTS).exists():
             raise BridgeError(f"{folder / WEIGHTS} is missing. Save the adapter with safe_serialization, or copy the whole folder.")
         self._tensors = TensorReader(folder / WEIGHTS)
+        self.routers: dict[str, np.ndarray] = {}
         self.pairs = dict(self._pairs())
 
     def lora(self) -> LoraConfig:
         """The LoraConfig whose model can hold this adapter exactly."""
         config, pairs = self.config, self.pairs.values()
         dropout, names = config.get("lora_dropout", 0.0), self.names()
-        plain = LoraConfig(config["r"], config["lora_alpha"], bool(config.get("use_rslora")), dropout, names)
+        plain = LoraConfig(config["r"], config["lora_alpha"], bool(config.get("use_rslora")), dropout, names, bool(self.routers))
         if all(pair.rank == plain.rank and math.isclose(pair.scale, plain.scale) for pair in pairs):
             return plain
         rank = max(pair.rank for pair in pairs)
-        return LoraConfig(rank, next(iter(pairs)).scale * rank, False, dropout, names)
+        return LoraConfig(rank, next(iter(pairs)).scale * rank, False, dropout, names, bool(self.routers))
 
     def names(self) -> tuple[str, ...]:
         """The last parts of the adapted layers' names, such as q_proj."""
@@ -77,6 +79,8 @@ class PeftFolder:
         if config.get("peft_type") != "LORA":
             raise BridgeError(f"{path} describes a {config.get('peft_type')} adapter; only LORA is read.")
         used = [f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items() if config.get(name, off) not in (off, None, False)]
+        whole = set(config.get("modules_to_save") or ()) - {"gate", "mlp.gate"}
+        used += [f"modules_to_save={sorted(whole)!r} (of these only routers, gate, can be read)"] if whole else []
         if used:
             raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge "
                               "it with PEFT.")
@@ -87,6 +91,10 @@ class PeftFolder:
     def _pairs(self) -> Iterator[tuple[str, Pair]]:
         stems, problems = {}, []
         for key, info in self._tensors.infos.items():
+            router = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+\.mlp\.gate)\.weight", key)
+            if router and self.config.get("modules_to_save") and info.dtype in FLOATS:
+                self.routers[router[1]] = self._tensors[key]
+                continue
             match = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+)\.lora_([AB])\.weight", key)
             if match is None or info.dtype not in FLOATS or len(info.shape) != 2:
                 problems.append(f"tensor {key} is no matrix of a LoRA layer")

@@ -8,7 +8,7 @@ from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.folders import read_json
-from bridges.importing import adapters, base_weights, load_model
+from bridges.importing import adapters, base_weights, load_model, routers
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
@@ -16,7 +16,7 @@ from jaxrl_moe.training import checkpoint
 from jaxrl_moe.training.state import take_apart
 
 STATE, META = "state", "meta"
-TRAINED, CRITIC = "trainable/", "critic/"
+TRAINED, BIAS, CRITIC = "trainable/", "router_bias/", "critic/"
 
 
 def find_step(path: pathlib.Path) -> pathlib.Path | None:
@@ -45,10 +45,11 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
     """
     meta = read_json(step / META / "metadata")
     model_section, lora_section = meta["config"]["model"], meta["config"]["lora"]
-    stored = {key.removeprefix("array ") for key in meta["identity"] if key.startswith(f"array {TRAINED}")}
+    stored = {key.removeprefix("array ") for key in meta["identity"] if key.startswith((f"array {TRAINED}", f"array {BIAS}"))}
     lora = None
     if any(_our_path(name).endswith(".lora_a") for name in stored):
-        lora = LoraConfig(**lora_section | {"targets": tuple(lora_section["targets"])})
+        router = any(_our_path(name).endswith(".router.weight") for name in stored)
+        lora = LoraConfig(**lora_section | {"targets": tuple(lora_section["targets"]), "router": router})
     source = os.fspath(base or model_section["path"])
     try:
         model = load_model(source, lora=lora, dtype=model_section["dtype"] or None)
@@ -78,7 +79,7 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
 
 
 def _check_base(model, meta, source, step):
-    found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model)[0].frozen)
+    found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model, model.lora.router)[0].frozen)
     if found["base weights"] != meta["identity"]["base weights"]:
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than those of {source}. Name the model "
                           "that training started from with --base.")
@@ -86,8 +87,13 @@ def _check_base(model, meta, source, step):
 
 def _restore(model, stored, step):
     """Replaces the model's trained variables; only these are read, not the optimiser's state."""
-    variables = adapters(model) if model.lora is not None else base_weights(model)
     names = {_our_path(name): name for name in stored}
+    variables = base_weights(model)
+    if model.lora is not None:
+        own = routers(model) if model.lora.router else {}
+        variables = adapters(model) | own | {path: bias for path, bias in variables.items() if path.endswith(".router.bias")}
+    elif not names.keys() & routers(model).keys():  # frozen in full fine-tuning
+        variables = {path: variable for path, variable in variables.items() if path not in routers(model)}
     problems = [f"array {name} is missing" for name in variables if name not in names]
     problems += [f"array {name} is used by nothing" for path, name in names.items() if path not in variables]
     if problems:
@@ -107,4 +113,4 @@ def _arrays(step, shapes):
 
 
 def _our_path(name: str) -> str:
-    return name.removeprefix(TRAINED).removesuffix("/value").replace("/", ".")
+    return name.removeprefix(TRAINED).removeprefix(BIAS).removesuffix("/value").replace("/", ".")

@@ -11,7 +11,7 @@ from flax import nnx
 from bridges.adapters import import_adapter, read_lora
 from bridges.errors import BridgeError
 from bridges.folders import resolve
-from bridges.importing import load_model
+from bridges.importing import base_weights, load_model
 from jaxrl_moe.model.transformer import Transformer
 
 NEAR_TIE = 1e-5  # a smaller gap between the last expert chosen and the next may flip by rounding
@@ -24,11 +24,13 @@ class Agreement:
     Attributes:
       error: max|ours - theirs| / max|theirs| of the logits, when our model takes the experts that theirs chose.
       near_ties: choices of experts (per token and layer) that differ, and that rounding decides.
-      misrouted: choices that differ although they are clear; any is a fault.
+      misrouted: choices that differ although they are clear; any is a fault, but for a selection bias, which transformers ignores.
+      selection_bias: whether our routers have one.
     """
     error: float
     near_ties: int
     misrouted: int
+    selection_bias: bool = False
 
 
 def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2, length: int = 64,
@@ -47,11 +49,13 @@ def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *,
     ours, router_logits_LBTE = our_logits(model, tokens_BT, chosen_LBTA)
     differ = clear = np.zeros((), bool)
     if chosen_LBTA is not None:
-        own_LBTA = np.argsort(-router_logits_LBTE, axis=-1)[..., :chosen_LBTA.shape[-1]]
+        scores_LBTE = np.asarray(jax.nn.softmax(router_logits_LBTE, axis=-1)) + _biases(model)
+        own_LBTA = np.argsort(-scores_LBTE, axis=-1)[..., :chosen_LBTA.shape[-1]]
         differ = (np.sort(own_LBTA, axis=-1) != np.sort(chosen_LBTA, axis=-1)).any(axis=-1)
         clear = ~near_ties(router_logits_LBTE, chosen_LBTA.shape[-1])
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()
-    return Agreement(float(error), int((differ & ~clear).sum()), int((differ & clear).sum()))
+    return Agreement(float(error), int((differ & ~clear).sum()), int((differ & clear).sum()),
+                     model.config.router_bias)
 
 
 def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -67,6 +71,12 @@ def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) 
 
     with jax.default_matmul_precision("highest"):
         return jax.device_get(forward(state, jnp.asarray(tokens_BT), expert_ids_LBTA))
+
+
+def _biases(model):
+    """[L, 1, 1, E] selection biases, or 0."""
+    found = [np.asarray(variable[...]) for path, variable in base_weights(model).items() if path.endswith(".router.bias")]
+    return np.concatenate(found)[:, None, None] if found else 0.0
 
 
 def near_ties(router_logits_LBTE: np.ndarray, active: int) -> np.ndarray:

@@ -44,7 +44,10 @@ QWEN3 = (
     Row("{dense}.mlp.up_proj.weight", LAYER + ".mlp.up_proj.weight", True),
     Row("{dense}.mlp.down_proj.weight", LAYER + ".mlp.down_proj.weight", True),
 )
-ROUTER = (Row("{sparse}.mlp.router.weight", LAYER + ".mlp.gate.weight", True),)
+# The selection bias is there where config.json says router_selection_bias; its tensor is called as in DeepSeek-V3.
+ROUTER = (Row("{sparse}.mlp.router.weight", LAYER + ".mlp.gate.weight", True),
+          Row("{sparse}.mlp.router.bias", LAYER + ".mlp.gate.e_score_correction_bias"))
+FLOAT32 = tuple(row.theirs.replace(LAYER, "") for row in ROUTER)  # ends of names of what is float32 in any model
 EXPERTS = (
     Row("{sparse}.mlp.gate_proj.weight", LAYER + ".mlp.experts.{expert}.gate_proj.weight", True),
     Row("{sparse}.mlp.up_proj.weight", LAYER + ".mlp.experts.{expert}.up_proj.weight", True),

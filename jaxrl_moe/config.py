@@ -99,7 +99,7 @@ class AlgorithmSection:
     clip_low: float = 0.0       # 0: the loss's own default, 0.2 for clipped_surrogate, 3e-4 for gspo
     clip_high: float = 0.0      # the same
     corrections: tuple[str, ...] = ()  # for a sampler unlike the trainer; rows of rl.corrections.CORRECTIONS: tis, icepop(high=4)
-    bypass: bool = False        # take the sampler's log-probs for the old ones, instead of computing these anew
+    bypass: bool = False        # the sampler's log-probs are the old ones: none are computed anew, mismatch/* compares the update's
     kl_coef: float = 0.001
     kl_estimator: str = "k3"
     kl_in: str = "loss"         # loss | reward: where the KL to the reference is charged

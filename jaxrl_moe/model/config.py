@@ -35,12 +35,13 @@ class RopeConfig:
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
     """Low-rank adapters: y = x W + scale (x A) B. `targets` are "all-linear", names, or regular expressions on the
-    path inside a layer, such as "attention.q_proj"."""
+    path inside a layer, such as "attention.q_proj". `router`: routers are trained whole, and belong to the adapter."""
     rank: int
     alpha: float
     rslora: bool = False
     dropout: float = 0.0
     targets: tuple[str, ...] = ("all-linear",)
+    router: bool = False
 
     @property
     def scale(self) -> float:

@@ -81,8 +81,7 @@ def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
 
 def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, JaxEngine]:
     """The policy with its optimiser, and an engine over the same arrays."""
-    lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
-    model = load(config, bridge, lora)
+    model = load(config, bridge, preflight.lora_config(config))
     validate.warn_of_router(config, model.config)
     kind = find_advantage(config.algorithm.advantage).critic
     head = bridge.load_critic(config.critic.path).head if kind and config.critic.path else None

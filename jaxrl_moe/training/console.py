@@ -21,7 +21,7 @@ class Console:
     """Shows a phase of `total` steps; a writer of metrics like the others.
 
     Args:
-      title: of the phase, such as "GRPO".
+      title: of the phase, such as "RL".
       total: its last step.
       done: the step that it starts after, not 0 in a resumed run.
     """

@@ -57,10 +57,15 @@ def check_context(config: Config, context: int, *, draws: bool, sft: bool) -> No
                 f"lower {fields.replace(' + ', ' or ')}, or take a model with a longer context.")
 
 
+def lora_config(config: Config) -> LoraConfig | None:
+    """The adapters that a run trains, with their routers if moe.router says so; None in full fine-tuning."""
+    return LoraConfig(**dataclasses.asdict(config.lora), router=config.moe.router == "train") if config.lora.rank else None
+
+
 def check_adapters(config: Config, bridge: Any) -> None:
     """Refuses LoRA targets that match nothing, or that could not be exported after the training."""
     if config.lora.rank:
-        bridge.check_adapters(bridge.model_config(config.model.path), LoraConfig(**dataclasses.asdict(config.lora)))
+        bridge.check_adapters(bridge.model_config(config.model.path), lora_config(config))
 
 
 def check_critic(config: Config, bridge: Any) -> None:

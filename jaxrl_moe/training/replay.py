@@ -33,9 +33,10 @@ def _checked(ids_TLA: np.ndarray | None, length: int, model: ModelConfig) -> np.
     absent = ids_TLA < 0
     if (ids_TLA.shape != shape or ids_TLA.min() < -1 or ids_TLA.max() >= model.num_experts
             or (absent.any(axis=-1) != absent.all(axis=-1)).any()):
-        raise AlgorithmError(f"The rollout engine returned routes of shape {ids_TLA.shape} with ids from {ids_TLA.min()} to {ids_TLA.max()}; "
-                             f"tokens x sparse layers x active experts are {shape}, and ids run from 0 to {model.num_experts - 1}, -1 for "
-                             "all of a token without a route. Check that the engine serves the model that is trained.")
+        raise AlgorithmError(f"The rollout engine returned routes of shape {ids_TLA.shape} with ids from {ids_TLA.min()} to "
+                             f"{ids_TLA.max()}; tokens x sparse layers x active experts are {shape}, and ids run from 0 to "
+                             f"{model.num_experts - 1}, -1 for all of a token without a route. Check that the engine serves the model that "
+                             "is trained.")
     return ids_TLA.astype(model.expert_dtype)
 
 

@@ -52,7 +52,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
         return_routed_experts=config.moe.replay == "r3")
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     meter, checkpoint_seconds = FlopMeter(learner), {}
-    with open_run(config, pathlib.Path(config.run_dir), "GRPO", config.train.steps, identity(learner, config), decode) as run:
+    with open_run(config, pathlib.Path(config.run_dir), "RL", config.train.steps, identity(learner, config), decode) as run:
         resume(run, learner, data)
         engine.publish(learner.params(), run.progress.step)
         truncates = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
@@ -156,8 +156,8 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl
 def _needs_forward(config: Config) -> bool:
     """Whether the policy must be run before the update; otherwise the update's own log-probs are the old ones."""
     algorithm = config.algorithm
-    several = algorithm.epochs * algorithm.minibatches > 1 and not algorithm.bypass
-    return (several or config.lora.dropout > 0 or config.moe.replay == "r2" or bool(find_advantage(algorithm.advantage).critic)
+    moves = algorithm.epochs * algorithm.minibatches > 1 or config.lora.dropout > 0  # the update's own differ from the old ones
+    return (moves and not algorithm.bypass or config.moe.replay == "r2" or bool(find_advantage(algorithm.advantage).critic)
             or (algorithm.kl_in == "reward" and algorithm.kl_coef > 0))
 
 

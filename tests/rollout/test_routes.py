@@ -54,6 +54,7 @@ def test_a_sample_begun_after_a_publish_has_its_own_routes_of_the_prompt(engine,
     """Of six samples four are drawing when other weights come; the last two read the prompt under those."""
     ids, params = prompts[7], nnx.state(model)
     other = jax.tree.map(lambda x: x[..., ::-1] if x.shape[-2:] == (32, 4) else x, params)  # the routers' experts, in reverse
+    engine.publish(params, 0)  # other tests published before
     handle = engine.submit(requests([ids], n=6)[0])
     engine.step()
     engine.publish(other, 1)

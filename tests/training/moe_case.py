@@ -2,7 +2,7 @@
 import numpy as np
 from flax import nnx
 
-from jaxrl_moe.config import OptimizerSection
+from jaxrl_moe.config import OptimizerSection, RolloutSection
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.training.batch import micro_batches, sample_weights
@@ -16,6 +16,7 @@ SIZES = dict(
 CONFIG = ModelConfig(**SIZES)
 LORA = LoraConfig(rank=3, alpha=6.0)
 SECTION = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
+ROLLOUT = RolloutSection(slots=4, page_size=8)
 LENGTHS = (19, 5, 12, 2, 30, 9)
 
 
@@ -27,9 +28,9 @@ def learner(lora=None, section=SECTION, seed=0, overrides=None, **options):
     return Learner(model(lora, seed, **(overrides or {})), section, 100, **options)
 
 
-def conversations(seed=0):
+def conversations(seed=0, lengths=LENGTHS):
     rng = np.random.default_rng(seed)
-    return from_conversations([(rng.integers(0, 47, n), np.r_[0, rng.integers(0, 2, n - 2), 1]) for n in LENGTHS])
+    return from_conversations([(rng.integers(0, 47, n), np.r_[0, rng.integers(0, 2, n - 2), 1]) for n in lengths])
 
 
 def batches(samples, tokens=1000, pack=True):

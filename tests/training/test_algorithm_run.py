@@ -116,7 +116,7 @@ def test_bypass_trains_several_minibatches_without_any_pass_before(files, tmp_pa
         raise AssertionError("the old log-probs are the sampler's, and there is no reference")
 
     monkeypatch.setattr(pipeline.Learner, "forward", forward)
-    folder = run(files, tmp_path / "run", **SHORT, algorithm__bypass=True, algorithm__kl_coef=0.0, lora__dropout=0.0,
+    folder = run(files, tmp_path / "run", **SHORT, algorithm__bypass=True, algorithm__kl_coef=0.0,
                  optimizer__warmup_steps=0, algorithm__entropy_coef=0.1)
     (logged,) = rows(folder / "metrics.jsonl")
     assert logged["policy/ratio_mean"] != 1.0 and "mismatch/kl" in logged  # the second minibatch has moved from the sampler

@@ -118,3 +118,7 @@ def test_a_failing_write_is_named_without_privileges_too(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="the disk is full"):
         checkpoints.save(STATE, Progress(step=2))
     assert os.listdir(tmp_path) == ["1"]
+
+
+def test_progress_of_a_checkpoint_from_before_the_adaptive_kl_coefficient_still_loads():
+    assert Progress(**{"step": 3, "sequence": 24, "data": {"drawn": 24}, "best_score": 0.5}).kl_coef is None

@@ -154,7 +154,8 @@ def test_routes_cost_a_byte_for_each_layer_and_active_expert_up_to_128_experts()
         assert metrics["moe/replayed_frac"] == 1 - len(samples) / sum(len(s.ids_T) for s in samples)
     assert sizes == {8: 6, 128: 6, 129: 12, 512: 12}
     assert replay_metrics(S.from_groups(rollouts.groups())) == {}
-    (packed,) = lay_out(engine_routes(samples, dataclasses.replace(moe_case.CONFIG, num_experts_per_tok=3)), config(train__tokens_per_micro_batch=4096))
+    routed = engine_routes(samples, dataclasses.replace(moe_case.CONFIG, num_experts_per_tok=3))
+    (packed,) = lay_out(routed, config(train__tokens_per_micro_batch=4096))
     assert packed.batch.expert_ids_LBTA.dtype == np.int8
 
 
@@ -170,6 +171,6 @@ def test_engines_that_return_no_routes_or_wrong_ones_are_refused():
     samples[0].expert_ids_TLA[1, 0, 0] = -1
     with pytest.raises(AlgorithmError, match="-1 for all of a token without a route"):
         engine_routes(samples, model)
-    short = rollouts.group([dataclasses.replace(rollouts.rollout(np.random.default_rng(0), experts=8), expert_ids=np.zeros((6, 2, 3), np.int8))])
+    short = dataclasses.replace(rollouts.rollout(np.random.default_rng(0), experts=8), expert_ids=np.zeros((6, 2, 3), np.int8))
     with pytest.raises(AlgorithmError, match="8 tokens has the routes of 6"):
-        S.from_groups([short])
+        S.from_groups([rollouts.group([short])])
