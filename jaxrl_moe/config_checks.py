@@ -24,7 +24,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "critic.learning_rate": (0, _ANY), "critic.coef": (_LEAST, _ANY), "critic.clip": (0, _ANY), "moe.aux_loss_coef": (0, _ANY),
     "moe.z_loss_coef": (0, _ANY), "moe.bias_rate": (0, _ANY),
     "algorithm.truncated_penalty": (0, _ANY), "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY),
-    **{f"mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor", "context")},
+    **{f"mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor", "context")}, "mesh.capacity_factor": (0, _ANY),
     "optimizer.learning_rate": (0, _ANY), "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY),
     "optimizer.b1": (0, 0.999999), "optimizer.b2": (0, 0.99999999), "optimizer.eps": (0, _ANY),
     "optimizer.clip_norm": (0, _ANY), "train.steps": (0, _ANY), "train.tokens_per_micro_batch": (1, _ANY),
@@ -84,6 +84,11 @@ def _contradictions(config) -> list[tuple[bool, str]]:
     longest = config.data.max_prompt_tokens + rollout.max_tokens
     page = rollout.page_size
     return [
+        (config.mesh.transport not in ("auto", "gather", "capacity"),
+         f"mesh.transport = {config.mesh.transport!r} is not known: use gather (drops nothing), capacity, or auto (gather)."),
+        ((config.mesh.transport == "capacity") != (config.mesh.capacity_factor > 0),
+         f"mesh.transport = {config.mesh.transport!r} with mesh.capacity_factor = {config.mesh.capacity_factor}: a capacity needs "
+         "both, such as transport capacity and a factor of 1.25; gather needs neither."),
         (not config.run_dir, "run_dir is empty: name the folder that logs and checkpoints go to, such as runs/first."),
         (config.model.dtype not in ("", "float32", "bfloat16"),
          f"model.dtype = {config.model.dtype!r} is not known: use float32, bfloat16, or leave it empty (float32 on CPU, "

@@ -4,9 +4,11 @@ Experts are split over the mesh axis `expert`, which splits the rows of a batch 
 tokens, has `compute` run on those that are sent to its own experts, and returns the sums for its own tokens.
 Letters: M tokens of one device, A active experts per token, D model width, E experts of all devices.
 """
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax import lax
 
 from jaxrl_moe.distributed import collectives
 
@@ -14,7 +16,7 @@ Compute = Callable  # (x_MD, weights_MA, local expert ids_MA) -> y_MD; an id pas
 
 
 def dispatch(x_MD, weights_MA, ids_MA, num_experts: int, compute: Compute):
-    """sum over a token's experts of weight * expert(x), [M, D]; on a tensor axis a partial sum.
+    """sum over a token's experts of weight * expert(x), [M, D] (on a tensor axis a partial sum), and how many slots were dropped.
 
     Args:
       x_MD: this device's tokens.
@@ -23,7 +25,7 @@ def dispatch(x_MD, weights_MA, ids_MA, num_experts: int, compute: Compute):
       compute: runs this device's experts.
     """
     if collectives.size("expert") == 1:
-        return compute(x_MD, weights_MA, ids_MA)
+        return compute(x_MD, weights_MA, ids_MA), jnp.zeros((), jnp.int32)
     return TRANSPORTS[collectives.layout().transport](x_MD, weights_MA, ids_MA, num_experts, compute)
 
 
@@ -33,12 +35,12 @@ def gather(x_MD, weights_MA, ids_MA, num_experts, compute):
     Dropless whatever the routing. Moves (n - 1) / n of all tokens twice; compute follows the true load of a device's experts.
     """
     everything = (collectives.gather(x, "expert", 0) for x in (x_MD, weights_MA, ids_MA))
-    return collectives.total_scattered(_own(*everything, num_experts, compute), "expert", 0)
+    return collectives.total_scattered(_own(*everything, num_experts, compute), "expert", 0), jnp.zeros((), jnp.int32)
 
 
 def replicated(x_MD, weights_MA, ids_MA, num_experts, compute):
     """For tokens that all devices of the expert axis hold alike, as when decoding: each adds what its experts give."""
-    return collectives.total(_own(x_MD, weights_MA, ids_MA, num_experts, compute), "expert")
+    return collectives.total(_own(x_MD, weights_MA, ids_MA, num_experts, compute), "expert"), jnp.zeros((), jnp.int32)
 
 
 def _own(x_MD, weights_MA, ids_MA, num_experts, compute):
@@ -49,4 +51,40 @@ def _own(x_MD, weights_MA, ids_MA, num_experts, compute):
     return compute(x_MD, jnp.where(own_MA, weights_MA, 0), jnp.where(own_MA, ids_MA, local))
 
 
-TRANSPORTS = {"gather": gather, "replicated": replicated}
+def capacity(x_MD, weights_MA, ids_MA, num_experts, compute):
+    """Each device sends an expert at most so many of its tokens, in one all-to-all; what does not fit is dropped and counted.
+
+    The places are layout().capacity_factor times an even share, rounded up. A token's first choices are not preferred: places are
+    given in the order of tokens. Both traffic and compute are fixed, 1 / n of all rows a device at a factor of 1.
+    """
+    tokens, active = ids_MA.shape
+    places = max(1, math.ceil(collectives.layout().capacity_factor * tokens * active / num_experts))
+    ids_R = ids_MA.reshape(-1)
+    rank_R = _rank(ids_R, num_experts)
+    kept_R = (rank_R < places) & (ids_R < num_experts)
+    slot_R = jnp.where(kept_R, ids_R * places + rank_R, num_experts * places)  # past the end: nowhere
+    sent = jnp.zeros((num_experts * places, x_MD.shape[1]), x_MD.dtype).at[slot_R].set(jnp.repeat(x_MD, active, axis=0), mode="drop")
+    full = jnp.zeros(num_experts * places, bool).at[slot_R].set(True, mode="drop")
+    here, full = (_exchange(x) for x in (sent, full))  # now [n, local experts * places]: what each device sent to this one's experts
+    local = num_experts // collectives.size("expert")
+    ids = jnp.where(full, jnp.tile(jnp.repeat(jnp.arange(local), places), collectives.size("expert")), local)
+    out = _exchange(compute(here, jnp.ones((len(ids), 1), weights_MA.dtype), ids[:, None]))
+    back_RD = out.at[slot_R].get(mode="fill", fill_value=0)
+    y_MD = jnp.einsum("mad,ma->md", back_RD.reshape(tokens, active, -1), weights_MA.astype(x_MD.dtype))
+    return y_MD, jnp.sum((ids_R < num_experts) & ~kept_R, dtype=jnp.int32)
+
+
+def _exchange(x):
+    """Part i of the first axis goes to device i of the expert axis; what comes back stands in the order of its senders."""
+    parts = x.reshape(collectives.size("expert"), -1, *x.shape[1:])
+    return lax.all_to_all(parts, "expert", 0, 0).reshape(x.shape)
+
+
+def _rank(ids_R, num_experts: int):
+    """How many earlier rows go to the same expert."""
+    order_R = jnp.argsort(ids_R, stable=True)
+    first_E = jnp.searchsorted(ids_R[order_R], jnp.arange(num_experts + 1))
+    return jnp.zeros_like(ids_R).at[order_R].set(jnp.arange(len(ids_R)) - first_E[ids_R[order_R]])
+
+
+TRANSPORTS = {"gather": gather, "capacity": capacity, "replicated": replicated}

@@ -63,8 +63,7 @@ def check_model(layout: Layout, model) -> None:
         {} if all(model.sparse_layers) else {"intermediate_size": model.intermediate_size})
     must_divide = {
         "expert": experts, "fsdp": {"hidden_size": model.hidden_size},
-        "tensor": {"num_attention_heads": model.num_heads, "num_key_value_heads": model.num_kv_heads, **mlp,
-                   "vocab_size": model.vocab_size}}
+        "tensor": {"num_attention_heads": model.num_heads, "num_key_value_heads": model.num_kv_heads, **mlp}}
     if layout.size("expert") > 1 and not experts:
         raise MeshError(f"mesh.expert = {layout.size('expert')} splits experts, and a dense model has none: set mesh.expert=1.")
     for axis, numbers in must_divide.items():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_moe.distributed.collectives import ROWS, Layout
@@ -52,26 +53,48 @@ class Placement:
         """Into how many parts the tokens of a row are split."""
         return self.layout.size("context")
 
-    def spec(self, path: str, ndim: int) -> PartitionSpec:
-        """Of the parameter at a dotted path such as "stacks.0.attention.q_proj.weight"."""
-        axes = next((axes for pattern, axes in PARAMETERS if re.fullmatch(pattern, path)), None)
-        if axes is None:
-            raise MeshError(f"No sharding rule covers the parameter {path!r}: add a row to distributed.sharding.PARAMETERS.")
-        leading = [None] * (ndim - len(axes))
-        if "mlp." in path and "router" not in path and len(leading) == 2:  # [layers, experts, in, out]
-            leading[1] = "expert"
-        return PartitionSpec(*(RULES.get(axis) for axis in (*leading, *axes)))
-
     def specs(self, tree: Any) -> Any:
-        """The specs of a state's arrays, in its structure; what has no path of ours (a scalar) is whole."""
-        def spec(path, leaf):
-            return self.spec(dotted(path), leaf.ndim) if leaf.ndim else PartitionSpec()
-
-        return jax.tree_util.tree_map_with_path(spec, tree)
+        """The specs of a state's arrays, in its structure."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: PartitionSpec(*map(RULES.get, logical_axes(dotted(path), leaf.ndim))), tree)
 
     def put(self, tree: Any) -> Any:
-        """The arrays of a state laid out on the mesh."""
-        return jax.tree.map(lambda leaf, spec: jax.device_put(leaf, NamedSharding(self.mesh, spec)), tree, self.specs(tree))
+        """The arrays of a state laid out on the mesh; a vocabulary that does not divide is filled up with zeros (see `cut`)."""
+        def place(path, leaf, spec):
+            parts = self.layout.size("tensor")
+            pads = [(0, -size % parts if axis == "vocab" else 0) for size, axis in zip(leaf.shape, logical_axes(dotted(path), leaf.ndim))]
+            leaf = jnp.pad(leaf, pads) if any(after for _, after in pads) else leaf
+            return jax.device_put(leaf, NamedSharding(self.mesh, spec))
+
+        return jax.tree_util.tree_map_with_path(place, tree, self.specs(tree))
+
+
+def logical_axes(path: str, ndim: int) -> tuple[str | None, ...]:
+    """Of the array at a dotted path such as "stacks.0.attention.q_proj.weight"; a scalar has none.
+
+    Raises:
+      MeshError: no rule covers it.
+    """
+    if ndim == 0:
+        return ()
+    axes = next((axes for pattern, axes in PARAMETERS if re.fullmatch(pattern, path)), None)
+    if axes is None:
+        raise MeshError(f"No sharding rule covers the parameter {path!r}: add a row to distributed.sharding.PARAMETERS.")
+    leading = [None] * (ndim - len(axes))
+    if "mlp." in path and "router" not in path and len(leading) == 2:  # [layers, experts, in, out]
+        leading[1] = "expert"
+    return *leading, *axes
+
+
+def cut(tree: Any, vocab_size: int) -> Any:
+    """A state without the rows that `put` filled its vocabulary up with; the very same arrays where there are none."""
+    def one(path, leaf):
+        axes = logical_axes(dotted(path), leaf.ndim)
+        if "vocab" not in axes or leaf.shape[axes.index("vocab")] == vocab_size:
+            return leaf
+        return jax.lax.slice_in_dim(leaf, 0, vocab_size, axis=axes.index("vocab"))
+
+    return jax.tree_util.tree_map_with_path(one, tree)
 
 
 def dotted(path: Sequence[Any]) -> str:

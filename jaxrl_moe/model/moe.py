@@ -26,6 +26,7 @@ class Routing(NamedTuple):
     load: Any         # [E] int32, rows sent to each expert; padding is not counted
     probability: Any  # [E] float32, the full softmax summed over tokens; padding is not counted
     squared_logsumexp: Any  # scalar float32, summed likewise
+    dropped: Any      # scalar int32, slots that a transport with a capacity had no place for
 
 
 class RouterBias(nnx.Variable):
@@ -78,11 +79,11 @@ class MoE(nnx.Module):
         weights_MA, ids_MA, logits_ME = self.router(x_MD, replay)
         weights_MA = jnp.where(valid_M[:, None], weights_MA, 0)
         sent_MA = jnp.where(valid_M[:, None], ids_MA, self.num_experts)
-        y_MD = dispatch(x_MD, weights_MA, sent_MA, self.num_experts, functools.partial(self.compute, adapters, dropout_key))
+        y_MD, dropped = dispatch(x_MD, weights_MA, sent_MA, self.num_experts, functools.partial(self.compute, adapters, dropout_key))
         y_MD = collectives.total(y_MD, "tensor")
         sums = (_count(sent_MA, self.num_experts),
                 jnp.sum(jnp.where(valid_M[:, None], jax.nn.softmax(logits_ME, axis=-1), 0), axis=0),
-                jnp.sum(jnp.where(valid_M, jnp.square(jax.nn.logsumexp(logits_ME, axis=-1)), 0)))
+                jnp.sum(jnp.where(valid_M, jnp.square(jax.nn.logsumexp(logits_ME, axis=-1)), 0)), dropped)
         routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1),
                           *(collectives.total(x, *collectives.TOKENS) for x in sums))
         return y_MD.reshape(x_BTD.shape), routing

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import check_model, make_placement
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.envs import check_rows, make_env
@@ -100,10 +101,11 @@ def placement(config: Config, model: Transformer) -> Placement | None:
     Raises:
       MeshError: it does not fit the devices or the model.
     """
-    sizes = dataclasses.asdict(config.mesh)
+    sizes = {axis: getattr(config.mesh, axis) for axis in AXES}
     if set(sizes.values()) == {1}:
         return None
-    place = make_placement(sizes)
+    transport = "gather" if config.mesh.transport == "auto" else config.mesh.transport
+    place = make_placement(sizes, transport=transport, capacity_factor=config.mesh.capacity_factor)
     check_model(place.layout, model.config)
     return place
 

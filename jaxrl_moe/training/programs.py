@@ -25,13 +25,15 @@ Objective = Callable[[LossInputs], LossOutputs]
 
 class Total(NamedTuple):
     """Sums over micro-batches; maxima are maxima. `gradient` is of (policy, critic); `load` [L, E] the rows that each expert
-    got and `probability` [E] the router's softmax summed over tokens and layers, both None for a dense model."""
+    were given, `probability` [E] the router's softmax summed over tokens and layers, `dropped` the rows that found no place; all three
+    None for a dense model."""
     gradient: Any
     loss: Any
     means: Any
     maxima: Any
     load: Any
     probability: Any
+    dropped: Any
 
 
 class Forward(NamedTuple):
@@ -43,10 +45,11 @@ class Forward(NamedTuple):
 
 
 class RouterSums(NamedTuple):
-    """Over all tokens of a micro-batch: see RouterStats; load_LE by layer."""
+    """Over all tokens of a micro-batch: see RouterStats; load_LE by layer; dropped, slots that found no place."""
     probability_E: Any
     squared_logsumexp: Any
     load_LE: Any
+    dropped: Any
 
 
 class Policy(NamedTuple):
@@ -107,7 +110,8 @@ class Programs:
         if routes:
             ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(model.config.expert_dtype)
         if routing is not None:
-            router = RouterSums(routing.probability.sum(axis=0), routing.squared_logsumexp.sum(), routing.load)
+            router = RouterSums(routing.probability.sum(axis=0), routing.squared_logsumexp.sum(), routing.load,
+                                routing.dropped.sum())
         return Policy(logprobs_BT, entropy_BT, self._values(critic, hidden_BTD), ids_BTLA, router)
 
     def _read(self, model, hidden_BTD, batch, read, temperature, entropy):
@@ -117,9 +121,14 @@ class Programs:
         targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)
         logprobs_R, entropy_R = token_logprobs(
             hidden_RD, model.head_DV(), targets_R, temperature, entropy=entropy, frozen_head=self.frozen_head,
-            vocabulary=Vocabulary("tensor" if collectives.size("tensor") > 1 else None))
+            vocabulary=self._vocabulary(model))
         logprobs_BT = select(logprobs_R, inverse_M, read_R).reshape(shape)
         return logprobs_BT, select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
+
+    @staticmethod
+    def _vocabulary(model) -> Vocabulary:
+        parts, size = collectives.size("tensor"), model.config.vocab_size
+        return Vocabulary("tensor" if parts > 1 else None, size if size % parts else 0)
 
     def _values(self, critic, hidden_BTD):
         if self.critic is None:
@@ -143,10 +152,10 @@ class Programs:
                 routed = {"router": RouterStats(sums.probability_E, sums.squared_logsumexp, sums.load_LE.sum(axis=0)),
                           "num_routed": batch.num_positions * sums.load_LE.shape[0]}
             outputs = objective(batch.loss_inputs(out.logprobs_BT, entropy_BT=out.entropy_BT, values_BT=out.values_BT, **routed))
-            return outputs.loss, (outputs, sums and sums.load_LE, sums and sums.probability_E)
+            return outputs.loss, (outputs, sums and (sums.load_LE, sums.probability_E, sums.dropped))
 
-        (loss, (outputs, load, probability)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
-        return Total(gradient, loss, dict(outputs.means), dict(outputs.maxima), load, probability)
+        (loss, (outputs, routed)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        return Total(gradient, loss, dict(outputs.means), dict(outputs.maxima), *(routed or (None, None, None)))
 
     def _gradients(self, *inputs, total, objective, entropy) -> "Total":
         one = self.micro_batch(*inputs, objective=objective, entropy=entropy)

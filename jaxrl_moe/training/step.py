@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from jaxrl_moe.config import CriticSection, OptimizerSection
-from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.distributed.sharding import Placement, cut
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
 from jaxrl_moe.training.batch import MicroBatch
@@ -79,8 +79,9 @@ class Learner:
         return nnx.merge_state(model_weights(self.state.trainable, self.parts.dtypes), self.state.router_bias, self.parts.frozen)
 
     def model(self) -> Transformer:
-        """The model with its present weights."""
-        return nnx.merge(self.parts.graphdef, self.params())
+        """The model with its present weights, its vocabulary cut back to its own size."""
+        params = self.params()
+        return nnx.merge(self.parts.graphdef, params if self.placement is None else cut(params, self.config.vocab_size))
 
     def value_head(self) -> ValueHead:
         """The critic with its present weights."""
@@ -109,7 +110,7 @@ class Learner:
         rates = {name: jnp.asarray(schedule(self.state.step)) for name, schedule in self.schedules.items()}
         self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
         moe = {} if total.load is None else {"load": total.load, "probability": total.probability,
-                                             "moe/dropped": self._slots(batches) - total.load.sum()}
+                                             "moe/dropped": self._slots(batches) - total.load.sum() + total.dropped}
         return {**total.means, **total.maxima, **applied, **moe, **rates, "loss": total.loss}
 
     def _slots(self, batches: Sequence[MicroBatch]) -> int:

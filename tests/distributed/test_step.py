@@ -7,6 +7,7 @@ from flax import nnx
 
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
@@ -15,7 +16,7 @@ from jaxrl_moe.training.objective import PolicyObjective
 from jaxrl_moe.training.samples import from_conversations
 from jaxrl_moe.training.step import Learner
 
-CONFIG = ModelConfig("qwen3_moe", 64, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 0, 0), num_experts=8, num_experts_per_tok=2,
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 0, 0), num_experts=8, num_experts_per_tok=2,
                      moe_intermediate_size=16, norm_topk_prob=True)
 LORA = LoraConfig(4, 8.0)
 MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8},
@@ -35,7 +36,7 @@ def gradients(lora, mesh):
     batches = [part.batch for part in micro_batches(chosen, 8 * 32, False, sample_weights(chosen, "token-mean"))]
     assert len(batches) == 1
     total = one.totals(batches, OBJECTIVE, entropy=True)
-    return jax.device_get((total.gradient[0], total.loss, total.means, total.load))
+    return jax.device_get((cut(total.gradient[0], CONFIG.vocab_size), total.loss, total.means, total.load))
 
 
 @pytest.fixture(scope="module", params=[LORA, None], ids=["lora", "full"])
@@ -51,3 +52,12 @@ def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh):
         assert_close(one, other, 1e-5), path
     assert_close(got[1:3], expected[1:3])
     np.testing.assert_array_equal(got[3], expected[3])
+
+
+def test_a_vocabulary_that_does_not_divide_is_padded_inside_and_cut_outside():
+    model = Transformer(CONFIG, lora=None, rngs=nnx.Rngs(0))
+    table = np.asarray(model.embed.weight[...])
+    one = Learner(model, OptimizerSection(), 10, placement=make_placement({"tensor": 2}))
+    assert one.params()["embed"]["weight"][...].shape == (66, 32)
+    np.testing.assert_array_equal(one.model().embed.weight[...], table)
+    assert one.model().lm_head.weight[...].shape == (32, 65)
