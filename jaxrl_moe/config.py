@@ -82,6 +82,9 @@ class RolloutSection:
     top_k: int = 0
     min_p: float = 0.0
     stop_strings: tuple[str, ...] = ()
+    # jax (this process) | sglang | vllm (see servers): who draws the rollouts of RL. SFT's evaluations and scripts/evaluate.py draw
+    # in process. What follows down to decode_steps concerns jax alone: servers have settings of their own for it
+    backend: str = "jax"
     slots: int = 64             # sequences decoded at once
     page_size: int = 32         # tokens in a KV page
     kv_tokens: int = 0          # tokens in the KV pool; 0: slots x (longest prompt + max_tokens), as far as memory allows
@@ -89,6 +92,24 @@ class RolloutSection:
     decode_steps: int = 16      # tokens drawn between two looks at the host
     dynamic_sampling: bool = False  # keep only groups whose rewards differ, and draw further ones until the batch is full
     max_rounds: int = 10        # of drawing for one batch under dynamic sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class ServersSection:
+    """The SGLang or vLLM servers of rollout.backend: given as URLs, or launched by the run."""
+    urls: tuple[str, ...] = ()  # such as http://host:30000; empty: launch some
+    python: str = ""            # to launch: the Python of the environment that has SGLang or vLLM
+    count: int = 1              # how many to launch
+    gpus: str = ""              # CUDA_VISIBLE_DEVICES of each launched server, semicolons between: "2,3;4,5"; empty: as in this process
+    flags: str = ""             # further flags of launched servers, as on their command line
+    start_timeout: float = 600.0  # seconds until a server must be healthy
+    api_key_env: str = ""       # the environment variable that holds the servers' API key; empty: none
+    concurrency: int = 64       # requests in flight at each server
+    request_timeout: float = 600.0  # seconds until an answer must be there; a server that takes longer counts as hanging
+    wait: float = 600.0         # seconds to wait when no server is left, before the run stops
+    weight_sync_backend: str = "auto"  # auto | adapter (the LoRA adapter alone) | disk (all weights, adapters merged in)
+    sync_folder: str = ""       # where weights are left for the servers; empty: a RAM disk of this machine, for servers on it
+    tolerance: float = 0.0      # mean |log-prob difference| in nats that the probe after a sync allows; 0: 1e-4, or 0.1 in bfloat16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +242,7 @@ class Config:
     data: DataSection = DataSection()
     env: EnvSection = EnvSection()
     rollout: RolloutSection = RolloutSection()
+    servers: ServersSection = ServersSection()
     algorithm: AlgorithmSection = AlgorithmSection()
     critic: CriticSection = CriticSection()
     moe: MoeSection = MoeSection()

@@ -124,14 +124,18 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Returns request.params.n completions for each request, in order."""
 
-    def publish(self, params: Any, version: int) -> None:
-        """Hands the engine the weights that later requests are drawn from."""
+    def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
+        """Hands the engine the weights that later requests are drawn from; what that took, for the log, if it was work."""
 
     def release(self) -> None:
         """Frees the memory (KV pool) that an update needs; the next generate takes it back."""
 
     def stats(self) -> Mapping[str, float]:
-        """Totals since the engine was made: "tokens" drawn, and "kept_mass", their mean probability left by top-p and such."""
+        """Totals since the engine was made: "tokens" drawn, and, if the engine knows, "kept_mass", their mean probability left by
+        top-p and such."""
+
+    def close(self) -> None:
+        """Ends what the engine started, and frees what it holds."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,8 +94,8 @@ def _ready(config, members, adapter) -> int:
     url, context = min(contexts.items(), key=lambda item: item[1])
     need = config.data.max_prompt_tokens + config.rollout.max_tokens
     if context < need:
-        raise EngineError(f"The server {url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + rollout.max_tokens = "
-                          f"{need}: start it with a longer context, or lower those.")
+        raise EngineError(f"The server {url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + "
+                          f"rollout.max_tokens = {need}: start it with a longer context, or lower those.")
     return context
 
 
@@ -103,6 +103,6 @@ def _await_url(server, seconds):
     deadline = time.monotonic() + seconds
     while not server.is_up():
         if time.monotonic() > deadline:
-            raise EngineError(f"The server {server.url} is not healthy, {seconds:g} seconds (servers.start_timeout) after it was first asked: "
-                              "start it, or correct servers.urls.")
+            raise EngineError(f"The server {server.url} is not healthy, {seconds:g} seconds (servers.start_timeout) after it was first "
+                              "asked: start it, or correct servers.urls.")
         time.sleep(1.0)

@@ -10,6 +10,7 @@ from bridges.errors import BridgeError
 
 CONNECT_SECONDS = 10.0
 BUSY_RETRIES, BUSY_SECONDS = 6, 0.5  # a server that is full is asked again after 0.5, 1, 2, ... seconds
+IDLE_SECONDS = 3.0  # servers drop connections that were idle for 5
 
 
 class EngineError(BridgeError):
@@ -39,23 +40,28 @@ class Http:
         self.url, self.timeout, self._errors = url.rstrip("/"), timeout, (httpx.HTTPError, httpx.StreamError)
         self._client = httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS),
             trust_env=not is_local(url))  # no proxy stands between this machine and itself
 
     def get(self, path: str, *, timeout: float | None = None) -> Any:
         return self._read(*self._call("GET", path, None, timeout), path)
 
-    def post(self, path: str, body: Any = None, *, timeout: float | None = None) -> Any:
+    def post(self, path: str, body: Any = None, *, timeout: float | None = None, repeatable: bool = False) -> Any:
         """The parsed JSON of the answer, or None where it is plain text.
 
-        Asked again is only what the server did not take up (429, 503): everything else might be done twice.
+        Asked again is what the server did not take up (429, 503), and a request that may be done twice, once.
 
         Raises:
           Refused: HTTP 4xx.
           Unavailable: no answer, none in time, HTTP 5xx, or an answer that is cut short or no JSON.
         """
         for attempt in range(BUSY_RETRIES + 1):
-            status, kind, data = self._call("POST", path, body, timeout)
+            try:
+                status, kind, data = self._call("POST", path, body, timeout)
+            except Unavailable:
+                if not repeatable or attempt:
+                    raise
+                continue
             if status not in (429, 503) or attempt == BUSY_RETRIES:
                 return self._read(status, kind, data, path)
             time.sleep(BUSY_SECONDS * 2**attempt * random.uniform(0.8, 1.2))

@@ -125,7 +125,8 @@ class Process:
             if not self.running or time.monotonic() > deadline:
                 what = f"was not healthy within servers.start_timeout = {seconds:g} seconds" if self.running else "ended while it started"
                 self.stop()
-                raise EngineError(f"The {self._plan.kind} server on port {self.port} {what}. The end of its log {self._log}:\n{self._tail()}")
+                raise EngineError(f"The {self._plan.kind} server on port {self.port} {what}. The end of its log {self._log}:\n"
+                                  f"{self._tail()}")
             time.sleep(0.5)
 
     def stop(self) -> None:

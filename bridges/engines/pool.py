@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from bridges.engines.http import EngineError, Unavailable
+from bridges.engines.http import EngineError, Refused, Unavailable
 from bridges.engines.launch import Process
 from bridges.engines.server import Sample, Server, Weights
 from jaxrl_moe.types import SamplingParams
@@ -150,6 +150,9 @@ class Pool:
                 raise Unavailable(f"{member.server.url} is not healthy")
             member.server.load(weights)
             error = self._verify(member.server, weights)
+        except Refused as refusal:
+            raise EngineError(f"{refusal} This was the answer to new weights in {weights.folder}: the server must see that folder (see "
+                              "servers.sync_folder) and be able to load what is in it.") from refusal
         except Unavailable as failure:
             member.lost, member.look_at = str(failure), time.monotonic() + RETRY_SECONDS
             return None

@@ -13,6 +13,7 @@ from jaxrl_moe.types import SamplingParams
 TEMPERATURE = 0.7  # not 1, so that a server that leaves the temperature out shows
 PROMPT, DRAWN, SAMPLES = 24, 8, 4
 SEED = 20
+SECONDS = 120.0  # until a probe's answer must be there; the first one may have to wait for a server to compile
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
 
 
@@ -50,12 +51,12 @@ class Probe:
           Unavailable: the server failed.
         """
         drawn = SamplingParams(DRAWN, TEMPERATURE, n=SAMPLES)
-        samples = server.draw(self._prompt, drawn, weights=weights, seed=SEED, stop_ids=())
+        samples = server.draw(self._prompt, drawn, weights=weights, seed=SEED, stop_ids=(), timeout=SECONDS)
         error = self._error(samples, params, TEMPERATURE)
         if not error <= self.tolerance:
             untempered = self._error(samples, params, 1.0) <= self.tolerance
-            raise EngineError(f"{server.url} disagrees with the policy{f' of version {weights.version}' if weights else ''}: its log-probs of "
-                              f"the probe's tokens differ from ours by {error:.2e} nats on average, and {self.tolerance:.0e} is allowed "
+            version = f" of version {weights.version}" if weights else ""
+            raise EngineError(f"{server.url} disagrees with the policy{version}: its log-probs of the probe's tokens differ from ours by {error:.2e} nats on average, and {self.tolerance:.0e} is allowed "
                               f"(servers.tolerance). " + (_UNTEMPERED[server.kind] if untempered else _OTHER))
         return error
 

@@ -54,13 +54,14 @@ class Server(abc.ABC):
         return self.http.is_up()
 
     def draw(self, ids: Sequence[int], params: SamplingParams, *, weights: Weights | None, seed: int,
-             stop_ids: Sequence[int]) -> list[Sample]:
+             stop_ids: Sequence[int], timeout: float | None = None) -> list[Sample]:
         """params.n completions of the prompt `ids`.
 
         Args:
           weights: what they must be drawn from; None: whatever the server has.
           seed: of the server's sampler.
           stop_ids: token ids that end a completion.
+          timeout: seconds until the answer must be there; None: the usual ones.
 
         Raises:
           Refused: the request cannot be met.
@@ -69,7 +70,7 @@ class Server(abc.ABC):
         if min(ids) < 0 or max(ids) >= self.vocab_size:
             raise EngineError(f"A prompt has token ids from {min(ids)} to {max(ids)}, but the vocabulary holds 0 to {self.vocab_size - 1}.")
         try:
-            samples = self._draw([int(token) for token in ids], params, weights, seed, [int(token) for token in stop_ids])
+            samples = self._draw([int(token) for token in ids], params, weights, seed, [int(token) for token in stop_ids], timeout)
         except Refused as error:
             if weights and weights.adapter and weights.label in str(error):
                 raise Unavailable(f"{self.url} has lost the adapter {weights.label}; was it started anew?") from error
@@ -101,7 +102,7 @@ class Server(abc.ABC):
             yield f"tokens drawn from the weights {', '.join(map(repr, sorted(others)))} instead of {weights.label!r}; was it started anew?"
 
     @abc.abstractmethod
-    def _draw(self, ids, params, weights, seed, stop_ids) -> list[Sample]: ...
+    def _draw(self, ids, params, weights, seed, stop_ids, timeout) -> list[Sample]: ...
 
     @abc.abstractmethod
     def context(self) -> int:

@@ -12,7 +12,7 @@ LOADING_SECONDS = 600.0
 class Sglang(Server):
     kind = "sglang"
 
-    def _draw(self, ids, params, weights, seed, stop_ids):
+    def _draw(self, ids, params, weights, seed, stop_ids, timeout):
         sampling = {
             "n": params.n, "temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k or -1, "min_p": params.min_p,
             "max_new_tokens": params.max_tokens, "stop": list(params.stop_strings) or None, "stop_token_ids": stop_ids,
@@ -20,7 +20,7 @@ class Sglang(Server):
         body = {"input_ids": ids, "sampling_params": sampling, "return_logprob": True}
         if weights and weights.adapter:
             body["lora_path"] = weights.label
-        answer = self.http.post("/generate", body)
+        answer = self.http.post("/generate", body, timeout=timeout)
         return [_sample(one) for one in (answer if isinstance(answer, list) else [answer])]
 
     def context(self):
@@ -37,12 +37,12 @@ class Sglang(Server):
             self._done(self.http.post("/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder},
                                       timeout=LOADING_SECONDS))
             return
-        self.http.post("/pause_generation", {"mode": "retract"})
+        self.http.post("/pause_generation", {"mode": "retract"}, repeatable=True)
         try:
             self._done(self.http.post("/update_weights_from_disk", timeout=LOADING_SECONDS, body={
                 "model_path": weights.folder, "weight_version": weights.label, "flush_cache": True}))
         finally:
-            self.http.post("/continue_generation", {})
+            self.http.post("/continue_generation", {}, repeatable=True)
 
     def unload(self, label):
         self.http.post("/unload_lora_adapter", {"lora_name": label})

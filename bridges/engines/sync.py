@@ -10,12 +10,12 @@ from bridges.adapters import export_adapter
 from bridges.engines.http import EngineError
 from bridges.engines.server import Weights
 from bridges.exporting import export_model
+from bridges.importing import adapters
 from jaxrl_moe.config import Config
 from jaxrl_moe.model.transformer import Transformer
 
 RAM_DISK = pathlib.Path("/dev/shm")
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
-BACKENDS = ("auto", "adapter", "disk")
 
 
 class Writer:
@@ -35,8 +35,8 @@ class Writer:
         try:
             self._root = pathlib.Path(tempfile.mkdtemp(prefix="policy-", dir=parent))
         except OSError as error:
-            raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name another one by servers.sync_folder.") \
-                from error
+            raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name another one by "
+                              "servers.sync_folder.") from error
         self._root.chmod(0o755)  # the servers may be another user's
 
     def __call__(self, params: nnx.State, version: int) -> Weights:
@@ -91,5 +91,4 @@ def _against_adapters(config, model) -> str:
 
 def adapted_layers(model: Transformer) -> set[str]:
     """Names of the adapted layers, such as q_proj."""
-    from bridges.importing import adapters
     return {path.split(".")[-2] for path in adapters(model)}

@@ -13,14 +13,14 @@ LOADING_SECONDS = 600.0
 class Vllm(Server):
     kind = "vllm"
 
-    def _draw(self, ids, params, weights, seed, stop_ids):
+    def _draw(self, ids, params, weights, seed, stop_ids, timeout):
         sampling = {
             "n": params.n, "temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k, "min_p": params.min_p,
             "max_tokens": params.max_tokens, "stop": list(params.stop_strings) or None, "stop_token_ids": stop_ids,
             "ignore_eos": True,  # what ends a completion is said by stop_token_ids alone
             "logprobs": 0, "seed": seed, "detokenize": bool(params.stop_strings)}
         model = weights.label if weights and weights.adapter else self._model()
-        answer = self.http.post(GENERATE, {"model": model, "token_ids": ids, "sampling_params": sampling})
+        answer = self.http.post(GENERATE, {"model": model, "token_ids": ids, "sampling_params": sampling}, timeout=timeout)
         return [_sample(choice) for choice in sorted(answer["choices"], key=lambda choice: choice["index"])]
 
     def context(self):
@@ -44,14 +44,14 @@ class Vllm(Server):
             self.http.post("/v1/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder}, timeout=LOADING_SECONDS)
             return
         self._open_transfer()
-        self.http.post("/pause?mode=wait", timeout=LOADING_SECONDS)
+        self.http.post("/pause?mode=wait", timeout=LOADING_SECONDS, repeatable=True)
         try:
             self.http.post("/start_weight_update", timeout=LOADING_SECONDS)
             self.http.post("/update_weights", {"update_info": {"path": weights.folder}}, timeout=LOADING_SECONDS)
             self.http.post("/finish_weight_update", {"weight_version": weights.label}, timeout=LOADING_SECONDS)
-            self.http.post("/reset_prefix_cache")
+            self.http.post("/reset_prefix_cache", repeatable=True)
         finally:
-            self.http.post("/resume")
+            self.http.post("/resume", repeatable=True)
 
     def unload(self, label):
         self.http.post("/v1/unload_lora_adapter", {"lora_name": label})
@@ -59,10 +59,10 @@ class Vllm(Server):
     def _open_transfer(self):
         """Opens the weight transfer; more than once does no harm."""
         try:
-            self.http.post("/init_weight_transfer_engine", {"init_info": {}})
+            self.http.post("/init_weight_transfer_engine", {"init_info": {}}, repeatable=True)
         except Refused as error:
-            raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls jaxrl_vllm_worker.Extension "
-                              "--weight-transfer-config '{\"backend\": \"disk\"}', and bridges/engines/worker on its PYTHONPATH.") from error
+            raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls "
+                              "jaxrl_vllm_worker.Extension --weight-transfer-config '{\"backend\": \"disk\"}', and bridges/engines/worker on its PYTHONPATH.") from error
 
     def _base(self):
         """The served model, adapters aside."""

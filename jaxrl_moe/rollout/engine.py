@@ -80,6 +80,10 @@ class JaxEngine:
             jax.tree.map(lambda part: part.delete(), self._cache)
             self._cache = None
 
+    def close(self) -> None:
+        """Frees the KV pool; there is nothing else to end."""
+        self.release()
+
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
         if self._scheduler.running or self._scheduler.queue:

@@ -66,7 +66,8 @@ def describe(faults) -> tuple[str | None, str]:
     for fault in faults:
         place = [str(part) for part in fault["loc"] if part not in ("body", "path", "query")]
         first = first or (place[0] if place else None)
-        what = "unknown field; this server ignores none" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+        unknown = fault["type"] == "extra_forbidden"
+        what = "unknown field; this server ignores none" if unknown else fault["msg"].removeprefix("Value error, ")
         lines.append(f"{'.'.join(place) or 'body'}: {what}")
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return first, "; ".join(lines[:SHOWN]) + more

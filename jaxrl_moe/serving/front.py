@@ -1,5 +1,4 @@
 """One engine, many callers: a driver thread steps it, and all other threads reach it through here, between its steps."""
-import dataclasses
 import logging
 import queue
 import threading
@@ -9,32 +8,10 @@ from typing import Any, TypeVar
 
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.rollout.sequences import Chunk
+from jaxrl_moe.serving.ticket import Ticket
 from jaxrl_moe.types import Completion, Request, UserError
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(eq=False)
-class Ticket:
-    """A request on its way.
-
-    Attributes:
-      notify: called on the driver's thread after each step that drew tokens for it; must neither raise nor wait.
-      done: its completions, the error that ended it, or cancelled.
-    """
-    request: Request
-    notify: Callable[[list[Chunk]], None] | None = None
-    done: "Future[list[Completion]]" = dataclasses.field(default_factory=Future)
-    handle: int = -1
-    fresh: list[Chunk] = dataclasses.field(default_factory=list)
-
-    def hear(self, chunk: Chunk) -> None:
-        self.fresh.append(chunk)
-
-    def pass_on(self) -> None:
-        fresh, self.fresh = self.fresh, []
-        if fresh:
-            self.notify(fresh)
 
 
 class EngineFront:
@@ -42,8 +19,9 @@ class EngineFront:
 
     Every call is carried out on the driver's thread, in order of arrival, between two steps. After release() nothing is
     drawn until publish(), generate() or resume(): during an update the pool's memory is the trainer's and the weights
-    are in change, so requests that arrive then wait. Tokens carry the version of the weights that drew them. With HTTP
-    requests among them a rollout's batches differ, so its numbers agree to rounding, not bit for bit.
+    are in change, so requests that arrive then wait; nothing that the update itself waits for, such as a grader, may ask
+    then. Tokens carry the version of the weights that drew them. With HTTP requests among them a rollout's batches differ,
+    so its numbers agree to rounding, not bit for bit.
     """
 
     def __init__(self, engine: JaxEngine):
@@ -169,7 +147,7 @@ class EngineFront:
 
     def _enter(self, ticket):
         try:
-            ticket.handle = self._engine.submit(ticket.request, None if ticket.notify is None else ticket.hear)
+            ticket.handle = self._engine.submit(ticket.request, ticket.listener)
             self._tickets[ticket.handle] = ticket
         except Exception as error:
             ticket.done.set_exception(error)

@@ -21,7 +21,7 @@ from jaxrl_moe.training import preflight, validate
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
 from jaxrl_moe.training.state import ROUTER
 from jaxrl_moe.training.step import Learner
-from jaxrl_moe.types import Prompt
+from jaxrl_moe.types import Engine, Prompt
 
 
 class Bridge(Protocol):
@@ -37,6 +37,7 @@ class Bridge(Protocol):
     def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
     def read_lora(self, path) -> LoraConfig: ...
     def import_adapter(self, model, path) -> None: ...
+    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer) -> Engine: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +80,8 @@ def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
     return Data(tokenizer, prompts, held_out)
 
 
-def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, JaxEngine]:
-    """The policy with its optimiser, and an engine over the same arrays."""
+def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, Engine]:
+    """The policy with its optimiser, and an engine: over the same arrays, or over servers that get them by publish."""
     model = load(config, bridge, preflight.lora_config(config))
     validate.warn_of_router(config, model.config)
     kind = find_advantage(config.algorithm.advantage).critic
@@ -89,6 +90,8 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
                       critic=config.critic if kind else None, value_head=head,
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
                       placement=placement(config, model))
+    if config.rollout.backend != "jax":
+        return learner, bridge.make_engine(config, learner.model(), tokenizer)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 

@@ -1,4 +1,5 @@
 """A whole run, phase by phase: data and model, SFT warm-up, RL, export, report. scripts/train.py hands in the bridges."""
+import contextlib
 import dataclasses
 import pathlib
 
@@ -7,7 +8,6 @@ from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.rl.advantages import find_advantage
-from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import preflight, validate, writers
 from jaxrl_moe.training.assembly import Bridge, Data, build, load, make_engine, make_scratch, prepare
 from jaxrl_moe.training.evaluate import Evaluation, evaluate
@@ -16,6 +16,7 @@ from jaxrl_moe.training.sft import NLL, sft, sft_config, total_steps
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.train import train
 from jaxrl_moe.training.trajectories import Trajectories
+from jaxrl_moe.types import Engine
 
 
 def run_all(config: Config, bridge: Bridge) -> bool:
@@ -38,8 +39,9 @@ def _run_all(config: Config, bridge: Bridge) -> bool:
         config = after_warm_up(config)
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
     learner, engine = build(config, bridge, data.tokenizer, updates)
-    if not train(config, learner, engine, data.tokenizer, data.prompts, data.eval_prompts):
-        return False
+    with contextlib.closing(engine):
+        if not train(config, learner, engine, data.tokenizer, data.prompts, data.eval_prompts):
+            return False
     export(config, bridge, learner, pathlib.Path(config.run_dir))
     report(pathlib.Path(config.run_dir))
     return True
@@ -121,7 +123,7 @@ def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
     return True
 
 
-def evaluate_policy(config: Config, engine: JaxEngine, data: Data) -> Evaluation:
+def evaluate_policy(config: Config, engine: Engine, data: Data) -> Evaluation:
     """The held-out prompts, drawn by the engine and graded by the recipe's environment."""
     return evaluate(data.eval_prompts, make_env(**dataclasses.asdict(config.env)), engine, config, data.tokenizer.decode)
 

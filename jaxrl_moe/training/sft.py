@@ -24,10 +24,11 @@ NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0) 
 
 
 def sft_config(config: Config) -> Config:
-    """The configuration that the SFT phase's learner is built from: its own learning rate, all weights if sft.full."""
+    """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full, drawing in process."""
     return dataclasses.replace(
         config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer, learning_rate=config.sft.learning_rate),
-        lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora)
+        lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora,
+        rollout=dataclasses.replace(config.rollout, backend="jax"))
 
 
 def total_steps(config: Config, conversations: int) -> int:

@@ -87,10 +87,11 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 metrics["policy/kl_coef"] = kl_coef
                 run.progress = dataclasses.replace(run.progress, kl_coef=next_kl_coef(config.algorithm, kl_coef, metrics))
             with watch("sync"):
-                engine.publish(learner.params(), step + 1)
+                synced = engine.publish(learner.params(), step + 1)
 
+            metrics |= synced or {}
             metrics |= rollout_metrics(batch.drawn, step) | selection_metrics(batch, config) | replay_metrics(samples)
-            if truncates:
+            if truncates and "kept_mass" in stats:
                 metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
             score, improved = None, False
             if eval_prompts and run.due(config.eval.every):

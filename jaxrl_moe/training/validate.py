@@ -21,9 +21,11 @@ from jaxrl_moe.training.preflight import has_warm_up
 from jaxrl_moe.training.replay import REPLAY
 from jaxrl_moe.training.rewards import RETURNS
 from jaxrl_moe.training.samples import TRUNCATED
+from jaxrl_moe.training.server_checks import BACKENDS, WEIGHT_SYNC, server_problems
 from jaxrl_moe.training.state import ROUTER, trains_router
 
 TABLES = {
+    "rollout.backend": BACKENDS, "servers.weight_sync_backend": WEIGHT_SYNC,
     "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
     "algorithm.returns": RETURNS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
     "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,
@@ -65,6 +67,7 @@ def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
         yield from algorithm_problems(config)
         yield from critic_problems(config)
         yield from config_checks.rl_problems(config)
+        yield from server_problems(config)
     if has_warm_up(config):
         yield from config_checks.sft_problems(config)
 

@@ -23,6 +23,7 @@ from jaxrl_moe.config import (
     RolloutSection,
     TrainSection,
 )
+from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
@@ -36,7 +37,7 @@ from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.train import lay_out, loss_weights, prepare, update
 
 MODEL = ModelConfig(
-    family="qwen3", vocab_size=97, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,
+    family="qwen3", vocab_size=96, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,
     sparse_layers=(False, False), windows=(0, 0), initializer_range=0.3)
 PLAIN = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
 GAE = Config(
@@ -49,12 +50,13 @@ LAST = dataclasses.replace(GAE, critic=CriticSection(clip=0.0), algorithm=Algori
 CONFIGS = pytest.mark.parametrize("config", [GAE, LAST], ids=["gae", "last_token"])
 
 
-def make_learner(config=GAE, critic=True, **section):
+def make_learner(config=GAE, critic=True, placement=None, **section):
     model = Transformer(MODEL, lora=LoraConfig(rank=3, alpha=6.0, targets=("q_proj", "down_proj")), dtype=jnp.float32, rngs=nnx.Rngs(0))
     randomise_adapters(model)
     head = ValueHead(MODEL.hidden_size, rngs=nnx.Rngs(7))
     head.out.set_value(60 * head.out[...])  # values of the size of the rewards
-    return Learner(model, dataclasses.replace(PLAIN, **section), 100, critic=config.critic if critic else None, value_head=head)
+    return Learner(model, dataclasses.replace(PLAIN, **section), 100, critic=config.critic if critic else None, value_head=head,
+                   placement=placement)
 
 
 def make_groups():
@@ -157,8 +159,8 @@ def test_a_critics_advantage_needs_values():
         with_advantages(from_groups(make_groups()), "gae")
 
 
-def batches(samples, config):
-    return [one.batch for one in lay_out(samples, config, **loss_weights(samples, config))]
+def batches(samples, learner, config):
+    return [one.batch for one in lay_out(samples, learner, config, **loss_weights(samples, config))]
 
 
 def total(learner, parts, config):
@@ -174,7 +176,7 @@ def moved(request):
     config = request.param
     learner = make_learner(config, learning_rate=3e-2)
     samples = prepare(make_groups(), learner, config)
-    learner.update(batches(samples, config), make_policy_objective(config.algorithm, config.critic))
+    learner.update(batches(samples, learner, config), make_policy_objective(config.algorithm, config.critic))
     return config, learner, samples
 
 
@@ -193,7 +195,7 @@ def value_oracle(config, samples, states, head):
 
 def test_value_loss_and_metrics_equal_the_loop(moved):
     config, learner, samples = moved
-    found = total(learner, batches(samples, config), config)
+    found = total(learner, batches(samples, learner, config), config)
     loss, clipped = value_oracle(config, samples, hidden(learner, samples), head_arrays(learner))
     assert found.metrics["critic/value_loss"] == pytest.approx(loss, rel=1e-5)
     assert found.metrics["critic/clip_frac"] == pytest.approx(clipped, abs=1e-6)
@@ -206,7 +208,7 @@ def test_value_loss_and_metrics_equal_the_loop(moved):
 def test_the_heads_gradient_equals_finite_differences_of_the_loop(moved):
     config, learner, samples = moved
     head, states = head_arrays(learner), hidden(learner, samples)
-    gradient = nnx.to_pure_dict(total(learner, batches(samples, config), config).critic)
+    gradient = nnx.to_pure_dict(total(learner, batches(samples, learner, config), config).critic)
     rng, step = np.random.default_rng(0), 1e-6
     for name, array in head.items():
         largest = np.abs(gradient[name]).max()
@@ -226,9 +228,9 @@ def frozen_trunk(config):
 
 @pytest.fixture(scope="module")
 def trunks():
-    """A learner, the micro-batches of its samples, and their totals with the trunk trained by the value loss and without."""
+    """A learner, its samples in micro-batches, and their totals with the trunk trained by the value loss and without."""
     learner = make_learner()
-    parts = batches(prepare(make_groups(), learner, GAE), GAE)
+    parts = batches(prepare(make_groups(), learner, GAE), learner, GAE)
     return learner, parts, total(learner, parts, GAE), total(make_learner(frozen_trunk(GAE)), parts, GAE)
 
 
@@ -256,10 +258,10 @@ def test_with_the_trunk_an_adapters_gradient_equals_finite_differences(trunks):
 
 def test_micro_batches_and_packing_change_neither_value_loss_nor_gradient(moved):
     config, learner, samples = moved
-    whole = total(learner, batches(samples, config), config)
-    for tokens, pack, count in ((24, True, 4), (144, False, 1)):
+    whole = total(learner, batches(samples, learner, config), config)
+    for tokens, pack, count in [(24, True, 4)] + [(144, False, 1)] * (config is GAE):
         cut = dataclasses.replace(config, train=TrainSection(tokens_per_micro_batch=tokens, pack=pack))
-        parts = batches(samples, cut)
+        parts = batches(samples, learner, cut)
         assert len(parts) == count
         other = total(learner, parts, cut)
         assert_close((other.policy, other.critic), (whole.policy, whole.critic))
@@ -268,17 +270,26 @@ def test_micro_batches_and_packing_change_neither_value_loss_nor_gradient(moved)
         assert float(other.loss) == pytest.approx(float(whole.loss), abs=1e-6)  # whitened advantages nearly cancel in it
 
 
+def test_a_mesh_changes_neither_values_nor_value_loss_nor_gradient(trunks):
+    """Rows, tokens and heads are split in two each."""
+    _, _, whole, _ = trunks
+    learner = make_learner(placement=make_placement({"data": 2, "context": 2, "tensor": 2}))
+    other = total(learner, batches(prepare(make_groups(), learner, GAE), learner, GAE), GAE)
+    assert_close(jax.device_get((other.policy, other.critic)), (whole.policy, whole.critic))
+    assert other.metrics["critic/value_loss"] == pytest.approx(whole.metrics["critic/value_loss"], rel=1e-5)
+
+
 def test_the_head_is_clipped_by_its_own_norm_and_has_its_own_learning_rate():
     learner = make_learner(critic=True, clip_norm=0.05, weight_decay=0.1)
     samples = prepare(make_groups(), learner, GAE)
-    before, gradient = learner.state.critic, total(learner, batches(samples, GAE), GAE).critic
+    before, gradient = learner.state.critic, total(learner, batches(samples, learner, GAE), GAE).critic
     norm = optax.global_norm(gradient)
     assert norm > 0.05
     section = OptimizerSection(learning_rate=GAE.critic.learning_rate, clip_norm=0.05, weight_decay=0.1)
     transform = optimizer(section, 100)
     expected, _ = transform.update(gradient, transform.init(before), before)
     start = jax.tree.map(np.asarray, before)
-    metrics = learner.update(batches(samples, GAE), make_policy_objective(GAE.algorithm, GAE.critic))
+    metrics = learner.update(batches(samples, learner, GAE), make_policy_objective(GAE.algorithm, GAE.critic))
     assert_close(learner.state.critic, optax.apply_updates(start, expected), 1e-6)
     assert float(metrics["critic/grad_norm"]) == pytest.approx(float(norm), rel=1e-5)
     assert float(metrics["critic/lr"]) == pytest.approx(5e-5) and float(metrics["policy/lr"]) == pytest.approx(1e-2)

@@ -61,7 +61,8 @@ def test_a_run_does_not_go_on_with_another_critic_or_without(files, finished, tm
     for advantage, here in (("grpo", "absent"), ("last_token_critic", "last_token")):
         changed = PPO | dict(algorithm__advantage=advantage, algorithm__lam=1.0, algorithm__truncated="keep")
         changed |= dict(critic__learning_rate=5e-5) if advantage == "grpo" else {}
-        with pytest.raises(checkpoint.CheckpointError, match=f"critic: token there, {here} here.*algorithm.advantage if it has another critic"):
+        message = f"critic: token there, {here} here.*algorithm.advantage if it has another critic"
+        with pytest.raises(checkpoint.CheckpointError, match=message):
             pipeline.run_all(resolve(tiny_run.settings(files, finished, **changed)), bridges)
 
 

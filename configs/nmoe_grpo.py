@@ -1,0 +1,41 @@
+"""GRPO with all weights trained and experts split over 8 GPUs, with the numbers of nmoe's SkyRL example.
+
+    python scripts/train.py --config=configs/nmoe_grpo.py --config.data.path=train_data.parquet
+
+Hardware: eight GPUs of 141 GB or more (H200, B200). An expert-parallel share of Qwen3-30B-A3B, which stands in for nmoe's own
+architecture, takes about 90 GB: bfloat16 weights, and masters, gradient and Adam's moments in float32.
+From the original: 128 prompts of up to 1,024 tokens with 4 completions of up to 2,048, minibatches of 16 prompts, learning rate
+1e-6, and 0.01 for the router's balancing loss, which there had no effect; here moe/aux_loss and moe/max_vio show that it has.
+What differs: the original adds 0.001 of the k3 KL to a frozen copy of the model. Full fine-tuning keeps no such copy here, so
+that coefficient is 0. Adapters have a reference: --config.lora.rank=16 --config.algorithm.kl_coef=0.001 restores it, with
+--config.moe.aux_loss_coef=0, as routers are frozen then.
+What to expect: moe/max_vio falls or stays where it was; at 1e-6 the reward moves over hundreds of steps.
+"""
+from jaxrl_moe.config import base
+
+
+def get_config():
+    config = base()
+    config.run_dir = "runs/nmoe_grpo"
+    config.model.path = "Qwen/Qwen3-30B-A3B"
+    config.model.dtype = "bfloat16"
+    config.mesh.expert = 8
+    config.lora.rank = 0
+    config.data.path = config.data.eval_path = "openai/gsm8k"
+    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
+    config.data.max_prompt_tokens = 1024
+    config.env.name = "gsm8k"
+    config.rollout.prompts_per_step = 128
+    config.rollout.group_size = 4
+    config.rollout.max_tokens = 2048
+    config.algorithm.kl_coef = 0.0
+    config.algorithm.minibatches = 8
+    config.moe.aux_loss_coef = 0.01
+    config.optimizer.learning_rate = 1e-6
+    config.train.steps = 500
+    config.train.tokens_per_micro_batch = 49152
+    config.train.remat = "full"
+    config.eval.every = 50
+    config.eval.prompts = 200
+    config.checkpoint.every = 50
+    return config

@@ -1,0 +1,65 @@
+"""Checks of the settings of rollouts on servers of SGLang or vLLM."""
+import dataclasses
+import urllib.parse
+from collections.abc import Iterator
+
+from jaxrl_moe.config import Config
+
+BACKENDS = ("jax", "sglang", "vllm")         # rollout.backend
+WEIGHT_SYNC = ("auto", "adapter", "disk")    # servers.weight_sync_backend
+_TO_LAUNCH = ("python", "count", "gpus", "flags")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def server_problems(config: Config) -> Iterator[str]:
+    """Yields settings of servers that contradict each other or the rest, or that nothing reads."""
+    backend = config.rollout.backend
+    chosen = {field.name: getattr(config.servers, field.name) for field in dataclasses.fields(config.servers)
+              if getattr(config.servers, field.name) != field.default}
+    if backend == "jax":
+        for name, value in chosen.items():
+            yield (f"servers.{name} = {value!r} has no effect under rollout.backend = 'jax', which draws in this process: set "
+                   "rollout.backend=sglang or vllm, or leave the setting out.")
+        return
+    yield from _ways_to_servers(config, chosen)
+    yield from _what_servers_cannot_do(config)
+
+
+def _ways_to_servers(config: Config, chosen: dict) -> Iterator[str]:
+    servers, backend = config.servers, config.rollout.backend
+    if servers.urls:
+        for name in _TO_LAUNCH:
+            if name in chosen:
+                yield (f"servers.{name} = {chosen[name]!r} is for servers that the run launches, and servers.urls names some that run "
+                       "already: leave one of the two out.")
+    elif not servers.python:
+        yield (f"rollout.backend = {backend!r} needs servers: give servers.urls, or servers.python, the Python of the environment that "
+               f"has {backend}, to launch them (on a CPU: scripts/engines/install_{backend}_cpu.sh).")
+    if servers.gpus and "count" in chosen and servers.count != len(servers.gpus.split(";")):
+        yield (f"servers.gpus = {servers.gpus!r} is for {len(servers.gpus.split(';'))} servers and servers.count = {servers.count}: leave "
+               "servers.count out.")
+    for url in servers.urls:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            yield f"servers.urls holds {url!r}, which is no URL of a server: write it as http://host:port."
+        elif parts.hostname not in _LOOPBACK and not servers.sync_folder:
+            yield (f"servers.urls holds {url!r}, on another machine, which does not see the RAM disk that weights go through: name a "
+                   "folder that both see by servers.sync_folder.")
+    if len(set(servers.urls)) < len(servers.urls):
+        yield f"servers.urls names a server twice: {', '.join(servers.urls)}."
+
+
+def _what_servers_cannot_do(config: Config) -> Iterator[str]:
+    backend, rollout, wanted = config.rollout.backend, config.rollout, config.servers.weight_sync_backend
+    if config.moe.replay == "r3":
+        yield (f"moe.replay = 'r3' replays the routes of the engine, which are not read from {backend} servers: set moe.replay=r2, or "
+               "rollout.backend=jax.")
+    if backend == "vllm" and (rollout.top_p < 1 or rollout.top_k > 0 or rollout.min_p > 0):
+        yield ("rollout.top_p, top_k and min_p do not go with rollout.backend = 'vllm': it gives log-probs of what they leave, not of the "
+               "whole distribution, which the update needs. Leave them at 1, 0 and 0, or set rollout.backend=sglang.")
+    if wanted == "adapter" and config.lora.rank == 0:
+        yield ("servers.weight_sync_backend = 'adapter' sends the LoRA adapter, and lora.rank = 0 trains all weights: use disk or auto, or "
+               "set lora.rank above 0.")
+    if wanted == "adapter" and (config.moe.router == "train" or config.moe.bias_rate > 0):
+        yield ("servers.weight_sync_backend = 'adapter' does not carry the routers, which moe.router = 'train' or moe.bias_rate moves: use "
+               "disk or auto.")
