@@ -4,7 +4,7 @@ from bridges.critics import export_critic, load_critic
 from bridges.engines.assembly import make_engine
 from bridges.errors import BridgeError
 from bridges.exporting import export_model
-from bridges.importing import draw_adapters, load_model, model_config
+from bridges.importing import check_tensors, draw_adapters, load_model, model_config
 
-__all__ = ["BridgeError", "check_adapters", "draw_adapters", "export_adapter", "export_critic", "export_model", "import_adapter",
-           "load_critic", "load_model", "make_engine", "model_config", "read_lora"]
+__all__ = ["BridgeError", "check_adapters", "check_tensors", "draw_adapters", "export_adapter", "export_critic", "export_model",
+           "import_adapter", "load_critic", "load_model", "make_engine", "model_config", "read_lora"]

@@ -1,4 +1,6 @@
 """A Hugging Face checkpoint into our model, one stack of layers at a time."""
+import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from flax import nnx
 from bridges.folders import resolve
 from bridges.hf_checkpoint import Checkpoint, read_config
 from bridges.params_folder import is_params_folder, read_layout, restore, write
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.layers import Linear
 from jaxrl_moe.model.moe import RouterBias
@@ -18,7 +21,7 @@ from jaxrl_moe.model.transformer import Transformer
 
 
 def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype=None, seed: int = 0,
-               attention: str = "auto", grouped_matmul: str = "auto") -> Transformer:
+               attention: str = "auto", grouped_matmul: str = "auto", placement: Placement | None = None) -> Transformer:
     """Reads a Hugging Face checkpoint (a folder, or a hub name), or a folder that save_params wrote.
 
     Args:
@@ -27,6 +30,7 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
       dtype: of the weights in memory; None: float32 on CPU, bfloat16 elsewhere. Routers stay float32.
       seed: of the adapters.
       attention, grouped_matmul: backends, see jaxrl_moe/kernels.
+      placement: the mesh to load onto: each device's part is read from the files by itself, and no host holds the whole.
 
     Raises:
       BridgeError: with every missing, unused or misshapen tensor and its file.
@@ -36,9 +40,9 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
     config = read_config(folder)
     model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(), attention=attention, grouped_matmul=grouped_matmul)
     if is_params_folder(folder):
-        restore(base_weights(model), folder)
+        restore(base_weights(model), folder, placement)
     else:
-        fill(model, Checkpoint(folder))
+        fill(model, Checkpoint(folder), placement)
     draw_adapters(model, seed)
     return model
 
@@ -46,6 +50,16 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
 def model_config(path: str | os.PathLike) -> ModelConfig:
     """The shape of the model in a folder or under a hub name; raises BridgeError as load_model does."""
     return read_config(resolve(path))
+
+
+def check_tensors(path: str | os.PathLike) -> None:
+    """Raises BridgeError unless every tensor that the model needs is there, with its shape, and none is left over. Reads headers."""
+    folder = resolve(path)
+    if is_params_folder(folder):
+        read_layout(folder)
+        return
+    variables = base_weights(Transformer.abstract(read_config(folder)))
+    Checkpoint(folder).slots(read_config(folder), {name: variable.shape for name, variable in variables.items()})
 
 
 def draw_adapters(model: Transformer, seed: int) -> None:
@@ -82,19 +96,33 @@ def default_dtype():
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
 
 
-def fill(model: Transformer, checkpoint: Checkpoint) -> None:
-    """Replaces the model's base weights by the checkpoint's. One stack of arrays is held on the host at a time."""
+def fill(model: Transformer, checkpoint: Checkpoint, placement: Placement | None = None) -> None:
+    """Replaces the model's base weights by the checkpoint's. One stack of arrays is held on the host at a time, on a mesh one
+    device's part of it."""
     variables = base_weights(model)
     slots = checkpoint.slots(model.config, {path: variable.shape for path, variable in variables.items()})
     for path, group in grouped(slots):
-        variables[path].set_value(_gathered(variables[path], group, checkpoint))
+        variable = variables[path]
+        read = functools.partial(_part, {slot.index: slot for slot in group}, checkpoint, variable.shape, variable.dtype)
+        if placement is None:
+            array = jax.device_put(read((slice(None),) * variable.ndim))
+        else:
+            shape, sharding = placement.laid_out(path, variable.shape)
+            array = jax.make_array_from_callback(shape, sharding, read)
+        variable.set_value(jax.block_until_ready(array))  # the host's copy is taken over, or free before the next is made
 
 
-def _gathered(variable, group, checkpoint):
-    array = np.empty(variable.shape, variable.dtype)
-    for slot in group:
-        array[slot.index] = slot.view(checkpoint[slot.key])
-    return jax.block_until_ready(jax.device_put(array))  # the host's copy is taken over, or free before the next is made
+def _part(slots, checkpoint, shape, dtype, index):
+    """array[index] of a stack of tensors; rows past its own shape (a padded vocabulary) are zeros."""
+    bounds = [part.indices(size if part.stop is None else part.stop)[:2] for part, size in zip(index, shape, strict=True)]
+    array = np.zeros([stop - start for start, stop in bounds], dtype)
+    lead = len(next(iter(slots)))
+    inner = tuple(slice(start, min(stop, size)) for (start, stop), size in zip(bounds[lead:], shape[lead:]))
+    room = tuple(slice(0, part.stop - part.start) for part in inner)
+    for place in itertools.product(*(range(start, stop) for start, stop in bounds[:lead])):
+        slot = slots[place]
+        array[tuple(number - start for number, (start, _) in zip(place, bounds)) + room] = slot.view(checkpoint[slot.key])[inner]
+    return array
 
 
 def base_weights(model: Transformer) -> dict[str, nnx.Variable]:

@@ -17,6 +17,7 @@ from bridges.errors import BridgeError, listed
 from bridges.folders import copy_companions, new_folder, read_json
 from bridges.hf_checkpoint import INDEX, Layout
 from bridges.tensor_files import TensorInfo
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.training.checkpoint import quiet
 
 ARRAYS, LAYOUT = "params", "layout.json"
@@ -51,16 +52,22 @@ def _save(folder, arrays):
         raise BridgeError(f"Orbax could not write the parameters to {folder}: {' '.join(str(error).split())}") from error
 
 
-def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path) -> None:
-    """Fills abstract variables from a params folder; raises BridgeError that names what does not fit."""
+def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path, placement: Placement | None = None) -> None:
+    """Fills abstract variables from a params folder; raises BridgeError that names what does not fit.
+
+    On a mesh each device reads its own part, but of a vocabulary that has to be padded first.
+    """
     with ocp.StandardCheckpointer() as checkpointer:
         stored = checkpointer.metadata((folder / ARRAYS).absolute()).item_metadata.tree
         _check(variables, stored, folder)
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        wanted = {name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=sharding) for name, variable in variables.items()}
+        alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        wanted = {}
+        for name, variable in variables.items():
+            shape, sharding = (variable.shape, alone) if placement is None else placement.laid_out(name, variable.shape)
+            wanted[name] = jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=sharding if shape == variable.shape else alone)
         arrays = checkpointer.restore((folder / ARRAYS).absolute(), wanted)
     for name, variable in variables.items():
-        variable.set_value(arrays[name])
+        variable.set_value(arrays[name] if placement is None else placement.put_one(name, arrays[name]))
 
 
 def _check(variables, stored, folder):

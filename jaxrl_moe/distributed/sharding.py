@@ -60,13 +60,21 @@ class Placement:
 
     def put(self, tree: Any) -> Any:
         """The arrays of a state laid out on the mesh; a vocabulary that does not divide is filled up with zeros (see `cut`)."""
-        def place(path, leaf, spec):
-            parts = self.layout.size("tensor")
-            pads = [(0, -size % parts if axis == "vocab" else 0) for size, axis in zip(leaf.shape, logical_axes(dotted(path), leaf.ndim))]
-            leaf = jnp.pad(leaf, pads) if any(after for _, after in pads) else leaf
-            return jax.device_put(leaf, NamedSharding(self.mesh, spec))
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: self.put_one(dotted(path), leaf), tree)
 
-        return jax.tree_util.tree_map_with_path(place, tree, self.specs(tree))
+    def put_one(self, path: str, array: jax.Array) -> jax.Array:
+        """The array at a dotted path, likewise."""
+        shape, sharding = self.laid_out(path, array.shape)
+        if shape != array.shape:
+            array = jnp.pad(array, [(0, whole - size) for whole, size in zip(shape, array.shape)])
+        return jax.device_put(array, sharding)
+
+    def laid_out(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], NamedSharding]:
+        """(the shape on the mesh, the sharding) of the parameter at a dotted path that has `shape` in its model."""
+        axes = logical_axes(path, len(shape))
+        parts = self.layout.size("tensor")
+        padded = tuple(size + (-size % parts if axis == "vocab" else 0) for size, axis in zip(shape, axes))
+        return padded, NamedSharding(self.mesh, PartitionSpec(*map(RULES.get, axes)))
 
 
 def logical_axes(path: str, ndim: int) -> tuple[str | None, ...]:

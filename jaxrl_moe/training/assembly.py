@@ -28,12 +28,13 @@ class Bridge(Protocol):
     """The functions of the `bridges` package that a run needs; this package must not import it."""
 
     def load_model(self, path, *, lora: LoraConfig | None, dtype, seed: int, attention: str,
-                   grouped_matmul: str) -> Transformer: ...
+                   grouped_matmul: str, placement: Placement | None) -> Transformer: ...
     def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
     def export_adapter(self, model, path, base, overwrite=False, critic=None) -> pathlib.Path: ...
     def export_critic(self, critic, path, base, overwrite=False) -> pathlib.Path: ...
     def load_critic(self, path) -> Critic: ...
     def model_config(self, path) -> ModelConfig: ...
+    def check_tensors(self, path) -> None: ...
     def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
     def read_lora(self, path) -> LoraConfig: ...
     def import_adapter(self, model, path) -> None: ...
@@ -89,14 +90,14 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed,
                       critic=config.critic if kind else None, value_head=head,
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
-                      placement=placement(config, model))
+                      placement=placement(config, model.config))
     if config.rollout.backend != "jax":
         return learner, bridge.make_engine(config, learner.model(), tokenizer)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 
-def placement(config: Config, model: Transformer) -> Placement | None:
-    """The mesh of the mesh section; None for a single device.
+def placement(config: Config, model: ModelConfig | None) -> Placement | None:
+    """The mesh of the mesh section, checked against a model unless that is None; None for a single device.
 
     Raises:
       MeshError: it does not fit the devices or the model.
@@ -106,19 +107,21 @@ def placement(config: Config, model: Transformer) -> Placement | None:
         return None
     transport = "gather" if config.mesh.transport == "auto" else config.mesh.transport
     place = make_placement(sizes, transport=transport, capacity_factor=config.mesh.capacity_factor)
-    check_model(place.layout, model.config)
+    if model is not None:
+        check_model(place.layout, model)
     return place
 
 
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:
-    """The model of the model section, with adapters if any."""
+    """The model of the model section, with adapters if any, on the mesh of the mesh section."""
+    place = placement(config, bridge.model_config(config.model.path))
     return bridge.load_model(config.model.path, lora=lora, dtype=config.model.dtype or None, seed=config.seed,
-                             attention=config.model.attention, grouped_matmul=config.model.grouped_matmul)
+                             attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, placement=place)
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:
     """An engine over the model's own arrays, laid out on the mesh if they are not yet."""
-    place = placement(config, model)
+    place = placement(config, model.config)
     if place is not None:
         nnx.update(model, place.put(nnx.state(model)))
     return JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,

@@ -1,0 +1,45 @@
+"""Every collective that the programs use, run over each axis of a mesh and compared with the sums done on the host."""
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from jaxrl_moe.distributed import collectives
+from jaxrl_moe.distributed.collectives import AXES, inside
+from jaxrl_moe.distributed.sharding import Placement
+
+WIDTH = 4  # rows that each device holds
+
+
+def check_collectives(place: Placement) -> Iterator[tuple[str, str, float]]:
+    """Yields (axis, collective, largest difference) for every axis with more than one device."""
+    for axis in AXES:
+        size = place.layout.size(axis)
+        if size > 1:
+            parts = np.arange(size * size * WIDTH, dtype=np.float32).reshape(size, size * WIDTH)
+            for name, function, expected in _cases(axis, size, parts):
+                yield axis, name, float(np.abs(_run(place, axis, function, parts) - expected).max())
+
+
+def _cases(axis, size, parts):
+    """(name, what a device does with its part, what all devices together give, one row each)."""
+    summed = np.tile(parts.sum(axis=0), (size, 1))
+    exchanged = parts.reshape(size, size, WIDTH).swapaxes(0, 1).reshape(size, -1)
+    return [
+        ("psum", lambda x: collectives.total(x, axis), summed),
+        ("pmax", lambda x: collectives.largest(x, axis), np.tile(parts.max(axis=0), (size, 1))),
+        ("all_gather", lambda x: collectives.gather(x, axis, 0), np.tile(parts.reshape(-1), (size, 1))),
+        ("psum_scatter", lambda x: collectives.total_scattered(x, axis, 0), parts.sum(axis=0).reshape(size, WIDTH)),
+        ("all_to_all", lambda x: jax.lax.all_to_all(x.reshape(size, WIDTH), axis, 0, 0).reshape(-1), exchanged)]
+
+
+def _run(place: Placement, axis: str, function, parts):
+    """[devices along the axis, ...]; other axes do the same and agree."""
+    def local(part):
+        with inside(place.layout):
+            return function(part[0])[None]
+
+    split = PartitionSpec(axis)
+    mapped = jax.jit(jax.shard_map(local, mesh=place.mesh, in_specs=split, out_specs=split, check_vma=False))
+    return np.asarray(mapped(parts))

@@ -1,0 +1,36 @@
+"""Checkpoints straight into shards."""
+import numpy as np
+import pytest
+from flax import nnx
+
+import bridges
+from bridges import importing
+from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.distributed.sharding import cut
+from tests.tiny_models import make_model
+
+MESH = {"fsdp": 2, "expert": 2, "tensor": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    make_model(path, num_hidden_layers=3, vocab_size=321, mlp_only_layers=[1])
+    return path
+
+
+@pytest.mark.parametrize("imported", [False, True], ids=["safetensors", "params folder"])
+def test_a_checkpoint_loads_into_its_shards(folder, imported, tmp_path, monkeypatch):
+    alone = dict(nnx.to_flat_state(nnx.state(bridges.load_model(folder))))
+    source = importing.import_checkpoint(folder, tmp_path / "params") if imported else folder
+    place, parts, read = make_placement(MESH), [], importing._part
+    monkeypatch.setattr(importing, "_part", lambda *a: parts.append(read(*a)) or parts[-1])
+    model = bridges.load_model(source, placement=place)
+    for path, variable in nnx.to_flat_state(cut(nnx.state(model), 321)):
+        np.testing.assert_array_equal(variable[...], alone[path][...], err_msg=str(path))
+    weight = model.stacks[0].mlp.gate_proj.weight[...]
+    assert weight.sharding.shard_shape(weight.shape) == (1, 2, 16, 12)  # of [1, 4, 32, 24]
+    assert model.embed.weight[...].shape == (322, 32)
+    if not imported:
+        largest = max(variable[...].nbytes for variable in alone.values())
+        assert max(part.nbytes for part in parts) < 0.3 * largest
