@@ -13,6 +13,7 @@ from jax import lax
 
 from jaxrl_moe.kernels import grouped_matmul as grouped
 from jaxrl_moe.kernels import tiles as tiling
+from jaxrl_moe.kernels.low_rank import kept
 
 
 class ExpertWeight(NamedTuple):
@@ -159,7 +160,7 @@ def _fused_backward(scale, residuals, gradient_RD):
         du = dh * g * sigmoid
         dx_gate, dg_low = _apply_back(dg, gate_e, scale)
         dx_up, du_low = _apply_back(du, up_e, scale)
-        low = lambda m, weight, wanted: _dot(m, weight.a) if wanted.b else None  # noqa: E731
+        low = lambda m, weight, wanted: kept(_dot(m, weight.a)) if wanted.b else None  # noqa: E731
         return (tiling.put_rows(x_gradient, dx_gate + dx_up, start),
                 gate_sum.add(expert, scale, x, low(x, gate_e, trained[0]), dg, dg_low),
                 up_sum.add(expert, scale, x, low(x, up_e, trained[1]), du, du_low),

@@ -1,5 +1,23 @@
-"""Selecting rows with a gradient that is again a selection: scatters are slow on every backend."""
+"""Sorting rows by group, and selecting rows with a gradient that is again a selection: scattered adds are slow everywhere."""
 import jax
+import jax.numpy as jnp
+
+LARGEST_KEY = 2**31 - 1
+
+
+def order_by(groups_R, groups: int):
+    """(order, inverse): row order[i] comes i-th and row j comes inverse[j]-th; by group, then as they stand.
+
+    Groups are numbered from 0; rows of numbers past the last belong to none and come at the end. Group and row make one number
+    where they fit: on CPU its sort takes a fifth of the time of a sort of pairs.
+    """
+    rows = groups_R.shape[0]
+    index_R, groups_R = jnp.arange(rows, dtype=jnp.int32), jnp.minimum(groups_R.astype(jnp.int32), groups)
+    if (groups + 1) * rows - 1 > LARGEST_KEY:
+        order_R = jnp.argsort(groups_R, stable=True)
+    else:
+        order_R = jnp.sort(groups_R * rows + index_R) % rows
+    return order_R, jnp.zeros_like(index_R).at[order_R].set(index_R, unique_indices=True, mode="promise_in_bounds")
 
 
 @jax.custom_vjp

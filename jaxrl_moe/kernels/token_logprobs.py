@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 CHUNK = 512
+EVEN = 16  # rows of a chunk come in multiples of this
 
 
 class Vocabulary(NamedTuple):
@@ -45,13 +46,13 @@ def token_logprobs(hidden_MD, head_DV, targets_M, temperature=1.0, *, entropy=Fa
       targets_M: int token ids.
       temperature: positive scalar.
       entropy: also return the entropy in nats (differentiable); otherwise the second result is None.
-      chunk: tokens whose logits exist at once.
+      chunk: how many tokens' logits exist at once, at most.
       vocabulary: how the columns of head are split and padded.
     Returns:
       (logprobs_M, entropy_M or None), float32.
     """
     tokens = hidden_MD.shape[0]
-    chunk = min(chunk, tokens)
+    chunk = _even(tokens, chunk)
     pad = -tokens % chunk
     hidden_MD = jnp.pad(hidden_MD, ((0, pad), (0, 0)))
     targets_M = jnp.pad(targets_M, (0, pad))
@@ -62,6 +63,11 @@ def token_logprobs(hidden_MD, head_DV, targets_M, temperature=1.0, *, entropy=Fa
     settings = _Settings(entropy, chunk, vocabulary)
     logprobs_M, entropy_M = function(settings, hidden_MD, head_DV, targets_M, inverse_temperature)
     return logprobs_M[:tokens], entropy_M[:tokens] if entropy else None
+
+
+def _even(tokens, chunk):
+    """The least multiple of EVEN that needs no more chunks: a few tokens over must not cost a chunk of padding."""
+    return min(chunk, -(-tokens // (-(-tokens // chunk) * EVEN)) * EVEN)
 
 
 def _chunks(x, chunk):

@@ -1,6 +1,8 @@
 """Grouped-query attention with per-head query and key norms, rotary positions, and an optional paged cache."""
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -10,6 +12,8 @@ from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.layers import Linear, RMSNorm
 from jaxrl_moe.model.rope import rotate
+
+PARTS = 3  # sizes of the cache's visible part that a decode step on CPU chooses from
 
 
 class Place(NamedTuple):
@@ -52,11 +56,24 @@ class Attention(nnx.Module):
         if cache is None:
             k, v, positions, segments = (collectives.gather(x, "context", 1) for x in (k, v, place.positions_BT, place.segments_BT))
             seen = Visibility(place.positions_BT, positions, place.segments_BT, segments, window)
+            out = attention(q, k, v, seen, self.backend, whole_rows=collectives.size("context") == 1)
         else:
             cache = cache.write(layer, k, v, place.positions_BT, place.pages_UJ)
-            k, v = cache.read(layer, place.pages_UJ)
+            out = self._over_cache(q, place, window, cache, layer)
+        return self.o_proj(out.reshape(batch, length, -1), adapters, dropout_key), cache
+
+    def _over_cache(self, q, place: Place, window, cache: PagedCache, layer):
+        """On CPU only as many of the visible pages are read as the furthest token needs, in steps of a third of them."""
+        def over(pages_UJ, q, cache, layer, window):
+            k, v = cache.read(layer, pages_UJ)
             positions = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
             seen = Visibility(place.positions_BT, positions, jnp.ones_like(place.positions_BT), jnp.ones_like(positions), window)
-        whole_rows = cache is None and collectives.size("context") == 1
-        out = attention(q, k, v, seen, self.backend, whole_rows=whole_rows).reshape(batch, length, -1)
-        return self.o_proj(out, adapters, dropout_key), cache
+            return attention(q, k, v, seen, self.backend)
+
+        pages = place.pages_UJ.shape[1]
+        if jax.default_backend() != "cpu" or q.shape[1] > 1:
+            return over(place.pages_UJ, q, cache, layer, window)
+        counts = sorted({-(-pages * i // PARTS) for i in range(1, PARTS + 1)})
+        needed = jnp.max(place.positions_BT) // cache.page_size + 1
+        index = jnp.searchsorted(jnp.array(counts), needed).astype(jnp.int32)
+        return jax.lax.switch(index, [functools.partial(over, place.pages_UJ[:, :count]) for count in counts], q, cache, layer, window)

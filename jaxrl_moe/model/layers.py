@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.distributed import collectives
+from jaxrl_moe.kernels.low_rank import low_rank
 from jaxrl_moe.model.config import LoraConfig
 
 
@@ -74,7 +75,8 @@ class Linear(nnx.Module):
         base, a, b = self.weights(adapters)
         y = x @ base
         if a is not None:
-            y = y + self.lora.scale * ((self.dropped(x, dropout_key) @ a.astype(x.dtype)) @ b.astype(x.dtype))
+            product = low_rank if a.ndim == 2 else lambda x, a, b: (x @ a) @ b
+            y = y + self.lora.scale * product(self.dropped(x, dropout_key), a.astype(x.dtype), b.astype(x.dtype))
         if self.split == "in" and not partial:
             y = collectives.total(y, "tensor")
         return y if self.bias is None else y + self.bias[...]

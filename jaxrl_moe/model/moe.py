@@ -12,7 +12,7 @@ from flax import nnx
 from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.expert_parallel import dispatch
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp, spare_rows
-from jaxrl_moe.kernels.rows import select, spread
+from jaxrl_moe.kernels.rows import order_by, select, spread
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.layers import Linear
 
@@ -111,8 +111,7 @@ class MoE(nnx.Module):
     def sorted(self, x_MD, weights_MA, ids_MA, adapters, dropout_key):
         """Rows sorted by expert through the grouped kernel."""
         active, load_E = ids_MA.shape[1], _count(ids_MA, self._local_experts)
-        order_R = jnp.argsort(ids_MA.reshape(-1), stable=True)
-        inverse_R = jnp.argsort(order_R)
+        order_R, inverse_R = order_by(ids_MA.reshape(-1), self._local_experts)
         rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts)
         x_RD = spread(x_MD, jnp.pad(order_R // active, (0, spare)), inverse_R)
         projections = (self.gate_proj, self.up_proj, self.down_proj)

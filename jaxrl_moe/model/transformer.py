@@ -15,6 +15,8 @@ from jaxrl_moe.model.moe import MoE
 from jaxrl_moe.model.rope import rotary
 
 REMAT = ("none", "full")
+APART_BYTES = 1 << 20, 1 << 28  # below, there is nothing to gain; above, the memory matters
+APART_LAYERS = 16  # each layer taken apart is compiled on its own
 
 
 class MLP(nnx.Module):
@@ -111,29 +113,40 @@ class Transformer(nnx.Module):
         hidden, _, routing = self._layers(tokens_BT, place, None, adapters, dropout_key, expert_ids_LBTA, remat)
         return hidden, routing
 
-    def extend(self, tokens_UT, positions_UT, cache: PagedCache, pages_UJ, *, adapters=True):
+    def apart(self):
+        """Each stack's layers one by one, for `extend`; None for a stack that is scanned over all the same.
+
+        On CPU each step of a scan copies its layer's weights out of the stack, for small models a quarter of a decode step's
+        time. Layers taken apart before the loop over tokens are copied once, for as much memory again while it runs.
+        """
+        stacks = [nnx.split(stack)[1] for stack in self.stacks]
+        return [[jax.tree.map(lambda x, i=i: x[i], arrays) for i in range(run.count)] if _worth_taking_apart(run, arrays) else None
+                for run, arrays in zip(self.config.runs, stacks)]
+
+    def extend(self, tokens_UT, positions_UT, cache: PagedCache, pages_UJ, *, adapters=True, apart=None):
         """Final hidden states of new tokens that follow what the cache holds; T = 1 decodes, T > 1 prefills.
 
         Token at position p of row u goes to page pages_UJ[u, p // page_size]; it sees positions 0..p of its row.
-        A position below 0 is padding. Returns (hidden [U, T, D], cache, Routing or None).
+        A position below 0 is padding. `apart` is what apart() returned, or None to scan over all layers.
+        Returns (hidden [U, T, D], cache, Routing or None).
         """
         place = Place(positions_UT, (positions_UT >= 0).astype(jnp.int32), *rotary(self.config, positions_UT), pages_UJ)
-        return self._layers(tokens_UT, place, cache, adapters, None, None, "none")
+        return self._layers(tokens_UT, place, cache, adapters, None, None, "none", apart)
 
-    def _layers(self, tokens_BT, place, cache, adapters, dropout_key, expert_ids_LBTA, remat):
+    def _layers(self, tokens_BT, place, cache, adapters, dropout_key, expert_ids_LBTA, remat, apart=None):
         x_BTD = self.embed(tokens_BT)
         routings, sparse_seen = [], 0
-        for run, stack in zip(self.config.runs, self.stacks):
+        for run, stack, layers in zip(self.config.runs, self.stacks, apart or [None] * len(self.stacks)):
             replay = None
             if run.sparse and expert_ids_LBTA is not None:
                 replay = expert_ids_LBTA[sparse_seen:sparse_seen + run.count]
             sparse_seen += run.count if run.sparse else 0
-            x_BTD, cache, routing = self._scan(run, stack, x_BTD, place, cache, adapters, dropout_key, replay, remat)
+            x_BTD, cache, routing = self._scan(run, stack, x_BTD, place, cache, adapters, dropout_key, replay, remat, layers)
             routings += [routing] if run.sparse else []
         routing = jax.tree.map(lambda *parts: jnp.concatenate(parts), *routings) if routings else None
         return self.norm(x_BTD), cache, routing
 
-    def _scan(self, run, stack, x_BTD, place, cache, adapters, dropout_key, replay, remat):
+    def _scan(self, run, stack, x_BTD, place, cache, adapters, dropout_key, replay, remat, layers):
         graphdef, arrays = nnx.split(stack)
         windows = jnp.array(self.config.windows[run.first:run.first + run.count], jnp.int32)
 
@@ -150,8 +163,19 @@ class Transformer(nnx.Module):
             policy = jax.checkpoint_policies.save_anything_except_these_names(collectives.GATHERED)
             body = jax.checkpoint(body, prevent_cse=False, policy=policy)
         inputs = (arrays, windows, jnp.arange(run.first, run.first + run.count), replay)
-        (x_BTD, cache), routing = jax.lax.scan(body, (x_BTD, cache), inputs)
-        return x_BTD, cache, routing
+        if layers is None:
+            (x_BTD, cache), routing = jax.lax.scan(body, (x_BTD, cache), inputs)
+            return x_BTD, cache, routing
+        routings = []
+        for i, arrays in enumerate(layers):
+            (x_BTD, cache), routing = body((x_BTD, cache), (arrays, *(None if x is None else x[i] for x in inputs[1:])))
+            routings.append(routing)
+        return x_BTD, cache, jax.tree.map(lambda *parts: jnp.stack(parts), *routings)
+
+
+def _worth_taking_apart(run, arrays) -> bool:
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arrays))
+    return jax.default_backend() == "cpu" and run.count <= APART_LAYERS and APART_BYTES[0] <= size <= APART_BYTES[1]
 
 
 def _check_targets(model: Transformer, lora: LoraConfig):

@@ -101,6 +101,7 @@ class Programs:
 
     def _local_decode(self, truncate, routes, params, cache, rows: DecodeRows):
         model = nnx.merge(self._graphdef, params)
+        apart = model.apart()
         keys_U = sampling.row_keys(jax.random.key(self._seed), rows.draws_U4)
 
         def go_on(carry):
@@ -111,7 +112,7 @@ class Programs:
             step, cache, tokens_U, positions_U, remaining_U, out = carry
             active_U = remaining_U > 0
             fed_U1 = jnp.where(active_U, positions_U, -1)[:, None]
-            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], fed_U1, cache, rows.pages_UJ, adapters=True)
+            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], fed_U1, cache, rows.pages_UJ, adapters=True, apart=apart)
             uniforms_U2 = sampling.token_uniforms(keys_U, positions_U + 1)
             drawn_U, logprobs_U, kept_U = sampling.sample(
                 model.logits(hidden_U1D)[:, 0], uniforms_U2, rows.temperature_U, rows.top_p_U, rows.top_k_U,

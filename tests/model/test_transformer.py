@@ -7,6 +7,7 @@ import pytest
 from close import assert_close
 from flax import nnx
 
+from jaxrl_moe.model import transformer
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
 from jaxrl_moe.model.transformer import Transformer
@@ -51,14 +52,16 @@ def test_packing_two_sequences_in_a_row_changes_neither(config):
 
 
 @pytest.mark.parametrize("config", [MOE, DENSE], ids=["moe", "dense"])
-@pytest.mark.parametrize("prefill", [1, 7, 8, 9])
-def test_prefill_then_decode_equals_the_whole_row(config, prefill):
+@pytest.mark.parametrize("prefill, apart", [(1, False), (7, True), (8, False), (9, True)])
+def test_prefill_then_decode_equals_the_whole_row(config, prefill, apart, monkeypatch):
+    monkeypatch.setattr(transformer, "APART_BYTES", (0, 1 << 28 if apart else 0))
     model = build(config)
+    assert all((layers is not None) == apart for layers in model.apart())
     ids, positions, segments = tokens()
     whole, routing = forward(model, ids, positions, segments)
     cache = PagedCache.zeros(config, num_pages=7, page_size=8, dtype=jnp.float32)
     pages = np.array([[3, 1, 5], [2, 6, 4]])
-    extend = nnx.jit(lambda model, *a: model.extend(*a))
+    extend = nnx.jit(lambda model, *a: model.extend(*a, apart=model.apart()))
     hidden, cache, _ = extend(model, ids[:, :prefill], positions[:, :prefill], cache, pages)
     parts = [hidden]
     for t in range(prefill, 20):

@@ -13,7 +13,6 @@ from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.model.moe import RouterBias
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
-from jaxrl_moe.rl.types import LossOutputs
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import samples as S
 from jaxrl_moe.training.checkpoint import Checkpoints, Progress
@@ -26,6 +25,21 @@ from jaxrl_moe.types import Request, SamplingParams
 BIASED = {"router_bias": True}
 AUX = PolicyObjective(make_objective("reinforce", aux_loss_coef=1.0))
 PLAIN = PolicyObjective(make_objective("reinforce"))
+ROWS = moe_case.conversations(lengths=(30, 32, 31, 32))
+
+
+@pytest.fixture(scope="module")
+def made():
+    one = moe_case.learner(overrides=BIASED, bias_rate=0.01)
+    return one, jax.device_get(one.state)
+
+
+@pytest.fixture
+def biased(made):
+    """A learner whose selection bias moves by 0.01 a step, as new; its programs are compiled once."""
+    one, state = made
+    one.state = jax.tree.map(jnp.array, state)
+    return one
 
 
 def biases(one):
@@ -44,21 +58,24 @@ def aux_loss(total):
     return 8 * np.sum(np.asarray(total.load).sum(axis=0) / tokens * np.asarray(total.probability) / tokens)
 
 
-def test_the_balancing_loss_does_not_depend_on_micro_batches_or_devices():
-    samples = moe_case.conversations(lengths=(32, 25, 30, 32, 29, 31, 27, 30))
-    placements = {1: None, 2: make_placement({"data": 2}), 4: make_placement({"data": 4})}
-    found = {}
-    for devices, tokens in ((1, 8 * 32), (1, 2 * 32), (2, 2 * 32), (4, 4 * 32)):
-        one = moe_case.learner(placement=placements[devices])
-        batches = moe_case.batches(samples, tokens, pack=False)
-        assert len(batches) == (1 if tokens == 256 else 2 if tokens == 128 else 4)
-        found[devices, tokens] = jax.device_get(one.totals(batches, AUX, count_load=True))
-    whole = found.pop((1, 256))
-    for total in found.values():
-        assert_close((total.gradient[0], total.loss), (whole.gradient[0], whole.loss))
-        np.testing.assert_array_equal(total.load, whole.load)
-    plain = moe_case.learner().totals(moe_case.batches(samples, 256, pack=False), PLAIN)
-    assert_close(whole.loss - plain.loss, np.float32(aux_loss(whole)))
+def totals(parts, devices=1):
+    """Of a minibatch in so many micro-batches on so many devices."""
+    one = moe_case.learner(placement=make_placement({"data": devices}) if devices > 1 else None)
+    batches = moe_case.batches(moe_case.conversations(lengths=(32, 25, 30, 32, 29, 31, 27, 30)), 256 // parts, pack=False)
+    assert len(batches) == parts
+    return jax.device_get(one.totals(batches, AUX, count_load=True))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return totals(1)
+
+
+@pytest.mark.parametrize("parts, devices", [(4, 1), (4, 2), pytest.param(2, 4, marks=pytest.mark.slow)])
+def test_the_balancing_loss_does_not_depend_on_micro_batches_or_devices(whole, parts, devices):
+    total = totals(parts, devices)
+    assert_close((total.gradient[0], total.loss), (whole.gradient[0], whole.loss))
+    np.testing.assert_array_equal(total.load, whole.load)
 
 
 def test_the_balancing_loss_counts_replayed_experts_and_trains_the_live_softmax():
@@ -83,10 +100,12 @@ def skewed():
 
 
 def test_a_skewed_router_becomes_even_with_the_loss_and_not_without():
-    batches, violation = moe_case.batches(moe_case.conversations()), {}
+    batches, violation = moe_case.batches(ROWS, 128, pack=False), {}
+    one = moe_case.Learner(skewed(), dataclasses.replace(moe_case.SECTION, learning_rate=3e-3), 100)
+    state = jax.device_get(one.state)
     for coef in (0.0, 0.5):
         objective = PolicyObjective(make_objective("reinforce", aux_loss_coef=coef))
-        one = moe_case.Learner(skewed(), dataclasses.replace(moe_case.SECTION, learning_rate=3e-3), 100)
+        one.state = jax.tree.map(jnp.array, state)
         rows = [update_metrics(jax.device_get(one.update(batches, objective, count_load=coef > 0))) for _ in range(30)]
         violation[coef] = [row["moe/max_vio"] for row in rows]
         assert all(row["moe/dropped"] == 0 for row in rows)
@@ -96,58 +115,56 @@ def test_a_skewed_router_becomes_even_with_the_loss_and_not_without():
     assert min(violation[0.0]) > 0.7 * violation[0.0][0]
 
 
-def test_the_bias_selects_and_leaves_the_gates_alone():
+def test_the_bias_selects_and_leaves_the_gates_alone(biased):
     """The biased model computes what the model without bias does when it is given the biased choice."""
     batch, = moe_case.batches(moe_case.conversations())
-    one, plain = moe_case.learner(overrides=BIASED), moe_case.learner()
-    set_biases(one)
-    biased = one.forward(batch, routes=True)
+    set_biases(biased)
+    choice = biased.forward(batch, routes=True)
+    plain = moe_case.learner()
     live = plain.forward(batch, routes=True)
-    assert (np.asarray(biased.expert_ids_BTLA) != np.asarray(live.expert_ids_BTLA)).any()
-    ids = np.moveaxis(np.asarray(biased.expert_ids_BTLA), 2, 0)
+    assert (np.asarray(choice.expert_ids_BTLA) != np.asarray(live.expert_ids_BTLA)).any()
+    ids = np.moveaxis(np.asarray(choice.expert_ids_BTLA), 2, 0)
     given = plain.forward(dataclasses.replace(batch, expert_ids_LBTA=ids))
-    assert_close(biased.logprobs_BT, given.logprobs_BT)
+    assert_close(choice.logprobs_BT, given.logprobs_BT)
 
 
-def test_each_optimiser_step_moves_the_bias_by_its_rule_once_whatever_the_micro_batches():
+def test_each_optimiser_step_moves_the_bias_by_its_rule_once_whatever_the_micro_batches(biased):
     expected = np.zeros((2, 8))
-    one = moe_case.learner(overrides=BIASED, bias_rate=0.01)
-    for tokens in (1000, 64, 64):
-        load = np.asarray(one.update(moe_case.batches(moe_case.conversations(), tokens), PLAIN)["load"])
+    for tokens in (128, 32, 128):
+        load = np.asarray(biased.update(moe_case.batches(ROWS, tokens, pack=False), PLAIN)["load"])
         for layer in range(2):
             moved = [b + 0.01 * np.sign(load[layer].mean() - count) for b, count in zip(expected[layer], load[layer])]
             expected[layer] = np.clip(moved - np.mean(moved), -16, 16)
-        assert_close(biases(one), expected)
+        assert_close(biases(biased), expected)
     assert np.abs(expected).max() > 0.02
 
 
-def test_a_step_that_is_not_finite_leaves_the_bias_alone():
-    def broken(inputs):
-        return LossOutputs(jnp.log(-jnp.abs(jnp.sum(inputs.logprobs_BT))), {}, {})
+def test_a_step_that_is_not_finite_leaves_the_bias_alone(biased):
+    batches = moe_case.batches(ROWS, 128, pack=False)
+    biased.update(batches, PLAIN)
+    before = biases(biased)
+    broken = [dataclasses.replace(batch, weights_BT=np.full_like(batch.weights_BT, np.nan)) for batch in batches]
+    assert not biased.update(broken, PLAIN)["finite"]
+    np.testing.assert_array_equal(biases(biased), before)
+    assert np.abs(before).max() > 0
 
-    one = moe_case.learner(overrides=BIASED, bias_rate=0.01)
-    one.update(moe_case.batches(moe_case.conversations()), PLAIN)
-    before = biases(one)
-    assert not one.update(moe_case.batches(moe_case.conversations()), broken)["finite"]
-    np.testing.assert_array_equal(biases(one), before)
 
-
-def test_the_bias_resumes_from_a_checkpoint_to_the_same_bits(tmp_path):
-    batches = moe_case.batches(moe_case.conversations())
-    one, other = (moe_case.learner(overrides=BIASED, bias_rate=0.01, seed=seed) for seed in (0, 1))
-    one.update(batches, PLAIN)
+def test_the_bias_resumes_from_a_checkpoint_to_the_same_bits(biased, tmp_path):
+    batches = moe_case.batches(ROWS, 128, pack=False)
+    biased.update(batches, PLAIN)
     checkpoints = Checkpoints(tmp_path, keep=1, identity={}, config={})
-    checkpoints.save(one.state, Progress(step=1))
-    other.state, _ = checkpoints.restore(other.state)
-    other.parts = one.parts
-    for learner in (one, other):
-        learner.update(batches, PLAIN)
-    np.testing.assert_array_equal(biases(one), biases(other))
-    assert np.abs(biases(one)).max() > 0
+    checkpoints.save(biased.state, Progress(step=1))
+    biased.update(batches, PLAIN)
+    expected = jax.device_get(biased.state)
+    set_biases(biased)
+    biased.state, _ = checkpoints.restore(biased.state)
+    biased.update(batches, PLAIN)
+    for got, want in zip(jax.tree.leaves(biased.state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
-def test_the_engine_chooses_by_the_published_bias():
-    one = moe_case.learner(overrides=BIASED)
+def test_the_engine_chooses_by_the_published_bias(biased):
+    one = biased
     engine = JaxEngine(one.model(), dataclasses.replace(moe_case.ROLLOUT, max_tokens=8), max_prompt_tokens=12)
     set_biases(one)
     engine.publish(one.params(), 1)

@@ -11,8 +11,9 @@ from bridges.importing import adapters, base_weights, routers
 from bridges.training_runs import find_step, load_run
 from bridges.verify import our_logits
 from jaxrl_moe.config import ConfigError, resolve
-from jaxrl_moe.training import monitor, pipeline
+from jaxrl_moe.training import pipeline
 from jaxrl_moe.training.report import draw_load, read_rows
+from jaxrl_moe.training.run import _cut_back as cut_back
 from jaxrl_moe.training.scratch import model_config
 
 TOKENS = np.random.default_rng(0).integers(0, 320, (2, 24))
@@ -53,7 +54,7 @@ def test_the_log_has_the_names_of_routing_and_of_replay(replayed):
 def test_the_load_of_each_step_is_logged_and_drawn(replayed):
     rows = read_rows(replayed / "moe_load.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
-    for row, logged in zip(rows, read_rows(replayed / "metrics.jsonl")):
+    for row in rows:
         load = np.array(row["load"])
         assert load.shape == (2, 4) and len(set(load.sum(axis=1))) == 1
         tokens = sum(len(one["prompt_ids"]) + len(one["completion_ids"]) for one in drawn(replayed, row["step"]))
@@ -105,30 +106,28 @@ def biased_files(files, tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:.*selection bias")
-def test_a_bias_moves_once_an_update_is_resumed_to_the_same_bits_and_exported(biased_files, tmp_path, monkeypatch):
-    """Full fine-tuning with frozen routers, R2, and two updates a step; once in one go, once stopped after a step."""
-    options = {"lora__rank": 0, "lora__dropout": 0.0, "moe__router": "freeze", "moe__bias_rate": 0.01, "moe__replay": "r2"}
-    for name in ("whole", "stopped"):
-        if name == "stopped":
-            monkeypatch.setattr(monitor.StopSignal, "__bool__", lambda signal: len(list((tmp_path / name / "checkpoints").glob("[0-9]*"))) > 0)
-            assert not pipeline.run_all(resolve(settings(biased_files, tmp_path / name, **options)), bridges)
-            monkeypatch.undo()
-        assert pipeline.run_all(resolve(settings(biased_files, tmp_path / name, **options)), bridges)
-    found = {}
-    for name in ("whole", "stopped"):
-        weights = base_weights(bridges.load_model(tmp_path / name / "model"))
-        found[name] = {path: np.asarray(variable[...]) for path, variable in weights.items()}
-        assert [row["step"] for row in read_rows(tmp_path / name / "moe_load.jsonl")] == [1, 2]
-    for path, value in found["whole"].items():
-        np.testing.assert_array_equal(found["stopped"][path], value, err_msg=path)
-    steps = found["whole"]["stacks.0.mlp.router.bias"] / 0.01
+def test_a_bias_moves_in_a_run_and_stands_in_its_checkpoint_and_export(biased_files, tmp_path):
+    """Full fine-tuning with frozen routers, R2, and two updates a step."""
+    config = settings(biased_files, tmp_path / "run", lora__rank=0, lora__dropout=0.0, moe__router="freeze", moe__bias_rate=0.01,
+                      moe__replay="r2")
+    assert pipeline.run_all(resolve(config), bridges)
+    exported, before = (base_weights(bridges.load_model(folder / "model")) for folder in (tmp_path / "run", biased_files))
+    steps = exported["stacks.0.mlp.router.bias"][...] / 0.01
     assert np.abs(steps).max() > 1 and np.abs(steps.sum(axis=1)).max() < 1e-3
-    before = base_weights(bridges.load_model(biased_files / "model"))
-    np.testing.assert_array_equal(found["whole"]["stacks.0.mlp.router.weight"], before["stacks.0.mlp.router.weight"][...])
-    model, _ = load_run(find_step(tmp_path / "whole"))
-    for path, value in found["whole"].items():
-        np.testing.assert_array_equal(base_weights(model)[path][...], value, err_msg=path)
+    np.testing.assert_array_equal(exported["stacks.0.mlp.router.weight"][...], before["stacks.0.mlp.router.weight"][...])
+    model, _ = load_run(find_step(tmp_path / "run"))
+    for path, value in base_weights(model).items():
+        np.testing.assert_array_equal(exported[path][...], value[...], err_msg=path)
     assert not adapters(model)
+
+
+def test_a_resumed_run_cuts_the_log_of_loads_back_to_its_checkpoint(replayed, tmp_path):
+    lines = (replayed / "moe_load.jsonl").read_bytes()
+    (tmp_path / "moe_load.jsonl").write_bytes(lines + lines[:30])  # a kill in the middle of a line
+    cut_back(tmp_path, 1)
+    assert [row["step"] for row in read_rows(tmp_path / "moe_load.jsonl")] == [1]
+    cut_back(tmp_path, -1)
+    assert (tmp_path / "moe_load.jsonl").read_bytes() == b""
 
 
 def test_a_setting_of_routers_that_the_model_cannot_follow_is_refused_before_any_training(files, tmp_path):
