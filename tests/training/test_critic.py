@@ -32,9 +32,10 @@ from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.training.metrics import update_metrics
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.optimizer import optimizer
+from jaxrl_moe.training.prepare import lay_out, prepare
 from jaxrl_moe.training.samples import from_groups
 from jaxrl_moe.training.step import Learner
-from jaxrl_moe.training.train import lay_out, loss_weights, prepare, update
+from jaxrl_moe.training.update import loss_weights, update
 
 MODEL = ModelConfig(
     family="qwen3", vocab_size=96, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,

@@ -16,8 +16,8 @@ from jaxrl_moe.rl.types import LossOutputs
 from jaxrl_moe.rollout.collect import draw
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import samples as S
+from jaxrl_moe.training.prepare import lay_out, reference_logprobs, with_forward
 from jaxrl_moe.training.replay import engine_routes, replay_metrics
-from jaxrl_moe.training.train import lay_out, reference_logprobs, with_forward
 from jaxrl_moe.types import Prompt, Rollout, RolloutGroup, SamplingParams
 
 
