@@ -130,6 +130,19 @@ def test_a_resumed_run_cuts_the_log_of_loads_back_to_its_checkpoint(replayed, tm
     assert (tmp_path / "moe_load.jsonl").read_bytes() == b""
 
 
+@pytest.mark.filterwarnings("ignore:This run trains the routers")
+def test_fine_tuning_adds_the_balancing_loss_too(files, tmp_path):
+    rows = {}
+    for coef in (0.0, 0.5):
+        config = settings(files, tmp_path / str(coef), sft__steps=1, lora__rank=0, lora__dropout=0.0, moe__aux_loss_coef=coef,
+                          train__tokens_per_micro_batch=96)
+        assert pipeline.run_sft(resolve(config), bridges)
+        (rows[coef],) = read_rows(tmp_path / str(coef) / "sft" / "metrics.jsonl")
+        assert (tmp_path / str(coef) / "sft" / "moe_load.png").exists()
+    assert rows[0.0]["moe/aux_loss"] == rows[0.5]["moe/aux_loss"]
+    assert relative(rows[0.5]["sft/loss"], rows[0.0]["sft/loss"] + 0.5 * rows[0.5]["moe/aux_loss"]) < 1e-5
+
+
 def test_a_setting_of_routers_that_the_model_cannot_follow_is_refused_before_any_training(files, tmp_path):
     config = settings(files, tmp_path / "run", moe__bias_rate=0.01, sft__steps=4)
     with pytest.raises(ConfigError, match="moe.bias_rate = 0.01 .* has none"):
