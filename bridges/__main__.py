@@ -15,6 +15,8 @@ DESCRIPTION = """Moves models between Hugging Face folders, PEFT adapters and th
   critic   training run -> folder of its critic alone
   verify   compares our logits with those of transformers on the same folder
   score    log-probabilities of token ids, from JSON lines to JSON lines
+  push     a model, training run or adapter -> a running SGLang or vLLM server, which is then probed
+  diff     compares two folders of safetensors: names, shapes, largest differences
 
 Every output appears whole or not at all. `python -m bridges COMMAND --help` tells more."""
 SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -104,6 +106,32 @@ def _score(options) -> int:
     return 0
 
 
+def _push(options) -> int:
+    from bridges.engines.assembly import api_key
+    from bridges.engines.push import push
+    from bridges.errors import BridgeError
+    from bridges.importing import stored_dtype
+    alone = options.adapter and not options.merge
+    for flag, useless in (("--merge", options.merge and not options.adapter), ("--folder", options.folder and alone),
+                          ("--base", options.base and options.adapter)):
+        if useless:
+            raise BridgeError(f"{flag} has no effect {'with' if options.adapter else 'without'} --adapter here: leave it out.")
+    model, base = (_load(options.model, options.adapter, stored_dtype(options.model)), options.model) if options.adapter else \
+        _open(options.model, options.base)
+    weights, error = push(model, base, options.url, options.engine, adapter=options.adapter if alone else None,
+                          name=options.name, folder=options.folder, api_key=api_key(options.api_key_env), tolerance=options.tolerance)
+    what = f"the adapter {weights.label!r}" if weights.adapter else f"all weights, as version {weights.label!r} ({weights.bytes:,} bytes)"
+    print(f"{options.url} has {what}; on the probe its log-probs differ from ours by {error:.1e} nats on average.")
+    return 0
+
+
+def _diff(options) -> int:
+    from bridges.diff import describe, diff
+    found = diff(options.a, options.b)
+    print(describe(found, options.a, options.b, options.rows))
+    return 0 if found.empty else 1
+
+
 def _open(path, base):
     """The model at `path`, which is a training run or a model folder, and the folder it came from."""
     from bridges.importing import load_model, stored_dtype
@@ -180,6 +208,21 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--input", required=True, help='JSON lines of {"ids": [...]}')
     added.add_argument("--output", required=True, help="JSON lines, one for each of the input")
     added.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: float32 on CPU, bfloat16 elsewhere)")
+    added = command("push", _push, "Brings a running SGLang or vLLM server to a model's weights, and compares its log-probs with ours.")
+    added.add_argument("url", help="of the server, such as http://127.0.0.1:30000")
+    added.add_argument("model", help=f"{RUN_HELP}; or {MODEL_HELP[0].lower() + MODEL_HELP[1:]}")
+    added.add_argument("--engine", required=True, choices=("sglang", "vllm"), help="what runs there")
+    added.add_argument("--adapter", help="PEFT folder, loaded on its own beside the weights that the server has")
+    added.add_argument("--merge", action="store_true", help="fold the adapter into the model and send all weights")
+    added.add_argument("--base", help="the model that training started from, if it has moved since")
+    added.add_argument("--name", default="", help="what the server shall call the adapter or the version")
+    added.add_argument("--folder", default="", help="where all weights are left for the server; needed if it is on another machine")
+    added.add_argument("--api-key-env", default="", help="environment variable that holds the server's API key")
+    added.add_argument("--tolerance", type=float, default=0.0, help="largest mean difference in nats (default: 1e-4, or 0.1 in bfloat16)")
+    added = command("diff", _diff, "Compares two folders of safetensors, checkpoints or adapters; exits with 1 if they differ.")
+    added.add_argument("a", help="folder or hub name")
+    added.add_argument("b", help="folder or hub name")
+    added.add_argument("--rows", type=int, default=10, help="tensors listed, the worst first (default %(default)s)")
     return parser
 
 

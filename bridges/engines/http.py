@@ -41,7 +41,8 @@ class Http:
         self._client = httpx.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS),
-            trust_env=not is_local(url))  # no proxy stands between this machine and itself
+            trust_env=not is_local(url),  # no proxy stands between this machine and itself
+            verify=url.startswith("https"))  # reading the certificates takes a tenth of a second
 
     def get(self, path: str, *, timeout: float | None = None) -> Any:
         return self._read(*self._call("GET", path, None, timeout), path)

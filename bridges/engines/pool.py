@@ -28,13 +28,16 @@ class Member:
       process: if it was launched by us.
       lost: why it is out; empty: it is in use.
       adapters: labels of those that it holds.
-      samples: in flight at it. look_at: when to look at it again, once lost.
+      samples: in flight at it.
+      given: samples that it was ever given.
+      look_at: when to look at it again, once lost.
     """
     server: Server
     process: Process | None = None
     lost: str = "not brought to the first weights yet"
     adapters: list[str] = dataclasses.field(default_factory=list)
     samples: int = 0
+    given: int = 0
     look_at: float = 0.0
 
 
@@ -86,6 +89,7 @@ class Pool:
           EngineError: a server has other weights than it should, or none could be brought to these within the time to wait.
         """
         self.weights = weights
+        self._homes.clear()
         errors = [error for member in self.members if (error := self._bring_up(member)) is not None]
         if not errors:
             self._await_one()
@@ -109,11 +113,12 @@ class Pool:
             live = self.live
             if not live:
                 raise EngineError("All servers were lost at once.")
-            least = min(live, key=lambda member: member.samples)
+            least = min(live, key=lambda member: (member.samples, member.given))
             home = self._homes.get(group, least)
             member = home if home in live and home.samples <= least.samples + STICKY_SAMPLES else least
             self._homes[group] = member
             member.samples += samples
+            member.given += samples
             return member
 
     def _give_back(self, member, samples):

@@ -56,7 +56,8 @@ class Probe:
         if not error <= self.tolerance:
             untempered = self._error(samples, params, 1.0) <= self.tolerance
             version = f" of version {weights.version}" if weights else ""
-            raise EngineError(f"{server.url} disagrees with the policy{version}: its log-probs of the probe's tokens differ from ours by {error:.2e} nats on average, and {self.tolerance:.0e} is allowed "
+            raise EngineError(f"{server.url} disagrees with the policy{version}: its log-probs of the probe's tokens differ from "
+                              f"ours by {error:.2e} nats on average, and {self.tolerance:.0e} is allowed "
                               f"(servers.tolerance). " + (_UNTEMPERED[server.kind] if untempered else _OTHER))
         return error
 

@@ -39,9 +39,9 @@ class Writer:
                               "servers.sync_folder.") from error
         self._root.chmod(0o755)  # the servers may be another user's
 
-    def __call__(self, params: nnx.State, version: int) -> Weights:
+    def __call__(self, params: nnx.State, version: int, label: str = "") -> Weights:
         """Writes these weights. Raises BridgeError when the disk is full; nothing is left of them then."""
-        label = f"v{version}-{uuid.uuid4().hex[:8]}"
+        label = label or f"v{version}-{uuid.uuid4().hex[:8]}"  # unlike any other run's
         folder, model = self._root / label, nnx.merge(self._graphdef, params)
         if self.adapter:
             export_adapter(model, folder, self._base)

@@ -61,8 +61,9 @@ class Vllm(Server):
         try:
             self.http.post("/init_weight_transfer_engine", {"init_info": {}}, repeatable=True)
         except Refused as error:
-            raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls "
-                              "jaxrl_vllm_worker.Extension --weight-transfer-config '{\"backend\": \"disk\"}', and bridges/engines/worker on its PYTHONPATH.") from error
+            raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls jaxrl_vllm_worker.Extension "
+                              "--weight-transfer-config '{\"backend\": \"disk\"}', and the folder bridges/engines/worker on its "
+                              "PYTHONPATH.") from error
 
     def _base(self):
         """The served model, adapters aside."""

@@ -1,0 +1,53 @@
+"""Weights into a server that runs already, and the proof that it computes what we do."""
+import os
+import pathlib
+
+from flax import nnx
+
+from bridges.engines.assembly import KINDS
+from bridges.engines.http import EngineError, Http, Unavailable
+from bridges.engines.probe import Probe
+from bridges.engines.server import Weights
+from bridges.engines.sync import Writer
+from jaxrl_moe.model.transformer import Transformer
+
+
+def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | os.PathLike | None = None, name: str = "",
+         folder: str = "", api_key: str = "", tolerance: float = 0.0) -> tuple[Weights, float]:
+    """Brings a server to the model's weights.
+
+    Args:
+      model: with its adapters, if any.
+      base: the checkpoint that it came from.
+      url, kind: of the server; kind is "sglang" or "vllm".
+      adapter: a PEFT folder that the model's adapters came from: it alone is loaded, under `name`, and the folder must stay where it is.
+        None: all weights, adapters merged in.
+      name: of the adapter, or of the version where all weights are sent; empty: one is made up.
+      folder: where all weights are left for the server meanwhile; empty: a RAM disk of this machine.
+      api_key, tolerance: see the servers section of the configuration.
+
+    Returns:
+      (what was loaded, the probe's error).
+
+    Raises:
+      EngineError: the server cannot take them, or computes something else afterwards.
+    """
+    server = KINDS[kind](Http(url, api_key=api_key), model.config.vocab_size)
+    try:
+        server.check(adapter is not None)
+        probe, params = Probe(model, server.context(), tolerance), nnx.state(model)
+        if adapter is not None:
+            weights = Weights(name or pathlib.Path(adapter).name, 0, str(pathlib.Path(adapter).absolute()), True)
+            server.load(weights)
+            return weights, probe(server, params, weights)
+        writer = Writer(model, base, False, folder)
+        try:
+            weights = writer(params, 0, name)
+            server.load(weights)
+            return weights, probe(server, params, weights)
+        finally:
+            writer.close()
+    except Unavailable as error:
+        raise EngineError(f"{error}. Is a {kind} server running there? Its own log may tell more.") from error
+    finally:
+        server.http.close()

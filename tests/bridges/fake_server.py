@@ -1,0 +1,141 @@
+"""A small HTTP server that answers in the shapes that vLLM 0.32 and SGLang 0.5.23 were recorded with, and fails on demand."""
+import http.server
+import json
+import threading
+import time
+
+VOCAB = 50
+
+
+class FakeServer:
+    """Draws the prompt's first token over and over, each with log-prob -1; ends by its own thread.
+
+    Attributes:
+      fault: what goes wrong with draws: "", "500", "429", "truncated", "hang", "drip", "nan", "short", "stale", "refuse", "reset".
+      load_fault: what goes wrong with new weights: "", "500", "refuse".
+      asked: [(path, body, headers)] in order.
+      drawn: draws that were answered in full.
+      label: of its weights.
+    """
+
+    def __init__(self, kind):
+        self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
+        self.asked, self.drawn, self.busy = [], 0, 0
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16  # header and body in one packet; else the client waits for a delayed acknowledgement
+
+            def log_message(self, *arguments):
+                pass
+
+            def do_GET(self):
+                outer.handle(self, None)
+
+            def do_POST(self):
+                outer.handle(self, json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "null"))
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def handle(self, request, body):
+        path = request.path.split("?")[0]
+        self.asked.append((path, body, dict(request.headers)))
+        if not self.up or path == "/health":
+            return send(request, 200 if self.up else 503, {})
+        if path in ("/inference/v1/generate", "/generate"):
+            return self._draw(request, body)
+        if path in ("/update_weights", "/update_weights_from_disk", "/v1/load_lora_adapter", "/load_lora_adapter"):
+            return self._load(request, path, body)
+        if path == "/finish_weight_update":
+            self.label = body["weight_version"]
+        return send(request, 200, {
+            "/openapi.json": {"paths": dict.fromkeys(("/inference/v1/generate", "/v1/load_lora_adapter", "/start_weight_update"), {})},
+            "/get_server_info": {"enable_lora": True},
+            "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": 64}]}}.get(path, {"success": True}))
+
+    def _load(self, request, path, body):
+        if self.load_fault:
+            return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such folder"}})
+        if path == "/update_weights_from_disk":
+            self.label = body["weight_version"]
+        return send(request, 200, {"success": True, "message": ""})
+
+    def _draw(self, request, body):
+        sampling, fault = body["sampling_params"], self.fault
+        count = sampling.get("max_tokens") or sampling["max_new_tokens"]
+        prompt = body.get("token_ids") or body["input_ids"]
+        ids = [prompt[0]] * count
+        answer = SHAPES[self.kind](ids, [float("nan") if fault == "nan" else -1.0] * count, "stale" if fault == "stale" else self.label,
+                                   sampling["n"])
+        if fault == "short":
+            (answer["choices"][0] if self.kind == "vllm" else answer[0])["token_ids" if self.kind == "vllm" else "output_ids"].pop()
+        data = json.dumps(answer).encode()
+        if fault == "hang":
+            time.sleep(30)
+        elif fault == "500":
+            send(request, 500, {"error": {"message": "engine core died"}})
+        elif fault == "refuse":
+            send(request, 400, {"error": {"message": "too long"}})
+        elif fault == "429" and self.busy < 2:
+            self.busy += 1
+            send(request, 429, {"error": "busy"})
+        elif fault == "truncated":
+            send(request, 200, None, data[:len(data) // 2])
+        elif fault == "reset":
+            request.close_connection = True
+        elif fault == "drip":
+            drip(request, data)
+        else:
+            self.drawn += 1
+            send(request, 200, None, data)
+
+
+def vllm_shape(ids, logprobs, label, n):
+    return {"request_id": "generate-tokens-1", "model": "policy", "usage": {}, "prompt_logprobs": None, "output_mode": "tokens",
+            "choices": [{"index": index, "finish_reason": "length", "stop_reason": None, "token_ids": ids, "routed_experts": None,
+                         "weight_versions": [{"version": label, "start": 0, "end": len(ids)}],
+                         "logprobs": {"content": [{"token_id": token, "logprob": value, "rank": 1, "top_logprobs": []}
+                                                  for token, value in zip(ids, logprobs)]}} for index in reversed(range(n))]}
+
+
+def sglang_shape(ids, logprobs, label, n):
+    one = {"text": "", "output_ids": ids, "meta_info": {
+        "id": "1", "finish_reason": {"type": "length", "length": len(ids)}, "prompt_tokens": 6, "weight_version": label,
+        "input_token_logprobs": [], "output_token_logprobs": [[value, token, None] for token, value in zip(ids, logprobs)],
+        "completion_tokens": len(ids), "weight_versions": [{"version": label, "start": 0, "end": len(ids)}]}}
+    return one if n == 1 else [one] * n
+
+
+SHAPES = {"vllm": vllm_shape, "sglang": sglang_shape}
+
+
+def send(request, status, body, data=None):
+    data = json.dumps(body).encode() if data is None else data
+    request.send_response(status)
+    request.send_header("content-type", "application/json")
+    request.send_header("content-length", str(len(data)))
+    request.end_headers()
+    request.wfile.write(data)
+
+
+def drip(request, data):
+    """A byte now and then: no read ever times out, and no answer ever ends."""
+    request.send_response(200)
+    request.send_header("content-type", "application/json")
+    request.send_header("content-length", str(len(data)))
+    request.end_headers()
+    try:
+        for byte in data[:100]:
+            request.wfile.write(bytes([byte]))
+            request.wfile.flush()
+            time.sleep(0.05)
+    except OSError:
+        pass  # the client has gone

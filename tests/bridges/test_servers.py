@@ -1,0 +1,274 @@
+"""Clients and pool against a server that speaks the engines' recorded shapes and fails on demand; tests/engines has the real ones."""
+import dataclasses
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from bridges.engines import http, pool
+from bridges.engines.assembly import KINDS, api_key
+from bridges.engines.engine import ServerEngine
+from bridges.engines.http import EngineError, Http, Refused, Unavailable
+from bridges.engines.pool import Member, Pool
+from bridges.engines.server import Weights
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.types import Request, SamplingParams, UserError
+from tests.bridges.fake_server import VOCAB, FakeServer
+
+FULL = Weights("v1-abc", 1, "/folder", adapter=False, bytes=5)
+FAULTS = ("500", "truncated", "hang", "drip", "nan", "short", "stale", "reset")
+
+
+@pytest.fixture
+def fakes():
+    """fakes(kind) starts one; all end with the test."""
+    made = []
+
+    def make(kind="vllm"):
+        made.append(FakeServer(kind))
+        return made[-1]
+    yield make
+    for fake in made:
+        fake.close()
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    monkeypatch.setattr(http, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.05)
+
+
+def client(fake, timeout=5.0, key=""):
+    return KINDS[fake.kind](Http(fake.url, timeout=timeout, api_key=key), VOCAB)
+
+
+def make_pool(*fakes, timeout=5.0, wait=5.0, verify=lambda server, weights: 0.0, said=None):
+    return Pool([Member(client(fake, timeout)) for fake in fakes], verify, wait_seconds=wait, say=(said if said is not None else []).append)
+
+
+class Written:
+    """Stands for Writer: versions without files."""
+    adapter = False
+
+    def __call__(self, params, version):
+        return Weights(f"v{version}-{params}", version, "/folder", False, 5)
+
+    def remove(self, weights):
+        pass
+
+    def close(self):
+        pass
+
+
+def engine(*fakes, timeout=5.0, wait=5.0):
+    config = ModelConfig.from_hf(dict(
+        architectures=["Qwen3ForCausalLM"], model_type="qwen3", vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256, rms_norm_eps=1e-6, rope_theta=1e4,
+        tie_word_embeddings=False, hidden_act="silu", attention_bias=False))
+    made = ServerEngine([Member(client(fake, timeout)) for fake in fakes], Written(), lambda server, params, weights: 1e-6, config=config,
+                        context=64, concurrency=4, seed=0, eos_ids=(2,), detokenise=lambda ids: "".join(chr(97 + one % 26) for one in ids),
+                        wait_seconds=wait)
+    made.publish("x", 1)
+    return made
+
+
+def requests(count, n=2, tokens=4, **params):
+    return [Request(np.array([3 + number % 40, 4], np.int32), SamplingParams(tokens, n=n, **params), number) for number in range(count)]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_client_reads_what_its_engine_answers(fakes, kind):
+    fake = fakes(kind)
+    server = client(fake, key="secret")
+    assert server.context() == 64
+    server.check(adapter=True)
+    server.load(FULL)
+    assert fake.label == FULL.label
+    for n in (1, 3):
+        samples = server.draw([7, 8], SamplingParams(5, 0.7, top_k=3, n=n), weights=FULL, seed=11, stop_ids=(2, 9))
+        assert len(samples) == n
+        for sample in samples:
+            assert sample.ids.tolist() == [7] * 5 and sample.logprobs.tolist() == [-1.0] * 5 and sample.finish_reason == "length"
+            assert sample.versions == ((FULL.label, 0, 5),)
+    path, body, headers = fake.asked[-1]
+    sampling = body["sampling_params"]
+    assert headers["Authorization"] == "Bearer secret" and sampling["stop_token_ids"] == [2, 9] and sampling["temperature"] == 0.7
+    assert sampling.get("seed", sampling.get("sampling_seed")) == 11 and sampling["top_k"] == 3
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_server_is_taken_out_and_every_request_is_answered_once_by_another(fakes, kind, fault):
+    sound, faulty = fakes(kind), fakes(kind)
+    made = engine(sound, faulty, timeout=0.6)
+    faulty.fault, faulty.load_fault = fault, "500"  # nor does it come back
+    drawn = made.generate(requests(8))
+    assert [[one.ids.tolist() for one in completions] for completions in drawn] == [[[3 + number] * 4] * 2 for number in range(8)]
+    assert made.stats()["tokens"] == 8 * 2 * 4 and sound.drawn == 8
+    assert made.stats()["servers"] == 1 and made.stats()["retried_samples"] > 0
+    assert made.publish("x", 2)["sync/retried_samples"] == made.stats()["retried_samples"]
+    made.close()
+
+
+def test_a_server_that_is_full_is_asked_again_and_one_that_refuses_is_not(fakes):
+    fake = fakes()
+    server = client(fake)
+    fake.fault = "429"
+    assert len(server.draw([7], SamplingParams(3), weights=None, seed=0, stop_ids=())) == 1 and fake.busy == 2
+    fake.fault, before = "refuse", len(fake.asked)
+    with pytest.raises(Refused, match="answered 400: too long"):
+        server.draw([7], SamplingParams(3), weights=None, seed=0, stop_ids=())
+    assert len(fake.asked) == before + 1
+
+
+def test_a_lost_server_comes_back_only_with_the_present_weights(fakes):
+    sound, faulty, said = fakes(), fakes(), []
+    both = make_pool(sound, faulty, said=said)
+    both.update(FULL)
+    faulty.fault = "500"
+    for number in range(4):
+        both.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=number)
+    assert [member.server.url for member in both.live] == [sound.url] and "1 of 2 are left" in said[0]
+    faulty.up = False
+    both.update(dataclasses.replace(FULL, label="v2-abc", version=2))
+    assert (sound.label, faulty.label) == ("v2-abc", "v1-abc")
+    faulty.fault, faulty.up = "", True
+    time.sleep(0.1)
+    for number in range(4, 8):
+        both.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=number)
+    assert faulty.label == "v2-abc" and len(both.live) == 2 and "is back, with the weights of version 2" in said[-1]
+    assert faulty.drawn > 0
+
+
+def test_a_server_that_was_started_anew_behind_our_back_is_brought_to_the_weights_again(fakes):
+    fake = fakes("sglang")
+    alone = make_pool(fake)
+    alone.update(FULL)
+    fake.label = "default"
+    [sample] = alone.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=0)
+    assert sample.versions[0][0] == FULL.label == fake.label and alone.retries == 1
+
+
+def test_with_no_server_left_the_run_waits_and_goes_on_when_one_is_back(fakes):
+    fake, said = fakes(), []
+    alone = make_pool(fake, said=said)
+    alone.update(FULL)
+    fake.up = False
+    threading.Timer(0.4, lambda: setattr(fake, "up", True)).start()
+    assert len(alone.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=0)) == 1
+    assert any("No server is left; waiting up to 5 seconds more" in line for line in said)
+
+
+def test_with_no_server_left_for_too_long_the_run_stops_and_says_how_to_go_on(fakes):
+    fake = fakes()
+    made = engine(fake, wait=0.2)
+    fake.up = False
+    with pytest.raises(EngineError, match="none came back within servers.wait = 0.2 seconds.*goes on from its newest checkpoint"):
+        made.generate(requests(6))
+    made.close()
+
+
+def test_a_request_that_brings_servers_down_ends_the_run_instead_of_going_round(fakes):
+    fake = fakes()
+    alone = make_pool(fake)
+    alone.update(FULL)
+    fake.fault = "500"
+    with pytest.raises(EngineError, match="failed at 5 servers.*engine core died"):
+        alone.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=0)
+
+
+def test_a_sync_that_fails_at_one_server_leaves_it_out_and_at_all_stops_the_run(fakes):
+    one, other = fakes(), fakes("sglang")
+    both = make_pool(one, other, wait=0.2)
+    other.load_fault = "500"
+    both.update(FULL)
+    assert [member.server.url for member in both.live] == [one.url] and "no such folder" in both.members[1].lost
+    assert [path for path, *_ in other.asked][-1] == "/continue_generation"  # others may use it: it is not left paused
+    one.load_fault = "500"
+    both.members[0].lost = "gone"
+    with pytest.raises(EngineError, match="No server is left"):
+        both.update(dataclasses.replace(FULL, label="v2"))
+
+
+def test_a_server_that_cannot_see_the_weights_is_named_with_the_setting(fakes):
+    fake = fakes()
+    fake.load_fault = "refuse"
+    with pytest.raises(EngineError, match="no such folder.*servers.sync_folder"):
+        make_pool(fake).update(FULL)
+
+
+def test_a_failed_probe_stops_the_run(fakes):
+    def verify(server, weights):
+        raise EngineError("disagrees")
+    with pytest.raises(EngineError, match="disagrees"):
+        make_pool(fakes(), verify=verify).update(FULL)
+
+
+def test_adapters_of_earlier_versions_are_unloaded(fakes):
+    fake = fakes("sglang")
+    alone = make_pool(fake)
+    for number in (1, 2, 3):
+        alone.update(Weights(f"v{number}", number, "/folder", adapter=True))
+    loads = [(path, body["lora_name"]) for path, body, _ in fake.asked if "lora" in path]
+    assert loads == [("/load_lora_adapter", "v1"), ("/load_lora_adapter", "v2"), ("/unload_lora_adapter", "v1"),
+                     ("/load_lora_adapter", "v3"), ("/unload_lora_adapter", "v2")]
+    alone.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=0)
+    assert fake.asked[-1][1]["lora_path"] == "v3"
+
+
+def test_groups_spread_over_the_servers_and_a_group_stays_at_its_own(fakes):
+    one, other = fakes(), fakes()
+    both = make_pool(one, other)
+    both.update(FULL)
+    homes = {}
+    for number in range(6):
+        both.members[number % 2].samples = 3  # as if this one were at work
+        homes[number] = both._take(2, number)
+        both._give_back(homes[number], 2)
+        both.members[number % 2].samples = 0
+    assert all(home is both.members[1 - number % 2] for number, home in homes.items())
+    for number, home in homes.items():
+        home.samples = 10
+        assert both._take(2, number) is home  # the prefix is cached there
+        home.samples = 40
+        assert both._take(2, number) is not home  # but not at any price
+        both.members[0].samples = both.members[1].samples = 0
+
+
+def test_completions_are_cut_behind_a_stop_string_and_bear_the_policy_version(fakes):
+    made = engine(fakes())
+    [[one]] = made.generate([Request(np.array([4], np.int32), SamplingParams(6, stop_strings=("ee",)), 0)])
+    assert one.ids.tolist() == [4, 4] and len(one.logprobs) == 2 and one.finish_reason == "stop" and one.policy_version.tolist() == [1, 1]
+    made.close()
+
+
+def test_seeds_follow_from_the_coordinates_of_a_request(fakes):
+    fake = fakes()
+    made = engine(fake)
+    for request in (*requests(2), *requests(2), dataclasses.replace(requests(1)[0], stream=1)):
+        made.generate([request])
+    seeds = [body["sampling_params"]["seed"] for path, body, _ in fake.asked if path == "/inference/v1/generate"]
+    assert seeds[:2] == seeds[2:4] and len(set(seeds)) == 3 and all(0 <= seed < 2**31 for seed in seeds)
+    made.close()
+
+
+def test_prompts_that_no_server_should_see_are_refused_here(fakes):
+    fake = fakes()
+    made = engine(fake)
+    before = len(fake.asked)
+    for ids, tokens, message in ((np.array([VOCAB], np.int32), 4, "vocabulary"), (np.arange(3, 43, dtype=np.int32), 30, "context is 64")):
+        with pytest.raises(UserError, match=message):
+            made.generate([Request(ids, SamplingParams(tokens), 0)])
+    assert len(fake.asked) == before
+    made.close()
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_a_missing_key_is_named():
+    with pytest.raises(Unavailable, match="ConnectError"):
+        Http("http://127.0.0.1:9", timeout=1.0).get("/health")
+    os.environ.pop("NO_SUCH_KEY", None)
+    with pytest.raises(EngineError, match="NO_SUCH_KEY"):
+        api_key("NO_SUCH_KEY")

@@ -1,0 +1,42 @@
+"""Real servers on this machine's CPU, and tiny runs on them."""
+import pathlib
+
+from tests.tiny_models import make_model
+from tests.training import tiny_run
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PYTHON = {"vllm": ROOT / ".venv-vllm/bin/python", "sglang": ROOT / ".venv-sglang/bin/python"}
+FLAGS = {
+    "vllm": "--max-num-seqs 16 --enforce-eager",
+    "sglang": "--device cpu --attention-backend torch_native --max-running-requests 16 --max-total-tokens 4096 --disable-overlap-schedule"}
+LORA_FLAGS = {"vllm": "", "sglang": " --lora-backend torch_native"}
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
+    "TORCH_COMPILE_DISABLE": "1",  # compiling takes longer than all that a test draws
+    "SGLANG_USE_CPU_ENGINE": "1"}
+
+
+def make_files(folder):
+    """The tiny run's data, and a model of sizes that both engines' CPU kernels take."""
+    tiny_run.make_files(folder)
+    make_model(folder / "engine_model", num_hidden_layers=2, hidden_size=64, head_dim=32, moe_intermediate_size=32,
+               max_position_embeddings=128)
+    return folder
+
+
+def settings(files, run_dir, kind, targets=("q_proj", "v_proj"), **overrides):
+    """A GRPO run of 3 steps on one server that it launches; no dropout, so that sampler and trainer are the same policy."""
+    config = tiny_run.settings(files, run_dir)
+    config.model.path = str(files / "engine_model")
+    config.lora.dropout, config.lora.targets = 0.0, targets
+    config.optimizer.learning_rate = 1e-2
+    config.algorithm.minibatches, config.algorithm.kl_coef = 1, 0.0
+    config.train.steps, config.eval.every, config.eval.prompts, config.checkpoint.every = 3, 0, 2, 1
+    config.rollout.backend, config.rollout.temperature = kind, 0.8
+    config.rollout.stop_strings = ("e", "1", "a")  # lengths differ in a group, and with this penalty so do rewards
+    config.algorithm.overlong_tokens = config.algorithm.overlong_cushion = 24
+    config.servers.python = str(PYTHON[kind])
+    config.servers.flags = FLAGS[kind] + LORA_FLAGS[kind]
+    config.servers.start_timeout = config.servers.request_timeout = 180.0
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in overrides.items()})
+    return config

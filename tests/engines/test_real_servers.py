@@ -1,0 +1,201 @@
+"""Against real vLLM and SGLang servers on this machine's CPU, in float32; see scripts/engines. About a minute each."""
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import bridges
+from bridges.engines.assembly import KINDS
+from bridges.engines.http import EngineError, Http
+from bridges.engines.launch import Plan, Process
+from bridges.engines.probe import Probe
+from jaxrl_moe.config import resolve
+from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.training import pipeline
+from jaxrl_moe.training.assembly import make_engine as in_process
+from jaxrl_moe.types import Request, SamplingParams
+from tests.close import assert_close
+from tests.engines import real
+from tests.parity import randomise_adapters
+
+pytestmark = pytest.mark.engines
+EXPERTS = ("q_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in real.ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return real.make_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def server(request, files, tmp_path_factory):
+    """(kind, URL) of a server that this module's tests share."""
+    process = start(request.param, files, tmp_path_factory.mktemp("log"))
+    yield request.param, process.url
+    process.stop()
+
+
+def start(kind, files, folder, flags=""):
+    plan = Plan(kind, str(real.PYTHON[kind]), str(files / "engine_model"), "float32", 128, flags=f"{real.FLAGS[kind]} {flags}")
+    process = Process(plan, folder / "server.log")
+    process.start()
+    process.wait(Http(process.url).is_up, 180)
+    return process
+
+
+def over(files, folder, kind, url, **overrides):
+    """The configuration of a run on a server that is there already."""
+    return resolve(real.settings(files, folder, kind, EXPERTS, servers__urls=(url,), servers__python="", servers__flags="", **overrides))
+
+
+def policy(config):
+    model = bridges.load_model(config.model.path, lora=LoraConfig(4, 8.0, targets=config.lora.targets))
+    randomise_adapters(model, std=0.2)
+    return model
+
+
+def requests(count, **params):
+    prompts = np.random.default_rng(0).integers(0, 320, (count, 10)).astype(np.int32)
+    return [Request(ids, SamplingParams(12, **params), number) for number, ids in enumerate(prompts)]
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()][1:]
+
+
+def test_a_server_draws_what_the_engine_in_process_does(server, files, tmp_path):
+    config = over(files, tmp_path, *server)
+    model, tokenizer = policy(config), load_tokenizer(config.model.path)
+    ours, theirs = in_process(config, model, tokenizer), bridges.make_engine(config, model, tokenizer)
+    try:
+        theirs.publish(nnx.state(model), 3)
+        ours.publish(nnx.state(model), 3)
+        for mine, other in zip(ours.generate(requests(6, temperature=0.0)), theirs.generate(requests(6, temperature=0.0)), strict=True):
+            assert mine[0].ids.tolist() == other[0].ids.tolist() and mine[0].finish_reason == other[0].finish_reason
+            assert_close(other[0].logprobs, mine[0].logprobs, 2e-5)
+        [drawn] = theirs.generate(requests(1, temperature=1.7, n=8, stop_ids=tuple(range(3, 60))))
+        assert len({completion.ids.tobytes() for completion in drawn}) > 4
+        for one in drawn:
+            assert (one.finish_reason == "stop") == (2 <= one.ids[-1] < 60) and not np.isin(one.ids[:-1], range(2, 60)).any()
+            assert one.policy_version.tolist() == [3] * len(one.ids)
+        with pytest.raises(Exception, match="vocabulary"):
+            theirs.generate([Request(np.array([1, 9999]), SamplingParams(4), 0)])
+    finally:
+        theirs.close()
+
+
+class Swapped:
+    """A writer that writes other weights than it is given."""
+
+    def __init__(self, writer, params):
+        self._writer, self._params = writer, params
+
+    def __call__(self, params, version):
+        return self._writer(self._params, version)
+
+    def remove(self, weights):
+        self._writer.remove(weights)
+
+
+def test_a_wrong_sync_is_caught_by_the_probe_and_a_right_one_mends_it(server, files, tmp_path):
+    config = over(files, tmp_path, *server)
+    model = policy(config)
+    engine = bridges.make_engine(config, model, load_tokenizer(config.model.path))
+    right = nnx.state(model)
+    wrong = jax.tree.map(lambda array: array, right)
+    for path, variable in nnx.to_flat_state(wrong):
+        if path[-2:] == ("down_proj", "lora_b"):  # one expert of one layer
+            variable.set_value(variable[...].at[1, 2].set(0.0))
+    try:
+        write = engine._writer
+        engine._writer = Swapped(write, wrong)
+        with pytest.raises(EngineError, match="disagrees with the policy of version 1"):
+            engine.publish(right, 1)
+        engine._writer = write
+        assert engine.publish(right, 2)["sync/probe_error"] < 1e-5
+    finally:
+        engine.close()
+
+
+def test_grpo_with_experts_merged_into_every_sync_stays_on_policy(server, files, tmp_path):
+    config = over(files, tmp_path / "run", *server)
+    assert pipeline.run_all(config, bridges)
+    assert_on_policy(tmp_path / "run", least_bytes=400_000)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_grpo_with_attention_adapters_on_a_launched_server_stays_on_policy(kind, files, tmp_path):
+    config = resolve(real.settings(files, tmp_path / "run", kind, servers__weight_sync_backend="adapter"))
+    assert pipeline.run_all(config, bridges)
+    assert_on_policy(tmp_path / "run", most_bytes=100_000)
+    log = (tmp_path / "run" / "servers" / f"{kind}_0.log").read_text()
+    port = log.split("--port ")[1].split()[0]
+    assert not Http(f"http://127.0.0.1:{port}").is_up(), "the server outlived the run"
+
+
+def assert_on_policy(folder, least_bytes=0, most_bytes=10**9):
+    rows = metrics(folder)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert abs(row["mismatch/kl"]) <= 1e-5 and row["mismatch/prob_diff_max"] <= 1e-4
+        assert row["sync/probe_error"] <= 1e-5 and least_bytes <= row["sync/bytes"] <= most_bytes
+        assert row["policy/grad_norm"] > 0 and row["rollout/staleness_max"] == 0
+
+
+def test_a_vllm_server_that_leaves_the_temperature_out_is_refused_with_the_mend(files, tmp_path):
+    process = start("vllm", files, tmp_path, "--logprobs-mode raw_logprobs")
+    try:
+        config = over(files, tmp_path / "run", "vllm", process.url)
+        with pytest.raises(EngineError, match="--logprobs-mode processed_logprobs"):
+            pipeline.run_all(config, bridges)
+    finally:
+        process.stop()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_server_killed_in_mid_rollout_costs_no_sample_and_comes_back(kind, files, tmp_path, capfd):
+    config = resolve(real.settings(files, tmp_path / "run", kind, EXPERTS, servers__count=2, rollout__max_tokens=60, train__steps=1,
+                                   rollout__stop_strings=()))
+    model = policy(config)
+    engine = bridges.make_engine(config, model, load_tokenizer(config.model.path))
+    try:
+        engine.publish(nnx.state(model), 1)
+        victim = engine._pool.members[0]
+        killer = threading.Thread(target=lambda: (wait_until(lambda: victim.samples > 0), time.sleep(0.3),
+                                                  os.killpg(victim.process.pid, signal.SIGKILL)))
+        killer.start()
+        wanted = [dataclasses.replace(one, params=dataclasses.replace(one.params, n=4, max_tokens=60)) for one in requests(24)]
+        drawn = engine.generate(wanted)
+        killer.join()
+        assert [len(completions) for completions in drawn] == [4] * 24
+        assert engine.stats()["retried_samples"] > 0 and "taken out" in capfd.readouterr().out
+        probe, params = Probe(model, 128), nnx.state(model)
+        assert probe(engine._pool.live[0].server, params, engine._pool.weights) < 1e-5
+        wait_until(lambda: engine._pool._look_at_lost() or len(engine._pool.live) == 2, 120)
+        found = engine.publish(params, 2)
+        assert found["sync/servers"] == 2 and found["sync/probe_error"] < 1e-5 and found["sync/retried_samples"] > 0
+    finally:
+        engine.close()
+
+
+def wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
