@@ -6,22 +6,31 @@ BIN := $(VENV)/bin
 # Large pages spare XLA's CPU backend most of its page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help quickstart test test-slow lint clean
+.PHONY: help quickstart test test-slow test-engines lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
 	@echo "make test         set up $(VENV) with the test extra, run the tests"
 	@echo "make test-slow    the long tests too"
+	@echo "make test-engines real vLLM and SGLang on the CPU, in .venv-vllm and .venv-sglang (6 GB), and the tests against them"
 	@echo "make lint         ruff"
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/quickstart.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not net"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not net and not engines"
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "slow"
+
+test-engines: $(VENV)/.installed-test .venv-vllm/.installed .venv-sglang/.installed
+	$(BIN)/python -m pytest tests/engines -m engines
+
+.venv-%/.installed: scripts/engines/install_%_cpu.sh
+	@echo "Installing $* into .venv-$*: two to three minutes"
+	PYTHON=$(PYTHON) bash $< .venv-$*
+	@touch $@
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
