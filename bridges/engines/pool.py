@@ -74,6 +74,8 @@ class Pool:
             try:
                 return member.server.draw(ids, params, weights=self.weights, seed=seed, stop_ids=stop_ids)
             except Unavailable as error:
+                if self._closed:
+                    raise EngineError("The servers were closed.") from error
                 self._lose(member, str(error))
                 self.retries += params.n
                 last = error
@@ -98,7 +100,8 @@ class Pool:
 
     def close(self) -> None:
         """Lets waiting requests go, and stops what was launched."""
-        self._closed = True
+        with self._lock:
+            self._closed = True  # from here on nothing is started anew
         for member in self.members:
             member.server.http.close()
             if member.process:
@@ -146,7 +149,9 @@ class Pool:
         """Gives a server the present weights and probes it; returns the probe's error, or None if it could not be reached."""
         weights = self.weights
         if member.process and not member.process.running:
-            member.process.start()  # it takes its time to come up: one of the next looks will find it
+            with self._lock:
+                if not self._closed:
+                    member.process.start()  # it takes its time to come up: one of the next looks will find it
             member.adapters.clear()
             member.lost = member.lost or "it ended and is started anew"
             return None

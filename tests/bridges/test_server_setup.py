@@ -159,6 +159,17 @@ def test_a_server_is_started_anew_on_its_port_after_it_was_killed(tmp_path):
     assert not process.running
 
 
+def test_a_server_that_a_killed_run_left_behind_is_ended_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("bridges.engines.launch.STOP_SECONDS", 0.2)  # it stays a zombie until this process looks for it
+    python = script(tmp_path, "sleep 60")
+    left, following = (Process(plan(python), tmp_path / "server.log") for _ in range(2))
+    left.start()
+    following.start()
+    assert not left.running and following.running
+    following.stop()
+    assert not (tmp_path / "server.pid").exists()
+
+
 def test_an_interpreter_that_is_not_there_is_named(tmp_path):
     with pytest.raises(EngineError, match="servers.python = '/no/python'"):
         Process(plan("/no/python"), tmp_path / "log").start()
