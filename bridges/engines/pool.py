@@ -3,6 +3,7 @@
 A server that was lost comes back once it is healthy, has the present weights, and the probe agrees. A request has one answer: that
 of the attempt which succeeded; what an abandoned attempt may still draw is read by nobody.
 """
+import concurrent.futures
 import dataclasses
 import threading
 import time
@@ -92,7 +93,8 @@ class Pool:
         """
         self.weights = weights
         self._homes.clear()
-        errors = [error for member in self.members if (error := self._bring_up(member)) is not None]
+        with concurrent.futures.ThreadPoolExecutor(len(self.members)) as threads:
+            errors = [error for error in threads.map(self._bring_up, self.members) if error is not None]
         if not errors:
             self._await_one()
             errors = [self._verify(member.server, weights) for member in self.live]
@@ -156,7 +158,7 @@ class Pool:
             member.lost = member.lost or "it ended and is started anew"
             return None
         try:
-            if not member.server.is_up():
+            if member.lost and not member.server.is_up():
                 raise Unavailable(f"{member.server.url} is not healthy")
             member.server.load(weights)
             error = self._verify(member.server, weights)

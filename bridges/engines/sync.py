@@ -71,9 +71,9 @@ def choose(config: Config, model: Transformer) -> tuple[bool, str]:
         return wanted == "adapter", f"servers.weight_sync_backend = {wanted!r}"
     if reason:
         return False, reason
-    on_experts = adapted_layers(model) - ATTENTION
-    if on_experts and any(model.config.sparse_layers):
-        return False, (f"whether the {backend} servers can run adapters on experts ({', '.join(sorted(on_experts))}) is not known; "
+    beyond = adapted_layers(model) - ATTENTION
+    if beyond and (backend == "sglang" or any(model.config.sparse_layers)):
+        return False, (f"whether the {backend} servers can run adapters on {', '.join(sorted(beyond))} is not known; "
                        "servers.weight_sync_backend=adapter says they can")
     return True, "adapters alone are trained"
 
