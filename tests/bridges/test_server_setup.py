@@ -161,9 +161,11 @@ def test_a_server_is_started_anew_on_its_port_after_it_was_killed(tmp_path):
 
 def test_a_server_that_a_killed_run_left_behind_is_ended_by_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr("bridges.engines.launch.STOP_SECONDS", 0.2)  # it stays a zombie until this process looks for it
-    python = script(tmp_path, "sleep 60")
+    python = script(tmp_path, f"touch {tmp_path}/started; sleep 60")
     left, following = (Process(plan(python), tmp_path / "server.log") for _ in range(2))
     left.start()
+    while not (tmp_path / "started").exists():
+        time.sleep(0.02)
     following.start()
     assert left._process.wait(10) == -signal.SIGKILL and following.running
     following.stop()
