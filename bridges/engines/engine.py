@@ -112,5 +112,6 @@ class ServerEngine:
         if strings:
             found = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
             keep, reason = (keep, reason) if found is None else (found, "stop")
+        routes = None if sample.expert_ids is None else sample.expert_ids[:len(request.ids) + keep - 1]
         return Completion(sample.ids[:keep], sample.logprobs[:keep], reason,
-                          np.full(keep, self._pool.weights.version, np.int32))
+                          np.full(keep, self._pool.weights.version, np.int32), routes)

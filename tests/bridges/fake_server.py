@@ -1,8 +1,12 @@
 """A small HTTP server that answers in the shapes that vLLM 0.32 and SGLang 0.5.23 were recorded with, and fails on demand."""
+import base64
 import http.server
 import json
+import sys
 import threading
 import time
+
+import numpy as np
 
 VOCAB = 50
 
@@ -36,7 +40,7 @@ class FakeServer:
             def do_POST(self):
                 outer.handle(self, json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "null"))
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Listener(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -75,6 +79,10 @@ class FakeServer:
         ids = [prompt[0]] * count
         answer = SHAPES[self.kind](ids, [float("nan") if fault == "nan" else -1.0] * count, "stale" if fault == "stale" else self.label,
                                    sampling["n"])
+        if body.get("return_routed_experts"):  # [tokens - 1, 3 layers, 2 experts]
+            routes = [[3 * token + layer, 100] for token in range(len(prompt) + count - 1) for layer in range(3)]
+            for one in answer:
+                one["meta_info"]["routed_experts"] = base64.b64encode(np.array(routes, np.int32).tobytes()).decode()
         if fault == "short":
             (answer["choices"][0] if self.kind == "vllm" else answer[0])["token_ids" if self.kind == "vllm" else "output_ids"].pop()
         data = json.dumps(answer).encode()
@@ -96,6 +104,12 @@ class FakeServer:
         else:
             self.drawn += 1
             send(request, 200, None, data)
+
+
+class Listener(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), OSError):  # a client that went away is part of the tests
+            super().handle_error(request, client_address)
 
 
 def vllm_shape(ids, logprobs, label, n):
