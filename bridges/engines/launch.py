@@ -51,7 +51,7 @@ class Plan:
         if self.kind == "vllm":
             env |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
                     "PYTHONPATH": os.pathsep.join([str(WORKER), *filter(None, [env.get("PYTHONPATH")])])}
-            if set(self.lora_targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}:
+            if self.lora_rank and set(self.lora_targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}:
                 env["JAXRL_LORA_ON_ATTENTION_ONLY"] = "1"
         return env
 
