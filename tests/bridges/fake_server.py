@@ -24,7 +24,7 @@ class FakeServer:
 
     def __init__(self, kind):
         self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
-        self.asked, self.drawn, self.busy = [], 0, 0
+        self.asked, self.drawn, self.busy, self.adapters = [], 0, 0, set()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -58,6 +58,10 @@ class FakeServer:
             return self._draw(request, body)
         if path in ("/update_weights", "/update_weights_from_disk", "/v1/load_lora_adapter", "/load_lora_adapter"):
             return self._load(request, path, body)
+        if path in ("/v1/unload_lora_adapter", "/unload_lora_adapter"):
+            gone = body["lora_name"] not in self.adapters
+            self.adapters.discard(body["lora_name"])
+            return send(request, 404 if gone else 200, {"error": "no such adapter"} if gone else {"success": True})
         if path == "/finish_weight_update":
             self.label = body["weight_version"]
         return send(request, 200, {
@@ -68,12 +72,18 @@ class FakeServer:
     def _load(self, request, path, body):
         if self.load_fault:
             return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such folder"}})
+        if "lora" in path and body["lora_name"] in self.adapters:
+            return send(request, 400, {"error": {"message": f"{body['lora_name']} has already been loaded"}})
+        if "lora" in path:
+            self.adapters.add(body["lora_name"])
         if path == "/update_weights_from_disk":
             self.label = body["weight_version"]
         return send(request, 200, {"success": True, "message": ""})
 
     def _draw(self, request, body):
-        sampling, fault = body["sampling_params"], self.fault
+        sampling, fault, model = body["sampling_params"], self.fault, body.get("lora_path") or body.get("model", "policy")
+        if model != "policy" and model not in self.adapters:
+            return send(request, 404, {"error": {"message": f"The model {model} does not exist"}})
         count = sampling.get("max_tokens") or sampling["max_new_tokens"]
         prompt = body.get("token_ids") or body["input_ids"]
         ids = [prompt[0]] * count

@@ -222,6 +222,20 @@ def test_adapters_of_earlier_versions_are_unloaded(fakes):
     assert fake.asked[-1][1]["lora_path"] == "v3"
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_lost_server_gets_its_adapter_again_whether_it_still_has_it_or_not(fakes, kind, restarted):
+    fake = fakes(kind)
+    alone = make_pool(fake)
+    alone.update(Weights("v1", 1, "/folder", adapter=True))
+    if restarted:
+        fake.adapters.clear()
+    else:
+        alone._lose(alone.members[0], "it hung")
+    assert len(alone.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=0)) == 1
+    assert fake.adapters == {"v1"} and alone.members[0].adapters == ["v1"] and alone.retries == restarted
+
+
 def test_groups_spread_over_the_servers_and_a_group_stays_at_its_own(fakes):
     one, other = fakes(), fakes()
     both = make_pool(one, other)
