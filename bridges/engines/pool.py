@@ -32,6 +32,7 @@ class Member:
       samples: in flight at it.
       given: samples that it was ever given.
       look_at: when to look at it again, once lost.
+      busy: somebody is just bringing it back.
     """
     server: Server
     process: Process | None = None
@@ -40,6 +41,7 @@ class Member:
     samples: int = 0
     given: int = 0
     look_at: float = 0.0
+    busy: bool = False
 
 
 class Pool:
@@ -145,15 +147,19 @@ class Pool:
         """Tries to bring back the lost servers whose time has come; each by one thread."""
         for member in self.members:
             with self._lock:
-                due = member.lost and self.weights is not None and time.monotonic() >= member.look_at
-                if due:
-                    member.look_at = time.monotonic() + RETRY_SECONDS
+                due = bool(member.lost) and not member.busy and self.weights is not None and time.monotonic() >= member.look_at
+                member.busy |= due
             if due and self._bring_up(member) is not None:
                 self._say(f"The server {member.server.url} is back, with the weights of version {self.weights.version}.")
 
     def _bring_up(self, member) -> float | None:
         """Gives a server the present weights and probes it; returns the probe's error, or None if it could not be reached."""
-        weights = self.weights
+        try:
+            return self._sync(member, self.weights)
+        finally:
+            member.look_at, member.busy = time.monotonic() + RETRY_SECONDS, False
+
+    def _sync(self, member, weights) -> float | None:
         if member.process and not member.process.running:
             with self._lock:
                 if not self._closed:
@@ -170,7 +176,7 @@ class Pool:
             raise EngineError(f"{refusal} This was the answer to new weights in {weights.folder}: the server must see that folder (see "
                               "servers.sync_folder) and be able to load what is in it.") from refusal
         except Unavailable as failure:
-            member.lost, member.look_at = str(failure), time.monotonic() + RETRY_SECONDS
+            member.lost = str(failure)
             return None
         member.lost = ""
         self._unload(member, [label for label in member.adapters if label != weights.label])

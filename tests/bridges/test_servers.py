@@ -146,6 +146,28 @@ def test_a_lost_server_comes_back_only_with_the_present_weights(fakes):
     assert faulty.drawn > 0
 
 
+def test_a_server_is_brought_back_by_one_request_at_a_time(fakes):
+    one, other, syncs = fakes(), fakes(), []
+
+    def slowly(server, weights):
+        syncs.append(server.url)
+        time.sleep(0.3)
+        return 0.0
+    both = make_pool(one, other)
+    both.update(FULL)
+    both._verify = slowly
+    both._lose(both.members[1], "it hung")
+    time.sleep(0.1)
+    threads = [threading.Thread(target=both.draw, args=([7], SamplingParams(3)), kwargs=dict(seed=0, stop_ids=(), group=number))
+               for number in range(6)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.06)  # longer than RETRY_SECONDS
+    for thread in threads:
+        thread.join()
+    assert syncs == [other.url] and len(both.live) == 2
+
+
 def test_a_server_that_was_started_anew_behind_our_back_is_brought_to_the_weights_again(fakes):
     fake = fakes("sglang")
     alone = make_pool(fake)
