@@ -106,6 +106,15 @@ def test_a_full_disk_during_a_sync_is_said_and_leaves_nothing(adapted, checkpoin
     assert not any(list(folder.iterdir()) for folder in tmp_path.iterdir())
 
 
+def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_are_not(adapted, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("bridges.engines.sync.RAM_DISK", tmp_path)
+    for name in ("policy-4194305-x", f"policy-{os.getpid()}-x", "policy-notes-x"):  # the first is above Linux's highest process number
+        (tmp_path / name).mkdir()
+    writer = Writer(adapted(()), str(checkpoint), False)
+    assert not (tmp_path / "policy-4194305-x").exists() and len(list(tmp_path.iterdir())) == 3
+    writer.close()
+
+
 def test_a_folder_for_weights_that_cannot_be_made_is_named_with_its_setting(adapted, checkpoint):
     with pytest.raises(EngineError, match="servers.sync_folder"):
         Writer(adapted(()), str(checkpoint), False, "/no/such/folder")
