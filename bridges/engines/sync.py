@@ -64,8 +64,12 @@ def _remove_leftovers(parent: pathlib.Path) -> None:
     """Frees the memory that runs on this machine which were killed left their weights in."""
     for folder in parent.glob("policy-*-*"):
         owner = folder.name.split("-")[1]
-        if owner.isdigit() and not pathlib.Path("/proc", owner).exists():
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
             shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass  # no folder of ours, or another user's run
 
 
 def choose(config: Config, model: Transformer) -> tuple[bool, str]:
