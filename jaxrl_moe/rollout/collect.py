@@ -56,4 +56,4 @@ def _rollout(prompt: Prompt, completion: Completion, env: Env, decode: Decode) -
         prompt_ids=prompt.ids, completion_ids=completion.ids, loss_mask=np.ones(len(completion.ids), np.int32),
         sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=verdict.reward, text=text,
         truncated=truncated, info=verdict.info, expert_ids=completion.expert_ids,
-        turns=(Turn(0, len(completion.ids), verdict.reward),))
+        turns=(Turn(0, len(completion.ids), verdict.reward, verdict.achieved),))
