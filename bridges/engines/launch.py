@@ -27,6 +27,7 @@ class Plan:
       model: the checkpoint's folder or hub name.
       dtype, context: of the policy, and most tokens of a sequence.
       lora_rank, lora_targets: of the adapters that it will get; rank 0: none.
+      routes: whether it shall tell the experts' routes.
       flags: further ones, as on a command line.
     """
     kind: str
@@ -36,6 +37,7 @@ class Plan:
     context: int
     lora_rank: int = 0
     lora_targets: Sequence[str] = ()
+    routes: bool = False
     flags: str = ""
 
     def command(self, port: int) -> list[str]:
@@ -49,7 +51,7 @@ class Plan:
         if self.kind == "vllm":
             env |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
                     "PYTHONPATH": os.pathsep.join([str(WORKER), *filter(None, [env.get("PYTHONPATH")])])}
-            if set(self.lora_targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}:
+            if self.lora_rank and set(self.lora_targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}:
                 env["JAXRL_LORA_ON_ATTENTION_ONLY"] = "1"
         return env
 
@@ -65,7 +67,7 @@ def _vllm(plan):
 
 def _sglang(plan):
     yield from ("sglang.launch_server", "--model-path", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
-                "--context-length", str(plan.context))
+                "--context-length", str(plan.context), *(["--enable-return-routed-experts"] if plan.routes else []))
     if plan.lora_rank:
         yield from ("--enable-lora", "--max-lora-rank", str(plan.lora_rank), "--max-loras-per-batch", "2", "--lora-target-modules",
                     *plan.lora_targets)

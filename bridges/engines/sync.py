@@ -1,4 +1,5 @@
 """From the learner's arrays to a folder that servers load: the adapter alone, or the whole model with it merged in."""
+import os
 import pathlib
 import shutil
 import tempfile
@@ -31,9 +32,11 @@ class Writer:
     def __init__(self, model: Transformer, base: str, adapter: bool, folder: str = ""):
         self._graphdef, _ = nnx.split(model)
         self._base, self.adapter = base, adapter
-        parent = folder or (RAM_DISK if RAM_DISK.is_dir() else None)
+        parent = pathlib.Path(folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
+        if not folder:
+            _remove_leftovers(parent)
         try:
-            self._root = pathlib.Path(tempfile.mkdtemp(prefix="policy-", dir=parent))
+            self._root = pathlib.Path(tempfile.mkdtemp(prefix=f"policy-{os.getpid()}-", dir=parent))
         except OSError as error:
             raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name another one by "
                               "servers.sync_folder.") from error
@@ -55,6 +58,18 @@ class Writer:
 
     def close(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
+
+
+def _remove_leftovers(parent: pathlib.Path) -> None:
+    """Frees the memory that runs on this machine which were killed left their weights in."""
+    for folder in parent.glob("policy-*-*"):
+        owner = folder.name.split("-")[1]
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass  # no folder of ours, or another user's run
 
 
 def choose(config: Config, model: Transformer) -> tuple[bool, str]:
