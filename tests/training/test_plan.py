@@ -39,6 +39,7 @@ def plans():
     return config, {layers: make_plan(config, shape(layers)) for layers in (2, 4, 6)}
 
 
+@pytest.mark.slow
 def test_bytes_of_weights_and_optimiser_are_those_on_a_device(plans):
     config, found = plans
     model = Transformer(shape(4), lora=LoraConfig(4, 32.0), rngs=nnx.Rngs(0))
@@ -52,6 +53,7 @@ def test_bytes_of_weights_and_optimiser_are_those_on_a_device(plans):
     assert plan.optimiser == on_first(one.state.opt_state) == 2 * plan.trained
 
 
+@pytest.mark.slow
 def test_what_grows_with_depth_grows_by_the_layer(plans):
     _, found = plans
     two, four, six = (found[layers] for layers in (2, 4, 6))
