@@ -14,7 +14,7 @@ import numpy as np
 import bridges
 from benchmarks.table import rows as table_rows
 from jaxrl_moe import cli
-from jaxrl_moe.config import Config, ConfigError, resolve
+from jaxrl_moe.config import Config, ConfigError, base, resolve
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.training.report import Rows, evaluations, read_rows
@@ -90,7 +90,8 @@ def rl_config(recipe: str, seed: int, steps: int, folder: pathlib.Path) -> Confi
     settings.seed, settings.run_dir = seed, str(run_dir(recipe, seed, steps, folder))
     settings.model.path = str(start / "sft" / "model")
     settings.data.path, settings.data.eval_path = str(start / "data" / "train.jsonl"), str(start / "data" / "eval.jsonl")
-    settings.data.generate, settings.sft.path, settings.scratch.vocab_size = "", "", 0
+    settings.data.generate, settings.sft.path = "", ""
+    settings.scratch.update(base().scratch)
     settings.train.steps = steps
     settings.eval.every, settings.eval.at_start, settings.eval.greedy = max(1, steps // EVALUATIONS), False, False
     settings.logging.trajectories = settings.logging.tensorboard = False

@@ -160,7 +160,7 @@ class MoeSection:
     aux_loss_coef: float = 0.0  # load-balancing loss
     z_loss_coef: float = 0.0    # router z-loss
     bias_rate: float = 0.0      # step of the routers' selection bias, which balances without a loss; needs a model that has one
-    router: str = "auto"        # train | freeze | auto: frozen under LoRA, trained in full fine-tuning
+    router: str = "auto"        # of weights: train | freeze | auto: frozen under LoRA, else trained. bias_rate moves a bias under each
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """What is wrong with a configuration that needs no model, data or table of names to see: ranges and contradictions."""
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 _ANY = float("inf")
 _LEAST = 1e-30  # for "more than 0"
@@ -48,7 +50,22 @@ def problems(config) -> Iterator[str]:
             limit = f"at least {low}" if high == _ANY else f"between {low} and {high}"
             yield f"{key} = {value} is out of range: it must be {limit}."
     yield from _bad_targets(config.lora.targets)
-    yield from (message for wrong, message in _contradictions(config) if wrong)
+    yield from (message for wrong, message in [*_contradictions(config), *_idle(config)] if wrong)
+
+
+def changed(section: Any, name: str) -> bool:
+    """Whether a setting of a section differs from its default."""
+    return getattr(section, name) != next(field.default for field in dataclasses.fields(section) if field.name == name)
+
+
+def _idle(config) -> list[tuple[bool, str]]:
+    """(does it differ from its default without effect?, what to do about it) for sections that another setting turns off."""
+    off = {"scratch": (config.scratch.vocab_size == 0, "scratch.vocab_size = 0 makes no model: set scratch.vocab_size, such as 1024"),
+           "lora": (config.lora.rank == 0, "lora.rank = 0 trains all weights: set lora.rank above 0")}
+    names = {"scratch": [field.name for field in dataclasses.fields(config.scratch)], "lora": ["alpha", "rslora", "dropout"]}
+    return [(idle and changed(getattr(config, section), name),
+             f"{section}.{name} = {getattr(getattr(config, section), name)!r} has no effect, as {reason}, or leave {section}.{name} out.")
+            for section, (idle, reason) in off.items() for name in names[section]]
 
 
 def _bad_targets(targets) -> Iterator[str]:

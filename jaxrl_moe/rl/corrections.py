@@ -20,16 +20,19 @@ class Cap:
     cap: float = 2.0
 
     def __post_init__(self):
-        require(self, cap=(self.cap > 0, "above 0"))
+        require(self, cap=(self.cap >= 1, "at least 1, the factor of a token on which both agree"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Band:
+    """It holds 1, the ratio where sampler and trainer agree; else it would drop what needs no correction."""
     low: float
     high: float
 
     def __post_init__(self):
         require(self, low=(0 <= self.low < self.high, f"at least 0 and below high = {self.high}"))
+        require(self, low=(self.low <= 1, "at most 1, the ratio where both agree"),
+                high=(self.high >= 1, "at least 1, the ratio where both agree"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +40,15 @@ class Floor:
     floor: float = 1e-4
 
     def __post_init__(self):
-        require(self, floor=(self.floor > 0, "above 0"))
+        require(self, floor=(0 < self.floor <= 1, "above 0 and at most 1, the ratio where both agree"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
     drift: float = 0.5  # nats per token
+
+    def __post_init__(self):
+        require(self, drift=(self.drift >= 0, "at least 0"))
 
 
 def tis(inputs: LossInputs, settings: Cap) -> Array:

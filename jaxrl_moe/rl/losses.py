@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_moe.rl.table import AlgorithmError, require
+from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec, require
 from jaxrl_moe.rl.tokens import clamp, ratio, sequence_mean
 from jaxrl_moe.rl.types import Array, LossInputs, TokenLoss
 
@@ -148,20 +148,38 @@ def _nowhere(like: Array) -> tuple[Array, Array]:
 
 
 class Loss(NamedTuple):
-    """A row of LOSSES. `per_sequence`: one ratio a sequence; `own_mismatch`: it corrects for the sampler itself."""
+    """A row of LOSSES.
+
+    Attributes:
+      function: (inputs, settings) -> TokenLoss.
+      settings: its default settings.
+      per_sequence: it has one ratio a sequence.
+      own_mismatch: it corrects for the sampler itself.
+      aggregation: the one row of AGGREGATIONS that it is defined with; "" for any.
+    """
     function: Callable[[LossInputs, Any], TokenLoss]
     settings: Any
     per_sequence: bool = False
     own_mismatch: bool = False
+    aggregation: str = ""
 
 
 LOSSES = {
     "clipped_surrogate": Loss(clipped_surrogate, Clip()),
     "dual_clip": Loss(dual_clip, DualClip()),
-    "gspo": Loss(gspo, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True),
+    "gspo": Loss(gspo, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True, aggregation="seq-mean-token-mean"),
     "gspo_token": Loss(gspo_token, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True),
     "cispo": Loss(cispo, RatioBounds()),
     "sapo": Loss(sapo, Soft()),
     "dppo_tv": Loss(dppo_tv, TotalVariation(), own_mismatch=True),
     "reinforce": Loss(reinforce, NoSettings()),
 }
+
+
+def find_loss(spec: str) -> Loss:
+    """The row that a spec such as "dual_clip(dual_clip=4)" names.
+
+    Raises:
+      AlgorithmError: there is none.
+    """
+    return lookup(LOSSES, parse_spec(spec)[0], "loss")

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxrl_moe.config import AlgorithmSection, Config, ConfigError
+from jaxrl_moe.config_checks import changed
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.corrections import CORRECTIONS
-from jaxrl_moe.rl.losses import LOSSES
+from jaxrl_moe.rl.losses import LOSSES, find_loss
 from jaxrl_moe.rl.table import AlgorithmError, configure, parse_spec
 from jaxrl_moe.training.objective import make_policy_objective
 
@@ -57,6 +58,12 @@ def algorithm_problems(config: Config) -> Iterator[str]:
     if group == 1 and row.needs_group:
         yield (f"algorithm.advantage = {section.advantage!r} compares the completions of one prompt, so with "
                "rollout.group_size = 1 every advantage is 0 and nothing is learnt: set rollout.group_size to 2 or more.")
+    loss, only = parse_spec(section.loss)[0], find_loss(section.loss).aggregation
+    if only and section.aggregation != only:
+        others = ", ".join(other for other, found in LOSSES.items() if not found.aggregation)
+        yield (f"algorithm.aggregation = {section.aggregation!r} weighs tokens, and algorithm.loss = {section.loss!r} has one value a "
+               f"sequence, whose mean over sequences it is: set algorithm.aggregation={only}, or take another loss than {loss} "
+               f"({others}).")
     if section.drop_constant_groups and not row.needs_group:
         others = ", ".join(other for other, found in ADVANTAGES.items() if found.needs_group)
         yield (f"algorithm.drop_constant_groups leaves out groups of equal rewards, but algorithm.advantage = {section.advantage!r} "
@@ -90,11 +97,6 @@ def _negative_rewards(config: Config) -> Iterator[tuple[str, str]]:
         yield f"The task env.name = {env.name!r} gives rewards down to {lowest:g}", "env.binary=true (of gsm8k) or another task"
 
 
-def changed(section: Any, name: str) -> bool:
-    """Whether a setting of a section differs from its default."""
-    return getattr(section, name) != next(field.default for field in dataclasses.fields(section) if field.name == name)
-
-
 def idle_settings(config: Config) -> Iterator[str]:
     """Yields settings of the algorithm and rollout sections that would have no effect, or none that makes sense."""
     section, rollout = config.algorithm, config.rollout
@@ -104,6 +106,9 @@ def idle_settings(config: Config) -> Iterator[str]:
     if section.kl_in == "reward" and section.kl_coef == 0:
         yield ("algorithm.kl_in = 'reward' with algorithm.kl_coef = 0 charges nothing: set algorithm.kl_coef above 0, or "
                "algorithm.kl_in=loss.")
+    if changed(section, "kl_estimator") and section.kl_coef == 0:
+        yield (f"algorithm.kl_estimator = {section.kl_estimator!r} has no effect with algorithm.kl_coef = 0, which charges no KL: set "
+               "algorithm.kl_coef above 0, or leave algorithm.kl_estimator out.")
     if rollout.dynamic_sampling and rollout.group_size == 1:
         yield ("rollout.dynamic_sampling keeps groups whose rewards differ, and with rollout.group_size = 1 none can: set "
                "rollout.group_size to 2 or more, or rollout.dynamic_sampling=false.")

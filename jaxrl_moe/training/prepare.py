@@ -37,9 +37,13 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl
 def _needs_forward(config: Config) -> bool:
     """Whether the policy must be run before the update; otherwise the update's own log-probs are the old ones."""
     algorithm = config.algorithm
-    moves = algorithm.epochs * algorithm.minibatches > 1 or config.lora.dropout > 0  # the update's own differ from the old ones
+    moves = algorithm.epochs * algorithm.minibatches > 1 or _drops_out(config)  # the update's own log-probs then differ
     return (moves and not algorithm.bypass or config.moe.replay == "r2" or bool(find_advantage(algorithm.advantage).critic)
             or (algorithm.kl_in == "reward" and algorithm.kl_coef > 0))
+
+
+def _drops_out(config: Config) -> bool:
+    return config.lora.rank > 0 and config.lora.dropout > 0
 
 
 def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import bridges
-from jaxrl_moe.config import resolve
+from jaxrl_moe.config import Config, resolve
 from jaxrl_moe.training import pipeline, train
+from jaxrl_moe.training.prepare import prepare
 from jaxrl_moe.training.selection import NothingToLearnError
-from tests.training import tiny_run
+from tests.training import rollouts, tiny_run
 from tests.training.test_train import assert_same_run, rows
 
 SHORT = dict(train__steps=1, eval__every=0, eval__at_start=False, eval__greedy=False, eval__prompts=1, eval__samples=1)
@@ -120,6 +121,16 @@ def test_bypass_trains_several_minibatches_without_any_pass_before(files, tmp_pa
                  optimizer__warmup_steps=0, algorithm__entropy_coef=0.1)
     (logged,) = rows(folder / "metrics.jsonl")
     assert logged["policy/ratio_mean"] != 1.0 and "mismatch/kl" in logged  # the second minibatch has moved from the sampler
+
+
+def test_full_fine_tuning_needs_no_pass_before_whatever_dropout_its_adapters_would_have():
+    """No learner is at hand, so that any pass would fail."""
+    config = Config()
+    config = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0, dropout=0.1), algorithm=dataclasses.replace(
+        config.algorithm, kl_coef=0.0))
+    assert all(sample.old_logprobs_T is None for sample in prepare(rollouts.groups(), None, config))
+    with pytest.raises(AttributeError):
+        prepare(rollouts.groups(), None, dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=4)))
 
 
 def test_kl_in_the_reward_adapts_and_several_returns_leave_single_turns_alone(files, tmp_path):

@@ -103,6 +103,11 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(sft__full=False, lora__rank=0, algorithm__kl_coef=0.0), "lora.rank = 0 makes none"),
     (dict(eval__every=5), "eval.every = 5 has no effect, as data.eval_path"),
     (dict(sft__eval_every=5), "sft.eval_every = 5 has no effect"),
+    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__dropout=0.1), "lora.dropout = 0.1 has no effect, as lora.rank = 0"),
+    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__alpha=8.0), "lora.alpha = 8.0 has no effect"),
+    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__rslora=True), "lora.rslora = True has no effect"),
+    (dict(scratch__num_layers=2), "scratch.num_layers = 2 has no effect, as scratch.vocab_size = 0 makes no model"),
+    (dict(scratch__router_bias=True), "scratch.router_bias = True has no effect"),
     (dict(logging__profile_start=100), "lies beyond train.steps"),
 ])
 def test_contradictions_are_refused_with_the_reason(values, message):

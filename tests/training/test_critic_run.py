@@ -99,7 +99,7 @@ def test_a_run_without_a_critic_does_not_go_on_with_one(tmp_path):
 @pytest.mark.filterwarnings("ignore:This run trains the routers")
 def test_full_fine_tuning_exports_its_critic_alone(files, tmp_path):
     config = resolve(tiny_run.settings(files, tmp_path / "run", **PPO | dict(
-        lora__rank=0, algorithm__kl_coef=0.0, algorithm__kl_in="loss")))
+        lora__rank=0, lora__dropout=0.0, algorithm__kl_coef=0.0, algorithm__kl_in="loss", algorithm__kl_estimator="k3")))
     learner, _ = assembly.build(config, bridges, assembly.load_tokenizer(config.model.path), 6)
     pipeline.export(config, bridges, learner, tmp_path / "run")
     critic = bridges.load_critic(tmp_path / "run" / "critic")

@@ -157,4 +157,4 @@ def test_a_model_made_from_scratch_gets_a_selection_bias_if_asked_for():
 
 
 def settings_of_scratch(**fields):
-    return resolve({"scratch": fields})
+    return resolve({"scratch": {"vocab_size": 320} | fields})

@@ -60,7 +60,7 @@ def after_sft(files, tmp_path):
 
 @pytest.mark.parametrize("changes, named", [
     ({"sft__learning_rate": 1e-4}, "sft.learning_rate .was 0.001, is 0.0001."),
-    ({"model__path": "another"}, "model.path .was"), ({"scratch__num_layers": 9}, "scratch.num_layers"),
+    ({"model__path": "another"}, "model.path .was"), ({"scratch__vocab_size": 300, "scratch__num_layers": 9}, "scratch.num_layers"),
     ({"sft__full": False}, "lora.rank"), ({"data__suffix": "!"}, "data.suffix"),
 ])
 def test_a_fine_tuned_model_of_other_settings_is_refused(files, after_sft, changes, named):
