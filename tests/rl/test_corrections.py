@@ -1,11 +1,12 @@
 import dataclasses
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rl import cases, oracle
 
-from jaxrl_moe.rl.corrections import CORRECTIONS, Band, Cap
+from jaxrl_moe.rl.corrections import CORRECTIONS, Cap, Correction
+from jaxrl_moe.rl.objective import make_objective
 
 # defaults that keep part of the random sequences and drop part
 SETTINGS = {"mis_geometric": {"low": 0.9, "high": 1.1}, "veto": {"floor": 0.5}, "opsm": {"drift": 0.05}}
@@ -56,14 +57,28 @@ def test_opsm_uses_old_log_probs_where_the_sampler_reported_none():
     assert value("opsm", dataclasses.replace(batch, logprobs_BT=batch.logprobs_BT - 1)) == [0, 0]
 
 
-@pytest.mark.parametrize("name", sorted(CORRECTIONS))
-def test_corrections_carry_no_gradient_to_the_policy(name):
-    batch = one([-1.0, -1.5], [-1.2, -1.2], A=(-1.0, -1.0))
-    row = CORRECTIONS[name]
-    gradient = jax.grad(lambda p: row.function(dataclasses.replace(batch, logprobs_BT=p), row.settings).sum())
-    assert not np.asarray(gradient(batch.logprobs_BT)).any()
+def drifting(inputs, settings):
+    """A factor that depends on the policy as it moves."""
+    return settings.cap * jnp.exp(inputs.logprobs_BT - inputs.sampler_logprobs_BT)
 
 
-def test_defaults_are_those_of_the_papers():
-    assert CORRECTIONS["tis"].settings == Cap(2.0) and CORRECTIONS["tis_sequence"].settings == Cap(5.0)
-    assert CORRECTIONS["icepop"].settings == Band(0.5, 5.0)
+@pytest.mark.parametrize("loss", ["reinforce", "clipped_surrogate"])
+@pytest.mark.parametrize("update", ["first", "later"])
+def test_a_correction_weighs_the_gradient_and_has_none_of_its_own(loss, update, monkeypatch):
+    """Its factor depends on the policy: a path through it would show. On the first update o is the policy itself."""
+    monkeypatch.setitem(CORRECTIONS, "drifting", Correction(drifting, Cap(1.5), per_token=True))
+    seqs = cases.sequences(seed=3)
+    batch = cases.padded(seqs, cases.weights(seqs))
+    if update == "first":
+        batch = dataclasses.replace(batch, old_logprobs_BT=None)
+    _, _, (plain,) = cases.total([batch], make_objective(loss))
+    assert np.abs(plain).max() > 0
+    for name, factor in (("drifting", drifting(batch, Cap(1.5))), ("tis", tis_of(batch))):
+        _, _, (weighed,) = cases.total([batch], make_objective(loss, corrections={name: {}}))
+        cases.assert_close(weighed, np.asarray(factor) * plain)
+
+
+def tis_of(batch):
+    """min(rho, 2), with rho of the old policy; on the first update of the present one, held."""
+    old = batch.logprobs_BT if batch.old_logprobs_BT is None else batch.old_logprobs_BT
+    return np.minimum(np.exp(np.clip(old - batch.sampler_logprobs_BT, -20, 20)), 2)

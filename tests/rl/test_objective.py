@@ -157,9 +157,26 @@ def test_terms_without_their_inputs_are_refused(missing, arguments, reason):
         policy_objective(batch, make_objective(**arguments))
 
 
-def test_every_row_of_the_tables_makes_an_objective_with_its_own_defaults():
-    for name, row in LOSSES.items():
-        assert make_objective(name).loss_settings == row.settings
-    for name, row in CORRECTIONS.items():
-        assert make_objective(corrections={name: {}}).corrections == ((name, row.settings),)
+LOSS_DEFAULTS = {  # as the papers have them
+    "clipped_surrogate": {"clip_low": 0.2, "clip_high": 0.2}, "dual_clip": {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3},
+    "gspo": {"clip_low": 3e-4, "clip_high": 4e-4}, "gspo_token": {"clip_low": 3e-4, "clip_high": 4e-4},
+    "cispo": {"ratio_low": 0, "ratio_high": 5}, "sapo": {"tau_positive": 1, "tau_negative": 1.05},
+    "dppo_tv": {"divergence": 0.2, "ratio_cap": 20}, "reinforce": {}}
+CORRECTION_DEFAULTS = {
+    "tis": {"cap": 2}, "tis_sequence": {"cap": 5}, "icepop": {"low": 0.5, "high": 5}, "mis_token": {"low": 0.5, "high": 2},
+    "mis_sequence": {"low": 0.5, "high": 2}, "mis_geometric": {"low": 0.99, "high": 1.01}, "veto": {"floor": 1e-4},
+    "opsm": {"drift": 0.5}}
+
+
+def test_every_row_of_the_tables_makes_an_objective_with_the_defaults_of_its_paper():
+    assert LOSS_DEFAULTS.keys() == LOSSES.keys() and CORRECTION_DEFAULTS.keys() == CORRECTIONS.keys()
+    for name, defaults in LOSS_DEFAULTS.items():
+        made = make_objective(name)
+        assert made.loss == name and dataclasses.asdict(made.loss_settings) == defaults
+    for name, defaults in CORRECTION_DEFAULTS.items():
+        ((made, settings),) = make_objective(corrections={name: {}}).corrections
+        assert made == name and dataclasses.asdict(settings) == defaults
+
+
+def test_a_setting_that_is_given_leaves_the_others_at_the_rows_own():
     assert make_objective("gspo", {"clip_low": 0.1}).loss_settings == Clip(0.1, 4e-4)
