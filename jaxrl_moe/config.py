@@ -160,7 +160,7 @@ class MoeSection:
     aux_loss_coef: float = 0.0  # load-balancing loss
     z_loss_coef: float = 0.0    # router z-loss
     bias_rate: float = 0.0      # step of the routers' selection bias, which balances without a loss; needs a model that has one
-    router: str = "auto"        # of weights: train | freeze | auto: frozen under LoRA, else trained. bias_rate moves a bias under each
+    router: str = "auto"        # train | freeze | auto: frozen under LoRA, else trained. Their selection bias follows bias_rate alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,7 +341,7 @@ def _convert_items(kind: type, values: Any, key: str) -> tuple:
     try:
         return tuple(map(kind, values))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{key} = {values!r} cannot be read as numbers with commas between, such as 0.3,0.3,0.4.") from error
+        raise ConfigError(f"{key} = {values!r} cannot be read: give values of type {kind.__name__} with commas between.") from error
 
 
 def split_names(text: str) -> tuple[str, ...]:
