@@ -158,7 +158,8 @@ def table(steps: int, folder: pathlib.Path, image: str) -> str:
              f"({task.rollout.prompts_per_step * task.rollout.group_size} x 1 where the recipe has groups of one)")
     intro = (f"Held-out pass@1 at T = 1 on 512 word problems after {steps} steps of {batch}, from one SFT checkpoint a seed that all "
              "algorithms share. Before and after are means over the seeds; the least lift is that of the worst seed; seconds are those "
-             "of training, without evaluations.\n\n")
+             "of training, without evaluations. The table shows that each learns; it does not rank them: all level off, and recipes with "
+             "several minibatches make several times the updates.\n\n")
     outro = ("\nAlgorithm, critic and moe sections and dynamic sampling are those of the recipes; all else (model, adapters, data, task, "
              f"batch, learning rate {task.optimizer.learning_rate:g} with its schedule) is that of `configs/quickstart.py`. What the task "
              "changes in a recipe's own sections, lengths scaled with the longest completion and the critic's learning rate with the "
