@@ -146,12 +146,12 @@ def test_a_bfloat16_load_computes_what_transformers_computes_in_bfloat16(tmp_pat
 def test_an_import_holds_no_more_than_the_model_and_one_stack(tmp_path, monkeypatch):
     """The arrays made on the host are one at a time, and each is as large as a stack of the model, never larger."""
     make_model(tmp_path, num_hidden_layers=6)
-    alive, empty = [], np.empty
+    alive, zeros = [], np.zeros
 
     def tracked(shape, dtype):
         alive.append(int(np.prod(shape)))
-        return empty(shape, dtype)
+        return zeros(shape, dtype)
 
-    monkeypatch.setattr("bridges.importing.np.empty", tracked)
+    monkeypatch.setattr("bridges.importing.np.zeros", tracked)
     model = bridges.load_model(tmp_path)
     assert sorted(alive) == sorted(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
