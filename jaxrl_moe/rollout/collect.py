@@ -1,8 +1,10 @@
 """Prompts x environment x engine -> groups of graded completions."""
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.types import Completion, Engine, Env, Prompt, Request, Rollout, RolloutGroup, SamplingParams, Turn
 
 TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM, SERVED_STREAM = range(4)  # streams of noise that never meet
@@ -42,18 +44,32 @@ def draw(prompts: Sequence[Prompt], engine: Engine, params: SamplingParams, firs
 
 
 def grade(draws: Sequence[Draw], env: Env, decode: Decode) -> list[RolloutGroup]:
-    """The other half: every completion becomes a graded rollout."""
-    return [RolloutGroup(prompt, [_rollout(prompt, completion, env, decode) for completion in completions], sequence)
-            for prompt, sequence, completions in draws]
+    """The other half: every completion becomes a graded rollout. Process 0 asks the environment, for all processes."""
+    texts = [[decode(completion.ids.tolist()) for completion in completions] for _, _, completions in draws]
+    verdicts = hosts.from_leader(lambda: _verdicts(draws, texts, env))
+    return [RolloutGroup(prompt, list(map(_rollout, itertools.repeat(prompt), completions, own, graded)), sequence)
+            for (prompt, sequence, completions), own, graded in zip(draws, texts, verdicts, strict=True)]
 
 
-def _rollout(prompt: Prompt, completion: Completion, env: Env, decode: Decode) -> Rollout:
-    """Grades one completion; the text has no special tokens, so a stop token is not part of it."""
-    text = decode(completion.ids.tolist())
-    truncated = completion.finish_reason == "length"
-    verdict = env.grade(prompt.row, text, len(completion.ids), truncated)
+def _verdicts(draws: Sequence[Draw], texts: Sequence[Sequence[str]], env: Env) -> list[list[tuple[float, dict[str, float]]]]:
+    """[group][completion] (reward, info), as plain numbers that can go to the other processes."""
+    found = []
+    for (prompt, _, completions), own in zip(draws, texts, strict=True):
+        graded = [env.grade(prompt.row, text, len(completion.ids), _truncated(completion))
+                  for completion, text in zip(completions, own, strict=True)]
+        found.append([(float(verdict.reward), {name: float(value) for name, value in verdict.info.items()}) for verdict in graded])
+    return found
+
+
+def _truncated(completion: Completion) -> bool:
+    return completion.finish_reason == "length"
+
+
+def _rollout(prompt: Prompt, completion: Completion, text: str, verdict: tuple[float, dict[str, float]]) -> Rollout:
+    """A graded completion; the text has no special tokens, so a stop token is not part of it."""
+    reward, info = verdict
     return Rollout(
         prompt_ids=prompt.ids, completion_ids=completion.ids, loss_mask=np.ones(len(completion.ids), np.int32),
-        sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=verdict.reward, text=text,
-        truncated=truncated, info=verdict.info, expert_ids=completion.expert_ids,
-        turns=(Turn(0, len(completion.ids), verdict.reward),))
+        sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=reward, text=text,
+        truncated=_truncated(completion), info=info, expert_ids=completion.expert_ids,
+        turns=(Turn(0, len(completion.ids), reward),))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxrl_moe.config import Config, ConfigError, to_json
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.run import flat, read_settings
@@ -122,17 +123,21 @@ def _matters(key: str, settings: dict) -> bool:
 
 @contextlib.contextmanager
 def locked(run_dir: str) -> Iterator[None]:
-    """Holds run_dir for this process alone; the lock ends with the process, however it ends.
+    """Holds run_dir for this process, or its job, alone; the lock ends with the process, however it ends.
 
     Raises:
       UserError: another process holds it.
     """
     folder = pathlib.Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each other's files: wait "
-                            "for it, stop it, or give another run_dir.") from error
+    with contextlib.ExitStack() as held:
+        hosts.on_leader(lambda: _lock(held.enter_context((folder / ".lock").open("w")), run_dir))
         yield
+
+
+def _lock(file, run_dir: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each other's files: wait "
+                        "for it, stop it, or give another run_dir.") from error

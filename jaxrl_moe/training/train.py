@@ -4,11 +4,10 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
-import jax
-
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.rollout.collect import Decode, draw, grade
 from jaxrl_moe.training.evaluate import evaluate
@@ -138,7 +137,7 @@ def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
     """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load, if there is one."""
     rows, loads = [], []
     for device_metrics, batches in updates:
-        values = jax.device_get(device_metrics)
+        values = hosts.fetch(device_metrics)
         rows.append(update_metrics(values))
         refuse_non_finite(run.progress.step, rows[-1], batches, run.folder)
         loads += [values["load"]] if "load" in values else []
