@@ -86,11 +86,12 @@ def barrier() -> None:
     on_leader(lambda: None)
 
 
-def any_process(flag: bool) -> bool:
-    """Whether the flag is set in some process; all get the same answer, a flag raised just now counts the next time."""
+def raised(name: str, flag: bool) -> bool:
+    """Whether the flag of this name has ever been raised in some process. All get the same answer; what another process has raised
+    just now may count the next time only."""
     if not several():
         return flag
-    client, key = distributed.global_state.client, "jaxrl_moe/flag"
+    client, key = distributed.global_state.client, f"jaxrl_moe/flag/{name}"
     if flag:
         client.key_value_set(key, "1", allow_overwrite=True)
     return from_leader(lambda: flag or _present(client, key))

@@ -76,7 +76,7 @@ class StopSignal:
         self._got = False
 
     def __bool__(self) -> bool:
-        self._got = hosts.any_process(self._got)
+        self._got = hosts.raised("stop", self._got)
         return self._got
 
     @contextlib.contextmanager
