@@ -6,8 +6,9 @@ Hardware: one H200 (141 GB): rollout and training share the weights (61 GB in bf
 split is not needed. Adapters of rank 16 on all linear layers, experts included, take 13 GB with gradient and Adam's moments.
 From the original: 3 epochs of 4 iterations, 32 episodes in each (2 batches of 16) in groups of 4, one update at 3e-5, a context of
 4,096 tokens, 4 rollouts at a time, as many as a human judge can follow; without one, --config.rollout.slots=32 is faster.
-What to expect: 12 steps move little: watch policy/kl_loss and moe/max_vio. With one update a batch GSPO's clip never acts;
---config.algorithm.minibatches=2 makes it. Where the sampler's routes differ (mismatch/kl above 1e-3), --config.moe.replay=r3.
+What to expect: 12 steps move little: watch policy/kl_loss and moe/max_vio. With one update a batch and no dropout, whose noise
+would move every ratio out of GSPO's narrow range, its clip never acts; --config.algorithm.minibatches=2 makes it. Where the
+sampler's routes differ (mismatch/kl above 1e-3), --config.moe.replay=r3.
 """
 from jaxrl_moe.config import base
 
@@ -17,7 +18,6 @@ def get_config():
     config.run_dir = "runs/agora_gspo_qwen3_moe"
     config.model.path = "Qwen/Qwen3-30B-A3B"
     config.model.dtype = "bfloat16"
-    config.lora.dropout = 0.05
     config.data.path = config.data.eval_path = "openai/gsm8k"
     config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
     config.env.name = "gsm8k"

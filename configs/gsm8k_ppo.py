@@ -5,11 +5,13 @@
 Hardware: one GPU of 24 GB or more in bfloat16.
 What happens: advantage = centred reward (raw for one completion a prompt, less the group's mean for more) less the value head's
 prediction at the last token, whitened over the batch and clamped to +-3; the value loss 0.5 mean((V - target)^2) trains the head
-alone; beta follows the KL to the reference. 128 prompts an update, 4 sequences in a micro-batch, 32 of them accumulated; 1200
-updates are 20 passes over GSM8K. Several completions a prompt: --config.rollout.group_size=4 --config.rollout.prompts_per_step=32
+alone; beta follows the KL to the reference. 128 prompts an update, at least 4 sequences in a micro-batch (more where they are
+short), added up; 1200 updates are 20 passes over GSM8K. Several completions a prompt: --config.rollout.group_size=4
+--config.rollout.prompts_per_step=32
 What to expect: the marker bonus is learnt within tens of updates, accuracy over hundreds; critic/explained_variance rises slowly,
-as the head alone learns, one value a sequence; policy/kl_coef falls at first, while the policy has not moved. top_p = 0.95 leaves
-out tokens and so biases the policy gradient a little: watch rollout/kept_mass, or set --config.rollout.top_p=1.
+as the head alone learns, one value a sequence; policy/kl_coef falls at first, while the policy has not moved, to
+a hundredth of where it starts at most. top_p = 0.95 leaves out tokens and so biases the policy gradient a little: watch
+rollout/kept_mass, or set --config.rollout.top_p=1.
 """
 from jaxrl_moe.config import base
 
@@ -45,6 +47,7 @@ def get_config():
     config.optimizer.clip_norm = 1.0
     config.train.steps = 1200
     config.train.tokens_per_micro_batch = 4 * (320 + 512)
+    config.train.pack = False
     config.eval.every = 50
     config.eval.prompts = 200
     config.eval.temperature = 0.8

@@ -2,8 +2,10 @@
 
     python scripts/train.py --config=configs/nmoe_grpo.py --config.data.path=train_data.parquet
 
-Hardware: eight GPUs of 141 GB or more (H200, B200). An expert-parallel share of Qwen3-30B-A3B, which stands in for nmoe's own
-architecture, takes about 90 GB: bfloat16 weights, and masters, gradient and Adam's moments in float32.
+Hardware: eight GPUs of 141 GB or more (H200, B200). Qwen3-30B-A3B stands in for nmoe's own architecture. By arithmetic, not
+measured: a device holds 5.2 B of the weights (its experts, and all else); with float32 masters, Adam's moments, two gradients
+while micro-batches add up and two bfloat16 copies these take about 125 GB before activations and the KV pool. On 16 devices
+--config.mesh.fsdp=2 gives room. scripts/plan.py counts before a launch.
 From the original: 128 prompts of up to 1,024 tokens with 4 completions of up to 2,048, minibatches of 16 prompts, learning rate
 1e-6, and 0.01 for the router's balancing loss, which there had no effect; here moe/aux_loss and moe/max_vio show that it has.
 What differs: the original adds 0.001 of the k3 KL to a frozen copy of the model. Full fine-tuning keeps no such copy here, so

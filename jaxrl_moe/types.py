@@ -146,7 +146,11 @@ class Grade:
 
 
 class Env(Protocol):
-    """A single-turn task: grades completion texts. It never sees the prompt's text mixed into the completion."""
+    """A single-turn task: grades completion texts. It never sees the prompt's text mixed into the completion.
+
+    It may have an attribute `lowest_reward`, the least reward that it gives: an algorithm that needs rewards of 0 or more is then
+    refused before the run where that is below 0, and not by the first such reward.
+    """
 
     def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
         """Scores one completion of one data row."""

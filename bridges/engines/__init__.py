@@ -1,1 +1,15 @@
-"""Rollouts on servers of SGLang and vLLM: clients, weight sync, a probe of what they compute, and a pool of them."""
+"""Rollouts on servers of SGLang and vLLM: clients, weight sync, a probe of what the servers compute, and a pool of them.
+
+A run launches its servers by itself (rollout.backend, servers.python), or takes running ones (servers.urls), which are started so:
+
+    VLLM_SERVER_DEV_MODE=1 PYTHONPATH=bridges/engines/worker python -m vllm.entrypoints.openai.api_server --model MODEL
+        --enable-scale-out --logprobs-mode processed_logprobs
+        --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "disk"}'
+        (adapters: --enable-lora --max-lora-rank 16 --max-loras 2, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)
+
+    python -m sglang.launch_server --model-path MODEL
+        (adapters: --enable-lora --max-lora-rank 16 --max-loras-per-batch 2 --lora-target-modules q_proj k_proj v_proj o_proj)
+
+Read in this order: http (one request), server (what is asked of a server) with vllm and sglang, launch, sync (weights to disk), probe
+(do they compute what we do), pool (several servers, and their faults), engine (the protocol of jaxrl_moe/types.py), assembly.
+"""

@@ -51,7 +51,7 @@ def make_members(config: Config, model: Transformer, adapter: bool) -> list[Memb
     urls = servers.urls or [process.url for process in processes]
     key = api_key(servers.api_key_env)
     return [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
-                        model.config.vocab_size), process) for url, process in zip(urls, processes)]
+                        model.config), process) for url, process in zip(urls, processes)]
 
 
 def api_key(variable: str) -> str:
@@ -68,7 +68,8 @@ def _launch(config, model, adapter):
         config.rollout.backend, servers.python, str(pathlib.Path(config.model.path).absolute())
         if pathlib.Path(config.model.path).exists() else config.model.path, str(model.dtype),
         min(model.config.max_position_embeddings, config.data.max_prompt_tokens + config.rollout.max_tokens + 1),
-        lora_rank=model.lora.rank if adapter else 0, lora_targets=sorted(adapted_layers(model)) if adapter else (), flags=servers.flags)
+        lora_rank=model.lora.rank if adapter else 0, lora_targets=sorted(adapted_layers(model)) if adapter else (),
+        routes=config.moe.replay == "r3", flags=servers.flags)
     gpus = servers.gpus.split(";") if servers.gpus else [""] * servers.count
     folder = pathlib.Path(config.run_dir) / "servers"
     processes = [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(gpus)]
@@ -89,7 +90,7 @@ def _ready(config, members, adapter) -> int:
             member.process.wait(member.server.is_up, seconds)
         else:
             _await_url(member.server, seconds)
-        member.server.check(adapter)
+        member.server.check(adapter, routes=config.moe.replay == "r3")
         contexts[member.server.url] = member.server.context()
     url, context = min(contexts.items(), key=lambda item: item[1])
     need = config.data.max_prompt_tokens + config.rollout.max_tokens

@@ -53,13 +53,13 @@ class ServerEngine:
           EngineError: a server computes something else, or none can be reached: see Pool.update.
           BridgeError: the weights could not be written, as on a full disk.
         """
-        start, before = time.perf_counter(), self._pool.weights
+        start = time.perf_counter()
+        if self._pool.weights is not None:
+            self._writer.remove(self._pool.weights)  # nothing is drawn meanwhile, and two versions may not fit
         self._params = params  # for the probe, also of servers that come back later
         weights = self._writer(params, version)
         written = time.perf_counter()
         error = self._pool.update(weights)
-        if before is not None:
-            self._writer.remove(before)
         retries, self._reported = self._pool.retries - self._reported, self._pool.retries
         return {"sync/bytes": weights.bytes, "sync/write_s": written - start, "sync/load_s": time.perf_counter() - written,
                 "sync/probe_error": error, "sync/servers": len(self._pool.live), "sync/retried_samples": retries}
@@ -112,5 +112,6 @@ class ServerEngine:
         if strings:
             found = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
             keep, reason = (keep, reason) if found is None else (found, "stop")
+        routes = None if sample.expert_ids is None else sample.expert_ids[:len(request.ids) + keep - 1]
         return Completion(sample.ids[:keep], sample.logprobs[:keep], reason,
-                          np.full(keep, self._pool.weights.version, np.int32))
+                          np.full(keep, self._pool.weights.version, np.int32), routes)

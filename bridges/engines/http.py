@@ -10,6 +10,7 @@ from bridges.errors import BridgeError
 
 CONNECT_SECONDS = 10.0
 BUSY_RETRIES, BUSY_SECONDS = 6, 0.5  # a server that is full is asked again after 0.5, 1, 2, ... seconds
+MESSAGE = 2000  # characters of a server's complaint that are passed on
 IDLE_SECONDS = 3.0  # servers drop connections that were idle for 5
 
 
@@ -124,7 +125,7 @@ def _message(data: bytes) -> str:
             found = found.get(key, found) if isinstance(found, dict) else found
     except ValueError:
         found = data.decode(errors="replace")
-    return str(found)[:500] or "nothing"
+    return str(found)[:MESSAGE] or "nothing"
 
 
 def _httpx():

@@ -27,6 +27,7 @@ class Plan:
       model: the checkpoint's folder or hub name.
       dtype, context: of the policy, and most tokens of a sequence.
       lora_rank, lora_targets: of the adapters that it will get; rank 0: none.
+      routes: whether it shall tell the experts' routes.
       flags: further ones, as on a command line.
     """
     kind: str
@@ -36,6 +37,7 @@ class Plan:
     context: int
     lora_rank: int = 0
     lora_targets: Sequence[str] = ()
+    routes: bool = False
     flags: str = ""
 
     def command(self, port: int) -> list[str]:
@@ -49,7 +51,7 @@ class Plan:
         if self.kind == "vllm":
             env |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
                     "PYTHONPATH": os.pathsep.join([str(WORKER), *filter(None, [env.get("PYTHONPATH")])])}
-            if set(self.lora_targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}:
+            if self.lora_rank and set(self.lora_targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}:
                 env["JAXRL_LORA_ON_ATTENTION_ONLY"] = "1"
         return env
 
@@ -65,7 +67,7 @@ def _vllm(plan):
 
 def _sglang(plan):
     yield from ("sglang.launch_server", "--model-path", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
-                "--context-length", str(plan.context))
+                "--context-length", str(plan.context), *(["--enable-return-routed-experts"] if plan.routes else []))
     if plan.lora_rank:
         yield from ("--enable-lora", "--max-lora-rank", str(plan.lora_rank), "--max-loras-per-batch", "2", "--lora-target-modules",
                     *plan.lora_targets)
@@ -90,6 +92,7 @@ class Process:
 
     def __init__(self, plan: Plan, log: pathlib.Path, gpus: str = ""):
         self._plan, self._log, self._gpus, self._process = plan, log, gpus, None
+        self._note = log.with_suffix(".pid")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -102,8 +105,9 @@ class Process:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts it, also anew after it died; returns at once."""
+        """Starts it, also anew after it died; returns at once. One that a killed run left behind is ended first."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._end_leftover()
         command = self._plan.command(self.port)
         with self._log.open("ab") as log:
             log.write((shlex.join(command) + "\n").encode())
@@ -113,6 +117,7 @@ class Process:
             except OSError as error:
                 raise EngineError(f"The {self._plan.kind} server could not be started with servers.python = {self._plan.python!r}: "
                                   f"{error.strerror}. Name the Python of the environment that has {self._plan.kind}.") from error
+        self._note.write_text(f"{self._process.pid} {self.port}\n")
 
     def wait(self, is_up: Callable[[], bool], seconds: float) -> None:
         """Waits until it is healthy.
@@ -133,13 +138,25 @@ class Process:
         """Ends it and all that it started: politely, then by force."""
         if self._process is None:
             return
-        for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
-                if not _group_lives(self._process.pid, seconds):
-                    return
+                self._process.wait(STOP_SECONDS)
+                if not _group_lives(self._process.pid, STOP_SECONDS):
+                    break
+        self._note.unlink(missing_ok=True)
+
+    def _end_leftover(self):
+        """Ends the server of an earlier run that was killed: it would hold the GPU."""
+        try:
+            group, port = self._note.read_text().split()
+            command = pathlib.Path(f"/proc/{group}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return
+        if port.encode() in command and os.getpgid(int(group)) == int(group):  # this very server, no other that got its number
+            os.killpg(int(group), signal.SIGKILL)
+            _group_lives(int(group), STOP_SECONDS)
 
     def _tail(self):
         return self._log.read_bytes()[-LOG_TAIL:].decode(errors="replace")

@@ -3,6 +3,7 @@
 A server that was lost comes back once it is healthy, has the present weights, and the probe agrees. A request has one answer: that
 of the attempt which succeeded; what an abandoned attempt may still draw is read by nobody.
 """
+import concurrent.futures
 import dataclasses
 import threading
 import time
@@ -31,6 +32,7 @@ class Member:
       samples: in flight at it.
       given: samples that it was ever given.
       look_at: when to look at it again, once lost.
+      busy: somebody is just bringing it back.
     """
     server: Server
     process: Process | None = None
@@ -39,6 +41,7 @@ class Member:
     samples: int = 0
     given: int = 0
     look_at: float = 0.0
+    busy: bool = False
 
 
 class Pool:
@@ -74,9 +77,12 @@ class Pool:
             try:
                 return member.server.draw(ids, params, weights=self.weights, seed=seed, stop_ids=stop_ids)
             except Unavailable as error:
+                if self._closed:
+                    raise EngineError("The servers were closed.") from error
                 self._lose(member, str(error))
-                self.retries += params.n
                 last = error
+                with self._lock:
+                    self.retries += params.n
             finally:
                 self._give_back(member, params.n)
         raise EngineError(f"A request for {params.n} completions of {len(ids)} prompt tokens failed at {ATTEMPTS} servers, one after the "
@@ -90,7 +96,8 @@ class Pool:
         """
         self.weights = weights
         self._homes.clear()
-        errors = [error for member in self.members if (error := self._bring_up(member)) is not None]
+        with concurrent.futures.ThreadPoolExecutor(len(self.members)) as threads:
+            errors = [error for error in threads.map(self._bring_up, self.members) if error is not None]
         if not errors:
             self._await_one()
             errors = [self._verify(member.server, weights) for member in self.live]
@@ -98,7 +105,8 @@ class Pool:
 
     def close(self) -> None:
         """Lets waiting requests go, and stops what was launched."""
-        self._closed = True
+        with self._lock:
+            self._closed = True  # from here on nothing is started anew
         for member in self.members:
             member.server.http.close()
             if member.process:
@@ -106,20 +114,23 @@ class Pool:
 
     def _take(self, samples: int, group: object) -> Member:
         """The server that shall draw so many samples, reserved for them."""
-        self._look_at_lost()
-        if not self.live:
+        while True:
+            self._look_at_lost()
             self._await_one()
-        with self._lock:
-            live = self.live
-            if not live:
-                raise EngineError("All servers were lost at once.")
-            least = min(live, key=lambda member: (member.samples, member.given))
-            home = self._homes.get(group, least)
-            member = home if home in live and home.samples <= least.samples + STICKY_SAMPLES else least
-            self._homes[group] = member
-            member.samples += samples
-            member.given += samples
-            return member
+            with self._lock:
+                live = self.live
+                if live:
+                    member = self._choose(live, group)
+                    member.samples += samples
+                    member.given += samples
+                    return member
+
+    def _choose(self, live, group) -> Member:
+        """The least loaded server, or the one that knows the group's prefix, unless that has far more to do."""
+        least = min(live, key=lambda member: (member.samples, member.given))
+        home = self._homes.get(group, least)
+        self._homes[group] = home if home in live and home.samples <= least.samples + STICKY_SAMPLES else least
+        return self._homes[group]
 
     def _give_back(self, member, samples):
         with self._lock:
@@ -136,52 +147,64 @@ class Pool:
         """Tries to bring back the lost servers whose time has come; each by one thread."""
         for member in self.members:
             with self._lock:
-                due = member.lost and self.weights is not None and time.monotonic() >= member.look_at
-                if due:
-                    member.look_at = time.monotonic() + RETRY_SECONDS
+                due = bool(member.lost) and not member.busy and self.weights is not None and time.monotonic() >= member.look_at
+                member.busy |= due
             if due and self._bring_up(member) is not None:
                 self._say(f"The server {member.server.url} is back, with the weights of version {self.weights.version}.")
 
     def _bring_up(self, member) -> float | None:
         """Gives a server the present weights and probes it; returns the probe's error, or None if it could not be reached."""
-        weights = self.weights
+        try:
+            return self._sync(member, self.weights)
+        finally:
+            member.look_at, member.busy = time.monotonic() + RETRY_SECONDS, False
+
+    def _sync(self, member, weights) -> float | None:
         if member.process and not member.process.running:
-            member.process.start()  # it takes its time to come up: one of the next looks will find it
+            with self._lock:
+                if not self._closed:
+                    member.process.start()  # it takes its time to come up: one of the next looks will find it
             member.adapters.clear()
             member.lost = member.lost or "it ended and is started anew"
             return None
         try:
-            if not member.server.is_up():
+            if member.lost and not member.server.is_up():
                 raise Unavailable(f"{member.server.url} is not healthy")
-            member.server.load(weights)
+            self._load(member, weights)
             error = self._verify(member.server, weights)
         except Refused as refusal:
             raise EngineError(f"{refusal} This was the answer to new weights in {weights.folder}: the server must see that folder (see "
                               "servers.sync_folder) and be able to load what is in it.") from refusal
         except Unavailable as failure:
-            member.lost, member.look_at = str(failure), time.monotonic() + RETRY_SECONDS
+            member.lost = str(failure)
             return None
         member.lost = ""
-        self._forget_adapters(member, weights)
+        self._unload(member, [label for label in member.adapters if label != weights.label])
         return error
 
-    def _forget_adapters(self, member, weights):
-        """Unloads the adapters of earlier versions; one that is gone already does no harm."""
-        for label in member.adapters:
+    def _load(self, member, weights):
+        if weights.adapter:
+            self._unload(member, [label for label in member.adapters if label == weights.label])  # or it is refused as loaded already
+            member.adapters.append(weights.label)
+        member.server.load(weights)
+
+    def _unload(self, member, labels):
+        """Unloads adapters; one that is gone already, as after a restart, does no harm."""
+        for label in labels:
+            member.adapters.remove(label)
             try:
                 member.server.unload(label)
             except (EngineError, Unavailable) as error:
                 self._say(f"The adapter {label} could not be unloaded: {error}")
-        member.adapters = [weights.label] if weights.adapter else []
 
     def _await_one(self):
-        """Waits until a server is back.
+        """Waits until a server is in use; at once if one is.
 
         Raises:
           EngineError: none came back in time.
         """
-        start = said = time.monotonic() - SAY_SECONDS
-        start += SAY_SECONDS
+        start = time.monotonic()
+        said = start - SAY_SECONDS
         while not self.live:
             now = time.monotonic()
             reasons = "; ".join(dict.fromkeys(member.lost for member in self.members))

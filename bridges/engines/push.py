@@ -32,7 +32,7 @@ def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | o
     Raises:
       EngineError: the server cannot take them, or computes something else afterwards.
     """
-    server = KINDS[kind](Http(url, api_key=api_key), model.config.vocab_size)
+    server = KINDS[kind](Http(url, api_key=api_key), model.config)
     try:
         server.check(adapter is not None)
         probe, params = Probe(model, server.context(), tolerance), nnx.state(model)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bridges.engines.http import EngineError, Http, Refused, Unavailable
+from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.types import SamplingParams
 
 LARGEST = 1e-3  # a log-prob above 0 by more than this is no rounding
@@ -14,11 +15,19 @@ LARGEST = 1e-3  # a log-prob above 0 by more than this is no rounding
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One completion as a server gave it; versions are its labels of the weights: (label, first token, one past the last)."""
+    """One completion as a server gave it.
+
+    Attributes:
+      ids, logprobs: [T].
+      finish_reason: "stop" or "length".
+      versions: the server's labels of the weights: (label, first token, one past the last).
+      expert_ids: [prompt + T - 1, L, A], sparse layers alone, or None.
+    """
     ids: np.ndarray
     logprobs: np.ndarray
     finish_reason: str
     versions: tuple[tuple[str, int, int], ...]
+    expert_ids: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +52,12 @@ class Server(abc.ABC):
 
     Args:
       http: the way to it.
-      vocab_size: of the policy; ids outside are never sent, as they kill some servers.
+      config: of the policy; ids outside its vocabulary are never sent, as they kill some servers.
     """
     kind: str
 
-    def __init__(self, http: Http, vocab_size: int):
-        self.http, self.url, self.vocab_size = http, http.url, vocab_size
+    def __init__(self, http: Http, config: ModelConfig):
+        self.http, self.url, self.config, self.vocab_size = http, http.url, config, config.vocab_size
 
     def is_up(self) -> bool:
         return self.http.is_up()
@@ -77,18 +86,18 @@ class Server(abc.ABC):
             raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise Unavailable(f"{self.url} answered in an unknown shape ({type(error).__name__}: {error})") from error
-        self._check(samples, params, weights)
+        self._check(samples, params, weights, len(ids))
         return samples
 
-    def _check(self, samples, params, weights):
+    def _check(self, samples, params, weights, prompt):
         """Raises Unavailable for what no sound server answers."""
-        wrong = [problem for sample in samples for problem in self._problems(sample, params, weights)]
+        wrong = [problem for sample in samples for problem in self._problems(sample, params, weights, prompt)]
         if len(samples) != params.n:
             wrong.append(f"{len(samples)} completions instead of {params.n}")
         if wrong:
             raise Unavailable(f"{self.url} answered {wrong[0]}")
 
-    def _problems(self, sample, params, weights):
+    def _problems(self, sample, params, weights, prompt):
         if not 0 < len(sample.ids) <= params.max_tokens or len(sample.ids) != len(sample.logprobs):
             yield f"{len(sample.ids)} tokens with {len(sample.logprobs)} log-probs, where 1 to {params.max_tokens} are possible"
         elif sample.ids.min() < 0 or sample.ids.max() >= self.vocab_size:
@@ -97,6 +106,9 @@ class Server(abc.ABC):
             yield f"log-probs from {sample.logprobs.min()} to {sample.logprobs.max()}"
         if sample.finish_reason not in ("stop", "length"):
             yield f"a completion that ended by {sample.finish_reason!r}"
+        routes = None if sample.expert_ids is None else len(sample.expert_ids)
+        if params.return_routed_experts and routes != prompt + len(sample.ids) - 1:
+            yield f"routes of {routes} tokens for {prompt} prompt tokens and {len(sample.ids)} drawn ones"
         others = {label for label, *_ in sample.versions} - {weights.label} if weights and not weights.adapter else ()
         if others:
             yield f"tokens drawn from the weights {', '.join(map(repr, sorted(others)))} instead of {weights.label!r}; was it started anew?"
@@ -109,8 +121,8 @@ class Server(abc.ABC):
         """Most tokens of a prompt with its completion."""
 
     @abc.abstractmethod
-    def check(self, adapter: bool) -> None:
-        """Raises EngineError, with the mend, where the server lacks what drawing or this kind of sync needs."""
+    def check(self, adapter: bool, routes: bool = False) -> None:
+        """Raises EngineError, with the mend, where the server lacks what drawing, this kind of sync or the experts' routes need."""
 
     @abc.abstractmethod
     def load(self, weights: Weights) -> None:

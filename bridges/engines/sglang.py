@@ -3,6 +3,10 @@
 Its log-probs are those of softmax(logits / temperature) before top-p and its like, as long as the server's environment does not
 set SGLANG_RETURN_ORIGINAL_LOGPROB.
 """
+import base64
+
+import numpy as np
+
 from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.server import Sample, Server, array
 
@@ -17,17 +21,21 @@ class Sglang(Server):
             "n": params.n, "temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k or -1, "min_p": params.min_p,
             "max_new_tokens": params.max_tokens, "stop": list(params.stop_strings) or None, "stop_token_ids": stop_ids,
             "no_stop_trim": True, "sampling_seed": seed}
-        body = {"input_ids": ids, "sampling_params": sampling, "return_logprob": True}
+        body = {"input_ids": ids, "sampling_params": sampling, "return_logprob": True,
+                "return_routed_experts": params.return_routed_experts}
         if weights and weights.adapter:
             body["lora_path"] = weights.label
         answer = self.http.post("/generate", body, timeout=timeout)
-        return [_sample(one) for one in (answer if isinstance(answer, list) else [answer])]
+        return [self._sample(one) for one in (answer if isinstance(answer, list) else [answer])]
 
     def context(self):
         return int(self.http.get("/v1/models")["data"][0]["max_model_len"])
 
-    def check(self, adapter):
+    def check(self, adapter, routes=False):
         settings = self.http.get("/get_server_info")
+        if routes and not settings.get("enable_return_routed_experts"):
+            raise EngineError(f"The SGLang server {self.url} does not return the experts' routes: start it with "
+                              "--enable-return-routed-experts, or set moe.replay=r2.")
         if adapter and not settings.get("enable_lora"):
             raise EngineError(f"The SGLang server {self.url} serves no adapters: start it with --enable-lora, --max-lora-rank, "
                               "--lora-target-modules and --max-loras-per-batch 2, or set servers.weight_sync_backend=disk.")
@@ -51,12 +59,19 @@ class Sglang(Server):
         if not answer.get("success"):
             raise Unavailable(f"{self.url} could not load the weights: {answer.get('message') or answer.get('error_message')}")
 
+    def _sample(self, one) -> Sample:
+        meta = one["meta_info"]
+        rows = meta["output_token_logprobs"]
+        ids = array(one["output_ids"], "int32")
+        if [row[1] for row in rows] != ids.tolist():
+            raise ValueError("log-probs of other tokens than those drawn")
+        spans = tuple((span["version"], span["start"], span["end"]) for span in meta["weight_versions"] or ())
+        return Sample(ids, array([row[0] for row in rows], "float32"), meta["finish_reason"]["type"], spans, self._routes(meta))
 
-def _sample(one) -> Sample:
-    meta = one["meta_info"]
-    rows = meta["output_token_logprobs"]
-    ids = array(one["output_ids"], "int32")
-    if [row[1] for row in rows] != ids.tolist():
-        raise ValueError("log-probs of other tokens than those drawn")
-    spans = tuple((span["version"], span["start"], span["end"]) for span in meta["weight_versions"] or ())
-    return Sample(ids, array([row[0] for row in rows], "float32"), meta["finish_reason"]["type"], spans)
+    def _routes(self, meta):
+        """[tokens - 1, L, A] of base64; the server has a row for dense layers too."""
+        if not meta.get("routed_experts"):
+            return None
+        flat = np.frombuffer(base64.b64decode(meta["routed_experts"]), np.int32)
+        layers = self.config.sparse_layers
+        return flat.reshape(-1, len(layers), self.config.num_experts_per_tok)[:, np.asarray(layers)]

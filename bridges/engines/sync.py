@@ -1,4 +1,5 @@
 """From the learner's arrays to a folder that servers load: the adapter alone, or the whole model with it merged in."""
+import os
 import pathlib
 import shutil
 import tempfile
@@ -31,9 +32,11 @@ class Writer:
     def __init__(self, model: Transformer, base: str, adapter: bool, folder: str = ""):
         self._graphdef, _ = nnx.split(model)
         self._base, self.adapter = base, adapter
-        parent = folder or (RAM_DISK if RAM_DISK.is_dir() else None)
+        parent = pathlib.Path(folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
+        if not folder:
+            _remove_leftovers(parent)
         try:
-            self._root = pathlib.Path(tempfile.mkdtemp(prefix="policy-", dir=parent))
+            self._root = pathlib.Path(tempfile.mkdtemp(prefix=f"policy-{os.getpid()}-", dir=parent))
         except OSError as error:
             raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name another one by "
                               "servers.sync_folder.") from error
@@ -57,6 +60,18 @@ class Writer:
         shutil.rmtree(self._root, ignore_errors=True)
 
 
+def _remove_leftovers(parent: pathlib.Path) -> None:
+    """Frees the memory that runs on this machine which were killed left their weights in."""
+    for folder in parent.glob("policy-*-*"):
+        owner = folder.name.split("-")[1]
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass  # no folder of ours, or another user's run
+
+
 def choose(config: Config, model: Transformer) -> tuple[bool, str]:
     """Whether servers get adapters alone, and why, in words.
 
@@ -71,9 +86,9 @@ def choose(config: Config, model: Transformer) -> tuple[bool, str]:
         return wanted == "adapter", f"servers.weight_sync_backend = {wanted!r}"
     if reason:
         return False, reason
-    on_experts = adapted_layers(model) - ATTENTION
-    if on_experts and any(model.config.sparse_layers):
-        return False, (f"whether the {backend} servers can run adapters on experts ({', '.join(sorted(on_experts))}) is not known; "
+    beyond = adapted_layers(model) - ATTENTION
+    if beyond and (backend == "sglang" or any(model.config.sparse_layers)):
+        return False, (f"whether the {backend} servers can run adapters on {', '.join(sorted(beyond))} is not known; "
                        "servers.weight_sync_backend=adapter says they can")
     return True, "adapters alone are trained"
 

@@ -26,7 +26,9 @@ class Vllm(Server):
     def context(self):
         return int(self._base()["max_model_len"])
 
-    def check(self, adapter):
+    def check(self, adapter, routes=False):
+        if routes:
+            raise EngineError("The experts' routes are not read from vLLM servers: set moe.replay=r2, or rollout.backend=sglang or jax.")
         paths = self.http.get("/openapi.json")["paths"]
         needed = {GENERATE: "--enable-scale-out"}
         if adapter:

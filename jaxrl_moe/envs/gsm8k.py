@@ -31,6 +31,7 @@ class Gsm8kEnv:
             raise UserError(f"env.overlong_tokens = {overlong_tokens} charges long completions, and env.binary = true charges nothing: "
                             "set one of them.")
         self.overlong_tokens, self.binary = overlong_tokens, binary
+        self.lowest_reward = 0.0 if binary else -OVERLONG_PENALTY
 
     def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
         """Scores one completion; only the completion is looked at, never the prompt.

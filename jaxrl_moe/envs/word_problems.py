@@ -10,6 +10,7 @@ _ANSWER = re.compile(r"#### (-?\d+)\s*")
 
 class WordProblemsEnv:
     """Reward 1 if what follows the first #### is the row's `answer` and nothing else, otherwise 0."""
+    lowest_reward = 0.0
 
     def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
         """Scores one completion against the row's `answer`, an integer.

@@ -86,6 +86,9 @@ class Advantage(NamedTuple):
         a KL penalty in the reward is then paid token by token. Otherwise every token has the completion's value.
       whiten: then whitened over the trained tokens of the whole batch.
       needs_group: it compares the completions of one prompt, so that a single one gets 0 whatever its reward.
+      non_negative: it divides by the mean reward, so that none may be negative.
+      independent: its baseline is unbiased only where a group's rewards do not depend on each other, as those of one rollout's
+        turns do.
       critic: "" for none; "token": the value of every token, by GAE; "last_token": one value, of the whole sequence.
     """
     function: Callable[[np.ndarray, Any], np.ndarray]
@@ -93,14 +96,16 @@ class Advantage(NamedTuple):
     per_token: bool = False
     whiten: bool = False
     needs_group: bool = False
+    non_negative: bool = False
+    independent: bool = False
     critic: str = ""
 
 
 ADVANTAGES = {
     "grpo": Advantage(grpo, Epsilon(), needs_group=True),
     "dr_grpo": Advantage(dr_grpo, NoSettings(), needs_group=True),
-    "rloo": Advantage(rloo, NoSettings(), needs_group=True),
-    "maxrl": Advantage(maxrl, Epsilon(), needs_group=True),
+    "rloo": Advantage(rloo, NoSettings(), needs_group=True, independent=True),
+    "maxrl": Advantage(maxrl, Epsilon(), needs_group=True, non_negative=True),
     "reinforce": Advantage(reinforce, NoSettings()),
     "reinforce_pp": Advantage(raw, NoSettings(), per_token=True, whiten=True),
     "reinforce_pp_baseline": Advantage(dr_grpo, NoSettings(), whiten=True, needs_group=True),

@@ -6,9 +6,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_moe.rl.table import lookup
-from jaxrl_moe.rl.tokens import clamp
+from jaxrl_moe.rl.tokens import LOG_RATIO_LIMIT, clamp
 from jaxrl_moe.rl.types import Array
 
 K3_LIMIT = 10.0
@@ -47,20 +48,38 @@ def kl_estimate(logprobs: Array, ref_logprobs: Array, estimator: str) -> Array:
     return lookup(KL_ESTIMATORS, estimator, "KL estimator")(difference)
 
 
+# The estimators' values on the host: NumPy compiles nothing, however many lengths its arrays have.
+_VALUES = {"k1": lambda d: d, "k2": lambda d: d * d / 2, "k3": lambda d: np.minimum(np.exp(-d) - 1 + d, K3_LIMIT), "abs": np.abs}
+_VALUES["k3+"] = _VALUES["k3"]
+
+
+def kl_value(logprobs: np.ndarray, ref_logprobs: np.ndarray, estimator: str) -> np.ndarray:
+    """The value of kl_estimate, in float64 on the host.
+
+    Raises:
+      AlgorithmError: unknown estimator.
+    """
+    difference = np.asarray(logprobs, np.float64) - ref_logprobs
+    return lookup(_VALUES, estimator, "KL estimator")(np.clip(difference, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+
+
 @dataclasses.dataclass(frozen=True)
 class AdaptiveKL:
-    """A thermostat for the KL coefficient: stronger above `high` times the target, weaker below `low` times it."""
+    """A thermostat for the KL coefficient: stronger above `high` times the target, weaker below `low` times it, and always from
+    `least` to `most`, from where it can come back."""
     target: float = 0.03  # nats per token
     high: float = 1.5
     low: float = 0.5
     increase: float = 1.3
     decrease: float = 0.7
+    least: float = 0.0
+    most: float = float("inf")
 
 
 def adapt_kl_coef(coef: float, kl: float, settings: AdaptiveKL = AdaptiveKL()) -> float:
     """The coefficient for the next step, from this step's mean KL in nats per token."""
     if kl > settings.high * settings.target:
-        return coef * settings.increase
-    if kl < settings.low * settings.target:
-        return coef * settings.decrease
-    return coef
+        coef *= settings.increase
+    elif kl < settings.low * settings.target:
+        coef *= settings.decrease
+    return min(max(coef, settings.least), settings.most)

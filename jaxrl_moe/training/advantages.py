@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages
-from jaxrl_moe.rl.kl import kl_estimate
+from jaxrl_moe.rl.kl import kl_value
 from jaxrl_moe.rl.returns import discounted_returns, token_rewards, whiten
 from jaxrl_moe.rl.table import AlgorithmError, configure, lookup, parse_spec
 from jaxrl_moe.training.critic import last_token_critic, token_critic
@@ -16,7 +16,8 @@ def with_advantages(samples: Sequence[Sample], spec: str, *, gamma: float = 1.0,
     """The samples with advantages from their rewards, and with returns where the row has a critic.
 
     Args:
-      samples: all samples of the batch; those of one group share a baseline.
+      samples: all samples of the batch; those of one group share a baseline, unless they are turns of one rollout, which is then
+        a group of one whatever its turns.
       spec: a row of ADVANTAGES, with its settings in brackets where they differ from the defaults.
       gamma: discount per token, for rows that work token by token.
       lam: lambda of generalised advantage estimation.
@@ -53,8 +54,11 @@ def with_advantages(samples: Sequence[Sample], spec: str, *, gamma: float = 1.0,
 
 
 def _members(samples: Sequence[Sample]) -> list[np.ndarray]:
+    """The samples that are compared: those of one prompt. The turns of a prompt's only rollout stand alone, as it does."""
     numbers = np.array([sample.group for sample in samples])
-    return [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
+    groups = [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
+    alone = [len({samples[index].rollout for index in group}) == 1 for group in groups]
+    return [part for group, one in zip(groups, alone) for part in (np.split(group, len(group)) if one else [group])]
 
 
 def _reward_kl(sample: Sample, coef: float, estimator: str) -> np.ndarray:
@@ -62,8 +66,7 @@ def _reward_kl(sample: Sample, coef: float, estimator: str) -> np.ndarray:
         return np.zeros(len(sample.ids_T))
     if sample.old_logprobs_T is None or sample.ref_logprobs_T is None:
         raise AlgorithmError("A KL penalty in the reward needs old and reference log-probs, and a sample has none.")
-    kl = kl_estimate(sample.old_logprobs_T, sample.ref_logprobs_T, estimator)
-    return coef * np.where(sample.mask_T > 0, np.asarray(kl, np.float64), 0)
+    return coef * np.where(sample.mask_T > 0, kl_value(sample.old_logprobs_T, sample.ref_logprobs_T, estimator), 0)
 
 
 def _whitened(advantages: list[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:

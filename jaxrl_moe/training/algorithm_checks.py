@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxrl_moe.config import AlgorithmSection, Config, ConfigError
+from jaxrl_moe.envs import make_env
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.corrections import CORRECTIONS
 from jaxrl_moe.rl.losses import LOSSES
@@ -51,7 +52,7 @@ def algorithm_problems(config: Config) -> Iterator[str]:
       ConfigError: a loss, corrections or KL terms that cannot go together.
     """
     section, group = config.algorithm, config.rollout.group_size
-    name, row = parse_spec(section.advantage)[0], find_advantage(section.advantage)
+    row = find_advantage(section.advantage)
     make_policy_objective(section, config.critic, config.moe)
     if group == 1 and row.needs_group:
         yield (f"algorithm.advantage = {section.advantage!r} compares the completions of one prompt, so with "
@@ -60,16 +61,31 @@ def algorithm_problems(config: Config) -> Iterator[str]:
         others = ", ".join(other for other, found in ADVANTAGES.items() if found.needs_group)
         yield (f"algorithm.drop_constant_groups leaves out groups of equal rewards, but algorithm.advantage = {section.advantage!r} "
                f"learns from them too: set it to false, or take an advantage that compares a group's completions ({others}).")
-    if section.kl_in == "reward" and name == "maxrl":
-        yield ("algorithm.kl_in = 'reward' makes rewards negative, and algorithm.advantage = 'maxrl', which divides by their mean, "
-               "refuses negative ones: set algorithm.kl_in=loss.")
+    if row.non_negative:
+        yield from (f"{reason}, and algorithm.advantage = {section.advantage!r}, which divides by their mean, refuses negative ones: "
+                    f"set {mend}, or take another advantage." for reason, mend in _negative_rewards(config))
     if section.returns == "turns" and row.critic == "token":
         yield (f"algorithm.returns = 'turns' gives every turn a discounted return of its own, while algorithm.advantage = "
                f"{section.advantage!r} spreads the reward over tokens by its values: one of them must do it. Set "
                "algorithm.returns=trajectory or outcome, or an advantage without a critic.")
-    if section.returns == "turns" and name == "rloo":
-        yield ("algorithm.returns = 'turns' puts several turns of one rollout into a group, and algorithm.advantage = 'rloo' needs "
-               "rewards that do not depend on each other for its leave-one-out baseline: use grpo or dr_grpo, or another return.")
+    if section.returns == "turns" and row.independent:
+        yield (f"algorithm.returns = 'turns' puts several turns of one rollout into a group, and algorithm.advantage = "
+               f"{section.advantage!r} needs rewards that do not depend on each other for its baseline: use grpo or dr_grpo, or "
+               "another return.")
+
+
+def _negative_rewards(config: Config) -> Iterator[tuple[str, str]]:
+    """(what can make a reward negative, what would mend it) of the settings; judges and turns are seen only when they grade."""
+    section, env = config.algorithm, config.env
+    if section.kl_in == "reward" and section.kl_coef > 0:
+        yield "algorithm.kl_in = 'reward' makes rewards negative", "algorithm.kl_in=loss"
+    if section.truncated == "penalise":
+        yield "algorithm.truncated = 'penalise' makes rewards negative", "algorithm.truncated=keep or mask"
+    if section.overlong_tokens:
+        yield f"algorithm.overlong_tokens = {section.overlong_tokens} makes rewards negative", "algorithm.overlong_tokens=0"
+    lowest = getattr(make_env(**dataclasses.asdict(env)), "lowest_reward", 0.0)
+    if lowest < 0:
+        yield f"The task env.name = {env.name!r} gives rewards down to {lowest:g}", "env.binary=true (of gsm8k) or another task"
 
 
 def changed(section: Any, name: str) -> bool:

@@ -104,18 +104,41 @@ def kept_mass(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     return total / max(after["tokens"] - before["tokens"], 1)
 
 
-def merge_updates(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One row for the updates of a step: the maximum of what is named *_max, the last learning rates, else the mean."""
-    merged = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    merged |= {name: max(row[name] for row in rows) for name in rows[0] if name.endswith("_max")}
-    return merged | {name: rows[-1][name] for name in ("policy/lr", "critic/lr") if name in rows[-1]}
+# What an update reports as a mean over its trained tokens, or over its trained values.
+_OF_TOKENS = ("mismatch/", "correction/", "policy/clip_frac", "policy/approx_kl", "policy/ratio_mean", "policy/entropy")
+_OF_VALUES = ("critic/moments/", "critic/clip_frac", "critic/value_mean", "critic/return_mean")
+_COUNTS = ("load", "probability", "slots", "dropped")
 
 
-def update_metrics(values: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """One update's metrics from what the learner returned: scalars, and `load` [L, E], the rows sent to each expert."""
-    scalars = {name: float(value) for name, value in values.items() if name not in ("load", "probability", "loss", "finite")}
-    moe = router_metrics(values["load"], values["probability"]) if "load" in values else {}
-    return critic.finish(mismatch.finish(scalars)) | {"policy/total_loss": float(values["loss"])} | moe
+def update_metrics(updates: Sequence[Mapping[str, np.ndarray]], tokens: Sequence[float] = (1.0,),
+                   values: Sequence[float] = (1.0,)) -> dict[str, float]:
+    """One row for the updates of a step, from what the learner returned for each.
+
+    Args:
+      updates: scalars; for MoE also `load` [L, E] (slots given to each expert), `probability` [E], `slots` that tokens asked for and
+        `dropped` ones.
+      tokens, values: trained tokens, and values of a critic, of each update.
+
+    Returns:
+      What is a mean over tokens (or values) of an update as that mean over the step, what is named *_max as the maximum, the last
+      learning rates, and else the mean over updates; router metrics from the counts of the whole step.
+    """
+    merged = {}
+    for name in updates[0].keys() - {*_COUNTS, "finite", "loss"}:
+        column = [float(update[name]) for update in updates]
+        if name.endswith("_max"):
+            merged[name] = max(column)
+        elif name.endswith("/lr"):
+            merged[name] = column[-1]
+        else:
+            weights = tokens if name.startswith(_OF_TOKENS) or name == "policy/kl" else values if name.startswith(_OF_VALUES) else None
+            merged[name] = float(np.average(column, weights=weights))
+    merged["policy/total_loss"] = float(np.mean([float(update["loss"]) for update in updates]))
+    if "load" in updates[0]:
+        counts = {name: sum(np.asarray(update[name], np.float64) for update in updates) for name in _COUNTS}
+        merged |= router_metrics(counts["load"], counts["probability"])
+        merged["moe/dropped"] = float(counts["slots"] - counts["load"].sum() + counts["dropped"])
+    return critic.finish(mismatch.finish(merged))
 
 
 def router_metrics(load_LE: np.ndarray, probability_E: np.ndarray) -> dict[str, float]:

@@ -9,6 +9,8 @@ from jaxrl_moe.rl.objective import make_objective, policy_objective
 from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec
 from jaxrl_moe.rl.types import LossInputs, LossOutputs
 
+KL_RANGE = 100.0  # an adaptive KL coefficient stays within this factor of where it starts
+
 
 @dataclasses.dataclass(frozen=True)
 class PolicyObjective:
@@ -49,12 +51,13 @@ def present_kl_coef(section: AlgorithmSection, adapted: float | None) -> float:
 def next_kl_coef(section: AlgorithmSection, kl_coef: float, metrics: Mapping[str, float]) -> float | None:
     """The KL coefficient of the next step; None where it stays that of the settings.
 
-    It follows policy/kl, the step's mean KL to the reference in nats a token by the settings' estimator; a step without an
-    update leaves it as it is.
+    It follows policy/kl, the step's mean KL to the reference in nats a token by the settings' estimator, within a factor of
+    KL_RANGE of algorithm.kl_coef; a step without an update leaves it as it is.
     """
     if section.kl_target == 0:
         return None
-    return adapt_kl_coef(kl_coef, metrics["policy/kl"], AdaptiveKL(target=section.kl_target)) if "policy/kl" in metrics else kl_coef
+    thermostat = AdaptiveKL(target=section.kl_target, least=section.kl_coef / KL_RANGE, most=section.kl_coef * KL_RANGE)
+    return adapt_kl_coef(kl_coef, metrics["policy/kl"], thermostat) if "policy/kl" in metrics else kl_coef
 
 
 def _clips(section: AlgorithmSection, loss: str, settings: dict) -> dict[str, float]:

@@ -1,13 +1,15 @@
 """From graded groups to samples that an update can use: advantages, and what stays fixed while the batch is learnt from."""
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import jax
 import numpy as np
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.training.batch import Packed, micro_batches, per_sample
+from jaxrl_moe.training.programs import Forward
 from jaxrl_moe.training.replay import engine_routes
 from jaxrl_moe.training.samples import Sample, from_groups, trainable, with_values
 from jaxrl_moe.training.step import Learner
@@ -43,7 +45,7 @@ def _needs_forward(config: Config) -> bool:
 def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
     """The samples with old log-probs, and with values and routes where the settings ask for them."""
     packed, replay = lay_out(samples, learner, config), config.moe.replay
-    passes = [learner.forward(part.batch, temperature=config.rollout.temperature, routes=replay == "r2") for part in packed]
+    passes = fetched(learner.forward(part.batch, temperature=config.rollout.temperature, routes=replay == "r2") for part in packed)
     fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
     for field, result in fields.items():
         if getattr(passes[0], result) is not None:
@@ -54,8 +56,18 @@ def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) ->
 def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Config) -> list[np.ndarray]:
     """Per sample [T] log-probs of its next tokens under the reference: no adapters, and its own live routing."""
     packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config)
-    return per_sample(packed, [learner.forward(part.batch, adapters=False, temperature=config.rollout.temperature).logprobs_BT
-                               for part in packed])
+    passes = fetched(learner.forward(part.batch, adapters=False, temperature=config.rollout.temperature) for part in packed)
+    return per_sample(packed, [one.logprobs_BT for one in passes])
+
+
+def fetched(passes: Iterable[Forward]) -> list[Forward]:
+    """The passes' results on the host. Each is fetched while the next one runs, so that two at most lie on the device."""
+    results, running = [], []
+    for one in passes:
+        running.append(one)
+        if len(running) > 1:
+            results.append(jax.device_get(running.pop(0)))
+    return results + jax.device_get(running)
 
 
 def lay_out(samples: Sequence[Sample], learner: Learner, config: Config, **weights: np.ndarray | None) -> list[Packed]:

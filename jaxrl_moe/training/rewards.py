@@ -39,25 +39,30 @@ def penalty(rollout: Rollout, section: AlgorithmSection) -> float:
     return charged
 
 
-def rewards_of(rollout: Rollout, section: AlgorithmSection) -> np.ndarray:
+def rewards_of(rollout: Rollout, section: AlgorithmSection, penalised: bool = True) -> np.ndarray:
     """[1] the reward of the whole rollout, or under returns = turns [turns] the discounted return of each.
 
-    A penalty is charged to the last turn, before any discount.
+    A penalty is charged to the last turn, before any discount; penalised=False leaves it out.
 
     Raises:
       AlgorithmError: unknown `returns`, or turns that cannot be.
     """
     if section.returns not in RETURNS:
         raise AlgorithmError(f"returns must be one of {', '.join(RETURNS)}; got {section.returns!r}.")
+    charged = penalty(rollout, section) if penalised else 0.0
     if section.returns == "outcome":
-        return np.array([rollout.reward + penalty(rollout, section)])
+        return np.array([rollout.reward + charged])
     rewards = np.array([turn.reward for turn in turns_of(rollout)])
-    rewards[-1] += penalty(rollout, section)
+    rewards[-1] += charged
     if section.returns == "turns":
         return turn_returns(rewards, section.turn_gamma)
     return np.array([trajectory_return(rewards, section.turn_gamma)])
 
 
 def all_equal(group: RolloutGroup, section: AlgorithmSection) -> bool:
-    """Whether all rewards that an update would compare in this group are equal, in float32 as the metrics see them."""
-    return is_constant(np.concatenate([rewards_of(rollout, section) for rollout in group.rollouts]).astype(np.float32))
+    """Whether all graded rewards of a group are equal, in float32 as reward/frac_zero_std sees them.
+
+    Penalties on length are left out, as in DAPO: a group in which all is wrong has nothing to teach but to be short.
+    """
+    rewards = [rewards_of(rollout, section, penalised=False) for rollout in group.rollouts]
+    return is_constant(np.concatenate(rewards).astype(np.float32))

@@ -44,8 +44,8 @@ def select(draw: Callable[[int, int], list[RolloutGroup]], first: int, config: C
 
     Under rollout.dynamic_sampling (DAPO, arXiv 2503.14476) groups whose rewards are all equal are set aside, and further prompts
     drawn until rollout.prompts_per_step groups differ or rollout.max_rounds rounds are over. A further round draws as many prompts
-    as it takes to fill the batch at the share of groups that differed so far, at most prompts_per_step. The rewards are those of
-    training.rewards, without a KL penalty: equal rewards stay equal whatever the policy's distance to its reference.
+    as it takes to fill the batch at the share of groups that differed so far, at most prompts_per_step. The rewards are the
+    graded ones, without penalties on length or a KL: whether a group has something to teach is the task's to say.
 
     Args:
       draw: (how many, draw number of the first) to the graded groups of the next prompts.

@@ -51,9 +51,9 @@ def _ways_to_servers(config: Config, chosen: dict) -> Iterator[str]:
 
 def _what_servers_cannot_do(config: Config) -> Iterator[str]:
     backend, rollout, wanted = config.rollout.backend, config.rollout, config.servers.weight_sync_backend
-    if config.moe.replay == "r3":
-        yield (f"moe.replay = 'r3' replays the routes of the engine, which are not read from {backend} servers: set moe.replay=r2, or "
-               "rollout.backend=jax.")
+    if config.moe.replay == "r3" and backend == "vllm":
+        yield ("moe.replay = 'r3' replays the routes of the engine, which are not read from vLLM servers: set moe.replay=r2, or "
+               "rollout.backend=sglang or jax.")
     if backend == "vllm" and (rollout.top_p < 1 or rollout.top_k > 0 or rollout.min_p > 0):
         yield ("rollout.top_p, top_k and min_p do not go with rollout.backend = 'vllm': it gives log-probs of what they leave, not of the "
                "whole distribution, which the update needs. Leave them at 1, 0 and 0, or set rollout.backend=sglang.")

@@ -104,13 +104,13 @@ class Learner:
         Returns:
           Device scalars: the objective's means and maxima, policy/grad_norm and policy/lr, the same of a critic, and `finite`:
           False where the loss or the gradient was not finite, and then nothing was changed. For MoE also `load` [L, E],
-          `probability` [E] and moe/dropped, the expert slots that tokens asked for and did not get.
+          `probability` [E], the expert `slots` that tokens asked for and those `dropped` for want of a place.
         """
         total = self.totals(batches, objective, entropy=entropy, temperature=temperature, count_load=count_load)
         rates = {name: jnp.asarray(schedule(self.state.step)) for name, schedule in self.schedules.items()}
         self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
-        moe = {} if total.load is None else {"load": total.load, "probability": total.probability,
-                                             "moe/dropped": self._slots(batches) - total.load.sum() + total.dropped}
+        moe = {} if total.load is None else {"load": total.load, "probability": total.probability, "dropped": total.dropped,
+                                             "slots": self._slots(batches)}
         return {**total.means, **total.maxima, **applied, **moe, **rates, "loss": total.loss}
 
     def _slots(self, batches: Sequence[MicroBatch]) -> int:

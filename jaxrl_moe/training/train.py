@@ -1,8 +1,9 @@
 """The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> checkpoint."""
+import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
@@ -12,17 +13,17 @@ from jaxrl_moe.envs import make_env
 from jaxrl_moe.rollout.collect import Decode, draw, grade
 from jaxrl_moe.training.evaluate import evaluate
 from jaxrl_moe.training.flops import FlopMeter
-from jaxrl_moe.training.metrics import Stopwatch, kept_mass, merge_updates, rollout_metrics, update_metrics
+from jaxrl_moe.training.metrics import Stopwatch, kept_mass, rollout_metrics, update_metrics
 from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.training.objective import make_policy_objective, next_kl_coef, present_kl_coef
 from jaxrl_moe.training.prepare import prepare
 from jaxrl_moe.training.replay import replay_metrics
 from jaxrl_moe.training.run import Run, identity, open_run
 from jaxrl_moe.training.samples import by_rollout
-from jaxrl_moe.training.selection import Selection, nothing_to_learn, select, selection_metrics
+from jaxrl_moe.training.selection import nothing_to_learn, select, selection_metrics
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.update import update
-from jaxrl_moe.types import Engine, Env, Prompt, RolloutGroup, SamplingParams
+from jaxrl_moe.types import Engine, Env, Prompt, RolloutGroup, SamplingParams, UserError
 
 
 def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
@@ -70,8 +71,9 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             with watch("rollout"):
                 engine.release()
             if config.rollout.dynamic_sampling and not batch.used:
-                give_up(batch, run, learner, config)
-            with watch("old_logprobs"):
+                with saving_what_was_done(run, learner):
+                    raise nothing_to_learn(batch, config, step + 1)
+            with watch("old_logprobs"), saving_what_was_done(run, learner):
                 samples = prepare(batch.used, learner, config, kl_coef) if batch.used else []
             with watch("update"):
                 updates = update(samples, learner, objective, config, step, kl_coef) if batch.used else []
@@ -126,24 +128,29 @@ def collect(watch: Stopwatch, data: PromptIterator, env: Env, engine: Engine, pa
         return grade(draws, env, decode)
 
 
-def give_up(batch: Selection, run: Run, learner: Learner, config: Config) -> None:
-    """Ends the run where there is nothing to train on; the steps before this one are saved, and of this one nothing is kept."""
-    if run.progress.step and run.progress.step not in run.checkpoints.steps():
-        run.checkpoints.save(learner.state, run.progress)
-    raise nothing_to_learn(batch, config, run.progress.step + 1)
+@contextlib.contextmanager
+def saving_what_was_done(run: Run, learner: Learner) -> Iterator[None]:
+    """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is kept."""
+    try:
+        yield
+    except UserError:
+        if run.progress.step and run.progress.step not in run.checkpoints.steps():
+            run.checkpoints.save(learner.state, run.progress)
+        raise
 
 
 def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
     """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load, if there is one."""
-    rows, loads = [], []
+    if not updates:
+        return {}
+    found, counts = [], []
     for device_metrics, batches in updates:
-        values = hosts.fetch(device_metrics)
-        rows.append(update_metrics(values))
-        refuse_non_finite(run.progress.step, rows[-1], batches, run.folder)
-        loads += [values["load"]] if "load" in values else []
-    if loads:
-        run.record_load(run.progress.step, sum(loads))
-    return merge_updates(rows) if rows else {}
+        found.append(hosts.fetch(device_metrics))
+        refuse_non_finite(run.progress.step, update_metrics(found[-1:]), batches, run.folder)
+        counts.append((float(batches[0].num_tokens), 1.0 if batches[0].num_values is None else float(batches[0].num_values)))
+    if "load" in found[0]:
+        run.record_load(run.progress.step, sum(values["load"] for values in found))
+    return update_metrics(found, *zip(*counts))
 
 
 def throughput(groups: Sequence[RolloutGroup], times: dict[str, float]) -> dict[str, float]:

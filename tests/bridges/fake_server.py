@@ -1,8 +1,12 @@
 """A small HTTP server that answers in the shapes that vLLM 0.32 and SGLang 0.5.23 were recorded with, and fails on demand."""
+import base64
 import http.server
 import json
+import sys
 import threading
 import time
+
+import numpy as np
 
 VOCAB = 50
 
@@ -20,7 +24,7 @@ class FakeServer:
 
     def __init__(self, kind):
         self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
-        self.asked, self.drawn, self.busy = [], 0, 0
+        self.asked, self.drawn, self.busy, self.adapters = [], 0, 0, set()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -36,7 +40,7 @@ class FakeServer:
             def do_POST(self):
                 outer.handle(self, json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "null"))
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Listener(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -54,6 +58,10 @@ class FakeServer:
             return self._draw(request, body)
         if path in ("/update_weights", "/update_weights_from_disk", "/v1/load_lora_adapter", "/load_lora_adapter"):
             return self._load(request, path, body)
+        if path in ("/v1/unload_lora_adapter", "/unload_lora_adapter"):
+            gone = body["lora_name"] not in self.adapters
+            self.adapters.discard(body["lora_name"])
+            return send(request, 404 if gone else 200, {"error": "no such adapter"} if gone else {"success": True})
         if path == "/finish_weight_update":
             self.label = body["weight_version"]
         return send(request, 200, {
@@ -64,17 +72,27 @@ class FakeServer:
     def _load(self, request, path, body):
         if self.load_fault:
             return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such folder"}})
+        if "lora" in path and body["lora_name"] in self.adapters:
+            return send(request, 400, {"error": {"message": f"{body['lora_name']} has already been loaded"}})
+        if "lora" in path:
+            self.adapters.add(body["lora_name"])
         if path == "/update_weights_from_disk":
             self.label = body["weight_version"]
         return send(request, 200, {"success": True, "message": ""})
 
     def _draw(self, request, body):
-        sampling, fault = body["sampling_params"], self.fault
+        sampling, fault, model = body["sampling_params"], self.fault, body.get("lora_path") or body.get("model", "policy")
+        if model != "policy" and model not in self.adapters:
+            return send(request, 404, {"error": {"message": f"The model {model} does not exist"}})
         count = sampling.get("max_tokens") or sampling["max_new_tokens"]
         prompt = body.get("token_ids") or body["input_ids"]
         ids = [prompt[0]] * count
         answer = SHAPES[self.kind](ids, [float("nan") if fault == "nan" else -1.0] * count, "stale" if fault == "stale" else self.label,
                                    sampling["n"])
+        if body.get("return_routed_experts"):  # [tokens - 1, 3 layers, 2 experts]
+            routes = [[3 * token + layer, 100] for token in range(len(prompt) + count - 1) for layer in range(3)]
+            for one in answer:
+                one["meta_info"]["routed_experts"] = base64.b64encode(np.array(routes, np.int32).tobytes()).decode()
         if fault == "short":
             (answer["choices"][0] if self.kind == "vllm" else answer[0])["token_ids" if self.kind == "vllm" else "output_ids"].pop()
         data = json.dumps(answer).encode()
@@ -96,6 +114,12 @@ class FakeServer:
         else:
             self.drawn += 1
             send(request, 200, None, data)
+
+
+class Listener(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), OSError):  # a client that went away is part of the tests
+            super().handle_error(request, client_address)
 
 
 def vllm_shape(ids, logprobs, label, n):

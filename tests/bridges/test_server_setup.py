@@ -106,6 +106,15 @@ def test_a_full_disk_during_a_sync_is_said_and_leaves_nothing(adapted, checkpoin
     assert not any(list(folder.iterdir()) for folder in tmp_path.iterdir())
 
 
+def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_are_not(adapted, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("bridges.engines.sync.RAM_DISK", tmp_path)
+    for name in ("policy-4194305-x", f"policy-{os.getpid()}-x", "policy-notes-x"):  # the first is above Linux's highest process number
+        (tmp_path / name).mkdir()
+    writer = Writer(adapted(()), str(checkpoint), False)
+    assert not (tmp_path / "policy-4194305-x").exists() and len(list(tmp_path.iterdir())) == 3
+    writer.close()
+
+
 def test_a_folder_for_weights_that_cannot_be_made_is_named_with_its_setting(adapted, checkpoint):
     with pytest.raises(EngineError, match="servers.sync_folder"):
         Writer(adapted(()), str(checkpoint), False, "/no/such/folder")
@@ -157,6 +166,19 @@ def test_a_server_is_started_anew_on_its_port_after_it_was_killed(tmp_path):
     assert process.running and process.pid != first and (tmp_path / "log").read_text().count(f"--port {process.port} --max-num-seqs 4") == 2
     process.stop()
     assert not process.running
+
+
+def test_a_server_that_a_killed_run_left_behind_is_ended_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("bridges.engines.launch.STOP_SECONDS", 0.2)  # it stays a zombie until this process looks for it
+    python = script(tmp_path, f"touch {tmp_path}/started; sleep 60")
+    left, following = (Process(plan(python), tmp_path / "server.log") for _ in range(2))
+    left.start()
+    while not (tmp_path / "started").exists():
+        time.sleep(0.02)
+    following.start()
+    assert left._process.wait(10) == -signal.SIGKILL and following.running
+    following.stop()
+    assert not (tmp_path / "server.pid").exists()
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path):

@@ -18,6 +18,11 @@ from jaxrl_moe.types import Request, SamplingParams, UserError
 from tests.bridges.fake_server import VOCAB, FakeServer
 
 FULL = Weights("v1-abc", 1, "/folder", adapter=False, bytes=5)
+CONFIG = ModelConfig.from_hf(dict(
+    architectures=["Qwen3MoeForCausalLM"], model_type="qwen3_moe", vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_experts=4,
+    num_experts_per_tok=2, moe_intermediate_size=24, norm_topk_prob=True, mlp_only_layers=[0], decoder_sparse_step=1, num_hidden_layers=3,
+    num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256, rms_norm_eps=1e-6, rope_theta=1e4,
+    tie_word_embeddings=False, hidden_act="silu", attention_bias=False))
 FAULTS = ("500", "truncated", "hang", "drip", "nan", "short", "stale", "reset")
 
 
@@ -42,7 +47,7 @@ def quickly(monkeypatch):
 
 
 def client(fake, timeout=5.0, key=""):
-    return KINDS[fake.kind](Http(fake.url, timeout=timeout, api_key=key), VOCAB)
+    return KINDS[fake.kind](Http(fake.url, timeout=timeout, api_key=key), CONFIG)
 
 
 def make_pool(*fakes, timeout=5.0, wait=5.0, verify=lambda server, weights: 0.0, said=None):
@@ -64,11 +69,7 @@ class Written:
 
 
 def engine(*fakes, timeout=5.0, wait=5.0):
-    config = ModelConfig.from_hf(dict(
-        architectures=["Qwen3ForCausalLM"], model_type="qwen3", vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256, rms_norm_eps=1e-6, rope_theta=1e4,
-        tie_word_embeddings=False, hidden_act="silu", attention_bias=False))
-    made = ServerEngine([Member(client(fake, timeout)) for fake in fakes], Written(), lambda server, params, weights: 1e-6, config=config,
+    made = ServerEngine([Member(client(fake, timeout)) for fake in fakes], Written(), lambda server, params, weights: 1e-6, config=CONFIG,
                         context=64, concurrency=4, seed=0, eos_ids=(2,), detokenise=lambda ids: "".join(chr(97 + one % 26) for one in ids),
                         wait_seconds=wait)
     made.publish("x", 1)
@@ -85,6 +86,8 @@ def test_a_client_reads_what_its_engine_answers(fakes, kind):
     server = client(fake, key="secret")
     assert server.context() == 64
     server.check(adapter=True)
+    with pytest.raises(EngineError, match="moe.replay=r2"):
+        server.check(adapter=False, routes=True)
     server.load(FULL)
     assert fake.label == FULL.label
     for n in (1, 3):
@@ -141,6 +144,28 @@ def test_a_lost_server_comes_back_only_with_the_present_weights(fakes):
         both.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=number)
     assert faulty.label == "v2-abc" and len(both.live) == 2 and "is back, with the weights of version 2" in said[-1]
     assert faulty.drawn > 0
+
+
+def test_a_server_is_brought_back_by_one_request_at_a_time(fakes):
+    one, other, syncs = fakes(), fakes(), []
+
+    def slowly(server, weights):
+        syncs.append(server.url)
+        time.sleep(0.3)
+        return 0.0
+    both = make_pool(one, other)
+    both.update(FULL)
+    both._verify = slowly
+    both._lose(both.members[1], "it hung")
+    time.sleep(0.1)
+    threads = [threading.Thread(target=both.draw, args=([7], SamplingParams(3)), kwargs=dict(seed=0, stop_ids=(), group=number))
+               for number in range(6)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.06)  # longer than RETRY_SECONDS
+    for thread in threads:
+        thread.join()
+    assert syncs == [other.url] and len(both.live) == 2
 
 
 def test_a_server_that_was_started_anew_behind_our_back_is_brought_to_the_weights_again(fakes):
@@ -219,6 +244,20 @@ def test_adapters_of_earlier_versions_are_unloaded(fakes):
     assert fake.asked[-1][1]["lora_path"] == "v3"
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_lost_server_gets_its_adapter_again_whether_it_still_has_it_or_not(fakes, kind, restarted):
+    fake = fakes(kind)
+    alone = make_pool(fake)
+    alone.update(Weights("v1", 1, "/folder", adapter=True))
+    if restarted:
+        fake.adapters.clear()
+    else:
+        alone._lose(alone.members[0], "it hung")
+    assert len(alone.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=0)) == 1
+    assert fake.adapters == {"v1"} and alone.members[0].adapters == ["v1"] and alone.retries == restarted
+
+
 def test_groups_spread_over_the_servers_and_a_group_stays_at_its_own(fakes):
     one, other = fakes(), fakes()
     both = make_pool(one, other)
@@ -242,6 +281,16 @@ def test_completions_are_cut_behind_a_stop_string_and_bear_the_policy_version(fa
     made = engine(fakes())
     [[one]] = made.generate([Request(np.array([4], np.int32), SamplingParams(6, stop_strings=("ee",)), 0)])
     assert one.ids.tolist() == [4, 4] and len(one.logprobs) == 2 and one.finish_reason == "stop" and one.policy_version.tolist() == [1, 1]
+    made.close()
+
+
+def test_routes_come_from_sparse_layers_alone_and_are_cut_with_the_tokens(fakes):
+    made = engine(fakes("sglang"))
+    request = requests(1, return_routed_experts=True, stop_strings=("dd",))[0]
+    [completions] = made.generate([request])
+    for one in completions:
+        assert len(one.ids) == 2 and one.expert_ids.shape == (3, 2, 2)  # two prompt tokens and the first drawn; layers 1 and 2
+        assert one.expert_ids.tolist() == [[[3 * token + layer, 100] for layer in (1, 2)] for token in range(3)]
     made.close()
 
 

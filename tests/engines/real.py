@@ -8,7 +8,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = {"vllm": ROOT / ".venv-vllm/bin/python", "sglang": ROOT / ".venv-sglang/bin/python"}
 FLAGS = {
     "vllm": "--max-num-seqs 16 --enforce-eager",
-    "sglang": "--device cpu --attention-backend torch_native --max-running-requests 16 --max-total-tokens 4096 --disable-overlap-schedule"}
+    "sglang": "--device cpu --attention-backend torch_native --max-running-requests 16 --max-total-tokens 4096 --disable-overlap-schedule"
+              " --enable-return-routed-experts"}
 LORA_FLAGS = {"vllm": "", "sglang": " --lora-backend torch_native"}
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",

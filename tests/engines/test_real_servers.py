@@ -12,10 +12,12 @@ import pytest
 from flax import nnx
 
 import bridges
+from bridges import __main__ as cli
 from bridges.engines.assembly import KINDS
-from bridges.engines.http import EngineError, Http
+from bridges.engines.http import EngineError, Http, Unavailable
 from bridges.engines.launch import Plan, Process
 from bridges.engines.probe import Probe
+from bridges.engines.server import Weights
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.model.config import LoraConfig
@@ -86,7 +88,10 @@ def test_a_server_draws_what_the_engine_in_process_does(server, files, tmp_path)
     try:
         theirs.publish(nnx.state(model), 3)
         ours.publish(nnx.state(model), 3)
-        for mine, other in zip(ours.generate(requests(6, temperature=0.0)), theirs.generate(requests(6, temperature=0.0)), strict=True):
+        asked = requests(6, temperature=0.0, return_routed_experts=server[0] == "sglang")
+        for mine, other in zip(ours.generate(asked), theirs.generate(asked), strict=True):
+            if server[0] == "sglang":
+                assert np.array_equal(np.sort(mine[0].expert_ids), np.sort(other[0].expert_ids))
             assert mine[0].ids.tolist() == other[0].ids.tolist() and mine[0].finish_reason == other[0].finish_reason
             assert_close(other[0].logprobs, mine[0].logprobs, 2e-5)
         [drawn] = theirs.generate(requests(1, temperature=1.7, n=8, stop_ids=tuple(range(3, 60))))
@@ -133,10 +138,44 @@ def test_a_wrong_sync_is_caught_by_the_probe_and_a_right_one_mends_it(server, fi
         engine.close()
 
 
+def test_push_brings_a_server_to_an_adapter_merged_in_and_proves_it(server, files, tmp_path, capsys):
+    kind, url = server
+    config = over(files, tmp_path, kind, url)
+    bridges.export_adapter(policy(config), tmp_path / "adapter", config.model.path)
+    command = ["push", url, config.model.path, "--engine", kind, "--adapter", str(tmp_path / "adapter"), "--merge", "--name", "seventh"]
+    assert cli.main(command) == 0
+    assert "as version 'seventh'" in capsys.readouterr().out
+    model = bridges.load_model(config.model.path)
+    with pytest.raises(EngineError, match="disagrees"):  # it did change the server
+        Probe(model, 128)(KINDS[kind](Http(url), model.config), nnx.state(model))
+
+
+def test_vllm_takes_the_names_of_our_adapters_on_experts(files, tmp_path):
+    process = start("vllm", files, tmp_path, "--enable-lora --max-lora-rank 8")
+    try:
+        config = over(files, tmp_path / "run", "vllm", process.url)
+        bridges.export_adapter(policy(config), tmp_path / "adapter", config.model.path)
+        server = KINDS["vllm"](Http(process.url), bridges.model_config(config.model.path))
+        server.load(Weights("ours", 1, str(tmp_path / "adapter"), adapter=True))
+        file = tmp_path / "adapter" / "adapter_model.safetensors"
+        file.write_bytes(file.read_bytes().replace(b"experts.0.gate_proj", b"experts.0.gate_prax"))  # as long, and unknown
+        with pytest.raises((EngineError, Unavailable), match="gate_prax"):
+            server.load(Weights("wrong", 2, str(tmp_path / "adapter"), adapter=True))
+    finally:
+        process.stop()
+
+
 def test_grpo_with_experts_merged_into_every_sync_stays_on_policy(server, files, tmp_path):
     config = over(files, tmp_path / "run", *server)
     assert pipeline.run_all(config, bridges)
     assert_on_policy(tmp_path / "run", least_bytes=400_000)
+
+
+def test_grpo_replays_the_routes_of_sglang(server, files, tmp_path):
+    if server[0] == "vllm":
+        pytest.skip("vLLM returns routes on GPUs only")
+    assert pipeline.run_all(over(files, tmp_path / "run", *server, moe__replay="r3"), bridges)
+    assert_on_policy(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

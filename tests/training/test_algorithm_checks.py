@@ -3,6 +3,7 @@ import pytest
 from training.test_config import usable
 
 from jaxrl_moe.config import ConfigError, known_keys, resolve, split_names
+from jaxrl_moe.envs import ENVS, make_env
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.validate import validate
@@ -27,7 +28,12 @@ def settings(text):
     ("algorithm.corrections=veto,veto(floor=0.1)", "names one twice"),
     ("lora.rank=0", "algorithm.kl_coef = 0.001 needs a frozen reference"),
     ("algorithm.kl_in=reward; algorithm.kl_coef=0.0", "charges nothing"),
-    ("algorithm.kl_in=reward; algorithm.advantage=maxrl", "refuses negative ones"),
+    ("algorithm.kl_in=reward; env.binary=true; algorithm.advantage=maxrl", "kl_in = 'reward' makes .* refuses negative ones"),
+    ("algorithm.truncated=penalise; algorithm.truncated_penalty=0.1; env.binary=true; algorithm.advantage=maxrl",
+     "truncated = 'penalise' makes .* refuses negative ones"),
+    ("algorithm.overlong_tokens=200; algorithm.overlong_cushion=9; env.binary=true; algorithm.advantage=maxrl",
+     "overlong_tokens = 200 makes .* refuses negative ones"),
+    ("algorithm.advantage=maxrl(eps=1e-4)", "'gsm8k' gives rewards down to -0.05, .* refuses negative ones: set env.binary=true"),
     ("algorithm.kl_target=0.03; algorithm.kl_coef=0.0", "no factor leads away"),
     ("rollout.dynamic_sampling=true; rollout.group_size=1; algorithm.advantage=reinforce_pp", "with rollout.group_size = 1 none can"),
     ("rollout.dynamic_sampling=true; algorithm.drop_constant_groups=true", "sets groups of equal rewards aside already"),
@@ -80,6 +86,34 @@ def test_settings_in_brackets_reach_the_loss_and_the_corrections():
     "algorithm.overlong_tokens=256; algorithm.overlong_cushion=256",
     "algorithm.loss=gspo; algorithm.corrections=tis_sequence,mis_geometric",
     "algorithm.bypass=true; algorithm.minibatches=4", "algorithm.bypass=true; algorithm.corrections=opsm",
-    *(f"algorithm.drop_constant_groups=true; algorithm.advantage={name}" for name, row in ADVANTAGES.items() if row.needs_group)])
+    "algorithm.advantage=maxrl; env.name=word_problems", "algorithm.advantage=maxrl; env.binary=true; algorithm.truncated=mask",
+    *(f"algorithm.drop_constant_groups=true; env.binary=true; algorithm.advantage={name}"
+      for name, row in ADVANTAGES.items() if row.needs_group)])
 def test_what_goes_together_passes(text):
     validate(resolve(settings(text)))
+
+
+@pytest.mark.parametrize("name, flag, text, reason", [
+    ("dr_grpo", "non_negative", "algorithm.advantage=dr_grpo", "refuses negative ones"),
+    ("dr_grpo", "independent", "algorithm.advantage=dr_grpo; algorithm.returns=turns", "do not depend on each other")])
+def test_an_advantage_is_refused_by_what_its_row_says(monkeypatch, name, flag, text, reason):
+    validate(resolve(settings(text)))
+    monkeypatch.setitem(ADVANTAGES, name, ADVANTAGES[name]._replace(**{flag: True}))
+    with pytest.raises(ConfigError, match=reason):
+        validate(resolve(settings(text)))
+
+
+class Unspoken:
+    """A task of a user's, which does not say what its lowest reward is."""
+
+
+def test_a_task_that_does_not_say_its_lowest_reward_is_left_to_the_run(monkeypatch):
+    monkeypatch.setitem(ENVS, "own", Unspoken)
+    validate(resolve(settings("env.name=own; algorithm.advantage=maxrl")))
+
+
+@pytest.mark.parametrize("name, given, lowest", [("gsm8k", {}, -0.05), ("gsm8k", {"binary": True}, 0), ("word_problems", {}, 0)])
+def test_no_task_gives_less_than_its_lowest_reward(name, given, lowest):
+    env = make_env(name, **given)
+    worst = min(env.grade({"answer": 3}, text, 9, truncated).reward for text in ("", "4", "#### 4") for truncated in (False, True))
+    assert env.lowest_reward == worst == lowest

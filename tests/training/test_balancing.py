@@ -106,7 +106,7 @@ def test_a_skewed_router_becomes_even_with_the_loss_and_not_without():
     for coef in (0.0, 0.5):
         objective = PolicyObjective(make_objective("reinforce", aux_loss_coef=coef))
         one.state = jax.tree.map(jnp.array, state)
-        rows = [update_metrics(jax.device_get(one.update(batches, objective, count_load=coef > 0))) for _ in range(30)]
+        rows = [update_metrics([jax.device_get(one.update(batches, objective, count_load=coef > 0))]) for _ in range(30)]
         violation[coef] = [row["moe/max_vio"] for row in rows]
         assert all(row["moe/dropped"] == 0 for row in rows)
         assert (rows[-1]["moe/aux_loss"] < rows[0]["moe/aux_loss"] - 0.5) == (coef > 0)

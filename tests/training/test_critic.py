@@ -167,7 +167,7 @@ def batches(samples, learner, config):
 def total(learner, parts, config):
     """Loss, gradient of (policy, critic) and metrics of one minibatch, nothing applied."""
     found = learner.totals(parts, make_policy_objective(config.algorithm, config.critic))
-    metrics = update_metrics({**found.means, **found.maxima, "loss": found.loss})
+    metrics = update_metrics([{**found.means, **found.maxima, "loss": found.loss}])
     return types.SimpleNamespace(loss=found.loss, policy=found.gradient[0], critic=found.gradient[1], metrics=metrics)
 
 
@@ -317,5 +317,5 @@ def test_the_critic_learns_which_prompt_pays(config):
     objective, explained = make_policy_objective(config.algorithm, config.critic), []
     for step in range(25):
         ((metrics, _),) = update(prepare(groups, learner, config), learner, objective, config, step)
-        explained.append(update_metrics(metrics)["critic/explained_variance"])
+        explained.append(update_metrics([metrics])["critic/explained_variance"])
     assert explained[0] < 0.3 and explained[-1] > 0.5

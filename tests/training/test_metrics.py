@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from jaxrl_moe.rl import mismatch
+from jaxrl_moe.rl.types import LossInputs
 from jaxrl_moe.training import metrics
 from jaxrl_moe.types import Prompt, Rollout, RolloutGroup
 
@@ -68,10 +70,29 @@ def test_expert_load_metrics_are_0_when_balanced_and_name_the_worst_layer():
     assert skewed["moe/layer_00/max_vio"] == 0.0
 
 
-def test_updates_merge_by_mean_maximum_and_last():
-    rows = [{"policy/loss": 1.0, "policy/ratio_max": 3.0, "policy/lr": 0.1},
-            {"policy/loss": 2.0, "policy/ratio_max": 1.0, "policy/lr": 0.2}]
-    assert metrics.merge_updates(rows) == {"policy/loss": 1.5, "policy/ratio_max": 3.0, "policy/lr": 0.2}
+def test_updates_of_unlike_size_merge_into_the_numbers_of_the_whole_step():
+    rng = np.random.default_rng(0)
+    old, sampler = -rng.exponential(size=(2, 1000)).astype(np.float32)
+    sampler = np.where(np.arange(1000) < 900, old - 0.01, sampler)  # the second, smaller update is quite unlike the first
+    parts = [slice(0, 900), slice(900, 1000)]
+
+    def moments(part):
+        count, zeros = old[part].size, np.zeros((1, old[part].size), np.float32)
+        inputs = LossInputs(*[zeros] * 5, num_tokens=count, sampler_logprobs_BT=sampler[part][None])
+        means, maxima = mismatch.moments(old[part][None], dataclasses.replace(inputs, mask_BT=zeros + 1))
+        return {**means, **maxima, "loss": 0.5, "policy/lr": count, "policy/loss": count / 900}
+
+    whole = metrics.update_metrics([moments(slice(0, 1000))])
+    merged = metrics.update_metrics([moments(part) for part in parts], [900.0, 100.0], [1.0, 1.0])
+    for name in ("kl", "pearson", "ess", "k1", "kl_max", "prob_diff_mean", "prob_diff_max"):
+        assert merged[f"mismatch/{name}"] == pytest.approx(whole[f"mismatch/{name}"], rel=1e-4), name
+    assert merged["policy/lr"] == 100 and merged["policy/loss"] == pytest.approx((1 + 1 / 9) / 2)
+
+
+def test_slots_are_counted_beyond_32_bits():
+    one = {"loss": 0.0, "load": np.full((2, 2), 2**30), "probability": np.full(2, 2.0**30), "slots": 2**32, "dropped": np.int32(0)}
+    assert metrics.update_metrics([one, one], [1.0, 1.0], [1.0, 1.0])["moe/dropped"] == 0
+
 
 
 def test_a_stopwatch_adds_up_a_phase_and_never_exceeds_the_step():

@@ -16,7 +16,7 @@ from jaxrl_moe.rl.types import LossOutputs
 from jaxrl_moe.rollout.collect import draw
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import samples as S
-from jaxrl_moe.training.prepare import lay_out, reference_logprobs, with_forward
+from jaxrl_moe.training.prepare import reference_logprobs, with_forward
 from jaxrl_moe.training.replay import engine_routes, replay_metrics
 from jaxrl_moe.types import Prompt, Rollout, RolloutGroup, SamplingParams
 
@@ -109,7 +109,7 @@ def test_the_update_counts_the_given_experts_in_packed_rows_and_over_micro_batch
         metrics = one.update(moe_case.batches(samples, tokens, pack), nll)
         live = np.asarray(metrics["load"]) - expected  # what is left are the last tokens, one of each sequence
         assert (live >= 0).all() and (live.sum(axis=1) == 2 * len(samples)).all()
-        assert int(metrics["moe/dropped"]) == 0
+        assert metrics["slots"] == metrics["load"].sum() and metrics["dropped"] == 0
 
 
 def test_rematerialisation_replays_too():
@@ -155,8 +155,8 @@ def test_routes_cost_a_byte_for_each_layer_and_active_expert_up_to_128_experts()
     assert sizes == {8: 6, 128: 6, 129: 12, 512: 12}
     assert replay_metrics(S.from_groups(rollouts.groups())) == {}
     routed = engine_routes(samples, dataclasses.replace(moe_case.CONFIG, num_experts_per_tok=3))
-    (packed,) = lay_out(routed, config(train__tokens_per_micro_batch=4096))
-    assert packed.batch.expert_ids_LBTA.dtype == np.int8
+    (batch,) = moe_case.batches(routed, 4096)
+    assert batch.expert_ids_LBTA.dtype == np.int8
 
 
 def test_engines_that_return_no_routes_or_wrong_ones_are_refused():

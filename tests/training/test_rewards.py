@@ -82,6 +82,15 @@ def test_a_group_compares_all_turns_of_its_rollouts():
     assert [s.group for s in got] == [0, 0, 0, 0, 1, 1, 1, 1] and [s.rollout for s in got] == [0, 0, 0, 1, 0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("name, alone", [("reinforce", 1.0), ("dr_grpo", 0.0), ("grpo", 0.0)])
+def test_the_turns_of_a_prompts_only_rollout_are_no_group(name, alone):
+    """K = 1 keeps its raw returns under reinforce, as many turns as it has; the prompt beside it is centred as ever."""
+    groups = [rollouts.group([episode([0.3, 0.0, 1.2], [2, 3, 1])]), rollouts.group([episode([1.0], [2]), episode([0.0], [2])], 1)]
+    got = [s.advantages_T[0] for s in with_advantages(from_groups(groups, section(returns="turns")), name)]
+    np.testing.assert_allclose(got[:3], [alone * discounted([0.3, 0.0, 1.2], t) for t in range(3)], rtol=1e-6)
+    assert got[3] > 0 > got[4]
+
+
 def test_a_trajectorys_return_trains_every_turn_and_no_observation():
     groups = [rollouts.group([episode([0.5, 1.0], [2, 3]), episode([0.0, 0.2], [1, 2])])]
     got = with_advantages(from_groups(groups, section(returns="trajectory")), "dr_grpo")

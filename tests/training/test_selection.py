@@ -76,12 +76,15 @@ def test_left_out_groups_are_not_replaced_without_dynamic_sampling():
     assert len(source.asked) == 1 and numbers(batch.used) == [1, 3] and numbers(batch.constant) == [0, 2]
 
 
-def test_a_penalty_counts_when_groups_are_compared():
+def test_groups_are_compared_by_their_graded_rewards_and_trained_on_with_penalties():
     shaped = config(overlong_tokens=5, overlong_cushion=5)
     rewards = [rollouts.rollout(RNG, completion=length, reward=1.0) for length in (2, 4)]
     batch = select(lambda count, first: [rollouts.group(rewards, first + n) for n in range(count)], 0, shaped)
-    assert len(batch.used) == 4
+    assert not batch.used and batch.constant  # all are right: that one is longer teaches nothing about the task
+    with_wrong = [*rewards, rollouts.rollout(RNG, completion=2, reward=1.0 - 1.0), rollouts.rollout(RNG, completion=4, reward=2.0)]
+    batch = select(lambda count, first: [rollouts.group(with_wrong, first + n) for n in range(count)], 0, shaped)
     metrics = selection_metrics(batch, shaped)
+    assert len(batch.used) == 4
     assert metrics["reward/used_mean"] == 1.0 and metrics["reward/shaped_mean"] == pytest.approx(1 - 0.6)
 
 

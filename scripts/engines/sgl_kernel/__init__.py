@@ -54,8 +54,19 @@ def _unpinned(make):
     return made
 
 
+class _Runtime:
+    """Of CUDA, as the buffers of routed experts ask for it: they register host memory, which a CPU needs not."""
+
+    @staticmethod
+    def cudaHostRegister(*arguments):
+        return 0
+
+    cudaHostUnregister = cudaHostRegister
+
+
 sys.meta_path.append(_Finder())
 if not torch.cuda.is_available():
     for _name in ("empty", "zeros", "ones", "full", "tensor", "empty_like", "zeros_like"):
         setattr(torch, _name, _unpinned(getattr(torch, _name)))
+    torch.cuda.cudart = _Runtime
     torch.Tensor.pin_memory = lambda self, *arguments, **options: self
