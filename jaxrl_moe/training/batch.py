@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from jaxrl_moe.data.packing import layout
-from jaxrl_moe.distributed.hosts import fetch
 from jaxrl_moe.rl.aggregation import aggregation_weights
 from jaxrl_moe.rl.types import Array, LossInputs
 from jaxrl_moe.training.samples import Sample, trainable
@@ -196,7 +195,7 @@ def per_sample(packed: Sequence[Packed], results_BT: Sequence[np.ndarray]) -> li
     """Takes per-token results [B, T, ...] of micro-batches back to the samples: a list of [T, ...] arrays in their order."""
     found = {}
     for (_, places), result_BT in zip(packed, results_BT, strict=True):
-        result_BT = fetch(result_BT)
+        result_BT = np.asarray(result_BT)
         for place in places:
             found[place.sample] = result_BT[place.span].copy()
     return [found[index] for index in range(len(found))]

@@ -26,8 +26,8 @@ from tests.training.tiny_run import settings
 def get_config():
     return settings(pathlib.Path({files!r}), {folder!r}, **{overrides!r})
 """
-SETTINGS = {"lora__dropout": 0.0, "lora__targets": ("all-linear",), "sft__path": "", "eval__every": 0, "eval__at_start": False,
-            "eval__prompts": 2, "rollout__max_tokens": 60, "algorithm__minibatches": 1, "checkpoint__every": 1, "train__steps": 2}
+SETTINGS = {"lora__dropout": 0.0, "lora__targets": ("all-linear",), "sft__path": "", "data__eval_path": "",
+            "rollout__max_tokens": 60, "algorithm__minibatches": 1, "checkpoint__every": 1, "train__steps": 2}
 
 
 def start(script, count, *options, devices=4):
