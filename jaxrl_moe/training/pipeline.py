@@ -27,6 +27,7 @@ def run_all(config: Config, bridge: Bridge) -> bool:
       False if SIGTERM ended it early; all is saved then.
     """
     validate.validate(config)
+    preflight.refuse_other_settings(config)
     with preflight.locked(config.run_dir):
         return _run_all(config, bridge)
 
@@ -57,6 +58,7 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     validate.validate(config, rl=False)
     validate.sft_only(config)
     config = sft_config(config)
+    preflight.refuse_other_settings(config)
     with preflight.locked(config.run_dir):
         make_scratch(config, bridge, draws=bool(config.env.name and config.data.eval_path), sft=True)
         done = warm_up(config, bridge, prepare(config, bridge, training=False))

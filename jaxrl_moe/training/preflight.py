@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -82,6 +83,15 @@ def check_critic(config: Config, bridge: Any) -> None:
         raise ConfigError(f"critic.path = {config.critic.path!r} holds a {critic.kind!r} critic, and algorithm.advantage = "
                           f"{config.algorithm.advantage!r} needs a {kind!r} one, whose values mean something else: give one of that "
                           "kind, or leave it empty.")
+
+
+def refuse_other_settings(config: Config) -> None:
+    """All processes of a job must have been given the same settings, or they would wait for each other for ever."""
+    ours = json.loads(json.dumps(flat(to_json(config))))
+    theirs = hosts.from_leader(lambda: ours)
+    differing = [f"{key} = {ours[key]!r} (there {theirs[key]!r})" for key in ours if ours[key] != theirs[key]]
+    if differing:
+        raise ConfigError(f"This process has other settings than process 0: {', '.join(differing)}. Give all the same recipe and options.")
 
 
 def refuse_other_seed(config: Config) -> None:

@@ -27,11 +27,12 @@ def get_config():
     return settings(pathlib.Path({files!r}), {folder!r}, **{overrides!r})
 """
 SETTINGS = {"lora__dropout": 0.0, "lora__targets": ("all-linear",), "sft__path": "", "data__eval_path": "",
-            "rollout__max_tokens": 60, "algorithm__minibatches": 1, "checkpoint__every": 1, "train__steps": 2}
+            "eval__every": 0, "eval__at_start": False, "rollout__max_tokens": 60, "algorithm__minibatches": 1, "checkpoint__every": 1,
+            "train__steps": 2}
 
 
-def start(script, count, *options, devices=4):
-    """The script as `count` processes that share so many virtual devices."""
+def start(script, count, *options, devices=4, last=()):
+    """The script as `count` processes that share so many virtual devices; `last` are options of the last one alone."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
@@ -39,7 +40,8 @@ def start(script, count, *options, devices=4):
     flags = " ".join([*kept, f"--xla_force_host_platform_device_count={devices // count}"])
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     place = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
-    return [subprocess.Popen([sys.executable, script, *place, f"--process_id={index}", *options], cwd=ROOT, env=environment, text=True,
+    return [subprocess.Popen([sys.executable, script, *place, f"--process_id={index}", *options,
+                              *(last if index == count - 1 else ())], cwd=ROOT, env=environment, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for index in range(count)]
 
 
@@ -53,10 +55,10 @@ def wait(processes, seconds=300):
     return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
 
 
-def train(files, folder, count, **overrides):
+def train(files, folder, count, last=(), **overrides):
     recipe = folder.with_name(f"{folder.name}.py")
     recipe.write_text(RECIPE.format(files=str(files), folder=str(folder), overrides=SETTINGS | MESH | overrides))
-    return start("scripts/train.py", count, f"--config={recipe}")
+    return start("scripts/train.py", count, f"--config={recipe}", last=last)
 
 
 def finished(processes):
@@ -104,8 +106,10 @@ def two(files, tmp_path_factory):
     return folder, finished(train(files, folder, 2))
 
 
-@pytest.mark.parametrize("fault, who, reason", [("none", (), ""), ("grader", (0, 1), "grader is out of order"),
-                                                ("second", (0, 1), "grader is out of order"), ("bug", (0, 1), "'lost'")])
+@pytest.mark.parametrize("fault, who, reason", [
+    ("none", (), ""), ("second", (0, 1), "grader is out of order"),
+    pytest.param("grader", (0, 1), "grader is out of order", marks=pytest.mark.slow),
+    pytest.param("bug", (0, 1), "'lost'", marks=pytest.mark.slow)])
 def test_processes_agree_and_fail_together(fault, who, reason):
     start_time = time.monotonic()
     results = wait(start("tests/distributed/hosts_case.py", 2, f"--fault={fault}"), 60)
@@ -120,6 +124,11 @@ def test_two_processes_draw_and_learn_what_one_does(alone, two):
     folder, results = two
     compare(folder, alone)
     assert "RL 2/2" in results[0][1] and "RL 2/2" not in results[1][1]
+
+
+def test_processes_with_other_settings_are_refused(files, tmp_path):
+    for code, _, err in wait(train(files, tmp_path / "run", 2, last=("--config.seed=7",))):
+        assert code == 1 and "seed = 7 (there 0)" in " ".join(err.split())
 
 
 @pytest.mark.slow
