@@ -9,6 +9,9 @@ From the original: 3 epochs of 4 iterations, 32 episodes in each (2 batches of 1
 What to expect: 12 steps move little: watch policy/kl_loss and moe/max_vio. With one update a batch and no dropout, whose noise
 would move every ratio out of GSPO's narrow range, its clip never acts; --config.algorithm.minibatches=2 makes it. Where the
 sampler's routes differ (mismatch/kl above 1e-3), --config.moe.replay=r3.
+Once a task gives the judges' numbers as "event" and "outcome" of its grade's info, --config.algorithm.reward_blend=0.3,0.3,0.4 (or
+0.2,0.4,0.4) weighs them with its reward. Once turns tell what they achieve (Turn.achieved), the original's step rewards are
+--config.algorithm.step_rewards=decision_stepwise --config.algorithm.returns=trajectory.
 """
 from jaxrl_moe.config import base
 

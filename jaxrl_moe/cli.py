@@ -182,7 +182,7 @@ def _checked_override(argument: str) -> str:
         return argument
     config_lib.refuse_unknown(match[2])
     kind = config_lib.known_keys().get(match[2])
-    if kind != tuple[str, ...] or not match[3] or match[3].startswith(("=(", "=[")):
+    if kind not in (tuple[str, ...], tuple[float, ...]) or not match[3] or match[3].startswith(("=(", "=[")):
         return argument
     return f"--config.{match[2]}={config_lib.split_names(match[3][1:])!r}"
 

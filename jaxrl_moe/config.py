@@ -130,6 +130,9 @@ class AlgorithmSection:
     lam: float = 1.0            # lambda of generalised advantage estimation
     returns: str = "outcome"    # of several turns, outcome | trajectory (discounted sum) | turns (each turn its own sample)
     turn_gamma: float = 0.4     # discount per turn, under trajectory and turns
+    step_rewards: str = "none"  # none | decision_stepwise: a turn earns step_lambda if it unlocks an achievement, instead of its reward
+    step_lambda: float = 1.0    # under decision_stepwise, which needs an environment whose turns say what is achieved
+    reward_blend: tuple[float, ...] = ()  # weights of the reward, of info's "event" and of its "outcome", as in 0.3,0.3,0.4; empty: none
     truncated: str = "keep"     # mask | penalise | keep | bootstrap (with a critic: its value at the cut)
     truncated_penalty: float = 0.0  # subtracted from the reward of a truncated completion under "penalise"
     overlong_tokens: int = 0    # longest completion without a penalty of 1, DAPO's soft overlong penalty; 0: no penalty
@@ -325,13 +328,20 @@ def _build(kind: type, values: dict[str, Any], prefix: str):
 def _convert(kind: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build(kind, dict(value), key + ".")
-    if isinstance(kind, types.GenericAlias):  # tuple[str, ...], the only container among the settings
-        return split_names(value) if isinstance(value, str) else tuple(map(str, value))
+    if isinstance(kind, types.GenericAlias):  # tuple[str, ...] or tuple[float, ...], the only containers among the settings
+        return _convert_items(kind.__args__[0], split_names(value) if isinstance(value, str) else value, key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
         raise ConfigError(f"{key} = {value!r} is of type {type(value).__name__}; it must be a {kind.__name__}.")
     return value
+
+
+def _convert_items(kind: type, values: Any, key: str) -> tuple:
+    try:
+        return tuple(map(kind, values))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key} = {values!r} cannot be read as numbers with commas between, such as 0.3,0.3,0.4.") from error
 
 
 def split_names(text: str) -> tuple[str, ...]:

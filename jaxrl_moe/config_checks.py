@@ -1,4 +1,5 @@
 """What is wrong with a configuration that needs no model, data or table of names to see: ranges and contradictions."""
+import math
 import re
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "algorithm.overlong_tokens": (0, _ANY), "algorithm.overlong_cushion": (0, _ANY), "rollout.max_rounds": (1, _ANY),
     "critic.learning_rate": (0, _ANY), "critic.coef": (_LEAST, _ANY), "critic.clip": (0, _ANY), "moe.aux_loss_coef": (0, _ANY),
     "moe.z_loss_coef": (0, _ANY), "moe.bias_rate": (0, _ANY),
+    "algorithm.step_lambda": (_LEAST, _ANY),
     "algorithm.truncated_penalty": (0, _ANY), "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY),
     **{f"mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor", "context")}, "mesh.capacity_factor": (0, _ANY),
     "optimizer.learning_rate": (0, _ANY), "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY),
@@ -124,6 +126,9 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (0 < rollout.kv_tokens < longest + page,
          f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "
          f"rollout.max_tokens = {longest} and one page of {page}. Raise it, or set 0 to size the pool by itself."),
+        (bool(algorithm.reward_blend) and (len(algorithm.reward_blend) != 3 or not all(map(math.isfinite, algorithm.reward_blend))),
+         f"algorithm.reward_blend = {','.join(f'{weight:g}' for weight in algorithm.reward_blend)} must be three weights, of the "
+         "reward, of the event judge's and of the outcome judge's number, such as 0.3,0.3,0.4; or empty."),
         (algorithm.truncated == "penalise" and algorithm.truncated_penalty == 0,
          "algorithm.truncated = 'penalise' with algorithm.truncated_penalty = 0 penalises nothing: set the penalty, or "
          "use 'keep'."),

@@ -70,10 +70,14 @@ class Completion:
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """What the policy drew in one go: completion tokens start .. end, and what the environment gave for them."""
+    """What the policy drew in one go: completion tokens start .. end, and what the environment gave for them.
+
+    `achieved` names the achievements that stand after the turn, for algorithm.step_rewards; None: the environment tells of none.
+    """
     start: int
     end: int
     reward: float
+    achieved: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +93,8 @@ class Rollout:
       reward: the episode's scalar reward.
       text: the decoded completion, for people.
       truncated: the token limit ended it.
-      info: named numbers from the grader, such as {"correct": 1.0}.
+      info: named numbers from the grader, such as {"correct": 1.0}; "event" and "outcome" are what judges gave, for
+        algorithm.reward_blend.
       expert_ids: [T0 + T - 1, L, A] or None.
       turns: in order; they hold all tokens with loss_mask 1. Empty: one turn, the whole completion for the whole reward.
     """
@@ -140,9 +145,10 @@ class Engine(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Grade:
-    """A grader's verdict: the scalar reward, and named numbers for the logs ("correct" feeds pass@k)."""
+    """A grader's verdict: the scalar reward, named numbers for the logs ("correct" feeds pass@k), and what is achieved, see Turn."""
     reward: float
     info: Mapping[str, float]
+    achieved: tuple[str, ...] | None = None
 
 
 class Env(Protocol):

@@ -69,3 +69,9 @@ def test_a_home_that_cannot_be_written_keeps_nothing(cache_setting, tmp_path, mo
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     cli.keep_compiled()
     assert cache_setting() == before
+
+
+@pytest.mark.parametrize("given, read", [("algorithm.reward_blend=0.3,0.3,0.4", "algorithm.reward_blend=('0.3', '0.3', '0.4')"),
+                                         ("lora.targets=q_proj", "lora.targets=('q_proj',)"), ("seed=3", "seed=3")])
+def test_names_and_numbers_with_commas_between_are_read_as_tuples(given, read):
+    assert cli._checked_override(f"--config.{given}") == f"--config.{read}"

@@ -1,5 +1,4 @@
 """Prompts x environment x engine -> groups of graded completions."""
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -47,29 +46,28 @@ def grade(draws: Sequence[Draw], env: Env, decode: Decode) -> list[RolloutGroup]
     """The other half: every completion becomes a graded rollout. Process 0 asks the environment, for all processes."""
     texts = [[decode(completion.ids.tolist()) for completion in completions] for _, _, completions in draws]
     verdicts = hosts.from_leader(lambda: _verdicts(draws, texts, env))
-    return [RolloutGroup(prompt, list(map(_rollout, itertools.repeat(prompt), completions, own, graded)), sequence)
+    return [RolloutGroup(prompt, [_rollout(prompt, *one) for one in zip(completions, own, graded, strict=True)], sequence)
             for (prompt, sequence, completions), own, graded in zip(draws, texts, verdicts, strict=True)]
 
 
-def _verdicts(draws: Sequence[Draw], texts: Sequence[Sequence[str]], env: Env) -> list[list[tuple[float, dict[str, float]]]]:
-    """[group][completion] (reward, info), as plain numbers that can go to the other processes."""
-    found = []
-    for (prompt, _, completions), own in zip(draws, texts, strict=True):
-        graded = [env.grade(prompt.row, text, len(completion.ids), _truncated(completion))
-                  for completion, text in zip(completions, own, strict=True)]
-        found.append([(float(verdict.reward), {name: float(value) for name, value in verdict.info.items()}) for verdict in graded])
-    return found
+def _verdicts(draws: Sequence[Draw], texts: Sequence[Sequence[str]], env: Env) -> list[list[tuple]]:
+    """[group][completion] (reward, info, achieved) of the environment's verdicts, as plain values that other processes can read."""
+    graded = [[env.grade(prompt.row, text, len(completion.ids), _truncated(completion))
+               for completion, text in zip(completions, own, strict=True)]
+              for (prompt, _, completions), own in zip(draws, texts, strict=True)]
+    return [[(float(one.reward), {name: float(value) for name, value in one.info.items()}, one.achieved) for one in group]
+            for group in graded]
 
 
 def _truncated(completion: Completion) -> bool:
     return completion.finish_reason == "length"
 
 
-def _rollout(prompt: Prompt, completion: Completion, text: str, verdict: tuple[float, dict[str, float]]) -> Rollout:
+def _rollout(prompt: Prompt, completion: Completion, text: str, verdict: tuple) -> Rollout:
     """A graded completion; the text has no special tokens, so a stop token is not part of it."""
-    reward, info = verdict
+    reward, info, achieved = verdict
     return Rollout(
         prompt_ids=prompt.ids, completion_ids=completion.ids, loss_mask=np.ones(len(completion.ids), np.int32),
         sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=reward, text=text,
         truncated=_truncated(completion), info=info, expert_ids=completion.expert_ids,
-        turns=(Turn(0, len(completion.ids), reward),))
+        turns=(Turn(0, len(completion.ids), reward, None if achieved is None else tuple(achieved)),))

@@ -83,6 +83,8 @@ def _negative_rewards(config: Config) -> Iterator[tuple[str, str]]:
         yield "algorithm.truncated = 'penalise' makes rewards negative", "algorithm.truncated=keep or mask"
     if section.overlong_tokens:
         yield f"algorithm.overlong_tokens = {section.overlong_tokens} makes rewards negative", "algorithm.overlong_tokens=0"
+    if min(section.reward_blend, default=0) < 0:
+        yield f"algorithm.reward_blend = {section.reward_blend} can make rewards negative", "weights of 0 or more"
     lowest = getattr(make_env(**dataclasses.asdict(env)), "lowest_reward", 0.0)
     if lowest < 0:
         yield f"The task env.name = {env.name!r} gives rewards down to {lowest:g}", "env.binary=true (of gsm8k) or another task"
@@ -122,3 +124,12 @@ def idle_settings(config: Config) -> Iterator[str]:
     if changed(section, "turn_gamma") and section.returns == "outcome":
         yield (f"algorithm.turn_gamma = {section.turn_gamma} discounts the rewards of turns, and algorithm.returns = 'outcome' uses "
                "one reward for the whole: set algorithm.returns=trajectory or turns, or leave algorithm.turn_gamma out.")
+    if section.step_rewards != "none" and section.returns == "outcome":
+        yield (f"algorithm.step_rewards = {section.step_rewards!r} rewards single turns, and algorithm.returns = 'outcome' uses one "
+               "reward for the whole: set algorithm.returns=trajectory or turns, or algorithm.step_rewards=none.")
+    if changed(section, "step_lambda") and section.step_rewards == "none":
+        yield (f"algorithm.step_lambda = {section.step_lambda} has no effect without step rewards: set "
+               "algorithm.step_rewards=decision_stepwise, or leave algorithm.step_lambda out.")
+    if section.reward_blend and section.returns != "outcome":
+        yield (f"algorithm.reward_blend weighs rewards of the whole, and algorithm.returns = {section.returns!r} uses those of turns: "
+               "set algorithm.returns=outcome, or leave algorithm.reward_blend empty.")

@@ -1,14 +1,17 @@
-"""The rewards that an update uses: the environment's, with penalties on length charged and turns discounted."""
+"""The rewards that an update uses: the environment's, blended with judges' or replaced by step rewards where the settings ask for
+it; then with penalties on length charged and turns discounted."""
 import numpy as np
 
 from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.rl.advantages import is_constant
 from jaxrl_moe.rl.returns import trajectory_return, turn_returns
-from jaxrl_moe.rl.shaping import soft_overlong_penalty
+from jaxrl_moe.rl.shaping import blend_rewards, decision_stepwise, soft_overlong_penalty
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.types import Rollout, RolloutGroup, Turn
 
 RETURNS = ("outcome", "trajectory", "turns")
+STEP_REWARDS = ("none", "decision_stepwise")
+JUDGED = ("event", "outcome")  # what algorithm.reward_blend reads from a rollout's info
 
 
 def turns_of(rollout: Rollout) -> tuple[Turn, ...]:
@@ -39,20 +42,53 @@ def penalty(rollout: Rollout, section: AlgorithmSection) -> float:
     return charged
 
 
+def outcome_reward(rollout: Rollout, section: AlgorithmSection) -> float:
+    """The reward of the whole rollout: the environment's, or under reward_blend its sum with info's numbers of judges.
+
+    Raises:
+      AlgorithmError: info lacks one of them.
+    """
+    if not section.reward_blend:
+        return rollout.reward
+    for name in JUDGED:
+        if name not in rollout.info:
+            raise AlgorithmError(f"algorithm.reward_blend weighs the numbers {' and '.join(map(repr, JUDGED))} of the grader's info, and a "
+                                 f"rollout has no {name!r} (it has {', '.join(map(repr, rollout.info)) or 'nothing'}): take a task "
+                                 "whose grade gives both, or leave algorithm.reward_blend empty.")
+    return blend_rewards(rollout.reward, *(rollout.info[name] for name in JUDGED), section.reward_blend)
+
+
+def turn_rewards(rollout: Rollout, section: AlgorithmSection) -> np.ndarray:
+    """[turns] the reward of each turn: the environment's, or what step_rewards makes of the achievements after it.
+
+    Raises:
+      AlgorithmError: turns that cannot be, or that do not say what is achieved.
+    """
+    turns = turns_of(rollout)
+    if section.step_rewards == "none":
+        return np.array([turn.reward for turn in turns])
+    silent = [number for number, turn in enumerate(turns, 1) if turn.achieved is None]
+    if silent:
+        raise AlgorithmError(f"algorithm.step_rewards = {section.step_rewards!r} rewards turns for what they achieve, and turn {silent[0]} "
+                             f"of a rollout of {len(turns)} does not say it: take an environment that fills Turn.achieved, or set "
+                             "algorithm.step_rewards=none.")
+    return decision_stepwise([turn.achieved for turn in turns], section.step_lambda)
+
+
 def rewards_of(rollout: Rollout, section: AlgorithmSection, penalised: bool = True) -> np.ndarray:
     """[1] the reward of the whole rollout, or under returns = turns [turns] the discounted return of each.
 
     A penalty is charged to the last turn, before any discount; penalised=False leaves it out.
 
     Raises:
-      AlgorithmError: unknown `returns`, or turns that cannot be.
+      AlgorithmError: unknown `returns`, turns that cannot be, or a rollout that lacks what reward_blend or step_rewards reads.
     """
     if section.returns not in RETURNS:
         raise AlgorithmError(f"returns must be one of {', '.join(RETURNS)}; got {section.returns!r}.")
     charged = penalty(rollout, section) if penalised else 0.0
     if section.returns == "outcome":
-        return np.array([rollout.reward + charged])
-    rewards = np.array([turn.reward for turn in turns_of(rollout)])
+        return np.array([outcome_reward(rollout, section) + charged])
+    rewards = turn_rewards(rollout, section)
     rewards[-1] += charged
     if section.returns == "turns":
         return turn_returns(rewards, section.turn_gamma)

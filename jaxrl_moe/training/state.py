@@ -72,4 +72,12 @@ def model_weights(trainable, dtypes):
 
 
 def _cast(tree, dtypes):
-    return jax.tree.map(lambda array, dtype: array if array.dtype == dtype else array.astype(dtype), tree, dtypes)
+    """Arrays, or the shapes of arrays, in other types; the very same ones where the type is right already."""
+    def one(array, dtype):
+        if array.dtype == dtype:
+            return array
+        if isinstance(array, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(array.shape, dtype, sharding=array.sharding)
+        return array.astype(dtype)
+
+    return jax.tree.map(one, tree, dtypes)

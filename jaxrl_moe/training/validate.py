@@ -19,7 +19,7 @@ from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check
 from jaxrl_moe.training.optimizer import SCHEDULES
 from jaxrl_moe.training.preflight import has_warm_up
 from jaxrl_moe.training.replay import REPLAY
-from jaxrl_moe.training.rewards import RETURNS
+from jaxrl_moe.training.rewards import RETURNS, STEP_REWARDS
 from jaxrl_moe.training.samples import TRUNCATED
 from jaxrl_moe.training.server_checks import BACKENDS, WEIGHT_SYNC, server_problems
 from jaxrl_moe.training.state import ROUTER, trains_router
@@ -27,7 +27,7 @@ from jaxrl_moe.training.state import ROUTER, trains_router
 TABLES = {
     "rollout.backend": BACKENDS, "servers.weight_sync_backend": WEIGHT_SYNC,
     "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
-    "algorithm.returns": RETURNS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
+    "algorithm.returns": RETURNS, "algorithm.step_rewards": STEP_REWARDS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
     "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,
     "model.attention": ("auto", *attention.BACKENDS), "model.grouped_matmul": ("auto", *grouped_matmul.BACKENDS)}
 

@@ -45,6 +45,13 @@ def settings(text):
     ("algorithm.overlong_tokens=200; algorithm.overlong_cushion=201", "algorithm.overlong_cushion = 201 must be from 1"),
     ("algorithm.overlong_tokens=257; algorithm.overlong_cushion=10", "beyond rollout.max_tokens = 256"),
     ("algorithm.turn_gamma=0.5", "uses one reward for the whole"),
+    ("algorithm.step_rewards=decision_stepwise", "step_rewards = 'decision_stepwise' rewards single turns"),
+    ("algorithm.step_lambda=0.5", "step_lambda = 0.5 has no effect without"),
+    ("algorithm.reward_blend=0.3,0.3,0.4; algorithm.returns=turns", "reward_blend weighs rewards of the whole"),
+    ("algorithm.reward_blend=1,0,-1; env.binary=true; algorithm.advantage=maxrl", "reward_blend = .* can make .* refuses negative"),
+    ("algorithm.reward_blend=0.5,0.5", "reward_blend = 0.5,0.5 must be three weights"),
+    ("algorithm.reward_blend=0.5,nan,0.5", "must be three weights"),
+    ("algorithm.reward_blend=0.3,0.3,some", "reward_blend = .* cannot be read as numbers"),
     ("algorithm.returns=turns; algorithm.advantage=gae", "one of them must do it"),
     ("algorithm.returns=turns; algorithm.advantage=rloo", "do not depend on each other"),
 ])
@@ -64,6 +71,7 @@ def test_what_cannot_go_together_is_refused_with_the_reason(text, reason):
     ("algorithm.corrections=tis(cap='two')", "setting 'cap' must be like 2.0"),
     ("algorithm.corrections=tis(cap=[2])", "setting 'cap' must be like 2.0"),
     ("algorithm.returns=turn", "algorithm.returns = 'turn' is not known. Did you mean 'turns'"),
+    ("algorithm.step_rewards=stepwise", "algorithm.step_rewards = 'stepwise' is not known. Did you mean 'decision_stepwise'"),
     ("algorithm.kl_in=los", "algorithm.kl_in = 'los' is not known. Did you mean 'loss'"),
 ])
 def test_a_misspelt_name_or_setting_is_refused_with_the_nearest(text, reason):
@@ -86,6 +94,7 @@ def test_settings_in_brackets_reach_the_loss_and_the_corrections():
     "algorithm.overlong_tokens=256; algorithm.overlong_cushion=256",
     "algorithm.loss=gspo; algorithm.corrections=tis_sequence,mis_geometric",
     "algorithm.bypass=true; algorithm.minibatches=4", "algorithm.bypass=true; algorithm.corrections=opsm",
+    "algorithm.reward_blend=0.3,0.3,0.4", "algorithm.returns=trajectory; algorithm.step_rewards=decision_stepwise; algorithm.step_lambda=2",
     "algorithm.advantage=maxrl; env.name=word_problems", "algorithm.advantage=maxrl; env.binary=true; algorithm.truncated=mask",
     *(f"algorithm.drop_constant_groups=true; env.binary=true; algorithm.advantage={name}"
       for name, row in ADVANTAGES.items() if row.needs_group)])

@@ -32,7 +32,8 @@ def test_base_resolves_to_the_defaults_of_the_dataclasses():
 
 
 def test_a_resolved_config_survives_json():
-    config = resolve(changed(lora__targets=("q_proj", "v_proj"), rollout__stop_strings=("\n\n",), seed=3))
+    config = resolve(changed(lora__targets=("q_proj", "v_proj"), rollout__stop_strings=("\n\n",), seed=3,
+                             algorithm__reward_blend=(0.2, 0.4, 0.4)))
     assert resolve(json.loads(json.dumps(config_lib.to_json(config)))) == config
 
 
@@ -59,6 +60,7 @@ def test_a_wrong_type_names_field_and_type():
 
 def test_whole_numbers_serve_as_floats():
     assert resolve({"lora": {"alpha": 8}}).lora.alpha == 8.0
+    assert resolve({"algorithm": {"reward_blend": "1,0,-0.5"}}).algorithm.reward_blend == (1.0, 0.0, -0.5)
 
 
 def test_names_are_split_at_commas_outside_brackets():

@@ -8,10 +8,11 @@ from training import rollouts
 
 from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.rl.table import AlgorithmError
+from jaxrl_moe.rollout.collect import grade
 from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.training.rewards import all_equal, penalty, rewards_of, turns_of
 from jaxrl_moe.training.samples import by_rollout, from_groups
-from jaxrl_moe.types import Turn
+from jaxrl_moe.types import Completion, Grade, Prompt, Turn
 
 RNG = np.random.default_rng(0)
 GAMMA = 0.4
@@ -31,7 +32,8 @@ def episode(rewards, lengths, gap=2, outcome=7.0, **values):
     mask = np.zeros(tokens, np.int32)
     for turn in turns:
         mask[turn.start:turn.end] = 1
-    return dataclasses.replace(rollouts.rollout(RNG, completion=tokens, reward=outcome, **values), loss_mask=mask,
+    truncated = values.pop("truncated", False)
+    return dataclasses.replace(rollouts.rollout(RNG, completion=tokens, reward=outcome, truncated=truncated), loss_mask=mask, **values,
                                turns=tuple(turns), sampler_logprobs=-np.arange(1.0, tokens + 1, dtype=np.float32) * mask)
 
 
@@ -50,6 +52,68 @@ def test_the_three_returns_of_an_episode():
     np.testing.assert_allclose(rewards_of(one, section(returns="turns")), [discounted([0.3, 0.0, 1.2], t) for t in range(3)])
     with pytest.raises(AlgorithmError, match="outcome, trajectory, turns; got 'turn'"):
         rewards_of(one, section(returns="turn"))
+
+
+def achieving(achieved, **values):
+    """An episode with rewards of its own whose turns tell what stands after them."""
+    one = episode([9.0] * len(achieved), [2] * len(achieved), **values)
+    return dataclasses.replace(one, turns=tuple(dataclasses.replace(turn, achieved=names) for turn, names in zip(one.turns, achieved)))
+
+
+def test_step_rewards_take_the_place_of_the_turns_own():
+    """The second turn achieves nothing new; the last loses one thing and wins two at once, which counts as one."""
+    one = achieving([("wood",), ("wood",), ("table", "sword")])
+    steps = [0.5, 0.0, 0.5]
+    for returns, expected in (("trajectory", [discounted(steps, 0)]), ("turns", [discounted(steps, t) for t in range(3)])):
+        got = rewards_of(one, section(returns=returns, step_rewards="decision_stepwise", step_lambda=0.5))
+        np.testing.assert_allclose(got, expected)
+    samples = from_groups([rollouts.group([one])], section(returns="turns", step_rewards="decision_stepwise"))
+    assert [sample.reward for sample in samples] == [pytest.approx(discounted([1, 0, 1], t)) for t in range(3)]
+
+
+def test_the_penalty_is_charged_after_step_rewards():
+    one = achieving([("wood",), ("wood",)], truncated=True)
+    got = rewards_of(one, section(returns="turns", step_rewards="decision_stepwise", truncated="penalise", truncated_penalty=0.25))
+    np.testing.assert_allclose(got, [1 - GAMMA * 0.25, -0.25])
+
+
+def test_step_rewards_of_turns_that_do_not_say_what_they_achieve_are_refused():
+    stepwise = section(returns="turns", step_rewards="decision_stepwise")
+    with pytest.raises(AlgorithmError, match="turn 2 of a rollout of 3 does not say it: take an environment that fills Turn.achieved"):
+        rewards_of(achieving([(), None, ("wood",)]), stepwise)
+    with pytest.raises(AlgorithmError, match="turn 1 of a rollout of 1 does not say it"):
+        rewards_of(rollouts.rollout(RNG, reward=1.0), stepwise)
+
+
+class Crafting:
+    """A task of one decision that tells what it achieved, and has judges."""
+
+    def grade(self, row, completion, num_tokens, truncated):
+        return Grade(0.0, {"event": 1.0, "outcome": 0.5}, tuple(completion.split()))
+
+
+def test_what_a_grade_says_is_achieved_and_judged_reaches_the_update():
+    drawn = [Completion(np.arange(3), np.zeros(3, np.float32), "stop", np.zeros(3, np.int32))]
+    for text, earned in (("wood table", 1.0), ("", 0.0)):
+        (made,) = grade([(Prompt(np.arange(2), {}, 0), 0, drawn)], Crafting(), lambda ids, text=text: text)
+        (sample,) = from_groups([made], section(returns="turns", step_rewards="decision_stepwise"))
+        assert sample.reward == earned
+        assert from_groups([made], section(reward_blend=(1.0, 0.5, 2.0)))[0].reward == 1.5
+
+
+@pytest.mark.parametrize("weights, blended", [((0.3, 0.3, 0.4), 0.3 * 7 + 0.3 * 0.5 + 0.4 * 0.25), ((0.2, 0.4, 0.4), 1.4 + 0.2 + 0.1)])
+def test_a_blend_weighs_the_reward_and_the_numbers_of_judges_before_any_penalty(weights, blended):
+    one = episode([1.0], [4], truncated=True, info={"event": 0.5, "outcome": 0.25, "correct": 1.0})
+    np.testing.assert_allclose(rewards_of(one, section(reward_blend=weights)), [blended])
+    charged = section(reward_blend=weights, truncated="penalise", truncated_penalty=0.5)
+    np.testing.assert_allclose(rewards_of(one, charged), [blended - 0.5])
+
+
+@pytest.mark.parametrize("info, lacking", [({"correct": 1.0}, r"no 'event' \(it has 'correct'\)"), ({"event": 1.0}, "no 'outcome'"),
+                                           ({}, r"no 'event' \(it has nothing\)")])
+def test_a_blend_of_numbers_that_no_judge_gave_is_refused(info, lacking):
+    with pytest.raises(AlgorithmError, match=f"algorithm.reward_blend .* {lacking}.* leave algorithm.reward_blend empty"):
+        rewards_of(episode([1.0], [4], info=info), section(reward_blend=(0.3, 0.3, 0.4)))
 
 
 @pytest.mark.parametrize("returns", ["outcome", "trajectory", "turns"])
@@ -115,9 +179,12 @@ def test_a_long_completion_pays_the_soft_penalty(length, expected):
     assert sample.reward == pytest.approx(1.0 + expected)
 
 
-def test_a_penalty_makes_equal_rewards_differ():
+def test_a_penalty_leaves_equal_rewards_equal():
+    """Which groups differ is asked of their grades: else all that is wrong would teach to be short."""
     pair = rollouts.group([rollouts.rollout(RNG, completion=3, reward=1.0), rollouts.rollout(RNG, completion=9, reward=1.0)])
-    assert all_equal(pair, section()) and not all_equal(pair, section(overlong_tokens=10, overlong_cushion=4))
+    assert all_equal(pair, section()) and all_equal(pair, section(overlong_tokens=10, overlong_cushion=4))
+    judged = [dataclasses.replace(one, info={"event": event, "outcome": 0.0}) for one, event in zip(pair.rollouts, (0.0, 1.0))]
+    assert not all_equal(rollouts.group(judged), section(reward_blend=(1.0, 1.0, 0.0)))
 
 
 @pytest.mark.parametrize("turns, message", [

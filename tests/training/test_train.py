@@ -1,4 +1,5 @@
 """The loop as a whole, on a tiny model: its log against its trajectories, its resumption to the bit, its early ends."""
+import dataclasses
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import pytest
 
 import bridges
 from jaxrl_moe.config import resolve
-from jaxrl_moe.training import checkpoint, monitor, pipeline
+from jaxrl_moe.training import checkpoint, monitor, pipeline, train
 from jaxrl_moe.types import UserError
 from tests.training import tiny_run
 
@@ -230,3 +231,21 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(files, compiled, tm
 
 def rows_so_far(path):
     return path.read_text().splitlines()
+
+
+def test_what_was_done_is_saved_where_a_batch_has_nothing_to_train_on(files, tmp_path, monkeypatch):
+    config = resolve(tiny_run.settings(files, tmp_path, train__steps=4, checkpoint__every=0, eval__every=0, eval__at_start=False))
+    real, seen = train.prepare, []
+
+    def prepare(groups, *rest):
+        seen.append(groups)
+        if len(seen) == 3:
+            groups = [dataclasses.replace(group, rollouts=[dataclasses.replace(one, loss_mask=0 * one.loss_mask) for one in group.rollouts])
+                      for group in groups]
+        return real(groups, *rest)
+
+    monkeypatch.setattr(train, "prepare", prepare)
+    with pytest.raises(UserError, match="nothing to train on"):
+        pipeline.run_all(config, bridges)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()] == ["2"]
+    assert pipeline.run_all(config, bridges) and len(seen) == 5  # steps 3 and 4 again, from what was saved

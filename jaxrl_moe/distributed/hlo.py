@@ -1,0 +1,73 @@
+"""Reads compiled XLA programs: bytes that their collectives move, with the bodies of loops counted as often as they run."""
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
+_CALLED = re.compile(r"(?:body|condition|to_apply|calls|branch_computations|true_computation|false_computation)=\{?%?([\w.\-, %]+)\}?")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+
+
+def collective_bytes(text: str) -> dict[str, int]:
+    """{kind: bytes of the results of a device's collectives of that kind}; a loop whose trips XLA does not know counts once.
+
+    An all-reduce counts twice its result, as its ring moves it.
+    """
+    bodies = dict(_computations(text))
+    entry = next(name for name in bodies if re.search(rf"^ENTRY %?{re.escape(name)} ", text, re.MULTILINE))
+    totals = dict.fromkeys(COLLECTIVES, 0)
+    for name, times in _runs(bodies, entry):
+        for line in bodies[name]:
+            kind = _kind(line)
+            if kind and not _alone(line):
+                totals[kind] += times * _result_bytes(line, kind) * (2 if kind == "all-reduce" else 1)
+    return totals
+
+
+def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
+    name, lines = None, []
+    for line in text.splitlines():
+        start = _COMPUTATION.match(line)
+        if start:
+            name, lines = start[1], []
+        elif line.startswith("}") and name is not None:
+            yield name, lines
+            name = None
+        elif name is not None:
+            lines.append(line)
+
+
+def _runs(bodies: dict[str, list[str]], entry: str) -> Iterator[tuple[str, int]]:
+    """(computation, how often a call of the program runs it), once for each place that calls it."""
+    waiting = [(entry, 1)]
+    while waiting:
+        name, times = waiting.pop()
+        yield name, times
+        for line in bodies[name]:
+            trips = _TRIPS.search(line)
+            for called in _CALLED.findall(line):
+                for target in re.findall(r"[\w.\-]+", called):
+                    if target in bodies:
+                        waiting.append((target, times * (int(trips[1]) if trips and " while(" in line else 1)))
+
+
+def _kind(line: str) -> str | None:
+    return next((kind for kind in COLLECTIVES if f" {kind}(" in line or f" {kind}-start(" in line), None)
+
+
+def _alone(line: str) -> bool:
+    """Whether every device is a group of its own, so that nothing moves."""
+    groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})", line)
+    if not groups:
+        return False
+    return groups[1] == "1" if groups[1] else "," not in groups[2]
+
+
+def _result_bytes(line: str, kind: str) -> int:
+    shape = line.split(f" {kind}", 1)[0].split("=", 1)[1]
+    return sum(SIZES[dtype] * int(np.prod([int(size) for size in dims.split(",") if size], dtype=np.int64))
+               for dtype, dims in _ARRAY.findall(shape) if dtype in SIZES)

@@ -1,0 +1,51 @@
+"""Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best, and what it costs.
+
+    python scripts/plan.py --config=configs/qwen3_30b_a3b_grpo_h200.py --chip=H200
+    python scripts/plan.py --config=configs/nmoe_grpo.py --config.mesh.expert=8 --chip=B200 --price=4.5
+    python scripts/plan.py --config=configs/gsm8k_grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --config.mesh.fsdp=-1
+
+The run's own programs are compiled for virtual CPU devices; no weights are read or made, only config.json (of model.path, or the file
+given by --model_config). Times are floors by the chip's data sheet; memory is an estimate, see jaxrl_moe/training/plan.py.
+"""
+import os
+import sys
+
+from absl import flags
+
+CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
+CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link}}")
+DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the mesh names")
+PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
+SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
+# Passes that would hoist the CPU backend's float32 copies of bfloat16 weights out of the loop over layers, as no GPU does.
+PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
+
+
+def main(config):
+    from jaxrl_moe.training import plan_report
+    print(plan_report.text(config, chip=CHIP.value, chips=CHIPS.value, price=PRICE.value, shape=SHAPE.value))
+
+
+def start_again(config) -> int:
+    """Starts this script in a process that has the devices; JAX cannot be given more once it runs."""
+    import dataclasses
+    import subprocess
+
+    from jaxrl_moe.distributed.collectives import AXES
+    from jaxrl_moe.distributed.mesh import inferred
+    sizes = {axis: size for axis, size in dataclasses.asdict(config.mesh).items() if axis in AXES}
+    known = 1
+    for size in sizes.values():
+        known *= abs(size)
+    count = 1
+    for size in inferred(sizes, DEVICES.value or known).values():
+        count *= size
+    variables = os.environ | {
+        "JAX_PLATFORMS": "cpu", "PLANNED_DEVICES": str(count),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES}"}
+    return subprocess.run([sys.executable, *sys.argv], env=variables, check=False).returncode
+
+
+if __name__ == "__main__":
+    from jaxrl_moe import cli
+    cli.run(main if "PLANNED_DEVICES" in os.environ else lambda config: sys.exit(start_again(config)))
