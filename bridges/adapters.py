@@ -15,6 +15,7 @@ from bridges.folders import new_folder, resolve
 from bridges.importing import adapters, base_weights, grouped, routers
 from bridges.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
 from bridges.tensor_files import NAMES, TensorInfo, create
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic
@@ -93,23 +94,26 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
     if router_slots:
         warnings.warn(f"{path} holds the trained routers whole (modules_to_save), which PEFT loads and vLLM and SGLang refuse: give those "
                       "the merged checkpoint.", stacklevel=2)
+    variables, weights = ({name: hosts.fetch(variable[...]) for name, variable in found.items()}
+                          for found in (adapters(model), routers(model) if router_slots else {}))
+    if not hosts.leads():  # it took part in gathering
+        return pathlib.Path(path)
     with new_folder(path, overwrite) as folder:
-        variables, infos = adapters(model), {}
+        infos = {}
         groups = list(grouped(_slots(model)))
         for stem, group in groups:
             for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
                 variable = variables[f"{stem.removesuffix('.weight')}.{ours}"]
                 info = TensorInfo(NAMES[np.dtype(variable.dtype)], variable.shape[:-3:-1])
                 infos |= {f"{PREFIX}{_layer(slot)}.{theirs}.weight": info for slot in group}
-        weights = routers(model)
         infos |= {f"{PREFIX}{slot.key}": TensorInfo(NAMES[np.dtype(weights[slot.path].dtype)], slot.their_shape(weights[slot.path].shape))
                   for slot in router_slots}
         views = create(folder / WEIGHTS, infos)
         for slot in router_slots:
-            slot.view(views[f"{PREFIX}{slot.key}"])[...] = np.asarray(weights[slot.path][slot.index])
+            slot.view(views[f"{PREFIX}{slot.key}"])[...] = weights[slot.path][slot.index]
         for stem, group in groups:
             for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
-                array = np.asarray(variables[f"{stem.removesuffix('.weight')}.{ours}"][...])
+                array = variables[f"{stem.removesuffix('.weight')}.{ours}"]
                 for slot in group:
                     views[f"{PREFIX}{_layer(slot)}.{theirs}.weight"][...] = array[slot.index].T
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -15,6 +15,7 @@ from flax import nnx
 from bridges.errors import BridgeError, listed
 from bridges.folders import new_folder, read_json, resolve
 from bridges.tensor_files import TensorInfo, TensorReader, create
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.model.value_head import Critic, ValueHead
 
 CONFIG, WEIGHTS = "value_head.json", "value_head.safetensors"
@@ -35,6 +36,8 @@ def export_critic(critic: Critic, path: str | os.PathLike, base: str | os.PathLi
     Raises:
       BridgeError: the folder cannot be written.
     """
+    if not hosts.leads():
+        return pathlib.Path(path)
     with new_folder(path, overwrite) as folder:
         write_critic(critic, folder, os.fspath(base))
     return pathlib.Path(path)

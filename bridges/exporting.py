@@ -16,6 +16,7 @@ from bridges.hf_checkpoint import INDEX, SINGLE, Checkpoint, Layout, read_config
 from bridges.importing import adapters, base_weights, grouped
 from bridges.params_folder import is_params_folder, read_layout
 from bridges.tensor_files import NAMES, TensorInfo, create
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.model.transformer import Transformer
 
 SHARD_BYTES = 5 * 10**9
@@ -49,6 +50,9 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
                       "it, so they do not compute this model; this package does.", stacklevel=2)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
+    if not hosts.leads():  # takes part in gathering what process 0 writes
+        _write(model, plan.slots, None, merge)
+        return pathlib.Path(path)
     with new_folder(path, overwrite) as folder:
         views = plan.create(folder)
         _write(model, plan.slots, views, merge)
@@ -145,7 +149,8 @@ def _write(model, slots, views, merge):
             layer = slot.index[:1]
             if layer != current:
                 current, array = layer, layers(layer)
-            slot.view(views[slot.key])[...] = array[slot.index[1:]]
+            if views is not None:
+                slot.view(views[slot.key])[...] = array[slot.index[1:]]
 
 
 def _layers(model, path, variables, low_rank):
@@ -154,9 +159,9 @@ def _layers(model, path, variables, low_rank):
     stem = path.removesuffix(".weight")
     pair = low_rank.get(f"{stem}.lora_a"), low_rank.get(f"{stem}.lora_b")
     if pair[0] is None or not path.endswith(".weight"):
-        return lambda layer: np.asarray(weight[layer])
+        return lambda layer: hosts.fetch(weight[layer])
     a, b = (variable[...] for variable in pair)
-    return lambda layer: np.asarray(_fold(weight[layer], a[layer], b[layer], model.lora.scale))
+    return lambda layer: hosts.fetch(_fold(weight[layer], a[layer], b[layer], model.lora.scale))
 
 
 @jax.jit

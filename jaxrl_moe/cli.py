@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Sequence
 
 import jax
@@ -14,13 +15,14 @@ from ml_collections import config_flags
 
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.distributed import launch
 from jaxrl_moe.types import UserError
 
 CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
 _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
-def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False) -> None:
+def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False, hosts: bool = False) -> None:
     """Parses the command line, calls main, and ends the process.
 
     A UserError, an error of the operating system, a mistake on the command line and one in the recipe are printed as one
@@ -30,12 +32,21 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
       main: takes the resolved Config; or nothing, if recipe is false.
       recipe: whether the script has a --config flag.
       compiled: whether compiled programs are kept for the next start, see keep_compiled.
+      hosts: whether the script may be one of several processes, which flags or the environment then tell; see distributed/launch.py.
     """
+    place = _define_place() if hosts else ()
     holder = config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py") if recipe else None
 
     def call(arguments):
         if len(arguments) > 1:
             raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See --help.")
+        found = launch.find(*(flag.value for flag in place), os.environ) if hosts else None
+        if found is None:
+            start()
+        else:
+            _start_together(found, start)
+
+    def start():
         if recipe:
             main(config_lib.resolve(holder.value))
         else:
@@ -53,6 +64,25 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
     except OSError as error:
         print(paragraph(system_error(error)), file=sys.stderr)
         sys.exit(1)
+
+
+def _define_place() -> tuple[flags.FlagHolder, ...]:
+    return (flags.DEFINE_string("coordinator", None, "host:port of process 0, where a run has several processes; SLURM, a Kubernetes "
+                                "JobSet and the files in scripts/launch say it by themselves"),
+            flags.DEFINE_integer("num_processes", None, "how many processes the run has; 1: alone, whatever the environment says"),
+            flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
+
+
+def _start_together(place: launch.Membership, start: Callable[[], None]) -> None:
+    """Joins the other processes and starts; an error here ends them too."""
+    launch.join(place)
+    try:
+        start()
+    except (UserError, OSError) as error:
+        launch.fail(paragraph(error if isinstance(error, UserError) else system_error(error)))
+    except BaseException as error:
+        traceback.print_exc()
+        launch.fail(paragraph(error))
 
 
 def keep_compiled() -> None:

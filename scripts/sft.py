@@ -16,4 +16,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    cli.run(main, compiled=True)
+    cli.run(main, compiled=True, hosts=True)

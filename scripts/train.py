@@ -3,6 +3,8 @@
     python scripts/train.py --config=configs/quickstart.py
     python scripts/train.py --config=configs/gsm8k_grpo.py --config.run_dir=runs/first --config.train.steps=200
 
+On several hosts each runs the same command; see scripts/launch.
+
 Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the same command is given again.
 """
 import bridges
@@ -16,4 +18,4 @@ def main(config):
 
 
 if __name__ == "__main__":
-    cli.run(main, compiled=True)
+    cli.run(main, compiled=True, hosts=True)

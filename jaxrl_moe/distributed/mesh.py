@@ -26,8 +26,17 @@ def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | Non
     count = 1
     for size in shape:
         count *= size
+    _check_processes(devices[:count])
     mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
     return Placement(mesh, layout)
+
+
+def _check_processes(devices: Sequence[jax.Device]) -> None:
+    """Refuses a mesh that leaves out a process of the job: it would have nothing to do."""
+    used, there = len({device.process_index for device in devices}), jax.process_count()
+    if used < there:
+        raise MeshError(f"The mesh's {len(devices)} devices belong to {used} of the job's {there} processes: raise an axis of the mesh, or "
+                        f"set one to -1, to use all {jax.device_count()} devices, or start fewer processes.")
 
 
 def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:

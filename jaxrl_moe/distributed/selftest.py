@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec
 
 from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.collectives import AXES, inside
+from jaxrl_moe.distributed.hosts import fetch
 from jaxrl_moe.distributed.sharding import Placement
 
 WIDTH = 4  # rows that each device holds
@@ -42,4 +43,4 @@ def _run(place: Placement, axis: str, function, parts):
 
     split = PartitionSpec(axis)
     mapped = jax.jit(jax.shard_map(local, mesh=place.mesh, in_specs=split, out_specs=split, check_vma=False))
-    return np.asarray(mapped(parts))
+    return fetch(mapped(parts))

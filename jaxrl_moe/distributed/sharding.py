@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_moe.distributed.collectives import ROWS, Layout
@@ -67,6 +68,8 @@ class Placement:
         shape, sharding = self.laid_out(path, array.shape)
         if shape != array.shape:
             array = jnp.pad(array, [(0, whole - size) for whole, size in zip(shape, array.shape)])
+        if jax.process_count() > 1 and array.is_fully_addressable:  # the same in every process, which keeps its devices' parts
+            return jax.make_array_from_callback(shape, sharding, np.asarray(array).__getitem__)
         return jax.device_put(array, sharding)
 
     def laid_out(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], NamedSharding]:

@@ -3,6 +3,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.types import Completion, Engine, Env, Prompt, Request, Rollout, RolloutGroup, SamplingParams, Turn
 
 TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM, SERVED_STREAM = range(4)  # streams of noise that never meet
@@ -42,18 +43,31 @@ def draw(prompts: Sequence[Prompt], engine: Engine, params: SamplingParams, firs
 
 
 def grade(draws: Sequence[Draw], env: Env, decode: Decode) -> list[RolloutGroup]:
-    """The other half: every completion becomes a graded rollout."""
-    return [RolloutGroup(prompt, [_rollout(prompt, completion, env, decode) for completion in completions], sequence)
-            for prompt, sequence, completions in draws]
+    """The other half: every completion becomes a graded rollout. Process 0 asks the environment, for all processes."""
+    texts = [[decode(completion.ids.tolist()) for completion in completions] for _, _, completions in draws]
+    verdicts = hosts.from_leader(lambda: _verdicts(draws, texts, env))
+    return [RolloutGroup(prompt, [_rollout(prompt, *one) for one in zip(completions, own, graded, strict=True)], sequence)
+            for (prompt, sequence, completions), own, graded in zip(draws, texts, verdicts, strict=True)]
 
 
-def _rollout(prompt: Prompt, completion: Completion, env: Env, decode: Decode) -> Rollout:
-    """Grades one completion; the text has no special tokens, so a stop token is not part of it."""
-    text = decode(completion.ids.tolist())
-    truncated = completion.finish_reason == "length"
-    verdict = env.grade(prompt.row, text, len(completion.ids), truncated)
+def _verdicts(draws: Sequence[Draw], texts: Sequence[Sequence[str]], env: Env) -> list[list[tuple]]:
+    """[group][completion] (reward, info, achieved) of the environment's verdicts, as plain values that other processes can read."""
+    graded = [[env.grade(prompt.row, text, len(completion.ids), _truncated(completion))
+               for completion, text in zip(completions, own, strict=True)]
+              for (prompt, _, completions), own in zip(draws, texts, strict=True)]
+    return [[(float(one.reward), {name: float(value) for name, value in one.info.items()}, one.achieved) for one in group]
+            for group in graded]
+
+
+def _truncated(completion: Completion) -> bool:
+    return completion.finish_reason == "length"
+
+
+def _rollout(prompt: Prompt, completion: Completion, text: str, verdict: tuple) -> Rollout:
+    """A graded completion; the text has no special tokens, so a stop token is not part of it."""
+    reward, info, achieved = verdict
     return Rollout(
         prompt_ids=prompt.ids, completion_ids=completion.ids, loss_mask=np.ones(len(completion.ids), np.int32),
-        sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=verdict.reward, text=text,
-        truncated=truncated, info=verdict.info, expert_ids=completion.expert_ids,
-        turns=(Turn(0, len(completion.ids), verdict.reward, verdict.achieved),))
+        sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=reward, text=text,
+        truncated=_truncated(completion), info=info, expert_ids=completion.expert_ids,
+        turns=(Turn(0, len(completion.ids), reward, None if achieved is None else tuple(achieved)),))

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.cache import TRASH_PAGE
 from jaxrl_moe.model.transformer import Transformer
@@ -44,8 +45,9 @@ class JaxEngine:
         self._programs = Programs(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
         heads = self._config.num_kv_heads // (placement.layout.size("tensor") if placement else 1)  # of one device
         self._token_bytes = 2 * self._dtype.itemsize * self._config.num_layers * heads * self._config.head_dim
-        device = next(iter(jax.tree.leaves(self._params)[0].devices()))
-        self._num_pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device))
+        device = next(iter(jax.tree.leaves(self._params)[0].sharding.addressable_devices))
+        pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device))
+        self._num_pages = hosts.smallest(pages)  # all processes plan alike
         self._limits = Limits(model.config, settings.page_size, self._num_pages - 1, detokenise is not None)
         self._version, self._handles, self._cache = 0, itertools.count(), None
         self._max_prompt_tokens, self._totals = max_prompt_tokens, Totals()
@@ -168,7 +170,7 @@ class JaxEngine:
         routes = self._prefill(plan.prefills)
         self._copy(plan.copies)
         running = list(self._scheduler.running)
-        out, routes = jax.device_get((self._decode(running), routes))
+        out, routes = hosts.fetch((self._decode(running), routes))
         results.note_routes(routes)
         return self._collect(running, out)
 

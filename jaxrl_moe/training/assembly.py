@@ -8,9 +8,10 @@ from flax import nnx
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import check_model, make_placement
-from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.distributed.sharding import MeshError, Placement
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -21,7 +22,7 @@ from jaxrl_moe.training import preflight, validate
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
 from jaxrl_moe.training.state import ROUTER
 from jaxrl_moe.training.step import Learner
-from jaxrl_moe.types import Engine, Prompt
+from jaxrl_moe.types import Engine, Prompt, UserError
 
 
 class Bridge(Protocol):
@@ -52,9 +53,15 @@ class Data:
 def make_scratch(config: Config, bridge: Bridge, *, draws: bool, sft: bool) -> None:
     """Makes the data and the model that are to be made on the spot, once nothing speaks against the run.
 
+    Where there are several processes, process 0 makes and downloads, and the others find it.
+
     Raises:
       UserError: run_dir holds a run of another seed, or the model's context, its adapters, critic or routers do not fit.
     """
+    hosts.leader_first(lambda: _make_scratch(config, bridge, draws, sft))
+
+
+def _make_scratch(config: Config, bridge: Bridge, draws: bool, sft: bool) -> None:
     preflight.refuse_other_seed(config)
     preflight.check_context(config, preflight.context_length(config, bridge), draws=draws, sft=sft)
     ensure_data(config)
@@ -77,7 +84,7 @@ def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
         print(counts)
     held_out = held_out[:config.eval.prompts or None]
     if config.env.name:
-        check_rows(make_env(**dataclasses.asdict(config.env)), [*prompts, *held_out])
+        hosts.on_leader(lambda: check_rows(make_env(**dataclasses.asdict(config.env)), [*prompts, *held_out]))
     return Data(tokenizer, prompts, held_out)
 
 
@@ -92,6 +99,9 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
                       placement=placement(config, model.config))
     if config.rollout.backend != "jax":
+        if hosts.several():
+            raise UserError(f"rollout.backend = {config.rollout.backend!r} needs a trainer of one process, and this job has several: set "
+                            "rollout.backend=jax, or train on the devices of one host.")
         return learner, bridge.make_engine(config, learner.model(), tokenizer)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
@@ -104,6 +114,9 @@ def placement(config: Config, model: ModelConfig | None) -> Placement | None:
     """
     sizes = {axis: getattr(config.mesh, axis) for axis in AXES}
     if set(sizes.values()) == {1}:
+        if hosts.several():
+            raise MeshError("The job has several processes, and the mesh section one device: set mesh.data=-1, or other axes, to use the "
+                            "devices of all.")
         return None
     transport = "gather" if config.mesh.transport == "auto" else config.mesh.transport
     place = make_placement(sizes, transport=transport, capacity_factor=config.mesh.capacity_factor)

@@ -12,11 +12,11 @@ import shutil
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.types import UserError
 
 
@@ -60,11 +60,14 @@ class Checkpoints:
             preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best]),
             best_fn=_score, enable_async_checkpointing=False)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_partial()  # Orbax would do it in the background, while this run writes already
+        hosts.on_leader(self._remove_partial)  # Orbax would do it in the background, while this run writes already
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
 
     def steps(self) -> list[int]:
         """Steps of the whole checkpoints, oldest first."""
+        return hosts.from_leader(self._steps)
+
+    def _steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
     def save(self, state: Any, progress: Progress, score: float | None = None) -> None:
@@ -84,7 +87,7 @@ class Checkpoints:
             self._manager.reload()
             raise CheckpointError(
                 f"The checkpoint of step {progress.step} could not be saved in {self.folder}: {_reason(error)}. Whole "
-                f"checkpoints there: {self.steps() or 'none'}. Free some space or give another run_dir, then start again: "
+                f"checkpoints there: {self._steps() or 'none'}. Free some space or give another run_dir, then start again: "
                 "the run goes on from the newest one.") from error
 
     def restore(self, like: Any) -> tuple[Any, Progress]:
@@ -114,7 +117,7 @@ class Checkpoints:
             raise self._damaged(step, _reason(error)) from error
 
     def _damaged(self, step: int, reason: str) -> CheckpointError:
-        before = [other for other in self.steps() if other < step]
+        before = [other for other in self._steps() if other < step]
         mend = f"go on from step {before[-1]}" if before else "start this phase again, for there is no earlier one"
         return CheckpointError(f"The checkpoint {self.folder / str(step)} cannot be read: {reason}. Delete that folder, or move it "
                                f"away, and give the same command again to {mend}.")
@@ -154,7 +157,7 @@ def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
     values = hashlib.sha256()
     for name, leaf in sorted(_flat(frozen).items()):
         values.update(name.encode())
-        values.update(np.asarray(leaf[(slice(0, 1),) * (leaf.ndim - 1)].ravel()[:64] if leaf.ndim else leaf).tobytes())
+        values.update(hosts.fetch(leaf[(slice(0, 1),) * (leaf.ndim - 1)].ravel()[:64] if leaf.ndim else leaf).tobytes())
     return {f"model {key}": value for key, value in model_config.items()} | {
         f"lora {key}": value for key, value in lora.items()} | shapes | {"base weights": values.hexdigest()[:16]}
 

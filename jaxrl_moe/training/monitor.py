@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl_moe.config import LoggingSection
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.types import UserError
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -56,7 +57,7 @@ class ProfilerWindow:
 
     def before(self, step: int) -> None:
         """To be called before step `step` (counted from 0)."""
-        if step == self._first:
+        if step == self._first and hosts.leads():
             jax.profiler.start_trace(str(self._folder))
             self._open = True
         elif step >= self._last:
@@ -69,12 +70,13 @@ class ProfilerWindow:
 
 
 class StopSignal:
-    """True once the process got SIGTERM: the loop then finishes its step, saves and returns."""
+    """True once a process of the job got SIGTERM: the loop then finishes its step, saves and returns. All must ask together."""
 
     def __init__(self):
         self._got = False
 
     def __bool__(self) -> bool:
+        self._got = hosts.raised("stop", self._got)
         return self._got
 
     @contextlib.contextmanager
@@ -105,7 +107,7 @@ def refuse_non_finite(step: int, metrics: Mapping[str, float], micro_batches: Se
     path = folder / f"non_finite_step_{step}.npz"
     arrays = {f"micro_batch_{number}/{name}": np.asarray(value) for number, micro_batch in enumerate(micro_batches)
               for name, value in vars(micro_batch).items() if hasattr(value, "shape")}
-    np.savez(path, **arrays)
+    hosts.on_leader(lambda: np.savez(path, **arrays))
     raise NonFiniteError(
         f"Step {step}: {', '.join(f'{name} = {value}' for name, value in wrong.items())}, so the run stops before more is "
         f"spoilt. The batch lies in {path}; the weights of this step were not saved. Look there for extreme log-probs or "

@@ -5,6 +5,7 @@ import pathlib
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.sft import load_conversations
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.rl.advantages import find_advantage
@@ -26,6 +27,7 @@ def run_all(config: Config, bridge: Bridge) -> bool:
       False if SIGTERM ended it early; all is saved then.
     """
     validate.validate(config)
+    preflight.refuse_other_settings(config)
     with preflight.locked(config.run_dir):
         return _run_all(config, bridge)
 
@@ -43,7 +45,7 @@ def _run_all(config: Config, bridge: Bridge) -> bool:
         if not train(config, learner, engine, data.tokenizer, data.prompts, data.eval_prompts):
             return False
     export(config, bridge, learner, pathlib.Path(config.run_dir))
-    report(pathlib.Path(config.run_dir))
+    hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
     return True
 
 
@@ -56,11 +58,12 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     validate.validate(config, rl=False)
     validate.sft_only(config)
     config = sft_config(config)
+    preflight.refuse_other_settings(config)
     with preflight.locked(config.run_dir):
         make_scratch(config, bridge, draws=bool(config.env.name and config.data.eval_path), sft=True)
         done = warm_up(config, bridge, prepare(config, bridge, training=False))
         if done:
-            report(pathlib.Path(config.run_dir))
+            hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
     return done
 
 
@@ -88,12 +91,16 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
     if adapter:
         bridge.import_adapter(policy, adapter)
     result = evaluate_policy(config, make_engine(config, policy, data.tokenizer), data)
+    hosts.on_leader(lambda: _write_evaluation(result, output, data))
+    return result.metrics
+
+
+def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> None:
     writers.cut_lines(output / "metrics.jsonl", -1)
     writers.cut_lines(output / "trajectories.jsonl", -1)
     writers.JsonLines(output / "metrics.jsonl").write(0, result.metrics)
     for phase, groups in result.groups.items():
         Trajectories(output / "trajectories.jsonl", data.tokenizer.decode).write(0, phase, groups)
-    return result.metrics
 
 
 def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
@@ -137,7 +144,9 @@ def after_warm_up(config: Config) -> Config:
 
 def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:
     """Writes folder/model (merged) and, if adapters were trained, folder/adapter with the critic, if any, beside them; without
-    adapters a critic has folder/critic to itself. Prints where they are."""
+    adapters a critic has folder/critic to itself. Prints where they are.
+
+    Every process takes part in gathering the arrays; process 0 writes."""
     model, kind = learner.model(), find_advantage(config.algorithm.advantage).critic
     critic = Critic(learner.value_head(), kind) if kind else None
     print("Hugging Face checkpoint:", bridge.export_model(model, folder / "model", source=config.model.path, overwrite=True))
@@ -145,3 +154,4 @@ def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Pat
         print("PEFT adapter:", bridge.export_adapter(model, folder / "adapter", config.model.path, overwrite=True, critic=critic))
     elif critic:
         print("Critic:", bridge.export_critic(critic, folder / "critic", config.model.path, overwrite=True))
+    hosts.barrier()  # whoever reads them next finds them

@@ -2,11 +2,13 @@
 import contextlib
 import dataclasses
 import fcntl
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 from jaxrl_moe.config import Config, ConfigError, to_json
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.run import flat, read_settings
@@ -83,6 +85,15 @@ def check_critic(config: Config, bridge: Any) -> None:
                           "kind, or leave it empty.")
 
 
+def refuse_other_settings(config: Config) -> None:
+    """All processes of a job must have been given the same settings, or they would wait for each other for ever."""
+    ours = json.loads(json.dumps(flat(to_json(config))))
+    theirs = hosts.from_leader(lambda: ours)
+    differing = [f"{key} = {ours[key]!r} (there {theirs[key]!r})" for key in ours if ours[key] != theirs[key]]
+    if differing:
+        raise ConfigError(f"This process has other settings than process 0: {', '.join(differing)}. Give all the same recipe and options.")
+
+
 def refuse_other_seed(config: Config) -> None:
     """Files of a run made with one seed must not be taken for those of another."""
     for path in (pathlib.Path(config.run_dir) / part / "config.json" for part in (".", "sft")):
@@ -122,17 +133,21 @@ def _matters(key: str, settings: dict) -> bool:
 
 @contextlib.contextmanager
 def locked(run_dir: str) -> Iterator[None]:
-    """Holds run_dir for this process alone; the lock ends with the process, however it ends.
+    """Holds run_dir for this process, or its job, alone; the lock ends with the process, however it ends.
 
     Raises:
       UserError: another process holds it.
     """
     folder = pathlib.Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each other's files: wait "
-                            "for it, stop it, or give another run_dir.") from error
+    with contextlib.ExitStack() as held:
+        hosts.on_leader(lambda: _lock(held.enter_context((folder / ".lock").open("w")), run_dir))
         yield
+
+
+def _lock(file, run_dir: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each other's files: wait "
+                        "for it, stop it, or give another run_dir.") from error

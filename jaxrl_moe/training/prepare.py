@@ -2,10 +2,10 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-import jax
 import numpy as np
 
 from jaxrl_moe.config import Config
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.advantages import with_advantages
 from jaxrl_moe.training.batch import Packed, micro_batches, per_sample
@@ -70,8 +70,8 @@ def fetched(passes: Iterable[Forward]) -> list[Forward]:
     for one in passes:
         running.append(one)
         if len(running) > 1:
-            results.append(jax.device_get(running.pop(0)))
-    return results + jax.device_get(running)
+            results.append(hosts.fetch(running.pop(0)))
+    return results + hosts.fetch(running)
 
 
 def lay_out(samples: Sequence[Sample], learner: Learner, config: Config, **weights: np.ndarray | None) -> list[Packed]:

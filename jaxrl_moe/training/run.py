@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl_moe.config import Config, to_json
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training import checkpoint, writers
 from jaxrl_moe.training.checkpoint import Checkpoints, Progress
@@ -71,8 +72,9 @@ class Run:
 
     def record_load(self, step: int, load_LE: np.ndarray) -> None:
         """Writes the rows that each expert of each sparse layer got in a step."""
-        with writers.open_to_append(self.folder / LOADS) as file:
-            writers.write_line(file, {"step": step, "load": load_LE.tolist()})
+        if hosts.leads():
+            with writers.open_to_append(self.folder / LOADS) as file:
+                writers.write_line(file, {"step": step, "load": load_LE.tolist()})
 
     def record_evaluation(self, evaluation: Evaluation) -> bool:
         """Writes an evaluation's rollouts; returns whether its score is the best so far."""
@@ -95,19 +97,21 @@ def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, i
     settings = to_json(config)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep, identity=identity, config=settings)
     steps = checkpoints.steps()
-    if not config.checkpoint.resume and (steps or (folder / "metrics.jsonl").exists()):
+    if not config.checkpoint.resume and (steps or hosts.from_leader((folder / "metrics.jsonl").exists)):
         raise UserError(f"{folder} holds an earlier run, and checkpoint.resume is false: give another run_dir, or delete it.")
     newest = steps[-1] if steps else -1
-    _cut_back(folder, newest)
+    if hosts.leads():
+        _cut_back(folder, newest)
     with contextlib.ExitStack() as stack, StopSignal().listen() as stop:
         def closing(thing: Any) -> Any:
             stack.callback(thing.close)
             return thing
 
         console = closing(Console(title, last_step, max(newest, 0)))
-        _tell_changes(folder / "config.json", settings, console, resuming=bool(steps))
         trajectories = None
-        if config.logging.trajectories:
+        if hosts.leads():
+            _tell_changes(folder / "config.json", settings, console, resuming=bool(steps))
+        if config.logging.trajectories and hosts.leads():
             trajectories = closing(Trajectories(folder / "trajectories.jsonl", decode))
         metric_writers = [closing(writer) for writer in _writers(config, folder, title, settings)] + [console]
         yield Run(folder, Progress(), last_step, closing(checkpoints), metric_writers, trajectories, console,
@@ -122,6 +126,8 @@ def identity(learner: Learner, config: Config) -> dict:
 
 
 def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping) -> list[writers.Writer]:
+    if not hosts.leads():
+        return []
     chosen: list[writers.Writer] = [writers.JsonLines(folder / "metrics.jsonl")]
     if config.logging.tensorboard:
         chosen.append(writers.TensorBoard(folder / "tensorboard"))

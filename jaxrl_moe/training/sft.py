@@ -5,11 +5,11 @@ import math
 import pathlib
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
 from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.data.sft import Conversation
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.training.batch import MicroBatch, micro_batches, sample_weights
 from jaxrl_moe.training.evaluate import Evaluation
 from jaxrl_moe.training.flops import FlopMeter
@@ -100,7 +100,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 def fetch(run: Run, meter: FlopMeter, step: int, update, packed: list[MicroBatch]) -> tuple[int, dict[str, float]]:
     """Waits for a step's numbers; refuses what is not finite."""
-    values = jax.device_get(update)
+    values = hosts.fetch(update)
     row = {"sft/loss": float(values["loss"]), "policy/grad_norm": float(values["policy/grad_norm"]),
            "policy/lr": float(values["policy/lr"])}
     refuse_non_finite(step, row, packed, run.folder)

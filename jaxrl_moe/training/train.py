@@ -5,11 +5,10 @@ import functools
 import pathlib
 from collections.abc import Iterator, Sequence
 
-import jax
-
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.rollout.collect import Decode, draw, grade
 from jaxrl_moe.training.evaluate import evaluate
@@ -146,7 +145,7 @@ def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
         return {}
     found, counts = [], []
     for device_metrics, batches in updates:
-        found.append(jax.device_get(device_metrics))
+        found.append(hosts.fetch(device_metrics))
         refuse_non_finite(run.progress.step, update_metrics(found[-1:]), batches, run.folder)
         counts.append((float(batches[0].num_tokens), 1.0 if batches[0].num_values is None else float(batches[0].num_values)))
     if "load" in found[0]:

@@ -1,0 +1,189 @@
+"""Several processes over loopback: what they agree on, whole runs against one process, and what happens when one ends."""
+import itertools
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from training.tiny_run import make_files
+
+from jaxrl_moe.distributed import hosts
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MESH = {"mesh__data": 2, "mesh__expert": 2}
+RECIPE = """
+import pathlib
+from tests.training.tiny_run import settings
+
+def get_config():
+    return settings(pathlib.Path({files!r}), {folder!r}, **{overrides!r})
+"""
+SETTINGS = {"lora__dropout": 0.0, "lora__targets": ("all-linear",), "sft__path": "", "data__eval_path": "",
+            "eval__every": 0, "eval__at_start": False, "rollout__max_tokens": 60, "algorithm__minibatches": 1, "checkpoint__every": 1,
+            "train__steps": 2}
+
+
+def start(script, count, *options, devices=4, last=()):
+    """The script as `count` processes that share so many virtual devices; `last` are options of the last one alone."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    kept = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    flags = " ".join([*kept, f"--xla_force_host_platform_device_count={devices // count}"])
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    place = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
+    return [subprocess.Popen([sys.executable, script, *place, f"--process_id={index}", *options,
+                              *(last if index == count - 1 else ())], cwd=ROOT, env=environment, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE) for index in range(count)]
+
+
+def wait(processes, seconds=300):
+    """[(exit code, stdout, stderr)]; whatever happens none is left behind."""
+    try:
+        outputs = [process.communicate(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
+
+
+def train(files, folder, count, last=(), **overrides):
+    recipe = folder.with_name(f"{folder.name}.py")
+    recipe.write_text(RECIPE.format(files=str(files), folder=str(folder), overrides=SETTINGS | MESH | overrides))
+    return start("scripts/train.py", count, f"--config={recipe}", last=last)
+
+
+def finished(processes):
+    results = wait(processes)
+    assert all(code == 0 for code, _, _ in results), "\n".join(err[-3000:] for _, _, err in results)
+    return results
+
+
+def rows(folder, name):
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def compare(got, expected):
+    """Equal completions, and numbers and weights that are equal but for rounding."""
+    drawn = [[(row["step"], row["sequence"], row["sample"], row["completion_ids"]) for row in rows(folder, "trajectories")]
+             for folder in (got, expected)]
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 24
+    for one, other in zip(rows(got, "metrics"), rows(expected, "metrics"), strict=True):
+        names = [name for name in one if name.startswith(("policy/", "reward/", "moe/"))]
+        assert one["reward/std"] > 0 and len(names) > 20
+        for name in names:
+            np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=1e-6, err_msg=name)
+    for file in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        one, other = load_file(got / file), load_file(expected / file)
+        assert one.keys() == other.keys()
+        for name, array in one.items():
+            np.testing.assert_allclose(array, other[name], atol=2e-4, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return make_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def alone(files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    finished(train(files, folder, 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "run"
+    return folder, finished(train(files, folder, 2))
+
+
+@pytest.mark.parametrize("fault, who, reason", [
+    ("none", (), ""), ("second", (0, 1), "grader is out of order"),
+    pytest.param("grader", (0, 1), "grader is out of order", marks=pytest.mark.slow),
+    pytest.param("bug", (0, 1), "'lost'", marks=pytest.mark.slow)])
+def test_processes_agree_and_fail_together(fault, who, reason):
+    start_time = time.monotonic()
+    results = wait(start("tests/distributed/hosts_case.py", 2, f"--fault={fault}"), 60)
+    for index, (code, out, err) in enumerate(results):
+        assert code == (1 if who else 0), err
+        assert reason in " ".join(err.split())
+        assert ("all agreed" in out) == (not who and index == 0)
+    assert time.monotonic() - start_time < 60
+
+
+def test_two_processes_draw_and_learn_what_one_does(alone, two):
+    folder, results = two
+    compare(folder, alone)
+    assert "RL 2/2" in results[0][1] and "RL 2/2" not in results[1][1]
+
+
+def test_processes_with_other_settings_are_refused(files, tmp_path):
+    for code, _, err in wait(train(files, tmp_path / "run", 2, last=("--config.seed=7",))):
+        assert code == 1 and "seed = 7 (there 0)" in " ".join(err.split())
+
+
+@pytest.mark.slow
+def test_four_processes_draw_and_learn_what_one_does(files, alone, tmp_path):
+    finished(train(files, tmp_path / "run", 4))
+    compare(tmp_path / "run", alone)
+
+
+def without_times(folder):
+    return [{key: value for key, value in row.items() if not re.search("^(time|perf)/|per_s$", key)} for row in rows(folder, "metrics")]
+
+
+def until(condition, processes, seconds=200):
+    for _ in range(seconds * 20):
+        if condition():
+            return
+        assert all(process.poll() is None for process in processes), wait(processes)
+        time.sleep(0.05)
+    raise AssertionError(wait(processes, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_others_and_the_run_resumes_to_the_same_bits(files, two, tmp_path, victim):
+    folder = tmp_path / "run"
+    processes = train(files, folder, 2)
+    until((folder / "checkpoints" / "1").exists, processes)
+    processes[victim].send_signal(signal.SIGKILL)  # the second step is under way
+    start_time = time.monotonic()
+    code, _, err = wait(processes)[1 - victim]
+    assert time.monotonic() - start_time < 30
+    assert code not in (0, -signal.SIGKILL), err[-3000:]
+    assert re.search("another (process|task)|unhealthy|closed by peer|unavailable", err, re.I), err[-3000:]
+    finished(train(files, folder, 2))
+    assert without_times(folder) == without_times(two[0])
+    assert rows(folder, "trajectories") == rows(two[0], "trajectories")
+    assert (folder / "model/model.safetensors").read_bytes() == (two[0] / "model/model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_sigterm_on_one_process_stops_all_at_the_same_step(files, tmp_path):
+    folder = tmp_path / "run"
+    processes = train(files, folder, 2, train__steps=1000, checkpoint__every=0)
+    until(lambda: (folder / "metrics.jsonl").exists() and rows(folder, "metrics"), processes)
+    processes[1].send_signal(signal.SIGTERM)
+    results = finished(processes)
+    last = rows(folder, "metrics")[-1]["step"]
+    assert "Stopped by SIGTERM" in results[0][1] and last < 1000
+    assert [path.name for path in (folder / "checkpoints").iterdir() if path.name.isdigit()] == [str(last)]
+
+
+def test_one_process_answers_itself():
+    assert hosts.leads() and not hosts.several()
+    assert hosts.from_leader(lambda: {"a": (1, 2)}) == {"a": (1, 2)}
+    assert hosts.raised("stop", True) and not hosts.raised("stop", False) and hosts.smallest(3) == 3
+    order = itertools.count()
+    hosts.leader_first(lambda: next(order))
+    assert next(order) == 1
