@@ -8,7 +8,7 @@ the story; the others add up whatever numbers they see (data/word_problems.py). 
 of them, and so solves about as many problems; GRPO with LoRA on all linear layers, experts included, finds out which pupils
 are right.
 What to expect on 512 held-out problems, sampled at T = 1 (greedy): after SFT 0.35 to 0.40 (0.10 to 0.15), after 100 steps
-of GRPO 0.82 to 0.86 (0.89 to 0.91); seeds 0, 1 and 2.
+of GRPO 0.85 to 0.86 (0.90 to 0.92); seeds 0, 1 and 2.
 Another seed needs a folder of its own: --config.seed=1 --config.run_dir=runs/quickstart_1
 """
 from jaxrl_moe.config import base
