@@ -8,7 +8,8 @@ SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
-_CALLED = re.compile(r"(?:body|condition|to_apply|calls|branch_computations|true_computation|false_computation)=\{?%?([\w.\-, %]+)\}?")
+_CALLED = re.compile(r"\b(?:body|condition|to_apply|calls|branch_computations|true_computation|false_computation)="
+                     r"(?:\{([^}]*)\}|%?([\w.\-]+))")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -49,8 +50,8 @@ def _runs(bodies: dict[str, list[str]], entry: str) -> Iterator[tuple[str, int]]
         yield name, times
         for line in bodies[name]:
             trips = _TRIPS.search(line)
-            for called in _CALLED.findall(line):
-                for target in re.findall(r"[\w.\-]+", called):
+            for several, one in _CALLED.findall(line):
+                for target in re.findall(r"[\w.\-]+", several or one):
                     if target in bodies:
                         waiting.append((target, times * (int(trips[1]) if trips and " while(" in line else 1)))
 

@@ -62,7 +62,8 @@ def test_what_grows_with_depth_grows_by_the_layer(plans):
         for kind in getattr(two, kinds):
             a, b, c = (getattr(plan, kinds)[kind] for plan in (two, four, six))
             assert b - a == c - b, kind
-    assert two.collectives["all-gather"] > 0 and four.collectives["all-reduce"] > two.collectives["all-reduce"]
+    for kind in ("all-gather", "all-reduce", "reduce-scatter"):
+        assert four.collectives[kind] > two.collectives[kind] > 0
     assert six.kept == 3 * two.kept
 
 
@@ -74,12 +75,12 @@ def test_a_single_device_moves_nothing():
 def test_loops_count_as_often_as_they_run():
     text = """HloModule m
 
-%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+%region_1.spmd (p: (s32[], f32[4])) -> (s32[], f32[4]) {
   %r = f32[4]{0} all-reduce(f32[4]{0} %x), replica_groups={{0,1}}, to_apply=%add
 }
 
 ENTRY %main (a: f32[4]) -> f32[4] {
-  %w = (s32[], f32[4]{0}) while((s32[], f32[4]{0}) %t), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %w = (s32[], f32[4]{0}) while((s32[], f32[4]{0}) %t), condition=%c, body=%region_1.spmd, backend_config={"known_trip_count":{"n":"5"}}
   %g = f32[2,4]{1,0} all-gather(f32[1,4]{1,0} %y), replica_groups=[1,2]<=[2], dimensions={0}
   %n = f32[8]{0} all-reduce(f32[8]{0} %z), replica_groups={{0},{1}}, to_apply=%add
 }
