@@ -14,12 +14,10 @@ from collections.abc import Iterator, Mapping
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 
 AXES = ("data", "fsdp", "expert", "tensor", "context")
 ROWS = ("data", "fsdp", "expert")  # axes that split the rows of a batch
 TOKENS = (*ROWS, "context")        # axes that split its tokens
-GATHERED = "gathered"              # name of gathered weights, which a backward pass gathers again rather than keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +95,12 @@ def total_scattered(x, axis: str, dim: int):
 
 def weight(x, dim: int | None):
     """A weight as its layer computes with it: gathered over fsdp along dim (None: it is whole)."""
-    if dim is None or layout().size("fsdp") == 1:
-        return x
-    return checkpoint_name(gather(x, "fsdp", dim), GATHERED)
+    return x if dim is None else gather(x, "fsdp", dim)
+
+
+def all_but_gathered_weights(primitive, *_, **parameters) -> bool:
+    """A policy for jax.checkpoint: everything is kept but gathered weights, which the backward pass gathers again."""
+    return not (primitive.name.startswith("all_gather") and "fsdp" in parameters["axis_name"])
 
 
 def local_key(key: jax.Array, *axes: str) -> jax.Array:

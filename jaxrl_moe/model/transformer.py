@@ -160,8 +160,7 @@ class Transformer(nnx.Module):
         if remat == "full":
             body = jax.checkpoint(body, prevent_cse=False)
         elif collectives.size("fsdp") > 1:  # all is kept but the gathered weights
-            policy = jax.checkpoint_policies.save_anything_except_these_names(collectives.GATHERED)
-            body = jax.checkpoint(body, prevent_cse=False, policy=policy)
+            body = jax.checkpoint(body, prevent_cse=False, policy=collectives.all_but_gathered_weights)
         inputs = (arrays, windows, jnp.arange(run.first, run.first + run.count), replay)
         if layers is None:
             (x_BTD, cache), routing = jax.lax.scan(body, (x_BTD, cache), inputs)

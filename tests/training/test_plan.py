@@ -72,6 +72,14 @@ def test_a_single_device_moves_nothing():
     assert sum(plan.collectives.values()) == sum(plan.decode_collectives.values()) == 0
 
 
+def test_the_backward_pass_gathers_weights_again_instead_of_keeping_them():
+    config = recipe(fsdp=2)
+    plan = make_plan(dataclasses.replace(config, train=dataclasses.replace(config.train, remat="none")), shape(2))
+    layers = Transformer.abstract(shape(2)).stacks[0]
+    matrices = [leaf for leaf in jax.tree.leaves(nnx.state(layers)) if leaf.ndim >= 3 and leaf.shape[-1] != 8]  # the router is whole
+    assert plan.collectives["all-gather"] >= 2 * 4 * sum(leaf.size for leaf in matrices)
+
+
 def test_loops_count_as_often_as_they_run():
     text = """HloModule m
 
