@@ -29,17 +29,13 @@ def main(config):
 def start_again(config) -> int:
     """Starts this script in a process that has the devices; JAX cannot be given more once it runs."""
     import dataclasses
+    import math
     import subprocess
 
     from jaxrl_moe.distributed.collectives import AXES
     from jaxrl_moe.distributed.mesh import inferred
     sizes = {axis: size for axis, size in dataclasses.asdict(config.mesh).items() if axis in AXES}
-    known = 1
-    for size in sizes.values():
-        known *= abs(size)
-    count = 1
-    for size in inferred(sizes, DEVICES.value or known).values():
-        count *= size
+    count = math.prod(inferred(sizes, DEVICES.value or math.prod(map(abs, sizes.values()))).values())
     variables = os.environ | {
         "JAX_PLATFORMS": "cpu", "PLANNED_DEVICES": str(count),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES}"}

@@ -75,12 +75,6 @@ def total(x, *axes: str):
     return lax.psum(x, split) if split else x
 
 
-def largest(x, *axes: str):
-    """The maximum over the devices along the axes; no gradient."""
-    split = _split(axes)
-    return lax.pmax(lax.stop_gradient(x), split) if split else lax.stop_gradient(x)
-
-
 def gather(x, axis: str, dim: int):
     """The parts of all devices along an axis, one after the other along dim."""
     return lax.all_gather(x, axis, axis=dim % x.ndim, tiled=True) if layout().size(axis) > 1 else x

@@ -1,4 +1,5 @@
 """The mesh of a role (training or rollout), from the sizes of its axes."""
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -22,12 +23,9 @@ def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | Non
     devices = list(jax.devices() if devices is None else devices)
     sizes = inferred(sizes, len(devices))
     layout = Layout.of(sizes, **options)
-    shape = layout.sizes
-    count = 1
-    for size in shape:
-        count *= size
+    count = math.prod(layout.sizes)
     _check_processes(devices[:count])
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
+    mesh = jax.make_mesh(layout.sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
     return Placement(mesh, layout)
 
 
@@ -48,9 +46,7 @@ def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
     bad = [f"{axis} = {size}" for axis, size in sizes.items() if size < 1 and size != -1]
     if bad or len(free) > 1:
         raise MeshError(f"The mesh's sizes must be positive, and at most one -1 (what is left); got {bad or free}.")
-    known = 1
-    for size in sizes.values():
-        known *= abs(size)
+    known = math.prod(map(abs, sizes.values()))
     if devices % known if free else known > devices:
         raise MeshError(f"The mesh needs {'a multiple of ' if free else ''}{known} devices, and there are {devices}: lower an axis"
                         f"{' to a divisor' if free else ''}, or start with more devices.")

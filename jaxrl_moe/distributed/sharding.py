@@ -13,8 +13,7 @@ from jaxrl_moe.distributed.collectives import ROWS, Layout
 from jaxrl_moe.types import UserError
 
 # Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes.
-RULES = {"vocab": "tensor", "heads": "tensor", "mlp": "tensor", "model": "fsdp", "expert": "expert",
-         "rows": ROWS, "tokens": "context"}
+RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert"}
 
 _OUT = r"(q_proj|k_proj|v_proj|gate_proj|up_proj)"  # split on their output
 _IN = r"(o_proj|down_proj)"                         # split on their input
@@ -58,6 +57,14 @@ class Placement:
         """The specs of a state's arrays, in its structure."""
         return jax.tree_util.tree_map_with_path(
             lambda path, leaf: PartitionSpec(*map(RULES.get, logical_axes(dotted(path), leaf.ndim))), tree)
+
+    def shapes(self, tree: Any) -> Any:
+        """What `put` would give of a state's arrays, or of their shapes, as shapes with shardings."""
+        def one(path, leaf):
+            shape, sharding = self.laid_out(dotted(path), leaf.shape)
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree_util.tree_map_with_path(one, tree)
 
     def put(self, tree: Any) -> Any:
         """The arrays of a state laid out on the mesh; a vocabulary that does not divide is filled up with zeros (see `cut`)."""

@@ -17,7 +17,10 @@ EVEN = 16  # rows of a chunk come in multiples of this
 
 
 class Vocabulary(NamedTuple):
-    """axis: mesh axis that the columns are split over, or None; size: how many of all columns are tokens, 0 for all."""
+    """axis: mesh axis that the columns are split over, or None; size: how many of all columns are tokens, 0 for all.
+
+    The axis is named here, and not asked of distributed.collectives: a backward pass is traced when that has forgotten its mesh.
+    """
     axis: str | None = None
     size: int = 0
 

@@ -43,8 +43,7 @@ class JaxEngine:
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
         self._programs = Programs(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
-        heads = self._config.num_kv_heads // (placement.layout.size("tensor") if placement else 1)  # of one device
-        self._token_bytes = 2 * self._dtype.itemsize * self._config.num_layers * heads * self._config.head_dim
+        self._token_bytes = memory.token_bytes(self._config, self._dtype, placement)
         device = next(iter(jax.tree.leaves(self._params)[0].sharding.addressable_devices))
         pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device))
         self._num_pages = hosts.smallest(pages)  # all processes plan alike

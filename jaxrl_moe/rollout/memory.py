@@ -5,6 +5,8 @@ import re
 import jax
 
 from jaxrl_moe.config import ConfigError, RolloutSection
+from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.rollout.pages import pages_for
 
 MEMORY = pathlib.Path("/proc/meminfo")
@@ -19,6 +21,12 @@ def free_bytes(device: jax.Device) -> int | None:
         return None
     found = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else None
+
+
+def token_bytes(config: ModelConfig, dtype, placement: Placement | None) -> int:
+    """Keys and values of one token in all layers, on one device."""
+    heads = config.num_kv_heads // (placement.layout.size("tensor") if placement else 1)
+    return 2 * dtype.itemsize * config.num_layers * heads * config.head_dim
 
 
 def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None) -> int:

@@ -112,12 +112,17 @@ def placement(config: Config, model: ModelConfig | None) -> Placement | None:
     Raises:
       MeshError: it does not fit the devices or the model.
     """
-    sizes = {axis: getattr(config.mesh, axis) for axis in AXES}
-    if set(sizes.values()) == {1}:
+    if all(getattr(config.mesh, axis) == 1 for axis in AXES):
         if hosts.several():
             raise MeshError("The job has several processes, and the mesh section one device: set mesh.data=-1, or other axes, to use the "
                             "devices of all.")
         return None
+    return mesh_of(config, model)
+
+
+def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
+    """As placement, but a mesh of one where there is a single device."""
+    sizes = {axis: getattr(config.mesh, axis) for axis in AXES}
     transport = "gather" if config.mesh.transport == "auto" else config.mesh.transport
     place = make_placement(sizes, transport=transport, capacity_factor=config.mesh.capacity_factor)
     if model is not None:

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxrl_moe.distributed.chips import CHIPS
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.training.batch import MicroBatch
 from jaxrl_moe.training.step import Learner
 
 # Peak bfloat16 FLOP/s of dense products, from the makers' data sheets; the first row whose words are all in the device's kind.
-PEAKS = (("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200 NVL", 835e12), ("H200", 989e12),
-         ("B200", 2250e12), ("A100", 312e12))
+PEAKS = (("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", CHIPS["H100"].flops), ("H200 NVL", 835e12),
+         ("H200", CHIPS["H200"].flops), ("B200", CHIPS["B200"].flops), ("A100", 312e12))
 
 
 class Cost(NamedTuple):

@@ -16,18 +16,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import bucket
-from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.hlo import collective_bytes
-from jaxrl_moe.distributed.mesh import check_model, make_placement
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
 from jaxrl_moe.model.cache import PagedCache
-from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout import batches
-from jaxrl_moe.rollout.memory import pool_pages
+from jaxrl_moe.rollout.memory import pool_pages, token_bytes
 from jaxrl_moe.rollout.pages import pages_for
 from jaxrl_moe.rollout.programs import HEADS
 from jaxrl_moe.rollout.programs import Programs as RolloutPrograms
+from jaxrl_moe.training import preflight
+from jaxrl_moe.training.assembly import mesh_of
 from jaxrl_moe.training.batch import MicroBatch
 from jaxrl_moe.training.flops import model_cost, update_flops
 from jaxrl_moe.training.objective import make_policy_objective
@@ -84,20 +84,16 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
       model_config: of the model at model.path.
       free: bytes that the KV pool may share, as rollout.memory.free_bytes gives; None does not bound it.
     """
-    place = make_placement({axis: getattr(config.mesh, axis) for axis in AXES},
-                           transport="capacity" if config.mesh.transport == "capacity" else "gather",
-                           capacity_factor=config.mesh.capacity_factor)
-    check_model(place.layout, model_config)
+    place, lora = mesh_of(config, model_config), preflight.lora_config(config)
     dtype = jnp.dtype(config.model.dtype or "bfloat16")
-    lora = LoraConfig(**dataclasses.asdict(config.lora)) if config.lora.rank else None
     backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
     model = Transformer.abstract(model_config, lora=lora, dtype=dtype, attention=config.model.attention, grouped_matmul=backend)
     parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
     cost = model_cost(model_config, trainable, parts.frozen)
-    parts = parts._replace(frozen=laid_out(place, parts.frozen))
-    trainable, biases = laid_out(place, trainable), laid_out(place, biases)
+    parts = parts._replace(frozen=place.shapes(parts.frozen))
+    trainable, biases = place.shapes(trainable), place.shapes(biases)
     transform = optimizer(config.optimizer, 100)
-    opt_state = laid_out(place, jax.eval_shape(transform.init, trainable))
+    opt_state = place.shapes(jax.eval_shape(transform.init, trainable))
     state = TrainState(trainable, opt_state, jax.ShapeDtypeStruct((), jnp.int32), biases)
     update, batch = _compiled_update(config, place, parts, state, transform, lora is not None)
     decode, cache = _compiled_decode(config, place, model, parts, state, free)
@@ -111,17 +107,6 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
         kv=local_bytes(cache), collectives=collective_bytes(update.as_text()), decode_collectives=collective_bytes(decode.as_text()),
         flops=update_flops(model_config, cost, [real]), tokens=int(np.prod(batch.tokens_BT.shape)), active_bytes=weights,
         slots=config.rollout.slots)
-
-
-def laid_out(place: Placement, tree):
-    """Shapes of a state's arrays with the shapes and shardings that they have on the mesh."""
-    from jaxrl_moe.distributed.sharding import dotted
-
-    def one(path, leaf):
-        shape, sharding = place.laid_out(dotted(path), leaf.shape)
-        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree_util.tree_map_with_path(one, tree)
 
 
 def local_bytes(tree) -> int:
@@ -184,9 +169,7 @@ def _compiled_decode(config, place, model, parts, state, free):
     section, model_config = config.rollout, model.config
     graphdef = nnx.split(model)[0]
     programs = RolloutPrograms(graphdef, config.seed, section.decode_steps, model_config.expert_dtype, place)
-    heads = model_config.num_kv_heads // place.layout.size("tensor")
-    token_bytes = 2 * jnp.dtype(model.dtype).itemsize * model_config.num_layers * heads * model_config.head_dim
-    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes, free)
+    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, place), free)
     split = NamedSharding(place.mesh, HEADS)
     cache = jax.eval_shape(lambda: PagedCache.zeros(model_config, pages, section.page_size, model.dtype))
     cache = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split), cache)

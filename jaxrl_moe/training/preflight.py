@@ -12,6 +12,7 @@ from jaxrl_moe.distributed import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.run import flat, read_settings
+from jaxrl_moe.training.scratch import to_be_made
 from jaxrl_moe.training.sft import sft_config
 from jaxrl_moe.types import UserError
 
@@ -27,7 +28,7 @@ def has_warm_up(config: Config) -> bool:
 
 def context_length(config: Config, bridge: Any) -> int:
     """Tokens in the model's context: of the model that is about to be made, or of the checkpoint, RoPE scaling included."""
-    if config.scratch.vocab_size and not pathlib.Path(config.model.path).exists():
+    if to_be_made(config):
         return config.scratch.context
     model: ModelConfig = bridge.model_config(config.model.path)
     trained = model.rope.original_max_position_embeddings or model.max_position_embeddings

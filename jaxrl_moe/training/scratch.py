@@ -34,10 +34,15 @@ def ensure_data(config: Config) -> None:
     partial.rename(folder)
 
 
+def to_be_made(config: Config) -> bool:
+    """Whether model and tokenizer are still to be made: the scratch section asks for them, and no folder is there."""
+    return config.scratch.vocab_size > 0 and not pathlib.Path(config.model.path).exists()
+
+
 def ensure_model(config: Config, bridge: Any) -> None:
-    """Makes the model at model.path if the scratch section asks for one and no folder is there; whole or not at all."""
+    """Makes the model at model.path if it is to be made; whole or not at all."""
     folder = pathlib.Path(config.model.path)
-    if config.scratch.vocab_size == 0 or folder.exists():
+    if not to_be_made(config):
         return
     partial = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(partial, ignore_errors=True)

@@ -16,6 +16,7 @@ from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.training import assembly, preflight, validate
+from jaxrl_moe.training.scratch import to_be_made
 from jaxrl_moe.types import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "safetensors", "transformers", "ml_collections")
@@ -77,7 +78,7 @@ def _settings(config, bridge) -> str:
 
 
 def _model(config, bridge) -> str:
-    if _is_made(config):
+    if to_be_made(config):
         return f"{config.model.path} will be made from scratch"
     bridge.check_tensors(config.model.path)
     preflight.check_context(config, preflight.context_length(config, bridge), draws=True, sft=preflight.has_warm_up(config))
@@ -86,13 +87,8 @@ def _model(config, bridge) -> str:
     return f"{config.model.path}: {model.family}, {model.num_layers} layers, every tensor is there; context and adapters fit"
 
 
-def _is_made(config: Config) -> bool:
-    """Whether model and tokenizer are still to be made, by the scratch section."""
-    return bool(config.scratch.vocab_size) and not pathlib.Path(config.model.path).exists()
-
-
 def _mesh(config, bridge) -> str:
-    place = assembly.placement(config, None if _is_made(config) else bridge.model_config(config.model.path))
+    place = assembly.placement(config, None if to_be_made(config) else bridge.model_config(config.model.path))
     if place is None:
         return "a single device"
     return " x ".join(f"{axis} {place.layout.size(axis)}" for axis in place.mesh.axis_names if place.layout.size(axis) > 1)
@@ -111,7 +107,7 @@ def _collectives(config, bridge) -> str:
 
 
 def _tokenizer(config, bridge) -> str:
-    if _is_made(config):
+    if to_be_made(config):
         return "will be trained with the model"
     tokenizer = load_tokenizer(config.model.path)
     tokenizer.check_stop_strings(config.rollout.stop_strings)
@@ -120,7 +116,7 @@ def _tokenizer(config, bridge) -> str:
 
 
 def _data(config, bridge) -> str:
-    if _is_made(config) or (config.data.generate and not pathlib.Path(config.data.path).exists()):
+    if to_be_made(config) or (config.data.generate and not pathlib.Path(config.data.path).exists()):
         return "will be made, or read with the model's tokenizer once that is there"
     tokenizer, found = load_tokenizer(config.model.path), []
     for evaluation, path in ((False, config.data.path), (True, config.data.eval_path)):

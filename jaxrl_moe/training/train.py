@@ -143,14 +143,15 @@ def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
     """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load, if there is one."""
     if not updates:
         return {}
-    found, counts = [], []
+    found, rows, counts = [], [], []
     for device_metrics, batches in updates:
         found.append(hosts.fetch(device_metrics))
-        refuse_non_finite(run.progress.step, update_metrics(found[-1:]), batches, run.folder)
+        rows.append(update_metrics(found[-1:]))
+        refuse_non_finite(run.progress.step, rows[-1], batches, run.folder)
         counts.append((float(batches[0].num_tokens), 1.0 if batches[0].num_values is None else float(batches[0].num_values)))
     if "load" in found[0]:
         run.record_load(run.progress.step, sum(values["load"] for values in found))
-    return update_metrics(found, *zip(*counts))
+    return rows[0] if len(rows) == 1 else update_metrics(found, *zip(*counts))
 
 
 def throughput(groups: Sequence[RolloutGroup], times: dict[str, float]) -> dict[str, float]:
