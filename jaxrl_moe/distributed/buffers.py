@@ -29,7 +29,8 @@ def temporaries(lowered, compiled) -> Temporaries:
     """
     stats, modules = compiled.memory_analysis(), compiled.runtime_executable().hlo_modules()
     shares = _shares(_upcast_sizes(lowered.as_text()), modules[0].as_serialized_hlo_module_proto())
-    return Temporaries(stats.temp_size_in_bytes, occupied(stats.serialized_buffer_assignment_proto, shares))
+    assignment, size = stats.serialized_buffer_assignment_proto, stats.temp_size_in_bytes
+    return Temporaries(size, size - occupied(assignment, {}) + occupied(assignment, shares))
 
 
 def _upcast_sizes(written: str) -> set[int]:

@@ -31,6 +31,8 @@ class Plan:
     Attributes:
       frozen, trained, optimiser, gradient: weights that stay, arrays that are trained (float32), their moments, their gradient.
       published: the weights as the engine reads them, where they are not the trained arrays themselves.
+      reference: the weights that the run starts from, kept in full fine-tuning with a KL term.
+      offload: which of "optimizer" and "reference" lie in the host's memory between uses.
       kept: what the backward pass needs of the layers, at least, for one micro-batch.
       gradients, apply, decode: the programs of a micro-batch, of an optimiser step and of drawing tokens in all slots.
       kv: the KV pool, released during updates.
@@ -43,6 +45,8 @@ class Plan:
     optimiser: int
     gradient: int
     published: int
+    reference: int
+    offload: tuple[str, ...]
     kept: int
     gradients: Program
     apply: Program
@@ -56,7 +60,15 @@ class Plan:
     @property
     def resident(self) -> int:
         """What lies on the device all the time."""
-        return self.frozen + self.trained + self.optimiser + self.published
+        return self.frozen + self.trained + self.published + self._there("optimizer") + self._there("reference")
+
+    @property
+    def on_host(self) -> int:
+        """What lies in the host's memory instead, for one device."""
+        return self.optimiser + self.reference - self._there("optimizer") - self._there("reference")
+
+    def _there(self, part: str) -> int:
+        return 0 if part in self.offload else {"optimizer": self.optimiser, "reference": self.reference}[part]
 
     @property
     def floor(self) -> int:
@@ -65,7 +77,8 @@ class Plan:
 
     def update_peak(self, elsewhere: bool = False) -> int:
         """Of the update; elsewhere: without what only a CPU needs."""
-        return self.resident + self.gradient + max(extra(self.gradients, elsewhere), extra(self.apply, elsewhere))
+        streamed = self.optimiser - self._there("optimizer")  # all of it is on the device while an optimiser step runs
+        return self.resident + self.gradient + max(extra(self.gradients, elsewhere), extra(self.apply, elsewhere) + streamed)
 
     def rollout_peak(self, elsewhere: bool = False) -> int:
         """While tokens are drawn, likewise."""
@@ -101,7 +114,8 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     decode, cache = plan_programs.decode(config, place, model, nnx.merge_state(computed, biases, parts.frozen), free)
     return Plan(
         devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
-        gradient=local_bytes(trainable), published=copied_bytes(trainable, computed),
+        gradient=local_bytes(trainable), published=copied_bytes(trainable, computed), offload=config.train.offload,
+        reference=local_bytes(computed) if preflight.keeps_reference(config) else 0,
         kept=kept_bytes(model_config, update.batch, place, config.train.remat, dtype), gradients=update.gradients, apply=update.apply,
         decode=decode, kv=local_bytes(cache), flops=update_flops(model_config, cost, [_full(update.batch)]),
         tokens=math.prod(update.batch.tokens_BT.shape), active_bytes=local_bytes(parts.frozen) + local_bytes(computed),

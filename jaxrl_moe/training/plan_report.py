@@ -61,7 +61,9 @@ def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]
     gradients, apply, decode = plan.gradients, plan.apply, plan.decode
     lora = config.lora.rank > 0
     rows = [("parameters that stay", plan.frozen), ("adapters, float32" if lora else "parameters that are trained, float32", plan.trained),
-            ("optimiser state", plan.optimiser), ("copy of the weights that the engine reads", plan.published), ("gradient", plan.gradient),
+            ("optimiser state", plan.optimiser), ("copy of the weights that the engine reads", plan.published),
+            ("reference, the weights that the run starts from", plan.reference), ("in the host's memory between uses", plan.on_host),
+            ("gradient", plan.gradient),
             ("activations kept for the backward pass, at least", plan.kept),
             ("temporaries of a micro-batch", gradients.elsewhere), ("  and on a CPU also", gradients.temporary - gradients.elsewhere),
             ("temporaries of the optimiser step", apply.elsewhere), ("  and on a CPU also", apply.temporary - apply.elsewhere),
@@ -69,8 +71,10 @@ def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]
             ("temporaries of decoding", decode.elsewhere), ("  and on a CPU also", decode.temporary - decode.elsewhere),
             ("peak of the update", plan.update_peak(True)), ("  below which no compiler gets", plan.floor),
             ("peak of the rollout", plan.rollout_peak(True))]
+    always = {label for label, _ in rows} - {"  and on a CPU also", "copy of the weights that the engine reads",
+                                              "reference, the weights that the run starts from", "in the host's memory between uses"}
     return [f"{plan.devices} x {name}, {chip.memory / GIB:.1f} GiB each; per device:",
-            *(f"  {label:52} {size / GIB:9.3f} GiB" for label, size in rows if size or not label.startswith(("  and", "copy")))]
+            *(f"  {label:52} {size / GIB:9.3f} GiB" for label, size in rows if size or label in always)]
 
 
 def traffic_lines(plan: Plan) -> list[str]:
@@ -131,9 +135,11 @@ def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
 
 def advice(plan: Plan, config: Config, room: float) -> list[str]:
     """What to change where a plan does not fit into `room` bytes."""
-    found = []
+    found, lora = [], config.lora.rank > 0
     if plan.resident + plan.gradient > 0.8 * room:
-        found.append("a larger mesh.fsdp" + (", mesh.expert" if plan.frozen else "") + " or mesh.tensor, a smaller lora.rank")
+        if not lora and not plan.offload:
+            found.append("train.offload=optimizer" + (",reference" if plan.reference else ""))
+        found.append("a larger mesh.fsdp" + (" or mesh.tensor, a smaller lora.rank" if lora else ", mesh.expert or mesh.tensor"))
     if plan.update_peak(True) > room:
         found += ["train.remat=full"] if config.train.remat != "full" else []
         found.append("a smaller train.tokens_per_micro_batch")
