@@ -134,15 +134,15 @@ def copied_bytes(masters, computed) -> int:
 
 
 def kept_bytes(config: ModelConfig, batch, place: Placement, remat: str, dtype) -> int:
-    """At least what the backward pass needs: each layer's input under full remat; without it also queries, keys, values, the
-    attention's output, the normed inputs and the MLP's two hidden products."""
+    """At least what the backward pass needs: each layer's input under full remat; otherwise also queries, keys, values, the
+    attention's output and the normed inputs; and without remat the MLP's two hidden products."""
     tokens = math.prod(batch.tokens_BT.shape) // (place.row_shards * place.token_shards)
     numbers = config.hidden_size * config.num_layers
-    if remat == "none":
+    if remat != "full":
         parts = place.layout.size("tensor")
         heads = (2 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim * config.num_layers
         hidden = sum(2 * config.num_experts_per_tok * config.moe_intermediate_size if sparse else 2 * config.intermediate_size
-                     for sparse in config.sparse_layers)
+                     for sparse in config.sparse_layers) if remat == "none" else 0
         numbers = 3 * numbers + (heads + hidden) // parts
     return tokens * numbers * jnp.dtype(dtype).itemsize
 

@@ -141,7 +141,7 @@ def advice(plan: Plan, config: Config, room: float) -> list[str]:
             found.append("train.offload=optimizer" + (",reference" if plan.reference else ""))
         found.append("a larger mesh.fsdp" + (" or mesh.tensor, a smaller lora.rank" if lora else ", mesh.expert or mesh.tensor"))
     if plan.update_peak(True) > room:
-        found += ["train.remat=full"] if config.train.remat != "full" else []
+        found += {"none": ["train.remat=mlp or full"], "mlp": ["train.remat=full"]}.get(config.train.remat, [])
         found.append("a smaller train.tokens_per_micro_batch")
     if plan.rollout_peak(True) > room:
         found.append("rollout.kv_tokens, or fewer rollout.slots")

@@ -32,7 +32,7 @@ class Learner:
       model: its arrays are taken over, not copied; do not use it afterwards.
       section: the optimiser's settings.
       total_steps: optimiser steps of the run, for the schedule.
-      remat: "none" or "full", see Transformer.
+      remat: "none", "mlp" or "full", see Transformer.
       seed: draws LoRA dropout, and the critic's first weights.
       train_router: see take_apart.
       bias_rate: step of the routers' selection biases after each update; 0 leaves them alone.
