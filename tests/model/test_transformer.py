@@ -104,7 +104,7 @@ def test_rematerialisation_changes_no_gradient():
 
 @pytest.mark.slow
 def test_what_is_computed_again_needs_no_memory():
-    config = dataclasses.replace(CONFIG, num_layers=16, sparse_layers=(True,) * 16, windows=(0,) * 16)
+    config = dataclasses.replace(MOE, num_layers=16, sparse_layers=(True,) * 16, windows=(0,) * 16)
     graphdef, adapters, rest = nnx.split(Transformer.abstract(config, lora=LORA, grouped_matmul="padded"), nnx.LoRAParam, ...)
     ids = jax.ShapeDtypeStruct((4, 256), jnp.int32)
 
@@ -114,7 +114,7 @@ def test_what_is_computed_again_needs_no_memory():
     done = [jax.jit(jax.grad(loss), static_argnums=3).lower(adapters, rest, ids, remat).compile() for remat in REMAT]
     memory = [one.memory_analysis().temp_size_in_bytes for one in done]
     flops = [one.cost_analysis()["flops"] for one in done]  # of one layer: the scan's body counts once
-    assert memory[0] > 1.5 * memory[1] > 1.5 * 1.5 * memory[2] and flops[0] < flops[1] < flops[2]
+    assert memory[0] > 1.4 * memory[1] and memory[1] > memory[2] and flops[0] < flops[1] < flops[2]
 
 
 def test_adapters_off_is_the_model_without_adapters():

@@ -40,7 +40,7 @@ NUMBERS = {
     "nmoe_grpo": {
         "mesh.expert": 8, "rollout.prompts_per_step": 128, "algorithm.minibatches": 128 // 16, "rollout.group_size": 4,
         "data.max_prompt_tokens": 1024, "rollout.max_tokens": 2048, "optimizer.learning_rate": 1e-6, "moe.aux_loss_coef": 0.01,
-        "lora.rank": 0},
+        "lora.rank": 0, "algorithm.kl_coef": 0.001, "algorithm.kl_estimator": "k3"},
     "qwen3_30b_a3b_grpo_h200": {"model.path": "Qwen/Qwen3-30B-A3B", "lora.rank": 16, "algorithm.kl_coef": 0.001,
                                 "algorithm.kl_estimator": "k3"},
 }

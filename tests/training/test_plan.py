@@ -73,9 +73,13 @@ def test_what_grows_with_depth_grows_by_the_layer(plans):
     assert grown > 0 and six.gradients.temporary - four.gradients.temporary == pytest.approx(grown, rel=0.05)
 
 
-def test_a_single_device_moves_nothing():
-    plan = make_plan(recipe(), shape(2))
-    assert sum(plan.gradients.collectives.values()) == sum(plan.decode.collectives.values()) == 0
+@pytest.fixture(scope="module")
+def alone():
+    return make_plan(recipe(), shape(2))
+
+
+def test_a_single_device_moves_nothing(alone):
+    assert sum(alone.gradients.collectives.values()) == sum(alone.decode.collectives.values()) == 0
 
 
 def test_the_backward_pass_gathers_weights_again_instead_of_keeping_them():
@@ -126,26 +130,37 @@ ENTRY %main (a: f32[4]) -> f32[4] {
     assert {kind: size for kind, size in collective_bytes(text).items() if size} == {"all-reduce": 5 * 2 * 16, "all-gather": 32}
 
 
-def test_the_report_says_whether_it_fits_and_what_to_change(tmp_path):
+def test_the_report_says_whether_it_fits_and_what_to_change(alone, tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(shape(2).to_hf()))
-    config = recipe(expert=2)
+    config = recipe()
+    monkeypatch.setattr(plan_report, "make_plan", lambda *_: alone)
     text = plan_report.text(config, chip="H200", price=3.0, shape=str(path))
     for words in ("estimate: FITS", "adapters, float32", "optimiser state", "kept for the backward pass", "KV pool", "peak of the rollout",
                   "collectives per device", "model FLOPs", "time floor on H200", "tokens/s", "GPU-hours", "at 3 an hour"):
         assert words in text, words
     (tmp_path / "chips.json").write_text(json.dumps({"tiny": {"flops": 1e9, "memory": 1e5, "bandwidth": 1e9, "link": 1e9}}))
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, remat="none"))
-    text = plan_report.text(config, chip="tiny", chips=str(tmp_path / "chips.json"), shape=str(path))
-    assert "DOES NOT FIT" in text and "train.remat=full" in text
+    for remat, mend in (("none", "train.remat=mlp or full"), ("mlp", "train.remat=full")):
+        one = dataclasses.replace(config, train=dataclasses.replace(config.train, remat=remat))
+        text = plan_report.text(one, chip="tiny", chips=str(tmp_path / "chips.json"), shape=str(path))
+        assert "DOES NOT FIT" in text and mend in text
+
+
+def test_arrays_in_the_hosts_memory_are_no_part_of_the_peak_of_rollouts(alone):
+    full = dataclasses.replace(alone, reference=alone.trained, published=alone.trained)
+    away = dataclasses.replace(full, offload=("optimizer", "reference"))
+    assert away.on_host == full.optimiser + full.reference and full.on_host == 0
+    assert full.rollout_peak() - away.rollout_peak() == away.on_host
+    step = away.trained + away.gradient + away.frozen + away.published + away.optimiser + away.apply.extra
+    assert full.update_peak() > away.update_peak() >= step  # all moments are there while a step is applied
 
 
 def test_what_the_cpu_converts_is_told_apart():
-    def grown(x, rows):
-        return jax.lax.fori_loop(0, 3, lambda i, x: x.at[i].set(rows), x)
+    def grown(x, rows, ids):
+        return x.at[ids].set(rows)
 
     def found(dtype):
-        shapes = jax.ShapeDtypeStruct((64, 2**14), dtype), jax.ShapeDtypeStruct((2**14,), dtype)
+        shapes = jax.ShapeDtypeStruct((64, 2**14), dtype), jax.ShapeDtypeStruct((3, 2**14), dtype), jax.ShapeDtypeStruct((3,), jnp.int32)
         lowered = jax.jit(grown, donate_argnums=0).lower(*shapes)
         return temporaries(lowered, lowered.compile())
 
