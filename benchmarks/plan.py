@@ -166,7 +166,8 @@ def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -
     made = plan_report.make_plan(config, plan_report.model_config(config, f"configs/shapes/{shape}.json"))
     spent, found = (time.perf_counter() - start[0], time.process_time() - start[1]), find_chip(chip)
     floor = plan_report.times(made, config, found)
-    return {"seconds": spent[0], "cpu_seconds": spent[1], "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "devices": made.devices,
+    return {"seconds": spent[0], "cpu_seconds": spent[1], "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "devices": made.devices,
             "parameters": made.frozen + made.published, "trained": made.trained + made.gradient, "optimiser": made.optimiser, "kv": made.kv,
             "kept": made.kept, "temporary": made.gradients.elsewhere, "cpu": made.gradients.temporary - made.gradients.elsewhere,
             "update": made.update_peak(True), "rollout": made.rollout_peak(True), "tokens_per_s": floor.tokens_per_s,
@@ -210,8 +211,8 @@ def counts_table() -> str:
     lines = []
     for count, mesh in COUNTS.items():
         made = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, {}]), devices=count)
-        lines.append((count, ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "-", f"{made['seconds']:.0f}", f"{made['cpu_seconds']:.0f}",
-                      f"{made['rss'] / GIB:.1f}"))
+        lines.append((count, ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "-", f"{made['seconds']:.0f}",
+                      f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}"))
     return ("Qwen3-30B-A3B with adapters on more and more virtual devices: what it takes to trace and compile the micro-batch, the "
             "optimiser step and decoding.\n\n" + rows(["devices", "mesh", "seconds", "CPU seconds", "peak of the process, GiB"], lines))
 

@@ -172,7 +172,7 @@ def test_what_the_cpu_converts_is_told_apart():
 def test_a_mesh_can_be_given_as_text_if_the_recipe_does_not_say_otherwise():
     config = recipe(expert=2)
     mesh = plan_report.with_mesh(config, "fsdp=4,expert=2").mesh
-    assert (mesh.fsdp, mesh.expert, mesh.tensor) == (4, 2, 1) and plan_report.with_mesh(config, None) is config
+    assert (mesh.fsdp, mesh.expert, mesh.tensor) == (4, 2, 1) and plan_report.with_mesh(config, None) == config
     with pytest.raises(MeshError, match="expert = 4, and the mesh section has 2"):
         plan_report.with_mesh(config, "expert=4")
     for text in ("fsdp", "fsdp=two", "fsdp=2,fsdp=2", "rows=2", ","):
