@@ -1,5 +1,6 @@
 """Where every array lies on the mesh: one table from parameter paths to logical axes, one from logical to mesh axes."""
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrl_moe.distributed.collectives import ROWS, Layout
+from jaxrl_moe.distributed.collectives import DRAWN, ROWS, Layout
 from jaxrl_moe.types import UserError
 
 # Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes.
@@ -46,7 +47,12 @@ class Placement:
     @property
     def row_shards(self) -> int:
         """Into how many parts the rows of a batch are split."""
-        return self.layout.size("data") * self.layout.size("fsdp") * self.layout.size("expert")
+        return math.prod(map(self.layout.size, ROWS))
+
+    @property
+    def drawn_shards(self) -> int:
+        """Into how many parts the rows of a rollout are split."""
+        return math.prod(map(self.layout.size, DRAWN))
 
     @property
     def token_shards(self) -> int:
