@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.distributed.transfer import Transfer
 from jaxrl_moe.model.cache import TRASH_PAGE
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout import batches, memory, results
@@ -28,7 +29,7 @@ class JaxEngine:
     On a mesh the rows that are decoded, and the KV pool, are split over data and fsdp: see Shards and Programs.
 
     Args:
-      model: the policy; its arrays are used as they are, not copied.
+      model: the policy; its arrays are used as they are if they lie on the placement's devices, else copied there.
       settings: slots, page_size, kv_tokens, memory_fraction, decode_steps and max_tokens as in config.RolloutSection. Slots that the
         parts of the rows do not divide are rounded up.
       max_prompt_tokens: longest prompt that the default pool is sized for; see memory.pool_pages. What else stays in the
@@ -36,13 +37,18 @@ class JaxEngine:
       seed: decides, with each request's coordinates, the noise of every token.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text; needed for stop strings only.
-      placement: the mesh that the model's arrays lie on, or None for a single device.
+      placement: the mesh to draw on, or None for the single device of the model's arrays. These are laid out on the mesh, or lie
+        on none of its devices.
     """
 
     def __init__(self, model: Transformer, settings, *, max_prompt_tokens: int, seed: int = 0,
                  eos_ids: Sequence[int] = (), detokenise: Callable[[list[int]], str] | None = None,
                  placement: Placement | None = None):
-        graphdef, self._params = nnx.split(model)
+        graphdef, params = nnx.split(model)
+        self._transfer = None
+        if placement is not None and not jax.tree.leaves(params)[0].devices() & set(placement.mesh.devices.flat):
+            self._transfer = Transfer(placement, model.config.vocab_size)
+        self._params, _ = self._here(params)
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
         self._programs = Programs(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
@@ -72,10 +78,21 @@ class JaxEngine:
         """Most tokens of a prompt with its completion, in a request of any n."""
         return self._limits.longest
 
-    def publish(self, params: Any, version: int) -> None:
-        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them."""
-        self._params, self._version = params, version
+    def publish(self, params: Any, version: int) -> dict[str, float] | None:
+        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them.
+
+        Where training shares the devices, these very arrays are drawn from: they must live until the next publish or as long as no
+        step() is called, and an update that donates them makes them unusable. Where rollout has devices of its own they are copied, as
+        far as they changed, before this returns; training may then donate its arrays while step() draws from the copies. It must not run
+        inside step(): another thread calls it between two.
+
+        Returns:
+          sync/bytes that reached the rollout's devices, and sync/move_s; None where nothing had to be moved.
+        """
+        self._params, figures = self._here(params)
+        self._version = version
         self._work.forget_prompts()
+        return figures
 
     def release(self) -> None:
         """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes on."""
@@ -152,6 +169,10 @@ class JaxEngine:
         return self._totals.summary(self.slots) | {
             "preemptions": self._work.preemptions, "compiles": self._programs.compiles, "kv_bytes": self.kv_bytes,
             "kv_tokens": (self._num_pages - 1) * self._settings.page_size * self._shards, "kv_pages_used": self._work.pages_used}
+
+    def _here(self, params):
+        """(the weights on the devices that draw, what it took to bring them there)."""
+        return (params, None) if self._transfer is None else self._transfer(params)
 
     def _forget(self):
         """Drops all requests and the pool: the state of a new engine, but for totals and compiled programs."""

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 
-from jaxrl_moe.config import Config
+from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.data.packing import bucket
 from jaxrl_moe.distributed.hlo import collective_bytes
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
@@ -84,6 +84,9 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
       model_config: of the model at model.path.
       free: bytes that the KV pool may share, as rollout.memory.free_bytes gives; None does not bound it.
     """
+    if config.rollout_mesh.apart:
+        raise ConfigError("A plan is for one mesh that training and rollout share: leave rollout_mesh out, and plan each of the two meshes "
+                          "by itself as mesh.")
     place, lora = mesh_of(config, model_config), preflight.lora_config(config)
     dtype = jnp.dtype(config.model.dtype or "bfloat16")
     backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
