@@ -1,7 +1,9 @@
 """The in-process engine: draws completions from the trainer's own arrays by continuous batching over a paged KV pool."""
+import collections
+import contextlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +21,7 @@ from jaxrl_moe.rollout.requests import Limits, truncates
 from jaxrl_moe.rollout.scheduler import Scheduler
 from jaxrl_moe.rollout.sequences import Chunk, Group
 from jaxrl_moe.rollout.stats import Totals
-from jaxrl_moe.types import Completion, Request, UserError
+from jaxrl_moe.types import Completion, Request
 
 
 class JaxEngine:
@@ -58,6 +60,11 @@ class JaxEngine:
         return self._num_pages * self._settings.page_size * self._token_bytes
 
     @property
+    def devices(self) -> set[jax.Device]:
+        """Where the weights lie that it draws from."""
+        return jax.tree.leaves(self._params)[0].sharding.device_set
+
+    @property
     def slots(self) -> int:
         """Samples that are drawn at once."""
         return self._settings.slots
@@ -68,7 +75,8 @@ class JaxEngine:
         return self._limits.longest
 
     def publish(self, params: Any, version: int) -> None:
-        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them."""
+        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them, over the keys and
+        values of the earlier ones; after release() they are prefilled with the new ones."""
         self._params, self._version = params, version
         self._scheduler.drop_held()
         for sequence in self._scheduler.queue:  # their prompts are prefilled anew, and may take other routes
@@ -86,15 +94,23 @@ class JaxEngine:
         self.release()
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
-        if self._scheduler.running or self._scheduler.queue:
-            raise UserError("generate() needs an idle engine, but submitted requests are in flight. Call step() until they are done.")
+        """Returns request.params.n completions for each request, in order, as an idle engine does: what was submitted before waits,
+        keeps its tokens and is prefilled again. Raises UserError for a request that cannot be met."""
         for request in requests:
             self.check(request)
-        handles, done = [self.submit(request) for request in requests], {}
-        while len(done) < len(handles):
-            done.update(self.step())
+        with self._aside():
+            handles, done = [self.submit(request) for request in requests], {}
+            while len(done) < len(handles):
+                done.update(self.step())
         return [done[handle] for handle in handles]
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Within it nothing is in flight; afterwards is what was. An error within drops all, as in step()."""
+        self._scheduler.suspend()
+        waiting, self._scheduler.queue = self._scheduler.queue, collections.deque()
+        yield
+        self._scheduler.queue = waiting
 
     def check(self, request: Request, name: str = "") -> None:
         """Raises UserError for a request that cannot be met, under a name of its own. Any thread may ask."""
@@ -114,6 +130,19 @@ class JaxEngine:
     def cancel(self, handle: int) -> None:
         """Drops a request with what it has drawn; its slots and pages are free for others. One that is done is left alone."""
         self._scheduler.cancel(handle)
+
+    def cut(self, handle: int) -> list[Completion] | None:
+        """Ends a request: what its samples have drawn so far are its completions, as if the token limit had come there.
+
+        Returns:
+          The completions; None, with nothing done, if it has a sample without a token, or is done already.
+        """
+        samples = self._scheduler.samples(handle)
+        if not samples or any(sequence.drawn == 0 for sequence in samples):
+            return None
+        completions = samples[0].group.completions | {one.sample: one.completion(one.drawn, "length") for one in samples}
+        self.cancel(handle)
+        return [completions[sample] for sample in range(len(completions))]
 
     def step(self) -> dict[int, list[Completion]]:
         """Admits what fits and draws one chunk of tokens; returns the requests that this finished, by handle."""
