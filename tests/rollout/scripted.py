@@ -105,7 +105,7 @@ def train(producer, steps, *, hold, version=0, update=lambda: None, stop_after=N
     producer.publish(None, version)
     for step in range(version, steps):
         batch = producer.next(hold)
-        position = producer.position()
         update()
+        position = producer.position()
         producer.publish(None, step + 1)
         yield step, batch, position
