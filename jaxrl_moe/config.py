@@ -94,6 +94,13 @@ class RolloutSection:
     decode_steps: int = 16      # tokens drawn between two looks at the host
     dynamic_sampling: bool = False  # keep only groups whose rewards differ, and draw further ones until the batch is full
     max_rounds: int = 10        # of drawing for one batch under dynamic sampling
+    # Policy versions that a token may be behind the weights that it updates. 0: drawing, grading and updating take turns. Above, they
+    # overlap, and rollouts that are not done go on under the next weights. The same run then no longer gives the same bits
+    max_staleness: int = 0
+    # Of groups still being drawn when the bound wants them in the next batch, and it lacks nothing else: carry (wait for them) | cut
+    # (end them as if the token limit had come; backend jax alone) | abort (draw them again from the start, once; then wait for them)
+    stragglers: str = "carry"
+    graders: int = 8            # threads that grade, above max_staleness 0; 1 for an environment that cannot take several
 
 
 @dataclasses.dataclass(frozen=True)

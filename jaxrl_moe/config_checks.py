@@ -24,6 +24,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY),
     "algorithm.kl_target": (0, _ANY), "algorithm.gamma": (0, 1), "algorithm.lam": (0, 1), "algorithm.turn_gamma": (0, 1),
     "algorithm.overlong_tokens": (0, _ANY), "algorithm.overlong_cushion": (0, _ANY), "rollout.max_rounds": (1, _ANY),
+    "rollout.max_staleness": (0, _ANY), "rollout.graders": (1, 1024),
     "critic.learning_rate": (0, _ANY), "critic.coef": (_LEAST, _ANY), "critic.clip": (0, _ANY), "moe.aux_loss_coef": (0, _ANY),
     "moe.z_loss_coef": (0, _ANY), "moe.bias_rate": (0, _ANY),
     "algorithm.step_lambda": (_LEAST, _ANY),

@@ -20,7 +20,7 @@ from jaxrl_moe.rollout.requests import Limits, truncates
 from jaxrl_moe.rollout.sequences import Chunk, Group
 from jaxrl_moe.rollout.shards import Shards
 from jaxrl_moe.rollout.stats import Totals
-from jaxrl_moe.types import Completion, Request, UserError
+from jaxrl_moe.types import Completion, Request
 
 
 class JaxEngine:
@@ -69,6 +69,11 @@ class JaxEngine:
         return self._num_pages * self._settings.page_size * self._token_bytes
 
     @property
+    def devices(self) -> set[jax.Device]:
+        """Where the weights lie that it draws from."""
+        return jax.tree.leaves(self._params)[0].sharding.device_set
+
+    @property
     def slots(self) -> int:
         """Samples that are drawn at once, on all devices together."""
         return self._slots * self._shards
@@ -79,7 +84,8 @@ class JaxEngine:
         return self._limits.longest
 
     def publish(self, params: Any, version: int) -> dict[str, float] | None:
-        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them.
+        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them, over the keys and
+        values of the earlier ones; after release() they are prefilled with the new ones.
 
         Where training shares the devices, these very arrays are drawn from: they must live until the next publish or as long as no
         step() is called, and an update that donates them makes them unusable. Where rollout has devices of its own they are copied, as
@@ -106,14 +112,14 @@ class JaxEngine:
         self.release()
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
-        if not self._work.idle:
-            raise UserError("generate() needs an idle engine, but submitted requests are in flight. Call step() until they are done.")
+        """Returns request.params.n completions for each request, in order, as an idle engine does: what was submitted before waits,
+        keeps its tokens and is prefilled again. Raises UserError for a request that cannot be met."""
         for request in requests:
             self.check(request)
-        handles, done = [self.submit(request) for request in requests], {}
-        while len(done) < len(handles):
-            done.update(self.step())
+        with self._work.aside():
+            handles, done = [self.submit(request) for request in requests], {}
+            while len(done) < len(handles):
+                done.update(self.step())
         return [done[handle] for handle in handles]
 
     def check(self, request: Request, name: str = "") -> None:
@@ -134,6 +140,19 @@ class JaxEngine:
     def cancel(self, handle: int) -> None:
         """Drops a request with what it has drawn; its slots and pages are free for others. One that is done is left alone."""
         self._work.cancel(handle)
+
+    def cut(self, handle: int) -> list[Completion] | None:
+        """Ends a request: what its samples have drawn so far are its completions, as if the token limit had come there.
+
+        Returns:
+          The completions; None, with nothing done, if it has a sample without a token, or is done already.
+        """
+        samples = self._work.samples(handle)
+        if not samples or any(sequence.drawn == 0 for sequence in samples):
+            return None
+        completions = samples[0].group.completions | {one.sample: one.completion(one.drawn, "length") for one in samples}
+        self.cancel(handle)
+        return [completions[sample] for sample in range(len(completions))]
 
     def step(self) -> dict[int, list[Completion]]:
         """Admits what fits and draws one chunk of tokens; returns the requests that this finished, by handle."""

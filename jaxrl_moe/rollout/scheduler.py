@@ -77,6 +77,10 @@ class Scheduler:
         self.running.remove(sequence)
         self._free(sequence)
 
+    def samples(self, handle: int) -> list[Sequence]:
+        """A request's samples that are not finished."""
+        return [sequence for sequence in (*self.running, *self.queue) if sequence.group.handle == handle]
+
     def cancel(self, handle: int) -> None:
         """Takes a request's samples out, and gives back their pages and those held for them."""
         for sequence in [sequence for sequence in self.running if sequence.group.handle == handle]:

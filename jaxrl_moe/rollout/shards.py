@@ -1,5 +1,7 @@
 """Continuous batching over the parts that a mesh splits the rows into: each has its slots and pages, and one line feeds all."""
 import collections
+import contextlib
+from collections.abc import Iterator
 
 from jaxrl_moe.rollout.pages import PagePool
 from jaxrl_moe.rollout.scheduler import Plan, Scheduler
@@ -49,6 +51,10 @@ class Shards:
             self._level()
         return [part.plan() for part in self.parts]
 
+    def samples(self, handle: int) -> list[Sequence]:
+        """A request's samples that are not finished; none while it waits in line."""
+        return [sequence for part in self.parts for sequence in part.samples(handle)]
+
     def cancel(self, handle: int) -> None:
         """Takes a request's samples out, and gives back their pages and those held for them."""
         self.line = collections.deque(group for group in self.line if group.handle != handle)
@@ -59,6 +65,19 @@ class Shards:
         """Sends every running sequence back to its part's queue and empties the pools; drawn tokens are kept."""
         for part in self.parts:
             part.suspend()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within it nothing is in flight; afterwards is what was, to be prefilled again. After an error it is not."""
+        self.suspend()
+        line, queues = self.line, [part.queue for part in self.parts]
+        self.line = collections.deque()
+        for part in self.parts:
+            part.queue = collections.deque()
+        yield
+        self.line = line
+        for part, queue in zip(self.parts, queues):
+            part.queue = queue
 
     def forget_prompts(self) -> None:
         """Lets go of what is known of prompts whose samples still wait: these are prefilled anew, and may take other routes."""

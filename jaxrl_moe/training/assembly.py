@@ -90,6 +90,10 @@ def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
 
 def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, Engine]:
     """The policy with its optimiser, and an engine: over the same arrays, or over servers that get them by publish."""
+    if config.rollout.max_staleness and hosts.several():
+        raise UserError(f"rollout.max_staleness = {config.rollout.max_staleness} needs a trainer of one process, as what is drawn when "
+                        "would differ between processes, and this job has several: set rollout.max_staleness=0, or train on the devices "
+                        "of one host.")
     model = load(config, bridge, preflight.lora_config(config))
     validate.warn_of_router(config, model.config)
     kind = find_advantage(config.algorithm.advantage).critic

@@ -60,6 +60,9 @@ def _what_servers_cannot_do(config: Config) -> Iterator[str]:
     if backend == "vllm" and (rollout.top_p < 1 or rollout.top_k > 0 or rollout.min_p > 0):
         yield ("rollout.top_p, top_k and min_p do not go with rollout.backend = 'vllm': it gives log-probs of what they leave, not of the "
                "whole distribution, which the update needs. Leave them at 1, 0 and 0, or set rollout.backend=sglang.")
+    if rollout.stragglers == "cut":
+        yield ("rollout.stragglers = 'cut' ends rollouts at what they have, which servers do not hand out before the end: set "
+               "rollout.stragglers=abort or carry, or rollout.backend=jax.")
     if wanted == "adapter" and config.lora.rank == 0:
         yield ("servers.weight_sync_backend = 'adapter' sends the LoRA adapter, and lora.rank = 0 trains all weights: use disk or auto, or "
                "set lora.rank above 0.")
