@@ -17,7 +17,7 @@ from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
 CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel", "h200",
-                                  "learning"],
+                                  "learning", "async"],
                          "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
@@ -65,6 +65,9 @@ def main():
         text = expert_parallel.table()
     elif name == "learning":
         text = learning_text(output)
+    elif name == "async":
+        from benchmarks import overlap
+        text = overlap.table()
     elif name == "h200":
         from benchmarks import h200
         text = h200.table()

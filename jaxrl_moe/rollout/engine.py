@@ -1,5 +1,4 @@
 """The in-process engine: draws completions from the trainer's own arrays by continuous batching over a paged KV pool."""
-import collections
 import contextlib
 import itertools
 import time
@@ -98,7 +97,7 @@ class JaxEngine:
         keeps its tokens and is prefilled again. Raises UserError for a request that cannot be met."""
         for request in requests:
             self.check(request)
-        with self._aside():
+        with self._aside() if self._scheduler.running or self._scheduler.queue else contextlib.nullcontext():
             handles, done = [self.submit(request) for request in requests], {}
             while len(done) < len(handles):
                 done.update(self.step())
@@ -107,10 +106,12 @@ class JaxEngine:
     @contextlib.contextmanager
     def _aside(self) -> Iterator[None]:
         """Within it nothing is in flight; afterwards is what was. An error within drops all, as in step()."""
-        self._scheduler.suspend()
-        waiting, self._scheduler.queue = self._scheduler.queue, collections.deque()
+        self.release()
+        waiting = self._scheduler
+        self._forget()
         yield
-        self._scheduler.queue = waiting
+        self.release()
+        self._scheduler = waiting
 
     def check(self, request: Request, name: str = "") -> None:
         """Raises UserError for a request that cannot be met, under a name of its own. Any thread may ask."""

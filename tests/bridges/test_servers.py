@@ -315,6 +315,28 @@ def test_prompts_that_no_server_should_see_are_refused_here(fakes):
     made.close()
 
 
+def test_requests_come_and_go_while_others_are_drawn(fakes):
+    fake = fakes()
+    made = engine(fake)
+    expected = made.generate(requests(3))
+    handles = [made.submit(request) for request in requests(3)]
+    made.cancel(handles[1])
+    done = {}
+    while len(done) < 2:
+        assert made.cut(handles[0]) is None
+        done |= made.step()
+    assert sorted(done) == [handles[0], handles[2]] and made.step() == {} and not made.devices
+    for number in (0, 2):
+        assert [one.ids.tolist() for one in done[handles[number]]] == [one.ids.tolist() for one in expected[number]]
+    assert made.stats()["tokens"] == sum(len(one.ids) for group in (*expected, *done.values()) for one in group)
+    fake.fault = "refuse"
+    made.submit(requests(1)[0])
+    with pytest.raises(EngineError):
+        while True:
+            made.step()
+    made.close()
+
+
 def test_a_server_that_is_not_there_is_unavailable_and_a_missing_key_is_named():
     with pytest.raises(Unavailable, match="ConnectError"):
         Http("http://127.0.0.1:9", timeout=1.0).get("/health")
