@@ -51,6 +51,9 @@ def _ways_to_servers(config: Config, chosen: dict) -> Iterator[str]:
 
 def _what_servers_cannot_do(config: Config) -> Iterator[str]:
     backend, rollout, wanted = config.rollout.backend, config.rollout, config.servers.weight_sync_backend
+    if config.rollout_mesh.apart:
+        yield (f"rollout_mesh gives the rollout devices of this process, and rollout.backend = {backend!r} draws on servers: leave "
+               "rollout_mesh out, or set rollout.backend=jax.")
     if config.moe.replay == "r3" and backend == "vllm":
         yield ("moe.replay = 'r3' replays the routes of the engine, which are not read from vLLM servers: set moe.replay=r2, or "
                "rollout.backend=sglang or jax.")

@@ -27,7 +27,15 @@ def test_a_sound_setup_passes_every_check_and_leaves_nothing(files, tmp_path):
     assert "24 prompts" in found["data"].text and not list(tmp_path.iterdir())
 
 
+def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):
+    found = outcomes(resolve(settings(files, tmp_path / "run", mesh__expert=2, rollout_mesh__data=2, rollout_mesh__tensor=2)))
+    assert all(outcome.passed for outcome in found.values()), found
+    assert "training on expert 2, rollout on data 2 x tensor 2 beside it" in found["mesh"].text
+    assert "15 run and right" in found["collectives"].text
+
+
 @pytest.mark.parametrize("changes, failing, message", [
+    ({"mesh__data": 4, "rollout_mesh__data": 5}, ["mesh", "collectives"], "5 needs 9"),
     ({"data__path": "nowhere.jsonl"}, ["data"], "nowhere.jsonl"), ({"mesh__tensor": 4}, ["mesh"], "num_key_value_heads = 2"),
     ({"algorithm__loss": "grop"}, ["settings"], "'grop'"), ({"folder": "/proc/nowhere/run"}, ["run_dir"], "/proc")], ids=str)
 def test_what_is_wrong_is_named_and_the_other_checks_run(files, tmp_path, changes, failing, message):
