@@ -1,4 +1,5 @@
 """Clients and pool against a server that speaks the engines' recorded shapes and fails on demand; tests/engines has the real ones."""
+import contextlib
 import dataclasses
 import os
 import threading
@@ -6,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from rollout.scripted import make, train
 
 from bridges.engines import http, pool
 from bridges.engines.assembly import KINDS, api_key
@@ -14,6 +16,7 @@ from bridges.engines.http import EngineError, Http, Refused, Unavailable
 from bridges.engines.pool import Member, Pool
 from bridges.engines.server import Weights
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.rollout.producer import Rules
 from jaxrl_moe.types import Request, SamplingParams, UserError
 from tests.bridges.fake_server import VOCAB, FakeServer
 
@@ -335,6 +338,17 @@ def test_requests_come_and_go_while_others_are_drawn(fakes):
         while True:
             made.step()
     made.close()
+
+
+def test_rollouts_run_ahead_on_servers_and_one_that_is_lost_costs_no_draw(fakes):
+    one, other = fakes(), fakes("sglang")
+    made, seen = engine(one, other), []
+    with contextlib.closing(made), contextlib.closing(make(made, Rules(3, 2), last=8)) as producer:
+        for step, batch, _ in train(producer, 8, hold=False):
+            seen += [group.sequence for group in batch.kept]
+            other.fault = "500" if step in (2, 3) else ""
+            assert all(0 <= (step - rollout.policy_version).max() <= 2 for group in batch.kept for rollout in group.rollouts)
+    assert sorted(seen) == list(range(24)) and other.drawn and one.drawn
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_a_missing_key_is_named():

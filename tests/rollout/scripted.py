@@ -13,7 +13,7 @@ from jaxrl_moe.types import Completion, Grade, Prompt, SamplingParams
 
 DEVICE = "the one device"
 PROMPTS = [Prompt(np.array([index], np.int32), {"index": index}, index) for index in range(7)]
-PARAMS = SamplingParams(max_tokens=1000, n=2)
+PARAMS = SamplingParams(max_tokens=8, n=2)  # the scripted engine heeds no limit
 
 
 class ScriptedEngine:
