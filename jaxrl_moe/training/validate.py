@@ -15,7 +15,7 @@ from jaxrl_moe.model.transformer import REMAT
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
-from jaxrl_moe.rollout.producer import STRAGGLERS
+from jaxrl_moe.rollout.account import STRAGGLERS
 from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
 from jaxrl_moe.training.optimizer import SCHEDULES
 from jaxrl_moe.training.preflight import has_warm_up

@@ -16,7 +16,7 @@ from bridges.engines.http import EngineError, Http, Refused, Unavailable
 from bridges.engines.pool import Member, Pool
 from bridges.engines.server import Weights
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.rollout.producer import Rules
+from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.types import Request, SamplingParams, UserError
 from tests.bridges.fake_server import VOCAB, FakeServer
 

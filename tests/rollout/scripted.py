@@ -7,8 +7,9 @@ import time
 import numpy as np
 
 from jaxrl_moe.data.iterator import PromptIterator
+from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.rollout.producer import Producer, Rules
+from jaxrl_moe.rollout.producer import Producer
 from jaxrl_moe.types import Completion, Grade, Prompt, SamplingParams
 
 DEVICE = "the one device"
