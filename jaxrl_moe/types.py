@@ -151,7 +151,7 @@ class Engine(Protocol):
         sample has no token yet, or the engine cannot do it."""
 
     def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
-        """Hands the engine the weights that are drawn from now on, by requests in flight too; what that took, for the log, if it was work."""
+        """Hands the engine the weights to draw from, for requests in flight too; what that took, for the log, if it was work."""
 
     def release(self) -> None:
         """Frees the memory (KV pool) that an update needs; the next generate or step takes it back. Requests in flight keep their tokens,
