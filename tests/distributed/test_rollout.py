@@ -17,8 +17,8 @@ from jaxrl_moe.types import Request, SamplingParams
 CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (False, True), (0, 6), num_experts=8, num_experts_per_tok=2,
                      moe_intermediate_size=16, norm_topk_prob=True, initializer_range=0.2)
 SETTINGS = RolloutSection(slots=8, page_size=8, max_tokens=12, decode_steps=5)
-MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"expert": 2}, {"expert": 4}, {"expert": 8}, {"data": 2, "expert": 4},
-          {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2}]
+MESHES = [{"data": 8}, {"fsdp": 8}, {"fsdp": 2, "tensor": 2, "expert": 2}]
+LONG = [{"tensor": 2}, {"expert": 2}, {"expert": 4}, {"expert": 8}, {"data": 2, "expert": 4}, {"context": 2, "tensor": 2}]
 
 
 def make_engine(mesh=None, max_prompt_tokens=20, **settings):
@@ -28,7 +28,7 @@ def make_engine(mesh=None, max_prompt_tokens=20, **settings):
     return JaxEngine(model, dataclasses.replace(SETTINGS, **settings), max_prompt_tokens=max_prompt_tokens, seed=7, placement=place)
 
 
-def requests(n=3, **params):
+def requests(n=2, **params):
     rng = np.random.default_rng(0)
     params = {"max_tokens": 12, "n": n, "return_routed_experts": True} | params
     return [Request(rng.integers(0, 65, length).astype(np.int32), SamplingParams(**params), number)
@@ -56,10 +56,11 @@ def expected(alone):
 @pytest.fixture(scope="module")
 def tight():
     """Four parts of two slots, each with a pool too small for two sequences: some are sent back to the queue."""
-    return make_engine({"data": 2, "fsdp": 2}, kv_tokens=48)
+    return make_engine({"data": 2, "fsdp": 2}, kv_tokens=40)
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()))
+@pytest.mark.parametrize("mesh", [*MESHES, *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in LONG)],
+                         ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()))
 def test_a_mesh_draws_the_tokens_and_routes_of_one_device(expected, mesh):
     engine = make_engine(mesh)
     assert_same(engine.generate(requests(stop_ids=(3, 17))), expected)
@@ -68,19 +69,20 @@ def test_a_mesh_draws_the_tokens_and_routes_of_one_device(expected, mesh):
 
 
 def test_preempted_released_and_heard_sequences_go_on_in_their_part(alone, tight):
-    work, done, heard = requests(n=4), {}, []
+    work, heard = requests(n=4), []
     want = alone.generate(work)
     handles = [tight.submit(request, heard.append) for request in work]
     gone = tight.submit(dataclasses.replace(work[2], sequence=9))
+    done = tight.step()
+    tight.cancel(gone)
+    tight.release()
+    assert tight._cache is None and tight.stats()["kv_pages_used"] == 0
+    released = tight.stats()["preemptions"]
     while len(done) < len(handles):
         done.update(tight.step())
-        tight.cancel(gone)
-        if tight.stats()["preemptions"] < 3:
-            tight.release()
-            assert tight._cache is None and tight.stats()["kv_pages_used"] == 0
     assert_same([done[handle] for handle in handles], want)
     assert sum(len(chunk.ids) for chunk in heard) == 16 * 12
-    assert tight.stats()["preemptions"] > 3 and tight.stats()["kv_pages_used"] == 0
+    assert tight.stats()["preemptions"] > released and tight.stats()["kv_pages_used"] == 0
     tight.publish(tight._params, 1)
     assert_same(tight.generate(work[:1]), want[:1])
 
