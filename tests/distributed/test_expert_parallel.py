@@ -93,8 +93,8 @@ def test_ragged_compiles_for_gpus_to_the_exchange_there_and_back_and_no_other():
 
 
 @pytest.mark.parametrize("sizes, host_devices, in_host", [
-    ({"expert": 8}, 0, 0), ({"expert": 8}, 4, 4), ({"expert": 8}, 2, 2), ({"expert": 4, "data": 2}, 4, 0), ({"expert": 4, "tensor": 2}, 4, 2),
-    ({"expert": 2, "tensor": 4}, 4, 0), ({"expert": 8}, 1, 0), ({"data": 8}, 2, 0)], ids=str)
+    ({"expert": 8}, 0, 0), ({"expert": 8}, 4, 4), ({"expert": 8}, 2, 2), ({"expert": 4, "data": 2}, 4, 0),
+    ({"expert": 4, "tensor": 2}, 4, 2), ({"expert": 2, "tensor": 4}, 4, 0), ({"expert": 8}, 1, 0), ({"data": 8}, 2, 0)], ids=str)
 def test_stages_follow_from_where_the_expert_axis_lies(sizes, host_devices, in_host):
     assert make_placement(sizes, host_devices=host_devices).layout.in_host == in_host
 
@@ -112,7 +112,8 @@ def test_a_dispatch_that_the_devices_do_not_allow_is_refused(sizes, options, mes
 
 @pytest.mark.parametrize("platform, size, options, flags, message", [
     ("cpu", 4, {}, "", "no ragged all-to-all for CPUs"), ("cuda", 4, {"in_host": 2}, "", "goes in one stage"),
-    ("cuda", 64, {}, "", "over more than 32 devices"), ("cuda", 4, {}, "--xla_gpu_enable_latency_hiding_scheduler=true", "wrong gradients")])
+    ("cuda", 64, {}, "", "over more than 32 devices"),
+    ("cuda", 4, {}, "--xla_gpu_enable_latency_hiding_scheduler=true", "wrong gradients")])
 def test_ragged_is_refused_where_it_does_not_run_or_is_wrong(platform, size, options, flags, message):
     layout = make_placement({"expert": 2}, transport="ragged").layout
     check_transport(layout, "cuda", "")
