@@ -19,7 +19,7 @@ ROUNDS = 7
 SCHEMES = {  # name: (transport, devices that count as a host)
     "masked replication": ("masked", 0), "replicated": ("replicated", 0), "gather": ("gather", 0), "gather, two stages": ("gather", 2),
     "capacity": ("capacity", 0), "capacity, two stages": ("capacity", 2), "one device": ("none", 0)}
-HEAD = ["experts, active", "scheme", "ms", "against masked replication", "rows a device computes", "share of all", "compiled GFLOP a device",
+HEAD = ["experts, active", "scheme", "ms", "against masked replication", "rows a device computes", "share of all", "GFLOP a device",
         "MB a device moves"]
 
 
