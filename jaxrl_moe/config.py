@@ -180,7 +180,11 @@ class MeshSection:
     expert: int = 1             # splits the experts; and the rows of a batch
     tensor: int = 1             # splits heads, MLPs and the vocabulary
     context: int = 1            # splits the tokens of a row; nothing in a rollout
-    transport: str = "auto"     # of tokens to their experts, see distributed/expert_parallel.py: gather | capacity | auto (gather)
+    # Over the expert axis. single: it has one device | ipc: inside one host | hybrid: in two stages, inside hosts and between them |
+    # auto: whichever the devices ask for
+    dispatch: str = "auto"
+    host_devices: int = 0       # devices of a host, for dispatch; 0: those of a process. Set it where each device has its own process
+    transport: str = "auto"     # of tokens to their experts, see distributed/expert_parallel.py: gather | capacity | ragged | auto (gather)
     capacity_factor: float = 0.0  # of transport capacity: an expert's places for each device, over an even share
 
 

@@ -1,5 +1,6 @@
 """What a run is put together from: the data and model on disk, tokenizer and prompts, policy, optimiser and engine."""
 import dataclasses
+import os
 import pathlib
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.collectives import AXES
+from jaxrl_moe.distributed.expert_axis import check_transport, warn_of_gather
 from jaxrl_moe.distributed.mesh import check_model, divided, make_placement
 from jaxrl_moe.distributed.sharding import MeshError, Placement
 from jaxrl_moe.envs import check_rows, make_env
@@ -129,8 +131,12 @@ def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
     sizes, devices = _sizes(config.mesh), None
     if config.rollout_mesh.apart:
         devices, _ = divided(sizes, _sizes(config.rollout_mesh))
-    transport = "gather" if config.mesh.transport == "auto" else config.mesh.transport
-    place = make_placement(sizes, devices, transport=transport, capacity_factor=config.mesh.capacity_factor)
+    place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
+                           transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
+                           capacity_factor=config.mesh.capacity_factor)
+    check_transport(place.layout, place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
+    if config.mesh.transport == "auto":
+        warn_of_gather(place.layout)
     if model is not None:
         check_model(place.layout, model)
     return place
