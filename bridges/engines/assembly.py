@@ -17,6 +17,8 @@ from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.model.transformer import Transformer
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
+WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared memory",
+         "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the tensors that changed"}
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> ServerEngine:
@@ -25,12 +27,13 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> Ser
     Raises:
       EngineError: naming the server or the setting, and the mend. What was launched is stopped then.
     """
-    adapter, reason = choose(config, model)
-    print(f"Weights go to the {config.rollout.backend} servers as {'adapters' if adapter else 'whole checkpoints'}: {reason}.")
+    kind, reason = choose(config, model)
+    adapter = kind == "adapter"
+    print(f"Weights go to the {config.rollout.backend} servers as {WORDS[kind]}: {reason}.")
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
-        writer = Writer(model, config.model.path, adapter, config.servers.sync_folder)
+        writer = Writer(model, config.model.path, kind, config.servers.sync_folder, config.servers.bucket_bytes)
         return ServerEngine(
             members, writer, Probe(model, context, config.servers.tolerance), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
@@ -51,7 +54,7 @@ def make_members(config: Config, model: Transformer, adapter: bool) -> list[Memb
     urls = servers.urls or [process.url for process in processes]
     key = api_key(servers.api_key_env)
     return [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
-                        model.config), process) for url, process in zip(urls, processes)]
+                        model.config, servers.in_flight), process) for url, process in zip(urls, processes)]
 
 
 def api_key(variable: str) -> str:
