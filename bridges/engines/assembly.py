@@ -1,4 +1,5 @@
 """From the configuration to an engine over servers: launched by us, or given as URLs."""
+import functools
 import os
 import pathlib
 import time
@@ -7,32 +8,47 @@ from bridges.engines.engine import ServerEngine
 from bridges.engines.http import EngineError, Http
 from bridges.engines.launch import Plan, Process
 from bridges.engines.pool import Member
-from bridges.engines.probe import Probe
+from bridges.engines.probe import Probe, scorer
 from bridges.engines.server import Server
 from bridges.engines.sglang import Sglang
+from bridges.engines.shared import SharedEngine, gatherer
 from bridges.engines.sync import Writer, adapted_layers, choose
 from bridges.engines.vllm import Vllm
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.types import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
 
 
-def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> ServerEngine:
+def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine:
     """The engine of rollout.backend = sglang or vllm, its servers started, healthy and able to do what the run needs.
+
+    Of several processes, process 0 alone has servers; see shared.py.
+
+    Args:
+      placement: the mesh that published weights lie on, or None on one device.
 
     Raises:
       EngineError: naming the server or the setting, and the mend. What was launched is stopped then.
     """
     adapter, reason = choose(config, model)
     print(f"Weights go to the {config.rollout.backend} servers as {'adapters' if adapter else 'whole checkpoints'}: {reason}.")
+    make, score = functools.partial(_over_servers, config, model, tokenizer, adapter), scorer(model, placement)
+    return SharedEngine(make, gatherer(model, config.model.path, adapter), score) if hosts.several() else make(score)
+
+
+def _over_servers(config, model, tokenizer, adapter, score, writing=lambda writer: writer) -> ServerEngine:
+    """The engine, whose probe scores by `score`, and which writes weights by writing(Writer)."""
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
         writer = Writer(model, config.model.path, adapter, config.servers.sync_folder)
         return ServerEngine(
-            members, writer, Probe(model, context, config.servers.tolerance), config=model.config, context=context,
+            members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
             wait_seconds=config.servers.wait)
     except BaseException:

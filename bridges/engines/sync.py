@@ -13,6 +13,7 @@ from bridges.engines.server import Weights
 from bridges.exporting import export_model
 from bridges.importing import adapters
 from jaxrl_moe.config import Config
+from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.transformer import Transformer
 
 RAM_DISK = pathlib.Path("/dev/shm")
@@ -31,7 +32,7 @@ class Writer:
 
     def __init__(self, model: Transformer, base: str, adapter: bool, folder: str = ""):
         self._graphdef, _ = nnx.split(model)
-        self._base, self.adapter = base, adapter
+        self._base, self.adapter, self._vocab_size = base, adapter, model.config.vocab_size
         parent = pathlib.Path(folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
         if not folder:
             _remove_leftovers(parent)
@@ -45,7 +46,7 @@ class Writer:
     def __call__(self, params: nnx.State, version: int, label: str = "") -> Weights:
         """Writes these weights. Raises BridgeError when the disk is full; nothing is left of them then."""
         label = label or f"v{version}-{uuid.uuid4().hex[:8]}"  # unlike any other run's
-        folder, model = self._root / label, nnx.merge(self._graphdef, params)
+        folder, model = self._root / label, nnx.merge(self._graphdef, cut(params, self._vocab_size))
         if self.adapter:
             export_adapter(model, folder, self._base)
         else:

@@ -21,6 +21,7 @@ class FakeServer:
       drawn: draws that were answered in full.
       label: of its weights.
     """
+    context = 64
 
     def __init__(self, kind):
         self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
@@ -67,13 +68,22 @@ class FakeServer:
         return send(request, 200, {
             "/openapi.json": {"paths": dict.fromkeys(("/inference/v1/generate", "/v1/load_lora_adapter", "/start_weight_update"), {})},
             "/get_server_info": {"enable_lora": True},
-            "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": 64}]}}.get(path, {"success": True}))
+            "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": self.context}]}}.get(path, {"success": True}))
+
+    def loaded(self, folder):
+        """New weights are there."""
+
+    def answer(self, prompt, sampling, label):
+        """What a draw is answered with."""
+        count = sampling.get("max_tokens") or sampling["max_new_tokens"]
+        return SHAPES[self.kind]([prompt[0]] * count, [-1.0] * count, label, sampling["n"])
 
     def _load(self, request, path, body):
         if self.load_fault:
             return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such folder"}})
         if "lora" in path and body["lora_name"] in self.adapters:
             return send(request, 400, {"error": {"message": f"{body['lora_name']} has already been loaded"}})
+        self.loaded(body.get("lora_path") or body.get("model_path") or body["update_info"]["path"])
         if "lora" in path:
             self.adapters.add(body["lora_name"])
         if path == "/update_weights_from_disk":
@@ -86,13 +96,16 @@ class FakeServer:
             return send(request, 404, {"error": {"message": f"The model {model} does not exist"}})
         count = sampling.get("max_tokens") or sampling["max_new_tokens"]
         prompt = body.get("token_ids") or body["input_ids"]
-        ids = [prompt[0]] * count
-        answer = SHAPES[self.kind](ids, [float("nan") if fault == "nan" else -1.0] * count, "stale" if fault == "stale" else self.label,
-                                   sampling["n"])
+        answer = self.answer(prompt, sampling, "stale" if fault == "stale" else self.label)
         if body.get("return_routed_experts"):  # [tokens - 1, 3 layers, 2 experts]
             routes = [[3 * token + layer, 100] for token in range(len(prompt) + count - 1) for layer in range(3)]
             for one in answer:
                 one["meta_info"]["routed_experts"] = base64.b64encode(np.array(routes, np.int32).tobytes()).decode()
+        if fault == "nan":
+            if self.kind == "vllm":
+                answer["choices"][0]["logprobs"]["content"][-1]["logprob"] = float("nan")
+            else:
+                answer[0]["meta_info"]["output_token_logprobs"][-1][0] = float("nan")
         if fault == "short":
             (answer["choices"][0] if self.kind == "vllm" else answer[0])["token_ids" if self.kind == "vllm" else "output_ids"].pop()
         data = json.dumps(answer).encode()
