@@ -171,6 +171,7 @@ class MeshSection:
     expert: int = 1             # splits the experts; and the rows of a batch
     tensor: int = 1             # splits heads, MLPs and the vocabulary
     context: int = 1            # splits the tokens of a row
+    pipeline: int = 1           # stages of layers: 1 is all there is
     transport: str = "auto"     # of tokens to their experts, see distributed/expert_parallel.py: gather | capacity | auto (gather)
     capacity_factor: float = 0.0  # of transport capacity: an expert's places for each device, over an even share
 

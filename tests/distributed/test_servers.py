@@ -1,9 +1,12 @@
 """Rollouts on servers for a trainer on a mesh and of several processes: the same run as on one device, and the same end."""
 import pytest
-from training.tiny_run import make_files
+from training.tiny_run import make_files, settings
 
+import bridges
+from jaxrl_moe.config import resolve
+from jaxrl_moe.training import pipeline
 from tests.bridges.policy_server import PolicyServer
-from tests.distributed.processes import compare, finished, rows, train, wait
+from tests.distributed.processes import SETTINGS, compare, finished, rows, train, wait
 
 ON_SERVERS = {"rollout__backend": "vllm", "logging__tensorboard": False}
 
@@ -22,15 +25,14 @@ def server(files):
 
 def run(files, folder, count, server, **overrides):
     server.given.clear()
-    processes = train(files, folder, count, servers__urls=(server.url,), **ON_SERVERS | overrides)
-    return processes
+    return train(files, folder, count, servers__urls=(server.url,), **ON_SERVERS | overrides)
 
 
 @pytest.fixture(scope="module")
 def alone(files, server, tmp_path_factory):
-    """A run on one device, and what the server was asked."""
+    """A run on one device of this process, and what the server was asked."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    finished(run(files, folder, 1, server, mesh__data=1, mesh__expert=1))
+    assert pipeline.run_all(resolve(settings(files, folder, servers__urls=(server.url,), **SETTINGS | ON_SERVERS)), bridges)
     return folder, sorted(server.given)
 
 
@@ -43,6 +45,7 @@ def test_two_processes_on_a_server_draw_and_learn_what_one_device_does(files, se
         assert abs(row["mismatch/kl"]) < 1e-9 and row["sync/probe_error"] < 1e-5 and row["sync/servers"] == 1
 
 
+@pytest.mark.slow
 def test_a_server_with_other_weights_ends_all_processes_with_the_reason(files, server, tmp_path, monkeypatch):
     monkeypatch.setattr(server, "loaded", lambda folder: None)
     for code, _, err in wait(run(files, tmp_path / "run", 2, server)):
