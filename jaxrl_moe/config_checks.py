@@ -19,6 +19,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 0.999999), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
     "servers.count": (1, _ANY), "servers.start_timeout": (_LEAST, _ANY), "servers.concurrency": (1, _ANY),
     "servers.request_timeout": (_LEAST, _ANY), "servers.wait": (0, _ANY), "servers.tolerance": (0, _ANY),
+    "servers.bucket_bytes": (1, _ANY),
     "rollout.kv_tokens": (0, _ANY), "rollout.memory_fraction": (_LEAST, 1), "rollout.decode_steps": (1, _ANY),
     "algorithm.clip_low": (0, _ANY),
     "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY),

@@ -11,7 +11,7 @@ from bridges.engines.pool import Member
 from bridges.engines.probe import Probe, scorer
 from bridges.engines.server import Server
 from bridges.engines.sglang import Sglang
-from bridges.engines.shared import SharedEngine, gatherer
+from bridges.engines.shared import SharedEngine
 from bridges.engines.sync import Writer, adapted_layers, choose
 from bridges.engines.vllm import Vllm
 from jaxrl_moe.config import Config
@@ -22,6 +22,8 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
+WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared memory",
+         "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the tensors that changed"}
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine:
@@ -35,18 +37,19 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placem
     Raises:
       EngineError: naming the server or the setting, and the mend. What was launched is stopped then.
     """
-    adapter, reason = choose(config, model)
-    print(f"Weights go to the {config.rollout.backend} servers as {'adapters' if adapter else 'whole checkpoints'}: {reason}.")
-    make, score = functools.partial(_over_servers, config, model, tokenizer, adapter), scorer(model, placement)
-    return SharedEngine(make, gatherer(model, config.model.path, adapter), score) if hosts.several() else make(score)
+    kind, reason = choose(config, model)
+    print(f"Weights go to the {config.rollout.backend} servers as {WORDS[kind]}: {reason}.")
+    make, score = functools.partial(_over_servers, config, model, tokenizer, kind), scorer(model, placement)
+    return SharedEngine(make, score, model, config.model.path) if hosts.several() else make(score)
 
 
-def _over_servers(config, model, tokenizer, adapter, score, writing=lambda writer: writer) -> ServerEngine:
-    """The engine, whose probe scores by `score`, and which writes weights by writing(Writer)."""
+def _over_servers(config, model, tokenizer, kind, score, writing=lambda writer: writer) -> ServerEngine:
+    """The engine, whose probe scores by `score`, and which makes versions of the weights by writing(Writer)."""
+    adapter = kind == "adapter"
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
-        writer = Writer(model, config.model.path, adapter, config.servers.sync_folder)
+        writer = Writer(model, config.model.path, kind, config.servers.sync_folder, config.servers.bucket_bytes)
         return ServerEngine(
             members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
@@ -67,7 +70,7 @@ def make_members(config: Config, model: Transformer, adapter: bool) -> list[Memb
     urls = servers.urls or [process.url for process in processes]
     key = api_key(servers.api_key_env)
     return [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
-                        model.config), process) for url, process in zip(urls, processes)]
+                        model.config, servers.in_flight), process) for url, process in zip(urls, processes)]
 
 
 def api_key(variable: str) -> str:

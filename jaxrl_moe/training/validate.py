@@ -21,11 +21,11 @@ from jaxrl_moe.training.preflight import has_warm_up
 from jaxrl_moe.training.replay import REPLAY
 from jaxrl_moe.training.rewards import RETURNS, STEP_REWARDS
 from jaxrl_moe.training.samples import TRUNCATED
-from jaxrl_moe.training.server_checks import BACKENDS, WEIGHT_SYNC, server_problems
+from jaxrl_moe.training.server_checks import BACKENDS, IN_FLIGHT, WEIGHT_SYNC, server_problems
 from jaxrl_moe.training.state import ROUTER, trains_router
 
 TABLES = {
-    "rollout.backend": BACKENDS, "servers.weight_sync_backend": WEIGHT_SYNC,
+    "rollout.backend": BACKENDS, "servers.weight_sync_backend": WEIGHT_SYNC, "servers.in_flight": IN_FLIGHT,
     "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
     "algorithm.returns": RETURNS, "algorithm.step_rewards": STEP_REWARDS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
     "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,

@@ -63,11 +63,12 @@ class FakeServer:
             gone = body["lora_name"] not in self.adapters
             self.adapters.discard(body["lora_name"])
             return send(request, 404 if gone else 200, {"error": "no such adapter"} if gone else {"success": True})
-        if path == "/finish_weight_update":
-            self.label = body["weight_version"]
+        if path == "/update_weight_version":
+            self.label = body["new_version"]
         return send(request, 200, {
             "/openapi.json": {"paths": dict.fromkeys(("/inference/v1/generate", "/v1/load_lora_adapter", "/start_weight_update"), {})},
-            "/get_server_info": {"enable_lora": True},
+            "/get_server_info": {"enable_lora": True, "tp_size": 1}, "/get_world_size": {"world_size": 1},
+            "/weight_info": {"weight_version": self.label}, "/get_model_info": {"weight_version": self.label},
             "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": self.context}]}}.get(path, {"success": True}))
 
     def loaded(self, folder):
@@ -86,8 +87,6 @@ class FakeServer:
         self.loaded(body.get("lora_path") or body.get("model_path") or body["update_info"]["path"])
         if "lora" in path:
             self.adapters.add(body["lora_name"])
-        if path == "/update_weights_from_disk":
-            self.label = body["weight_version"]
         return send(request, 200, {"success": True, "message": ""})
 
     def _draw(self, request, body):

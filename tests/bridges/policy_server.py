@@ -1,8 +1,12 @@
 """A server in the engines' recorded shapes that computes: it loads the weights it is sent, and draws by the request's seed."""
+import pathlib
+import shutil
+import tempfile
 import threading
 
 import numpy as np
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 import bridges
 from jaxrl_moe.config import RolloutSection
@@ -14,7 +18,7 @@ SECTION = RolloutSection(slots=8, page_size=16, max_tokens=64, decode_steps=8)
 
 
 class PolicyServer(FakeServer):
-    """Equal requests have equal answers, whatever it was asked before.
+    """Equal requests have equal answers, whatever it was asked before. Takes weights whole or in parts, and no adapters.
 
     Attributes:
       given: [(seed, prompt)] of the draws that were answered.
@@ -22,30 +26,44 @@ class PolicyServer(FakeServer):
     context = 128
 
     def __init__(self, kind, checkpoint):
-        self._model, self._lock, self.given = bridges.load_model(checkpoint), threading.Lock(), []
-        self._engine = JaxEngine(self._model, SECTION, max_prompt_tokens=64, seed=0)
+        self._folder = pathlib.Path(tempfile.mkdtemp())
+        shutil.copytree(checkpoint, self._folder, dirs_exist_ok=True)
+        self._file = self._folder / "model.safetensors"
+        self._tensors, self._lock, self.given, self._stale = load_file(self._file), threading.Lock(), [], False
+        self._engine = JaxEngine(bridges.load_model(self._folder), SECTION, max_prompt_tokens=64, seed=0)
         super().__init__(kind)
+
+    def close(self):
+        super().close()
+        shutil.rmtree(self._folder)
 
     def loaded(self, folder):
         with self._lock:
-            self._engine.publish(nnx.state(bridges.load_model(folder)), 0)
-
-    def samples(self, prompt, sampling):
-        seed = sampling.get("seed", sampling.get("sampling_seed"))
-        params = SamplingParams(sampling.get("max_tokens") or sampling["max_new_tokens"], sampling["temperature"], n=sampling["n"],
-                                stop_ids=tuple(sampling["stop_token_ids"]), stop_strings=())
-        with self._lock:
-            [drawn] = self._engine.generate([Request(np.array(prompt, np.int32), params, seed)])
-            self.given.append((seed, tuple(prompt)))
-        return [(one.ids.tolist(), one.logprobs.tolist(), one.finish_reason) for one in drawn]
+            found = load_file(pathlib.Path(folder) / "model.safetensors")
+            assert found.keys() <= self._tensors.keys()
+            self._tensors |= found
+            self._stale = True
 
     def answer(self, prompt, sampling, label):
         drawn = []
-        for index, (ids, logprobs, reason) in enumerate(self.samples(prompt, sampling)):
-            one = SHAPES[self.kind](ids, logprobs, label, 1)
+        for index, one in enumerate(self._draws(prompt, sampling)):
+            whole = SHAPES[self.kind](one.ids.tolist(), one.logprobs.tolist(), label, 1)
             if self.kind == "vllm":
-                drawn.append(one["choices"][0] | {"index": index, "finish_reason": reason})
+                drawn.append(whole["choices"][0] | {"index": index, "finish_reason": one.finish_reason})
             else:
-                one["meta_info"]["finish_reason"]["type"] = reason
-                drawn.append(one)
+                whole["meta_info"]["finish_reason"]["type"] = one.finish_reason
+                drawn.append(whole)
         return {"choices": drawn} if self.kind == "vllm" else drawn
+
+    def _draws(self, prompt, sampling):
+        seed = sampling.get("seed", sampling.get("sampling_seed"))
+        params = SamplingParams(sampling.get("max_tokens") or sampling["max_new_tokens"], sampling["temperature"], n=sampling["n"],
+                                stop_ids=tuple(sampling["stop_token_ids"]))
+        with self._lock:
+            if self._stale:
+                save_file(self._tensors, self._file)
+                self._engine.publish(nnx.state(bridges.load_model(self._folder)), 0)
+                self._stale = False
+            [drawn] = self._engine.generate([Request(np.array(prompt, np.int32), params, seed)])
+            self.given.append((seed, tuple(prompt)))
+        return drawn

@@ -264,17 +264,18 @@ def test_groups_spread_over_the_servers_and_a_group_stays_at_its_own(fakes):
     both.update(FULL)
     homes = {}
     for number in range(6):
-        both.members[number % 2].samples = 3  # as if this one were at work
-        homes[number] = both._take(2, number)
-        both._give_back(homes[number], 2)
-        both.members[number % 2].samples = 0
+        both.members[number % 2].drawing["v1"] = 3  # as if this one were at work
+        homes[number], weights = both._take(2, number)
+        both._give_back(homes[number], weights, 2)
+        both.members[number % 2].drawing.clear()
     assert all(home is both.members[1 - number % 2] for number, home in homes.items())
     for number, home in homes.items():
-        home.samples = 10
-        assert both._take(2, number) is home  # the prefix is cached there
-        home.samples = 40
-        assert both._take(2, number) is not home  # but not at any price
-        both.members[0].samples = both.members[1].samples = 0
+        home.drawing["v1"] = 10
+        assert both._take(2, number)[0] is home  # the prefix is cached there
+        home.drawing["v1"] = 40
+        assert both._take(2, number)[0] is not home  # but not at any price
+        for member in both.members:
+            member.drawing.clear()
 
 
 def test_completions_are_cut_behind_a_stop_string_and_bear_the_policy_version(fakes):
