@@ -103,18 +103,22 @@ def _ready(config, members, adapter) -> int:
     Raises:
       EngineError: one is not healthy in time, lacks something, or its context is too short.
     """
-    seconds, contexts = config.servers.start_timeout, {}
+    seconds, contexts = config.servers.start_timeout, []
     for member in members:
         if member.process:
             member.process.wait(member.server.is_up, seconds)
         else:
             _await_url(member.server, seconds)
-        member.server.check(adapter, routes=config.moe.replay == "r3")
-        contexts[member.server.url] = member.server.context()
-    url, context = min(contexts.items(), key=lambda item: item[1])
-    need = config.data.max_prompt_tokens + config.rollout.max_tokens
+        contexts.append(capacity(config, member.server, adapter))
+    return min(contexts)
+
+
+def capacity(config: Config, server: Server, adapter: bool) -> int:
+    """Most tokens that the server takes. Raises EngineError where that is too little, or where it lacks what the run needs."""
+    server.check(adapter, routes=config.moe.replay == "r3")
+    context, need = server.context(), config.data.max_prompt_tokens + config.rollout.max_tokens
     if context < need:
-        raise EngineError(f"The server {url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + "
+        raise EngineError(f"The server {server.url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + "
                           f"rollout.max_tokens = {need}: start it with a longer context, or lower those.")
     return context
 
