@@ -105,7 +105,8 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     return Plan(
         devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
         gradient=local_bytes(trainable), kept=kept_bytes(model_config, batch, place, config.train.remat, dtype),
-        temporary=update.memory_analysis().temp_size_in_bytes, decode_temporary=decode.memory_analysis().temp_size_in_bytes if decode else 0,
+        temporary=update.memory_analysis().temp_size_in_bytes,
+        decode_temporary=decode.memory_analysis().temp_size_in_bytes if decode else 0,
         kv=local_bytes(cache), collectives=collective_bytes(update.as_text()),
         decode_collectives=collective_bytes(decode.as_text()) if decode else {},
         flops=update_flops(model_config, cost, [real]), tokens=int(np.prod(batch.tokens_BT.shape)), active_bytes=weights,

@@ -15,7 +15,8 @@ class FakeServer:
     """Draws the prompt's first token over and over, each with log-prob -1; ends by its own thread.
 
     Attributes:
-      fault: what goes wrong with draws: "", "500", "429", "truncated", "hang", "drip", "nan", "short", "stale", "refuse", "reset".
+      fault: what goes wrong with draws: "", "500", "429", "truncated", "slow", "hang", "drip", "nan", "short", "stale", "refuse",
+        "reset".
       load_fault: what goes wrong with new weights: "", "500", "refuse".
       asked: [(path, body, headers)] in order.
       drawn: draws that were answered in full.
@@ -108,6 +109,8 @@ class FakeServer:
         if fault == "short":
             (answer["choices"][0] if self.kind == "vllm" else answer[0])["token_ids" if self.kind == "vllm" else "output_ids"].pop()
         data = json.dumps(answer).encode()
+        if fault == "slow":
+            time.sleep(1)
         if fault == "hang":
             time.sleep(30)
         elif fault == "500":
