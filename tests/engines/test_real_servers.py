@@ -31,14 +31,6 @@ pytestmark = pytest.mark.engines
 EXPERTS = ("q_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def environment():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in real.ENVIRONMENT.items():
-            patch.setenv(name, value)
-        yield
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return real.make_files(tmp_path_factory.mktemp("files"))
