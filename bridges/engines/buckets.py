@@ -86,7 +86,7 @@ class Fan:
                 start = time.perf_counter()
                 item = next(self._walk, _END)
                 self.seconds += time.perf_counter() - start
-                self._give(lambda: item)  # noqa: B023  called at once
+                self._give(lambda item=item: item)  # as it is now: a reader calls it when the walk has gone on
                 if item is _END:
                     return
         except BaseException as error:
