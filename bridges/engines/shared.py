@@ -53,6 +53,11 @@ class SharedEngine:
         drawn = self._meeting.hold(lambda: [[_values(completion) for completion in group] for group in self._engine.generate(requests)])
         return [[Completion(*values) for values in group] for group in drawn]
 
+    @property
+    def devices(self) -> frozenset:
+        """None of this process's."""
+        return frozenset()
+
     def release(self) -> None:
         """Nothing to free: the servers' memory is not the trainer's."""
 
