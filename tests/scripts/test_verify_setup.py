@@ -16,7 +16,9 @@ from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.training.setup_checks import check_all
 from tests.bridges.policy_server import PolicyServer
+from tests.distributed import processes
 from tests.tiny_models import make_model
+from tests.training import tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +134,17 @@ def test_a_sharded_checkpoint_must_be_whole(tmp_path, damage, message):
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     found = outcomes(resolve(settings(tmp_path / "files", tmp_path / "run")))["model"]
     assert not found.passed and message in found.text, found
+
+
+@pytest.mark.parametrize("count, wrong", [(1, "data"), pytest.param(2, "data", marks=pytest.mark.slow),
+                                          pytest.param(2, "", marks=pytest.mark.slow)])
+def test_the_script_ends_with_1_if_a_check_fails_in_any_process(files, tmp_path, count, wrong):
+    (tmp_path / "recipe.py").write_text(tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / "run"), steps=1))
+    options = [f"--config={tmp_path / 'recipe.py'}", f"--config.mesh.data={2 if count > 1 else 1}"]
+    options += ["--config.data.path=nowhere.jsonl"] if wrong else []
+    results = processes.wait(processes.start("scripts/verify_setup.py", count, *options, devices=count))
+    lines = [line.split(maxsplit=2) for line in results[0][1].splitlines()]
+    assert len(lines) == 11 and [name for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
+    for code, _, err in results:
+        assert code == bool(wrong) and ("1 of the checks failed" in err) == bool(wrong), err
+    assert ("Process 1: FAIL" in results[-1][2]) == (bool(wrong) and count == 2)
