@@ -184,6 +184,7 @@ class MeshSection:
     expert: int = 1             # splits the experts; and the rows of a batch
     tensor: int = 1             # splits heads, MLPs and the vocabulary
     context: int = 1            # splits the tokens of a row; nothing in a rollout
+    pipeline: int = 1           # stages of layers: 1 is all there is
     # Over the expert axis. single: it has one device | ipc: inside one host | hybrid: in two stages, inside hosts and between them |
     # auto: whichever the devices ask for
     dispatch: str = "auto"

@@ -122,6 +122,10 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         ((config.mesh.transport == "capacity") != (config.mesh.capacity_factor > 0),
          f"mesh.transport = {config.mesh.transport!r} with mesh.capacity_factor = {config.mesh.capacity_factor}: a capacity needs "
          "both, such as transport capacity and a factor of 1.25; the others need neither."),
+        (config.mesh.pipeline != 1,
+         f"mesh.pipeline = {config.mesh.pipeline}: layers are not split into the stages of a pipeline. Set mesh.pipeline=1, and split the "
+         "weights by mesh.fsdp (layer by layer, the nearest to it), mesh.expert or mesh.tensor, with train.remat=full for activations; "
+         "mesh.data=-1 or mesh.fsdp=-1 takes the devices that are left."),
         (not config.run_dir, "run_dir is empty: name the folder that logs and checkpoints go to, such as runs/first."),
         (config.model.dtype not in ("", "float32", "bfloat16"),
          f"model.dtype = {config.model.dtype!r} is not known: use float32, bfloat16, or leave it empty (float32 on CPU, "

@@ -41,7 +41,8 @@ class Bridge(Protocol):
     def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
     def read_lora(self, path) -> LoraConfig: ...
     def import_adapter(self, model, path) -> None: ...
-    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer) -> Engine: ...
+    def check_servers(self, config: Config, placement: Placement | None = None) -> str: ...
+    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +106,7 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
                       placement=placement(config, model.config))
     if config.rollout.backend != "jax":
-        if hosts.several():
-            raise UserError(f"rollout.backend = {config.rollout.backend!r} needs a trainer of one process, and this job has several: set "
-                            "rollout.backend=jax, or train on the devices of one host.")
-        return learner, bridge.make_engine(config, learner.model(), tokenizer)
+        return learner, bridge.make_engine(config, learner.model(), tokenizer, learner.placement)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 
