@@ -116,8 +116,12 @@ class ServersSection:
     concurrency: int = 64       # requests in flight at each server
     request_timeout: float = 600.0  # seconds until an answer must be there; a server that takes longer counts as hanging
     wait: float = 600.0         # seconds to wait when no server is left, before the run stops
-    weight_sync_backend: str = "auto"  # auto | adapter (the LoRA adapter alone) | disk (all weights, adapters merged in)
+    # auto | adapter (the LoRA adapter alone); or all weights, adapters merged in: disk (a whole checkpoint), stream (in buckets through
+    # shared memory), delta (likewise, but only tensors that changed), distributed (in buckets, broadcast by torch.distributed)
+    weight_sync_backend: str = "auto"
     sync_folder: str = ""       # where weights are left for the servers; empty: a RAM disk of this machine, for servers on it
+    bucket_bytes: int = 256 * 10**6  # of weights on their way at a time, under stream, delta and distributed
+    in_flight: str = "resume"   # resume | abort: requests that all weights are replaced under go on, or are begun again where they stood
     tolerance: float = 0.0      # mean |log-prob difference| in nats that the probe after a sync allows; 0: 1e-4, or 0.1 in bfloat16
 
 
@@ -180,7 +184,12 @@ class MeshSection:
     expert: int = 1             # splits the experts; and the rows of a batch
     tensor: int = 1             # splits heads, MLPs and the vocabulary
     context: int = 1            # splits the tokens of a row; nothing in a rollout
-    transport: str = "auto"     # of tokens to their experts, see distributed/expert_parallel.py: gather | capacity | auto (gather)
+    pipeline: int = 1           # stages of layers: 1 is all there is
+    # Over the expert axis. single: it has one device | ipc: inside one host | hybrid: in two stages, inside hosts and between them |
+    # auto: whichever the devices ask for
+    dispatch: str = "auto"
+    host_devices: int = 0       # devices of a host, for dispatch; 0: those of a process. Set it where each device has its own process
+    transport: str = "auto"     # of tokens to their experts, see distributed/expert_parallel.py: gather | capacity | ragged | auto (gather)
     capacity_factor: float = 0.0  # of transport capacity: an expert's places for each device, over an even share
 
 

@@ -151,10 +151,11 @@ class Engine(Protocol):
         sample has no token yet, or the engine cannot do it."""
 
     def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
-        """Hands the engine the weights that later requests are drawn from; what that took, for the log, if it was work."""
+        """Hands the engine the weights to draw from, for requests in flight too; what that took, for the log, if it was work."""
 
     def release(self) -> None:
-        """Frees the memory (KV pool) that an update needs; the next generate takes it back."""
+        """Frees the memory (KV pool) that an update needs; the next generate or step takes it back. Requests in flight keep their tokens,
+        whose keys and values are computed anew."""
 
     def stats(self) -> Mapping[str, float]:
         """Totals since the engine was made: "tokens" drawn, and, if the engine knows, "kept_mass", their mean probability left by

@@ -4,7 +4,7 @@ A run launches its servers by itself (rollout.backend, servers.python), or takes
 
     VLLM_SERVER_DEV_MODE=1 PYTHONPATH=bridges/engines/worker python -m vllm.entrypoints.openai.api_server --model MODEL
         --enable-scale-out --logprobs-mode processed_logprobs
-        --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "disk"}'
+        --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "jaxrl"}'
         (adapters: --enable-lora --max-lora-rank 16 --max-loras 2, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)
 
     python -m sglang.launch_server --model-path MODEL

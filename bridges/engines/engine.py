@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from bridges.engines.http import EngineError
+from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.pool import Member, Pool
 from bridges.engines.probe import Probe
 from bridges.engines.server import Sample, Server, Weights
@@ -62,16 +63,23 @@ class ServerEngine:
           EngineError: a server computes something else, or none can be reached: see Pool.update.
           BridgeError: the weights could not be written, as on a full disk.
         """
-        start = time.perf_counter()
-        if self._pool.weights is not None:
-            self._writer.remove(self._pool.weights)  # nothing is drawn meanwhile, and two versions may not fit
+        start, old = time.perf_counter(), self._pool.weights
+        if old is not None and not old.adapter:
+            self._writer.remove(old)  # the servers hold it by now, and two versions may not fit
         self._params = params  # for the probe, also of servers that come back later
         weights = self._writer(params, version)
         written = time.perf_counter()
         error = self._pool.update(weights)
+        if old is not None:
+            self._writer.remove(old)
         retries, self._reported = self._pool.retries - self._reported, self._pool.retries
-        return {"sync/bytes": weights.bytes, "sync/write_s": written - start, "sync/load_s": time.perf_counter() - written,
-                "sync/probe_error": error, "sync/servers": len(self._pool.live), "sync/retried_samples": retries}
+        members = self._pool.live
+        return {"sync/bytes": max((member.server.taken for member in members), default=0),
+                "sync/write_s": self._pool.walk_seconds if weights.walk else written - start,
+                "sync/load_s": max((member.seconds[0] for member in members), default=0.0),
+                "sync/probe_s": max((member.seconds[1] for member in members), default=0.0),
+                "sync/seconds": time.perf_counter() - start,
+                "sync/probe_error": error, "sync/servers": len(members), "sync/retried_samples": retries}
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
@@ -144,6 +152,8 @@ class ServerEngine:
         self._writer.close()
 
     def _verify(self, server: Server, weights: Weights) -> float:
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self._params) if hasattr(leaf, "is_deleted")):
+            raise Unavailable(f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones")
         return self._probe(server, self._params, weights)
 
     def _draw(self, request: Request) -> list[Completion]:
@@ -161,5 +171,5 @@ class ServerEngine:
             found = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
             keep, reason = (keep, reason) if found is None else (found, "stop")
         routes = None if sample.expert_ids is None else sample.expert_ids[:len(request.ids) + keep - 1]
-        return Completion(sample.ids[:keep], sample.logprobs[:keep], reason,
-                          np.full(keep, self._pool.weights.version, np.int32), routes)
+        versions = [np.full(end - start, self._pool.versions[label], np.int32) for label, start, end in sample.versions]
+        return Completion(sample.ids[:keep], sample.logprobs[:keep], reason, np.concatenate(versions)[:keep], routes)

@@ -1,24 +1,30 @@
 """The mesh of a role (training or rollout), from the sizes of its axes, and which devices each role has."""
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType
 
 from jaxrl_moe.distributed.collectives import AXES, Layout
+from jaxrl_moe.distributed.expert_axis import check_dispatch, neighbours
 from jaxrl_moe.distributed.sharding import MeshError, Placement
 
 
-def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None, **options) -> Placement:
+def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None, *, dispatch: str = "auto",
+                   host_devices: int = 0, **options) -> Placement:
     """Lays a mesh over the devices.
 
     Args:
       sizes: of the axes; those not named are 1, and one may be -1 to take what devices are left.
       devices: all by default; if no axis is -1, the first so many.
+      dispatch: how the expert axis must lie: single (it has one device), ipc (inside one host), hybrid (over several hosts), or auto.
+      host_devices: so many devices in their order are a host; 0: those of a process.
       options: of Layout.
 
     Raises:
-      MeshError: unknown axes, or sizes that the number of devices does not allow.
+      MeshError: unknown axes, sizes that the number of devices does not allow, or a dispatch that does not fit them.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = inferred(sizes, len(devices))
@@ -26,7 +32,10 @@ def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | Non
     count = math.prod(layout.sizes)
     _check_processes(devices[:count])
     mesh = jax.make_mesh(layout.sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
-    return Placement(mesh, layout)
+    hosts = {device: number // host_devices if host_devices else device.process_index for number, device in enumerate(devices)}
+    inner = neighbours(np.vectorize(hosts.get, otypes=[int])(mesh.devices))
+    check_dispatch(dispatch, layout.size("expert"), inner)
+    return Placement(mesh, dataclasses.replace(layout, in_host=0 if inner in (1, layout.size("expert")) else inner))
 
 
 def _check_processes(devices: Sequence[jax.Device]) -> None:

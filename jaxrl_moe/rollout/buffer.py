@@ -8,7 +8,6 @@ numbers that are graded.
 """
 import dataclasses
 import itertools
-from collections.abc import Hashable
 from typing import NamedTuple
 
 from jaxrl_moe.types import Completion, Prompt, Rollout, RolloutGroup
@@ -20,7 +19,6 @@ class Entry:
 
     Attributes:
       start: version of the weights when it was admitted; no token of it is older.
-      handle: the engine's, once it has it.
       completions: once all are drawn.
       rollouts: [sample] graded ones.
       group: once all are graded.
@@ -30,7 +28,6 @@ class Entry:
     prompt: Prompt
     sequence: int
     start: int
-    handle: Hashable = None
     completions: list[Completion] | None = None
     rollouts: dict[int, Rollout] = dataclasses.field(default_factory=dict)
     group: RolloutGroup | None = None

@@ -1,5 +1,6 @@
 """What a run is put together from: the data and model on disk, tokenizer and prompts, policy, optimiser and engine."""
 import dataclasses
+import os
 import pathlib
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.collectives import AXES
+from jaxrl_moe.distributed.expert_axis import check_transport, warn_of_gather
 from jaxrl_moe.distributed.mesh import check_model, divided, make_placement
 from jaxrl_moe.distributed.sharding import MeshError, Placement
 from jaxrl_moe.envs import check_rows, make_env
@@ -39,7 +41,8 @@ class Bridge(Protocol):
     def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
     def read_lora(self, path) -> LoraConfig: ...
     def import_adapter(self, model, path) -> None: ...
-    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer) -> Engine: ...
+    def check_servers(self, config: Config, placement: Placement | None = None) -> str: ...
+    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +106,7 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
                       placement=placement(config, model.config))
     if config.rollout.backend != "jax":
-        if hosts.several():
-            raise UserError(f"rollout.backend = {config.rollout.backend!r} needs a trainer of one process, and this job has several: set "
-                            "rollout.backend=jax, or train on the devices of one host.")
-        return learner, bridge.make_engine(config, learner.model(), tokenizer)
+        return learner, bridge.make_engine(config, learner.model(), tokenizer, learner.placement)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 
@@ -129,8 +129,12 @@ def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
     sizes, devices = _sizes(config.mesh), None
     if config.rollout_mesh.apart:
         devices, _ = divided(sizes, _rollout_sizes(config))
-    transport = "gather" if config.mesh.transport == "auto" else config.mesh.transport
-    place = make_placement(sizes, devices, transport=transport, capacity_factor=config.mesh.capacity_factor)
+    place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
+                           transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
+                           capacity_factor=config.mesh.capacity_factor)
+    check_transport(place.layout, place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
+    if config.mesh.transport == "auto":
+        warn_of_gather(place.layout)
     if model is not None:
         check_model(place.layout, model)
     return place

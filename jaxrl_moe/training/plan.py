@@ -50,6 +50,7 @@ class Plan:
       collectives: {kind: bytes} of one micro-batch's forward and backward pass; decode_collectives of one token of all slots.
       flops: of one micro-batch on all devices, model FLOPs; tokens: real tokens of it at most.
       active_bytes: weights that one decode step reads, when every expert is used.
+      slots: sequences decoded at once; 0 where servers decode, of which nothing is planned.
     """
     devices: int
     frozen: int
@@ -99,17 +100,20 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     opt_state = place.shapes(jax.eval_shape(transform.init, trainable))
     state = TrainState(trainable, opt_state, jax.ShapeDtypeStruct((), jnp.int32), biases)
     update, batch = _compiled_update(config, place, parts, state, transform, lora is not None)
-    decode, cache = _compiled_decode(config, place, model, parts, state, free)
+    in_process = config.rollout.backend == "jax"  # else servers decode, on devices of their own
+    decode, cache = _compiled_decode(config, place, model, parts, state, free) if in_process else (None, ())
     weights = sum(local_bytes(part) for part in (parts.frozen, trainable))
     real = dataclasses.replace(batch, **{name: np.ones(batch.tokens_BT.shape, np.int32) for name in ("segments_BT", "mask_BT")},
                                positions_BT=np.broadcast_to(np.arange(batch.tokens_BT.shape[1]), batch.tokens_BT.shape))
     return Plan(
         devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
         gradient=local_bytes(trainable), kept=kept_bytes(model_config, batch, place, config.train.remat, dtype),
-        temporary=update.memory_analysis().temp_size_in_bytes, decode_temporary=decode.memory_analysis().temp_size_in_bytes,
-        kv=local_bytes(cache), collectives=collective_bytes(update.as_text()), decode_collectives=collective_bytes(decode.as_text()),
+        temporary=update.memory_analysis().temp_size_in_bytes,
+        decode_temporary=decode.memory_analysis().temp_size_in_bytes if decode else 0,
+        kv=local_bytes(cache), collectives=collective_bytes(update.as_text()),
+        decode_collectives=collective_bytes(decode.as_text()) if decode else {},
         flops=update_flops(model_config, cost, [real]), tokens=int(np.prod(batch.tokens_BT.shape)), active_bytes=weights,
-        slots=config.rollout.slots)
+        slots=config.rollout.slots if in_process else 0)
 
 
 def local_bytes(tree) -> int:

@@ -4,9 +4,11 @@ import urllib.parse
 from collections.abc import Iterator
 
 from jaxrl_moe.config import Config
+from jaxrl_moe.config_checks import changed
 
 BACKENDS = ("jax", "sglang", "vllm")         # rollout.backend
-WEIGHT_SYNC = ("auto", "adapter", "disk")    # servers.weight_sync_backend
+WEIGHT_SYNC = ("auto", "adapter", "disk", "stream", "delta", "distributed")  # servers.weight_sync_backend
+IN_FLIGHT = ("resume", "abort")              # servers.in_flight
 _TO_LAUNCH = ("python", "count", "gpus", "flags")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -15,7 +17,7 @@ def server_problems(config: Config) -> Iterator[str]:
     """Yields settings of servers that contradict each other or the rest, or that nothing reads."""
     backend = config.rollout.backend
     chosen = {field.name: getattr(config.servers, field.name) for field in dataclasses.fields(config.servers)
-              if getattr(config.servers, field.name) != field.default}
+              if changed(config.servers, field.name)}
     if backend == "jax":
         for name, value in chosen.items():
             yield (f"servers.{name} = {value!r} has no effect under rollout.backend = 'jax', which draws in this process: set "
@@ -42,9 +44,9 @@ def _ways_to_servers(config: Config, chosen: dict) -> Iterator[str]:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             yield f"servers.urls holds {url!r}, which is no URL of a server: write it as http://host:port."
-        elif parts.hostname not in _LOOPBACK and not servers.sync_folder:
+        elif parts.hostname not in _LOOPBACK and not servers.sync_folder and servers.weight_sync_backend != "distributed":
             yield (f"servers.urls holds {url!r}, on another machine, which does not see the RAM disk that weights go through: name a "
-                   "folder that both see by servers.sync_folder.")
+                   "folder that both see by servers.sync_folder, or set servers.weight_sync_backend=distributed.")
     if len(set(servers.urls)) < len(servers.urls):
         yield f"servers.urls names a server twice: {', '.join(servers.urls)}."
 
@@ -63,9 +65,16 @@ def _what_servers_cannot_do(config: Config) -> Iterator[str]:
     if rollout.stragglers == "cut":
         yield ("rollout.stragglers = 'cut' ends rollouts at what they have, which servers do not hand out before the end: set "
                "rollout.stragglers=abort or carry, or rollout.backend=jax.")
+    for name in ("bucket_bytes",) * (wanted in ("adapter", "disk")) + ("in_flight",) * (wanted == "adapter"):
+        if changed(config.servers, name):
+            yield (f"servers.{name} = {getattr(config.servers, name)!r} has no effect under servers.weight_sync_backend = {wanted!r}, "
+                   f"which {'sends no buckets' if name == 'bucket_bytes' else 'leaves requests their own adapter'}: leave it out.")
+    if wanted == "distributed" and changed(config.servers, "sync_folder"):
+        yield (f"servers.sync_folder = {config.servers.sync_folder!r} has no effect under servers.weight_sync_backend = 'distributed', "
+               "which leaves nothing in folders: leave it out.")
     if wanted == "adapter" and config.lora.rank == 0:
-        yield ("servers.weight_sync_backend = 'adapter' sends the LoRA adapter, and lora.rank = 0 trains all weights: use disk or auto, or "
-               "set lora.rank above 0.")
+        yield ("servers.weight_sync_backend = 'adapter' sends the LoRA adapter, and lora.rank = 0 trains all weights: use stream or auto, "
+               "or set lora.rank above 0.")
     if wanted == "adapter" and (config.moe.router == "train" or config.moe.bias_rate > 0):
         yield ("servers.weight_sync_backend = 'adapter' does not carry the routers, which moe.router = 'train' or moe.bias_rate moves: use "
-               "disk or auto.")
+               "delta or auto.")

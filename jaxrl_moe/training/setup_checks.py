@@ -13,6 +13,7 @@ import numpy as np
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.training import assembly, preflight, validate
@@ -40,7 +41,8 @@ def check_all(config: Config, bridge: assembly.Bridge) -> Iterator[Outcome]:
     """
     checks: list[tuple[str, Callable[[Config, assembly.Bridge], str]]] = [
         ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh", _mesh),
-        ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir), ("checkpoints", _checkpoints)]
+        ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir), ("checkpoints", _checkpoints),
+        ("servers", _servers)]
     for name, check in checks:
         try:
             yield Outcome(name, True, check(config, bridge))
@@ -155,3 +157,14 @@ def _checkpoints(config, bridge) -> str:
     preflight.refuse_other_seed(config)
     steps = [int(path.name) for path in (pathlib.Path(config.run_dir) / "checkpoints").glob("*") if path.name.isdigit()]
     return f"the run goes on from step {max(steps)}" if steps else "none yet: the run starts at step 0"
+
+
+def _servers(config, bridge) -> str:
+    """Those that draw the rollouts; process 0 alone talks to them."""
+    if config.rollout.backend == "jax":
+        return "none: this process draws the rollouts"
+    validate.validate(config)  # what follows takes sound settings for granted
+    if to_be_made(config):
+        return f"will be asked once {config.model.path} is made"
+    place = assembly.placement(config, bridge.model_config(config.model.path))
+    return hosts.from_leader(lambda: bridge.check_servers(config, place))

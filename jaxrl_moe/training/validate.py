@@ -15,18 +15,19 @@ from jaxrl_moe.model.transformer import REMAT
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
-from jaxrl_moe.rollout.producer import STRAGGLERS
+from jaxrl_moe.rollout.account import STRAGGLERS
 from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
 from jaxrl_moe.training.optimizer import SCHEDULES
 from jaxrl_moe.training.preflight import has_warm_up
 from jaxrl_moe.training.replay import REPLAY
 from jaxrl_moe.training.rewards import RETURNS, STEP_REWARDS
 from jaxrl_moe.training.samples import TRUNCATED
-from jaxrl_moe.training.server_checks import BACKENDS, WEIGHT_SYNC, server_problems
+from jaxrl_moe.training.server_checks import BACKENDS, IN_FLIGHT, WEIGHT_SYNC, server_problems
 from jaxrl_moe.training.state import ROUTER, trains_router
 
 TABLES = {
     "rollout.backend": BACKENDS, "rollout.stragglers": STRAGGLERS, "servers.weight_sync_backend": WEIGHT_SYNC,
+    "servers.in_flight": IN_FLIGHT,
     "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
     "algorithm.returns": RETURNS, "algorithm.step_rewards": STEP_REWARDS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
     "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,

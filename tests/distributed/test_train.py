@@ -79,7 +79,8 @@ def test_a_run_goes_on_from_its_checkpoint_on_other_meshes(files, runs, tmp_path
 @pytest.mark.parametrize("mesh, message", [
     ({"tensor": 4}, "tensor = 4 does not divide the model's num_key_value_heads = 2.*does is 2"), ({"expert": 3}, "num_experts = 4"),
     ({"data": 16}, "needs 16 devices, and there are 8"), ({"data": -1, "fsdp": -1}, "at most one -1"), ({"data": 0}, "must be positive"),
-    ({"data": -1, "tensor": 3}, "a multiple of 3 devices")], ids=str)
+    ({"data": -1, "tensor": 3}, "a multiple of 3 devices"), ({"pipeline": 2}, "mesh.pipeline = 2.*by mesh.fsdp.*mesh.tensor"),
+    ({"pipeline": 1, "expert": 3}, "num_experts = 4")], ids=str)
 def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(files, tmp_path, mesh, message):
     with pytest.raises(UserError, match=message):
         run(files, tmp_path, **{f"mesh__{axis}": size for axis, size in mesh.items()})

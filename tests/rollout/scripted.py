@@ -7,13 +7,14 @@ import time
 import numpy as np
 
 from jaxrl_moe.data.iterator import PromptIterator
+from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.rollout.producer import Producer, Rules
+from jaxrl_moe.rollout.producer import Producer
 from jaxrl_moe.types import Completion, Grade, Prompt, SamplingParams
 
 DEVICE = "the one device"
 PROMPTS = [Prompt(np.array([index], np.int32), {"index": index}, index) for index in range(7)]
-PARAMS = SamplingParams(max_tokens=1000, n=2)
+PARAMS = SamplingParams(max_tokens=8, n=2)  # the scripted engine heeds no limit
 
 
 class ScriptedEngine:

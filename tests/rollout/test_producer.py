@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rollout.scripted import PROMPTS, ScriptedEngine, Task, make, train
 
+from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.buffer import Buffer, Entry
-from jaxrl_moe.rollout.producer import Rules
 from jaxrl_moe.types import RolloutGroup, UserError
 
 
