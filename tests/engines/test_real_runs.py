@@ -1,4 +1,4 @@
-"""Whole runs on real servers: a trainer of two processes, and a server that is killed in mid-run."""
+"""Whole runs on real servers: a trainer of two processes, a server that is killed in mid-run, and rollouts that run ahead."""
 import json
 import os
 import re
@@ -77,3 +77,17 @@ def test_a_server_killed_in_mid_run_costs_no_sample_and_none_is_trained_twice(fi
     for log in (folder / "servers").glob("*.log"):
         for port in re.findall(r"--port (\d+)", log.read_text()):
             assert not Http(f"http://127.0.0.1:{port}").is_up(), "a server outlived the run"
+
+
+@pytest.mark.parametrize("kind", sorted(real.PYTHON))
+def test_rollouts_run_ahead_on_a_real_server_with_nothing_too_old_and_nothing_twice(files, tmp_path, kind):
+    folder, steps, bound = tmp_path / "run", 5, 2
+    overrides = dict(rollout__max_staleness=bound, rollout__max_tokens=60, rollout__stop_strings=(), algorithm__corrections=("tis",),
+                     algorithm__overlong_tokens=60, algorithm__overlong_cushion=60, train__steps=steps)
+    assert pipeline.run_all(resolve(real.settings(files, folder, kind, EXPERTS, **overrides)), bridges)
+    train = [row for row in rows(folder, "trajectories") if row["phase"] == "train"]
+    assert sorted((row["sequence"], row["sample"]) for row in train) == [(one, sample) for one in range(3 * steps) for sample in range(4)]
+    ages = [row["step"] - 1 - version for row in train for version in row["policy_version"]]
+    assert min(ages) >= 0 and 1 <= max(ages) <= bound
+    assert all(row["policy_version"] == sorted(row["policy_version"]) for row in train)
+    assert all(row["sync/probe_error"] <= 1e-5 for row in rows(folder, "metrics") if row["step"])

@@ -1,6 +1,8 @@
 """Drawing ahead of the trainer, with an engine and a task that take their time as scripted: the bound, the accounts, the ends."""
 import contextlib
+import os
 import random
+import signal
 import threading
 import time
 
@@ -201,11 +203,11 @@ def test_an_error_in_a_thread_is_raised_where_the_batch_is_waited_for(where):
     assert not any(thread.name == "producer" for thread in threading.enumerate())
 
 
-def test_a_grader_that_hangs_keeps_no_run_from_ending():
-    held = threading.Event()
-    producer = make(ScriptedEngine(), Rules(2, 1), Task(delay=lambda: held.wait(20) and 0))
-    producer.publish(None, 0)
-    start = time.perf_counter()
-    producer.close()
-    assert time.perf_counter() - start < 2
-    held.set()
+def test_an_interrupt_ends_a_wait_for_a_grader_that_hangs():
+    hangs, start = threading.Event(), time.perf_counter()
+    with contextlib.closing(make(ScriptedEngine(), Rules(2, 1), Task(delay=lambda: hangs.wait(20) and 0))) as producer:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(train(producer, 2, hold=True))
+    assert time.perf_counter() - start < 5
+    hangs.set()

@@ -144,10 +144,12 @@ def assert_complete(folder, bound, steps=6):
                 assert row[name] == pytest.approx(value, rel=1e-6, abs=1e-9), (name, row["step"])
 
 
-def test_a_rollout_on_devices_of_its_own_draws_while_the_update_runs(files, tmp_path):
+@pytest.mark.parametrize("meshes", [
+    dict(rollout_mesh__data=1), pytest.param(dict(mesh__fsdp=2), marks=pytest.mark.slow),
+    pytest.param(dict(mesh__fsdp=2, rollout_mesh__fsdp=2), marks=pytest.mark.slow)])
+def test_rollouts_run_ahead_on_devices_of_their_own_and_on_meshes(files, tmp_path, meshes):
     short = dict(train__steps=3, eval__every=0, eval__at_start=False)
-    settings = tiny_run.settings(files, tmp_path / "run", **AHEAD, **short, rollout_mesh__data=1)
-    assert pipeline.run_all(resolve(settings), bridges)
+    assert pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **AHEAD, **short, **meshes)), bridges)
     assert_complete(tmp_path / "run", 1, steps=3)
 
 
