@@ -18,7 +18,7 @@ from jaxrl_moe.training.objective import PolicyObjective
 from jaxrl_moe.training.samples import from_conversations
 from jaxrl_moe.training.step import Learner
 
-CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 0, 0), num_experts=8, num_experts_per_tok=2,
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 7, 0), num_experts=8, num_experts_per_tok=2,
                      moe_intermediate_size=16, norm_topk_prob=True)
 LORA = LoraConfig(4, 8.0)
 MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8},
