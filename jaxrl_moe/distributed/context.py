@@ -1,7 +1,8 @@
 """Which tokens of a row each device of the context axis holds, so that causal attention is equal work for all of them.
 
 A row is cut into 2 n chunks, and device i of n holds chunks i and 2 n - 1 - i (the layout of Llama 3, arXiv 2407.21783, section 3.3.2):
-whatever i is, its queries see 2 n + 1 chunks, where half of the last two are hidden. Keys and values are gathered, layer by layer.
+whatever i is, its two chunks of queries meet 2 n + 1 chunks of keys, two of them their own, half hidden. Keys and values of whole rows are
+gathered in each layer, and gathered again in the backward pass if train.remat says so: for that time a device holds 2 T K H numbers a row.
 """
 import functools
 
