@@ -61,6 +61,14 @@ def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monke
     np.testing.assert_array_equal(got[3], expected[3])
 
 
+def test_adapters_of_experts_are_split_as_the_experts_are():
+    place = make_placement({"expert": 4})
+    specs = nnx.to_flat_state(place.specs(nnx.state(Transformer.abstract(CONFIG, lora=LORA))))
+    found = {path[-1] for path, spec in specs if "mlp" in path and spec.get_value()[1:2] == ("expert",)}
+    assert found == {"weight", "lora_a", "lora_b"}
+    assert not any("expert" in spec.get_value() for path, spec in specs if "attention" in path)
+
+
 def test_a_vocabulary_that_does_not_divide_is_padded_inside_and_cut_outside():
     model = Transformer(CONFIG, lora=None, rngs=nnx.Rngs(0))
     table = np.asarray(model.embed.weight[...])
