@@ -170,7 +170,7 @@ class MeshSection:
     fsdp: int = 1               # splits weights and optimiser state, gathered layer by layer; and the rows of a batch
     expert: int = 1             # splits the experts; and the rows of a batch
     tensor: int = 1             # splits heads, MLPs and the vocabulary
-    context: int = 1            # splits the tokens of a row
+    context: int = 1            # splits the tokens of a row: each device has an early and a late part, so that all do as much
     # Over the expert axis. single: it has one device | ipc: inside one host | hybrid: in two stages, inside hosts and between them |
     # auto: whichever the devices ask for
     dispatch: str = "auto"

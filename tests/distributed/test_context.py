@@ -28,6 +28,11 @@ def test_tokens_that_go_to_the_devices_come_back(parts):
         np.testing.assert_array_equal(there[:, :2 * chunk], np.concatenate([x[:, :chunk], x[:, -chunk:]], axis=1))
 
 
+def test_rows_that_cannot_be_cut_are_refused():
+    with pytest.raises(ValueError, match="18 tokens cannot be cut into 4 chunks"):
+        to_devices(np.zeros((1, 18)), 1, 2)
+
+
 @pytest.mark.parametrize("parts, blocks", [(2, 1), (4, 1), (4, 3), (8, 2)])
 def test_every_device_has_as_many_pairs_and_together_each_that_matters_once(parts, blocks):
     table = block_pairs(parts, blocks)  # one array: equally many for each
