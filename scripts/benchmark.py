@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py --case=train_step
     python scripts/benchmark.py --case=decode --pairs=5 --output=benchmarks/decode.md
+    python scripts/benchmark.py --case=sync --pairs=5                 # weights to real vLLM and SGLang, which make test-engines installs
     python scripts/benchmark.py --case=learning                       # every algorithm from one SFT checkpoint: half an hour
     python scripts/benchmark.py --case=learning --algorithms=gspo --seeds=1      # one run, and the table of all that are there
 
@@ -17,7 +18,7 @@ from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
 CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel", "h200",
-                                  "learning"],
+                                  "learning", "sync"],
                          "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
@@ -65,6 +66,9 @@ def main():
         text = expert_parallel.table()
     elif name == "learning":
         text = learning_text(output)
+    elif name == "sync":
+        from benchmarks import sync
+        text = sync.table(PAIRS.value)
     elif name == "h200":
         from benchmarks import h200
         text = h200.table()
