@@ -6,7 +6,7 @@ replaced by every server, so a set changes hands as one. Experts are spelled one
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -38,20 +38,28 @@ class TensorSet:
         return sum(array.nbytes for array in (self.tensors or {}).values())
 
 
-def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {}) -> Iterator[TensorSet]:  # noqa: B006  only read
+def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {}, read: Callable | None = None) -> Iterator[TensorSet]:  # noqa: B006
     """Yields the model's sets, adapters merged in, in the order of layers; what they take is free again when they are dropped.
 
     Args:
       model: its adapters are folded in: in float32, cast once at the end.
       known: {name: digest} of sets that are as they were: they are neither merged nor read.
+      read: gives a set's tensors by its name; None: reader(model), of which only the names are needed otherwise.
     """
-    variables, low_rank = base_weights(model), adapters(model)
-    for name, slots in _named(model, variables).items():
+    read = read or reader(model)
+    for name in _named(model, base_weights(model)):
         if name in known:
             yield TensorSet(name, known[name], None)
             continue
-        tensors = dict(_tensors(model, slots, variables, low_rank))
+        tensors = read(name)
         yield TensorSet(name, _digest(tensors), tensors)
+
+
+def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
+    """What reads a set of the model's tensors by its name; in a run of several processes all must read it together."""
+    variables, low_rank = base_weights(model), adapters(model)
+    named = _named(model, variables)
+    return lambda name: dict(_tensors(model, named[name], variables, low_rank))
 
 
 def frozen_sets(model: Transformer) -> set[str]:

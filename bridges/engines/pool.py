@@ -231,6 +231,8 @@ class Pool:
             raise EngineError(f"{refusal} This was the answer to new weights in {weights.folder}: the server must see that folder (see "
                               "servers.sync_folder) and be able to load what is in it.") from refusal
         except Unavailable as failure:
+            if not member.lost:
+                self._say(f"A server is left out, as it did not come to the weights of version {weights.version}: {failure}.")
             member.lost = str(failure)
             return None
         member.seconds = loaded - start, time.perf_counter() - loaded

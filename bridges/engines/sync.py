@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 from flax import nnx
@@ -17,7 +17,7 @@ from bridges.exporting import export_model
 from bridges.importing import adapters
 from bridges.streaming import TensorSet, frozen_sets, tensor_sets
 from jaxrl_moe.config import Config
-from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.transformer import Transformer
 
 RAM_DISK = pathlib.Path("/dev/shm")
@@ -40,6 +40,7 @@ class Writer:
 
     def __init__(self, model: Transformer, base: str, kind: str, folder: str = "", bucket_bytes: int = BUCKET_BYTES):
         self._graphdef, _ = nnx.split(model)
+        self._vocab_size = model.config.vocab_size
         self._base, self.kind, self.adapter, self._bucket_bytes = base, kind, kind == "adapter", bucket_bytes
         self._frozen = dict.fromkeys(frozen_sets(model) if kind in STREAMED else ())  # {name: digest, once it is known}
         parent = pathlib.Path(folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
@@ -59,7 +60,7 @@ class Writer:
         if self.kind in STREAMED:
             return Weights(label, version, str(folder), False, walk=functools.partial(self._walk, params),
                            changed_only=self.kind == "delta", distributed=self.kind == "distributed", bucket_bytes=self._bucket_bytes)
-        model = nnx.merge(self._graphdef, params)
+        model = nnx.merge(self._graphdef, cut(params, self._vocab_size))
         if self.adapter:
             export_adapter(model, folder, self._base)
         else:
@@ -67,14 +68,20 @@ class Writer:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Weights(label, version, str(folder), self.adapter, size)
 
-    def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]]) -> Iterator[TensorSet]:
-        """The sets of these weights. Those that training leaves alone are not even read where all readers have them; but in a run of
-        several processes, which all walk alike, they are."""
-        if any(leaf.is_deleted() for leaf in jax.tree.leaves(params)):
-            raise Unavailable("these weights are no longer there: training has gone on")
-        known = {} if hosts.several() else {name: digest for name, digest in self._frozen.items()
-                                            if digest and all(one.get(name) == digest for one in held)}
-        for one in tensor_sets(nnx.merge(self._graphdef, params), known):
+    def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]], read: Callable | None = None) -> Iterator[TensorSet]:
+        """The sets of these weights. Those that training leaves alone are not even read where all readers have them.
+
+        Args:
+          params: of the version.
+          held: {set: digest} of each reader.
+          read: reads a set by its name; None: from params.
+        """
+        if read is None:
+            if any(leaf.is_deleted() for leaf in jax.tree.leaves(params)):
+                raise Unavailable("these weights are no longer there: training has gone on")
+            params = cut(params, self._vocab_size)
+        known = {name: digest for name, digest in self._frozen.items() if digest and all(one.get(name) == digest for one in held)}
+        for one in tensor_sets(nnx.merge(self._graphdef, params), known, read):
             if one.name in self._frozen:
                 self._frozen[one.name] = one.digest
             yield one

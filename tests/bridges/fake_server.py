@@ -20,7 +20,8 @@ class FakeServer:
     """Draws the prompt's first token over and over, each with log-prob -1; ends by its own thread.
 
     Attributes:
-      fault: what goes wrong with draws: "", "500", "429", "truncated", "hang", "drip", "nan", "short", "stale", "refuse", "reset".
+      fault: what goes wrong with draws: "", "500", "429", "truncated", "slow", "hang", "drip", "nan", "short", "stale", "refuse",
+        "reset".
       load_fault: what goes wrong with new weights: "", "500", "refuse"; or a number: how many loads are still taken before a 500.
       token_seconds: that a token takes; it bears the label that the weights have then.
       tensors: {name: array} of all that was loaded.
@@ -28,6 +29,7 @@ class FakeServer:
       drawn: draws that were answered in full.
       label: of its weights.
     """
+    context = 64
 
     def __init__(self, kind):
         self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
@@ -82,7 +84,14 @@ class FakeServer:
             "/openapi.json": {"paths": dict.fromkeys(("/inference/v1/generate", "/v1/load_lora_adapter", "/start_weight_update"), {})},
             "/get_server_info": {"enable_lora": True, "tp_size": 1}, "/get_world_size": {"world_size": 1},
             "/weight_info": {"weight_version": self.label}, "/get_model_info": {"weight_version": self.label},
-            "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": 64}]}}.get(path, {"success": True}))
+            "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": self.context}]}}.get(path, {"success": True}))
+
+    def loaded(self, folder):
+        """New weights are there."""
+
+    def answer(self, prompt, sampling, labels, reason):
+        """What a draw is answered with, as many tokens as there are labels of weights."""
+        return SHAPES[self.kind]([prompt[0]] * len(labels), [-1.0] * len(labels), spans(labels), sampling["n"], reason)
 
     def _load(self, request, path, body):
         if isinstance(self.load_fault, int):
@@ -91,6 +100,7 @@ class FakeServer:
             return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such folder"}})
         if "lora" in path and body["lora_name"] in self.adapters:
             return send(request, 400, {"error": {"message": f"{body['lora_name']} has already been loaded"}})
+        self.loaded(body.get("lora_path") or body.get("model_path") or body["update_info"]["path"])
         if "lora" in path:
             self.adapters.add(body["lora_name"])
         else:
@@ -106,15 +116,21 @@ class FakeServer:
         count = sampling.get("max_tokens") or sampling["max_new_tokens"]
         prompt = body.get("token_ids") or body["input_ids"]
         labels, reason = self._labels(count, "stale" if fault == "stale" else "")
-        ids = [prompt[0]] * len(labels)
-        answer = SHAPES[self.kind](ids, [float("nan") if fault == "nan" else -1.0] * len(labels), spans(labels), sampling["n"], reason)
+        answer = self.answer(prompt, sampling, labels, reason)
         if body.get("return_routed_experts"):  # [tokens - 1, 3 layers, 2 experts]
             routes = [[3 * token + layer, 100] for token in range(len(prompt) + count - 1) for layer in range(3)]
             for one in answer:
                 one["meta_info"]["routed_experts"] = base64.b64encode(np.array(routes, np.int32).tobytes()).decode()
+        if fault == "nan":
+            if self.kind == "vllm":
+                answer["choices"][0]["logprobs"]["content"][-1]["logprob"] = float("nan")
+            else:
+                answer[0]["meta_info"]["output_token_logprobs"][-1][0] = float("nan")
         if fault == "short":
             (answer["choices"][0] if self.kind == "vllm" else answer[0])["token_ids" if self.kind == "vllm" else "output_ids"].pop()
         data = json.dumps(answer).encode()
+        if fault == "slow":
+            time.sleep(1)
         if fault == "hang":
             time.sleep(30)
         elif fault == "500":
@@ -133,7 +149,6 @@ class FakeServer:
         else:
             self.drawn += 1
             send(request, 200, None, data)
-
 
     def _labels(self, count, stale):
         """([the label of each token], why it ended): drawn one by one, held up by a pause, or cut short."""

@@ -17,7 +17,6 @@ import bridges
 from bridges import __main__ as cli
 from bridges.engines.assembly import KINDS
 from bridges.engines.http import EngineError, Http, Unavailable
-from bridges.engines.launch import Plan, Process
 from bridges.engines.probe import Probe
 from bridges.engines.server import Weights
 from jaxrl_moe.config import resolve
@@ -34,14 +33,6 @@ pytestmark = pytest.mark.engines
 EXPERTS = ("q_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def environment():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in real.ENVIRONMENT.items():
-            patch.setenv(name, value)
-        yield
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return real.make_files(tmp_path_factory.mktemp("files"))
@@ -50,17 +41,9 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module", params=sorted(KINDS))
 def server(request, files, tmp_path_factory):
     """(kind, URL) of a server that this module's tests share."""
-    process = start(request.param, files, tmp_path_factory.mktemp("log"))
+    process = real.start(request.param, files, tmp_path_factory.mktemp("log"))
     yield request.param, process.url
     process.stop()
-
-
-def start(kind, files, folder, flags=""):
-    plan = Plan(kind, str(real.PYTHON[kind]), str(files / "engine_model"), "float32", 128, flags=f"{real.FLAGS[kind]} {flags}")
-    process = Process(plan, folder / "server.log")
-    process.start()
-    process.wait(Http(process.url).is_up, 180)
-    return process
 
 
 def over(files, folder, kind, url, **overrides):
@@ -153,7 +136,7 @@ def test_push_brings_a_server_to_an_adapter_merged_in_and_proves_it(server, file
 
 
 def test_vllm_takes_the_names_of_our_adapters_on_experts(files, tmp_path):
-    process = start("vllm", files, tmp_path, "--enable-lora --max-lora-rank 8")
+    process = real.start("vllm", files, tmp_path, "--enable-lora --max-lora-rank 8")
     try:
         config = over(files, tmp_path / "run", "vllm", process.url)
         bridges.export_adapter(policy(config), tmp_path / "adapter", config.model.path)
@@ -283,7 +266,7 @@ def assert_on_policy(folder, least_bytes=0, most_bytes=10**9):
 
 
 def test_a_vllm_server_that_leaves_the_temperature_out_is_refused_with_the_mend(files, tmp_path):
-    process = start("vllm", files, tmp_path, "--logprobs-mode raw_logprobs")
+    process = real.start("vllm", files, tmp_path, "--logprobs-mode raw_logprobs")
     try:
         config = over(files, tmp_path / "run", "vllm", process.url)
         with pytest.raises(EngineError, match="--logprobs-mode processed_logprobs"):
