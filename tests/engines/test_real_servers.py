@@ -123,11 +123,13 @@ def test_a_wrong_sync_is_caught_by_the_probe_and_a_right_one_mends_it(server, fi
         engine.close()
 
 
-def test_push_brings_a_server_to_an_adapter_merged_in_and_proves_it(server, files, tmp_path, capsys):
+@pytest.mark.parametrize("backend", ["stream", "distributed"])
+def test_push_brings_a_server_to_an_adapter_merged_in_and_proves_it(server, backend, files, tmp_path, capsys):
     kind, url = server
     config = over(files, tmp_path, kind, url)
     bridges.export_adapter(policy(config), tmp_path / "adapter", config.model.path)
-    command = ["push", url, config.model.path, "--engine", kind, "--adapter", str(tmp_path / "adapter"), "--merge", "--name", "seventh"]
+    command = ["push", url, config.model.path, "--engine", kind, "--adapter", str(tmp_path / "adapter"), "--merge", "--name", "seventh",
+               "--backend", backend]
     assert cli.main(command) == 0
     assert "as version 'seventh'" in capsys.readouterr().out
     model = bridges.load_model(config.model.path)
@@ -297,8 +299,33 @@ def test_a_server_killed_in_mid_rollout_costs_no_sample_and_comes_back(kind, fil
         wait_until(lambda: engine._pool._look_at_lost() or len(engine._pool.live) == 2, 120)
         found = engine.publish(params, 2)
         assert found["sync/servers"] == 2 and found["sync/probe_error"] < 1e-5 and found["sync/retried_samples"] > 0
+
+        engine._writer = Killing(engine._writer, engine._pool.members[1].process)
+        randomise_adapters(model, std=0.3)
+        found = engine.publish(nnx.state(model), 3)
+        assert found["sync/servers"] == 1 and found["sync/probe_error"] < 1e-5 and "left out" in capfd.readouterr().out
+        wait_until(lambda: engine._pool._look_at_lost() or len(engine._pool.live) == 2, 120)
+        assert [member.weights.version for member in engine._pool.live] == [3, 3]
     finally:
         engine.close()
+
+
+class Killing:
+    """A writer whose first walk kills a server on its way."""
+
+    def __init__(self, writer, process):
+        self._writer, self._process, self.remove, self.close = writer, process, writer.remove, writer.close
+
+    def __call__(self, params, version):
+        weights = self._writer(params, version)
+
+        def walk(held):
+            for number, one in enumerate(weights.walk(held)):
+                if number == 5 and self._process:
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                    self._process = None
+                yield one
+        return dataclasses.replace(weights, walk=walk)
 
 
 def wait_until(condition, seconds=60):
