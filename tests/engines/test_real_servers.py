@@ -233,7 +233,9 @@ def test_a_sync_that_ends_half_way_is_mended_by_the_next_whole_one(server, backe
         moved = nnx.state(model)
         with pytest.raises(Unavailable, match="the network is gone"):
             engine.publish(moved, 2)
-        assert engine._pool.members[0].server.label().startswith("unfinished-") and not engine._pool.live
+        left = engine._pool.members[0].server
+        assert left.label().startswith("unfinished-") and not engine._pool.live
+        assert len(left.draw([5, 6, 7], SamplingParams(4), weights=None, seed=0, stop_ids=())) == 1  # others' requests do not kill it
         engine._writer = write
         assert engine.publish(moved, 3)["sync/probe_error"] < 1e-5
         assert len(engine.generate(requests(2))) == 2
