@@ -17,8 +17,8 @@ from absl import flags
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
-CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel", "engines",
-                                           "h200", "learning"],
+CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel",
+                                        "rollout_mesh", "engines", "h200", "learning", "async"],
                          "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
@@ -64,8 +64,14 @@ def main():
     elif name == "expert_parallel":
         from benchmarks import expert_parallel
         text = expert_parallel.table()
+    elif name == "rollout_mesh":
+        from benchmarks import rollout_mesh
+        text = rollout_mesh.table()
     elif name == "learning":
         text = learning_text(output)
+    elif name == "async":
+        from benchmarks import overlap
+        text = overlap.table()
     elif name == "engines":
         from benchmarks import engines
         text = engines.text(PAIRS.value)

@@ -1,9 +1,11 @@
 """Weights on their way to servers: one walk over the model feeds them all, each takes what it lacks, in buckets."""
+import dataclasses
 import pathlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -86,31 +88,33 @@ class Fan:
                 start = time.perf_counter()
                 item = next(self._walk, _END)
                 self.seconds += time.perf_counter() - start
-                self._give(lambda item=item: item)  # as it is now: a reader calls it when the walk has gone on
+                self._give(item)
                 if item is _END:
                     return
         except BaseException as error:
-            self._give(_raiser(error))
+            self._give(_Failure(error))
             raise
 
-    def _give(self, get):
+    def _give(self, item):
         for reader in self.readers:
-            reader.give(get)
+            reader.give(item)
 
 
 class _Reader:
     def __init__(self):
         self.left, self._queue = threading.Event(), queue.Queue(1)
 
-    def give(self, get: Callable) -> None:
+    def give(self, item: Any) -> None:
         while not self.left.is_set():
             try:
-                return self._queue.put(get, timeout=POLL_SECONDS)
+                return self._queue.put(item, timeout=POLL_SECONDS)
             except queue.Full:
                 pass
 
     def __iter__(self) -> Iterator:
-        while (item := self._queue.get()()) is not _END:
+        while (item := self._queue.get()) is not _END:
+            if isinstance(item, _Failure):
+                raise Unavailable(f"the weights could not be made: {item.error}") from item.error
             yield item
 
     def close(self) -> None:
@@ -121,7 +125,6 @@ class _Reader:
 _END = object()
 
 
-def _raiser(error: BaseException) -> Callable:
-    def fail():
-        raise Unavailable(f"the weights could not be made: {error}") from error
-    return fail
+@dataclasses.dataclass
+class _Failure:
+    error: BaseException

@@ -1,6 +1,8 @@
 """The engine protocol over a pool of SGLang or vLLM servers; the training loop cannot tell it from the in-process engine."""
 import concurrent.futures
 import dataclasses
+import itertools
+import queue
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +21,7 @@ from jaxrl_moe.rollout.stopping import stop_cut
 from jaxrl_moe.types import Completion, Request
 
 NO_PAGES = 2**40  # the servers' KV pools are their own affair
+STEP_SECONDS = 0.1  # that step() waits for a request to be done
 
 
 class ServerEngine:
@@ -46,6 +49,12 @@ class ServerEngine:
         self._limits = Limits(config, 1, NO_PAGES, has_text=True)
         self._threads = concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout")
         self._tokens, self._seconds, self._reported = 0, 0.0, 0
+        self._handles, self._flying, self._done = itertools.count(), {}, queue.SimpleQueue()
+
+    @property
+    def devices(self) -> frozenset:
+        """None of this process's."""
+        return frozenset()
 
     def publish(self, params: Any, version: int) -> dict[str, float]:
         """Brings all servers to these weights, and has each of them probed; returns what that took.
@@ -74,10 +83,8 @@ class ServerEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
-        if self._pool.weights is None:
-            raise EngineError("The servers have no weights of the policy yet: call publish() before generate().")
         for request in requests:
-            self._limits.check(request)
+            self._check(request)
         start = time.perf_counter()
         futures = [self._threads.submit(self._draw, request) for request in requests]
         try:
@@ -86,8 +93,49 @@ class ServerEngine:
             for future in futures:
                 future.cancel()
         self._seconds += time.perf_counter() - start
-        self._tokens += sum(len(completion.ids) for completions in drawn for completion in completions)
+        self._count(drawn)
         return drawn
+
+    def submit(self, request: Request) -> int:
+        """Sends a request to a server, once a thread is free for it. Raises UserError for one that cannot be met."""
+        self._check(request)
+        handle = next(self._handles)
+        self._flying[handle] = future = self._threads.submit(self._draw, request)
+        future.add_done_callback(lambda _: self._done.put(handle))
+        return handle
+
+    def step(self) -> dict[int, list[Completion]]:
+        """The submitted requests that are done by now; waits a moment for the first. Raises what went wrong with one of them."""
+        start, done = time.perf_counter(), {}
+        try:
+            handle = self._done.get(timeout=STEP_SECONDS)
+            while True:
+                future = self._flying.pop(handle, None)
+                if future is not None:  # else it was cancelled
+                    done[handle] = future.result()
+                handle = self._done.get_nowait()
+        except queue.Empty:
+            pass
+        self._seconds += time.perf_counter() - start
+        self._count(done.values())
+        return done
+
+    def cancel(self, handle: int) -> None:
+        """Drops a request; what a server may be drawing of it is read by nobody."""
+        future = self._flying.pop(handle, None)
+        if future is not None:
+            future.cancel()
+
+    def cut(self, handle: int) -> None:
+        """Nothing: servers hand out no part of what they are drawing."""
+
+    def _check(self, request):
+        if self._pool.weights is None:
+            raise EngineError("The servers have no weights of the policy yet: call publish() first.")
+        self._limits.check(request)
+
+    def _count(self, drawn):
+        self._tokens += sum(len(completion.ids) for completions in drawn for completion in completions)
 
     def release(self) -> None:
         """Nothing to free: the servers' memory is not the trainer's."""

@@ -19,6 +19,7 @@ from bridges.tensor_files import NAMES
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 SECONDS = 60.0      # until all are there, or a broadcast has gone through
 POLL_SECONDS = 0.001
+REFUSAL_SECONDS = 0.2
 
 
 class Group:
@@ -48,7 +49,10 @@ class Group:
           Unavailable: the server did not join.
         """
         group = cls(url, workers)
-        entered, joined = group._threads.submit(group._enter), group._threads.submit(join, group)
+        joined = group._threads.submit(join, group)
+        if concurrent.futures.wait([joined], REFUSAL_SECONDS).done:  # nobody can have joined yet: it was refused
+            joined.result()
+        entered = group._threads.submit(group._enter)
         try:
             for done in concurrent.futures.as_completed((entered, joined)):  # who fails first says why
                 done.result()

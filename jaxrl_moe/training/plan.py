@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
-from jaxrl_moe.config import Config
+from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.data.packing import bucket
 from jaxrl_moe.distributed.hlo import collective_bytes
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
@@ -22,9 +22,9 @@ from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout import batches
-from jaxrl_moe.rollout.memory import pool_pages, token_bytes
+from jaxrl_moe.rollout.memory import pool_pages, slots_of_each, token_bytes
 from jaxrl_moe.rollout.pages import pages_for
-from jaxrl_moe.rollout.programs import HEADS
+from jaxrl_moe.rollout.programs import POOL, ROWS
 from jaxrl_moe.rollout.programs import Programs as RolloutPrograms
 from jaxrl_moe.training import preflight
 from jaxrl_moe.training.assembly import mesh_of
@@ -85,6 +85,9 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
       model_config: of the model at model.path.
       free: bytes that the KV pool may share, as rollout.memory.free_bytes gives; None does not bound it.
     """
+    if config.rollout_mesh.apart:
+        raise ConfigError("A plan is for one mesh that training and rollout share: leave rollout_mesh out, and plan each of the two meshes "
+                          "by itself as mesh.")
     place, lora = mesh_of(config, model_config), preflight.lora_config(config)
     dtype = jnp.dtype(config.model.dtype or "bfloat16")
     backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
@@ -173,14 +176,15 @@ def _compiled_decode(config, place, model, parts, state, free):
     section, model_config = config.rollout, model.config
     graphdef = nnx.split(model)[0]
     programs = RolloutPrograms(graphdef, config.seed, section.decode_steps, model_config.expert_dtype, place)
-    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, place), free)
-    split = NamedSharding(place.mesh, HEADS)
-    cache = jax.eval_shape(lambda: PagedCache.zeros(model_config, pages, section.page_size, model.dtype))
+    shards = place.drawn_shards
+    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, place), free, shards)
+    split = NamedSharding(place.mesh, POOL)
+    cache = jax.eval_shape(lambda: PagedCache.zeros(model_config, pages * shards, section.page_size, model.dtype))
     cache = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split), cache)
     longest = pages_for(config.data.max_prompt_tokens + section.max_tokens - 1, section.page_size)
-    *_, rows = batches.decode_shapes(section.slots, longest, section.page_size)
+    *_, rows = batches.decode_shapes(slots_of_each(section.slots, shards), longest, section.page_size, shards)
     params = nnx.merge_state(_as_computed(state.trainable, parts.dtypes), state.router_bias, parts.frozen)
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(place.mesh, PartitionSpec())), rows)
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(place.mesh, ROWS)), rows)
     return programs.decode.lower(params, cache, rows, truncate=False, routes=False).compile(), cache
 
 

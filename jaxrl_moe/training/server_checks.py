@@ -53,12 +53,18 @@ def _ways_to_servers(config: Config, chosen: dict) -> Iterator[str]:
 
 def _what_servers_cannot_do(config: Config) -> Iterator[str]:
     backend, rollout, wanted = config.rollout.backend, config.rollout, config.servers.weight_sync_backend
+    if config.rollout_mesh.apart:
+        yield (f"rollout_mesh gives the rollout devices of this process, and rollout.backend = {backend!r} draws on servers: leave "
+               "rollout_mesh out, or set rollout.backend=jax.")
     if config.moe.replay == "r3" and backend == "vllm":
         yield ("moe.replay = 'r3' replays the routes of the engine, which are not read from vLLM servers: set moe.replay=r2, or "
                "rollout.backend=sglang or jax.")
     if backend == "vllm" and (rollout.top_p < 1 or rollout.top_k > 0 or rollout.min_p > 0):
         yield ("rollout.top_p, top_k and min_p do not go with rollout.backend = 'vllm': it gives log-probs of what they leave, not of the "
                "whole distribution, which the update needs. Leave them at 1, 0 and 0, or set rollout.backend=sglang.")
+    if rollout.stragglers == "cut":
+        yield ("rollout.stragglers = 'cut' ends rollouts at what they have, which servers do not hand out before the end: set "
+               "rollout.stragglers=abort or carry, or rollout.backend=jax.")
     for name in ("bucket_bytes",) * (wanted in ("adapter", "disk")) + ("in_flight",) * (wanted == "adapter"):
         if changed(config.servers, name):
             yield (f"servers.{name} = {getattr(config.servers, name)!r} has no effect under servers.weight_sync_backend = {wanted!r}, "

@@ -90,17 +90,23 @@ def _model(config, bridge) -> str:
 
 
 def _mesh(config, bridge) -> str:
-    place = assembly.placement(config, None if to_be_made(config) else bridge.model_config(config.model.path))
-    if place is None:
-        return "a single device"
-    return " x ".join(f"{axis} {place.layout.size(axis)}" for axis in place.mesh.axis_names if place.layout.size(axis) > 1)
+    model = None if to_be_made(config) else bridge.model_config(config.model.path)
+    found = [_axes(place) for place in (assembly.placement(config, model), assembly.rollout_placement(config, model))]
+    return f"training on {found[0]}, rollout on {found[1]} beside it" if config.rollout_mesh.apart else found[0]
+
+
+def _axes(place) -> str:
+    axes = () if place is None else [axis for axis in place.mesh.axis_names if place.layout.size(axis) > 1]
+    return " x ".join(f"{axis} {place.layout.size(axis)}" for axis in axes) or "a single device"
 
 
 def _collectives(config, bridge) -> str:
-    place = assembly.placement(config, None)
-    if place is None:
+    places = [assembly.placement(config, None)]
+    if config.rollout_mesh.apart:
+        places.append(assembly.rollout_placement(config, None))
+    results = [result for place in places if place is not None for result in check_collectives(place)]
+    if not results:
         return "none is needed on a single device"
-    results = list(check_collectives(place))
     wrong = [f"{name} over {axis} (off by {gap:g})" for axis, name, gap in results if not gap <= 1e-3]
     if wrong:
         raise UserError(f"Collectives give wrong sums: {', '.join(wrong)}. Look at the interconnect and at XLA's flags; a smaller mesh "

@@ -12,7 +12,7 @@ import bridges
 from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.types import Request, SamplingParams
-from tests.bridges.fake_server import SHAPES, FakeServer
+from tests.bridges.fake_server import SHAPES, FakeServer, spans
 
 SECTION = RolloutSection(slots=8, page_size=16, max_tokens=64, decode_steps=8)
 
@@ -44,15 +44,11 @@ class PolicyServer(FakeServer):
             self._tensors |= found
             self._stale = True
 
-    def answer(self, prompt, sampling, label):
+    def answer(self, prompt, sampling, labels, reason):
         drawn = []
         for index, one in enumerate(self._draws(prompt, sampling)):
-            whole = SHAPES[self.kind](one.ids.tolist(), one.logprobs.tolist(), label, 1)
-            if self.kind == "vllm":
-                drawn.append(whole["choices"][0] | {"index": index, "finish_reason": one.finish_reason})
-            else:
-                whole["meta_info"]["finish_reason"]["type"] = one.finish_reason
-                drawn.append(whole)
+            whole = SHAPES[self.kind](one.ids.tolist(), one.logprobs.tolist(), spans(labels[:1] * len(one.ids)), 1, one.finish_reason)
+            drawn.append(whole["choices"][0] | {"index": index} if self.kind == "vllm" else whole)
         return {"choices": drawn} if self.kind == "vllm" else drawn
 
     def _draws(self, prompt, sampling):

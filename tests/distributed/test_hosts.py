@@ -60,6 +60,15 @@ def test_four_processes_draw_and_learn_what_one_does(files, alone, tmp_path):
     compare(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", [{}, {"mesh__transport": "capacity", "mesh__capacity_factor": 4.0}], ids=["gather", "capacity"])
+def test_experts_split_inside_and_over_two_processes_learn_what_one_process_does(files, alone, tmp_path, transport):
+    axes = {"mesh__data": 1, "mesh__expert": 4, "mesh__dispatch": "hybrid"}
+    finished(train(files, tmp_path / "run", 2, **axes, **transport))
+    compare(tmp_path / "run", alone)
+    assert all(row["moe/dropped"] == 0 for row in rows(tmp_path / "run", "metrics"))
+
+
 def without_times(folder):
     return [{key: value for key, value in row.items() if not re.search("^(time|perf)/|per_s$", key)} for row in rows(folder, "metrics")]
 
