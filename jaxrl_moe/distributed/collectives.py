@@ -18,14 +18,23 @@ from jax import lax
 AXES = ("data", "fsdp", "expert", "tensor", "context")
 ROWS = ("data", "fsdp", "expert")  # axes that split the rows of a batch
 TOKENS = (*ROWS, "context")        # axes that split its tokens
+DRAWN = ("data", "fsdp")           # axes that split the rows of a rollout
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Sizes of the mesh axes, and how tokens travel to their experts (a row of expert_parallel.TRANSPORTS)."""
+    """Sizes of the mesh axes, and how tokens travel to their experts.
+
+    Attributes:
+      transport: a row of expert_parallel.TRANSPORTS.
+      capacity_factor: see expert_parallel.capacity.
+      in_host: how many neighbours along the expert axis share a host, where the axis spans several hosts and tokens so travel
+        in two stages; 0: one stage.
+    """
     sizes: tuple[int, ...] = (1,) * len(AXES)
     transport: str = "gather"
     capacity_factor: float = 0.0
+    in_host: int = 0
 
     @classmethod
     def of(cls, sizes: Mapping[str, int], **options) -> "Layout":

@@ -1,25 +1,31 @@
-"""The mesh of a role (training or rollout), from the sizes of its axes."""
+"""The mesh of a role (training or rollout), from the sizes of its axes, and which devices each role has."""
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType
 
 from jaxrl_moe.distributed.collectives import AXES, Layout
+from jaxrl_moe.distributed.expert_axis import check_dispatch, neighbours
 from jaxrl_moe.distributed.sharding import MeshError, Placement
 
 
-def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None, **options) -> Placement:
+def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None, *, dispatch: str = "auto",
+                   host_devices: int = 0, **options) -> Placement:
     """Lays a mesh over the devices.
 
     Args:
       sizes: of the axes; those not named are 1, and one may be -1 to take what devices are left.
       devices: all by default; if no axis is -1, the first so many.
+      dispatch: how the expert axis must lie: single (it has one device), ipc (inside one host), hybrid (over several hosts), or auto.
+      host_devices: so many devices in their order are a host; 0: those of a process.
       options: of Layout.
 
     Raises:
-      MeshError: unknown axes, or sizes that the number of devices does not allow.
+      MeshError: unknown axes, sizes that the number of devices does not allow, or a dispatch that does not fit them.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = inferred(sizes, len(devices))
@@ -27,7 +33,10 @@ def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | Non
     count = math.prod(layout.sizes)
     _check_processes(devices[:count])
     mesh = jax.make_mesh(layout.sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
-    return Placement(mesh, layout)
+    hosts = {device: number // host_devices if host_devices else device.process_index for number, device in enumerate(devices)}
+    inner = neighbours(np.vectorize(hosts.get, otypes=[int])(mesh.devices))
+    check_dispatch(dispatch, layout.size("expert"), inner)
+    return Placement(mesh, dataclasses.replace(layout, in_host=0 if inner in (1, layout.size("expert")) else inner))
 
 
 def _check_processes(devices: Sequence[jax.Device]) -> None:
@@ -36,6 +45,32 @@ def _check_processes(devices: Sequence[jax.Device]) -> None:
     if used < there:
         raise MeshError(f"The mesh's {len(devices)} devices belong to {used} of the job's {there} processes: raise an axis of the mesh, or "
                         f"set one to -1, to use all {jax.device_count()} devices, or start fewer processes.")
+
+
+def divided(training: Mapping[str, int], rollout: Mapping[str, int],
+            devices: Sequence[jax.Device] | None = None) -> tuple[list[jax.Device], list[jax.Device]]:
+    """Devices for training, the first, and for rollout, those after them.
+
+    Args:
+      training, rollout: sizes of the axes; one of all may be -1 to take what devices are left.
+      devices: all by default.
+
+    Raises:
+      MeshError: there are too few.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    open_ended = [-1 in sizes.values() for sizes in (training, rollout)]
+    if all(open_ended):
+        raise MeshError("The sections mesh and rollout_mesh both have an axis of size -1, and only one of them can take what devices are "
+                        "left: give the other's sizes.")
+    first, second = (abs(math.prod(sizes.values())) for sizes in (training, rollout))
+    if first + second > len(devices):
+        raise MeshError(f"Training on a mesh of {'at least ' * open_ended[0]}{first} devices beside rollout on one of "
+                        f"{'at least ' * open_ended[1]}{second} needs {first + second}, and there are {len(devices)}: lower an axis of "
+                        "mesh or rollout_mesh, or leave rollout_mesh out, so that both share the devices.")
+    if open_ended[0]:
+        first = len(devices) - second
+    return devices[:first], devices[first:]
 
 
 def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
@@ -69,12 +104,13 @@ def parse(text: str) -> dict[str, int]:
     return {axis: int(size) for axis, size in sizes.items()}
 
 
-def check_model(layout: Layout, model) -> None:
+def check_model(layout: Layout, model, section: str = "mesh") -> None:
     """Refuses a mesh that a model cannot be split over.
 
     Args:
       layout: sizes of the axes.
       model: its ModelConfig.
+      section: of the configuration, that messages name.
 
     Raises:
       MeshError: with the numbers, and the sizes that would fit.
@@ -86,11 +122,11 @@ def check_model(layout: Layout, model) -> None:
         "expert": experts, "fsdp": {"hidden_size": model.hidden_size},
         "tensor": {"num_attention_heads": model.num_heads, "num_key_value_heads": model.num_kv_heads, **mlp}}
     if layout.size("expert") > 1 and not experts:
-        raise MeshError(f"mesh.expert = {layout.size('expert')} splits experts, and a dense model has none: set mesh.expert=1.")
+        raise MeshError(f"{section}.expert = {layout.size('expert')} splits experts, and a dense model has none: set {section}.expert=1.")
     for axis, numbers in must_divide.items():
         size = layout.size(axis)
         odd = {name: number for name, number in numbers.items() if number % size}
         if odd:
             fits = max(n for n in range(1, size + 1) if not any(number % n for number in numbers.values()))
-            raise MeshError(f"mesh.{axis} = {size} does not divide the model's {' and '.join(f'{k} = {v}' for k, v in odd.items())}: "
+            raise MeshError(f"{section}.{axis} = {size} does not divide the model's {' and '.join(f'{k} = {v}' for k, v in odd.items())}: "
                             f"the nearest size below that does is {fits}.")

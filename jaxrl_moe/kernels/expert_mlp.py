@@ -24,40 +24,42 @@ class ExpertWeight(NamedTuple):
 
 
 def expert_mlp(x_RD, gate: ExpertWeight, up: ExpertWeight, down: ExpertWeight, group_sizes_E, *, scale=0.0,
-               backend="auto", drop=None, spare=0):
+               backend="auto", drop=None, spare=0, share=1):
     """Returns [R, D] in x's dtype. Rows past the last group come out as zeros.
 
     Args:
-      spare: how many rows at the end belong to no group whatever the sizes; with `spare_rows` of them nothing is copied.
+      spare: how many rows at the end belong to no group whatever the sizes: none, or `spare_rows`, with which nothing is copied.
       scale: the adapters' factor.
       drop: function (name, input) applied to an adapter's input (dropout), name one of "gate", "up", "down".
+      share: one in so many of the rows is expected to belong to a group.
     """
     backend = grouped.choose(backend)
     if backend == "tiles" and drop is None:
         weights = tuple(ExpertWeight(*(None if m is None else m.astype(x_RD.dtype) for m in weight)) for weight in (gate, up, down))
-        missing = max(0, spare_rows(x_RD.shape[0] - spare, gate.w.shape[0]) - spare)
-        return _fused(scale, jnp.pad(x_RD, ((0, missing), (0, 0))), *weights, group_sizes_E)[:x_RD.shape[0]]
+        size = spare or spare_rows(x_RD.shape[0], gate.w.shape[0], share)
+        return _fused(scale, size, jnp.pad(x_RD, ((0, size - spare), (0, 0))), *weights, group_sizes_E)[:x_RD.shape[0]]
+
+    def multiply(x, w):
+        return grouped.grouped_matmul(x, w, group_sizes_E, backend, share)
 
     def product(name, x, weight):
-        y = grouped.grouped_matmul(x, weight.w, group_sizes_E, backend)
+        y = multiply(x, weight.w)
         if weight.a is None:
             return y
-        low = grouped.grouped_matmul(drop(name, x) if drop else x, weight.a, group_sizes_E, backend)
-        return y + scale * grouped.grouped_matmul(low, weight.b, group_sizes_E, backend)
+        low = multiply(drop(name, x) if drop else x, weight.a)
+        return y + scale * multiply(low, weight.b)
 
     hidden_RF = jax.nn.silu(product("gate", x_RD, gate)) * product("up", x_RD, up)
     return product("down", hidden_RF, down)
 
 
-def spare_rows(rows: int, experts: int) -> int:
-    """Rows past the last of `rows` that a tile may touch."""
-    return tiling.tile_size(rows, experts)
+def spare_rows(rows: int, experts: int, share: int = 1, backend: str = "tiles") -> int:
+    """Rows past the last of `rows` that a tile may touch, as many as it has; none with a backend that has no tiles."""
+    return tiling.tile_size(rows // share, experts) if grouped.choose(backend) == "tiles" else 0
 
 
-def _plan(group_sizes_E, total_rows):
-    """Tiles of the rows that are not spare; the tile size is the least that fits its own spare rows."""
-    experts = group_sizes_E.shape[0]
-    size = next(size for size in tiling.SIZES if tiling.tile_size(total_rows - size, experts) <= size)
+def _plan(group_sizes_E, total_rows, size):
+    """Tiles of the rows that are not spare."""
     return tiling.plan(group_sizes_E, total_rows - size, size)
 
 
@@ -85,14 +87,14 @@ def _expert(weight: ExpertWeight, index) -> ExpertWeight:
     return ExpertWeight(*(None if m is None else tiling.take(m, index) for m in weight))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _fused(scale, x_RD, gate, up, down, group_sizes_E):
-    return _forward(scale, x_RD, gate, up, down, group_sizes_E)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _fused(scale, size, x_RD, gate, up, down, group_sizes_E):
+    return _forward(scale, size, x_RD, gate, up, down, group_sizes_E)[0]
 
 
-def _forward(scale, x_RD, gate, up, down, group_sizes_E):
+def _forward(scale, size, x_RD, gate, up, down, group_sizes_E):
     rows, width = x_RD.shape[0], gate.w.shape[-1]
-    tiles = _plan(group_sizes_E, rows)
+    tiles = _plan(group_sizes_E, rows, size)
 
     def body(i, carry):
         out, gates, ups = carry
@@ -109,10 +111,10 @@ def _forward(scale, x_RD, gate, up, down, group_sizes_E):
     return out, (gates, ups)
 
 
-def _fused_forward(scale, x_RD, gate, up, down, group_sizes_E):
+def _fused_forward(scale, size, x_RD, gate, up, down, group_sizes_E):
     values = [ExpertWeight(*(None if m is None else m.value for m in weight)) for weight in (gate, up, down)]
     trained = tuple(ExpertWeight(*(m is not None and m.perturbed for m in weight)) for weight in (gate, up, down))
-    out, (gates, ups) = _forward(scale, x_RD.value, *values, group_sizes_E.value)
+    out, (gates, ups) = _forward(scale, size, x_RD.value, *values, group_sizes_E.value)
     return out, (x_RD.value, *values, group_sizes_E.value, gates, ups, trained)
 
 
@@ -141,11 +143,11 @@ class _Gradient(NamedTuple):
         return ExpertWeight(*(None if total is None else total.astype(m.dtype) for total, m in zip((self.w, a, self.b), weight)))
 
 
-def _fused_backward(scale, residuals, gradient_RD):
+def _fused_backward(scale, size, residuals, gradient_RD):
     x_RD, gate, up, down, group_sizes_E, gates, ups, trained = residuals
     if isinstance(gradient_RD, jax.custom_derivatives.SymbolicZero):
         gradient_RD = jnp.zeros(gradient_RD.shape, gradient_RD.dtype)
-    tiles = _plan(group_sizes_E, x_RD.shape[0])
+    tiles = _plan(group_sizes_E, x_RD.shape[0], size)
 
     def body(i, carry):
         x_gradient, gate_sum, up_sum, down_sum = carry

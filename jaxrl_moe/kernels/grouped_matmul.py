@@ -4,7 +4,8 @@ Letters: R rows, D in, F out, E experts. Rows past the last group come out as ze
 nothing and gets a zero gradient. A frozen w has no gradient computed.
 
     tiles    a loop over occupied tiles; exact, dropless; the default on CPU
-    padded   groups padded to blocks, batched products (cuBLAS) of some blocks at a time; exact, dropless; the default elsewhere
+    padded   groups padded to blocks, batched products (cuBLAS) of some blocks at a time, no more than are occupied; exact, dropless;
+             the default elsewhere
     ragged   lax.ragged_dot: the oracle of the tests (on NVIDIA it expands to a dense product: do not train with it)
     tokamax  tokamax's Mosaic kernels for Hopper and Blackwell; needs the extra `cuda` and Python >= 3.12
 """
@@ -22,9 +23,9 @@ PADDED_BLOCK = 128
 CHUNK_BLOCKS = 64  # blocks whose experts' matrices are gathered at once
 
 
-def grouped_matmul(x_RD, w_EDF, group_sizes_E, backend: str = "auto"):
-    """Returns [R, F] in x's dtype; accumulates in float32."""
-    return BACKENDS[choose(backend)](x_RD, w_EDF, group_sizes_E)
+def grouped_matmul(x_RD, w_EDF, group_sizes_E, backend: str = "auto", share: int = 1):
+    """Returns [R, F] in x's dtype; accumulates in float32. One in `share` of the rows is expected to belong to a group."""
+    return BACKENDS[choose(backend)](share, x_RD, w_EDF, group_sizes_E)
 
 
 def choose(backend: str) -> str:
@@ -36,11 +37,11 @@ def choose(backend: str) -> str:
     return backend
 
 
-def _ragged(x_RD, w_EDF, group_sizes_E):
+def _ragged(share, x_RD, w_EDF, group_sizes_E):
     return lax.ragged_dot(x_RD, w_EDF.astype(x_RD.dtype), group_sizes_E)
 
 
-def _tokamax(x_RD, w_EDF, group_sizes_E):
+def _tokamax(share, x_RD, w_EDF, group_sizes_E):
     try:
         import tokamax
     except ImportError as error:
@@ -57,24 +58,24 @@ class Method(NamedTuple):
     weight_gradient: Callable
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _differentiable(method: Method, x_RD, w_EDF, group_sizes_E):
-    return method.product(x_RD, w_EDF, group_sizes_E)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _differentiable(method: Method, share: int, x_RD, w_EDF, group_sizes_E):
+    return method.product(share, x_RD, w_EDF, group_sizes_E)
 
 
-def _forward(method, x_RD, w_EDF, group_sizes_E):
+def _forward(method, share, x_RD, w_EDF, group_sizes_E):
     saved = x_RD.value, w_EDF.value, group_sizes_E.value, w_EDF.perturbed
-    return method.product(*saved[:3]), saved
+    return method.product(share, *saved[:3]), saved
 
 
-def _backward(method, saved, gradient_RF):
+def _backward(method, share, saved, gradient_RF):
     x_RD, w_EDF, group_sizes_E, trained = saved
     if isinstance(gradient_RF, jax.custom_derivatives.SymbolicZero):
         gradient_RF = jnp.zeros(gradient_RF.shape, gradient_RF.dtype)
-    x_gradient = method.product(gradient_RF.astype(x_RD.dtype), w_EDF.swapaxes(1, 2), group_sizes_E)
+    x_gradient = method.product(share, gradient_RF.astype(x_RD.dtype), w_EDF.swapaxes(1, 2), group_sizes_E)
     if not trained:
         return x_gradient, None, None
-    return x_gradient, method.weight_gradient(x_RD, gradient_RF, group_sizes_E, w_EDF.shape[0]).astype(w_EDF.dtype), None
+    return x_gradient, method.weight_gradient(share, x_RD, gradient_RF, group_sizes_E, w_EDF.shape[0]).astype(w_EDF.dtype), None
 
 
 _differentiable.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -85,13 +86,13 @@ def _inside(out, rows, group_sizes_E):
     return jnp.where((jnp.arange(rows) < group_sizes_E.sum())[:, None], out[:rows], 0)
 
 
-def _tiled(x_RD, experts, group_sizes_E):
-    size = tiling.tile_size(x_RD.shape[0], experts)
+def _tiled(share, x_RD, experts, group_sizes_E):
+    size = tiling.tile_size(x_RD.shape[0] // share, experts)
     return tiling.plan(group_sizes_E, x_RD.shape[0], size), jnp.pad(x_RD, ((0, size), (0, 0)))
 
 
-def _tiles_product(x_RD, w_EDF, group_sizes_E):
-    tiles, x_padded = _tiled(x_RD, w_EDF.shape[0], group_sizes_E)
+def _tiles_product(share, x_RD, w_EDF, group_sizes_E):
+    tiles, x_padded = _tiled(share, x_RD, w_EDF.shape[0], group_sizes_E)
 
     def body(i, out):
         x, w = tiling.rows_at(x_padded, tiles.start[i], tiles.size), tiling.take(w_EDF, tiles.expert[i]).astype(x_RD.dtype)
@@ -101,8 +102,8 @@ def _tiles_product(x_RD, w_EDF, group_sizes_E):
     return _inside(out, x_RD.shape[0], group_sizes_E)
 
 
-def _tiles_weight_gradient(x_RD, gradient_RF, group_sizes_E, experts):
-    tiles, x_padded = _tiled(x_RD, experts, group_sizes_E)
+def _tiles_weight_gradient(share, x_RD, gradient_RF, group_sizes_E, experts):
+    tiles, x_padded = _tiled(share, x_RD, experts, group_sizes_E)
     gradient_padded = jnp.pad(gradient_RF, ((0, tiles.size), (0, 0)))
 
     def body(i, total_EDF):
@@ -114,7 +115,7 @@ def _tiles_weight_gradient(x_RD, gradient_RF, group_sizes_E, experts):
 
 
 def _blocks(group_sizes_E, rows):
-    """[chunks, n] experts and [chunks, n, b] rows of all blocks, `rows` where a block's place is empty."""
+    """[chunks, n] experts and [chunks, n, b] rows of all blocks, `rows` where a block's place is empty; how many chunks are occupied."""
     tiles = tiling.plan(group_sizes_E, rows, PADDED_BLOCK)
     count = tiles.expert.shape[0]
     row_nb = tiles.start[:, None] + jnp.arange(PADDED_BLOCK)
@@ -123,20 +124,25 @@ def _blocks(group_sizes_E, rows):
     pad, chunk = -count % min(CHUNK_BLOCKS, count), min(CHUNK_BLOCKS, count)
     expert_n = jnp.pad(tiles.expert, (0, pad), mode="edge")
     row_nb = jnp.pad(row_nb, ((0, pad), (0, 0)), constant_values=rows)
-    return expert_n.reshape(-1, chunk), row_nb.reshape(-1, chunk, PADDED_BLOCK)
+    return expert_n.reshape(-1, chunk), row_nb.reshape(-1, chunk, PADDED_BLOCK), -(-tiles.count // chunk)
 
 
-def _padded_product(x_RD, w_EDF, group_sizes_E):
-    experts, rows = _blocks(group_sizes_E, x_RD.shape[0])
+def _trips(share, rows_knb, occupied):
+    """How many chunks to compute. Where all rows are expected to belong to a group a fixed number costs a chunk or two, and a bound that
+    the device computes would make a GPU's host wait for it in every step of the loop."""
+    return occupied if share > 1 else rows_knb.shape[0]
 
-    def chunk(inputs):
-        expert_n, row_nb = inputs
-        x_nbD = x_RD.at[row_nb].get(mode="fill", fill_value=0)
-        y_nbF = jnp.einsum("nbd,ndf->nbf", x_nbD, w_EDF[expert_n].astype(x_RD.dtype), preferred_element_type=jnp.float32)
-        return y_nbF.astype(x_RD.dtype)
 
-    y_BF = lax.map(chunk, (experts, rows)).reshape(-1, w_EDF.shape[-1])
-    return y_BF.at[_places(group_sizes_E, x_RD.shape[0])].get(mode="fill", fill_value=0)
+def _padded_product(share, x_RD, w_EDF, group_sizes_E):
+    experts, rows, occupied = _blocks(group_sizes_E, x_RD.shape[0])
+
+    def chunk(i, out):
+        x_nbD = x_RD.at[rows[i]].get(mode="fill", fill_value=0)
+        y_nbF = jnp.einsum("nbd,ndf->nbf", x_nbD, w_EDF[experts[i]].astype(x_RD.dtype), preferred_element_type=jnp.float32)
+        return lax.dynamic_update_index_in_dim(out, y_nbF.astype(x_RD.dtype), i, 0)
+
+    y_knbF = lax.fori_loop(0, _trips(share, rows, occupied), chunk, jnp.zeros((*rows.shape, w_EDF.shape[-1]), x_RD.dtype))
+    return y_knbF.reshape(-1, w_EDF.shape[-1]).at[_places(group_sizes_E, x_RD.shape[0])].get(mode="fill", fill_value=0)
 
 
 def _places(group_sizes_E, rows):
@@ -147,15 +153,16 @@ def _places(group_sizes_E, rows):
     return jnp.where(jnp.arange(rows) < ends_E[-1], first_E[expert_R] + jnp.arange(rows), jnp.iinfo(jnp.int32).max)
 
 
-def _padded_weight_gradient(x_RD, gradient_RF, group_sizes_E, experts):
-    def chunk(total_EDF, inputs):
-        expert_n, row_nb = inputs
-        x_nbD, gradient_nbF = (m.at[row_nb].get(mode="fill", fill_value=0) for m in (x_RD, gradient_RF))
+def _padded_weight_gradient(share, x_RD, gradient_RF, group_sizes_E, experts):
+    expert_kn, rows, occupied = _blocks(group_sizes_E, x_RD.shape[0])
+
+    def chunk(i, total_EDF):
+        x_nbD, gradient_nbF = (m.at[rows[i]].get(mode="fill", fill_value=0) for m in (x_RD, gradient_RF))
         part_nDF = jnp.einsum("nbd,nbf->ndf", x_nbD, gradient_nbF, preferred_element_type=jnp.float32)
-        return total_EDF + jax.ops.segment_sum(part_nDF, expert_n, experts, indices_are_sorted=True), None
+        return total_EDF + jax.ops.segment_sum(part_nDF, expert_kn[i], experts, indices_are_sorted=True)
 
     zeros = jnp.zeros((experts, x_RD.shape[1], gradient_RF.shape[1]), jnp.float32)
-    return lax.scan(chunk, zeros, _blocks(group_sizes_E, x_RD.shape[0]))[0]
+    return lax.fori_loop(0, _trips(share, rows, occupied), chunk, zeros)
 
 
 BACKENDS = {

@@ -88,11 +88,11 @@ class MoE(nnx.Module):
                           *(collectives.total(x, *collectives.TOKENS) for x in sums))
         return y_MD.reshape(x_BTD.shape), routing
 
-    def compute(self, adapters, dropout_key, x_MD, weights_MA, ids_MA):
-        """This device's experts on the tokens sent to them, numbered from 0; an id past the last goes nowhere."""
+    def compute(self, adapters, dropout_key, x_MD, weights_MA, ids_MA, share):
+        """This device's experts on the tokens sent to them, numbered from 0; see expert_parallel.Compute."""
         if x_MD.shape[0] <= BATCHED_TOKENS and dropout_key is None:
             return self.batched(x_MD, weights_MA, ids_MA, adapters)
-        return self.sorted(x_MD, weights_MA, ids_MA, adapters, dropout_key)
+        return self.sorted(x_MD, weights_MA, ids_MA, adapters, dropout_key, share)
 
     @property
     def _local_experts(self) -> int:
@@ -108,11 +108,11 @@ class MoE(nnx.Module):
         hidden_EMF = jax.nn.silu(self.gate_proj(x_EMD, adapters)) * self.up_proj(x_EMD, adapters)
         return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters, partial=True), weights_ME)
 
-    def sorted(self, x_MD, weights_MA, ids_MA, adapters, dropout_key):
+    def sorted(self, x_MD, weights_MA, ids_MA, adapters, dropout_key, share):
         """Rows sorted by expert through the grouped kernel."""
         active, load_E = ids_MA.shape[1], _count(ids_MA, self._local_experts)
         order_R, inverse_R = order_by(ids_MA.reshape(-1), self._local_experts)
-        rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts)
+        rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts, share, self.backend)
         x_RD = spread(x_MD, jnp.pad(order_R // active, (0, spare)), inverse_R)
         projections = (self.gate_proj, self.up_proj, self.down_proj)
         on = adapters and any(linear.lora is not None for linear in projections)
@@ -122,7 +122,8 @@ class MoE(nnx.Module):
         if on and dropout_key is not None and any(linear.lora and linear.lora.dropout for linear in projections):
             named = dict(zip(("gate", "up", "down"), projections))
             drop = lambda name, x: named[name].dropped(x, dropout_key)  # noqa: E731
-        y_RD = expert_mlp(x_RD, gate, up, down, load_E, scale=scale, backend=self.backend, drop=drop, spare=spare)
+        y_RD = expert_mlp(x_RD, gate, up, down, load_E, scale=scale, backend=self.backend, drop=drop, spare=spare,
+                          share=share)
         order_R = jnp.pad(order_R, (0, spare), constant_values=rows)
         y_MAD = select(y_RD, inverse_R, order_R).reshape(-1, active, x_MD.shape[1])
         return jnp.einsum("mad,ma->md", y_MAD, weights_MA.astype(x_MD.dtype))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrl_moe.config import Config
+from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -38,6 +38,7 @@ class Plan:
       kv: the KV pool, released during updates.
       flops: of one micro-batch on all devices, model FLOPs; tokens: real tokens of it at most.
       active_bytes: weights that one decode step reads, when every expert is used.
+      slots: sequences decoded at once; 0 where servers decode, of which nothing is planned.
     """
     devices: int
     frozen: int
@@ -98,6 +99,9 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
       model_config: of the model at model.path.
       free: bytes that the KV pool may share, as rollout.memory.free_bytes gives; None does not bound it.
     """
+    if config.rollout_mesh.apart:
+        raise ConfigError("A plan is for one mesh that training and rollout share: leave rollout_mesh out, and plan each of the two meshes "
+                          "by itself as mesh.")
     place, lora = mesh_of(config, model_config), preflight.lora_config(config)
     dtype = jnp.dtype(config.model.dtype or "bfloat16")
     backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
@@ -111,7 +115,9 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     state = TrainState(trainable, opt_state, jax.ShapeDtypeStruct((), jnp.int32), biases)
     computed = _as_computed(trainable, parts.dtypes)
     update = plan_programs.update(config, place, parts, state, transform, lora is not None)
-    decode, cache = plan_programs.decode(config, place, model, nnx.merge_state(computed, biases, parts.frozen), free)
+    in_process = config.rollout.backend == "jax"  # else servers decode, on devices of their own
+    params = nnx.merge_state(computed, biases, parts.frozen)
+    decode, cache = plan_programs.decode(config, place, model, params, free) if in_process else (plan_programs.NOTHING, ())
     return Plan(
         devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
         gradient=local_bytes(trainable), published=copied_bytes(trainable, computed), offload=config.train.offload,
@@ -119,7 +125,7 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
         kept=kept_bytes(model_config, update.batch, place, config.train.remat, dtype), gradients=update.gradients, apply=update.apply,
         decode=decode, kv=local_bytes(cache), flops=update_flops(model_config, cost, [_full(update.batch)]),
         tokens=math.prod(update.batch.tokens_BT.shape), active_bytes=local_bytes(parts.frozen) + local_bytes(computed),
-        slots=config.rollout.slots)
+        slots=config.rollout.slots if in_process else 0)
 
 
 def local_bytes(tree) -> int:

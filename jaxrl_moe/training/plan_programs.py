@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import bucket
@@ -16,9 +16,9 @@ from jaxrl_moe.distributed.sharding import Placement, batch_spec
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout import batches
-from jaxrl_moe.rollout.memory import pool_pages, token_bytes
+from jaxrl_moe.rollout.memory import pool_pages, slots_of_each, token_bytes
 from jaxrl_moe.rollout.pages import pages_for
-from jaxrl_moe.rollout.programs import HEADS
+from jaxrl_moe.rollout.programs import POOL, ROWS
 from jaxrl_moe.rollout.programs import Programs as RolloutPrograms
 from jaxrl_moe.training.batch import MicroBatch
 from jaxrl_moe.training.objective import make_policy_objective
@@ -47,6 +47,9 @@ class Program(NamedTuple):
     def extra(self) -> int:
         """What it needs beside its arguments, as compiled on CPU."""
         return self.results + self.temporary
+
+
+NOTHING = Program(0, 0, 0, 0, {})  # a program that does not run on these devices
 
 
 def compiled(lowered) -> Program:
@@ -90,7 +93,7 @@ def update(config: Config, place: Placement, parts: Parts, state: TrainState, tr
 def micro_batch_shapes(config: Config, place: Placement):
     """(the largest micro-batch of a run, the indices of the log-probs to read), as shapes on the mesh."""
     longest = min(config.data.max_prompt_tokens + config.rollout.max_tokens, config.train.tokens_per_micro_batch)
-    length = -(-bucket(longest) // place.token_shards) * place.token_shards
+    length = -(-bucket(longest) // place.shards[1]) * place.shards[1]
     rows = max(1, config.train.tokens_per_micro_batch // length // place.row_shards) * place.row_shards
     kinds = {name: jnp.int32 for name in ("tokens_BT", "positions_BT", "segments_BT", "targets_BT", "sequence_BT")}
     kinds |= {name: jnp.float32 for name in ("mask_BT", "weights_BT", "advantages_BT", "sampler_logprobs_BT")}
@@ -120,11 +123,12 @@ def decode(config: Config, place: Placement, model: Transformer, params: Any, fr
     """
     section, model_config = config.rollout, model.config
     programs = RolloutPrograms(nnx.split(model)[0], config.seed, section.decode_steps, model_config.expert_dtype, place)
-    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, place), free)
-    split = NamedSharding(place.mesh, HEADS)
-    cache = jax.eval_shape(lambda: PagedCache.zeros(model_config, pages, section.page_size, model.dtype))
+    shards = place.drawn_shards
+    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, place), free, shards)
+    split = NamedSharding(place.mesh, POOL)
+    cache = jax.eval_shape(lambda: PagedCache.zeros(model_config, pages * shards, section.page_size, model.dtype))
     cache = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split), cache)
     longest = pages_for(config.data.max_prompt_tokens + section.max_tokens - 1, section.page_size)
-    *_, rows = batches.decode_shapes(section.slots, longest, section.page_size)
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(place.mesh, PartitionSpec())), rows)
+    *_, rows = batches.decode_shapes(slots_of_each(section.slots, shards), longest, section.page_size, shards)
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(place.mesh, ROWS)), rows)
     return compiled(programs.decode.lower(params, cache, rows, truncate=False, routes=False)), cache

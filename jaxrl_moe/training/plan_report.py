@@ -109,15 +109,16 @@ def times(plan: Plan, config: Config, chip: Chip) -> Times:
     passes = algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0) + (1 / 3 if algorithm.epochs * algorithm.minibatches > 1 else 0)
     update = tokens / plan.tokens * micro * passes
     decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth, sum(plan.decode.collectives.values()) / chip.link)
-    rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step
+    rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step if plan.slots else 0.0
     return Times(rollouts, update, tokens, config.train.steps * (rollouts + update) * plan.devices / 3600)
 
 
 def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) -> list[str]:
     found = times(plan, config, chip)
     sequences = config.rollout.prompts_per_step * config.rollout.group_size
-    return [f"time floor on {name} of a step of {sequences} completions at their longest: rollout {found.rollout:,.1f} s, update "
-            f"{found.update:,.1f} s; {found.tokens_per_s:,.0f} tokens/s at best",
+    return [f"time floor on {name} of a step of {sequences} completions at their longest: rollout "
+            f"{f'{found.rollout:,.1f} s' if plan.slots else 'on servers, not counted'}, update {found.update:,.1f} s; "
+            f"{found.tokens_per_s:,.0f} tokens/s at best",
             f"whole run of {config.train.steps} steps: at least {found.hours:,.1f} GPU-hours" + (
                 f", {found.hours * price:,.0f} at {price:g} an hour" if price else "")]
 

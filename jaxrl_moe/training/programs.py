@@ -11,11 +11,12 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from jaxrl_moe.distributed import collectives, offload
+from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.collectives import ROWS, inside
-from jaxrl_moe.distributed.sharding import Placement, batch_spec
+from jaxrl_moe.distributed.context import from_devices, to_devices
+from jaxrl_moe.distributed.sharding import Placement, batch_spec, token_axis
 from jaxrl_moe.kernels.rows import select
-from jaxrl_moe.kernels.token_logprobs import Vocabulary, token_logprobs
+from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.rl.router import balanced_bias
 from jaxrl_moe.rl.types import LossInputs, LossOutputs, RouterStats
 from jaxrl_moe.training.state import Parts, TrainState, model_weights
@@ -80,6 +81,9 @@ class Programs:
     def policy(self, weights, critic, frozen, batch, read, temperature, key, **wanted) -> "Policy":
         """The policy on a micro-batch: as it is on one device; on a mesh, every device works on its part of it.
 
+        Where tokens are split, devices hold those of a row in an order of their own (distributed.context); what comes in and goes out
+        stands as in the row.
+
         Args:
           weights: the policy's trained arrays and the routers' biases.
           read: from step.read_plan.
@@ -88,6 +92,7 @@ class Programs:
         if self.placement is None:
             return self._policy(weights, critic, frozen, batch, read, temperature, key, **wanted)
         place, whole = self.placement, PartitionSpec()
+        batch = _moved(to_devices, batch, place.token_shards)
         batch_specs = jax.tree_util.tree_map_with_path(lambda path, leaf: batch_spec(path[-1].name, leaf), batch)
         inputs = (weights, critic, frozen, batch, read, temperature, key)
         specs = (place.specs(weights), place.specs(critic), place.specs(frozen), batch_specs,
@@ -99,7 +104,8 @@ class Programs:
 
         tokens = PartitionSpec(ROWS, "context")
         out_specs = Policy(tokens, tokens, tokens, tokens, whole)
-        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(*inputs)
+        out = jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(*inputs)
+        return Policy(*(jax.tree.map(lambda x: from_devices(x, 1, place.token_shards), part) for part in out[:4]), out.router)
 
     def _policy(self, weights, critic, frozen, batch, read, temperature, key, *, adapters=True, entropy=False, routes=False):
         trainable, bias = weights
@@ -122,14 +128,9 @@ class Programs:
         targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)
         logprobs_R, entropy_R = token_logprobs(
             hidden_RD, model.head_DV(), targets_R, temperature, entropy=entropy, frozen_head=self.frozen_head,
-            vocabulary=self._vocabulary(model))
+            vocabulary=model.vocabulary())
         logprobs_BT = select(logprobs_R, inverse_M, read_R).reshape(shape)
         return logprobs_BT, select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
-
-    @staticmethod
-    def _vocabulary(model) -> Vocabulary:
-        parts, size = collectives.size("tensor"), model.config.vocab_size
-        return Vocabulary("tensor" if parts > 1 else None, size if size % parts else 0)
 
     def _values(self, critic, hidden_BTD):
         if self.critic is None:
@@ -189,6 +190,15 @@ class Programs:
 def moved(state: TrainState, move: Callable[[Any], Any]) -> TrainState:
     """The state with the optimisers' arrays moved."""
     return state._replace(opt_state=move(state.opt_state), critic_opt_state=move(state.critic_opt_state))
+
+
+def _moved(move, batch, parts: int):
+    """The micro-batch with its rows' tokens moved."""
+    def one(path, leaf):
+        axis = token_axis(path[-1].name)
+        return leaf if axis is None else move(leaf, axis, parts)
+
+    return jax.tree_util.tree_map_with_path(one, batch)
 
 
 def _balanced(biases, load_LE, rate):

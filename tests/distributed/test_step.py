@@ -3,9 +3,11 @@ import jax
 import numpy as np
 import pytest
 from close import assert_close
+from distributed.emulated import ragged_all_to_all
 from flax import nnx
 
 from jaxrl_moe.config import OptimizerSection
+from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
@@ -16,11 +18,13 @@ from jaxrl_moe.training.objective import PolicyObjective
 from jaxrl_moe.training.samples import from_conversations
 from jaxrl_moe.training.step import Learner
 
-CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 0, 0), num_experts=8, num_experts_per_tok=2,
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 7, 0), num_experts=8, num_experts_per_tok=2,
                      moe_intermediate_size=16, norm_topk_prob=True)
 LORA = LoraConfig(4, 8.0)
 MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8},
-          {"data": 2, "expert": 4}, {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2}]
+          {"data": 2, "expert": 4}, {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2},
+          {"expert": 4, "transport": "ragged"}, {"expert": 4, "host_devices": 2},
+          {"data": 2, "expert": 4, "transport": "capacity", "capacity_factor": 8.0, "host_devices": 2}]
 OBJECTIVE = PolicyObjective(make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01, z_loss_coef=1e-3))
 
 
@@ -29,7 +33,10 @@ def gradients(lora, mesh, remat="none"):
     if lora:
         for _, value in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
             value.set_value(value[...] + 0.02)
-    one = Learner(model, OptimizerSection(learning_rate=1e-2), 10, placement=make_placement(mesh) if mesh else None, remat=remat)
+    options = {} if mesh is None else {name: value for name, value in mesh.items() if name not in AXES}
+    sizes = {} if mesh is None else {name: value for name, value in mesh.items() if name in AXES}
+    one = Learner(model, OptimizerSection(learning_rate=1e-2), 10, placement=make_placement(sizes, **options) if mesh else None,
+                  remat=remat)
     rng = np.random.default_rng(0)
     chosen = from_conversations([(rng.integers(0, 64, n), np.r_[0, rng.integers(0, 2, n - 2), 1])
                                  for n in (30, 17, 5, 31, 2, 20, 9, 28)])
@@ -45,7 +52,8 @@ def reference(request):
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()))
-def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh):
+def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monkeypatch):
+    monkeypatch.setattr(jax.lax, "ragged_all_to_all", ragged_all_to_all)
     lora, expected = reference
     got = gradients(lora, mesh)
     for (path, one), (_, other) in zip(*(jax.tree_util.tree_leaves_with_path(x[0]) for x in (got, expected)), strict=True):
@@ -57,6 +65,14 @@ def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh):
 def test_rematerialisation_on_a_mesh_changes_no_gradient(reference):
     lora, expected = reference
     assert_close(gradients(lora, {"fsdp": 2, "expert": 2, "tensor": 2}, "mlp")[:3], expected[:3], 1e-5)
+
+
+def test_adapters_of_experts_are_split_as_the_experts_are():
+    place = make_placement({"expert": 4})
+    specs = nnx.to_flat_state(place.specs(nnx.state(Transformer.abstract(CONFIG, lora=LORA))))
+    found = {path[-1] for path, spec in specs if "mlp" in path and spec.get_value()[1:2] == ("expert",)}
+    assert found == {"weight", "lora_a", "lora_b"}
+    assert not any("expert" in spec.get_value() for path, spec in specs if "attention" in path)
 
 
 def test_a_vocabulary_that_does_not_divide_is_padded_inside_and_cut_outside():
