@@ -183,7 +183,8 @@ class MeshSection:
     fsdp: int = 1               # splits weights and optimiser state, gathered layer by layer; and rows and sequences as data does
     expert: int = 1             # splits the experts; and the rows of a batch
     tensor: int = 1             # splits heads, MLPs and the vocabulary
-    context: int = 1            # splits the tokens of a row; nothing in a rollout
+    # Splits the tokens of a row: each device has an early and a late part, so that all do as much. Nothing in a rollout
+    context: int = 1
     pipeline: int = 1           # stages of layers: 1 is all there is
     # Over the expert axis. single: it has one device | ipc: inside one host | hybrid: in two stages, inside hosts and between them |
     # auto: whichever the devices ask for

@@ -31,7 +31,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "algorithm.step_lambda": (_LEAST, _ANY),
     "algorithm.truncated_penalty": (0, _ANY), "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY),
     **{f"mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor", "context")}, "mesh.capacity_factor": (0, _ANY),
-    "mesh.host_devices": (0, _ANY),
+    "mesh.host_devices": (0, _ANY), "mesh.pipeline": (1, _ANY),
     **{f"rollout_mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor")},
     "optimizer.learning_rate": (0, _ANY), "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY),
     "optimizer.b1": (0, 0.999999), "optimizer.b2": (0, 0.99999999), "optimizer.eps": (0, _ANY),

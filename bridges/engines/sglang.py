@@ -4,10 +4,11 @@ Its log-probs are those of softmax(logits / temperature) before top-p and its li
 set SGLANG_RETURN_ORIGINAL_LOGPROB.
 """
 import base64
+import contextlib
 
 import numpy as np
 
-from bridges.engines.http import EngineError, Unavailable
+from bridges.engines.http import EngineError, Refused, Unavailable
 from bridges.engines.server import LOADING_SECONDS, Sample, Server, array
 
 
@@ -68,23 +69,27 @@ class Sglang(Server):
                                       body={"model_path": str(folder), "flush_cache": False}))
 
     def _join(self, group):
-        self._done(self.http.post("/init_weights_update_group", timeout=LOADING_SECONDS, body={
-            "master_address": group.address, "master_port": group.port, "rank_offset": 1, "world_size": group.size,
-            "group_name": group.name, "backend": group.backend}))
+        self._update("/init_weights_update_group", master_address=group.address, master_port=group.port, rank_offset=1,
+                     world_size=group.size, group_name=group.name, backend=group.backend)
 
     def _receive(self, buckets, group):
-        begun = self.http.post("/begin_weight_update", {}, timeout=LOADING_SECONDS)
-        if not begun.get("success"):  # a sync that ended half-way left it open
-            self._done(self.http.post("/end_weight_update", {}, timeout=LOADING_SECONDS))
-            self._done(self.http.post("/begin_weight_update", {}, timeout=LOADING_SECONDS))
+        with contextlib.suppress(Unavailable):
+            self._update("/end_weight_update")  # one that a sync which ended half-way left open; there is none as a rule
+        self._update("/begin_weight_update")
         try:
             for bucket in buckets:
-                group.broadcast(bucket, lambda names, dtypes, shapes: self._done(self.http.post(
-                    "/update_weights_from_distributed", timeout=LOADING_SECONDS, body={
-                        "names": names, "dtypes": dtypes, "shapes": shapes, "group_name": group.name, "load_format": "flattened_bucket",
-                        "flush_cache": False})))
+                group.broadcast(bucket, lambda names, dtypes, shapes: self._update(
+                    "/update_weights_from_distributed", names=names, dtypes=dtypes, shapes=shapes, group_name=group.name,
+                    load_format="flattened_bucket", flush_cache=False))
         finally:
-            self.http.post("/end_weight_update", {}, timeout=LOADING_SECONDS)
+            self._update("/end_weight_update")
+
+    def _update(self, path, **body):
+        """SGLang answers 400 to whatever goes wrong here, be it a connection: another try may do better."""
+        try:
+            self._done(self.http.post(path, body, timeout=LOADING_SECONDS))
+        except Refused as error:
+            raise Unavailable(str(error)) from error
 
     def unload(self, label):
         self.http.post("/unload_lora_adapter", {"lora_name": label})

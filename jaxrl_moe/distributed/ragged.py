@@ -55,12 +55,12 @@ def _send(x, route: Route, rows: int):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _moved(rows: tuple[int, int], x, route: Route, back: Route):
+def moved(rows: tuple[int, int], x, route: Route, back: Route):
     """x [rows[0], ...] sent along the route into [rows[1], ...], zeros where nothing comes; the gradient takes the way back."""
     return _send(x, route, rows[1])
 
 
-_moved.defvjp(lambda rows, x, route, back: (_send(x, route, rows[1]), back),
+moved.defvjp(lambda rows, x, route, back: (_send(x, route, rows[1]), back),
               lambda rows, back, gradient: (_send(gradient, back, rows[0]), None, None))
 
 
@@ -93,6 +93,6 @@ def ragged(x_MD, weights_MA, ids_MA, num_experts: int, compute):
     wanted_nM = (ids_MA // (num_experts // devices) == jnp.arange(devices)[:, None, None]).any(axis=-1)
     sent, received = tokens * min(devices, active), tokens * devices
     there, back, *where = plan(wanted_nM, sent)
-    x, weights = (_moved((sent, received), _copies(m, *where), there, back) for m in (x_MD, weights_MA))
+    x, weights = (moved((sent, received), _copies(m, *where), there, back) for m in (x_MD, weights_MA))
     ids = _send(_copy(ids_MA + 1, *where), there, received) - 1  # -1, no expert, where nothing came
-    return _sums(_moved((received, sent), compute(x, weights, ids), back, there), *where)
+    return _sums(moved((received, sent), compute(x, weights, ids), back, there), *where)

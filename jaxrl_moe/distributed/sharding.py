@@ -59,6 +59,11 @@ class Placement:
         """Into how many parts the tokens of a row are split."""
         return self.layout.size("context")
 
+    @property
+    def shards(self) -> tuple[int, int]:
+        """What the rows and the tokens of a micro-batch must be multiples of; a row is cut into two chunks a device, see context."""
+        return self.row_shards, self.token_shards * 2 if self.token_shards > 1 else 1
+
     def specs(self, tree: Any) -> Any:
         """The specs of a state's arrays, in its structure."""
         return jax.tree_util.tree_map_with_path(
@@ -131,6 +136,11 @@ def dotted(path: Sequence[Any]) -> str:
     """A key path of nnx.State as text, without the Variable's own `value`."""
     names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
     return ".".join(name for name in names if name != "value")
+
+
+def token_axis(name: str) -> int | None:
+    """The axis of a micro-batch's field that runs over the tokens of a row, by the shape letters at the end of its name."""
+    return 2 if name.endswith("_LBTA") else 1 if name.endswith("_BT") else None
 
 
 def batch_spec(name: str, leaf: Any) -> PartitionSpec:

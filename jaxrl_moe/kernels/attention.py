@@ -1,7 +1,8 @@
 """Masked grouped-query attention: one function over a table of backends.
 
     xla      forms the [T, S] scores at once; any keys; the default over a cache
-    causal   blocks of queries over the keys before them, own backward pass; the default for whole rows
+    causal   blocks of queries over the keys before them, own backward pass; the default for whole rows, and for parts of rows that say
+             which pairs of blocks matter (kernels/paired_attention.py)
     chunked  one block of queries after the other, recomputed in the backward pass: for very long rows
     cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias
 """
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_moe.kernels.causal_attention import MAX_BLOCKS, causal_attention
+from jaxrl_moe.kernels.paired_attention import paired_attention
 
 QUERY_BLOCK = 512
 LARGEST_SCORES = 1 << 28  # elements of a block's scores above which `auto` works in chunks
@@ -40,7 +42,8 @@ class Visibility(NamedTuple):
         return same_BTS & (distance_BTS >= 0) & near_BTS & (self.key_segments_BS[:, None, :] > 0)
 
 
-def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "auto", *, whole_rows: bool = False):
+def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "auto", *, whole_rows: bool = False,
+              pairs=None):
     """softmax(q k / sqrt(H)) v over the visible keys; returns [B, T, N, H]. A query that sees nothing gets finite values.
 
     N is a multiple of K; query head n reads key head n // (N / K). Softmax in float32.
@@ -48,9 +51,12 @@ def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "au
     Args:
       backend: a row of BACKENDS, or "auto".
       whole_rows: queries and keys are the same tokens in the same order, each segment in order of position.
+      pairs: for a part of whole rows (size of a block, [P, 2] blocks of queries and of keys), outside of which no query sees a key.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"attention backend {backend!r} is unknown; known are auto, {', '.join(BACKENDS)}")
+    if pairs is not None and backend in ("auto", "causal"):
+        return paired_attention(pairs[0], q_BTNH, k_BSKH, v_BSKH, visibility, pairs[1])
     if not whole_rows and backend in ("auto", "causal"):
         backend = "xla"
     if backend == "auto":

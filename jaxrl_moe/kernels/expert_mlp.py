@@ -53,9 +53,9 @@ def expert_mlp(x_RD, gate: ExpertWeight, up: ExpertWeight, down: ExpertWeight, g
     return product("down", hidden_RF, down)
 
 
-def spare_rows(rows: int, experts: int, share: int = 1) -> int:
-    """Rows past the last of `rows` that a tile may touch: as many as a tile has."""
-    return tiling.tile_size(rows // share, experts)
+def spare_rows(rows: int, experts: int, share: int = 1, backend: str = "tiles") -> int:
+    """Rows past the last of `rows` that a tile may touch, as many as it has; none with a backend that has no tiles."""
+    return tiling.tile_size(rows // share, experts) if grouped.choose(backend) == "tiles" else 0
 
 
 def _plan(group_sizes_E, total_rows, size):

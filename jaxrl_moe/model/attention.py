@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.distributed import collectives
+from jaxrl_moe.distributed.context import block_pairs
 from jaxrl_moe.kernels.attention import Visibility, attention
+from jaxrl_moe.kernels.paired_attention import block_count
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.layers import Linear, RMSNorm
@@ -26,6 +28,12 @@ class Place(NamedTuple):
     cos_BT1H: Any
     sin_BT1H: Any
     pages_UJ: Any = None
+
+
+def _pairs(parts: int, length: int):
+    """Blocks of this device's `length` tokens of a row, and of all keys, that meet in causal attention: see distributed.context."""
+    blocks = block_count(length // 2)
+    return length // 2 // blocks, jnp.asarray(block_pairs(parts, blocks))[collectives.index("context")]
 
 
 class Attention(nnx.Module):
@@ -56,7 +64,8 @@ class Attention(nnx.Module):
         if cache is None:
             k, v, positions, segments = (collectives.gather(x, "context", 1) for x in (k, v, place.positions_BT, place.segments_BT))
             seen = Visibility(place.positions_BT, positions, place.segments_BT, segments, window)
-            out = attention(q, k, v, seen, self.backend, whole_rows=collectives.size("context") == 1)
+            parts = collectives.size("context")
+            out = attention(q, k, v, seen, self.backend, whole_rows=parts == 1, pairs=None if parts == 1 else _pairs(parts, length))
         else:
             cache = cache.write(layer, k, v, place.positions_BT, place.pages_UJ)
             out = self._over_cache(q, place, window, cache, layer)

@@ -112,7 +112,7 @@ class MoE(nnx.Module):
         """Rows sorted by expert through the grouped kernel."""
         active, load_E = ids_MA.shape[1], _count(ids_MA, self._local_experts)
         order_R, inverse_R = order_by(ids_MA.reshape(-1), self._local_experts)
-        rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts, share)
+        rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts, share, self.backend)
         x_RD = spread(x_MD, jnp.pad(order_R // active, (0, spare)), inverse_R)
         projections = (self.gate_proj, self.up_proj, self.down_proj)
         on = adapters and any(linear.lora is not None for linear in projections)

@@ -128,7 +128,7 @@ def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
     """As placement, but a mesh of one where there is a single device."""
     sizes, devices = _sizes(config.mesh), None
     if config.rollout_mesh.apart:
-        devices, _ = divided(sizes, _sizes(config.rollout_mesh))
+        devices, _ = divided(sizes, _rollout_sizes(config))
     place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
                            transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
                            capacity_factor=config.mesh.capacity_factor)
@@ -151,22 +151,26 @@ def rollout_placement(config: Config, model: ModelConfig | None) -> Placement | 
     if hosts.several():
         raise MeshError("rollout_mesh needs a job of one process, and this one has several: leave rollout_mesh out, so that rollout "
                         "shares the mesh of training.")
-    sizes = _sizes(config.rollout_mesh)
+    sizes = _rollout_sizes(config)
     place = make_placement(sizes, divided(_sizes(config.mesh), sizes)[1])
     if model is not None:
         check_model(place.layout, model, "rollout_mesh")
     return place
 
 
-def _sizes(section: MeshSection | RolloutMeshSection) -> dict[str, int]:
-    return {axis: getattr(section, axis, 1) or 1 for axis in AXES}
+def _sizes(section: MeshSection) -> dict[str, int]:
+    return {axis: getattr(section, axis) for axis in AXES}
+
+
+def _rollout_sizes(config: Config) -> dict[str, int]:
+    return {axis: size or 1 for axis, size in dataclasses.asdict(config.rollout_mesh).items()}
 
 
 def drawing_alone(config: Config) -> Config:
     """The configuration where nothing is trained: the rollout's mesh, if it has its own, takes the first devices."""
-    own = config.rollout_mesh
-    mesh = MeshSection(**{name: size or 1 for name, size in dataclasses.asdict(own).items()})
-    return dataclasses.replace(config, mesh=mesh, rollout_mesh=RolloutMeshSection()) if own.apart else config
+    if not config.rollout_mesh.apart:
+        return config
+    return dataclasses.replace(config, mesh=MeshSection(**_rollout_sizes(config)), rollout_mesh=RolloutMeshSection())
 
 
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:

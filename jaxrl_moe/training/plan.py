@@ -151,7 +151,7 @@ def _compiled_update(config, place, parts, state, transform, lora):
 def micro_batch_shapes(config: Config, place: Placement):
     """(the largest micro-batch of a run, the indices of the log-probs to read), as shapes on the mesh."""
     longest = min(config.data.max_prompt_tokens + config.rollout.max_tokens, config.train.tokens_per_micro_batch)
-    length = -(-bucket(longest) // place.token_shards) * place.token_shards
+    length = -(-bucket(longest) // place.shards[1]) * place.shards[1]
     rows = max(1, config.train.tokens_per_micro_batch // length // place.row_shards) * place.row_shards
     kinds = {name: jnp.int32 for name in ("tokens_BT", "positions_BT", "segments_BT", "targets_BT", "sequence_BT")}
     kinds |= {name: jnp.float32 for name in ("mask_BT", "weights_BT", "advantages_BT", "sampler_logprobs_BT")}

@@ -12,7 +12,8 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from jaxrl_moe.distributed.collectives import ROWS, inside
-from jaxrl_moe.distributed.sharding import Placement, batch_spec
+from jaxrl_moe.distributed.context import from_devices, to_devices
+from jaxrl_moe.distributed.sharding import Placement, batch_spec, token_axis
 from jaxrl_moe.kernels.rows import select
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.rl.router import balanced_bias
@@ -78,6 +79,9 @@ class Programs:
     def policy(self, weights, critic, frozen, batch, read, temperature, key, **wanted) -> "Policy":
         """The policy on a micro-batch: as it is on one device; on a mesh, every device works on its part of it.
 
+        Where tokens are split, devices hold those of a row in an order of their own (distributed.context); what comes in and goes out
+        stands as in the row.
+
         Args:
           weights: the policy's trained arrays and the routers' biases.
           read: from step.read_plan.
@@ -86,6 +90,7 @@ class Programs:
         if self.placement is None:
             return self._policy(weights, critic, frozen, batch, read, temperature, key, **wanted)
         place, whole = self.placement, PartitionSpec()
+        batch = _moved(to_devices, batch, place.token_shards)
         batch_specs = jax.tree_util.tree_map_with_path(lambda path, leaf: batch_spec(path[-1].name, leaf), batch)
         inputs = (weights, critic, frozen, batch, read, temperature, key)
         specs = (place.specs(weights), place.specs(critic), place.specs(frozen), batch_specs,
@@ -97,7 +102,8 @@ class Programs:
 
         tokens = PartitionSpec(ROWS, "context")
         out_specs = Policy(tokens, tokens, tokens, tokens, whole)
-        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(*inputs)
+        out = jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(*inputs)
+        return Policy(*(jax.tree.map(lambda x: from_devices(x, 1, place.token_shards), part) for part in out[:4]), out.router)
 
     def _policy(self, weights, critic, frozen, batch, read, temperature, key, *, adapters=True, entropy=False, routes=False):
         trainable, bias = weights
@@ -169,6 +175,15 @@ class Programs:
         finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(list(norms.values()))))
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state)
         return state, {**norms, "finite": finite}
+
+
+def _moved(move, batch, parts: int):
+    """The micro-batch with its rows' tokens moved."""
+    def one(path, leaf):
+        axis = token_axis(path[-1].name)
+        return leaf if axis is None else move(leaf, axis, parts)
+
+    return jax.tree_util.tree_map_with_path(one, batch)
 
 
 def _balanced(biases, load_LE, rate):

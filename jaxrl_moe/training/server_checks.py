@@ -69,6 +69,9 @@ def _what_servers_cannot_do(config: Config) -> Iterator[str]:
         if changed(config.servers, name):
             yield (f"servers.{name} = {getattr(config.servers, name)!r} has no effect under servers.weight_sync_backend = {wanted!r}, "
                    f"which {'sends no buckets' if name == 'bucket_bytes' else 'leaves requests their own adapter'}: leave it out.")
+    if rollout.max_staleness == 0 and changed(config.servers, "in_flight"):
+        yield (f"servers.in_flight = {config.servers.in_flight!r} has no effect with rollout.max_staleness = 0, where nothing is in flight "
+               "when weights change: set rollout.max_staleness to 1 or more, or leave it out.")
     if wanted == "distributed" and changed(config.servers, "sync_folder"):
         yield (f"servers.sync_folder = {config.servers.sync_folder!r} has no effect under servers.weight_sync_backend = 'distributed', "
                "which leaves nothing in folders: leave it out.")

@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from jaxrl_moe.config import CriticSection, OptimizerSection
+from jaxrl_moe.distributed.context import to_devices
 from jaxrl_moe.distributed.sharding import Placement, cut
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
@@ -67,8 +68,8 @@ class Learner:
 
     @property
     def shards(self) -> tuple[int, int]:
-        """Parts that rows of a batch, and their tokens, are split into."""
-        return (1, 1) if self.placement is None else (self.placement.row_shards, self.placement.token_shards)
+        """What rows of a batch, and their tokens, must be multiples of."""
+        return (1, 1) if self.placement is None else self.placement.shards
 
     @property
     def _weights(self):
@@ -145,14 +146,17 @@ class Learner:
         return zeros._replace(maxima={name: jnp.full((), -jnp.inf) for name in zeros.maxima})
 
     def _read(self, batch: MicroBatch):
-        return read_plan(batch.mask_BT, self.shards)
+        if self.placement is None:
+            return read_plan(batch.mask_BT, (1, 1))
+        parts = self.placement.token_shards
+        return read_plan(to_devices(np.asarray(batch.mask_BT), 1, parts), (self.placement.row_shards, parts))
 
 
 def read_plan(mask_BT, shards: tuple[int, int]):
     """Which positions' log-probs are wanted, for each part of a batch that a device works on.
 
     Args:
-      mask_BT: 1 where a log-prob is wanted.
+      mask_BT: 1 where a log-prob is wanted, tokens in the order in which devices hold them.
       shards: parts that rows and tokens are split into, (b, c).
 
     Returns:

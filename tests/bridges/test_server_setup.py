@@ -205,6 +205,10 @@ def test_launched_servers_get_what_their_sync_needs():
     (settings(urls=("localhost:80",)), "no URL of a server"),
     (settings(urls=("http://other:80",)), "another machine.*servers.sync_folder"),
     (settings(urls=("http://localhost:1", "http://localhost:1")), "a server twice"),
+    (settings(in_flight="abort"), "servers.in_flight = 'abort' has no effect with rollout.max_staleness = 0"),
+    (settings(in_flight="abort", weight_sync_backend="adapter"), "which leaves requests their own adapter"),
+    (settings(bucket_bytes=5, weight_sync_backend="disk"), "servers.bucket_bytes = 5 .*which sends no buckets"),
+    (settings(sync_folder="/s", weight_sync_backend="distributed"), "servers.sync_folder = '/s' has no effect"),
     (dataclasses.replace(settings(), rollout=RolloutSection(backend="vllm", top_p=0.9)), "do not go with rollout.backend = 'vllm'"),
     (dataclasses.replace(settings(), moe=dataclasses.replace(Config().moe, replay="r3")), "moe.replay = 'r3'"),
     (dataclasses.replace(settings(weight_sync_backend="adapter"), lora=dataclasses.replace(Config().lora, rank=0)), "lora.rank = 0"),
@@ -217,6 +221,9 @@ def test_sound_settings_of_servers_are_not_refused():
     assert not list(server_problems(settings())) and not list(server_problems(Config()))
     assert not list(server_problems(settings(urls=(), python="python", gpus="0;1")))
     assert not list(server_problems(settings(urls=("http://other:80",), sync_folder="/shared")))
+    assert not list(server_problems(settings(urls=("http://other:80",), weight_sync_backend="distributed")))
+    assert not list(server_problems(dataclasses.replace(settings(in_flight="abort"),
+                                                        rollout=RolloutSection(backend="vllm", max_staleness=1))))
 
 
 def test_diff_names_what_two_folders_differ_in(checkpoint, tmp_path, capsys):

@@ -13,6 +13,7 @@ from jaxrl_moe.distributed.collectives import inside
 from jaxrl_moe.distributed.expert_axis import check_transport, warn_of_gather
 from jaxrl_moe.distributed.expert_parallel import dispatch
 from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.distributed.sharding import MeshError
 
 E, A, D, M, DEVICES = 8, 2, 6, 32, 4  # M tokens of all devices
@@ -84,6 +85,13 @@ def test_a_capacity_keeps_the_first_of_each_device_and_counts_what_it_drops(rout
     y, counted = jax.jit(call)(X, W, EXPERTS)
     assert counted == dropped and dropped > 0
     assert_close(y, loop(X, W, EXPERTS, ids, kept))
+
+
+@pytest.mark.parametrize("options, names", [({"transport": "ragged"}, 7), ({"host_devices": 2}, 7)], ids=str)
+def test_the_self_test_runs_what_the_transport_needs(options, names, monkeypatch):
+    monkeypatch.setattr(jax.lax, "ragged_all_to_all", ragged_all_to_all)
+    results = list(check_collectives(make_placement({"expert": 4}, **options)))
+    assert len(results) == names and all(difference == 0 for _, _, difference in results), results
 
 
 def test_ragged_compiles_for_gpus_to_the_exchange_there_and_back_and_no_other():

@@ -10,7 +10,7 @@ from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.rollout import batches
+from jaxrl_moe.rollout import batches, memory
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.types import Request, SamplingParams
 
@@ -125,3 +125,15 @@ def test_slots_that_do_not_divide_are_rounded_up_and_nothing_compiles_after_the_
     engine.generate(requests(temperature=0.5, return_routed_experts=False)[:1])
     assert engine.stats()["compiles"] == compiles
     assert jax.tree.leaves(engine._cache)[0].sharding.shard_shape((1, 8, 1, 1, 1)) == (1, 4, 1, 1, 1)
+
+
+def test_an_engine_on_devices_of_its_own_holds_copies_there_and_sizes_its_pool_by_them(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "free_bytes", asked.append)
+    model = Transformer(CONFIG, rngs=nnx.Rngs(0))
+    engine = JaxEngine(model, SETTINGS, max_prompt_tokens=20, placement=make_placement({"tensor": 2}, jax.devices()[3:]))
+    assert engine.devices == set(jax.devices()[3:5]) and asked[0] in engine.devices
+    params = nnx.state(model)
+    assert engine.publish(params, 1)["sync/bytes"] == 0
+    jax.tree.map(lambda array: array.delete(), params)  # as an update does that takes the arrays over
+    assert not any(array.is_deleted() for array in jax.tree.leaves(engine._params))

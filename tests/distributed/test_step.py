@@ -18,7 +18,7 @@ from jaxrl_moe.training.objective import PolicyObjective
 from jaxrl_moe.training.samples import from_conversations
 from jaxrl_moe.training.step import Learner
 
-CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 0, 0), num_experts=8, num_experts_per_tok=2,
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 7, 0), num_experts=8, num_experts_per_tok=2,
                      moe_intermediate_size=16, norm_topk_prob=True)
 LORA = LoraConfig(4, 8.0)
 MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8},
@@ -59,6 +59,14 @@ def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monke
         assert_close(one, other, 1e-5), path
     assert_close(got[1:3], expected[1:3])
     np.testing.assert_array_equal(got[3], expected[3])
+
+
+def test_adapters_of_experts_are_split_as_the_experts_are():
+    place = make_placement({"expert": 4})
+    specs = nnx.to_flat_state(place.specs(nnx.state(Transformer.abstract(CONFIG, lora=LORA))))
+    found = {path[-1] for path, spec in specs if "mlp" in path and spec.get_value()[1:2] == ("expert",)}
+    assert found == {"weight", "lora_a", "lora_b"}
+    assert not any("expert" in spec.get_value() for path, spec in specs if "attention" in path)
 
 
 def test_a_vocabulary_that_does_not_divide_is_padded_inside_and_cut_outside():

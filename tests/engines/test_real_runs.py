@@ -17,6 +17,7 @@ from tests.engines import real
 
 pytestmark = pytest.mark.engines
 RECIPE = """
+import pathlib
 from tests.engines.real import settings
 
 def get_config():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from close import assert_close
 
+from jaxrl_moe.kernels import grouped_matmul as grouped
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 
@@ -57,6 +58,20 @@ def test_grouped_matmul_and_its_gradients_equal_a_loop_over_experts(backend, nam
         return grouped_matmul(x, w, jnp.array(sizes), backend)
 
     assert_close(*(both(function, loss(function), x, w) for function in (ours, loop)))
+
+
+@pytest.mark.parametrize("backend", ["tiles", "padded"])
+def test_rows_of_which_few_belong_to_a_group_give_the_same(backend, monkeypatch):
+    monkeypatch.setattr(grouped, "CHUNK_BLOCKS", 2)
+    x, sizes = normal(0, 1000, D), jnp.array([140, 17, 0, 30])
+    w, target = normal(1, E, D, F), normal(2, 1000, F)
+
+    def ours(share):
+        def product(x, w):
+            return grouped_matmul(x, w, sizes, backend, share)
+        return both(product, lambda x, w: jnp.sum(product(x, w) * target), x, w)
+
+    assert_close(ours(5), ours(1))
 
 
 def weights(adapters):

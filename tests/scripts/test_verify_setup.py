@@ -126,7 +126,7 @@ def test_too_small_a_ram_disk_for_the_weights_is_said_with_the_numbers(files, tm
     assert not found["run_dir"].passed and "1 MiB left" in found["run_dir"].text
 
 
-@pytest.mark.parametrize("damage, message", [("gone", "00002-of-00003.safetensors is missing"), ("cut", "is truncated"),
+@pytest.mark.parametrize("damage, message", [("gone", "is missing"), ("cut", "is truncated"),
                                              ("index", "names tensors that their files lack")])
 def test_a_sharded_checkpoint_must_be_whole(tmp_path, damage, message):
     folder = tmp_path / "files" / "model"
@@ -141,7 +141,7 @@ def test_a_sharded_checkpoint_must_be_whole(tmp_path, damage, message):
         index["weight_map"]["model.layers.7.nothing"] = shard.name
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     found = outcomes(resolve(settings(tmp_path / "files", tmp_path / "run")))["model"]
-    assert not found.passed and message in found.text, found
+    assert not found.passed and f"{shard.name}" in found.text and message in found.text, found
 
 
 @pytest.mark.parametrize("count, wrong", [(1, "data"), pytest.param(2, "data", marks=pytest.mark.slow),

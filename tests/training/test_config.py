@@ -109,6 +109,13 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(scratch__num_layers=2), "scratch.num_layers = 2 has no effect, as scratch.vocab_size = 0 makes no model"),
     (dict(scratch__router_bias=True), "scratch.router_bias = True has no effect"),
     (dict(logging__profile_start=100), "lies beyond train.steps"),
+    (dict(mesh__expert=4, mesh__transport="raged"), "mesh.transport = 'raged' is not known: use gather"),
+    (dict(mesh__expert=4, mesh__dispatch="multi"), "mesh.dispatch = 'multi' is not known: use single"),
+    (dict(mesh__expert=4, mesh__transport="capacity"), "a capacity needs both"),
+    (dict(mesh__expert=4, mesh__transport="ragged", mesh__dispatch="hybrid"), "goes in one stage"),
+    (dict(mesh__transport="gather"), "mesh.transport = 'gather' has no effect, as mesh.expert = 1"),
+    (dict(mesh__host_devices=4), "mesh.host_devices = 4 has no effect, as mesh.expert = 1"),
+    (dict(mesh__dispatch="hybrid"), "mesh.dispatch = 'hybrid' sends tokens over the expert axis, and mesh.expert = 1"),
 ])
 def test_contradictions_are_refused_with_the_reason(values, message):
     with pytest.raises(ConfigError, match=message):

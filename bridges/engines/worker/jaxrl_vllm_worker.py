@@ -78,6 +78,14 @@ class Transfer(WeightTransferEngine):
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info):
+        try:
+            self._load(update_info)
+        except BaseException:  # the update has ended: requests must find arrays to compute with, if those of two versions
+            forget_half_loaded(self.model)
+            self._remember_experts()
+            raise
+
+    def _load(self, update_info):
         if update_info.group:
             self.model.load_weights(self._broadcast(update_info))
             return
@@ -98,8 +106,11 @@ class Transfer(WeightTransferEngine):
 
     def finish_weight_update(self):
         finalize_layerwise_reload(self.model, self.model_config)
+        self._remember_experts()
+
+    def _remember_experts(self):
         for method, kernel in self.forgotten.items():
-            method.moe_kernel = method.moe_kernel or kernel  # of experts that this update left as they were
+            method.moe_kernel = kernel if method.moe_kernel is None else method.moe_kernel  # of experts that the update left as they were
         self.forgotten = {}
 
     def shutdown(self):
