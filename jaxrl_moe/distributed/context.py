@@ -28,8 +28,8 @@ def _chunks_taken(x, axis, order):
     if len(order) <= 2:
         return x
     if x.shape[axis] % len(order):
-        raise ValueError(f"{x.shape[axis]} tokens cannot be cut into {len(order)} chunks, two for each device of the context axis: lay rows "
-                         "out with the learner's shards.")
+        raise ValueError(f"{x.shape[axis]} tokens cannot be cut into {len(order)} chunks, two for each device of the context axis: lay "
+                         "rows out with the learner's shards.")
     chunks = x.reshape(*x.shape[:axis], len(order), -1, *x.shape[axis + 1:])
     return chunks[(slice(None),) * axis + (np.asarray(order),)].reshape(x.shape)
 
