@@ -34,14 +34,14 @@ def _prompts(vocab, batch, prompt):
     return np.random.default_rng(0).integers(0, vocab, (batch, prompt)).astype(np.int32)
 
 
-def _mixed(vocab, requests, longest_prompt, longest):
+def mixed(vocab, requests, longest_prompt, longest):
     """(prompts, numbers of new tokens)."""
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, vocab, n).astype(np.int32) for n in rng.integers(PROMPT_AT_LEAST, longest_prompt + 1, requests)]
     return prompts, rng.integers(NEW_AT_LEAST, longest + 1, requests).tolist()
 
 
-def _greedy(model, prompts, news, longest_prompt, **section):
+def greedy(model, prompts, news, longest_prompt, **section):
     from jaxrl_moe.config import RolloutSection
     from jaxrl_moe.rollout.engine import JaxEngine
     from jaxrl_moe.types import Request, SamplingParams
@@ -57,13 +57,13 @@ def _greedy(model, prompts, news, longest_prompt, **section):
 
 def _our_batch(batch, prompt, new, **shape):
     model = our_model(None, **shape)
-    return _greedy(model, _prompts(model.config.vocab_size, batch, prompt), [new] * batch, prompt,
+    return greedy(model, _prompts(model.config.vocab_size, batch, prompt), [new] * batch, prompt,
                    slots=batch, max_tokens=new, decode_steps=new)
 
 
 def _our_continuous(requests, slots, longest_prompt, longest):
     model = our_model(None)
-    return _greedy(model, *_mixed(model.config.vocab_size, requests, longest_prompt, longest), longest_prompt,
+    return greedy(model, *mixed(model.config.vocab_size, requests, longest_prompt, longest), longest_prompt,
                    slots=slots, max_tokens=longest)
 
 
@@ -84,7 +84,7 @@ def _their_batch(batch, prompt, new, **shape):
 def _their_continuous(requests, slots, longest_prompt, longest):
     from transformers import ContinuousBatchingConfig, GenerationConfig
     hf = hf_model().eval()
-    prompts, news = _mixed(hf.config.vocab_size, requests, longest_prompt, longest)
+    prompts, news = mixed(hf.config.vocab_size, requests, longest_prompt, longest)
 
     def generate():
         generation = GenerationConfig(max_new_tokens=longest, do_sample=False, eos_token_id=-1, pad_token_id=0)

@@ -20,11 +20,12 @@ SIDES = ("ours", "theirs")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What to time: `ours(**settings)` and `theirs(**settings)` of `module` build the two functions that are timed."""
+    """What to time: `ours(**settings)` and `theirs(**settings, **peer)` of `module` build the two functions that are timed."""
     name: str
     peer_name: str
     module: str
     settings: Mapping[str, Any]
+    peer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _serve(pipe, module, side, settings):
 
 
 def run(case: Case, pairs: int = 9) -> Result:
-    workers = [Worker(case.module, side, case.settings) for side in SIDES]
+    workers = [Worker(case.module, side, settings) for side, settings in zip(SIDES, (case.settings, {**case.settings, **case.peer}))]
     try:
         for worker in workers:
             worker.turn()

@@ -2,9 +2,10 @@
 from bridges.adapters import check_adapters, export_adapter, import_adapter, read_lora
 from bridges.critics import export_critic, load_critic
 from bridges.engines.assembly import make_engine
+from bridges.engines.verify import check_servers
 from bridges.errors import BridgeError
 from bridges.exporting import export_model
 from bridges.importing import check_tensors, draw_adapters, load_model, model_config
 
-__all__ = ["BridgeError", "check_adapters", "check_tensors", "draw_adapters", "export_adapter", "export_critic", "export_model",
-           "import_adapter", "load_critic", "load_model", "make_engine", "model_config", "read_lora"]
+__all__ = ["BridgeError", "check_adapters", "check_servers", "check_tensors", "draw_adapters", "export_adapter", "export_critic",
+           "export_model", "import_adapter", "load_critic", "load_model", "make_engine", "model_config", "read_lora"]

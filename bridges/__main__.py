@@ -113,13 +113,14 @@ def _push(options) -> int:
     from bridges.importing import stored_dtype
     alone = options.adapter and not options.merge
     for flag, useless in (("--merge", options.merge and not options.adapter), ("--folder", options.folder and alone),
-                          ("--base", options.base and options.adapter)):
+                          ("--base", options.base and options.adapter), ("--backend", options.backend and alone)):
         if useless:
             raise BridgeError(f"{flag} has no effect {'with' if options.adapter else 'without'} --adapter here: leave it out.")
     model, base = (_load(options.model, options.adapter, stored_dtype(options.model)), options.model) if options.adapter else \
         _open(options.model, options.base)
     weights, error = push(model, base, options.url, options.engine, adapter=options.adapter if alone else None,
-                          name=options.name, folder=options.folder, api_key=api_key(options.api_key_env), tolerance=options.tolerance)
+                          name=options.name, backend=options.backend or "stream", folder=options.folder,
+                          api_key=api_key(options.api_key_env), tolerance=options.tolerance)
     what = f"the adapter {weights.label!r}" if weights.adapter else f"all weights, as version {weights.label!r} ({weights.bytes:,} bytes)"
     print(f"{options.url} has {what}; on the probe its log-probs differ from ours by {error:.1e} nats on average.")
     return 0
@@ -216,6 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--merge", action="store_true", help="fold the adapter into the model and send all weights")
     added.add_argument("--base", help="the model that training started from, if it has moved since")
     added.add_argument("--name", default="", help="what the server shall call the adapter or the version")
+    added.add_argument("--backend", choices=("stream", "disk", "distributed"),
+                       help="how all weights get there: in buckets (the default) or as one checkpoint through --folder, or broadcast")
     added.add_argument("--folder", default="", help="where all weights are left for the server; needed if it is on another machine")
     added.add_argument("--api-key-env", default="", help="environment variable that holds the server's API key")
     added.add_argument("--tolerance", type=float, default=0.0, help="largest mean difference in nats (default: 1e-4, or 0.1 in bfloat16)")

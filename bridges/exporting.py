@@ -4,10 +4,12 @@ import os
 import pathlib
 import shutil
 import warnings
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from bridges import weight_map
 from bridges.errors import BridgeError
@@ -123,7 +125,7 @@ class _Plan:
 def shard(infos: dict[str, TensorInfo], limit: int) -> dict[str, str]:
     """{tensor name: file name}, filling files in the order of names up to `limit` bytes; a larger tensor stands alone."""
     bins, used = [[]], 0
-    for key in sorted(infos, key=_natural):
+    for key in sorted(infos, key=natural):
         size = infos[key].num_bytes
         if bins[-1] and used + size > limit:
             bins.append([])
@@ -135,15 +137,15 @@ def shard(infos: dict[str, TensorInfo], limit: int) -> dict[str, str]:
     return {key: f"model-{number:05d}-of-{len(bins):05d}.safetensors" for number, keys in enumerate(bins, 1) for key in keys}
 
 
-def _natural(key):
-    """Layer 2 before layer 10."""
+def natural(key: str) -> list[tuple]:
+    """Sorts layer 2 before layer 10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in key.split(".")]
 
 
 def _write(model, slots, views, merge):
     variables, low_rank = base_weights(model), adapters(model) if merge else {}
     for path, group in grouped(slots):
-        layers = _layers(model, path, variables, low_rank)
+        layers = layer_reader(model, path, variables, low_rank)
         current, array = None, None
         for slot in group:
             layer = slot.index[:1]
@@ -153,7 +155,8 @@ def _write(model, slots, views, merge):
                 slot.view(views[slot.key])[...] = array[slot.index[1:]]
 
 
-def _layers(model, path, variables, low_rank):
+def layer_reader(model: Transformer, path: str, variables: Mapping[str, nnx.Variable],
+                 low_rank: Mapping[str, nnx.Variable]) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Returns a function from () or (layer,) to that layer's weights on the host, float32 where adapters were folded in."""
     weight = variables[path][...]
     stem = path.removesuffix(".weight")

@@ -85,13 +85,22 @@ class RolloutSection:
     # jax (this process) | sglang | vllm (see servers): who draws the rollouts of RL. SFT's evaluations and scripts/evaluate.py draw
     # in process. What follows down to decode_steps concerns jax alone: servers have settings of their own for it
     backend: str = "jax"
-    slots: int = 64             # sequences decoded at once
+    slots: int = 64             # sequences decoded at once, on all devices; rounded up to a multiple of the mesh's data x fsdp
     page_size: int = 32         # tokens in a KV page
-    kv_tokens: int = 0          # tokens in the KV pool; 0: slots x (longest prompt + max_tokens), as far as memory allows
+    # tokens in the KV pool of each of the data x fsdp parts that a mesh splits the sequences into (on a single device: of the pool);
+    # 0: its slots x (longest prompt + max_tokens), as far as memory allows
+    kv_tokens: int = 0
     memory_fraction: float = 0.85  # of the device's free memory that the KV pool may take, where kv_tokens is 0
     decode_steps: int = 16      # tokens drawn between two looks at the host
     dynamic_sampling: bool = False  # keep only groups whose rewards differ, and draw further ones until the batch is full
     max_rounds: int = 10        # of drawing for one batch under dynamic sampling
+    # Policy versions that a token may be behind the weights that it updates. 0: drawing, grading and updating take turns. Above, they
+    # overlap, and rollouts that are not done go on under the next weights. The same run then no longer gives the same bits
+    max_staleness: int = 0
+    # Of groups still being drawn when the bound wants them in the next batch, and it lacks nothing else: carry (wait for them) | cut
+    # (end them as if the token limit had come; backend jax alone) | abort (draw them again from the start, once; then wait for them)
+    stragglers: str = "carry"
+    graders: int = 8            # threads that grade, above max_staleness 0; 1 for an environment that cannot take several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +116,12 @@ class ServersSection:
     concurrency: int = 64       # requests in flight at each server
     request_timeout: float = 600.0  # seconds until an answer must be there; a server that takes longer counts as hanging
     wait: float = 600.0         # seconds to wait when no server is left, before the run stops
-    weight_sync_backend: str = "auto"  # auto | adapter (the LoRA adapter alone) | disk (all weights, adapters merged in)
+    # auto | adapter (the LoRA adapter alone); or all weights, adapters merged in: disk (a whole checkpoint), stream (in buckets through
+    # shared memory), delta (likewise, but only tensors that changed), distributed (in buckets, broadcast by torch.distributed)
+    weight_sync_backend: str = "auto"
     sync_folder: str = ""       # where weights are left for the servers; empty: a RAM disk of this machine, for servers on it
+    bucket_bytes: int = 256 * 10**6  # of weights on their way at a time, under stream, delta and distributed
+    in_flight: str = "resume"   # resume | abort: requests that all weights are replaced under go on, or are begun again where they stood
     tolerance: float = 0.0      # mean |log-prob difference| in nats that the probe after a sync allows; 0: 1e-4, or 0.1 in bfloat16
 
 
@@ -165,18 +178,38 @@ class MoeSection:
 
 @dataclasses.dataclass(frozen=True)
 class MeshSection:
-    """Devices along each axis, for training and rollout alike; one of them may be -1: what devices are left."""
-    data: int = 1               # copies of the weights, each with its part of a batch
-    fsdp: int = 1               # splits weights and optimiser state, gathered layer by layer; and the rows of a batch
+    """Devices along each axis, for training and, unless rollout_mesh is set, for rollout; one may be -1: what devices are left."""
+    data: int = 1               # copies of the weights, each with its part of a batch; and of the sequences that are drawn
+    fsdp: int = 1               # splits weights and optimiser state, gathered layer by layer; and rows and sequences as data does
     expert: int = 1             # splits the experts; and the rows of a batch
     tensor: int = 1             # splits heads, MLPs and the vocabulary
-    context: int = 1            # splits the tokens of a row: each device has an early and a late part, so that all do as much
+    # Splits the tokens of a row: each device has an early and a late part, so that all do as much. Nothing in a rollout
+    context: int = 1
+    pipeline: int = 1           # stages of layers: 1 is all there is
     # Over the expert axis. single: it has one device | ipc: inside one host | hybrid: in two stages, inside hosts and between them |
     # auto: whichever the devices ask for
     dispatch: str = "auto"
     host_devices: int = 0       # devices of a host, for dispatch; 0: those of a process. Set it where each device has its own process
     transport: str = "auto"     # of tokens to their experts, see distributed/expert_parallel.py: gather | capacity | ragged | auto (gather)
     capacity_factor: float = 0.0  # of transport capacity: an expert's places for each device, over an even share
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutMeshSection:
+    """A mesh for the rollout alone, under rollout.backend jax and in one process; all 0: it shares the devices and the mesh of training.
+
+    Training takes the first devices, the rollout those after them, and weights are copied over after each update. Axes as in mesh, 0
+    counting as 1; one axis of the two sections may be -1: what devices are left.
+    """
+    data: int = 0
+    fsdp: int = 0
+    expert: int = 0
+    tensor: int = 0
+
+    @property
+    def apart(self) -> bool:
+        """Whether rollout has devices of its own."""
+        return any(dataclasses.astuple(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +287,7 @@ class Config:
     critic: CriticSection = CriticSection()
     moe: MoeSection = MoeSection()
     mesh: MeshSection = MeshSection()
+    rollout_mesh: RolloutMeshSection = RolloutMeshSection()
     optimizer: OptimizerSection = OptimizerSection()
     train: TrainSection = TrainSection()
     sft: SftSection = SftSection()

@@ -19,17 +19,20 @@ RANGES = {  # key: (lowest, highest) allowed value
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 0.999999), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
     "servers.count": (1, _ANY), "servers.start_timeout": (_LEAST, _ANY), "servers.concurrency": (1, _ANY),
     "servers.request_timeout": (_LEAST, _ANY), "servers.wait": (0, _ANY), "servers.tolerance": (0, _ANY),
+    "servers.bucket_bytes": (1, _ANY),
     "rollout.kv_tokens": (0, _ANY), "rollout.memory_fraction": (_LEAST, 1), "rollout.decode_steps": (1, _ANY),
     "algorithm.clip_low": (0, _ANY),
     "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY),
     "algorithm.kl_target": (0, _ANY), "algorithm.gamma": (0, 1), "algorithm.lam": (0, 1), "algorithm.turn_gamma": (0, 1),
     "algorithm.overlong_tokens": (0, _ANY), "algorithm.overlong_cushion": (0, _ANY), "rollout.max_rounds": (1, _ANY),
+    "rollout.max_staleness": (0, _ANY), "rollout.graders": (1, 1024),
     "critic.learning_rate": (0, _ANY), "critic.coef": (_LEAST, _ANY), "critic.clip": (0, _ANY), "moe.aux_loss_coef": (0, _ANY),
     "moe.z_loss_coef": (0, _ANY), "moe.bias_rate": (0, _ANY),
     "algorithm.step_lambda": (_LEAST, _ANY),
     "algorithm.truncated_penalty": (0, _ANY), "algorithm.epochs": (1, _ANY), "algorithm.minibatches": (1, _ANY),
-    **{f"mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor", "context")},
-    "mesh.capacity_factor": (0, _ANY), "mesh.host_devices": (0, _ANY),
+    **{f"mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor", "context")}, "mesh.capacity_factor": (0, _ANY),
+    "mesh.host_devices": (0, _ANY), "mesh.pipeline": (1, _ANY),
+    **{f"rollout_mesh.{axis}": (-1, _ANY) for axis in ("data", "fsdp", "expert", "tensor")},
     "optimizer.learning_rate": (0, _ANY), "optimizer.warmup_steps": (0, _ANY), "optimizer.weight_decay": (0, _ANY),
     "optimizer.b1": (0, 0.999999), "optimizer.b2": (0, 0.99999999), "optimizer.eps": (0, _ANY),
     "optimizer.clip_norm": (0, _ANY), "train.steps": (0, _ANY), "train.tokens_per_micro_batch": (1, _ANY),
@@ -119,6 +122,10 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         ((config.mesh.transport == "capacity") != (config.mesh.capacity_factor > 0),
          f"mesh.transport = {config.mesh.transport!r} with mesh.capacity_factor = {config.mesh.capacity_factor}: a capacity needs "
          "both, such as transport capacity and a factor of 1.25; the others need neither."),
+        (config.mesh.pipeline != 1,
+         f"mesh.pipeline = {config.mesh.pipeline}: layers are not split into the stages of a pipeline. Set mesh.pipeline=1, and split the "
+         "weights by mesh.fsdp (layer by layer, the nearest to it), mesh.expert or mesh.tensor, with train.remat=full for activations; "
+         "mesh.data=-1 or mesh.fsdp=-1 takes the devices that are left."),
         (not config.run_dir, "run_dir is empty: name the folder that logs and checkpoints go to, such as runs/first."),
         (config.model.dtype not in ("", "float32", "bfloat16"),
          f"model.dtype = {config.model.dtype!r} is not known: use float32, bfloat16, or leave it empty (float32 on CPU, "

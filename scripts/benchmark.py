@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py --case=train_step
     python scripts/benchmark.py --case=decode --pairs=5 --output=benchmarks/decode.md
+    python scripts/benchmark.py --case=sync --pairs=5                 # weights to real vLLM and SGLang, which make test-engines installs
+    python scripts/benchmark.py --case=engines --pairs=5              # needs .venv-vllm and .venv-sglang: see scripts/engines
     python scripts/benchmark.py --case=learning                       # every algorithm from one SFT checkpoint: half an hour
     python scripts/benchmark.py --case=learning --algorithms=gspo --seeds=1      # one run, and the table of all that are there
 
@@ -16,8 +18,8 @@ from absl import flags
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
-CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel", "h200",
-                                  "learning"],
+CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel",
+                                        "rollout_mesh", "engines", "h200", "learning", "async", "sync"],
                          "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
@@ -63,8 +65,20 @@ def main():
     elif name == "expert_parallel":
         from benchmarks import expert_parallel
         text = expert_parallel.table()
+    elif name == "rollout_mesh":
+        from benchmarks import rollout_mesh
+        text = rollout_mesh.table()
     elif name == "learning":
         text = learning_text(output)
+    elif name == "sync":
+        from benchmarks import sync
+        text = sync.table(PAIRS.value)
+    elif name == "async":
+        from benchmarks import overlap
+        text = overlap.table()
+    elif name == "engines":
+        from benchmarks import engines
+        text = engines.text(PAIRS.value)
     elif name == "h200":
         from benchmarks import h200
         text = h200.table()

@@ -1,26 +1,35 @@
-"""Checks what a run needs before it starts: versions, devices, settings, model files, collectives over the mesh, data, disk.
+"""Checks what a run needs before it starts: versions, devices, settings, model files, mesh, collectives, data, disk, servers.
 
     python scripts/verify_setup.py --config=configs/gsm8k_grpo.py
     python scripts/verify_setup.py --config=configs/gsm8k_grpo.py --config.mesh.fsdp=8
+    python scripts/launch/local.py --processes=2 --accelerators=8 -- scripts/verify_setup.py --config=configs/gsm8k_grpo.py \
+        --config.mesh.fsdp=-1
 
-One line a check; the exit code is 1 if any fails. Nothing is trained or left behind.
+One line a check; the exit code is 1 if any fails, in any of several processes. Nothing is trained, started or left behind.
 """
 import sys
 
+import jax
+
 import bridges
 from jaxrl_moe import cli
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.training.setup_checks import check_all
+from jaxrl_moe.types import UserError
 
 
 def main(config):
     failed = 0
     for outcome in check_all(config, bridges):
-        print(f"{'ok  ' if outcome.passed else 'FAIL'}  {outcome.name:12} {outcome.text}", flush=True)
+        line = f"{'ok  ' if outcome.passed else 'FAIL'}  {outcome.name:12} {outcome.text}"
+        print(line, flush=True)
+        if not outcome.passed and not hosts.leads():  # whose output is dropped
+            print(f"Process {jax.process_index()}: {line}", file=sys.stderr, flush=True)
         failed += not outcome.passed
-    if failed:
-        print(f"{failed} of the checks failed.", file=sys.stderr)
-        sys.exit(1)
+    worst = -hosts.smallest(-failed)
+    if worst:
+        raise UserError(f"{worst} of the checks failed{'' if failed == worst else ', in another process'}.")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, hosts=True)

@@ -1,4 +1,5 @@
 """From the configuration to an engine over servers: launched by us, or given as URLs."""
+import functools
 import os
 import pathlib
 import time
@@ -7,32 +8,50 @@ from bridges.engines.engine import ServerEngine
 from bridges.engines.http import EngineError, Http
 from bridges.engines.launch import Plan, Process
 from bridges.engines.pool import Member
-from bridges.engines.probe import Probe
+from bridges.engines.probe import Probe, scorer
 from bridges.engines.server import Server
 from bridges.engines.sglang import Sglang
+from bridges.engines.shared import SharedEngine
 from bridges.engines.sync import Writer, adapted_layers, choose
 from bridges.engines.vllm import Vllm
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.types import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
+WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared memory",
+         "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the tensors that changed"}
 
 
-def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> ServerEngine:
+def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine:
     """The engine of rollout.backend = sglang or vllm, its servers started, healthy and able to do what the run needs.
+
+    Of several processes, process 0 alone has servers; see shared.py.
+
+    Args:
+      placement: the mesh that published weights lie on, or None on one device.
 
     Raises:
       EngineError: naming the server or the setting, and the mend. What was launched is stopped then.
     """
-    adapter, reason = choose(config, model)
-    print(f"Weights go to the {config.rollout.backend} servers as {'adapters' if adapter else 'whole checkpoints'}: {reason}.")
+    kind, reason = choose(config, model)
+    print(f"Weights go to the {config.rollout.backend} servers as {WORDS[kind]}: {reason}.")
+    make, score = functools.partial(_over_servers, config, model, tokenizer, kind), scorer(model, placement)
+    return SharedEngine(make, score, model, config.model.path) if hosts.several() else make(score)
+
+
+def _over_servers(config, model, tokenizer, kind, score, writing=lambda writer: writer) -> ServerEngine:
+    """The engine, whose probe scores by `score`, and which makes versions of the weights by writing(Writer)."""
+    adapter = kind == "adapter"
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
-        writer = Writer(model, config.model.path, adapter, config.servers.sync_folder)
+        writer = Writer(model, config.model.path, kind, config.servers.sync_folder, config.servers.bucket_bytes)
         return ServerEngine(
-            members, writer, Probe(model, context, config.servers.tolerance), config=model.config, context=context,
+            members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
             wait_seconds=config.servers.wait)
     except BaseException:
@@ -51,7 +70,7 @@ def make_members(config: Config, model: Transformer, adapter: bool) -> list[Memb
     urls = servers.urls or [process.url for process in processes]
     key = api_key(servers.api_key_env)
     return [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
-                        model.config), process) for url, process in zip(urls, processes)]
+                        model.config, servers.in_flight), process) for url, process in zip(urls, processes)]
 
 
 def api_key(variable: str) -> str:
@@ -84,18 +103,22 @@ def _ready(config, members, adapter) -> int:
     Raises:
       EngineError: one is not healthy in time, lacks something, or its context is too short.
     """
-    seconds, contexts = config.servers.start_timeout, {}
+    seconds, contexts = config.servers.start_timeout, []
     for member in members:
         if member.process:
             member.process.wait(member.server.is_up, seconds)
         else:
             _await_url(member.server, seconds)
-        member.server.check(adapter, routes=config.moe.replay == "r3")
-        contexts[member.server.url] = member.server.context()
-    url, context = min(contexts.items(), key=lambda item: item[1])
-    need = config.data.max_prompt_tokens + config.rollout.max_tokens
+        contexts.append(capacity(config, member.server, adapter))
+    return min(contexts)
+
+
+def capacity(config: Config, server: Server, adapter: bool) -> int:
+    """Most tokens that the server takes. Raises EngineError where that is too little, or where it lacks what the run needs."""
+    server.check(adapter, routes=config.moe.replay == "r3")
+    context, need = server.context(), config.data.max_prompt_tokens + config.rollout.max_tokens
     if context < need:
-        raise EngineError(f"The server {url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + "
+        raise EngineError(f"The server {server.url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + "
                           f"rollout.max_tokens = {need}: start it with a longer context, or lower those.")
     return context
 

@@ -1,13 +1,16 @@
 """The engine protocol over a pool of SGLang or vLLM servers; the training loop cannot tell it from the in-process engine."""
 import concurrent.futures
 import dataclasses
+import itertools
+import queue
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from bridges.engines.http import EngineError
+from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.pool import Member, Pool
 from bridges.engines.probe import Probe
 from bridges.engines.server import Sample, Server, Weights
@@ -18,6 +21,7 @@ from jaxrl_moe.rollout.stopping import stop_cut
 from jaxrl_moe.types import Completion, Request
 
 NO_PAGES = 2**40  # the servers' KV pools are their own affair
+STEP_SECONDS = 0.1  # that step() waits for a request to be done
 
 
 class ServerEngine:
@@ -45,6 +49,12 @@ class ServerEngine:
         self._limits = Limits(config, 1, NO_PAGES, has_text=True)
         self._threads = concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout")
         self._tokens, self._seconds, self._reported = 0, 0.0, 0
+        self._handles, self._flying, self._done = itertools.count(), {}, queue.SimpleQueue()
+
+    @property
+    def devices(self) -> frozenset:
+        """None of this process's."""
+        return frozenset()
 
     def publish(self, params: Any, version: int) -> dict[str, float]:
         """Brings all servers to these weights, and has each of them probed; returns what that took.
@@ -53,23 +63,28 @@ class ServerEngine:
           EngineError: a server computes something else, or none can be reached: see Pool.update.
           BridgeError: the weights could not be written, as on a full disk.
         """
-        start = time.perf_counter()
-        if self._pool.weights is not None:
-            self._writer.remove(self._pool.weights)  # nothing is drawn meanwhile, and two versions may not fit
+        start, old = time.perf_counter(), self._pool.weights
+        if old is not None and not old.adapter:
+            self._writer.remove(old)  # the servers hold it by now, and two versions may not fit
         self._params = params  # for the probe, also of servers that come back later
         weights = self._writer(params, version)
         written = time.perf_counter()
         error = self._pool.update(weights)
+        if old is not None:
+            self._writer.remove(old)
         retries, self._reported = self._pool.retries - self._reported, self._pool.retries
-        return {"sync/bytes": weights.bytes, "sync/write_s": written - start, "sync/load_s": time.perf_counter() - written,
-                "sync/probe_error": error, "sync/servers": len(self._pool.live), "sync/retried_samples": retries}
+        members = self._pool.live
+        return {"sync/bytes": max((member.server.taken for member in members), default=0),
+                "sync/write_s": self._pool.walk_seconds if weights.walk else written - start,
+                "sync/load_s": max((member.seconds[0] for member in members), default=0.0),
+                "sync/probe_s": max((member.seconds[1] for member in members), default=0.0),
+                "sync/seconds": time.perf_counter() - start,
+                "sync/probe_error": error, "sync/servers": len(members), "sync/retried_samples": retries}
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
-        if self._pool.weights is None:
-            raise EngineError("The servers have no weights of the policy yet: call publish() before generate().")
         for request in requests:
-            self._limits.check(request)
+            self._check(request)
         start = time.perf_counter()
         futures = [self._threads.submit(self._draw, request) for request in requests]
         try:
@@ -78,8 +93,49 @@ class ServerEngine:
             for future in futures:
                 future.cancel()
         self._seconds += time.perf_counter() - start
-        self._tokens += sum(len(completion.ids) for completions in drawn for completion in completions)
+        self._count(drawn)
         return drawn
+
+    def submit(self, request: Request) -> int:
+        """Sends a request to a server, once a thread is free for it. Raises UserError for one that cannot be met."""
+        self._check(request)
+        handle = next(self._handles)
+        self._flying[handle] = future = self._threads.submit(self._draw, request)
+        future.add_done_callback(lambda _: self._done.put(handle))
+        return handle
+
+    def step(self) -> dict[int, list[Completion]]:
+        """The submitted requests that are done by now; waits a moment for the first. Raises what went wrong with one of them."""
+        start, done = time.perf_counter(), {}
+        try:
+            handle = self._done.get(timeout=STEP_SECONDS)
+            while True:
+                future = self._flying.pop(handle, None)
+                if future is not None:  # else it was cancelled
+                    done[handle] = future.result()
+                handle = self._done.get_nowait()
+        except queue.Empty:
+            pass
+        self._seconds += time.perf_counter() - start
+        self._count(done.values())
+        return done
+
+    def cancel(self, handle: int) -> None:
+        """Drops a request; what a server may be drawing of it is read by nobody."""
+        future = self._flying.pop(handle, None)
+        if future is not None:
+            future.cancel()
+
+    def cut(self, handle: int) -> None:
+        """Nothing: servers hand out no part of what they are drawing."""
+
+    def _check(self, request):
+        if self._pool.weights is None:
+            raise EngineError("The servers have no weights of the policy yet: call publish() first.")
+        self._limits.check(request)
+
+    def _count(self, drawn):
+        self._tokens += sum(len(completion.ids) for completions in drawn for completion in completions)
 
     def release(self) -> None:
         """Nothing to free: the servers' memory is not the trainer's."""
@@ -96,6 +152,8 @@ class ServerEngine:
         self._writer.close()
 
     def _verify(self, server: Server, weights: Weights) -> float:
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self._params) if hasattr(leaf, "is_deleted")):
+            raise Unavailable(f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones")
         return self._probe(server, self._params, weights)
 
     def _draw(self, request: Request) -> list[Completion]:
@@ -113,5 +171,5 @@ class ServerEngine:
             found = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
             keep, reason = (keep, reason) if found is None else (found, "stop")
         routes = None if sample.expert_ids is None else sample.expert_ids[:len(request.ids) + keep - 1]
-        return Completion(sample.ids[:keep], sample.logprobs[:keep], reason,
-                          np.full(keep, self._pool.weights.version, np.int32), routes)
+        versions = [np.full(end - start, self._pool.versions[label], np.int32) for label, start, end in sample.versions]
+        return Completion(sample.ids[:keep], sample.logprobs[:keep], reason, np.concatenate(versions)[:keep], routes)

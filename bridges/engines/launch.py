@@ -59,7 +59,7 @@ class Plan:
 def _vllm(plan):
     yield from ("vllm.entrypoints.openai.api_server", "--model", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
                 "--max-model-len", str(plan.context), "--enable-scale-out", "--logprobs-mode", "processed_logprobs",
-                "--worker-extension-cls", "jaxrl_vllm_worker.Extension", "--weight-transfer-config", '{"backend": "disk"}')
+                "--worker-extension-cls", "jaxrl_vllm_worker.Extension", "--weight-transfer-config", '{"backend": "jaxrl"}')
     if plan.lora_rank:
         yield from ("--enable-lora", "--max-lora-rank", str(_rank(plan.lora_rank)), "--max-loras", "2", "--lora-target-modules",
                     *plan.lora_targets)

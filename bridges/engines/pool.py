@@ -3,12 +3,16 @@
 A server that was lost comes back once it is healthy, has the present weights, and the probe agrees. A request has one answer: that
 of the attempt which succeeded; what an abandoned attempt may still draw is read by nobody.
 """
+import collections
 import concurrent.futures
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
+from bridges.engines.buckets import Fan
 from bridges.engines.http import EngineError, Refused, Unavailable
 from bridges.engines.launch import Process
 from bridges.engines.server import Sample, Server, Weights
@@ -19,6 +23,7 @@ RETRY_SECONDS = 5.0    # between two looks at a lost server
 POLL_SECONDS = 0.5
 SAY_SECONDS = 30.0     # between two messages of a run that waits
 STICKY_SAMPLES = 16    # a group stays at its server while this one has no more samples than so many above the least loaded
+ADAPTERS = 2           # that a server holds at a time: launched ones have room for so many
 
 
 @dataclasses.dataclass(eq=False)
@@ -28,20 +33,29 @@ class Member:
     Attributes:
       process: if it was launched by us.
       lost: why it is out; empty: it is in use.
+      weights: what it was last brought to.
       adapters: labels of those that it holds.
-      samples: in flight at it.
+      drawing: {label: samples in flight} at it, by the weights that it had when they were begun.
       given: samples that it was ever given.
       look_at: when to look at it again, once lost.
-      busy: somebody is just bringing it back.
+      seconds: that its last weights took to load, and the probe.
+      busy: held by who brings it to weights.
     """
     server: Server
     process: Process | None = None
     lost: str = "not brought to the first weights yet"
+    weights: Weights | None = None
     adapters: list[str] = dataclasses.field(default_factory=list)
-    samples: int = 0
+    drawing: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     given: int = 0
     look_at: float = 0.0
-    busy: bool = False
+    seconds: tuple[float, float] = (0.0, 0.0)
+    busy: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    @property
+    def samples(self) -> int:
+        """In flight at it."""
+        return self.drawing.total()
 
 
 class Pool:
@@ -59,7 +73,9 @@ class Pool:
         self.members, self._verify, self._wait_seconds, self._say = list(members), verify, wait_seconds, say
         self._lock, self._closed, self._homes = threading.Lock(), False, {}
         self.weights: Weights | None = None
+        self.versions: dict[str, int] = {}  # {label: policy version} of all weights there were
         self.retries = 0  # samples drawn again after their server failed
+        self.walk_seconds = 0.0  # that the last streamed weights took to be made
 
     @property
     def live(self) -> list[Member]:
@@ -68,14 +84,31 @@ class Pool:
     def draw(self, ids: Sequence[int], params: SamplingParams, *, seed: int, stop_ids: Sequence[int], group: object) -> list[Sample]:
         """params.n completions of a prompt, from one server; `group` is what requests with a common prefix share.
 
+        New weights may come meanwhile; `versions` tells what a sample's labels mean. What they cut short goes on where it stood.
+
         Raises:
           Refused: no server could meet the request.
           EngineError: no server is left, or the request failed at several ones.
         """
+        samples = self._drawn(ids, params, seed, stop_ids, group)
+        return [self._whole(sample, ids, params, (seed, number), stop_ids, group) for number, sample in enumerate(samples)]
+
+    def _whole(self, sample, ids, params, seeds, stop_ids, group) -> Sample:
+        """The sample with what an abort left of it still to be drawn; nothing of it is drawn twice."""
+        while sample.finish_reason == "abort":
+            rest = dataclasses.replace(params, n=1, max_tokens=params.max_tokens - len(sample.ids))
+            if not rest.max_tokens:
+                return dataclasses.replace(sample, finish_reason="length")
+            seed = int(np.random.SeedSequence((*seeds, len(sample.ids))).generate_state(1)[0] >> 1)  # unlike its siblings' and its own
+            [more] = self._drawn([*ids, *sample.ids], rest, seed, stop_ids, group)
+            sample = joined(sample, more)
+        return sample
+
+    def _drawn(self, ids, params, seed, stop_ids, group) -> list[Sample]:
         for _ in range(ATTEMPTS):
-            member = self._take(params.n, group)
+            member, weights = self._take(params.n, group)
             try:
-                return member.server.draw(ids, params, weights=self.weights, seed=seed, stop_ids=stop_ids)
+                return member.server.draw(ids, params, weights=weights, seed=seed, stop_ids=stop_ids, versions=self.versions)
             except Unavailable as error:
                 if self._closed:
                     raise EngineError("The servers were closed.") from error
@@ -84,20 +117,27 @@ class Pool:
                 with self._lock:
                     self.retries += params.n
             finally:
-                self._give_back(member, params.n)
+                self._give_back(member, weights, params.n)
         raise EngineError(f"A request for {params.n} completions of {len(ids)} prompt tokens failed at {ATTEMPTS} servers, one after the "
                           f"other; the last one: {last}. Look into the servers' logs: the request itself may bring them down.")
 
     def update(self, weights: Weights) -> float:
-        """Brings every server that can be reached to these weights; returns the largest error of their probes.
+        """Brings every server that can be reached to these weights, also while others draw; returns the largest error of their probes.
 
         Raises:
           EngineError: a server has other weights than it should, or none could be brought to these within the time to wait.
         """
+        self.versions[weights.label] = weights.version
         self.weights = weights
         self._homes.clear()
         with concurrent.futures.ThreadPoolExecutor(len(self.members)) as threads:
-            errors = [error for error in threads.map(self._bring_up, self.members) if error is not None]
+            fan = Fan(weights.walk([member.server.held[1] for member in self.members]), len(self.members)) if weights.walk else None
+            syncs = [threads.submit(self._bring_up, member, reader)
+                     for member, reader in zip(self.members, fan.readers if fan else [None] * len(self.members))]
+            if fan:
+                fan.run()
+                self.walk_seconds = fan.seconds
+            errors = [error for error in (sync.result() for sync in syncs) if error is not None]
         if not errors:
             self._await_one()
             errors = [self._verify(member.server, weights) for member in self.live]
@@ -112,8 +152,8 @@ class Pool:
             if member.process:
                 member.process.stop()
 
-    def _take(self, samples: int, group: object) -> Member:
-        """The server that shall draw so many samples, reserved for them."""
+    def _take(self, samples: int, group: object) -> tuple[Member, Weights]:
+        """The server that shall draw so many samples, reserved for them, and its weights."""
         while True:
             self._look_at_lost()
             self._await_one()
@@ -121,9 +161,9 @@ class Pool:
                 live = self.live
                 if live:
                     member = self._choose(live, group)
-                    member.samples += samples
+                    member.drawing[member.weights.label] += samples
                     member.given += samples
-                    return member
+                    return member, member.weights
 
     def _choose(self, live, group) -> Member:
         """The least loaded server, or the one that knows the group's prefix, unless that has far more to do."""
@@ -132,66 +172,105 @@ class Pool:
         self._homes[group] = home if home in live and home.samples <= least.samples + STICKY_SAMPLES else least
         return self._homes[group]
 
-    def _give_back(self, member, samples):
+    def _give_back(self, member, weights, samples):
         with self._lock:
-            member.samples -= samples
+            member.drawing[weights.label] -= samples
+        if weights is not member.weights:
+            self._unload(member, self._idle(member))
 
     def _lose(self, member, reason):
         with self._lock:
             if member.lost:
                 return
             member.lost, member.look_at = reason, time.monotonic() + RETRY_SECONDS
+            member.server.held = "", {}  # it gets all weights when it is back
         self._say(f"A server is taken out: {reason}. {len(self.live)} of {len(self.members)} are left; its requests are drawn again.")
 
     def _look_at_lost(self):
         """Tries to bring back the lost servers whose time has come; each by one thread."""
         for member in self.members:
-            with self._lock:
-                due = bool(member.lost) and not member.busy and self.weights is not None and time.monotonic() >= member.look_at
-                member.busy |= due
-            if due and self._bring_up(member) is not None:
-                self._say(f"The server {member.server.url} is back, with the weights of version {self.weights.version}.")
+            if not member.lost or self.weights is None or time.monotonic() < member.look_at or not member.busy.acquire(blocking=False):
+                continue
+            try:
+                back = member.lost and self._bring_up_held(member) is not None
+            finally:
+                member.busy.release()
+            if back:
+                self._say(f"The server {member.server.url} is back, with the weights of version {member.weights.version}.")
 
-    def _bring_up(self, member) -> float | None:
+    def _bring_up(self, member, sets=None) -> float | None:
+        with member.busy:
+            return self._bring_up_held(member, sets)
+
+    def _bring_up_held(self, member, sets=None) -> float | None:
         """Gives a server the present weights and probes it; returns the probe's error, or None if it could not be reached."""
         try:
-            return self._sync(member, self.weights)
+            return self._sync(member, self.weights, sets)
         finally:
-            member.look_at, member.busy = time.monotonic() + RETRY_SECONDS, False
+            member.look_at = time.monotonic() + RETRY_SECONDS
+            if sets is not None:
+                sets.close()
 
-    def _sync(self, member, weights) -> float | None:
+    def _sync(self, member, weights, sets: Iterable | None) -> float | None:
         if member.process and not member.process.running:
             with self._lock:
                 if not self._closed:
                     member.process.start()  # it takes its time to come up: one of the next looks will find it
             member.adapters.clear()
+            member.server.held = "", {}
             member.lost = member.lost or "it ended and is started anew"
             return None
         try:
             if member.lost and not member.server.is_up():
                 raise Unavailable(f"{member.server.url} is not healthy")
-            self._load(member, weights)
+            start = time.perf_counter()
+            self._load(member, weights, sets)
+            loaded = time.perf_counter()
             error = self._verify(member.server, weights)
         except Refused as refusal:
             raise EngineError(f"{refusal} This was the answer to new weights in {weights.folder}: the server must see that folder (see "
                               "servers.sync_folder) and be able to load what is in it.") from refusal
         except Unavailable as failure:
+            if not member.lost:
+                self._say(f"A server is left out, as it did not come to the weights of version {weights.version}: {failure}.")
             member.lost = str(failure)
             return None
-        member.lost = ""
-        self._unload(member, [label for label in member.adapters if label != weights.label])
+        member.seconds = loaded - start, time.perf_counter() - loaded
+        with self._lock:
+            member.weights, member.lost = weights, ""
+        self._unload(member, self._idle(member))
         return error
 
-    def _load(self, member, weights):
+    def _load(self, member, weights, sets):
         if weights.adapter:
             self._unload(member, [label for label in member.adapters if label == weights.label])  # or it is refused as loaded already
+            self._await_room(member)
             member.adapters.append(weights.label)
-        member.server.load(weights)
+        member.server.load(weights, sets)
+
+    def _await_room(self, member):
+        """Until so few adapters are left that one more has a place. Raises Unavailable if those in use do not end in time."""
+        deadline = time.monotonic() + member.server.http.timeout
+        while len(member.adapters) >= ADAPTERS:
+            self._unload(member, self._idle(member))
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{member.server.url} still draws from {member.adapters[0]}, and has no place for another adapter")
+            if len(member.adapters) >= ADAPTERS:
+                time.sleep(POLL_SECONDS)
+
+    def _idle(self, member) -> list[str]:
+        """Adapters of earlier versions that nothing in flight is drawn from."""
+        with self._lock:
+            current = member.weights and member.weights.label
+            return [label for label in member.adapters if label not in (current, self.weights.label) and not member.drawing[label]]
 
     def _unload(self, member, labels):
         """Unloads adapters; one that is gone already, as after a restart, does no harm."""
         for label in labels:
-            member.adapters.remove(label)
+            with self._lock:
+                if label not in member.adapters:
+                    continue  # another thread was faster
+                member.adapters.remove(label)
             try:
                 member.server.unload(label)
             except (EngineError, Unavailable) as error:
@@ -217,3 +296,13 @@ class Pool:
                 self._say(f"No server is left; waiting up to {self._wait_seconds - (now - start):.0f} seconds more for one. {reasons}.")
             self._look_at_lost()
             time.sleep(POLL_SECONDS)
+
+
+def joined(first: Sample, more: Sample) -> Sample:
+    """One sample of two, the second of which went on where the first was cut short."""
+    count = len(first.ids)
+    routes = more.expert_ids
+    if routes is not None and first.expert_ids is not None:
+        routes = np.concatenate([first.expert_ids, routes[len(first.expert_ids):]])  # those that the tokens were drawn by
+    return Sample(np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs]), more.finish_reason,
+                  (*first.versions, *((label, start + count, end + count) for label, start, end in more.versions)), routes)

@@ -1,11 +1,19 @@
 """Does a server compute what we do? Its log-probs of what it draws against ours, after every sync: HTTP 200 is no evidence."""
+import dataclasses
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from bridges.engines.http import EngineError
 from bridges.engines.server import Server, Weights
+from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed.collectives import AXES, inside
+from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import SamplingParams
@@ -25,23 +33,14 @@ class Probe:
       context: most tokens of a sequence.
       tolerance: of the mean |difference| in nats; 0: 1e-4 in float32, 0.1 in bfloat16, in which two right programs differ by
         some hundredths.
+      score: what scorer() gives; None: that of a single device.
     """
 
-    def __init__(self, model: Transformer, context: int, tolerance: float = 0.0):
-        graphdef, _ = nnx.split(model)
+    def __init__(self, model: Transformer, context: int, tolerance: float = 0.0, score: Callable | None = None):
+        self._score = score or scorer(model)
         self.tolerance = tolerance or TOLERANCES[str(model.dtype)]
         length = min(PROMPT, context - DRAWN)
         self._prompt = np.random.default_rng(SEED).integers(0, model.config.vocab_size, length).astype(np.int32)
-
-        @jax.jit
-        def score(params, tokens_BT, temperature):
-            model = nnx.merge(graphdef, params)
-            positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-            hidden_BTD, _ = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT))
-            found, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
-                                      jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature)
-            return found.reshape(tokens_BT.shape)
-        self._score = score
 
     def __call__(self, server: Server, params: nnx.State, weights: Weights | None = None) -> float:
         """The mean |difference| of log-probs.
@@ -68,10 +67,47 @@ class Probe:
         for row, sample in enumerate(samples):
             tokens_BT[row, :start] = self._prompt
             tokens_BT[row, start:start + len(sample.ids)] = sample.ids
-        with jax.default_matmul_precision("highest"):
-            ours_BT = np.asarray(self._score(params, tokens_BT, temperature))
+        ours_BT = self._score(params, tokens_BT, temperature)
         gaps = [np.abs(sample.logprobs - ours_T[start - 1:start - 1 + len(sample.ids)]) for sample, ours_T in zip(samples, ours_BT)]
         return float(np.concatenate(gaps).mean())
+
+
+def scorer(model: Transformer, placement: Placement | None = None) -> Callable[[nnx.State, np.ndarray, float], np.ndarray]:
+    """(params, tokens_BT, temperature) -> [B, T] float32 log-probs of the tokens that follow; the last one of a row means nothing.
+
+    Args:
+      model: the policy; its weights come with each call.
+      placement: the mesh that these lie on, or None on one device. All devices score all rows, so any number of rows does.
+    """
+    graphdef, _ = nnx.split(model)
+
+    def score(params, tokens_BT, temperature):
+        model = nnx.merge(graphdef, params)
+        positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+        hidden_BTD, _ = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT))
+        found, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
+                                  jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature, vocabulary=model.vocabulary())
+        return found.reshape(tokens_BT.shape)
+
+    compiled = jax.jit(score if placement is None else functools.partial(_on_mesh, score, placement))
+
+    def precisely(params, tokens_BT, temperature):
+        with jax.default_matmul_precision("highest"):
+            return hosts.fetch(compiled(params, tokens_BT, temperature))
+    return precisely
+
+
+def _on_mesh(score, place, params, tokens_BT, temperature):
+    """Every device with its part of the weights and the same rows, whole."""
+    sizes = tuple(1 if axis == "context" else size for axis, size in zip(AXES, place.layout.sizes))
+    layout, whole = dataclasses.replace(place.layout, sizes=sizes, transport="replicated"), PartitionSpec()
+
+    def local(*inputs):
+        with inside(layout):
+            return score(*inputs)
+
+    specs = place.specs(params), whole, whole
+    return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=whole, check_vma=False)(params, tokens_BT, temperature)
 
 
 _UNTEMPERED = {

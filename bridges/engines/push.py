@@ -1,4 +1,5 @@
 """Weights into a server that runs already, and the proof that it computes what we do."""
+import dataclasses
 import os
 import pathlib
 
@@ -13,7 +14,7 @@ from jaxrl_moe.model.transformer import Transformer
 
 
 def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | os.PathLike | None = None, name: str = "",
-         folder: str = "", api_key: str = "", tolerance: float = 0.0) -> tuple[Weights, float]:
+         backend: str = "stream", folder: str = "", api_key: str = "", tolerance: float = 0.0) -> tuple[Weights, float]:
     """Brings a server to the model's weights.
 
     Args:
@@ -23,6 +24,7 @@ def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | o
       adapter: a PEFT folder that the model's adapters came from: it alone is loaded, under `name`, and the folder must stay where it is.
         None: all weights, adapters merged in.
       name: of the adapter, or of the version where all weights are sent; empty: one is made up.
+      backend: how all weights get there: disk, stream or distributed, as in servers.weight_sync_backend.
       folder: where all weights are left for the server meanwhile; empty: a RAM disk of this machine.
       api_key, tolerance: see the servers section of the configuration.
 
@@ -40,11 +42,11 @@ def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | o
             weights = Weights(name or pathlib.Path(adapter).name, 0, str(pathlib.Path(adapter).absolute()), True)
             server.load(weights)
             return weights, probe(server, params, weights)
-        writer = Writer(model, base, False, folder)
+        writer = Writer(model, base, backend, folder)
         try:
             weights = writer(params, 0, name)
             server.load(weights)
-            return weights, probe(server, params, weights)
+            return dataclasses.replace(weights, bytes=server.taken), probe(server, params, weights)
         finally:
             writer.close()
     except Unavailable as error:

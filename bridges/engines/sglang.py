@@ -4,13 +4,12 @@ Its log-probs are those of softmax(logits / temperature) before top-p and its li
 set SGLANG_RETURN_ORIGINAL_LOGPROB.
 """
 import base64
+import contextlib
 
 import numpy as np
 
-from bridges.engines.http import EngineError, Unavailable
-from bridges.engines.server import Sample, Server, array
-
-LOADING_SECONDS = 600.0
+from bridges.engines.http import EngineError, Refused, Unavailable
+from bridges.engines.server import LOADING_SECONDS, Sample, Server, array
 
 
 class Sglang(Server):
@@ -40,17 +39,57 @@ class Sglang(Server):
             raise EngineError(f"The SGLang server {self.url} serves no adapters: start it with --enable-lora, --max-lora-rank, "
                               "--lora-target-modules and --max-loras-per-batch 2, or set servers.weight_sync_backend=disk.")
 
-    def load(self, weights):
-        if weights.adapter:
-            self._done(self.http.post("/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder},
-                                      timeout=LOADING_SECONDS))
-            return
-        self.http.post("/pause_generation", {"mode": "retract"}, repeatable=True)
+    def label(self):
+        return str(self.http.get("/get_model_info")["weight_version"])
+
+    def workers(self):
+        settings = self.http.get("/get_server_info")
+        return int(settings["tp_size"]) * int(settings.get("pp_size") or 1)
+
+    def _label(self, label):
+        self._done(self.http.post("/update_weight_version", {"new_version": label, "abort_all_requests": False}, repeatable=True))
+
+    def _pause(self):
+        """retract: running requests give up their KV cache, which is computed anew from the new weights."""
+        self.http.post("/pause_generation", {"mode": "retract" if self.in_flight == "resume" else "abort"}, timeout=LOADING_SECONDS,
+                       repeatable=True)
+
+    def _resume(self):
+        self.http.post("/continue_generation", {}, repeatable=True)
+
+    def _drop_cache(self):
+        self.http.post("/flush_cache", repeatable=True)
+
+    def _load_adapter(self, weights):
+        self._done(self.http.post("/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder}, timeout=LOADING_SECONDS))
+
+    def _replace(self, folders):
+        for folder in folders:
+            self._done(self.http.post("/update_weights_from_disk", timeout=LOADING_SECONDS,
+                                      body={"model_path": str(folder), "flush_cache": False}))
+
+    def _join(self, group):
+        self._update("/init_weights_update_group", master_address=group.address, master_port=group.port, rank_offset=1,
+                     world_size=group.size, group_name=group.name, backend=group.backend)
+
+    def _receive(self, buckets, group):
+        with contextlib.suppress(Unavailable):
+            self._update("/end_weight_update")  # one that a sync which ended half-way left open; there is none as a rule
+        self._update("/begin_weight_update")
         try:
-            self._done(self.http.post("/update_weights_from_disk", timeout=LOADING_SECONDS, body={
-                "model_path": weights.folder, "weight_version": weights.label, "flush_cache": True}))
+            for bucket in buckets:
+                group.broadcast(bucket, lambda names, dtypes, shapes: self._update(
+                    "/update_weights_from_distributed", names=names, dtypes=dtypes, shapes=shapes, group_name=group.name,
+                    load_format="flattened_bucket", flush_cache=False))
         finally:
-            self.http.post("/continue_generation", {}, repeatable=True)
+            self._update("/end_weight_update")
+
+    def _update(self, path, **body):
+        """SGLang answers 400 to whatever goes wrong here, be it a connection: another try may do better."""
+        try:
+            self._done(self.http.post(path, body, timeout=LOADING_SECONDS))
+        except Refused as error:
+            raise Unavailable(str(error)) from error
 
     def unload(self, label):
         self.http.post("/unload_lora_adapter", {"lora_name": label})

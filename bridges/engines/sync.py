@@ -1,37 +1,48 @@
-"""From the learner's arrays to a folder that servers load: the adapter alone, or the whole model with it merged in."""
+"""From the learner's arrays to what servers load: a folder with the adapter or the whole model, or a stream of the merged tensors."""
+import functools
 import os
 import pathlib
 import shutil
 import tempfile
 import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
 from flax import nnx
 
 from bridges.adapters import export_adapter
-from bridges.engines.http import EngineError
+from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.server import Weights
 from bridges.exporting import export_model
 from bridges.importing import adapters
+from bridges.streaming import TensorSet, frozen_sets, tensor_sets
 from jaxrl_moe.config import Config
+from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.transformer import Transformer
 
 RAM_DISK = pathlib.Path("/dev/shm")
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+STREAMED = ("stream", "distributed", "delta")
+BUCKET_BYTES = 256 * 10**6
 
 
 class Writer:
-    """Writes one folder per version; the last one stays, for servers that come back.
+    """Makes the versions of the policy that servers get.
 
     Args:
       model: the policy, taken apart; its weights come with each call.
       base: the checkpoint that training started from.
-      adapter: the adapter alone, or the whole model.
+      kind: adapter or disk (one folder per version, the last of which stays for servers that come back), or one of STREAMED
+        (nothing is made before a server reads it, and nothing whole ever).
       folder: where, if it must be a place that other machines see; else a RAM disk of this machine.
+      bucket_bytes: of what is streamed at a time.
     """
 
-    def __init__(self, model: Transformer, base: str, adapter: bool, folder: str = ""):
+    def __init__(self, model: Transformer, base: str, kind: str, folder: str = "", bucket_bytes: int = BUCKET_BYTES):
         self._graphdef, _ = nnx.split(model)
-        self._base, self.adapter = base, adapter
+        self._vocab_size = model.config.vocab_size
+        self._base, self.kind, self.adapter, self._bucket_bytes = base, kind, kind == "adapter", bucket_bytes
+        self._frozen = dict.fromkeys(frozen_sets(model) if kind in STREAMED else ())  # {name: digest, once it is known}
         parent = pathlib.Path(folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
         if not folder:
             _remove_leftovers(parent)
@@ -45,13 +56,35 @@ class Writer:
     def __call__(self, params: nnx.State, version: int, label: str = "") -> Weights:
         """Writes these weights. Raises BridgeError when the disk is full; nothing is left of them then."""
         label = label or f"v{version}-{uuid.uuid4().hex[:8]}"  # unlike any other run's
-        folder, model = self._root / label, nnx.merge(self._graphdef, params)
+        folder = self._root / label
+        if self.kind in STREAMED:
+            return Weights(label, version, str(folder), False, walk=functools.partial(self._walk, params),
+                           changed_only=self.kind == "delta", distributed=self.kind == "distributed", bucket_bytes=self._bucket_bytes)
+        model = nnx.merge(self._graphdef, cut(params, self._vocab_size))
         if self.adapter:
             export_adapter(model, folder, self._base)
         else:
             export_model(model, folder, source=self._base)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Weights(label, version, str(folder), self.adapter, size)
+
+    def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]], read: Callable | None = None) -> Iterator[TensorSet]:
+        """The sets of these weights. Those that training leaves alone are not even read where all readers have them.
+
+        Args:
+          params: of the version.
+          held: {set: digest} of each reader.
+          read: reads a set by its name; None: from params.
+        """
+        if read is None:
+            if any(leaf.is_deleted() for leaf in jax.tree.leaves(params)):
+                raise Unavailable("these weights are no longer there: training has gone on")
+            params = cut(params, self._vocab_size)
+        known = {name: digest for name, digest in self._frozen.items() if digest and all(one.get(name) == digest for one in held)}
+        for one in tensor_sets(nnx.merge(self._graphdef, params), known, read):
+            if one.name in self._frozen:
+                self._frozen[one.name] = one.digest
+            yield one
 
     def remove(self, weights: Weights) -> None:
         shutil.rmtree(weights.folder, ignore_errors=True)
@@ -72,8 +105,8 @@ def _remove_leftovers(parent: pathlib.Path) -> None:
             pass  # no folder of ours, or another user's run
 
 
-def choose(config: Config, model: Transformer) -> tuple[bool, str]:
-    """Whether servers get adapters alone, and why, in words.
+def choose(config: Config, model: Transformer) -> tuple[str, str]:
+    """Which kind of sync servers get, and why, in words.
 
     Raises:
       EngineError: the setting asks for what the engine cannot serve.
@@ -81,16 +114,18 @@ def choose(config: Config, model: Transformer) -> tuple[bool, str]:
     wanted, backend = config.servers.weight_sync_backend, config.rollout.backend
     reason = _against_adapters(config, model)
     if wanted == "adapter" and reason:
-        raise EngineError(f"servers.weight_sync_backend = 'adapter' does not go: {reason}. Use auto or disk.")
+        raise EngineError(f"servers.weight_sync_backend = 'adapter' does not go: {reason}. Use auto or delta.")
     if wanted != "auto":
-        return wanted == "adapter", f"servers.weight_sync_backend = {wanted!r}"
-    if reason:
-        return False, reason
-    beyond = adapted_layers(model) - ATTENTION
-    if beyond and (backend == "sglang" or any(model.config.sparse_layers)):
-        return False, (f"whether the {backend} servers can run adapters on {', '.join(sorted(beyond))} is not known; "
-                       "servers.weight_sync_backend=adapter says they can")
-    return True, "adapters alone are trained"
+        return wanted, f"servers.weight_sync_backend = {wanted!r}"
+    if not reason:
+        beyond = adapted_layers(model) - ATTENTION
+        if not beyond or (backend == "vllm" and not any(model.config.sparse_layers)):
+            return "adapter", "adapters alone are trained"
+        reason = (f"whether the {backend} servers can run adapters on {', '.join(sorted(beyond))} is not known; "
+                  "servers.weight_sync_backend=adapter says they can")
+    if model.lora is None:
+        return "stream", f"{reason}, and each step changes nearly every tensor"
+    return "delta", f"{reason}; what has no adapter stays as it is"
 
 
 def _against_adapters(config, model) -> str:

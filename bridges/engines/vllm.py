@@ -3,11 +3,12 @@
 Its log-probs are those of softmax(logits) by default; under --logprobs-mode processed_logprobs they are those of the tempered
 distribution, renormalised over what top-p and its like leave, which is why those are refused with vLLM.
 """
-from bridges.engines.http import EngineError, Refused
-from bridges.engines.server import Sample, Server, array
+import contextlib
+
+from bridges.engines.http import EngineError, Refused, Unavailable
+from bridges.engines.server import LOADING_SECONDS, Sample, Server, array
 
 GENERATE = "/inference/v1/generate"
-LOADING_SECONDS = 600.0
 
 
 class Vllm(Server):
@@ -41,19 +42,68 @@ class Vllm(Server):
         if not adapter:
             self._open_transfer()
 
-    def load(self, weights):
-        if weights.adapter:
-            self.http.post("/v1/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder}, timeout=LOADING_SECONDS)
-            return
+    def label(self):
+        return str(self.http.get("/weight_info")["weight_version"])
+
+    def workers(self):
+        return int(self.http.get("/get_world_size")["world_size"])
+
+    def _label(self, label):
+        self.http.post("/update_weight_version", {"new_version": label}, repeatable=True)
+
+    def _pause(self):
+        self.http.post(f"/pause?mode={'keep' if self.in_flight == 'resume' else 'abort'}", timeout=LOADING_SECONDS, repeatable=True)
+
+    def _resume(self):
+        self.http.post("/resume", repeatable=True)
+
+    def _drop_cache(self):
+        """Paused requests give up their KV cache too, which is computed anew from the new weights."""
+        answer = self.http.post("/reset_prefix_cache?reset_running_requests=true", repeatable=True)
+        if not answer["success"]:
+            raise Unavailable(f"{self.url} did not drop the prefix cache of the old weights")
+
+    def _load_adapter(self, weights):
+        self.http.post("/v1/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder}, timeout=LOADING_SECONDS)
+
+    def _replace(self, folders):
+        with self._update():
+            for folder in folders:
+                self._send({"path": str(folder)})
+
+    def _join(self, group):
+        self.http.post("/init_weight_transfer_engine", timeout=LOADING_SECONDS, body={"init_info": {
+            "address": group.address, "port": group.port, "size": group.size, "name": group.name, "backend": group.backend}})
+
+    def _receive(self, buckets, group):
+        with self._update():
+            for bucket in buckets:
+                group.broadcast(bucket, lambda names, dtypes, shapes: self._send(
+                    {"names": names, "dtypes": dtypes, "shapes": shapes, "group": group.name}))
+
+    @contextlib.contextmanager
+    def _update(self):
+        """Between the start of an update and its end; one that is given up leaves layers half loaded, which the next start mends."""
         self._open_transfer()
-        self.http.post("/pause?mode=wait", timeout=LOADING_SECONDS, repeatable=True)
         try:
             self.http.post("/start_weight_update", timeout=LOADING_SECONDS)
-            self.http.post("/update_weights", {"update_info": {"path": weights.folder}}, timeout=LOADING_SECONDS)
-            self.http.post("/finish_weight_update", {"weight_version": weights.label}, timeout=LOADING_SECONDS)
-            self.http.post("/reset_prefix_cache", repeatable=True)
-        finally:
-            self.http.post("/resume", repeatable=True)
+        except Unavailable:  # a sync that ended half-way may have left it open
+            self._give_up()
+            self.http.post("/start_weight_update", timeout=LOADING_SECONDS)
+        try:
+            yield
+        except BaseException:
+            self._give_up()
+            raise
+        self.http.post("/finish_weight_update", {}, timeout=LOADING_SECONDS)
+
+    def _give_up(self):
+        """vLLM ends an update that fails, and has no other way to end one."""
+        with contextlib.suppress(EngineError, Unavailable):
+            self._send({})
+
+    def _send(self, update):
+        self.http.post("/update_weights", {"update_info": update}, timeout=LOADING_SECONDS)
 
     def unload(self, label):
         self.http.post("/v1/unload_lora_adapter", {"lora_name": label})
@@ -64,7 +114,7 @@ class Vllm(Server):
             self.http.post("/init_weight_transfer_engine", {"init_info": {}}, repeatable=True)
         except Refused as error:
             raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls jaxrl_vllm_worker.Extension "
-                              "--weight-transfer-config '{\"backend\": \"disk\"}', and the folder bridges/engines/worker on its "
+                              "--weight-transfer-config '{\"backend\": \"jaxrl\"}', and the folder bridges/engines/worker on its "
                               "PYTHONPATH.") from error
 
     def _base(self):

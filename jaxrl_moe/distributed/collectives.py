@@ -18,6 +18,7 @@ from jax import lax
 AXES = ("data", "fsdp", "expert", "tensor", "context")
 ROWS = ("data", "fsdp", "expert")  # axes that split the rows of a batch
 TOKENS = (*ROWS, "context")        # axes that split its tokens
+DRAWN = ("data", "fsdp")           # axes that split the rows of a rollout
 
 
 @dataclasses.dataclass(frozen=True)

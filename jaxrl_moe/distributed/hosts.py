@@ -4,8 +4,6 @@ What process 0 finds out (grades, what lies on disk, whether to stop) reaches th
 devices of several processes reaches every host by `fetch`. Both must be called by all processes, in the same order. In a
 run of one process they are the call itself and jax.device_get.
 """
-import itertools
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +12,8 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from jaxrl_moe.distributed.messages import hear, pack, tell, unpack
 from jaxrl_moe.types import UserError
-
-PATIENCE_MS = 24 * 3600 * 1000  # a leader at work may take long (graders, downloads); one that died ends the job by its heartbeat
-SWEEP = 32                      # answers after which all processes wait for each other, and old ones are forgotten
-_numbers = itertools.count()
 
 
 def several() -> bool:
@@ -32,38 +27,32 @@ def leads() -> bool:
 
 
 def from_leader(function: Callable[[], Any]) -> Any:
-    """What process 0 gets from function(), in every process; the others do not call it. The value must be JSON.
+    """What process 0 gets from function(), in every process; the others do not call it. The value may hold what JSON has, and arrays.
 
     Raises:
       UserError: in all processes, if process 0 raised it; another exception is raised there and reaches the others as text.
     """
     if not several():
         return function()
-    number, client = next(_numbers), distributed.global_state.client
-    answer = _led(client, number, function) if leads() else json.loads(client.blocking_key_value_get(_key(number), PATIENCE_MS))
-    if number % SWEEP == SWEEP - 1:
-        client.wait_at_barrier(f"jaxrl_moe/sweep/{number}", PATIENCE_MS)
-        if leads():
-            for old in range(number - SWEEP + 1, number + 1):
-                client.key_value_delete(_key(old))
+    return told(function) if leads() else answered(hear())
+
+
+def told(function: Callable[[], Any]) -> Any:
+    """Process 0's half of from_leader: function()'s value, or its error, for those who hear it."""
+    try:
+        data = pack({"value": function()})
+    except BaseException as error:
+        tell(pack({"error": str(error), "user": isinstance(error, UserError)}))
+        raise
+    tell(data)
+    return unpack(data)["value"]  # as the others see it
+
+
+def answered(answer: dict) -> Any:
+    """The others' half, of what they heard."""
     if "error" in answer:
         raise (UserError if answer["user"] else RuntimeError)(answer["error"])
     return answer["value"]
-
-
-def _led(client, number: int, function: Callable[[], Any]) -> dict:
-    try:
-        answer = {"value": function()}
-        text = json.dumps(answer)
-    except BaseException as error:
-        client.key_value_set(_key(number), json.dumps({"error": str(error), "user": isinstance(error, UserError)}))
-        raise
-    client.key_value_set(_key(number), text)
-    return json.loads(text)  # as the others see it
-
-
-def _key(number: int) -> str:
-    return f"jaxrl_moe/answer/{number}"
 
 
 def on_leader(function: Callable[[], Any]) -> None:

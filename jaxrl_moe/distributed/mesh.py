@@ -1,4 +1,4 @@
-"""The mesh of a role (training or rollout), from the sizes of its axes."""
+"""The mesh of a role (training or rollout), from the sizes of its axes, and which devices each role has."""
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -46,6 +46,32 @@ def _check_processes(devices: Sequence[jax.Device]) -> None:
                         f"set one to -1, to use all {jax.device_count()} devices, or start fewer processes.")
 
 
+def divided(training: Mapping[str, int], rollout: Mapping[str, int],
+            devices: Sequence[jax.Device] | None = None) -> tuple[list[jax.Device], list[jax.Device]]:
+    """Devices for training, the first, and for rollout, those after them.
+
+    Args:
+      training, rollout: sizes of the axes; one of all may be -1 to take what devices are left.
+      devices: all by default.
+
+    Raises:
+      MeshError: there are too few.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    open_ended = [-1 in sizes.values() for sizes in (training, rollout)]
+    if all(open_ended):
+        raise MeshError("The sections mesh and rollout_mesh both have an axis of size -1, and only one of them can take what devices are "
+                        "left: give the other's sizes.")
+    first, second = (abs(math.prod(sizes.values())) for sizes in (training, rollout))
+    if first + second > len(devices):
+        raise MeshError(f"Training on a mesh of {'at least ' * open_ended[0]}{first} devices beside rollout on one of "
+                        f"{'at least ' * open_ended[1]}{second} needs {first + second}, and there are {len(devices)}: lower an axis of "
+                        "mesh or rollout_mesh, or leave rollout_mesh out, so that both share the devices.")
+    if open_ended[0]:
+        first = len(devices) - second
+    return devices[:first], devices[first:]
+
+
 def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
     """The sizes with -1 replaced by what is left of the devices."""
     unknown = sorted(set(sizes) - set(AXES))
@@ -62,12 +88,13 @@ def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
     return {axis: devices // known if size == -1 else size for axis, size in sizes.items()}
 
 
-def check_model(layout: Layout, model) -> None:
+def check_model(layout: Layout, model, section: str = "mesh") -> None:
     """Refuses a mesh that a model cannot be split over.
 
     Args:
       layout: sizes of the axes.
       model: its ModelConfig.
+      section: of the configuration, that messages name.
 
     Raises:
       MeshError: with the numbers, and the sizes that would fit.
@@ -79,11 +106,11 @@ def check_model(layout: Layout, model) -> None:
         "expert": experts, "fsdp": {"hidden_size": model.hidden_size},
         "tensor": {"num_attention_heads": model.num_heads, "num_key_value_heads": model.num_kv_heads, **mlp}}
     if layout.size("expert") > 1 and not experts:
-        raise MeshError(f"mesh.expert = {layout.size('expert')} splits experts, and a dense model has none: set mesh.expert=1.")
+        raise MeshError(f"{section}.expert = {layout.size('expert')} splits experts, and a dense model has none: set {section}.expert=1.")
     for axis, numbers in must_divide.items():
         size = layout.size(axis)
         odd = {name: number for name, number in numbers.items() if number % size}
         if odd:
             fits = max(n for n in range(1, size + 1) if not any(number % n for number in numbers.values()))
-            raise MeshError(f"mesh.{axis} = {size} does not divide the model's {' and '.join(f'{k} = {v}' for k, v in odd.items())}: "
+            raise MeshError(f"{section}.{axis} = {size} does not divide the model's {' and '.join(f'{k} = {v}' for k, v in odd.items())}: "
                             f"the nearest size below that does is {fits}.")

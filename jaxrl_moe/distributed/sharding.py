@@ -1,5 +1,6 @@
 """Where every array lies on the mesh: one table from parameter paths to logical axes, one from logical to mesh axes."""
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrl_moe.distributed.collectives import ROWS, Layout
+from jaxrl_moe.distributed.collectives import DRAWN, ROWS, Layout
 from jaxrl_moe.types import UserError
 
 # Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes.
@@ -46,7 +47,12 @@ class Placement:
     @property
     def row_shards(self) -> int:
         """Into how many parts the rows of a batch are split."""
-        return self.layout.size("data") * self.layout.size("fsdp") * self.layout.size("expert")
+        return math.prod(map(self.layout.size, ROWS))
+
+    @property
+    def drawn_shards(self) -> int:
+        """Into how many parts the rows of a rollout are split."""
+        return math.prod(map(self.layout.size, DRAWN))
 
     @property
     def token_shards(self) -> int:
@@ -78,8 +84,7 @@ class Placement:
     def put_one(self, path: str, array: jax.Array) -> jax.Array:
         """The array at a dotted path, likewise."""
         shape, sharding = self.laid_out(path, array.shape)
-        if shape != array.shape:
-            array = jnp.pad(array, [(0, whole - size) for whole, size in zip(shape, array.shape)])
+        array = filled_up(array, shape)
         if jax.process_count() > 1 and array.is_fully_addressable:  # the same in every process, which keeps its devices' parts
             return jax.make_array_from_callback(shape, sharding, np.asarray(array).__getitem__)
         return jax.device_put(array, sharding)
@@ -111,13 +116,20 @@ def logical_axes(path: str, ndim: int) -> tuple[str | None, ...]:
 
 def cut(tree: Any, vocab_size: int) -> Any:
     """A state without the rows that `put` filled its vocabulary up with; the very same arrays where there are none."""
-    def one(path, leaf):
-        axes = logical_axes(dotted(path), leaf.ndim)
-        if "vocab" not in axes or leaf.shape[axes.index("vocab")] == vocab_size:
-            return leaf
-        return jax.lax.slice_in_dim(leaf, 0, vocab_size, axis=axes.index("vocab"))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: cut_one(dotted(path), leaf, vocab_size), tree)
 
-    return jax.tree_util.tree_map_with_path(one, tree)
+
+def cut_one(path: str, array: jax.Array, vocab_size: int) -> jax.Array:
+    """The array at a dotted path, likewise."""
+    axes = logical_axes(path, array.ndim)
+    if "vocab" not in axes or array.shape[axes.index("vocab")] == vocab_size:
+        return array
+    return jax.lax.slice_in_dim(array, 0, vocab_size, axis=axes.index("vocab"))
+
+
+def filled_up(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The array with zeros behind it up to a shape; the very same one where it has that shape."""
+    return array if shape == array.shape else jnp.pad(array, [(0, whole - size) for whole, size in zip(shape, array.shape)])
 
 
 def dotted(path: Sequence[Any]) -> str:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.distributed import collectives
+from jaxrl_moe.kernels.token_logprobs import Vocabulary
 from jaxrl_moe.model.attention import Attention, Place
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
@@ -90,6 +91,11 @@ class Transformer(nnx.Module):
     def head_DV(self):
         """The output matrix, of this device's part of the vocabulary; the embedding's transpose where they are tied."""
         return self.embed.table_VD().T if self.lm_head is None else self.lm_head.weights()[0]
+
+    def vocabulary(self) -> Vocabulary:
+        """How the columns of head_DV lie: for kernels.token_logprobs."""
+        parts, size = collectives.size("tensor"), self.config.vocab_size
+        return Vocabulary("tensor" if parts > 1 else None, size if size % parts else 0)
 
     def logits(self, hidden_BTD):
         """[B, T, V] float32. For training use kernels.token_logprobs, which never forms them all."""

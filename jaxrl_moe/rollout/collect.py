@@ -27,19 +27,17 @@ def collect(prompts: Sequence[Prompt], env: Env, engine: Engine, params: Samplin
     Returns:
       P groups of n rollouts, in the order of the prompts.
     """
-    return grade(draw(prompts, engine, params, first_sequence, stream), env, decode)
+    numbered = [(prompt, first_sequence + number) for number, prompt in enumerate(prompts)]
+    return grade(draw(numbered, engine, params, stream), env, decode)
 
 
 Draw = tuple[Prompt, int, list[Completion]]
 
 
-def draw(prompts: Sequence[Prompt], engine: Engine, params: SamplingParams, first_sequence: int,
-         stream: int = TRAIN_STREAM) -> list[Draw]:
-    """The ungraded half of `collect`: (prompt, draw number, its completions)."""
-    requests = [Request(prompt.ids, params, first_sequence + number, stream=stream)
-                for number, prompt in enumerate(prompts)]
-    completions = engine.generate(requests)
-    return [(prompt, request.sequence, drawn) for prompt, request, drawn in zip(prompts, requests, completions, strict=True)]
+def draw(numbered: Sequence[tuple[Prompt, int]], engine: Engine, params: SamplingParams, stream: int = TRAIN_STREAM) -> list[Draw]:
+    """The ungraded half of `collect`, of prompts with their draw numbers: (prompt, draw number, its completions)."""
+    completions = engine.generate([Request(prompt.ids, params, sequence, stream=stream) for prompt, sequence in numbered])
+    return [(*one, drawn) for one, drawn in zip(numbered, completions, strict=True)]
 
 
 def grade(draws: Sequence[Draw], env: Env, decode: Decode) -> list[RolloutGroup]:
@@ -50,13 +48,22 @@ def grade(draws: Sequence[Draw], env: Env, decode: Decode) -> list[RolloutGroup]
             for (prompt, sequence, completions), own, graded in zip(draws, texts, verdicts, strict=True)]
 
 
+def grade_one(prompt: Prompt, completion: Completion, env: Env, decode: Decode) -> Rollout:
+    """One completion as a graded rollout; not for a job of several processes."""
+    text = decode(completion.ids.tolist())
+    return _rollout(prompt, completion, text, _verdict(prompt, completion, text, env))
+
+
 def _verdicts(draws: Sequence[Draw], texts: Sequence[Sequence[str]], env: Env) -> list[list[tuple]]:
-    """[group][completion] (reward, info, achieved) of the environment's verdicts, as plain values that other processes can read."""
-    graded = [[env.grade(prompt.row, text, len(completion.ids), _truncated(completion))
-               for completion, text in zip(completions, own, strict=True)]
-              for (prompt, _, completions), own in zip(draws, texts, strict=True)]
-    return [[(float(one.reward), {name: float(value) for name, value in one.info.items()}, one.achieved) for one in group]
-            for group in graded]
+    """[group][completion] the environment's verdicts."""
+    return [[_verdict(prompt, *one, env) for one in zip(completions, own, strict=True)]
+            for (prompt, _, completions), own in zip(draws, texts, strict=True)]
+
+
+def _verdict(prompt: Prompt, completion: Completion, text: str, env: Env) -> tuple:
+    """(reward, info, achieved) as plain values that other processes can read."""
+    one = env.grade(prompt.row, text, len(completion.ids), _truncated(completion))
+    return float(one.reward), {name: float(value) for name, value in one.info.items()}, one.achieved
 
 
 def _truncated(completion: Completion) -> bool:

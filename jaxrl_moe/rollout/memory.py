@@ -23,21 +23,26 @@ def free_bytes(device: jax.Device) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
+def slots_of_each(slots: int, shards: int) -> int:
+    """Slots of one of the parts that rows are split into, so that all together have at least so many."""
+    return -(-slots // shards)
+
+
 def token_bytes(config: ModelConfig, dtype, placement: Placement | None) -> int:
     """Keys and values of one token in all layers, on one device."""
     heads = config.num_kv_heads // (placement.layout.size("tensor") if placement else 1)
     return 2 * dtype.itemsize * config.num_layers * heads * config.head_dim
 
 
-def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None) -> int:
-    """Pages of the KV pool, the trash page included.
+def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None, shards: int = 1) -> int:
+    """Pages of the KV pool, the trash page included; of each of `shards` parts that the rows are split into.
 
     Args:
-      settings: kv_tokens decides alone if it is set. Otherwise every slot gets room for the longest sequence, and one prompt
-        is held for samples that wait, all of it within memory_fraction of the free memory.
+      settings: kv_tokens, of each part, decides alone if it is set. Otherwise every slot gets room for the longest sequence, and one
+        prompt is held for samples that wait, all of it within memory_fraction of the free memory.
       max_prompt_tokens: of the longest prompt.
       token_bytes: keys and values of one token in all layers.
-      free: bytes, see free_bytes; None does not bound the pool.
+      free: bytes of one device, see free_bytes; None does not bound the pool.
 
     Raises:
       ConfigError: the longest sequence does not fit.
@@ -45,7 +50,7 @@ def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: in
     size, longest = settings.page_size, max_prompt_tokens + settings.max_tokens
     if settings.kv_tokens:
         return 1 + pages_for(settings.kv_tokens, size)
-    wanted = 1 + settings.slots * pages_for(longest, size) + pages_for(max_prompt_tokens, size)
+    wanted = 1 + slots_of_each(settings.slots, shards) * pages_for(longest, size) + pages_for(max_prompt_tokens, size)
     if free is None:
         return wanted
     room = int(free * settings.memory_fraction) // (size * token_bytes)

@@ -1,5 +1,9 @@
 """The engine's device programs: prefill, decode and page copies. Each updates the KV pool in place (it is donated).
 
+On a mesh the rows of a call, and the pages of the pool, are split over the axes data and fsdp: part after part stands in the arrays,
+each with as many rows and pages as the others, and page numbers count within the own part. Devices along expert and tensor work on
+the same rows, each with its experts and its heads; those along context all do the same.
+
 Letters: U rows, T tokens of a prefill row, J visible pages, S decode steps, X stop ids of a row, C page copies.
 """
 import dataclasses
@@ -11,12 +15,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxrl_moe.distributed.collectives import inside
+from jaxrl_moe.distributed import collectives
+from jaxrl_moe.distributed.collectives import DRAWN, inside
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.rollout import sampling
 
-HEADS = PartitionSpec(None, None, None, "tensor")  # of the cache, [L, pages, page_size, K, H]
+POOL = PartitionSpec(None, DRAWN, None, "tensor")  # of the cache, [L, pages, page_size, K, H]
+ROWS, WHOLE = PartitionSpec(DRAWN), PartitionSpec()
 
 
 @functools.partial(jax.tree_util.register_dataclass,
@@ -53,35 +59,33 @@ class Programs:
         self.decode = jax.jit(self._decode, donate_argnums=1, static_argnames=("truncate", "routes"))
         self.copy_pages = jax.jit(self._copy_pages, donate_argnums=0)
 
-    def empty_cache(self, *shape) -> PagedCache:
-        """PagedCache.zeros, on a mesh with its key heads split over tensor."""
+    def empty_cache(self, config, num_pages: int, page_size: int, dtype) -> PagedCache:
+        """PagedCache.zeros with num_pages, trash page included, for each part of the rows."""
         if self._placement is None:
-            return PagedCache.zeros(*shape)
-        split = NamedSharding(self._placement.mesh, HEADS)
-        return jax.jit(lambda: PagedCache.zeros(*shape), out_shardings=PagedCache(split, split))()
+            return PagedCache.zeros(config, num_pages, page_size, dtype)
+        zeros = functools.partial(PagedCache.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
+        return jax.jit(zeros, out_shardings=NamedSharding(self._placement.mesh, POOL))()
 
-    def _mapped(self, function, params, cache, *rest):
-        """function(params, cache, *rest), on a mesh by every device with its part of the weights and of the key heads.
-
-        All devices hold the same rows and draw the same tokens. What is returned beside the cache is whole.
-        """
+    def _mapped(self, function, out_spec, params, cache, *rest):
+        """function(params, cache, *rest), on a mesh by every device with its part of the weights, of the cache and of the rows, which
+        all arrays in `rest` lead with. out_spec is of what is returned beside the cache."""
         if self._placement is None:
             return function(params, cache, *rest)
-        place, whole = self._placement, PartitionSpec()
+        place, pool = self._placement, PagedCache(POOL, POOL)
         local_layout = dataclasses.replace(place.layout, transport="replicated")
 
         def local(*inputs):
             with inside(local_layout):
                 return function(*inputs)
 
-        specs = (place.specs(params), PagedCache(HEADS, HEADS), *jax.tree.map(lambda _: whole, rest))
-        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=(PagedCache(HEADS, HEADS), whole),
+        specs = (place.specs(params), pool, *jax.tree.map(lambda _: ROWS, rest))
+        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=(pool, out_spec),
                              check_vma=False)(params, cache, *rest)
 
     def _prefill(self, params, cache, tokens_UT, positions_UT, pages_UJ, *, routes):
         """Writes the tokens' keys and values; returns the cache, and expert ids [U, T, L, A] or None."""
         self.compiles += 1
-        return self._mapped(functools.partial(self._local_prefill, routes), params, cache, tokens_UT, positions_UT, pages_UJ)
+        return self._mapped(functools.partial(self._local_prefill, routes), ROWS, params, cache, tokens_UT, positions_UT, pages_UJ)
 
     def _local_prefill(self, routes, params, cache, tokens_UT, positions_UT, pages_UJ):
         model = nnx.merge(self._graphdef, params)
@@ -97,19 +101,24 @@ class Programs:
         mass over drawn tokens) and, with routes, expert_ids_SULA of the tokens fed (not of those drawn).
         """
         self.compiles += 1
-        return self._mapped(functools.partial(self._local_decode, truncate, routes), params, cache, rows)
+        per_row = PartitionSpec(None, DRAWN)
+        specs = {"tokens_SU": per_row, "logprobs_SU": per_row, "kept_U": ROWS} | ({"expert_ids_SULA": per_row} if routes else {})
+        return self._mapped(functools.partial(self._local_decode, truncate, routes), specs, params, cache, rows)
 
     def _local_decode(self, truncate, routes, params, cache, rows: DecodeRows):
         model = nnx.merge(self._graphdef, params)
         apart = model.apart()
         keys_U = sampling.row_keys(jax.random.key(self._seed), rows.draws_U4)
 
+        def unfinished(remaining_U):
+            """Rows that go on, of all parts: their devices gather weights from each other, so that all must go on as often."""
+            return collectives.total(jnp.sum(remaining_U > 0, dtype=jnp.int32), *DRAWN)
+
         def go_on(carry):
-            step, _, _, _, remaining_U, _ = carry
-            return (step < self._steps) & (remaining_U > 0).any()
+            return (carry[0] < self._steps) & (carry[1] > 0)
 
         def draw_one(carry):
-            step, cache, tokens_U, positions_U, remaining_U, out = carry
+            step, _, cache, tokens_U, positions_U, remaining_U, out = carry
             active_U = remaining_U > 0
             fed_U1 = jnp.where(active_U, positions_U, -1)[:, None]
             hidden_U1D, cache, routing = model.extend(tokens_U[:, None], fed_U1, cache, rows.pages_UJ, adapters=True, apart=apart)
@@ -125,10 +134,11 @@ class Programs:
                 out["expert_ids_SULA"] = out["expert_ids_SULA"].at[step].set(ids_ULA.astype(self._expert_dtype))
             stopped_U = (drawn_U[:, None] == rows.stop_UX).any(axis=1)
             remaining_U = jnp.where(stopped_U, 0, remaining_U - active_U)
-            return step + 1, cache, drawn_U, positions_U + 1, remaining_U, out
+            return step + 1, unfinished(remaining_U), cache, drawn_U, positions_U + 1, remaining_U, out
 
-        carry = (0, cache, rows.tokens_U, rows.positions_U, rows.remaining_U, self._empty(model, rows, routes))
-        _, cache, _, _, _, out = jax.lax.while_loop(go_on, draw_one, carry)
+        carry = (0, unfinished(rows.remaining_U), cache, rows.tokens_U, rows.positions_U, rows.remaining_U,
+                 self._empty(model, rows, routes))
+        _, _, cache, _, _, _, out = jax.lax.while_loop(go_on, draw_one, carry)
         return cache, out
 
     def _empty(self, model, rows, routes):
@@ -144,4 +154,8 @@ class Programs:
     def _copy_pages(self, cache, sources_C, targets_C):
         """Copies whole pages; pairs of trash pages are padding."""
         self.compiles += 1
-        return PagedCache(*(part.at[:, targets_C].set(part[:, sources_C]) for part in cache))
+
+        def copy(_, cache, sources_C, targets_C):
+            return PagedCache(*(part.at[:, targets_C].set(part[:, sources_C]) for part in cache)), None
+
+        return self._mapped(copy, WHOLE, {}, cache, sources_C, targets_C)[0]

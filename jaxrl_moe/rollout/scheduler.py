@@ -40,9 +40,29 @@ class Scheduler:
         self.queue: collections.deque[Sequence] = collections.deque()
         self.preemptions = 0
 
+    @property
+    def load(self) -> int:
+        """Samples that run or wait."""
+        return len(self.running) + len(self.queue)
+
     def add(self, group: Group) -> None:
         group.waiting = group.request.params.n
         self.queue.extend(Sequence(group, sample) for sample in range(group.waiting))
+
+    def give_away(self) -> Sequence:
+        """Takes out the sample that waits last."""
+        sequence = self.queue.pop()
+        sequence.group.waiting -= 1
+        if not sequence.group.waiting:
+            self._drop_held([sequence])
+        return sequence
+
+    def take_over(self, sequence: Sequence) -> None:
+        """Adds a sample that another scheduler gave away. It shares its prompt with those of its request that wait here."""
+        own = (other.group for other in self.queue if other.group.handle == sequence.group.handle)
+        sequence.group = next(own, None) or sequence.group.elsewhere()
+        sequence.group.waiting += 1
+        self.queue.append(sequence)
 
     def plan(self) -> Plan:
         """Gives the running sequences pages for the next chunk, then admits what fits."""
@@ -56,6 +76,10 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._free(sequence)
+
+    def samples(self, handle: int) -> list[Sequence]:
+        """A request's samples that are not finished."""
+        return [sequence for sequence in (*self.running, *self.queue) if sequence.group.handle == handle]
 
     def cancel(self, handle: int) -> None:
         """Takes a request's samples out, and gives back their pages and those held for them."""

@@ -19,7 +19,9 @@ class Chunk(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Group:
-    """One request. `held` are the pages of prompt[:-1], kept while samples still wait for a place.
+    """One request, or those of its samples that one scheduler draws: then they share `completions` with the others.
+
+    `held` are the pages of prompt[:-1], kept while samples still wait for a place.
 
     `listen`, if set, is handed the chunks of its samples as they are drawn.
     `prompt_routes` are the expert ids [prompt - 1, L, A] of the prefix, once known, if the request wants them; a sample keeps
@@ -37,6 +39,10 @@ class Group:
     @property
     def prefix_length(self) -> int:
         return len(self.request.ids) - 1
+
+    def elsewhere(self) -> "Group":
+        """The same request for samples that another scheduler draws."""
+        return dataclasses.replace(self, waiting=0, held=None, prompt_routes=None)
 
 
 class Sequence:

@@ -2,7 +2,7 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -97,12 +97,13 @@ class EngineFront:
                 ticket.done.cancel()
         self._post(drop)
 
-    def publish(self, params: Any, version: int) -> None:
+    def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
         """Draws from these weights from the next step on; requests in flight go on with them."""
         def swap(engine):
-            engine.publish(params, version)
+            figures = engine.publish(params, version)
             self.version, self._paused = version, False
-        self.ask(swap)
+            return figures
+        return self.ask(swap)
 
     def release(self) -> None:
         """Frees the KV pool and pauses. Requests in flight keep their tokens."""

@@ -117,6 +117,10 @@ def idle_settings(config: Config) -> Iterator[str]:
     if changed(rollout, "max_rounds") and not rollout.dynamic_sampling:
         yield (f"rollout.max_rounds = {rollout.max_rounds} bounds dynamic sampling, which is off: set rollout.dynamic_sampling=true, "
                "or leave rollout.max_rounds out.")
+    for name in ("stragglers", "graders"):
+        if changed(rollout, name) and rollout.max_staleness == 0:
+            yield (f"rollout.{name} = {getattr(rollout, name)!r} has no effect with rollout.max_staleness = 0, where drawing, grading and "
+                   f"updating take turns: set rollout.max_staleness to 1 or more, or leave rollout.{name} out.")
     if section.overlong_cushion and not section.overlong_tokens:
         yield (f"algorithm.overlong_cushion = {section.overlong_cushion} has no effect without algorithm.overlong_tokens, the "
                "length at which the penalty is full: set both, or neither.")

@@ -6,13 +6,13 @@ from typing import Protocol
 
 from flax import nnx
 
-from jaxrl_moe.config import Config
+from jaxrl_moe.config import Config, MeshSection, RolloutMeshSection
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.expert_axis import check_transport, warn_of_gather
-from jaxrl_moe.distributed.mesh import check_model, make_placement
+from jaxrl_moe.distributed.mesh import check_model, divided, make_placement
 from jaxrl_moe.distributed.sharding import MeshError, Placement
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
@@ -41,7 +41,8 @@ class Bridge(Protocol):
     def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
     def read_lora(self, path) -> LoraConfig: ...
     def import_adapter(self, model, path) -> None: ...
-    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer) -> Engine: ...
+    def check_servers(self, config: Config, placement: Placement | None = None) -> str: ...
+    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,10 @@ def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
 
 def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, Engine]:
     """The policy with its optimiser, and an engine: over the same arrays, or over servers that get them by publish."""
+    if config.rollout.max_staleness and hosts.several():
+        raise UserError(f"rollout.max_staleness = {config.rollout.max_staleness} needs a trainer of one process, as what is drawn when "
+                        "would differ between processes, and this job has several: set rollout.max_staleness=0, or train on the devices "
+                        "of one host.")
     model = load(config, bridge, preflight.lora_config(config))
     validate.warn_of_router(config, model.config)
     kind = find_advantage(config.algorithm.advantage).critic
@@ -101,10 +106,7 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
                       placement=placement(config, model.config))
     if config.rollout.backend != "jax":
-        if hosts.several():
-            raise UserError(f"rollout.backend = {config.rollout.backend!r} needs a trainer of one process, and this job has several: set "
-                            "rollout.backend=jax, or train on the devices of one host.")
-        return learner, bridge.make_engine(config, learner.model(), tokenizer)
+        return learner, bridge.make_engine(config, learner.model(), tokenizer, learner.placement)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
 
 
@@ -124,8 +126,10 @@ def placement(config: Config, model: ModelConfig | None) -> Placement | None:
 
 def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
     """As placement, but a mesh of one where there is a single device."""
-    sizes = {axis: getattr(config.mesh, axis) for axis in AXES}
-    place = make_placement(sizes, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
+    sizes, devices = _sizes(config.mesh), None
+    if config.rollout_mesh.apart:
+        devices, _ = divided(sizes, _rollout_sizes(config))
+    place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
                            transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
                            capacity_factor=config.mesh.capacity_factor)
     check_transport(place.layout, place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
@@ -136,6 +140,39 @@ def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
     return place
 
 
+def rollout_placement(config: Config, model: ModelConfig | None) -> Placement | None:
+    """As placement, of the rollout: that of training, or that of the rollout_mesh section on the devices after training's.
+
+    Raises:
+      MeshError: it does not fit the devices or the model, or the job has several processes, which can only share.
+    """
+    if not config.rollout_mesh.apart:
+        return placement(config, model)
+    if hosts.several():
+        raise MeshError("rollout_mesh needs a job of one process, and this one has several: leave rollout_mesh out, so that rollout "
+                        "shares the mesh of training.")
+    sizes = _rollout_sizes(config)
+    place = make_placement(sizes, divided(_sizes(config.mesh), sizes)[1])
+    if model is not None:
+        check_model(place.layout, model, "rollout_mesh")
+    return place
+
+
+def _sizes(section: MeshSection) -> dict[str, int]:
+    return {axis: getattr(section, axis) for axis in AXES}
+
+
+def _rollout_sizes(config: Config) -> dict[str, int]:
+    return {axis: size or 1 for axis, size in dataclasses.asdict(config.rollout_mesh).items()}
+
+
+def drawing_alone(config: Config) -> Config:
+    """The configuration where nothing is trained: the rollout's mesh, if it has its own, takes the first devices."""
+    if not config.rollout_mesh.apart:
+        return config
+    return dataclasses.replace(config, mesh=MeshSection(**_rollout_sizes(config)), rollout_mesh=RolloutMeshSection())
+
+
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:
     """The model of the model section, with adapters if any, on the mesh of the mesh section."""
     place = placement(config, bridge.model_config(config.model.path))
@@ -144,9 +181,10 @@ def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:
-    """An engine over the model's own arrays, laid out on the mesh if they are not yet."""
-    place = placement(config, model.config)
-    if place is not None:
+    """An engine over the model's own arrays, laid out on the mesh if they are not yet; where rollout has devices of its own, over copies
+    there."""
+    place = rollout_placement(config, model.config)
+    if place is not None and not config.rollout_mesh.apart:
         nnx.update(model, place.put(nnx.state(model)))
     return JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,
                      eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode, placement=place)

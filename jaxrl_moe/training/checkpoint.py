@@ -32,12 +32,15 @@ class Progress:
       step: finished steps.
       sequence: the draw counter: number of the next prompt drawn, which with the seed decides its noise.
       data: position of the prompt iterator.
+      unfinished: [draw number, prompt's index] of prompts that were drawn before these, but neither trained on nor set aside: they are
+        drawn again, under their own numbers.
       best_score: highest evaluation score so far, or None.
       kl_coef: the adaptive KL coefficient of the next step, or None.
     """
     step: int = 0
     sequence: int = 0
     data: Any = None
+    unfinished: list | tuple = ()
     best_score: float | None = None
     kl_coef: float | None = None
 

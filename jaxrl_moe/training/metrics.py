@@ -15,17 +15,18 @@ from jaxrl_moe.rl.advantages import is_constant
 from jaxrl_moe.types import Rollout, RolloutGroup
 
 
-def rollout_metrics(groups: Sequence[RolloutGroup], version: int) -> dict[str, float]:
+def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int = 0) -> dict[str, float]:
     """Rewards, lengths and staleness of a step's rollouts.
 
     Args:
       groups: the step's rollouts with the rewards that the environment gave.
       version: policy version that is about to be updated; a token's staleness is this minus its own version.
+      aborted: rollouts that were given up instead, to be drawn again.
 
     Returns:
-      reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/aborted_frac (the share without any token of
-      the policy's, as when an engine gave up on them: nothing of these can be trained on), and env/NAME for the mean of each
-      named number of the grader.
+      reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/aborted_frac (the share, of these and the
+      aborted ones, that was aborted or has no token of the policy's, as when an engine gave up on them: nothing of these can be
+      trained on), and env/NAME for the mean of each named number of the grader.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
@@ -38,7 +39,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int) -> dict[str, f
         "rollout/staleness_mean": float(staleness.mean()),
         "rollout/staleness_max": float(staleness.max()),
         "rollout/turns_mean": float(np.mean([turns(rollout.loss_mask) for rollout in rollouts])),
-        "rollout/aborted_frac": float(np.mean([not np.any(rollout.loss_mask) for rollout in rollouts])),
+        "rollout/aborted_frac": (aborted + sum(not np.any(rollout.loss_mask) for rollout in rollouts)) / (aborted + len(rollouts)),
         **{f"env/{name}": value for name, value in info_means(rollouts).items()},
     }
 
@@ -90,7 +91,11 @@ class Stopwatch:
     def __call__(self, phase: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - start
+        self.add(phase, time.perf_counter() - start)
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Seconds that another thread measured."""
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
 
     def times(self) -> Mapping[str, float]:
         """{"time/rollout_s": ..., "time/step_s": since the stopwatch was made}."""

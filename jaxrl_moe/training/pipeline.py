@@ -10,7 +10,7 @@ from jaxrl_moe.envs import make_env
 from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training import preflight, validate, writers
-from jaxrl_moe.training.assembly import Bridge, Data, build, load, make_engine, make_scratch, prepare
+from jaxrl_moe.training.assembly import Bridge, Data, build, drawing_alone, load, make_engine, make_scratch, prepare
 from jaxrl_moe.training.evaluate import Evaluation, evaluate
 from jaxrl_moe.training.report import report
 from jaxrl_moe.training.sft import NLL, sft, sft_config, total_steps
@@ -80,6 +80,7 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
     """
     config = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL, model=dataclasses.replace(
         config.model, path=model or config.model.path))
+    config = drawing_alone(config)
     validate.validate(config, rl=False)
     validate.evaluation_only(config)
     if model:

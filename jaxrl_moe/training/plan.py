@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
-from jaxrl_moe.config import Config
+from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.data.packing import bucket
 from jaxrl_moe.distributed.hlo import collective_bytes
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
@@ -22,9 +22,9 @@ from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout import batches
-from jaxrl_moe.rollout.memory import pool_pages, token_bytes
+from jaxrl_moe.rollout.memory import pool_pages, slots_of_each, token_bytes
 from jaxrl_moe.rollout.pages import pages_for
-from jaxrl_moe.rollout.programs import HEADS
+from jaxrl_moe.rollout.programs import POOL, ROWS
 from jaxrl_moe.rollout.programs import Programs as RolloutPrograms
 from jaxrl_moe.training import preflight
 from jaxrl_moe.training.assembly import mesh_of
@@ -50,6 +50,7 @@ class Plan:
       collectives: {kind: bytes} of one micro-batch's forward and backward pass; decode_collectives of one token of all slots.
       flops: of one micro-batch on all devices, model FLOPs; tokens: real tokens of it at most.
       active_bytes: weights that one decode step reads, when every expert is used.
+      slots: sequences decoded at once; 0 where servers decode, of which nothing is planned.
     """
     devices: int
     frozen: int
@@ -84,6 +85,9 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
       model_config: of the model at model.path.
       free: bytes that the KV pool may share, as rollout.memory.free_bytes gives; None does not bound it.
     """
+    if config.rollout_mesh.apart:
+        raise ConfigError("A plan is for one mesh that training and rollout share: leave rollout_mesh out, and plan each of the two meshes "
+                          "by itself as mesh.")
     place, lora = mesh_of(config, model_config), preflight.lora_config(config)
     dtype = jnp.dtype(config.model.dtype or "bfloat16")
     backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
@@ -96,17 +100,20 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     opt_state = place.shapes(jax.eval_shape(transform.init, trainable))
     state = TrainState(trainable, opt_state, jax.ShapeDtypeStruct((), jnp.int32), biases)
     update, batch = _compiled_update(config, place, parts, state, transform, lora is not None)
-    decode, cache = _compiled_decode(config, place, model, parts, state, free)
+    in_process = config.rollout.backend == "jax"  # else servers decode, on devices of their own
+    decode, cache = _compiled_decode(config, place, model, parts, state, free) if in_process else (None, ())
     weights = sum(local_bytes(part) for part in (parts.frozen, trainable))
     real = dataclasses.replace(batch, **{name: np.ones(batch.tokens_BT.shape, np.int32) for name in ("segments_BT", "mask_BT")},
                                positions_BT=np.broadcast_to(np.arange(batch.tokens_BT.shape[1]), batch.tokens_BT.shape))
     return Plan(
         devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
         gradient=local_bytes(trainable), kept=kept_bytes(model_config, batch, place, config.train.remat, dtype),
-        temporary=update.memory_analysis().temp_size_in_bytes, decode_temporary=decode.memory_analysis().temp_size_in_bytes,
-        kv=local_bytes(cache), collectives=collective_bytes(update.as_text()), decode_collectives=collective_bytes(decode.as_text()),
+        temporary=update.memory_analysis().temp_size_in_bytes,
+        decode_temporary=decode.memory_analysis().temp_size_in_bytes if decode else 0,
+        kv=local_bytes(cache), collectives=collective_bytes(update.as_text()),
+        decode_collectives=collective_bytes(decode.as_text()) if decode else {},
         flops=update_flops(model_config, cost, [real]), tokens=int(np.prod(batch.tokens_BT.shape)), active_bytes=weights,
-        slots=config.rollout.slots)
+        slots=config.rollout.slots if in_process else 0)
 
 
 def local_bytes(tree) -> int:
@@ -169,14 +176,15 @@ def _compiled_decode(config, place, model, parts, state, free):
     section, model_config = config.rollout, model.config
     graphdef = nnx.split(model)[0]
     programs = RolloutPrograms(graphdef, config.seed, section.decode_steps, model_config.expert_dtype, place)
-    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, place), free)
-    split = NamedSharding(place.mesh, HEADS)
-    cache = jax.eval_shape(lambda: PagedCache.zeros(model_config, pages, section.page_size, model.dtype))
+    shards = place.drawn_shards
+    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, place), free, shards)
+    split = NamedSharding(place.mesh, POOL)
+    cache = jax.eval_shape(lambda: PagedCache.zeros(model_config, pages * shards, section.page_size, model.dtype))
     cache = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split), cache)
     longest = pages_for(config.data.max_prompt_tokens + section.max_tokens - 1, section.page_size)
-    *_, rows = batches.decode_shapes(section.slots, longest, section.page_size)
+    *_, rows = batches.decode_shapes(slots_of_each(section.slots, shards), longest, section.page_size, shards)
     params = nnx.merge_state(_as_computed(state.trainable, parts.dtypes), state.router_bias, parts.frozen)
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(place.mesh, PartitionSpec())), rows)
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(place.mesh, ROWS)), rows)
     return programs.decode.lower(params, cache, rows, truncate=False, routes=False).compile(), cache
 
 

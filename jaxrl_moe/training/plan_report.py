@@ -53,12 +53,13 @@ def time_lines(plan: Plan, config: Config, chip: Chip, price: float) -> list[str
     passes = algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0) + (1 / 3 if algorithm.epochs * algorithm.minibatches > 1 else 0)
     update = tokens / plan.tokens * micro * passes
     decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth, sum(plan.decode_collectives.values()) / chip.link)
-    rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step
+    rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step if plan.slots else 0.0
     step, kinds = update + rollouts, ", ".join(f"{kind} {size / 2**20:,.0f} MiB" for kind, size in plan.collectives.items() if size)
     hours = config.train.steps * step * plan.devices / 3600
     lines = [f"collectives of a micro-batch, per device: {kinds or 'none'}",
              f"model FLOPs of a micro-batch of {plan.tokens:,} tokens, all devices: {plan.flops:.3g}",
-             f"time floor of a step of {sequences} completions at their longest: rollout {rollouts:,.1f} s, update {update:,.1f} s; "
+             f"time floor of a step of {sequences} completions at their longest: rollout "
+             f"{f'{rollouts:,.1f} s' if plan.slots else 'on servers, not counted'}, update {update:,.1f} s; "
              f"{tokens / step:,.0f} tokens/s at best",
              f"whole run of {config.train.steps} steps: at least {hours:,.1f} device-hours" + (
                  f", {hours * price:,.0f} at {price:g} an hour" if price else "")]

@@ -11,12 +11,11 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.collectives import ROWS, inside
 from jaxrl_moe.distributed.context import from_devices, to_devices
 from jaxrl_moe.distributed.sharding import Placement, batch_spec, token_axis
 from jaxrl_moe.kernels.rows import select
-from jaxrl_moe.kernels.token_logprobs import Vocabulary, token_logprobs
+from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.rl.router import balanced_bias
 from jaxrl_moe.rl.types import LossInputs, LossOutputs, RouterStats
 from jaxrl_moe.training.state import Parts, TrainState, model_weights
@@ -127,14 +126,9 @@ class Programs:
         targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)
         logprobs_R, entropy_R = token_logprobs(
             hidden_RD, model.head_DV(), targets_R, temperature, entropy=entropy, frozen_head=self.frozen_head,
-            vocabulary=self._vocabulary(model))
+            vocabulary=model.vocabulary())
         logprobs_BT = select(logprobs_R, inverse_M, read_R).reshape(shape)
         return logprobs_BT, select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
-
-    @staticmethod
-    def _vocabulary(model) -> Vocabulary:
-        parts, size = collectives.size("tensor"), model.config.vocab_size
-        return Vocabulary("tensor" if parts > 1 else None, size if size % parts else 0)
 
     def _values(self, critic, hidden_BTD):
         if self.critic is None:

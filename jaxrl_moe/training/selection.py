@@ -24,11 +24,15 @@ class Selection:
       constant: set aside, as all their rewards are equal.
       surplus: set aside, as the batch was full without them.
       rounds: how many times prompts were drawn.
+      aborted: groups that were given up meanwhile, to be drawn again.
+      tokens: drawn meanwhile, where that is not what these groups hold; else None.
     """
     used: list[RolloutGroup]
     constant: list[RolloutGroup]
     surplus: list[RolloutGroup]
     rounds: int = 1
+    aborted: int = 0
+    tokens: int | None = None
 
     @property
     def dropped(self) -> list[RolloutGroup]:
@@ -39,7 +43,7 @@ class Selection:
         return sorted(self.used + self.constant + self.surplus, key=lambda group: group.sequence)
 
 
-def select(draw: Callable[[int, int], list[RolloutGroup]], first: int, config: Config) -> Selection:
+def select(draw: Callable[[int], list[RolloutGroup]], config: Config) -> Selection:
     """Draws groups for a step and chooses those that its update uses.
 
     Under rollout.dynamic_sampling (DAPO, arXiv 2503.14476) groups whose rewards are all equal are set aside, and further prompts
@@ -48,19 +52,18 @@ def select(draw: Callable[[int, int], list[RolloutGroup]], first: int, config: C
     graded ones, without penalties on length or a KL: whether a group has something to teach is the task's to say.
 
     Args:
-      draw: (how many, draw number of the first) to the graded groups of the next prompts.
-      first: draw number of the step's first prompt.
+      draw: how many, to the graded groups of so many next prompts.
       config: its rollout and algorithm sections.
     """
     section, rollout = config.algorithm, config.rollout
-    drawn, rounds = draw(rollout.prompts_per_step, first), 1
+    drawn, rounds = draw(rollout.prompts_per_step), 1
     if not rollout.dynamic_sampling and not section.drop_constant_groups:
         return Selection(drawn, [], [])
     constant = [all_equal(group, section) for group in drawn]
     if rollout.dynamic_sampling:
         while len(drawn) - sum(constant) < rollout.prompts_per_step and rounds < rollout.max_rounds:
             count = refill(len(drawn) - sum(constant), len(drawn), rollout.prompts_per_step)
-            more = draw(count, first + len(drawn))
+            more = draw(count)
             drawn, constant, rounds = drawn + more, constant + [all_equal(group, section) for group in more], rounds + 1
     differing = [group for group, equal in zip(drawn, constant) if not equal]
     return Selection(differing[:rollout.prompts_per_step], [group for group, equal in zip(drawn, constant) if equal],

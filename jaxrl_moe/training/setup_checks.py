@@ -13,6 +13,7 @@ import numpy as np
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.training import assembly, preflight, validate
@@ -40,7 +41,8 @@ def check_all(config: Config, bridge: assembly.Bridge) -> Iterator[Outcome]:
     """
     checks: list[tuple[str, Callable[[Config, assembly.Bridge], str]]] = [
         ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh", _mesh),
-        ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir), ("checkpoints", _checkpoints)]
+        ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir), ("checkpoints", _checkpoints),
+        ("servers", _servers)]
     for name, check in checks:
         try:
             yield Outcome(name, True, check(config, bridge))
@@ -88,17 +90,23 @@ def _model(config, bridge) -> str:
 
 
 def _mesh(config, bridge) -> str:
-    place = assembly.placement(config, None if to_be_made(config) else bridge.model_config(config.model.path))
-    if place is None:
-        return "a single device"
-    return " x ".join(f"{axis} {place.layout.size(axis)}" for axis in place.mesh.axis_names if place.layout.size(axis) > 1)
+    model = None if to_be_made(config) else bridge.model_config(config.model.path)
+    found = [_axes(place) for place in (assembly.placement(config, model), assembly.rollout_placement(config, model))]
+    return f"training on {found[0]}, rollout on {found[1]} beside it" if config.rollout_mesh.apart else found[0]
+
+
+def _axes(place) -> str:
+    axes = () if place is None else [axis for axis in place.mesh.axis_names if place.layout.size(axis) > 1]
+    return " x ".join(f"{axis} {place.layout.size(axis)}" for axis in axes) or "a single device"
 
 
 def _collectives(config, bridge) -> str:
-    place = assembly.placement(config, None)
-    if place is None:
+    places = [assembly.placement(config, None)]
+    if config.rollout_mesh.apart:
+        places.append(assembly.rollout_placement(config, None))
+    results = [result for place in places if place is not None for result in check_collectives(place)]
+    if not results:
         return "none is needed on a single device"
-    results = list(check_collectives(place))
     wrong = [f"{name} over {axis} (off by {gap:g})" for axis, name, gap in results if not gap <= 1e-3]
     if wrong:
         raise UserError(f"Collectives give wrong sums: {', '.join(wrong)}. Look at the interconnect and at XLA's flags; a smaller mesh "
@@ -149,3 +157,14 @@ def _checkpoints(config, bridge) -> str:
     preflight.refuse_other_seed(config)
     steps = [int(path.name) for path in (pathlib.Path(config.run_dir) / "checkpoints").glob("*") if path.name.isdigit()]
     return f"the run goes on from step {max(steps)}" if steps else "none yet: the run starts at step 0"
+
+
+def _servers(config, bridge) -> str:
+    """Those that draw the rollouts; process 0 alone talks to them."""
+    if config.rollout.backend == "jax":
+        return "none: this process draws the rollouts"
+    validate.validate(config)  # what follows takes sound settings for granted
+    if to_be_made(config):
+        return f"will be asked once {config.model.path} is made"
+    place = assembly.placement(config, bridge.model_config(config.model.path))
+    return hosts.from_leader(lambda: bridge.check_servers(config, place))

@@ -1,7 +1,6 @@
 """The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> checkpoint."""
 import contextlib
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +9,7 @@ from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.envs import make_env
-from jaxrl_moe.rollout.collect import Decode, draw, grade
+from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.training.evaluate import evaluate
 from jaxrl_moe.training.flops import FlopMeter
 from jaxrl_moe.training.metrics import Stopwatch, kept_mass, rollout_metrics, update_metrics
@@ -20,10 +19,11 @@ from jaxrl_moe.training.prepare import prepare
 from jaxrl_moe.training.replay import replay_metrics
 from jaxrl_moe.training.run import Run, identity, open_run
 from jaxrl_moe.training.samples import by_rollout
-from jaxrl_moe.training.selection import nothing_to_learn, select, selection_metrics
+from jaxrl_moe.training.selection import Selection, nothing_to_learn, selection_metrics
+from jaxrl_moe.training.source import open_source
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.update import update
-from jaxrl_moe.types import Engine, Env, Prompt, RolloutGroup, SamplingParams, UserError
+from jaxrl_moe.types import Engine, Prompt, SamplingParams, UserError
 
 
 def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
@@ -44,21 +44,23 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
     """
     env, decode = make_env(**dataclasses.asdict(config.env)), tokenizer.decode
-    data = PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle)
+    draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
     params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
         "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size,
         return_routed_experts=config.moe.replay == "r3")
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     meter, checkpoint_seconds = FlopMeter(learner), {}
-    with open_run(config, pathlib.Path(config.run_dir), "RL", config.train.steps, identity(learner, config), decode) as run:
-        resume(run, learner, data)
-        engine.publish(learner.params(), run.progress.step)
+    with (open_run(config, pathlib.Path(config.run_dir), "RL", config.train.steps, identity(learner, config), decode) as run,
+          open_source(config, engine, env, draws, params, decode) as source):
+        resume(run, learner, draws)
+        source.publish(learner.params(), run.progress.step)
         truncates = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
         if truncates:
             run.console.say("Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
                             "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
         if run.progress.step == 0 and config.eval.at_start and eval_prompts and not run.checkpoints.steps():
-            evaluation = evaluate(eval_prompts, env, engine, config, decode)
+            with source.idle():
+                evaluation = evaluate(eval_prompts, env, engine, config, decode)
             run.record_evaluation(evaluation)
             run.log(0, evaluation.metrics)
         while not run.finished:
@@ -67,9 +69,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             run.profiler.before(step)
 
             stats = engine.stats()
-            batch = select(functools.partial(collect, watch, data, env, engine, params, decode), run.progress.sequence, config)
-            with watch("rollout"):
-                engine.release()
+            batch = source.next(watch)
             if config.rollout.dynamic_sampling and not batch.used:
                 with saving_what_was_done(run, learner):
                     raise nothing_to_learn(batch, config, step + 1)
@@ -77,8 +77,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 samples = prepare(batch.used, learner, config, kl_coef) if batch.used else []
             with watch("update"):
                 updates = update(samples, learner, objective, config, step, kl_coef) if batch.used else []
-                run.progress = dataclasses.replace(
-                    run.progress, step=step + 1, sequence=run.progress.sequence + len(batch.drawn), data=data.state())
+                run.progress = dataclasses.replace(run.progress, step=step + 1, **source.position())
                 run.record("train", batch.used, by_rollout(batch.used, samples))
                 run.record("dropped", batch.dropped)
                 metrics = fetch(updates, run)
@@ -86,21 +85,21 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 metrics["policy/kl_coef"] = kl_coef
                 run.progress = dataclasses.replace(run.progress, kl_coef=next_kl_coef(config.algorithm, kl_coef, metrics))
             with watch("sync"):
-                synced = engine.publish(learner.params(), step + 1)
+                synced = source.publish(learner.params(), step + 1)
 
             metrics |= synced or {}
-            metrics |= rollout_metrics(batch.drawn, step) | selection_metrics(batch, config) | replay_metrics(samples)
+            metrics |= rollout_metrics(batch.drawn, step, batch.aborted * params.n) | selection_metrics(batch, config)
+            metrics |= replay_metrics(samples)
             if truncates and "kept_mass" in stats:
                 metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
             score, improved = None, False
             if eval_prompts and run.due(config.eval.every):
-                with watch("evaluate"):
+                with watch("evaluate"), source.idle():
                     evaluation = evaluate(eval_prompts, env, engine, config, decode)
-                engine.release()
                 improved = run.record_evaluation(evaluation)
                 score, metrics = evaluation.score, metrics | evaluation.metrics
             times = watch.times()
-            metrics |= throughput(batch.drawn, times) | run.compilations.metrics() | checkpoint_seconds
+            metrics |= throughput(batch, times) | run.compilations.metrics() | checkpoint_seconds
             metrics |= meter.metrics([one for _, batches in updates for one in batches], times["time/step_s"])
             run.log(step + 1, metrics)
             checkpoint_seconds = {}
@@ -111,21 +110,12 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
         return run.progress.step >= run.last_step
 
 
-def resume(run: Run, learner: Learner, data: PromptIterator) -> None:
-    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position and draw counter."""
+def resume(run: Run, learner: Learner, draws: Draws) -> None:
+    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter and unfinished draws."""
     if run.checkpoints.steps():
         learner.state, run.progress = run.checkpoints.restore(learner.state)
-        data.restore(run.progress.data)
+        draws.restore(dataclasses.asdict(run.progress))
         run.console.say(f"Going on from the checkpoint of step {run.progress.step} in {run.checkpoints.folder}.")
-
-
-def collect(watch: Stopwatch, data: PromptIterator, env: Env, engine: Engine, params: SamplingParams, decode: Decode, count: int,
-            first: int) -> list[RolloutGroup]:
-    """Groups of the next `count` prompts; `first` is the draw number of the first one."""
-    with watch("rollout"):
-        draws = draw(data.next_prompts(count), engine, params, first)
-    with watch("reward"):
-        return grade(draws, env, decode)
 
 
 @contextlib.contextmanager
@@ -154,9 +144,9 @@ def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
     return rows[0] if len(rows) == 1 else update_metrics(found, *zip(*counts))
 
 
-def throughput(groups: Sequence[RolloutGroup], times: dict[str, float]) -> dict[str, float]:
+def throughput(batch: Selection, times: dict[str, float]) -> dict[str, float]:
     """Tokens a second: drawn in the rollout, and all of the batch's over the whole step."""
-    drawn = sum(len(rollout.completion_ids) for group in groups for rollout in group.rollouts)
-    read = sum(len(rollout.prompt_ids) for group in groups for rollout in group.rollouts)
-    return {**times, "rollout/tokens_per_s": drawn / times["time/rollout_s"],
+    rollouts = [rollout for group in batch.drawn for rollout in group.rollouts]
+    drawn, read = (sum(len(getattr(rollout, ids)) for rollout in rollouts) for ids in ("completion_ids", "prompt_ids"))
+    return {**times, "rollout/tokens_per_s": (drawn if batch.tokens is None else batch.tokens) / max(times["time/rollout_s"], 1e-9),
             "perf/tokens_per_s": (drawn + read) / times["time/step_s"], "perf/peak_bytes": peak_bytes()}

@@ -15,17 +15,19 @@ from jaxrl_moe.model.transformer import REMAT
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
+from jaxrl_moe.rollout.account import STRAGGLERS
 from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
 from jaxrl_moe.training.optimizer import SCHEDULES
 from jaxrl_moe.training.preflight import has_warm_up
 from jaxrl_moe.training.replay import REPLAY
 from jaxrl_moe.training.rewards import RETURNS, STEP_REWARDS
 from jaxrl_moe.training.samples import TRUNCATED
-from jaxrl_moe.training.server_checks import BACKENDS, WEIGHT_SYNC, server_problems
+from jaxrl_moe.training.server_checks import BACKENDS, IN_FLIGHT, WEIGHT_SYNC, server_problems
 from jaxrl_moe.training.state import ROUTER, trains_router
 
 TABLES = {
-    "rollout.backend": BACKENDS, "servers.weight_sync_backend": WEIGHT_SYNC,
+    "rollout.backend": BACKENDS, "rollout.stragglers": STRAGGLERS, "servers.weight_sync_backend": WEIGHT_SYNC,
+    "servers.in_flight": IN_FLIGHT,
     "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
     "algorithm.returns": RETURNS, "algorithm.step_rewards": STEP_REWARDS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
     "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,
@@ -59,6 +61,8 @@ def validate(config: Config, *, rl: bool = True) -> None:
             raise ConfigError(f"{field} is empty: give {meaning}.")
     for problem in _phase_problems(config, rl):
         raise ConfigError(problem)
+    if rl:
+        warn_of_staleness(config)
 
 
 def _phase_problems(config: Config, rl: bool) -> Iterator[str]:
@@ -120,6 +124,16 @@ def check_router(config: Config, model: ModelConfig) -> None:
         raise ConfigError(f"moe.bias_rate = {moe.bias_rate:g} moves the routers' selection bias, and the model {path!r} has none: "
                           "set moe.bias_rate=0 and balance by moe.aux_loss_coef, or take a model that has one; "
                           "scratch.router_bias=true makes one from scratch.")
+
+
+def warn_of_staleness(config: Config) -> None:
+    """Warns of rollouts of older weights that nothing corrects for."""
+    staleness, algorithm = config.rollout.max_staleness, config.algorithm
+    if staleness and not algorithm.bypass and not algorithm.corrections:
+        warnings.warn(f"rollout.max_staleness = {staleness} trains on tokens of weights up to {staleness} versions old, and the importance "
+                      "ratios start from the weights of the update, so nothing weighs the difference: set algorithm.corrections=tis (or "
+                      "icepop), or algorithm.bypass=true to have the ratios and their clipping start from the sampler's log-probs. "
+                      "mismatch/* tells how large it is.", stacklevel=2)
 
 
 def warn_of_router(config: Config, model: ModelConfig) -> None:

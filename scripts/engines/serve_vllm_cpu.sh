@@ -13,4 +13,4 @@ PYTHONPATH="$(cd "$(dirname "$0")/../.." && pwd)/bridges/engines/worker${PYTHONP
 export PYTHONPATH
 exec "$dir/bin/python" -m vllm.entrypoints.openai.api_server --model "$model" --served-model-name policy --dtype float32 \
   --enforce-eager --enable-scale-out --logprobs-mode processed_logprobs --worker-extension-cls jaxrl_vllm_worker.Extension \
-  --weight-transfer-config '{"backend": "disk"}' --host 127.0.0.1 --port "$port" "$@"
+  --weight-transfer-config '{"backend": "jaxrl"}' --host 127.0.0.1 --port "$port" "$@"

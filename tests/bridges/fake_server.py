@@ -1,30 +1,41 @@
 """A small HTTP server that answers in the shapes that vLLM 0.32 and SGLang 0.5.23 were recorded with, and fails on demand."""
 import base64
 import http.server
+import itertools
 import json
+import pathlib
 import sys
 import threading
 import time
 
 import numpy as np
 
+from bridges.tensor_files import TensorReader
+
 VOCAB = 50
+LOADS = ("/update_weights", "/update_weights_from_disk", "/init_weights_update_group", "/v1/load_lora_adapter", "/load_lora_adapter")
 
 
 class FakeServer:
     """Draws the prompt's first token over and over, each with log-prob -1; ends by its own thread.
 
     Attributes:
-      fault: what goes wrong with draws: "", "500", "429", "truncated", "hang", "drip", "nan", "short", "stale", "refuse", "reset".
-      load_fault: what goes wrong with new weights: "", "500", "refuse".
+      fault: what goes wrong with draws: "", "500", "429", "truncated", "slow", "hang", "drip", "nan", "short", "stale", "refuse",
+        "reset".
+      load_fault: what goes wrong with new weights: "", "500", "refuse"; or a number: how many loads are still taken before a 500.
+      token_seconds: that a token takes; it bears the label that the weights have then.
+      tensors: {name: array} of all that was loaded.
       asked: [(path, body, headers)] in order.
       drawn: draws that were answered in full.
       label: of its weights.
     """
+    context = 64
 
     def __init__(self, kind):
         self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
         self.asked, self.drawn, self.busy, self.adapters = [], 0, 0, set()
+        self.token_seconds, self.tensors, self.drawing, self.aborts, self.running = 0.0, {}, 0, 0, threading.Event()
+        self.running.set()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -56,28 +67,46 @@ class FakeServer:
             return send(request, 200 if self.up else 503, {})
         if path in ("/inference/v1/generate", "/generate"):
             return self._draw(request, body)
-        if path in ("/update_weights", "/update_weights_from_disk", "/v1/load_lora_adapter", "/load_lora_adapter"):
+        if path in LOADS:
             return self._load(request, path, body)
         if path in ("/v1/unload_lora_adapter", "/unload_lora_adapter"):
             gone = body["lora_name"] not in self.adapters
             self.adapters.discard(body["lora_name"])
             return send(request, 404 if gone else 200, {"error": "no such adapter"} if gone else {"success": True})
-        if path == "/finish_weight_update":
-            self.label = body["weight_version"]
+        if path == "/update_weight_version":
+            self.label = body["new_version"]
+        if path in ("/pause", "/pause_generation"):
+            self.running.clear()
+            self.aborts += "abort" in request.path or "abort" in str(body)
+        if path in ("/resume", "/continue_generation"):
+            self.running.set()
         return send(request, 200, {
             "/openapi.json": {"paths": dict.fromkeys(("/inference/v1/generate", "/v1/load_lora_adapter", "/start_weight_update"), {})},
-            "/get_server_info": {"enable_lora": True},
-            "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": 64}]}}.get(path, {"success": True}))
+            "/get_server_info": {"enable_lora": True, "tp_size": 1}, "/get_world_size": {"world_size": 1},
+            "/weight_info": {"weight_version": self.label}, "/get_model_info": {"weight_version": self.label},
+            "/v1/models": {"data": [{"id": "policy", "parent": None, "max_model_len": self.context}]}}.get(path, {"success": True}))
+
+    def loaded(self, folder):
+        """New weights are there."""
+
+    def answer(self, prompt, sampling, labels, reason):
+        """What a draw is answered with, as many tokens as there are labels of weights."""
+        return SHAPES[self.kind]([prompt[0]] * len(labels), [-1.0] * len(labels), spans(labels), sampling["n"], reason)
 
     def _load(self, request, path, body):
-        if self.load_fault:
+        if isinstance(self.load_fault, int):
+            self.load_fault = self.load_fault - 1 if self.load_fault else "500"
+        if self.load_fault and isinstance(self.load_fault, str):
             return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such folder"}})
         if "lora" in path and body["lora_name"] in self.adapters:
             return send(request, 400, {"error": {"message": f"{body['lora_name']} has already been loaded"}})
+        self.loaded(body.get("lora_path") or body.get("model_path") or body["update_info"]["path"])
         if "lora" in path:
             self.adapters.add(body["lora_name"])
-        if path == "/update_weights_from_disk":
-            self.label = body["weight_version"]
+        else:
+            for file in pathlib.Path(body.get("model_path") or body["update_info"].get("path", "")).glob("*.safetensors"):
+                reader = TensorReader(file)
+                self.tensors |= {name: np.array(reader[name]) for name in reader.infos}
         return send(request, 200, {"success": True, "message": ""})
 
     def _draw(self, request, body):
@@ -86,16 +115,22 @@ class FakeServer:
             return send(request, 404, {"error": {"message": f"The model {model} does not exist"}})
         count = sampling.get("max_tokens") or sampling["max_new_tokens"]
         prompt = body.get("token_ids") or body["input_ids"]
-        ids = [prompt[0]] * count
-        answer = SHAPES[self.kind](ids, [float("nan") if fault == "nan" else -1.0] * count, "stale" if fault == "stale" else self.label,
-                                   sampling["n"])
+        labels, reason = self._labels(count, "stale" if fault == "stale" else "")
+        answer = self.answer(prompt, sampling, labels, reason)
         if body.get("return_routed_experts"):  # [tokens - 1, 3 layers, 2 experts]
             routes = [[3 * token + layer, 100] for token in range(len(prompt) + count - 1) for layer in range(3)]
             for one in answer:
                 one["meta_info"]["routed_experts"] = base64.b64encode(np.array(routes, np.int32).tobytes()).decode()
+        if fault == "nan":
+            if self.kind == "vllm":
+                answer["choices"][0]["logprobs"]["content"][-1]["logprob"] = float("nan")
+            else:
+                answer[0]["meta_info"]["output_token_logprobs"][-1][0] = float("nan")
         if fault == "short":
             (answer["choices"][0] if self.kind == "vllm" else answer[0])["token_ids" if self.kind == "vllm" else "output_ids"].pop()
         data = json.dumps(answer).encode()
+        if fault == "slow":
+            time.sleep(1)
         if fault == "hang":
             time.sleep(30)
         elif fault == "500":
@@ -115,6 +150,19 @@ class FakeServer:
             self.drawn += 1
             send(request, 200, None, data)
 
+    def _labels(self, count, stale):
+        """([the label of each token], why it ended): drawn one by one, held up by a pause, or cut short."""
+        labels, aborts = [], self.aborts
+        self.drawing += 1
+        while len(labels) < count:
+            time.sleep(self.token_seconds)
+            if self.aborts > aborts:
+                break
+            self.running.wait()
+            labels.append(stale or self.label)
+        self.drawing -= 1
+        return labels, "length" if len(labels) == count else "abort"
+
 
 class Listener(http.server.ThreadingHTTPServer):
     def handle_error(self, request, client_address):
@@ -122,19 +170,26 @@ class Listener(http.server.ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def vllm_shape(ids, logprobs, label, n):
+def spans(labels):
+    """[{"version", "start", "end"}] of runs of equal labels."""
+    starts = [number for number, label in enumerate(labels) if not number or labels[number - 1] != label]
+    return [{"version": labels[start], "start": start, "end": end} for start, end in itertools.pairwise([*starts, len(labels)])]
+
+
+def vllm_shape(ids, logprobs, versions, n, reason):
     return {"request_id": "generate-tokens-1", "model": "policy", "usage": {}, "prompt_logprobs": None, "output_mode": "tokens",
-            "choices": [{"index": index, "finish_reason": "length", "stop_reason": None, "token_ids": ids, "routed_experts": None,
-                         "weight_versions": [{"version": label, "start": 0, "end": len(ids)}],
+            "choices": [{"index": index, "finish_reason": reason, "stop_reason": None, "token_ids": ids, "routed_experts": None,
+                         "weight_versions": versions,
                          "logprobs": {"content": [{"token_id": token, "logprob": value, "rank": 1, "top_logprobs": []}
                                                   for token, value in zip(ids, logprobs)]}} for index in reversed(range(n))]}
 
 
-def sglang_shape(ids, logprobs, label, n):
+def sglang_shape(ids, logprobs, versions, n, reason):
     one = {"text": "", "output_ids": ids, "meta_info": {
-        "id": "1", "finish_reason": {"type": "length", "length": len(ids)}, "prompt_tokens": 6, "weight_version": label,
+        "id": "1", "finish_reason": {"type": reason, "length": len(ids)}, "prompt_tokens": 6,
+        "weight_version": versions[-1]["version"] if versions else "default",
         "input_token_logprobs": [], "output_token_logprobs": [[value, token, None] for token, value in zip(ids, logprobs)],
-        "completion_tokens": len(ids), "weight_versions": [{"version": label, "start": 0, "end": len(ids)}]}}
+        "completion_tokens": len(ids), "weight_versions": versions}}
     return one if n == 1 else [one] * n
 
 

@@ -48,19 +48,20 @@ def settings(**servers):
     return Config(rollout=RolloutSection(backend="vllm"), servers=ServersSection(**({"urls": ("http://localhost:1",)} | servers)))
 
 
-@pytest.mark.parametrize("targets, backend, wanted, adapter, reason", [
-    (("q_proj", "v_proj"), "vllm", "auto", True, "adapters alone are trained"),
-    (("q_proj", "v_proj"), "sglang", "auto", True, "adapters alone are trained"),
-    (("q_proj", "v_proj"), "sglang", "disk", False, "= 'disk'"),
-    (ALL, "vllm", "auto", False, "down_proj, gate_proj, up_proj"),
-    (ALL, "vllm", "adapter", True, "= 'adapter'"),
-    (ALL, "sglang", "auto", False, "SGLang rejects adapters on experts"),
-    ((), "vllm", "auto", False, "all weights are trained")])
-def test_the_kind_of_sync_is_chosen_with_a_reason(adapted, targets, backend, wanted, adapter, reason):
+@pytest.mark.parametrize("targets, backend, wanted, kind, reason", [
+    (("q_proj", "v_proj"), "vllm", "auto", "adapter", "adapters alone are trained"),
+    (("q_proj", "v_proj"), "sglang", "auto", "adapter", "adapters alone are trained"),
+    (("q_proj", "v_proj"), "sglang", "disk", "disk", "= 'disk'"),
+    (ALL, "vllm", "auto", "delta", "down_proj, gate_proj, up_proj.*what has no adapter stays"),
+    (ALL, "vllm", "adapter", "adapter", "= 'adapter'"),
+    (ALL, "vllm", "distributed", "distributed", "= 'distributed'"),
+    (ALL, "sglang", "auto", "delta", "SGLang rejects adapters on experts"),
+    ((), "vllm", "auto", "stream", "all weights are trained.*changes nearly every tensor")])
+def test_the_kind_of_sync_is_chosen_with_a_reason(adapted, targets, backend, wanted, kind, reason):
     config = settings(weight_sync_backend=wanted)
     config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, backend=backend))
     found = choose(config, adapted(targets))
-    assert found[0] is adapter and reason in found[1]
+    assert found[0] == kind and re.search(reason, found[1])
 
 
 def test_adapters_on_experts_are_not_forced_on_sglang(adapted):
@@ -72,7 +73,7 @@ def test_adapters_on_experts_are_not_forced_on_sglang(adapted):
 @pytest.mark.parametrize("adapter", [True, False])
 def test_a_version_on_disk_is_the_policy_and_goes_with_the_writer(adapted, checkpoint, tmp_path, adapter):
     model = adapted(ALL)
-    writer = Writer(model, str(checkpoint), adapter, str(tmp_path))
+    writer = Writer(model, str(checkpoint), "adapter" if adapter else "disk", str(tmp_path))
     weights = writer(nnx.state(model), 7)
     other = writer(nnx.state(model), 7)
     assert weights.label.startswith("v7-") and weights.label != other.label and weights.adapter is adapter
@@ -96,7 +97,7 @@ def _same(one, other):
 
 
 def test_a_full_disk_during_a_sync_is_said_and_leaves_nothing(adapted, checkpoint, tmp_path, monkeypatch):
-    writer = Writer(adapted(()), str(checkpoint), False, str(tmp_path))
+    writer = Writer(adapted(()), str(checkpoint), "disk", str(tmp_path))
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -110,14 +111,14 @@ def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_a
     monkeypatch.setattr("bridges.engines.sync.RAM_DISK", tmp_path)
     for name in ("policy-4194305-x", f"policy-{os.getpid()}-x", "policy-notes-x"):  # the first is above Linux's highest process number
         (tmp_path / name).mkdir()
-    writer = Writer(adapted(()), str(checkpoint), False)
+    writer = Writer(adapted(()), str(checkpoint), "disk")
     assert not (tmp_path / "policy-4194305-x").exists() and len(list(tmp_path.iterdir())) == 3
     writer.close()
 
 
 def test_a_folder_for_weights_that_cannot_be_made_is_named_with_its_setting(adapted, checkpoint):
     with pytest.raises(EngineError, match="servers.sync_folder"):
-        Writer(adapted(()), str(checkpoint), False, "/no/such/folder")
+        Writer(adapted(()), str(checkpoint), "disk", "/no/such/folder")
 
 
 def script(folder, body):
@@ -204,6 +205,10 @@ def test_launched_servers_get_what_their_sync_needs():
     (settings(urls=("localhost:80",)), "no URL of a server"),
     (settings(urls=("http://other:80",)), "another machine.*servers.sync_folder"),
     (settings(urls=("http://localhost:1", "http://localhost:1")), "a server twice"),
+    (settings(in_flight="abort"), "servers.in_flight = 'abort' has no effect with rollout.max_staleness = 0"),
+    (settings(in_flight="abort", weight_sync_backend="adapter"), "which leaves requests their own adapter"),
+    (settings(bucket_bytes=5, weight_sync_backend="disk"), "servers.bucket_bytes = 5 .*which sends no buckets"),
+    (settings(sync_folder="/s", weight_sync_backend="distributed"), "servers.sync_folder = '/s' has no effect"),
     (dataclasses.replace(settings(), rollout=RolloutSection(backend="vllm", top_p=0.9)), "do not go with rollout.backend = 'vllm'"),
     (dataclasses.replace(settings(), moe=dataclasses.replace(Config().moe, replay="r3")), "moe.replay = 'r3'"),
     (dataclasses.replace(settings(weight_sync_backend="adapter"), lora=dataclasses.replace(Config().lora, rank=0)), "lora.rank = 0"),
@@ -216,6 +221,9 @@ def test_sound_settings_of_servers_are_not_refused():
     assert not list(server_problems(settings())) and not list(server_problems(Config()))
     assert not list(server_problems(settings(urls=(), python="python", gpus="0;1")))
     assert not list(server_problems(settings(urls=("http://other:80",), sync_folder="/shared")))
+    assert not list(server_problems(settings(urls=("http://other:80",), weight_sync_backend="distributed")))
+    assert not list(server_problems(dataclasses.replace(settings(in_flight="abort"),
+                                                        rollout=RolloutSection(backend="vllm", max_staleness=1))))
 
 
 def test_diff_names_what_two_folders_differ_in(checkpoint, tmp_path, capsys):

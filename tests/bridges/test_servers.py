@@ -1,4 +1,5 @@
 """Clients and pool against a server that speaks the engines' recorded shapes and fails on demand; tests/engines has the real ones."""
+import contextlib
 import dataclasses
 import os
 import threading
@@ -6,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from rollout.scripted import make, train
 
 from bridges.engines import http, pool
 from bridges.engines.assembly import KINDS, api_key
@@ -14,6 +16,7 @@ from bridges.engines.http import EngineError, Http, Refused, Unavailable
 from bridges.engines.pool import Member, Pool
 from bridges.engines.server import Weights
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.types import Request, SamplingParams, UserError
 from tests.bridges.fake_server import VOCAB, FakeServer
 
@@ -264,17 +267,18 @@ def test_groups_spread_over_the_servers_and_a_group_stays_at_its_own(fakes):
     both.update(FULL)
     homes = {}
     for number in range(6):
-        both.members[number % 2].samples = 3  # as if this one were at work
-        homes[number] = both._take(2, number)
-        both._give_back(homes[number], 2)
-        both.members[number % 2].samples = 0
+        both.members[number % 2].drawing["v1"] = 3  # as if this one were at work
+        homes[number], weights = both._take(2, number)
+        both._give_back(homes[number], weights, 2)
+        both.members[number % 2].drawing.clear()
     assert all(home is both.members[1 - number % 2] for number, home in homes.items())
     for number, home in homes.items():
-        home.samples = 10
-        assert both._take(2, number) is home  # the prefix is cached there
-        home.samples = 40
-        assert both._take(2, number) is not home  # but not at any price
-        both.members[0].samples = both.members[1].samples = 0
+        home.drawing["v1"] = 10
+        assert both._take(2, number)[0] is home  # the prefix is cached there
+        home.drawing["v1"] = 40
+        assert both._take(2, number)[0] is not home  # but not at any price
+        for member in both.members:
+            member.drawing.clear()
 
 
 def test_completions_are_cut_behind_a_stop_string_and_bear_the_policy_version(fakes):
@@ -313,6 +317,39 @@ def test_prompts_that_no_server_should_see_are_refused_here(fakes):
             made.generate([Request(ids, SamplingParams(tokens), 0)])
     assert len(fake.asked) == before
     made.close()
+
+
+def test_requests_come_and_go_while_others_are_drawn(fakes):
+    fake = fakes()
+    made = engine(fake)
+    expected = made.generate(requests(3))
+    handles = [made.submit(request) for request in requests(3)]
+    made.cancel(handles[1])
+    done = {}
+    while len(done) < 2:
+        assert made.cut(handles[0]) is None
+        done |= made.step()
+    assert sorted(done) == [handles[0], handles[2]] and made.step() == {} and not made.devices
+    for number in (0, 2):
+        assert [one.ids.tolist() for one in done[handles[number]]] == [one.ids.tolist() for one in expected[number]]
+    assert made.stats()["tokens"] == sum(len(one.ids) for group in (*expected, *done.values()) for one in group)
+    fake.fault = "refuse"
+    made.submit(requests(1)[0])
+    with pytest.raises(EngineError):
+        while True:
+            made.step()
+    made.close()
+
+
+def test_rollouts_run_ahead_on_servers_and_one_that_is_lost_costs_no_draw(fakes):
+    one, other = fakes(), fakes("sglang")
+    made, seen = engine(one, other), []
+    with contextlib.closing(made), contextlib.closing(make(made, Rules(3, 2), last=8)) as producer:
+        for step, batch, _ in train(producer, 8, hold=False):
+            seen += [group.sequence for group in batch.kept]
+            other.fault = "500" if step in (2, 3) else ""
+            assert all(0 <= (step - rollout.policy_version).max() <= 2 for group in batch.kept for rollout in group.rollouts)
+    assert sorted(seen) == list(range(24)) and other.drawn and one.drawn
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_a_missing_key_is_named():

@@ -1,11 +1,14 @@
 """What two processes do together, without a model: run by test_hosts.py as `hosts_case.py --coordinator=... [--fault=...]`."""
+import concurrent.futures
+
 import jax
 import numpy as np
 from absl import flags
 from jax.sharding import PartitionSpec
 
 from jaxrl_moe import cli
-from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed import hosts, messages
+from jaxrl_moe.distributed.meeting import Meeting
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.types import UserError
@@ -17,8 +20,10 @@ def main():
     place = make_placement({"data": 2, "tensor": -1})
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
     split = jax.make_array_from_callback((4, 3), jax.NamedSharding(place.mesh, PartitionSpec("data")), values.__getitem__)
-    for call in range(2 * hosts.SWEEP + 3):
+    for call in range(2 * messages.SWEEP + 3):
         assert hosts.from_leader(lambda number=call: [number, jax.process_index()]) == [call, 0]
+    check_arrays()
+    check_meeting()
     np.testing.assert_array_equal(hosts.fetch({"split": split})["split"], values)
     assert hosts.smallest(5 + jax.process_index()) == 5
     before = hosts.raised("stop", False)
@@ -37,6 +42,44 @@ def main():
         while True:  # what waits for the failing one
             hosts.barrier()
     print("all agreed")
+
+
+def check_arrays():
+    """Every bit arrives, in small messages and in large ones."""
+    for count in (5, messages.LARGE + 7):
+        bits = np.random.default_rng(count).integers(0, 2**32, count, np.uint32)  # infinities and every kind of NaN among them
+        made = {"odd": bits.view(np.float32), "rest": [bits[:0], bits.astype(np.int8).reshape(count, 1), "text", None, 0.1]}
+        got = hosts.from_leader(lambda made=made: made)
+        assert got["odd"].dtype == np.float32 and np.array_equal(got["odd"].view(np.uint32), bits)
+        assert got["rest"][0].shape == (0,) and np.array_equal(got["rest"][1], made["rest"][1]) and got["rest"][2:] == ["text", None, 0.1]
+
+
+def check_meeting():
+    """Threads of process 0 have everybody compute, also one that came too early; an error of the work reaches all."""
+    place = make_placement({"data": -1})
+    add = jax.jit(lambda x: jax.numpy.sum(x), out_shardings=jax.NamedSharding(place.mesh, PartitionSpec()))
+
+    def part(values, factor):
+        split = jax.make_array_from_callback(values.shape, jax.NamedSharding(place.mesh, PartitionSpec("data")), values.__getitem__)
+        return float(add(split)) * factor
+
+    meeting, values = Meeting({"add": part}), np.arange(8, dtype=np.float32)
+    with concurrent.futures.ThreadPoolExecutor(5) as threads:
+        early = threads.submit(meeting.together, "add", values, 10.0) if hosts.leads() else None
+
+        def work():
+            return [future.result() for future in [early, *(threads.submit(meeting.together, "add", values, 2.0 + n) for n in range(4))]]
+        assert meeting.hold(work) == [280.0, 56.0, 84.0, 112.0, 140.0]
+        late = threads.submit(meeting.together, "add", values, 1.0) if hosts.leads() else None
+        try:
+            meeting.hold(lambda: int("none"))
+            raise AssertionError("the error was lost")
+        except (ValueError, RuntimeError) as error:
+            assert "invalid literal" in str(error)
+        assert meeting.hold(lambda: late.result()) == 28.0
+        left = threads.submit(meeting.together, "add", values, 1.0) if hosts.leads() else None
+        meeting.close()
+        assert left is None or "do not meet any more" in str(left.exception())
 
 
 def refuse():

@@ -1,6 +1,8 @@
 """Real servers on this machine's CPU, and tiny runs on them."""
 import pathlib
 
+from bridges.engines.http import Http
+from bridges.engines.launch import Plan, Process
 from tests.tiny_models import make_model
 from tests.training import tiny_run
 
@@ -23,6 +25,15 @@ def make_files(folder):
     make_model(folder / "engine_model", num_hidden_layers=2, hidden_size=64, head_dim=32, moe_intermediate_size=32,
                max_position_embeddings=128)
     return folder
+
+
+def start(kind, files, folder, flags=""):
+    """A server of the engines' model, its log in the folder; whoever starts it stops it. One that does not come up says why."""
+    process = Process(Plan(kind, str(PYTHON[kind]), str(files / "engine_model"), "float32", 128, flags=f"{FLAGS[kind]} {flags}"),
+                      folder / "server.log")
+    process.start()
+    process.wait(Http(process.url).is_up, 180)
+    return process
 
 
 def settings(files, run_dir, kind, targets=("q_proj", "v_proj"), **overrides):

@@ -1,5 +1,7 @@
 """Against real vLLM and SGLang servers on this machine's CPU, in float32; see scripts/engines. About a minute each."""
+import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -15,7 +17,6 @@ import bridges
 from bridges import __main__ as cli
 from bridges.engines.assembly import KINDS
 from bridges.engines.http import EngineError, Http, Unavailable
-from bridges.engines.launch import Plan, Process
 from bridges.engines.probe import Probe
 from bridges.engines.server import Weights
 from jaxrl_moe.config import resolve
@@ -32,14 +33,6 @@ pytestmark = pytest.mark.engines
 EXPERTS = ("q_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def environment():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in real.ENVIRONMENT.items():
-            patch.setenv(name, value)
-        yield
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return real.make_files(tmp_path_factory.mktemp("files"))
@@ -48,17 +41,9 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module", params=sorted(KINDS))
 def server(request, files, tmp_path_factory):
     """(kind, URL) of a server that this module's tests share."""
-    process = start(request.param, files, tmp_path_factory.mktemp("log"))
+    process = real.start(request.param, files, tmp_path_factory.mktemp("log"))
     yield request.param, process.url
     process.stop()
-
-
-def start(kind, files, folder, flags=""):
-    plan = Plan(kind, str(real.PYTHON[kind]), str(files / "engine_model"), "float32", 128, flags=f"{real.FLAGS[kind]} {flags}")
-    process = Process(plan, folder / "server.log")
-    process.start()
-    process.wait(Http(process.url).is_up, 180)
-    return process
 
 
 def over(files, folder, kind, url, **overrides):
@@ -138,11 +123,13 @@ def test_a_wrong_sync_is_caught_by_the_probe_and_a_right_one_mends_it(server, fi
         engine.close()
 
 
-def test_push_brings_a_server_to_an_adapter_merged_in_and_proves_it(server, files, tmp_path, capsys):
+@pytest.mark.parametrize("backend", ["stream", "distributed"])
+def test_push_brings_a_server_to_an_adapter_merged_in_and_proves_it(server, backend, files, tmp_path, capsys):
     kind, url = server
     config = over(files, tmp_path, kind, url)
     bridges.export_adapter(policy(config), tmp_path / "adapter", config.model.path)
-    command = ["push", url, config.model.path, "--engine", kind, "--adapter", str(tmp_path / "adapter"), "--merge", "--name", "seventh"]
+    command = ["push", url, config.model.path, "--engine", kind, "--adapter", str(tmp_path / "adapter"), "--merge", "--name", "seventh",
+               "--backend", backend]
     assert cli.main(command) == 0
     assert "as version 'seventh'" in capsys.readouterr().out
     model = bridges.load_model(config.model.path)
@@ -151,7 +138,7 @@ def test_push_brings_a_server_to_an_adapter_merged_in_and_proves_it(server, file
 
 
 def test_vllm_takes_the_names_of_our_adapters_on_experts(files, tmp_path):
-    process = start("vllm", files, tmp_path, "--enable-lora --max-lora-rank 8")
+    process = real.start("vllm", files, tmp_path, "--enable-lora --max-lora-rank 8")
     try:
         config = over(files, tmp_path / "run", "vllm", process.url)
         bridges.export_adapter(policy(config), tmp_path / "adapter", config.model.path)
@@ -165,10 +152,95 @@ def test_vllm_takes_the_names_of_our_adapters_on_experts(files, tmp_path):
         process.stop()
 
 
-def test_grpo_with_experts_merged_into_every_sync_stays_on_policy(server, files, tmp_path):
-    config = over(files, tmp_path / "run", *server)
+@pytest.mark.parametrize("backend", ["disk", "stream", "delta", "distributed"])
+def test_grpo_with_experts_merged_into_every_sync_stays_on_policy(server, backend, files, tmp_path):
+    buckets = {} if backend == "disk" else {"servers__bucket_bytes": 100_000}
+    config = over(files, tmp_path / "run", *server, servers__weight_sync_backend=backend, **buckets)
     assert pipeline.run_all(config, bridges)
-    assert_on_policy(tmp_path / "run", least_bytes=400_000)
+    assert_on_policy(tmp_path / "run", **{"most_bytes": 400_000} if backend == "delta" else {"least_bytes": 400_000})
+
+
+@pytest.mark.parametrize("in_flight, backend", [("resume", "delta"), ("abort", "stream")])
+def test_tokens_in_flight_are_drawn_from_the_weights_that_they_are_labelled_with(server, in_flight, backend, files, tmp_path):
+    config = over(files, tmp_path, *server, servers__weight_sync_backend=backend, servers__in_flight=in_flight, rollout__max_tokens=100)
+    model, versions = policy(config), {}
+    engine = bridges.make_engine(config, model, load_tokenizer(config.model.path))
+
+    def publish(version):
+        randomise_adapters(model, std=0.1 + 0.1 * version)
+        versions[version] = nnx.state(model)
+        assert engine.publish(versions[version], version)["sync/probe_error"] < 1e-5
+    try:
+        publish(1)
+        asked = [dataclasses.replace(one, params=SamplingParams(100, 0.8, n=2)) for one in requests(6)]
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            drawn = threads.submit(engine.generate, asked)
+            for version in (2, 3):
+                wait_until(lambda: engine._pool.members[0].samples > 0)
+                time.sleep(0.4)
+                publish(version)
+        rows = [(request.ids, completion) for request, completions in zip(asked, drawn.result()) for completion in completions]
+        assert len(rows) == 12 and engine.stats()["retried_samples"] == 0
+        assert set(np.concatenate([completion.policy_version for _, completion in rows])) >= {1, 2}
+        for ids, completion in rows:
+            assert len(completion.ids) == 100 or completion.finish_reason == "stop"
+            assert completion.policy_version.tolist() == sorted(completion.policy_version)
+            ours = {version: score(model, params, ids, completion.ids, 0.8) for version, params in versions.items()}
+            expected = [ours[version][place] for place, version in enumerate(completion.policy_version)]
+            assert_close(completion.logprobs, np.array(expected), 1e-4)
+    finally:
+        engine.close()
+
+
+def score(model, params, prompt, drawn, temperature):
+    """Log-probs of the drawn tokens, each after all that is before it, under these weights."""
+    tokens = np.concatenate([prompt, drawn])
+    padded = np.zeros((1, 112), np.int32)
+    padded[0, :len(tokens)] = tokens
+    found = np.asarray(_logits(nnx.split(model)[0], params, padded))[0, len(prompt) - 1:len(tokens) - 1] / temperature
+    return np.take_along_axis(found - np.log(np.exp(found).sum(-1, keepdims=True)), drawn[:, None], -1)[:, 0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(graphdef, params, tokens):
+    model, positions = nnx.merge(graphdef, params), jax.numpy.arange(tokens.shape[1])[None]
+    hidden, _ = model(tokens, positions, jax.numpy.ones_like(positions))
+    with jax.default_matmul_precision("highest"):
+        return hidden @ model.head_DV()
+
+
+@pytest.mark.parametrize("backend", ["stream", "distributed"])
+def test_a_sync_that_ends_half_way_is_mended_by_the_next_whole_one(server, backend, files, tmp_path):
+    config = over(files, tmp_path, *server, servers__weight_sync_backend=backend, servers__bucket_bytes=100_000, servers__wait=0.0)
+    model = policy(config)
+    engine = bridges.make_engine(config, model, load_tokenizer(config.model.path))
+    write, right = engine._writer, nnx.state(model)
+
+    def broken(params, version):
+        weights = write(params, version)
+
+        def walk(held):
+            for number, one in enumerate(weights.walk(held)):
+                if number == 12:  # in the first layer: some of its arrays are replaced, some wait for the rest
+                    raise Unavailable("the network is gone")
+                yield one
+        return dataclasses.replace(weights, walk=walk)
+    broken.remove, broken.close = write.remove, write.close
+    try:
+        engine.publish(right, 1)
+        engine._writer = broken
+        randomise_adapters(model, std=0.3)
+        moved = nnx.state(model)
+        with pytest.raises(Unavailable, match="the network is gone"):
+            engine.publish(moved, 2)
+        left = engine._pool.members[0].server
+        assert left.label().startswith("unfinished-") and not engine._pool.live
+        assert len(left.draw([5, 6, 7], SamplingParams(4), weights=None, seed=0, stop_ids=())) == 1  # others' requests do not kill it
+        engine._writer = write
+        assert engine.publish(moved, 3)["sync/probe_error"] < 1e-5
+        assert len(engine.generate(requests(2))) == 2
+    finally:
+        engine.close()
 
 
 def test_grpo_replays_the_routes_of_sglang(server, files, tmp_path):
@@ -198,7 +270,7 @@ def assert_on_policy(folder, least_bytes=0, most_bytes=10**9):
 
 
 def test_a_vllm_server_that_leaves_the_temperature_out_is_refused_with_the_mend(files, tmp_path):
-    process = start("vllm", files, tmp_path, "--logprobs-mode raw_logprobs")
+    process = real.start("vllm", files, tmp_path, "--logprobs-mode raw_logprobs")
     try:
         config = over(files, tmp_path / "run", "vllm", process.url)
         with pytest.raises(EngineError, match="--logprobs-mode processed_logprobs"):
@@ -229,8 +301,33 @@ def test_a_server_killed_in_mid_rollout_costs_no_sample_and_comes_back(kind, fil
         wait_until(lambda: engine._pool._look_at_lost() or len(engine._pool.live) == 2, 120)
         found = engine.publish(params, 2)
         assert found["sync/servers"] == 2 and found["sync/probe_error"] < 1e-5 and found["sync/retried_samples"] > 0
+
+        engine._writer = Killing(engine._writer, engine._pool.members[1].process)
+        randomise_adapters(model, std=0.3)
+        found = engine.publish(nnx.state(model), 3)
+        assert found["sync/servers"] == 1 and found["sync/probe_error"] < 1e-5 and "left out" in capfd.readouterr().out
+        wait_until(lambda: engine._pool._look_at_lost() or len(engine._pool.live) == 2, 120)
+        assert [member.weights.version for member in engine._pool.live] == [3, 3]
     finally:
         engine.close()
+
+
+class Killing:
+    """A writer whose first walk kills a server on its way."""
+
+    def __init__(self, writer, process):
+        self._writer, self._process, self.remove, self.close = writer, process, writer.remove, writer.close
+
+    def __call__(self, params, version):
+        weights = self._writer(params, version)
+
+        def walk(held):
+            for number, one in enumerate(weights.walk(held)):
+                if number == 5 and self._process:
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                    self._process = None
+                yield one
+        return dataclasses.replace(weights, walk=walk)
 
 
 def wait_until(condition, seconds=60):

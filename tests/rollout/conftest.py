@@ -49,13 +49,14 @@ def prompts():
 
 @pytest.fixture(scope="session")
 def forward(model):
-    """forward(ids) -> (logits [T, V] float64, expert ids [T, L, A]) by one pass over the whole sequence, padded to 48."""
+    """forward(ids) -> (logits [T, V] float64, expert ids [T, L, A]) by one pass over the whole sequence, padded to 48; of the engines'
+    model, or of another like it."""
     @nnx.jit
     def whole(model, tokens, segments):
         hidden, routing = model(tokens, jnp.arange(48)[None], segments)
         return model.logits(hidden)[0], routing.expert_ids[:, 0]
 
-    def run(ids):
+    def run(ids, model=model):
         tokens = np.zeros((1, 48), np.int32)
         tokens[0, :len(ids)] = ids
         logits, expert_ids = whole(model, tokens, (np.arange(48) < len(ids))[None].astype(np.int32))

@@ -171,6 +171,64 @@ def test_a_cancelled_request_frees_its_pages_and_the_others_go_on(engine, prompt
     assert_same([done[handle] for handle in handles[::2]], expected[::2])
 
 
+def test_a_rollout_carried_over_versions_has_the_logprobs_of_the_weights_that_drew_each_token(engine, model, prompts, forward):
+    """With release() before publish(), as rollouts that run ahead do it: over the whole prefix, not over what older weights left of it."""
+    graphdef, params = nnx.split(model)
+    weights = {version: jax.tree.map(lambda x, version=version: (1 + 0.1 * version) * x, params) for version in (1, 2, 3)}
+    work = requests(prompts, n=2)
+    handles, done = [engine.submit(request) for request in work], {}
+    for version in (1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3):
+        engine.release()
+        engine.publish(weights[version], version)
+        done |= engine.step()
+    engine.publish(params, 0)
+    assert_idle(engine)
+    seen = set()
+    for ids, handle in zip(prompts, handles):
+        for completion in done[handle]:
+            whole = np.concatenate([ids, completion.ids])
+            expected = {version: log_softmax(forward(whole, nnx.merge(graphdef, one))[0])[len(ids) - 1:-1][np.arange(12), completion.ids]
+                        for version, one in weights.items()}
+            drew = np.array([expected[version][token] for token, version in enumerate(completion.policy_version)])
+            assert np.abs(completion.logprobs - drew).max() / np.abs(drew).max() < 1e-5
+            assert np.abs(completion.logprobs - expected[1]).max() > 1e-2 or set(completion.policy_version) == {1}
+            assert (np.diff(completion.policy_version) >= 0).all()
+            seen.add(tuple(sorted(set(completion.policy_version.tolist()))))
+    assert (1, 2, 3) in seen
+
+
+def test_a_batch_drawn_while_requests_are_in_flight_has_the_bits_of_an_idle_engine(engine, prompts):
+    work, other = requests(prompts[:4], n=2), requests(prompts[::-1], max_tokens=9)
+    expected, alone = engine.generate(work), engine.generate(other)
+    handles, done = [engine.submit(request) for request in work], {}
+    done |= engine.step()
+    between = engine.generate(other)
+    for mine, theirs in zip(between, alone, strict=True):
+        np.testing.assert_array_equal(mine[0].ids, theirs[0].ids)
+        np.testing.assert_array_equal(mine[0].logprobs, theirs[0].logprobs)
+    while len(done) < len(handles):
+        done |= engine.step()
+    assert_idle(engine)
+    assert_same([done[handle] for handle in handles], expected)
+
+
+def test_a_request_that_is_cut_keeps_what_was_drawn(engine, prompts):
+    work = requests(prompts[:2], n=2)
+    expected = engine.generate(work)
+    handles = [engine.submit(request) for request in work]
+    assert engine.cut(handles[0]) is None  # nothing drawn yet
+    engine.step()
+    cut, done = engine.cut(handles[0]), {}
+    while not done:
+        done = engine.step()
+    assert engine.cut(handles[0]) is None and engine.cut(handles[1]) is None
+    assert_idle(engine)
+    assert_same([done[handles[1]]], [expected[1]])
+    for mine, whole in zip(cut, expected[0], strict=True):
+        np.testing.assert_array_equal(mine.ids, whole.ids[:5])
+        assert mine.finish_reason == "length" and len(mine.logprobs) == len(mine.policy_version) == 5
+
+
 def test_adapters_windows_and_dense_layers_draw_as_in_a_full_forward_pass(prompts):
     """A dense layer under two sparse ones, a window of 6 on one of them, tied embeddings, and LoRA with B != 0."""
     config = ModelConfig(

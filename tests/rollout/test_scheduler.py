@@ -8,16 +8,17 @@ from jaxrl_moe.rollout.batches import prefill_batches
 from jaxrl_moe.rollout.pages import PagePool, pages_for
 from jaxrl_moe.rollout.scheduler import Prefill, Scheduler
 from jaxrl_moe.rollout.sequences import Group
+from jaxrl_moe.rollout.shards import Shards
 from jaxrl_moe.types import Request, SamplingParams
 
 
 class Simulation:
     """Carries out plans on a table of cells [page][offset] = (position, the tokens up to it)."""
 
-    def __init__(self, pages, page_size, slots, steps, seed):
+    def __init__(self, pages, page_size, slots, steps, seed, scheduler=None):
         self.cells = collections.defaultdict(dict)
         self.page_size, self.steps, self.rng = page_size, steps, np.random.default_rng(seed)
-        self.scheduler = Scheduler(PagePool(pages + 1), page_size, slots, steps)
+        self.scheduler = scheduler or Scheduler(PagePool(pages + 1), page_size, slots, steps)
         self.done, self.firsts, self.prefilled = [], [], 0
 
     def write(self, pages, position, history):
@@ -29,7 +30,12 @@ class Simulation:
 
     def step(self):
         plan = self.scheduler.plan()
-        for batch in prefill_batches(plan.prefills, self.page_size):
+        ages = [(sequence.group.handle, sequence.sample) for sequence in (*self.scheduler.running, *self.scheduler.queue)]
+        assert ages == sorted(ages), "every running sequence is older than every queued one"
+        self.carry_out(plan)
+
+    def carry_out(self, plan):
+        for batch in prefill_batches([plan.prefills], self.page_size):
             for row, job in enumerate(batch.jobs):
                 for position, token in zip(batch.positions_UT[row], batch.tokens_UT[row]):
                     if position >= 0:
@@ -39,9 +45,7 @@ class Simulation:
         copies = {target: dict(self.cells[source]) for source, target in plan.copies}
         self.cells.update(copies)
         self.check_holders()
-        assert self.scheduler.running, "work is queued but nothing runs"
-        ages = [(sequence.group.handle, sequence.sample) for sequence in (*self.scheduler.running, *self.scheduler.queue)]
-        assert ages == sorted(ages), "every running sequence is older than every queued one"
+        assert self.scheduler.running or not self.scheduler.queue, "work is queued but nothing runs"
         for sequence in list(self.scheduler.running):
             self.decode(sequence)
 
@@ -127,6 +131,51 @@ def test_a_cancelled_request_gives_back_its_pages_and_disturbs_no_other(seed):
     assert scheduler.pool.num_used == 0
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_draw_every_sample_once_and_none_waits_while_another_has_slots_to_spare(seed):
+    rng = np.random.default_rng(seed)
+    count, page_size, slots, steps = (int(rng.integers(low, high)) for low, high in ((2, 5), (1, 6), (1, 5), (1, 8)))
+    work = groups(rng, 14, 14, 20, 5)
+    pages = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, page_size) for g in work) + 1 + int(rng.integers(0, 20))
+    shards = Shards(count, pages + 1, page_size, slots, steps)
+    tables = [Simulation(pages, page_size, slots, steps, seed + number, part) for number, part in enumerate(shards.parts)]
+    for group in work:
+        shards.add(group)
+    gone, rounds = int(rng.integers(0, 14)), 0
+    while not shards.idle:
+        plans = shards.plan()
+        loads = [part.load for part in shards.parts]
+        assert max(loads) <= slots or min(loads) >= slots
+        for table, plan in zip(tables, plans, strict=True):
+            table.carry_out(plan)
+        rounds += 1
+        if rounds == 2:
+            shards.cancel(gone)
+        if rounds == 4:
+            shards.suspend()
+        if rounds == 6:
+            shards.forget_prompts()
+    done = sorted((sequence.group.handle, sequence.sample) for table in tables for sequence in table.done)
+    everything = [(g.handle, i) for g in work for i in range(g.request.params.n)]
+    assert [one for one in done if one[0] != gone] == [one for one in everything if one[0] != gone] and len(set(done)) == len(done)
+    assert shards.pages_used == 0
+
+
+def test_a_group_stays_whole_while_others_wait_and_is_shared_out_at_the_end():
+    shards = Shards(3, 100, 4, 2, 3)
+    for handle in range(4):
+        shards.add(Group(handle, Request(np.arange(9, dtype=np.int32), SamplingParams(max_tokens=9, n=3), 0), ()))
+    shards.plan()
+    assert [[s.group.handle for s in (*part.running, *part.queue)] for part in shards.parts] == [[0] * 3, [1] * 3, [2] * 3]
+    for part in shards.parts[1:]:
+        for sequence in list(part.running):
+            part.finish(sequence)
+    shards.cancel(3)
+    shards.plan()
+    assert [[(s.group.handle, s.sample) for s in part.running] for part in shards.parts] == [
+        [(0, 0), (0, 1)], [(1, 2), (0, 2)], [(2, 2)]]
+
+
 def test_a_prompt_is_prefilled_once_for_its_group_even_when_samples_are_admitted_later():
     simulation = Simulation(pages=40, page_size=4, slots=2, steps=3, seed=0)
     simulation.scheduler.add(Group(0, Request(np.arange(100, 111, dtype=np.int32), SamplingParams(max_tokens=9, n=7), 0), ()))
@@ -154,14 +203,20 @@ def test_the_youngest_sequence_gives_way_when_pages_run_out():
     assert simulation.scheduler.queue[0] is before[-1] and simulation.scheduler.running == before[:-1]
 
 
-def test_long_prefixes_are_written_in_several_calls_in_order():
+@pytest.mark.parametrize("parts", [1, 3])
+def test_long_prefixes_are_written_in_several_calls_in_order(parts):
     lengths = [2500, 3, 1024, 1500, 40]
     jobs = [Prefill(np.arange(n, dtype=np.int32), 0, list(range(1, 1 + pages_for(n, 32)))) for n in lengths]
     seen = {id(job): [] for job in jobs}
-    for batch in prefill_batches(jobs, 32):
-        assert batch.tokens_UT.size <= 4096 and batch.pages_UJ.shape[1] * 32 > batch.positions_UT.max()
+    for batch in prefill_batches([jobs[part::parts] for part in range(parts)], 32):
+        assert len(batch.jobs) == len(batch.tokens_UT) and batch.tokens_UT.size <= 4096 * parts
+        assert batch.pages_UJ.shape[1] * 32 > batch.positions_UT.max()
         for row, job in enumerate(batch.jobs):
             real = batch.positions_UT[row] >= 0
+            assert real.any() == (job is not None)
+            if job is None:
+                continue
+            assert any(job is own for own in jobs[row * parts // len(batch.jobs)::parts])
             np.testing.assert_array_equal(batch.tokens_UT[row, real], batch.positions_UT[row, real])
             seen[id(job)] += batch.positions_UT[row, real].tolist()
     assert all(seen[id(job)] == list(range(n)) for job, n in zip(jobs, lengths))

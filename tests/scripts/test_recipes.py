@@ -21,7 +21,7 @@ def load(path):
 def test_the_promised_recipes_are_there():
     assert {"quickstart", "gsm8k_grpo", "gsm8k_sft", "gsm8k_tiny", "qwen3_30b_a3b_grpo_h200", "dr_grpo", "dapo", "gspo", "cispo", "sapo",
             "rloo", "reinforce_pp", "maxrl", "dppo_tv", "ppo", "gsm8k_ppo", "agora_gspo_qwen3_moe",
-            "nmoe_grpo"} <= {path.stem for path in RECIPES}
+            "nmoe_grpo", "agora_2xh200", "qwen3_8b_sglang", "nmoe_8xb200"} <= {path.stem for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -1,14 +1,24 @@
 """The checks before a run: one line each, and a failing one is named."""
 import dataclasses
+import json
+import re
+import sys
+import types
 
+import numpy as np
 import pytest
 from training.tiny_run import make_files, settings
 
 import bridges
+from bridges.engines import verify
 from jaxrl_moe.config import resolve
 from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.training.setup_checks import check_all
+from tests.bridges.policy_server import PolicyServer
+from tests.distributed import processes
+from tests.tiny_models import make_model
+from tests.training import tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +37,15 @@ def test_a_sound_setup_passes_every_check_and_leaves_nothing(files, tmp_path):
     assert "24 prompts" in found["data"].text and not list(tmp_path.iterdir())
 
 
+def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):
+    found = outcomes(resolve(settings(files, tmp_path / "run", mesh__expert=2, rollout_mesh__data=2, rollout_mesh__tensor=2)))
+    assert all(outcome.passed for outcome in found.values()), found
+    assert "training on expert 2, rollout on data 2 x tensor 2 beside it" in found["mesh"].text
+    assert "15 run and right" in found["collectives"].text
+
+
 @pytest.mark.parametrize("changes, failing, message", [
+    ({"mesh__data": 4, "rollout_mesh__data": 5}, ["mesh", "collectives"], "5 needs 9"),
     ({"data__path": "nowhere.jsonl"}, ["data"], "nowhere.jsonl"), ({"mesh__tensor": 4}, ["mesh"], "num_key_value_heads = 2"),
     ({"algorithm__loss": "grop"}, ["settings"], "'grop'"), ({"folder": "/proc/nowhere/run"}, ["run_dir"], "/proc")], ids=str)
 def test_what_is_wrong_is_named_and_the_other_checks_run(files, tmp_path, changes, failing, message):
@@ -52,3 +70,89 @@ def test_a_collective_that_sums_wrongly_is_found(monkeypatch):
     assert all(gap == 0 for _, _, gap in selftest.check_collectives(place))
     monkeypatch.setattr(selftest.collectives, "total", lambda x, *axes: x)
     assert {name for _, name, gap in selftest.check_collectives(place) if gap > 0} == {"psum"}
+
+
+def servers(files, folder, fake, **changes):
+    """The outcome of the check of a fake server, which draws nothing that a policy would."""
+    overrides = {"rollout__backend": fake.kind, "servers__urls": (fake.url,), "lora__targets": ("q_proj", "v_proj")} | changes
+    return {outcome.name: outcome for outcome in check_all(resolve(settings(files, folder, **overrides)), bridges)}["servers"]
+
+
+@pytest.mark.parametrize("kind", ["sglang", "vllm"])
+def test_servers_are_asked_what_a_run_would_ask_them(files, tmp_path, kind, monkeypatch):
+    fake = PolicyServer(kind, files / "model")
+    found = servers(files, tmp_path / "run", fake)
+    assert found.passed and "computes what" in found.text and "as adapters (adapters alone are trained)" in found.text, found
+    loads = [path for path, *_ in fake.asked if "update_weights" in path or "lora_adapter" in path]
+    assert not loads and not fake.adapters  # nothing of it was changed
+
+    for number, key in enumerate(fake._tensors):  # as if another model was served under that name
+        if key.endswith("down_proj.weight"):
+            fake._tensors[key] = fake._tensors[key] + np.float32(0.3 * number)
+    fake._stale = True
+    found = servers(files, tmp_path / "run", fake)
+    assert not found.passed and "disagrees with the policy" in found.text
+    fake.label = "v7-abcd"  # what an earlier run left
+    found = servers(files, tmp_path / "run", fake)
+    assert found.passed and "its weights 'v7-abcd' were not probed" in found.text
+
+    fake.fault = "500"
+    assert "answered 500" in servers(files, tmp_path / "run", fake).text
+    fake.fault, fake.context = "", 50
+    assert "sequences of at most 50 tokens" in servers(files, tmp_path / "run", fake).text
+    fake.context, fake.up = 128, False
+    found = servers(files, tmp_path / "run", fake)
+    assert not found.passed and "does not answer" in found.text
+    fake.close()
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"servers__sync_folder": "/no/such/folder"}, "'/no/such/folder', which weights go through"),
+    ({"servers__api_key_env": "NO_SUCH_KEY"}, "'NO_SUCH_KEY'"),
+    ({"servers__urls": (), "servers__python": "/no/python"}, "servers.python = '/no/python' does not run"),
+    ({"servers__urls": (), "servers__python": sys.executable}, "has no vllm.*install_vllm_cpu.sh")])
+def test_what_a_run_on_servers_lacks_is_found_before_one_is_asked(files, tmp_path, changes, message):
+    config = resolve(settings(files, tmp_path / "run", **{"rollout__backend": "vllm", "servers__urls": ("http://127.0.0.1:9",)} | changes))
+    found = outcomes(config)["servers"]
+    assert not found.passed and re.search(message, found.text), found
+
+
+def test_too_small_a_ram_disk_for_the_weights_is_said_with_the_numbers(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=2**20))
+    config = resolve(settings(files, tmp_path / "run", rollout__backend="vllm", servers__urls=("http://127.0.0.1:9",), lora__rank=0,
+                              lora__targets=("all-linear",), lora__dropout=0.0, algorithm__kl_coef=0.0))
+    found = outcomes(config)
+    assert not found["servers"].passed and "has 0.0 GiB free, and a version takes 0.5" in found["servers"].text
+    assert not found["run_dir"].passed and "1 MiB left" in found["run_dir"].text
+
+
+@pytest.mark.parametrize("damage, message", [("gone", "is missing"), ("cut", "is truncated"),
+                                             ("index", "names tensors that their files lack")])
+def test_a_sharded_checkpoint_must_be_whole(tmp_path, damage, message):
+    folder = tmp_path / "files" / "model"
+    make_model(folder, num_hidden_layers=2, max_position_embeddings=128, max_shard_size="150KB")
+    shard = sorted(folder.glob("*.safetensors"))[1]
+    if damage == "gone":
+        shard.unlink()
+    elif damage == "cut":
+        shard.write_bytes(shard.read_bytes()[:-100])
+    else:
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        index["weight_map"]["model.layers.7.nothing"] = shard.name
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    found = outcomes(resolve(settings(tmp_path / "files", tmp_path / "run")))["model"]
+    assert not found.passed and f"{shard.name}" in found.text and message in found.text, found
+
+
+@pytest.mark.parametrize("count, wrong", [(1, "data"), pytest.param(2, "data", marks=pytest.mark.slow),
+                                          pytest.param(2, "", marks=pytest.mark.slow)])
+def test_the_script_ends_with_1_if_a_check_fails_in_any_process(files, tmp_path, count, wrong):
+    (tmp_path / "recipe.py").write_text(tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / "run"), steps=1))
+    options = [f"--config={tmp_path / 'recipe.py'}", f"--config.mesh.data={2 if count > 1 else 1}"]
+    options += ["--config.data.path=nowhere.jsonl"] if wrong else []
+    results = processes.wait(processes.start("scripts/verify_setup.py", count, *options, devices=count))
+    lines = [line.split(maxsplit=2) for line in results[0][1].splitlines()]
+    assert len(lines) == 11 and [name for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
+    for code, _, err in results:
+        assert code == bool(wrong) and ("1 of the checks failed" in err) == bool(wrong), err
+    assert ("Process 1: FAIL" in results[-1][2]) == (bool(wrong) and count == 2)

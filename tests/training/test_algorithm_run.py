@@ -6,7 +6,7 @@ import pytest
 
 import bridges
 from jaxrl_moe.config import Config, resolve
-from jaxrl_moe.training import pipeline, train
+from jaxrl_moe.training import pipeline, source
 from jaxrl_moe.training.prepare import prepare
 from jaxrl_moe.training.selection import NothingToLearnError
 from tests.training import rollouts, tiny_run
@@ -83,19 +83,19 @@ def test_the_kl_coefficient_follows_the_target(finished):
 
 
 def test_a_run_without_anything_to_learn_is_saved_and_goes_on_as_if_nothing_had_happened(files, finished, tmp_path, monkeypatch):
-    real = train.select
+    real = source.select
 
-    def select(draw, first, config):
-        batch = real(draw, first, config)
+    def select(draw, config):
+        batch = real(draw, config)
         steps = len(rows(tmp_path / "run" / "metrics.jsonl"))
         return dataclasses.replace(batch, used=[], constant=batch.drawn) if steps == 3 else batch
 
-    monkeypatch.setattr(train, "select", select)
+    monkeypatch.setattr(source, "select", select)
     with pytest.raises(NothingToLearnError, match="Step 4: none of . groups"):
         run(files, tmp_path / "run", **DAPO)
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} >= {"2", "3"}
     assert max(row["step"] for row in rows(tmp_path / "run" / "trajectories.jsonl")) == 3
-    monkeypatch.setattr(train, "select", real)
+    monkeypatch.setattr(source, "select", real)
     assert_same_run(run(files, tmp_path / "run", **DAPO), finished)
 
 

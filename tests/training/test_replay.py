@@ -48,11 +48,11 @@ def drawn(model, params):
     rng = np.random.default_rng(0)
     engine = JaxEngine(model, dataclasses.replace(config().rollout, slots=32, page_size=8), max_prompt_tokens=12)
     engine.publish(params, 0)
-    prompts = [Prompt(rng.integers(0, 47, n).astype(np.int32), {}, n) for n in (1, 3, 7, 8, 9, 12)]
+    numbered = [(Prompt(rng.integers(0, 47, n).astype(np.int32), {}, n), i) for i, n in enumerate((1, 3, 7, 8, 9, 12))]
     groups = [RolloutGroup(prompt, [
         Rollout(prompt.ids, one.ids, np.ones(len(one.ids), np.int32), one.logprobs, one.policy_version, 0.0, "", True, {}, one.expert_ids)
         for one in completions], sequence)
-        for prompt, sequence, completions in draw(prompts, engine, SamplingParams(24, n=6, return_routed_experts=True), 0)]
+        for prompt, sequence, completions in draw(numbered, engine, SamplingParams(24, n=6, return_routed_experts=True))]
     return S.from_groups(groups)
 
 

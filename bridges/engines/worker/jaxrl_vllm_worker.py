@@ -1,60 +1,120 @@
-"""A vLLM worker extension: takes weights from a folder, and makes that right for a Mixture of Experts on CPU.
+"""A vLLM worker extension: takes weights from folders or a broadcast, and makes that right for a Mixture of Experts on CPU.
 
 It runs inside the server, in an environment that has vLLM and torch but not this package, so it imports neither; the folder
 that holds it goes on the server's PYTHONPATH. The server is started with
 
-    --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "disk"}'
+    --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "jaxrl"}'
 
 Written against vLLM 0.32.
 """
 import dataclasses
+import datetime
+import math
 import os
 import pathlib
 
+import torch
 from safetensors import safe_open
 from vllm.distributed.weight_transfer import WeightTransferEngineFactory
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as fused_moe
 from vllm.model_executor.layers.fused_moe.oracle import unquantized as oracle
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload, layerwise
 from vllm.platforms import current_platform
 
-
-@dataclasses.dataclass
-class Nothing(WeightTransferInitInfo):
-    """The folder comes with each update."""
+SECONDS = 60.0  # until a broadcast has gone through
 
 
 @dataclasses.dataclass
-class Folder(WeightTransferUpdateInfo):
-    """path: a folder of safetensors files in Hugging Face's spelling, readable by the server."""
-    path: str
+class Meeting(WeightTransferInitInfo):
+    """A group of torch.distributed to join, whose rank 0 is at address:port; without a name there is none to join."""
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    size: int = 0
+    backend: str = "gloo"
 
 
-class DiskTransfer(WeightTransferEngine):
-    """Loads all tensors of a folder, one at a time, as if the model was started from them."""
-    init_info_cls = Nothing
-    update_info_cls = Folder
+@dataclasses.dataclass
+class Part(WeightTransferUpdateInfo):
+    """Tensors in Hugging Face's spelling: those in the safetensors files of the folder `path`, or such as are broadcast in `group`, one
+    behind the other as bytes."""
+    path: str = ""
+    names: list = ()
+    dtypes: list = ()
+    shapes: list = ()
+    group: str = ""
+
+
+class Transfer(WeightTransferEngine):
+    """Loads tensors one at a time, as if the model was started from them.
+
+    An update may bring a part of the model. What vLLM keeps in one array (q, k and v; all experts of a layer) must come whole.
+    """
+    init_info_cls = Meeting
+    update_info_cls = Part
+    group, group_name = None, ""
+    forgotten = {}
 
     def init_transfer_engine(self, init_info):
-        pass
+        if init_info.name:
+            self.group, self.group_name = self._join(init_info), init_info.name
+
+    def _join(self, meeting):
+        c10d, timeout = torch.distributed.distributed_c10d, datetime.timedelta(seconds=SECONDS)
+        store = torch.distributed.TCPStore(meeting.address, meeting.port, meeting.size, False, timeout)
+        config = self.parallel_config
+        rank = 1 + config.data_parallel_index * config.world_size + config.rank
+        group, _ = c10d._new_process_group_helper(
+            meeting.size, rank, [], c10d.Backend(meeting.backend), c10d.PrefixStore(meeting.name, store), group_name=meeting.name,
+            timeout=timeout)
+        self.device_of_broadcasts = self.device if meeting.backend == "nccl" else "cpu"
+        return group
 
     def start_weight_update(self):
+        forget_half_loaded(self.model)
         if current_platform.is_cpu():
-            forget_packed_experts(self.model)
+            self.forgotten = self.forgotten | forget_packed_experts(self.model)
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info):
-        files = sorted(pathlib.Path(update_info.path).glob("*.safetensors"))
+        try:
+            self._load(update_info)
+        except BaseException:  # the update has ended: requests must find arrays to compute with, if those of two versions
+            forget_half_loaded(self.model)
+            self._remember_experts()
+            raise
+
+    def _load(self, update_info):
+        if update_info.group:
+            self.model.load_weights(self._broadcast(update_info))
+            return
+        files = sorted(pathlib.Path(update_info.path).glob("*.safetensors")) if update_info.path else []
         if not files:
-            raise ValueError(f"{update_info.path} holds no safetensors files that this server can see")
+            raise ValueError(f"{update_info.path or 'an update without a path'} holds no safetensors files that this server can see")
         self.model.load_weights(tensors(files))
+
+    def _broadcast(self, part):
+        if part.group != self.group_name:
+            raise ValueError(f"the group {part.group} is not the one that was joined, {self.group_name or 'none'}")
+        kinds = [getattr(torch, dtype) for dtype in part.dtypes]
+        sizes = [math.prod(shape) * kind.itemsize for kind, shape in zip(kinds, part.shapes)]
+        flat = torch.empty(sum(sizes), dtype=torch.uint8, device=self.device_of_broadcasts)
+        self.group.broadcast([flat], torch.distributed.BroadcastOptions()).wait()
+        for name, kind, shape, piece in zip(part.names, kinds, part.shapes, flat.split(sizes)):
+            yield name, piece.view(kind).reshape(shape)
 
     def finish_weight_update(self):
         finalize_layerwise_reload(self.model, self.model_config)
+        self._remember_experts()
+
+    def _remember_experts(self):
+        for method, kernel in self.forgotten.items():
+            method.moe_kernel = kernel if method.moe_kernel is None else method.moe_kernel  # of experts that the update left as they were
+        self.forgotten = {}
 
     def shutdown(self):
-        pass
+        self.group, self.group_name = None, ""
 
 
 def tensors(files):
@@ -65,14 +125,26 @@ def tensors(files):
                 yield name, file.get_tensor(name)
 
 
+def forget_half_loaded(model):
+    """An update that ended half-way left layers that wait for the rest of their tensors: with those of the next update they would
+    be filled from both. Each gets back the arrays that it had."""
+    for module in model.modules():
+        info = layerwise.get_layerwise_info(module)
+        if info.can_load() and info.kernel_tensors is not None:
+            layerwise._place_kernel_tensors(module, info)
+            info.reset()
+
+
 def forget_packed_experts(model):
     """On CPU vLLM packs the experts' weights when it makes their kernel, and only then: a reload leaves the old packing in
-    place, and answers 200. Without a kernel the reload makes one, and packs what it read."""
+    place, and answers 200. Without a kernel the reload makes one, and packs what it read. Returns what was forgotten."""
+    forgotten = {}
     for module in model.modules():
         method = getattr(module, "quant_method", None)
         method = getattr(method, "base_quant_method", method)
         if getattr(method, "moe_kernel", None) is not None:
-            method.moe_kernel = None
+            forgotten[method], method.moe_kernel = method.moe_kernel, None
+    return forgotten
 
 
 def leave_experts_to_the_cpu_kernel():
@@ -89,7 +161,7 @@ def leave_experts_to_the_cpu_kernel():
         fused_moe.select_unquantized_moe_backend = without_lora
 
 
-WeightTransferEngineFactory.register_engine("disk", DiskTransfer)
+WeightTransferEngineFactory.register_engine("jaxrl", Transfer)
 if os.environ.get("JAXRL_LORA_ON_ATTENTION_ONLY") and current_platform.is_cpu():
     leave_experts_to_the_cpu_kernel()
 

@@ -1,0 +1,103 @@
+"""Are the servers of a run ready for it? Asked before anything is trained; nothing of theirs is changed, and none is started."""
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from flax import nnx
+
+from bridges.engines import assembly
+from bridges.engines.http import EngineError, Unavailable
+from bridges.engines.probe import Probe, scorer
+from bridges.engines.sync import RAM_DISK, choose
+from bridges.folders import resolve
+from bridges.importing import default_dtype, load_model, model_config
+from jaxrl_moe.config import Config
+from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.training import preflight
+from jaxrl_moe.types import SamplingParams
+
+IMPORT_SECONDS = 60.0
+FIRST = "default"  # how both engines label the weights that they were started with
+
+
+def check_servers(config: Config, placement: Placement | None = None) -> str:
+    """What was found, in words; the model at model.path must be there.
+
+    Servers that run are asked what a run would ask them, and have to compute what model.path does, unless they still hold the weights
+    of an earlier run. Of those to be launched the engine is looked for.
+
+    Raises:
+      EngineError: one is not there, cannot do what the run needs, or computes something else; or weights have no place.
+    """
+    model = Transformer.abstract(model_config(config.model.path), lora=preflight.lora_config(config),
+                                 dtype=config.model.dtype or default_dtype())
+    kind, reason = choose(config, model)
+    place = _place_of_weights(config, kind)
+    found = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
+    return f"{found}; weights go as {assembly.WORDS[kind]} ({reason}) through {place}"
+
+
+def _to_be_launched(config) -> str:
+    backend, python = config.rollout.backend, config.servers.python
+    command = [python, "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is None)"]
+    try:
+        code = subprocess.run(command, capture_output=True, timeout=IMPORT_SECONDS, check=False).returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"servers.python = {python!r} does not run ({error}): name the Python of the environment that has "
+                          f"{backend}.") from error
+    if code:
+        raise EngineError(f"servers.python = {python!r} has no {backend}: name the Python of the environment that has it (on a CPU: "
+                          f"scripts/engines/install_{backend}_cpu.sh).")
+    count = len(config.servers.gpus.split(";")) if config.servers.gpus else config.servers.count
+    return f"{count} to be launched, {python} has {backend}"
+
+
+def _running(config, model, kind, placement) -> str:
+    adapter, found, policy = kind == "adapter", [], None
+    for member in assembly.make_members(config, model, adapter):
+        server = member.server
+        if not server.is_up():
+            raise EngineError(f"The server {server.url} does not answer, or says that it is not well: start it, or correct servers.urls.")
+        try:
+            assembly.capacity(config, server, adapter)
+            [sample] = server.draw([model.config.vocab_size // 2], SamplingParams(1), weights=None, seed=0, stop_ids=())
+            label = sample.versions[0][0] if sample.versions else FIRST
+            if label == FIRST and not hosts.several():
+                policy = policy or load_model(config.model.path, dtype=config.model.dtype or None, placement=placement)
+                error = Probe(policy, server.context(), config.servers.tolerance, scorer(policy, placement))(server, nnx.state(policy))
+                found.append(f"{server.url} computes what {config.model.path} does (off by {error:.1e} nats)")
+            else:
+                found.append(f"{server.url} is ready, its weights {label!r} were not probed")
+        except Unavailable as error:
+            raise EngineError(f"{error}. Is a {server.kind} server running there? Its own log may tell more.") from error
+        finally:
+            server.http.close()
+    return ", ".join(found)
+
+
+def _place_of_weights(config, kind) -> str:
+    """Where weights are left for servers: it must be writable and have room.
+
+    Raises:
+      EngineError: it is not, or has not.
+    """
+    folder = pathlib.Path(config.servers.sync_folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise EngineError(f"The folder {str(folder)!r}, which weights go through, is not there or cannot be written to: name another by "
+                          "servers.sync_folder.")
+    need, free = _bytes(config, kind), shutil.disk_usage(folder).free
+    if free < need:
+        raise EngineError(f"{folder}, which weights go through, has {free / 2**30:.1f} GiB free, and a version takes {need / 2**30:.1f}: "
+                          "free some, name another folder by servers.sync_folder, or set servers.weight_sync_backend=auto.")
+    return f"{folder} ({free / 2**30:.0f} GiB free)"
+
+
+def _bytes(config, kind) -> int:
+    """That lie there at a time, at most; of an adapter next to nothing."""
+    if kind == "disk":
+        return sum(path.stat().st_size for path in resolve(config.model.path).glob("*.safetensors"))
+    return 0 if kind in ("adapter", "distributed") else 2 * config.servers.bucket_bytes

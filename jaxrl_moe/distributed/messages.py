@@ -1,0 +1,96 @@
+"""What process 0 tells the others: values of plain parts and NumPy arrays. Every bit of an array is kept; nothing in a message is run."""
+import itertools
+import json
+import math
+from typing import Any
+
+import numpy as np
+from jax._src import distributed
+from jax.experimental import multihost_utils
+
+ARRAY = "<array>"  # key of what stands for an array: [dtype, shape, first byte]
+HEAD = 8           # bytes that tell how long something is
+PATIENCE_MS = 24 * 3600 * 1000  # a leader at work may take long (graders, downloads); one that died ends the job by its heartbeat
+SWEEP = 32                      # messages after which all processes wait for each other, and old ones are forgotten
+LARGE = 1 << 20                 # bytes beyond which a message goes over the devices' network, at ten times the speed
+CHUNK = 1 << 24                 # bytes of such a message that are sent at once
+_numbers = itertools.count()
+
+
+def pack(value: Any) -> bytes:
+    """The value as bytes.
+
+    Raises:
+      TypeError: it holds something that is neither plain (as JSON has it) nor an array.
+    """
+    parts, size = [], 0
+
+    def place(part):
+        nonlocal size
+        if not isinstance(part, np.ndarray):
+            raise TypeError(f"a {type(part).__name__} cannot be sent to other processes")
+        parts.append(part.tobytes())
+        size += part.nbytes
+        return {ARRAY: [part.dtype.name, part.shape, size - part.nbytes]}
+
+    text = json.dumps(value, default=place).encode()
+    return b"".join([len(text).to_bytes(HEAD, "little"), text, *parts])
+
+
+def unpack(data: bytes) -> Any:
+    """The value; its tuples have become lists."""
+    start = HEAD + int.from_bytes(data[:HEAD], "little")
+
+    def read(part):
+        if ARRAY not in part:
+            return part
+        name, shape, first = part[ARRAY]
+        return np.frombuffer(data, name, math.prod(shape), start + first).reshape(shape).copy()
+
+    return json.loads(data[HEAD:start], object_hook=read)
+
+
+def tell(data: bytes) -> None:
+    """Process 0's message to all others, who must `hear` it. Large ones go from device to device."""
+    number, client = next(_numbers), distributed.global_state.client
+    large = len(data) > LARGE
+    client.key_value_set_bytes(_key(number), bytes([large]) + (len(data).to_bytes(HEAD, "little") if large else data))
+    if large:
+        _spread(data, len(data))
+    _sweep(client, number)
+
+
+def hear() -> Any:
+    """The next message of process 0, waited for."""
+    number, client = next(_numbers), distributed.global_state.client
+    data = client.blocking_key_value_get_bytes(_key(number), PATIENCE_MS)
+    large, data = data[0], data[1:]
+    if large:
+        data = _spread(None, int.from_bytes(data, "little"))
+    _sweep(client, number)
+    return unpack(data)
+
+
+def _spread(data: bytes | None, size: int) -> bytes:
+    """The bytes of process 0 in all processes, by a collective over the devices; None elsewhere."""
+    parts = []
+    for start in range(0, size, CHUNK):
+        part = np.zeros(CHUNK, np.uint8)
+        if data is not None:
+            own = data[start:start + CHUNK]
+            part[:len(own)] = np.frombuffer(own, np.uint8)
+        parts.append(np.asarray(multihost_utils.broadcast_one_to_all(part)).tobytes())
+    return b"".join(parts)[:size]
+
+
+def _sweep(client, number: int) -> None:
+    """Now and then all wait for each other, and what everybody has heard is forgotten."""
+    if number % SWEEP == SWEEP - 1:
+        client.wait_at_barrier(f"jaxrl_moe/sweep/{number}", PATIENCE_MS)
+        if distributed.global_state.process_id == 0:
+            for old in range(number - SWEEP + 1, number + 1):
+                client.key_value_delete(_key(old))
+
+
+def _key(number: int) -> str:
+    return f"jaxrl_moe/answer/{number}"

@@ -1,0 +1,148 @@
+"""The accounts of rollouts that run ahead: what is admitted, set aside and aborted, when a batch is complete, what it waits for."""
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxrl_moe.rollout.buffer import Buffer, Entry
+from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.types import Completion, Rollout, RolloutGroup
+
+STRAGGLERS = ("carry", "cut", "abort")  # rollout.stragglers
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What may be drawn, and when a batch is complete.
+
+    Attributes:
+      count: groups of a batch.
+      bound: max_staleness.
+      stragglers: a row of STRAGGLERS.
+      graders: threads that grade.
+      keep: which groups count for a batch; the others are set aside, and new ones take their place.
+      most: graded groups after which a batch is complete with fewer than `count`, where groups are set aside.
+    """
+    count: int
+    bound: int
+    stragglers: str = "carry"
+    graders: int = 1
+    keep: Callable[[RolloutGroup], bool] | None = None
+    most: int = 0
+
+
+class Drawn(NamedTuple):
+    """A batch: the groups that are kept, those that were set aside since the last batch, both in order of their draw numbers; groups
+    that were aborted meanwhile; and, of what else was drawn and graded meanwhile too, the tokens of finished completions and the seconds,
+    of all threads together."""
+    kept: list[RolloutGroup]
+    aside: list[RolloutGroup]
+    aborted: int
+    tokens: int
+    draw_seconds: float
+    grade_seconds: float
+
+
+class Account:
+    """Every draw number is in it once: still to be drawn, under way, set aside, or handed out with a batch. Not thread-safe.
+
+    Args:
+      draws: what is drawn, and under which numbers.
+      rules: see there.
+      last: version after the run's last batch.
+    """
+
+    def __init__(self, draws: Draws, rules: Rules, last: int):
+        self._draws, self._rules, self._last = draws, rules, last
+        self._buffer: Buffer | None = None
+        self._aside: list[Entry] = []  # since the last batch
+        self._once: set[int] = set()   # draw numbers of aborted groups
+        self._reset()
+
+    def _reset(self):
+        self._aborted, self._tokens, self.draw_seconds, self.grade_seconds = 0, 0, 0.0, 0.0
+
+    def publish(self, version: int) -> None:
+        """New weights, under which what is admitted from now on starts."""
+        if self._buffer is None:
+            self._buffer = Buffer(self._rules.count, self._rules.bound, version, self._last)
+        self._buffer.version = version
+
+    @property
+    def room(self) -> int:
+        """Groups that may be admitted now."""
+        return 0 if self._exhausted() else self._buffer.room
+
+    def admit(self) -> list[Entry]:
+        """As many groups as may be."""
+        entries = [Entry(prompt, sequence, self._buffer.version, waited_for=sequence in self._once)
+                   for prompt, sequence in self._draws.take(self.room)]
+        self._buffer.entries += entries
+        return entries
+
+    def drawn(self, entry: Entry, completions: list[Completion]) -> None:
+        entry.completions = completions
+        self._tokens += sum(len(completion.ids) for completion in completions)
+
+    def graded(self, entry: Entry, sample: int, rollout: Rollout) -> None:
+        """One of its completions; with the last one the group is there, or set aside."""
+        entry.rollouts[sample] = rollout
+        if len(entry.rollouts) < len(entry.completions):
+            return
+        rollouts = [entry.rollouts[number] for number in range(len(entry.completions))]
+        entry.group = RolloutGroup(entry.prompt, rollouts, entry.sequence)
+        if self._rules.keep is not None and not self._rules.keep(entry.group):
+            self._buffer.entries.remove(entry)
+            self._aside.append(entry)
+
+    def aborted(self, entry: Entry) -> None:
+        """It will be drawn again, under its own number."""
+        self._once.add(entry.sequence)
+        self._buffer.entries.remove(entry)
+        self._draws.give_back(entry.prompt, entry.sequence)
+        self._aborted += 1
+
+    def take(self) -> Drawn | None:
+        """The next batch if it is complete. Where it is not, and the rules say so, the stragglers that it waits for are marked."""
+        batch = self._complete()
+        if batch is None:
+            return None
+        self._buffer.take(batch)
+        aside, self._aside = sorted(self._aside, key=lambda entry: entry.sequence), []
+        drawn = Drawn([entry.group for entry in batch], [entry.group for entry in aside], self._aborted, self._tokens,
+                      self.draw_seconds, self.grade_seconds)
+        self._reset()
+        return drawn
+
+    def position(self) -> dict[str, Any]:
+        """Fields of checkpoint.Progress: a run that goes on from there draws anew what is neither in a batch nor set aside with one."""
+        entries = [] if self._buffer is None else self._buffer.entries
+        return self._draws.position((entry.prompt, entry.sequence) for entry in [*entries, *self._aside])
+
+    def _complete(self) -> list[Entry] | None:
+        buffer, rules = self._buffer, self._rules
+        choice = buffer.choose()
+        if choice.late:
+            self._end_late(choice.late, choice.missing)
+            return None
+        if len(choice.batch) == rules.count:
+            return choice.batch
+        fits = len(buffer.entries) - len(choice.batch) <= rules.bound * rules.count  # the others can still be in time
+        return choice.batch if self._exhausted() and fits else None
+
+    def _exhausted(self) -> bool:
+        """Whether so many groups were set aside that a batch makes do with what there is."""
+        return self._rules.keep is not None and len(self._aside) + len(self._buffer.ready) >= self._rules.most
+
+    def _end_late(self, late, missing):
+        """Marks as many unfinished groups as the batch lacks, once it waits for nothing else; those being graded are waited for."""
+        rules, ready = self._rules, len(self._buffer.ready)
+        drawing = [entry for entry in late if entry.completions is None and not entry.ending]
+        spare = max(0, missing - (len(late) - len(drawing)))
+        if rules.stragglers == "cut" and ready >= rules.count - missing:
+            ended = drawing[:spare]
+        elif rules.stragglers == "abort" and ready >= rules.count:
+            ended = [entry for entry in drawing if not entry.waited_for][:spare]
+        else:
+            ended = []
+        for entry in ended:
+            entry.ending = True

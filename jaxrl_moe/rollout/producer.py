@@ -1,0 +1,189 @@
+"""Draws and grades groups in threads of its own while the trainer updates: the asynchronous half of the rollout.
+
+One thread drives the engine; further ones grade. They share an Account with the trainer under one lock. Between two steps of the engine
+the thread looks up: it stands still while the trainer wants the engine or its devices, ends stragglers, and admits new groups.
+"""
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from jaxrl_moe.rollout.account import Account, Drawn, Rules
+from jaxrl_moe.rollout.buffer import Entry
+from jaxrl_moe.rollout.collect import TRAIN_STREAM, Decode, grade_one
+from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.graders import Graders
+from jaxrl_moe.types import Completion, Engine, Env, Request, SamplingParams
+
+
+class Producer:
+    """Draws and grades ahead of the trainer, which calls next() and publish() in turn.
+
+    Args:
+      engine: driven from here until close().
+      draws: what is drawn, and under which numbers.
+      env: grades; called from several threads at once if there are several graders.
+      params: how completions are drawn; n is the group size.
+      decode: token ids to text.
+      rules: see there.
+      last: version after the run's last batch: nothing is drawn that no batch would take.
+    """
+
+    def __init__(self, engine: Engine, draws: Draws, env: Env, params: SamplingParams, decode: Decode, rules: Rules, last: int):
+        self._engine, self._env, self._params, self._decode, self._rules = engine, env, params, decode, rules
+        self._drawing: dict[Any, Entry] = {}       # by the engine's handle; the driving thread's own
+        self._account = Account(draws, rules, last)
+        self._failure: BaseException | None = None
+        self._held, self._working, self._closed = True, False, False
+        self._changed = threading.Condition()      # guards all above but _drawing
+        self._graders = Graders(rules.graders)
+        self._thread = threading.Thread(target=self._drive, name="producer", daemon=True)
+
+    def publish(self, params: Any, version: int) -> Any:
+        """New weights, from the engine's next step on; the first call starts the drawing. Requests in flight keep their tokens and go on,
+        prefilled anew, so that each token's log-prob is that of its version over all tokens before it."""
+        self._hold()
+        self._engine.release()
+        synced = self._engine.publish(params, version)
+        with self._changed:
+            self._account.publish(version)
+        self._let_go()
+        if self._thread.ident is None:
+            self._thread.start()
+        return synced
+
+    def next(self, hold: bool) -> Drawn:
+        """Waits for the next batch and takes it.
+
+        Args:
+          hold: nothing is drawn until publish(), and the engine gives its memory back: it shares devices with the update.
+
+        Raises:
+          Whatever the engine or a grader raised meanwhile.
+        """
+        with self._changed:
+            while self._failure is None and (drawn := self._account.take()) is None:
+                self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
+            self._changed.notify_all()
+        if hold:
+            self._hold()
+            self._engine.release()
+        return drawn
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """Within it the engine is the caller's; what is in flight waits."""
+        self._hold()
+        try:
+            yield
+        finally:
+            self._engine.release()
+            self._let_go()
+
+    def position(self) -> dict[str, Any]:
+        """See Account.position."""
+        with self._changed:
+            return self._account.position()
+
+    def close(self) -> None:
+        """Ends the threads; what is in flight is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._graders.close()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _hold(self):
+        with self._changed:
+            self._held = True
+            self._changed.wait_for(lambda: not self._working)
+
+    def _let_go(self):
+        with self._changed:
+            self._held = False
+            self._changed.notify_all()
+
+    def _drive(self):
+        """The thread that drives the engine."""
+        with self._failing(), self._resting():
+            while self._turn():
+                start = time.perf_counter()
+                self._end_stragglers()
+                self._admit()
+                done = self._engine.step() if self._drawing else {}
+                for handle, completions in done.items():
+                    self._grade(self._drawing.pop(handle), completions)
+                with self._changed:
+                    self._account.draw_seconds += time.perf_counter() - start
+            for handle in self._drawing:
+                self._engine.cancel(handle)
+
+    def _turn(self) -> bool:
+        """Waits until there is something to draw and the engine is free; False at the end."""
+        with self._changed:
+            self._working = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or not self._held and (self._drawing or self._account.room))
+            self._working = True
+            return not self._closed
+
+    def _admit(self):
+        with self._changed:
+            entries = self._account.admit()
+        for entry in entries:
+            request = Request(entry.prompt.ids, self._params, entry.sequence, stream=TRAIN_STREAM)
+            self._drawing[self._engine.submit(request)] = entry
+
+    def _end_stragglers(self):
+        """Cuts or aborts what is marked. Where there is nothing to cut yet, it goes on until there is."""
+        for handle, entry in [(handle, entry) for handle, entry in self._drawing.items() if entry.ending]:
+            if self._rules.stragglers == "abort":
+                self._engine.cancel(handle)
+                del self._drawing[handle]
+                with self._changed:
+                    self._account.aborted(entry)
+            elif (completions := self._engine.cut(handle)) is not None:
+                self._grade(self._drawing.pop(handle), completions)
+
+    def _grade(self, entry: Entry, completions: list[Completion]):
+        with self._changed:
+            self._account.drawn(entry, completions)
+        for sample in range(len(completions)):
+            self._graders.put(functools.partial(self._grade_one, entry, sample))
+
+    def _grade_one(self, entry: Entry, sample: int):
+        """In a grader's thread."""
+        if self._closed or self._failure is not None:
+            return
+        with self._failing():
+            start = time.perf_counter()
+            rollout = grade_one(entry.prompt, entry.completions[sample], self._env, self._decode)
+            with self._changed:
+                self._account.grade_seconds += time.perf_counter() - start
+                self._account.graded(entry, sample, rollout)
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _resting(self) -> Iterator[None]:
+        """However the driving thread ends, nobody waits for it afterwards."""
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working = False
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Keeps the first error of the threads for next() to raise."""
+        try:
+            yield
+        except BaseException as error:
+            with self._changed:
+                self._failure = error if self._failure is None else self._failure
+                self._changed.notify_all()

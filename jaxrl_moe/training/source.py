@@ -1,0 +1,121 @@
+"""Where the loop's batches come from: drawn and graded when they are asked for, or ahead of it, bounded by rollout.max_staleness."""
+import contextlib
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+
+from jaxrl_moe.config import Config
+from jaxrl_moe.rollout.account import Drawn, Rules
+from jaxrl_moe.rollout.collect import Decode, draw, grade
+from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.producer import Producer
+from jaxrl_moe.training.metrics import Stopwatch
+from jaxrl_moe.training.rewards import all_equal
+from jaxrl_moe.training.selection import Selection, select
+from jaxrl_moe.types import Engine, Env, SamplingParams
+
+
+class Source(Protocol):
+    """Gives the loop its batches. publish() comes first; then next() and publish() follow each other."""
+
+    def publish(self, params: Any, version: int) -> Any:
+        """Draws from these weights from now on; what the engine says that took."""
+
+    def next(self, watch: Stopwatch) -> Selection:
+        """The next batch. An engine that shares devices with the trainer then stands still, its memory free, until publish()."""
+
+    def idle(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the engine is the caller's, for an evaluation; its memory is free afterwards."""
+
+    def position(self) -> dict[str, Any]:
+        """Fields of checkpoint.Progress: a run that goes on from there trains on what is not in a batch yet."""
+
+
+@contextlib.contextmanager
+def open_source(config: Config, engine: Engine, env: Env, draws: Draws, params: SamplingParams, decode: Decode) -> Iterator[Source]:
+    """The source that the settings ask for; ends what it started."""
+    if config.rollout.max_staleness == 0:
+        yield Synchronous(config, engine, env, draws, params, decode)
+        return
+    rules = _rules(config)
+    producer = Producer(engine, draws, env, params, decode, rules, config.train.steps)
+    with contextlib.closing(producer):
+        yield Asynchronous(config, engine, producer)
+
+
+def _rules(config: Config) -> Rules:
+    rollout = config.rollout
+    return Rules(rollout.prompts_per_step, rollout.max_staleness, rollout.stragglers, rollout.graders,
+                 keep=functools.partial(_differs, section=config.algorithm) if rollout.dynamic_sampling else None,
+                 most=rollout.max_rounds * rollout.prompts_per_step)
+
+
+def _differs(group, section) -> bool:
+    return not all_equal(group, section)
+
+
+@dataclasses.dataclass
+class Synchronous:
+    """Draws and grades a batch when the loop asks for it: strictly on policy."""
+    config: Config
+    engine: Engine
+    env: Env
+    draws: Draws
+    params: SamplingParams
+    decode: Decode
+
+    def publish(self, params: Any, version: int) -> Any:
+        return self.engine.publish(params, version)
+
+    def next(self, watch: Stopwatch) -> Selection:
+        batch = select(functools.partial(self._collect, watch), self.config)
+        with watch("rollout"):
+            self.engine.release()
+        return batch
+
+    def _collect(self, watch, count):
+        with watch("rollout"):
+            drawn = draw(self.draws.take(count), self.engine, self.params)
+        with watch("reward"):
+            return grade(drawn, self.env, self.decode)
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        yield
+        self.engine.release()
+
+    def position(self) -> dict[str, Any]:
+        return self.draws.position()
+
+
+class Asynchronous:
+    """Takes batches that a producer draws and grades ahead, while the loop updates."""
+
+    def __init__(self, config: Config, engine: Engine, producer: Producer):
+        self._config, self._engine, self._producer, self._shares = config, engine, producer, True
+        self.idle, self.position = producer.idle, producer.position
+
+    def publish(self, params: Any, version: int) -> Any:
+        synced = self._producer.publish(params, version)
+        self._shares = bool(self._engine.devices & jax.tree.leaves(params)[0].sharding.device_set)
+        return synced
+
+    def next(self, watch: Stopwatch) -> Selection:
+        """As Source.next; "wait" is the time that the loop lost, "rollout" and "reward" what threads spent meanwhile."""
+        with watch("wait"):
+            drawn = self._producer.next(hold=self._shares)
+        watch.add("rollout", drawn.draw_seconds)
+        watch.add("reward", drawn.grade_seconds)
+        return self._selection(drawn)
+
+    def _selection(self, drawn: Drawn) -> Selection:
+        algorithm, rollout = self._config.algorithm, self._config.rollout
+        used, aside = drawn.kept, drawn.aside
+        if algorithm.drop_constant_groups:
+            used, aside = ([group for group in drawn.kept if _differs(group, algorithm) == differs] for differs in (True, False))
+        rounds = math.ceil((len(used) + len(aside)) / rollout.prompts_per_step)
+        return Selection(used, aside, [], rounds, drawn.aborted, drawn.tokens)

@@ -1,0 +1,112 @@
+"""An engine without a model: every sample takes as many steps as a script says. And what goes with it: prompts, a task, a trainer."""
+import dataclasses
+import itertools
+import threading
+import time
+
+import numpy as np
+
+from jaxrl_moe.data.iterator import PromptIterator
+from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.producer import Producer
+from jaxrl_moe.types import Completion, Grade, Prompt, SamplingParams
+
+DEVICE = "the one device"
+PROMPTS = [Prompt(np.array([index], np.int32), {"index": index}, index) for index in range(7)]
+PARAMS = SamplingParams(max_tokens=8, n=2)  # the scripted engine heeds no limit
+
+
+class ScriptedEngine:
+    """Draws one token a step of each sample in flight; `lengths(sequence, sample)` says how many. Notes what it must not meet."""
+
+    def __init__(self, lengths=lambda sequence, sample: 1, pause=0.0, slots=10**6):
+        self.lengths, self.pause, self.slots = lengths, pause, slots
+        self.devices, self.version, self.flying, self.submitted, self.released = {DEVICE}, None, {}, [], 0
+        self._handles, self._busy = itertools.count(), threading.Lock()
+        self.fail_at, self.steps = None, 0
+
+    def _alone(self):
+        assert self._busy.acquire(blocking=False), "two threads drive the engine at once"
+        return self._busy
+
+    def publish(self, params, version):
+        self._alone()
+        self.version = version
+        self._busy.release()
+        return {"sync/bytes": 1.0}
+
+    def release(self):
+        self._alone()
+        self.released += 1
+        self._busy.release()
+
+    def submit(self, request):
+        handle = next(self._handles)
+        self.submitted.append(request.sequence)
+        self.flying[handle] = request, [[] for _ in range(request.params.n)]
+        return handle
+
+    def step(self):
+        lock, done = self._alone(), {}
+        self.steps += 1
+        try:
+            time.sleep(self.pause)
+            if self.steps == self.fail_at:
+                raise RuntimeError("the engine broke")
+            for handle, (request, samples) in list(self.flying.items())[:self.slots]:
+                for sample, versions in enumerate(samples):
+                    if len(versions) < self.lengths(request.sequence, sample):
+                        versions.append(self.version)
+                if all(len(versions) == self.lengths(request.sequence, sample) for sample, versions in enumerate(samples)):
+                    done[handle] = [completion(versions, "stop") for versions in samples]
+                    del self.flying[handle]
+            return done
+        finally:
+            lock.release()
+
+    def cancel(self, handle):
+        self.flying.pop(handle, None)
+
+    def cut(self, handle):
+        request, samples = self.flying[handle]
+        if not all(samples):
+            return None
+        del self.flying[handle]
+        return [completion(versions, "stop" if len(versions) == self.lengths(request.sequence, sample) else "length")
+                for sample, versions in enumerate(samples)]
+
+
+def completion(versions, reason):
+    count = len(versions)
+    return Completion(np.arange(count, dtype=np.int32), np.zeros(count, np.float32), reason, np.array(versions, np.int32))
+
+
+@dataclasses.dataclass
+class Task:
+    """Grades by a function of (prompt's index, number of tokens), after a while."""
+    reward: object = lambda index, tokens: float(index % 2)
+    delay: object = lambda: 0.0
+
+    def grade(self, row, completion, num_tokens, truncated):
+        time.sleep(self.delay())
+        return Grade(self.reward(row["index"], num_tokens), {})
+
+
+def make(engine, rules: Rules, task=None, last=10, position=None, seed=0):
+    """A producer over seven prompts."""
+    draws = Draws(PromptIterator(PROMPTS, seed=seed), PROMPTS)
+    if position is not None:
+        draws.restore(position)
+    return Producer(engine, draws, task or Task(), PARAMS, lambda ids: " ".join(map(str, ids)), rules, last)
+
+
+def train(producer, steps, *, hold, version=0, update=lambda: None, stop_after=None):
+    """The loop's calls from a version on; yields (version, batch, position after it) of each step."""
+    producer.publish(None, version)
+    for step in range(version, steps):
+        batch = producer.next(hold)
+        update()
+        position = producer.position()
+        producer.publish(None, step + 1)
+        yield step, batch, position
