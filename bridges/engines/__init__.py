@@ -10,7 +10,8 @@ A run launches its servers by itself (rollout.backend, servers.python), or takes
     python -m sglang.launch_server --model-path MODEL
         (adapters: --enable-lora --max-lora-rank 16 --max-loras-per-batch 2 --lora-target-modules q_proj k_proj v_proj o_proj)
 
-Read in this order: http (one request), server (what is asked of a server) with vllm and sglang, launch, sync (versions of the weights)
+Read in this order: http (one request), server (what is asked of a server) with receiver (how it comes
+to new weights), vllm and sglang, launch, sync (versions of the weights)
 with buckets (how they are streamed) and group (by torch.distributed), probe (do they compute what we do), pool (several servers, and
 their faults), engine (the protocol of jaxrl_moe/types.py), assembly.
 
