@@ -11,5 +11,6 @@ A run launches its servers by itself (rollout.backend, servers.python), or takes
         (adapters: --enable-lora --max-lora-rank 16 --max-loras-per-batch 2 --lora-target-modules q_proj k_proj v_proj o_proj)
 
 Read in this order: http (one request), server (what is asked of a server) with vllm and sglang, launch, sync (weights to disk), probe
-(do they compute what we do), pool (several servers, and their faults), engine (the protocol of jaxrl_moe/types.py), assembly.
+(do they compute what we do), pool (several servers, and their faults), engine (the protocol of jaxrl_moe/types.py), shared (the same for
+a trainer of several processes), assembly, verify (asked before a run).
 """
