@@ -46,7 +46,7 @@ def check_all(config: Config, bridge: assembly.Bridge) -> Iterator[Outcome]:
     for name, check in checks:
         try:
             yield Outcome(name, True, check(config, bridge))
-        except (UserError, OSError) as error:
+        except (UserError, OSError, jax.errors.JaxRuntimeError) as error:  # the last: a device or a link that fails
             yield Outcome(name, False, str(error))
 
 
