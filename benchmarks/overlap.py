@@ -32,7 +32,7 @@ from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.update import update
 from jaxrl_moe.types import Grade, Prompt, SamplingParams
 
-PROMPTS, GROUP, PROMPT, NEW, VOCAB = 8, 4, 16, 64, 512
+PROMPTS, GROUP, PROMPT, NEW, VOCAB, SLOTS = 8, 4, 16, 48, 512, 16
 LATENCIES = (0.0, 0.5, 2.0)
 WAYS = {"in turn": (False, {}), "staleness 1": (False, {"max_staleness": 1, "graders": 1}),
         "staleness 2": (False, {"max_staleness": 2, "graders": 1}), "staleness 2, 8 graders": (False, {"max_staleness": 2}),
@@ -71,8 +71,7 @@ def parts():
     """(settings, learner, {has it a device of its own?: engine}, prompts), all shapes compiled but the update's."""
     config = dataclasses.replace(
         Config(), lora=LoraSection(rank=8), optimizer=OptimizerSection(learning_rate=1e-5),
-        rollout=RolloutSection(prompts_per_step=PROMPTS, group_size=GROUP, max_tokens=NEW, slots=PROMPTS * GROUP, page_size=16,
-                               decode_steps=8),
+        rollout=RolloutSection(prompts_per_step=PROMPTS, group_size=GROUP, max_tokens=NEW, slots=SLOTS, page_size=64, decode_steps=8),
         algorithm=AlgorithmSection(kl_coef=0.0, corrections=("tis",)), data=DataSection(max_prompt_tokens=PROMPT),
         train=TrainSection(steps=10**6, tokens_per_micro_batch=PROMPTS * GROUP * (PROMPT + NEW), pack=False))
     model = Transformer(ModelConfig(
@@ -82,10 +81,10 @@ def parts():
     learner, engines = Learner(model, config.optimizer, 10**6), {}
     for own in (False, True):
         place = make_placement({}, jax.devices()[1:]) if own else None
-        engines[own] = engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=PROMPT, eos_ids=range(VOCAB // 32),
-                                          placement=place)
+        engines[own] = engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=PROMPT + NEW, placement=place,
+                                          eos_ids=range(VOCAB // 32))
         engine.publish(learner.params(), 0)
-        engine.warmup()
+        engine.warmup()  # for prompts that long, as what goes on under the next weights is prefilled with its tokens
         engine.release()
     rng = np.random.default_rng(0)
     return config, learner, engines, [Prompt(rng.integers(20, VOCAB, PROMPT).astype(np.int32), {}, number) for number in range(64)]

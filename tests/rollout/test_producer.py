@@ -205,9 +205,11 @@ def test_an_error_in_a_thread_is_raised_where_the_batch_is_waited_for(where):
 
 def test_an_interrupt_ends_a_wait_for_a_grader_that_hangs():
     hangs, start = threading.Event(), time.perf_counter()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     with contextlib.closing(make(ScriptedEngine(), Rules(2, 1), Task(delay=lambda: hangs.wait(20) and 0))) as producer:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             list(train(producer, 2, hold=True))
+    signal.signal(signal.SIGINT, before)
     assert time.perf_counter() - start < 5
     hangs.set()
