@@ -4,13 +4,12 @@
 
 Hardware: eight GPUs of 141 GB or more (H200, B200). Qwen3-30B-A3B stands in for nmoe's own architecture. By arithmetic, not
 measured: a device holds 5.2 B of the weights (its experts, and all else); with float32 masters, Adam's moments, two gradients
-while micro-batches add up and two bfloat16 copies these take about 125 GB before activations and the KV pool. On 16 devices
---config.mesh.fsdp=2 gives room. scripts/plan.py counts before a launch.
+while micro-batches add up and three bfloat16 copies, one of them the reference, these take about 135 GB before activations and the
+KV pool: too much. Adam's moments (42 GB) and the reference (10 GB) lie in the host's memory between uses (train.offload), for all
+eight devices 0.4 TB of it. On 16 devices --config.mesh.fsdp=2 gives room without. scripts/plan.py counts before a launch.
 From the original: 128 prompts of up to 1,024 tokens with 4 completions of up to 2,048, minibatches of 16 prompts, learning rate
-1e-6, and 0.01 for the router's balancing loss, which there had no effect; here moe/aux_loss and moe/max_vio show that it has.
-What differs: the original adds 0.001 of the k3 KL to a frozen copy of the model. Full fine-tuning keeps no such copy here, so
-that coefficient is 0. Adapters have a reference: --config.lora.rank=16 --config.algorithm.kl_coef=0.001 restores it, with
---config.moe.aux_loss_coef=0, as routers are frozen then.
+1e-6, 0.001 of the k3 KL to a frozen copy of the model, and 0.01 for the router's balancing loss, which there had no effect; here
+moe/aux_loss and moe/max_vio show that it has.
 What to expect: moe/max_vio falls or stays where it was; at 1e-6 the reward moves over hundreds of steps.
 """
 from jaxrl_moe.config import base
@@ -30,13 +29,14 @@ def get_config():
     config.rollout.prompts_per_step = 128
     config.rollout.group_size = 4
     config.rollout.max_tokens = 2048
-    config.algorithm.kl_coef = 0.0
+    config.algorithm.kl_coef = 0.001
     config.algorithm.minibatches = 8
     config.moe.aux_loss_coef = 0.01
     config.optimizer.learning_rate = 1e-6
     config.train.steps = 500
     config.train.tokens_per_micro_batch = 49152
     config.train.remat = "full"
+    config.train.offload = ("optimizer", "reference")
     config.eval.every = 50
     config.eval.prompts = 200
     config.checkpoint.every = 50

@@ -134,7 +134,7 @@ class AlgorithmSection:
     clip_high: float = 0.0      # the same
     corrections: tuple[str, ...] = ()  # for a sampler unlike the trainer; rows of rl.corrections.CORRECTIONS: tis, icepop(high=4)
     bypass: bool = False        # the sampler's log-probs are the old ones: none are computed anew, mismatch/* compares the update's
-    kl_coef: float = 0.001
+    kl_coef: float = 0.001      # to the reference: the policy without its adapters, or a copy of the weights that lora.rank = 0 starts from
     kl_estimator: str = "k3"
     kl_in: str = "loss"         # loss | reward: where the KL to the reference is charged
     kl_target: float = 0.0      # nats a token; above 0, kl_coef follows it: x 1.3 above 1.5 times the target, x 0.7 below half
@@ -229,7 +229,9 @@ class TrainSection:
     steps: int = 100
     tokens_per_micro_batch: int = 8192  # padded tokens in one forward and backward pass
     pack: bool = True           # several sequences in one row
-    remat: str = "none"         # none | full (recompute each layer in the backward pass)
+    # none is fastest; mlp costs a quarter more computing at most and keeps several times less where experts are many; full a third
+    remat: str = "none"         # what the backward pass computes again: none | mlp (or experts, from their input) | full (whole layers)
+    offload: tuple[str, ...] = ()  # optimizer, reference: lie in the host's memory between uses, where the devices reach it
 
 
 @dataclasses.dataclass(frozen=True)

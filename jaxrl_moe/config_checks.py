@@ -143,14 +143,15 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (config.lora.rank > 0 and not config.lora.targets,
          "lora.targets is empty while lora.rank > 0: name layers such as q_proj,v_proj or all-linear, or set "
          "lora.rank=0 to train all weights."),
-        (algorithm.kl_coef > 0 and config.lora.rank == 0,
-         f"algorithm.kl_coef = {algorithm.kl_coef} needs a frozen reference, and full fine-tuning (lora.rank = 0) keeps "
-         "none: set algorithm.kl_coef=0, or train adapters with lora.rank > 0."),
+        ("reference" in train.offload and (config.lora.rank > 0 or algorithm.kl_coef == 0),
+         f"train.offload names 'reference', and this run keeps none: lora.rank = {config.lora.rank}, algorithm.kl_coef = "
+         f"{algorithm.kl_coef:g}. Adapters are left out for their reference. Leave it out of train.offload, or set lora.rank=0 and "
+         "algorithm.kl_coef above 0."),
         (moe.router == "train" and config.lora.rank > 0 and algorithm.kl_coef > 0,
          "moe.router = 'train' moves the routers, which the reference policy (the same weights with adapters off) shares, so "
          f"algorithm.kl_coef = {algorithm.kl_coef} would measure against a moving reference: set algorithm.kl_coef=0, or "
          "moe.router=freeze."),
-        (moe.bias_rate > 0 and algorithm.kl_coef > 0,
+        (moe.bias_rate > 0 and algorithm.kl_coef > 0 and config.lora.rank > 0,
          f"moe.bias_rate = {moe.bias_rate} moves the routers' selection bias, which the reference policy shares, so "
          f"algorithm.kl_coef = {algorithm.kl_coef} would measure against a moving reference: set algorithm.kl_coef=0, or "
          "moe.bias_rate=0."),

@@ -19,7 +19,7 @@ from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
 CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel",
-                                        "rollout_mesh", "engines", "h200", "learning", "async", "sync"],
+                                        "rollout_mesh", "engines", "h200", "learning", "async", "sync", "plan"],
                          "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
@@ -70,6 +70,9 @@ def main():
         text = rollout_mesh.table()
     elif name == "learning":
         text = learning_text(output)
+    elif name == "plan":
+        from benchmarks import plan
+        text = plan.table()
     elif name == "sync":
         from benchmarks import sync
         text = sync.table(PAIRS.value)

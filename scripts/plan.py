@@ -1,8 +1,8 @@
 """Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best, and what it costs.
 
     python scripts/plan.py --config=configs/qwen3_30b_a3b_grpo_h200.py --chip=H200
-    python scripts/plan.py --config=configs/nmoe_grpo.py --config.mesh.expert=8 --chip=B200 --price=4.5
-    python scripts/plan.py --config=configs/gsm8k_grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --config.mesh.fsdp=-1
+    python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
+    python scripts/plan.py --config=configs/gsm8k_grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --mesh=tensor=2,context=2
 
 The run's own programs are compiled for virtual CPU devices; no weights are read or made, only config.json (of model.path, or the file
 given by --model_config). Times are floors by the chip's data sheet; memory is an estimate, see jaxrl_moe/training/plan.py.
@@ -15,6 +15,7 @@ from absl import flags
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
 CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link}}")
 DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the mesh names")
+MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
 SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
 # Passes that would hoist the CPU backend's float32 copies of bfloat16 weights out of the loop over layers, as no GPU does.
@@ -23,6 +24,7 @@ PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-m
 
 def main(config):
     from jaxrl_moe.training import plan_report
+    config = plan_report.with_mesh(config, MESH.value)
     print(plan_report.text(config, chip=CHIP.value, chips=CHIPS.value, price=PRICE.value, shape=SHAPE.value))
 
 
@@ -34,6 +36,8 @@ def start_again(config) -> int:
 
     from jaxrl_moe.distributed.collectives import AXES
     from jaxrl_moe.distributed.mesh import inferred
+    from jaxrl_moe.training.plan_report import with_mesh
+    config = with_mesh(config, MESH.value)
     sizes = {axis: size for axis, size in dataclasses.asdict(config.mesh).items() if axis in AXES}
     count = math.prod(inferred(sizes, DEVICES.value or math.prod(map(abs, sizes.values()))).values())
     variables = os.environ | {

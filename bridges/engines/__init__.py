@@ -10,9 +10,10 @@ A run launches its servers by itself (rollout.backend, servers.python), or takes
     python -m sglang.launch_server --model-path MODEL
         (adapters: --enable-lora --max-lora-rank 16 --max-loras-per-batch 2 --lora-target-modules q_proj k_proj v_proj o_proj)
 
-Read in this order: http (one request), server (what is asked of a server) with vllm and sglang, launch, sync (versions of the weights)
-with buckets (how they are streamed) and group (by torch.distributed), probe (do they compute what we do), pool (several servers, and
-their faults), engine (the protocol of jaxrl_moe/types.py), assembly.
+Read in this order: http (one request), server (what is asked of a server) with receiver (how it comes to new weights), vllm and sglang,
+launch, sync (versions of the weights) with buckets (how they are streamed) and group (by torch.distributed), probe (do they compute what
+we do), pool (several servers, and their faults), engine (the protocol of jaxrl_moe/types.py), shared (the same for a trainer of several
+processes), assembly, verify (asked before a run).
 
 Weights that are streamed need no torch here: a bucket is a safetensors file on a RAM disk that the server maps, and is gone when the
 server has read it. Nothing is pickled. To servers on machines that share no folder they are broadcast by torch.distributed instead.

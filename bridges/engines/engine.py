@@ -13,7 +13,8 @@ import numpy as np
 from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.pool import Member, Pool
 from bridges.engines.probe import Probe
-from bridges.engines.server import Sample, Server, Weights
+from bridges.engines.receiver import Weights
+from bridges.engines.server import Sample, Server
 from bridges.engines.sync import Writer
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.rollout.requests import Limits

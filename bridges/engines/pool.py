@@ -15,7 +15,8 @@ import numpy as np
 from bridges.engines.buckets import Fan
 from bridges.engines.http import EngineError, Refused, Unavailable
 from bridges.engines.launch import Process
-from bridges.engines.server import Sample, Server, Weights
+from bridges.engines.receiver import Weights
+from bridges.engines.server import Sample, Server
 from jaxrl_moe.types import SamplingParams
 
 ATTEMPTS = 5           # of one request, each at a server that then failed

@@ -10,7 +10,8 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from bridges.engines.http import EngineError
-from bridges.engines.server import Server, Weights
+from bridges.engines.receiver import Weights
+from bridges.engines.server import Server
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.collectives import AXES, inside
 from jaxrl_moe.distributed.sharding import Placement

@@ -8,7 +8,7 @@ from flax import nnx
 from bridges.engines.assembly import KINDS
 from bridges.engines.http import EngineError, Http, Unavailable
 from bridges.engines.probe import Probe
-from bridges.engines.server import Weights
+from bridges.engines.receiver import Weights
 from bridges.engines.sync import Writer
 from jaxrl_moe.model.transformer import Transformer
 

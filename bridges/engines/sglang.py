@@ -9,7 +9,8 @@ import contextlib
 import numpy as np
 
 from bridges.engines.http import EngineError, Refused, Unavailable
-from bridges.engines.server import LOADING_SECONDS, Sample, Server, array
+from bridges.engines.receiver import LOADING_SECONDS
+from bridges.engines.server import Sample, Server, array
 
 
 class Sglang(Server):

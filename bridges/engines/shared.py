@@ -27,7 +27,8 @@ FIELDS = [field.name for field in dataclasses.fields(Completion)]
 
 
 class SharedEngine:
-    """An Engine (see types.py) that every process of a job has; all call its methods alike, but for close().
+    """An Engine (see types.py) that every process of a job has; all call its methods alike, but for close(). Nothing is drawn ahead of the
+    updates (rollout.max_staleness), so it has no submit() and what belongs to it.
 
     Args:
       make: called in process 0 alone with (score, writing), makes the engine over the servers: `score` is what its probe scores by, and

@@ -12,7 +12,7 @@ from flax import nnx
 
 from bridges.adapters import export_adapter
 from bridges.engines.http import EngineError, Unavailable
-from bridges.engines.server import Weights
+from bridges.engines.receiver import Weights
 from bridges.exporting import export_model
 from bridges.importing import adapters
 from bridges.streaming import TensorSet, frozen_sets, tensor_sets

@@ -6,7 +6,8 @@ distribution, renormalised over what top-p and its like leave, which is why thos
 import contextlib
 
 from bridges.engines.http import EngineError, Refused, Unavailable
-from bridges.engines.server import LOADING_SECONDS, Sample, Server, array
+from bridges.engines.receiver import LOADING_SECONDS
+from bridges.engines.server import Sample, Server, array
 
 GENERATE = "/inference/v1/generate"
 

@@ -1,6 +1,7 @@
 """Reads compiled XLA programs: bytes that their collectives move, with the bodies of loops counted as often as they run."""
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -18,42 +19,57 @@ def collective_bytes(text: str) -> dict[str, int]:
 
     An all-reduce counts twice its result, as its ring moves it.
     """
-    bodies = dict(_computations(text))
-    entry = next(name for name in bodies if re.search(rf"^ENTRY %?{re.escape(name)} ", text, re.MULTILINE))
-    totals = dict.fromkeys(COLLECTIVES, 0)
-    for name, times in _runs(bodies, entry):
-        for line in bodies[name]:
-            kind = _kind(line)
-            if kind and not _alone(line):
-                totals[kind] += times * _result_bytes(line, kind) * (2 if kind == "all-reduce" else 1)
-    return totals
+    bodies, entry, known = {}, None, {}
+    for name, lines, first in _computations(text):
+        bodies[name], entry = lines, name if first else entry
+
+    def moved(name: str) -> Counter:
+        if name not in known:  # each computation once, however many places call it
+            known[name] = sum((_scaled(moved(target), times) for target, times in _calls(bodies[name], bodies)), _own(bodies[name]))
+        return known[name]
+
+    return {kind: moved(entry)[kind] for kind in COLLECTIVES}
 
 
-def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
-    name, lines = None, []
+def _own(lines: list[str]) -> Counter:
+    """What the collectives of a computation itself move."""
+    found = Counter()
+    for line in lines:
+        kind = _kind(line)
+        if kind and not _alone(line):
+            found[kind] += _result_bytes(line, kind) * (2 if kind == "all-reduce" else 1)
+    return found
+
+
+def _scaled(moved: Counter, times: int) -> Counter:
+    return Counter({kind: times * size for kind, size in moved.items()})
+
+
+def _computations(text: str) -> Iterator[tuple[str, list[str], bool]]:
+    """(name, lines, whether it is the entry) of each computation."""
+    name, lines, first = None, [], False
     for line in text.splitlines():
         start = _COMPUTATION.match(line)
         if start:
-            name, lines = start[1], []
+            name, lines, first = start[1], [], line.startswith("ENTRY")
         elif line.startswith("}") and name is not None:
-            yield name, lines
+            yield name, lines, first
             name = None
         elif name is not None:
             lines.append(line)
 
 
-def _runs(bodies: dict[str, list[str]], entry: str) -> Iterator[tuple[str, int]]:
-    """(computation, how often a call of the program runs it), once for each place that calls it."""
-    waiting = [(entry, 1)]
-    while waiting:
-        name, times = waiting.pop()
-        yield name, times
-        for line in bodies[name]:
-            trips = _TRIPS.search(line)
-            for several, one in _CALLED.findall(line):
-                for target in re.findall(r"[\w.\-]+", several or one):
-                    if target in bodies:
-                        waiting.append((target, times * (int(trips[1]) if trips and " while(" in line else 1)))
+def _calls(lines: list[str], bodies: Collection[str]) -> Iterator[tuple[str, int]]:
+    """(computation that is called, how often) for each place that calls one."""
+    for line in lines:
+        called = _CALLED.findall(line)
+        if not called:
+            continue
+        trips = _TRIPS.search(line) if " while(" in line else None
+        for several, one in called:
+            for target in re.findall(r"[\w.\-]+", several or one):
+                if target in bodies:
+                    yield target, int(trips[1]) if trips else 1
 
 
 def _kind(line: str) -> str | None:

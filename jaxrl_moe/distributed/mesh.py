@@ -1,6 +1,7 @@
 """The mesh of a role (training or rollout), from the sizes of its axes, and which devices each role has."""
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -86,6 +87,21 @@ def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
         raise MeshError(f"The mesh needs {'a multiple of ' if free else ''}{known} devices, and there are {devices}: lower an axis"
                         f"{' to a divisor' if free else ''}, or start with more devices.")
     return {axis: devices // known if size == -1 else size for axis, size in sizes.items()}
+
+
+def parse(text: str) -> dict[str, int]:
+    """The sizes in "fsdp=4,expert=2".
+
+    Raises:
+      MeshError: it is no list of axes with sizes, or names one twice.
+    """
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    sizes = {axis.strip(): size.strip() for axis, _, size in pairs}
+    wrong = [size for size in sizes.values() if not re.fullmatch(r"-?\d+", size)]
+    if not pairs or wrong or len(sizes) < len(pairs) or not set(sizes) <= set(AXES):
+        raise MeshError(f"The mesh {text!r} cannot be read: name each axis once with its size, such as fsdp=4,expert=2; the axes are "
+                        f"{', '.join(AXES)}.")
+    return {axis: int(size) for axis, size in sizes.items()}
 
 
 def check_model(layout: Layout, model, section: str = "mesh") -> None:

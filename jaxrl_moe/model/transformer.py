@@ -15,7 +15,7 @@ from jaxrl_moe.model.layers import Embedding, Linear, RMSNorm, matches
 from jaxrl_moe.model.moe import MoE
 from jaxrl_moe.model.rope import rotary
 
-REMAT = ("none", "full")
+REMAT = ("none", "mlp", "full")
 APART_BYTES = 1 << 20, 1 << 28  # below, there is nothing to gain; above, the memory matters
 APART_LAYERS = 16  # each layer taken apart is compiled on its own
 
@@ -48,14 +48,19 @@ class Layer(nnx.Module):
         self.mlp = (MoE(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, backend=grouped_matmul) if sparse
                     else MLP(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs))
 
-    def __call__(self, x_BTD, place: Place, window, adapters, dropout_key, cache, layer, expert_ids_BTA):
-        """Returns (x, cache, Routing or None)."""
+    def __call__(self, x_BTD, place: Place, window, adapters, dropout_key, cache, layer, expert_ids_BTA, remat="none"):
+        """Returns (x, cache, Routing or None). Under remat "mlp" the backward pass computes the MLP or the experts again from their
+        input; attention's products, which are dear where sequences are long, are kept."""
         mixed, cache = self.attention(self.input_norm(x_BTD), place, window, adapters, dropout_key, cache, layer)
         x_BTD = x_BTD + mixed
         normed = self.post_attention_norm(x_BTD)
-        if not self.sparse:
-            return x_BTD + self.mlp(normed, adapters, dropout_key), cache, None
-        out, routing = self.mlp(normed, place.segments_BT > 0, adapters, dropout_key, expert_ids_BTA)
+
+        def mlp(normed):
+            if not self.sparse:
+                return self.mlp(normed, adapters, dropout_key), None
+            return self.mlp(normed, place.segments_BT > 0, adapters, dropout_key, expert_ids_BTA)
+
+        out, routing = (jax.checkpoint(mlp, prevent_cse=False) if remat == "mlp" else mlp)(normed)
         return x_BTD + out, cache, routing
 
 
@@ -111,7 +116,7 @@ class Transformer(nnx.Module):
           adapters: False gives the frozen reference policy.
           dropout_key: draws LoRA dropout; None for none.
           expert_ids_LBTA: experts to replay in each sparse layer, -1 to route live.
-          remat: "none", or "full" to recompute each layer in the backward pass.
+          remat: what the backward pass computes again instead of keeping it: "none", "mlp" (see Layer) or "full", each layer.
         Returns:
           (hidden [B, T, D], Routing stacked over sparse layers, or None for a dense model).
         """
@@ -160,7 +165,7 @@ class Transformer(nnx.Module):
             x, cache = carry
             arrays, window, layer, ids = inputs
             key = None if dropout_key is None else jax.random.fold_in(dropout_key, layer)
-            x, cache, routing = nnx.merge(graphdef, arrays)(x, place, window, adapters, key, cache, layer, ids)
+            x, cache, routing = nnx.merge(graphdef, arrays)(x, place, window, adapters, key, cache, layer, ids, remat)
             return (x, cache), routing
 
         if remat == "full":

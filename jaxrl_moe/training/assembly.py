@@ -104,7 +104,8 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed,
                       critic=config.critic if kind else None, value_head=head,
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
-                      placement=placement(config, model.config))
+                      placement=placement(config, model.config), reference=preflight.keeps_reference(config),
+                      offload=config.train.offload)
     if config.rollout.backend != "jax":
         return learner, bridge.make_engine(config, learner.model(), tokenizer, learner.placement)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free

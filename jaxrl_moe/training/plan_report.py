@@ -1,13 +1,16 @@
 """A plan in words: bytes per device, times, cost, and whether it fits."""
+import dataclasses
 import json
 import pathlib
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.chips import Chip, find_chip
+from jaxrl_moe.distributed.mesh import MeshError, parse
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.training.plan import Plan, make_plan
 from jaxrl_moe.types import UserError
 
+GIB = 2**30
 RESERVED = 0.06  # of a chip's memory, for the runtime, its libraries and fragmentation
 
 
@@ -23,64 +26,124 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
     Raises:
       UserError: unknown chip, no config.json, or a mesh that does not fit.
     """
-    found = find_chip(chip, chips)
+    found, model = find_chip(chip, chips), model_config(config, shape)
+    plan = make_plan(config, model)
+    parts = [memory_lines(plan, config, found, chip), traffic_lines(plan), time_lines(plan, config, found, chip, price)]
+    return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip)])
+
+
+def with_mesh(config: Config, text: str | None) -> Config:
+    """The configuration with the axes of a text such as "fsdp=4,expert=2"; the others stay.
+
+    Raises:
+      MeshError: the text cannot be read, or the mesh section has other sizes for its axes.
+    """
+    sizes = parse(text) if text else {}
+    other = [axis for axis in sizes if getattr(config.mesh, axis) not in (1, sizes[axis])]
+    if other:
+        axis, size = other[0], sizes[other[0]]
+        raise MeshError(f"--mesh={text} has {axis} = {size}, and the mesh section has {getattr(config.mesh, axis)}: leave it out "
+                        f"of one of them, or give --config.mesh.{axis}={size} too.")
+    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, **sizes))
+
+
+def model_config(config: Config, shape: str | None) -> ModelConfig:
+    """Of a config.json at `shape`, or of model.path, a folder."""
     path = pathlib.Path(shape or pathlib.Path(config.model.path) / "config.json")
     if not path.exists():
         raise UserError(f"{path} is not there: give --model_config=FILE, such as configs/shapes/qwen3_30b_a3b.json, or a model.path that "
                         "is a folder with a config.json.")
-    model = ModelConfig.from_hf(json.loads(path.read_text()))
-    plan = make_plan(config, model)
-    return "\n".join([*memory_lines(plan, found, chip), *time_lines(plan, config, found, price), verdict(plan, config, found, chip)])
+    return ModelConfig.from_hf(json.loads(path.read_text()))
 
 
-def memory_lines(plan: Plan, chip: Chip, name: str) -> list[str]:
-    rows = [("frozen weights", plan.frozen), ("trained arrays, float32", plan.trained), ("optimiser state", plan.optimiser),
-            ("gradient", plan.gradient), ("kept for the backward pass, at least", plan.kept),
-            ("temporaries of the update, as compiled on CPU", plan.temporary), ("KV pool, during rollouts", plan.kv),
-            ("temporaries of decoding, as compiled on CPU", plan.decode_temporary), ("peak of the update", plan.update_peak),
-            ("peak of the rollout", plan.rollout_peak)]
-    return [f"{plan.devices} x {name}, {chip.memory / 2**30:.1f} GiB each; per device:",
-            *(f"  {label:48} {size / 2**30:9.3f} GiB" for label, size in rows)]
+def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]:
+    """Bytes of a device; what only the CPU's compiler needs stands on lines of its own."""
+    gradients, apply, decode = plan.gradients, plan.apply, plan.decode
+    lora = config.lora.rank > 0
+    rows = [("parameters that stay", plan.frozen), ("adapters, float32" if lora else "parameters that are trained, float32", plan.trained),
+            ("optimiser state", plan.optimiser), ("copy of the weights that the engine reads", plan.published),
+            ("reference, the weights that the run starts from", plan.reference), ("in the host's memory between uses", plan.on_host),
+            ("gradient", plan.gradient),
+            ("activations kept for the backward pass, at least", plan.kept),
+            ("temporaries of a micro-batch", gradients.elsewhere), ("  and on a CPU also", gradients.temporary - gradients.elsewhere),
+            ("temporaries of the optimiser step", apply.elsewhere), ("  and on a CPU also", apply.temporary - apply.elsewhere),
+            ("KV pool, during rollouts", plan.kv),
+            ("temporaries of decoding", decode.elsewhere), ("  and on a CPU also", decode.temporary - decode.elsewhere),
+            ("peak of the update", plan.update_peak(True)), ("  below which no compiler gets", plan.floor),
+            ("peak of the rollout", plan.rollout_peak(True))]
+    always = {label for label, _ in rows} - {"  and on a CPU also", "copy of the weights that the engine reads",
+                                              "reference, the weights that the run starts from", "in the host's memory between uses"}
+    return [f"{plan.devices} x {name}, {chip.memory / GIB:.1f} GiB each; per device:",
+            *(f"  {label:52} {size / GIB:9.3f} GiB" for label, size in rows if size or label in always)]
 
 
-def time_lines(plan: Plan, config: Config, chip: Chip, price: float) -> list[str]:
+def traffic_lines(plan: Plan) -> list[str]:
+    """Bytes that the collectives move, and FLOPs."""
+    def moved(collectives):
+        return ", ".join(f"{kind} {size / 2**20:,.1f} MiB" for kind, size in collectives.items() if size) or "none"
+
+    return [f"collectives per device: of a micro-batch {moved(plan.gradients.collectives)}; of an optimiser step "
+            f"{moved(plan.apply.collectives)}; of a token of all {plan.slots} slots {moved(plan.decode.collectives)}",
+            f"model FLOPs of a micro-batch of {plan.tokens:,} tokens, all devices: {plan.flops:.3g}"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Least seconds of a step's rollout and update, its tokens, and the device-hours of the whole run."""
+    rollout: float
+    update: float
+    tokens: int
+    hours: float
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / (self.rollout + self.update)
+
+
+def times(plan: Plan, config: Config, chip: Chip) -> Times:
     """Floors: products at the chip's peak, collectives at its links' speed, decoding at its memory's."""
     rollout, algorithm = config.rollout, config.algorithm
-    moved = sum(plan.collectives.values())
-    micro = max(plan.flops / plan.devices / chip.flops, moved / chip.link)
+    micro = max(plan.flops / plan.devices / chip.flops, sum(plan.gradients.collectives.values()) / chip.link)
     sequences = rollout.prompts_per_step * rollout.group_size
     tokens = sequences * (config.data.max_prompt_tokens + rollout.max_tokens)
     passes = algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0) + (1 / 3 if algorithm.epochs * algorithm.minibatches > 1 else 0)
     update = tokens / plan.tokens * micro * passes
-    decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth, sum(plan.decode_collectives.values()) / chip.link)
+    decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth, sum(plan.decode.collectives.values()) / chip.link)
     rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step if plan.slots else 0.0
-    step, kinds = update + rollouts, ", ".join(f"{kind} {size / 2**20:,.0f} MiB" for kind, size in plan.collectives.items() if size)
-    hours = config.train.steps * step * plan.devices / 3600
-    lines = [f"collectives of a micro-batch, per device: {kinds or 'none'}",
-             f"model FLOPs of a micro-batch of {plan.tokens:,} tokens, all devices: {plan.flops:.3g}",
-             f"time floor of a step of {sequences} completions at their longest: rollout "
-             f"{f'{rollouts:,.1f} s' if plan.slots else 'on servers, not counted'}, update {update:,.1f} s; "
-             f"{tokens / step:,.0f} tokens/s at best",
-             f"whole run of {config.train.steps} steps: at least {hours:,.1f} device-hours" + (
-                 f", {hours * price:,.0f} at {price:g} an hour" if price else "")]
-    return lines
+    return Times(rollouts, update, tokens, config.train.steps * (rollouts + update) * plan.devices / 3600)
+
+
+def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) -> list[str]:
+    found = times(plan, config, chip)
+    sequences = config.rollout.prompts_per_step * config.rollout.group_size
+    return [f"time floor on {name} of a step of {sequences} completions at their longest: rollout "
+            f"{f'{found.rollout:,.1f} s' if plan.slots else 'on servers, not counted'}, update {found.update:,.1f} s; "
+            f"{found.tokens_per_s:,.0f} tokens/s at best",
+            f"whole run of {config.train.steps} steps: at least {found.hours:,.1f} GPU-hours" + (
+                f", {found.hours * price:,.0f} at {price:g} an hour" if price else "")]
 
 
 def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
-    """Fits or not, by the compiled programs; and what to change."""
+    """Fits or not, by the compiled programs without what only a CPU needs; and what to change."""
     room = chip.memory * (1 - RESERVED)
-    update, rollouts = plan.update_peak, plan.rollout_peak
+    update, rollouts = plan.update_peak(True), plan.rollout_peak(True)
     if max(update, rollouts) <= room:
         left = room - max(update, rollouts)
-        return f"estimate: FITS, {left / 2**30:.1f} GiB of {room / 2**30:.1f} left (derived on a CPU, for {name})."
-    advice = []
-    if update > room:
-        if config.train.remat == "none":
-            advice.append("train.remat=full")
-        advice.append("a smaller train.tokens_per_micro_batch")
-    if rollouts > room:
-        advice.append("rollout.kv_tokens, or fewer rollout.slots")
-    if plan.frozen + plan.trained + plan.optimiser + plan.gradient > 0.8 * room:
-        advice.append("a larger mesh.fsdp" + (", mesh.expert" if plan.frozen else "") + " or mesh.tensor, a smaller lora.rank")
-    return (f"estimate: DOES NOT FIT: {max(update, rollouts) / 2**30:.1f} GiB of {room / 2**30:.1f} (derived on a CPU, for {name}). "
-            f"Change {'; '.join(advice)}.")
+        return f"estimate: FITS, {left / GIB:.1f} GiB of {room / GIB:.1f} left (derived on a CPU, for {name})."
+    return (f"estimate: DOES NOT FIT: {max(update, rollouts) / GIB:.1f} GiB of {room / GIB:.1f} (derived on a CPU, for {name}). "
+            f"Change {'; '.join(advice(plan, config, room))}.")
+
+
+def advice(plan: Plan, config: Config, room: float) -> list[str]:
+    """What to change where a plan does not fit into `room` bytes."""
+    found, lora = [], config.lora.rank > 0
+    if plan.resident + plan.gradient > 0.8 * room:
+        if not lora and not plan.offload:
+            found.append("train.offload=optimizer" + (",reference" if plan.reference else ""))
+        found.append("a larger mesh.fsdp" + (" or mesh.tensor, a smaller lora.rank" if lora else ", mesh.expert or mesh.tensor"))
+    if plan.update_peak(True) > room:
+        found += {"none": ["train.remat=mlp or full"], "mlp": ["train.remat=full"]}.get(config.train.remat, [])
+        found.append("a smaller train.tokens_per_micro_batch")
+    if plan.rollout_peak(True) > room:
+        found.append("rollout.kv_tokens, or fewer rollout.slots")
+    return found

@@ -65,6 +65,11 @@ def lora_config(config: Config) -> LoraConfig | None:
     return LoraConfig(**dataclasses.asdict(config.lora), router=config.moe.router == "train") if config.lora.rank else None
 
 
+def keeps_reference(config: Config) -> bool:
+    """Whether a run keeps the weights that it starts from: full fine-tuning with a KL term, which has no adapters to leave out."""
+    return config.lora.rank == 0 and config.algorithm.kl_coef > 0
+
+
 def check_adapters(config: Config, bridge: Any) -> None:
     """Refuses LoRA targets that match nothing, or that could not be exported after the training."""
     if config.lora.rank:

@@ -58,9 +58,10 @@ def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) ->
 
 
 def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Config) -> list[np.ndarray]:
-    """Per sample [T] log-probs of its next tokens under the reference: no adapters, and its own live routing."""
+    """Per sample [T] log-probs of its next tokens under the reference, with its own live routing: the policy
+    without adapters, or the weights that the run started from."""
     packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config)
-    passes = fetched(learner.forward(part.batch, adapters=False, temperature=config.rollout.temperature) for part in packed)
+    passes = fetched(learner.forward(part.batch, reference=True, temperature=config.rollout.temperature) for part in packed)
     return per_sample(packed, [one.logprobs_BT for one in passes])
 
 

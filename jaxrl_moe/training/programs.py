@@ -2,7 +2,7 @@
 
 An objective is a function from LossInputs to LossOutputs whose loss adds up over micro-batches; no loss is known by name.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.collectives import ROWS, inside
 from jaxrl_moe.distributed.context import from_devices, to_devices
 from jaxrl_moe.distributed.sharding import Placement, batch_spec, token_axis
@@ -20,6 +21,7 @@ from jaxrl_moe.rl.router import balanced_bias
 from jaxrl_moe.rl.types import LossInputs, LossOutputs, RouterStats
 from jaxrl_moe.training.state import Parts, TrainState, model_weights
 
+OFFLOAD = ("optimizer", "reference")  # train.offload: what may lie in the host's memory between uses
 Objective = Callable[[LossInputs], LossOutputs]
 
 
@@ -65,15 +67,15 @@ class Programs:
     """What the learner compiles. It holds no arrays: a jitted method keeps its object alive, and should keep no weights alive."""
 
     def __init__(self, parts: Parts, critic, train_trunk: bool, remat: str, frozen_head: bool, transforms,
-                 placement: Placement | None = None):
+                 placement: Placement | None = None, offload: Collection[str] = ()):
         """critic: the value head's graph definition or None; train_trunk: its loss reaches the policy's arrays too; transforms: the
-        policy's and the critic's optimisers; placement: None on a single device."""
+        policy's and the critic's optimisers; placement: None on a single device; offload: which of OFFLOAD lie in the host's memory."""
         self.graphdef, self.dtypes, self.remat, self.frozen_head = parts.graphdef, parts.dtypes, remat, frozen_head
-        self.critic, self.train_trunk, self.placement = critic, train_trunk, placement
+        self.critic, self.train_trunk, self.placement, self.offload = critic, train_trunk, placement, frozenset(offload)
         self.transform, self.critic_transform = transforms
         self.gradients = jax.jit(self._gradients, static_argnames=("objective", "entropy"), donate_argnames=("total",))
         self.apply = jax.jit(self._apply, donate_argnums=(0,), static_argnames=("bias_rate",))
-        self.forward = jax.jit(self._forward, static_argnames=("adapters", "routes"))
+        self.forward = jax.jit(self._forward, static_argnames=("adapters", "routes", "streamed"))
         self.load = jax.jit(self._load)
 
     def policy(self, weights, critic, frozen, batch, read, temperature, key, **wanted) -> "Policy":
@@ -135,7 +137,9 @@ class Programs:
             return None
         return nnx.merge(self.critic, critic)(hidden_BTD if self.train_trunk else jax.lax.stop_gradient(hidden_BTD))
 
-    def _forward(self, weights, critic, frozen, batch, read, temperature, *, adapters, routes) -> Forward:
+    def _forward(self, weights, critic, frozen, batch, read, temperature, *, adapters, routes, streamed=False) -> Forward:
+        """streamed: the weights lie in the host's memory."""
+        weights = offload.streamed_in(weights) if streamed else weights
         out = self.policy(weights, critic, frozen, batch, read, temperature, None, adapters=adapters, routes=routes)
         return Forward(out.logprobs_BT, out.values_BT, out.expert_ids_BTLA)
 
@@ -162,6 +166,12 @@ class Programs:
         return jax.tree.map(jnp.add, total, one)._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, one.maxima))
 
     def _apply(self, state: TrainState, gradient, loss, load, *, bias_rate):
+        if "optimizer" not in self.offload:
+            return self._step(state, gradient, loss, load, bias_rate)
+        state, metrics = self._step(moved(state, offload.streamed_in), gradient, loss, load, bias_rate)
+        return moved(state, offload.streamed_out), metrics
+
+    def _step(self, state: TrainState, gradient, loss, load, bias_rate):
         policy, critic = gradient
         norms = {"policy/grad_norm": optax.global_norm(policy)}
         updates, opt_state = self.transform.update(policy, state.opt_state, state.trainable)
@@ -175,6 +185,11 @@ class Programs:
         finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(list(norms.values()))))
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state)
         return state, {**norms, "finite": finite}
+
+
+def moved(state: TrainState, move: Callable[[Any], Any]) -> TrainState:
+    """The state with the optimisers' arrays moved."""
+    return state._replace(opt_state=move(state.opt_state), critic_opt_state=move(state.critic_opt_state))
 
 
 def _moved(move, batch, parts: int):

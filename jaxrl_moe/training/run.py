@@ -119,10 +119,12 @@ def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, i
 
 
 def identity(learner: Learner, config: Config) -> dict:
-    """What a checkpoint must share with the run that loads it: model, adapters, critic, trained arrays, frozen weights."""
+    """What a checkpoint must share with the run that loads it: model, adapters, critic, trained arrays, frozen weights, and the
+    weights of the reference where these are kept: those that the run started from."""
     lora = {} if config.lora.rank == 0 else to_json(config)["lora"]
     critic = {} if learner.state.critic is None else {"critic": find_advantage(config.algorithm.advantage).critic}
-    return critic | checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.state, learner.parts.frozen)
+    reference = {} if learner.reference_mark is None else {"reference weights": learner.reference_mark}
+    return critic | reference | checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.state, learner.parts.frozen)
 
 
 def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping) -> list[writers.Writer]:

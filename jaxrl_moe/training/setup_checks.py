@@ -46,7 +46,7 @@ def check_all(config: Config, bridge: assembly.Bridge) -> Iterator[Outcome]:
     for name, check in checks:
         try:
             yield Outcome(name, True, check(config, bridge))
-        except (UserError, OSError) as error:
+        except (UserError, OSError, jax.errors.JaxRuntimeError) as error:  # the last: a device or a link that fails
             yield Outcome(name, False, str(error))
 
 
@@ -69,7 +69,7 @@ def _within(version: str, ranges: str) -> bool:
 
 def _devices(config, bridge) -> str:
     devices = jax.devices()
-    stats = devices[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}  # of another process nobody here can tell
     memory = f", {stats['bytes_limit'] / 2**30:.0f} GiB each" if "bytes_limit" in stats else ""
     return f"{len(devices)} x {devices[0].device_kind} in {jax.process_count()} process(es){memory}"
 

@@ -4,7 +4,7 @@ The learner knows no loss: an objective is a function from LossInputs to LossOut
 """
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,14 @@ from flax import nnx
 
 from jaxrl_moe.config import CriticSection, OptimizerSection
 from jaxrl_moe.distributed.context import to_devices
+from jaxrl_moe.distributed.offload import to_host
 from jaxrl_moe.distributed.sharding import Placement, cut
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
 from jaxrl_moe.training.batch import MicroBatch
+from jaxrl_moe.training.checkpoint import fingerprint
 from jaxrl_moe.training.optimizer import learning_rate, optimizer
-from jaxrl_moe.training.programs import Forward, Objective, Programs, Total
+from jaxrl_moe.training.programs import Forward, Objective, Programs, Total, moved
 from jaxrl_moe.training.state import TrainState, model_weights, take_apart
 
 READ_SHARES = 3  # the tokens whose log-probs are read are padded to a multiple of B*T / READ_SHARES: few shapes
@@ -31,7 +33,7 @@ class Learner:
       model: its arrays are taken over, not copied; do not use it afterwards.
       section: the optimiser's settings.
       total_steps: optimiser steps of the run, for the schedule.
-      remat: "none" or "full", see Transformer.
+      remat: "none", "mlp" or "full", see Transformer.
       seed: draws LoRA dropout, and the critic's first weights.
       train_router: see take_apart.
       bias_rate: step of the routers' selection biases after each update; 0 leaves them alone.
@@ -40,11 +42,15 @@ class Learner:
         sends into the trunk (critic.train_trunk) is clipped with the policy's.
       value_head: the critic's first weights, its arrays taken over; None: drawn anew.
       placement: the mesh that the arrays are laid out on, or None for a single device.
+      reference: whether the weights as they are now, in the model's types, are kept as the reference policy. Adapters need no such
+        copy: their reference is the same model without them.
+      offload: which of programs.OFFLOAD lie in the host's memory between uses.
     """
 
     def __init__(self, model: Transformer, section: OptimizerSection, total_steps: int, *, remat: str = "none", seed: int = 0,
                  train_router: bool | None = None, bias_rate: float = 0.0, critic: CriticSection | None = None,
-                 value_head: ValueHead | None = None, placement: Placement | None = None):
+                 value_head: ValueHead | None = None, placement: Placement | None = None, reference: bool = False,
+                 offload: Collection[str] = ()):
         self.parts, trainable, biases = take_apart(model, train_router)
         self.config, self.bias_rate = model.config, bias_rate
         self.dropout = model.lora is not None and model.lora.dropout > 0
@@ -60,11 +66,20 @@ class Learner:
             self.schedules["critic/lr"] = learning_rate(section, total_steps)
             self.state = self.state._replace(critic=weights, critic_opt_state=critic_transform.init(weights))
         self.programs = Programs(self.parts, head, critic is None or critic.train_trunk, remat, model.lora is not None,
-                                 (transform, critic_transform), placement)
+                                 (transform, critic_transform), placement, offload)
         if placement is not None:
             self.state = placement.put(self.state)
             self.parts = self.parts._replace(frozen=placement.put(self.parts.frozen))
         self.placement, self._totals = placement, {}
+        self.reference, self.reference_mark = None, None
+        if reference:
+            weights = model_weights(self.state.trainable, self.parts.dtypes), self.state.router_bias
+            self.reference = jax.tree.map(jnp.copy, weights)  # updates reuse the memory of the others
+            self.reference_mark = fingerprint(self.reference)
+        if "optimizer" in offload:
+            self.state = moved(self.state, to_host)
+        if "reference" in offload and reference:
+            self.reference = to_host(self.reference)
 
     @property
     def shards(self) -> tuple[int, int]:
@@ -88,10 +103,12 @@ class Learner:
         """The critic with its present weights."""
         return nnx.merge(self.programs.critic, self.state.critic)
 
-    def forward(self, batch: MicroBatch, *, adapters: bool = True, temperature: float = 1.0, routes: bool = False) -> Forward:
-        """The present policy on a micro-batch; adapters=False is the reference policy, routes=True asks for its experts."""
-        return self.programs.forward(self._weights, self.state.critic, self.parts.frozen, batch, self._read(batch),
-                                     temperature, adapters=adapters, routes=routes)
+    def forward(self, batch: MicroBatch, *, reference: bool = False, temperature: float = 1.0, routes: bool = False) -> Forward:
+        """The present policy on a micro-batch, or the reference policy; routes=True asks for its experts."""
+        weights = self.reference if reference and self.reference else self._weights
+        streamed = reference and bool(self.reference) and "reference" in self.programs.offload
+        return self.programs.forward(weights, self.state.critic, self.parts.frozen, batch, self._read(batch), temperature,
+                                     adapters=not reference, routes=routes, streamed=streamed)
 
     def update(self, batches: Sequence[MicroBatch], objective: Objective, *, entropy: bool = False,
                temperature: float = 1.0, count_load: bool = False) -> dict[str, jax.Array]:

@@ -8,6 +8,7 @@ import jax
 
 from jaxrl_moe import config_checks
 from jaxrl_moe.config import Config, ConfigError
+from jaxrl_moe.distributed import offload
 from jaxrl_moe.envs import ENVS, make_env
 from jaxrl_moe.kernels import attention, grouped_matmul
 from jaxrl_moe.model.config import ModelConfig
@@ -19,6 +20,7 @@ from jaxrl_moe.rollout.account import STRAGGLERS
 from jaxrl_moe.training.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
 from jaxrl_moe.training.optimizer import SCHEDULES
 from jaxrl_moe.training.preflight import has_warm_up
+from jaxrl_moe.training.programs import OFFLOAD
 from jaxrl_moe.training.replay import REPLAY
 from jaxrl_moe.training.rewards import RETURNS, STEP_REWARDS
 from jaxrl_moe.training.samples import TRUNCATED
@@ -51,6 +53,8 @@ def validate(config: Config, *, rl: bool = True) -> None:
     if rl or config.env.name:
         _check_name(config, "env.name", ENVS)
         make_env(**dataclasses.asdict(config.env))
+    for part in config.train.offload:
+        check_name("train.offload", part, OFFLOAD)
     for problem in _missing_backends(config):
         raise ConfigError(problem)
     required = {"model.path": "an HF checkpoint folder or a hub name"}
@@ -164,6 +168,9 @@ def _missing_backends(config: Config) -> Iterator[str]:
     if config.model.grouped_matmul == "tokamax" and importlib.util.find_spec("tokamax") is None:
         yield ("model.grouped_matmul = 'tokamax' needs the package tokamax, which is not installed: pip install "
                "'jaxrl-moe[cuda]' on Python >= 3.12, or use auto.")
+    if config.train.offload and not offload.available():
+        yield (f"train.offload = {','.join(config.train.offload)} needs the host's pinned memory ({offload.KIND}), which the backend "
+               f"{jax.default_backend()} does not reach: leave it empty.")
     if config.model.attention == "cudnn" and jax.default_backend() != "gpu":
         yield (f"model.attention = 'cudnn' needs an NVIDIA GPU, and JAX runs on {jax.default_backend()}: use auto, or install "
                "the extra `cuda` on a machine that has one.")

@@ -14,7 +14,7 @@ from bridges.engines.assembly import KINDS, api_key
 from bridges.engines.engine import ServerEngine
 from bridges.engines.http import EngineError, Http, Refused, Unavailable
 from bridges.engines.pool import Member, Pool
-from bridges.engines.server import Weights
+from bridges.engines.receiver import Weights
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.types import Request, SamplingParams, UserError

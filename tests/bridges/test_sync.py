@@ -14,7 +14,7 @@ from bridges.engines.assembly import KINDS
 from bridges.engines.engine import ServerEngine
 from bridges.engines.http import EngineError, Http, Unavailable
 from bridges.engines.pool import Member, Pool
-from bridges.engines.server import UNFINISHED, Weights
+from bridges.engines.receiver import UNFINISHED, Weights
 from bridges.engines.sync import Writer
 from bridges.streaming import tensor_sets
 from jaxrl_moe.model.config import LoraConfig

@@ -28,14 +28,15 @@ MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 2}, {"context": 4
 OBJECTIVE = PolicyObjective(make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01, z_loss_coef=1e-3))
 
 
-def gradients(lora, mesh):
+def gradients(lora, mesh, remat="none"):
     model = Transformer(CONFIG, lora=lora, rngs=nnx.Rngs(0))
     if lora:
         for _, value in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
             value.set_value(value[...] + 0.02)
     options = {} if mesh is None else {name: value for name, value in mesh.items() if name not in AXES}
     sizes = {} if mesh is None else {name: value for name, value in mesh.items() if name in AXES}
-    one = Learner(model, OptimizerSection(learning_rate=1e-2), 10, placement=make_placement(sizes, **options) if mesh else None)
+    one = Learner(model, OptimizerSection(learning_rate=1e-2), 10, placement=make_placement(sizes, **options) if mesh else None,
+                  remat=remat)
     rng = np.random.default_rng(0)
     chosen = from_conversations([(rng.integers(0, 64, n), np.r_[0, rng.integers(0, 2, n - 2), 1])
                                  for n in (30, 17, 5, 31, 2, 20, 9, 28)])
@@ -59,6 +60,11 @@ def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monke
         assert_close(one, other, 1e-5), path
     assert_close(got[1:3], expected[1:3])
     np.testing.assert_array_equal(got[3], expected[3])
+
+
+def test_rematerialisation_on_a_mesh_changes_no_gradient(reference):
+    lora, expected = reference
+    assert_close(gradients(lora, {"fsdp": 2, "expert": 2, "tensor": 2}, "mlp")[:3], expected[:3], 1e-5)
 
 
 def test_adapters_of_experts_are_split_as_the_experts_are():

@@ -18,7 +18,7 @@ from bridges import __main__ as cli
 from bridges.engines.assembly import KINDS
 from bridges.engines.http import EngineError, Http, Unavailable
 from bridges.engines.probe import Probe
-from bridges.engines.server import Weights
+from bridges.engines.receiver import Weights
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.model.config import LoraConfig

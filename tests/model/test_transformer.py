@@ -10,7 +10,7 @@ from flax import nnx
 from jaxrl_moe.model import transformer
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
-from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.model.transformer import REMAT, Transformer
 
 MOE = ModelConfig(
     family="qwen3_moe", vocab_size=61, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,
@@ -97,7 +97,24 @@ def test_rematerialisation_changes_no_gradient():
         return jnp.sum(jnp.sin(hidden))
 
     gradient = jax.jit(jax.grad(loss), static_argnums=1)
-    assert_close(gradient(adapters, "full"), gradient(adapters, "none"))
+    expected = gradient(adapters, "none")
+    for remat in ("mlp", "full"):
+        assert_close(gradient(adapters, remat), expected)
+
+
+@pytest.mark.slow
+def test_what_is_computed_again_needs_no_memory():
+    config = dataclasses.replace(MOE, num_layers=16, sparse_layers=(True,) * 16, windows=(0,) * 16)
+    graphdef, adapters, rest = nnx.split(Transformer.abstract(config, lora=LORA, grouped_matmul="padded"), nnx.LoRAParam, ...)
+    ids = jax.ShapeDtypeStruct((4, 256), jnp.int32)
+
+    def loss(adapters, rest, ids, remat):
+        return jnp.sum(nnx.merge(graphdef, adapters, rest)(ids, ids, ids, remat=remat)[0])
+
+    done = [jax.jit(jax.grad(loss), static_argnums=3).lower(adapters, rest, ids, remat).compile() for remat in REMAT]
+    memory = [one.memory_analysis().temp_size_in_bytes for one in done]
+    flops = [one.cost_analysis()["flops"] for one in done]  # of one layer: the scan's body counts once
+    assert memory[0] > 1.4 * memory[1] and memory[1] > memory[2] and flops[0] < flops[1] < flops[2]
 
 
 def test_adapters_off_is_the_model_without_adapters():

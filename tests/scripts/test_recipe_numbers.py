@@ -40,7 +40,7 @@ NUMBERS = {
     "nmoe_grpo": {
         "mesh.expert": 8, "rollout.prompts_per_step": 128, "algorithm.minibatches": 128 // 16, "rollout.group_size": 4,
         "data.max_prompt_tokens": 1024, "rollout.max_tokens": 2048, "optimizer.learning_rate": 1e-6, "moe.aux_loss_coef": 0.01,
-        "lora.rank": 0},
+        "lora.rank": 0, "algorithm.kl_coef": 0.001, "algorithm.kl_estimator": "k3"},
     "agora_2xh200": {
         "model.path": "Qwen/Qwen3-30B-A3B", "algorithm.loss": "gspo", "lora.rank": 16, "lora.targets": ("all-linear",),
         "optimizer.learning_rate": 3e-5, "rollout.group_size": 4, "rollout.prompts_per_step": 2 * 16 // 4, "train.steps": 3 * 4,
@@ -49,12 +49,12 @@ NUMBERS = {
         "model.path": "Qwen/Qwen3-8B", "rollout.backend": "sglang", "servers.gpus": "4;5", "mesh.tensor": 2, "mesh.context": 2,
         "rollout.temperature": 0.8, "rollout.max_tokens": 12288, "optimizer.learning_rate": 1e-6, "optimizer.b1": 0.9,
         "optimizer.b2": 0.98, "optimizer.weight_decay": 0.1, "loss.clip_low": 0.2, "loss.clip_high": 0.28,
-        "algorithm.kl_estimator": "k3", "algorithm.entropy_coef": 0.001, "rollout.prompts_per_step": 4, "rollout.group_size": 4,
+        "algorithm.kl_estimator": "k3", "algorithm.kl_coef": 0.01, "algorithm.entropy_coef": 0.001, "rollout.prompts_per_step": 4, "rollout.group_size": 4,
         "algorithm.minibatches": 16 // 16},
     "nmoe_8xb200": {
         "mesh.expert": 8, "rollout.prompts_per_step": 128, "algorithm.minibatches": 128 // 16, "rollout.group_size": 4,
         "data.max_prompt_tokens": 1024, "rollout.max_tokens": 2048, "optimizer.learning_rate": 1e-6, "algorithm.kl_estimator": "k3",
-        "loss.clip_low": 0.2, "loss.clip_high": 0.2, "lora.rank": 0},
+        "loss.clip_low": 0.2, "loss.clip_high": 0.2, "lora.rank": 0, "algorithm.kl_coef": 0.001},
     "qwen3_30b_a3b_grpo_h200": {"model.path": "Qwen/Qwen3-30B-A3B", "lora.rank": 16, "algorithm.kl_coef": 0.001,
                                 "algorithm.kl_estimator": "k3"},
 }

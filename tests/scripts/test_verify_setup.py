@@ -5,6 +5,7 @@ import re
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 from training.tiny_run import make_files, settings
@@ -14,6 +15,7 @@ from bridges.engines import verify
 from jaxrl_moe.config import resolve
 from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.training import setup_checks
 from jaxrl_moe.training.setup_checks import check_all
 from tests.bridges.policy_server import PolicyServer
 from tests.distributed import processes
@@ -70,6 +72,14 @@ def test_a_collective_that_sums_wrongly_is_found(monkeypatch):
     assert all(gap == 0 for _, _, gap in selftest.check_collectives(place))
     monkeypatch.setattr(selftest.collectives, "total", lambda x, *axes: x)
     assert {name for _, name, gap in selftest.check_collectives(place) if gap > 0} == {"psum"}
+
+
+def test_a_collective_that_does_not_come_through_is_a_failed_check(files, tmp_path, monkeypatch):
+    def broken(place):
+        raise jax.errors.JaxRuntimeError("INTERNAL: NCCL operation failed: unhandled system error")
+    monkeypatch.setattr(setup_checks, "check_collectives", broken)
+    found = outcomes(resolve(settings(files, tmp_path / "run", mesh__data=2)))
+    assert [name for name, outcome in found.items() if not outcome.passed] == ["collectives"] and "NCCL" in found["collectives"].text
 
 
 def servers(files, folder, fake, **changes):
@@ -151,7 +161,7 @@ def test_the_script_ends_with_1_if_a_check_fails_in_any_process(files, tmp_path,
     options = [f"--config={tmp_path / 'recipe.py'}", f"--config.mesh.data={2 if count > 1 else 1}"]
     options += ["--config.data.path=nowhere.jsonl"] if wrong else []
     results = processes.wait(processes.start("scripts/verify_setup.py", count, *options, devices=count))
-    lines = [line.split(maxsplit=2) for line in results[0][1].splitlines()]
+    lines = [line.split(maxsplit=2) for line in results[0][1].splitlines() if not line.startswith("[Gloo]")]
     assert len(lines) == 11 and [name for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
     for code, _, err in results:
         assert code == bool(wrong) and ("1 of the checks failed" in err) == bool(wrong), err

@@ -26,7 +26,6 @@ def settings(text):
     ("algorithm.bypass=true; algorithm.loss=dppo_tv", "reads the sampler's log-probs itself"),
     ("algorithm.loss=dppo_tv; algorithm.corrections=tis", "would count the mismatch twice"),
     ("algorithm.corrections=veto,veto(floor=0.1)", "names one twice"),
-    ("lora.rank=0", "algorithm.kl_coef = 0.001 needs a frozen reference"),
     ("algorithm.kl_in=reward; algorithm.kl_coef=0.0", "charges nothing"),
     ("algorithm.kl_in=reward; env.binary=true; algorithm.advantage=maxrl", "kl_in = 'reward' makes .* refuses negative ones"),
     ("algorithm.truncated=penalise; algorithm.truncated_penalty=0.1; env.binary=true; algorithm.advantage=maxrl",

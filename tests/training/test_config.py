@@ -93,7 +93,7 @@ def test_a_value_below_its_range_is_refused(key):
     (dict(lora__targets=()), "lora.targets is empty"),
     (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
     (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
-    (dict(lora__rank=0), "kl_coef = 0.001 needs a frozen reference"),
+    (dict(train__offload=("reference",)), "train.offload names 'reference', and this run keeps none: lora.rank = 16"),
     (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
     (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
     (dict(algorithm__truncated="penalise"), "penalises nothing"),

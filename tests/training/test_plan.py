@@ -1,12 +1,16 @@
 """Plans: exact where they can be, linear in depth, refused where nothing fits."""
 import dataclasses
 import json
+import sys
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from benchmarks.plan import SHAPES, in_process
 from jaxrl_moe.config import base, resolve
+from jaxrl_moe.distributed.buffers import temporaries
 from jaxrl_moe.distributed.chips import find_chip
 from jaxrl_moe.distributed.hlo import collective_bytes
 from jaxrl_moe.distributed.mesh import MeshError, make_placement
@@ -58,18 +62,24 @@ def test_what_grows_with_depth_grows_by_the_layer(plans):
     _, found = plans
     two, four, six = (found[layers] for layers in (2, 4, 6))
     assert four.flops - two.flops == pytest.approx(six.flops - four.flops) and four.flops > two.flops
-    for kinds in ("collectives", "decode_collectives"):
-        for kind in getattr(two, kinds):
-            a, b, c = (getattr(plan, kinds)[kind] for plan in (two, four, six))
-            assert b - a == c - b, kind
+    for program in ("gradients", "apply", "decode"):
+        for kind in two.gradients.collectives:
+            a, b, c = (getattr(plan, program).collectives[kind] for plan in (two, four, six))
+            assert b - a == c - b, (program, kind)
     for kind in ("all-gather", "all-reduce", "reduce-scatter"):
-        assert four.collectives[kind] > two.collectives[kind] > 0
+        assert four.gradients.collectives[kind] > two.gradients.collectives[kind] > 0
     assert six.kept == 3 * two.kept
+    grown = four.gradients.temporary - two.gradients.temporary
+    assert grown > 0 and six.gradients.temporary - four.gradients.temporary == pytest.approx(grown, rel=0.05)
 
 
-def test_a_single_device_moves_nothing():
-    plan = make_plan(recipe(), shape(2))
-    assert sum(plan.collectives.values()) == sum(plan.decode_collectives.values()) == 0
+@pytest.fixture(scope="module")
+def alone():
+    return make_plan(recipe(), shape(2))
+
+
+def test_a_single_device_moves_nothing(alone):
+    assert sum(alone.gradients.collectives.values()) == sum(alone.decode.collectives.values()) == 0
 
 
 def test_the_backward_pass_gathers_weights_again_instead_of_keeping_them():
@@ -77,7 +87,31 @@ def test_the_backward_pass_gathers_weights_again_instead_of_keeping_them():
     plan = make_plan(dataclasses.replace(config, train=dataclasses.replace(config.train, remat="none")), shape(2))
     layers = Transformer.abstract(shape(2)).stacks[0]
     matrices = [leaf for leaf in jax.tree.leaves(nnx.state(layers)) if leaf.ndim >= 3 and leaf.shape[-1] != 8]  # the router is whole
-    assert plan.collectives["all-gather"] >= 2 * 4 * sum(leaf.size for leaf in matrices)
+    assert plan.gradients.collectives["all-gather"] >= 2 * 4 * sum(leaf.size for leaf in matrices)
+
+
+@pytest.mark.slow
+def test_bfloat16_takes_no_more_than_float32_and_the_rest_of_it_is_the_cpus():
+    half = recipe()
+    half = dataclasses.replace(half, model=dataclasses.replace(half.model, dtype="bfloat16"))
+    wide = dataclasses.replace(shape(4), hidden_size=128, moe_intermediate_size=64, vocab_size=512)
+    one, other = make_plan(recipe(), wide), make_plan(half, wide)
+    assert one.gradients.elsewhere == one.gradients.temporary and one.decode.elsewhere == one.decode.temporary
+    assert other.gradients.elsewhere <= other.gradients.temporary <= one.gradients.temporary
+    assert other.decode.temporary - other.decode.elsewhere >= 2 * other.kv  # the pool in float32, twice its bytes
+    assert other.published == 0 and other.kv == one.kv / 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident sets are read from /proc")
+@pytest.mark.parametrize("name", SHAPES)
+def test_predicted_bytes_are_within_a_tenth_of_the_measured_peak(name):
+    predicted = in_process("predict", name)
+    for program in ("gradients", "apply", "decode"):
+        arguments, extra = predicted[program]
+        peak = arguments + in_process("measure", name, program)["extra"]
+        assert peak < 2**30 or arguments + extra == pytest.approx(peak, rel=0.1), program
+    assert sum(predicted["gradients"]) > 2**30
 
 
 def test_loops_count_as_often_as_they_run():
@@ -96,15 +130,54 @@ ENTRY %main (a: f32[4]) -> f32[4] {
     assert {kind: size for kind, size in collective_bytes(text).items() if size} == {"all-reduce": 5 * 2 * 16, "all-gather": 32}
 
 
-def test_the_report_says_whether_it_fits_and_what_to_change(tmp_path):
+def test_the_report_says_whether_it_fits_and_what_to_change(alone, tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(shape(2).to_hf()))
-    config = recipe(expert=2)
-    assert "estimate: FITS" in plan_report.text(config, chip="H200", price=3.0, shape=str(path))
+    config = recipe()
+    monkeypatch.setattr(plan_report, "make_plan", lambda *_: alone)
+    text = plan_report.text(config, chip="H200", price=3.0, shape=str(path))
+    for words in ("estimate: FITS", "adapters, float32", "optimiser state", "kept for the backward pass", "KV pool", "peak of the rollout",
+                  "collectives per device", "model FLOPs", "time floor on H200", "tokens/s", "GPU-hours", "at 3 an hour"):
+        assert words in text, words
     (tmp_path / "chips.json").write_text(json.dumps({"tiny": {"flops": 1e9, "memory": 1e5, "bandwidth": 1e9, "link": 1e9}}))
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, remat="none"))
-    text = plan_report.text(config, chip="tiny", chips=str(tmp_path / "chips.json"), shape=str(path))
-    assert "DOES NOT FIT" in text and "train.remat=full" in text
+    for remat, mend in (("none", "train.remat=mlp or full"), ("mlp", "train.remat=full")):
+        one = dataclasses.replace(config, train=dataclasses.replace(config.train, remat=remat))
+        text = plan_report.text(one, chip="tiny", chips=str(tmp_path / "chips.json"), shape=str(path))
+        assert "DOES NOT FIT" in text and mend in text
+
+
+def test_arrays_in_the_hosts_memory_are_no_part_of_the_peak_of_rollouts(alone):
+    full = dataclasses.replace(alone, reference=alone.trained, published=alone.trained)
+    away = dataclasses.replace(full, offload=("optimizer", "reference"))
+    assert away.on_host == full.optimiser + full.reference and full.on_host == 0
+    assert full.rollout_peak() - away.rollout_peak() == away.on_host
+    step = away.trained + away.gradient + away.frozen + away.published + away.optimiser + away.apply.extra
+    assert full.update_peak() > away.update_peak() >= step  # all moments are there while a step is applied
+
+
+def test_what_the_cpu_converts_is_told_apart():
+    def grown(x, rows, ids):
+        return x.at[ids].set(rows)
+
+    def found(dtype):
+        shapes = jax.ShapeDtypeStruct((64, 2**14), dtype), jax.ShapeDtypeStruct((3, 2**14), dtype), jax.ShapeDtypeStruct((3,), jnp.int32)
+        lowered = jax.jit(grown, donate_argnums=0).lower(*shapes)
+        return temporaries(lowered, lowered.compile())
+
+    float32, half = found(jnp.float32), found(jnp.bfloat16)
+    assert float32.elsewhere == float32.compiled < 2**20
+    assert half.compiled >= 64 * 2**14 * 4 and half.elsewhere < 2**20
+
+
+def test_a_mesh_can_be_given_as_text_if_the_recipe_does_not_say_otherwise():
+    config = recipe(expert=2)
+    mesh = plan_report.with_mesh(config, "fsdp=4,expert=2").mesh
+    assert (mesh.fsdp, mesh.expert, mesh.tensor) == (4, 2, 1) and plan_report.with_mesh(config, None) == config
+    with pytest.raises(MeshError, match="expert = 4, and the mesh section has 2"):
+        plan_report.with_mesh(config, "expert=4")
+    for text in ("fsdp", "fsdp=two", "fsdp=2,fsdp=2", "rows=2", ","):
+        with pytest.raises(MeshError, match="cannot be read"):
+            plan_report.with_mesh(config, text)
 
 
 def test_unknown_chips_and_meshes_that_do_not_fit_are_refused(tmp_path):
