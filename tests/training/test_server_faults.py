@@ -63,7 +63,7 @@ def servers(files):
     made[1].faults, made[1].broken, made[1].synced = dict(FAULTS), True, -1
     for server in made:  # compiled before anybody waits for an answer
         for count in (4, DRAWN):
-            server.answer([5] * 24, {"max_tokens": count, "n": 4, "temperature": 1.0, "seed": 0, "stop_token_ids": []}, "")
+            server.answer([5] * 24, {"max_tokens": count, "n": 4, "temperature": 1.0, "seed": 0, "stop_token_ids": []}, ["v"], "length")
     yield made
     for server in made:
         server.close()
