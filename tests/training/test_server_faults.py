@@ -14,10 +14,11 @@ from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
 from tests.bridges.policy_server import PolicyServer
 
-FAULTS = {0: "500", 1: "truncated", 2: "hang", 3: "reset", 4: "nan", 5: "slow"}  # once, while it draws from this version
+pytestmark = pytest.mark.slow
+FAULTS = {0: "500", 1: "truncated", 2: "hang", 3: "slow", 5: "nan", 6: "reset"}  # once, while it draws from this version
 SAID = ("answered 500", "no JSON", "ReadTimeout|had not answered", "RemoteProtocolError|ReadError", "log-probs from nan")
-BROKEN = 3  # the sync of this version ends half-way, after its first bucket
-STEPS = 6
+BROKEN = 4  # the sync of this version ends half-way, after its first bucket
+STEPS = 7
 
 
 class Faulty(PolicyServer):
