@@ -7,7 +7,7 @@ import time
 from bridges.engines.engine import ServerEngine
 from bridges.engines.http import EngineError, Http
 from bridges.engines.launch import Plan, Process
-from bridges.engines.pool import Member
+from bridges.engines.pool import ADAPTERS, Member
 from bridges.engines.probe import Probe, scorer
 from bridges.engines.server import Server
 from bridges.engines.sglang import Sglang
@@ -53,11 +53,9 @@ def _over_servers(config, model, tokenizer, kind, score, writing=lambda writer: 
         return ServerEngine(
             members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
-            wait_seconds=config.servers.wait)
+            wait_seconds=config.servers.wait, adapters=_adapter_places(config))
     except BaseException:
-        for member in members:
-            if member.process:
-                member.process.stop()
+        _stop(members)
         if writer:
             writer.close()
         raise
@@ -66,11 +64,30 @@ def _over_servers(config, model, tokenizer, kind, score, writing=lambda writer: 
 def make_members(config: Config, model: Transformer, adapter: bool) -> list[Member]:
     """The servers of the configuration; those to be launched are started, but not waited for."""
     servers, kind = config.servers, KINDS[config.rollout.backend]
-    processes = [None] * len(servers.urls) or _launch(config, model, adapter)
+    processes = [None] * len(servers.urls) or _processes(config, model, adapter)
     urls = servers.urls or [process.url for process in processes]
     key = api_key(servers.api_key_env)
-    return [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
-                        model.config, servers.in_flight), process) for url, process in zip(urls, processes)]
+    members = [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
+                           model.config, servers.in_flight), process) for url, process in zip(urls, processes)]
+    try:
+        for member in members:
+            if member.process:
+                member.process.start()
+    except BaseException:
+        _stop(members)
+        raise
+    return members
+
+
+def _stop(members):
+    for member in members:
+        if member.process:
+            member.process.stop()
+
+
+def _adapter_places(config: Config) -> int:
+    """Adapters at a server: the present one, and those of the versions that requests in flight may have begun under."""
+    return ADAPTERS + config.rollout.max_staleness
 
 
 def api_key(variable: str) -> str:
@@ -81,20 +98,19 @@ def api_key(variable: str) -> str:
     return os.environ[variable] if variable else ""
 
 
-def _launch(config, model, adapter):
+def _processes(config, model, adapter):
+    """The servers to launch, not started."""
     servers = config.servers
     plan = Plan(
         config.rollout.backend, servers.python, str(pathlib.Path(config.model.path).absolute())
         if pathlib.Path(config.model.path).exists() else config.model.path, str(model.dtype),
         min(model.config.max_position_embeddings, config.data.max_prompt_tokens + config.rollout.max_tokens + 1),
         lora_rank=model.lora.rank if adapter else 0, lora_targets=sorted(adapted_layers(model)) if adapter else (),
+        adapters=_adapter_places(config),
         routes=config.moe.replay == "r3", flags=servers.flags)
     gpus = servers.gpus.split(";") if servers.gpus else [""] * servers.count
     folder = pathlib.Path(config.run_dir) / "servers"
-    processes = [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(gpus)]
-    for process in processes:
-        process.start()
-    return processes
+    return [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(gpus)]
 
 
 def _ready(config, members, adapter) -> int:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from bridges.engines.http import EngineError, Unavailable
-from bridges.engines.pool import Member, Pool
+from bridges.engines.pool import ADAPTERS, Member, Pool
 from bridges.engines.probe import Probe
 from bridges.engines.receiver import Weights
 from bridges.engines.server import Sample, Server
@@ -38,12 +38,13 @@ class ServerEngine:
       seed: decides, with each request's coordinates, the seed that a server gets; whether it reproduces is up to the server.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text, for stop strings.
-      wait_seconds: see Pool.
+      wait_seconds, adapters: see Pool.
     """
 
     def __init__(self, members: Sequence[Member], writer: Writer, probe: Probe, *, config: ModelConfig, context: int, concurrency: int,
-                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0):
-        self._pool = Pool(members, self._verify, wait_seconds=wait_seconds)
+                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0,
+                 adapters: int = ADAPTERS):
+        self._pool = Pool(members, self._verify, wait_seconds=wait_seconds, adapters=adapters)
         self._writer, self._probe, self._seed, self._params = writer, probe, seed, None
         self._eos_ids, self._detokenise = tuple(eos_ids), detokenise
         config = dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context))
@@ -65,6 +66,7 @@ class ServerEngine:
           BridgeError: the weights could not be written, as on a full disk.
         """
         start, old = time.perf_counter(), self._pool.weights
+        self._pool.stand_still()  # who brings a lost server back would give it the old weights, and probe it by the new ones
         if old is not None and not old.adapter:
             self._writer.remove(old)  # the servers hold it by now, and two versions may not fit
         self._params = params  # for the probe, also of servers that come back later
@@ -153,9 +155,19 @@ class ServerEngine:
         self._writer.close()
 
     def _verify(self, server: Server, weights: Weights) -> float:
-        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self._params) if hasattr(leaf, "is_deleted")):
-            raise Unavailable(f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones")
-        return self._probe(server, self._params, weights)
+        later = f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones"
+        if self._gone():
+            raise Unavailable(later)
+        try:
+            return self._probe(server, self._params, weights)
+        except RuntimeError as error:
+            if self._gone():  # an update of another thread took the arrays meanwhile
+                raise Unavailable(later) from error
+            raise
+
+    def _gone(self):
+        """Whether training has taken the weights that were published last."""
+        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self._params) if hasattr(leaf, "is_deleted"))
 
     def _draw(self, request: Request) -> list[Completion]:
         stop_ids = tuple(dict.fromkeys((*self._eos_ids, *request.params.stop_ids)))

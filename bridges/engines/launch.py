@@ -27,6 +27,7 @@ class Plan:
       model: the checkpoint's folder or hub name.
       dtype, context: of the policy, and most tokens of a sequence.
       lora_rank, lora_targets: of the adapters that it will get; rank 0: none.
+      adapters: how many of them at a time.
       routes: whether it shall tell the experts' routes.
       flags: further ones, as on a command line.
     """
@@ -37,6 +38,7 @@ class Plan:
     context: int
     lora_rank: int = 0
     lora_targets: Sequence[str] = ()
+    adapters: int = 2
     routes: bool = False
     flags: str = ""
 
@@ -61,16 +63,16 @@ def _vllm(plan):
                 "--max-model-len", str(plan.context), "--enable-scale-out", "--logprobs-mode", "processed_logprobs",
                 "--worker-extension-cls", "jaxrl_vllm_worker.Extension", "--weight-transfer-config", '{"backend": "jaxrl"}')
     if plan.lora_rank:
-        yield from ("--enable-lora", "--max-lora-rank", str(_rank(plan.lora_rank)), "--max-loras", "2", "--lora-target-modules",
-                    *plan.lora_targets)
+        yield from ("--enable-lora", "--max-lora-rank", str(_rank(plan.lora_rank)), "--max-loras", str(plan.adapters),
+                    "--lora-target-modules", *plan.lora_targets)
 
 
 def _sglang(plan):
     yield from ("sglang.launch_server", "--model-path", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
                 "--context-length", str(plan.context), *(["--enable-return-routed-experts"] if plan.routes else []))
     if plan.lora_rank:
-        yield from ("--enable-lora", "--max-lora-rank", str(plan.lora_rank), "--max-loras-per-batch", "2", "--lora-target-modules",
-                    *plan.lora_targets)
+        yield from ("--enable-lora", "--max-lora-rank", str(plan.lora_rank), "--max-loras-per-batch", str(plan.adapters),
+                    "--lora-target-modules", *plan.lora_targets)
 
 
 def _rank(rank):

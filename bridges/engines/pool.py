@@ -24,7 +24,7 @@ RETRY_SECONDS = 5.0    # between two looks at a lost server
 POLL_SECONDS = 0.5
 SAY_SECONDS = 30.0     # between two messages of a run that waits
 STICKY_SAMPLES = 16    # a group stays at its server while this one has no more samples than so many above the least loaded
-ADAPTERS = 2           # that a server holds at a time: launched ones have room for so many
+ADAPTERS = 2           # that a server holds at a time: the present one, and one that requests in flight are drawn from
 
 
 @dataclasses.dataclass(eq=False)
@@ -67,12 +67,13 @@ class Pool:
       verify: probes a server after it got weights; raises EngineError if it is wrong, Unavailable if it fails.
       wait_seconds: how long to wait when no server is left.
       say: tells people what happens.
+      adapters: that each server has places for.
     """
 
     def __init__(self, members: Sequence[Member], verify: Callable[[Server, Weights], float], *, wait_seconds: float = 600.0,
-                 say: Callable[[str], None] = print):
+                 say: Callable[[str], None] = print, adapters: int = ADAPTERS):
         self.members, self._verify, self._wait_seconds, self._say = list(members), verify, wait_seconds, say
-        self._lock, self._closed, self._homes = threading.Lock(), False, {}
+        self._lock, self._closed, self._homes, self._adapters, self._still = threading.Lock(), False, {}, adapters, False
         self.weights: Weights | None = None
         self.versions: dict[str, int] = {}  # {label: policy version} of all weights there were
         self.retries = 0  # samples drawn again after their server failed
@@ -96,12 +97,21 @@ class Pool:
 
     def _whole(self, sample, ids, params, seeds, stop_ids, group) -> Sample:
         """The sample with what an abort left of it still to be drawn; nothing of it is drawn twice."""
+        since = time.monotonic()  # when a token came last
         while sample.finish_reason == "abort":
             rest = dataclasses.replace(params, n=1, max_tokens=params.max_tokens - len(sample.ids))
             if not rest.max_tokens:
                 return dataclasses.replace(sample, finish_reason="length")
             seed = int(np.random.SeedSequence((*seeds, len(sample.ids))).generate_state(1)[0] >> 1)  # unlike its siblings' and its own
             [more] = self._drawn([*ids, *sample.ids], rest, seed, stop_ids, group)
+            if len(more.ids):
+                since = time.monotonic()
+            elif time.monotonic() - since > self._wait_seconds:
+                raise EngineError(f"A request of {len(ids) + len(sample.ids)} tokens was aborted over and over for {self._wait_seconds:g} "
+                                  "seconds (servers.wait) without a further token: it may be too long for the servers' memory. Look into "
+                                  "their logs.")
+            else:
+                time.sleep(POLL_SECONDS)
             sample = joined(sample, more)
         return sample
 
@@ -122,6 +132,14 @@ class Pool:
         raise EngineError(f"A request for {params.n} completions of {len(ids)} prompt tokens failed at {ATTEMPTS} servers, one after the "
                           f"other; the last one: {last}. Look into the servers' logs: the request itself may bring them down.")
 
+    def stand_still(self) -> None:
+        """Until update() nobody brings a lost server back: the weights that it would get are on their way out. Who is at it is waited
+        for."""
+        self._still = True
+        for member in self.members:
+            with member.busy:
+                pass
+
     def update(self, weights: Weights) -> float:
         """Brings every server that can be reached to these weights, also while others draw; returns the largest error of their probes.
 
@@ -129,7 +147,7 @@ class Pool:
           EngineError: a server has other weights than it should, or none could be brought to these within the time to wait.
         """
         self.versions[weights.label] = weights.version
-        self.weights = weights
+        self.weights, self._still = weights, False
         self._homes.clear()
         with concurrent.futures.ThreadPoolExecutor(len(self.members)) as threads:
             fan = Fan(weights.walk([member.server.held[1] for member in self.members]), len(self.members)) if weights.walk else None
@@ -193,7 +211,7 @@ class Pool:
             if not member.lost or self.weights is None or time.monotonic() < member.look_at or not member.busy.acquire(blocking=False):
                 continue
             try:
-                back = member.lost and self._bring_up_held(member) is not None
+                back = member.lost and not self._still and self._bring_up_held(member) is not None
             finally:
                 member.busy.release()
             if back:
@@ -252,11 +270,11 @@ class Pool:
     def _await_room(self, member):
         """Until so few adapters are left that one more has a place. Raises Unavailable if those in use do not end in time."""
         deadline = time.monotonic() + member.server.http.timeout
-        while len(member.adapters) >= ADAPTERS:
+        while len(member.adapters) >= self._adapters:
             self._unload(member, self._idle(member))
             if time.monotonic() > deadline:
                 raise Unavailable(f"{member.server.url} still draws from {member.adapters[0]}, and has no place for another adapter")
-            if len(member.adapters) >= ADAPTERS:
+            if len(member.adapters) >= self._adapters:
                 time.sleep(POLL_SECONDS)
 
     def _idle(self, member) -> list[str]:

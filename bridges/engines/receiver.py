@@ -65,12 +65,18 @@ class Receiver(abc.ABC):
 
         Raises:
           Refused: the server rejects them.
-          Unavailable: it failed; it must get all weights then.
+          Unavailable: it failed, or answered what makes no sense; it must get all weights then.
         """
         if weights.adapter:
             self._load_adapter(weights)
             self.taken = weights.bytes
             return
+        try:
+            self._load_all(weights, sets)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise Unavailable(f"{self.url} answered new weights in an unknown shape ({type(error).__name__}: {error})") from error
+
+    def _load_all(self, weights, sets):
         held = self._still_held() if weights.changed_only else {}
         self.held = "", {}
         with self._paused():

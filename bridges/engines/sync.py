@@ -1,4 +1,5 @@
 """From the learner's arrays to what servers load: a folder with the adapter or the whole model, or a stream of the merged tensors."""
+import contextlib
 import functools
 import os
 import pathlib
@@ -76,21 +77,37 @@ class Writer:
           held: {set: digest} of each reader.
           read: reads a set by its name; None: from params.
         """
-        if read is None:
-            if any(leaf.is_deleted() for leaf in jax.tree.leaves(params)):
-                raise Unavailable("these weights are no longer there: training has gone on")
-            params = cut(params, self._vocab_size)
         known = {name: digest for name, digest in self._frozen.items() if digest and all(one.get(name) == digest for one in held)}
-        for one in tensor_sets(nnx.merge(self._graphdef, params), known, read):
-            if one.name in self._frozen:
-                self._frozen[one.name] = one.digest
-            yield one
+        with _still_there(params):
+            if read is None:
+                params = cut(params, self._vocab_size)
+            for one in tensor_sets(nnx.merge(self._graphdef, params), known, read):
+                if one.name in self._frozen:
+                    self._frozen[one.name] = one.digest
+                yield one
 
     def remove(self, weights: Weights) -> None:
         shutil.rmtree(weights.folder, ignore_errors=True)
 
     def close(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _still_there(params: nnx.State) -> Iterator[None]:
+    """Raises Unavailable where training has taken the arrays, or takes them within the block."""
+    def gone():
+        return any(leaf.is_deleted() for leaf in jax.tree.leaves(params))
+
+    message = "these weights are no longer there: training has gone on"
+    if gone():
+        raise Unavailable(message)
+    try:
+        yield
+    except RuntimeError as error:
+        if gone():
+            raise Unavailable(message) from error
+        raise
 
 
 def _remove_leftovers(parent: pathlib.Path) -> None:

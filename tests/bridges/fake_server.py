@@ -22,7 +22,7 @@ class FakeServer:
     Attributes:
       fault: what goes wrong with draws: "", "500", "429", "truncated", "slow", "hang", "drip", "nan", "short", "stale", "refuse",
         "reset".
-      load_fault: what goes wrong with new weights: "", "500", "refuse"; or a number: how many loads are still taken before a 500.
+      load_fault: what goes wrong with new weights: "", "500", "refuse", "garbage"; or a number: how many loads are taken before a 500.
       token_seconds: that a token takes; it bears the label that the weights have then.
       tensors: {name: array} of all that was loaded.
       asked: [(path, body, headers)] in order.
@@ -96,6 +96,8 @@ class FakeServer:
     def _load(self, request, path, body):
         if isinstance(self.load_fault, int):
             self.load_fault = self.load_fault - 1 if self.load_fault else "500"
+        if self.load_fault == "garbage":
+            return send(request, 200, [])
         if self.load_fault and isinstance(self.load_fault, str):
             return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such folder"}})
         if "lora" in path and body["lora_name"] in self.adapters:

@@ -221,6 +221,37 @@ def test_a_sync_that_fails_at_one_server_leaves_it_out_and_at_all_stops_the_run(
         both.update(dataclasses.replace(FULL, label="v2"))
 
 
+def test_a_server_that_answers_new_weights_with_nonsense_is_left_out(fakes):
+    sound, faulty = fakes("sglang"), fakes("sglang")
+    both = make_pool(sound, faulty)
+    faulty.load_fault = "garbage"
+    both.update(FULL)
+    assert [member.server.url for member in both.live] == [sound.url] and "unknown shape" in both.members[1].lost
+
+
+def test_no_server_is_brought_back_while_new_weights_are_on_their_way(fakes):
+    fake = fakes()
+    alone = make_pool(fake)
+    alone.update(FULL)
+    alone._lose(alone.members[0], "it hung")
+    alone.stand_still()
+    time.sleep(0.1)
+    alone._look_at_lost()
+    assert not alone.live
+    alone.update(dataclasses.replace(FULL, label="v2-abc", version=2))
+    assert alone.live and fake.label == "v2-abc"
+
+
+def test_a_request_that_is_aborted_over_and_over_ends_the_run(fakes, monkeypatch):
+    fake = fakes()
+    alone = make_pool(fake, wait=0.2)
+    alone.update(FULL)
+    alone.members[0].server.in_flight = "abort"
+    monkeypatch.setattr(fake, "_labels", lambda count, stale: ([], "abort"))
+    with pytest.raises(EngineError, match="aborted over and over"):
+        alone.draw([7], SamplingParams(3), seed=0, stop_ids=(), group=0)
+
+
 def test_a_server_that_cannot_see_the_weights_is_named_with_the_setting(fakes):
     fake = fakes()
     fake.load_fault = "refuse"
