@@ -7,6 +7,7 @@ from typing import Protocol
 from flax import nnx
 
 from jaxrl_moe.config import Config, MeshSection, RolloutMeshSection
+from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed import hosts
@@ -21,7 +22,9 @@ from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import preflight, validate
+from jaxrl_moe.training.prepare import longest_drawn
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
+from jaxrl_moe.training.sft import longest_conversation
 from jaxrl_moe.training.state import ROUTER
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.types import Engine, Prompt, UserError
@@ -123,6 +126,23 @@ def placement(config: Config, model: ModelConfig | None) -> Placement | None:
                             "devices of all.")
         return None
     return mesh_of(config, model)
+
+
+def check_micro_batches(config: Config, *, rl: bool, sft: bool) -> None:
+    """Refuses micro-batches too small for a row of the longest sequence on each part of the training's mesh, before anything is drawn.
+
+    Args:
+      config: resolved.
+      rl: whether rollouts will be trained on.
+      sft: whether conversations will.
+
+    Raises:
+      MeshError: the mesh does not fit the devices.
+      UserError: with the tokens that a micro-batch needs.
+    """
+    place = placement(config, None)
+    for longest in (longest_drawn(config),) * rl + (longest_conversation(config),) * sft:
+        whole_batch(longest, config.train.tokens_per_micro_batch, (1, 1) if place is None else place.shards)
 
 
 def mesh_of(config: Config, model: ModelConfig | None) -> Placement:

@@ -89,8 +89,13 @@ def batch(samples: Sequence[Sample], config: Config, step: int, shards: tuple[in
         chosen.append(samples[_order(config.seed, epoch, count)[place]])
     weights_N = sample_weights(chosen, config.algorithm.aggregation)
     packed = micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N,
-                           longest=min(config.sft.max_tokens, config.train.tokens_per_micro_batch), shards=shards)
+                           longest=longest_conversation(config), shards=shards)
     return [part.batch for part in packed]
+
+
+def longest_conversation(config: Config) -> int:
+    """Tokens of the longest conversation that a micro-batch can hold."""
+    return min(config.sft.max_tokens, config.train.tokens_per_micro_batch)
 
 
 @functools.lru_cache(maxsize=2)

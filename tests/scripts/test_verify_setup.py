@@ -48,6 +48,8 @@ def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):
 
 @pytest.mark.parametrize("changes, failing, message", [
     ({"mesh__data": 4, "rollout_mesh__data": 5}, ["mesh", "collectives"], "5 needs 9"),
+    ({"mesh__data": 8, "train__tokens_per_micro_batch": 500}, ["mesh"], "cannot hold 8 rows of 64 tokens"),
+    ({"mesh__data": 8, "train__tokens_per_micro_batch": 512, "sft__steps": 1}, ["mesh"], "raise it to 768"),
     ({"data__path": "nowhere.jsonl"}, ["data"], "nowhere.jsonl"), ({"mesh__tensor": 4}, ["mesh"], "num_key_value_heads = 2"),
     ({"algorithm__loss": "grop"}, ["settings"], "'grop'"), ({"folder": "/proc/nowhere/run"}, ["run_dir"], "/proc")], ids=str)
 def test_what_is_wrong_is_named_and_the_other_checks_run(files, tmp_path, changes, failing, message):
