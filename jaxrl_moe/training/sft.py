@@ -55,7 +55,8 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
     last, waiting, meter = total_steps(config, len(samples)), None, FlopMeter(learner)
     with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config), decode) as run:
         if run.checkpoints.steps():
-            learner.state, run.progress = run.checkpoints.restore(learner.state)
+            state, run.progress = run.checkpoints.restore(learner.stored())
+            learner.take_over(state)
             run.console.say(f"Going on from the SFT checkpoint of step {run.progress.step}.")
         elif evaluation and config.eval.at_start:
             run.log(0, evaluated(run, evaluation()))
@@ -76,7 +77,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                     row, score = row | evaluated(run, result), result.score
                 run.log(step + 1, row)
                 if save or reached(run, config) or run.stop:  # SIGTERM may have come during the evaluation
-                    run.checkpoints.save(learner.state, run.progress, score)
+                    run.checkpoints.save(learner.stored(), run.progress, score)
         return run.progress.step >= run.last_step or reached(run, config)
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxrl_moe.config import CriticSection, OptimizerSection
 from jaxrl_moe.distributed.context import to_devices
 from jaxrl_moe.distributed.offload import to_host
-from jaxrl_moe.distributed.sharding import Placement, cut
+from jaxrl_moe.distributed.sharding import Placement, cut, refilled
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
 from jaxrl_moe.training.batch import MicroBatch
@@ -80,6 +80,14 @@ class Learner:
             self.state = moved(self.state, to_host)
         if "reference" in offload and reference:
             self.reference = to_host(self.reference)
+
+    def stored(self) -> TrainState:
+        """The state as checkpoints hold it, the same on every mesh: its vocabulary cut back to its own size."""
+        return self.state if self.placement is None else self.placement.stored(self.state, self.config.vocab_size)
+
+    def take_over(self, stored: TrainState) -> None:
+        """Goes on from a state as `stored` gave it, on this mesh or another."""
+        self.state = refilled(stored, self.state)
 
     @property
     def shards(self) -> tuple[int, int]:
