@@ -14,6 +14,7 @@ import sys
 import time
 
 from benchmarks.table import rows
+from jaxrl_moe.distributed.buffers import PASSES  # off, as in scripts/plan.py
 
 GIB = 2**30
 SHAPES = {  # float32 throughout
@@ -36,7 +37,6 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe
     ("gsm8k_grpo", "qwen3_8b", {"tensor": 2, "context": 2}, {"model.dtype": "bfloat16"}),
 ]
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
-PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"  # off, as in scripts/plan.py
 
 
 def setting(hidden, layers, experts, width, vocab, rank, remat, tokens):

@@ -18,8 +18,6 @@ DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
 SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
-# Passes that would hoist the CPU backend's float32 copies of bfloat16 weights out of the loop over layers, as no GPU does.
-PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
 
 
 def main(config):
@@ -34,6 +32,7 @@ def start_again(config) -> int:
     import math
     import subprocess
 
+    from jaxrl_moe.distributed.buffers import PASSES
     from jaxrl_moe.distributed.collectives import AXES
     from jaxrl_moe.distributed.mesh import inferred
     from jaxrl_moe.training.plan_report import with_mesh
