@@ -7,6 +7,7 @@ from typing import Protocol
 from flax import nnx
 
 from jaxrl_moe.config import Config, MeshSection, RolloutMeshSection
+from jaxrl_moe.config_checks import idle_exchange
 from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
@@ -145,15 +146,21 @@ def check_micro_batches(config: Config, *, rl: bool, sft: bool) -> None:
         whole_batch(longest, config.train.tokens_per_micro_batch, (1, 1) if place is None else place.shards)
 
 
-def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
-    """As placement, but a mesh of one where there is a single device."""
+def mesh_of(config: Config, model: ModelConfig | None, planned: bool = False) -> Placement:
+    """As placement, but a mesh of one where there is a single device. planned: CPUs stand for the GPUs of the run; gather, which drops
+    nothing either, then takes the place of the ragged all-to-all, which XLA has for GPUs only."""
     sizes, devices = _sizes(config.mesh), None
     if config.rollout_mesh.apart:
         devices, _ = divided(sizes, _rollout_sizes(config))
     place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
                            transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
                            capacity_factor=config.mesh.capacity_factor)
-    check_transport(place.layout, place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
+    if place.layout.size("expert") == 1:  # so many only the devices say, where it is -1
+        for problem in idle_exchange(config.mesh):
+            raise MeshError(problem)
+    check_transport(place.layout, "gpu" if planned else place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
+    if planned and config.mesh.transport == "ragged":
+        place = dataclasses.replace(place, layout=dataclasses.replace(place.layout, transport="gather"))
     if config.mesh.transport == "auto":
         warn_of_gather(place.layout)
     if model is not None:

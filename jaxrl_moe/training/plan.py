@@ -102,7 +102,7 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     if config.rollout_mesh.apart:
         raise ConfigError("A plan is for one mesh that training and rollout share: leave rollout_mesh out, and plan each of the two meshes "
                           "by itself as mesh.")
-    place, lora = mesh_of(config, model_config), preflight.lora_config(config)
+    place, lora = mesh_of(config, model_config, planned=True), preflight.lora_config(config)
     dtype = jnp.dtype(config.model.dtype or "bfloat16")
     backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
     model = Transformer.abstract(model_config, lora=lora, dtype=dtype, attention=config.model.attention, grouped_matmul=backend)

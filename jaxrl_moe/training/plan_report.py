@@ -7,6 +7,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.distributed.mesh import MeshError, parse
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.plan import Plan, make_plan
 from jaxrl_moe.types import UserError
 
@@ -28,7 +29,7 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
     """
     found, model = find_chip(chip, chips), model_config(config, shape)
     plan = make_plan(config, model)
-    parts = [memory_lines(plan, config, found, chip), traffic_lines(plan), time_lines(plan, config, found, chip, price)]
+    parts = [memory_lines(plan, config, found, chip), traffic_lines(plan), time_lines(plan, config, found, chip, price), left_out(config)]
     return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip)])
 
 
@@ -85,6 +86,15 @@ def traffic_lines(plan: Plan) -> list[str]:
     return [f"collectives per device: of a micro-batch {moved(plan.gradients.collectives)}; of an optimiser step "
             f"{moved(plan.apply.collectives)}; of a token of all {plan.slots} slots {moved(plan.decode.collectives)}",
             f"model FLOPs of a micro-batch of {plan.tokens:,} tokens, all devices: {plan.flops:.3g}"]
+
+
+def left_out(config: Config) -> list[str]:
+    """What the plan does not count, or counts as something else."""
+    parts = [
+        (config.mesh.transport == "ragged", "mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather"),
+        (bool(find_advantage(config.algorithm.advantage).critic), "the critic and its optimiser are not counted"),
+        (config.moe.replay != "none", f"the expert ids that moe.replay = {config.moe.replay} brings along are not counted")]
+    return [f"note: {text}." for there, text in parts if there]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,9 @@ from jaxrl_moe.distributed.mesh import MeshError, make_placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.training import plan_report
+from jaxrl_moe.training.assembly import mesh_of
 from jaxrl_moe.training.plan import make_plan
+from jaxrl_moe.training.plan_programs import micro_batch_shapes
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.types import UserError
 
@@ -178,6 +180,27 @@ def test_a_mesh_can_be_given_as_text_if_the_recipe_does_not_say_otherwise():
     for text in ("fsdp", "fsdp=two", "fsdp=2,fsdp=2", "rows=2", ","):
         with pytest.raises(MeshError, match="cannot be read"):
             plan_report.with_mesh(config, text)
+
+
+def test_a_mesh_is_planned_as_runs_would_take_it_and_ragged_as_gather():
+    config = recipe(expert=4, transport="ragged")
+    assert mesh_of(config, shape(2), planned=True).layout.transport == "gather"
+    assert plan_report.left_out(config) == ["note: mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather."]
+    assert not plan_report.left_out(recipe())
+    with pytest.raises(MeshError, match="goes in one stage"):
+        mesh_of(recipe(expert=4, transport="ragged", host_devices=2), shape(2), planned=True)
+    place = make_placement({"data": 2, "context": 2})
+    assert micro_batch_shapes(recipe(), place)[0].tokens_BT.shape == (8, 64)
+    small = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train, tokens_per_micro_batch=100))
+    with pytest.raises(UserError, match="cannot hold 2 rows of 64 tokens"):
+        micro_batch_shapes(small, place)
+
+
+@pytest.mark.parametrize("name, value", [("transport", "gather"), ("host_devices", 4)])
+def test_an_expert_axis_that_turns_out_to_be_one_leaves_its_settings_without_effect(name, value):
+    section = {"data": 8, "expert": -1, name: value}
+    with pytest.raises(MeshError, match=f"mesh.{name} = .* has no effect, as mesh.expert = -1, here 1,"):
+        mesh_of(recipe(**section), shape(2))
 
 
 def test_unknown_chips_and_meshes_that_do_not_fit_are_refused(tmp_path):
