@@ -101,7 +101,7 @@ class Placement:
             axes = [None if axis == "vocab" else RULES.get(axis) for axis in logical_axes(dotted(path), leaf.ndim)]
             sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
             array = jax.device_put(leaf, leaf.sharding.with_memory_kind(DEVICE))
-            array = jax.jit(lambda x: x[tuple(map(slice, shape))], out_shardings=sharding)(array)
+            array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(dotted(path), array, vocab_size)
             return jax.device_put(array, sharding.with_memory_kind(leaf.sharding.memory_kind))
 
         return jax.tree_util.tree_map_with_path(one, tree)
@@ -139,7 +139,7 @@ def cut(tree: Any, vocab_size: int) -> Any:
 def cut_one(path: str, array: jax.Array, vocab_size: int) -> jax.Array:
     """The array at a dotted path, likewise."""
     shape = cut_shape(path, array.shape, vocab_size)
-    return array if shape == array.shape else array[tuple(map(slice, shape))]
+    return array if shape == array.shape else jax.lax.slice(array, (0,) * array.ndim, shape)
 
 
 def cut_shape(path: str, shape: tuple[int, ...], vocab_size: int) -> tuple[int, ...]:
