@@ -28,7 +28,7 @@ def run_all(config: Config, bridge: Bridge) -> bool:
     """
     validate.validate(config)
     preflight.refuse_other_settings(config)
-    check_micro_batches(config, rl=True, sft=preflight.has_warm_up(config))
+    check_micro_batches(config, rl=config.train.steps > 0, sft=preflight.has_warm_up(config))
     with preflight.locked(config.run_dir):
         return _run_all(config, bridge)
 

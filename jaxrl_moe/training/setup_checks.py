@@ -104,7 +104,7 @@ def _model(config, bridge) -> str:
 
 def _mesh(config, bridge) -> str:
     model = None if to_be_made(config) else bridge.model_config(config.model.path)
-    assembly.check_micro_batches(config, rl=True, sft=preflight.has_warm_up(config))
+    assembly.check_micro_batches(config, rl=config.train.steps > 0, sft=preflight.has_warm_up(config))
     found = [_axes(place) for place in (assembly.placement(config, model), assembly.rollout_placement(config, model))]
     return f"training on {found[0]}, rollout on {found[1]} beside it" if config.rollout_mesh.apart else found[0]
 
