@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from benchmarks.plan import SHAPES, in_process
-from jaxrl_moe.config import base, resolve
+from jaxrl_moe.config import RolloutMeshSection, base, resolve
 from jaxrl_moe.distributed.buffers import temporaries
 from jaxrl_moe.distributed.chips import find_chip
 from jaxrl_moe.distributed.hlo import collective_bytes
@@ -194,6 +194,24 @@ def test_a_mesh_is_planned_as_runs_would_take_it_and_ragged_as_gather():
     small = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train, tokens_per_micro_batch=100))
     with pytest.raises(UserError, match="cannot hold 2 rows of 64 tokens"):
         micro_batch_shapes(small, place)
+
+
+def test_training_and_rollout_on_devices_of_their_own_are_planned_each_by_itself():
+    config = recipe(tensor=2)
+    config = dataclasses.replace(config, rollout_mesh=RolloutMeshSection(data=1))
+    assert plan_report.device_count(config, 0) == 3
+    plan = make_plan(config, shape(2))
+    weights = nnx.state(Transformer.abstract(shape(2), lora=LoraConfig(4, 32.0)))
+    assert (plan.devices, plan.drawing, plan.published) == (2, 1, 0)
+    assert plan.active_bytes == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))  # whole, and training's in halves
+    assert plan.rollout_peak() == plan.active_bytes + plan.kv + plan.decode.extra and plan.frozen < 0.7 * plan.active_bytes
+    assert sum(plan.decode.collectives.values()) == 0 < sum(plan.gradients.collectives.values())
+    chip = find_chip("H200")
+    assert sum(" x H200 that " in line for line in plan_report.memory_lines(plan, config, chip, "H200")) == 2
+    small = dataclasses.replace(chip, memory=(plan.rollout_peak(True) + plan.update_peak(True)) / 2 / (1 - plan_report.RESERVED))
+    text, roles = plan_report.verdict(plan, config, small, "it"), ("training ", "rollout ")
+    larger = plan.update_peak(True) < plan.rollout_peak(True)
+    assert f"{roles[larger]}DOES NOT FIT" in text and f"{roles[not larger]}FITS" in text
 
 
 @pytest.mark.parametrize("name, value", [("transport", "gather"), ("host_devices", 4)])
