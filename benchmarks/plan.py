@@ -14,6 +14,7 @@ import sys
 import time
 
 from benchmarks.table import rows
+from jaxrl_moe.distributed.buffers import PASSES  # off, as in scripts/plan.py
 
 GIB = 2**30
 SHAPES = {  # float32 throughout
@@ -30,13 +31,12 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe
     ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"expert": 2}, {}),
     ("nmoe_grpo", "qwen3_30b_a3b", {"expert": 8}, {}),
     ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"expert": 8}, {}),
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8}, {}),
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8, "tensor": 4}, {}),
+    ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8}, {"train.tokens_per_micro_batch": 64 * 1536}),
+    ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8, "tensor": 4}, {"train.tokens_per_micro_batch": 64 * 1536}),
     ("nmoe_grpo", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8}, {"train.tokens_per_micro_batch": 196608}),
     ("gsm8k_grpo", "qwen3_8b", {"tensor": 2, "context": 2}, {"model.dtype": "bfloat16"}),
 ]
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
-PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"  # off, as in scripts/plan.py
 
 
 def setting(hidden, layers, experts, width, vocab, rank, remat, tokens):
@@ -210,7 +210,8 @@ def plans_table() -> str:
 def counts_table() -> str:
     lines = []
     for count, mesh in COUNTS.items():
-        made = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, {}]), devices=count)
+        room = {"train.tokens_per_micro_batch": 1536 * max(8, count)}  # a row of the longest sequence for each device
+        made = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, room]), devices=count)
         lines.append((count, ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "-", f"{made['seconds']:.0f}",
                       f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}"))
     return ("Qwen3-30B-A3B with adapters on more and more virtual devices: what it takes to trace and compile the micro-batch, the "

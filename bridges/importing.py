@@ -43,7 +43,7 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
         restore(base_weights(model), folder, placement)
     else:
         fill(model, Checkpoint(folder), placement)
-    draw_adapters(model, seed)
+    draw_adapters(model, seed, placement)
     return model
 
 
@@ -62,12 +62,16 @@ def check_tensors(path: str | os.PathLike) -> None:
     Checkpoint(folder).slots(read_config(folder), {name: variable.shape for name, variable in variables.items()})
 
 
-def draw_adapters(model: Transformer, seed: int) -> None:
-    """Gives every layer that has an adapter a fresh one, which changes nothing yet."""
+def draw_adapters(model: Transformer, seed: int, placement: Placement | None = None) -> None:
+    """Gives every layer that has an adapter a fresh one, which changes nothing yet; on a mesh, one device holds one adapter whole at a
+    time."""
     rngs = nnx.Rngs(seed)
-    for _, module in nnx.iter_modules(model):
+    for path, module in nnx.iter_modules(model):
         if isinstance(module, Linear) and module.lora is not None:
             module.draw_adapter(rngs)
+            for name, variable in (("lora_a", module.lora_a), ("lora_b", module.lora_b)):
+                if placement is not None:
+                    variable.set_value(jax.block_until_ready(placement.put_one(".".join(map(str, (*path, name))), variable[...])))
 
 
 def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:

@@ -60,7 +60,7 @@ def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path, placeme
     with ocp.StandardCheckpointer() as checkpointer:
         stored = checkpointer.metadata((folder / ARRAYS).absolute()).item_metadata.tree
         _check(variables, stored, folder)
-        alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {}
         for name, variable in variables.items():
             shape, sharding = (variable.shape, alone) if placement is None else placement.laid_out(name, variable.shape)

@@ -72,6 +72,15 @@ def _idle(config) -> list[tuple[bool, str]]:
             for section, (idle, reason) in off.items() for name in names[section]]
 
 
+def idle_exchange(mesh: Any) -> Iterator[str]:
+    """Yields settings of how tokens travel to their experts that have no effect where mesh.expert is 1, or turns out to be."""
+    one = "mesh.expert = 1" if mesh.expert == 1 else f"mesh.expert = {mesh.expert}, here 1,"
+    for name in ("transport", "capacity_factor", "host_devices"):
+        if changed(mesh, name):
+            yield (f"mesh.{name} = {getattr(mesh, name)!r} has no effect, as {one} keeps all experts on each device: set mesh.expert "
+                   f"above 1, or leave mesh.{name} out.")
+
+
 def _bad_targets(targets) -> Iterator[str]:
     for target in targets:
         try:
@@ -111,9 +120,7 @@ def _contradictions(config) -> list[tuple[bool, str]]:
          f"mesh.transport = {config.mesh.transport!r} is not known: use gather or ragged (drop nothing), capacity, or auto (gather)."),
         (config.mesh.dispatch not in ("auto", "single", "ipc", "hybrid"),
          f"mesh.dispatch = {config.mesh.dispatch!r} is not known: use single, ipc (inside one host), hybrid (over several), or auto."),
-        *((config.mesh.expert == 1 and changed(config.mesh, name),
-           f"mesh.{name} = {getattr(config.mesh, name)!r} has no effect, as mesh.expert = 1 keeps all experts on each device: set "
-           f"mesh.expert above 1, or leave mesh.{name} out.") for name in ("transport", "capacity_factor", "host_devices")),
+        *((config.mesh.expert == 1, message) for message in idle_exchange(config.mesh)),
         (config.mesh.expert == 1 and config.mesh.dispatch in ("ipc", "hybrid"),
          f"mesh.dispatch = {config.mesh.dispatch!r} sends tokens over the expert axis, and mesh.expert = 1: set mesh.expert above 1, or "
          "mesh.dispatch=auto."),

@@ -14,12 +14,10 @@ from absl import flags
 
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
 CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link}}")
-DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the mesh names")
+DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the meshes name")
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
 SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
-# Passes that would hoist the CPU backend's float32 copies of bfloat16 weights out of the loop over layers, as no GPU does.
-PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
 
 
 def main(config):
@@ -30,16 +28,11 @@ def main(config):
 
 def start_again(config) -> int:
     """Starts this script in a process that has the devices; JAX cannot be given more once it runs."""
-    import dataclasses
-    import math
     import subprocess
 
-    from jaxrl_moe.distributed.collectives import AXES
-    from jaxrl_moe.distributed.mesh import inferred
-    from jaxrl_moe.training.plan_report import with_mesh
-    config = with_mesh(config, MESH.value)
-    sizes = {axis: size for axis, size in dataclasses.asdict(config.mesh).items() if axis in AXES}
-    count = math.prod(inferred(sizes, DEVICES.value or math.prod(map(abs, sizes.values()))).values())
+    from jaxrl_moe.distributed.buffers import PASSES
+    from jaxrl_moe.training.plan_report import device_count, with_mesh
+    count = device_count(with_mesh(config, MESH.value), DEVICES.value)
     variables = os.environ | {
         "JAX_PLATFORMS": "cpu", "PLANNED_DEVICES": str(count),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES}"}

@@ -1,4 +1,4 @@
-"""Checks what a run needs before it starts: versions, devices, settings, model files, mesh, collectives, data, disk, servers.
+"""Checks what a run needs before it starts: recipe, versions, devices, settings, model files, mesh, collectives, data, disk, servers.
 
     python scripts/verify_setup.py --config=configs/gsm8k_grpo.py
     python scripts/verify_setup.py --config=configs/gsm8k_grpo.py --config.mesh.fsdp=8

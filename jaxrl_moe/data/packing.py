@@ -51,8 +51,12 @@ def layout(lengths: Sequence[int], tokens: int, packed: bool, longest: int = 0,
     return _packed_layout(lengths, tokens, whole, shards) if packed else _single_layout(lengths, tokens, shards)
 
 
-def _width(longest: int, tokens: int, shards: tuple[int, int]) -> tuple[int, int]:
-    """The length of a row, and the most rows of a micro-batch."""
+def whole_batch(longest: int, tokens: int, shards: tuple[int, int]) -> tuple[int, int]:
+    """(the length of a row, the most rows of a micro-batch) where `longest` is the longest sequence, of at most `tokens` tokens.
+
+    Raises:
+      UserError: one row a shard exceeds `tokens`.
+    """
     rows, parts = shards
     width = _up_to_multiple(min(bucket(longest), tokens), parts)
     most = tokens // width // rows * rows
@@ -64,7 +68,7 @@ def _width(longest: int, tokens: int, shards: tuple[int, int]) -> tuple[int, int
 
 
 def _packed_layout(lengths, tokens, longest, shards):
-    width, most = _width(longest, tokens, shards)
+    width, most = whole_batch(longest, tokens, shards)
     rows = pack(lengths, width)
     parts = [rows[start:start + most] for start in range(0, len(rows), most)]
     return [(part, (_up_to_multiple(_halved(most, len(part)), shards[0]), width)) for part in parts]
@@ -80,7 +84,7 @@ def _halved(most: int, needed: int) -> int:
 def _single_layout(lengths, tokens, shards):
     result, rows = [], [[index] for index in sorted(range(len(lengths)), key=lambda i: -lengths[i])]
     while rows:
-        width, most = _width(lengths[rows[0][0]], tokens, shards)
+        width, most = whole_batch(lengths[rows[0][0]], tokens, shards)
         size = _divide_up(len(rows), _divide_up(len(rows), most))
         result.append((rows[:size], (min(_up_to_multiple(bucket(size), shards[0]), most), width)))
         rows = rows[size:]

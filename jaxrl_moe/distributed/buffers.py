@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+# Passes that would hoist the CPU backend's float32 copies of bfloat16 weights out of the loop over layers, as no GPU does.
+PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
+
 _TENSOR = re.compile(r"tensor<((?:\d+x)*)(f32|bf16)>")
 # Names of instructions that only move values or change their type, such as copy.3, wrapped_scatter, convert_bitcast_fusion.12
 _MOVE = re.compile(r"(?:(?:wrapped|convert|copy|bitcast|transpose|scatter|slice|dynamic-slice|fusion)[-_.\d]*)+")

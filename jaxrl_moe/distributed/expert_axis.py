@@ -14,8 +14,8 @@ def neighbours(hosts: np.ndarray) -> int:
     lines = np.moveaxis(hosts, AXES.index("expert"), -1)
     lines = lines.reshape(-1, lines.shape[-1])
     inner = int(np.argmax(lines[0] != lines[0, 0])) or lines.shape[1]
-    firsts = lines[:, ::inner]
-    if not (np.repeat(firsts, inner, axis=1)[:, :lines.shape[1]] == lines).all() or any(len(set(line)) < len(line) for line in firsts):
+    firsts, even = lines[:, ::inner], lines.shape[1] % inner == 0
+    if not even or not (np.repeat(firsts, inner, axis=1) == lines).all() or any(len(set(line)) < len(line) for line in firsts):
         raise MeshError(f"The {lines.shape[1]} devices of the expert axis are spread unevenly over hosts (numbers of the hosts: "
                         f"{np.unique(lines, axis=0).tolist()}): choose sizes of the axes expert, tensor and context whose product divides "
                         "the devices of a host or is a multiple of them.")

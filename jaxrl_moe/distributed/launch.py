@@ -75,9 +75,18 @@ def _slurm(environment: Mapping[str, str]) -> Membership:
     job, nodes, count, index = (environment[name] for name in SLURM_VARIABLES)
     port = 61440 + int(job) % 4096  # so that two jobs that share a node do not meet
     place = _checked(f"{first_node(nodes)}:{port}", count, index, f"SLURM job {job}")
-    if environment.get("SLURM_NTASKS_PER_NODE", "1") == "1":
+    if _tasks_of_node(environment) == 1:
         return place
     return dataclasses.replace(place, local_devices=(int(environment["SLURM_LOCALID"]),))
+
+
+def _tasks_of_node(environment: Mapping[str, str]) -> int:
+    """How many of the step's tasks run on this node; SLURM_NTASKS_PER_NODE is there only if that option was given, and may be the job's."""
+    counts = []
+    for part in environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_NTASKS_PER_NODE", "1")).split(","):
+        tasks, nodes = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups()  # 8(x2) is 8,8
+        counts += [int(tasks)] * int(nodes or 1)
+    return counts[int(environment.get("SLURM_NODEID", 0)) % len(counts)]
 
 
 def first_node(nodes: str) -> str:

@@ -16,6 +16,8 @@ from jaxrl_moe.types import UserError
 # Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes.
 RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert"}
 
+DEVICE = "device"  # the kind of memory that computes
+
 _OUT = r"(q_proj|k_proj|v_proj|gate_proj|up_proj)"  # split on their output
 _IN = r"(o_proj|down_proj)"                         # split on their input
 # Parameter path -> logical axes of its last dimensions; None is whole. What leads (layers) is whole, but for experts.
@@ -89,6 +91,21 @@ class Placement:
             return jax.make_array_from_callback(shape, sharding, np.asarray(array).__getitem__)
         return jax.device_put(array, sharding)
 
+    def stored(self, tree: Any, vocab_size: int) -> Any:
+        """A state as checkpoints hold it, the same on every mesh: as `cut`, with shardings that the cut shapes allow, in the memory where
+        each array lies."""
+        def one(path, leaf):
+            shape = cut_shape(dotted(path), leaf.shape, vocab_size)
+            if shape == leaf.shape:
+                return leaf
+            axes = [None if axis == "vocab" else RULES.get(axis) for axis in logical_axes(dotted(path), leaf.ndim)]
+            sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
+            array = jax.device_put(leaf, leaf.sharding.with_memory_kind(DEVICE))
+            array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(dotted(path), array, vocab_size)
+            return jax.device_put(array, sharding.with_memory_kind(leaf.sharding.memory_kind))
+
+        return jax.tree_util.tree_map_with_path(one, tree)
+
     def laid_out(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], NamedSharding]:
         """(the shape on the mesh, the sharding) of the parameter at a dotted path that has `shape` in its model."""
         axes = logical_axes(path, len(shape))
@@ -121,10 +138,25 @@ def cut(tree: Any, vocab_size: int) -> Any:
 
 def cut_one(path: str, array: jax.Array, vocab_size: int) -> jax.Array:
     """The array at a dotted path, likewise."""
-    axes = logical_axes(path, array.ndim)
-    if "vocab" not in axes or array.shape[axes.index("vocab")] == vocab_size:
-        return array
-    return jax.lax.slice_in_dim(array, 0, vocab_size, axis=axes.index("vocab"))
+    shape = cut_shape(path, array.shape, vocab_size)
+    return array if shape == array.shape else jax.lax.slice(array, (0,) * array.ndim, shape)
+
+
+def cut_shape(path: str, shape: tuple[int, ...], vocab_size: int) -> tuple[int, ...]:
+    """The shape that the array at a dotted path has in its model, where it has `shape` on the mesh."""
+    return tuple(vocab_size if axis == "vocab" else size for size, axis in zip(shape, logical_axes(path, len(shape))))
+
+
+def refilled(stored: Any, like: Any) -> Any:
+    """A state from Placement.stored laid out as the state `like` is, with zeros behind its vocabulary; very same arrays as in cut."""
+    def one(array, wanted):
+        if array.shape == wanted.shape:
+            return array
+        array = jax.device_put(array, array.sharding.with_memory_kind(DEVICE))
+        fill = jax.jit(filled_up, static_argnums=1, out_shardings=wanted.sharding.with_memory_kind(DEVICE))
+        return jax.device_put(fill(array, wanted.shape), wanted.sharding)
+
+    return jax.tree.map(one, stored, like)
 
 
 def filled_up(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:

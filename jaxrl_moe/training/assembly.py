@@ -7,6 +7,8 @@ from typing import Protocol
 from flax import nnx
 
 from jaxrl_moe.config import Config, MeshSection, RolloutMeshSection
+from jaxrl_moe.config_checks import idle_exchange
+from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed import hosts
@@ -21,7 +23,9 @@ from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import preflight, validate
+from jaxrl_moe.training.prepare import longest_drawn
 from jaxrl_moe.training.scratch import ensure_data, ensure_model
+from jaxrl_moe.training.sft import longest_conversation
 from jaxrl_moe.training.state import ROUTER
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.types import Engine, Prompt, UserError
@@ -125,15 +129,38 @@ def placement(config: Config, model: ModelConfig | None) -> Placement | None:
     return mesh_of(config, model)
 
 
-def mesh_of(config: Config, model: ModelConfig | None) -> Placement:
-    """As placement, but a mesh of one where there is a single device."""
+def check_micro_batches(config: Config, *, rl: bool, sft: bool) -> None:
+    """Refuses micro-batches too small for a row of the longest sequence on each part of the training's mesh, before anything is drawn.
+
+    Args:
+      config: resolved.
+      rl: whether rollouts will be trained on.
+      sft: whether conversations will.
+
+    Raises:
+      MeshError: the mesh does not fit the devices.
+      UserError: with the tokens that a micro-batch needs.
+    """
+    place = placement(config, None)
+    for longest in (longest_drawn(config),) * rl + (longest_conversation(config),) * sft:
+        whole_batch(longest, config.train.tokens_per_micro_batch, (1, 1) if place is None else place.shards)
+
+
+def mesh_of(config: Config, model: ModelConfig | None, planned: bool = False) -> Placement:
+    """As placement, but a mesh of one where there is a single device. planned: CPUs stand for the GPUs of the run; gather, which drops
+    nothing either, then takes the place of the ragged all-to-all, which XLA has for GPUs only."""
     sizes, devices = _sizes(config.mesh), None
     if config.rollout_mesh.apart:
         devices, _ = divided(sizes, _rollout_sizes(config))
     place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
                            transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
                            capacity_factor=config.mesh.capacity_factor)
-    check_transport(place.layout, place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
+    if place.layout.size("expert") == 1:  # so many only the devices say, where it is -1
+        for problem in idle_exchange(config.mesh):
+            raise MeshError(problem)
+    check_transport(place.layout, "gpu" if planned else place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
+    if planned and config.mesh.transport == "ragged":
+        place = dataclasses.replace(place, layout=dataclasses.replace(place.layout, transport="gather"))
     if config.mesh.transport == "auto":
         warn_of_gather(place.layout)
     if model is not None:

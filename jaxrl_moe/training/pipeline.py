@@ -10,7 +10,7 @@ from jaxrl_moe.envs import make_env
 from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training import preflight, validate, writers
-from jaxrl_moe.training.assembly import Bridge, Data, build, drawing_alone, load, make_engine, make_scratch, prepare
+from jaxrl_moe.training.assembly import Bridge, Data, build, check_micro_batches, drawing_alone, load, make_engine, make_scratch, prepare
 from jaxrl_moe.training.evaluate import Evaluation, evaluate
 from jaxrl_moe.training.report import report
 from jaxrl_moe.training.sft import NLL, sft, sft_config, total_steps
@@ -28,6 +28,7 @@ def run_all(config: Config, bridge: Bridge) -> bool:
     """
     validate.validate(config)
     preflight.refuse_other_settings(config)
+    check_micro_batches(config, rl=config.train.steps > 0, sft=preflight.has_warm_up(config))
     with preflight.locked(config.run_dir):
         return _run_all(config, bridge)
 
@@ -59,6 +60,7 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     validate.sft_only(config)
     config = sft_config(config)
     preflight.refuse_other_settings(config)
+    check_micro_batches(config, rl=False, sft=True)
     with preflight.locked(config.run_dir):
         make_scratch(config, bridge, draws=bool(config.env.name and config.data.eval_path), sft=True)
         done = warm_up(config, bridge, prepare(config, bridge, training=False))

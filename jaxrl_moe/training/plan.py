@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxrl_moe.config import Config, ConfigError
+from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.training import plan_programs, preflight
-from jaxrl_moe.training.assembly import mesh_of
+from jaxrl_moe.training.assembly import mesh_of, rollout_placement
 from jaxrl_moe.training.flops import model_cost, update_flops
 from jaxrl_moe.training.optimizer import optimizer
 from jaxrl_moe.training.plan_programs import Program
-from jaxrl_moe.training.state import ROUTER, TrainState, take_apart
+from jaxrl_moe.training.state import ROUTER, TrainState, model_weights, take_apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Plan:
       flops: of one micro-batch on all devices, model FLOPs; tokens: real tokens of it at most.
       active_bytes: weights that one decode step reads, when every expert is used.
       slots: sequences decoded at once; 0 where servers decode, of which nothing is planned.
+      drawing: devices of the rollout, where it has its own; kv, decode and active_bytes are then of one of them, and all else is of a
+        device that trains.
     """
     devices: int
     frozen: int
@@ -57,6 +59,7 @@ class Plan:
     tokens: int
     active_bytes: int
     slots: int
+    drawing: int = 0
 
     @property
     def resident(self) -> int:
@@ -83,7 +86,7 @@ class Plan:
 
     def rollout_peak(self, elsewhere: bool = False) -> int:
         """While tokens are drawn, likewise."""
-        return self.resident + self.kv + extra(self.decode, elsewhere)
+        return (self.active_bytes if self.drawing else self.resident) + self.kv + extra(self.decode, elsewhere)
 
 
 def extra(program: Program, elsewhere: bool) -> int:
@@ -92,21 +95,19 @@ def extra(program: Program, elsewhere: bool) -> int:
 
 
 def make_plan(config: Config, model_config: ModelConfig, free: int | None = None) -> Plan:
-    """Compiles the update and the decode step of a run for the mesh of its config.
+    """Compiles the update and the decode step of a run for the mesh of its config, or each for its own.
 
     Args:
-      config: resolved; its mesh needs as many (virtual) devices as JAX has.
+      config: resolved; its meshes need as many (virtual) devices as JAX has.
       model_config: of the model at model.path.
       free: bytes that the KV pool may share, as rollout.memory.free_bytes gives; None does not bound it.
     """
-    if config.rollout_mesh.apart:
-        raise ConfigError("A plan is for one mesh that training and rollout share: leave rollout_mesh out, and plan each of the two meshes "
-                          "by itself as mesh.")
-    place, lora = mesh_of(config, model_config), preflight.lora_config(config)
+    place, lora = mesh_of(config, model_config, planned=True), preflight.lora_config(config)
     dtype = jnp.dtype(config.model.dtype or "bfloat16")
     backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
     model = Transformer.abstract(model_config, lora=lora, dtype=dtype, attention=config.model.attention, grouped_matmul=backend)
     parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
+    whole = nnx.merge_state(model_weights(trainable, parts.dtypes), biases, parts.frozen)
     cost = model_cost(model_config, trainable, parts.frozen)
     parts = parts._replace(frozen=place.shapes(parts.frozen))
     trainable, biases = place.shapes(trainable), place.shapes(biases)
@@ -116,16 +117,18 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     computed = _as_computed(trainable, parts.dtypes)
     update = plan_programs.update(config, place, parts, state, transform, lora is not None)
     in_process = config.rollout.backend == "jax"  # else servers decode, on devices of their own
-    params = nnx.merge_state(computed, biases, parts.frozen)
-    decode, cache = plan_programs.decode(config, place, model, params, free) if in_process else (plan_programs.NOTHING, ())
+    apart = config.rollout_mesh.apart
+    drawing = rollout_placement(config, model_config) if apart else place
+    params = drawing.shapes(whole)
+    decode, cache = plan_programs.decode(config, drawing, model, params, free) if in_process else (plan_programs.NOTHING, ())
     return Plan(
         devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
-        gradient=local_bytes(trainable), published=copied_bytes(trainable, computed), offload=config.train.offload,
+        gradient=local_bytes(trainable), published=0 if apart else copied_bytes(trainable, computed), offload=config.train.offload,
         reference=local_bytes(computed) if preflight.keeps_reference(config) else 0,
         kept=kept_bytes(model_config, update.batch, place, config.train.remat, dtype), gradients=update.gradients, apply=update.apply,
         decode=decode, kv=local_bytes(cache), flops=update_flops(model_config, cost, [_full(update.batch)]),
-        tokens=math.prod(update.batch.tokens_BT.shape), active_bytes=local_bytes(parts.frozen) + local_bytes(computed),
-        slots=config.rollout.slots if in_process else 0)
+        tokens=math.prod(update.batch.tokens_BT.shape), active_bytes=local_bytes(params),
+        slots=config.rollout.slots if in_process else 0, drawing=drawing.mesh.size if apart else 0)
 
 
 def local_bytes(tree) -> int:

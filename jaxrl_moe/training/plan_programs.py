@@ -9,7 +9,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from jaxrl_moe.config import Config
-from jaxrl_moe.data.packing import bucket
+from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.distributed.buffers import temporaries
 from jaxrl_moe.distributed.hlo import collective_bytes
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
@@ -22,6 +22,7 @@ from jaxrl_moe.rollout.programs import POOL, ROWS
 from jaxrl_moe.rollout.programs import Programs as RolloutPrograms
 from jaxrl_moe.training.batch import MicroBatch
 from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.prepare import longest_drawn
 from jaxrl_moe.training.programs import Programs
 from jaxrl_moe.training.state import Parts, TrainState
 from jaxrl_moe.training.step import READ_SHARES
@@ -92,9 +93,7 @@ def update(config: Config, place: Placement, parts: Parts, state: TrainState, tr
 
 def micro_batch_shapes(config: Config, place: Placement):
     """(the largest micro-batch of a run, the indices of the log-probs to read), as shapes on the mesh."""
-    longest = min(config.data.max_prompt_tokens + config.rollout.max_tokens, config.train.tokens_per_micro_batch)
-    length = -(-bucket(longest) // place.shards[1]) * place.shards[1]
-    rows = max(1, config.train.tokens_per_micro_batch // length // place.row_shards) * place.row_shards
+    length, rows = whole_batch(longest_drawn(config), config.train.tokens_per_micro_batch, place.shards)
     kinds = {name: jnp.int32 for name in ("tokens_BT", "positions_BT", "segments_BT", "targets_BT", "sequence_BT")}
     kinds |= {name: jnp.float32 for name in ("mask_BT", "weights_BT", "advantages_BT", "sampler_logprobs_BT")}
     algorithm = config.algorithm

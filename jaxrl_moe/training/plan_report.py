@@ -1,12 +1,15 @@
 """A plan in words: bytes per device, times, cost, and whether it fits."""
 import dataclasses
 import json
+import math
 import pathlib
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.chips import Chip, find_chip
-from jaxrl_moe.distributed.mesh import MeshError, parse
+from jaxrl_moe.distributed.collectives import AXES
+from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.training.plan import Plan, make_plan
 from jaxrl_moe.types import UserError
 
@@ -28,7 +31,7 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
     """
     found, model = find_chip(chip, chips), model_config(config, shape)
     plan = make_plan(config, model)
-    parts = [memory_lines(plan, config, found, chip), traffic_lines(plan), time_lines(plan, config, found, chip, price)]
+    parts = [memory_lines(plan, config, found, chip), traffic_lines(plan), time_lines(plan, config, found, chip, price), left_out(config)]
     return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip)])
 
 
@@ -45,6 +48,20 @@ def with_mesh(config: Config, text: str | None) -> Config:
         raise MeshError(f"--mesh={text} has {axis} = {size}, and the mesh section has {getattr(config.mesh, axis)}: leave it out "
                         f"of one of them, or give --config.mesh.{axis}={size} too.")
     return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, **sizes))
+
+
+def device_count(config: Config, given: int) -> int:
+    """How many devices a plan is compiled for.
+
+    Args:
+      config: resolved.
+      given: how many there are, for an axis of -1; 0: as many as the meshes name.
+    """
+    sizes = {axis: getattr(config.mesh, axis) for axis in AXES}
+    if config.rollout_mesh.apart:
+        own = (size or 1 for size in dataclasses.asdict(config.rollout_mesh).values())
+        return given or math.prod(map(abs, sizes.values())) + abs(math.prod(own))
+    return math.prod(inferred(sizes, given or math.prod(map(abs, sizes.values()))).values())
 
 
 def model_config(config: Config, shape: str | None) -> ModelConfig:
@@ -66,14 +83,22 @@ def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]
             ("gradient", plan.gradient),
             ("activations kept for the backward pass, at least", plan.kept),
             ("temporaries of a micro-batch", gradients.elsewhere), ("  and on a CPU also", gradients.temporary - gradients.elsewhere),
-            ("temporaries of the optimiser step", apply.elsewhere), ("  and on a CPU also", apply.temporary - apply.elsewhere),
-            ("KV pool, during rollouts", plan.kv),
-            ("temporaries of decoding", decode.elsewhere), ("  and on a CPU also", decode.temporary - decode.elsewhere),
-            ("peak of the update", plan.update_peak(True)), ("  below which no compiler gets", plan.floor),
-            ("peak of the rollout", plan.rollout_peak(True))]
+            ("temporaries of the optimiser step", apply.elsewhere), ("  and on a CPU also", apply.temporary - apply.elsewhere)]
+    drawn = [("KV pool, during rollouts", plan.kv),
+             ("temporaries of decoding", decode.elsewhere), ("  and on a CPU also", decode.temporary - decode.elsewhere)]
+    peaks = [("peak of the update", plan.update_peak(True)), ("  below which no compiler gets", plan.floor)]
+    rollouts = [("peak of the rollout", plan.rollout_peak(True))]
+    if plan.drawing:
+        copies = [("weights as they are published", plan.active_bytes)]
+        return [*_lines(f"{plan.devices} x {name} that train", chip, rows + peaks),
+                *_lines(f"{plan.drawing} x {name} that draw", chip, copies + drawn + rollouts)]
+    return _lines(f"{plan.devices} x {name}", chip, rows + drawn + peaks + rollouts)
+
+
+def _lines(title: str, chip: Chip, rows: list[tuple[str, int]]) -> list[str]:
     always = {label for label, _ in rows} - {"  and on a CPU also", "copy of the weights that the engine reads",
                                               "reference, the weights that the run starts from", "in the host's memory between uses"}
-    return [f"{plan.devices} x {name}, {chip.memory / GIB:.1f} GiB each; per device:",
+    return [f"{title}, {chip.memory / GIB:.1f} GiB each; per device:",
             *(f"  {label:52} {size / GIB:9.3f} GiB" for label, size in rows if size or label in always)]
 
 
@@ -87,17 +112,27 @@ def traffic_lines(plan: Plan) -> list[str]:
             f"model FLOPs of a micro-batch of {plan.tokens:,} tokens, all devices: {plan.flops:.3g}"]
 
 
+def left_out(config: Config) -> list[str]:
+    """What the plan does not count, or counts as something else."""
+    parts = [
+        (config.mesh.transport == "ragged", "mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather"),
+        (bool(find_advantage(config.algorithm.advantage).critic), "the critic and its optimiser are not counted"),
+        (config.moe.replay != "none", f"the expert ids that moe.replay = {config.moe.replay} brings along are not counted")]
+    return [f"note: {text}." for there, text in parts if there]
+
+
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Least seconds of a step's rollout and update, its tokens, and the device-hours of the whole run."""
+    """Least seconds of a step's rollout, of its update and of both, its tokens, and the device-hours of the whole run."""
     rollout: float
     update: float
+    step: float
     tokens: int
     hours: float
 
     @property
     def tokens_per_s(self) -> float:
-        return self.tokens / (self.rollout + self.update)
+        return self.tokens / self.step
 
 
 def times(plan: Plan, config: Config, chip: Chip) -> Times:
@@ -110,7 +145,8 @@ def times(plan: Plan, config: Config, chip: Chip) -> Times:
     update = tokens / plan.tokens * micro * passes
     decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth, sum(plan.decode.collectives.values()) / chip.link)
     rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step if plan.slots else 0.0
-    return Times(rollouts, update, tokens, config.train.steps * (rollouts + update) * plan.devices / 3600)
+    step = max(rollouts, update) if plan.drawing and rollout.max_staleness else rollouts + update  # stale ones are drawn meanwhile
+    return Times(rollouts, update, step, tokens, config.train.steps * step * (plan.devices + plan.drawing) / 3600)
 
 
 def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) -> list[str]:
@@ -127,11 +163,11 @@ def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
     """Fits or not, by the compiled programs without what only a CPU needs; and what to change."""
     room = chip.memory * (1 - RESERVED)
     update, rollouts = plan.update_peak(True), plan.rollout_peak(True)
-    if max(update, rollouts) <= room:
-        left = room - max(update, rollouts)
-        return f"estimate: FITS, {left / GIB:.1f} GiB of {room / GIB:.1f} left (derived on a CPU, for {name})."
-    return (f"estimate: DOES NOT FIT: {max(update, rollouts) / GIB:.1f} GiB of {room / GIB:.1f} (derived on a CPU, for {name}). "
-            f"Change {'; '.join(advice(plan, config, room))}.")
+    peaks = {"training ": update, "rollout ": rollouts} if plan.drawing else {"": max(update, rollouts)}
+    said = [f"{role}FITS, {(room - peak) / GIB:.1f} GiB of {room / GIB:.1f} left" if peak <= room else
+            f"{role}DOES NOT FIT: {peak / GIB:.1f} GiB of {room / GIB:.1f}" for role, peak in peaks.items()]
+    change = "" if max(update, rollouts) <= room else f" Change {'; '.join(advice(plan, config, room))}."
+    return f"estimate: {'; '.join(said)} (derived on a CPU, for {name}).{change}"
 
 
 def advice(plan: Plan, config: Config, room: float) -> list[str]:
@@ -145,5 +181,5 @@ def advice(plan: Plan, config: Config, room: float) -> list[str]:
         found += {"none": ["train.remat=mlp or full"], "mlp": ["train.remat=full"]}.get(config.train.remat, [])
         found.append("a smaller train.tokens_per_micro_batch")
     if plan.rollout_peak(True) > room:
-        found.append("rollout.kv_tokens, or fewer rollout.slots")
+        found.append("rollout.kv_tokens, or fewer rollout.slots" + (", or a larger rollout_mesh.fsdp or .tensor" if plan.drawing else ""))
     return found

@@ -78,5 +78,9 @@ def fetched(passes: Iterable[Forward]) -> list[Forward]:
 def lay_out(samples: Sequence[Sample], learner: Learner, config: Config, **weights: np.ndarray | None) -> list[Packed]:
     """Micro-batches whose shapes stay the same from step to step; weights as in micro_batches."""
     budget = config.train.tokens_per_micro_batch
-    longest = min(config.data.max_prompt_tokens + config.rollout.max_tokens, budget)
-    return micro_batches(samples, budget, config.train.pack, longest=longest, shards=learner.shards, **weights)
+    return micro_batches(samples, budget, config.train.pack, longest=longest_drawn(config), shards=learner.shards, **weights)
+
+
+def longest_drawn(config: Config) -> int:
+    """Tokens of the longest sequence of a rollout that a micro-batch can hold."""
+    return min(config.data.max_prompt_tokens + config.rollout.max_tokens, config.train.tokens_per_micro_batch)

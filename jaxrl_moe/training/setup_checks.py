@@ -33,21 +33,34 @@ class Outcome:
 
 
 def check_all(config: Config, bridge: assembly.Bridge) -> Iterator[Outcome]:
-    """Runs every check; one that fails does not keep the others from running.
+    """Runs every check; one that fails does not keep the others from running, but for the first: processes with different settings would
+    wait for each other for ever.
 
     Args:
       config: resolved.
       bridge: reads the model.
     """
     checks: list[tuple[str, Callable[[Config, assembly.Bridge], str]]] = [
-        ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh", _mesh),
+        ("recipe", _recipe), ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh", _mesh),
         ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir), ("checkpoints", _checkpoints),
         ("servers", _servers)]
     for name, check in checks:
-        try:
-            yield Outcome(name, True, check(config, bridge))
-        except (UserError, OSError, jax.errors.JaxRuntimeError) as error:  # the last: a device or a link that fails
-            yield Outcome(name, False, str(error))
+        outcome = _outcome(name, check, config, bridge)
+        yield outcome
+        if check is _recipe and not hosts.smallest(int(outcome.passed)):
+            return
+
+
+def _outcome(name, check, config, bridge) -> Outcome:
+    try:
+        return Outcome(name, True, check(config, bridge))
+    except (UserError, OSError, jax.errors.JaxRuntimeError) as error:  # the last: a device or a link that fails
+        return Outcome(name, False, str(error))
+
+
+def _recipe(config, bridge) -> str:
+    preflight.refuse_other_settings(config)
+    return f"the same in {jax.process_count()} process(es)"
 
 
 def _versions(config, bridge) -> str:
@@ -91,6 +104,7 @@ def _model(config, bridge) -> str:
 
 def _mesh(config, bridge) -> str:
     model = None if to_be_made(config) else bridge.model_config(config.model.path)
+    assembly.check_micro_batches(config, rl=config.train.steps > 0, sft=preflight.has_warm_up(config))
     found = [_axes(place) for place in (assembly.placement(config, model), assembly.rollout_placement(config, model))]
     return f"training on {found[0]}, rollout on {found[1]} beside it" if config.rollout_mesh.apart else found[0]
 
@@ -163,8 +177,15 @@ def _servers(config, bridge) -> str:
     """Those that draw the rollouts; process 0 alone talks to them."""
     if config.rollout.backend == "jax":
         return "none: this process draws the rollouts"
+    return hosts.from_leader(lambda: _answers(config, bridge))
+
+
+def _answers(config, bridge) -> str:
+    """In process 0 alone, whatever may fail included: the others wait for what it says."""
     validate.validate(config)  # what follows takes sound settings for granted
     if to_be_made(config):
         return f"will be asked once {config.model.path} is made"
-    place = assembly.placement(config, bridge.model_config(config.model.path))
-    return hosts.from_leader(lambda: bridge.check_servers(config, place))
+    try:
+        return bridge.check_servers(config, assembly.placement(config, bridge.model_config(config.model.path)))
+    except (OSError, jax.errors.JaxRuntimeError) as error:  # as what the others report too
+        raise UserError(str(error)) from error

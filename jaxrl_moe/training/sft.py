@@ -55,7 +55,8 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
     last, waiting, meter = total_steps(config, len(samples)), None, FlopMeter(learner)
     with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config), decode) as run:
         if run.checkpoints.steps():
-            learner.state, run.progress = run.checkpoints.restore(learner.state)
+            state, run.progress = run.checkpoints.restore(learner.stored())
+            learner.take_over(state)
             run.console.say(f"Going on from the SFT checkpoint of step {run.progress.step}.")
         elif evaluation and config.eval.at_start:
             run.log(0, evaluated(run, evaluation()))
@@ -76,7 +77,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                     row, score = row | evaluated(run, result), result.score
                 run.log(step + 1, row)
                 if save or reached(run, config) or run.stop:  # SIGTERM may have come during the evaluation
-                    run.checkpoints.save(learner.state, run.progress, score)
+                    run.checkpoints.save(learner.stored(), run.progress, score)
         return run.progress.step >= run.last_step or reached(run, config)
 
 
@@ -89,8 +90,13 @@ def batch(samples: Sequence[Sample], config: Config, step: int, shards: tuple[in
         chosen.append(samples[_order(config.seed, epoch, count)[place]])
     weights_N = sample_weights(chosen, config.algorithm.aggregation)
     packed = micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N,
-                           longest=min(config.sft.max_tokens, config.train.tokens_per_micro_batch), shards=shards)
+                           longest=longest_conversation(config), shards=shards)
     return [part.batch for part in packed]
+
+
+def longest_conversation(config: Config) -> int:
+    """Tokens of the longest conversation that a micro-batch can hold."""
+    return min(config.sft.max_tokens, config.train.tokens_per_micro_batch)
 
 
 @functools.lru_cache(maxsize=2)

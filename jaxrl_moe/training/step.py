@@ -5,16 +5,18 @@ The learner knows no loss: an objective is a function from LossInputs to LossOut
 import dataclasses
 import functools
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from jaxrl_moe.config import CriticSection, OptimizerSection
 from jaxrl_moe.distributed.context import to_devices
 from jaxrl_moe.distributed.offload import to_host
-from jaxrl_moe.distributed.sharding import Placement, cut
+from jaxrl_moe.distributed.sharding import Placement, cut, refilled
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
 from jaxrl_moe.training.batch import MicroBatch
@@ -57,14 +59,16 @@ class Learner:
         self.key = jax.random.key(seed)
         self.schedules = {"policy/lr": learning_rate(section, total_steps)}
         transform, critic_transform = optimizer(section, total_steps), None
-        self.state = TrainState(trainable, transform.init(trainable), jnp.zeros((), jnp.int32), biases)
+        trainable = trainable if placement is None else placement.put(trainable)
+        self.state = TrainState(trainable, _moments(transform, trainable, placement), jnp.zeros((), jnp.int32), biases)
         head = None
         if critic is not None:
             head, weights = nnx.split(value_head or ValueHead(model.config.hidden_size, rngs=nnx.Rngs(seed)))
             section = dataclasses.replace(section, learning_rate=critic.learning_rate)
             critic_transform = optimizer(section, total_steps)
             self.schedules["critic/lr"] = learning_rate(section, total_steps)
-            self.state = self.state._replace(critic=weights, critic_opt_state=critic_transform.init(weights))
+            weights = weights if placement is None else placement.put(weights)
+            self.state = self.state._replace(critic=weights, critic_opt_state=_moments(critic_transform, weights, placement))
         self.programs = Programs(self.parts, head, critic is None or critic.train_trunk, remat, model.lora is not None,
                                  (transform, critic_transform), placement, offload)
         if placement is not None:
@@ -80,6 +84,14 @@ class Learner:
             self.state = moved(self.state, to_host)
         if "reference" in offload and reference:
             self.reference = to_host(self.reference)
+
+    def stored(self) -> TrainState:
+        """The state as checkpoints hold it, the same on every mesh: its vocabulary cut back to its own size."""
+        return self.state if self.placement is None else self.placement.stored(self.state, self.config.vocab_size)
+
+    def take_over(self, stored: TrainState) -> None:
+        """Goes on from a state as `stored` gave it, on this mesh or another."""
+        self.state = refilled(stored, self.state)
 
     @property
     def shards(self) -> tuple[int, int]:
@@ -167,6 +179,14 @@ class Learner:
             return read_plan(batch.mask_BT, (1, 1))
         parts = self.placement.token_shards
         return read_plan(to_devices(np.asarray(batch.mask_BT), 1, parts), (self.placement.row_shards, parts))
+
+
+def _moments(transform: optax.GradientTransformation, weights: Any, placement: Placement | None) -> Any:
+    """The optimiser's first state, on a mesh made in its parts: no device ever holds the whole of it."""
+    if placement is None:
+        return transform.init(weights)
+    shardings = jax.tree.map(lambda shape: shape.sharding, placement.shapes(jax.eval_shape(transform.init, weights)))
+    return jax.jit(transform.init, out_shardings=shardings)(weights)
 
 
 def read_plan(mask_BT, shards: tuple[int, int]):

@@ -105,7 +105,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             checkpoint_seconds = {}
             if run.due(config.checkpoint.every) or improved or run.stop:
                 with watch("checkpoint"):  # the row must stand before the checkpoint does: its time goes to the next row, if any
-                    run.checkpoints.save(learner.state, run.progress, score)
+                    run.checkpoints.save(learner.stored(), run.progress, score)
                 checkpoint_seconds = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
         return run.progress.step >= run.last_step
 
@@ -113,7 +113,8 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
 def resume(run: Run, learner: Learner, draws: Draws) -> None:
     """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter and unfinished draws."""
     if run.checkpoints.steps():
-        learner.state, run.progress = run.checkpoints.restore(learner.state)
+        state, run.progress = run.checkpoints.restore(learner.stored())
+        learner.take_over(state)
         draws.restore(dataclasses.asdict(run.progress))
         run.console.say(f"Going on from the checkpoint of step {run.progress.step} in {run.checkpoints.folder}.")
 
@@ -125,7 +126,7 @@ def saving_what_was_done(run: Run, learner: Learner) -> Iterator[None]:
         yield
     except UserError:
         if run.progress.step and run.progress.step not in run.checkpoints.steps():
-            run.checkpoints.save(learner.state, run.progress)
+            run.checkpoints.save(learner.stored(), run.progress)
         raise
 
 

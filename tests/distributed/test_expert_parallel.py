@@ -112,6 +112,8 @@ def test_stages_follow_from_where_the_expert_axis_lies(sizes, host_devices, in_h
     ({"data": 4}, {"dispatch": "ipc"}, "which has one device"), ({"data": 4}, {"dispatch": "hybrid"}, "which has one device"),
     ({"expert": 8}, {"dispatch": "ipc", "host_devices": 2}, "lie on 4 hosts: set mesh.dispatch=hybrid or auto, or mesh.expert=2"),
     ({"expert": 4}, {"dispatch": "hybrid", "host_devices": 4}, "lie on one host: set mesh.dispatch=ipc"),
+    ({"expert": 3}, {"host_devices": 2}, r"spread unevenly over hosts .*\[\[0, 0, 1\]\]"),
+    ({"expert": 6}, {"host_devices": 4}, r"spread unevenly over hosts .*\[\[0, 0, 0, 0, 1, 1\]\]"),
     ({"data": 2, "expert": 4}, {"host_devices": 3}, r"spread unevenly over hosts .*\[\[0, 0, 0, 1\], \[1, 1, 2, 2\]\]")], ids=str)
 def test_a_dispatch_that_the_devices_do_not_allow_is_refused(sizes, options, message):
     with pytest.raises(MeshError, match=message):

@@ -24,6 +24,10 @@ PLAIN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:99", "JAX_NUM_PROCESSES": "2", "JA
 @pytest.mark.parametrize("environment, place", [
     (SLURM, ("gpu003:62344", 4, 2, "SLURM job 5000", None)),
     (SLURM | {"SLURM_NTASKS_PER_NODE": "8", "SLURM_LOCALID": "2"}, ("gpu003:62344", 4, 2, "SLURM job 5000", (2,))),
+    (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_NODEID": "1", "SLURM_LOCALID": "2"},
+     ("gpu003:62344", 4, 2, "SLURM job 5000", (2,))),
+    (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2,1(x2)", "SLURM_NODEID": "2", "SLURM_LOCALID": "0"},
+     ("gpu003:62344", 4, 2, "SLURM job 5000", None)),
     (JOBSET, ("rl-train-0-0.rl:8476", 4, 3, "the Kubernetes JobSet", None)),
     (PLAIN, ("10.0.0.1:99", 2, 1, "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID", None)),
     (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None), ({}, None)])

@@ -1,12 +1,16 @@
 """Checkpoints straight into shards."""
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 import bridges
 from bridges import importing
+from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
+from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.training.step import Learner
 from tests.tiny_models import make_model
 
 MESH = {"fsdp": 2, "expert": 2, "tensor": 2}
@@ -17,6 +21,23 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     make_model(path, num_hidden_layers=3, vocab_size=321, mlp_only_layers=[1])
     return path
+
+
+def test_adapters_and_moments_are_split_from_the_start_and_the_same_bits(folder, monkeypatch):
+    place, lora, seen = make_placement(MESH), LoraConfig(4, 8.0), []
+    alone = dict(nnx.to_flat_state(nnx.state(bridges.load_model(folder, lora=lora, seed=3), nnx.LoRAParam)))
+    model = bridges.load_model(folder, lora=lora, seed=3, placement=place)
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
+        assert variable[...].sharding.device_set == set(place.mesh.devices.flat)
+        np.testing.assert_array_equal(variable[...], alone[path][...], err_msg=str(path))
+    put = place.put_one
+    monkeypatch.setattr(type(place), "put_one", lambda self, path, array: seen.append((path, array)) or put(path, array))
+    learner = Learner(model, OptimizerSection(), 10, placement=place)
+    whole = [path for path, array in seen if array.ndim and len(array.sharding.device_set) == 1]
+    assert seen and not whole
+    moments = [leaf for leaf in jax.tree.leaves(learner.state.opt_state) if leaf.ndim]
+    shardings = [leaf.sharding for leaf in jax.tree.leaves(learner.state.trainable)]
+    assert [leaf.sharding for leaf in moments] == shardings * 2 and not any(np.any(leaf) for leaf in moments)
 
 
 @pytest.mark.parametrize("imported", [False, True], ids=["safetensors", "params folder"])

@@ -12,7 +12,7 @@ from training.tiny_run import make_files, settings
 
 import bridges
 from bridges.engines import verify
-from jaxrl_moe.config import resolve
+from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.training import setup_checks
@@ -48,6 +48,8 @@ def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):
 
 @pytest.mark.parametrize("changes, failing, message", [
     ({"mesh__data": 4, "rollout_mesh__data": 5}, ["mesh", "collectives"], "5 needs 9"),
+    ({"mesh__data": 8, "train__tokens_per_micro_batch": 500}, ["mesh"], "cannot hold 8 rows of 64 tokens"),
+    ({"mesh__data": 8, "train__tokens_per_micro_batch": 512, "sft__steps": 1}, ["mesh"], "raise it to 768"),
     ({"data__path": "nowhere.jsonl"}, ["data"], "nowhere.jsonl"), ({"mesh__tensor": 4}, ["mesh"], "num_key_value_heads = 2"),
     ({"algorithm__loss": "grop"}, ["settings"], "'grop'"), ({"folder": "/proc/nowhere/run"}, ["run_dir"], "/proc")], ids=str)
 def test_what_is_wrong_is_named_and_the_other_checks_run(files, tmp_path, changes, failing, message):
@@ -80,6 +82,30 @@ def test_a_collective_that_does_not_come_through_is_a_failed_check(files, tmp_pa
     monkeypatch.setattr(setup_checks, "check_collectives", broken)
     found = outcomes(resolve(settings(files, tmp_path / "run", mesh__data=2)))
     assert [name for name, outcome in found.items() if not outcome.passed] == ["collectives"] and "NCCL" in found["collectives"].text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_nothing_else_is_run_where_a_process_has_other_settings(files, tmp_path, monkeypatch, own):
+    def refused(config):
+        raise ConfigError("This process has other settings than process 0")
+    if own:
+        monkeypatch.setattr(setup_checks.preflight, "refuse_other_settings", refused)
+    else:  # another process says so
+        monkeypatch.setattr(setup_checks.hosts, "smallest", lambda passed: 0)
+    found = outcomes(resolve(settings(files, tmp_path / "run")))
+    assert list(found) == ["recipe"] and found["recipe"].passed != own
+
+
+def test_of_servers_the_other_processes_only_report_what_process_0_found(files, tmp_path, monkeypatch):
+    def failing(*_):
+        raise AssertionError("asked in a process that should wait")
+    fake = PolicyServer("vllm", files / "model")
+    for module, name in ((setup_checks.validate, "validate"), (setup_checks, "to_be_made"), (setup_checks.assembly, "placement")):
+        monkeypatch.setattr(module, name, failing)
+    monkeypatch.setattr(setup_checks.hosts, "from_leader", lambda function: "heard")
+    config = resolve(settings(files, tmp_path / "run", rollout__backend="vllm", servers__urls=(fake.url,)))
+    assert setup_checks._servers(config, bridges) == "heard"
+    fake.close()
 
 
 def servers(files, folder, fake, **changes):
@@ -162,7 +188,7 @@ def test_the_script_ends_with_1_if_a_check_fails_in_any_process(files, tmp_path,
     options += ["--config.data.path=nowhere.jsonl"] if wrong else []
     results = processes.wait(processes.start("scripts/verify_setup.py", count, *options, devices=count))
     lines = [line.split(maxsplit=2) for line in results[0][1].splitlines() if not line.startswith("[Gloo]")]
-    assert len(lines) == 11 and [name for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
+    assert len(lines) == 12 and [name for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
     for code, _, err in results:
         assert code == bool(wrong) and ("1 of the checks failed" in err) == bool(wrong), err
     assert ("Process 1: FAIL" in results[-1][2]) == (bool(wrong) and count == 2)

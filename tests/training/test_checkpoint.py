@@ -7,9 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from jaxrl_moe.config import OptimizerSection
+from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.training import checkpoint
 from jaxrl_moe.training.checkpoint import CheckpointError, Checkpoints, Progress
+from jaxrl_moe.training.step import Learner
 
 STATE = {"trainable": {"a": jnp.linspace(0.0, 1.0, 12).reshape(3, 4), "b": jnp.arange(5.0)},
          "opt_state": (jnp.int32(7), None, {"mu": jnp.full((3, 4), 1 / 3)})}
@@ -122,3 +128,26 @@ def test_a_failing_write_is_named_without_privileges_too(tmp_path, monkeypatch):
 
 def test_progress_of_a_checkpoint_from_before_the_adaptive_kl_coefficient_still_loads():
     assert Progress(**{"step": 3, "sequence": 24, "data": {"drawn": 24}, "best_score": 0.5}).kl_coef is None
+
+
+def learner(tensor, offload=(), shift=0.0):
+    """All weights of a dense model of an odd vocabulary, its moments other than zero."""
+    shape = ModelConfig("qwen3", 65, 16, 1, 2, 2, 8, 24, (False,), (0,))
+    one = Learner(Transformer(shape, rngs=nnx.Rngs(0)), OptimizerSection(), 10, offload=offload,
+                  placement=make_placement({"tensor": tensor}) if tensor else None)
+    one.take_over(jax.tree.map(lambda leaf: jax.device_put(leaf + jnp.asarray(shift, leaf.dtype), leaf.sharding), one.stored()))
+    return one
+
+
+@pytest.mark.parametrize("before, after, offload", [(2, None, ()), (None, 2, ()), (2, 1, ("optimizer",))], ids=str)
+def test_a_vocabulary_that_does_not_divide_goes_on_over_another_number_of_devices(tmp_path, before, after, offload):
+    old, new = learner(before, offload, shift=1.0), learner(after, offload)
+    names = [checkpoint.identity({}, {}, one.stored(), one.parts.frozen) for one in (old, new)]
+    assert names[0] == names[1] and "float32[65, 16]" in names[0].values()
+    Checkpoints(tmp_path, keep=1, identity=names[0], config={}).save(old.stored(), Progress(step=1))
+    state, _ = Checkpoints(tmp_path, keep=1, identity=names[1], config={}).restore(new.stored())
+    layouts = [(leaf.shape, leaf.sharding) for leaf in jax.tree.leaves(new.state)]
+    new.take_over(state)
+    assert [(leaf.shape, leaf.sharding) for leaf in jax.tree.leaves(new.state)] == layouts
+    for ours, theirs in zip(jax.tree.leaves(new.stored()), jax.tree.leaves(old.stored()), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

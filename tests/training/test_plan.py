@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from benchmarks.plan import SHAPES, in_process
-from jaxrl_moe.config import base, resolve
+from jaxrl_moe.config import RolloutMeshSection, base, resolve
 from jaxrl_moe.distributed.buffers import temporaries
 from jaxrl_moe.distributed.chips import find_chip
 from jaxrl_moe.distributed.hlo import collective_bytes
@@ -17,7 +17,9 @@ from jaxrl_moe.distributed.mesh import MeshError, make_placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.training import plan_report
+from jaxrl_moe.training.assembly import mesh_of
 from jaxrl_moe.training.plan import make_plan
+from jaxrl_moe.training.plan_programs import micro_batch_shapes
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.types import UserError
 
@@ -178,6 +180,45 @@ def test_a_mesh_can_be_given_as_text_if_the_recipe_does_not_say_otherwise():
     for text in ("fsdp", "fsdp=two", "fsdp=2,fsdp=2", "rows=2", ","):
         with pytest.raises(MeshError, match="cannot be read"):
             plan_report.with_mesh(config, text)
+
+
+def test_a_mesh_is_planned_as_runs_would_take_it_and_ragged_as_gather():
+    config = recipe(expert=4, transport="ragged")
+    assert mesh_of(config, shape(2), planned=True).layout.transport == "gather"
+    assert plan_report.left_out(config) == ["note: mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather."]
+    assert not plan_report.left_out(recipe())
+    with pytest.raises(MeshError, match="goes in one stage"):
+        mesh_of(recipe(expert=4, transport="ragged", host_devices=2), shape(2), planned=True)
+    place = make_placement({"data": 2, "context": 2})
+    assert micro_batch_shapes(recipe(), place)[0].tokens_BT.shape == (8, 64)
+    small = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train, tokens_per_micro_batch=100))
+    with pytest.raises(UserError, match="cannot hold 2 rows of 64 tokens"):
+        micro_batch_shapes(small, place)
+
+
+def test_training_and_rollout_on_devices_of_their_own_are_planned_each_by_itself():
+    config = recipe(tensor=2)
+    config = dataclasses.replace(config, rollout_mesh=RolloutMeshSection(data=1))
+    assert plan_report.device_count(config, 0) == 3
+    plan = make_plan(config, shape(2))
+    weights = nnx.state(Transformer.abstract(shape(2), lora=LoraConfig(4, 32.0)))
+    assert (plan.devices, plan.drawing, plan.published) == (2, 1, 0)
+    assert plan.active_bytes == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))  # whole, and training's in halves
+    assert plan.rollout_peak() == plan.active_bytes + plan.kv + plan.decode.extra and plan.frozen < 0.7 * plan.active_bytes
+    assert sum(plan.decode.collectives.values()) == 0 < sum(plan.gradients.collectives.values())
+    chip = find_chip("H200")
+    assert sum(" x H200 that " in line for line in plan_report.memory_lines(plan, config, chip, "H200")) == 2
+    small = dataclasses.replace(chip, memory=(plan.rollout_peak(True) + plan.update_peak(True)) / 2 / (1 - plan_report.RESERVED))
+    text, roles = plan_report.verdict(plan, config, small, "it"), ("training ", "rollout ")
+    larger = plan.update_peak(True) < plan.rollout_peak(True)
+    assert f"{roles[larger]}DOES NOT FIT" in text and f"{roles[not larger]}FITS" in text
+
+
+@pytest.mark.parametrize("name, value", [("transport", "gather"), ("host_devices", 4)])
+def test_an_expert_axis_that_turns_out_to_be_one_leaves_its_settings_without_effect(name, value):
+    section = {"data": 8, "expert": -1, name: value}
+    with pytest.raises(MeshError, match=f"mesh.{name} = .* has no effect, as mesh.expert = -1, here 1,"):
+        mesh_of(recipe(**section), shape(2))
 
 
 def test_unknown_chips_and_meshes_that_do_not_fit_are_refused(tmp_path):
