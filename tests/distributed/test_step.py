@@ -1,13 +1,15 @@
 """A train step on a mesh of eight virtual devices equals that of one device: loss, every gradient, updated weights."""
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from close import assert_close
 from distributed.emulated import ragged_all_to_all
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from jaxrl_moe.config import OptimizerSection
-from jaxrl_moe.distributed.collectives import AXES
+from jaxrl_moe.distributed.collectives import AXES, inside
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
@@ -65,6 +67,26 @@ def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monke
 def test_rematerialisation_on_a_mesh_changes_no_gradient(reference):
     lora, expected = reference
     assert_close(gradients(lora, {"fsdp": 2, "expert": 2, "tensor": 2}, "mlp")[:3], expected[:3], 1e-5)
+
+
+def test_rematerialisation_keeps_as_little_with_weights_split_by_fsdp():
+    config = ModelConfig("qwen3", 64, 32, 4, 2, 2, 16, 1024, (False,) * 4, (0,) * 4)  # the MLP's hidden products are most of what is kept
+    place, tokens = make_placement({"fsdp": 2}), jnp.zeros((8, 64), jnp.int32)
+    graphdef, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)))
+    specs = place.specs(params)
+
+    def temporary(remat):
+        def local(params, tokens):
+            def loss(params):
+                with inside(place.layout):
+                    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+                    return nnx.merge(graphdef, params)(tokens, positions, jnp.ones_like(tokens), remat=remat)[0].sum()
+            return jax.grad(loss)(params)
+
+        mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(specs, PartitionSpec("fsdp")), out_specs=specs, check_vma=False)
+        return jax.jit(mapped).lower(place.put(params), tokens).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary("mlp") < temporary("none") / 2
 
 
 def test_adapters_of_experts_are_split_as_the_experts_are():
