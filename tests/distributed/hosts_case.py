@@ -27,7 +27,7 @@ def main():
     check_arrays()
     check_meeting()
     np.testing.assert_array_equal(hosts.fetch({"split": split})["split"], values)
-    assert hosts.smallest(5 + jax.process_index()) == 5
+    assert hosts.smallest(5 + jax.process_index()) == 5 and hosts.processes_here() == 2
     before = hosts.raised("stop", False)
     hosts.raised("stop", jax.process_index() == 1)
     hosts.smallest(0)  # all meet here, so that the flag has arrived
