@@ -28,7 +28,7 @@ def server(files):
 
 
 @pytest.mark.parametrize("count, kind, mesh", [
-    (1, "delta", {"expert": 2, "tensor": 2}), (2, "delta", {"data": 2, "tensor": 2}),
+    pytest.param(1, "delta", {"expert": 2, "tensor": 2}, marks=pytest.mark.slow), (2, "delta", {"data": 2, "tensor": 2}),
     pytest.param(2, "disk", {"fsdp": 2, "context": 2}, marks=pytest.mark.slow)])
 def test_weights_on_a_mesh_reach_a_server_as_those_of_one_device_do(odd, tmp_path, count, kind, mesh):
     files, server, expected = odd

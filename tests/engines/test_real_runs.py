@@ -12,7 +12,7 @@ import bridges
 from bridges.engines.http import Http
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
-from tests.distributed.processes import finished, rows, start
+from tests.distributed.processes import rows, start, wait
 from tests.engines import real
 
 pytestmark = pytest.mark.engines
@@ -47,7 +47,8 @@ def test_two_processes_on_a_mesh_train_on_a_real_server(files, tmp_path, targets
     recipe, folder = tmp_path / "recipe.py", tmp_path / "run"
     overrides = {"mesh__data": 2, "mesh__tensor": 2, "servers__weight_sync_backend": kind, "train__steps": 2}
     recipe.write_text(RECIPE.format(files=str(files), folder=str(folder), targets=targets, overrides=overrides))
-    finished(start("scripts/train.py", 2, f"--config={recipe}"))
+    results = wait(start("scripts/train.py", 2, f"--config={recipe}"), 900)
+    assert all(code == 0 for code, _, _ in results), "\n".join(err[-3000:] for _, _, err in results)
     assert_trained_once(folder, 2)
     assert [path.name for path in (folder / "servers").glob("*.log")] == ["vllm_0.log"]  # process 0 alone launched one
     assert not (folder / "servers" / "vllm_0.pid").exists()  # and stopped it

@@ -49,7 +49,8 @@ NUMBERS = {
         "model.path": "Qwen/Qwen3-8B", "rollout.backend": "sglang", "servers.gpus": "4;5", "mesh.tensor": 2, "mesh.context": 2,
         "rollout.temperature": 0.8, "rollout.max_tokens": 12288, "optimizer.learning_rate": 1e-6, "optimizer.b1": 0.9,
         "optimizer.b2": 0.98, "optimizer.weight_decay": 0.1, "loss.clip_low": 0.2, "loss.clip_high": 0.28,
-        "algorithm.kl_estimator": "k3", "algorithm.kl_coef": 0.01, "algorithm.entropy_coef": 0.001, "rollout.prompts_per_step": 4, "rollout.group_size": 4,
+        "algorithm.kl_estimator": "k3", "algorithm.kl_coef": 0.01, "algorithm.entropy_coef": 0.001,
+        "rollout.prompts_per_step": 4, "rollout.group_size": 4,
         "algorithm.minibatches": 16 // 16},
     "nmoe_8xb200": {
         "mesh.expert": 8, "rollout.prompts_per_step": 128, "algorithm.minibatches": 128 // 16, "rollout.group_size": 4,

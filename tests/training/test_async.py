@@ -10,18 +10,36 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from rollout.scripted import PARAMS, PROMPTS, ScriptedEngine, Task
 
 import bridges
-from jaxrl_moe.config import AlgorithmSection, Config, ConfigError, RolloutSection, TrainSection, resolve
+from jaxrl_moe.config import (
+    AlgorithmSection,
+    Config,
+    ConfigError,
+    DataSection,
+    LoraSection,
+    OptimizerSection,
+    RolloutSection,
+    TrainSection,
+    resolve,
+)
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.distributed import hosts
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.training import monitor, pipeline
 from jaxrl_moe.training.metrics import Stopwatch, rollout_metrics
+from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.prepare import prepare
 from jaxrl_moe.training.source import open_source
+from jaxrl_moe.training.step import Learner
+from jaxrl_moe.training.update import update
 from jaxrl_moe.training.validate import validate
-from jaxrl_moe.types import UserError
+from jaxrl_moe.types import Grade, Prompt, SamplingParams, UserError
 from tests.training import tiny_run
 from tests.training.test_train import recomputed, rows, start
 
@@ -169,6 +187,40 @@ def test_a_run_killed_again_and_again_trains_on_every_draw_once(files, compiled,
     process = start(recipe, compiled)
     assert process.wait() == 0, process.stdout.read()
     assert_complete(tmp_path / "run", bound, steps)
+
+
+@pytest.mark.parametrize("bound", [1, 2])
+def test_a_small_policy_learns_from_rollouts_that_run_ahead(bound):
+    """To draw odd tokens, by GRPO on all weights with truncated importance sampling; half of its tokens are odd at first."""
+    config = dataclasses.replace(
+        ahead(bound, kl_coef=0.0, corrections=("tis",)), lora=LoraSection(rank=0), optimizer=OptimizerSection(learning_rate=1e-2),
+        rollout=RolloutSection(prompts_per_step=4, group_size=8, max_tokens=8, slots=32, page_size=32, decode_steps=8, max_staleness=bound),
+        data=DataSection(max_prompt_tokens=8), train=TrainSection(steps=25, tokens_per_micro_batch=512, pack=False))
+    model = Transformer(ModelConfig(
+        family="qwen3_moe", vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=48,
+        sparse_layers=(True, True), windows=(0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24), rngs=nnx.Rngs(0))
+    learner, objective = Learner(model, config.optimizer, 25), make_policy_objective(config.algorithm, config.critic, config.moe)
+    engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=8)
+    prompts = [Prompt(np.arange(number, number + 4, dtype=np.int32), {}, number) for number in range(16)]
+    rewards, ages = [], []
+    with open_source(config, engine, OddTokens(), Draws(PromptIterator(prompts, seed=0), prompts), SamplingParams(8, n=8), str) as source:
+        source.publish(learner.params(), 0)
+        for step in range(25):
+            batch = source.next(Stopwatch())
+            metrics = rollout_metrics(batch.drawn, step)
+            rewards.append(metrics["reward/mean"])
+            ages.append(metrics["rollout/staleness_mean"])
+            update(prepare(batch.used, learner, config), learner, objective, config, step)
+            source.publish(learner.params(), step + 1)
+    assert np.mean(rewards[:3]) < 0.6 and np.mean(rewards[-5:]) > 0.85, rewards
+    assert np.mean(ages[3:]) > 0.3, ages
+
+
+class OddTokens:
+    """Rewards the share of odd tokens; ids are printed as a list."""
+
+    def grade(self, row, completion, num_tokens, truncated):
+        return Grade(float(np.mean(np.array(json.loads(completion)) % 2)), {})
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
 from tests.bridges.policy_server import PolicyServer
 
-FAULTS = {0: "500", 1: "truncated", 2: "hang", 3: "reset", 4: "nan", 5: "slow"}  # once, while it draws from this version
+pytestmark = pytest.mark.slow
+FAULTS = {0: "500", 1: "truncated", 2: "hang", 3: "slow", 5: "nan", 6: "reset"}  # once, while it draws from this version
 SAID = ("answered 500", "no JSON", "ReadTimeout|had not answered", "RemoteProtocolError|ReadError", "log-probs from nan")
-BROKEN = 3  # the sync of this version ends half-way, after its first bucket
-STEPS = 6
+BROKEN = 4  # the sync of this version ends half-way, after its first bucket
+STEPS = 7
 
 
 class Faulty(PolicyServer):
@@ -63,7 +64,7 @@ def servers(files):
     made[1].faults, made[1].broken, made[1].synced = dict(FAULTS), True, -1
     for server in made:  # compiled before anybody waits for an answer
         for count in (4, DRAWN):
-            server.answer([5] * 24, {"max_tokens": count, "n": 4, "temperature": 1.0, "seed": 0, "stop_token_ids": []}, "")
+            server.answer([5] * 24, {"max_tokens": count, "n": 4, "temperature": 1.0, "seed": 0, "stop_token_ids": []}, ["v"], "length")
     yield made
     for server in made:
         server.close()
