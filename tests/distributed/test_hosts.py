@@ -120,6 +120,15 @@ def test_a_process_that_stands_still_is_missed_by_its_heartbeat(victim):
 
 
 @pytest.mark.slow
+def test_processes_with_dropout_draw_the_masks_of_one_process_with_the_same_mesh(files, alone, tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for count, folder in enumerate(folders, 1):
+        finished(train(files, folder, count, lora__dropout=0.3))
+    compare(*folders)
+    assert rows(folders[0], "metrics")[-1]["policy/grad_norm"] != rows(alone, "metrics")[-1]["policy/grad_norm"]
+
+
+@pytest.mark.slow
 def test_sigterm_on_one_process_stops_all_at_the_same_step(files, tmp_path):
     folder = tmp_path / "run"
     processes = train(files, folder, 2, train__steps=1000, checkpoint__every=0)
