@@ -1,4 +1,6 @@
 """A train step on a mesh of eight virtual devices equals that of one device: loss, every gradient, updated weights."""
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,7 +106,7 @@ def replayed():
     return {experts: totals(one, batches(experts)) for experts in ((5, 6), (0, 3))}
 
 
-@pytest.mark.parametrize("mesh", PADDED, ids=str)
+@pytest.mark.parametrize("mesh", [PADDED[0], pytest.param(PADDED[1], marks=pytest.mark.slow)], ids=["gather", "capacity"])
 def test_experts_that_get_every_token_and_those_that_get_none_have_the_gradients_of_one_device(replayed, mesh):
     """The base is frozen. (5, 6): two devices get every token, two none; (0, 3): one device's second expert, another's first get none."""
     one = learner(LORA, mesh)
@@ -113,6 +115,14 @@ def test_experts_that_get_every_token_and_those_that_get_none_have_the_gradients
         assert_close(got[:3], expected[:3], 1e-5)
         np.testing.assert_array_equal(got[3], expected[3])
         assert (got[3] > 0).nonzero()[1].tolist() == [*experts] * 2
+
+
+@pytest.mark.slow
+def test_dropout_on_parts_of_a_width_is_that_of_the_whole():
+    lora = LoraConfig(4, 8.0, targets=("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), dropout=0.3)
+    got, expected = gradients(lora, {"tensor": 2}, "mlp"), gradients(lora, None)
+    assert_close(got[:3], expected[:3], 1e-5)
+    assert abs(expected[1] / gradients(dataclasses.replace(lora, dropout=0.0), None)[1] - 1) > 1e-4
 
 
 def test_rematerialisation_on_a_mesh_changes_no_gradient(reference):
