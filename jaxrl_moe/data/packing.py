@@ -1,6 +1,7 @@
 """Fitting sequences of many lengths into few array shapes."""
 from collections.abc import Sequence
 
+from jaxrl_moe.kernels.paired_attention import GRANULE, even_chunk
 from jaxrl_moe.types import UserError
 
 
@@ -38,7 +39,8 @@ def layout(lengths: Sequence[int], tokens: int, packed: bool, longest: int = 0,
 
     Packed rows all have the bucket of `longest` (or of the longest sample) as length; micro-batches are full but for the
     last, whose B is a half, a quarter, ... of the others'. So the batches of a run share a handful of shapes. Otherwise T is
-    the bucket of the micro-batch's longest sample, and B the bucket of an even split. B and T are multiples of `shards`.
+    the bucket of the micro-batch's longest sample, and B the bucket of an even split. B and T are multiples of `shards`;
+    where rows are cut for devices, the chunks can be cut into blocks (kernels.paired_attention.even_chunk).
 
     Raises:
       UserError: a sample alone exceeds `tokens`, or one row a shard does.
@@ -58,13 +60,20 @@ def whole_batch(longest: int, tokens: int, shards: tuple[int, int]) -> tuple[int
       UserError: one row a shard exceeds `tokens`.
     """
     rows, parts = shards
-    width = _up_to_multiple(min(bucket(longest), tokens), parts)
+    width = _even(min(bucket(longest), tokens), parts)
+    if width > tokens:  # there is room for less rounding only
+        width = _even(longest, parts, 1)
     most = tokens // width // rows * rows
     if most == 0:
         raise UserError(f"A micro-batch of train.tokens_per_micro_batch = {tokens} tokens cannot hold {rows} rows of {width} tokens, one "
                         f"for each part that the mesh splits rows into: raise it to {rows * width} or more, or make the mesh's axes "
                         "data, fsdp and expert smaller.")
     return width, most
+
+
+def _even(length: int, parts: int, granule: int = GRANULE) -> int:
+    """A row that holds `length` tokens and can be cut: into `parts` chunks, and those into blocks for attention."""
+    return length if parts == 1 else parts * even_chunk(_divide_up(length, parts), granule)
 
 
 def _packed_layout(lengths, tokens, longest, shards):

@@ -4,6 +4,8 @@ What process 0 finds out (grades, what lies on disk, whether to stop) reaches th
 devices of several processes reaches every host by `fetch`. Both must be called by all processes, in the same order. In a
 run of one process they are the call itself and jax.device_get.
 """
+import pathlib
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +14,11 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from jaxrl_moe.distributed.messages import hear, pack, tell, unpack
+from jaxrl_moe.distributed.messages import PATIENCE_MS, hear, pack, tell, unpack
 from jaxrl_moe.types import UserError
+
+MACHINE = "jaxrl_moe/machine"
+BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")
 
 
 def several() -> bool:
@@ -24,6 +29,26 @@ def several() -> bool:
 def leads() -> bool:
     """Whether this is process 0, or the only one."""
     return distributed.global_state.process_id == 0
+
+
+def announce() -> None:
+    """Tells the other processes which machine this one runs on."""
+    state = distributed.global_state
+    state.client.key_value_set(f"{MACHINE}/{state.process_id}", _machine())
+
+
+def processes_here() -> int:
+    """Processes of the job on this machine, this one counted."""
+    if not several():
+        return 1
+    state = distributed.global_state
+    names = [state.client.blocking_key_value_get(f"{MACHINE}/{index}", PATIENCE_MS) for index in range(state.num_processes)]
+    return names.count(names[state.process_id])
+
+
+def _machine() -> str:
+    """A name that containers on one machine share, for they share its memory."""
+    return BOOT.read_text().strip() if BOOT.exists() else platform.node()
 
 
 def from_leader(function: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import jax
 from jax._src import distributed
 
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.types import UserError
 
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
@@ -125,6 +126,7 @@ def join(place: Membership) -> None:
     except (RuntimeError, ValueError) as error:
         raise LaunchError(f"The job of {place.num_processes} processes at {place.coordinator} could not be joined: {error}. Check that "
                           "the port is free on the host of process 0 and can be reached from the others.") from error
+    hosts.announce()
     threading.Thread(target=_watch, args=(distributed.global_state.client,), daemon=True, name="watch of the other processes").start()
     if place.process_id:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)

@@ -13,12 +13,22 @@ from jax import lax
 from jaxrl_moe.kernels.causal_attention import _back, _heads
 
 LARGEST_BLOCK = 512
+GRANULE = 16  # tokens; blocks of a longer chunk are multiples, as matrix units like them
 HIDDEN = -1e30
 
 
 def block_count(length: int) -> int:
     """Into how many equal blocks to cut a chunk of tokens."""
     return next(count for count in range(1, length + 1) if length % count == 0 and length // count <= LARGEST_BLOCK)
+
+
+def even_chunk(length: int, granule: int = GRANULE) -> int:
+    """A chunk of `length` tokens or few more that block_count cuts into as few blocks as can be, each a multiple of `granule` tokens if
+    there are several. A prime number of tokens beyond LARGEST_BLOCK, as it is, would be cut into single ones."""
+    if length <= LARGEST_BLOCK:
+        return length
+    step = granule * -(-length // LARGEST_BLOCK)
+    return step * -(-length // step)
 
 
 def _at(x, block, size, axis):

@@ -51,17 +51,31 @@ class Layer(nnx.Module):
     def __call__(self, x_BTD, place: Place, window, adapters, dropout_key, cache, layer, expert_ids_BTA, remat="none"):
         """Returns (x, cache, Routing or None). Under remat "mlp" the backward pass computes the MLP or the experts again from their
         input; attention's products, which are dear where sequences are long, are kept."""
-        mixed, cache = self.attention(self.input_norm(x_BTD), place, window, adapters, dropout_key, cache, layer)
-        x_BTD = x_BTD + mixed
-        normed = self.post_attention_norm(x_BTD)
+        def attention(x_BTD, cache):
+            return self.attention(self.input_norm(x_BTD), place, window, adapters, dropout_key, cache, layer)
 
         def mlp(normed):
             if not self.sparse:
                 return self.mlp(normed, adapters, dropout_key), None
             return self.mlp(normed, place.segments_BT > 0, adapters, dropout_key, expert_ids_BTA)
 
-        out, routing = (jax.checkpoint(mlp, prevent_cse=False) if remat == "mlp" else mlp)(normed)
+        if remat != "full":  # which wraps the whole layer
+            attention = _kept_but_weights(attention)
+            mlp = jax.checkpoint(mlp, prevent_cse=False) if remat == "mlp" else _kept_but_weights(mlp)
+        mixed, cache = attention(x_BTD, cache)
+        x_BTD = x_BTD + mixed
+        out, routing = mlp(self.post_attention_norm(x_BTD))
         return x_BTD + out, cache, routing
+
+
+def _kept_but_weights(function):
+    """The function, of which the backward pass computes nothing again but the weights that are gathered over fsdp.
+
+    Never round a part that is computed again: JAX applies an outer policy inside too, and all of that part would be kept.
+    """
+    if collectives.size("fsdp") == 1:
+        return function
+    return jax.checkpoint(function, prevent_cse=False, policy=collectives.all_but_gathered_weights)
 
 
 class Transformer(nnx.Module):
@@ -170,8 +184,6 @@ class Transformer(nnx.Module):
 
         if remat == "full":
             body = jax.checkpoint(body, prevent_cse=False)
-        elif collectives.size("fsdp") > 1:  # all is kept but the gathered weights
-            body = jax.checkpoint(body, prevent_cse=False, policy=collectives.all_but_gathered_weights)
         inputs = (arrays, windows, jnp.arange(run.first, run.first + run.count), replay)
         if layers is None:
             (x_BTD, cache), routing = jax.lax.scan(body, (x_BTD, cache), inputs)

@@ -5,6 +5,7 @@ import re
 import jax
 
 from jaxrl_moe.config import ConfigError, RolloutSection
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.rollout.pages import pages_for
@@ -13,14 +14,15 @@ MEMORY = pathlib.Path("/proc/meminfo")
 
 
 def free_bytes(device: jax.Device) -> int | None:
-    """Bytes that can still be allocated on a device; on a CPU those of the machine. None where nobody keeps count."""
+    """Bytes that can still be allocated on a device; a CPU's is its share of the machine's, which all of its virtual devices, and the
+    processes of the job that run there, take from. None where nobody keeps count."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     if device.platform != "cpu" or not MEMORY.exists():
         return None
     found = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+    return int(found[1]) * 1024 // (jax.local_device_count("cpu") * hosts.processes_here()) if found else None
 
 
 def slots_of_each(slots: int, shards: int) -> int:

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrl_moe.data.packing import bucket, pack
+from jaxrl_moe.data.packing import bucket, layout, pack
+from jaxrl_moe.kernels.paired_attention import LARGEST_BLOCK, block_count
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)
 
@@ -38,3 +39,14 @@ def test_packing_needs_at_most_twice_the_least_rows(lengths):
 def test_a_sequence_longer_than_the_row_is_refused():
     with pytest.raises(ValueError, match="sequence 1 has 9 tokens"):
         pack([3, 9], 8)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("longest, tokens, parts", [
+    (4000, 1 << 14, 6), (9000, 9222, 4), (4000, 4096, 6), (30, 40, 4), (2731, 1 << 13, 14), (100_000, 100_000, 8), (100_000, 1 << 20, 8)])
+def test_rows_that_devices_share_are_cut_into_large_blocks(packed, longest, tokens, parts):
+    [(_, (rows, width))] = layout([longest, 7], tokens, packed, shards=(1, parts))[:1]
+    assert width % parts == 0 and longest <= width and rows * width <= tokens
+    chunk = width // parts
+    assert chunk // block_count(chunk) >= min(chunk, LARGEST_BLOCK // 2)
+    assert width <= 1.07 * bucket(longest) + parts

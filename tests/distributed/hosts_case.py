@@ -1,5 +1,7 @@
 """What two processes do together, without a model: run by test_hosts.py as `hosts_case.py --coordinator=... [--fault=...]`."""
 import concurrent.futures
+import os
+import signal
 
 import jax
 import numpy as np
@@ -13,7 +15,7 @@ from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.types import UserError
 
-FAULT = flags.DEFINE_enum("fault", "none", ["none", "grader", "second", "bug"], "which process fails, and how")
+FAULT = flags.DEFINE_enum("fault", "none", ["none", "grader", "second", "bug", "still0", "still1"], "which process fails, and how")
 
 
 def main():
@@ -25,7 +27,7 @@ def main():
     check_arrays()
     check_meeting()
     np.testing.assert_array_equal(hosts.fetch({"split": split})["split"], values)
-    assert hosts.smallest(5 + jax.process_index()) == 5
+    assert hosts.smallest(5 + jax.process_index()) == 5 and hosts.processes_here() == 2
     before = hosts.raised("stop", False)
     hosts.raised("stop", jax.process_index() == 1)
     hosts.smallest(0)  # all meet here, so that the flag has arrived
@@ -37,6 +39,8 @@ def main():
         refuse()
     if FAULT.value == "bug" and not hosts.leads():
         raise KeyError("lost")
+    if FAULT.value == f"still{jax.process_index()}":
+        os.kill(os.getpid(), signal.SIGSTOP)
     hosts.on_leader(lambda: None)
     if FAULT.value != "none":
         while True:  # what waits for the failing one

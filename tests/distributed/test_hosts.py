@@ -1,5 +1,6 @@
 """Several processes over loopback: what they agree on, whole runs against one process, and what happens when one ends."""
 import itertools
+import pathlib
 import re
 import signal
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 from training.tiny_run import make_files
 
-from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed import hosts, launch
 from tests.distributed.processes import compare, finished, rows, start, train, wait
 
 
@@ -98,6 +99,33 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes_to_the_same_bits(f
     assert without_times(folder) == without_times(two[0])
     assert rows(folder, "trajectories") == rows(two[0], "trajectories")
     assert (folder / "model/model.safetensors").read_bytes() == (two[0] / "model/model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_stands_still_is_missed_by_its_heartbeat(victim):
+    processes = start("tests/distributed/hosts_case.py", 2, f"--fault=still{victim}")
+    try:
+        stat = pathlib.Path(f"/proc/{processes[victim].pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", processes)
+        start_time = time.monotonic()
+        _, err = processes[1 - victim].communicate(timeout=120)
+        assert time.monotonic() - start_time < 1.5 * launch.HEARTBEAT
+        assert processes[1 - victim].returncode != 0
+        assert re.search("another (process|task)|unhealthy|heartbeat|unavailable", err, re.I), err[-3000:]
+    finally:
+        for process in processes:
+            process.kill()  # it reaches what is stopped, too
+            process.communicate()
+
+
+@pytest.mark.slow
+def test_processes_with_dropout_draw_the_masks_of_one_process_with_the_same_mesh(files, alone, tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for count, folder in enumerate(folders, 1):
+        finished(train(files, folder, count, lora__dropout=0.3))
+    compare(*folders)
+    assert rows(folders[0], "metrics")[-1]["policy/grad_norm"] != rows(alone, "metrics")[-1]["policy/grad_norm"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (False, True), (0, 6),
                      moe_intermediate_size=16, norm_topk_prob=True, initializer_range=0.2)
 SETTINGS = RolloutSection(slots=8, page_size=8, max_tokens=12, decode_steps=5)
 MESHES = [{"data": 8}, {"fsdp": 8}, {"fsdp": 2, "tensor": 2, "expert": 2}]
-LONG = [{"tensor": 2}, {"expert": 2}, {"expert": 4}, {"expert": 8}, {"data": 2, "expert": 4}, {"context": 2, "tensor": 2}]
+LONG = [{"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8}, {"data": 2, "expert": 4},
+        {"context": 2, "tensor": 2}]
 
 
 def make_engine(mesh=None, max_prompt_tokens=20, **settings):

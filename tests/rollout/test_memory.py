@@ -5,6 +5,7 @@ import jax
 import pytest
 
 from jaxrl_moe.config import ConfigError, RolloutSection
+from jaxrl_moe.distributed import hosts
 from jaxrl_moe.rollout import memory
 
 SETTINGS = RolloutSection(slots=4, page_size=4, max_tokens=12, memory_fraction=0.5)  # longest 20 + 12 tokens: 8 pages
@@ -47,7 +48,10 @@ def test_free_memory_is_the_limit_less_what_is_in_use_or_what_the_machine_can_gi
     monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
     assert memory.free_bytes(device(None, "cpu")) is None
     (tmp_path / "meminfo").write_text("MemTotal:       16 kB\nMemFree:         1 kB\nMemAvailable:    7 kB\n")
-    assert memory.free_bytes(jax.devices("cpu")[0]) == 7 * 1024
+    monkeypatch.setattr(jax, "local_device_count", {"cpu": 4}.__getitem__)
+    assert memory.free_bytes(jax.devices("cpu")[0]) == 7 * 1024 // 4  # all of them together have what the machine has
+    monkeypatch.setattr(hosts, "processes_here", lambda: 2)
+    assert memory.free_bytes(jax.devices("cpu")[0]) == 7 * 1024 // 8
 
 
 def test_the_engine_bounds_its_pool_by_the_free_memory_and_tells_how_many_tokens_it_holds(make_engine, monkeypatch):
