@@ -11,7 +11,8 @@ import pathlib
 import signal
 import tempfile
 
-from benchmarks import harness, table
+from benchmarks import harness
+from benchmarks.table import rows as table_rows
 from benchmarks.decode import greedy, mixed
 from benchmarks.harness import Case
 from benchmarks.models import hf_model
@@ -71,7 +72,7 @@ def theirs(folder, work, kind):
     return generate
 
 
-def text(pairs: int) -> str:
+def table(pairs: int) -> str:
     """Times both servers against ours for both shapes; returns the table."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +87,7 @@ def text(pairs: int) -> str:
                 case = Case(name, peer, __name__, {"folder": path, "work": WORK}, {"kind": kind})
                 rows.append(_row(name, peer, harness.run(case, pairs)))
     header = ["model", "against", "ours tokens/s", "theirs tokens/s", "time, ours / theirs", "range", "equal completions"]
-    return table.rows(header, rows) + "\n" + _HOW
+    return table_rows(header, rows) + "\n" + _HOW
 
 
 _HOW = f"""Qwen3-MoE of D256, L4, F128, V4096 in float32; {WORK['requests']} requests at once, prompts of 8 to {WORK['longest_prompt']}

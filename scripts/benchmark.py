@@ -10,6 +10,7 @@
 Needs the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios hold on an idle machine only.
 """
 import functools
+import importlib
 import pathlib
 import sys
 
@@ -18,9 +19,10 @@ from absl import flags
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
-CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "compile", "memory", "profile", "expert_parallel",
-                                        "rollout_mesh", "engines", "h200", "learning", "async", "sync", "plan"],
-                         "what to measure")
+TABLES = {"compile": "compile_time", "memory": "memory", "profile": "profile", "expert_parallel": "expert_parallel",
+          "rollout_mesh": "rollout_mesh", "plan": "plan", "async": "overlap", "h200": "h200"}  # case: module of benchmarks/
+PAIRED = {"sync": "sync", "engines": "engines"}  # likewise; these take the number of timed runs
+CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "learning", *TABLES, *PAIRED], "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
@@ -53,41 +55,17 @@ def learning_text(output: pathlib.Path) -> str:
 
 def main():
     cli.require(CASE)
-    from benchmarks import compile_time, harness, memory, table
+    from benchmarks import harness, table
     name, output = CASE.value, pathlib.Path(OUTPUT.value or f"benchmarks/{CASE.value}.md")
-    if name == "compile":
-        text = compile_time.table()
-    elif name == "memory":
-        text = memory.table()
-    elif name == "profile":
-        from benchmarks import profile
-        text = profile.table()
-    elif name == "expert_parallel":
-        from benchmarks import expert_parallel
-        text = expert_parallel.table()
-    elif name == "rollout_mesh":
-        from benchmarks import rollout_mesh
-        text = rollout_mesh.table()
+    if PAIRS.value < 1:
+        raise ConfigError(f"--pairs={PAIRS.value}: at least one pair is needed.")
+    if name in TABLES:
+        text = importlib.import_module(f"benchmarks.{TABLES[name]}").table()
+    elif name in PAIRED:
+        text = importlib.import_module(f"benchmarks.{PAIRED[name]}").table(PAIRS.value)
     elif name == "learning":
         text = learning_text(output)
-    elif name == "plan":
-        from benchmarks import plan
-        text = plan.table()
-    elif name == "sync":
-        from benchmarks import sync
-        text = sync.table(PAIRS.value)
-    elif name == "async":
-        from benchmarks import overlap
-        text = overlap.table()
-    elif name == "engines":
-        from benchmarks import engines
-        text = engines.text(PAIRS.value)
-    elif name == "h200":
-        from benchmarks import h200
-        text = h200.table()
     else:
-        if PAIRS.value < 1:
-            raise ConfigError(f"--pairs={PAIRS.value}: at least one pair is needed.")
         text = table.markdown([harness.run(build(), PAIRS.value) for build in cases(name)])
     output.write_text(table.heading(name) + text)
     print(text, f"\nwritten to {output}")
