@@ -12,10 +12,10 @@ import signal
 import tempfile
 
 from benchmarks import harness
-from benchmarks.table import rows as table_rows
 from benchmarks.decode import greedy, mixed
 from benchmarks.harness import Case
 from benchmarks.models import hf_model
+from benchmarks.table import rows as table_rows
 
 SHAPES = {"E=8 top-2": dict(experts=8, active=2), "E=64 top-8": dict(experts=64, active=8)}
 WORK = dict(requests=64, longest_prompt=64, longest=128)
