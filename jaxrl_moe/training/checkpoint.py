@@ -40,7 +40,7 @@ class Progress:
     step: int = 0
     sequence: int = 0
     data: Any = None
-    unfinished: list | tuple = ()
+    unfinished: list = dataclasses.field(default_factory=list)
     best_score: float | None = None
     kl_coef: float | None = None
 

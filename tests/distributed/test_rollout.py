@@ -69,6 +69,7 @@ def test_a_mesh_draws_the_tokens_and_routes_of_one_device(expected, mesh):
     assert engine.stats()["kv_pages_used"] == 0 and engine.slots == 8
 
 
+@pytest.mark.slow
 def test_preempted_released_and_heard_sequences_go_on_in_their_part(alone, tight):
     work, heard = requests(n=4), []
     want = alone.generate(work)

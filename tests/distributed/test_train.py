@@ -69,6 +69,7 @@ def test_rollout_on_devices_of_its_own_gives_the_run_of_one_device(files, runs, 
         assert got["metrics"][-1]["sync/bytes"] == adapters, "the frozen base stays where it is"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [OTHER, APART["2+4"]], ids=["shared", "2+4"])
 def test_a_run_goes_on_from_its_checkpoint_on_other_meshes(files, runs, tmp_path, overrides):
     _, _, expected, copy = runs

@@ -82,6 +82,7 @@ def test_the_kl_coefficient_follows_the_target(finished):
     assert len({row["policy/kl_coef"] for row in logged}) > 2
 
 
+@pytest.mark.slow
 def test_a_run_without_anything_to_learn_is_saved_and_goes_on_as_if_nothing_had_happened(files, finished, tmp_path, monkeypatch):
     real = source.select
 

@@ -125,6 +125,7 @@ def test_aborted_rollouts_count_in_the_share_of_lost_ones():
     assert shares == [0, 2 / 8, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_the_middle_goes_on_with_every_draw_trained_once_within_the_bound(files, tmp_path, monkeypatch):
     """And its first evaluation, with rollouts in flight, has the bits of an evaluation by an idle engine."""
     assert pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "turn", train__steps=1, eval__every=0)), bridges)

@@ -105,6 +105,7 @@ def biased_files(files, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*selection bias")
 def test_a_bias_moves_in_a_run_and_stands_in_its_checkpoint_and_export(biased_files, tmp_path):
     """Full fine-tuning with frozen routers, R2, and two updates a step."""
@@ -130,6 +131,7 @@ def test_a_resumed_run_cuts_the_log_of_loads_back_to_its_checkpoint(replayed, tm
     assert (tmp_path / "moe_load.jsonl").read_bytes() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This run trains the routers")
 def test_fine_tuning_adds_the_balancing_loss_too(files, tmp_path):
     rows = {}

@@ -196,6 +196,7 @@ def test_a_mesh_is_planned_as_runs_would_take_it_and_ragged_as_gather():
         micro_batch_shapes(small, place)
 
 
+@pytest.mark.slow
 def test_training_and_rollout_on_devices_of_their_own_are_planned_each_by_itself():
     config = recipe(tensor=2)
     config = dataclasses.replace(config, rollout_mesh=RolloutMeshSection(data=1))

@@ -86,6 +86,7 @@ def test_a_mesh_keeps_the_same_reference():
     assert step(mesh)["policy/kl"] == pytest.approx(step(alone)["policy/kl"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh, lora", [(None, LoraConfig(4, 8.0)), (MESH, None)], ids=["alone-lora", "mesh-full"])
 def test_what_lies_in_the_hosts_memory_is_the_same_to_the_bit(mesh, lora, tmp_path):
     plain = learner(mesh=mesh, lora=lora, reference=lora is None)

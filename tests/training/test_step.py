@@ -109,7 +109,7 @@ def test_logprobs_are_those_of_the_logits_and_zero_where_not_asked():
     one.update(batches(), nll)
     batch = batches(1000, pack=False)[0]
     for adapters, temperature in ((True, 1.0), (True, 0.7), (False, 1.0)):
-        got = one.forward(batch, adapters=adapters, temperature=temperature).logprobs_BT
+        got = one.forward(batch, reference=not adapters, temperature=temperature).logprobs_BT
         model = one.model()
         place = batch.tokens_BT, batch.positions_BT, batch.segments_BT
         hidden, _ = nnx.jit(lambda model: model(*place, adapters=adapters))(model)  # noqa: B023
