@@ -14,6 +14,7 @@ from bridges import weight_map
 from bridges.exporting import BIAS_DTYPE, layer_reader, natural
 from bridges.importing import adapters, base_weights
 from bridges.tensor_files import DTYPES
+from jaxrl_moe.distributed.turns import alone
 from jaxrl_moe.model.transformer import Transformer
 
 _FUSED = ((r"\.self_attn\.[qkv]_proj\..*", ".self_attn.qkv_proj"), (r"\.mlp\.(gate|up)_proj\..*", ".mlp.gate_up_proj"),
@@ -59,7 +60,11 @@ def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
     """What reads a set of the model's tensors by its name; in a run of several processes all must read it together."""
     variables, low_rank = base_weights(model), adapters(model)
     named = _named(model, variables)
-    return lambda name: dict(_tensors(model, named[name], variables, low_rank))
+
+    def read(name):
+        with alone():  # several servers may read at a time
+            return dict(_tensors(model, named[name], variables, low_rank))
+    return read
 
 
 def frozen_sets(model: Transformer) -> set[str]:

@@ -124,6 +124,24 @@ class ServersSection:
     in_flight: str = "resume"   # resume | abort: requests that all weights are replaced under go on, or are begun again where they stood
     tolerance: float = 0.0      # mean |log-prob difference| in nats that the probe after a sync allows; 0: 1e-4, or 0.1 in bfloat16
 
+    def devices(self) -> list[str]:
+        """CUDA_VISIBLE_DEVICES of each server to launch; empty: as in this process."""
+        return self.gpus.split(";") if self.gpus else [""] * self.count
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointSection:
+    """An OpenAI-compatible endpoint of the policy while it is trained, for environments and judges that ask it by its URL (extra serve).
+
+    Calls are recorded in run_dir/served.jsonl. They wait while the weights are updated, so that nothing which the update waits for may
+    ask then. With calls among them a rollout's numbers agree to rounding, not bit for bit.
+    """
+    serve: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8000            # 0: a free one
+    api_key_env: str = ""       # the environment variable that holds the API key; needed where other machines can connect
+    queue: int = 256            # samples that may wait; more are refused with 429
+
 
 @dataclasses.dataclass(frozen=True)
 class AlgorithmSection:
@@ -285,6 +303,7 @@ class Config:
     env: EnvSection = EnvSection()
     rollout: RolloutSection = RolloutSection()
     servers: ServersSection = ServersSection()
+    endpoint: EndpointSection = EndpointSection()
     algorithm: AlgorithmSection = AlgorithmSection()
     critic: CriticSection = CriticSection()
     moe: MoeSection = MoeSection()

@@ -19,7 +19,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 0.999999), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),
     "servers.count": (1, _ANY), "servers.start_timeout": (_LEAST, _ANY), "servers.concurrency": (1, _ANY),
     "servers.request_timeout": (_LEAST, _ANY), "servers.wait": (0, _ANY), "servers.tolerance": (0, _ANY),
-    "servers.bucket_bytes": (1, _ANY),
+    "servers.bucket_bytes": (1, _ANY), "endpoint.port": (0, 65535), "endpoint.queue": (0, _ANY),
     "rollout.kv_tokens": (0, _ANY), "rollout.memory_fraction": (_LEAST, 1), "rollout.decode_steps": (1, _ANY),
     "algorithm.clip_low": (0, _ANY),
     "algorithm.clip_high": (0, _ANY), "algorithm.entropy_coef": (0, _ANY), "algorithm.kl_coef": (0, _ANY),
@@ -65,8 +65,10 @@ def changed(section: Any, name: str) -> bool:
 def _idle(config) -> list[tuple[bool, str]]:
     """(does it differ from its default without effect?, what to do about it) for sections that another setting turns off."""
     off = {"scratch": (config.scratch.vocab_size == 0, "scratch.vocab_size = 0 makes no model: set scratch.vocab_size, such as 1024"),
-           "lora": (config.lora.rank == 0, "lora.rank = 0 trains all weights: set lora.rank above 0")}
-    names = {"scratch": [field.name for field in dataclasses.fields(config.scratch)], "lora": ["alpha", "rslora", "dropout"]}
+           "lora": (config.lora.rank == 0, "lora.rank = 0 trains all weights: set lora.rank above 0"),
+           "endpoint": (not config.endpoint.serve, "endpoint.serve is false: set endpoint.serve=true")}
+    names = {"scratch": [field.name for field in dataclasses.fields(config.scratch)], "lora": ["alpha", "rslora", "dropout"],
+             "endpoint": ["host", "port", "api_key_env", "queue"]}
     return [(idle and changed(getattr(config, section), name),
              f"{section}.{name} = {getattr(getattr(config, section), name)!r} has no effect, as {reason}, or leave {section}.{name} out.")
             for section, (idle, reason) in off.items() for name in names[section]]
@@ -110,11 +112,13 @@ def sft_problems(config) -> Iterator[str]:
                "Raise it or lower that.")
 
 
-def _contradictions(config) -> list[tuple[bool, str]]:
+def _contradictions(config) -> Iterator[tuple[bool, str]]:
     """(is it wrong?, what is wrong and how to mend it) for settings that cannot work together."""
-    algorithm, rollout, train, sft, moe = config.algorithm, config.rollout, config.train, config.sft, config.moe
-    longest = config.data.max_prompt_tokens + rollout.max_tokens
-    page = rollout.page_size
+    for section in (_of_mesh, _of_model, _of_adapters, _of_rollout, _of_algorithm, _of_phases):
+        yield from section(config)
+
+
+def _of_mesh(config):
     return [
         (config.mesh.transport not in ("auto", "gather", "capacity", "ragged"),
          f"mesh.transport = {config.mesh.transport!r} is not known: use gather or ragged (drop nothing), capacity, or auto (gather)."),
@@ -133,12 +137,14 @@ def _contradictions(config) -> list[tuple[bool, str]]:
          f"mesh.pipeline = {config.mesh.pipeline}: layers are not split into the stages of a pipeline. Set mesh.pipeline=1, and split the "
          "weights by mesh.fsdp (layer by layer, the nearest to it), mesh.expert or mesh.tensor, with train.remat=full for activations; "
          "mesh.data=-1 or mesh.fsdp=-1 takes the devices that are left."),
-        (not config.run_dir, "run_dir is empty: name the folder that logs and checkpoints go to, such as runs/first."),
+    ]
+
+
+def _of_model(config):
+    return [
         (config.model.dtype not in ("", "float32", "bfloat16"),
          f"model.dtype = {config.model.dtype!r} is not known: use float32, bfloat16, or leave it empty (float32 on CPU, "
          "bfloat16 elsewhere)."),
-        (config.data.generate not in ("", "word_problems"),
-         f"data.generate = {config.data.generate!r} is not known: word_problems is all that can be generated."),
         (0 < config.scratch.vocab_size < 260,
          f"scratch.vocab_size = {config.scratch.vocab_size} is too small: 256 bytes and 4 special tokens take 260."),
         (config.scratch.num_heads % config.scratch.num_kv_heads > 0,
@@ -147,6 +153,12 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (0 < config.scratch.num_experts < config.scratch.num_experts_per_tok,
          f"scratch.num_experts_per_tok = {config.scratch.num_experts_per_tok} exceeds scratch.num_experts = "
          f"{config.scratch.num_experts}."),
+    ]
+
+
+def _of_adapters(config):
+    algorithm, train, moe = config.algorithm, config.train, config.moe
+    return [
         (config.lora.rank > 0 and not config.lora.targets,
          "lora.targets is empty while lora.rank > 0: name layers such as q_proj,v_proj or all-linear, or set "
          "lora.rank=0 to train all weights."),
@@ -165,10 +177,29 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (moe.replay == "r2" and algorithm.bypass,
          "moe.replay = 'r2' takes the routes of the old-logprob pass, which algorithm.bypass leaves out: set moe.replay=r3, or "
          "algorithm.bypass=false."),
+    ]
+
+
+def _of_rollout(config):
+    rollout = config.rollout
+    longest, page = config.data.max_prompt_tokens + rollout.max_tokens, rollout.page_size
+    return [
         (page & (page - 1) > 0, f"rollout.page_size = {page} is not a power of two: use one, such as 32."),
+        (config.endpoint.serve and rollout.backend != "jax",
+         f"endpoint.serve is for the engine in this process, and rollout.backend = {rollout.backend!r} draws on servers, which can "
+         "be asked themselves: set endpoint.serve=false, or rollout.backend=jax."),
+        (config.endpoint.serve and rollout.max_staleness > 0,
+         f"endpoint.serve shares the engine with rollouts that wait for it, and rollout.max_staleness = {rollout.max_staleness} "
+         "draws ahead: set rollout.max_staleness=0, or endpoint.serve=false."),
         (0 < rollout.kv_tokens < longest + page,
          f"rollout.kv_tokens = {rollout.kv_tokens} cannot hold even one sequence: data.max_prompt_tokens + "
          f"rollout.max_tokens = {longest} and one page of {page}. Raise it, or set 0 to size the pool by itself."),
+    ]
+
+
+def _of_algorithm(config):
+    algorithm = config.algorithm
+    return [
         (bool(algorithm.reward_blend) and (len(algorithm.reward_blend) != 3 or not all(map(math.isfinite, algorithm.reward_blend))),
          f"algorithm.reward_blend = {','.join(f'{weight:g}' for weight in algorithm.reward_blend)} must be three weights, of the "
          "reward, of the event judge's and of the outcome judge's number, such as 0.3,0.3,0.4; or empty."),
@@ -178,6 +209,15 @@ def _contradictions(config) -> list[tuple[bool, str]]:
         (algorithm.truncated != "penalise" and algorithm.truncated_penalty > 0,
          f"algorithm.truncated_penalty = {algorithm.truncated_penalty} has no effect under algorithm.truncated = "
          f"{algorithm.truncated!r}: set algorithm.truncated=penalise, or the penalty to 0."),
+    ]
+
+
+def _of_phases(config):
+    train, sft = config.train, config.sft
+    return [
+        (not config.run_dir, "run_dir is empty: name the folder that logs and checkpoints go to, such as runs/first."),
+        (config.data.generate not in ("", "word_problems"),
+         f"data.generate = {config.data.generate!r} is not known: word_problems is all that can be generated."),
         (sft.steps > 0 and sft.epochs > 0,
          f"sft.steps = {sft.steps} and sft.epochs = {sft.epochs} both say how long SFT runs: set one of them to 0."),
         (sft.stop_at_accuracy > 0 and sft.eval_every == 0,

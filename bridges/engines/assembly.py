@@ -15,6 +15,7 @@ from bridges.engines.shared import SharedEngine
 from bridges.engines.sync import Writer, adapted_layers, choose
 from bridges.engines.vllm import Vllm
 from jaxrl_moe.config import Config
+from jaxrl_moe.config_checks import changed
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.sharding import Placement
@@ -24,6 +25,8 @@ from jaxrl_moe.types import Engine
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
 WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared memory",
          "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the tensors that changed"}
+
+IN_PROCESS = ("slots", "page_size", "kv_tokens", "memory_fraction", "decode_steps")  # settings of section rollout for JaxEngine alone
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine:
@@ -39,6 +42,9 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placem
     """
     kind, reason = choose(config, model)
     print(f"Weights go to the {config.rollout.backend} servers as {WORDS[kind]}: {reason}.")
+    idle = [f"rollout.{name}" for name in IN_PROCESS if changed(config.rollout, name)]
+    if idle:
+        print(f"{', '.join(idle)} is for the engine in this process: the servers go by their own settings (servers.flags).")
     make, score = functools.partial(_over_servers, config, model, tokenizer, kind), scorer(model, placement)
     return SharedEngine(make, score, model, config.model.path) if hosts.several() else make(score)
 
@@ -108,9 +114,8 @@ def _processes(config, model, adapter):
         lora_rank=model.lora.rank if adapter else 0, lora_targets=sorted(adapted_layers(model)) if adapter else (),
         adapters=_adapter_places(config),
         routes=config.moe.replay == "r3", flags=servers.flags)
-    gpus = servers.gpus.split(";") if servers.gpus else [""] * servers.count
     folder = pathlib.Path(config.run_dir) / "servers"
-    return [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(gpus)]
+    return [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(servers.devices())]
 
 
 def _ready(config, members, adapter) -> int:

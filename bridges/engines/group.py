@@ -32,8 +32,10 @@ class Group:
         self._device = "cuda" if self.backend == "nccl" else "cpu"
         self._timeout = datetime.timedelta(seconds=SECONDS)
         self._threads = concurrent.futures.ThreadPoolExecutor(2, "group")
-        self._store = torch.distributed.TCPStore(self.address, 0, self.size, True, self._timeout, wait_for_workers=False)
-        self.port = self._store.port
+        listening = socket.create_server((self.address, 0))  # by itself the store would listen on all addresses
+        self.port = listening.getsockname()[1]
+        self._store = torch.distributed.TCPStore(self.address, self.port, self.size, True, self._timeout, wait_for_workers=False,
+                                                 master_listen_fd=listening.detach())
 
     @classmethod
     def open(cls, url: str, workers: int, join: Callable[["Group"], None]) -> "Group":

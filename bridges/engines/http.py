@@ -1,5 +1,4 @@
 """JSON over HTTP to one server: pooled connections, a deadline for the whole answer, and three kinds of failure."""
-import ipaddress
 import json
 import random
 import time
@@ -7,6 +6,7 @@ import urllib.parse
 from typing import Any
 
 from bridges.errors import BridgeError
+from jaxrl_moe.addresses import is_loopback
 
 CONNECT_SECONDS = 10.0
 BUSY_RETRIES, BUSY_SECONDS = 6, 0.5  # a server that is full is asked again after 0.5, 1, 2, ... seconds
@@ -106,11 +106,7 @@ class Http:
 
 def is_local(url: str) -> bool:
     """Whether the server is on this machine."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(urllib.parse.urlsplit(url).hostname or "")
 
 
 def _limits(timeout):

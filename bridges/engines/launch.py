@@ -107,9 +107,12 @@ class Process:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts it, also anew after it died; returns at once. One that a killed run left behind is ended first."""
+        """Starts it, also anew after it died; returns at once. What it, or a killed run's server, left running is ended first."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._end_leftover()
+        if self._process is None:
+            self._end_leftover()
+        else:  # a dead leader's workers may live on, and hold the GPU
+            _kill_group(self._process.pid)
         command = self._plan.command(self.port)
         with self._log.open("ab") as log:
             log.write((shlex.join(command) + "\n").encode())
@@ -157,11 +160,16 @@ class Process:
         except (OSError, ValueError):
             return
         if port.encode() in command and os.getpgid(int(group)) == int(group):  # this very server, no other that got its number
-            os.killpg(int(group), signal.SIGKILL)
-            _group_lives(int(group), STOP_SECONDS)
+            _kill_group(int(group))
 
     def _tail(self):
         return self._log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    _group_lives(group, STOP_SECONDS)
 
 
 def _group_lives(group: int, seconds: float) -> bool:

@@ -167,7 +167,7 @@ class Pool:
         with self._lock:
             self._closed = True  # from here on nothing is started anew
         for member in self.members:
-            member.server.http.close()
+            member.server.close()
             if member.process:
                 member.process.stop()
 

@@ -15,6 +15,7 @@ from bridges.engines.server import Server
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.collectives import AXES, inside
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.distributed.turns import alone
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import SamplingParams
@@ -93,7 +94,7 @@ def scorer(model: Transformer, placement: Placement | None = None) -> Callable[[
     compiled = jax.jit(score if placement is None else functools.partial(_on_mesh, score, placement))
 
     def precisely(params, tokens_BT, temperature):
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision("highest"), alone():
             return hosts.fetch(compiled(params, tokens_BT, temperature))
     return precisely
 

@@ -52,4 +52,4 @@ def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | o
     except Unavailable as error:
         raise EngineError(f"{error}. Is a {kind} server running there? Its own log may tell more.") from error
     finally:
-        server.http.close()
+        server.close()

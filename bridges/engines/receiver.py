@@ -103,10 +103,13 @@ class Receiver(abc.ABC):
             self._group = self._group or Group.open(self.url, self.workers(), self._join)
             self._receive(delivery, self._group)
         except BaseException:
-            if self._group:
-                self._group.close()
-            self._group = None
+            self._leave_group()
             raise
+
+    def _leave_group(self):
+        if self._group:
+            self._group.close()
+        self._group = None
 
     @contextlib.contextmanager
     def _paused(self):

@@ -45,6 +45,11 @@ class Server(Receiver):
         super().__init__(http.url)
         self.http, self.config, self.vocab_size, self.in_flight = http, config, config.vocab_size, in_flight
 
+    def close(self) -> None:
+        """Ends the connections to it."""
+        self._leave_group()
+        self.http.close()
+
     def is_up(self) -> bool:
         return self.http.is_up()
 

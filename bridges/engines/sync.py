@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.transformer import Transformer
 
+HOST = socket.gethostname()
 RAM_DISK = pathlib.Path("/dev/shm")
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 STREAMED = ("stream", "distributed", "delta")
@@ -44,11 +46,10 @@ class Writer:
         self._vocab_size = model.config.vocab_size
         self._base, self.kind, self.adapter, self._bucket_bytes = base, kind, kind == "adapter", bucket_bytes
         self._frozen = dict.fromkeys(frozen_sets(model) if kind in STREAMED else ())  # {name: digest, once it is known}
-        parent = pathlib.Path(folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
-        if not folder:
-            _remove_leftovers(parent)
+        parent = place(folder)
+        _remove_leftovers(parent)
         try:
-            self._root = pathlib.Path(tempfile.mkdtemp(prefix=f"policy-{os.getpid()}-", dir=parent))
+            self._root = pathlib.Path(tempfile.mkdtemp(prefix=f"policy-{os.getpid()}-{HOST}-", dir=parent))
         except OSError as error:
             raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name another one by "
                               "servers.sync_folder.") from error
@@ -110,9 +111,14 @@ def _still_there(params: nnx.State) -> Iterator[None]:
         raise
 
 
+def place(sync_folder: str) -> pathlib.Path:
+    """Where weights are left for servers under this servers.sync_folder."""
+    return pathlib.Path(sync_folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
+
+
 def _remove_leftovers(parent: pathlib.Path) -> None:
-    """Frees the memory that runs on this machine which were killed left their weights in."""
-    for folder in parent.glob("policy-*-*"):
+    """Frees what runs on this machine which were killed left their weights in; other machines may use the folder too."""
+    for folder in parent.glob(f"policy-*-{HOST}-*"):
         owner = folder.name.split("-")[1]
         try:
             os.kill(int(owner), 0)

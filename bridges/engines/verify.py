@@ -1,16 +1,14 @@
 """Are the servers of a run ready for it? Asked before anything is trained; nothing of theirs is changed, and none is started."""
 import os
-import pathlib
 import shutil
 import subprocess
-import tempfile
 
 from flax import nnx
 
 from bridges.engines import assembly
 from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.probe import Probe, scorer
-from bridges.engines.sync import RAM_DISK, choose
+from bridges.engines.sync import choose, place
 from bridges.folders import resolve
 from bridges.importing import default_dtype, load_model, model_config
 from jaxrl_moe.config import Config
@@ -52,8 +50,7 @@ def _to_be_launched(config) -> str:
     if code:
         raise EngineError(f"servers.python = {python!r} has no {backend}: name the Python of the environment that has it (on a CPU: "
                           f"scripts/engines/install_{backend}_cpu.sh).")
-    count = len(config.servers.gpus.split(";")) if config.servers.gpus else config.servers.count
-    return f"{count} to be launched, {python} has {backend}"
+    return f"{len(config.servers.devices())} to be launched, {python} has {backend}"
 
 
 def _running(config, model, kind, placement) -> str:
@@ -75,7 +72,7 @@ def _running(config, model, kind, placement) -> str:
         except Unavailable as error:
             raise EngineError(f"{error}. Is a {server.kind} server running there? Its own log may tell more.") from error
         finally:
-            server.http.close()
+            server.close()
     return ", ".join(found)
 
 
@@ -85,7 +82,7 @@ def _place_of_weights(config, kind) -> str:
     Raises:
       EngineError: it is not, or has not.
     """
-    folder = pathlib.Path(config.servers.sync_folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
+    folder = place(config.servers.sync_folder)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise EngineError(f"The folder {str(folder)!r}, which weights go through, is not there or cannot be written to: name another by "
                           "servers.sync_folder.")

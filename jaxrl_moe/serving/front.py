@@ -22,14 +22,18 @@ class EngineFront:
     are in change, so requests that arrive then wait; nothing that the update itself waits for, such as a grader, may ask
     then. Tokens carry the version of the weights that drew them. With HTTP requests among them a rollout's batches differ,
     so its numbers agree to rounding, not bit for bit.
+
+    Args:
+      engine: nobody else may use it meanwhile.
+      paused: whether requests wait for the first publish() or generate(), as where the weights are still to be read.
     """
 
-    def __init__(self, engine: JaxEngine):
+    def __init__(self, engine: JaxEngine, paused: bool = False):
         self.version = 0
         self._engine = engine
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._tickets: dict[int, Ticket] = {}
-        self._paused, self._closed, self._door = False, False, threading.Lock()
+        self._paused, self._closed, self._door = paused, False, threading.Lock()
         self._thread = threading.Thread(target=self._drive, name="engine", daemon=True)
         self._thread.start()
 

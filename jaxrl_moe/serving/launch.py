@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import jax
 from flax import nnx
 
-from jaxrl_moe.config import RolloutSection
+from jaxrl_moe import log_files
+from jaxrl_moe.config import Config, RolloutSection
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -82,20 +83,21 @@ def serve(options: Options, bridge: Bridge) -> None:
 
 
 @contextlib.contextmanager
-def beside_training(engine: JaxEngine, tokenizer: Tokenizer, record: pathlib.Path, *, name: str = "policy", host: str = "127.0.0.1",
-                    port: int = 0, api_key: str = "", queue: int = 256, chat_tokens: int = 1024) -> Iterator[tuple[EngineFront, Server]]:
-    """Serves the policy while it is trained: the loop gets the front in place of the engine, and clients reach server.url.
+def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> Iterator[EngineFront]:
+    """Serves the policy while it is trained, as the endpoint section says: the loop gets the front in place of the engine.
 
-    Args:
-      engine: nobody else may use it meanwhile.
-      record: JSONL file that every call is appended to.
-      name: of the model in requests; it stays the same while versions pass.
-      host, port, api_key: see Server; queue, chat_tokens: see Service.
+    Clients know the model as "policy" while versions pass. Calls wait for the first publish().
+
+    Raises:
+      UserError: the address cannot be taken, or the API key is not there.
     """
-    with EngineFront(engine) as front:
-        service = Service(front, tokenizer, Models(front, name), queue=queue, chat_tokens=chat_tokens, recorder=Recorder(record))
-        with Server(service, host=host, port=port, api_key=api_key) as server:
-            yield front, server
+    options, record = config.endpoint, pathlib.Path(config.run_dir) / log_files.SERVED
+    with EngineFront(engine, paused=True) as front:
+        service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue, chat_tokens=config.rollout.max_tokens,
+                          recorder=Recorder(record))
+        with Server(service, host=options.host, port=options.port, api_key=_key_in(options.api_key_env)) as server:
+            print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in {record}.", flush=True)
+            yield front
 
 
 def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | None]:
@@ -137,6 +139,19 @@ def read_key(path: str) -> str:
     key = pathlib.Path(path).read_text().strip() if path else os.environ.get(KEY_VARIABLE, "").strip()
     if path and not key:
         raise UserError(f"{path!r} holds no API key. Write one line into it, such as what `openssl rand -hex 24` prints.")
+    return _checked(key)
+
+
+def _key_in(variable: str) -> str:
+    """The API key in the environment variable; "" where none is named."""
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if variable and not key:
+        raise UserError(f"endpoint.api_key_env = {variable!r} names an environment variable that is not set: set it to the API key of the "
+                        "endpoint, or leave endpoint.api_key_env empty.")
+    return _checked(key)
+
+
+def _checked(key):
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError("The API key has spaces, control characters or letters beyond ASCII, which HTTP headers cannot hold.")
     return key

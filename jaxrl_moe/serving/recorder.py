@@ -3,12 +3,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrl_moe.training.writers import open_to_append, write_line
+from jaxrl_moe.log_files import open_to_append, write_line
 from jaxrl_moe.types import Request
 
 
 class Recorder:
-    """Appends a row per prompt of a call, when it ends in whatever way. One thread writes.
+    """Appends a row per prompt of a call, when it ends in whatever way. One thread writes; each row finds the file by its name, as a
+    resumed run cuts it back to a new one.
 
     Columns of a row:
       step: version of the weights when the call ended, so that a resumed run can cut the file back.
@@ -21,13 +22,12 @@ class Recorder:
     """
 
     def __init__(self, path: pathlib.Path):
-        self._file = open_to_append(pathlib.Path(path))
+        self._path = pathlib.Path(path)
+        open_to_append(self._path).close()  # where it cannot be written, that shows now
 
     def write(self, call: dict[str, Any], seed: int, request: Request, completions: Sequence[dict[str, Any]]) -> None:
         sampling = {name: getattr(request.params, name) for name in (
             "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_ids", "stop_strings")}
-        write_line(self._file, {**call, "seed": seed, "sampling": sampling, "prompt_ids": request.ids.tolist(),
-                                "completions": list(completions)})
-
-    def close(self) -> None:
-        self._file.close()
+        with open_to_append(self._path) as file:
+            write_line(file, {**call, "seed": seed, "sampling": sampling, "prompt_ids": request.ids.tolist(),
+                              "completions": list(completions)})

@@ -1,11 +1,11 @@
 """The HTTP server itself: in a thread beside training, or as the process's main work."""
-import ipaddress
 import signal
 import socket
 import threading
 
 import uvicorn
 
+from jaxrl_moe.addresses import is_loopback
 from jaxrl_moe.serving.app import make_app
 from jaxrl_moe.serving.service import Service
 from jaxrl_moe.types import UserError
@@ -25,7 +25,7 @@ class Server:
     """
 
     def __init__(self, service: Service, *, host: str = "127.0.0.1", port: int = 0, api_key: str = "", grace: float = 30.0):
-        if not api_key and not _is_loopback(host):
+        if not api_key and not is_loopback(host):
             raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set one, or listen on 127.0.0.1.")
         self._service, self._socket = service, _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
@@ -57,13 +57,6 @@ class Server:
             self._server.run(sockets=[self._socket])
         finally:
             self._service.close()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

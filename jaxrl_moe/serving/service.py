@@ -97,8 +97,6 @@ class Service:
 
     def close(self) -> None:
         self._tokenising.shutdown()
-        if self.recorder is not None:
-            self.recorder.close()
 
 
 def sampling(body: Sampling, max_tokens: int) -> SamplingParams:

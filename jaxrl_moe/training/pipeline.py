@@ -2,9 +2,12 @@
 import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 
+from jaxrl_moe import log_files
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.sft import load_conversations
+from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.model.value_head import Critic
@@ -17,7 +20,7 @@ from jaxrl_moe.training.sft import NLL, sft, sft_config, total_steps
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.training.train import train
 from jaxrl_moe.training.trajectories import Trajectories
-from jaxrl_moe.types import Engine
+from jaxrl_moe.types import Engine, UserError
 
 
 def run_all(config: Config, bridge: Bridge) -> bool:
@@ -42,12 +45,25 @@ def _run_all(config: Config, bridge: Bridge) -> bool:
         config = after_warm_up(config)
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
     learner, engine = build(config, bridge, data.tokenizer, updates)
-    with contextlib.closing(engine):
-        if not train(config, learner, engine, data.tokenizer, data.prompts, data.eval_prompts):
+    with contextlib.closing(engine), endpoint(config, engine, data.tokenizer) as shared:
+        if not train(config, learner, shared, data.tokenizer, data.prompts, data.eval_prompts):
             return False
     export(config, bridge, learner, pathlib.Path(config.run_dir))
     hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
     return True
+
+
+@contextlib.contextmanager
+def endpoint(config: Config, engine: Engine, tokenizer: Tokenizer) -> Iterator[Engine]:
+    """What the loop draws by: the engine, or where the endpoint section says so a front that it shares with clients over HTTP."""
+    if not config.endpoint.serve:
+        yield engine
+        return
+    if hosts.several():
+        raise UserError("endpoint.serve needs a job of one process, and this one has several: set endpoint.serve=false.")
+    from jaxrl_moe.serving.launch import beside_training  # it needs the extra `serve`
+    with beside_training(config, engine, tokenizer) as front:
+        yield front
 
 
 def run_sft(config: Config, bridge: Bridge) -> bool:
@@ -99,8 +115,8 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
 
 
 def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> None:
-    writers.cut_lines(output / "metrics.jsonl", -1)
-    writers.cut_lines(output / "trajectories.jsonl", -1)
+    log_files.cut_lines(output / "metrics.jsonl", -1)
+    log_files.cut_lines(output / "trajectories.jsonl", -1)
     writers.JsonLines(output / "metrics.jsonl").write(0, result.metrics)
     for phase, groups in result.groups.items():
         Trajectories(output / "trajectories.jsonl", data.tokenizer.decode).write(0, phase, groups)

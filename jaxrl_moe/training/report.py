@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_moe.log_files import read_lines
 from jaxrl_moe.training.run import LOADS
-from jaxrl_moe.training.writers import read_lines
 
 Rows = Sequence[Mapping[str, Any]]
 LAST = 10  # steps whose load is shown expert by expert

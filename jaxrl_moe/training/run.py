@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_moe import log_files
 from jaxrl_moe.config import Config, to_json
 from jaxrl_moe.distributed import hosts
 from jaxrl_moe.rl.advantages import find_advantage
@@ -73,8 +74,8 @@ class Run:
     def record_load(self, step: int, load_LE: np.ndarray) -> None:
         """Writes the rows that each expert of each sparse layer got in a step."""
         if hosts.leads():
-            with writers.open_to_append(self.folder / LOADS) as file:
-                writers.write_line(file, {"step": step, "load": load_LE.tolist()})
+            with log_files.open_to_append(self.folder / LOADS) as file:
+                log_files.write_line(file, {"step": step, "load": load_LE.tolist()})
 
     def record_evaluation(self, evaluation: Evaluation) -> bool:
         """Writes an evaluation's rollouts; returns whether its score is the best so far."""
@@ -140,9 +141,10 @@ def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping
 
 def _cut_back(folder: pathlib.Path, step: int) -> None:
     """Drops what was logged after the step; -1 drops all, of a run that was killed before its first checkpoint."""
-    writers.cut_lines(folder / "metrics.jsonl", step)
-    writers.cut_lines(folder / "trajectories.jsonl", step)
-    writers.cut_lines(folder / LOADS, step)
+    log_files.cut_lines(folder / "metrics.jsonl", step)
+    log_files.cut_lines(folder / "trajectories.jsonl", step)
+    log_files.cut_lines(folder / LOADS, step)
+    log_files.cut_lines(folder / log_files.SERVED, step)
     writers.cut_events(folder / "tensorboard", step)
 
 
@@ -154,7 +156,7 @@ def _tell_changes(path: pathlib.Path, settings: dict, console: Console, resuming
                    if before.get(key) != now.get(key)]
         if changed:
             console.say("Settings changed since the last start: " + "; ".join(changed))
-    writers.replace(path, (json.dumps(settings, indent=2) + "\n").encode())
+    log_files.replace(path, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def read_settings(path: pathlib.Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import dataclasses
 import urllib.parse
 from collections.abc import Iterator
 
+from jaxrl_moe.addresses import is_loopback
 from jaxrl_moe.config import Config
 from jaxrl_moe.config_checks import changed
 
@@ -10,7 +11,6 @@ BACKENDS = ("jax", "sglang", "vllm")         # rollout.backend
 WEIGHT_SYNC = ("auto", "adapter", "disk", "stream", "delta", "distributed")  # servers.weight_sync_backend
 IN_FLIGHT = ("resume", "abort")              # servers.in_flight
 _TO_LAUNCH = ("python", "count", "gpus", "flags")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def server_problems(config: Config) -> Iterator[str]:
@@ -37,14 +37,14 @@ def _ways_to_servers(config: Config, chosen: dict) -> Iterator[str]:
     elif not servers.python:
         yield (f"rollout.backend = {backend!r} needs servers: give servers.urls, or servers.python, the Python of the environment that "
                f"has {backend}, to launch them (on a CPU: scripts/engines/install_{backend}_cpu.sh).")
-    if servers.gpus and "count" in chosen and servers.count != len(servers.gpus.split(";")):
-        yield (f"servers.gpus = {servers.gpus!r} is for {len(servers.gpus.split(';'))} servers and servers.count = {servers.count}: leave "
+    if "count" in chosen and servers.count != len(servers.devices()):
+        yield (f"servers.gpus = {servers.gpus!r} is for {len(servers.devices())} servers and servers.count = {servers.count}: leave "
                "servers.count out.")
     for url in servers.urls:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             yield f"servers.urls holds {url!r}, which is no URL of a server: write it as http://host:port."
-        elif parts.hostname not in _LOOPBACK and not servers.sync_folder and servers.weight_sync_backend != "distributed":
+        elif not is_loopback(parts.hostname) and not servers.sync_folder and servers.weight_sync_backend != "distributed":
             yield (f"servers.urls holds {url!r}, on another machine, which does not see the RAM disk that weights go through: name a "
                    "folder that both see by servers.sync_folder, or set servers.weight_sync_backend=distributed.")
     if len(set(servers.urls)) < len(servers.urls):

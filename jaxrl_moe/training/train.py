@@ -8,6 +8,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed.turns import alone
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.training.evaluate import evaluate
@@ -73,9 +74,9 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             if config.rollout.dynamic_sampling and not batch.used:
                 with saving_what_was_done(run, learner):
                     raise nothing_to_learn(batch, config, step + 1)
-            with watch("old_logprobs"), saving_what_was_done(run, learner):
+            with watch("old_logprobs"), saving_what_was_done(run, learner), alone():
                 samples = prepare(batch.used, learner, config, kl_coef) if batch.used else []
-            with watch("update"):
+            with watch("update"), alone():
                 updates = update(samples, learner, objective, config, step, kl_coef) if batch.used else []
                 run.progress = dataclasses.replace(run.progress, step=step + 1, **source.position())
                 run.record("train", batch.used, by_rollout(batch.used, samples))

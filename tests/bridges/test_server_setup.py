@@ -3,6 +3,7 @@ import dataclasses
 import os
 import re
 import signal
+import socket
 import time
 
 import numpy as np
@@ -109,11 +110,13 @@ def test_a_full_disk_during_a_sync_is_said_and_leaves_nothing(adapted, checkpoin
 
 def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_are_not(adapted, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("bridges.engines.sync.RAM_DISK", tmp_path)
-    for name in ("policy-4194305-x", f"policy-{os.getpid()}-x", "policy-notes-x"):  # the first is above Linux's highest process number
+    killed, host = 4194305, socket.gethostname()  # above Linux's highest process number
+    for name in (f"policy-{killed}-{host}-x", f"policy-{os.getpid()}-{host}-x", f"policy-{killed}-other-x", f"policy-notes-{host}-x"):
         (tmp_path / name).mkdir()
-    writer = Writer(adapted(()), str(checkpoint), "disk")
-    assert not (tmp_path / "policy-4194305-x").exists() and len(list(tmp_path.iterdir())) == 3
-    writer.close()
+    writers = [Writer(adapted(()), str(checkpoint), "disk", folder) for folder in ("", str(tmp_path))]
+    assert not (tmp_path / f"policy-{killed}-{host}-x").exists() and len(list(tmp_path.iterdir())) == 3 + len(writers)
+    for writer in writers:
+        writer.close()
 
 
 def test_a_folder_for_weights_that_cannot_be_made_is_named_with_its_setting(adapted, checkpoint):
@@ -126,6 +129,19 @@ def script(folder, body):
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
     return str(path)
+
+
+def written_number(path):
+    while not path.exists() or not path.read_text():
+        time.sleep(0.02)
+    return int(path.read_text())
+
+
+def assert_ends(pid):
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(pid, 0)
+            time.sleep(0.02)
 
 
 def plan(python, **fields):
@@ -143,27 +159,25 @@ def test_a_server_that_ends_while_it_starts_is_reported_with_the_end_of_its_log(
 def test_a_server_that_never_comes_up_is_stopped_with_all_that_it_started(tmp_path):
     process = Process(plan(script(tmp_path, f"trap '' TERM; sleep 60 & echo $! > {tmp_path}/child; wait; sleep 60")), tmp_path / "log")
     process.start()
-    while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
-        time.sleep(0.02)
-    child = int((tmp_path / "child").read_text())
+    child = written_number(tmp_path / "child")
     with pytest.raises(EngineError, match="not healthy within servers.start_timeout = 0.2 seconds"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("bridges.engines.launch.STOP_SECONDS", 0.5)
         process.wait(lambda: False, 0.2)
     assert not process.running
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100):
-            os.kill(child, 0)
-            time.sleep(0.02)
+    assert_ends(child)
 
 
-def test_a_server_is_started_anew_on_its_port_after_it_was_killed(tmp_path):
-    process = Process(plan(script(tmp_path, "sleep 60"), flags="--max-num-seqs 4"), tmp_path / "log", gpus="2,3")
+def test_a_server_is_started_anew_on_its_port_after_it_was_killed_and_its_workers_are_ended(tmp_path):
+    process = Process(plan(script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/worker; wait"), flags="--max-num-seqs 4"),
+                      tmp_path / "log", gpus="2,3")
     process.start()
-    first = process.pid
-    os.killpg(first, signal.SIGKILL)
+    first, worker = process.pid, written_number(tmp_path / "worker")
+    os.kill(first, signal.SIGKILL)  # the leader alone, as where it runs out of memory
     while process.running:
         time.sleep(0.02)
+    os.kill(worker, 0)
     process.start()
+    assert_ends(worker)
     assert process.running and process.pid != first and (tmp_path / "log").read_text().count(f"--port {process.port} --max-num-seqs 4") == 2
     process.stop()
     assert not process.running

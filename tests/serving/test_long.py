@@ -29,33 +29,42 @@ def files(tmp_path_factory):
 
 
 def run(files, run_dir, monkeypatch, clients):
-    """A run of three steps whose engine is served meanwhile; `clients` threads ask it without a break. Returns their answers."""
-    config = resolve(tiny_run.settings(files, run_dir, train__steps=3, eval__every=0, eval__at_start=False, checkpoint__every=0))
-    train, over, answers = pipeline.train, threading.Event(), []
+    """A run of three steps whose policy is served meanwhile; `clients` threads ask it without a break. Returns their answers."""
+    config = resolve(settings(files, run_dir, endpoint__serve=True, endpoint__port=0))
+    server_class, train, over, answers = launch.Server, pipeline.train, threading.Event(), []
+    servers = []
 
-    def served(config, learner, engine, tokenizer, *rest):
-        with launch.beside_training(engine, tokenizer, run_dir / "served.jsonl") as (front, server):
-            def ask(number):
-                with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=120) as client:
-                    while not over.is_set():
-                        answers.append(client.completions.create(
-                            model="policy", prompt="1 + 2 = ?", max_tokens=20, n=2, seed=len(answers), user=f"client {number}",
-                            logprobs=0, extra_body={"return_token_ids": True}))
+    def watched(*arguments, **options):
+        servers.append(server_class(*arguments, **options))
+        return servers[-1]
 
-            with concurrent.futures.ThreadPoolExecutor(max(clients, 1)) as pool:
-                jobs = [pool.submit(ask, number) for number in range(clients)]
-                try:
-                    done = train(config, learner, front, tokenizer, *rest)
-                finally:
-                    front.resume()  # the last evaluation released the pool
-                    over.set()
-                for job in jobs:
-                    job.result()
-            return done
+    def ask(number):
+        with openai.OpenAI(base_url=f"{servers[0].url}/v1", api_key="none", max_retries=0, timeout=120) as client:
+            while not over.is_set():
+                answers.append(client.completions.create(
+                    model="policy", prompt="1 + 2 = ?", max_tokens=20, n=2, seed=len(answers), user=f"client {number}",
+                    logprobs=0, extra_body={"return_token_ids": True}))
 
-    monkeypatch.setattr(pipeline, "train", served)
-    assert pipeline.run_all(config, bridges)
+    def asked(config, learner, front, *rest):
+        with concurrent.futures.ThreadPoolExecutor(max(clients, 1)) as pool:
+            jobs = [pool.submit(ask, number) for number in range(clients)]
+            try:
+                done = train(config, learner, front, *rest)
+            finally:
+                front.resume()  # the last evaluation released the pool
+                over.set()
+            for job in jobs:
+                job.result()
+        return done
+
+    monkeypatch.setattr(launch, "Server", watched)
+    monkeypatch.setattr(pipeline, "train", asked)
+    assert pipeline.run_all(config, bridges) and len(servers) == 1
     return answers
+
+
+def settings(files, run_dir, **changes):
+    return tiny_run.settings(files, run_dir, train__steps=3, eval__every=0, eval__at_start=False, checkpoint__every=0, **changes)
 
 
 def test_a_run_that_serves_its_policy_trains_as_one_that_does_not(files, tmp_path, monkeypatch):
@@ -63,8 +72,7 @@ def test_a_run_that_serves_its_policy_trains_as_one_that_does_not(files, tmp_pat
         run(files, tmp_path / "quiet", patch, clients=0)
     with monkeypatch.context() as patch:
         answers = run(files, tmp_path / "busy", patch, clients=3)
-    pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "plain", train__steps=3, eval__every=0, eval__at_start=False,
-                                               checkpoint__every=0)), bridges)
+    pipeline.run_all(resolve(settings(files, tmp_path / "plain")), bridges)
     plain, quiet, busy = (rows(tmp_path / name / "trajectories.jsonl") for name in ("plain", "quiet", "busy"))
     assert plain == quiet  # with nobody asking, to the bit
     first = [row for row in busy if row["step"] == 0 and row["phase"] == "train"]

@@ -7,6 +7,7 @@ import pytest
 import tensorboardX
 from tensorboardX.proto.event_pb2 import Event
 
+from jaxrl_moe import log_files
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import report, writers
 from jaxrl_moe.training.console import Console, summary
@@ -26,11 +27,11 @@ def test_a_row_is_on_disk_as_soon_as_it_is_written(tmp_path):
 def test_a_cut_drops_later_rows_and_a_line_that_a_kill_left_unfinished(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "rew')
-    writers.cut_lines(path, 2)
+    log_files.cut_lines(path, 2)
     assert rows(path) == [{"step": 1}, {"step": 2}]
-    writers.cut_lines(path, -1)
+    log_files.cut_lines(path, -1)
     assert path.read_text() == ""
-    writers.cut_lines(tmp_path / "absent.jsonl", 2)
+    log_files.cut_lines(tmp_path / "absent.jsonl", 2)
 
 
 @pytest.mark.parametrize("line", ["", "{\"step\": 2", "[1]", "{}", "7", "{\"step\": \"x\"}", "\0\0\0"])
@@ -38,18 +39,18 @@ def test_a_damaged_line_of_a_log_is_named_with_its_mend(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     damaged = '{"step": 1}\n' + line + '\n{"step": 3}\n'
     path.write_text(damaged)
-    for read in (lambda: writers.cut_lines(path, 2), lambda: report.read_rows(path)):
+    for read in (lambda: log_files.cut_lines(path, 2), lambda: report.read_rows(path)):
         with pytest.raises(UserError, match=r"metrics.jsonl, line 2 is damaged.*Delete that line"):
             read()
     assert path.read_text() == damaged, "what can still be read must stay"
-    writers.cut_lines(path, -1)
+    log_files.cut_lines(path, -1)
     assert path.read_text() == ""
 
 
 def test_a_line_of_other_bytes_than_text_is_damaged_too(tmp_path):
     (tmp_path / "trajectories.jsonl").write_bytes(b'\xff\xfe{"step": 1}\n')
     with pytest.raises(UserError, match="line 1 is damaged"):
-        writers.cut_lines(tmp_path / "trajectories.jsonl", 2)
+        log_files.cut_lines(tmp_path / "trajectories.jsonl", 2)
 
 
 def events(folder):
@@ -78,7 +79,7 @@ def test_tensorboard_files_are_cut_to_whole_records_of_the_steps_kept(tmp_path):
 
 def test_a_full_disk_under_a_log_is_a_clear_error():
     with open("/dev/full", "w") as file, pytest.raises(UserError, match="/dev/full cannot be written.*No space left"):
-        writers.write_line(file, {"step": 1, "filler": "x" * 100000})
+        log_files.write_line(file, {"step": 1, "filler": "x" * 100000})
 
 
 def test_wandb_is_asked_for_by_name_when_it_is_not_installed(monkeypatch, tmp_path):
