@@ -10,10 +10,19 @@ import time
 
 import numpy as np
 
+from bridges.engines import http as client
+from bridges.engines import pool
 from bridges.tensor_files import TensorReader
 
 VOCAB = 50
 LOADS = ("/update_weights", "/update_weights_from_disk", "/init_weights_update_group", "/v1/load_lora_adapter", "/load_lora_adapter")
+
+
+def hasten(monkeypatch):
+    """Servers that fail are asked again soon."""
+    monkeypatch.setattr(client, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.05)
 
 
 class FakeServer:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rollout.scripted import make, train
 
-from bridges.engines import http, pool
 from bridges.engines.assembly import KINDS, api_key
 from bridges.engines.engine import ServerEngine
 from bridges.engines.http import EngineError, Http, Refused, Unavailable
@@ -18,7 +17,7 @@ from bridges.engines.receiver import Weights
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.types import Request, SamplingParams, UserError
-from tests.bridges.fake_server import VOCAB, FakeServer
+from tests.bridges.fake_server import VOCAB
 
 FULL = Weights("v1-abc", 1, "/folder", adapter=False, bytes=5)
 CONFIG = ModelConfig.from_hf(dict(
@@ -27,26 +26,6 @@ CONFIG = ModelConfig.from_hf(dict(
     num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=256, rms_norm_eps=1e-6, rope_theta=1e4,
     tie_word_embeddings=False, hidden_act="silu", attention_bias=False))
 FAULTS = ("500", "truncated", "hang", "drip", "nan", "short", "stale", "reset")
-
-
-@pytest.fixture
-def fakes():
-    """fakes(kind) starts one; all end with the test."""
-    made = []
-
-    def make(kind="vllm"):
-        made.append(FakeServer(kind))
-        return made[-1]
-    yield make
-    for fake in made:
-        fake.close()
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    monkeypatch.setattr(http, "BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.05)
 
 
 def client(fake, timeout=5.0, key=""):

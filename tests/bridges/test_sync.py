@@ -9,7 +9,6 @@ import pytest
 from flax import nnx
 
 import bridges
-from bridges.engines import http, pool
 from bridges.engines.assembly import KINDS
 from bridges.engines.engine import ServerEngine
 from bridges.engines.http import EngineError, Http, Unavailable
@@ -19,7 +18,6 @@ from bridges.engines.sync import Writer
 from bridges.streaming import tensor_sets
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.types import Request, SamplingParams
-from tests.bridges.fake_server import FakeServer
 from tests.parity import randomise_adapters
 from tests.tiny_models import make_model
 
@@ -38,25 +36,6 @@ def model(checkpoint):
     found = bridges.load_model(checkpoint, lora=LoraConfig(4, 8.0, targets=("q_proj", "v_proj")))
     randomise_adapters(found)
     return found
-
-
-@pytest.fixture
-def fakes():
-    made = []
-
-    def make(kind):
-        made.append(FakeServer(kind))
-        return made[-1]
-    yield make
-    for fake in made:
-        fake.close()
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    monkeypatch.setattr(http, "BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.05)
 
 
 def moved(model, amount):

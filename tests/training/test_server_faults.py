@@ -7,11 +7,12 @@ import pytest
 from training.tiny_run import make_files, settings
 
 import bridges
-from bridges.engines import buckets, pool
+from bridges.engines import buckets
 from bridges.engines.http import EngineError
 from bridges.engines.probe import DRAWN
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
+from tests.bridges.fake_server import hasten
 from tests.bridges.policy_server import PolicyServer
 
 pytestmark = pytest.mark.slow
@@ -72,8 +73,7 @@ def servers(files):
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
-    monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(pool, "RETRY_SECONDS", 0.05)
+    hasten(monkeypatch)
 
 
 def run(files, folder, servers, steps=STEPS):

@@ -1,0 +1,22 @@
+"""Servers that the tests start, and no waiting for them."""
+import pytest
+
+from tests.bridges.fake_server import FakeServer, hasten
+
+
+@pytest.fixture
+def fakes():
+    """fakes(kind) starts one; all end with the test."""
+    made = []
+
+    def make(kind="vllm"):
+        made.append(FakeServer(kind))
+        return made[-1]
+    yield make
+    for fake in made:
+        fake.close()
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    hasten(monkeypatch)
