@@ -106,7 +106,7 @@ class RolloutSection:
 @dataclasses.dataclass(frozen=True)
 class ServersSection:
     """The SGLang or vLLM servers of rollout.backend: given as URLs, or launched by the run."""
-    urls: tuple[str, ...] = ()  # such as http://host:30000; empty: launch some
+    urls: tuple[str, ...] = ()  # such as http://host:30000, or of a router of SGLang; empty: launch some
     python: str = ""            # to launch: the Python of the environment that has SGLang or vLLM
     count: int = 1              # how many to launch
     gpus: str = ""              # CUDA_VISIBLE_DEVICES of each launched server, semicolons between: "2,3;4,5"; empty: as in this process

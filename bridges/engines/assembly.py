@@ -9,6 +9,7 @@ from bridges.engines.http import EngineError, Http
 from bridges.engines.launch import Plan, Process
 from bridges.engines.pool import ADAPTERS, Member
 from bridges.engines.probe import Probe, scorer
+from bridges.engines.router import without_routers
 from bridges.engines.server import Server
 from bridges.engines.sglang import Sglang
 from bridges.engines.shared import SharedEngine
@@ -52,6 +53,7 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placem
 def _over_servers(config, model, tokenizer, kind, score, writing=lambda writer: writer) -> ServerEngine:
     """The engine, whose probe scores by `score`, and which makes versions of the weights by writing(Writer)."""
     adapter = kind == "adapter"
+    config = without_routers(config, api_key(config.servers.api_key_env))
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)

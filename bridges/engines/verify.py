@@ -8,6 +8,7 @@ from flax import nnx
 from bridges.engines import assembly
 from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.probe import Probe, scorer
+from bridges.engines.router import without_routers
 from bridges.engines.sync import choose, place
 from bridges.folders import resolve
 from bridges.importing import default_dtype, load_model, model_config
@@ -34,9 +35,10 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
     model = Transformer.abstract(model_config(config.model.path), lora=preflight.lora_config(config),
                                  dtype=config.model.dtype or default_dtype())
     kind, reason = choose(config, model)
-    place = _place_of_weights(config, kind)
+    config = without_routers(config, assembly.api_key(config.servers.api_key_env))
+    through = _place_of_weights(config, kind)
     found = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
-    return f"{found}; weights go as {assembly.WORDS[kind]} ({reason}) through {place}"
+    return f"{found}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"
 
 
 def _to_be_launched(config) -> str:

@@ -37,6 +37,7 @@ class FakeServer:
       asked: [(path, body, headers)] in order.
       drawn: draws that were answered in full.
       label: of its weights.
+      workers: if it is a router: the servers behind it, as (URL, kind).
     """
     context = 64
 
@@ -44,6 +45,7 @@ class FakeServer:
         self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
         self.asked, self.drawn, self.busy, self.adapters = [], 0, 0, set()
         self.token_seconds, self.tensors, self.drawing, self.aborts, self.running = 0.0, {}, 0, 0, threading.Event()
+        self.workers = None
         self.running.set()
         outer = self
 
@@ -74,6 +76,9 @@ class FakeServer:
         self.asked.append((path, body, dict(request.headers)))
         if not self.up or path == "/health":
             return send(request, 200 if self.up else 503, {})
+        if path == "/workers":
+            known = [{"id": "1", "url": url, "worker_type": kind, "is_healthy": True} for url, kind in self.workers or ()]
+            return send(request, 404 if self.workers is None else 200, {"workers": known, "total": len(known)})
         if path in ("/inference/v1/generate", "/generate"):
             return self._draw(request, body)
         if path in LOADS:

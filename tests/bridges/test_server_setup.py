@@ -16,8 +16,9 @@ from bridges import tensor_files
 from bridges.diff import diff
 from bridges.engines.http import EngineError
 from bridges.engines.launch import Plan, Process
+from bridges.engines.router import without_routers
 from bridges.engines.sync import Writer, choose
-from jaxrl_moe.config import Config, RolloutSection, ServersSection
+from jaxrl_moe.config import Config, RolloutSection, ServersSection, resolve
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.training.server_checks import server_problems
 from tests.bridges.fake_server import FakeServer
@@ -265,3 +266,22 @@ def test_push_refuses_a_server_that_draws_something_else_and_flags_that_do_nothi
     fake.close()
     assert cli.main(["push", "http://127.0.0.1:9", str(checkpoint), "--engine", "vllm"]) == 1
     assert "Is a vllm server running there?" in capsys.readouterr().err
+
+
+def test_the_servers_behind_a_router_take_its_place(fakes):
+    router, *servers = (fakes("sglang") for _ in range(4))
+    router.workers = [(server.url, kind) for server, kind in zip(servers, ("regular", "regular", "prefill"))]
+
+    def named(**section):
+        return resolve({"rollout": {"backend": "sglang"}, "servers": section})
+    config = named(urls=(router.url, servers[2].url))
+    assert without_routers(config, "").servers.urls == tuple(server.url for server in servers)
+    assert without_routers(plain := named(urls=(servers[0].url, "http://127.0.0.1:9")), "") is plain
+    router.workers = [("http://elsewhere:30000", "regular")]
+    with pytest.raises(EngineError, match="http://elsewhere:30000.*servers.sync_folder"):
+        without_routers(named(urls=(router.url,)), "")
+    with pytest.raises(EngineError, match="names a server twice"):
+        without_routers(named(urls=(router.url, "http://elsewhere:30000"), sync_folder="/shared"), "")
+    router.workers = []
+    with pytest.raises(EngineError, match="a router that knows no server.*--worker-urls"):
+        without_routers(named(urls=(router.url,)), "key")
