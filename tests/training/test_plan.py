@@ -164,7 +164,7 @@ def test_what_the_cpu_converts_is_told_apart():
     def found(dtype):
         shapes = jax.ShapeDtypeStruct((64, 2**14), dtype), jax.ShapeDtypeStruct((3, 2**14), dtype), jax.ShapeDtypeStruct((3,), jnp.int32)
         lowered = jax.jit(grown, donate_argnums=0).lower(*shapes)
-        return temporaries(lowered, lowered.compile())
+        return temporaries(lowered, lowered.compile({"xla_cpu_use_fusion_emitters": True}))  # XLA's default, unlike the tests'
 
     float32, half = found(jnp.float32), found(jnp.bfloat16)
     assert float32.elsewhere == float32.compiled < 2**20

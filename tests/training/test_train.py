@@ -211,18 +211,18 @@ def start(recipe, cache):
 
 
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(files, compiled, tmp_path):
-    steps, recipes = 40, {}
+    steps, recipes = 16, {}
     for name in ("whole", "killed"):
         recipes[name] = tmp_path / f"{name}.py"
         recipes[name].write_text(tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / name), steps=steps))
     whole = start(recipes["whole"], compiled)
     assert whole.wait() == 0, whole.stdout.read()
     killed, log = start(recipes["killed"], compiled), tmp_path / "killed" / "metrics.jsonl"
-    while killed.poll() is None and not (log.exists() and len(rows_so_far(log)) > 13):
+    while killed.poll() is None and not (log.exists() and len(rows_so_far(log)) > 6):
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert 13 < len(rows_so_far(log)) < steps
+    assert 6 < len(rows_so_far(log)) < steps
     again = start(recipes["killed"], compiled)
     output = again.communicate()[0]
     assert again.returncode == 0 and "Going on from the checkpoint of step" in output
