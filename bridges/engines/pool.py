@@ -150,7 +150,8 @@ class Pool:
         self.weights, self._still = weights, False
         self._homes.clear()
         with concurrent.futures.ThreadPoolExecutor(len(self.members)) as threads:
-            fan = Fan(weights.walk([member.server.held[1] for member in self.members]), len(self.members)) if weights.walk else None
+            held = [member.server.held[1] if weights.changed_only else {} for member in self.members]
+            fan = Fan(weights.walk(held), len(self.members)) if weights.walk else None
             syncs = [threads.submit(self._bring_up, member, reader)
                      for member, reader in zip(self.members, fan.readers if fan else [None] * len(self.members))]
             if fan:

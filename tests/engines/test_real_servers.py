@@ -162,13 +162,14 @@ def test_grpo_with_experts_merged_into_every_sync_stays_on_policy(server, backen
 
 @pytest.mark.parametrize("in_flight, backend", [("resume", "delta"), ("abort", "stream")])
 def test_tokens_in_flight_are_drawn_from_the_weights_that_they_are_labelled_with(server, in_flight, backend, files, tmp_path):
-    config = over(files, tmp_path, *server, servers__weight_sync_backend=backend, servers__in_flight=in_flight, rollout__max_tokens=100)
+    config = over(files, tmp_path, *server, servers__weight_sync_backend=backend, servers__in_flight=in_flight, rollout__max_tokens=100,
+                  data__max_prompt_tokens=28)
     model, versions = policy(config), {}
     engine = bridges.make_engine(config, model, load_tokenizer(config.model.path))
 
     def publish(version):
         randomise_adapters(model, std=0.1 + 0.1 * version)
-        versions[version] = nnx.state(model)
+        versions[version] = jax.tree.map(lambda array: array, nnx.state(model))  # a state follows its model
         assert engine.publish(versions[version], version)["sync/probe_error"] < 1e-5
     try:
         publish(1)
