@@ -12,7 +12,8 @@ help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
 	@echo "make test         set up $(VENV) with the test extra, run the tests"
 	@echo "make test-slow    the long tests too"
-	@echo "make test-engines real vLLM and SGLang on the CPU, in .venv-vllm and .venv-sglang (6 GB), and the tests against them"
+	@echo "make test-engines real vLLM and SGLang on the CPU, in .venv-vllm and .venv-sglang (6 GB), and the tests against them;"
+	@echo "                  SELECT='-k draws_what' runs some of them"
 	@echo "make lint         ruff"
 
 quickstart: $(VENV)/.installed
@@ -25,7 +26,7 @@ test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "slow"
 
 test-engines: $(VENV)/.installed-test .venv-vllm/.installed .venv-sglang/.installed
-	$(BIN)/python -m pytest tests/engines -m engines
+	$(BIN)/python -m pytest tests/engines -m engines $(SELECT)
 
 .venv-%/.installed: scripts/engines/install_%_cpu.sh
 	@echo "Installing $* into .venv-$*: two to three minutes"

@@ -173,15 +173,15 @@ def test_tokens_in_flight_are_drawn_from_the_weights_that_they_are_labelled_with
         assert engine.publish(versions[version], version)["sync/probe_error"] < 1e-5
     try:
         publish(1)
-        asked = [dataclasses.replace(one, params=SamplingParams(100, 0.8, n=2)) for one in requests(6)]
+        asked = [dataclasses.replace(one, params=SamplingParams(100, 0.8, n=2)) for one in requests(24)]
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
             drawn = threads.submit(engine.generate, asked)
             for version in (2, 3):
                 wait_until(lambda: engine._pool.members[0].samples > 0)
-                time.sleep(0.4)
+                time.sleep(0.2)
                 publish(version)
         rows = [(request.ids, completion) for request, completions in zip(asked, drawn.result()) for completion in completions]
-        assert len(rows) == 12 and engine.stats()["retried_samples"] == 0
+        assert len(rows) == 48 and engine.stats()["retried_samples"] == 0
         assert set(np.concatenate([completion.policy_version for _, completion in rows])) >= {1, 2}
         for ids, completion in rows:
             assert len(completion.ids) == 100 or completion.finish_reason == "stop"
