@@ -25,7 +25,7 @@ SHAPES = {  # float32 throughout
 }
 # Scratch of a matrix product is mapped anew and given back at once; by default malloc keeps it, a fifth of the peak, for the next one.
 MALLOC = "glibc.malloc.mmap_threshold=1048576:glibc.malloc.arena_max=1"
-PLANS = [  # recipe, shape, mesh, what differs from the recipe
+PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no H200
     ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}),
     ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"fsdp": 2}, {}),
     ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"expert": 2}, {}),
@@ -35,6 +35,9 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe
     ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8, "tensor": 4}, {"train.tokens_per_micro_batch": 64 * 1536}),
     ("nmoe_grpo", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8}, {"train.tokens_per_micro_batch": 196608}),
     ("gsm8k_grpo", "qwen3_8b", {"tensor": 2, "context": 2}, {"model.dtype": "bfloat16"}),
+    ("qwen3_8b_sglang", "qwen3_8b", {"tensor": 2, "context": 2}, {}),
+    ("agora_2xh200", "qwen3_30b_a3b", {}, {}),
+    ("nmoe_8xb200", "qwen3_30b_a3b", {"expert": 8}, {}, "B200"),
 ]
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
 
@@ -193,15 +196,16 @@ def measured_table() -> str:
 
 def plans_table() -> str:
     lines = []
-    for name, shape, mesh, changes in PLANS:
-        made = in_process("plan", json.dumps([name, shape, mesh, changes]), devices=math.prod(mesh.values()))
+    for name, shape, mesh, *rest in PLANS:
+        made = in_process("plan", json.dumps([name, shape, mesh, *rest]), devices=math.prod(mesh.values()))
         sizes = [f"{made[field] / GIB:.1f}" for field in ("parameters", "trained", "optimiser", "kv", "kept", "temporary", "cpu", "update",
                                                          "rollout")]
         where = ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "one device"
+        where += "".join(f", {chip}" for chip in rest[1:])
         lines.append((shape, name, where, f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}", *sizes, f"{made['moved'] / 2**20:,.0f}",
                       f"{made['tokens_per_s']:,.0f}", made["verdict"].partition("estimate: ")[2].partition(" (")[0]))
-    return ("Plans for H200s; GiB of one device. Temporaries are those of a micro-batch; what only the CPU's compiler adds stands apart, "
-            "and the peaks are without it.\n\n"
+    return ("Plans for H200s, unless the mesh says otherwise; GiB of one device. Temporaries are those of a micro-batch; what only "
+            "the CPU's compiler adds stands apart, and the peaks are without it.\n\n"
             + rows(["model", "recipe", "mesh", "to plan, CPU s", "to plan, GiB", "parameters", "trained and gradient", "optimiser", "KV",
                     "kept at least", "temporaries", "more on CPU", "peak of update", "peak of rollout", "MiB moved", "tokens/s at best",
                     "verdict"], lines))

@@ -243,13 +243,12 @@ def quickstart(folder, **overrides):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bound", [1, 2])
-def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, tmp_path, bound):
-    shutil.copytree(warmed_up, tmp_path / "run")
+def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, bound):
     for name in ("metrics.jsonl", "trajectories.jsonl", "config.json"):
-        (tmp_path / "run" / name).unlink(missing_ok=True)
-    shutil.rmtree(tmp_path / "run" / "checkpoints", ignore_errors=True)
-    assert pipeline.run_all(quickstart(tmp_path / "run", train__steps=60, **(AHEAD | {"rollout__max_staleness": bound})), bridges)
-    logged = rows(tmp_path / "run" / "metrics.jsonl")
+        (warmed_up / name).unlink(missing_ok=True)
+    shutil.rmtree(warmed_up / "checkpoints", ignore_errors=True)
+    assert pipeline.run_all(quickstart(warmed_up, train__steps=60, **(AHEAD | {"rollout__max_staleness": bound})), bridges)
+    logged = rows(warmed_up / "metrics.jsonl")
     assert np.mean([row["rollout/staleness_mean"] for row in logged if "rollout/staleness_mean" in row]) > 0.3
     assert logged[0]["reward/mean"] < 0.5 and logged[-1]["eval/pass_at_1"] > 0.65
 

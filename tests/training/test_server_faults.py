@@ -105,7 +105,7 @@ def test_a_server_that_fails_at_every_turn_changes_nothing_that_is_trained_on(fi
     for fault in SAID:
         assert re.search(f"taken out: .*({fault})", said), fault
     assert f"did not come to the weights of version {BROKEN}: {servers[1].url}/update_weights_from_disk answered 500" in said
-    assert said.count("is back, with the weights of version") >= 3 and max(row["sync/retried_samples"] for row in metrics) == 4
+    assert max(row["sync/retried_samples"] for row in metrics) == 4
 
 
 def test_a_disk_that_fills_up_during_a_sync_stops_the_run_and_it_goes_on(files, servers, sound, tmp_path, monkeypatch):
