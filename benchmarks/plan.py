@@ -42,13 +42,13 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
 
 
-def setting(hidden, layers, experts, width, vocab, rank, remat, tokens):
+def setting(hidden, layers, experts, width, vocab, rank, remat, tokens, dtype="float32"):
     """(config, model config) of a shape."""
     from jaxrl_moe.config import base, resolve
     from jaxrl_moe.model.config import ModelConfig
     config = base()
     config.model.path = config.data.path = "unused"
-    config.model.dtype, config.model.grouped_matmul, config.lora.rank = "float32", "tiles", rank
+    config.model.dtype, config.model.grouped_matmul, config.lora.rank = dtype, "tiles", rank
     config.algorithm.kl_coef = 0.0
     config.data.max_prompt_tokens, config.rollout.max_tokens, config.rollout.slots = 256, 256, 64
     config.train.tokens_per_micro_batch, config.train.remat = tokens, remat
@@ -63,6 +63,14 @@ def predict(shape: dict) -> dict:
     from jaxrl_moe.training.plan import make_plan
     plan = make_plan(*setting(**shape))
     return {name: [getattr(plan, name).arguments, getattr(plan, name).extra] for name in ("gradients", "apply", "decode")}
+
+
+def temporaries(shape: dict) -> dict:
+    """Bytes that the plan's programs need beside arguments and results, [here, and without what only a CPU adds]; and of the KV pool."""
+    from jaxrl_moe.training.plan import make_plan
+    plan = make_plan(*setting(**shape))
+    programs = {name: getattr(plan, name) for name in ("gradients", "decode")}
+    return {name: [program.temporary, program.elsewhere] for name, program in programs.items()} | {"kv": plan.kv}
 
 
 def measure(shape: dict, program: str) -> dict:
@@ -241,6 +249,8 @@ def in_process(*arguments: str, devices: int = 1) -> dict:
 def answer(kind: str, *arguments: str) -> dict:
     if kind == "plan":
         return plan(*json.loads(arguments[0]))
+    if kind == "temporaries":
+        return temporaries(SHAPES[arguments[0]] | {"dtype": arguments[1]})
     return predict(SHAPES[arguments[0]]) if kind == "predict" else measure(SHAPES[arguments[0]], arguments[1])
 
 
