@@ -8,7 +8,7 @@ kernel-writing run (slime); GSM8K stands in for its task, which is another piece
 Hardware: six H200 (141 GB); not run here. The run launches a server on each of GPUs 4 and 5, and stops them at the end. Training is
 split over tensor 2 x context 2, as in the original: a device holds half of the weights, with float32 masters, Adam's moments and
 gradient; scripts/plan.py --config=configs/qwen3_8b_sglang.py --model_config=configs/shapes/qwen3_8b.json counts them. On 80 GB GPUs
---config.mesh.fsdp=2 --config.mesh.context=1 --config.train.tokens_per_micro_batch=25600 splits them over all four.
+--config.mesh.fsdp=2 --config.mesh.context=1 --config.train.tokens_per_micro_batch=26624 splits them over all four.
 From the original: 4 prompts with 4 completions each and one update of them, completions of up to 12,288 tokens at T = 0.8, learning
 rate 1e-6, betas 0.9 and 0.98, weight decay 0.1, clip 0.2 and 0.28, entropy 0.001, 0.01 of the k3 KL to a frozen copy of the
 model; its three turns and their discount of 0.4 need an environment of several turns, GSM8K has one.
@@ -46,7 +46,7 @@ def get_config():
     config.optimizer.b2 = 0.98
     config.optimizer.weight_decay = 0.1
     config.train.steps = 500
-    config.train.tokens_per_micro_batch = 12800
+    config.train.tokens_per_micro_batch = 13312
     config.train.remat = "full"
     config.eval.every = 50
     config.eval.prompts = 200
