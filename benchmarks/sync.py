@@ -62,8 +62,8 @@ def _measure(kind, backends, model, files, rounds):
         pool = Pool([Member(server)], lambda server, weights: probe(server, published[weights.version], weights))
         writers = {backend: Writer(model, str(files / "model"), backend, "", BUCKET_BYTES) for backend in backends}
         try:
-            syncs = [(backend, *_sync(pool, writers[backend], _moved(model, number), published))
-                     for number in range(rounds + 1) for backend in backends]
+            syncs = [(backend, *_sync(pool, writers[backend], _moved(model, len(published)), published))
+                     for _ in range(rounds + 1) for backend in backends]  # each sends what the server does not have yet
         finally:
             for writer in writers.values():
                 writer.close()
