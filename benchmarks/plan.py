@@ -66,11 +66,12 @@ def predict(shape: dict) -> dict:
 
 
 def temporaries(shape: dict) -> dict:
-    """Bytes that the plan's programs need beside arguments and results, [here, and without what only a CPU adds]; and of the KV pool."""
+    """Bytes that the plan's programs need beside arguments and results, [here, and without what only a CPU adds]; of the KV pool and of
+    published copies."""
     from jaxrl_moe.training.plan import make_plan
     plan = make_plan(*setting(**shape))
-    programs = {name: getattr(plan, name) for name in ("gradients", "decode")}
-    return {name: [program.temporary, program.elsewhere] for name, program in programs.items()} | {"kv": plan.kv}
+    sizes = {name: [getattr(plan, name).temporary, getattr(plan, name).elsewhere] for name in ("gradients", "decode")}
+    return sizes | {"kv": plan.kv, "published": plan.published}
 
 
 def measure(shape: dict, program: str) -> dict:

@@ -26,7 +26,6 @@ from jaxrl_moe.types import Engine
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
 WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared memory",
          "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the tensors that changed"}
-
 IN_PROCESS = ("slots", "page_size", "kv_tokens", "memory_fraction", "decode_steps")  # settings of section rollout for JaxEngine alone
 
 

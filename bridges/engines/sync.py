@@ -20,6 +20,7 @@ from bridges.importing import adapters
 from bridges.streaming import TensorSet, frozen_sets, tensor_sets
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import cut
+from jaxrl_moe.distributed.turns import alone
 from jaxrl_moe.model.transformer import Transformer
 
 HOST = socket.gethostname()
@@ -81,7 +82,8 @@ class Writer:
         known = {name: digest for name, digest in self._frozen.items() if digest and all(one.get(name) == digest for one in held)}
         with _still_there(params):
             if read is None:
-                params = cut(params, self._vocab_size)
+                with alone():
+                    params = cut(params, self._vocab_size)
             for one in tensor_sets(nnx.merge(self._graphdef, params), known, read):
                 if one.name in self._frozen:
                     self._frozen[one.name] = one.digest

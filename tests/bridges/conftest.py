@@ -1,7 +1,7 @@
 """Servers that the tests start, and no waiting for them."""
 import pytest
 
-from tests.bridges.fake_server import FakeServer, hasten
+from tests.bridges.fake_server import FakeServer, quickly  # noqa: F401 - used by every test here
 
 
 @pytest.fixture
@@ -15,8 +15,3 @@ def fakes():
     yield make
     for fake in made:
         fake.close()
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    hasten(monkeypatch)

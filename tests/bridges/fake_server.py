@@ -9,6 +9,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from bridges.engines import http as client
 from bridges.engines import pool
@@ -18,7 +19,8 @@ VOCAB = 50
 LOADS = ("/update_weights", "/update_weights_from_disk", "/init_weights_update_group", "/v1/load_lora_adapter", "/load_lora_adapter")
 
 
-def hasten(monkeypatch):
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
     """Servers that fail are asked again soon."""
     monkeypatch.setattr(client, "BUSY_SECONDS", 0.01)
     monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)

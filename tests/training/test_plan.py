@@ -99,8 +99,8 @@ def test_bfloat16_takes_no_more_than_float32_and_the_rest_of_it_is_the_cpus():
     here, elsewhere = other["gradients"]
     assert elsewhere <= here <= one["gradients"][0]
     here, elsewhere = other["decode"]
-    assert here - elsewhere >= other["kv"]  # most of the pool in float32
-    assert other["kv"] == one["kv"] / 2
+    assert here - elsewhere >= 1.5 * other["kv"]  # most of the pool in float32, which is twice its bytes
+    assert other["published"] == 0 and other["kv"] == one["kv"] / 2
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from bridges.engines.http import EngineError
 from bridges.engines.probe import DRAWN
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
-from tests.bridges.fake_server import hasten
+from tests.bridges.fake_server import quickly  # noqa: F401 - used by every test here
 from tests.bridges.policy_server import PolicyServer
 
 pytestmark = pytest.mark.slow
@@ -71,11 +71,6 @@ def servers(files):
         server.close()
 
 
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    hasten(monkeypatch)
-
-
 def run(files, folder, servers, steps=STEPS):
     """The run's rows: (step, sequence, sample, tokens, reward) and metrics."""
     config = resolve(settings(
@@ -106,6 +101,7 @@ def test_a_server_that_fails_at_every_turn_changes_nothing_that_is_trained_on(fi
         assert re.search(f"taken out: .*({fault})", said), fault
     assert f"did not come to the weights of version {BROKEN}: {servers[1].url}/update_weights_from_disk answered 500" in said
     assert max(row["sync/retried_samples"] for row in metrics) == 4
+    assert min(row["sync/servers"] for row in metrics) == 1 and metrics[-1]["sync/servers"] == 2  # it is back in the end
 
 
 def test_a_disk_that_fills_up_during_a_sync_stops_the_run_and_it_goes_on(files, servers, sound, tmp_path, monkeypatch):
