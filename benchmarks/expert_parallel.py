@@ -71,7 +71,7 @@ def build(devices: int, transport: str, host: int, experts: int, active: int):
     import jax
     import numpy as np
 
-    from jaxrl_moe.distributed.hlo import collective_bytes
+    from jaxrl_moe.planning.hlo import collective_bytes
     x = np.random.default_rng(0).normal(size=(devices, TOKENS // devices, WIDTH)).astype(np.float32)
     run, arguments, ids = gradient(devices, transport, host, experts, active, "tiles", x)
     counted, _, _ = gradient(devices, transport, host, experts, active, "padded", x)

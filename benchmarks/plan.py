@@ -14,7 +14,7 @@ import sys
 import time
 
 from benchmarks.table import rows
-from jaxrl_moe.distributed.buffers import PASSES  # off, as in scripts/plan.py
+from jaxrl_moe.planning.buffers import PASSES  # off, as in scripts/plan.py
 
 GIB = 2**30
 SHAPES = {  # float32 throughout
@@ -60,7 +60,7 @@ def setting(hidden, layers, experts, width, vocab, rank, remat, tokens, dtype="f
 
 def predict(shape: dict) -> dict:
     """The plan's figures for a shape on one device."""
-    from jaxrl_moe.training.plan import make_plan
+    from jaxrl_moe.planning.plan import make_plan
     plan = make_plan(*setting(**shape))
     return {name: [getattr(plan, name).arguments, getattr(plan, name).extra] for name in ("gradients", "apply", "decode")}
 
@@ -68,7 +68,7 @@ def predict(shape: dict) -> dict:
 def temporaries(shape: dict) -> dict:
     """Bytes that the plan's programs need beside arguments and results, [here, and without what only a CPU adds]; of the KV pool and of
     published copies."""
-    from jaxrl_moe.training.plan import make_plan
+    from jaxrl_moe.planning.plan import make_plan
     plan = make_plan(*setting(**shape))
     sizes = {name: [getattr(plan, name).temporary, getattr(plan, name).elsewhere] for name in ("gradients", "decode")}
     return sizes | {"kv": plan.kv, "published": plan.published}
@@ -173,7 +173,7 @@ def recipe(name: str, mesh: dict, changes: dict):
 def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -> dict:
     """What making a plan costs, and what it says."""
     from jaxrl_moe.distributed.chips import find_chip
-    from jaxrl_moe.training import plan_report
+    from jaxrl_moe.planning import report as plan_report
     config, start = recipe(name, mesh, changes), (time.perf_counter(), time.process_time())
     made = plan_report.make_plan(config, plan_report.model_config(config, f"configs/shapes/{shape}.json"))
     spent, found = (time.perf_counter() - start[0], time.process_time() - start[1]), find_chip(chip)

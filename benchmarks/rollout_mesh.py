@@ -82,5 +82,5 @@ def decode_program(engine):
 
 
 def moved(compiled) -> int:
-    from jaxrl_moe.distributed.hlo import collective_bytes
+    from jaxrl_moe.planning.hlo import collective_bytes
     return sum(collective_bytes(compiled.as_text()).values())

@@ -5,7 +5,7 @@
     python scripts/plan.py --config=configs/gsm8k_grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --mesh=tensor=2,context=2
 
 The run's own programs are compiled for virtual CPU devices; no weights are read or made, only config.json (of model.path, or the file
-given by --model_config). Times are floors by the chip's data sheet; memory is an estimate, see jaxrl_moe/training/plan.py.
+given by --model_config). Times are floors by the chip's data sheet; memory is an estimate, see jaxrl_moe/planning/plan.py.
 """
 import os
 import sys
@@ -21,7 +21,7 @@ SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, whe
 
 
 def main(config):
-    from jaxrl_moe.training import plan_report
+    from jaxrl_moe.planning import report as plan_report
     config = plan_report.with_mesh(config, MESH.value)
     print(plan_report.text(config, chip=CHIP.value, chips=CHIPS.value, price=PRICE.value, shape=SHAPE.value))
 
@@ -30,8 +30,8 @@ def start_again(config) -> int:
     """Starts this script in a process that has the devices; JAX cannot be given more once it runs."""
     import subprocess
 
-    from jaxrl_moe.distributed.buffers import PASSES
-    from jaxrl_moe.training.plan_report import device_count, with_mesh
+    from jaxrl_moe.planning.buffers import PASSES
+    from jaxrl_moe.planning.report import device_count, with_mesh
     count = device_count(with_mesh(config, MESH.value), DEVICES.value)
     variables = os.environ | {
         "JAX_PLATFORMS": "cpu", "PLANNED_DEVICES": str(count),

@@ -10,8 +10,8 @@ from jax.sharding import NamedSharding
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
-from jaxrl_moe.distributed.buffers import temporaries
-from jaxrl_moe.distributed.hlo import collective_bytes
+from jaxrl_moe.planning.buffers import temporaries
+from jaxrl_moe.planning.hlo import collective_bytes
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.transformer import Transformer
@@ -35,7 +35,7 @@ class Program(NamedTuple):
       arguments: arrays that it is given.
       results: arrays that it returns in memory of their own, not in that of donated arguments.
       temporary: the peak of its temporaries as compiled on CPU.
-      elsewhere: at most what is left of them on a backend that computes in bfloat16, see distributed/buffers.py.
+      elsewhere: at most what is left of them on a backend that computes in bfloat16, see planning/buffers.py.
       collectives: {kind: bytes} that its collectives move.
     """
     arguments: int

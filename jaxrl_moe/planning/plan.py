@@ -2,7 +2,7 @@
 
 Nothing is allocated: parameters are shapes with shardings. The update is compiled for one micro-batch, decoding for all slots.
 Compiled on a CPU, the figures are an estimate for a GPU. XLA's CPU backend computes bfloat16 products in float32: what this adds
-to the temporaries stands apart (distributed/buffers.py), and so does what the layers must keep for the backward pass anywhere.
+to the temporaries stands apart (planning/buffers.py), and so does what the layers must keep for the backward pass anywhere.
 """
 import dataclasses
 import math
@@ -16,11 +16,12 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.training import plan_programs, preflight
+from jaxrl_moe.planning import programs as plan_programs
+from jaxrl_moe.training import preflight
 from jaxrl_moe.training.assembly import mesh_of, rollout_placement
 from jaxrl_moe.training.flops import model_cost, update_flops
 from jaxrl_moe.training.optimizer import optimizer
-from jaxrl_moe.training.plan_programs import Program
+from jaxrl_moe.planning.programs import Program
 from jaxrl_moe.training.state import ROUTER, TrainState, model_weights, take_apart
 
 

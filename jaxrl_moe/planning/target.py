@@ -1,0 +1,89 @@
+"""Compile-only GPUs: XLA's compiler for an accelerator that this machine need not have.
+
+Needs JAX's CUDA plugin of jaxlib's own version, no GPU, no driver and no CUDA toolkit: `make target` puts it into a folder of its own,
+which only processes that compile for a GPU have on their path (beside an installed plugin, plain `jax.devices()` complains of a missing
+driver before it falls back to the CPU). What is compiled is what a GPU would run, but for products whose algorithm XLA chooses by
+measuring on the card (autotuning), which takes the first one here.
+"""
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+
+import jax
+from jax.experimental import topologies
+
+from jaxrl_moe.distributed.chips import Chip
+
+PLUGIN = "jax_plugins.xla_cuda13"
+FOLDER = "JAXRL_MOE_TARGET"  # names another folder than .target/VERSION
+# Without these a compile takes several times as long, and what it gives depends on more than the program.
+OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
+_S8, _U8, _F16, _F32, _F64, _BF16 = 2, 6, 10, 11, 12, 16  # of xla.PrimitiveType
+_F8 = (19, 20, 23, 24, 25, 28, 29)
+_INT32 = 4
+
+
+def folder() -> pathlib.Path:
+    """Where `make target` puts the plugin."""
+    root = pathlib.Path(__file__).parents[2] / ".target" / importlib.metadata.version("jaxlib")
+    return pathlib.Path(os.environ.get(FOLDER) or root)
+
+
+def environment() -> dict[str, str] | None:
+    """Variables of a process that compiles for GPUs, None where the plugin is nowhere. The process itself runs on CPUs."""
+    there = folder().is_dir()
+    if not there and not installed():
+        return None
+    path = [str(folder())] * there + [os.environ["PYTHONPATH"]] * ("PYTHONPATH" in os.environ)
+    return {**os.environ, "JAX_PLATFORMS": "cpu"} | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
+
+
+def installed() -> bool:
+    """Whether this process can compile for GPUs."""
+    try:
+        return importlib.util.find_spec(PLUGIN) is not None
+    except ModuleNotFoundError:  # there is no jax_plugins either
+        return False
+
+
+def devices(chip: Chip, count: int = 1) -> list[jax.Device]:
+    """`count` GPUs of one host that programs can be compiled for, and nothing else.
+
+    Shardings over them make a program theirs: jax.jit(f).trace(*shapes).lower().compile(OPTIONS).
+    """
+    description = topologies.get_topology_desc(platform="cuda", target_config=configuration(chip), topology=f"1x1x{count}")
+    return list(description.devices)
+
+
+def configuration(chip: Chip) -> str:
+    """The chip as text of XLA's GpuTargetConfigProto (xla/stream_executor/device_description.proto)."""
+    it = chip.architecture
+    major, minor = it.capability
+    accelerated = "feature_extension: ACCELERATED_FEATURES" if major >= 9 else ""
+    # An NVIDIA multiprocessor has four matrix units; what they multiply and add in a clock follows from the peak.
+    products = chip.flops / (2 * 4 * it.cores * it.matrix_clock * 1e9)
+    scalar = {_INT32: (64, 1), 8: (64, 1), _F16: (128, 2), _F32: (it.lanes, 1), _F64: (64 if minor == 0 else 2, 1), _BF16: (128, 2)}
+    matrix = {_F16: 1.0, _BF16: 1.0, _F32: 0.5, _S8: 2.0, _U8: 2.0} | dict.fromkeys(_F8, 2.0 if (major, minor) >= (8, 9) else 1.0)
+    scalar_text = "".join(_rate(kind, it.clock, units, operations) for kind, (units, operations) in scalar.items())
+    matrix_text = "".join(_rate(kind, it.matrix_clock, 4, round(share * products)) for kind, share in matrix.items())
+    return f"""gpu_device_info {{
+threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: {it.threads}
+shared_memory_per_block: 49152 shared_memory_per_core: {it.shared} shared_memory_per_block_optin: {it.shared - 1024}
+core_count: {it.cores} fpus_per_core: {it.lanes} clock_rate_ghz: {it.clock}
+block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+memory_bandwidth: {int(chip.bandwidth)} l2_cache_size: {it.l2} device_memory_size: {int(chip.memory)} device_address_bits: 64
+cuda_compute_capability {{ major: {major} minor: {minor} {accelerated} }}
+registers_per_core_limit: 65536 registers_per_block_limit: 65536
+scalar_unit_description {{ {scalar_text} }} matrix_unit_description {{ {matrix_text} }}
+device_vendor: "NVIDIA Corporation" platform_version: "Compute Capability {major}.{minor}" name: "{it.kind}"
+pcie_bandwidth: {32 << 30} ecc_enabled: true device_interconnect_info {{ active_links: {18 if chip.link >= 3e11 else 0} }}
+driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0" dnn_version: "9.10.0" cub_version: "3.1.2"
+}}
+platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 patch: 0 }} device_description_str: "{it.kind}"
+"""
+
+
+def _rate(kind: int, clock: float, units: int, operations: int) -> str:
+    return f"rate_infos {{ key: {kind} value {{ clock_rate_ghz: {clock} units_per_core: {units} ops_per_clock: {operations} }} }}\n"
