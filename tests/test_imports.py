@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-ORDER = [{"types"}, {"config"}, {"kernels", "distributed", "rl"}, {"model"}, {"data", "envs"}, {"rollout"}, {"serving"}, {"training"}, {"planning"}]
+ORDER = [{"types"}, {"config"}, {"kernels", "distributed", "rl"}, {"model"}, {"data", "envs"}, {"rollout"}, {"serving"}, {"training"},
+         {"planning"}]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))
 

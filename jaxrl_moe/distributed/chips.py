@@ -55,7 +55,7 @@ CHIPS = {
     "H100": Chip(989e12, 79.6 * GIB, 3.35e12, 450e9,
                  Architecture("NVIDIA H100 80GB HBM3", (9, 0), 132, 1.98, 1.83, 50 * MIB, 228 * 1024)),
     "H200": Chip(989e12, 139.8 * GIB, 4.8e12, 450e9,  # nvidia-smi reports 143,771 MiB; drivers and CUDA take some
-                 Architecture("NVIDIA H200", (9, 0), 132, 1.98, 1.83, 50 * MIB, 228 * 1024)),
+                 Architecture("NVIDIA H200", (9, 0), 132, 1.98, 1.83, 60 * MIB, 228 * 1024)),
     "B200": Chip(2250e12, 178 * GIB, 8e12, 900e9,
                  Architecture("NVIDIA B200", (10, 0), 148, 1.965, 1.855, 126 * MIB, 228 * 1024)),
     "A100": Chip(312e12, 79.2 * GIB, 2.04e12, 300e9,

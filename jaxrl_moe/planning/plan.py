@@ -17,11 +17,11 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.planning import programs as plan_programs
+from jaxrl_moe.planning.programs import Program
 from jaxrl_moe.training import preflight
 from jaxrl_moe.training.assembly import mesh_of, rollout_placement
 from jaxrl_moe.training.flops import model_cost, update_flops
 from jaxrl_moe.training.optimizer import optimizer
-from jaxrl_moe.planning.programs import Program
 from jaxrl_moe.training.state import ROUTER, TrainState, model_weights, take_apart
 
 

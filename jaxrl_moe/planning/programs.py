@@ -10,11 +10,11 @@ from jax.sharding import NamedSharding
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
-from jaxrl_moe.planning.buffers import temporaries
-from jaxrl_moe.planning.hlo import collective_bytes
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.planning.buffers import temporaries
+from jaxrl_moe.planning.hlo import collective_bytes
 from jaxrl_moe.rollout import batches
 from jaxrl_moe.rollout.memory import pool_pages, slots_of_each, token_bytes
 from jaxrl_moe.rollout.pages import pages_for
