@@ -21,7 +21,7 @@ def machine() -> str:
     import jax
     cpu = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
                 if line.startswith("model name")), platform.processor()) if pathlib.Path("/proc/cpuinfo").exists() else platform.processor()
-    devices = "" if jax.default_backend() == "cpu" else f", {len(jax.devices())} x {jax.devices()[0].device_kind}"
+    devices = "" if jax.devices()[0].platform == "cpu" else f", {len(jax.devices())} x {jax.devices()[0].device_kind}"
     return f"{os.cpu_count()} cores of {cpu}{devices}, Python {platform.python_version()}"
 
 

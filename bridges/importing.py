@@ -13,6 +13,7 @@ from flax import nnx
 from bridges.folders import resolve
 from bridges.hf_checkpoint import Checkpoint, read_config
 from bridges.params_folder import is_params_folder, read_layout, restore, write
+from jaxrl_moe.distributed.chips import platform_of
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.layers import Linear
@@ -38,7 +39,8 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
     """
     folder = resolve(path)
     config = read_config(folder)
-    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(), attention=attention, grouped_matmul=grouped_matmul)
+    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(placement), attention=attention,
+                                 grouped_matmul=grouped_matmul, platform=platform(placement))
     if is_params_folder(folder):
         restore(base_weights(model), folder, placement)
     else:
@@ -95,9 +97,14 @@ def stored_dtype(path: str | os.PathLike) -> np.dtype:
     return (read_layout(folder) if is_params_folder(folder) else Checkpoint(folder).layout).dtype
 
 
-def default_dtype():
+def default_dtype(placement: Placement | None = None):
     """float32 on CPU, bfloat16 elsewhere."""
-    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return jnp.float32 if platform(placement) == "cpu" else jnp.bfloat16
+
+
+def platform(placement: Placement | None) -> str:
+    """Of the devices that a model is placed on."""
+    return platform_of() if placement is None else placement.platform
 
 
 def fill(model: Transformer, checkpoint: Checkpoint, placement: Placement | None = None) -> None:

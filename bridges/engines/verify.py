@@ -33,7 +33,7 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
       EngineError: one is not there, cannot do what the run needs, or computes something else; or weights have no place.
     """
     model = Transformer.abstract(model_config(config.model.path), lora=preflight.lora_config(config),
-                                 dtype=config.model.dtype or default_dtype())
+                                 dtype=config.model.dtype or default_dtype(placement))
     kind, reason = choose(config, model)
     config = without_routers(config, assembly.api_key(config.servers.api_key_env))
     through = _place_of_weights(config, kind)

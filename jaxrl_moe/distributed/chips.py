@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import jax
 
 from jaxrl_moe.types import UserError
 
@@ -65,6 +67,11 @@ CHIPS = {
     "RTX3090": Chip(71e12, 23.5 * GIB, 0.936e12, 32e9,
                     Architecture("NVIDIA GeForce RTX 3090", (8, 6), 82, 1.695, 1.695, 6 * MIB, 100 * 1024, threads=1536)),
 }
+
+
+def platform_of(devices: Sequence[jax.Device] | None = None) -> str:
+    """"cpu", "gpu" or "tpu": of the devices; None: of those that JAX takes by itself."""
+    return (jax.devices() if devices is None else devices)[0].platform
 
 
 def memory_fraction(environment: Mapping[str, str]) -> float:

@@ -47,6 +47,11 @@ class Placement:
     layout: Layout
 
     @property
+    def platform(self) -> str:
+        """Of the mesh's devices, such as "gpu"."""
+        return self.mesh.devices.flat[0].platform
+
+    @property
     def row_shards(self) -> int:
         """Into how many parts the rows of a batch are split."""
         return math.prod(map(self.layout.size, ROWS))

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxrl_moe.distributed.chips import platform_of
 from jaxrl_moe.kernels import tiles as tiling
 
 PADDED_BLOCK = 128
@@ -28,10 +29,10 @@ def grouped_matmul(x_RD, w_EDF, group_sizes_E, backend: str = "auto", share: int
     return BACKENDS[choose(backend)](share, x_RD, w_EDF, group_sizes_E)
 
 
-def choose(backend: str) -> str:
-    """Resolves "auto" for the machine at hand; raises ValueError on an unknown name."""
+def choose(backend: str, platform: str | None = None) -> str:
+    """Resolves "auto" for devices of a platform, JAX's own by default; raises ValueError on an unknown name."""
     if backend == "auto":
-        return "tiles" if jax.default_backend() == "cpu" else "padded"
+        return "tiles" if (platform or platform_of()) == "cpu" else "padded"
     if backend not in BACKENDS:
         raise ValueError(f"grouped_matmul backend {backend!r} is unknown; known are auto, {', '.join(BACKENDS)}")
     return backend

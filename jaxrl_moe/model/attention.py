@@ -39,8 +39,8 @@ def _pairs(parts: int, length: int):
 class Attention(nnx.Module):
     """softmax(q k / sqrt(H)) v over the visible tokens, with LoRA on the four projections."""
 
-    def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, backend="auto"):
-        self.width, self.backend = config.head_dim, backend
+    def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, platform, backend="auto"):
+        self.width, self.platform, self.backend = config.head_dim, platform, backend
         size, inner, shared = config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 
         def linear(name, size_in, size_out, split="out"):
@@ -80,7 +80,7 @@ class Attention(nnx.Module):
             return attention(q, k, v, seen, self.backend)
 
         pages = place.pages_UJ.shape[1]
-        if jax.default_backend() != "cpu" or q.shape[1] > 1:
+        if self.platform != "cpu" or q.shape[1] > 1:
             return over(place.pages_UJ, q, cache, layer, window)
         counts = sorted({-(-pages * i // PARTS) for i in range(1, PARTS + 1)})
         needed = jnp.max(place.positions_BT) // cache.page_size + 1

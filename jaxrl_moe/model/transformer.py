@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.distributed import collectives
+from jaxrl_moe.distributed.chips import platform_of
+from jaxrl_moe.kernels.grouped_matmul import choose
 from jaxrl_moe.kernels.token_logprobs import Vocabulary
 from jaxrl_moe.model.attention import Attention, Place
 from jaxrl_moe.model.cache import PagedCache
@@ -40,10 +42,10 @@ class MLP(nnx.Module):
 class Layer(nnx.Module):
     """A run of `stack` like layers; a call computes one of them, whose arrays the scan has sliced out."""
 
-    def __init__(self, config: ModelConfig, sparse: bool, *, stack, lora, dtype, rngs, attention, grouped_matmul):
+    def __init__(self, config: ModelConfig, sparse: bool, *, stack, lora, dtype, rngs, attention, grouped_matmul, platform):
         norm = functools.partial(RMSNorm, config.hidden_size, config.rms_norm_eps, stack=stack, dtype=dtype)
         self.input_norm, self.post_attention_norm = norm(), norm()
-        self.attention = Attention(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, backend=attention)
+        self.attention = Attention(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, platform=platform, backend=attention)
         self.sparse = sparse
         self.mlp = (MoE(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, backend=grouped_matmul) if sparse
                     else MLP(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs))
@@ -86,15 +88,17 @@ class Transformer(nnx.Module):
       lora: adapters to attach; None for full fine-tuning or inference.
       dtype: of weights and activations; adapters and router are float32.
       attention, grouped_matmul: backends, see jaxrl_moe/kernels.
+      platform: of the devices that compute, such as "gpu"; None: of those that JAX takes by itself.
     """
 
     def __init__(self, config: ModelConfig, *, lora: LoraConfig | None = None, dtype=jnp.float32, rngs: nnx.Rngs,
-                 attention: str = "auto", grouped_matmul: str = "auto"):
+                 attention: str = "auto", grouped_matmul: str = "auto", platform: str | None = None):
         self.config, self.lora, self.dtype = config, lora, jnp.dtype(dtype)
+        self.platform = platform or platform_of()
         self.embed = Embedding(config.vocab_size, config.hidden_size, std=config.initializer_range, dtype=dtype, rngs=rngs)
         self.stacks = nnx.List([
             Layer(config, run.sparse, stack=(run.count,), lora=lora, dtype=dtype, rngs=rngs, attention=attention,
-                  grouped_matmul=grouped_matmul)
+                  grouped_matmul=choose(grouped_matmul, self.platform), platform=self.platform)
             for run in config.runs])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
         self.lm_head = None if config.tie_word_embeddings else Linear(
@@ -145,8 +149,12 @@ class Transformer(nnx.Module):
         time. Layers taken apart before the loop over tokens are copied once, for as much memory again while it runs.
         """
         stacks = [nnx.split(stack)[1] for stack in self.stacks]
-        return [[jax.tree.map(lambda x, i=i: x[i], arrays) for i in range(run.count)] if _worth_taking_apart(run, arrays) else None
+        return [[jax.tree.map(lambda x, i=i: x[i], arrays) for i in range(run.count)] if self._worth_taking_apart(run, arrays) else None
                 for run, arrays in zip(self.config.runs, stacks)]
+
+    def _worth_taking_apart(self, run, arrays) -> bool:
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arrays))
+        return self.platform == "cpu" and run.count <= APART_LAYERS and APART_BYTES[0] <= size <= APART_BYTES[1]
 
     def extend(self, tokens_UT, positions_UT, cache: PagedCache, pages_UJ, *, adapters=True, apart=None):
         """Final hidden states of new tokens that follow what the cache holds; T = 1 decodes, T > 1 prefills.
@@ -193,11 +201,6 @@ class Transformer(nnx.Module):
             (x_BTD, cache), routing = body((x_BTD, cache), (arrays, *(None if x is None else x[i] for x in inputs[1:])))
             routings.append(routing)
         return x_BTD, cache, jax.tree.map(lambda *parts: jnp.stack(parts), *routings)
-
-
-def _worth_taking_apart(run, arrays) -> bool:
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arrays))
-    return jax.default_backend() == "cpu" and run.count <= APART_LAYERS and APART_BYTES[0] <= size <= APART_BYTES[1]
 
 
 def _check_targets(model: Transformer, lora: LoraConfig):

@@ -1,11 +1,13 @@
 """Memory, traffic and time of a run before it is launched: its real programs, compiled for devices that need not be there.
 
-Nothing is allocated: parameters are shapes with shardings. The update is compiled for one micro-batch, decoding for all slots.
-Compiled on a CPU, the figures are an estimate for a GPU. XLA's CPU backend computes bfloat16 products in float32: what this adds
-to the temporaries stands apart (planning/buffers.py), and so does what the layers must keep for the backward pass anywhere.
+Nothing is allocated: parameters are shapes with shardings. The update is compiled for one micro-batch, the engine for all slots.
+Compiled for the GPUs of the run (planning/target.py), bytes are what its own compiler asks for. Derived on a CPU they are an estimate:
+XLA's CPU backend computes bfloat16 products in float32, and what this adds to the temporaries stands apart (planning/buffers.py), as
+does what the layers must keep for the backward pass anywhere; and another compiler makes other temporaries.
 """
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,9 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.planning import programs as plan_programs
+from jaxrl_moe.planning.drawing import NO_DRAWING, drawing
 from jaxrl_moe.planning.programs import Program
+from jaxrl_moe.planning.update import update
 from jaxrl_moe.training import preflight
 from jaxrl_moe.training.assembly import mesh_of, rollout_placement
 from jaxrl_moe.training.flops import model_cost, update_flops
@@ -35,7 +38,9 @@ class Plan:
       reference: the weights that the run starts from, kept in full fine-tuning with a KL term.
       offload: which of "optimizer" and "reference" lie in the host's memory between uses.
       kept: what the backward pass needs of the layers, at least, for one micro-batch.
-      gradients, apply, decode: the programs of a micro-batch, of an optimiser step and of drawing tokens in all slots.
+      compiled_for: the GPU that the programs were compiled for, by its driver's name; empty where they were derived on a CPU.
+      gradients, apply, forward: the programs of a micro-batch, of an optimiser step, and of the pass without gradient, if there is one.
+      decode, prefill, copy_pages: those of drawing tokens in all slots, of the largest prefill, and of copies of pages.
       kv: the KV pool, released during updates.
       flops: of one micro-batch on all devices, model FLOPs; tokens: real tokens of it at most.
       active_bytes: weights that one decode step reads, when every expert is used.
@@ -52,9 +57,13 @@ class Plan:
     reference: int
     offload: tuple[str, ...]
     kept: int
+    compiled_for: str
     gradients: Program
     apply: Program
+    forward: Program
     decode: Program
+    prefill: Program
+    copy_pages: Program
     kv: int
     flops: float
     tokens: int
@@ -82,12 +91,15 @@ class Plan:
 
     def update_peak(self, elsewhere: bool = False) -> int:
         """Of the update; elsewhere: without what only a CPU needs."""
-        streamed = self.optimiser - self._there("optimizer")  # all of it is on the device while an optimiser step runs
-        return self.resident + self.gradient + max(extra(self.gradients, elsewhere), extra(self.apply, elsewhere) + streamed)
+        # All moments are on the device while an optimiser step runs; a program compiled for a GPU counts those that it fetches itself.
+        streamed = 0 if self.compiled_for else self.optimiser - self._there("optimizer")
+        step = self.gradient + max(extra(self.gradients, elsewhere), extra(self.apply, elsewhere) + streamed)
+        return self.resident + max(step, extra(self.forward, elsewhere))
 
     def rollout_peak(self, elsewhere: bool = False) -> int:
         """While tokens are drawn, likewise."""
-        return (self.active_bytes if self.drawing else self.resident) + self.kv + extra(self.decode, elsewhere)
+        weights = self.active_bytes if self.drawing else self.resident
+        return weights + self.kv + max(extra(program, elsewhere) for program in (self.decode, self.prefill, self.copy_pages))
 
 
 def extra(program: Program, elsewhere: bool) -> int:
@@ -95,18 +107,20 @@ def extra(program: Program, elsewhere: bool) -> int:
     return program.results + (program.elsewhere if elsewhere else program.temporary)
 
 
-def make_plan(config: Config, model_config: ModelConfig, free: int | None = None) -> Plan:
-    """Compiles the update and the decode step of a run for the mesh of its config, or each for its own.
+def make_plan(config: Config, model_config: ModelConfig, memory: int | None = None, devices: Sequence[jax.Device] | None = None) -> Plan:
+    """Compiles the programs of a run for the mesh of its config, or those of training and of rollout each for its own.
 
     Args:
-      config: resolved; its meshes need as many (virtual) devices as JAX has.
+      config: resolved; its meshes need as many devices as there are.
       model_config: of the model at model.path.
-      free: bytes that the KV pool may share, as rollout.memory.free_bytes gives; None does not bound it.
+      memory: bytes of a device that the run can have, of which the KV pool takes what is left; None does not bound it.
+      devices: those of the run, which need not be there (planning/target.py); None: this process's CPUs stand for them.
     """
-    place, lora = mesh_of(config, model_config, planned=True), preflight.lora_config(config)
-    dtype = jnp.dtype(config.model.dtype or "bfloat16")
-    backend = "padded" if config.model.grouped_matmul == "auto" else config.model.grouped_matmul  # what a GPU would use
-    model = Transformer.abstract(model_config, lora=lora, dtype=dtype, attention=config.model.attention, grouped_matmul=backend)
+    devices = jax.devices() if devices is None else devices
+    place = mesh_of(config, model_config, devices)
+    draws_apart = config.rollout_mesh.apart
+    drawn_at = rollout_placement(config, model_config, devices) if draws_apart else place
+    model = abstract_model(config, model_config)
     parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
     whole = nnx.merge_state(model_weights(trainable, parts.dtypes), biases, parts.frozen)
     cost = model_cost(model_config, trainable, parts.frozen)
@@ -115,21 +129,29 @@ def make_plan(config: Config, model_config: ModelConfig, free: int | None = None
     transform = optimizer(config.optimizer, 100)
     opt_state = place.shapes(jax.eval_shape(transform.init, trainable))
     state = TrainState(trainable, opt_state, jax.ShapeDtypeStruct((), jnp.int32), biases)
-    computed = _as_computed(trainable, parts.dtypes)
-    update = plan_programs.update(config, place, parts, state, transform, lora is not None)
-    in_process = config.rollout.backend == "jax"  # else servers decode, on devices of their own
-    apart = config.rollout_mesh.apart
-    drawing = rollout_placement(config, model_config) if apart else place
-    params = drawing.shapes(whole)
-    decode, cache = plan_programs.decode(config, drawing, model, params, free) if in_process else (plan_programs.NOTHING, ())
-    return Plan(
+    computed, params = _as_computed(trainable, parts.dtypes), drawn_at.shapes(whole)
+    updated = update(config, place, parts, state, transform)
+    batch = updated.batch
+    plan = Plan(
         devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
-        gradient=local_bytes(trainable), published=0 if apart else copied_bytes(trainable, computed), offload=config.train.offload,
-        reference=local_bytes(computed) if preflight.keeps_reference(config) else 0,
-        kept=kept_bytes(model_config, update.batch, place, config.train.remat, dtype), gradients=update.gradients, apply=update.apply,
-        decode=decode, kv=local_bytes(cache), flops=update_flops(model_config, cost, [_full(update.batch)]),
-        tokens=math.prod(update.batch.tokens_BT.shape), active_bytes=local_bytes(params),
-        slots=config.rollout.slots if in_process else 0, drawing=drawing.mesh.size if apart else 0)
+        gradient=local_bytes(trainable), published=0 if draws_apart else copied_bytes(trainable, computed),
+        reference=local_bytes(computed) if preflight.keeps_reference(config) else 0, offload=config.train.offload,
+        kept=kept_bytes(model_config, batch, place, config.train.remat, model.dtype),
+        compiled_for=devices[0].device_kind if place.platform == "gpu" else "",
+        gradients=updated.gradients, apply=updated.apply, forward=updated.forward, **NO_DRAWING.programs(), kv=0,
+        flops=update_flops(model_config, cost, [_full(batch)]), tokens=math.prod(batch.tokens_BT.shape), active_bytes=local_bytes(params),
+        slots=0, drawing=drawn_at.mesh.size if draws_apart else 0)
+    if config.rollout.backend != "jax":
+        return plan  # servers draw, on devices of their own
+    taken = plan.active_bytes if draws_apart else plan.resident
+    drawn = drawing(config, drawn_at, model, params, None if memory is None else memory - taken)
+    return dataclasses.replace(plan, **drawn.programs(), kv=local_bytes(drawn.cache), slots=config.rollout.slots)
+
+
+def abstract_model(config: Config, model_config: ModelConfig) -> Transformer:
+    """The run's model without arrays, with the kernels of a GPU: those of the CPUs that may stand for one differ."""
+    return Transformer.abstract(model_config, lora=preflight.lora_config(config), dtype=jnp.dtype(config.model.dtype or "bfloat16"),
+                                attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, platform="gpu")
 
 
 def local_bytes(tree) -> int:

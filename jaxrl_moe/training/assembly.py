@@ -2,8 +2,10 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Protocol
 
+import jax
 from flax import nnx
 
 from jaxrl_moe.config import Config, MeshSection, RolloutMeshSection
@@ -146,20 +148,20 @@ def check_micro_batches(config: Config, *, rl: bool, sft: bool) -> None:
         whole_batch(longest, config.train.tokens_per_micro_batch, (1, 1) if place is None else place.shards)
 
 
-def mesh_of(config: Config, model: ModelConfig | None, planned: bool = False) -> Placement:
-    """As placement, but a mesh of one where there is a single device. planned: CPUs stand for the GPUs of the run; gather, which drops
-    nothing either, then takes the place of the ragged all-to-all, which XLA has for GPUs only."""
-    sizes, devices = _sizes(config.mesh), None
+def mesh_of(config: Config, model: ModelConfig | None, planned: Sequence[jax.Device] | None = None) -> Placement:
+    """As placement, but a mesh of one where there is a single device. planned: devices that stand for those of the run; where they are
+    CPUs, gather, which drops nothing either, takes the place of the ragged all-to-all, which XLA has for GPUs only."""
+    sizes, devices = _sizes(config.mesh), planned
     if config.rollout_mesh.apart:
-        devices, _ = divided(sizes, _rollout_sizes(config))
+        devices, _ = divided(sizes, _rollout_sizes(config), planned)
     place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
                            transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
                            capacity_factor=config.mesh.capacity_factor)
     if place.layout.size("expert") == 1:  # so many only the devices say, where it is -1
         for problem in idle_exchange(config.mesh):
             raise MeshError(problem)
-    check_transport(place.layout, "gpu" if planned else place.mesh.devices.flat[0].platform, os.environ.get("XLA_FLAGS", ""))
-    if planned and config.mesh.transport == "ragged":
+    check_transport(place.layout, place.platform if planned is None else "gpu", os.environ.get("XLA_FLAGS", ""))
+    if planned is not None and place.platform == "cpu" and config.mesh.transport == "ragged":
         place = dataclasses.replace(place, layout=dataclasses.replace(place.layout, transport="gather"))
     if config.mesh.transport == "auto":
         warn_of_gather(place.layout)
@@ -168,8 +170,11 @@ def mesh_of(config: Config, model: ModelConfig | None, planned: bool = False) ->
     return place
 
 
-def rollout_placement(config: Config, model: ModelConfig | None) -> Placement | None:
+def rollout_placement(config: Config, model: ModelConfig | None, planned: Sequence[jax.Device] | None = None) -> Placement | None:
     """As placement, of the rollout: that of training, or that of the rollout_mesh section on the devices after training's.
+
+    Args:
+      planned: see mesh_of.
 
     Raises:
       MeshError: it does not fit the devices or the model, or the job has several processes, which can only share.
@@ -180,7 +185,7 @@ def rollout_placement(config: Config, model: ModelConfig | None) -> Placement | 
         raise MeshError("rollout_mesh needs a job of one process, and this one has several: leave rollout_mesh out, so that rollout "
                         "shares the mesh of training.")
     sizes = _rollout_sizes(config)
-    place = make_placement(sizes, divided(_sizes(config.mesh), sizes)[1])
+    place = make_placement(sizes, divided(_sizes(config.mesh), sizes, planned)[1])
     if model is not None:
         check_model(place.layout, model, "rollout_mesh")
     return place

@@ -24,7 +24,7 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl
     trainable(samples)  # raises if there is nothing to train on
     if config.moe.replay == "r3":
         samples = engine_routes(samples, learner.config)
-    if _needs_forward(config):
+    if needs_forward(config):
         samples = with_forward(samples, learner, config)
     if algorithm.kl_coef > 0:
         samples = with_values(samples, "ref_logprobs_T", reference_logprobs(samples, learner, config))
@@ -34,7 +34,7 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl
                            bootstrap=algorithm.truncated == "bootstrap")
 
 
-def _needs_forward(config: Config) -> bool:
+def needs_forward(config: Config) -> bool:
     """Whether the policy must be run before the update; otherwise the update's own log-probs are the old ones."""
     algorithm = config.algorithm
     moves = algorithm.epochs * algorithm.minibatches > 1 or _drops_out(config)  # the update's own log-probs then differ

@@ -4,11 +4,10 @@ import importlib.util
 import warnings
 from collections.abc import Iterator
 
-import jax
-
 from jaxrl_moe import config_checks
 from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.distributed import offload
+from jaxrl_moe.distributed.chips import platform_of
 from jaxrl_moe.envs import ENVS, make_env
 from jaxrl_moe.kernels import attention, grouped_matmul
 from jaxrl_moe.model.config import ModelConfig
@@ -170,9 +169,9 @@ def _missing_backends(config: Config) -> Iterator[str]:
                "'jaxrl-moe[cuda]' on Python >= 3.12, or use auto.")
     if config.train.offload and not offload.available():
         yield (f"train.offload = {','.join(config.train.offload)} needs the host's pinned memory ({offload.KIND}), which the backend "
-               f"{jax.default_backend()} does not reach: leave it empty.")
-    if config.model.attention == "cudnn" and jax.default_backend() != "gpu":
-        yield (f"model.attention = 'cudnn' needs an NVIDIA GPU, and JAX runs on {jax.default_backend()}: use auto, or install "
+               f"{platform_of()} does not reach: leave it empty.")
+    if config.model.attention == "cudnn" and platform_of() != "gpu":
+        yield (f"model.attention = 'cudnn' needs an NVIDIA GPU, and JAX runs on {platform_of()}: use auto, or install "
                "the extra `cuda` on a machine that has one.")
     if config.model.attention == "cudnn" and config.model.dtype == "float32":
         yield "model.attention = 'cudnn' has no float32 kernel: set model.dtype=bfloat16, or use auto."

@@ -189,10 +189,10 @@ def test_kernels_that_this_machine_cannot_run_are_refused_with_the_reason(monkey
     with pytest.raises(ConfigError, match="tokamax, which is not installed"):
         validate(resolve(usable(model__grouped_matmul="tokamax")))
     cudnn = usable(model__attention="cudnn")
-    monkeypatch.setattr("jax.default_backend", lambda: "cpu")
+    monkeypatch.setattr("jaxrl_moe.training.validate.platform_of", lambda: "cpu")
     with pytest.raises(ConfigError, match="needs an NVIDIA GPU, and JAX runs on cpu"):
         validate(resolve(cudnn))
-    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    monkeypatch.setattr("jaxrl_moe.training.validate.platform_of", lambda: "gpu")
     validate(resolve(cudnn))
     cudnn.model.dtype = "float32"
     with pytest.raises(ConfigError, match="no float32 kernel"):

@@ -1,0 +1,109 @@
+"""The programs of an update, compiled for devices that need not be there; parameters are shapes with shardings."""
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from jaxrl_moe.config import Config
+from jaxrl_moe.data.packing import whole_batch
+from jaxrl_moe.distributed import offload
+from jaxrl_moe.distributed.sharding import Placement, batch_spec
+from jaxrl_moe.planning.programs import NOTHING, Program, compiled
+from jaxrl_moe.training import preflight
+from jaxrl_moe.training.batch import MicroBatch
+from jaxrl_moe.training.objective import make_policy_objective
+from jaxrl_moe.training.prepare import longest_drawn, needs_forward
+from jaxrl_moe.training.programs import Programs, moved
+from jaxrl_moe.training.state import Parts, TrainState, model_weights
+from jaxrl_moe.training.step import READ_SHARES
+
+
+class Update(NamedTuple):
+    """The programs of an update: gradients of a micro-batch, the step that applies their sum, and the pass without gradient that old and
+    reference log-probs come from; and the micro-batch."""
+    gradients: Program
+    apply: Program
+    forward: Program
+    batch: MicroBatch
+
+
+def update(config: Config, place: Placement, parts: Parts, state: TrainState, transform: Any) -> Update:
+    """Compiles them for the largest micro-batch of a run.
+
+    Args:
+      config: resolved.
+      place, parts, state: the mesh, and the model taken apart, as shapes.
+      transform: the optimiser.
+    """
+    batch, read = micro_batch_shapes(config, place)
+    lowered = lower(config, place, parts, state, transform, batch, read)
+    done = {name: compiled(program, place.platform) for name, program in lowered.items()}
+    return Update(done["gradients"], done["apply"], done.get("forward", NOTHING), batch)
+
+
+def lower(config: Config, place: Placement, parts: Parts, state: TrainState, transform: Any, batch: MicroBatch, read: Any) -> dict:
+    """{name: the program, traced for the devices of the mesh}: see Update; `forward` only where a run has it."""
+    lora, away = config.lora.rank > 0, offloaded(config, place)
+    programs = Programs(parts, None, True, config.train.remat, lora, (transform, None), place, away)
+    objective = make_policy_objective(config.algorithm, config.critic, config.moe)
+    entropy = config.logging.entropy or config.algorithm.entropy_coef > 0
+    inputs = ((state.trainable, None), state.router_bias, parts.frozen, batch, read, 1.0, None)
+    total = jax.eval_shape(functools.partial(programs.micro_batch, objective=objective, entropy=entropy), *inputs)
+    gradient = jax.tree.map(lambda leaf, like: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=like.sharding),
+                            total.gradient, (state.trainable, None))
+    total = total._replace(gradient=gradient)
+    stored = moved(state, on_host) if "optimizer" in away else state
+    lowered = {"gradients": programs.gradients.lower(*inputs, total=total, objective=objective, entropy=entropy),
+               "apply": programs.apply.lower(stored, total.gradient, total.loss, total.load, bias_rate=config.moe.bias_rate)}
+    if needs_forward(config) or config.algorithm.kl_coef > 0:
+        weights, streamed = _reference(config, parts, state, away)
+        lowered["forward"] = programs.forward.lower(weights, None, parts.frozen, batch, read, 1.0, routes=False,
+                                                    adapters=needs_forward(config) or not lora, streamed=streamed)
+    return lowered
+
+
+def offloaded(config: Config, place: Placement) -> tuple[str, ...]:
+    """What a program keeps in the host's memory by itself: CPUs that stand for GPUs have no other memory than their host's."""
+    return config.train.offload if place.platform == "gpu" else ()
+
+
+def on_host(tree: Any) -> Any:
+    """Shapes of arrays that lie in the host's memory."""
+    def one(leaf):
+        return dataclasses.replace(leaf, sharding=leaf.sharding.with_memory_kind(offload.KIND)) if leaf.ndim else leaf
+
+    return jax.tree.map(one, tree)
+
+
+def _reference(config, parts, state, away):
+    """(weights of the reference policy, whether they come from the host)."""
+    if not preflight.keeps_reference(config):
+        return (state.trainable, state.router_bias), False
+    weights, streamed = (model_weights(state.trainable, parts.dtypes), state.router_bias), "reference" in away
+    return on_host(weights) if streamed else weights, streamed
+
+
+def micro_batch_shapes(config: Config, place: Placement):
+    """(the largest micro-batch of a run, the indices of the log-probs to read), as shapes on the mesh."""
+    length, rows = whole_batch(longest_drawn(config), config.train.tokens_per_micro_batch, place.shards)
+    kinds = {name: jnp.int32 for name in ("tokens_BT", "positions_BT", "segments_BT", "targets_BT", "sequence_BT")}
+    kinds |= {name: jnp.float32 for name in ("mask_BT", "weights_BT", "advantages_BT", "sampler_logprobs_BT")}
+    algorithm = config.algorithm
+    if algorithm.epochs * algorithm.minibatches > 1:
+        kinds["old_logprobs_BT"] = jnp.float32
+    if algorithm.kl_coef > 0:
+        kinds["ref_logprobs_BT"] = jnp.float32
+
+    def shape(name, dtype, *sizes):
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(place.mesh, batch_spec(name, None)))
+
+    whole = {name: shape(name, jnp.float32) for name in ("num_tokens", "num_positions")}
+    batch = MicroBatch(**{name: shape(name, dtype, rows, length) for name, dtype in kinds.items()}, **whole)
+    b, c = place.row_shards, place.token_shards
+    part = rows * length // (b * c)
+    wanted = -(-part // READ_SHARES) * math.ceil(READ_SHARES * min(1.0, config.rollout.max_tokens / length))
+    return batch, (shape("read_bcR", jnp.int32, b, c, wanted), shape("read_bcM", jnp.int32, b, c, part))
