@@ -43,7 +43,7 @@ class Visibility(NamedTuple):
 
 
 def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "auto", *, whole_rows: bool = False,
-              pairs=None):
+              pairs=None, in_turn: bool = False):
     """softmax(q k / sqrt(H)) v over the visible keys; returns [B, T, N, H]. A query that sees nothing gets finite values.
 
     N is a multiple of K; query head n reads key head n // (N / K). Softmax in float32.
@@ -51,6 +51,7 @@ def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "au
     Args:
       backend: a row of BACKENDS, or "auto".
       whole_rows: queries and keys are the same tokens in the same order, each segment in order of position.
+      in_turn: the backend causal begins a block when the one before it is done: on GPUs, see there.
       pairs: for a part of whole rows (size of a block, [P, 2] blocks of queries and of keys), outside of which no query sees a key.
     """
     if backend != "auto" and backend not in BACKENDS:
@@ -62,6 +63,8 @@ def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "au
     if backend == "auto":
         batch, length, heads, _ = q_BTNH.shape
         backend = "chunked" if batch * heads * length * length // MAX_BLOCKS > LARGEST_SCORES else "causal"
+    if backend == "causal":
+        return causal_attention(q_BTNH, k_BSKH, v_BSKH, visibility, in_turn)
     return BACKENDS[backend](q_BTNH, k_BSKH, v_BSKH, visibility)
 
 

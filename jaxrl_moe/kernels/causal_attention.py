@@ -4,10 +4,12 @@ Tokens of a row stand in order, so a block never looks past its last query: abou
 Nothing of size [T, T] is kept for the backward pass, only the output and the softmax's normaliser (arXiv 2205.14135).
 Products are laid out so that no large operand is transposed. Letters: n = N / K query heads of one key head, q a block.
 """
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 MAX_BLOCKS = 8
 MIN_BLOCK = 64
@@ -44,13 +46,23 @@ def _scores(q_BKqH, k_BKSH, heads, scale=1.0):
     return scores.reshape(*scores.shape[:2], heads, -1, scores.shape[-1])
 
 
-@jax.custom_vjp
-def causal_attention(q_BTNH, k_BTKH, v_BTKH, visibility):
-    """softmax(q k / sqrt(H)) v where key s is visible to query t only if s <= t in the row; see kernels.attention."""
-    return _forward(q_BTNH, k_BTKH, v_BTKH, visibility)[0]
+def _after(x, earlier, wanted: bool):
+    """x, which is there only after `earlier` if that is wanted: XLA's scheduler for GPUs would start all blocks at once, and hold the
+    scores of all of them."""
+    return lax.optimization_barrier((x, earlier))[0] if wanted else x
 
 
-def _forward(q_BTNH, k_BTKH, v_BTKH, visibility):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def causal_attention(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn: bool = False):
+    """softmax(q k / sqrt(H)) v where key s is visible to query t only if s <= t in the row; see kernels.attention.
+
+    Args:
+      in_turn: a block is begun when the one before it is done.
+    """
+    return _forward(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn)[0]
+
+
+def _forward(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn):
     _, length, heads, width = q_BTNH.shape
     kv_heads = k_BTKH.shape[2]
     q = _heads(q_BTNH, kv_heads)
@@ -59,7 +71,8 @@ def _forward(q_BTNH, k_BTKH, v_BTKH, visibility):
     v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
     outs, normalisers = [], []
     for start, end in _blocks(length):
-        scores = _scores(_block(q, start, end), k[:, :, :end], heads // kv_heads, 1 / math.sqrt(width))
+        q_block = _after(_block(q, start, end), outs[-1:], in_turn)
+        scores = _scores(q_block, k[:, :, :end], heads // kv_heads, 1 / math.sqrt(width))
         scores = jnp.where(_mask(visibility, start, end), scores, -1e30)
         top = scores.max(axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
@@ -71,7 +84,7 @@ def _forward(q_BTNH, k_BTKH, v_BTKH, visibility):
     return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, jnp.concatenate(normalisers, axis=3))
 
 
-def _backward(saved, gradient_BTNH):
+def _backward(in_turn, saved, gradient_BTNH):
     q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, normaliser_BKnT = saved
     batch, length, heads, width = q_BTNH.shape
     kv_heads, dtype = k_BTKH.shape[2], q_BTNH.dtype
@@ -82,7 +95,8 @@ def _backward(saved, gradient_BTNH):
     k_gradient = v_gradient = jnp.zeros((batch, kv_heads, width, length), jnp.float32)
     q_gradients = []
     for start, end in _blocks(length):
-        q_block, gradient_block = _block(q, start, end), _block(gradient, start, end)
+        blocks = _block(q, start, end), _block(gradient, start, end)
+        q_block, gradient_block = _after(blocks, (q_gradients[-1:], k_gradient, v_gradient), in_turn)
         scores = _scores(q_block, k[:, :, :end], heads // kv_heads, 1 / math.sqrt(width))
         weights = jnp.where(_mask(visibility, start, end), jnp.exp(scores - normaliser_BKnT[:, :, :, start:end, None]), 0)
         slopes = weights * (_scores(gradient_block, v[:, :, :end], heads // kv_heads) - overlap[:, :, :, start:end])

@@ -1,7 +1,7 @@
 """The experts' gated MLP, adapters included: y = (silu(x Wg) * (x Wu)) Wd for rows sorted by expert.
 
-Each W carries an optional low-rank adapter: x W + scale (x A) B. On the `tiles` backend one loop does the whole MLP for a
-tile while it is in cache, and one loop its backward pass; the other backends are three grouped products (and adapters).
+Each W carries an optional low-rank adapter: x W + scale (x A) B. On the backends `tiles` and `padded` one loop does the whole MLP for a
+step of their walk (kernels/tiles.py), and one loop its backward pass; the other backends are three grouped products (and adapters).
 Letters: R rows, D model width, F expert hidden, E experts, r adapter rank.
 """
 import functools
@@ -34,10 +34,11 @@ def expert_mlp(x_RD, gate: ExpertWeight, up: ExpertWeight, down: ExpertWeight, g
       share: one in so many of the rows is expected to belong to a group.
     """
     backend = grouped.choose(backend)
-    if backend == "tiles" and drop is None:
+    if backend in WALKED and drop is None:
         weights = tuple(ExpertWeight(*(None if m is None else m.astype(x_RD.dtype) for m in weight)) for weight in (gate, up, down))
-        size = spare or spare_rows(x_RD.shape[0], gate.w.shape[0], share)
-        return _fused(scale, size, jnp.pad(x_RD, ((0, size - spare), (0, 0))), *weights, group_sizes_E)[:x_RD.shape[0]]
+        size = spare or spare_rows(x_RD.shape[0], gate.w.shape[0], share, backend)
+        method = Method(scale, size, share)
+        return _fused(method, jnp.pad(x_RD, ((0, size - spare), (0, 0))), *weights, group_sizes_E)[:x_RD.shape[0]]
 
     def multiply(x, w):
         return grouped.grouped_matmul(x, w, group_sizes_E, backend, share)
@@ -53,68 +54,77 @@ def expert_mlp(x_RD, gate: ExpertWeight, up: ExpertWeight, down: ExpertWeight, g
     return product("down", hidden_RF, down)
 
 
+class Method(NamedTuple):
+    """How the MLP is computed: the adapters' factor; how many spare rows a tile may touch, 0 for blocks; see expert_mlp for share."""
+    scale: float
+    spare: int
+    share: int
+
+
+WALKED = ("tiles", "padded")
+
+
 def spare_rows(rows: int, experts: int, share: int = 1, backend: str = "tiles") -> int:
     """Rows past the last of `rows` that a tile may touch, as many as it has; none with a backend that has no tiles."""
     return tiling.tile_size(rows // share, experts) if grouped.choose(backend) == "tiles" else 0
 
 
-def _plan(group_sizes_E, total_rows, size):
-    """Tiles of the rows that are not spare."""
-    return tiling.plan(group_sizes_E, total_rows - size, size)
+def _walk(method: Method, group_sizes_E, total_rows: int):
+    """Over the rows that are not spare."""
+    if method.spare:
+        return tiling.plan(group_sizes_E, total_rows - method.spare, method.spare)
+    return tiling.blocks(group_sizes_E, total_rows, method.share)
 
 
-def _dot(x, w):
-    return jnp.dot(x, w, preferred_element_type=jnp.float32).astype(x.dtype)
+def _dot(x, w, side=0):
+    return grouped.dot(x, w, side).astype(x.dtype)
 
 
 def _apply(x, weight: ExpertWeight, scale):
-    """x W + scale (x A) B for one tile, and (x A), which the gradient of B needs."""
+    """x W + scale (x A) B for one step."""
     if weight.a is None:
-        return _dot(x, weight.w), None
-    low = _dot(x, weight.a)
-    return _dot(x, weight.w) + scale * _dot(low, weight.b), low
+        return _dot(x, weight.w)
+    return _dot(x, weight.w) + scale * _dot(_dot(x, weight.a), weight.b)
 
 
 def _apply_back(gradient, weight: ExpertWeight, scale):
     """The gradient by x, and gradient B^T, which the gradient of A needs."""
     if weight.a is None:
-        return _dot(gradient, weight.w.T), None
-    low = _dot(gradient, weight.b.T)
-    return _dot(gradient, weight.w.T) + scale * _dot(low, weight.a.T), low
+        return _dot(gradient, weight.w, 1), None
+    low = _dot(gradient, weight.b, 1)
+    return _dot(gradient, weight.w, 1) + scale * _dot(low, weight.a, 1), low
 
 
-def _expert(weight: ExpertWeight, index) -> ExpertWeight:
-    return ExpertWeight(*(None if m is None else tiling.take(m, index) for m in weight))
+def _experts(walk, weight: ExpertWeight, i) -> ExpertWeight:
+    return ExpertWeight(*(None if m is None else walk.matrices(m, i) for m in weight))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _fused(scale, size, x_RD, gate, up, down, group_sizes_E):
-    return _forward(scale, size, x_RD, gate, up, down, group_sizes_E)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _fused(method, x_RD, gate, up, down, group_sizes_E):
+    return _forward(method, x_RD, gate, up, down, group_sizes_E)[0]
 
 
-def _forward(scale, size, x_RD, gate, up, down, group_sizes_E):
-    rows, width = x_RD.shape[0], gate.w.shape[-1]
-    tiles = _plan(group_sizes_E, rows, size)
+def _forward(method, x_RD, gate, up, down, group_sizes_E):
+    walk, width, scale = _walk(method, group_sizes_E, x_RD.shape[0]), gate.w.shape[-1], method.scale
 
     def body(i, carry):
         out, gates, ups = carry
-        expert, start = tiles.expert[i], tiles.start[i]
-        x = tiling.rows_at(x_RD, start, tiles.size)
-        g, _ = _apply(x, _expert(gate, expert), scale)
-        u, _ = _apply(x, _expert(up, expert), scale)
-        y, _ = _apply(jax.nn.silu(g) * u, _expert(down, expert), scale)
-        y = jnp.where(tiling.valid_rows(tiles, i), y, 0)
-        return tiling.put_rows(out, y, start), tiling.put_rows(gates, g, start), tiling.put_rows(ups, u, start)
+        x = walk.rows(x_RD, i)
+        g = _apply(x, _experts(walk, gate, i), scale)
+        u = _apply(x, _experts(walk, up, i), scale)
+        y = _apply(jax.nn.silu(g) * u, _experts(walk, down, i), scale)
+        y = jnp.where(walk.valid(i), y, 0)
+        return walk.put(out, y, i), walk.put(gates, g, i), walk.put(ups, u, i)
 
-    empty = [jnp.zeros((rows, size), x_RD.dtype) for size in (x_RD.shape[1], width, width)]
-    out, gates, ups = lax.fori_loop(0, tiles.count, body, tuple(empty))
-    return out, (gates, ups)
+    empty = [walk.store(x_RD, size) for size in (x_RD.shape[1], width, width)]
+    out, gates, ups = lax.fori_loop(0, walk.count, body, tuple(empty))
+    return walk.finished(out, x_RD.shape[0]), (gates, ups)
 
 
-def _fused_forward(scale, size, x_RD, gate, up, down, group_sizes_E):
+def _fused_forward(method, x_RD, gate, up, down, group_sizes_E):
     values = [ExpertWeight(*(None if m is None else m.value for m in weight)) for weight in (gate, up, down)]
     trained = tuple(ExpertWeight(*(m is not None and m.perturbed for m in weight)) for weight in (gate, up, down))
-    out, (gates, ups) = _forward(scale, size, x_RD.value, *values, group_sizes_E.value)
+    out, (gates, ups) = _forward(method, x_RD.value, *values, group_sizes_E.value)
     return out, (x_RD.value, *values, group_sizes_E.value, gates, ups, trained)
 
 
@@ -129,12 +139,10 @@ class _Gradient(NamedTuple):
         shapes = (weight.w.shape, weight.a is not None and weight.a.swapaxes(1, 2).shape, weight.b is not None and weight.b.shape)
         return cls(*(jnp.zeros(shape, jnp.float32) if wanted else None for shape, wanted in zip(shapes, trained)))
 
-    def add(self, expert, scale, x, x_low, gradient, gradient_low):
+    def add(self, walk, i, scale, x, x_low, gradient, gradient_low):
         """The few rows of a low-rank product come first: [r, in] takes a sixth of the time of [in, r] on CPU."""
         def plus(total, left, right, factor):
-            if total is None:
-                return None
-            return tiling.add_at(total, factor * jnp.dot(left.T, right, preferred_element_type=jnp.float32), expert)
+            return None if total is None else walk.add(total, factor * grouped.outer(left, right), i)
 
         return _Gradient(plus(self.w, x, gradient, 1.0), plus(self.a, gradient_low, x, scale), plus(self.b, x_low, gradient, scale))
 
@@ -143,18 +151,17 @@ class _Gradient(NamedTuple):
         return ExpertWeight(*(None if total is None else total.astype(m.dtype) for total, m in zip((self.w, a, self.b), weight)))
 
 
-def _fused_backward(scale, size, residuals, gradient_RD):
+def _fused_backward(method, residuals, gradient_RD):
     x_RD, gate, up, down, group_sizes_E, gates, ups, trained = residuals
     if isinstance(gradient_RD, jax.custom_derivatives.SymbolicZero):
         gradient_RD = jnp.zeros(gradient_RD.shape, gradient_RD.dtype)
-    tiles = _plan(group_sizes_E, x_RD.shape[0], size)
+    walk, scale = _walk(method, group_sizes_E, x_RD.shape[0]), method.scale
 
     def body(i, carry):
         x_gradient, gate_sum, up_sum, down_sum = carry
-        expert, start = tiles.expert[i], tiles.start[i]
-        x, g, u, dy = (tiling.rows_at(m, start, tiles.size) for m in (x_RD, gates, ups, gradient_RD))
-        dy = jnp.where(tiling.valid_rows(tiles, i), dy, 0)
-        gate_e, up_e, down_e = (_expert(weight, expert) for weight in (gate, up, down))
+        x, g, u, dy = walk.rows(x_RD, i), walk.kept(gates, i), walk.kept(ups, i), walk.rows(gradient_RD, i)
+        dy = jnp.where(walk.valid(i), dy, 0)
+        gate_e, up_e, down_e = (_experts(walk, weight, i) for weight in (gate, up, down))
         sigmoid = jax.nn.sigmoid(g)
         h = g * sigmoid * u
         dh, dy_low = _apply_back(dy, down_e, scale)
@@ -163,15 +170,15 @@ def _fused_backward(scale, size, residuals, gradient_RD):
         dx_gate, dg_low = _apply_back(dg, gate_e, scale)
         dx_up, du_low = _apply_back(du, up_e, scale)
         low = lambda m, weight, wanted: kept(_dot(m, weight.a)) if wanted.b else None  # noqa: E731
-        return (tiling.put_rows(x_gradient, dx_gate + dx_up, start),
-                gate_sum.add(expert, scale, x, low(x, gate_e, trained[0]), dg, dg_low),
-                up_sum.add(expert, scale, x, low(x, up_e, trained[1]), du, du_low),
-                down_sum.add(expert, scale, h, low(h, down_e, trained[2]), dy, dy_low))
+        return (walk.put(x_gradient, dx_gate + dx_up, i),
+                gate_sum.add(walk, i, scale, x, low(x, gate_e, trained[0]), dg, dg_low),
+                up_sum.add(walk, i, scale, x, low(x, up_e, trained[1]), du, du_low),
+                down_sum.add(walk, i, scale, h, low(h, down_e, trained[2]), dy, dy_low))
 
     sums = tuple(_Gradient.zeros(weight, wanted) for weight, wanted in zip((gate, up, down), trained))
-    x_gradient, *sums = lax.fori_loop(0, tiles.count, body, (jnp.zeros_like(x_RD), *sums))
+    x_gradient, *sums = lax.fori_loop(0, walk.count, body, (walk.store(x_RD, x_RD.shape[1]), *sums))
     gradients = [total.finished(weight) for total, weight in zip(sums, (gate, up, down))]
-    return x_gradient, *gradients, None
+    return walk.finished(x_gradient, x_RD.shape[0]), *gradients, None
 
 
 _fused.defvjp(_fused_forward, _fused_backward, symbolic_zeros=True)

@@ -4,12 +4,12 @@ Letters: R rows, D in, F out, E experts. Rows past the last group come out as ze
 nothing and gets a zero gradient. A frozen w has no gradient computed.
 
     tiles    a loop over occupied tiles; exact, dropless; the default on CPU
-    padded   groups padded to blocks, batched products (cuBLAS) of some blocks at a time, no more than are occupied; exact, dropless;
-             the default elsewhere
+    padded   groups padded to blocks, batched products (cuBLAS) of some blocks at a time; exact, dropless; the default elsewhere
     ragged   lax.ragged_dot: the oracle of the tests (on NVIDIA it expands to a dense product: do not train with it)
-    tokamax  tokamax's Mosaic kernels for Hopper and Blackwell; needs the extra `cuda` and Python >= 3.12
+    tokamax  tokamax's Mosaic kernels for Hopper; needs the extra `cuda` and Python >= 3.12; padded, with a warning, for what they refuse
 """
 import functools
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,8 +20,7 @@ from jax import lax
 from jaxrl_moe.distributed.chips import platform_of
 from jaxrl_moe.kernels import tiles as tiling
 
-PADDED_BLOCK = 128
-CHUNK_BLOCKS = 64  # blocks whose experts' matrices are gathered at once
+ROW_UNIT, SIDE_UNIT = 8, 64  # tokamax's kernels take multiples of these, and of ROW_UNIT for a side below SIDE_UNIT
 
 
 def grouped_matmul(x_RD, w_EDF, group_sizes_E, backend: str = "auto", share: int = 1):
@@ -42,20 +41,11 @@ def _ragged(share, x_RD, w_EDF, group_sizes_E):
     return lax.ragged_dot(x_RD, w_EDF.astype(x_RD.dtype), group_sizes_E)
 
 
-def _tokamax(share, x_RD, w_EDF, group_sizes_E):
-    try:
-        import tokamax
-    except ImportError as error:
-        raise ImportError("grouped_matmul backend 'tokamax' needs the package tokamax (Python >= 3.12): "
-                          "pip install 'jaxrl-moe[cuda]'") from error
-    rows = x_RD.shape[0]
-    y_RF = tokamax.ragged_dot(x_RD, w_EDF.astype(x_RD.dtype), group_sizes=group_sizes_E)
-    return jnp.where((jnp.arange(rows) < group_sizes_E.sum())[:, None], y_RF, 0)
-
-
 class Method(NamedTuple):
-    """Two products of rows sorted by expert: x by w, and x by gradient into each expert's [D, F]."""
+    """Three products of rows sorted by expert: x by w over D; y by w over F, without a transposed copy of all experts' w, which a compiler
+    would make for all layers at once; and x by gradient into each expert's [D, F]."""
     product: Callable
+    product_back: Callable
     weight_gradient: Callable
 
 
@@ -73,7 +63,7 @@ def _backward(method, share, saved, gradient_RF):
     x_RD, w_EDF, group_sizes_E, trained = saved
     if isinstance(gradient_RF, jax.custom_derivatives.SymbolicZero):
         gradient_RF = jnp.zeros(gradient_RF.shape, gradient_RF.dtype)
-    x_gradient = method.product(share, gradient_RF.astype(x_RD.dtype), w_EDF.swapaxes(1, 2), group_sizes_E)
+    x_gradient = method.product_back(share, gradient_RF.astype(x_RD.dtype), w_EDF, group_sizes_E)
     if not trained:
         return x_gradient, None, None
     return x_gradient, method.weight_gradient(share, x_RD, gradient_RF, group_sizes_E, w_EDF.shape[0]).astype(w_EDF.dtype), None
@@ -82,93 +72,99 @@ def _backward(method, share, saved, gradient_RF):
 _differentiable.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _inside(out, rows, group_sizes_E):
-    """Cuts the padding, and zeroes what lies past the last group."""
-    return jnp.where((jnp.arange(rows) < group_sizes_E.sum())[:, None], out[:rows], 0)
+def _tiles(share, group_sizes_E, *arrays):
+    """The walk, and the arrays with the spare rows that its last tile may touch."""
+    rows = arrays[0].shape[0]
+    size = tiling.tile_size(rows // share, group_sizes_E.shape[0])
+    return tiling.plan(group_sizes_E, rows, size), *(jnp.pad(x, ((0, size), (0, 0))) for x in arrays)
 
 
-def _tiled(share, x_RD, experts, group_sizes_E):
-    size = tiling.tile_size(x_RD.shape[0] // share, experts)
-    return tiling.plan(group_sizes_E, x_RD.shape[0], size), jnp.pad(x_RD, ((0, size), (0, 0)))
+def _blocks(share, group_sizes_E, *arrays):
+    return tiling.blocks(group_sizes_E, arrays[0].shape[0], share), *arrays
 
 
-def _tiles_product(share, x_RD, w_EDF, group_sizes_E):
-    tiles, x_padded = _tiled(share, x_RD, w_EDF.shape[0], group_sizes_E)
+def _product(walked, side, share, x_R, w_EDF, group_sizes_E):
+    """Over D (side 0) or over F (side 1) of w."""
+    walk, x = walked(share, group_sizes_E, x_R)
 
-    def body(i, out):
-        x, w = tiling.rows_at(x_padded, tiles.start[i], tiles.size), tiling.take(w_EDF, tiles.expert[i]).astype(x_RD.dtype)
-        return tiling.put_rows(out, jnp.dot(x, w, preferred_element_type=jnp.float32), tiles.start[i])
+    def body(i, store):
+        w = walk.matrices(w_EDF, i).astype(x.dtype)
+        return walk.put(store, jnp.where(walk.valid(i), dot(walk.rows(x, i), w, side), 0), i)
 
-    out = lax.fori_loop(0, tiles.count, body, jnp.zeros((x_padded.shape[0], w_EDF.shape[-1]), x_RD.dtype))
-    return _inside(out, x_RD.shape[0], group_sizes_E)
+    store = lax.fori_loop(0, walk.count, body, walk.store(x, w_EDF.shape[2 - side]))
+    return walk.finished(store, x_R.shape[0])
 
 
-def _tiles_weight_gradient(share, x_RD, gradient_RF, group_sizes_E, experts):
-    tiles, x_padded = _tiled(share, x_RD, experts, group_sizes_E)
-    gradient_padded = jnp.pad(gradient_RF, ((0, tiles.size), (0, 0)))
+def dot(x, w, side: int = 0):
+    """x [..., m, in] by w [..., in, out] (side 0), or x [..., m, out] by w over its last axis (side 1); float32."""
+    batch = tuple(range(w.ndim - 2))
+    dimensions = ((x.ndim - 1,), (w.ndim - 2 + side,)), (batch, batch)
+    return lax.dot_general(x, w, dimensions, preferred_element_type=jnp.float32)
+
+
+def outer(x, y):
+    """The sum over rows: x [..., m, in] and y [..., m, out] give [..., in, out]; float32."""
+    batch = tuple(range(x.ndim - 2))
+    return lax.dot_general(x, y, (((x.ndim - 2,), (x.ndim - 2,)), (batch, batch)), preferred_element_type=jnp.float32)
+
+
+def _weight_gradient(walked, share, x_RD, gradient_RF, group_sizes_E, experts):
+    walk, x, gradient = walked(share, group_sizes_E, x_RD, gradient_RF)
 
     def body(i, total_EDF):
-        gradient = jnp.where(tiling.valid_rows(tiles, i), tiling.rows_at(gradient_padded, tiles.start[i], tiles.size), 0)
-        x = tiling.rows_at(x_padded, tiles.start[i], tiles.size)
-        return tiling.add_at(total_EDF, jnp.dot(x.T, gradient, preferred_element_type=jnp.float32), tiles.expert[i])
-
-    return lax.fori_loop(0, tiles.count, body, jnp.zeros((experts, x_RD.shape[1], gradient_RF.shape[1]), jnp.float32))
-
-
-def _blocks(group_sizes_E, rows):
-    """[chunks, n] experts and [chunks, n, b] rows of all blocks, `rows` where a block's place is empty; how many chunks are occupied."""
-    tiles = tiling.plan(group_sizes_E, rows, PADDED_BLOCK)
-    count = tiles.expert.shape[0]
-    row_nb = tiles.start[:, None] + jnp.arange(PADDED_BLOCK)
-    occupied_n1 = (jnp.arange(count) < tiles.count)[:, None]
-    row_nb = jnp.where((row_nb < tiles.end[:, None]) & occupied_n1, row_nb, rows)
-    pad, chunk = -count % min(CHUNK_BLOCKS, count), min(CHUNK_BLOCKS, count)
-    expert_n = jnp.pad(tiles.expert, (0, pad), mode="edge")
-    row_nb = jnp.pad(row_nb, ((0, pad), (0, 0)), constant_values=rows)
-    return expert_n.reshape(-1, chunk), row_nb.reshape(-1, chunk, PADDED_BLOCK), -(-tiles.count // chunk)
-
-
-def _trips(share, rows_knb, occupied):
-    """How many chunks to compute. Where all rows are expected to belong to a group a fixed number costs a chunk or two, and a bound that
-    the device computes would make a GPU's host wait for it in every step of the loop."""
-    return occupied if share > 1 else rows_knb.shape[0]
-
-
-def _padded_product(share, x_RD, w_EDF, group_sizes_E):
-    experts, rows, occupied = _blocks(group_sizes_E, x_RD.shape[0])
-
-    def chunk(i, out):
-        x_nbD = x_RD.at[rows[i]].get(mode="fill", fill_value=0)
-        y_nbF = jnp.einsum("nbd,ndf->nbf", x_nbD, w_EDF[experts[i]].astype(x_RD.dtype), preferred_element_type=jnp.float32)
-        return lax.dynamic_update_index_in_dim(out, y_nbF.astype(x_RD.dtype), i, 0)
-
-    y_knbF = lax.fori_loop(0, _trips(share, rows, occupied), chunk, jnp.zeros((*rows.shape, w_EDF.shape[-1]), x_RD.dtype))
-    return y_knbF.reshape(-1, w_EDF.shape[-1]).at[_places(group_sizes_E, x_RD.shape[0])].get(mode="fill", fill_value=0)
-
-
-def _places(group_sizes_E, rows):
-    """Where row i stands among the blocks' rows: row k of an expert is row k % b of its block k // b; out of range if past all."""
-    ends_E, blocks_E = jnp.cumsum(group_sizes_E), -(-group_sizes_E // PADDED_BLOCK)
-    expert_R = jnp.minimum(jnp.searchsorted(ends_E, jnp.arange(rows), side="right"), len(group_sizes_E) - 1)
-    first_E = (jnp.cumsum(blocks_E) - blocks_E) * PADDED_BLOCK - (ends_E - group_sizes_E)
-    return jnp.where(jnp.arange(rows) < ends_E[-1], first_E[expert_R] + jnp.arange(rows), jnp.iinfo(jnp.int32).max)
-
-
-def _padded_weight_gradient(share, x_RD, gradient_RF, group_sizes_E, experts):
-    expert_kn, rows, occupied = _blocks(group_sizes_E, x_RD.shape[0])
-
-    def chunk(i, total_EDF):
-        x_nbD, gradient_nbF = (m.at[rows[i]].get(mode="fill", fill_value=0) for m in (x_RD, gradient_RF))
-        part_nDF = jnp.einsum("nbd,nbf->ndf", x_nbD, gradient_nbF, preferred_element_type=jnp.float32)
-        return total_EDF + jax.ops.segment_sum(part_nDF, expert_kn[i], experts, indices_are_sorted=True)
+        own = jnp.where(walk.valid(i), walk.rows(gradient, i), 0)
+        return walk.add(total_EDF, outer(walk.rows(x, i), own), i)
 
     zeros = jnp.zeros((experts, x_RD.shape[1], gradient_RF.shape[1]), jnp.float32)
-    return lax.fori_loop(0, _trips(share, rows, occupied), chunk, zeros)
+    return lax.fori_loop(0, walk.count, body, zeros)
+
+
+def _method(walked) -> Method:
+    products = (functools.partial(_product, walked, side) for side in (0, 1))
+    return Method(*products, functools.partial(_weight_gradient, walked))
+
+
+TILES, PADDED = _method(_tiles), _method(_blocks)
+
+
+def _tokamax_product(share, x_RD, w_EDF, group_sizes_E):
+    refused = _refused_by_tokamax(x_RD, w_EDF)
+    if refused:
+        warnings.warn(f"tokamax's kernels do not take {refused}: this product goes through the backend padded.", stacklevel=2)
+        return PADDED.product(share, x_RD, w_EDF, group_sizes_E)
+    import tokamax  # optional
+    y_RF = tokamax.ragged_dot(x_RD, w_EDF, group_sizes=group_sizes_E, implementation="mosaic_gpu")
+    return jnp.where((jnp.arange(x_RD.shape[0]) < group_sizes_E.sum())[:, None], y_RF, 0)  # rows of no group are never written
+
+
+def _refused_by_tokamax(x_RD, w_EDF) -> str:
+    """What stands against its Hopper kernels, found by compiling them (tokamax 0.0.17); "" if nothing does."""
+    if not x_RD.dtype == w_EDF.dtype == jnp.bfloat16:
+        return f"{x_RD.dtype} rows and {w_EDF.dtype} matrices (both must be bfloat16)"
+    sides = [side for side in w_EDF.shape[1:] if side % (SIDE_UNIT if side > SIDE_UNIT else ROW_UNIT)]
+    if sides or x_RD.shape[0] % ROW_UNIT:
+        return f"{x_RD.shape[0]} rows and matrices of {w_EDF.shape[1]} x {w_EDF.shape[2]} (rows come in multiples of 8, sides of 64)"
+    return ""
+
+
+def _tokamax_product_back(share, y_RF, w_EDF, group_sizes_E):
+    """The kernel wants w transposed. Behind the barrier that is done for one layer; in front of it XLA would do it for all of them."""
+    return _tokamax_product(share, y_RF, lax.optimization_barrier(w_EDF).swapaxes(1, 2), group_sizes_E)
+
+
+def _tokamax(share, x_RD, w_EDF, group_sizes_E):
+    try:
+        import tokamax  # noqa: F401
+    except ImportError as error:
+        raise ImportError("grouped_matmul backend 'tokamax' needs the package tokamax (Python >= 3.12): "
+                          "pip install 'jaxrl-moe[cuda]'") from error
+    method = Method(_tokamax_product, _tokamax_product_back, PADDED.weight_gradient)
+    return _differentiable(method, share, x_RD, w_EDF.astype(x_RD.dtype), group_sizes_E)
 
 
 BACKENDS = {
-    "tiles": functools.partial(_differentiable, Method(_tiles_product, _tiles_weight_gradient)),
-    "padded": functools.partial(_differentiable, Method(_padded_product, _padded_weight_gradient)),
+    "tiles": functools.partial(_differentiable, TILES),
+    "padded": functools.partial(_differentiable, PADDED),
     "ragged": _ragged,
     "tokamax": _tokamax,
 }

@@ -65,7 +65,8 @@ class Attention(nnx.Module):
             k, v, positions, segments = (collectives.gather(x, "context", 1) for x in (k, v, place.positions_BT, place.segments_BT))
             seen = Visibility(place.positions_BT, positions, place.segments_BT, segments, window)
             parts = collectives.size("context")
-            out = attention(q, k, v, seen, self.backend, whole_rows=parts == 1, pairs=None if parts == 1 else _pairs(parts, length))
+            out = attention(q, k, v, seen, self.backend, whole_rows=parts == 1, pairs=None if parts == 1 else _pairs(parts, length),
+                            in_turn=self.platform != "cpu")
         else:
             cache = cache.write(layer, k, v, place.positions_BT, place.pages_UJ)
             out = self._over_cache(q, place, window, cache, layer)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from close import assert_close
 
-from jaxrl_moe.kernels import grouped_matmul as grouped
+from jaxrl_moe.kernels import tiles
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 
@@ -62,7 +62,7 @@ def test_grouped_matmul_and_its_gradients_equal_a_loop_over_experts(backend, nam
 
 @pytest.mark.parametrize("backend", ["tiles", "padded"])
 def test_rows_of_which_few_belong_to_a_group_give_the_same(backend, monkeypatch):
-    monkeypatch.setattr(grouped, "CHUNK_BLOCKS", 2)
+    monkeypatch.setattr(tiles, "STEP_BLOCKS", 2)
     x, sizes = normal(0, 1000, D), jnp.array([140, 17, 0, 30])
     w, target = normal(1, E, D, F), normal(2, 1000, F)
 
