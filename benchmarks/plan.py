@@ -4,7 +4,6 @@ import dataclasses
 import gc
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import re
@@ -14,7 +13,7 @@ import sys
 import time
 
 from benchmarks.table import rows
-from jaxrl_moe.planning.buffers import PASSES  # off, as in scripts/plan.py
+from jaxrl_moe.planning.buffers import PASSES
 
 GIB = 2**30
 SHAPES = {  # float32 throughout
@@ -29,6 +28,7 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no
     ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}),
     ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"fsdp": 2}, {}),
     ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"expert": 2}, {}),
+    ("agora_gspo_qwen3_moe", "qwen3_30b_a3b", {}, {}),
     ("nmoe_grpo", "qwen3_30b_a3b", {"expert": 8}, {}),
     ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"expert": 8}, {}),
     ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8}, {"train.tokens_per_micro_batch": 64 * 1536}),
@@ -39,6 +39,7 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no
     ("agora_2xh200", "qwen3_30b_a3b", {}, {}),
     ("nmoe_8xb200", "qwen3_30b_a3b", {"expert": 8}, {}, "B200"),
 ]
+SIZES = ("parameters", "trained", "optimiser", "kv", "kept", "temporary", "apply", "decode", "update", "rollout")
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
 
 
@@ -61,7 +62,7 @@ def setting(hidden, layers, experts, width, vocab, rank, remat, tokens, dtype="f
 def predict(shape: dict) -> dict:
     """The plan's figures for a shape on one device."""
     from jaxrl_moe.planning.plan import make_plan
-    plan = make_plan(*setting(**shape))
+    plan = make_plan(*setting(**shape), platform="cpu")
     return {name: [getattr(plan, name).arguments, getattr(plan, name).extra] for name in ("gradients", "apply", "decode")}
 
 
@@ -69,7 +70,7 @@ def temporaries(shape: dict) -> dict:
     """Bytes that the plan's programs need beside arguments and results, [here, and without what only a CPU adds]; of the KV pool and of
     published copies."""
     from jaxrl_moe.planning.plan import make_plan
-    plan = make_plan(*setting(**shape))
+    plan = make_plan(*setting(**shape), platform="cpu")
     sizes = {name: [getattr(plan, name).temporary, getattr(plan, name).elsewhere] for name in ("gradients", "decode")}
     return sizes | {"kv": plan.kv, "published": plan.published}
 
@@ -174,14 +175,16 @@ def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -
     """What making a plan costs, and what it says."""
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report as plan_report
-    config, start = recipe(name, mesh, changes), (time.perf_counter(), time.process_time())
-    made = plan_report.make_plan(config, plan_report.model_config(config, f"configs/shapes/{shape}.json"))
-    spent, found = (time.perf_counter() - start[0], time.process_time() - start[1]), find_chip(chip)
+    from jaxrl_moe.planning import target
+    config, found, start = recipe(name, mesh, changes), find_chip(chip), (time.perf_counter(), time.process_time())
+    devices = target.devices(found, plan_report.device_count(config, 0))
+    made = plan_report.make_plan(config, plan_report.model_config(config, f"configs/shapes/{shape}.json"), found.client_memory(), devices)
+    spent = time.perf_counter() - start[0], time.process_time() - start[1]
     floor = plan_report.times(made, config, found)
     return {"seconds": spent[0], "cpu_seconds": spent[1], "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "devices": made.devices,
             "parameters": made.frozen + made.published, "trained": made.trained + made.gradient, "optimiser": made.optimiser, "kv": made.kv,
-            "kept": made.kept, "temporary": made.gradients.elsewhere, "cpu": made.gradients.temporary - made.gradients.elsewhere,
+            "kept": made.kept, "temporary": made.gradients.temporary, "apply": made.apply.temporary, "decode": made.decode.temporary,
             "update": made.update_peak(True), "rollout": made.rollout_peak(True), "tokens_per_s": floor.tokens_per_s,
             "moved": sum(made.gradients.collectives.values()), "verdict": plan_report.verdict(made, config, found, chip)}
 
@@ -206,45 +209,53 @@ def measured_table() -> str:
 def plans_table() -> str:
     lines = []
     for name, shape, mesh, *rest in PLANS:
-        made = in_process("plan", json.dumps([name, shape, mesh, *rest]), devices=math.prod(mesh.values()))
-        sizes = [f"{made[field] / GIB:.1f}" for field in ("parameters", "trained", "optimiser", "kv", "kept", "temporary", "cpu", "update",
-                                                         "rollout")]
+        made = in_process("plan", json.dumps([name, shape, mesh, *rest]))
+        sizes = [f"{made[field] / GIB:.1f}" for field in SIZES]
         where = ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "one device"
         where += "".join(f", {chip}" for chip in rest[1:])
         lines.append((shape, name, where, f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}", *sizes, f"{made['moved'] / 2**20:,.0f}",
-                      f"{made['tokens_per_s']:,.0f}", made["verdict"].partition("estimate: ")[2].partition(" (")[0]))
-    return ("Plans for H200s, unless the mesh says otherwise; GiB of one device. Temporaries are those of a micro-batch; what only "
-            "the CPU's compiler adds stands apart, and the peaks are without it.\n\n"
+                      f"{made['tokens_per_s']:,.0f}", made["verdict"].partition("plan: ")[2].partition(" (")[0]))
+    return ("Plans compiled for H200s, unless the mesh says otherwise, on a machine without one; nothing was run. GiB of one device: "
+            "temporaries of a micro-batch, of the optimiser step and of decoding. MiB moved are those of a micro-batch.\n\n"
             + rows(["model", "recipe", "mesh", "to plan, CPU s", "to plan, GiB", "parameters", "trained and gradient", "optimiser", "KV",
-                    "kept at least", "temporaries", "more on CPU", "peak of update", "peak of rollout", "MiB moved", "tokens/s at best",
-                    "verdict"], lines))
+                    "kept at least", "micro-batch", "optimiser step", "decoding", "peak of update", "peak of rollout", "MiB moved",
+                    "tokens/s at best", "verdict"], lines))
 
 
 def counts_table() -> str:
     lines = []
     for count, mesh in COUNTS.items():
         room = {"train.tokens_per_micro_batch": 1536 * max(8, count)}  # a row of the longest sequence for each device
-        made = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, room]), devices=count)
+        made = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, room]))
         lines.append((count, ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "-", f"{made['seconds']:.0f}",
                       f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}"))
-    return ("Qwen3-30B-A3B with adapters on more and more virtual devices: what it takes to trace and compile the micro-batch, the "
-            "optimiser step and decoding.\n\n" + rows(["devices", "mesh", "seconds", "CPU seconds", "peak of the process, GiB"], lines))
+    return ("Qwen3-30B-A3B with adapters on more and more H200s: what it takes to trace and compile the programs of the update and "
+            "of the engine.\n\n" + rows(["devices", "mesh", "seconds", "CPU seconds", "peak of the process, GiB"], lines))
 
 
-def in_process(*arguments: str, devices: int = 1) -> dict:
-    """This module in a fresh process that has the virtual devices, without the passes that plans go without.
+def in_process(*arguments: str) -> dict:
+    """This module in a fresh process: to plan one that compiles for GPUs.
 
     Programs that are to be measured, and their predictions, go without the CPU's library of matrix products: it packs whole
     operands into memory of its own (an eighth of the peak here), which XLA's account of a program does not hold, nor a GPU.
     """
-    library = "" if arguments[0] == "plan" or not importlib.metadata.version("jaxlib").startswith("0.10.") else (
-        " --xla_cpu_experimental_ynn_fusion_type= --xla_cpu_use_xnnpack=false")  # other versions may not know these flags
-    flags = os.environ | {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": MALLOC,
-                          "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_disable_hlo_passes={PASSES}{library}"}
-    done = subprocess.run([sys.executable, "-m", "benchmarks.plan", *arguments], env=flags, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.plan", *arguments], env=_variables(arguments[0]), capture_output=True,
+                          text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"benchmarks.plan {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _variables(kind: str) -> dict[str, str]:
+    if kind == "plan":
+        from jaxrl_moe.distributed.chips import find_chip
+        from jaxrl_moe.planning import target
+        if not target.at_hand():
+            raise RuntimeError("Plans of GPUs need their compiler here: make target.")
+        return target.environment(find_chip("H200"), 1)
+    library = "" if not importlib.metadata.version("jaxlib").startswith("0.10.") else (
+        " --xla_cpu_experimental_ynn_fusion_type= --xla_cpu_use_xnnpack=false")  # other versions may not know these flags
+    return os.environ | {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": MALLOC, "XLA_FLAGS": f"--xla_disable_hlo_passes={PASSES}{library}"}
 
 
 def answer(kind: str, *arguments: str) -> dict:

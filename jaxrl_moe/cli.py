@@ -16,6 +16,7 @@ from ml_collections import config_flags
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed import launch
+from jaxrl_moe.distributed.chips import set_memory_fraction
 from jaxrl_moe.types import UserError
 
 CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
@@ -53,6 +54,7 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
             main()
 
     logging.set_verbosity(logging.WARNING)
+    set_memory_fraction(os.environ)
     if compiled:
         keep_compiled()
     document = inspect.getmodule(main).__doc__

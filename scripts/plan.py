@@ -1,11 +1,13 @@
 """Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best, and what it costs.
 
+    make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB)
     python scripts/plan.py --config=configs/qwen3_30b_a3b_grpo_h200.py --chip=H200
     python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
     python scripts/plan.py --config=configs/gsm8k_grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --mesh=tensor=2,context=2
 
-The run's own programs are compiled for virtual CPU devices; no weights are read or made, only config.json (of model.path, or the file
-given by --model_config). Times are floors by the chip's data sheet; memory is an estimate, see jaxrl_moe/planning/plan.py.
+The run's own programs are compiled for the chip, or, without `make target`, for virtual CPU devices: then memory is an estimate, see
+jaxrl_moe/planning/plan.py. No weights are read or made, only config.json (of model.path, or the file given by --model_config). Times are
+floors by the chip's data sheet. JAX gets the share XLA_CLIENT_MEM_FRACTION of a GPU's memory, 0.94 in all scripts unless it is set.
 """
 import os
 import sys
@@ -13,32 +15,34 @@ import sys
 from absl import flags
 
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
-CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link}}")
+CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, architecture}}")
 DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the meshes name")
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
 SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
+PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 
 
 def main(config):
-    from jaxrl_moe.planning import report as plan_report
-    config = plan_report.with_mesh(config, MESH.value)
-    print(plan_report.text(config, chip=CHIP.value, chips=CHIPS.value, price=PRICE.value, shape=SHAPE.value))
+    from jaxrl_moe.distributed.chips import find_chip
+    from jaxrl_moe.planning import report, target
+    chip = find_chip(CHIP.value, CHIPS.value)
+    devices = target.devices(chip, int(os.environ[PLANNED])) if target.usable(chip) else None
+    print(report.text(report.with_mesh(config, MESH.value), chip=CHIP.value, chips=CHIPS.value, price=PRICE.value, shape=SHAPE.value,
+                      devices=devices))
 
 
 def start_again(config) -> int:
     """Starts this script in a process that has the devices; JAX cannot be given more once it runs."""
     import subprocess
 
-    from jaxrl_moe.planning.buffers import PASSES
-    from jaxrl_moe.planning.report import device_count, with_mesh
-    count = device_count(with_mesh(config, MESH.value), DEVICES.value)
-    variables = os.environ | {
-        "JAX_PLATFORMS": "cpu", "PLANNED_DEVICES": str(count),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES}"}
-    return subprocess.run([sys.executable, *sys.argv], env=variables, check=False).returncode
+    from jaxrl_moe.distributed.chips import find_chip
+    from jaxrl_moe.planning import report, target
+    chip, count = find_chip(CHIP.value, CHIPS.value), report.device_count(report.with_mesh(config, MESH.value), DEVICES.value)
+    return subprocess.run([sys.executable, *sys.argv], env=target.environment(chip, count) | {PLANNED: str(count)},
+                          check=False).returncode
 
 
 if __name__ == "__main__":
     from jaxrl_moe import cli
-    cli.run(main if "PLANNED_DEVICES" in os.environ else lambda config: sys.exit(start_again(config)))
+    cli.run(main if PLANNED in os.environ else lambda config: sys.exit(start_again(config)))

@@ -4,7 +4,7 @@
     causal   blocks of queries over the keys before them, own backward pass; the default for whole rows, and for parts of rows that say
              which pairs of blocks matter (kernels/paired_attention.py)
     chunked  one block of queries after the other, recomputed in the backward pass: for very long rows
-    cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias
+    cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias [B, 1, T, S]
 """
 import math
 from typing import Any, NamedTuple
@@ -112,8 +112,12 @@ def _chunked(q_BTNH, k_BSKH, v_BSKH, visibility):
 
 
 def _cudnn(q_BTNH, k_BSKH, v_BSKH, visibility):
-    mask_B1TS = visibility.mask_BTS()[:, None]
-    return jax.nn.dot_product_attention(q_BTNH, k_BSKH, v_BSKH, mask=mask_B1TS, implementation="cudnn")
+    """Its backward pass takes no odd lengths: an invisible query or key is added to them."""
+    length, mask_BTS = q_BTNH.shape[1], visibility.mask_BTS()
+    mask_BTS = jnp.pad(mask_BTS, ((0, 0), (0, mask_BTS.shape[1] % 2), (0, mask_BTS.shape[2] % 2)))
+    q_BTNH, k_BSKH, v_BSKH = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q_BTNH, k_BSKH, v_BSKH))
+    out_BTNH = jax.nn.dot_product_attention(q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], implementation="cudnn")
+    return out_BTNH[:, :length]
 
 
 BACKENDS = {"xla": _xla, "causal": causal_attention, "chunked": _chunked, "cudnn": _cudnn}

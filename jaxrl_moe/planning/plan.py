@@ -12,20 +12,16 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.planning.drawing import NO_DRAWING, drawing
+from jaxrl_moe.planning.drawing import NO_DRAWING, compiled_drawing
 from jaxrl_moe.planning.programs import Program
-from jaxrl_moe.planning.update import update
+from jaxrl_moe.planning.shapes import RunShapes, run_shapes
+from jaxrl_moe.planning.update import Update, compiled_update
 from jaxrl_moe.training import preflight
-from jaxrl_moe.training.assembly import mesh_of, rollout_placement
-from jaxrl_moe.training.flops import model_cost, update_flops
-from jaxrl_moe.training.optimizer import optimizer
-from jaxrl_moe.training.state import ROUTER, TrainState, model_weights, take_apart
+from jaxrl_moe.training.flops import update_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +103,8 @@ def extra(program: Program, elsewhere: bool) -> int:
     return program.results + (program.elsewhere if elsewhere else program.temporary)
 
 
-def make_plan(config: Config, model_config: ModelConfig, memory: int | None = None, devices: Sequence[jax.Device] | None = None) -> Plan:
+def make_plan(config: Config, model_config: ModelConfig, memory: int | None = None, devices: Sequence[jax.Device] | None = None,
+              platform: str = "gpu") -> Plan:
     """Compiles the programs of a run for the mesh of its config, or those of training and of rollout each for its own.
 
     Args:
@@ -115,43 +112,32 @@ def make_plan(config: Config, model_config: ModelConfig, memory: int | None = No
       model_config: of the model at model.path.
       memory: bytes of a device that the run can have, of which the KV pool takes what is left; None does not bound it.
       devices: those of the run, which need not be there (planning/target.py); None: this process's CPUs stand for them.
+      platform: whose kernels are compiled; those of the CPUs that may stand for GPUs differ.
     """
     devices = jax.devices() if devices is None else devices
-    place = mesh_of(config, model_config, devices)
-    draws_apart = config.rollout_mesh.apart
-    drawn_at = rollout_placement(config, model_config, devices) if draws_apart else place
-    model = abstract_model(config, model_config)
-    parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
-    whole = nnx.merge_state(model_weights(trainable, parts.dtypes), biases, parts.frozen)
-    cost = model_cost(model_config, trainable, parts.frozen)
-    parts = parts._replace(frozen=place.shapes(parts.frozen))
-    trainable, biases = place.shapes(trainable), place.shapes(biases)
-    transform = optimizer(config.optimizer, 100)
-    opt_state = place.shapes(jax.eval_shape(transform.init, trainable))
-    state = TrainState(trainable, opt_state, jax.ShapeDtypeStruct((), jnp.int32), biases)
-    computed, params = _as_computed(trainable, parts.dtypes), drawn_at.shapes(whole)
-    updated = update(config, place, parts, state, transform)
-    batch = updated.batch
-    plan = Plan(
-        devices=place.mesh.size, frozen=local_bytes(parts.frozen), trained=local_bytes(trainable), optimiser=local_bytes(opt_state),
-        gradient=local_bytes(trainable), published=0 if draws_apart else copied_bytes(trainable, computed),
-        reference=local_bytes(computed) if preflight.keeps_reference(config) else 0, offload=config.train.offload,
-        kept=kept_bytes(model_config, batch, place, config.train.remat, model.dtype),
-        compiled_for=devices[0].device_kind if place.platform == "gpu" else "",
-        gradients=updated.gradients, apply=updated.apply, forward=updated.forward, **NO_DRAWING.programs(), kv=0,
-        flops=update_flops(model_config, cost, [_full(batch)]), tokens=math.prod(batch.tokens_BT.shape), active_bytes=local_bytes(params),
-        slots=0, drawing=drawn_at.mesh.size if draws_apart else 0)
+    shapes = run_shapes(config, model_config, devices, platform)
+    updated = compiled_update(config, shapes)
+    plan = _without_drawing(config, shapes, updated)
     if config.rollout.backend != "jax":
         return plan  # servers draw, on devices of their own
-    taken = plan.active_bytes if draws_apart else plan.resident
-    drawn = drawing(config, drawn_at, model, params, None if memory is None else memory - taken)
+    taken = plan.active_bytes if plan.drawing else plan.resident
+    drawn = compiled_drawing(config, shapes, None if memory is None else memory - taken)
     return dataclasses.replace(plan, **drawn.programs(), kv=local_bytes(drawn.cache), slots=config.rollout.slots)
 
 
-def abstract_model(config: Config, model_config: ModelConfig) -> Transformer:
-    """The run's model without arrays, with the kernels of a GPU: those of the CPUs that may stand for one differ."""
-    return Transformer.abstract(model_config, lora=preflight.lora_config(config), dtype=jnp.dtype(config.model.dtype or "bfloat16"),
-                                attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, platform="gpu")
+def _without_drawing(config: Config, shapes: RunShapes, updated: Update) -> Plan:
+    place, state, batch = shapes.place, shapes.state, updated.batch
+    draws_apart, device, model = config.rollout_mesh.apart, place.mesh.devices.flat[0], shapes.model
+    return Plan(
+        devices=place.mesh.size, frozen=local_bytes(shapes.parts.frozen), trained=local_bytes(state.trainable),
+        optimiser=local_bytes(state.opt_state), gradient=local_bytes(state.trainable),
+        published=0 if draws_apart else copied_bytes(state.trainable, shapes.computed),
+        reference=local_bytes(shapes.computed) if preflight.keeps_reference(config) else 0, offload=config.train.offload,
+        kept=kept_bytes(model.config, batch, place, config.train.remat, model.dtype),
+        compiled_for=device.device_kind if place.platform == "gpu" else "",
+        gradients=updated.gradients, apply=updated.apply, forward=updated.forward, **NO_DRAWING.programs(), kv=0,
+        flops=update_flops(model.config, shapes.cost, [_full(batch)]), tokens=math.prod(batch.tokens_BT.shape),
+        active_bytes=local_bytes(shapes.params), slots=0, drawing=shapes.drawn_at.mesh.size if draws_apart else 0)
 
 
 def local_bytes(tree) -> int:
@@ -184,7 +170,3 @@ def _full(batch):
     rows, length = batch.tokens_BT.shape
     ones = {name: np.ones((rows, length), np.int32) for name in ("segments_BT", "mask_BT")}
     return dataclasses.replace(batch, **ones, positions_BT=np.broadcast_to(np.arange(length), (rows, length)))
-
-
-def _as_computed(trainable, dtypes):
-    return jax.tree.map(lambda leaf, dtype: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding), trainable, dtypes)

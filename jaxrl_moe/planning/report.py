@@ -3,6 +3,9 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Sequence
+
+import jax
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.chips import Chip, find_chip
@@ -10,18 +13,20 @@ from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.planning.plan import Plan, make_plan
+from jaxrl_moe.planning.programs import Program
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import UserError
 
 GIB = 2**30
-RESERVED = 0.06  # of a chip's memory, for the runtime, its libraries and fragmentation
 
 
-def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None) -> str:
-    """The plan of a run on the devices that JAX has.
+def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None,
+         devices: Sequence[jax.Device] | None = None) -> str:
+    """The plan of a run.
 
     Args:
       config: resolved.
+      devices: see make_plan.
       chip, chips: see find_chip.
       price: of a device for an hour; 0 for none.
       shape: path of a config.json; None: that of model.path, a folder.
@@ -30,8 +35,9 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
       UserError: unknown chip, no config.json, or a mesh that does not fit.
     """
     found, model = find_chip(chip, chips), model_config(config, shape)
-    plan = make_plan(config, model)
-    parts = [memory_lines(plan, config, found, chip), traffic_lines(plan), time_lines(plan, config, found, chip, price), left_out(config)]
+    plan = make_plan(config, model, found.client_memory(), devices)
+    parts = [[compiler_line(plan, chip)], memory_lines(plan, config, found, chip), traffic_lines(plan),
+             time_lines(plan, config, found, chip, price), left_out(plan, config)]
     return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip)])
 
 
@@ -73,19 +79,25 @@ def model_config(config: Config, shape: str | None) -> ModelConfig:
     return ModelConfig.from_hf(json.loads(path.read_text()))
 
 
+def compiler_line(plan: Plan, name: str) -> str:
+    """Whose account of the programs the plan is."""
+    if plan.compiled_for:
+        return f"Compiled for {plan.compiled_for}: bytes are those that its programs ask for; none of them was run."
+    return (f"Derived on a CPU: an estimate, of which the programs for {name} may differ by tens of GiB. `make target` brings their "
+            "compiler here (402 MB, no GPU needed).")
+
+
 def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]:
     """Bytes of a device; what only the CPU's compiler needs stands on lines of its own."""
-    gradients, apply, decode = plan.gradients, plan.apply, plan.decode
     lora = config.lora.rank > 0
     rows = [("parameters that stay", plan.frozen), ("adapters, float32" if lora else "parameters that are trained, float32", plan.trained),
             ("optimiser state", plan.optimiser), ("copy of the weights that the engine reads", plan.published),
             ("reference, the weights that the run starts from", plan.reference), ("in the host's memory between uses", plan.on_host),
             ("gradient", plan.gradient),
             ("activations kept for the backward pass, at least", plan.kept),
-            ("temporaries of a micro-batch", gradients.elsewhere), ("  and on a CPU also", gradients.temporary - gradients.elsewhere),
-            ("temporaries of the optimiser step", apply.elsewhere), ("  and on a CPU also", apply.temporary - apply.elsewhere)]
-    drawn = [("KV pool, during rollouts", plan.kv),
-             ("temporaries of decoding", decode.elsewhere), ("  and on a CPU also", decode.temporary - decode.elsewhere)]
+            *_temporaries("a micro-batch", plan.gradients), *_temporaries("a pass without gradient", plan.forward),
+            *_temporaries("the optimiser step", plan.apply)]
+    drawn = [("KV pool, during rollouts", plan.kv), *_temporaries("decoding", plan.decode), *_temporaries("prefilling", plan.prefill)]
     peaks = [("peak of the update", plan.update_peak(True)), ("  below which no compiler gets", plan.floor)]
     rollouts = [("peak of the rollout", plan.rollout_peak(True))]
     if plan.drawing:
@@ -95,10 +107,14 @@ def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]
     return _lines(f"{plan.devices} x {name}", chip, rows + drawn + peaks + rollouts)
 
 
+def _temporaries(of: str, program: Program) -> list[tuple[str, int]]:
+    return [(f"temporaries of {of}", program.elsewhere), ("  and on a CPU also", program.temporary - program.elsewhere)]
+
+
 def _lines(title: str, chip: Chip, rows: list[tuple[str, int]]) -> list[str]:
     always = {label for label, _ in rows} - {"  and on a CPU also", "copy of the weights that the engine reads",
                                               "reference, the weights that the run starts from", "in the host's memory between uses"}
-    return [f"{title}, {chip.memory / GIB:.1f} GiB each; per device:",
+    return [f"{title}, {chip.memory / GIB:.1f} GiB each, {chip.client_memory() / GIB:.1f} of them for JAX; per device:",
             *(f"  {label:52} {size / GIB:9.3f} GiB" for label, size in rows if size or label in always)]
 
 
@@ -112,10 +128,11 @@ def traffic_lines(plan: Plan) -> list[str]:
             f"model FLOPs of a micro-batch of {plan.tokens:,} tokens, all devices: {plan.flops:.3g}"]
 
 
-def left_out(config: Config) -> list[str]:
+def left_out(plan: Plan, config: Config) -> list[str]:
     """What the plan does not count, or counts as something else."""
     parts = [
-        (config.mesh.transport == "ragged", "mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather"),
+        (config.mesh.transport == "ragged" and not plan.compiled_for,
+         "mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather"),
         (bool(find_advantage(config.algorithm.advantage).critic), "the critic and its optimiser are not counted"),
         (config.moe.replay != "none", f"the expert ids that moe.replay = {config.moe.replay} brings along are not counted")]
     return [f"note: {text}." for there, text in parts if there]
@@ -161,13 +178,14 @@ def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) 
 
 def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
     """Fits or not, by the compiled programs without what only a CPU needs; and what to change."""
-    room = chip.memory * (1 - RESERVED)
+    room = chip.client_memory()
     update, rollouts = plan.update_peak(True), plan.rollout_peak(True)
     peaks = {"training ": update, "rollout ": rollouts} if plan.drawing else {"": max(update, rollouts)}
     said = [f"{role}FITS, {(room - peak) / GIB:.1f} GiB of {room / GIB:.1f} left" if peak <= room else
             f"{role}DOES NOT FIT: {peak / GIB:.1f} GiB of {room / GIB:.1f}" for role, peak in peaks.items()]
     change = "" if max(update, rollouts) <= room else f" Change {'; '.join(advice(plan, config, room))}."
-    return f"estimate: {'; '.join(said)} (derived on a CPU, for {name}).{change}"
+    source = f"compiled for {plan.compiled_for}" if plan.compiled_for else f"derived on a CPU, for {name}"
+    return f"{'plan' if plan.compiled_for else 'estimate'}: {'; '.join(said)} ({source}).{change}"
 
 
 def advice(plan: Plan, config: Config, room: float) -> list[str]:

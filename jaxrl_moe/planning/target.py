@@ -5,20 +5,26 @@ which only processes that compile for a GPU have on their path (beside an instal
 driver before it falls back to the CPU). What is compiled is what a GPU would run, but for products whose algorithm XLA chooses by
 measuring on the card (autotuning), which takes the first one here.
 """
+import contextlib
+import functools
 import importlib.metadata
 import importlib.util
+import operator
 import os
 import pathlib
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import topologies
 
 from jaxrl_moe.distributed.chips import Chip
+from jaxrl_moe.planning.buffers import PASSES
 
 PLUGIN = "jax_plugins.xla_cuda13"
 FOLDER = "JAXRL_MOE_TARGET"  # names another folder than .target/VERSION
 # Without these a compile takes several times as long, and what it gives depends on more than the program.
 OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
+CUDNN = 91000  # 9.10
 _S8, _U8, _F16, _F32, _F64, _BF16 = 2, 6, 10, 11, 12, 16  # of xla.PrimitiveType
 _F8 = (19, 20, 23, 24, 25, 28, 29)
 _INT32 = 4
@@ -30,21 +36,33 @@ def folder() -> pathlib.Path:
     return pathlib.Path(os.environ.get(FOLDER) or root)
 
 
-def environment() -> dict[str, str] | None:
-    """Variables of a process that compiles for GPUs, None where the plugin is nowhere. The process itself runs on CPUs."""
-    there = folder().is_dir()
-    if not there and not installed():
-        return None
-    path = [str(folder())] * there + [os.environ["PYTHONPATH"]] * ("PYTHONPATH" in os.environ)
-    return {**os.environ, "JAX_PLATFORMS": "cpu"} | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
+def environment(chip: Chip | None, count: int) -> dict[str, str]:
+    """Variables of a process that plans for `count` devices. It runs on CPUs, and prints no warnings of XLA's, such as that a GPU's own
+    sort could not be chosen without one. chip: None, or one that cannot be compiled for: as many CPUs stand for the devices."""
+    variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "JAX_PLATFORMS": "cpu"}
+    if chip is None or chip.architecture is None or not at_hand():
+        return variables | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES}"}
+    path = [str(folder())] if folder().is_dir() else []
+    path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    return variables | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
+
+
+def at_hand() -> bool:
+    """Whether processes with the variables of `environment` can compile for GPUs."""
+    return folder().is_dir() or installed()
 
 
 def installed() -> bool:
-    """Whether this process can compile for GPUs."""
+    """Whether this process can."""
     try:
         return importlib.util.find_spec(PLUGIN) is not None
     except ModuleNotFoundError:  # there is no jax_plugins either
         return False
+
+
+def usable(chip: Chip) -> bool:
+    """Whether this process can compile for a chip."""
+    return chip.architecture is not None and installed()
 
 
 def devices(chip: Chip, count: int = 1) -> list[jax.Device]:
@@ -54,6 +72,31 @@ def devices(chip: Chip, count: int = 1) -> list[jax.Device]:
     """
     description = topologies.get_topology_desc(platform="cuda", target_config=configuration(chip), topology=f"1x1x{count}")
     return list(description.devices)
+
+
+@contextlib.contextmanager
+def tracing(device: jax.Device) -> Iterator[None]:
+    """While programs for a device are traced: if it is one of `devices`, kernel libraries ask it, and not this machine, what it can do."""
+    if device.platform == "cpu":
+        yield
+        return
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    def able(wanted: str, compare=operator.ge) -> bool:
+        own, wanted = (tuple(map(int, text.split("."))) for text in (device.compute_capability, wanted))
+        return compare(own, wanted)
+
+    answers = {"check_cudnn_version": lambda: CUDNN, "check_compute_capability": able,
+               "is_cuda_compute_capability_equal": functools.partial(able, compare=operator.eq)}
+    kept = {name: getattr(cudnn, name) for name in answers}
+    try:
+        for name, answer in answers.items():
+            setattr(cudnn, name, answer)
+        with jax.default_device(device):
+            yield
+    finally:
+        for name, answer in kept.items():
+            setattr(cudnn, name, answer)
 
 
 def configuration(chip: Chip) -> str:
@@ -67,6 +110,7 @@ def configuration(chip: Chip) -> str:
     matrix = {_F16: 1.0, _BF16: 1.0, _F32: 0.5, _S8: 2.0, _U8: 2.0} | dict.fromkeys(_F8, 2.0 if (major, minor) >= (8, 9) else 1.0)
     scalar_text = "".join(_rate(kind, it.clock, units, operations) for kind, (units, operations) in scalar.items())
     matrix_text = "".join(_rate(kind, it.matrix_clock, 4, round(share * products)) for kind, share in matrix.items())
+    version = f"{CUDNN // 10000}.{CUDNN // 100 % 100}.{CUDNN % 100}"
     return f"""gpu_device_info {{
 threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: {it.threads}
 shared_memory_per_block: 49152 shared_memory_per_core: {it.shared} shared_memory_per_block_optin: {it.shared - 1024}
@@ -79,9 +123,10 @@ registers_per_core_limit: 65536 registers_per_block_limit: 65536
 scalar_unit_description {{ {scalar_text} }} matrix_unit_description {{ {matrix_text} }}
 device_vendor: "NVIDIA Corporation" platform_version: "Compute Capability {major}.{minor}" name: "{it.kind}"
 pcie_bandwidth: {32 << 30} ecc_enabled: true device_interconnect_info {{ active_links: {18 if chip.link >= 3e11 else 0} }}
-driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0" dnn_version: "9.10.0" cub_version: "3.1.2"
+driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0" dnn_version: "{version}" cub_version: "3.1.2"
 }}
-platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 patch: 0 }} device_description_str: "{it.kind}"
+platform_name: "CUDA"
+dnn_version_info {{ major: {CUDNN // 10000} minor: {CUDNN // 100 % 100} patch: {CUDNN % 100} }} device_description_str: "{it.kind}"
 """
 
 

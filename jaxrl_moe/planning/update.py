@@ -1,5 +1,4 @@
 """The programs of an update, compiled for devices that need not be there; parameters are shapes with shardings."""
-import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -12,13 +11,14 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
+from jaxrl_moe.planning import target
 from jaxrl_moe.planning.programs import NOTHING, Program, compiled
+from jaxrl_moe.planning.shapes import RunShapes
 from jaxrl_moe.training import preflight
 from jaxrl_moe.training.batch import MicroBatch
 from jaxrl_moe.training.objective import make_policy_objective
 from jaxrl_moe.training.prepare import longest_drawn, needs_forward
 from jaxrl_moe.training.programs import Programs, moved
-from jaxrl_moe.training.state import Parts, TrainState, model_weights
 from jaxrl_moe.training.step import READ_SHARES
 
 
@@ -31,24 +31,22 @@ class Update(NamedTuple):
     batch: MicroBatch
 
 
-def update(config: Config, place: Placement, parts: Parts, state: TrainState, transform: Any) -> Update:
-    """Compiles them for the largest micro-batch of a run.
-
-    Args:
-      config: resolved.
-      place, parts, state: the mesh, and the model taken apart, as shapes.
-      transform: the optimiser.
-    """
-    batch, read = micro_batch_shapes(config, place)
-    lowered = lower(config, place, parts, state, transform, batch, read)
-    done = {name: compiled(program, place.platform) for name, program in lowered.items()}
+def compiled_update(config: Config, shapes: RunShapes) -> Update:
+    """Compiles them for the largest micro-batch of a run."""
+    batch, read = micro_batch_shapes(config, shapes.place)
+    done = {name: compiled(program, shapes.place.platform) for name, program in lower(config, shapes, batch, read).items()}
     return Update(done["gradients"], done["apply"], done.get("forward", NOTHING), batch)
 
 
-def lower(config: Config, place: Placement, parts: Parts, state: TrainState, transform: Any, batch: MicroBatch, read: Any) -> dict:
-    """{name: the program, traced for the devices of the mesh}: see Update; `forward` only where a run has it."""
+def lower(config: Config, shapes: RunShapes, batch: MicroBatch, read: Any) -> dict:
+    """{name: the program, traced for the devices of the mesh}: see Update; `forward` only where a run has it.
+
+    Args:
+      batch, read: see micro_batch_shapes.
+    """
+    place, parts, state = shapes.place, shapes.parts, shapes.state
     lora, away = config.lora.rank > 0, offloaded(config, place)
-    programs = Programs(parts, None, True, config.train.remat, lora, (transform, None), place, away)
+    programs = Programs(parts, None, True, config.train.remat, lora, (shapes.transform, None), place, away)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     entropy = config.logging.entropy or config.algorithm.entropy_coef > 0
     inputs = ((state.trainable, None), state.router_bias, parts.frozen, batch, read, 1.0, None)
@@ -57,12 +55,13 @@ def lower(config: Config, place: Placement, parts: Parts, state: TrainState, tra
                             total.gradient, (state.trainable, None))
     total = total._replace(gradient=gradient)
     stored = moved(state, on_host) if "optimizer" in away else state
-    lowered = {"gradients": programs.gradients.lower(*inputs, total=total, objective=objective, entropy=entropy),
-               "apply": programs.apply.lower(stored, total.gradient, total.loss, total.load, bias_rate=config.moe.bias_rate)}
-    if needs_forward(config) or config.algorithm.kl_coef > 0:
-        weights, streamed = _reference(config, parts, state, away)
-        lowered["forward"] = programs.forward.lower(weights, None, parts.frozen, batch, read, 1.0, routes=False,
-                                                    adapters=needs_forward(config) or not lora, streamed=streamed)
+    weights, streamed = _reference(config, shapes, away)
+    with target.tracing(place.mesh.devices.flat[0]):
+        lowered = {"gradients": programs.gradients.lower(*inputs, total=total, objective=objective, entropy=entropy),
+                   "apply": programs.apply.lower(stored, total.gradient, total.loss, total.load, bias_rate=config.moe.bias_rate)}
+        if needs_forward(config) or config.algorithm.kl_coef > 0:
+            lowered["forward"] = programs.forward.lower(weights, None, parts.frozen, batch, read, 1.0, routes=False,
+                                                        adapters=needs_forward(config) or not lora, streamed=streamed)
     return lowered
 
 
@@ -74,16 +73,17 @@ def offloaded(config: Config, place: Placement) -> tuple[str, ...]:
 def on_host(tree: Any) -> Any:
     """Shapes of arrays that lie in the host's memory."""
     def one(leaf):
-        return dataclasses.replace(leaf, sharding=leaf.sharding.with_memory_kind(offload.KIND)) if leaf.ndim else leaf
+        sharding = leaf.sharding.with_memory_kind(offload.KIND) if leaf.ndim else leaf.sharding
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(one, tree)
 
 
-def _reference(config, parts, state, away):
+def _reference(config, shapes, away):
     """(weights of the reference policy, whether they come from the host)."""
     if not preflight.keeps_reference(config):
-        return (state.trainable, state.router_bias), False
-    weights, streamed = (model_weights(state.trainable, parts.dtypes), state.router_bias), "reference" in away
+        return (shapes.state.trainable, shapes.state.router_bias), False
+    weights, streamed = (shapes.computed, shapes.state.router_bias), "reference" in away
     return on_host(weights) if streamed else weights, streamed
 
 
