@@ -1,0 +1,132 @@
+"""Bytes that one launch of a kernel moves between a GPU and its memory: what it reads of its operands, and what it writes.
+
+Walks a fused computation from its results to its parameters, with the number of elements that are wanted of each instruction. Exact
+but for these: what several users read of one array adds up until it is whole, though they might read the same part; a select reads
+both sides; a product or a reduction of which a part is wanted reads that part of its operands; caches keep nothing.
+"""
+from collections import Counter
+
+from jaxrl_moe.planning.hlo import result_shape
+from jaxrl_moe.planning.instructions import Computation, Instruction, Module, arrays, parts
+
+_PICKS = ("slice", "dynamic-slice", "gather")  # read of their first operand what they give
+_SPREADS = ("broadcast", "pad")  # at most their operand, however large they are
+_UPDATES = ("dynamic-update-slice", "scatter")
+_RENAMES = ("bitcast", "get-tuple-element")
+_SCRATCH = ("__cublas$", "__cudnn$", "__cub$")  # custom calls of these libraries have their scratch memory as last result
+
+
+def kernel_bytes(module: Module, body: Computation, kernel: Instruction) -> int:
+    """Of one launch of an instruction of `body`."""
+    fused = _fused(module, kernel) if kernel.kind == "fusion" else _alone(body, kernel)
+    wanted = _wanted(module, fused)
+    read = sum(_bytes(given.shape, wanted[given.name]) for given in fused.values() if given.opcode == "parameter")
+    return read + sum(_written(module, fused, result) for result in _results(fused))
+
+
+def elements(shape: str) -> int:
+    """Of all arrays of a type."""
+    return sum(array.elements for array in arrays(shape))
+
+
+def without_scratch(call: Instruction) -> list[str]:
+    """The types of what an instruction gives, without memory that only it uses."""
+    several = list(parts(result_shape(call)))
+    last = arrays(several[-1]) if several else ()
+    scratch = len(several) > 1 and call.target.startswith(_SCRATCH) and last[0].dtype in ("s8", "u8") and len(last[0].sizes) == 1
+    return several[:-1] if scratch else several
+
+
+def _fused(module: Module, fusion: Instruction) -> Computation:
+    return module.computations[next(name for role, name in fusion.called if role == "calls")]
+
+
+def _alone(body: Computation, kernel: Instruction) -> Computation:
+    """An instruction that stands for itself, as if it were fused with nothing."""
+    given = {name: body[name]._replace(opcode="parameter", inside="", root=False) for name in kernel.operands if name in body}
+    return given | {kernel.name: kernel._replace(root=True)}
+
+
+def _wanted(module: Module, fused: Computation) -> Counter:
+    """{instruction: elements of it that the results need}."""
+    wanted, updates = Counter(), {_renamed(fused, result).name for result in _results(fused) if _in_place(fused, result)}
+    for user in reversed(fused.values()):
+        whole = elements(user.shape)
+        share = whole if user.root else min(wanted[user.name], whole)
+        wanted[user.name] = share
+        for index, name in enumerate(user.operands):
+            if share and name in fused:
+                size = elements(fused[name].shape)
+                wanted[name] += min(size, _read(module, fused, user, index, share, user.name in updates))
+    return wanted
+
+
+def _read(module: Module, fused: Computation, user: Instruction, index: int, share: int, in_place: bool) -> int:
+    """Elements that an instruction reads of an operand, when `share` elements of its own are wanted."""
+    size, whole = elements(fused[user.operands[index]].shape), elements(user.shape)
+    if in_place:
+        return 0 if index < _buffers(user) else size
+    if user.opcode == "fusion":
+        inner = _fused(module, user)
+        given = next(name for name, found in inner.items() if found.opcode == "parameter" and found.inside == str(index))
+        return _wanted(module, inner)[given]
+    if user.opcode == "dynamic-update-slice" and index == 0:
+        return max(0, share - _updated(fused, user))
+    if index == 0 and user.opcode in _PICKS or user.opcode in _SPREADS:
+        return share
+    return size if user.shape.startswith("(") else -(-size * share // max(whole, 1))
+
+
+def _written(module: Module, fused: Computation, result: Instruction) -> int:
+    """Bytes that one result of a fused computation writes; those of an update in place that adds are read before."""
+    if _in_place(fused, result):
+        update = _renamed(fused, result)
+        return _bytes(parts(update.shape)[0], _updated(fused, update)) * (2 if _combines(module, update) else 1)
+    call = fused.get(result.operands[0]) if result.opcode == "get-tuple-element" else None
+    if call is not None and call.opcode == "custom-call" and result.numbers("index")[0] >= len(without_scratch(call)):
+        return 0
+    return sum(array.bytes() for shape in without_scratch(result) for array in arrays(shape))
+
+
+def _results(fused: Computation) -> list[Instruction]:
+    root = next(instruction for instruction in fused.values() if instruction.root)
+    return [fused[name] for name in root.operands] if root.opcode == "tuple" else [root]
+
+
+def _in_place(fused: Computation, result: Instruction) -> bool:
+    """Whether a result is an argument in which only a part changes; XLA copies an argument before, if it is needed afterwards."""
+    update = _renamed(fused, result)
+    return update.opcode in _UPDATES and _renamed(fused, fused[update.operands[0]]).opcode == "parameter"
+
+
+def _renamed(fused: Computation, instruction: Instruction) -> Instruction:
+    """What an instruction only gives another type to."""
+    while instruction.opcode in _RENAMES and instruction.operands[0] in fused:
+        instruction = fused[instruction.operands[0]]
+    return instruction
+
+
+def _buffers(update: Instruction) -> int:
+    """How many of its first operands an update changes."""
+    return 1 if update.opcode == "dynamic-update-slice" else (len(update.operands) - 1) // 2
+
+
+def _updated(fused: Computation, update: Instruction) -> int:
+    """Elements that an update writes."""
+    count = _buffers(update)
+    names = update.operands[1:2] if update.opcode == "dynamic-update-slice" else update.operands[count + 1:]
+    return sum(elements(fused[name].shape) for name in names)
+
+
+def _combines(module: Module, update: Instruction) -> bool:
+    """Whether what was there matters to what an update writes."""
+    combiner = next((module.computations.get(name) for role, name in update.called if role == "to_apply"), None)
+    return combiner is not None and next(found for found in combiner.values() if found.root).opcode != "parameter"
+
+
+def _bytes(shape: str, count: int) -> int:
+    """Bytes of some elements of a type; of a tuple of several, as many of each as it has if all are asked for."""
+    found = arrays(shape)
+    if count >= elements(shape):
+        return sum(array.bytes() for array in found)
+    return sum(array.bytes() for array in found) * count // max(elements(shape), 1)
