@@ -6,8 +6,6 @@ instruction that XLA launches something for; a sort, a product split along its s
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import jax
-
 from jaxrl_moe.distributed.chips import Chip
 from jaxrl_moe.planning.hlo import COLLECTIVES, moved_bytes
 from jaxrl_moe.planning.instructions import Computation, Instruction, Module, arrays
@@ -18,12 +16,6 @@ from jaxrl_moe.planning.kernel_flops import kernel_flops
 _SILENT = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency", "opt-barrier", "domain",
            "async-update")
 _LIBRARIES = {"__cublas$": "gemm", "__cudnn$fmha": "attention", "__cudnn$conv": "convolution", "__cub$": "sort"}
-
-
-def gpu_text(compiled: jax.stages.Compiled) -> str:
-    """The text of a program that was compiled for GPUs, there or not; empty for one that was compiled for CPUs."""
-    devices = {device.platform for sharding in jax.tree.leaves(compiled.output_shardings) for device in sharding.device_set}
-    return "" if devices <= {"cpu"} else compiled.as_text()
 
 
 class Kernel(NamedTuple):

@@ -9,6 +9,7 @@ from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.planning import kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import UserError
@@ -17,7 +18,8 @@ GIB = 2**30
 RESERVED = 0.06  # of a chip's memory, for the runtime, its libraries and fragmentation
 
 
-def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None) -> str:
+def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None,
+         kernels: bool = False) -> str:
     """The plan of a run on the devices that JAX has.
 
     Args:
@@ -25,14 +27,18 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
       chip, chips: see find_chip.
       price: of a device for an hour; 0 for none.
       shape: path of a config.json; None: that of model.path, a folder.
+      kernels: whether the tables of kernels follow.
 
     Raises:
-      UserError: unknown chip, no config.json, or a mesh that does not fit.
+      UserError: unknown chip, no config.json, a mesh that does not fit, or kernels where nothing can be compiled for the chip.
     """
     found, model = find_chip(chip, chips), model_config(config, shape)
+    if kernels:
+        kernel_plan.check(found, chip)
     plan = make_plan(config, model)
     parts = [memory_lines(plan, config, found, chip), traffic_lines(plan), time_lines(plan, config, found, chip, price), left_out(config)]
-    return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip)])
+    tables = kernel_plan.lines(plan, found, chip) if kernels else []
+    return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip), *tables])
 
 
 def with_mesh(config: Config, text: str | None) -> Config:
