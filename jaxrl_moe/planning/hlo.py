@@ -9,7 +9,7 @@ COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "coll
 
 
 def collective_bytes(text: str) -> dict[str, int]:
-    """{kind: bytes of the results of a device's collectives of that kind}; a loop whose trips XLA does not know counts once.
+    """{kind: bytes of the results of a device's collectives of that kind}; a loop of unknown trips counts once.
 
     An all-reduce counts twice its result, as its ring moves it.
     """
@@ -18,7 +18,8 @@ def collective_bytes(text: str) -> dict[str, int]:
 
     def moved(name: str) -> Counter:
         if name not in known:  # each computation once, however many places call it
-            known[name] = sum((_scaled(moved(target), times) for target, times in _calls(bodies[name], bodies)), _own(bodies[name]))
+            called = (_scaled(moved(target), times) for target, times in _calls(bodies[name], bodies))
+            known[name] = sum(called, _own(bodies[name]))
         return known[name]
 
     return {kind: moved(module.entry)[kind] for kind in COLLECTIVES}

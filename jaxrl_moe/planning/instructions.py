@@ -13,8 +13,9 @@ _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _NAME = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 _OPCODE = re.compile(r" ?([\w\-]+)\(")
 _ARRAY = re.compile(r"(\w+)\[([\d,<=]*)\](\{[^}]*\})?")
-_CALLED = re.compile(r"\b(body|condition|to_apply|calls|branch_computations|called_computations|true_computation|false_computation)="
-                     r"(?:\{([^}]*)\}|%?([\w.\-]+))")
+_ROLES = "body|condition|to_apply|calls|branch_computations|called_computations|true_computation|false_computation"
+_CALLED = re.compile(rf"\b({_ROLES})=(?:\{{([^}}]*)\}}|%?([\w.\-]+))")
+_PARENTHESIS = re.compile(r"[()]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -130,13 +131,14 @@ def _instruction(line: str) -> Instruction | None:
     end = _closing(line, after) if line[after] == "(" else line.index(" ", after)
     opcode = _OPCODE.match(line, end)
     close = _closing(line, opcode.end() - 1)
-    return Instruction(start[2], opcode[1], line[after:end], line[opcode.end():close - 1], line[close:], bool(start[1]))
+    inside = line[opcode.end():close - 1]
+    return Instruction(start[2], opcode[1], line[after:end], inside, line[close:], bool(start[1]))
 
 
 def _closing(line: str, opening: int) -> int:
     """Where the parenthesis that opens at an index has closed."""
     depth = 0
-    for mark in re.compile(r"[()]").finditer(line, opening):
+    for mark in _PARENTHESIS.finditer(line, opening):
         depth += 1 if mark[0] == "(" else -1
         if not depth:
             return mark.end()

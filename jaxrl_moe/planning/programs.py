@@ -16,7 +16,7 @@ class Program(NamedTuple):
       elsewhere: compiled for a GPU, the same; on a CPU at most what is left of them on a backend that computes in bfloat16, see
         planning/buffers.py.
       collectives: {kind: bytes} that its collectives move.
-      text: compiled for a GPU, the program itself, see planning/kernels.py.
+      text: compiled for a GPU, the program itself, see planning/kernels.
     """
     arguments: int
     results: int

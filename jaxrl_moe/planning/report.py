@@ -9,7 +9,7 @@ from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.planning import kernel_plan
+from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import UserError

@@ -1,8 +1,9 @@
 """Bytes that one launch of a kernel moves between a GPU and its memory: what it reads of its operands, and what it writes.
 
-Walks a fused computation from its results to its parameters, with the number of elements that are wanted of each instruction. Exact
-but for these: what several users read of one array adds up until it is whole, though they might read the same part; a select reads
-both sides; a product or a reduction of which a part is wanted reads that part of its operands; caches keep nothing.
+Walks a fused computation from its results to its parameters, with how many elements are wanted of each instruction. Exact
+but for these: what several users read of an array adds up until it is whole, though they might read the same part; a
+select reads both sides; a custom call that is none of XLA's own reads and writes its arrays whole, once; a sort reads and
+writes once; caches keep nothing.
 """
 from collections import Counter
 
@@ -13,7 +14,7 @@ _PICKS = ("slice", "dynamic-slice", "gather")  # read of their first operand wha
 _SPREADS = ("broadcast", "pad")  # at most their operand, however large they are
 _UPDATES = ("dynamic-update-slice", "scatter")
 _RENAMES = ("bitcast", "get-tuple-element")
-_SCRATCH = ("__cublas$", "__cudnn$", "__cub$")  # custom calls of these libraries have their scratch memory as last result
+_SCRATCH = ("__cublas$", "__cudnn$", "__cub$")  # the last result of these libraries' calls is their scratch memory
 
 
 def kernel_bytes(module: Module, body: Computation, kernel: Instruction) -> int:
@@ -32,9 +33,10 @@ def elements(shape: str) -> int:
 def without_scratch(call: Instruction) -> list[str]:
     """The types of what an instruction gives, without memory that only it uses."""
     several = list(parts(result_shape(call)))
-    last = arrays(several[-1]) if several else ()
-    scratch = len(several) > 1 and call.target.startswith(_SCRATCH) and last[0].dtype in ("s8", "u8") and len(last[0].sizes) == 1
-    return several[:-1] if scratch else several
+    if len(several) < 2 or not call.target.startswith(_SCRATCH):
+        return several
+    last, = arrays(several[-1])
+    return several[:-1] if last.dtype in ("s8", "u8") and len(last.sizes) == 1 else several
 
 
 def _fused(module: Module, fusion: Instruction) -> Computation:
@@ -43,13 +45,15 @@ def _fused(module: Module, fusion: Instruction) -> Computation:
 
 def _alone(body: Computation, kernel: Instruction) -> Computation:
     """An instruction that stands for itself, as if it were fused with nothing."""
-    given = {name: body[name]._replace(opcode="parameter", inside="", root=False) for name in kernel.operands if name in body}
+    names = [name for name in kernel.operands if name in body]
+    given = {name: body[name]._replace(opcode="parameter", inside="", root=False) for name in names}
     return given | {kernel.name: kernel._replace(root=True)}
 
 
 def _wanted(module: Module, fused: Computation) -> Counter:
     """{instruction: elements of it that the results need}."""
-    wanted, updates = Counter(), {_renamed(fused, result).name for result in _results(fused) if _in_place(fused, result)}
+    updates = {_renamed(fused, result).name for result in _results(fused) if _in_place(fused, result)}
+    wanted = Counter()
     for user in reversed(fused.values()):
         whole = elements(user.shape)
         share = whole if user.root else min(wanted[user.name], whole)
@@ -68,8 +72,8 @@ def _read(module: Module, fused: Computation, user: Instruction, index: int, sha
         return 0 if index < _buffers(user) else size
     if user.opcode == "fusion":
         inner = _fused(module, user)
-        given = next(name for name, found in inner.items() if found.opcode == "parameter" and found.inside == str(index))
-        return _wanted(module, inner)[given]
+        given = (name for name, found in inner.items() if found.opcode == "parameter" and found.inside == str(index))
+        return _wanted(module, inner)[next(given)]
     if user.opcode == "dynamic-update-slice" and index == 0:
         return max(0, share - _updated(fused, user))
     if index == 0 and user.opcode in _PICKS or user.opcode in _SPREADS:
@@ -78,7 +82,7 @@ def _read(module: Module, fused: Computation, user: Instruction, index: int, sha
 
 
 def _written(module: Module, fused: Computation, result: Instruction) -> int:
-    """Bytes that one result of a fused computation writes; those of an update in place that adds are read before."""
+    """Bytes that a result of a fused computation writes; where an update in place adds, it reads them before."""
     if _in_place(fused, result):
         update = _renamed(fused, result)
         return _bytes(parts(update.shape)[0], _updated(fused, update)) * (2 if _combines(module, update) else 1)
@@ -94,7 +98,7 @@ def _results(fused: Computation) -> list[Instruction]:
 
 
 def _in_place(fused: Computation, result: Instruction) -> bool:
-    """Whether a result is an argument in which only a part changes; XLA copies an argument before, if it is needed afterwards."""
+    """Whether a result is an argument of which only a part changes; where it is needed afterwards, XLA copies it before."""
     update = _renamed(fused, result)
     return update.opcode in _UPDATES and _renamed(fused, fused[update.operands[0]]).opcode == "parameter"
 
