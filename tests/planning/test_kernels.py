@@ -1,4 +1,6 @@
 """The kernels of GPU programs: launches, bytes and FLOPs, on texts written by hand."""
+import dataclasses
+
 import pytest
 
 from jaxrl_moe.distributed.chips import CHIPS, Chip
@@ -8,6 +10,8 @@ from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.kernels.floor import Least, least_bytes
 from jaxrl_moe.planning.kernels.report import kernel_lines, label
 from jaxrl_moe.planning.kernels.walk import kernel_table, open_loop
+from jaxrl_moe.planning.plan import Plan
+from jaxrl_moe.planning.programs import NOTHING
 from jaxrl_moe.types import UserError
 
 CHIP = CHIPS["H100"]
@@ -285,3 +289,25 @@ def test_kernels_are_refused_where_nothing_compiles_for_a_gpu(monkeypatch):
     with pytest.raises(UserError, match="architecture"):
         kernel_plan.check(Chip(1.0, 1.0, 1.0, 1.0), "mine")
     kernel_plan.check(CHIP, "H100")
+
+
+def planned(text: str) -> Plan:
+    """A plan of programs that have this text, and of a decode loop; what else it needs is 0."""
+    steps = program(ENTRY + loop("steps", "inner", None), INNER + COMPARE) if text else ""
+    figures = {"devices": 2, "flops": 8e12, "active_bytes": 300, "kv": 100, "slots": 4, "tokens": 1000}
+    texts = {"gradients": text, "apply": text, "decode": steps}
+    nothing = {field.name: 0 for field in dataclasses.fields(Plan)}
+    return Plan(**nothing | figures | {name: NOTHING._replace(text=found) for name, found in texts.items()})
+
+
+def test_a_plan_has_the_tables_of_a_micro_batch_of_the_optimiser_and_of_one_decode_step():
+    found = kernel_plan.tables(planned(program(CALL)), CHIP)
+    assert [title for title, _, _ in found] == ["micro-batch of 1,000 tokens", "optimiser step", "one decode step of 4 slots"]
+    assert [table.launches for _, table, _ in found] == [1, 1, 1]
+    assert [least for _, _, least in found] == [(4e12, 32), (0.0, 32), (0.0, 350.0)]
+    assert kernel_plan.lines(planned(program(CALL)), CHIP, "H100")[0].startswith("micro-batch of 1,000 tokens on H100: 1 kernels")
+
+
+def test_a_plan_that_was_derived_on_a_cpu_has_no_kernels():
+    with pytest.raises(UserError, match="compiled for a CPU"):
+        kernel_plan.tables(planned(""), CHIP)

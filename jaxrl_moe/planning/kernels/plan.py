@@ -1,9 +1,10 @@
 """The kernels of a plan's programs: of a micro-batch, of the optimiser step and of one decode step."""
 from jaxrl_moe.distributed.chips import Chip
 from jaxrl_moe.planning import target
-from jaxrl_moe.planning.instructions import Module, parse
+from jaxrl_moe.planning.instructions import parse
 from jaxrl_moe.planning.kernels.floor import Least, least_bytes
 from jaxrl_moe.planning.kernels.report import kernel_lines
+from jaxrl_moe.planning.kernels.table import Table
 from jaxrl_moe.planning.kernels.walk import kernel_table, open_loop
 from jaxrl_moe.types import UserError
 
@@ -19,7 +20,15 @@ def check(chip: Chip, name: str) -> None:
 
 
 def lines(plan, chip: Chip, name: str) -> list[str]:
-    """Three tables. The floor of a decode step is that of planning/report.py: all weights and half the KV pool are read.
+    """The tables of a planning.plan.Plan in words; see tables."""
+    return [line for title, table, least in tables(plan, chip) for line in kernel_lines(table, chip, f"{title} on {name}", least)]
+
+
+def tables(plan, chip: Chip) -> list[tuple[str, Table, Least]]:
+    """(what it is of, table, floor) of a micro-batch, of the optimiser step, and of one decode step.
+
+    The floor of a decode step is that of planning/report.py, all weights and half the KV pool; of the others, their
+    arguments and results.
 
     Args:
       plan: a planning.plan.Plan whose programs were compiled for the chip.
@@ -31,16 +40,11 @@ def lines(plan, chip: Chip, name: str) -> list[str]:
         raise UserError("--kernels reads programs that were compiled for a GPU, and these were compiled for a CPU: "
                         "`make target` puts a compiler for GPUs beside JAX.")
     gradients, apply = parse(plan.gradients.text), parse(plan.apply.text)
-    floor = Least(plan.flops / plan.devices, least_bytes(gradients))
-    found = kernel_lines(kernel_table(gradients, chip), chip, f"micro-batch of {plan.tokens:,} tokens on {name}", floor)
-    found += kernel_lines(kernel_table(apply, chip), chip, f"optimiser step on {name}", Least(0.0, least_bytes(apply)))
+    flops = plan.flops / plan.devices
+    found = [(f"micro-batch of {plan.tokens:,} tokens", kernel_table(gradients, chip), Least(flops, least_bytes(gradients))),
+             ("optimiser step", kernel_table(apply, chip), Least(0.0, least_bytes(apply)))]
     if plan.decode.text:
-        floor = Least(0.0, plan.active_bytes + plan.kv / 2)
-        found += step_lines(parse(plan.decode.text), chip, f"decode step of {plan.slots} slots on {name}", floor)
+        decode = parse(plan.decode.text)
+        step = kernel_table(decode, chip, within=open_loop(decode))
+        found.append((f"one decode step of {plan.slots} slots", step, Least(0.0, plan.active_bytes + plan.kv / 2)))
     return found
-
-
-def step_lines(module: Module, chip: Chip, title: str, least: Least) -> list[str]:
-    """One trip of a program's outermost loop of unknown trips; the whole program, where it has no such loop."""
-    within = open_loop(module)
-    return kernel_lines(kernel_table(module, chip, within=within), chip, f"one {title}" if within else title, least)

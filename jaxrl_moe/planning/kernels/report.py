@@ -25,11 +25,11 @@ def kernel_lines(table: Table, chip: Chip, title: str, least: Least, *, launch: 
     """
     whole, floor = table.seconds(chip, launch), least.seconds(chip)
     assumed = f", {launch * 1e6:g} us assumed for each launch" if launch else ""
-    linked = f", {_figure(table.link / 1e9)} GB over links" if table.link else ""
-    sums = (f"{table.launches:,} kernels, {_figure(table.bytes / 1e9)} GB moved, "
-            f"{_figure(table.flops / 1e12)} TFLOPs of products{linked}")
-    share = f"floor {_time(floor)} ({least.bound(chip)}), {floor / whole if whole else 1:.1%} of it"
-    return [f"{title}: {sums}; at least {_time(whole)} one after the other{assumed}; {share}",
+    linked = f", {figure(table.link / 1e9)} GB over links" if table.link else ""
+    sums = (f"{table.launches:,} kernels, {figure(table.bytes / 1e9)} GB moved, "
+            f"{figure(table.flops / 1e12)} TFLOPs of products{linked}")
+    share = f"floor {duration(floor)} ({least.bound(chip)}), {floor / whole if whole else 1:.1%} of it"
+    return [f"{title}: {sums}; at least {duration(whole)} one after the other{assumed}; {share}",
             *_group_lines(table, chip, launch, whole, count), *_unknown_lines(table)]
 
 
@@ -74,16 +74,16 @@ def _group_lines(table: Table, chip: Chip, launch: float, whole: float, count: i
 
 
 def _row(name: str, part: Table, seconds: float, whole: float) -> str:
-    flops = "unknown" if any(kernel.flops is None for kernel in part.kernels) else _figure(part.flops / 1e12)
-    return (f"  {_time(seconds):>9} {seconds / whole if whole else 0:>6.1%} {part.launches:>9,} "
-            f"{_figure(part.bytes / 1e9):>8} {flops:>8}  {name}")
+    flops = "unknown" if any(kernel.flops is None for kernel in part.kernels) else figure(part.flops / 1e12)
+    return (f"  {duration(seconds):>9} {seconds / whole if whole else 0:>6.1%} {part.launches:>9,} "
+            f"{figure(part.bytes / 1e9):>8} {flops:>8}  {name}")
 
 
 def _unknown_lines(table: Table) -> list[str]:
     loops = [f"  trips unknown: {loop.name}, {loop.source}, entered {loop.entered:,} times, counted with {loop.trips} "
              f"trip{'s' * (loop.trips != 1)} of {loop.launches:,} kernels each" for loop in table.loops]
     branchings = [f"  conditional: {branching.name}, {branching.source}, reached {branching.entered:,} times, the dearest "
-                  f"branch is counted: {', '.join(map(_time, branching.seconds))}" for branching in table.branchings]
+                  f"branch is counted: {', '.join(map(duration, branching.seconds))}" for branching in table.branchings]
     calls = Counter()
     for kernel in table.kernels:
         calls[kernel.kind] += kernel.launches if kernel.flops is None else 0
@@ -91,13 +91,14 @@ def _unknown_lines(table: Table) -> list[str]:
     return loops + branchings + unknown
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """With its unit."""
     units = (("s", 1.0), ("ms", 1e-3))
     unit, size = next((row for row in units if seconds >= row[1]), ("us", 1e-6))
-    return f"{_figure(seconds / size)} {unit}"
+    return f"{figure(seconds / size)} {unit}"
 
 
-def _figure(number: float) -> str:
+def figure(number: float) -> str:
     """Three digits that count; whole numbers from 100 on."""
     if number < 0.0005:
         return "0"
