@@ -1,4 +1,5 @@
 """Bytes that the collectives of a compiled XLA program move, with the bodies of loops counted as often as they run."""
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -66,7 +67,16 @@ def _calls(body: Computation, bodies: Collection[str]) -> Iterator[tuple[str, in
 
 def _alone(collective: Instruction) -> bool:
     """Whether every device is a group of its own, so that nothing moves."""
-    groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})", collective.attributes)
+    groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\}|mesh\[([^\]]*)\] \{([^}]*)\})", collective.attributes)
     if not groups:
         return False
-    return groups[1] == "1" if groups[1] else "," not in groups[2]
+    counted, listed, mesh, axes = groups.groups()
+    if mesh is not None:
+        return _mesh_group(mesh, axes) == 1
+    return counted == "1" if counted else "," not in listed
+
+
+def _mesh_group(mesh: str, axes: str) -> int:
+    """Devices of a group over some axes of a mesh, such as 'x'=4,'y'=2 and 'x', or 'x':(1)2 for a part of an axis."""
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh))
+    return math.prod(int(part or sizes[name]) for name, part in re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", axes))

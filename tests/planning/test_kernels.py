@@ -133,6 +133,33 @@ def test_a_scatter_that_adds_reads_what_it_changes():
     assert found["set"].bytes == 4 * (4 + 32 + 32) and found["sum"].bytes == found["set"].bytes + 4 * 32
 
 
+def test_a_fusion_within_a_fusion_and_a_call_count_what_is_inside():
+    others = """
+%inner (stack: f32[6,32], at: s32[]) -> f32[1,32] {
+  %stack = f32[6,32]{1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %none = s32[] constant(0)
+  ROOT %row = f32[1,32]{1,0} dynamic-slice(%stack, %at, %none), dynamic_slice_sizes={1,32}
+}
+
+%outer (number: s32[], pool: f32[6,32]) -> f32[1,32] {
+  %number = s32[] parameter(0)
+  %pool = f32[6,32]{1,0} parameter(1)
+  %taken = f32[1,32]{1,0} fusion(%pool, %number), kind=kLoop, calls=%inner
+  ROOT %away = f32[1,32]{1,0} negate(%taken)
+}
+
+%captured (n: s32[], p: f32[6,32]) -> f32[1,32] {
+  %n = s32[] parameter(0)
+  %p = f32[6,32]{1,0} parameter(1)
+  ROOT %taken_away = f32[1,32]{1,0} fusion(%n, %p), kind=kLoop, calls=%outer
+}
+"""
+    entry = "\n".join(["  %a = s32[] parameter(0)", "  %b = f32[6,32]{1,0} parameter(1)",
+                       "  ROOT %graph = f32[1,32]{1,0} call(%a, %b), to_apply=%captured"])
+    assert {name: kernel.bytes for name, kernel in kernels(entry, others).items()} == {"taken_away": 4 + 4 * 32 + 4 * 32}
+
+
 def test_every_result_of_a_fusion_is_written_and_scalars_cost_nothing():
     fused = """
 %fused (x: bf16[128]) -> (f32[128], bf16[128]) {
@@ -229,6 +256,23 @@ def test_a_collective_that_only_starts_moves_its_result_and_counts_once():
     assert {name: (kernel.kind, kernel.link, kernel.bytes) for name, kernel in found.items()} == {
         "ag": ("all-gather", 256, 64 + 256), "rs": ("reduce-scatter", 64, 256 + 64), "ar": ("all-reduce", 0, 64 + 64)}
     assert {kind: size for kind, size in collective_bytes(program(STARTS)).items() if size} == {"all-gather": 256, "reduce-scatter": 64}
+
+
+@pytest.mark.parametrize("groups, moved", [("mesh['x'=4,'y'=1] {'x'}", 64), ("mesh['x'=4,'y'=1] {'y'}", 0), ("[2,2]<=[4]", 64),
+                                          ("mesh['x'=4] {'x':(1)2}", 64), ("[4,1]<=[4]", 0), ("{{0,1},{2,3}}", 64), ("{}", 64)])
+def test_a_collective_within_a_fusion_moves_what_its_groups_need(groups, moved):
+    fused = f"""
+%fused (x: f32[8]) -> f32[8] {{
+  %x = f32[8]{{0}} parameter(0)
+  ROOT %sum = f32[8]{{0}} all-reduce(%x), replica_groups={groups}, to_apply=%add
+}}
+"""
+    entry = """  %x = f32[8]{0} parameter(0)
+  %start = ((f32[8]{0}), f32[8]{0}) fusion-start(%x), kind=kCustom, calls=%fused
+  ROOT %done = f32[8]{0} fusion-done(%start)"""
+    start, = kernels(entry, fused).values()
+    assert (start.kind, start.bytes, start.link) == ("all-reduce", 64, moved)
+    assert collective_bytes(program(entry, fused))["all-reduce"] == moved
 
 
 CALL = """  %x = bf16[8]{0} parameter(0)

@@ -19,10 +19,16 @@ _SCRATCH = ("__cublas$", "__cudnn$", "__cub$")  # the last result of these libra
 
 def kernel_bytes(module: Module, body: Computation, kernel: Instruction) -> int:
     """Of one launch of an instruction of `body`."""
-    fused = _fused(module, kernel) if kernel.kind == "fusion" else _alone(body, kernel)
+    fused = _computation(module, body, kernel)
     wanted = _wanted(module, fused)
     read = sum(_bytes(given.shape, wanted[given.name]) for given in fused.values() if given.opcode == "parameter")
     return read + sum(_written(module, fused, result) for result in _results(fused))
+
+
+def result_shapes(module: Module, body: Computation, kernel: Instruction) -> list[str]:
+    """The types of what an instruction of `body` gives, without memory that only it uses."""
+    fused = _computation(module, body, kernel)
+    return [shape for result in _results(fused) for shape in _kept(fused, result)]
 
 
 def elements(shape: str) -> int:
@@ -30,13 +36,8 @@ def elements(shape: str) -> int:
     return sum(array.elements for array in arrays(shape))
 
 
-def without_scratch(call: Instruction) -> list[str]:
-    """The types of what an instruction gives, without memory that only it uses."""
-    several = list(parts(result_shape(call)))
-    if len(several) < 2 or not call.target.startswith(_SCRATCH):
-        return several
-    last, = arrays(several[-1])
-    return several[:-1] if last.dtype in ("s8", "u8") and len(last.sizes) == 1 else several
+def _computation(module: Module, body: Computation, kernel: Instruction) -> Computation:
+    return _fused(module, kernel) if kernel.kind == "fusion" else _alone(body, kernel)
 
 
 def _fused(module: Module, fusion: Instruction) -> Computation:
@@ -86,10 +87,19 @@ def _written(module: Module, fused: Computation, result: Instruction) -> int:
     if _in_place(fused, result):
         update = _renamed(fused, result)
         return _bytes(parts(update.shape)[0], _updated(fused, update)) * (2 if _combines(module, update) else 1)
-    call = fused.get(result.operands[0]) if result.opcode == "get-tuple-element" else None
-    if call is not None and call.opcode == "custom-call" and result.numbers("index")[0] >= len(without_scratch(call)):
-        return 0
-    return sum(array.bytes() for shape in without_scratch(result) for array in arrays(shape))
+    return sum(array.bytes() for shape in _kept(fused, result) for array in arrays(shape))
+
+
+def _kept(fused: Computation, result: Instruction) -> list[str]:
+    """The types of a result of a fused computation, without a library's scratch memory."""
+    if result.opcode == "get-tuple-element":
+        call, index = fused[result.operands[0]], result.numbers("index")[0]
+        return _kept(fused, call)[index:index + 1]
+    several = list(parts(result_shape(result)))
+    if len(several) < 2 or not result.target.startswith(_SCRATCH):
+        return several
+    last, = arrays(several[-1])
+    return several[:-1] if last.dtype in ("s8", "u8") and len(last.sizes) == 1 else several
 
 
 def _results(fused: Computation) -> list[Instruction]:

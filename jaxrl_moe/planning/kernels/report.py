@@ -8,7 +8,7 @@ from jaxrl_moe.planning.kernels.floor import Least
 from jaxrl_moe.planning.kernels.table import Kernel, Table
 
 # Steps of a source that say how something was traced, not what it is.
-_HOW = ("while", "body", "cond", "closed_call", "checkpoint", "rematted_computation", "shard_map", "pjit", "scan", "")
+_HOW = ("while", "body", "cond", "closed_call", "eval_jaxpr", "checkpoint", "rematted_computation", "shard_map", "")
 _BRANCH = re.compile(r"branch_\d+_fun")
 _WRAPPER = re.compile(r"^\w+\((.*)\)$")
 _PASSES = {"rematted_computation": "recomputed", "transpose(": "backward"}

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxrl_moe.distributed.chips import Chip
-from jaxrl_moe.planning.hlo import moved_bytes
+from jaxrl_moe.planning.hlo import COLLECTIVES, moved_bytes
 from jaxrl_moe.planning.instructions import Computation, Instruction, Module
-from jaxrl_moe.planning.kernels.bytes import kernel_bytes, without_scratch
+from jaxrl_moe.planning.kernels.bytes import kernel_bytes, result_shapes
 from jaxrl_moe.planning.kernels.flops import kernel_flops
 from jaxrl_moe.planning.kernels.table import Branching, Kernel, Loop, Table, joined
 
@@ -96,28 +96,32 @@ def _branches(assumed: Assumed, conditional: Instruction) -> Table:
 
 def _kernel(assumed: Assumed, body: Computation, instruction: Instruction) -> Kernel:
     module = assumed.module
+    shape = " ".join(result_shapes(module, body, instruction))
+    link = sum(map(moved_bytes, [instruction, *_fused(module, instruction)]))
     return Kernel(
-        name=instruction.name, kind=_kind(module, instruction), shape=" ".join(without_scratch(instruction)),
-        source=_source(module, instruction), launches=1, bytes=kernel_bytes(module, body, instruction),
-        flops=kernel_flops(module, body, instruction, assumed.flops), link=moved_bytes(instruction))
+        name=instruction.name, kind=_kind(module, instruction), shape=shape, source=_source(module, instruction), launches=1,
+        bytes=kernel_bytes(module, body, instruction), flops=kernel_flops(module, body, instruction, assumed.flops), link=link)
 
 
 def _kind(module: Module, instruction: Instruction) -> str:
-    """What launches it: of a fusion around a library's call, that call."""
+    """What launches it: of a fusion around a library's call or a collective, that."""
     if instruction.kind == "custom-call":
         target = instruction.target
         return next((kind for start, kind in _LIBRARIES.items() if target.startswith(start)), target)
-    if instruction.kind != "fusion":
-        return instruction.kind
-    inner = (found for _, name in instruction.called for found in module.computations[name].values())
-    return next((_kind(module, found) for found in inner if found.opcode == "custom-call"), "fusion")
+    inner = (found for found in _fused(module, instruction) if found.kind in ("custom-call", *COLLECTIVES))
+    return next((_kind(module, found) for found in inner), instruction.kind)
 
 
 def _source(module: Module, instruction: Instruction) -> str:
     """Its own, or else that of the last fused instruction that has one."""
-    bodies = [module.computations.get(name, {}) for _, name in instruction.called]
-    inner = [found.source for body in bodies for found in body.values()]
+    inner = [found.source for found in _fused(module, instruction)]
     return instruction.source or next(filter(None, reversed(inner)), "")
+
+
+def _fused(module: Module, instruction: Instruction) -> list[Instruction]:
+    """What a fusion is made of."""
+    names = [name for _, name in instruction.called] if instruction.kind == "fusion" else []
+    return [found for name in names for found in module.computations[name].values()]
 
 
 def _role(instruction: Instruction, role: str) -> str:
