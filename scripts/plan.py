@@ -2,6 +2,7 @@
 
     make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB)
     python scripts/plan.py --config=configs/qwen3_30b_a3b_grpo_h200.py --chip=H200
+    python scripts/plan.py --config=configs/qwen3_30b_a3b_grpo_h200.py --chip=H200 --kernels
     python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
     python scripts/plan.py --config=configs/gsm8k_grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --mesh=tensor=2,context=2
 
@@ -19,6 +20,7 @@ CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {f
 DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the meshes name")
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
+KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from its floor; needs `make target`")
 SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
 PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 
@@ -29,7 +31,7 @@ def main(config):
     chip = find_chip(CHIP.value, CHIPS.value)
     devices = target.devices(chip, int(os.environ[PLANNED])) if target.usable(chip) else None
     print(report.text(report.with_mesh(config, MESH.value), chip=CHIP.value, chips=CHIPS.value, price=PRICE.value, shape=SHAPE.value,
-                      devices=devices))
+                      devices=devices, kernels=KERNELS.value))
 
 
 def start_again(config) -> int:

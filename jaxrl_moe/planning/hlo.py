@@ -1,43 +1,54 @@
-"""Reads compiled XLA programs: bytes that their collectives move, with the bodies of loops counted as often as they run."""
+"""Bytes that the collectives of a compiled XLA program move, with the bodies of loops counted as often as they run."""
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-import numpy as np
+from jaxrl_moe.planning.instructions import Computation, Instruction, arrays, parse, parts
 
-SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
-_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
-_CALLED = re.compile(r"\b(?:body|condition|to_apply|calls|branch_computations|true_computation|false_computation)="
-                     r"(?:\{([^}]*)\}|%?([\w.\-]+))")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 def collective_bytes(text: str) -> dict[str, int]:
-    """{kind: bytes of the results of a device's collectives of that kind}; a loop whose trips XLA does not know counts once.
+    """{kind: bytes of the results of a device's collectives of that kind}; a loop of unknown trips counts once.
 
     An all-reduce counts twice its result, as its ring moves it.
     """
-    bodies, entry, known = {}, None, {}
-    for name, lines, first in _computations(text):
-        bodies[name], entry = lines, name if first else entry
+    module, known = parse(text), {}
+    bodies = module.computations
 
     def moved(name: str) -> Counter:
         if name not in known:  # each computation once, however many places call it
-            known[name] = sum((_scaled(moved(target), times) for target, times in _calls(bodies[name], bodies)), _own(bodies[name]))
+            called = (_scaled(moved(target), times) for target, times in _calls(bodies[name], bodies))
+            known[name] = sum(called, _own(bodies[name]))
         return known[name]
 
-    return {kind: moved(entry)[kind] for kind in COLLECTIVES}
+    return {kind: moved(module.entry)[kind] for kind in COLLECTIVES}
 
 
-def _own(lines: list[str]) -> Counter:
+def moved_bytes(collective: Instruction) -> int:
+    """Bytes that one collective moves, 0 where every device is a group of its own, and for any other instruction."""
+    if collective.kind not in COLLECTIVES or _alone(collective):
+        return 0
+    size = sum(array.bytes() for array in arrays(result_shape(collective)))
+    return 2 * size if collective.kind == "all-reduce" else size
+
+
+def result_shape(instruction: Instruction) -> str:
+    """The type of what an instruction gives; one that only starts names its operands too, before (an all-reduce does not)."""
+    started = instruction.opcode.endswith("-start") and instruction.opcode != "all-reduce-start"
+    several = parts(instruction.shape)
+    if not started or len(several) < 2:
+        return instruction.shape
+    return several[0] if instruction.opcode == "copy-start" else several[1]
+
+
+def _own(body: Computation) -> Counter:
     """What the collectives of a computation itself move."""
     found = Counter()
-    for line in lines:
-        kind = _kind(line)
-        if kind and not _alone(line):
-            found[kind] += _result_bytes(line, kind) * (2 if kind == "all-reduce" else 1)
+    for instruction in body.values():
+        if instruction.kind in COLLECTIVES:
+            found[instruction.kind] += moved_bytes(instruction)
     return found
 
 
@@ -45,46 +56,27 @@ def _scaled(moved: Counter, times: int) -> Counter:
     return Counter({kind: times * size for kind, size in moved.items()})
 
 
-def _computations(text: str) -> Iterator[tuple[str, list[str], bool]]:
-    """(name, lines, whether it is the entry) of each computation."""
-    name, lines, first = None, [], False
-    for line in text.splitlines():
-        start = _COMPUTATION.match(line)
-        if start:
-            name, lines, first = start[1], [], line.startswith("ENTRY")
-        elif line.startswith("}") and name is not None:
-            yield name, lines, first
-            name = None
-        elif name is not None:
-            lines.append(line)
-
-
-def _calls(lines: list[str], bodies: Collection[str]) -> Iterator[tuple[str, int]]:
+def _calls(body: Computation, bodies: Collection[str]) -> Iterator[tuple[str, int]]:
     """(computation that is called, how often) for each place that calls one."""
-    for line in lines:
-        called = _CALLED.findall(line)
-        if not called:
-            continue
-        trips = _TRIPS.search(line) if " while(" in line else None
-        for several, one in called:
-            for target in re.findall(r"[\w.\-]+", several or one):
-                if target in bodies:
-                    yield target, int(trips[1]) if trips else 1
+    for instruction in body.values():
+        times = (instruction.trips or 1) if instruction.opcode == "while" else 1
+        for _, target in instruction.called:
+            if target in bodies:
+                yield target, times
 
 
-def _kind(line: str) -> str | None:
-    return next((kind for kind in COLLECTIVES if f" {kind}(" in line or f" {kind}-start(" in line), None)
-
-
-def _alone(line: str) -> bool:
+def _alone(collective: Instruction) -> bool:
     """Whether every device is a group of its own, so that nothing moves."""
-    groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\})", line)
+    groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\}|mesh\[([^\]]*)\] \{([^}]*)\})", collective.attributes)
     if not groups:
         return False
-    return groups[1] == "1" if groups[1] else "," not in groups[2]
+    counted, listed, mesh, axes = groups.groups()
+    if mesh is not None:
+        return _mesh_group(mesh, axes) == 1
+    return counted == "1" if counted else "," not in listed
 
 
-def _result_bytes(line: str, kind: str) -> int:
-    shape = line.split(f" {kind}", 1)[0].split("=", 1)[1]
-    return sum(SIZES[dtype] * int(np.prod([int(size) for size in dims.split(",") if size], dtype=np.int64))
-               for dtype, dims in _ARRAY.findall(shape) if dtype in SIZES)
+def _mesh_group(mesh: str, axes: str) -> int:
+    """Devices of a group over some axes of a mesh, such as 'x'=4,'y'=2 and 'x', or 'x':(1)2 for a part of an axis."""
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh))
+    return math.prod(int(part or sizes[name]) for name, part in re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", axes))

@@ -12,6 +12,7 @@ from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
 from jaxrl_moe.planning.programs import Program
 from jaxrl_moe.rl.advantages import find_advantage
@@ -21,7 +22,7 @@ GIB = 2**30
 
 
 def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None,
-         devices: Sequence[jax.Device] | None = None) -> str:
+         devices: Sequence[jax.Device] | None = None, kernels: bool = False) -> str:
     """The plan of a run.
 
     Args:
@@ -30,15 +31,19 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
       chip, chips: see find_chip.
       price: of a device for an hour; 0 for none.
       shape: path of a config.json; None: that of model.path, a folder.
+      kernels: whether the tables of kernels follow.
 
     Raises:
-      UserError: unknown chip, no config.json, or a mesh that does not fit.
+      UserError: unknown chip, no config.json, a mesh that does not fit, or kernels where nothing can be compiled for the chip.
     """
     found, model = find_chip(chip, chips), model_config(config, shape)
+    if kernels:
+        kernel_plan.check(found, chip)
     plan = make_plan(config, model, found.client_memory(), devices)
     parts = [[compiler_line(plan, chip)], memory_lines(plan, config, found, chip), traffic_lines(plan),
              time_lines(plan, config, found, chip, price), left_out(plan, config)]
-    return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip)])
+    tables = kernel_plan.lines(plan, found, chip) if kernels else []
+    return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip), *tables])
 
 
 def with_mesh(config: Config, text: str | None) -> Config:
