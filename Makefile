@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Large pages spare XLA's CPU backend most of its page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help quickstart test test-slow test-engines lint clean
+.PHONY: help quickstart test test-slow test-engines target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow    the long tests too"
 	@echo "make test-engines real vLLM and SGLang on the CPU, in .venv-vllm and .venv-sglang (6 GB), and the tests against them;"
 	@echo "                  SELECT='-k draws_what' runs some of them"
+	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
 
 quickstart: $(VENV)/.installed
@@ -27,6 +28,16 @@ test-slow: $(VENV)/.installed-test
 
 test-engines: $(VENV)/.installed-test .venv-vllm/.installed .venv-sglang/.installed
 	$(BIN)/python -m pytest tests/engines -m engines $(SELECT)
+
+# In a folder of its own: beside JAX, the plugin complains of a missing driver wherever it has no GPU.
+target: $(VENV)/.installed
+	@version=$$($(BIN)/python -c "import importlib.metadata; print(importlib.metadata.version('jaxlib'))") && \
+	if [ ! -d .target/$$version ]; then \
+		echo "Installing the compiler for GPUs into .target/$$version: 402 MB"; \
+		rm -rf .target/part && \
+		$(BIN)/pip install --quiet --no-deps --target .target/part jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version && \
+		mv .target/part .target/$$version; \
+	fi
 
 .venv-%/.installed: scripts/engines/install_%_cpu.sh
 	@echo "Installing $* into .venv-$*: two to three minutes"

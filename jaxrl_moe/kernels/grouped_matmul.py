@@ -16,10 +16,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.backend import get_default_device
 
 from jaxrl_moe.distributed.chips import platform_of
 from jaxrl_moe.kernels import tiles as tiling
 
+HOPPER = "9.0"
 ROW_UNIT, SIDE_UNIT = 8, 64  # tokamax's kernels take multiples of these, and of ROW_UNIT for a side below SIDE_UNIT
 
 
@@ -139,6 +141,9 @@ def _tokamax_product(share, x_RD, w_EDF, group_sizes_E):
 
 def _refused_by_tokamax(x_RD, w_EDF) -> str:
     """What stands against its Hopper kernels, found by compiling them (tokamax 0.0.17); "" if nothing does."""
+    capability = getattr(get_default_device(), "compute_capability", "none")  # of the device that it asks too
+    if capability != HOPPER:
+        return f"compute capability {capability} ({HOPPER} is Hopper's)"
     if not x_RD.dtype == w_EDF.dtype == jnp.bfloat16:
         return f"{x_RD.dtype} rows and {w_EDF.dtype} matrices (both must be bfloat16)"
     sides = [side for side in w_EDF.shape[1:] if side % (SIDE_UNIT if side > SIDE_UNIT else ROW_UNIT)]

@@ -3,7 +3,7 @@
 Needs JAX's CUDA plugin of jaxlib's own version, no GPU, no driver and no CUDA toolkit: `make target` puts it into a folder of its own,
 which only processes that compile for a GPU have on their path (beside an installed plugin, plain `jax.devices()` complains of a missing
 driver before it falls back to the CPU). What is compiled is what a GPU would run, but for products whose algorithm XLA chooses by
-measuring on the card (autotuning), which takes the first one here.
+measuring on the card (autotuning), which takes the first one here, and for large sorts, which are XLA's own here and CUB's there.
 """
 import contextlib
 import functools
@@ -16,14 +16,17 @@ from collections.abc import Iterator
 
 import jax
 from jax.experimental import topologies
+from jax.sharding import NamedSharding
 
+from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.chips import Chip
 from jaxrl_moe.planning.buffers import PASSES
 
 PLUGIN = "jax_plugins.xla_cuda13"
 FOLDER = "JAXRL_MOE_TARGET"  # names another folder than .target/VERSION
-# Without these a compile takes several times as long, and what it gives depends on more than the program.
-OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
+# Products by Triton want to be tuned on a card; without them a compile takes a fraction of the time. CUB's sort asks a card, which is not
+# there, how much memory it needs.
+OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0, "xla_gpu_enable_cub_radix_sort": False}
 CUDNN = 91000  # 9.10
 _S8, _U8, _F16, _F32, _F64, _BF16 = 2, 6, 10, 11, 12, 16  # of xla.PrimitiveType
 _F8 = (19, 20, 23, 24, 25, 28, 29)
@@ -72,6 +75,15 @@ def devices(chip: Chip, count: int = 1) -> list[jax.Device]:
     """
     description = topologies.get_topology_desc(platform="cuda", target_config=configuration(chip), topology=f"1x1x{count}")
     return list(description.devices)
+
+
+class HostSharding(NamedSharding):
+    """Of an array that lies in the host's memory. A NamedSharding drops its kind of memory over devices that are not there, as they tell
+    of none that they reach."""
+
+    @property
+    def memory_kind(self) -> str:
+        return offload.KIND
 
 
 @contextlib.contextmanager

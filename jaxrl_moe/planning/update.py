@@ -9,7 +9,6 @@ from jax.sharding import NamedSharding
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
-from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
 from jaxrl_moe.planning import target
 from jaxrl_moe.planning.programs import NOTHING, Program, compiled
@@ -73,7 +72,9 @@ def offloaded(config: Config, place: Placement) -> tuple[str, ...]:
 def on_host(tree: Any) -> Any:
     """Shapes of arrays that lie in the host's memory."""
     def one(leaf):
-        sharding = leaf.sharding.with_memory_kind(offload.KIND) if leaf.ndim else leaf.sharding
+        if not leaf.ndim:
+            return leaf
+        sharding = target.HostSharding(leaf.sharding.mesh, leaf.sharding.spec)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(one, tree)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from benchmarks.plan import SHAPES, in_process
 from jaxrl_moe.config import RolloutMeshSection, base, resolve
-from jaxrl_moe.distributed.chips import find_chip
+from jaxrl_moe.distributed.chips import DEFAULT_FRACTION, find_chip
 from jaxrl_moe.distributed.mesh import MeshError, make_placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -18,7 +18,7 @@ from jaxrl_moe.planning import report as plan_report
 from jaxrl_moe.planning.buffers import temporaries
 from jaxrl_moe.planning.hlo import collective_bytes
 from jaxrl_moe.planning.plan import make_plan
-from jaxrl_moe.planning.programs import micro_batch_shapes
+from jaxrl_moe.planning.update import micro_batch_shapes
 from jaxrl_moe.training.assembly import mesh_of
 from jaxrl_moe.training.step import Learner
 from jaxrl_moe.types import UserError
@@ -181,13 +181,15 @@ def test_a_mesh_can_be_given_as_text_if_the_recipe_does_not_say_otherwise():
             plan_report.with_mesh(config, text)
 
 
-def test_a_mesh_is_planned_as_runs_would_take_it_and_ragged_as_gather():
+def test_a_mesh_is_planned_as_runs_would_take_it_and_ragged_as_gather_on_cpus(alone):
     config = recipe(expert=4, transport="ragged")
-    assert mesh_of(config, shape(2), planned=True).layout.transport == "gather"
-    assert plan_report.left_out(config) == ["note: mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather."]
-    assert not plan_report.left_out(recipe())
+    assert mesh_of(config, shape(2), planned=jax.devices()).layout.transport == "gather"
+    note = "note: mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather."
+    assert plan_report.left_out(alone, config) == [note]
+    assert not plan_report.left_out(dataclasses.replace(alone, compiled_for="NVIDIA H200"), config)
+    assert not plan_report.left_out(alone, recipe())
     with pytest.raises(MeshError, match="goes in one stage"):
-        mesh_of(recipe(expert=4, transport="ragged", host_devices=2), shape(2), planned=True)
+        mesh_of(recipe(expert=4, transport="ragged", host_devices=2), shape(2), planned=jax.devices())
     place = make_placement({"data": 2, "context": 2})
     assert micro_batch_shapes(recipe(), place)[0].tokens_BT.shape == (8, 64)
     small = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train, tokens_per_micro_batch=100))
@@ -208,7 +210,7 @@ def test_training_and_rollout_on_devices_of_their_own_are_planned_each_by_itself
     assert sum(plan.decode.collectives.values()) == 0 < sum(plan.gradients.collectives.values())
     chip = find_chip("H200")
     assert sum(" x H200 that " in line for line in plan_report.memory_lines(plan, config, chip, "H200")) == 2
-    small = dataclasses.replace(chip, memory=(plan.rollout_peak(True) + plan.update_peak(True)) / 2 / (1 - plan_report.RESERVED))
+    small = dataclasses.replace(chip, memory=(plan.rollout_peak(True) + plan.update_peak(True)) / 2 / DEFAULT_FRACTION)
     text, roles = plan_report.verdict(plan, config, small, "it"), ("training ", "rollout ")
     larger = plan.update_peak(True) < plan.rollout_peak(True)
     assert f"{roles[larger]}DOES NOT FIT" in text and f"{roles[not larger]}FITS" in text

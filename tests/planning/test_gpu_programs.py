@@ -1,0 +1,52 @@
+"""The programs of a run compile for GPUs: the update, the engine's, the exchange of tokens, offload. Nothing runs."""
+import pytest
+from planning.gpu_target import MIB, found
+
+ON_B200 = ("small", "30B")
+UPDATE, ENGINE = ("gradients", "apply", "forward"), ("decode", "prefill", "copy_pages")
+CUBLAS = "__cublas$lt$matmul"
+# Of two layers of the 30B with its recipe: micro-batches of 15,360 tokens, 128 slots. The experts of one layer are 1.1 GiB.
+MOST = {"gradients": 5700, "apply": 1, "forward": 3100, "decode": 1800, "prefill": 2050, "copy_pages": 40}
+EXCHANGES = {"gather": ("all-gather", "reduce-scatter"), "capacity": ("all-to-all",), "ragged": ("ragged-all-to-all",)}
+
+
+def program(chip, case):
+    return found("programs", chip, case, *(ON_B200 if chip == "B200" else ()))
+
+
+@pytest.mark.parametrize("chip", ["H100", "B200"])
+@pytest.mark.parametrize("name", [*UPDATE, *ENGINE])
+def test_every_program_of_a_run_compiles_for_gpus(chip, name):
+    findings = program(chip, "small")[name]
+    assert (CUBLAS in findings["calls"]) == (name not in ("apply", "copy_pages"))
+    assert not findings["collectives"] and findings["temporary"] < 50 * MIB
+
+
+@pytest.mark.parametrize("chip", ["H100", "B200"])
+@pytest.mark.parametrize("name", MOST)
+def test_temporaries_of_the_30bs_programs_stay_within_bounds(chip, name):
+    assert program(chip, "30B")[name]["temporary"] < MOST[name] * MIB
+
+
+@pytest.mark.parametrize("transport", EXCHANGES)
+def test_tokens_reach_their_experts_by_the_collective_asked_for(transport):
+    collectives = program("H100", f"small, {transport}")["gradients"]["collectives"]
+    assert set(EXCHANGES[transport]) <= set(collectives)
+    assert ("ragged-all-to-all" in collectives) == (transport == "ragged")
+
+
+def test_all_weights_are_trained_over_fsdp_and_tensor():
+    found_here = program("H100", "small, fsdp and tensor")
+    assert {"all-gather", "reduce-scatter", "all-reduce"} <= set(found_here["gradients"]["collectives"])
+    assert {"all-gather", "all-reduce"} <= set(found_here["decode"]["collectives"])
+    assert CUBLAS in program("H100", "small, all weights")["gradients"]["calls"]
+
+
+def test_rows_are_split_over_context():
+    assert "all-gather" in program("H100", "small, context")["gradients"]["collectives"]
+
+
+def test_offloaded_arrays_come_from_the_hosts_memory():
+    for name in ("apply", "forward"):
+        assert program("H100", "small, offload")[name]["on_host"], name
+    assert not program("H100", "small")["apply"]["on_host"]
