@@ -97,13 +97,25 @@ def total_scattered(x, axis: str, dim: int):
 
 
 def weight(x, dim: int | None):
-    """A weight as its layer computes with it: gathered over fsdp along dim (None: it is whole)."""
-    return x if dim is None else gather(x, "fsdp", dim)
+    """A weight as its layer computes with it: gathered over fsdp along dim (None: it is whole).
+
+    Parts are gathered on an axis of their own, which then moves to its place: gathering along `dim` itself, XLA would want it to lead in
+    memory, and bring the weights of all layers into such a layout before the loop over them.
+    """
+    if dim is None or layout().size("fsdp") == 1:
+        return x
+    dim %= x.ndim
+    parts = jnp.moveaxis(lax.all_gather(x, "fsdp"), 0, dim)
+    return parts.reshape(*x.shape[:dim], -1, *x.shape[dim + 1:])
+
+
+MOVED = ("transpose", "reshape")
 
 
 def all_but_gathered_weights(primitive, *_, **parameters) -> bool:
-    """A policy for jax.checkpoint: everything is kept but gathered weights, which the backward pass gathers again."""
-    return not (primitive.name.startswith("all_gather") and "fsdp" in parameters["axis_name"])
+    """A policy for jax.checkpoint: everything is kept but gathered weights, which the backward pass gathers again, and what is merely
+    laid out anew, as they are."""
+    return not (primitive.name in MOVED or primitive.name.startswith("all_gather") and "fsdp" in parameters["axis_name"])
 
 
 def local_key(key: jax.Array, *axes: str) -> jax.Array:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxrl_moe.kernels import grouped_matmul as grouped
 from jaxrl_moe.kernels import tiles as tiling
@@ -117,7 +118,9 @@ def _forward(method, x_RD, gate, up, down, group_sizes_E):
         return walk.put(out, y, i), walk.put(gates, g, i), walk.put(ups, u, i)
 
     empty = [walk.store(x_RD, size) for size in (x_RD.shape[1], width, width)]
-    out, gates, ups = lax.fori_loop(0, walk.count, body, tuple(empty))
+    out, *hidden = lax.fori_loop(0, walk.count, body, tuple(empty))
+    # Named, a checkpoint's policy can keep them; else it would keep what each step made of them, to run the loop again.
+    gates, ups = (checkpoint_name(x, "experts_hidden") for x in hidden)
     return walk.finished(out, x_RD.shape[0]), (gates, ups)
 
 
