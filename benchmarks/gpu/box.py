@@ -44,6 +44,7 @@ def environment(settings: Settings) -> dict[str, str]:
     variables = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]), "PYTHONUNBUFFERED": "1",
         "JAXRL_MOE_GPU": "rehearse" if settings.rehearse else "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # several of its processes compile the same programs
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or f"{settings.folder}/compiled"}
     if settings.rehearse:
         flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"  # most of a rehearsal is compilation

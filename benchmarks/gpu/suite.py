@@ -1,0 +1,38 @@
+"""Stage b: the tests that are marked gpu, each a row as it ends."""
+import os
+
+from benchmarks.gpu.box import ROOT
+from benchmarks.gpu.record import ABSENT, FAILED, PASSED, Recorder, Settings
+
+ARGUMENTS = ("-m", "gpu", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short")
+
+
+def run(recorder: Recorder, settings: Settings) -> None:
+    """Raises RuntimeError where the tests could not be collected."""
+    import pytest
+    os.chdir(ROOT)
+    status = pytest.main(["tests/gpu", *ARGUMENTS], plugins=[Rows(recorder)])
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"pytest ended with {status!r}")
+
+
+class Rows:
+    """A plugin of pytest: the outcome of a test as a row."""
+
+    def __init__(self, recorder: Recorder):
+        self.recorder = recorder
+
+    def pytest_runtest_logreport(self, report) -> None:
+        name = report.nodeid.partition("::")[2]
+        if report.failed:
+            self.recorder.add(name, FAILED, _last_line(report), s=report.duration)
+        elif report.skipped:
+            self.recorder.add(name, ABSENT, str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)[:300])
+        elif report.when == "call":
+            self.recorder.add(name, PASSED, s=report.duration)
+
+
+def _last_line(report) -> str:
+    """What a failed test raised."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return " ".join(str(crash.message if crash else report.longrepr).split())[:400]

@@ -1,0 +1,18 @@
+"""These tests run where JAXRL_MOE_GPU asks for them: 1 on a GPU, which then must be there; rehearse on the CPU, to test the tests."""
+import jax
+import pytest
+
+from tests.conftest import GPU
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asked_for():
+    if not GPU:
+        pytest.skip("needs a GPU: set JAXRL_MOE_GPU=1 on a machine that has one, or JAXRL_MOE_GPU=rehearse to run on the CPU")
+    if GPU != "rehearse" and jax.default_backend() != "gpu":
+        pytest.fail(f"JAXRL_MOE_GPU={GPU}, but JAX found no GPU; its devices are {jax.devices()}")
+
+
+@pytest.fixture(scope="session")
+def rehearsed() -> bool:
+    return GPU == "rehearse"
