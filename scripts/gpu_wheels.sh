@@ -16,7 +16,8 @@ export PRESENT="absl-py accelerate aiofiles aiohttp attrs certifi charset-normal
   numpy opt-einsum packaging peft pillow pip pluggy prometheus-client protobuf psutil pyarrow pygments pytest pytest-timeout pytest-xdist
   python-dateutil pyyaml regex requests rich safetensors scipy setuptools simplejson six sympy tensorboard tensorstore tokenizers toolz
   torch tqdm transformers treescope triton typer typing-extensions urllib3 uvloop wadler-lindig werkzeug wheel wrapt zipp"
-export SKIPPED="xprof"  # tokamax's profiler, with a hundred megabytes of its own dependencies; its kernels do without
+# What xprof, tokamax's profiler, needs for its own server and for files in a cloud: a hundred megabytes that nothing imports here.
+export SKIPPED="cheroot duckdb google-cloud-storage gviz-api"
 target=(--python-version 3.12 --implementation cp --only-binary=:all:)
 for libc in _2_28_x86_64 _2_27_x86_64 _2_26_x86_64 _2_24_x86_64 _2_17_x86_64 2014_x86_64 1_x86_64; do
   target+=(--platform "manylinux$libc")

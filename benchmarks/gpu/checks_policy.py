@@ -61,7 +61,8 @@ def policy(dtype, backend: str = "auto") -> Transformer:
 def engine(backend: str, precision: Precision):
     """Log-probs of what the engine drew against a full pass over prompt and completion, through the experts that it took."""
     model = policy(precision.dtype, backend)
-    drawing = JaxEngine(model, RolloutSection(slots=4, page_size=16, max_tokens=NEW, decode_steps=5), max_prompt_tokens=max(PROMPTS), seed=3)
+    section = RolloutSection(slots=4, page_size=16, max_tokens=NEW, decode_steps=5)
+    drawing = JaxEngine(model, section, max_prompt_tokens=max(PROMPTS), seed=3)
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, TINY.vocab_size, length).astype(np.int32) for length in PROMPTS]
     params = SamplingParams(max_tokens=NEW, temperature=1.0, return_routed_experts=True)

@@ -57,7 +57,8 @@ def _turned(x_TNH, theta):
 def _attention(stack, layer, config, x):
     part, length = stack.attention, len(x)
     dtype = part.q_proj.weight.dtype
-    q, k, v = ((x @ _matrix(linear, layer, dtype)).reshape(length, -1, config.head_dim) for linear in (part.q_proj, part.k_proj, part.v_proj))
+    projections = (part.q_proj, part.k_proj, part.v_proj)
+    q, k, v = ((x @ _matrix(linear, layer, dtype)).reshape(length, -1, config.head_dim) for linear in projections)
     q = _turned(_norm(q, part.q_norm, layer), config.rope.theta)
     k = _turned(_norm(k, part.k_norm, layer), config.rope.theta)
     out, shared = np.zeros(q.shape), config.num_heads // config.num_kv_heads

@@ -59,7 +59,8 @@ def train(model, expert_parameters: list[str], settings: Settings) -> float:
     """Median seconds of a step: forward, backward, AdamW over the adapters. The model is left without them."""
     import torch
     from peft import LoraConfig, get_peft_model
-    wrapped = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION), target_parameters=expert_parameters))
+    adapters = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION), target_parameters=expert_parameters)
+    wrapped = get_peft_model(model, adapters)
     try:
         wrapped.train()
         wrapped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

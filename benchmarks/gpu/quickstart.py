@@ -31,7 +31,8 @@ def run(recorder: Recorder, settings: Settings) -> None:
         return
     short = changes | after_warm_up(folder / "learned") | {"train.steps": STEPS[settings.rehearse], "eval.every": 0, "checkpoint.every": 2}
     flags = "" if settings.rehearse else DETERMINISTIC  # a CPU's programs are deterministic, and know no flag of a GPU
-    if recorder.attempt("a short run under deterministic flags", lambda: finish(start(folder / "whole", short, flags), lambda: None)) is None:
+    name = "a short run under deterministic flags"
+    if recorder.attempt(name, lambda: finish(start(folder / "whole", short, flags), lambda: None)) is None:
         return
     compare_times(recorder, folder / "learned", folder / "whole")
     recorder.attempt("kill and resume", lambda: kill_and_resume(recorder, folder, short, flags, KILLED_AFTER[settings.rehearse]))
@@ -54,9 +55,9 @@ def learn(recorder: Recorder, folder: pathlib.Path, changes: dict) -> bool:
     if done is None:
         return False
     rows = read(folder / "metrics.jsonl")
+    rates = [row["rollout/tokens_per_s"] for row in rows if "rollout/tokens_per_s" in row]
     recorder.add("quickstart", PASSED, s=time.monotonic() - begun, **{
-        "steps": len(rows), "s a step": seconds(rows, len(rows)), "rollout tokens/s": float(np.median([row["rollout/tokens_per_s"]
-                                                                                           for row in rows if "rollout/tokens_per_s" in row]))})
+        "steps": rows[-1]["step"], "s a step": seconds(rows, len(rows)), "rollout tokens/s": float(np.median(rates))})
     return True
 
 

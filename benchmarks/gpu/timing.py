@@ -13,7 +13,7 @@ REPEATS = 7, 60  # at least, at most
 
 
 class Timed(NamedTuple):
-    """seconds: the median of a call; spread: between the medians of the first and the second half, relative; differences below are noise."""
+    """seconds: the median of a call; spread: of the medians of the first and the second half, relative; less than that is noise."""
     seconds: float
     spread: float
 
