@@ -12,6 +12,7 @@ from typing import NamedTuple
 from benchmarks.gpu.record import Settings
 from benchmarks.gpu.stages import Stage
 
+GONE_S = 5.0  # to wait for killed processes at most; where nobody collects orphans they are listed for ever
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -62,9 +63,13 @@ def _why(code: int, log: pathlib.Path) -> str:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kills what is left of the process and of those that it started, which are its group."""
+    """Kills what is left of the process and of those that it started, which are its group, and waits until the card's memory is free."""
+    last = time.monotonic() + GONE_S
     try:
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        while time.monotonic() < last:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
     except ProcessLookupError:
-        pass
-    process.wait()
+        process.wait()

@@ -4,6 +4,7 @@ One process trains and draws, as a run does: the engine draws from the trainer's
 Peaks are of the process so far, so each is compared with the largest that the plan predicts up to there.
 """
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -97,6 +98,7 @@ def draw(recorder: Recorder, learner: Learner, config: Config, settings: Setting
     for slots in BATCHES[settings.rehearse]:
         name = f"decode with adapters, {learner.config.num_layers} layers, B = {slots}, up to {decoding.LENGTH[settings.rehearse]} tokens"
         found = recorder.attempt(name, lambda slots=slots: decoding.rate(learner, config, slots, settings.rehearse))
+        gc.collect()  # an engine has copies of the adapters, and is part of cycles
         if found is not None:
             recorder.add(name, MEASURED, **{"tokens/s": found.tokens_per_s, **scaled(settings, found.tokens_per_s),
                                             "chunks": found.chunks, "prefill and first compilation s": found.first_s})
@@ -113,7 +115,8 @@ def report_peak(recorder: Recorder, phase: str) -> None:
 
 def start_plan(settings: Settings) -> subprocess.Popen:
     """The plan of the same configuration, in a process of its own beside the work on the card; it compiles on the host."""
-    variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_disable_hlo_passes={PASSES}"}
+    variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_disable_hlo_passes={PASSES}",
+                              "JAX_ENABLE_COMPILATION_CACHE": "false"}  # a program from the cache tells nothing of its buffers
     return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.large", json.dumps(dataclasses.asdict(settings))], env=variables,
                             stdout=subprocess.PIPE, text=True)
 

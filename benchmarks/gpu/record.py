@@ -64,9 +64,9 @@ class Recorder:
 
 
 def message(error: BaseException) -> str:
-    """An error in one line of bounded length."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:400]
+    """An error in one line of bounded length, and the error that it was raised from."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+    return text if error.__cause__ is None else f"{text}, from {message(error.__cause__)}"
 
 
 def read(path: pathlib.Path) -> list[dict]:
