@@ -11,10 +11,10 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage("a", "numerics against float64", "benchmarks.gpu.numerics", 85),
+    Stage("a", "numerics against float64", "benchmarks.gpu.exact.stage", 85),
     Stage("b", "tests that need a GPU", "benchmarks.gpu.suite", 85),
     Stage("c", "kernels at the 30B shape", "benchmarks.gpu.kernels", 70),
-    Stage("d", "the 30B shape: training, decoding, memory", "benchmarks.gpu.large", 170),
-    Stage("e", "transformers and PEFT at the same shape", "benchmarks.gpu.peers", 60),
+    Stage("d", "the 30B shape: training, decoding, memory", "benchmarks.gpu.whole.stage", 170),
+    Stage("e", "transformers and PEFT at the same shape", "benchmarks.gpu.whole.peers", 60),
     Stage("f", "quickstart: learning curve, resumption, deterministic flags", "benchmarks.gpu.quickstart", 70),
 )

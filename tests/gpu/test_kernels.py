@@ -1,12 +1,12 @@
 """Kernels on the GPU against float64: a case of each in bfloat16; `scripts/gpu_check.sh --stages=a` runs all of them."""
 import pytest
 
-from benchmarks.gpu import checks_attention, checks_experts, checks_policy
-from benchmarks.gpu.checks import BFLOAT16, FLOAT32
+from benchmarks.gpu.exact import attention, experts, policy
+from benchmarks.gpu.exact.check import BFLOAT16, FLOAT32
 
 pytestmark = pytest.mark.gpu
 HARDEST = ("packed segments and padding", "empty experts", "one query over a cache")
-CHECKS = [check for check in (*checks_attention.checks(), *checks_experts.checks())
+CHECKS = [check for check in (*attention.checks(), *experts.checks())
           if check.precision is BFLOAT16 and any(name in check.name for name in HARDEST)]
 
 
@@ -19,7 +19,7 @@ def test_a_kernel_and_its_gradients_are_those_of_float64(check, rehearsed):
 
 
 def test_the_engines_logprobs_are_those_of_a_float64_model():
-    check, = (check for check in checks_policy.checks() if check.name == "paged decode of a tiny MoE, padded, float32")
+    check, = (check for check in policy.checks() if check.name == "paged decode of a tiny MoE, padded, float32")
     assert check.precision is FLOAT32
     errors = check.errors()
     assert max(errors.values()) <= check.precision.tolerance, errors

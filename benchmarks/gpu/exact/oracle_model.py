@@ -5,7 +5,7 @@ arXiv 2505.09388: normed queries and keys, rotary positions in halves, softmax o
 """
 import numpy as np
 
-from benchmarks.gpu.oracle import log_softmax
+from benchmarks.gpu.exact.oracle import log_softmax
 
 
 def logprobs(model, ids, expert_ids_TLA=None):

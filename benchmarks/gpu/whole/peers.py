@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from benchmarks.gpu.record import ABSENT, MEASURED, Recorder, Settings
-from benchmarks.gpu.shape import ALPHA, ATTENTION, RANK, fields, scaled
+from benchmarks.gpu.whole.shape import ALPHA, ATTENTION, RANK, fields, scaled
 
 EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 ROWS, LENGTH = {False: 8, True: 2}, {False: 2048, True: 64}  # of a step; by whether it is a rehearsal

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.gpu import oracle, oracle_model
-from benchmarks.gpu.checks import ALL, BFLOAT16, FLOAT32, Check, Precision, normal
+from benchmarks.gpu.exact import oracle, oracle_model
+from benchmarks.gpu.exact.check import ALL, BFLOAT16, FLOAT32, Check, Precision, normal
 from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.config import LoraConfig, ModelConfig

@@ -14,9 +14,9 @@ import time
 import jax
 import numpy as np
 
-from benchmarks.gpu import decoding, random_model
 from benchmarks.gpu.record import ABSENT, FAILED, MEASURED, PASSED, Recorder, Settings, read
-from benchmarks.gpu.shape import ALPHA, RANK, model_config, scaled
+from benchmarks.gpu.whole import decoding, random_model
+from benchmarks.gpu.whole.shape import ALPHA, RANK, model_config, scaled
 from benchmarks.plan import recipe
 from jaxrl_moe.config import Config
 from jaxrl_moe.model.config import LoraConfig
@@ -117,7 +117,7 @@ def start_plan(settings: Settings) -> subprocess.Popen:
     """The plan of the same configuration, in a process of its own beside the work on the card; it compiles on the host."""
     variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_disable_hlo_passes={PASSES}",
                               "JAX_ENABLE_COMPILATION_CACHE": "false"}  # a program from the cache tells nothing of its buffers
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.large", json.dumps(dataclasses.asdict(settings))], env=variables,
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.whole.stage", json.dumps(dataclasses.asdict(settings))], env=variables,
                             stdout=subprocess.PIPE, text=True)
 
 

@@ -3,8 +3,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.gpu import checks_attention, checks_experts, checks_policy
-from benchmarks.gpu.checks import Check
+from benchmarks.gpu.exact import attention, experts, policy
+from benchmarks.gpu.exact.check import Check
 from benchmarks.gpu.record import ABSENT, FAILED, PASSED, Recorder, Settings, message
 
 REHEARSED = 11  # one check in so many; on a CPU nearly all of a check's second is compilation
@@ -21,7 +21,7 @@ def run(recorder: Recorder, settings: Settings) -> None:
 
 def all_checks() -> Sequence[Check]:
     """The policy first: a time box that ends early should not end before it."""
-    return [*checks_policy.checks(), *checks_experts.checks(), *checks_attention.checks()]
+    return [*policy.checks(), *experts.checks(), *attention.checks()]
 
 
 def rehearsed() -> Sequence[Check]:

@@ -3,8 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu import oracle
-from benchmarks.gpu.checks import ALL, BFLOAT16, FLOAT32, Check, Precision, normal
+from benchmarks.gpu.exact import oracle
+from benchmarks.gpu.exact.check import ALL, BFLOAT16, FLOAT32, Check, Precision, normal
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 
