@@ -34,7 +34,7 @@ def run(recorder: Recorder, settings: Settings) -> None:
     name = "a short run under deterministic flags"
     if recorder.attempt(name, lambda: finish(start(folder / "whole", short, flags), lambda: None)) is None:
         return
-    compare_times(recorder, folder / "learned", folder / "whole")
+    compare_times(recorder, folder / "learned", folder / "whole", flags)
     recorder.attempt("kill and resume", lambda: kill_and_resume(recorder, folder, short, flags, KILLED_AFTER[settings.rehearse]))
 
 
@@ -45,7 +45,7 @@ def learn(recorder: Recorder, folder: pathlib.Path, changes: dict) -> bool:
     def look() -> None:
         for path in (folder / "sft" / "metrics.jsonl", folder / "metrics.jsonl"):
             for row in read(path):
-                name = f"{'after SFT' if 'sft' in path.parts else 'GRPO'} step {row['step']}"
+                name = f"{'SFT' if path.parent.name == 'sft' else 'GRPO'} step {row['step']}"
                 if "eval/pass_at_1" in row and name not in told:
                     told.add(name)
                     recorder.add(f"learning curve, {name}", MEASURED, s=time.monotonic() - begun,
@@ -95,11 +95,11 @@ def _tail(process: subprocess.Popen) -> str:
     return (folder.parent / f"{folder.name}.log").read_text(errors="replace")[-300:]
 
 
-def compare_times(recorder: Recorder, plain: pathlib.Path, deterministic: pathlib.Path) -> None:
+def compare_times(recorder: Recorder, plain: pathlib.Path, deterministic: pathlib.Path, flags: str) -> None:
     """The same steps of the same recipe from the same weights, with the flags and without."""
     theirs = read(deterministic / "metrics.jsonl")
     with_flags, without = seconds(theirs, len(theirs)), seconds(read(plain / "metrics.jsonl"), len(theirs))
-    recorder.add("cost of deterministic flags", MEASURED, DETERMINISTIC, **{
+    recorder.add("cost of deterministic flags", MEASURED, flags or "none are set on a CPU", **{
         "s a step with": with_flags, "s a step without": without, "time ratio": with_flags / without})
 
 

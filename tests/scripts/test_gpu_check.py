@@ -159,6 +159,16 @@ def test_a_folder_without_wheels_is_refused(tmp_path):
     assert done.returncode == 2 and "gpu_wheels.sh" in done.stderr
 
 
+def test_an_error_is_told_with_what_it_came_from():
+    try:
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ImportError("outer\nline") from error
+    except ImportError as error:
+        assert record.message(error) == "ImportError: outer line, from KeyError: 'inner'"
+
+
 @pytest.mark.slow
 def test_the_whole_check_can_be_rehearsed_on_a_cpu(tmp_path):
     done = subprocess.run(["bash", "scripts/gpu_check.sh", str(tmp_path), "--rehearse", f"--work={tmp_path / 'work'}"], cwd=ROOT,
