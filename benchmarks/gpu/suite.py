@@ -25,14 +25,15 @@ class Rows:
     def pytest_runtest_logreport(self, report) -> None:
         name = report.nodeid.partition("::")[2]
         if report.failed:
-            self.recorder.add(name, FAILED, _last_line(report), s=report.duration)
+            self.recorder.add(name, FAILED, _reason(report), s=report.duration)
         elif report.skipped:
             self.recorder.add(name, ABSENT, str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)[:300])
         elif report.when == "call":
             self.recorder.add(name, PASSED, s=report.duration)
 
 
-def _last_line(report) -> str:
-    """What a failed test raised."""
+def _reason(report) -> str:
+    """What a failed test raised; of a long message its ends, as the output of another process has its error last."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    return " ".join(str(crash.message if crash else report.longrepr).split())[:400]
+    text = " ".join(str(crash.message if crash else report.longrepr).split())
+    return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"

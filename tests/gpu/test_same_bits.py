@@ -19,7 +19,8 @@ STEPS = 8
 def start(arguments, folder, rehearsed):
     """A process of this project; compiled programs are shared, as what a compiler chooses is part of the bits."""
     flags = os.environ.get("XLA_FLAGS", "") + ("" if rehearsed else f" {DETERMINISTIC}")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # the wheels of a GPU check lie on it
+    environment = os.environ | {"PYTHONPATH": path, "XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
                                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             text=True)
