@@ -20,8 +20,7 @@ from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
 TABLES = {"compile": "compile_time", "memory": "memory", "profile": "profile", "expert_parallel": "expert_parallel",
-          "rollout_mesh": "rollout_mesh", "plan": "plan", "async": "overlap", "h200": "h200",
-          "kernels": "kernels"}  # case: module of benchmarks/
+          "rollout_mesh": "rollout_mesh", "plan": "plan", "async": "overlap", "kernels": "kernels"}  # case: module of benchmarks/
 PAIRED = {"sync": "sync", "engines": "engines"}  # likewise; these take the number of timed runs
 CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "learning", *TABLES, *PAIRED], "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")

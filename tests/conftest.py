@@ -1,15 +1,27 @@
-"""Eight virtual CPU devices for every test, set before JAX starts."""
+"""Eight virtual CPU devices for every test, set before JAX starts; a GPU, with the CPU beside it, where JAXRL_MOE_GPU=1."""
 import importlib.metadata
 import os
 
 import pytest
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of a test's time is compilation; level 0 halves it. The benchmarks and the README's commands run at the default.
-os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-                           " --xla_backend_optimization_level=0")
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # the older code generator halves it again
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+GPU = os.environ.get("JAXRL_MOE_GPU", "")  # 1: run tests/gpu on a GPU | rehearse: on the CPU, as they are written; see tests/gpu
+
+
+def on_cpus():
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    # Most of a test's time is compilation; level 0 halves it. The benchmarks and the README's commands run at the default.
+    os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+                               " --xla_backend_optimization_level=0")
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # the older code generator halves it again
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+
+
+def on_a_gpu():
+    os.environ["JAX_PLATFORMS"] = "cuda,cpu"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the processes that tests start share the card
+
+
+on_a_gpu() if GPU not in ("", "rehearse") else on_cpus()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
