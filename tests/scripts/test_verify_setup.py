@@ -19,7 +19,7 @@ from jaxrl_moe.training import setup_checks
 from jaxrl_moe.training.setup_checks import check_all
 from tests.bridges.policy_server import PolicyServer
 from tests.distributed import processes
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 from tests.training import tiny_run
 
 
@@ -166,7 +166,7 @@ def test_too_small_a_ram_disk_for_the_weights_is_said_with_the_numbers(files, tm
                                              ("index", "names tensors that their files lack")])
 def test_a_sharded_checkpoint_must_be_whole(tmp_path, damage, message):
     folder = tmp_path / "files" / "model"
-    make_model(folder, num_hidden_layers=2, max_position_embeddings=128, max_shard_size="150KB")
+    make_checkpoint(folder, num_hidden_layers=2, max_position_embeddings=128, max_shard_size="150KB")
     shard = sorted(folder.glob("*.safetensors"))[1]
     if damage == "gone":
         shard.unlink()
