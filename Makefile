@@ -6,12 +6,16 @@ BIN := $(VENV)/bin
 # Large pages spare XLA's CPU backend most of its page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help quickstart test test-slow test-engines target lint clean
+FAST := not slow and not gpu and not net and not engines
+
+.PHONY: help quickstart test test-slow test-jax011 test-engines target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
 	@echo "make test         set up $(VENV) with the test extra, run the tests"
 	@echo "make test-slow    the long tests too"
+	@echo "make test-jax011  the tests under jax 0.11, which GPU machines have and which needs Python 3.12 (found by itself, or"
+	@echo "                  PYTHON312=...), in .venv-jax011 (1.2 GB); without torch, so what compares with it is skipped"
 	@echo "make test-engines real vLLM and SGLang on the CPU, in .venv-vllm and .venv-sglang (6 GB), and the tests against them;"
 	@echo "                  SELECT='-k draws_what' runs some of them"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
@@ -21,23 +25,27 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/quickstart.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not net and not engines"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAST)"
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "slow"
 
+test-jax011: .venv-jax011/.installed
+	@bash scripts/install_target.sh .venv-jax011/bin/python || echo "Nothing is compiled for GPUs: their compiler could not be installed."
+	.venv-jax011/bin/python -m pytest -n 2 --dist loadfile -m "$(FAST)"
+
+.venv-jax011/.installed: setup.cfg pyproject.toml
+	@python=$$($(PYTHON) scripts/check_machine.py --find_python=3.12) && $$python -m venv .venv-jax011
+	@echo "Installing jax 0.11, tokamax and the test-core extra into .venv-jax011: one to three minutes"
+	.venv-jax011/bin/pip install --quiet --upgrade pip
+	.venv-jax011/bin/pip install --quiet -e ".[test-core,tokamax]"
+	@touch $@
+
 test-engines: $(VENV)/.installed-test .venv-vllm/.installed .venv-sglang/.installed
 	$(BIN)/python -m pytest tests/engines -m engines $(SELECT)
 
-# In a folder of its own: beside JAX, the plugin complains of a missing driver wherever it has no GPU.
 target: $(VENV)/.installed
-	@version=$$($(BIN)/python -c "import importlib.metadata; print(importlib.metadata.version('jaxlib'))") && \
-	if [ ! -d .target/$$version ]; then \
-		echo "Installing the compiler for GPUs into .target/$$version: 402 MB"; \
-		rm -rf .target/part && \
-		$(BIN)/pip install --quiet --no-deps --target .target/part jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version && \
-		mv .target/part .target/$$version; \
-	fi
+	@bash scripts/install_target.sh $(BIN)/python
 
 .venv-%/.installed: scripts/engines/install_%_cpu.sh
 	@echo "Installing $* into .venv-$*: two to three minutes"
@@ -61,4 +69,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-vllm .venv-sglang build *.egg-info
+	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang build *.egg-info

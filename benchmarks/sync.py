@@ -19,7 +19,7 @@ from bridges.engines.sync import Writer
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.model.config import LoraConfig
 from tests.engines import real
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 
 SHAPE = dict(num_hidden_layers=6, hidden_size=512, head_dim=64, num_attention_heads=8, num_key_value_heads=4, num_experts=16,
              moe_intermediate_size=320, max_position_embeddings=128)
@@ -40,7 +40,7 @@ def table(rounds: int) -> str:
     os.environ.update(real.ENVIRONMENT)
     with tempfile.TemporaryDirectory() as folder:
         files = pathlib.Path(folder)
-        make_model(files / "model", std=0.05, **SHAPE)
+        make_checkpoint(files / "model", std=0.05, **SHAPE)
         model = bridges.load_model(files / "model", lora=LORA)
         rows = [row for kind in sorted(KINDS) for backends in (WHOLE, ("adapter",))
                 for row in _measure(kind, backends, model, files, rounds)]

@@ -4,6 +4,7 @@ import numpy as np
 
 from bridges.importing import adapters
 from bridges.verify import near_ties, our_logits
+from tests import oracles
 
 
 def tokens(vocab_size=320, rows=2, length=40, seed=0):
@@ -11,7 +12,7 @@ def tokens(vocab_size=320, rows=2, length=40, seed=0):
 
 
 def hf_logits(model, tokens_BT):
-    import torch
+    torch = oracles.torch()
     with torch.no_grad():
         return model(torch.tensor(tokens_BT)).logits.float().numpy()
 

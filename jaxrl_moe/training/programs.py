@@ -173,11 +173,11 @@ class Programs:
 
     def _step(self, state: TrainState, gradient, loss, load, bias_rate):
         policy, critic = gradient
-        norms = {"policy/grad_norm": optax.global_norm(policy)}
+        norms = {"policy/grad_norm": optax.tree.norm(policy)}
         updates, opt_state = self.transform.update(policy, state.opt_state, state.trainable)
         stepped = state._replace(trainable=optax.apply_updates(state.trainable, updates), opt_state=opt_state, step=state.step + 1)
         if critic is not None:
-            norms["critic/grad_norm"] = optax.global_norm(critic)
+            norms["critic/grad_norm"] = optax.tree.norm(critic)
             updates, opt_state = self.critic_transform.update(critic, state.critic_opt_state, state.critic)
             stepped = stepped._replace(critic=optax.apply_updates(state.critic, updates), critic_opt_state=opt_state)
         if bias_rate:

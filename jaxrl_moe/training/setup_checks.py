@@ -3,7 +3,6 @@ import dataclasses
 import importlib.metadata
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -64,20 +63,16 @@ def _recipe(config, bridge) -> str:
 
 
 def _versions(config, bridge) -> str:
-    """Against the ranges that this package itself declares."""
+    """Against the ranges that this package itself declares for this Python."""
+    from packaging.requirements import Requirement
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    declared = [line for line in importlib.metadata.requires("jaxrl-moe") or [] if "extra ==" not in line]
-    wanted = [re.match(r"([\w.-]+)\s*([<>=!~][^;]*)?", line) for line in declared]
-    wrong = [f"{match[1]} {found[match[1]]} (needs {match[2]})" for match in wanted
-             if match and match[2] and match[1] in found and not _within(found[match[1]], match[2])]
+    declared = [Requirement(line) for line in importlib.metadata.requires("jaxrl-moe") or []]
+    wanted = [one for one in declared if one.name in found and (one.marker is None or one.marker.evaluate({"extra": ""}))]
+    wrong = [f"{one.name} {found[one.name]} (needs {one.specifier})" for one in wanted
+             if not one.specifier.contains(found[one.name], prereleases=True)]
     if wrong:
         raise UserError(f"Versions outside of what is supported: {', '.join(wrong)}. Run pip install -e . again.")
     return ", ".join(f"{name} {version}" for name, version in found.items())
-
-
-def _within(version: str, ranges: str) -> bool:
-    from packaging.specifiers import SpecifierSet
-    return SpecifierSet(ranges.strip().strip("()")).contains(version, prereleases=True)
 
 
 def _devices(config, bridge) -> str:

@@ -3,16 +3,15 @@ import json
 
 import jax
 import numpy as np
-import peft
 import pytest
-import transformers
 from parity import hf_logits, logits_error, randomise_adapters, relative, tokens
 from safetensors.numpy import load_file
-from tiny_models import make_model
+from tiny_models import make_checkpoint, make_model
 
 import bridges
 from bridges.importing import adapters, base_weights
 from jaxrl_moe.model.config import LoraConfig
+from tests import oracles
 
 CASES = {
     "moe": ({}, LoraConfig(4, 8.0)),
@@ -32,11 +31,6 @@ def with_adapters(folder, lora):
     return model
 
 
-def peft_model(folder, adapter):
-    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    return peft.PeftModel.from_pretrained(base, adapter).eval()
-
-
 def reimported(folder, adapter):
     model = bridges.load_model(folder, lora=bridges.read_lora(adapter))
     bridges.import_adapter(model, adapter)
@@ -50,7 +44,7 @@ def test_an_exported_adapter_gives_our_logits_in_peft_and_comes_back_bit_for_bit
     base = hf_logits(make_model(tmp_path / "hf", tokenizer=False, **options), tokens())
     model = with_adapters(tmp_path / "hf", lora)
     bridges.export_adapter(model, tmp_path / "adapter", base=tmp_path / "hf")
-    theirs = peft_model(tmp_path / "hf", tmp_path / "adapter")
+    theirs = oracles.peft_model(tmp_path / "hf", tmp_path / "adapter")
     assert logits_error(model, theirs, tokens()) < 1e-5
     assert relative(base, hf_logits(theirs, tokens())) > 0.1  # the adapter matters
     again = reimported(tmp_path / "hf", tmp_path / "adapter")
@@ -63,9 +57,9 @@ def test_an_exported_adapter_gives_our_logits_in_peft_and_comes_back_bit_for_bit
 @pytest.mark.parametrize("case", ["moe", "mixed", "moe, down only"])
 def test_an_adapter_that_peft_saves_in_its_own_form_is_read(case, tmp_path):
     options, lora = CASES[case]
-    make_model(tmp_path / "hf", tokenizer=False, **options)
+    make_checkpoint(tmp_path / "hf", tokenizer=False, **options)
     bridges.export_adapter(with_adapters(tmp_path / "hf", lora), tmp_path / "ours", base=tmp_path / "hf")
-    theirs = peft_model(tmp_path / "hf", tmp_path / "ours")
+    theirs = oracles.peft_model(tmp_path / "hf", tmp_path / "ours")
     theirs.save_pretrained(tmp_path / "theirs")
     again = reimported(tmp_path / "hf", tmp_path / "theirs")
     assert again.lora.rank == lora.rank
@@ -87,9 +81,9 @@ PEFT_CONFIGS = {
 @pytest.mark.parametrize("name", PEFT_CONFIGS)
 def test_an_adapter_made_by_peft_gives_its_logits(name, tmp_path):
     """Random A and B, so gate and up share all of A and the halves have off-diagonal blocks."""
-    import torch
-    make_model(tmp_path / "hf", tokenizer=False)
-    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    torch, peft = oracles.torch(), oracles.peft()
+    make_checkpoint(tmp_path / "hf", tokenizer=False)
+    base = oracles.transformers_model(tmp_path / "hf")
     theirs = peft.get_peft_model(base, peft.LoraConfig(r=4, lora_alpha=6, **PEFT_CONFIGS[name])).eval()
     with torch.no_grad():
         for key, parameter in theirs.named_parameters():
@@ -100,7 +94,7 @@ def test_an_adapter_made_by_peft_gives_its_logits(name, tmp_path):
 
 
 def test_the_adapter_file_names_experts_one_by_one_and_its_config_the_rank(tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False)
+    make_checkpoint(tmp_path / "hf", tokenizer=False)
     bridges.export_adapter(with_adapters(tmp_path / "hf", LoraConfig(4, 8.0)), tmp_path / "adapter", base="some/model")
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (4, 8, "some/model")
@@ -115,21 +109,21 @@ def test_the_adapter_file_names_experts_one_by_one_and_its_config_the_rank(tmp_p
 @pytest.mark.parametrize("case", ["moe", "mixed", "dense"])
 def test_the_merged_checkpoint_computes_what_the_live_adapters_compute(case, tmp_path):
     options, lora = CASES[case]
-    make_model(tmp_path / "hf", **options)
+    make_checkpoint(tmp_path / "hf", **options)
     model = with_adapters(tmp_path / "hf", lora)
     bridges.export_model(model, tmp_path / "merged", source=tmp_path / "hf")
-    merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    merged = oracles.transformers_model(tmp_path / "merged")
     assert logits_error(model, merged, FEW) < 1e-5
 
 
 def test_an_unmerged_export_leaves_the_base_as_it_was(tmp_path):
-    make_model(tmp_path / "hf")
+    make_checkpoint(tmp_path / "hf")
     bridges.export_model(with_adapters(tmp_path / "hf", LoraConfig(4, 8.0)), tmp_path / "out", source=tmp_path / "hf", merge=False)
     assert (tmp_path / "hf/model.safetensors").read_bytes() == (tmp_path / "out/model.safetensors").read_bytes()
 
 
 def test_merging_into_bfloat16_adds_in_float32_and_rounds_once(tmp_path):
-    make_model(tmp_path / "hf", dtype="bfloat16")
+    make_checkpoint(tmp_path / "hf", dtype="bfloat16")
     model = bridges.load_model(tmp_path / "hf", lora=LoraConfig(4, 8.0), dtype="bfloat16")
     randomise_adapters(model, std=0.01)
     bridges.export_model(model, tmp_path / "merged", source=tmp_path / "hf")
@@ -154,7 +148,7 @@ def test_adapters_switched_off_are_the_base_model(tmp_path):
 @pytest.mark.parametrize("targets, refused", [(("gate_proj", "down_proj"), True), (("gate_proj", "up_proj"), False),
                                               (("q_proj", "down_proj"), False)])
 def test_the_check_before_training_refuses_what_the_export_after_it_would(targets, refused, tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False)
+    make_checkpoint(tmp_path / "hf", tokenizer=False)
     lora = LoraConfig(4, 8.0, targets=targets)
     checks = [lambda: bridges.check_adapters(bridges.model_config(tmp_path / "hf"), lora),
               lambda: bridges.export_adapter(bridges.load_model(tmp_path / "hf", lora=lora), tmp_path / "out", base="hf")]
@@ -167,7 +161,7 @@ def test_the_check_before_training_refuses_what_the_export_after_it_would(target
 
 
 def test_a_model_with_room_for_more_takes_an_adapter_of_some_of_its_layers(tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False)
+    make_checkpoint(tmp_path / "hf", tokenizer=False)
     small = with_adapters(tmp_path / "hf", LoraConfig(2, 5.0, targets=("q_proj", "down_proj")))
     bridges.export_adapter(small, tmp_path / "adapter", base="hf")
     large = with_adapters(tmp_path / "hf", LoraConfig(4, 8.0))

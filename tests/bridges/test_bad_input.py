@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from parity import randomise_adapters
 from safetensors.numpy import load_file, save_file
-from tiny_models import make_model
+from tiny_models import make_checkpoint
 
 import bridges
 from bridges.folders import resolve
@@ -20,7 +20,7 @@ from jaxrl_moe.types import UserError
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hf")
-    make_model(folder)
+    make_checkpoint(folder)
     return folder
 
 
@@ -139,13 +139,13 @@ def test_a_number_of_experts_unlike_the_file_is_refused(folder, experts, words):
 
 
 def test_a_missing_shard_is_named(tmp_path):
-    make_model(tmp_path, max_shard_size="60KB")
+    make_checkpoint(tmp_path, max_shard_size="60KB")
     (tmp_path / "model-00002-of-00005.safetensors").unlink()
     load(tmp_path, "model-00002-of-00005.safetensors", "missing")
 
 
 def test_an_index_that_promises_a_tensor_its_shard_lacks_is_refused(tmp_path):
-    make_model(tmp_path, max_shard_size="60KB")
+    make_checkpoint(tmp_path, max_shard_size="60KB")
     edit(tmp_path / "model.safetensors.index.json", lambda index: index["weight_map"].update(ghost="model-00001-of-00005.safetensors"))
     load(tmp_path, "ghost", "model.safetensors.index.json")
 
@@ -163,7 +163,7 @@ def test_a_config_that_cannot_be_honoured_is_refused(folder, change, words):
 
 
 def test_a_tied_model_whose_file_holds_another_head_is_refused(tmp_path):
-    make_model(tmp_path, tie_word_embeddings=True)
+    make_checkpoint(tmp_path, tie_word_embeddings=True)
 
     def change(tensors):
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
@@ -231,7 +231,7 @@ def test_an_output_that_is_there_is_not_overwritten_unasked(folder, tmp_path):
 
 
 def test_a_source_of_another_model_is_refused(folder, tmp_path):
-    make_model(tmp_path / "other", num_hidden_layers=2)
+    make_checkpoint(tmp_path / "other", num_hidden_layers=2)
     model = bridges.load_model(folder)
     refused(lambda: bridges.export_model(model, tmp_path / "out", source=tmp_path / "other"), tmp_path / "other", "another model")
     assert not (tmp_path / "out").exists()
@@ -254,7 +254,7 @@ def import_adapter(folder, adapter, *words, lora=None):
     (dict(num_experts=3), ("nothing in the model takes the adapter of model.layers.0.mlp.experts.3.",)),
 ])
 def test_an_adapter_of_another_model_is_refused(adapter, tmp_path, other, words):
-    make_model(tmp_path / "other", **other)
+    make_checkpoint(tmp_path / "other", **other)
     import_adapter(tmp_path / "other", adapter, adapter / "adapter_model.safetensors", *words)
 
 

@@ -7,10 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-import transformers
 from parity import hf_logits, randomise_adapters, relative
 from safetensors.numpy import load_file, save_file
-from tiny_models import make_model
+from tiny_models import make_checkpoint
 
 import bridges
 from bridges import verify as verify_module
@@ -22,6 +21,7 @@ from jaxrl_moe.config import Config, LoraSection, ModelSection, OptimizerSection
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.training.checkpoint import Checkpoints, Progress, identity
 from jaxrl_moe.training.step import Learner
+from tests import oracles
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hf")
-    make_model(folder)
+    make_checkpoint(folder)
     return folder
 
 
@@ -78,19 +78,22 @@ def expected_logprobs(hf_model, ids):
 
 
 def test_verify_accepts_a_good_checkpoint_and_its_adapter(folder, adapter, capsys):
+    oracles.peft()
     assert run("verify", folder, "--length", 24) == 0
     assert "2 x 24 tokens" in capsys.readouterr().out
     assert run("verify", folder, "--adapter", adapter, "--length", 24) == 0
 
 
 def test_verify_fails_above_the_tolerance(folder, capsys):
+    oracles.torch()
     assert run("verify", folder, "--length", 24, "--tolerance", "1e-12") == 1
     assert "error:" in capsys.readouterr().err
 
 
 def test_verify_follows_the_other_side_where_a_router_is_tied(tmp_path):
     """Equal rows of a router tie every choice, and each side breaks ties in its own way."""
-    make_model(tmp_path)
+    oracles.torch()
+    make_checkpoint(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     tensors["model.layers.1.mlp.gate.weight"][:] = 0
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
@@ -100,6 +103,7 @@ def test_verify_follows_the_other_side_where_a_router_is_tied(tmp_path):
 
 def test_verify_counts_clear_choices_that_differ(folder, monkeypatch):
     """A router that is off by a permutation of its experts is a fault, however small the logits' error."""
+    oracles.torch()
     theirs = verify_module._their_logits
 
     def shifted(*arguments):
@@ -111,7 +115,7 @@ def test_verify_counts_clear_choices_that_differ(folder, monkeypatch):
 
 
 def test_score_gives_the_logprobs_of_transformers_in_the_order_of_the_input(folder, tmp_path):
-    hf_model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    hf_model = oracles.transformers_model(folder)
     rows = [np.random.default_rng(n).integers(0, 320, n).tolist() for n in (40, 2, 17, 1, 33, 0, 16, 5)]
     status, found = score_rows(tmp_path, [{"ids": ids} for ids in rows], "--model", folder)
     assert status == 0 and [len(row) for row in found] == [max(len(ids) - 1, 0) for ids in rows]
@@ -122,8 +126,7 @@ def test_score_gives_the_logprobs_of_transformers_in_the_order_of_the_input(fold
 
 @pytest.mark.filterwarnings("ignore")
 def test_score_applies_an_adapter(folder, adapter, tmp_path):
-    import peft
-    theirs = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(folder), adapter).eval()
+    theirs = oracles.peft_model(folder, adapter)
     ids = np.random.default_rng(0).integers(0, 320, 20).tolist()
     status, found = score_rows(tmp_path, [{"ids": ids}], "--model", folder, "--adapter", adapter)
     assert status == 0 and relative(found[0], expected_logprobs(theirs, ids)) < 1e-5
@@ -174,7 +177,7 @@ def test_a_training_run_exports_its_adapter(folder, tmp_path):
 
 def test_adapters_are_not_laid_over_another_base(folder, tmp_path, capsys):
     save_run(folder, tmp_path / "run", LoraConfig(4, 8.0))
-    make_model(tmp_path / "other", seed=1)
+    make_checkpoint(tmp_path / "other", seed=1)
     assert run("export", tmp_path / "run", tmp_path / "out", "--base", tmp_path / "other") == 1
     assert "other weights" in capsys.readouterr().err and not (tmp_path / "out").exists()
 

@@ -4,11 +4,10 @@ import json
 import jax
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 from parity import relative
 from safetensors.numpy import load_file, save_file
-from tiny_models import make_model
+from tiny_models import make_checkpoint
 
 import bridges
 from bridges.__main__ import main
@@ -17,6 +16,7 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.value_head import Critic, ValueHead
 from jaxrl_moe.training.checkpoint import Checkpoints, Progress, identity
 from jaxrl_moe.training.step import Learner
+from tests import oracles
 
 FIELDS = ("dense", "dense_bias", "out", "out_bias")
 
@@ -50,7 +50,7 @@ def save_run(base, run_dir, critic):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
-    make_model(folder, num_hidden_layers=1)
+    make_checkpoint(folder, num_hidden_layers=1)
     return folder
 
 
@@ -71,7 +71,7 @@ def test_a_critic_comes_back_as_it_was(tmp_path, kind):
 
 
 def test_torchs_linear_layers_take_the_tensors_as_they_are(tmp_path):
-    critic = make_critic()
+    torch, critic = oracles.torch(), make_critic()
     bridges.export_critic(critic, tmp_path / "critic", "org/base")
     tensors = load_file(tmp_path / "critic/value_head.safetensors")
     module = torch.nn.Sequential(torch.nn.Linear(12, 12), torch.nn.Tanh(), torch.nn.Linear(12, 1))
@@ -85,6 +85,7 @@ def test_the_adapter_command_takes_the_critic_along_and_peft_loads_the_folder_al
     assert main(["adapter", str(run), str(tmp_path / "peft")]) == 0
     assert_equal(bridges.load_critic(tmp_path / "peft"), make_critic(size=32))
     bridges.import_adapter(bridges.load_model(base, lora=bridges.read_lora(tmp_path / "peft")), tmp_path / "peft")
+    oracles.peft()
     assert main(["verify", str(base), "--adapter", str(tmp_path / "peft"), "--length", "8"]) == 0
 
 

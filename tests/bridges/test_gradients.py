@@ -6,16 +6,15 @@ block of the diagonal for each. Its other blocks have gradients of their own, wh
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
-import transformers
 from flax import nnx
 from parity import randomise_adapters, relative, tokens
-from tiny_models import make_model
+from tiny_models import make_checkpoint
 
 import bridges
 from bridges.importing import adapters
 from jaxrl_moe.model.config import LoraConfig
+from tests import oracles
 
 EXPERTS, RANK = 4, 3
 
@@ -36,9 +35,7 @@ def our_gradients(model, ids_BT):
 
 def peft_gradients(folder, adapter, ids_BT):
     """{name without prefix and adapter name: gradient} of the same loss."""
-    import torch
-    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    model = peft.PeftModel.from_pretrained(base, adapter, is_trainable=True)
+    torch, model = oracles.torch(), oracles.peft_model(folder, adapter, is_trainable=True)
     logits = model(torch.tensor(ids_BT)).logits[:, :-1]
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(ids_BT[:, 1:]).flatten()).backward()
     return {name.removeprefix("base_model.model.model.").replace(".default.weight", ""): parameter.grad.numpy()
@@ -64,7 +61,7 @@ def expert_blocks(theirs, layer):
 @pytest.mark.parametrize("length", [30, 50], ids=["every expert on every token", "rows sorted by expert"])
 @pytest.mark.parametrize("options", [{}, dict(num_experts_per_tok=1, norm_topk_prob=False)], ids=["two of four", "one of four"])
 def test_lora_gradients_of_attention_and_experts_equal_those_of_peft(options, length, tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False, num_hidden_layers=2, **options)
+    make_checkpoint(tmp_path / "hf", tokenizer=False, num_hidden_layers=2, **options)
     model = bridges.load_model(tmp_path / "hf", lora=LoraConfig(RANK, 6.0))
     randomise_adapters(model)
     bridges.export_adapter(model, tmp_path / "adapter", base=tmp_path / "hf")
@@ -86,7 +83,7 @@ def test_lora_gradients_of_attention_and_experts_equal_those_of_peft(options, le
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", [dict(family="qwen3"), dict(family="qwen3", attention_bias=True, tie_word_embeddings=True)])
 def test_lora_gradients_of_a_dense_model_equal_those_of_peft(options, tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False, num_hidden_layers=2, **options)
+    make_checkpoint(tmp_path / "hf", tokenizer=False, num_hidden_layers=2, **options)
     model = bridges.load_model(tmp_path / "hf", lora=LoraConfig(RANK, 6.0, rslora=True))
     randomise_adapters(model)
     bridges.export_adapter(model, tmp_path / "adapter", base=tmp_path / "hf")

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from parity import hf_logits, relative, tokens
 from safetensors.numpy import load_file, save_file
-from tiny_models import make_model
+from tiny_models import make_checkpoint, make_model
 
 import bridges
 from bridges.exporting import shard
@@ -18,6 +18,7 @@ from bridges.hf_checkpoint import Checkpoint
 from bridges.importing import base_weights, import_checkpoint
 from bridges.tensor_files import TensorInfo
 from jaxrl_moe.model.transformer import Transformer
+from tests import oracles
 
 MODELS = {
     "moe": {}, "dense": dict(family="qwen3"), "tied": dict(tie_word_embeddings=True), "bias": dict(attention_bias=True),
@@ -42,6 +43,14 @@ def fuse_experts(folder):
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "shards"])
+def test_checkpoints_made_without_torch_are_what_transformers_saves(name, tmp_path):
+    """But for which shard holds which expert: transformers keeps together what it split."""
+    make_checkpoint(tmp_path / "ours", **MODELS[name])
+    make_model(tmp_path / "theirs", **MODELS[name])
+    same_files(tmp_path / "ours", tmp_path / "theirs")
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_export_gives_back_the_files_that_were_imported(name, tmp_path):
     make_model(tmp_path / "hf", **MODELS[name])
@@ -58,8 +67,8 @@ def test_a_folder_of_our_parameters_exports_to_the_files_it_came_from(name, tmp_
 
 
 def test_fused_experts_are_read_and_written_back_fused(tmp_path):
-    make_model(tmp_path / "single")
-    make_model(tmp_path / "fused")
+    make_checkpoint(tmp_path / "single")
+    make_checkpoint(tmp_path / "fused")
     fuse_experts(tmp_path / "fused")
     single, fused = (base_weights(bridges.load_model(tmp_path / name)) for name in ("single", "fused"))
     for path, weight in single.items():
@@ -69,7 +78,7 @@ def test_fused_experts_are_read_and_written_back_fused(tmp_path):
 
 
 def test_a_tied_head_stored_twice_is_read_and_written_back_twice(tmp_path):
-    make_model(tmp_path / "hf", tie_word_embeddings=True)
+    make_checkpoint(tmp_path / "hf", tie_word_embeddings=True)
     tensors = load_file(tmp_path / "hf/model.safetensors")
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
     save_file(tensors, tmp_path / "hf/model.safetensors", {"format": "pt"})
@@ -80,7 +89,7 @@ def test_a_tied_head_stored_twice_is_read_and_written_back_twice(tmp_path):
 
 
 def test_a_cast_export_rounds_each_weight_once_and_says_so_in_its_config(tmp_path):
-    make_model(tmp_path / "hf")
+    make_checkpoint(tmp_path / "hf")
     bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf", dtype="bfloat16")
     before, after = Checkpoint(tmp_path / "hf"), Checkpoint(tmp_path / "out")
     assert before.infos.keys() == after.infos.keys()
@@ -91,14 +100,13 @@ def test_a_cast_export_rounds_each_weight_once_and_says_so_in_its_config(tmp_pat
 
 
 def test_no_shard_is_over_the_limit_and_transformers_reads_them(tmp_path):
-    import torch
-    import transformers
+    torch = oracles.torch()
     hf_model = make_model(tmp_path / "hf")
     bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf", max_shard_bytes=50_000)
     shards = list((tmp_path / "out").glob("*.safetensors"))
     assert len(shards) > 3
     assert all(sum(tensor.nbytes for tensor in load_file(path).values()) <= 50_000 for path in shards)
-    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    again = oracles.transformers_model(tmp_path / "out")
     assert all(torch.equal(a, b) for a, b in zip(hf_model.parameters(), again.parameters(), strict=True))
 
 
@@ -110,20 +118,19 @@ def test_a_tensor_above_the_limit_stands_alone():
 
 @pytest.mark.parametrize("options", [dict(family="qwen3", tie_word_embeddings=True), dict(mlp_only_layers=[0])])
 def test_a_model_made_from_scratch_exports_to_what_transformers_computes(options, tmp_path):
-    import transformers
     from parity import logits_error
 
     from bridges.hf_checkpoint import read_config
-    make_model(tmp_path / "shape", **options)
+    make_checkpoint(tmp_path / "shape", **options)
     model = Transformer(read_config(tmp_path / "shape"), rngs=nnx.Rngs(0))
     bridges.export_model(model, tmp_path / "out")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    theirs = oracles.transformers_model(tmp_path / "out")
     assert logits_error(model, theirs, tokens()) < 1e-5
 
 
 def test_transformers_reads_the_tokenizer_and_generation_settings_of_an_export(tmp_path):
     import transformers
-    make_model(tmp_path / "hf")
+    make_checkpoint(tmp_path / "hf")
     bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     text = tokenizer.apply_chat_template([{"role": "user", "content": "1 + 2?"}], add_generation_prompt=True, tokenize=False)
@@ -132,12 +139,10 @@ def test_transformers_reads_the_tokenizer_and_generation_settings_of_an_export(t
 
 
 def test_a_bfloat16_load_computes_what_transformers_computes_in_bfloat16(tmp_path):
-    import torch
-    import transformers
-
     from bridges.verify import our_logits
-    make_model(tmp_path, family="qwen3", dtype="bfloat16")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    torch = oracles.torch()
+    make_checkpoint(tmp_path, family="qwen3", dtype="bfloat16", std=0.1)  # at 0.2 transformers itself is 0.036 from its float32
+    theirs = oracles.transformers_model(tmp_path, dtype=torch.bfloat16)
     ours = our_logits(bridges.load_model(tmp_path, dtype="bfloat16"), tokens())[0]
     assert relative(ours, hf_logits(theirs, tokens())) < 0.03
     assert ours.dtype == np.float32
@@ -145,7 +150,7 @@ def test_a_bfloat16_load_computes_what_transformers_computes_in_bfloat16(tmp_pat
 
 def test_an_import_holds_no_more_than_the_model_and_one_stack(tmp_path, monkeypatch):
     """The arrays made on the host are one at a time, and each is as large as a stack of the model, never larger."""
-    make_model(tmp_path, num_hidden_layers=6)
+    make_checkpoint(tmp_path, num_hidden_layers=6)
     alive, zeros = [], np.zeros
 
     def tracked(shape, dtype):

@@ -3,18 +3,17 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
-import transformers
 from parity import logits_error, randomise_adapters, relative, tokens
 from safetensors.numpy import load_file, save_file
-from tiny_models import make_model
+from tiny_models import make_checkpoint
 
 import bridges
 from bridges.__main__ import main
 from bridges.importing import base_weights, routers
 from bridges.verify import our_logits, verify
 from jaxrl_moe.model.config import LoraConfig
+from tests import oracles
 
 LORA = LoraConfig(4, 8.0, router=True)
 BIAS = "model.layers.{}.mlp.gate.e_score_correction_bias"
@@ -29,17 +28,13 @@ def with_routers(folder, lora=LORA):
     return model
 
 
-def peft_model(folder, adapter):
-    return peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(folder), adapter).eval()
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_routers_trained_with_adapters_travel_in_the_peft_folder(tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False, mlp_only_layers=[1])
+    make_checkpoint(tmp_path / "hf", tokenizer=False, mlp_only_layers=[1])
     model = with_routers(tmp_path / "hf")
     with pytest.warns(UserWarning, match="which PEFT loads and vLLM and SGLang refuse: give those the merged checkpoint"):
         bridges.export_adapter(model, tmp_path / "adapter", base=tmp_path / "hf")
-    theirs = peft_model(tmp_path / "hf", tmp_path / "adapter")
+    theirs = oracles.peft_model(tmp_path / "hf", tmp_path / "adapter")
     assert logits_error(model, theirs, tokens()) < 1e-5
     theirs.save_pretrained(tmp_path / "theirs")
     for folder in ("adapter", "theirs"):
@@ -55,16 +50,16 @@ def test_routers_trained_with_adapters_travel_in_the_peft_folder(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_merged_export_holds_the_trained_routers(tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False)
+    make_checkpoint(tmp_path / "hf", tokenizer=False)
     model = with_routers(tmp_path / "hf")
     bridges.export_model(model, tmp_path / "merged", source=tmp_path / "hf")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    theirs = oracles.transformers_model(tmp_path / "merged")
     assert logits_error(model, theirs, tokens()) < 1e-5
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_whole_routers_that_do_not_fit_are_refused(tmp_path):
-    make_model(tmp_path / "hf", tokenizer=False)
+    make_checkpoint(tmp_path / "hf", tokenizer=False)
     model = with_routers(tmp_path / "hf")
     bridges.export_adapter(model, tmp_path / "adapter", base=tmp_path / "hf")
     with pytest.raises(bridges.BridgeError, match="adapters that share one base model cannot each have their own"):
@@ -86,7 +81,7 @@ def test_whole_routers_that_do_not_fit_are_refused(tmp_path):
 
 def make_biased(folder, scale=0.1):
     """A checkpoint with a selection bias in each of its three routers; returns the biases [3, 4]."""
-    make_model(folder, tokenizer=False)
+    make_checkpoint(folder, tokenizer=False)
     biases = (scale * np.random.default_rng(0).standard_normal((3, 4))).astype(np.float32)
     path = folder / "model.safetensors"
     save_file(load_file(path) | {BIAS.format(layer): row for layer, row in enumerate(biases)}, path)
@@ -131,6 +126,7 @@ def test_a_bias_without_its_switch_or_a_switch_without_its_bias_is_refused(tmp_p
 
 
 def test_verify_says_why_a_model_with_a_selection_bias_differs_from_transformers(tmp_path, capsys):
+    oracles.torch()
     make_biased(tmp_path / "hf")
     found = verify(tmp_path / "hf")
     assert found.selection_bias and found.misrouted > 0 and found.error < 1e-5

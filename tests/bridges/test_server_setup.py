@@ -23,7 +23,7 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.training.server_checks import server_problems
 from tests.bridges.fake_server import FakeServer
 from tests.parity import randomise_adapters
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 
 ALL = ("q_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -31,7 +31,7 @@ ALL = ("q_proj", "gate_proj", "up_proj", "down_proj")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_model(folder, num_hidden_layers=2)
+    make_checkpoint(folder, num_hidden_layers=2)
     return folder
 
 

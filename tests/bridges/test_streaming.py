@@ -15,7 +15,7 @@ from bridges.streaming import frozen_sets, set_name, tensor_sets
 from bridges.tensor_files import TensorReader
 from jaxrl_moe.model.config import LoraConfig
 from tests.parity import randomise_adapters
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 
 TARGETS = ("q_proj", "v_proj", "up_proj")
 
@@ -23,7 +23,7 @@ TARGETS = ("q_proj", "v_proj", "up_proj")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_model(folder, num_hidden_layers=3, mlp_only_layers=[0])
+    make_checkpoint(folder, num_hidden_layers=3, mlp_only_layers=[0])
     return folder
 
 

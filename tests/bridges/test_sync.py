@@ -18,8 +18,9 @@ from bridges.engines.sync import Writer
 from bridges.streaming import tensor_sets
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.types import Request, SamplingParams
+from tests import oracles
 from tests.parity import randomise_adapters
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 
 STREAMS = ("stream", "delta")
 
@@ -27,7 +28,7 @@ STREAMS = ("stream", "delta")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_model(folder, num_hidden_layers=2)
+    make_checkpoint(folder, num_hidden_layers=2)
     return folder
 
 
@@ -264,7 +265,7 @@ def test_a_server_comes_back_only_with_weights_that_can_still_be_probed(model, f
 
 
 def test_a_server_that_does_not_join_a_group_says_why_at_once(model, fakes, checkpoint, tmp_path):
-    pytest.importorskip("torch")
+    oracles.torch()
     fake = fakes("sglang")
     fake.load_fault = "500"
     alone, writer = make_pool(model, fake, wait=0.2), Writer(model, str(checkpoint), "distributed", str(tmp_path))

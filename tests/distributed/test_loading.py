@@ -11,7 +11,7 @@ from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.training.step import Learner
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 
 MESH = {"fsdp": 2, "expert": 2, "tensor": 2}
 
@@ -19,7 +19,7 @@ MESH = {"fsdp": 2, "expert": 2, "tensor": 2}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    make_model(path, num_hidden_layers=3, vocab_size=321, mlp_only_layers=[1])
+    make_checkpoint(path, num_hidden_layers=3, vocab_size=321, mlp_only_layers=[1])
     return path
 
 

@@ -10,7 +10,7 @@ from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
 from tests.bridges.policy_server import PolicyServer
 from tests.distributed.processes import SETTINGS, compare, finished, rows, start, train, wait
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 
 ON_SERVERS = {"rollout__backend": "vllm", "logging__tensorboard": False}
 
@@ -46,7 +46,7 @@ def test_weights_on_a_mesh_reach_a_server_as_those_of_one_device_do(odd, tmp_pat
 def odd(tmp_path_factory):
     """(files, server, what is drawn on one device) of a model whose vocabulary no mesh divides."""
     files = make_files(tmp_path_factory.mktemp("odd"))
-    make_model(files / "model", num_hidden_layers=2, max_position_embeddings=128, vocab_size=321)
+    make_checkpoint(files / "model", num_hidden_layers=2, max_position_embeddings=128, vocab_size=321)
     server, output = PolicyServer("vllm", files / "model"), files / "drawn"
     finished(start("tests/distributed/servers_case.py", 1, f"--files={files}", f"--url={server.url}", f"--output={output}", devices=1))
     yield files, server, json.loads(output.read_text())

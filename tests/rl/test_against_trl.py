@@ -7,8 +7,9 @@ import pytest
 from rl import cases
 
 from jaxrl_moe.rl.objective import make_objective
+from tests import oracles
 
-torch = pytest.importorskip("torch")
+torch = oracles.torch()
 trl = pytest.importorskip("trl.trainer.grpo_trainer", reason="needs the extra 'peers'", exc_type=ImportError)
 
 MAX_LENGTH = 16

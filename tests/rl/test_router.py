@@ -12,6 +12,7 @@ from jaxrl_moe.rl.objective import make_objective, policy_objective
 from jaxrl_moe.rl.router import balanced_bias, load_balance_loss, router_z_loss
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rl.types import RouterStats
+from tests import oracles
 
 LAYERS, ROWS, TOKENS, EXPERTS, ACTIVE = 3, 4, 5, 6, 2
 LOGITS = np.random.default_rng(0).normal(size=(LAYERS, ROWS, TOKENS, EXPERTS)).astype(np.float32) * 2
@@ -35,7 +36,7 @@ def inputs(logits_LBTE=LOGITS, valid_BT=VALID, load=None):
 
 
 def test_the_balancing_loss_and_its_gradient_are_those_of_transformers():
-    torch = pytest.importorskip("torch")
+    torch = oracles.torch()
     from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
     theirs = torch.tensor(LOGITS.reshape(LAYERS, -1, EXPERTS), requires_grad=True)
     expected = load_balancing_loss_func(tuple(theirs), EXPERTS, ACTIVE, torch.tensor(VALID.astype(np.int64)))

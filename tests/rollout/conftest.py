@@ -1,4 +1,4 @@
-"""One tiny model, as transformers has it and as we have it, and engines over it."""
+"""One tiny model and engines over it."""
 import dataclasses
 
 import jax.numpy as jnp
@@ -16,14 +16,15 @@ SETTINGS = RolloutSection(slots=4, page_size=4, max_tokens=12, decode_steps=5)
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    """(transformers model, its folder): 2 sparse layers of 4 experts, vocabulary 320, context 256."""
+    """A folder: 2 sparse layers of 4 experts, vocabulary 320, context 256."""
     folder = tmp_path_factory.mktemp("rollout") / "tiny"
-    return tiny_models.make_model(folder, num_hidden_layers=2), folder
+    tiny_models.make_checkpoint(folder, num_hidden_layers=2)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def model(checkpoint):
-    return bridges.load_model(checkpoint[1])
+    return bridges.load_model(checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 import jax
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 
 from jaxrl_moe.config import RolloutSection
@@ -10,6 +9,7 @@ from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.types import Request, SamplingParams
+from tests import oracles
 
 
 def requests(prompts, **params):
@@ -34,7 +34,7 @@ def assert_idle(engine):
 
 
 def test_greedy_tokens_are_those_of_transformers(engine, prompts, checkpoint):
-    reference = checkpoint[0]
+    torch, reference = oracles.torch(), oracles.transformers_model(checkpoint)
     reference.generation_config.eos_token_id = None
     for ids, (completion,) in zip(prompts, engine.generate(requests(prompts, temperature=0.0)), strict=True):
         with torch.no_grad():

@@ -17,9 +17,10 @@ from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.training import setup_checks
 from jaxrl_moe.training.setup_checks import check_all
+from jaxrl_moe.types import UserError
 from tests.bridges.policy_server import PolicyServer
 from tests.distributed import processes
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 from tests.training import tiny_run
 
 
@@ -44,6 +45,16 @@ def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):
     assert all(outcome.passed for outcome in found.values()), found
     assert "training on expert 2, rollout on data 2 x tensor 2 beside it" in found["mesh"].text
     assert "15 run and right" in found["collectives"].text
+
+
+def test_versions_are_held_against_what_the_package_declares_for_this_python(files, tmp_path, monkeypatch):
+    config = resolve(settings(files, tmp_path / "run"))
+    elsewhere = ['jax>=99; python_version < "3"', 'flax<0.1; extra == "cuda"', "torch>=99"]
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: [*elsewhere, 'flax>=0.12,<0.13; python_version >= "3.11"'])
+    assert f"jax {jax.__version__}" in setup_checks._versions(config, bridges)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: [*elsewhere, 'jax<0.12,>=99; python_version >= "3.11"', "optax>=99"])
+    with pytest.raises(UserError, match=rf"outside of .*: jax {jax.__version__} \(needs <0.12,>=99\), optax .*\(needs >=99\)"):
+        setup_checks._versions(config, bridges)
 
 
 @pytest.mark.parametrize("changes, failing, message", [
@@ -166,7 +177,7 @@ def test_too_small_a_ram_disk_for_the_weights_is_said_with_the_numbers(files, tm
                                              ("index", "names tensors that their files lack")])
 def test_a_sharded_checkpoint_must_be_whole(tmp_path, damage, message):
     folder = tmp_path / "files" / "model"
-    make_model(folder, num_hidden_layers=2, max_position_embeddings=128, max_shard_size="150KB")
+    make_checkpoint(folder, num_hidden_layers=2, max_position_embeddings=128, max_shard_size="150KB")
     shard = sorted(folder.glob("*.safetensors"))[1]
     if damage == "gone":
         shard.unlink()

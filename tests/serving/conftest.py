@@ -15,7 +15,7 @@ from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.models import Models
 from jaxrl_moe.serving.server import Server
 from jaxrl_moe.serving.service import Service
-from tests.tiny_models import CHAT_TEMPLATE, make_model, make_tokenizer
+from tests.tiny_models import CHAT_TEMPLATE, make_checkpoint, make_tokenizer
 
 SETTINGS = RolloutSection(slots=4, page_size=64, max_tokens=64, decode_steps=4)
 TOOLS = "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
@@ -25,7 +25,7 @@ TOOLS = "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojs
 def folder(tmp_path_factory):
     """A checkpoint whose chat template reads tools and the variable `mood`."""
     path = tmp_path_factory.mktemp("serving") / "tiny"
-    make_model(path, num_hidden_layers=2, max_position_embeddings=128)
+    make_checkpoint(path, num_hidden_layers=2, max_position_embeddings=128)
     tokenizer = make_tokenizer(path)
     tokenizer.chat_template = TOOLS + CHAT_TEMPLATE + "{% if mood %}{{ mood }}{% endif %}"
     tokenizer.save_pretrained(path)

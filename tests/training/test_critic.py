@@ -246,7 +246,7 @@ def test_with_the_trunk_an_adapters_gradient_equals_finite_differences(trunks):
     """Of the value loss through the whole model, along the gradient's own direction."""
     learner, parts, whole, apart = trunks
     start, gradient = learner.state.trainable, jax.tree.map(jnp.subtract, whole.policy, apart.policy)
-    size, step = optax.global_norm(gradient), 3e-3
+    size, step = optax.tree.norm(gradient), 3e-3
     assert size > 0.05
 
     def loss(distance):
@@ -284,7 +284,7 @@ def test_the_head_is_clipped_by_its_own_norm_and_has_its_own_learning_rate():
     learner = make_learner(critic=True, clip_norm=0.05, weight_decay=0.1)
     samples = prepare(make_groups(), learner, GAE)
     before, gradient = learner.state.critic, total(learner, batches(samples, learner, GAE), GAE).critic
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     assert norm > 0.05
     section = OptimizerSection(learning_rate=GAE.critic.learning_rate, clip_norm=0.05, weight_decay=0.1)
     transform = optimizer(section, 100)

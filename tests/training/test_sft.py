@@ -14,6 +14,7 @@ from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.training import monitor, pipeline, sft
 from jaxrl_moe.training.report import report
 from jaxrl_moe.training.samples import from_conversations
+from tests import oracles
 from tests.training import tiny_run
 
 
@@ -40,9 +41,8 @@ def rows(path):
 
 def transformers_loss(path, conversations):
     """Mean negative log-likelihood of the trained tokens, by transformers."""
-    import torch
-    import transformers
-    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    torch = oracles.torch()
+    model = oracles.transformers_model(path, dtype=torch.float32)
     total = count = 0
     for ids, mask in conversations:
         with torch.no_grad():

@@ -3,12 +3,12 @@ import json
 import random
 
 from jaxrl_moe.config import base
-from tests.tiny_models import make_model
+from tests.tiny_models import make_checkpoint
 
 
 def make_files(folder):
     """Writes model/, train.jsonl, eval.jsonl and sft.jsonl."""
-    make_model(folder / "model", num_hidden_layers=2, max_position_embeddings=128)
+    make_checkpoint(folder / "model", num_hidden_layers=2, max_position_embeddings=128)
     generator = random.Random(0)
     for name in ("train", "eval", "sft"):
         rows = []
