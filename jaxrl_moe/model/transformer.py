@@ -47,7 +47,7 @@ class Layer(nnx.Module):
         self.input_norm, self.post_attention_norm = norm(), norm()
         self.attention = Attention(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, platform=platform, backend=attention)
         self.sparse = sparse
-        self.mlp = (MoE(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, backend=grouped_matmul) if sparse
+        self.mlp = (MoE(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs, backend=grouped_matmul, platform=platform) if sparse
                     else MLP(config, stack=stack, lora=lora, dtype=dtype, rngs=rngs))
 
     def __call__(self, x_BTD, place: Place, window, adapters, dropout_key, cache, layer, expert_ids_BTA, remat="none"):

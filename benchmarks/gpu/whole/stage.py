@@ -6,7 +6,6 @@ Peaks are of the process so far, so each is compared with the largest that the p
 import dataclasses
 import gc
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,8 +18,9 @@ from benchmarks.gpu.whole import decoding, random_model
 from benchmarks.gpu.whole.shape import ALPHA, RANK, model_config, scaled
 from benchmarks.plan import recipe
 from jaxrl_moe.config import Config
+from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.model.config import LoraConfig
-from jaxrl_moe.planning.buffers import PASSES
+from jaxrl_moe.planning import target
 from jaxrl_moe.training.batch import MicroBatch, micro_batches, sample_weights
 from jaxrl_moe.training.flops import FlopMeter
 from jaxrl_moe.training.objective import make_policy_objective
@@ -114,9 +114,10 @@ def report_peak(recorder: Recorder, phase: str) -> None:
 
 
 def start_plan(settings: Settings) -> subprocess.Popen:
-    """The plan of the same configuration, in a process of its own beside the work on the card; it compiles on the host."""
-    variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_disable_hlo_passes={PASSES}",
-                              "JAX_ENABLE_COMPILATION_CACHE": "false"}  # a program from the cache tells nothing of its buffers
+    """The plan of the same configuration, in a process of its own beside the work on the card; it compiles on the host, for the card
+    where the plugin is there, as it is on a machine with a GPU."""
+    variables = target.environment(None if settings.rehearse else _chip(settings), 1)
+    variables |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # a program from the cache tells nothing of its buffers
     return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.whole.stage", json.dumps(dataclasses.asdict(settings))], env=variables,
                             stdout=subprocess.PIPE, text=True)
 
@@ -124,9 +125,16 @@ def start_plan(settings: Settings) -> subprocess.Popen:
 def predicted(settings: Settings) -> dict[str, float]:
     """GiB at the peaks of {phase} up to its end, as planned."""
     from jaxrl_moe.planning.plan import make_plan
-    plan = make_plan(run_config(settings), model_config(settings))
+    chip = _chip(settings)
+    there = not settings.rehearse and target.usable(chip)
+    plan = make_plan(run_config(settings), model_config(settings), chip.client_memory(), target.devices(chip) if there else None,
+                     platform="cpu" if settings.rehearse else "gpu")
     update, rollout = plan.update_peak(True) / GIB, plan.rollout_peak(True) / GIB
     return {"training": update, "rollout": max(update, rollout)}
+
+
+def _chip(settings: Settings) -> Chip:
+    return find_chip(settings.card.upper())
 
 
 def judge(recorder: Recorder, planning: subprocess.Popen) -> None:
