@@ -121,5 +121,5 @@ def find_chip(name: str, path: str | None = None) -> Chip:
 def _chip(fields: dict) -> Chip:
     architecture = fields.get("architecture")
     if architecture is not None:
-        architecture = Architecture(**architecture | {"capability": tuple(architecture["capability"])})
+        architecture = Architecture(**architecture | {"capability": tuple(architecture.get("capability", ()))})
     return Chip(**fields | {"architecture": architecture})

@@ -58,6 +58,42 @@ def test_blocked_attention_has_the_gradients_of_the_plain_one(backend, length, w
     assert_close(gradient((q, k, v), backend), gradient((q, k, v), "xla"))
 
 
+@pytest.mark.parametrize("length", [1, 70, 150])
+def test_blocks_in_turn_give_the_same(length):
+    q, k, v, positions, segments = inputs(length, 4, 2)
+    seen = Visibility(positions, positions, segments, segments)
+
+    def both(in_turn):
+        def run(q, k, v):
+            return attention(q, k, v, seen, "causal", whole_rows=True, in_turn=in_turn)
+        return run(q, k, v), jax.grad(lambda *a: jnp.sum(run(*a) ** 2), (0, 1, 2))(q, k, v)
+
+    assert_close(both(True), both(False), 1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 20, 21])
+def test_cudnn_is_given_even_lengths_and_its_result_is_cut_back(length, monkeypatch):
+    """XLA's attention stands in for cuDNN's, which takes bfloat16 on a GPU alone: see tests/planning for what is compiled for one."""
+    given, plain = [], jax.nn.dot_product_attention
+
+    def stand_in(q, k, v, *, mask, implementation):
+        assert implementation == "cudnn" and mask.shape == (q.shape[0], 1, q.shape[1], k.shape[1])
+        given.append((q.shape[1], k.shape[1]))
+        return plain(q, k, v, mask=mask)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
+    q, k, v, positions, segments = inputs(length, 4, 2)
+    seen, real = Visibility(positions, positions, segments, segments), (segments > 0)[..., None, None]
+
+    def both(backend):
+        def run(*a):
+            return jnp.where(real, attention(*a, seen, backend, whole_rows=True), 0)
+        return run(q, k, v), jax.grad(lambda *a: jnp.sum(run(*a) ** 2), (0, 1, 2))(q, k, v)
+
+    assert_close(both("cudnn"), both("xla"))
+    assert set(given) == {(length + length % 2,) * 2}
+
+
 def test_padding_queries_give_finite_values_and_no_gradient():
     q, k, v, positions, _ = inputs(16, 2, 1)
     nothing = np.zeros((2, 16), int)
