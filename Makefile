@@ -15,7 +15,7 @@ help:
 	@echo "make test         set up $(VENV) with the test extra, run the tests"
 	@echo "make test-slow    the long tests too"
 	@echo "make test-jax011  the tests under jax 0.11, which GPU machines have and which needs Python 3.12 (found by itself, or"
-	@echo "                  PYTHON312=...), in .venv-jax011 (1.2 GB); without torch, so what compares with it is skipped"
+	@echo "                  PYTHON312=...), in .venv-jax011 (1.6 GB); without torch, so what compares with it is skipped"
 	@echo "make test-engines real vLLM and SGLang on the CPU, in .venv-vllm and .venv-sglang (6 GB), and the tests against them;"
 	@echo "                  SELECT='-k draws_what' runs some of them"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
