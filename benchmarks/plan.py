@@ -182,7 +182,7 @@ def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -
     spent = time.perf_counter() - start[0], time.process_time() - start[1]
     floor = plan_report.times(made, config, found)
     return {"seconds": spent[0], "cpu_seconds": spent[1], "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "devices": made.devices,
+            "devices": made.devices, "room": found.client_memory(),
             "parameters": made.frozen + made.published, "trained": made.trained + made.gradient, "optimiser": made.optimiser, "kv": made.kv,
             "kept": made.kept, "temporary": made.gradients.temporary, "apply": made.apply.temporary, "decode": made.decode.temporary,
             "update": made.update_peak(True), "rollout": made.rollout_peak(True), "tokens_per_s": floor.tokens_per_s,

@@ -121,5 +121,6 @@ def find_chip(name: str, path: str | None = None) -> Chip:
 def _chip(fields: dict) -> Chip:
     architecture = fields.get("architecture")
     if architecture is not None:
-        architecture = Architecture(**architecture | {"capability": tuple(architecture.get("capability", ()))})
+        major, minor = architecture.get("capability", ())
+        architecture = Architecture(**architecture | {"capability": (major, minor)})
     return Chip(**fields | {"architecture": architecture})

@@ -14,7 +14,8 @@ from jaxrl_moe.training.step import Learner
 
 # Peak bfloat16 FLOP/s of dense products, from the makers' data sheets; the first row whose words are all in the device's kind.
 PEAKS = (("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", CHIPS["H100"].flops), ("H200 NVL", 835e12),
-         ("H200", CHIPS["H200"].flops), ("B200", CHIPS["B200"].flops), ("A100", 312e12))
+         ("H200", CHIPS["H200"].flops), ("B200", CHIPS["B200"].flops), ("A100", CHIPS["A100"].flops), ("L40S", CHIPS["L40S"].flops),
+         ("RTX 3090", CHIPS["RTX3090"].flops))
 
 
 class Cost(NamedTuple):

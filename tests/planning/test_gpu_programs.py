@@ -1,6 +1,11 @@
 """The programs of a run compile for GPUs: the update, the engine's, the exchange of tokens, offload. Nothing runs."""
+import json
+
 import pytest
 from planning.gpu_target import MIB, found
+
+from benchmarks.plan import GIB, in_process
+from jaxrl_moe.planning import target
 
 ON_B200 = ("small", "30B")
 UPDATE, ENGINE = ("gradients", "apply", "forward"), ("decode", "prefill", "copy_pages")
@@ -50,3 +55,11 @@ def test_offloaded_arrays_come_from_the_hosts_memory():
     for name in ("apply", "forward"):
         assert program("H100", "small, offload")[name]["on_host"], name
     assert not program("H100", "small")["apply"]["on_host"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not target.at_hand(), reason="The compiler for GPUs is not here: make target.")
+def test_the_30bs_recipe_fits_one_h200_with_25_gib_left():
+    plan = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}]))
+    assert plan["temporary"] < 12 * GIB
+    assert plan["room"] - max(plan["update"], plan["rollout"]) >= 25 * GIB

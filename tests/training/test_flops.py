@@ -104,7 +104,8 @@ def test_flops_are_those_of_a_loop_over_tokens_and_layers(config, rank):
 
 @pytest.mark.parametrize("kind, peak", [
     ("NVIDIA H200", 989e12), ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H100 NVL", 835e12),
-    ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA B200", 2250e12), ("NVIDIA GB200", None), ("NVIDIA H200 MIG 1g.18gb", None),
+    ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA L40S", 362e12), ("NVIDIA GeForce RTX 3090", 71e12),
+    ("NVIDIA B200", 2250e12), ("NVIDIA GB200", None), ("NVIDIA H200 MIG 1g.18gb", None),
     ("cpu", None)])
 def test_the_peak_is_that_of_the_devices_kind_or_unknown(kind, peak):
     assert flops.peak_flops(kind) == peak
