@@ -39,7 +39,7 @@ def _pairs(parts: int, length: int):
 class Attention(nnx.Module):
     """softmax(q k / sqrt(H)) v over the visible tokens, with LoRA on the four projections."""
 
-    def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, platform, backend="auto"):
+    def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, platform="cpu", backend="auto"):
         self.width, self.platform, self.backend = config.head_dim, platform, backend
         size, inner, shared = config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 

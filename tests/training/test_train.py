@@ -33,7 +33,8 @@ def files(tmp_path_factory):
 def finished(files, tmp_path_factory):
     """run_dir of a run of 6 steps."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    assert pipeline.run_all(resolve(tiny_run.settings(files, run_dir)), bridges)
+    config = tiny_run.settings(files, run_dir, checkpoint__keep=4)  # those of steps 2, 4 and 6, and one if an evaluation finds a better
+    assert pipeline.run_all(resolve(config), bridges)
     return run_dir
 
 
