@@ -40,6 +40,7 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no
     ("nmoe_8xb200", "qwen3_30b_a3b", {"expert": 8}, {}, "B200"),
 ]
 SIZES = ("parameters", "trained", "optimiser", "kv", "kept", "temporary", "apply", "decode", "update", "rollout")
+ON_24_GB = ("gsm8k_grpo", "gsm8k_ppo", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "rloo", "reinforce_pp", "maxrl", "dppo_tv", "ppo")
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
 
 
@@ -190,8 +191,8 @@ def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -
 
 
 def table() -> str:
-    """All three tables."""
-    return "\n".join([measured_table(), plans_table(), counts_table()])
+    """All tables."""
+    return "\n".join([measured_table(), plans_table(), small_table(), counts_table()])
 
 
 def measured_table() -> str:
@@ -214,12 +215,25 @@ def plans_table() -> str:
         where = ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "one device"
         where += "".join(f", {chip}" for chip in rest[1:])
         lines.append((shape, name, where, f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}", *sizes, f"{made['moved'] / 2**20:,.0f}",
-                      f"{made['tokens_per_s']:,.0f}", made["verdict"].partition("plan: ")[2].partition(" (")[0]))
+                      f"{made['tokens_per_s']:,.0f}", verdict(made)))
     return ("Plans compiled for H200s, unless the mesh says otherwise, on a machine without one; nothing was run. GiB of one device: "
             "temporaries of a micro-batch, of the optimiser step and of decoding. MiB moved are those of a micro-batch.\n\n"
             + rows(["model", "recipe", "mesh", "to plan, CPU s", "to plan, GiB", "parameters", "trained and gradient", "optimiser", "KV",
                     "kept at least", "micro-batch", "optimiser step", "decoding", "peak of update", "peak of rollout", "MiB moved",
                     "tokens/s at best", "verdict"], lines))
+
+
+def small_table() -> str:
+    lines = []
+    for name in ON_24_GB:
+        made = in_process("plan", json.dumps([name, "huihui_moe_1b", {}, {}, "RTX3090"]))
+        lines.append((name, *(f"{made[field] / GIB:.1f}" for field in ("temporary", "update", "rollout")), verdict(made)))
+    return ("The recipes for Huihui-MoE-1B-A0.6B compiled for one RTX 3090, of 24 GB; GiB. Value heads are not counted.\n\n"
+            + rows(["recipe", "micro-batch", "peak of update", "peak of rollout", "verdict"], lines))
+
+
+def verdict(made: dict) -> str:
+    return made["verdict"].partition("plan: ")[2].partition(" (")[0]
 
 
 def counts_table() -> str:
