@@ -5,9 +5,9 @@ task app and judges.
     python scripts/verify_setup.py --config=configs/agora_2xh200.py
     CUDA_VISIBLE_DEVICES=0 python scripts/train.py --config=configs/agora_2xh200.py
 
-Hardware: two H200 (141 GB); not run here. The run launches the server on GPU 1 itself and stops it at the end. Training takes 61 GB for
-the weights in bfloat16 and 13 GB for adapters of rank 16 on all linear layers, with gradient and Adam's moments; the server has its
-whole GPU. scripts/plan.py --config=configs/agora_2xh200.py --model_config=configs/shapes/qwen3_30b_a3b.json counts the trainer's.
+Hardware: two H200; not run here. The run launches the server on GPU 1 itself and stops it at the end; the server has that GPU.
+Training, compiled for the other (benchmarks/plan.md), leaves 54 GiB of the 131 that JAX gets. scripts/plan.py
+--config=configs/agora_2xh200.py --model_config=configs/shapes/qwen3_30b_a3b.json counts the trainer's.
 From the original: 3 epochs of 4 iterations, 32 episodes in each (2 batches of 16) in groups of 4, one update at 3e-5, a context of
 4,096 tokens, 4 rollouts at a time, as many as a human judge can follow; without one --config.servers.concurrency=32 is faster.
 What to expect: 12 steps move little: watch policy/kl_loss, mismatch/kl (bfloat16 on two programs: about 1e-3; above that

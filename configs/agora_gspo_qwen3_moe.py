@@ -2,8 +2,9 @@
 
     python scripts/train.py --config=configs/agora_gspo_qwen3_moe.py
 
-Hardware: one H200 (141 GB): rollout and training share the weights (61 GB in bfloat16), so the second GPU of the original's
-split is not needed. Adapters of rank 16 on all linear layers, experts included, take 13 GB with gradient and Adam's moments.
+Hardware: compiled for one H200, not run on one: 54 GiB of the 131 that JAX gets are left (benchmarks/plan.md). Rollout and
+training share the weights (57 GiB in bfloat16), so the second GPU of the original's split is not needed. Adapters of rank 16 on
+all linear layers, experts included, take 13 GiB with gradient and Adam's moments.
 From the original: 3 epochs of 4 iterations, 32 episodes in each (2 batches of 16) in groups of 4, one update at 3e-5, a context of
 4,096 tokens, 4 rollouts at a time, as many as a human judge can follow; without one, --config.rollout.slots=32 is faster.
 What to expect: 12 steps move little: watch policy/kl_loss and moe/max_vio. With one update a batch and no dropout, whose noise

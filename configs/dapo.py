@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/dapo.py
 
-Hardware: one GPU of 24 GB or more in bfloat16.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
 What to expect: rollout/rounds rises as the policy improves, since ever more groups are all right and are replaced;
 reward/mean covers all that was drawn, reward/used_mean what was trained on; policy/entropy falls more slowly than under GRPO.
 From the paper: clip 0.2 / 0.28, token-mean, no KL, groups of equal rewards replaced in at most 10 rounds, several updates a

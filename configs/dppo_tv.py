@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/dppo_tv.py
 
-Hardware: one GPU of 24 GB or more in bfloat16.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
 What to expect: policy/clip_frac_low and policy/clip_frac_high count tokens whose probability has moved by more than 0.2, which
 rare tokens hardly ever do, however large their ratio. Ratios run from the sampler to the policy, so no correction for the sampler
 is needed, and none is allowed.

@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/dr_grpo.py
 
-Hardware: one GPU of 24 GB or more in bfloat16.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
 What to expect: as with gsm8k_grpo, but completion/length_mean does not creep up on wrong answers, since neither the length of a
 completion nor the spread of its group scales the gradient; policy/loss is small, as it is divided by rollout.max_tokens.
 From the paper: A = R - mean, a constant length in the denominator, no KL.

@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/gsm8k_ppo.py
 
-Hardware: one GPU of 24 GB or more in bfloat16.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 without the value head (benchmarks/plan.md), not run on one.
 What happens: advantage = centred reward (raw for one completion a prompt, less the group's mean for more) less the value head's
 prediction at the last token, whitened over the batch and clamped to +-3; the value loss 0.5 mean((V - target)^2) trains the head
 alone; beta follows the KL to the reference. 128 prompts an update, at least 4 sequences in a micro-batch (more where they are

@@ -3,7 +3,8 @@
     python scripts/sft.py --config=configs/gsm8k_sft.py
     python scripts/sft.py --config=configs/gsm8k_sft.py --config.sft.full=true --config.sft.learning_rate=1e-5
 
-Hardware: one GPU of 24 GB in bfloat16; sft.full=true needs about 20 GB for weights and optimiser state in float32.
+Hardware: one GPU; how large it must be was not found out, as scripts/plan.py plans RL alone. sft.full=true adds masters, moments and
+gradients of all weights in float32, 16 bytes a weight.
 What to expect: calculator spans are removed, only the answers are trained, several conversations share a row; the result
 is runs/gsm8k_sft/sft/model, and an adapter beside it. Go on with RL:
     python scripts/train.py --config=configs/gsm8k_grpo.py --config.model.path=runs/gsm8k_sft/sft/model

@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/gspo.py
 
-Hardware: one GPU of 24 GB or more in bfloat16.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
 What to expect: policy/clip_frac_low and policy/clip_frac_high are far higher than under GRPO (the paper: about 0.15), as whole
 sequences are clipped, in a range a thousand times narrower. With a Mixture-of-Experts the sequence's ratio stays calm where
 single tokens change their experts.

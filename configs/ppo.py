@@ -2,7 +2,8 @@
 
     python scripts/train.py --config=configs/ppo.py
 
-Hardware: one GPU of 24 GB or more in bfloat16. The critic is a value head of 1 million numbers on the policy's own trunk.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 without the critic (benchmarks/plan.md), not run on one. The critic is a value head
+of 1 million numbers on the policy's own trunk.
 What to expect: critic/explained_variance rises from about 0 as the head learns, and with it the signal in the advantages;
 policy/clip_frac_* stay at some percent. One completion a prompt: the critic, not a group, says what was to be expected.
 From the papers: lambda = gamma = 1, advantages whitened over the batch's tokens, clipping by 0.2 of the ratio and of the values, k1

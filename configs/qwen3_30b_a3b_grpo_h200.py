@@ -1,11 +1,12 @@
-"""GRPO on GSM8K with Qwen3-30B-A3B: rollout and training in one process on one H200 (141 GB).
+"""GRPO on GSM8K with Qwen3-30B-A3B: rollout and training in one process on one H200.
 
     python scripts/train.py --config=configs/qwen3_30b_a3b_grpo_h200.py
 
-Memory: bfloat16 weights take 61 GB and are shared by the engine and the trainer; adapters of rank 16 on every linear
-layer, experts included, 0.8 billion values, take 13 GB in float32 with gradient and Adam's moments; 128 sequences of up
-to 1,536 tokens take 19 GB of KV pages (98 KB a token), which are freed during the update. Each layer is recomputed in
-the backward pass (train.remat), so activations of a 16,384-token micro-batch stay under 10 GB.
+Hardware: compiled for one H200, not run on one (2026-11-27, jax 0.10.2; scripts/plan.py says it anew): the update asks for 80 GiB, the
+rollout for 86, of the 131 that JAX gets. bfloat16 weights, 57 GiB, are shared by the engine and the trainer; adapters of rank 16 on
+every linear layer, experts included, take 13 GiB in float32 with gradient and Adam's moments; a micro-batch of 15,360 tokens asks for
+11 GiB beside them, each layer being computed again in the backward pass (train.remat). 128 sequences of up to 1,536 tokens take 18 GiB
+of KV pages, which are freed during the update.
 What to expect: the base answers most GSM8K rows already; watch reward/mean, mismatch/kl (bfloat16: about 1e-3) and
 moe/max_vio. Adapters on attention alone (--config.lora.targets=q_proj,k_proj,v_proj,o_proj) take a twentieth of the
 adapters' memory.

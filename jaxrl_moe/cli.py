@@ -39,6 +39,7 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
     holder = config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py") if recipe else None
 
     def call(arguments):
+        set_memory_fraction(os.environ)
         if len(arguments) > 1:
             raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See --help.")
         found = launch.find(*(flag.value for flag in place), os.environ) if hosts else None
@@ -54,7 +55,6 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
             main()
 
     logging.set_verbosity(logging.WARNING)
-    set_memory_fraction(os.environ)
     if compiled:
         keep_compiled()
     document = inspect.getmodule(main).__doc__
