@@ -42,8 +42,8 @@ def test_tokamaxs_kernels_are_called_on_hopper_and_replaced_elsewhere(kind, size
     assert CUBLAS in found("kernels", "B200", f"{kind} tokamax {size}")["calls"]
 
 
-@pytest.mark.parametrize("chip", CHIPS)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=TOKAMAX if "tokamax" in name else ()) for name in MOST])
+@pytest.mark.parametrize("chip, name", [pytest.param(chip, name, marks=TOKAMAX if "tokamax" in name else ())
+                                        for name in MOST for chip in (CHIPS[:1] if "tokamax" in name else CHIPS)])
 def test_temporaries_at_the_shape_of_a_30b_layer_stay_within_bounds(chip, name):
     assert found("kernels", chip, f"{name} 30B")["temporary"] < MOST[name] * MIB
 

@@ -11,7 +11,7 @@ ON_B200 = ("small", "30B")
 UPDATE, ENGINE = ("gradients", "apply", "forward"), ("decode", "prefill", "copy_pages")
 CUBLAS = "__cublas$lt$matmul"
 # Of two layers of the 30B with its recipe: micro-batches of 15,360 tokens, 128 slots. The experts of one layer are 1.1 GiB.
-MOST = {"gradients": 5700, "apply": 1, "forward": 3100, "decode": 1800, "prefill": 2050, "copy_pages": 40}
+MOST = {"gradients": 5700, "apply": 1, "forward": 3100, "decode": 1800, "prefill": 2500, "copy_pages": 40}
 EXCHANGES = {"gather": ("all-gather", "reduce-scatter"), "capacity": ("all-to-all",), "ragged": ("ragged-all-to-all",)}
 
 
