@@ -27,6 +27,7 @@ def get_config():
     config.algorithm.minibatches = 4
     config.optimizer.warmup_steps = 20
     config.train.steps = 500
+    config.train.remat = "mlp"
     config.eval.every = 50
     config.eval.prompts = 200
     config.checkpoint.every = 50

@@ -26,6 +26,7 @@ def get_config():
     config.algorithm.kl_coef = 0.0
     config.optimizer.warmup_steps = 20
     config.train.steps = 500
+    config.train.remat = "mlp"
     config.eval.every = 50
     config.eval.prompts = 200
     config.checkpoint.every = 50

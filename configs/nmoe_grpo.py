@@ -2,7 +2,7 @@
 
     python scripts/train.py --config=configs/nmoe_grpo.py --config.data.path=train_data.parquet
 
-Hardware: compiled for eight H200, not run on any: NMOE GiB of the 131 that JAX gets are left (benchmarks/plan.md).
+Hardware: compiled for eight H200, not run on any: 42 GiB of the 131 that JAX gets are left (benchmarks/plan.md).
 Qwen3-30B-A3B stands in for nmoe's own architecture. A device holds 5.2 B of the weights (its experts, and all else), with
 float32 masters, two gradients while micro-batches add up, and bfloat16 copies; Adam's moments and the reference lie in the
 host's memory between uses (train.offload), for all eight devices 0.4 TB of it. On 16 devices --config.mesh.fsdp=2 needs less of

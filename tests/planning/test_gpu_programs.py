@@ -7,7 +7,7 @@ from planning.gpu_target import MIB, found
 from benchmarks.plan import GIB, in_process
 from jaxrl_moe.planning import target
 
-ON_B200 = ("small", "30B")
+CHIPS = pytest.mark.parametrize("chip", ["H100", "B200"])
 UPDATE, ENGINE = ("gradients", "apply", "forward"), ("decode", "prefill", "copy_pages")
 CUBLAS = "__cublas$lt$matmul"
 # Of two layers of the 30B with its recipe: micro-batches of 15,360 tokens, 128 slots. The experts of one layer are 1.1 GiB.
@@ -16,10 +16,10 @@ EXCHANGES = {"gather": ("all-gather", "reduce-scatter"), "capacity": ("all-to-al
 
 
 def program(chip, case):
-    return found("programs", chip, case, *(ON_B200 if chip == "B200" else ()))
+    return found("programs", chip, case)
 
 
-@pytest.mark.parametrize("chip", ["H100", "B200"])
+@CHIPS
 @pytest.mark.parametrize("name", [*UPDATE, *ENGINE])
 def test_every_program_of_a_run_compiles_for_gpus(chip, name):
     findings = program(chip, "small")[name]
@@ -27,34 +27,38 @@ def test_every_program_of_a_run_compiles_for_gpus(chip, name):
     assert not findings["collectives"] and findings["temporary"] < 50 * MIB
 
 
-@pytest.mark.parametrize("chip", ["H100", "B200"])
+@CHIPS
 @pytest.mark.parametrize("name", MOST)
 def test_temporaries_of_the_30bs_programs_stay_within_bounds(chip, name):
     assert program(chip, "30B")[name]["temporary"] < MOST[name] * MIB
 
 
+@CHIPS
 @pytest.mark.parametrize("transport", EXCHANGES)
-def test_tokens_reach_their_experts_by_the_collective_asked_for(transport):
-    collectives = program("H100", f"small, {transport}")["gradients"]["collectives"]
+def test_tokens_reach_their_experts_by_the_collective_asked_for(chip, transport):
+    collectives = program(chip, f"small, {transport}")["gradients"]["collectives"]
     assert set(EXCHANGES[transport]) <= set(collectives)
     assert ("ragged-all-to-all" in collectives) == (transport == "ragged")
 
 
-def test_all_weights_are_trained_over_fsdp_and_tensor():
-    found_here = program("H100", "small, fsdp and tensor")
+@CHIPS
+def test_all_weights_are_trained_over_fsdp_and_tensor(chip):
+    found_here = program(chip, "small, fsdp and tensor")
     assert {"all-gather", "reduce-scatter", "all-reduce"} <= set(found_here["gradients"]["collectives"])
     assert {"all-gather", "all-reduce"} <= set(found_here["decode"]["collectives"])
-    assert CUBLAS in program("H100", "small, all weights")["gradients"]["calls"]
+    assert CUBLAS in program(chip, "small, all weights")["gradients"]["calls"]
 
 
-def test_rows_are_split_over_context():
-    assert "all-gather" in program("H100", "small, context")["gradients"]["collectives"]
+@CHIPS
+def test_rows_are_split_over_context(chip):
+    assert "all-gather" in program(chip, "small, context")["gradients"]["collectives"]
 
 
-def test_offloaded_arrays_come_from_the_hosts_memory():
+@CHIPS
+def test_offloaded_arrays_come_from_the_hosts_memory(chip):
     for name in ("apply", "forward"):
-        assert program("H100", "small, offload")[name]["on_host"], name
-    assert not program("H100", "small")["apply"]["on_host"]
+        assert program(chip, "small, offload")[name]["on_host"], name
+    assert not program(chip, "small")["apply"]["on_host"]
 
 
 @pytest.mark.slow
