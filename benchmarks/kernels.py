@@ -1,11 +1,11 @@
 """What a training micro-batch, an optimiser step and a decode step launch on a GPU, read from the programs that its compiler makes."""
 import importlib
 import json
-import os
 import subprocess
 import sys
 
 from benchmarks.table import rows
+from jaxrl_moe.distributed.chips import find_chip
 from jaxrl_moe.planning import target
 from jaxrl_moe.types import UserError
 
@@ -24,7 +24,7 @@ def table() -> str:
     Raises:
       UserError: nothing can be compiled for a GPU.
     """
-    if not target.folder().is_dir() and not target.installed():
+    if not target.at_hand():
         raise UserError("The case kernels compiles for a GPU, and there is no compiler for one: `make target` puts it beside JAX.")
     parts = [HOW]
     for case in CASES:
@@ -37,10 +37,8 @@ def table() -> str:
 
 def in_process(case: tuple[str, str, str]) -> dict:
     """answer(case) of a fresh process that can compile for GPUs."""
-    path = os.pathsep.join(filter(None, [str(target.folder()), os.environ.get("PYTHONPATH")]))
-    variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-m", "benchmarks.kernels", json.dumps(case)], env=variables, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.kernels", json.dumps(case)], env=target.environment(find_chip(case[2]), 1),
+                          capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"benchmarks.kernels {case} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -49,7 +47,6 @@ def in_process(case: tuple[str, str, str]) -> dict:
 def answer(recipe: str, shape: str, chip: str) -> dict:
     """{rows: the figures of each program, texts: its dearest kernels}."""
     from jaxrl_moe.config import resolve
-    from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning.kernels.plan import tables
     from jaxrl_moe.planning.kernels.report import duration, figure, kernel_lines
     from jaxrl_moe.planning.plan import make_plan

@@ -1,12 +1,12 @@
 """Benchmark results as markdown, with the machine and the versions they hold for."""
 import datetime
-import importlib.metadata
 import os
 import pathlib
 import platform
 from collections.abc import Sequence
 
 from benchmarks.harness import Result
+from benchmarks.versions import versions
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "peft", "trl", "tokamax")
 HOW = ("Each contender runs in a process of its own and they take turns; both have all cores and the allocator setting of "
@@ -14,7 +14,7 @@ HOW = ("Each contender runs in a process of its own and they take turns; both ha
 
 
 def heading(name: str) -> str:
-    return f"# {name}\n\n{datetime.date.today()}, {machine()}. {versions()}.\n\n"
+    return f"# {name}\n\n{datetime.date.today()}, {machine()}. {versions(PACKAGES)}.\n\n"
 
 
 def machine() -> str:
@@ -23,16 +23,6 @@ def machine() -> str:
                 if line.startswith("model name")), platform.processor()) if pathlib.Path("/proc/cpuinfo").exists() else platform.processor()
     devices = "" if jax.devices()[0].platform == "cpu" else f", {len(jax.devices())} x {jax.devices()[0].device_kind}"
     return f"{os.cpu_count()} cores of {cpu}{devices}, Python {platform.python_version()}"
-
-
-def versions() -> str:
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
 
 
 def markdown(results: Sequence[Result]) -> str:

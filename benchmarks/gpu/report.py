@@ -1,6 +1,5 @@
 """The table of a GPU check, as markdown, from the files of its stages; written anew after each of them."""
 import datetime
-import importlib.metadata
 import pathlib
 import platform
 import shutil
@@ -12,6 +11,7 @@ from benchmarks.gpu import record
 from benchmarks.gpu.box import Outcome
 from benchmarks.gpu.record import ABSENT, FAILED, Settings
 from benchmarks.gpu.stages import Stage
+from benchmarks.versions import versions
 
 PACKAGES = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "flax", "optax", "orbax-checkpoint", "tokamax", "numpy", "torch",
             "transformers", "peft")
@@ -52,7 +52,7 @@ def result(outcome: Outcome | None, rows: Sequence[dict]) -> str:
 
 def _heading(settings: Settings, budget: float) -> str:
     what = "A rehearsal of" if settings.rehearse else "Of"
-    return (f"# gpu\n\n{datetime.date.today()}, {card()}, Python {platform.python_version()}. {_versions()}.\n\n{what} "
+    return (f"# gpu\n\n{datetime.date.today()}, {card()}, Python {platform.python_version()}. {versions(PACKAGES)}.\n\n{what} "
             f"`scripts/gpu_check.sh` with {budget:.0f} s and --card={settings.card}"
             + (": tiny shapes on a CPU, whose figures mean nothing.\n" if settings.rehearse else ".\n"))
 
@@ -68,16 +68,6 @@ def card() -> str:
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         return f"a card that nvidia-smi does not tell of ({record.message(error)})"
     return f"{name} with {memory}, driver {driver}"
-
-
-def _versions() -> str:
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
 
 
 def _summary(results, ended, rows) -> str:

@@ -1,6 +1,5 @@
 """The kernels of small programs as XLA's compiler for GPUs makes them, against numbers computed by hand."""
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -21,11 +20,9 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def programs():
     """{name: (parsed program, bytes of its arguments, of its results)}, all of one process; see gpu_programs.py."""
-    if not target.folder().is_dir() and not target.installed():
+    if not target.at_hand():
         pytest.skip("XLA's compiler for GPUs is not beside JAX: `make target`")
-    path = os.pathsep.join(filter(None, [str(target.folder()), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-m", "tests.planning.gpu_programs"], cwd=ROOT, env=environment, check=False,
+    done = subprocess.run([sys.executable, "-m", "tests.planning.gpu_programs"], cwd=ROOT, env=target.environment(CHIP, 1), check=False,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return {name: (parse(text), *sizes) for name, (text, *sizes) in json.loads(done.stdout.splitlines()[-1]).items()}
