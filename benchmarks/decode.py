@@ -43,7 +43,7 @@ def mixed(vocab, requests, longest_prompt, longest):
 
 def greedy(model, prompts, news, longest_prompt, **section):
     from jaxrl_moe.config import RolloutSection
-    from jaxrl_moe.rollout.engine import JaxEngine
+    from jaxrl_moe.engine.engine import JaxEngine
     from jaxrl_moe.types import Request, SamplingParams
     engine = JaxEngine(model, RolloutSection(**section), max_prompt_tokens=longest_prompt)
 

@@ -1,6 +1,6 @@
 """Rollouts in process against vLLM and SGLang servers on this machine: the same model, prompts and greedy tokens, log-probs included.
 
-The servers are started as a run starts them (bridges/engines/launch.py) and asked as a run asks them, all requests at once over HTTP. They
+The servers are started as a run starts them (bridges/servers/launch.py) and asked as a run asks them, all requests at once over HTTP. They
 are stopped (SIGSTOP) while ours has its turn: SGLang's loop never sleeps.
 """
 import concurrent.futures
@@ -40,8 +40,8 @@ def ours(folder, work):
 def theirs(folder, work, kind):
     import bridges
     from bridges.engines.assembly import KINDS
-    from bridges.engines.http import Http
-    from bridges.engines.launch import Plan, Process
+    from bridges.servers.http import Http
+    from bridges.servers.launch import Plan, Process
     from jaxrl_moe.types import SamplingParams
     os.environ |= ENVIRONMENT
     config = bridges.model_config(folder)
@@ -109,6 +109,6 @@ def _row(name, peer, found) -> list[str]:
 
 
 def _save(folder, shape):
-    from jaxrl_moe.training.scratch import train_tokenizer
+    from jaxrl_moe.runs.scratch import train_tokenizer
     hf_model(**shape).save_pretrained(folder)
     train_tokenizer(["a few words"], 300).save_pretrained(folder)

@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.harness import Case
 from benchmarks.models import ALPHA, ATTENTION, EXPERTS, RANK, hf_model, our_model
 from jaxrl_moe.config import AlgorithmSection, Config, DataSection, LoraSection, OptimizerSection, RolloutSection, TrainSection
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.prepare import prepare
-from jaxrl_moe.training.step import Learner
-from jaxrl_moe.training.update import update
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.prepare import prepare
+from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.update import update
 from jaxrl_moe.types import Request, Rollout, RolloutGroup, SamplingParams
 
 BETA, LEARNING_RATE = 0.04, 1e-5

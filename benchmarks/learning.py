@@ -14,11 +14,11 @@ import numpy as np
 import bridges
 from benchmarks.table import rows as table_rows
 from jaxrl_moe import cli
+from jaxrl_moe.checks.validate import validate
 from jaxrl_moe.config import Config, ConfigError, base, resolve
 from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.runs.report import Rows, evaluations, read_rows
 from jaxrl_moe.training import pipeline
-from jaxrl_moe.training.report import Rows, evaluations, read_rows
-from jaxrl_moe.training.validate import validate
 from jaxrl_moe.types import UserError
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"

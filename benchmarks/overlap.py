@@ -18,18 +18,18 @@ from flax import nnx
 from benchmarks.table import rows
 from jaxrl_moe.config import AlgorithmSection, Config, DataSection, LoraSection, OptimizerSection, RolloutSection, TrainSection
 from jaxrl_moe.data.iterator import PromptIterator
-from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.prepare import prepare
+from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.update import update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training.metrics import Stopwatch, rollout_metrics
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.prepare import prepare
+from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.training.step import Learner
-from jaxrl_moe.training.update import update
 from jaxrl_moe.types import Grade, Prompt, SamplingParams
 
 PROMPTS, GROUP, PROMPT, NEW, VOCAB, SLOTS = 8, 4, 16, 48, 512, 16

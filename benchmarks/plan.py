@@ -13,6 +13,7 @@ import sys
 import time
 
 from benchmarks.table import rows
+from jaxrl_moe.learning import make
 from jaxrl_moe.planning.buffers import PASSES
 
 GIB = 2**30
@@ -94,10 +95,9 @@ def _status(field: str) -> int:
 def _learner(config, model_config):
     from flax import nnx
 
+    from jaxrl_moe.learning.step import Learner
     from jaxrl_moe.model.transformer import Transformer
-    from jaxrl_moe.training import preflight
-    from jaxrl_moe.training.step import Learner
-    model = Transformer(model_config, lora=preflight.lora_config(config), rngs=nnx.Rngs(0), grouped_matmul=config.model.grouped_matmul)
+    model = Transformer(model_config, lora=make.lora_config(config), rngs=nnx.Rngs(0), grouped_matmul=config.model.grouped_matmul)
     return Learner(model, config.optimizer, 100, remat=config.train.remat)
 
 
@@ -106,9 +106,9 @@ def _inputs(learner, config):
     import jax
     import numpy as np
 
-    from jaxrl_moe.training.batch import micro_batches, sample_weights
-    from jaxrl_moe.training.objective import make_policy_objective
-    from jaxrl_moe.training.samples import from_conversations
+    from jaxrl_moe.learning.batch import micro_batches, sample_weights
+    from jaxrl_moe.learning.objective import make_policy_objective
+    from jaxrl_moe.learning.samples import from_conversations
     longest = config.data.max_prompt_tokens + config.rollout.max_tokens
     rng, budget = np.random.default_rng(0), config.train.tokens_per_micro_batch
     mask = np.r_[np.zeros(config.data.max_prompt_tokens), np.ones(config.rollout.max_tokens)]
@@ -142,11 +142,11 @@ def _decode(config, model_config):
     import jax
     from flax import nnx
 
+    from jaxrl_moe.engine import batches
+    from jaxrl_moe.engine.memory import pool_pages, token_bytes
+    from jaxrl_moe.engine.pages import pages_for
+    from jaxrl_moe.engine.programs import Programs
     from jaxrl_moe.model.cache import PagedCache
-    from jaxrl_moe.rollout import batches
-    from jaxrl_moe.rollout.memory import pool_pages, token_bytes
-    from jaxrl_moe.rollout.pages import pages_for
-    from jaxrl_moe.rollout.programs import Programs
     learner, section = _learner(config, model_config), config.rollout
     model = learner.model()
     graphdef, params = nnx.split(model)

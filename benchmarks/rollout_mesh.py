@@ -55,9 +55,9 @@ def build(mesh):
 
     from jaxrl_moe.config import RolloutSection
     from jaxrl_moe.distributed.mesh import make_placement
+    from jaxrl_moe.engine.engine import JaxEngine
     from jaxrl_moe.model.config import ModelConfig
     from jaxrl_moe.model.transformer import Transformer
-    from jaxrl_moe.rollout.engine import JaxEngine
     from jaxrl_moe.types import Request, SamplingParams
     config = ModelConfig("qwen3_moe", 1024, 128, 2, 8, 4, 16, 256, (True,) * 2, (0,) * 2, num_experts=8, num_experts_per_tok=2,
                          moe_intermediate_size=64, norm_topk_prob=True)
@@ -72,8 +72,8 @@ def build(mesh):
 
 def decode_program(engine):
     """(the decode program of all slots, compiled, the rows of it that a device works on)."""
-    from jaxrl_moe.rollout import batches
-    from jaxrl_moe.rollout.pages import pages_for
+    from jaxrl_moe.engine import batches
+    from jaxrl_moe.engine.pages import pages_for
     engine._reserve()
     size = engine._settings.page_size
     *_, rows = batches.decode_shapes(engine._slots, pages_for(PROMPT + NEW - 1, size), size, engine._shards)

@@ -11,15 +11,15 @@ from flax import nnx
 import bridges
 from benchmarks import table as markdown
 from bridges.engines.assembly import KINDS
-from bridges.engines.http import Http
-from bridges.engines.launch import Plan, Process
 from bridges.engines.pool import Member, Pool
 from bridges.engines.probe import Probe
 from bridges.engines.sync import Writer
+from bridges.servers.http import Http
+from bridges.servers.launch import Plan, Process
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.model.config import LoraConfig
 from tests.engines import real
-from tests.tiny_models import make_checkpoint
+from tests.helpers.tiny_models import make_checkpoint
 
 SHAPE = dict(num_hidden_layers=6, hidden_size=512, head_dim=64, num_attention_heads=8, num_key_value_heads=4, num_experts=16,
              moe_intermediate_size=320, max_position_embeddings=128)

@@ -17,11 +17,11 @@ def _tokens(vocab, batch, length):
 
 def ours(expert_lora, batch, length, **shape):
     from jaxrl_moe.config import OptimizerSection
-    from jaxrl_moe.training.batch import micro_batches, sample_weights
-    from jaxrl_moe.training.objective import make_policy_objective
-    from jaxrl_moe.training.samples import from_conversations
-    from jaxrl_moe.training.sft import NLL
-    from jaxrl_moe.training.step import Learner
+    from jaxrl_moe.learning.batch import micro_batches, sample_weights
+    from jaxrl_moe.learning.objective import make_policy_objective
+    from jaxrl_moe.learning.samples import from_conversations
+    from jaxrl_moe.learning.step import Learner
+    from jaxrl_moe.phases import NLL
     model = our_model(expert_lora, **shape)
     learner = Learner(model, OptimizerSection(learning_rate=1e-4), 1000)
     samples = from_conversations([(row, np.ones(length)) for row in _tokens(model.config.vocab_size, batch, length)])

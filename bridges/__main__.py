@@ -35,14 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _import(options) -> int:
-    from bridges.importing import import_checkpoint
+    from bridges.hf.importing import import_checkpoint
     import_checkpoint(options.model, options.output, overwrite=options.overwrite)
     print(f"Wrote {options.output}; scripts and the other commands take it as a model folder.")
     return 0
 
 
 def _export(options) -> int:
-    from bridges.exporting import export_model
+    from bridges.hf.exporting import export_model
     model, base = _open(options.model, options.base)
     export_model(model, options.output, merge=not options.no_merge, dtype=options.dtype, source=base,
                  max_shard_bytes=options.max_shard_size, overwrite=options.overwrite)
@@ -51,8 +51,8 @@ def _export(options) -> int:
 
 
 def _merge(options) -> int:
-    from bridges.exporting import export_model
-    from bridges.importing import stored_dtype
+    from bridges.hf.exporting import export_model
+    from bridges.hf.importing import stored_dtype
     model = _load(options.model, options.adapter, stored_dtype(options.model))
     export_model(model, options.output, dtype=options.dtype, source=options.model, max_shard_bytes=options.max_shard_size,
                  overwrite=options.overwrite)
@@ -61,7 +61,7 @@ def _merge(options) -> int:
 
 
 def _adapter(options) -> int:
-    from bridges.adapters import export_adapter
+    from bridges.peft.adapters import export_adapter
     model, base = _open(options.model, options.base)
     export_adapter(model, options.output, base=base, overwrite=options.overwrite, critic=_critic_of(options.model)[0])
     print(f"Wrote {options.output}. Check it with: python -m bridges verify {base} --adapter {options.output}")
@@ -69,8 +69,8 @@ def _adapter(options) -> int:
 
 
 def _critic(options) -> int:
-    from bridges.critics import export_critic
     from bridges.errors import BridgeError
+    from bridges.peft.critics import export_critic
     critic, base = _critic_of(options.model)
     if critic is None:
         raise BridgeError(f"{options.model} is no training run with a critic: give the run_dir of one whose algorithm.advantage has a "
@@ -81,7 +81,7 @@ def _critic(options) -> int:
 
 
 def _verify(options) -> int:
-    from bridges.verify import verify
+    from bridges.compare.verify import verify
     found = verify(options.model, options.adapter, rows=options.rows, length=options.length, seed=options.seed)
     print(f"max|ours - theirs| / max|theirs| = {found.error:.2e} on {options.rows} x {options.length} tokens; "
           f"tolerance {options.tolerance:.0e}")
@@ -100,7 +100,7 @@ def _verify(options) -> int:
 
 
 def _score(options) -> int:
-    from bridges.score import score
+    from bridges.compare.score import score
     rows = score(_load(options.model, options.adapter, options.dtype), options.input, options.output)
     print(f"Wrote {rows} rows to {options.output}.")
     return 0
@@ -110,7 +110,7 @@ def _push(options) -> int:
     from bridges.engines.assembly import api_key
     from bridges.engines.push import push
     from bridges.errors import BridgeError
-    from bridges.importing import stored_dtype
+    from bridges.hf.importing import stored_dtype
     alone = options.adapter and not options.merge
     for flag, useless in (("--merge", options.merge and not options.adapter), ("--folder", options.folder and alone),
                           ("--base", options.base and options.adapter), ("--backend", options.backend and alone)):
@@ -127,7 +127,7 @@ def _push(options) -> int:
 
 
 def _diff(options) -> int:
-    from bridges.diff import describe, diff
+    from bridges.compare.diff import describe, diff
     found = diff(options.a, options.b)
     print(describe(found, options.a, options.b, options.rows))
     return 0 if found.empty else 1
@@ -135,7 +135,7 @@ def _diff(options) -> int:
 
 def _open(path, base):
     """The model at `path`, which is a training run or a model folder, and the folder it came from."""
-    from bridges.importing import load_model, stored_dtype
+    from bridges.hf.importing import load_model, stored_dtype
     from bridges.training_runs import find_step, load_run
     step = find_step(pathlib.Path(path))
     if step is not None:
@@ -151,8 +151,8 @@ def _critic_of(path):
 
 
 def _load(path, adapter, dtype):
-    from bridges.adapters import import_adapter, read_lora
-    from bridges.importing import load_model
+    from bridges.hf.importing import load_model
+    from bridges.peft.adapters import import_adapter, read_lora
     if adapter is None:
         return load_model(path, dtype=dtype)
     model = load_model(path, lora=read_lora(adapter), dtype=dtype)

@@ -7,13 +7,13 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from bridges.errors import BridgeError, listed
-from bridges.folders import read_json
-from bridges.importing import adapters, base_weights, load_model, routers
+from bridges.hf.folders import read_json
+from bridges.hf.importing import adapters, base_weights, load_model, routers
+from jaxrl_moe.learning.state import take_apart
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
-from jaxrl_moe.training import checkpoint
-from jaxrl_moe.training.state import take_apart
+from jaxrl_moe.runs import checkpoint
 
 STATE, META = "state", "meta"
 TRAINED, BIAS, CRITIC = "trainable/", "router_bias/", "critic/"

@@ -15,8 +15,8 @@ from ml_collections import config_flags
 
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError
-from jaxrl_moe.distributed import launch
 from jaxrl_moe.distributed.chips import set_memory_fraction
+from jaxrl_moe.hosts import launch
 from jaxrl_moe.types import UserError
 
 CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
@@ -33,7 +33,7 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
       main: takes the resolved Config; or nothing, if recipe is false.
       recipe: whether the script has a --config flag.
       compiled: whether compiled programs are kept for the next start, see keep_compiled.
-      hosts: whether the script may be one of several processes, which flags or the environment then tell; see distributed/launch.py.
+      hosts: whether the script may be one of several processes, which flags or the environment then tell; see hosts/launch.py.
     """
     place = _define_place() if hosts else ()
     holder = config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py") if recipe else None

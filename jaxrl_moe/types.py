@@ -1,7 +1,7 @@
-"""The records that flow through the loop, and the two protocols at its borders: the engine and the environment."""
+"""The records that flow through the loop."""
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence, Set
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -123,63 +123,9 @@ class RolloutGroup:
         return np.array([rollout.reward for rollout in self.rollouts], np.float32)
 
 
-class Engine(Protocol):
-    """Token ids in, token ids and log-probs out; text is never re-tokenised on the way.
-
-    One thread drives it at a time. generate() draws a batch from beginning to end; submit, step, cancel and cut draw requests that
-    come and go, through updates of the weights too.
-    """
-
-    @property
-    def devices(self) -> Set[Any]:
-        """The devices of this process's JAX that it draws on. While a trainer on one of them updates, nothing may be drawn."""
-
-    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. What was submitted before may wait meanwhile."""
-
-    def submit(self, request: Request) -> Hashable:
-        """Queues a request and returns its handle. Raises UserError for one that cannot be met."""
-
-    def step(self) -> Mapping[Hashable, list[Completion]]:
-        """Goes on for a moment with what was submitted; returns the requests that are done by now, each once, by handle."""
-
-    def cancel(self, handle: Hashable) -> None:
-        """Drops a request with what it has drawn; one that is done is left alone."""
-
-    def cut(self, handle: Hashable) -> list[Completion] | None:
-        """Ends a request at what its samples have by now, as if they had come to their token limit. None, and nothing is done, where a
-        sample has no token yet, or the engine cannot do it."""
-
-    def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
-        """Hands the engine the weights to draw from, for requests in flight too; what that took, for the log, if it was work."""
-
-    def release(self) -> None:
-        """Frees the memory (KV pool) that an update needs; the next generate or step takes it back. Requests in flight keep their tokens,
-        whose keys and values are computed anew."""
-
-    def stats(self) -> Mapping[str, float]:
-        """Totals since the engine was made: "tokens" drawn, and, if the engine knows, "kept_mass", their mean probability left by
-        top-p and such."""
-
-    def close(self) -> None:
-        """Ends what the engine started, and frees what it holds."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Grade:
     """A grader's verdict: the scalar reward, named numbers for the logs ("correct" feeds pass@k), and what is achieved, see Turn."""
     reward: float
     info: Mapping[str, float]
     achieved: tuple[str, ...] | None = None
-
-
-class Env(Protocol):
-    """A single-turn task: grades completion texts. It never sees the prompt's text mixed into the completion.
-
-    It may have an attribute `lowest_reward`, the least reward that it gives: an algorithm that needs rewards of 0 or more is then
-    refused before the run where that is below 0, and not by the first such reward. Above rollout.max_staleness = 0 several threads
-    grade at once, as many as rollout.graders says.
-    """
-
-    def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
-        """Scores one completion of one data row."""

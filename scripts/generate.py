@@ -9,7 +9,7 @@ from absl import flags
 
 import bridges
 from jaxrl_moe import cli
-from jaxrl_moe.rollout.generate import generate_texts
+from jaxrl_moe.engine.generate import generate_texts
 from jaxrl_moe.types import SamplingParams
 
 MODEL = flags.DEFINE_string("model", None, "HF checkpoint folder or hub name (required)")

@@ -13,8 +13,8 @@ import jax
 
 import bridges
 from jaxrl_moe import cli
-from jaxrl_moe.distributed import hosts
-from jaxrl_moe.training.setup_checks import check_all
+from jaxrl_moe.checks.setup_checks import check_all
+from jaxrl_moe.hosts import hosts
 from jaxrl_moe.types import UserError
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.gpu.box import ROOT
 from benchmarks.gpu.record import FAILED, MEASURED, PASSED, Recorder, Settings, read
+from tests.helpers.runs import DETERMINISTIC
 
-DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 TIMED = ("time/", "perf/", "rollout/tokens_per_s")  # numbers of a log that no two runs share
 CURVE = ("eval/pass_at_1", "eval/greedy", "reward/mean", "mismatch/kl")
 SMALL = {"scratch.hidden_size": 32, "scratch.num_layers": 1, "sft.steps": 4, "sft.sequences_per_step": 16, "train.steps": 6,

@@ -15,7 +15,7 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage("a", "numerics against float64", "benchmarks.gpu.exact.stage", 60),
+    Stage("a", "numerics against float64", "benchmarks.gpu.exact", 60),
     Stage("b", "tests that need a GPU", "benchmarks.gpu.suite", 90),
     Stage("c", "kernels at the 30B shape", "benchmarks.gpu.kernels", 55),
     Stage("d", "the 30B shape: training, decoding, memory", "benchmarks.gpu.whole.stage", 145),

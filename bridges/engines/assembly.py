@@ -5,23 +5,23 @@ import pathlib
 import time
 
 from bridges.engines.engine import ServerEngine
-from bridges.engines.http import EngineError, Http
-from bridges.engines.launch import Plan, Process
 from bridges.engines.pool import ADAPTERS, Member
 from bridges.engines.probe import Probe, scorer
-from bridges.engines.router import without_routers
-from bridges.engines.server import Server
-from bridges.engines.sglang import Sglang
 from bridges.engines.shared import SharedEngine
 from bridges.engines.sync import Writer, adapted_layers, choose
-from bridges.engines.vllm import Vllm
+from bridges.servers.http import EngineError, Http
+from bridges.servers.launch import Plan, Process
+from bridges.servers.router import without_routers
+from bridges.servers.server import Server
+from bridges.servers.sglang import Sglang
+from bridges.servers.vllm import Vllm
 from jaxrl_moe.config import Config
 from jaxrl_moe.config_checks import changed
 from jaxrl_moe.data.tokenizer import Tokenizer
-from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.types import Engine
+from jaxrl_moe.protocols import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
 WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared memory",

@@ -10,15 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.pool import ADAPTERS, Member, Pool
 from bridges.engines.probe import Probe
-from bridges.engines.receiver import Weights
-from bridges.engines.server import Sample, Server
 from bridges.engines.sync import Writer
+from bridges.servers.http import EngineError, Unavailable
+from bridges.servers.receiver import Weights
+from bridges.servers.server import Sample, Server
+from jaxrl_moe.engine.requests import Limits
+from jaxrl_moe.engine.stopping import stop_cut
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.rollout.requests import Limits
-from jaxrl_moe.rollout.stopping import stop_cut
 from jaxrl_moe.types import Completion, Request
 
 NO_PAGES = 2**40  # the servers' KV pools are their own affair

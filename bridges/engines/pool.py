@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from bridges.engines.buckets import Fan
-from bridges.engines.http import EngineError, Refused, Unavailable
-from bridges.engines.launch import Process
-from bridges.engines.receiver import Weights
-from bridges.engines.server import Sample, Server
+from bridges.servers.buckets import Fan
+from bridges.servers.http import EngineError, Refused, Unavailable
+from bridges.servers.launch import Process
+from bridges.servers.receiver import Weights
+from bridges.servers.server import Sample, Server
 from jaxrl_moe.types import SamplingParams
 
 ATTEMPTS = 5           # of one request, each at a server that then failed

@@ -9,13 +9,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from bridges.engines.http import EngineError
-from bridges.engines.receiver import Weights
-from bridges.engines.server import Server
-from jaxrl_moe.distributed import hosts
+from bridges.servers.http import EngineError
+from bridges.servers.receiver import Weights
+from bridges.servers.server import Server
 from jaxrl_moe.distributed.collectives import AXES, inside
 from jaxrl_moe.distributed.sharding import Placement
-from jaxrl_moe.distributed.turns import alone
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import SamplingParams

@@ -6,10 +6,10 @@ import pathlib
 from flax import nnx
 
 from bridges.engines.assembly import KINDS
-from bridges.engines.http import EngineError, Http, Unavailable
 from bridges.engines.probe import Probe
-from bridges.engines.receiver import Weights
 from bridges.engines.sync import Writer
+from bridges.servers.http import EngineError, Http, Unavailable
+from bridges.servers.receiver import Weights
 from jaxrl_moe.model.transformer import Transformer
 
 

@@ -1,7 +1,7 @@
 """Servers for a trainer of several processes: process 0 alone talks to them, and the others get from it what was drawn.
 
 The weights are split over all processes: to read them, and to score what a server drew with them, all compute together (see
-distributed/meeting.py), whenever process 0 comes to it. It never holds more of them than what it just sends.
+hosts/meeting.py), whenever process 0 comes to it. It never holds more of them than what it just sends.
 """
 import dataclasses
 import functools
@@ -11,15 +11,15 @@ from typing import Any
 import jax
 from flax import nnx
 
-from bridges.adapters import export_adapter
 from bridges.engines.engine import ServerEngine
-from bridges.engines.http import Unavailable
 from bridges.engines.sync import STREAMED, Writer
-from bridges.exporting import export_model
-from bridges.streaming import reader
-from jaxrl_moe.distributed import hosts
-from jaxrl_moe.distributed.meeting import Meeting
+from bridges.hf.exporting import export_model
+from bridges.hf.streaming import reader
+from bridges.peft.adapters import export_adapter
+from bridges.servers.http import Unavailable
 from jaxrl_moe.distributed.sharding import cut
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.hosts.meeting import Meeting
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import Completion, Request
 

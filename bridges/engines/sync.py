@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import jax
 from flax import nnx
 
-from bridges.adapters import export_adapter
-from bridges.engines.http import EngineError, Unavailable
-from bridges.engines.receiver import Weights
-from bridges.exporting import export_model
-from bridges.importing import adapters
-from bridges.streaming import TensorSet, frozen_sets, tensor_sets
+from bridges.hf.exporting import export_model
+from bridges.hf.importing import adapters
+from bridges.hf.streaming import TensorSet, frozen_sets, tensor_sets
+from bridges.peft.adapters import export_adapter
+from bridges.servers.http import EngineError, Unavailable
+from bridges.servers.receiver import Weights
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import cut
-from jaxrl_moe.distributed.turns import alone
+from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.model.transformer import Transformer
 
 HOST = socket.gethostname()

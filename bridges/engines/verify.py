@@ -6,17 +6,17 @@ import subprocess
 from flax import nnx
 
 from bridges.engines import assembly
-from bridges.engines.http import EngineError, Unavailable
 from bridges.engines.probe import Probe, scorer
-from bridges.engines.router import without_routers
 from bridges.engines.sync import choose, place
-from bridges.folders import resolve
-from bridges.importing import default_dtype, load_model, model_config
+from bridges.hf.folders import resolve
+from bridges.hf.importing import default_dtype, load_model, model_config
+from bridges.servers.http import EngineError, Unavailable
+from bridges.servers.router import without_routers
 from jaxrl_moe.config import Config
-from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning import make
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.training import preflight
 from jaxrl_moe.types import SamplingParams
 
 IMPORT_SECONDS = 60.0
@@ -32,7 +32,7 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
     Raises:
       EngineError: one is not there, cannot do what the run needs, or computes something else; or weights have no place.
     """
-    model = Transformer.abstract(model_config(config.model.path), lora=preflight.lora_config(config),
+    model = Transformer.abstract(model_config(config.model.path), lora=make.lora_config(config),
                                  dtype=config.model.dtype or default_dtype(placement))
     kind, reason = choose(config, model)
     config = without_routers(config, assembly.api_key(config.servers.api_key_env))

@@ -8,8 +8,8 @@ from jax.sharding import PartitionSpec
 
 from jaxrl_moe.distributed import collectives, ragged, stages
 from jaxrl_moe.distributed.collectives import AXES, inside
-from jaxrl_moe.distributed.hosts import fetch
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.hosts.hosts import fetch
 
 WIDTH = 4  # rows that each device holds
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from jaxrl_moe.envs.gsm8k import Gsm8kEnv
 from jaxrl_moe.envs.word_problems import WordProblemsEnv
-from jaxrl_moe.types import Env, Prompt, UserError
+from jaxrl_moe.protocols import Env
+from jaxrl_moe.types import Prompt, UserError
 
 ENVS: Mapping[str, Callable[..., Env]] = {"gsm8k": Gsm8kEnv, "word_problems": WordProblemsEnv}
 

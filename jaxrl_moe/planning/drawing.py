@@ -8,14 +8,14 @@ from jax.sharding import NamedSharding
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.engine import batches
+from jaxrl_moe.engine.memory import pool_pages, slots_of_each, token_bytes
+from jaxrl_moe.engine.pages import pages_for
+from jaxrl_moe.engine.programs import POOL, ROWS, Programs
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.planning import target
 from jaxrl_moe.planning.programs import NOTHING, Program, compiled
 from jaxrl_moe.planning.shapes import RunShapes
-from jaxrl_moe.rollout import batches
-from jaxrl_moe.rollout.memory import pool_pages, slots_of_each, token_bytes
-from jaxrl_moe.rollout.pages import pages_for
-from jaxrl_moe.rollout.programs import POOL, ROWS, Programs
 
 
 class Drawing(NamedTuple):

@@ -15,13 +15,13 @@ import numpy as np
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.learning import make
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.planning.drawing import NO_DRAWING, compiled_drawing
 from jaxrl_moe.planning.programs import Program
 from jaxrl_moe.planning.shapes import RunShapes, run_shapes
 from jaxrl_moe.planning.update import Update, compiled_update
-from jaxrl_moe.training import preflight
-from jaxrl_moe.training.flops import update_flops
+from jaxrl_moe.runs.flops import update_flops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _without_drawing(config: Config, shapes: RunShapes, updated: Update) -> Plan
         devices=place.mesh.size, frozen=local_bytes(shapes.parts.frozen), trained=local_bytes(state.trainable),
         optimiser=local_bytes(state.opt_state), gradient=local_bytes(state.trainable),
         published=0 if draws_apart else copied_bytes(state.trainable, shapes.computed),
-        reference=local_bytes(shapes.computed) if preflight.keeps_reference(config) else 0, offload=config.train.offload,
+        reference=local_bytes(shapes.computed) if make.keeps_reference(config) else 0, offload=config.train.offload,
         kept=kept_bytes(model.config, batch, place, config.train.remat, model.dtype),
         compiled_for=device.device_kind if place.platform == "gpu" else "",
         gradients=updated.gradients, apply=updated.apply, forward=updated.forward, **NO_DRAWING.programs(), kv=0,

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.config import Config
+from jaxrl_moe.distributed.placements import mesh_of, rollout_placement
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.learning import make
+from jaxrl_moe.learning.optimizer import optimizer
+from jaxrl_moe.learning.state import ROUTER, Parts, TrainState, model_weights, take_apart
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.training import preflight
-from jaxrl_moe.training.assembly import mesh_of, rollout_placement
-from jaxrl_moe.training.flops import Cost, model_cost
-from jaxrl_moe.training.optimizer import optimizer
-from jaxrl_moe.training.state import ROUTER, Parts, TrainState, model_weights, take_apart
+from jaxrl_moe.runs.flops import Cost, model_cost
 
 
 class RunShapes(NamedTuple):
@@ -50,7 +50,7 @@ def run_shapes(config: Config, model_config: ModelConfig, devices: Sequence[jax.
     """
     place = mesh_of(config, model_config, devices)
     drawn_at = rollout_placement(config, model_config, devices) if config.rollout_mesh.apart else place
-    model = Transformer.abstract(model_config, lora=preflight.lora_config(config), dtype=jnp.dtype(config.model.dtype or "bfloat16"),
+    model = Transformer.abstract(model_config, lora=make.lora_config(config), dtype=jnp.dtype(config.model.dtype or "bfloat16"),
                                  attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, platform=platform)
     parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
     params = drawn_at.shapes(nnx.merge_state(model_weights(trainable, parts.dtypes), biases, parts.frozen))

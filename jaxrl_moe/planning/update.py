@@ -10,15 +10,16 @@ from jax.sharding import NamedSharding
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.distributed.sharding import Placement, batch_spec
+from jaxrl_moe.learning import make
+from jaxrl_moe.learning.batch import MicroBatch
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.prepare import needs_forward
+from jaxrl_moe.learning.programs import Programs, moved
+from jaxrl_moe.learning.step import READ_SHARES
+from jaxrl_moe.phases import longest_drawn
 from jaxrl_moe.planning import target
 from jaxrl_moe.planning.programs import NOTHING, Program, compiled
 from jaxrl_moe.planning.shapes import RunShapes
-from jaxrl_moe.training import preflight
-from jaxrl_moe.training.batch import MicroBatch
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.prepare import longest_drawn, needs_forward
-from jaxrl_moe.training.programs import Programs, moved
-from jaxrl_moe.training.step import READ_SHARES
 
 
 class Update(NamedTuple):
@@ -82,7 +83,7 @@ def on_host(tree: Any) -> Any:
 
 def _reference(config, shapes, away):
     """(weights of the reference policy, whether they come from the host)."""
-    if not preflight.keeps_reference(config):
+    if not make.keeps_reference(config):
         return (shapes.state.trainable, shapes.state.router_bias), False
     weights, streamed = (shapes.computed, shapes.state.router_bias), "reference" in away
     return on_host(weights) if streamed else weights, streamed

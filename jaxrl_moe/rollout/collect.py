@@ -3,8 +3,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxrl_moe.distributed import hosts
-from jaxrl_moe.types import Completion, Engine, Env, Prompt, Request, Rollout, RolloutGroup, SamplingParams, Turn
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.protocols import Engine, Env
+from jaxrl_moe.types import Completion, Prompt, Request, Rollout, RolloutGroup, SamplingParams, Turn
 
 TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM, SERVED_STREAM = range(4)  # streams of noise that never meet
 

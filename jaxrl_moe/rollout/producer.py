@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from jaxrl_moe.protocols import Engine, Env
 from jaxrl_moe.rollout.account import Account, Drawn, Rules
 from jaxrl_moe.rollout.buffer import Entry
 from jaxrl_moe.rollout.collect import TRAIN_STREAM, Decode, grade_one
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.graders import Graders
-from jaxrl_moe.types import Completion, Engine, Env, Request, SamplingParams
+from jaxrl_moe.types import Completion, Request, SamplingParams
 
 
 class Producer:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.rollout.sequences import Chunk
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.ticket import Ticket
 from jaxrl_moe.types import Completion, Request, UserError
 

@@ -12,14 +12,14 @@ from flax import nnx
 from jaxrl_moe import log_files
 from jaxrl_moe.config import Config, RolloutSection
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.serving.front import EngineFront
-from jaxrl_moe.serving.models import Load, Models
-from jaxrl_moe.serving.recorder import Recorder
+from jaxrl_moe.serving.openai.models import Load, Models
+from jaxrl_moe.serving.openai.recorder import Recorder
+from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import Server
-from jaxrl_moe.serving.service import Service
 from jaxrl_moe.types import UserError
 
 KEY_VARIABLE = "JAXRL_MOE_API_KEY"

@@ -5,9 +5,9 @@ import threading
 
 import uvicorn
 
-from jaxrl_moe.addresses import is_loopback
-from jaxrl_moe.serving.app import make_app
-from jaxrl_moe.serving.service import Service
+from jaxrl_moe.hosts.addresses import is_loopback
+from jaxrl_moe.serving.openai.app import make_app
+from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.types import UserError
 
 

@@ -3,7 +3,7 @@ import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from jaxrl_moe.rollout.sequences import Chunk
+from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.types import Completion, Request
 
 

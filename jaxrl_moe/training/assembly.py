@@ -1,54 +1,25 @@
 """What a run is put together from: the data and model on disk, tokenizer and prompts, policy, optimiser and engine."""
 import dataclasses
-import os
-import pathlib
-from collections.abc import Sequence
-from typing import Protocol
 
-import jax
 from flax import nnx
 
-from jaxrl_moe.config import Config, MeshSection, RolloutMeshSection
-from jaxrl_moe.config_checks import idle_exchange
-from jaxrl_moe.data.packing import whole_batch
+from jaxrl_moe.checks import preflight, validate
+from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
-from jaxrl_moe.distributed import hosts
-from jaxrl_moe.distributed.collectives import AXES
-from jaxrl_moe.distributed.expert_axis import check_transport, warn_of_gather
-from jaxrl_moe.distributed.mesh import check_model, divided, make_placement
-from jaxrl_moe.distributed.sharding import MeshError, Placement
+from jaxrl_moe.distributed.placements import placement, rollout_placement
+from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.envs import check_rows, make_env
-from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning import make
+from jaxrl_moe.learning.state import ROUTER
+from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.model.value_head import Critic
+from jaxrl_moe.protocols import Bridge, Engine
 from jaxrl_moe.rl.advantages import find_advantage
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training import preflight, validate
-from jaxrl_moe.training.prepare import longest_drawn
-from jaxrl_moe.training.scratch import ensure_data, ensure_model
-from jaxrl_moe.training.sft import longest_conversation
-from jaxrl_moe.training.state import ROUTER
-from jaxrl_moe.training.step import Learner
-from jaxrl_moe.types import Engine, Prompt, UserError
-
-
-class Bridge(Protocol):
-    """The functions of the `bridges` package that a run needs; this package must not import it."""
-
-    def load_model(self, path, *, lora: LoraConfig | None, dtype, seed: int, attention: str,
-                   grouped_matmul: str, placement: Placement | None) -> Transformer: ...
-    def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
-    def export_adapter(self, model, path, base, overwrite=False, critic=None) -> pathlib.Path: ...
-    def export_critic(self, critic, path, base, overwrite=False) -> pathlib.Path: ...
-    def load_critic(self, path) -> Critic: ...
-    def model_config(self, path) -> ModelConfig: ...
-    def check_tensors(self, path) -> None: ...
-    def check_adapters(self, config: ModelConfig, lora: LoraConfig) -> None: ...
-    def read_lora(self, path) -> LoraConfig: ...
-    def import_adapter(self, model, path) -> None: ...
-    def check_servers(self, config: Config, placement: Placement | None = None) -> str: ...
-    def make_engine(self, config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine: ...
+from jaxrl_moe.runs.scratch import ensure_data, ensure_model
+from jaxrl_moe.types import Prompt, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,107 +74,18 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
         raise UserError(f"rollout.max_staleness = {config.rollout.max_staleness} needs a trainer of one process, as what is drawn when "
                         "would differ between processes, and this job has several: set rollout.max_staleness=0, or train on the devices "
                         "of one host.")
-    model = load(config, bridge, preflight.lora_config(config))
+    model = load(config, bridge, make.lora_config(config))
     validate.warn_of_router(config, model.config)
     kind = find_advantage(config.algorithm.advantage).critic
     head = bridge.load_critic(config.critic.path).head if kind and config.critic.path else None
     learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed,
                       critic=config.critic if kind else None, value_head=head,
                       train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
-                      placement=placement(config, model.config), reference=preflight.keeps_reference(config),
+                      placement=placement(config, model.config), reference=make.keeps_reference(config),
                       offload=config.train.offload)
     if config.rollout.backend != "jax":
         return learner, bridge.make_engine(config, learner.model(), tokenizer, learner.placement)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
-
-
-def placement(config: Config, model: ModelConfig | None) -> Placement | None:
-    """The mesh of the mesh section, checked against a model unless that is None; None for a single device.
-
-    Raises:
-      MeshError: it does not fit the devices or the model.
-    """
-    if all(getattr(config.mesh, axis) == 1 for axis in AXES):
-        if hosts.several():
-            raise MeshError("The job has several processes, and the mesh section one device: set mesh.data=-1, or other axes, to use the "
-                            "devices of all.")
-        return None
-    return mesh_of(config, model)
-
-
-def check_micro_batches(config: Config, *, rl: bool, sft: bool) -> None:
-    """Refuses micro-batches too small for a row of the longest sequence on each part of the training's mesh, before anything is drawn.
-
-    Args:
-      config: resolved.
-      rl: whether rollouts will be trained on.
-      sft: whether conversations will.
-
-    Raises:
-      MeshError: the mesh does not fit the devices.
-      UserError: with the tokens that a micro-batch needs.
-    """
-    place = placement(config, None)
-    for longest in (longest_drawn(config),) * rl + (longest_conversation(config),) * sft:
-        whole_batch(longest, config.train.tokens_per_micro_batch, (1, 1) if place is None else place.shards)
-
-
-def mesh_of(config: Config, model: ModelConfig | None, planned: Sequence[jax.Device] | None = None) -> Placement:
-    """As placement, but a mesh of one where there is a single device. planned: devices that stand for those of the run; where they are
-    CPUs, gather, which drops nothing either, takes the place of the ragged all-to-all, which XLA has for GPUs only."""
-    sizes, devices = _sizes(config.mesh), planned
-    if config.rollout_mesh.apart:
-        devices, _ = divided(sizes, _rollout_sizes(config), planned)
-    place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
-                           transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
-                           capacity_factor=config.mesh.capacity_factor)
-    if place.layout.size("expert") == 1:  # so many only the devices say, where it is -1
-        for problem in idle_exchange(config.mesh):
-            raise MeshError(problem)
-    check_transport(place.layout, place.platform if planned is None else "gpu", os.environ.get("XLA_FLAGS", ""))
-    if planned is not None and place.platform == "cpu" and config.mesh.transport == "ragged":
-        place = dataclasses.replace(place, layout=dataclasses.replace(place.layout, transport="gather"))
-    if config.mesh.transport == "auto":
-        warn_of_gather(place.layout)
-    if model is not None:
-        check_model(place.layout, model)
-    return place
-
-
-def rollout_placement(config: Config, model: ModelConfig | None, planned: Sequence[jax.Device] | None = None) -> Placement | None:
-    """As placement, of the rollout: that of training, or that of the rollout_mesh section on the devices after training's.
-
-    Args:
-      planned: see mesh_of.
-
-    Raises:
-      MeshError: it does not fit the devices or the model, or the job has several processes, which can only share.
-    """
-    if not config.rollout_mesh.apart:
-        return placement(config, model)
-    if hosts.several():
-        raise MeshError("rollout_mesh needs a job of one process, and this one has several: leave rollout_mesh out, so that rollout "
-                        "shares the mesh of training.")
-    sizes = _rollout_sizes(config)
-    place = make_placement(sizes, divided(_sizes(config.mesh), sizes, planned)[1])
-    if model is not None:
-        check_model(place.layout, model, "rollout_mesh")
-    return place
-
-
-def _sizes(section: MeshSection) -> dict[str, int]:
-    return {axis: getattr(section, axis) for axis in AXES}
-
-
-def _rollout_sizes(config: Config) -> dict[str, int]:
-    return {axis: size or 1 for axis, size in dataclasses.asdict(config.rollout_mesh).items()}
-
-
-def drawing_alone(config: Config) -> Config:
-    """The configuration where nothing is trained: the rollout's mesh, if it has its own, takes the first devices."""
-    if not config.rollout_mesh.apart:
-        return config
-    return dataclasses.replace(config, mesh=MeshSection(**_rollout_sizes(config)), rollout_mesh=RolloutMeshSection())
 
 
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:

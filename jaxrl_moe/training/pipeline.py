@@ -4,23 +4,28 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
-from jaxrl_moe import log_files
+from jaxrl_moe import log_files, phases
+from jaxrl_moe.checks import preflight, validate
+from jaxrl_moe.checks.preflight import check_micro_batches
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer
-from jaxrl_moe.distributed import hosts
+from jaxrl_moe.distributed.placements import drawing_alone
 from jaxrl_moe.envs import make_env
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.value_head import Critic
+from jaxrl_moe.phases import NLL, sft_config, total_steps
+from jaxrl_moe.protocols import Bridge, Engine
 from jaxrl_moe.rl.advantages import find_advantage
-from jaxrl_moe.training import preflight, validate, writers
-from jaxrl_moe.training.assembly import Bridge, Data, build, check_micro_batches, drawing_alone, load, make_engine, make_scratch, prepare
-from jaxrl_moe.training.evaluate import Evaluation, evaluate
-from jaxrl_moe.training.report import report
-from jaxrl_moe.training.sft import NLL, sft, sft_config, total_steps
-from jaxrl_moe.training.step import Learner
+from jaxrl_moe.runs import writers
+from jaxrl_moe.runs.evaluation import Evaluation, evaluate
+from jaxrl_moe.runs.report import report
+from jaxrl_moe.runs.trajectories import Trajectories
+from jaxrl_moe.training.assembly import Data, build, load, make_engine, make_scratch, prepare
+from jaxrl_moe.training.sft import sft
 from jaxrl_moe.training.train import train
-from jaxrl_moe.training.trajectories import Trajectories
-from jaxrl_moe.types import Engine, UserError
+from jaxrl_moe.types import UserError
 
 
 def run_all(config: Config, bridge: Bridge) -> bool:
@@ -31,15 +36,15 @@ def run_all(config: Config, bridge: Bridge) -> bool:
     """
     validate.validate(config)
     preflight.refuse_other_settings(config)
-    check_micro_batches(config, rl=config.train.steps > 0, sft=preflight.has_warm_up(config))
+    check_micro_batches(config, rl=config.train.steps > 0, sft=phases.has_warm_up(config))
     with preflight.locked(config.run_dir):
         return _run_all(config, bridge)
 
 
 def _run_all(config: Config, bridge: Bridge) -> bool:
-    make_scratch(config, bridge, draws=True, sft=preflight.has_warm_up(config))
+    make_scratch(config, bridge, draws=True, sft=phases.has_warm_up(config))
     data = prepare(config, bridge)
-    if preflight.has_warm_up(config):
+    if phases.has_warm_up(config):
         if not warm_up(config, bridge, data):
             return False
         config = after_warm_up(config)

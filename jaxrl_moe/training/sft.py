@@ -1,39 +1,24 @@
 """Supervised fine-tuning: the mean negative log-likelihood of the trained tokens, through the RL update itself."""
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxrl_moe.config import AlgorithmSection, Config
+from jaxrl_moe.config import Config
 from jaxrl_moe.data.sft import Conversation
-from jaxrl_moe.distributed import hosts
-from jaxrl_moe.training.batch import MicroBatch, micro_batches, sample_weights
-from jaxrl_moe.training.evaluate import Evaluation
-from jaxrl_moe.training.flops import FlopMeter
-from jaxrl_moe.training.metrics import router_metrics
-from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.run import Run, identity, open_run
-from jaxrl_moe.training.samples import Sample, from_conversations, trainable
-from jaxrl_moe.training.step import Learner
-
-NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0)  # advantage 1: l = -log p
-
-
-def sft_config(config: Config) -> Config:
-    """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full, drawing in process."""
-    return dataclasses.replace(
-        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer, learning_rate=config.sft.learning_rate),
-        lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora,
-        rollout=dataclasses.replace(config.rollout, backend="jax"))
-
-
-def total_steps(config: Config, conversations: int) -> int:
-    """Optimiser steps of the phase: sft.steps, or enough for sft.epochs passes."""
-    return config.sft.steps or math.ceil(config.sft.epochs * conversations / config.sft.sequences_per_step)
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.batch import MicroBatch, micro_batches, sample_weights
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.samples import Sample, from_conversations, trainable
+from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.phases import longest_conversation, total_steps
+from jaxrl_moe.runs.evaluation import Evaluation
+from jaxrl_moe.runs.flops import FlopMeter
+from jaxrl_moe.runs.metrics import router_metrics
+from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
+from jaxrl_moe.runs.run import Run, identity, open_run
 
 
 def sft(config: Config, learner: Learner, conversations: Sequence[Conversation], decode: Callable[[Sequence[int]], str],
@@ -92,11 +77,6 @@ def batch(samples: Sequence[Sample], config: Config, step: int, shards: tuple[in
     packed = micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N,
                            longest=longest_conversation(config), shards=shards)
     return [part.batch for part in packed]
-
-
-def longest_conversation(config: Config) -> int:
-    """Tokens of the longest conversation that a micro-batch can hold."""
-    return min(config.sft.max_tokens, config.train.tokens_per_micro_batch)
 
 
 @functools.lru_cache(maxsize=2)

@@ -9,14 +9,15 @@ from typing import Any, Protocol
 import jax
 
 from jaxrl_moe.config import Config
+from jaxrl_moe.learning.rewards import all_equal
+from jaxrl_moe.protocols import Engine, Env
 from jaxrl_moe.rollout.account import Drawn, Rules
 from jaxrl_moe.rollout.collect import Decode, draw, grade
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.producer import Producer
-from jaxrl_moe.training.metrics import Stopwatch
-from jaxrl_moe.training.rewards import all_equal
+from jaxrl_moe.runs.metrics import Stopwatch
 from jaxrl_moe.training.selection import Selection, select
-from jaxrl_moe.types import Engine, Env, SamplingParams
+from jaxrl_moe.types import SamplingParams
 
 
 class Source(Protocol):

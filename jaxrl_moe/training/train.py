@@ -7,24 +7,25 @@ from collections.abc import Iterator, Sequence
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
-from jaxrl_moe.distributed import hosts
-from jaxrl_moe.distributed.turns import alone
 from jaxrl_moe.envs import make_env
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.hosts.turns import alone
+from jaxrl_moe.learning.objective import make_policy_objective, next_kl_coef, present_kl_coef
+from jaxrl_moe.learning.prepare import prepare
+from jaxrl_moe.learning.replay import replay_metrics
+from jaxrl_moe.learning.samples import by_rollout
+from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.update import update
+from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.training.evaluate import evaluate
-from jaxrl_moe.training.flops import FlopMeter
-from jaxrl_moe.training.metrics import Stopwatch, kept_mass, rollout_metrics, update_metrics
-from jaxrl_moe.training.monitor import peak_bytes, refuse_non_finite
-from jaxrl_moe.training.objective import make_policy_objective, next_kl_coef, present_kl_coef
-from jaxrl_moe.training.prepare import prepare
-from jaxrl_moe.training.replay import replay_metrics
-from jaxrl_moe.training.run import Run, identity, open_run
-from jaxrl_moe.training.samples import by_rollout
+from jaxrl_moe.runs.evaluation import evaluate
+from jaxrl_moe.runs.flops import FlopMeter
+from jaxrl_moe.runs.metrics import Stopwatch, kept_mass, rollout_metrics, update_metrics
+from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
+from jaxrl_moe.runs.run import Run, identity, open_run
 from jaxrl_moe.training.selection import Selection, nothing_to_learn, selection_metrics
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.training.step import Learner
-from jaxrl_moe.training.update import update
-from jaxrl_moe.types import Engine, Prompt, SamplingParams, UserError
+from jaxrl_moe.types import Prompt, SamplingParams, UserError
 
 
 def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],

@@ -1,7 +1,7 @@
 """Servers that the tests start, and no waiting for them."""
 import pytest
 
-from tests.bridges.fake_server import FakeServer, quickly  # noqa: F401 - used by every test here
+from tests.helpers.fake_server import FakeServer, quickly  # noqa: F401 - used by every test here
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
-from parity import randomise_adapters
 from safetensors.numpy import load_file, save_file
-from tiny_models import make_checkpoint
 
 import bridges
-from bridges.folders import resolve
-from bridges.importing import import_checkpoint
+from bridges.hf.folders import resolve
+from bridges.hf.importing import import_checkpoint
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.types import UserError
+from tests.helpers.parity import randomise_adapters
+from tests.helpers.tiny_models import make_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(folder, tmp_path, monkeyp
 
     model = bridges.load_model(folder, lora=LoraConfig(4, 8.0))
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr("bridges.tensor_files.os.posix_fallocate", full)
+    monkeypatch.setattr("bridges.hf.tensor_files.os.posix_fallocate", full)
     refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out", "disk is full", "Free some space")
     refused(lambda: bridges.export_adapter(model, tmp_path / "out", base=folder), tmp_path / "out", "disk is full")
     assert sorted(tmp_path.iterdir()) == before
@@ -214,7 +214,7 @@ def test_a_failed_export_over_an_older_one_keeps_the_older(folder, tmp_path, mon
     model = bridges.load_model(folder)
     bridges.export_model(model, tmp_path / "out", source=folder)
     names = sorted(os.listdir(tmp_path / "out"))
-    monkeypatch.setattr("bridges.exporting._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
+    monkeypatch.setattr("bridges.hf.exporting._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
     refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True), "could not be written", "broken disk")
     assert sorted(os.listdir(tmp_path / "out")) == names
     assert (tmp_path / "out/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

@@ -7,21 +7,21 @@ import sys
 
 import numpy as np
 import pytest
-from parity import hf_logits, randomise_adapters, relative
 from safetensors.numpy import load_file, save_file
-from tiny_models import make_checkpoint
 
 import bridges
-from bridges import verify as verify_module
 from bridges.__main__ import main
-from bridges.importing import base_weights, load_model
+from bridges.compare import verify as verify_module
+from bridges.compare.verify import our_logits, verify
+from bridges.hf.importing import base_weights, load_model
 from bridges.training_runs import find_step
-from bridges.verify import our_logits, verify
 from jaxrl_moe.config import Config, LoraSection, ModelSection, OptimizerSection, to_json
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig
-from jaxrl_moe.training.checkpoint import Checkpoints, Progress, identity
-from jaxrl_moe.training.step import Learner
-from tests import oracles
+from jaxrl_moe.runs.checkpoint import Checkpoints, Progress, identity
+from tests.helpers import oracles
+from tests.helpers.parity import hf_logits, randomise_adapters, relative
+from tests.helpers.tiny_models import make_checkpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from jaxrl_moe.config import DataSection
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.rows import DataError, choose_files, read_rows
 from jaxrl_moe.data.tokenizer import load_tokenizer
-from tests.tiny_models import make_tokenizer
+from tests.helpers.tiny_models import make_tokenizer
 
 SKYRL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}], "env_class": "gsm8k",
          "reward_spec": {"method": "rule", "ground_truth": "4"}, "extra_info": {"split": "train", "index": 3}, "odd": [1, 2]}

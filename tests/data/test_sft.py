@@ -10,7 +10,7 @@ from jaxrl_moe.config import SftSection
 from jaxrl_moe.data.rows import DataError, Row
 from jaxrl_moe.data.sft import load_conversations, mask_conversation, remove_calculator_spans, row_messages
 from jaxrl_moe.data.tokenizer import load_tokenizer
-from tests.tiny_models import make_tokenizer
+from tests.helpers.tiny_models import make_tokenizer
 
 REAL = pathlib.Path(os.environ.get("JAXRL_GSM8K") or pathlib.Path(__file__).parents[2] / "../shared/data/gsm8k")
 TALK = [{"role": "system", "content": "Count."}, {"role": "user", "content": "2 + 2?"},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl_moe.data.tokenizer import TokenizerError, load_tokenizer
-from tests.tiny_models import make_tokenizer
+from tests.helpers.tiny_models import make_tokenizer
 
 MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What is 12 plus 7?"}]
 

@@ -11,7 +11,7 @@ from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.data.word_problems import STORIES, Problem, is_held_out, make_problems, solution
 from jaxrl_moe.envs.word_problems import WordProblemsEnv
-from tests.tiny_models import make_tokenizer
+from tests.helpers.tiny_models import make_tokenizer
 
 
 def numbers_in(text):

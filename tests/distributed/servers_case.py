@@ -10,12 +10,12 @@ import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.tokenizer import load_tokenizer
-from jaxrl_moe.distributed import hosts
 from jaxrl_moe.distributed.mesh import make_placement
-from jaxrl_moe.training.preflight import lora_config
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.make import lora_config
 from jaxrl_moe.types import Request, SamplingParams
-from tests.parity import randomise_adapters
-from tests.training.tiny_run import settings
+from tests.helpers.parity import randomise_adapters
+from tests.helpers.tiny_run import settings
 
 FILES = flags.DEFINE_string("files", None, "folder of tiny_run.make_files")
 URL = flags.DEFINE_string("url", None, "of the server")

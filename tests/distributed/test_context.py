@@ -3,10 +3,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
 from flax import nnx
 from jax.sharding import PartitionSpec
-from kernels.test_attention import inputs
 
 from jaxrl_moe.distributed.collectives import inside
 from jaxrl_moe.distributed.context import block_pairs, chunk_order, from_devices, to_devices
@@ -16,6 +14,8 @@ from jaxrl_moe.kernels.attention import Visibility, attention
 from jaxrl_moe.model.attention import Attention, Place
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.rope import rotary
+from tests.helpers.attention import inputs
+from tests.helpers.close import assert_close
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])

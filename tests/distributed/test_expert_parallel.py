@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
-from distributed.emulated import ragged_all_to_all
 from jax.sharding import PartitionSpec
 
 from jaxrl_moe.distributed.collectives import inside
@@ -15,6 +13,8 @@ from jaxrl_moe.distributed.expert_parallel import dispatch
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.distributed.sharding import MeshError
+from tests.helpers.close import assert_close
+from tests.helpers.emulated import ragged_all_to_all
 
 E, A, D, M, DEVICES = 8, 2, 6, 32, 4  # M tokens of all devices
 RNG = np.random.default_rng(0)

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from distributed.emulated import ragged_all_to_all
 from flax import nnx
 from jax.sharding import PartitionSpec
 
@@ -14,6 +13,7 @@ from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.kernels import tiles
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.moe import MoE
+from tests.helpers.emulated import ragged_all_to_all
 
 E, A, TOKENS, WIDTH, HIDDEN = 8, 2, 2048, 32, 64
 CONFIG = ModelConfig("qwen3_moe", 64, WIDTH, 1, 4, 2, 8, 64, (True,), (0,), num_experts=E, num_experts_per_tok=A,

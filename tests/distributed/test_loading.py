@@ -5,13 +5,13 @@ import pytest
 from flax import nnx
 
 import bridges
-from bridges import importing
+from bridges.hf import importing
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig
-from jaxrl_moe.training.step import Learner
-from tests.tiny_models import make_checkpoint
+from tests.helpers.tiny_models import make_checkpoint
 
 MESH = {"fsdp": 2, "expert": 2, "tensor": 2}
 

@@ -8,10 +8,10 @@ from flax import nnx
 
 from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.distributed.mesh import make_placement
+from jaxrl_moe.engine import batches, memory
+from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.rollout import batches, memory
-from jaxrl_moe.rollout.engine import JaxEngine
 from jaxrl_moe.types import Request, SamplingParams
 
 CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (False, True), (0, 6), num_experts=8, num_experts_per_tok=2,

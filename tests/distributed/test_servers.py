@@ -3,14 +3,14 @@ import json
 
 import numpy as np
 import pytest
-from training.tiny_run import make_files, settings
 
 import bridges
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
-from tests.bridges.policy_server import PolicyServer
-from tests.distributed.processes import SETTINGS, compare, finished, rows, start, train, wait
-from tests.tiny_models import make_checkpoint
+from tests.helpers.policy_server import PolicyServer
+from tests.helpers.processes import SETTINGS, compare, finished, rows, start, train, wait
+from tests.helpers.tiny_models import make_checkpoint
+from tests.helpers.tiny_run import make_files, settings
 
 ON_SERVERS = {"rollout__backend": "vllm", "logging__tensorboard": False}
 

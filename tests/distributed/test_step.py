@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
-from distributed.emulated import ragged_all_to_all
 from flax import nnx
 from jax.sharding import PartitionSpec
 
@@ -14,13 +12,15 @@ from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.distributed.collectives import AXES, inside
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
+from jaxrl_moe.learning.batch import micro_batches, sample_weights
+from jaxrl_moe.learning.objective import PolicyObjective
+from jaxrl_moe.learning.samples import from_conversations, with_values
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
-from jaxrl_moe.training.batch import micro_batches, sample_weights
-from jaxrl_moe.training.objective import PolicyObjective
-from jaxrl_moe.training.samples import from_conversations, with_values
-from jaxrl_moe.training.step import Learner
+from tests.helpers.close import assert_close
+from tests.helpers.emulated import ragged_all_to_all
 
 CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 7, 0), num_experts=8, num_experts_per_tok=2,
                      moe_intermediate_size=16, norm_topk_prob=True)

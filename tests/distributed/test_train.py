@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from training.tiny_run import make_files, settings
 
 import bridges
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
+from tests.helpers.tiny_run import make_files, settings
 
 MESH = {"mesh__data": 2, "mesh__tensor": 2, "mesh__expert": 2}
 OTHER = {"mesh__fsdp": 2, "mesh__context": 2}

@@ -1,10 +1,10 @@
 """Real servers on this machine's CPU, and tiny runs on them."""
 import pathlib
 
-from bridges.engines.http import Http
-from bridges.engines.launch import Plan, Process
-from tests.tiny_models import make_model
-from tests.training import tiny_run
+from bridges.servers.http import Http
+from bridges.servers.launch import Plan, Process
+from tests.helpers import tiny_run
+from tests.helpers.tiny_models import make_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = {"vllm": ROOT / ".venv-vllm/bin/python", "sglang": ROOT / ".venv-sglang/bin/python"}

@@ -9,11 +9,11 @@ import time
 import pytest
 
 import bridges
-from bridges.engines.http import Http
+from bridges.servers.http import Http
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
-from tests.distributed.processes import rows, start, wait
 from tests.engines import real
+from tests.helpers.processes import rows, start, wait
 
 pytestmark = pytest.mark.engines
 RECIPE = """

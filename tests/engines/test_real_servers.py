@@ -16,18 +16,18 @@ from flax import nnx
 import bridges
 from bridges import __main__ as cli
 from bridges.engines.assembly import KINDS
-from bridges.engines.http import EngineError, Http, Unavailable
 from bridges.engines.probe import Probe
-from bridges.engines.receiver import Weights
+from bridges.servers.http import EngineError, Http, Unavailable
+from bridges.servers.receiver import Weights
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.training.assembly import make_engine as in_process
 from jaxrl_moe.types import Request, SamplingParams
-from tests.close import assert_close
 from tests.engines import real
-from tests.parity import randomise_adapters
+from tests.helpers.close import assert_close
+from tests.helpers.parity import randomise_adapters
 
 pytestmark = pytest.mark.engines
 EXPERTS = ("q_proj", "gate_proj", "up_proj", "down_proj")

@@ -5,11 +5,11 @@ import jax
 import numpy as np
 
 from jaxrl_moe.config import RolloutSection
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.sft import NLL
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.phases import NLL
 from jaxrl_moe.types import Request, SamplingParams
-from tests.training import moe_case
+from tests.helpers import moe_case
 
 if __name__ == "__main__":
     learner, objective = moe_case.learner(moe_case.LORA), make_policy_objective(NLL)

@@ -1,8 +1,10 @@
 """These tests run where JAXRL_MOE_GPU asks for them: 1 on a GPU, which then must be there; rehearse on the CPU, to test the tests."""
+import os
+
 import jax
 import pytest
 
-from tests.conftest import GPU
+GPU = os.environ.get("JAXRL_MOE_GPU", "")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,8 @@
 """Kernels on the GPU against float64: a case of each in bfloat16; `scripts/gpu_check.sh --stages=a` runs all of them."""
 import pytest
 
-from benchmarks.gpu.exact import attention, experts, policy
-from benchmarks.gpu.exact.check import BFLOAT16, FLOAT32
+from tests.gpu.exact import attention, experts, policy
+from tests.gpu.exact.check import BFLOAT16, FLOAT32
 
 pytestmark = pytest.mark.gpu
 HARDEST = ("packed segments and padding", "empty experts", "one query over a cache")

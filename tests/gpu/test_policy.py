@@ -4,16 +4,16 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from close import assert_close
 
 from jaxrl_moe.config import AlgorithmSection, RolloutSection
-from jaxrl_moe.rollout import memory
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training.batch import micro_batches, per_sample, sample_weights
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.samples import from_conversations
+from jaxrl_moe.engine import memory
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.learning.batch import micro_batches, per_sample, sample_weights
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.samples import from_conversations
 from jaxrl_moe.types import Request, SamplingParams
-from tests.training import moe_case
+from tests.helpers import moe_case
+from tests.helpers.close import assert_close
 
 pytestmark = pytest.mark.gpu
 NEW = 12

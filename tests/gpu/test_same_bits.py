@@ -7,10 +7,8 @@ import time
 
 import pytest
 
-from benchmarks.gpu.box import ROOT
-from benchmarks.gpu.quickstart import DETERMINISTIC
-from tests.training import tiny_run
-from tests.training.test_train import assert_same_run, rows_so_far
+from tests.helpers import tiny_run
+from tests.helpers.runs import DETERMINISTIC, ROOT, assert_same_run, rows_so_far
 
 pytestmark = pytest.mark.gpu
 STEPS = 8

@@ -2,36 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
 
 from jaxrl_moe.kernels.attention import Visibility, attention
-
-
-def oracle(q, k, v, positions, segments, window):
-    """Token by token, head by head, in float64."""
-    batch, length, heads, width = q.shape
-    out = np.zeros(q.shape)
-    for b in range(batch):
-        for t in range(length):
-            seen = [s for s in range(length) if segments[b, s] == segments[b, t] > 0 and positions[b, s] <= positions[b, t]
-                    and (window == 0 or positions[b, t] - positions[b, s] < window)]
-            for n in range(heads if seen else 0):
-                keys = k[b, seen, n // (heads // k.shape[2])].astype(np.float64)
-                scores = keys @ q[b, t, n] / np.sqrt(width)
-                weights = np.exp(scores - scores.max())
-                out[b, t, n] = weights / weights.sum() @ v[b, seen, n // (heads // k.shape[2])]
-    return out
-
-
-def inputs(length, heads, kv_heads, width=8, batch=2):
-    keys = jax.random.split(jax.random.key(0), 3)
-    q, k, v = (jax.random.normal(key, (batch, length, n, width)) for key, n in zip(keys, (heads, kv_heads, kv_heads)))
-    positions, segments = np.tile(np.arange(length), (batch, 1)), np.ones((batch, length), int)
-    cut = length // 3
-    positions[0, cut:] -= cut
-    segments[0, cut:] = 2
-    segments[0, length - length // 5:] = 0
-    return q, k, v, positions, segments
+from tests.helpers.attention import inputs, oracle
+from tests.helpers.close import assert_close
 
 
 @pytest.mark.parametrize("backend", ["xla", "causal", "chunked"])

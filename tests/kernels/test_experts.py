@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
 
 from jaxrl_moe.kernels import tiles
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
+from tests.helpers.close import assert_close
 
 SIZES = {
     "uneven": [5, 0, 33, 2],

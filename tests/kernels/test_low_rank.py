@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
 
 from jaxrl_moe.kernels.low_rank import low_rank
+from tests.helpers.close import assert_close
 
 
 @pytest.mark.parametrize("leading", [(5,), (2, 3)])

@@ -6,10 +6,10 @@ import types
 import jax
 import jax.numpy as jnp
 import pytest
-from close import assert_close
 
 from jaxrl_moe.kernels import grouped_matmul as grouped
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
+from tests.helpers.close import assert_close
 
 SIZES = jnp.array([5, 0, 16, 3])
 

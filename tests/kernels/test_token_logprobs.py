@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
 
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from tests.helpers.close import assert_close
 
 M, D, V = 37, 12, 50
 

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
 from flax import nnx
 
 from jaxrl_moe.model import transformer
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
 from jaxrl_moe.model.transformer import REMAT, Transformer
+from tests.helpers.close import assert_close
 
 MOE = ModelConfig(
     family="qwen3_moe", vocab_size=61, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,

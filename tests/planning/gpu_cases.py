@@ -1,4 +1,4 @@
-"""Kernels and programs compiled for GPUs that are not there: python -m planning.gpu_cases GROUP CHIP prints {case: what was found}.
+"""Kernels and programs compiled for GPUs that are not there: python -m tests.planning.gpu_cases GROUP CHIP prints {case: what was found}.
 
 Runs in a process of its own, which has the GPUs' compiler on its path. A case that fails says so instead of its findings.
 """

@@ -1,4 +1,4 @@
-"""Cases of planning.gpu_cases in a process that has the GPUs' compiler, or a skip that says how to get it."""
+"""Cases of tests.planning.gpu_cases in a process that has the GPUs' compiler, or a skip that says how to get it."""
 import functools
 import json
 import pathlib
@@ -21,8 +21,9 @@ def cases(group: str, chip: str, *names: str) -> dict:
         pytest.skip("The compiler for GPUs is not here: make target.")
     variables = target.environment(CHIPS[chip], 1)
     variables.pop("XLA_FLAGS", None)  # the tests' own are for CPUs
-    variables["PYTHONPATH"] = ":".join(filter(None, [variables.get("PYTHONPATH"), str(ROOT), str(ROOT / "tests")]))
-    done = subprocess.run([sys.executable, "-m", "planning.gpu_cases", group, chip, *names], env=variables, capture_output=True, text=True,
+    variables["PYTHONPATH"] = ":".join(filter(None, [variables.get("PYTHONPATH"), str(ROOT)]))
+    done = subprocess.run([sys.executable, "-m", "tests.planning.gpu_cases", group, chip, *names], env=variables,
+                          capture_output=True, text=True,
                           cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -2,7 +2,8 @@
 import importlib.util
 
 import pytest
-from planning.gpu_target import MIB, found
+
+from tests.planning.gpu_target import MIB, found
 
 CHIPS = ("H100", "B200")
 CUBLAS, CUDNN = "__cublas$lt$matmul", "__cudnn$fmhaScaleBiasSoftmax"

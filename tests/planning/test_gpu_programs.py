@@ -2,10 +2,10 @@
 import json
 
 import pytest
-from planning.gpu_target import MIB, found
 
 from benchmarks.plan import GIB, in_process
 from jaxrl_moe.planning import target
+from tests.planning.gpu_target import MIB, found
 
 CHIPS = pytest.mark.parametrize("chip", ["H100", "B200"])
 UPDATE, ENGINE = ("gradients", "apply", "forward"), ("decode", "prefill", "copy_pages")

@@ -13,6 +13,8 @@ from benchmarks.plan import SHAPES, in_process
 from jaxrl_moe.config import RolloutMeshSection, base, resolve
 from jaxrl_moe.distributed.chips import DEFAULT_FRACTION, find_chip
 from jaxrl_moe.distributed.mesh import MeshError, make_placement
+from jaxrl_moe.distributed.placements import mesh_of
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.planning import report as plan_report
@@ -20,8 +22,6 @@ from jaxrl_moe.planning.buffers import temporaries
 from jaxrl_moe.planning.hlo import collective_bytes
 from jaxrl_moe.planning.plan import make_plan
 from jaxrl_moe.planning.update import micro_batch_shapes
-from jaxrl_moe.training.assembly import mesh_of
-from jaxrl_moe.training.step import Learner
 from jaxrl_moe.types import UserError
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from rl import cases, oracle
 
 from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages, is_constant
 from jaxrl_moe.rl.table import AlgorithmError
+from tests.rl import cases, oracle
 
 GROUPS = [np.array([1.0, 0.0, 0.5, 0.05]), np.array([0.3, 0.9]), np.array([0.7]), np.array([1.05] * 5, np.float32)]
 CENTRED = sorted(set(ADVANTAGES) - {"reinforce_pp", "gae"})

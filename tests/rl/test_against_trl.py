@@ -4,10 +4,10 @@ import types
 
 import numpy as np
 import pytest
-from rl import cases
 
 from jaxrl_moe.rl.objective import make_objective
-from tests import oracles
+from tests.helpers import oracles
+from tests.rl import cases
 
 torch = oracles.torch()
 trl = pytest.importorskip("trl.trainer.grpo_trainer", reason="needs the extra 'peers'", exc_type=ImportError)

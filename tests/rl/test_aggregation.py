@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from rl import cases, oracle
 
 from jaxrl_moe.rl.aggregation import AGGREGATIONS, aggregation_weights
 from jaxrl_moe.rl.table import AlgorithmError
+from tests.rl import cases, oracle
 
 
 @pytest.mark.parametrize("mode", sorted(AGGREGATIONS))

@@ -3,10 +3,10 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rl import cases, oracle
 
 from jaxrl_moe.rl.corrections import CORRECTIONS, Cap, Correction
 from jaxrl_moe.rl.objective import make_objective
+from tests.rl import cases, oracle
 
 # defaults that keep part of the random sequences and drop part
 SETTINGS = {"mis_geometric": {"low": 0.9, "high": 1.1}, "veto": {"floor": 0.5}, "opsm": {"drift": 0.05}}

@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rl import cases, oracle
 
 from jaxrl_moe.rl.kl import KL_ESTIMATORS, AdaptiveKL, adapt_kl_coef, kl_estimate, kl_value
 from jaxrl_moe.rl.table import AlgorithmError
+from tests.rl import cases, oracle
 
 P = [-0.5, -1.0, -30.0, -0.1, -2.0]
 F = [-0.9, -0.4, -1.0, -29.0, -2.0]

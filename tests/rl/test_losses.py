@@ -4,10 +4,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from rl import cases, oracle
 
 from jaxrl_moe.rl.losses import LOSSES, Clip, RatioBounds
 from jaxrl_moe.rl.table import AlgorithmError, configure, lookup
+from tests.rl import cases, oracle
 
 ALL = sorted(LOSSES)
 

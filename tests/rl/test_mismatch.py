@@ -1,9 +1,9 @@
 import dataclasses
 
 import pytest
-from rl import cases, oracle
 
 from jaxrl_moe.rl.objective import make_objective
+from tests.rl import cases, oracle
 
 
 def metrics_of(seqs, **changes):

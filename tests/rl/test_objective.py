@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rl import cases, oracle
 
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.corrections import CORRECTIONS
 from jaxrl_moe.rl.losses import LOSSES, Clip
 from jaxrl_moe.rl.objective import make_objective, policy_objective
 from jaxrl_moe.rl.table import AlgorithmError
+from tests.rl import cases, oracle
 
 TERMS = dict(kl_coef=0.3, kl_estimator="k3", entropy_coef=0.1)
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rl import cases, oracle
 
 from jaxrl_moe.rl import returns
+from tests.rl import cases, oracle
 
 MASK = np.array([0, 1, 1, 0, 0, 1, 1, 0])
 RNG = np.random.default_rng(0)

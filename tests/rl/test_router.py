@@ -5,14 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from close import assert_close
-from rl import cases
 
 from jaxrl_moe.rl.objective import make_objective, policy_objective
 from jaxrl_moe.rl.router import balanced_bias, load_balance_loss, router_z_loss
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rl.types import RouterStats
-from tests import oracles
+from tests.helpers import oracles
+from tests.helpers.close import assert_close
+from tests.rl import cases
 
 LAYERS, ROWS, TOKENS, EXPERTS, ACTIVE = 3, 4, 5, 6, 2
 LOGITS = np.random.default_rng(0).normal(size=(LAYERS, ROWS, TOKENS, EXPERTS)).astype(np.float32) * 2

@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 import pytest
-from rollout.scripted import PROMPTS, ScriptedEngine, Task, make, train
 
 from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.buffer import Buffer, Entry
 from jaxrl_moe.types import RolloutGroup, UserError
+from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, Task, make, train
 
 
 def versions(group):

@@ -2,8 +2,8 @@
 import pytest
 
 from jaxrl_moe.config import resolve
-from jaxrl_moe.training.objective import make_policy_objective
-from tests.scripts.test_recipes import RECIPES, load
+from jaxrl_moe.learning.objective import make_policy_objective
+from tests.helpers.recipes import RECIPES, load
 
 NUMBERS = {
     "dr_grpo": {"algorithm.advantage": "dr_grpo", "algorithm.aggregation": "seq-mean-token-sum-norm", "algorithm.kl_coef": 0},

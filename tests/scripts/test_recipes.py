@@ -1,21 +1,11 @@
 """Every shipped recipe loads, resolves and validates, and says how to run it."""
-import importlib.util
-import pathlib
 
 import pytest
 
+from jaxrl_moe.checks import validate
 from jaxrl_moe.config import resolve
-from jaxrl_moe.training import validate
-from jaxrl_moe.training.objective import make_policy_objective
-
-RECIPES = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from jaxrl_moe.learning.objective import make_policy_objective
+from tests.helpers.recipes import RECIPES, load
 
 
 def test_the_promised_recipes_are_there():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.training import tiny_run
+from tests.helpers import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -8,20 +8,19 @@ import types
 import jax
 import numpy as np
 import pytest
-from training.tiny_run import make_files, settings
 
 import bridges
 from bridges.engines import verify
+from jaxrl_moe.checks import setup_checks
+from jaxrl_moe.checks.setup_checks import check_all
 from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
-from jaxrl_moe.training import setup_checks
-from jaxrl_moe.training.setup_checks import check_all
 from jaxrl_moe.types import UserError
-from tests.bridges.policy_server import PolicyServer
-from tests.distributed import processes
-from tests.tiny_models import make_checkpoint
-from tests.training import tiny_run
+from tests.helpers import processes, tiny_run
+from tests.helpers.policy_server import PolicyServer
+from tests.helpers.tiny_models import make_checkpoint
+from tests.helpers.tiny_run import make_files, settings
 
 
 @pytest.fixture(scope="module")

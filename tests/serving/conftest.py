@@ -1,21 +1,15 @@
 """A tiny random model behind a server in a thread on loopback, and the real openai client."""
-import contextlib
-import types
 
-import httpx2
-import openai
 import pytest
 
 import bridges
 from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.data.tokenizer import load_tokenizer
-from jaxrl_moe.rollout.engine import JaxEngine
+from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.serving import launch
 from jaxrl_moe.serving.front import EngineFront
-from jaxrl_moe.serving.models import Models
-from jaxrl_moe.serving.server import Server
-from jaxrl_moe.serving.service import Service
-from tests.tiny_models import CHAT_TEMPLATE, make_checkpoint, make_tokenizer
+from tests.helpers.serving import serving
+from tests.helpers.tiny_models import CHAT_TEMPLATE, make_checkpoint, make_tokenizer
 
 SETTINGS = RolloutSection(slots=4, page_size=64, max_tokens=64, decode_steps=4)
 TOOLS = "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
@@ -53,17 +47,6 @@ def engine(policy, tokenizer):
 def front(engine):
     with EngineFront(engine) as front:
         yield front
-
-
-@contextlib.contextmanager
-def serving(front, tokenizer, *, load=None, api_key="", **options):
-    """A server with the tiny model named "tiny": its url, an openai client, an httpx client and the service."""
-    service = Service(front, tokenizer, Models(front, "tiny", "", load), **options)
-    with Server(service, api_key=api_key, grace=5) as server:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        with (openai.OpenAI(base_url=f"{server.url}/v1", api_key=api_key or "none", max_retries=0, timeout=60) as client,
-              httpx2.Client(base_url=server.url, headers=headers, timeout=60) as http):
-            yield types.SimpleNamespace(url=server.url, openai=client, http=http, service=service)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ import numpy as np
 import openai
 import pytest
 
-from jaxrl_moe.serving.protocol import ChatRequest
-from jaxrl_moe.serving.recorder import Recorder
-from jaxrl_moe.serving.service import sampling, seeded
+from jaxrl_moe.serving.openai.protocol import ChatRequest
+from jaxrl_moe.serving.openai.recorder import Recorder
+from jaxrl_moe.serving.openai.service import sampling, seeded
 from jaxrl_moe.types import SamplingParams
-from tests.serving.conftest import serving
+from tests.helpers.serving import serving
 
 IDS = [5, 17, 100, 42, 250, 33]
 RAW = {"return_token_ids": True}

@@ -13,8 +13,8 @@ import bridges
 from jaxrl_moe.config import resolve
 from jaxrl_moe.serving import launch
 from jaxrl_moe.training import pipeline
-from tests.serving.conftest import serving
-from tests.training import tiny_run
+from tests.helpers import tiny_run
+from tests.helpers.serving import serving
 
 pytestmark = pytest.mark.slow
 

@@ -23,14 +23,14 @@ import jaxrl_moe.serving
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.serving import launch
 from jaxrl_moe.serving.front import EngineFront
-from jaxrl_moe.serving.models import Models
-from jaxrl_moe.serving.recorder import Recorder
+from jaxrl_moe.serving.openai.models import Models
+from jaxrl_moe.serving.openai.recorder import Recorder
+from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import Server
-from jaxrl_moe.serving.service import Service
 from jaxrl_moe.types import UserError
-from tests.parity import randomise_adapters, relative
-from tests.serving.conftest import serving
-from tests.serving.scripted import Scripted
+from tests.helpers.parity import randomise_adapters, relative
+from tests.helpers.scripted_texts import Scripted
+from tests.helpers.serving import serving
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IDS = [5, 17, 100, 42, 250, 33]

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from jaxrl_moe.serving.text import TextStream
-from jaxrl_moe.serving.tools import ToolCall, ToolParser
-from tests.tiny_models import make_tokenizer
+from jaxrl_moe.serving.openai.text import TextStream
+from jaxrl_moe.serving.openai.tools import ToolCall, ToolParser
+from tests.helpers.tiny_models import make_tokenizer
 
 TEXT = "Ann gave 3 äpfel to 李雷, then 🙂🙃 said: #### 17 and #### 18"
 

@@ -6,11 +6,11 @@ import pytest
 
 import bridges
 from jaxrl_moe.config import Config, resolve
+from jaxrl_moe.learning.prepare import prepare
 from jaxrl_moe.training import pipeline, source
-from jaxrl_moe.training.prepare import prepare
 from jaxrl_moe.training.selection import NothingToLearnError
-from tests.training import rollouts, tiny_run
-from tests.training.test_train import assert_same_run, rows
+from tests.helpers import rollouts, tiny_run
+from tests.helpers.runs import assert_same_run, rows
 
 SHORT = dict(train__steps=1, eval__every=0, eval__at_start=False, eval__greedy=False, eval__prompts=1, eval__samples=1)
 DAPO = SHORT | dict(

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from rollout.scripted import PARAMS, PROMPTS, ScriptedEngine, Task
 
 import bridges
+from jaxrl_moe.checks.validate import validate
 from jaxrl_moe.config import (
     AlgorithmSection,
     Config,
@@ -26,22 +26,23 @@ from jaxrl_moe.config import (
     resolve,
 )
 from jaxrl_moe.data.iterator import PromptIterator
-from jaxrl_moe.distributed import hosts
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.prepare import prepare
+from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.update import update
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training import monitor, pipeline
-from jaxrl_moe.training.metrics import Stopwatch, rollout_metrics
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.prepare import prepare
+from jaxrl_moe.runs import monitor
+from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
+from jaxrl_moe.training import pipeline
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.training.step import Learner
-from jaxrl_moe.training.update import update
-from jaxrl_moe.training.validate import validate
 from jaxrl_moe.types import Grade, Prompt, SamplingParams, UserError
-from tests.training import tiny_run
-from tests.training.test_train import recomputed, rows, start
+from tests.helpers import tiny_run
+from tests.helpers.runs import recomputed, rows, start
+from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, Task
 
 AHEAD = dict(rollout__max_staleness=1, algorithm__corrections=("tis",))
 

@@ -9,10 +9,11 @@ from safetensors.numpy import load_file
 
 import bridges
 from jaxrl_moe.config import resolve
-from jaxrl_moe.training import assembly, checkpoint, monitor, pipeline
+from jaxrl_moe.runs import checkpoint, monitor
+from jaxrl_moe.training import assembly, pipeline
 from jaxrl_moe.types import UserError
-from tests.training import tiny_run
-from tests.training.test_train import arrays, assert_same_run, rows
+from tests.helpers import tiny_run
+from tests.helpers.runs import arrays, assert_same_run, rows
 
 PPO = dict(algorithm__advantage="gae", algorithm__aggregation="token-mean", algorithm__kl_in="reward", algorithm__kl_coef=0.01,
            algorithm__kl_estimator="k1", algorithm__lam=0.95, algorithm__truncated="bootstrap", critic__learning_rate=3e-3,

@@ -3,18 +3,18 @@ import json
 
 import numpy as np
 import pytest
-from close import relative
-from training import tiny_run
 
 import bridges
-from bridges.importing import adapters, base_weights, routers
+from bridges.compare.verify import our_logits
+from bridges.hf.importing import adapters, base_weights, routers
 from bridges.training_runs import find_step, load_run
-from bridges.verify import our_logits
 from jaxrl_moe.config import ConfigError, resolve
+from jaxrl_moe.runs.report import draw_load, read_rows
+from jaxrl_moe.runs.run import _cut_back as cut_back
+from jaxrl_moe.runs.scratch import model_config
 from jaxrl_moe.training import pipeline
-from jaxrl_moe.training.report import draw_load, read_rows
-from jaxrl_moe.training.run import _cut_back as cut_back
-from jaxrl_moe.training.scratch import model_config
+from tests.helpers import tiny_run
+from tests.helpers.close import relative
 
 TOKENS = np.random.default_rng(0).integers(0, 320, (2, 24))
 

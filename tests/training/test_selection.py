@@ -3,11 +3,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from training import rollouts
 
 from jaxrl_moe.config import AlgorithmSection, Config, RolloutSection
-from jaxrl_moe.training.metrics import rollout_metrics
+from jaxrl_moe.runs.metrics import rollout_metrics
 from jaxrl_moe.training.selection import nothing_to_learn, refill, select, selection_metrics
+from tests.helpers import rollouts
 
 RNG = np.random.default_rng(0)
 

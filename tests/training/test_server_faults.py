@@ -4,16 +4,16 @@ import json
 import re
 
 import pytest
-from training.tiny_run import make_files, settings
 
 import bridges
-from bridges.engines import buckets
-from bridges.engines.http import EngineError
 from bridges.engines.probe import DRAWN
+from bridges.servers import buckets
+from bridges.servers.http import EngineError
 from jaxrl_moe.config import resolve
 from jaxrl_moe.training import pipeline
-from tests.bridges.fake_server import quickly  # noqa: F401 - used by every test here
-from tests.bridges.policy_server import PolicyServer
+from tests.helpers.fake_server import quickly  # noqa: F401 - used by every test here
+from tests.helpers.policy_server import PolicyServer
+from tests.helpers.tiny_run import make_files, settings
 
 pytestmark = pytest.mark.slow
 FAULTS = {0: "500", 1: "truncated", 2: "hang", 3: "slow", 5: "nan", 6: "reset"}  # once, while it draws from this version

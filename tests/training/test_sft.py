@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 import bridges
+from jaxrl_moe import phases
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer
-from jaxrl_moe.training import monitor, pipeline, sft
-from jaxrl_moe.training.report import report
-from jaxrl_moe.training.samples import from_conversations
-from tests import oracles
-from tests.training import tiny_run
+from jaxrl_moe.learning.samples import from_conversations
+from jaxrl_moe.runs import monitor
+from jaxrl_moe.runs.report import report
+from jaxrl_moe.training import pipeline, sft
+from tests.helpers import oracles, tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_an_epoch_holds_every_conversation_once(files, tmp_path):
     samples = from_conversations([(np.append(ids, number % 7), np.append(mask, 0)) for number, (ids, mask) in enumerate(conversations)])
     weights = [sum(float(one.mask_BT.sum()) for one in sft.batch(samples, settings, step)) for step in range(6)]
     assert sum(weights) == sum(sample.trained_tokens for sample in samples)
-    assert sft.total_steps(dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, steps=0, epochs=2)), 25) == 13
+    assert phases.total_steps(dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, steps=0, epochs=2)), 25) == 13
 
 
 def test_sft_ends_early_once_the_accuracy_is_reached_and_stays_ended(files, tmp_path, monkeypatch):

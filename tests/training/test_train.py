@@ -1,27 +1,21 @@
 """The loop as a whole, on a tiny model: its log against its trajectories, its resumption to the bit, its early ends."""
 import dataclasses
-import json
 import math
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import bridges
 from jaxrl_moe.config import resolve
-from jaxrl_moe.training import checkpoint, monitor, pipeline, train
+from jaxrl_moe.runs import checkpoint, monitor
+from jaxrl_moe.training import pipeline, train
 from jaxrl_moe.types import UserError
-from tests.training import tiny_run
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TIMED = ("time/", "perf/", "rollout/tokens_per_s")
+from tests.helpers import tiny_run
+from tests.helpers.runs import assert_same_run, recomputed, rows, rows_so_far, start
 
 
 @pytest.fixture(scope="module")
@@ -36,30 +30,6 @@ def finished(files, tmp_path_factory):
     config = tiny_run.settings(files, run_dir, checkpoint__keep=4)  # those of steps 2, 4 and 6, and one if an evaluation finds a better
     assert pipeline.run_all(resolve(config), bridges)
     return run_dir
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def untimed(path):
-    return [{name: value for name, value in row.items() if not name.startswith(TIMED)} for row in rows(path)]
-
-
-def arrays(run_dir):
-    """The arrays of the newest checkpoint, by name."""
-    steps = sorted(int(path.name) for path in (run_dir / "checkpoints").iterdir())
-    manager = checkpoint.ocp.PyTreeCheckpointer()
-    return jax.tree.map(np.asarray, manager.restore(run_dir / "checkpoints" / str(steps[-1]) / "state"))
-
-
-def assert_same_run(one, other):
-    assert untimed(one / "metrics.jsonl") == untimed(other / "metrics.jsonl")
-    assert (one / "trajectories.jsonl").read_text() == (other / "trajectories.jsonl").read_text()
-    ours, theirs = arrays(one), arrays(other)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
 def test_a_run_leaves_logs_checkpoints_a_model_an_adapter_and_a_plot(finished):
@@ -87,23 +57,6 @@ def test_the_policy_learns_something_and_the_sampler_agrees_with_the_trainer(fin
     assert max(row["policy/grad_norm"] for row in trained) > 1e-2
     assert max(abs(row["mismatch/kl"]) for row in trained) < 1e-9
     assert trained[-1]["policy/kl_loss"] > 0
-
-
-def recomputed(step, drawn):
-    """The reward and completion numbers of one step from its trajectory rows alone."""
-    rewards, lengths = [row["reward"] for row in drawn], [len(row["completion_ids"]) for row in drawn]
-    groups = {}
-    for row in drawn:
-        groups.setdefault(row["sequence"], []).append(row)
-    ages = [step - 1 - version for row in drawn for version in row["policy_version"]]
-    return {
-        "reward/mean": np.mean(rewards), "reward/std": np.std(rewards), "reward/max": max(rewards), "reward/min": min(rewards),
-        "reward/frac_zero_std": np.mean([len({np.float32(row["reward"]) for row in group}) == 1 for group in groups.values()]),
-        "reward/pass_at_k": np.mean([any(row["info"]["correct"] for row in group) for group in groups.values()]),
-        "completion/length_mean": np.mean(lengths), "completion/length_max": max(lengths),
-        "completion/truncated_frac": np.mean([row["truncated"] for row in drawn]),
-        "rollout/staleness_mean": np.mean(ages), "rollout/staleness_max": max(ages),
-        **{f"env/{name}": np.mean([row["info"][name] for row in drawn]) for name in drawn[0]["info"]}}
 
 
 def test_every_reward_and_length_number_in_the_log_follows_from_the_trajectories(finished):
@@ -204,13 +157,6 @@ def test_truncated_sampling_warns_and_logs_the_kept_mass(files, tmp_path, capsys
     assert 0.1 < rows(tmp_path / "run" / "metrics.jsonl")[0]["rollout/kept_mass"] < 1
 
 
-def start(recipe, cache):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                                "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "scripts/train.py", f"--config={recipe}"], cwd=ROOT, env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(files, compiled, tmp_path):
     steps, recipes = 16, {}
     for name in ("whole", "killed"):
@@ -228,10 +174,6 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(files, compiled, tm
     output = again.communicate()[0]
     assert again.returncode == 0 and "Going on from the checkpoint of step" in output
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
-def rows_so_far(path):
-    return path.read_text().splitlines()
 
 
 def test_what_was_done_is_saved_where_a_batch_has_nothing_to_train_on(files, tmp_path, monkeypatch):

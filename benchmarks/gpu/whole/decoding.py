@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrl_moe.config import Config
-from jaxrl_moe.rollout.engine import JaxEngine
-from jaxrl_moe.training.step import Learner
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.types import Request, SamplingParams
 
 LENGTH, NEW = {False: 1024, True: 64}, {False: 192, True: 32}  # tokens at the end, and drawn, by whether it is a rehearsal

@@ -19,13 +19,13 @@ from benchmarks.gpu.whole.shape import ALPHA, RANK, model_config, scaled
 from benchmarks.plan import recipe
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.chips import Chip, find_chip
+from jaxrl_moe.learning.batch import MicroBatch, micro_batches, sample_weights
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.samples import from_conversations
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.planning import target
-from jaxrl_moe.training.batch import MicroBatch, micro_batches, sample_weights
-from jaxrl_moe.training.flops import FlopMeter
-from jaxrl_moe.training.objective import make_policy_objective
-from jaxrl_moe.training.samples import from_conversations
-from jaxrl_moe.training.step import Learner
+from jaxrl_moe.runs.flops import FlopMeter
 
 GIB = 2**30
 STEPS, PLAN_S = 5, 120.0  # timed training steps; seconds to wait for the plan at the end

@@ -1,0 +1,134 @@
+"""A Hugging Face checkpoint folder: which tensor lies in which file, and whether the set is the one our model needs."""
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from bridges.errors import BridgeError, listed
+from bridges.hf import weight_map
+from bridges.hf.folders import read_json
+from bridges.hf.tensor_files import DTYPES, FLOATS, TensorInfo, TensorReader
+from bridges.hf.weight_map import Slot
+from jaxrl_moe.model.config import ModelConfig, ModelConfigError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def read_config(folder: pathlib.Path) -> ModelConfig:
+    """Reads config.json; raises BridgeError that names the file."""
+    try:
+        return ModelConfig.from_hf(read_json(folder / "config.json"))
+    except ModelConfigError as error:
+        raise BridgeError(f"{folder / 'config.json'}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a checkpoint lies on disk.
+
+    Attributes:
+      folder: where its config.json and tokenizer are.
+      shards: {tensor name: file name}.
+      infos: {tensor name: TensorInfo}.
+    """
+    folder: pathlib.Path
+    shards: dict[str, str]
+    infos: dict[str, TensorInfo]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
+        names = {info.dtype for key, info in self.infos.items() if not key.endswith(weight_map.FLOAT32)}
+        return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
+
+
+class Checkpoint:
+    """The tensors of one folder, read from model.safetensors or from the shards of its index; see Layout."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.shards: dict[str, str] = {}
+        self.infos: dict[str, TensorInfo] = {}
+        self._readers: dict[str, TensorReader] = {}
+        promised = self._promised()
+        for file in sorted(set(promised.values())) or [SINGLE]:
+            self._open(file)
+        absent = [f"{key} (in {file})" for key, file in promised.items() if self.shards.get(key) != file]
+        if absent:
+            raise BridgeError(f"{folder / INDEX} names tensors that their files lack: {listed(absent)}. Download the checkpoint again.")
+
+    def _promised(self):
+        if not (self.folder / INDEX).exists():
+            return {}
+        index = read_json(self.folder / INDEX)
+        if not isinstance(index.get("weight_map"), dict):
+            raise BridgeError(f"{self.folder / INDEX} has no weight_map. Download the checkpoint again.")
+        return index["weight_map"]
+
+    def _open(self, file):
+        path = self.folder / file
+        if not path.exists():
+            hint = " (it has pytorch_model.bin; convert that to safetensors first)" if list(self.folder.glob("*.bin")) else ""
+            raise BridgeError(f"{path} is missing{hint}. Copy or download the whole checkpoint.")
+        self._readers[file] = TensorReader(path)
+        for key, info in self._readers[file].infos.items():
+            self.shards[key], self.infos[key] = file, info
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """A read-only view of the tensor, in the dtype on disk."""
+        return self._readers[self.shards[key]][key]
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.folder, self.shards, self.infos)
+
+    def slots(self, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[Slot]:
+        """The slots of this folder for the arrays in `shapes`.
+
+        Raises BridgeError that lists every missing, unused or misshapen tensor.
+        """
+        found = weight_map.slots(config, table(config, self.infos), shapes)
+        problems = self._problems(config, found, shapes)
+        if problems:
+            raise BridgeError(f"{self.folder} does not fit its config.json: {listed(problems)}. Correct config.json, or "
+                              "give the folder of an unmodified checkpoint.")
+        return found
+
+    def _problems(self, config, found, shapes):
+        needed = {slot.key: slot.their_shape(shapes[slot.path]) for slot in found}
+        if config.tie_word_embeddings and "lm_head.weight" in self.infos:
+            needed["lm_head.weight"] = shapes["embed.weight"]
+        problems = [f"tensor {key} is missing (looked in {', '.join(sorted(self._readers))})" for key in needed if key not in self.infos]
+        problems += [f"tensor {key} of {self.shards[key]} is used by nothing in a {config.family} model of this config"
+                     for key in self.infos if key not in needed]
+        for key in needed.keys() & self.infos.keys():
+            info = self.infos[key]
+            if info.shape != needed[key]:
+                problems.append(f"tensor {key} of {self.shards[key]} has shape {list(info.shape)}, the config needs {list(needed[key])}")
+            elif info.dtype not in FLOATS:
+                problems.append(f"tensor {key} of {self.shards[key]} has dtype {info.dtype}; quantised checkpoints are not read")
+        return problems or self._tied_problems(config)
+
+    def _tied_problems(self, config):
+        if not config.tie_word_embeddings or "lm_head.weight" not in self.infos:
+            return []
+        if np.array_equal(self["lm_head.weight"], self["model.embed_tokens.weight"]):
+            return []
+        return ["tensor lm_head.weight differs from model.embed_tokens.weight although tie_word_embeddings is true"]
+
+
+def table(config: ModelConfig, keys) -> tuple[weight_map.Row, ...]:
+    """The family's table, in the spelling of the experts (one by one, or fused) that `keys` show."""
+    fused = any(key.endswith(".mlp.experts.gate_up_proj") for key in keys)
+    tables = weight_map.FUSED_TABLES if fused else weight_map.TABLES
+    return tables[config.family] if config.family in tables else weight_map.TABLES[config.family]
+
+
+def write_index(folder: pathlib.Path, shards: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> None:
+    """Writes model.safetensors.index.json as transformers does."""
+    total = {"total_parameters": sum(int(np.prod(info.shape)) for info in infos.values()),
+             "total_size": sum(info.num_bytes for info in infos.values())}
+    text = json.dumps({"metadata": total, "weight_map": dict(shards)}, indent=2, sort_keys=True)
+    (folder / INDEX).write_text(text + "\n")

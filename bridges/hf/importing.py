@@ -1,0 +1,165 @@
+"""A Hugging Face checkpoint into our model, one stack of layers at a time."""
+import functools
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bridges.hf.checkpoint import Checkpoint, read_config
+from bridges.hf.folders import resolve
+from bridges.hf.params_folder import is_params_folder, read_layout, restore, write
+from jaxrl_moe.distributed.chips import platform_of
+from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.layers import Linear
+from jaxrl_moe.model.moe import RouterBias
+from jaxrl_moe.model.transformer import Transformer
+
+
+def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype=None, seed: int = 0,
+               attention: str = "auto", grouped_matmul: str = "auto", placement: Placement | None = None) -> Transformer:
+    """Reads a Hugging Face checkpoint (a folder, or a hub name), or a folder that save_params wrote.
+
+    Args:
+      path: the folder or hub name.
+      lora: attaches freshly drawn adapters (B = 0, so that the model computes what the checkpoint does).
+      dtype: of the weights in memory; None: float32 on CPU, bfloat16 elsewhere. Routers stay float32.
+      seed: of the adapters.
+      attention, grouped_matmul: backends, see jaxrl_moe/kernels.
+      placement: the mesh to load onto: each device's part is read from the files by itself, and no host holds the whole.
+
+    Raises:
+      BridgeError: with every missing, unused or misshapen tensor and its file.
+      ModelConfigError: when the architecture or a setting is not supported.
+    """
+    folder = resolve(path)
+    config = read_config(folder)
+    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(placement), attention=attention,
+                                 grouped_matmul=grouped_matmul, platform=platform(placement))
+    if is_params_folder(folder):
+        restore(base_weights(model), folder, placement)
+    else:
+        fill(model, Checkpoint(folder), placement)
+    draw_adapters(model, seed, placement)
+    return model
+
+
+def model_config(path: str | os.PathLike) -> ModelConfig:
+    """The shape of the model in a folder or under a hub name; raises BridgeError as load_model does."""
+    return read_config(resolve(path))
+
+
+def check_tensors(path: str | os.PathLike) -> None:
+    """Raises BridgeError unless every tensor that the model needs is there, with its shape, and none is left over. Reads headers."""
+    folder = resolve(path)
+    if is_params_folder(folder):
+        read_layout(folder)
+        return
+    variables = base_weights(Transformer.abstract(read_config(folder)))
+    Checkpoint(folder).slots(read_config(folder), {name: variable.shape for name, variable in variables.items()})
+
+
+def draw_adapters(model: Transformer, seed: int, placement: Placement | None = None) -> None:
+    """Gives every layer that has an adapter a fresh one, which changes nothing yet; on a mesh, one device holds one adapter whole at a
+    time."""
+    rngs = nnx.Rngs(seed)
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, Linear) and module.lora is not None:
+            module.draw_adapter(rngs)
+            for name, variable in (("lora_a", module.lora_a), ("lora_b", module.lora_b)):
+                if placement is not None:
+                    variable.set_value(jax.block_until_ready(placement.put_one(".".join(map(str, (*path, name))), variable[...])))
+
+
+def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
+    """Converts a Hugging Face checkpoint into a folder of our parameters, which load_model reads without conversion.
+
+    Args:
+      path: the folder or hub name.
+      output: the folder to make: config.json, the tokenizer, and the arrays through Orbax in the checkpoint's dtype.
+      overwrite: replace a folder that is there already.
+    """
+    folder = resolve(path)
+    checkpoint = Checkpoint(folder)
+    model = Transformer.abstract(read_config(folder), dtype=checkpoint.layout.dtype)
+    fill(model, checkpoint)
+    return write(base_weights(model), checkpoint.layout, output, overwrite)
+
+
+def stored_dtype(path: str | os.PathLike) -> np.dtype:
+    """The dtype to load a model in so that nothing is lost."""
+    folder = resolve(path)
+    return (read_layout(folder) if is_params_folder(folder) else Checkpoint(folder).layout).dtype
+
+
+def default_dtype(placement: Placement | None = None):
+    """float32 on CPU, bfloat16 elsewhere."""
+    return jnp.float32 if platform(placement) == "cpu" else jnp.bfloat16
+
+
+def platform(placement: Placement | None) -> str:
+    """Of the devices that a model is placed on."""
+    return platform_of() if placement is None else placement.platform
+
+
+def fill(model: Transformer, checkpoint: Checkpoint, placement: Placement | None = None) -> None:
+    """Replaces the model's base weights by the checkpoint's. One stack of arrays is held on the host at a time, on a mesh one
+    device's part of it."""
+    variables = base_weights(model)
+    slots = checkpoint.slots(model.config, {path: variable.shape for path, variable in variables.items()})
+    for path, group in grouped(slots):
+        variable = variables[path]
+        read = functools.partial(_part, {slot.index: slot for slot in group}, checkpoint, variable.shape, variable.dtype)
+        if placement is None:
+            array = jax.device_put(read((slice(None),) * variable.ndim))
+        else:
+            shape, sharding = placement.laid_out(path, variable.shape)
+            array = jax.make_array_from_callback(shape, sharding, read)
+        variable.set_value(jax.block_until_ready(array))  # the host's copy is taken over, or free before the next is made
+
+
+def _part(slots, checkpoint, shape, dtype, index):
+    """array[index] of a stack of tensors; rows past its own shape (a padded vocabulary) are zeros."""
+    bounds = [part.indices(size if part.stop is None else part.stop)[:2] for part, size in zip(index, shape, strict=True)]
+    array = np.zeros([stop - start for start, stop in bounds], dtype)
+    lead = len(next(iter(slots)))
+    inner = tuple(slice(start, min(stop, size)) for (start, stop), size in zip(bounds[lead:], shape[lead:]))
+    room = tuple(slice(0, part.stop - part.start) for part in inner)
+    for place in itertools.product(*(range(start, stop) for start, stop in bounds[:lead])):
+        slot = slots[place]
+        array[tuple(number - start for number, (start, _) in zip(place, bounds)) + room] = slot.view(checkpoint[slot.key])[inner]
+    return array
+
+
+def base_weights(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of all parameters but the adapters, and of the routers' selection biases."""
+    return {path: variable for path, variable in _variables(model) if not isinstance(variable, nnx.LoRAParam)}
+
+
+def routers(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of the routers' weights, their selection biases left out."""
+    return {path: variable for path, variable in base_weights(model).items() if path.endswith(".mlp.router.weight")}
+
+
+def adapters(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of the adapters, such as stacks.0.attention.q_proj.lora_a."""
+    return {path: variable for path, variable in _variables(model) if isinstance(variable, nnx.LoRAParam)}
+
+
+def grouped(slots) -> Iterator[tuple]:
+    """(path, its slots) in the order in which the paths first appear."""
+    groups = {}
+    for slot in slots:
+        groups.setdefault(slot.path, []).append(slot)
+    return iter(groups.items())
+
+
+def _variables(model):
+    for path, node in nnx.iter_graph(model):
+        if isinstance(node, (nnx.Param, RouterBias)):
+            yield ".".join(map(str, path)), node

@@ -1,0 +1,86 @@
+"""A folder of our parameters: config.json and tokenizer as in the checkpoint they came from, the arrays through Orbax.
+
+`layout.json` remembers how that checkpoint lay on disk, so that exporting gives the same files again.
+"""
+import errno
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+
+import jax
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from bridges.errors import BridgeError, listed
+from bridges.hf.checkpoint import INDEX, Layout
+from bridges.hf.folders import copy_companions, new_folder, read_json
+from bridges.hf.tensor_files import TensorInfo
+from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.runs.checkpoint import quiet
+
+ARRAYS, LAYOUT = "params", "layout.json"
+
+
+def is_params_folder(folder: pathlib.Path) -> bool:
+    return (folder / ARRAYS).is_dir()
+
+
+def write(variables: Mapping[str, nnx.Variable], layout: Layout, path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+    """Writes the arrays under our paths; see load_model for reading them."""
+    with new_folder(path, overwrite) as folder:
+        shutil.copyfile(layout.folder / "config.json", folder / "config.json")
+        if (layout.folder / INDEX).exists():
+            shutil.copyfile(layout.folder / INDEX, folder / INDEX)
+        copy_companions(layout.folder, folder)
+        rows = {key: [layout.shards[key], info.dtype, list(info.shape)] for key, info in layout.infos.items()}
+        (folder / LAYOUT).write_text(json.dumps(rows, indent=0) + "\n")
+        _save(folder / ARRAYS, {name: variable[...] for name, variable in variables.items()})
+    return pathlib.Path(path)
+
+
+def _save(folder, arrays):
+    if shutil.disk_usage(folder.parent).free < sum(array.nbytes for array in arrays.values()):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(folder.absolute(), args=ocp.args.StandardSave(arrays))
+    except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
+        if "No space left" in str(error) or "quota" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise BridgeError(f"Orbax could not write the parameters to {folder}: {' '.join(str(error).split())}") from error
+
+
+def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path, placement: Placement | None = None) -> None:
+    """Fills abstract variables from a params folder; raises BridgeError that names what does not fit.
+
+    On a mesh each device reads its own part, but of a vocabulary that has to be padded first.
+    """
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata((folder / ARRAYS).absolute()).item_metadata.tree
+        _check(variables, stored, folder)
+        alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = {}
+        for name, variable in variables.items():
+            shape, sharding = (variable.shape, alone) if placement is None else placement.laid_out(name, variable.shape)
+            wanted[name] = jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=sharding if shape == variable.shape else alone)
+        arrays = checkpointer.restore((folder / ARRAYS).absolute(), wanted)
+    for name, variable in variables.items():
+        variable.set_value(arrays[name] if placement is None else placement.put_one(name, arrays[name]))
+
+
+def _check(variables, stored, folder):
+    problems = [f"array {name} is missing" for name in variables if name not in stored]
+    problems += [f"array {name} is used by nothing" for name in stored if name not in variables]
+    problems += [f"array {name} has shape {list(stored[name].shape)}, the config needs {list(variable.shape)}"
+                 for name, variable in variables.items() if name in stored and tuple(stored[name].shape) != variable.shape]
+    if problems:
+        raise BridgeError(f"{folder / ARRAYS} does not fit {folder / 'config.json'}: {listed(problems)}. Import the checkpoint again.")
+
+
+def read_layout(folder: pathlib.Path) -> Layout:
+    """How the checkpoint lay on disk that the folder was imported from."""
+    rows = read_json(folder / LAYOUT)
+    return Layout(folder, {key: row[0] for key, row in rows.items()},
+                  {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})

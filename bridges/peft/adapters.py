@@ -1,0 +1,221 @@
+"""LoRA adapters to and from PEFT folders, over the same weight map as the weights."""
+import json
+import math
+import os
+import pathlib
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+
+from bridges.errors import BridgeError, listed
+from bridges.hf import weight_map
+from bridges.hf.folders import new_folder, resolve
+from bridges.hf.importing import adapters, base_weights, grouped, routers
+from bridges.hf.tensor_files import NAMES, TensorInfo, create
+from bridges.peft.critics import write_critic
+from bridges.peft.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.model.value_head import Critic
+
+
+def read_lora(path: str | os.PathLike) -> LoraConfig:
+    """The LoraConfig to load a model with, so that the PEFT adapter at `path` can be imported into it."""
+    return PeftFolder(resolve(path)).lora()
+
+
+def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool = False) -> None:
+    """Replaces the model's adapters by those of a PEFT folder.
+
+    Layers of lower rank than the model's are filled up with zeros, and a different scale is folded into B, so the
+    model computes exactly what PEFT does. A kind of layer that is adapted in some stacks only (PEFT does not adapt
+    the dense MLPs of a mixed model) gets B = 0 in the others; with `subset` so does a kind that the folder does not
+    adapt at all, as when one model serves adapters of different targets. Routers that were trained with the adapters
+    replace the model's own.
+
+    Raises:
+      BridgeError: when a tensor is missing, unused or misshapen, or its rank is above the model's.
+    """
+    folder = PeftFolder(resolve(path))
+    if model.lora is None:
+        raise BridgeError(f"The model has no adapters to fill from {folder.folder}. Load it with lora=bridges.read_lora(...).")
+    groups = list(grouped(_slots(model)))
+    _check(model, folder, groups, subset)
+    variables = adapters(model)
+    for base, group in groups:
+        stem = base.removesuffix(".weight")
+        a, b = variables[f"{stem}.lora_a"], variables[f"{stem}.lora_b"]
+        new_a, new_b = np.zeros(a.shape, a.dtype), np.zeros(b.shape, b.dtype)
+        for slot in group:
+            pair = folder.pairs.get(_layer(slot))
+            if pair is None:
+                new_a[slot.index] = a[slot.index]
+                continue
+            new_a[slot.index][:, :pair.rank] = pair.a_RI.T
+            new_b[slot.index][:pair.rank] = pair.b_OR.T
+            if not math.isclose(pair.scale, model.lora.scale):
+                new_b[slot.index] *= pair.scale / model.lora.scale
+        a.set_value(jnp.asarray(new_a))
+        b.set_value(jnp.asarray(new_b))
+    if folder.routers:
+        for path, group in grouped(_router_slots(model)):
+            weight = np.stack([slot.view(folder.routers[_layer(slot)]) for slot in group])
+            routers(model)[path].set_value(jnp.asarray(weight, jnp.float32))
+
+
+def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
+    """Refuses adapters that match no layer or that export_adapter could not write: to be asked before training.
+
+    Raises:
+      ModelConfigError, BridgeError: naming lora.targets and the mend.
+    """
+    peft_config(Transformer.abstract(config, lora=lora), "")
+
+
+def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False,
+                   critic: Critic | None = None) -> pathlib.Path:
+    """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load; with routers that were
+    trained too (model.lora.router) PEFT alone loads it.
+
+    Args:
+      model: a model with adapters.
+      path: the folder to make; it appears whole or not at all.
+      base: the base model's folder or hub name, as PEFT shall find it.
+      overwrite: replace a folder that is there already.
+      critic: written beside the adapter, where one was trained with it; see bridges.peft.critics.
+
+    Raises:
+      BridgeError: when there are no adapters, or PEFT could not load them, or the folder cannot be written.
+    """
+    config = peft_config(model, os.fspath(base))
+    router_slots = _router_slots(model) if config["modules_to_save"] else []
+    if router_slots:
+        warnings.warn(f"{path} holds the trained routers whole (modules_to_save), which PEFT loads and vLLM and SGLang refuse: give those "
+                      "the merged checkpoint.", stacklevel=2)
+    variables, weights = ({name: hosts.fetch(variable[...]) for name, variable in found.items()}
+                          for found in (adapters(model), routers(model) if router_slots else {}))
+    if not hosts.leads():  # it took part in gathering
+        return pathlib.Path(path)
+    with new_folder(path, overwrite) as folder:
+        infos = {}
+        groups = list(grouped(_slots(model)))
+        for stem, group in groups:
+            for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
+                variable = variables[f"{stem.removesuffix('.weight')}.{ours}"]
+                info = TensorInfo(NAMES[np.dtype(variable.dtype)], variable.shape[:-3:-1])
+                infos |= {f"{PREFIX}{_layer(slot)}.{theirs}.weight": info for slot in group}
+        infos |= {f"{PREFIX}{slot.key}": TensorInfo(NAMES[np.dtype(weights[slot.path].dtype)], slot.their_shape(weights[slot.path].shape))
+                  for slot in router_slots}
+        views = create(folder / WEIGHTS, infos)
+        for slot in router_slots:
+            slot.view(views[f"{PREFIX}{slot.key}"])[...] = weights[slot.path][slot.index]
+        for stem, group in groups:
+            for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
+                array = variables[f"{stem.removesuffix('.weight')}.{ours}"]
+                for slot in group:
+                    views[f"{PREFIX}{_layer(slot)}.{theirs}.weight"][...] = array[slot.index].T
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        if critic is not None:
+            write_critic(critic, folder, os.fspath(base))
+    return pathlib.Path(path)
+
+
+def peft_config(model: Transformer, base: str) -> dict:
+    """The fields of adapter_config.json.
+
+    PEFT fuses the gate and up projections of experts at twice the rank, which changes rsLoRA's scale by sqrt(2), and
+    it refuses dropout there; so adapters of experts are written with the plain scale and no dropout. For Qwen3-MoE it
+    takes MLP names to mean experts; dense MLP layers of such a model are named as parameters instead.
+    """
+    if model.lora is None:
+        raise BridgeError("The model has no adapters to export. Export it as a whole checkpoint instead.")
+    experts = _names(model, sparse=True)
+    if len(experts & {"gate_proj", "up_proj"}) == 1:
+        raise BridgeError("PEFT fuses the gate_proj and up_proj of experts and loads adapters for both or neither; this model "
+                          f"adapts {', '.join(sorted(experts))}. Add the other to lora.targets, or export a merged checkpoint.")
+    dense = _names(model, sparse=False)
+    apart = dense if model.config.family == "qwen3_moe" else set()
+    lora = model.lora
+    alpha = lora.scale * lora.rank if experts else lora.alpha
+    return {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
+        "r": lora.rank, "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "use_rslora": lora.rslora and not experts, "lora_dropout": 0.0 if experts or apart else lora.dropout,
+        "target_modules": sorted(_names(model) | experts | dense - apart),
+        "target_parameters": sorted(f"mlp.{name}.weight" for name in apart) or None,
+        "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
+        "modules_to_save": ["gate"] if lora.router and model.config.num_sparse_layers else None,
+        "rank_pattern": {}, "alpha_pattern": {}}
+
+
+def _names(model, sparse: bool | None = None) -> set[str]:
+    """Names of the adapted layers: of attention, or of the sparse or dense MLPs."""
+    names = set()
+    for path in adapters(model):
+        _, number, block, name, _ = path.split(".")
+        kind = None if block == "attention" else model.config.runs[int(number)].sparse
+        if kind is sparse:
+            names.add(name)
+    return names
+
+
+def _slots(model):
+    """The slots of the weights that have adapters, experts one by one."""
+    weights = base_weights(model)
+    adapted = {f"{path.removesuffix('.lora_a')}.weight" for path in adapters(model) if path.endswith(".lora_a")}
+    shapes = {path: weights[path].shape for path in adapted}
+    return weight_map.slots(model.config, weight_map.TABLES[model.config.family], shapes)
+
+
+def _router_slots(model):
+    return weight_map.slots(model.config, weight_map.TABLES[model.config.family],
+                            {path: variable.shape for path, variable in routers(model).items()})
+
+
+def _layer(slot) -> str:
+    return slot.key.removesuffix(".weight")
+
+
+def _check(model, folder, groups, subset):
+    weights, problems, needed = base_weights(model), [], set()
+    adapted = {name.rsplit(".", 1)[-1] for name in folder.pairs}
+    some_layers = folder.config.get("layers_to_transform") is not None
+    for path, group in groups:
+        shape = weights[path].shape
+        missing = [slot for slot in group if _layer(slot) not in folder.pairs]
+        elsewhere = len(missing) == len(group) and (subset or path.split(".")[-2] in adapted)
+        if not (some_layers or elsewhere):
+            problems += [f"no adapter for {_layer(slot)}" for slot in missing]
+        for slot in group:
+            needed.add(_layer(slot))
+            problems += _misfits(folder.pairs.get(_layer(slot)), _layer(slot), shape, model.lora.rank)
+    problems += [f"nothing in the model takes the adapter of {name}" for name in folder.pairs if name not in needed]
+    problems += _router_misfits(model, folder, subset) if folder.routers else []
+    if problems:
+        raise BridgeError(f"{folder.folder / WEIGHTS} does not fit the model: {listed(problems)}. Give the adapter that was trained "
+                          "on this base model, and load the model with lora=bridges.read_lora(...).")
+
+
+def _router_misfits(model, folder, subset):
+    if subset:
+        return ["it holds whole routers, and adapters that share one base model cannot each have their own (export it merged)"]
+    shapes = {_layer(slot): slot.their_shape(routers(model)[slot.path].shape) for slot in _router_slots(model)}
+    problems = [f"{'no router' if name in shapes else 'nothing in the model takes the router'} {name}"
+                for name in sorted(shapes.keys() ^ folder.routers.keys())]
+    return problems + [
+        f"router {name} has shape {list(weight.shape)}, the model's {list(shapes[name])}"
+        for name, weight in folder.routers.items() if name in shapes and weight.shape != shapes[name]]
+
+
+def _misfits(pair, name, shape, rank):
+    if pair is None:
+        return []
+    found = pair.a_RI.shape[1], pair.b_OR.shape[0]
+    problems = []
+    if found != shape[-2:]:
+        problems.append(f"the adapter of {name} maps {found[0]} to {found[1]} channels, the model {shape[-2]} to {shape[-1]}")
+    if pair.rank > rank:
+        problems.append(f"the adapter of {name} has rank {pair.rank}, the model's is {rank}")
+    return problems

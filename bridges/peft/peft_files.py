@@ -1,0 +1,159 @@
+"""PEFT's LoRA folders: adapter_config.json and adapter_model.safetensors, read as one pair (A, B) per linear layer.
+
+Experts come in two spellings. One by one: `...mlp.experts.N.gate_proj.lora_A.weight`. Or as PEFT saves them under
+transformers 5, where gate and up are one parameter and E experts share a matrix: `...mlp.experts.base_layer.lora_A.weight`
+[E * R, D] and lora_B [2F, R * E] for gate_up_proj, `...mlp.experts.lora_A.weight` and lora_B for down_proj (the rows of
+A run over experts first, the columns of B over ranks first; peft.tuners.lora.layer.ParamWrapper).
+"""
+import dataclasses
+import math
+import pathlib
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from bridges.errors import BridgeError, listed
+from bridges.hf.folders import read_json
+from bridges.hf.tensor_files import FLOATS, TensorReader
+from jaxrl_moe.model.config import LoraConfig
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+# Settings that change what an adapter computes and that this package does not have; the value is what turns them off.
+UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "fan_in_fan_out": False,
+               "layer_replication": None, "alora_invocation_tokens": None, "use_qalora": False, "arrow_config": None,
+               "trainable_token_indices": None, "use_bdlora": None, "monteclora_config": None, "kasa_config": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """One layer's adapter, W + scale * B A; a_RI [rank, in], b_OR [out, rank]."""
+    a_RI: np.ndarray
+    b_OR: np.ndarray
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        return self.a_RI.shape[0]
+
+
+class PeftFolder:
+    """An adapter folder.
+
+    Attributes:
+      pairs: {layer in HF's spelling, such as model.layers.0.mlp.experts.3.up_proj: Pair}; views of the file.
+      routers: {layer in HF's spelling, such as model.layers.0.mlp.gate: its whole weight [E, D]}, where modules_to_save has them.
+      config: adapter_config.json.
+
+    Raises:
+      BridgeError: on damage, or on a kind of adapter that is not plain LoRA.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.config = read_json(folder / CONFIG)
+        self._check_config()
+        if not (folder / WEIGHTS).exists():
+            raise BridgeError(f"{folder / WEIGHTS} is missing. Save the adapter with safe_serialization, or copy the whole folder.")
+        self._tensors = TensorReader(folder / WEIGHTS)
+        self.routers: dict[str, np.ndarray] = {}
+        self.pairs = dict(self._pairs())
+
+    def lora(self) -> LoraConfig:
+        """The LoraConfig whose model can hold this adapter exactly."""
+        config, pairs = self.config, self.pairs.values()
+        dropout, names = config.get("lora_dropout", 0.0), self.names()
+        plain = LoraConfig(config["r"], config["lora_alpha"], bool(config.get("use_rslora")), dropout, names, bool(self.routers))
+        if all(pair.rank == plain.rank and math.isclose(pair.scale, plain.scale) for pair in pairs):
+            return plain
+        rank = max(pair.rank for pair in pairs)
+        return LoraConfig(rank, next(iter(pairs)).scale * rank, False, dropout, names, bool(self.routers))
+
+    def names(self) -> tuple[str, ...]:
+        """The last parts of the adapted layers' names, such as q_proj."""
+        return tuple(sorted({stem.rsplit(".", 1)[-1] for stem in self.pairs}))
+
+    def _check_config(self):
+        path, config = self.folder / CONFIG, self.config
+        if config.get("peft_type") != "LORA":
+            raise BridgeError(f"{path} describes a {config.get('peft_type')} adapter; only LORA is read.")
+        used = [f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items() if config.get(name, off) not in (off, None, False)]
+        whole = set(config.get("modules_to_save") or ()) - {"gate", "mlp.gate"}
+        used += [f"modules_to_save={sorted(whole)!r} (of these only routers, gate, can be read)"] if whole else []
+        if used:
+            raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge "
+                              "it with PEFT.")
+        for name in ("r", "lora_alpha"):
+            if not isinstance(config.get(name), (int, float)):
+                raise BridgeError(f"{path} has no number {name!r}. Copy the whole adapter folder.")
+
+    def _pairs(self) -> Iterator[tuple[str, Pair]]:
+        stems, problems = {}, []
+        for key, info in self._tensors.infos.items():
+            router = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+\.mlp\.gate)\.weight", key)
+            if router and self.config.get("modules_to_save") and info.dtype in FLOATS:
+                self.routers[router[1]] = self._tensors[key]
+                continue
+            match = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+)\.lora_([AB])\.weight", key)
+            if match is None or info.dtype not in FLOATS or len(info.shape) != 2:
+                problems.append(f"tensor {key} is no matrix of a LoRA layer")
+            else:
+                stems.setdefault(match[1], {})[match[2]] = key
+        problems += [f"layer {stem} has lora_{'AB'['A' in keys]} missing" for stem, keys in stems.items() if len(keys) < 2]
+        if problems or not stems:
+            raise BridgeError(f"{self._tensors.path}: {listed(problems) or 'no tensors'}. Copy the adapter again.")
+        for stem, keys in stems.items():
+            yield from self._split(stem, self._tensors[keys["A"]], self._tensors[keys["B"]])
+
+    def _split(self, stem, a, b) -> Iterator[tuple[str, Pair]]:
+        """One pair, or those of all experts where the file holds them in one matrix."""
+        if re.search(r"\.mlp\.experts(\.base_layer)?$", stem) is None:
+            rank, scale = self._rank_and_scale(stem)
+            self._check_rank(stem, a, b, rank)
+            yield stem, Pair(a, b, scale)
+            return
+        experts, parameter = stem.removesuffix(".base_layer"), self._parameter(stem)
+        rank, scale = self._rank_and_scale(f"{experts}.{parameter}")
+        self._check_rank(stem, a, b, rank, several=True)
+        a_ERI = a.reshape(-1, rank, a.shape[1])
+        b_EOR = b.reshape(b.shape[0], rank, -1).transpose(2, 0, 1)
+        for expert, (a_RI, b_OR) in enumerate(zip(a_ERI, b_EOR)):
+            halves = _halves(a_RI, b_OR) if parameter == "gate_up_proj" else {"down_proj": (a_RI, b_OR)}
+            for name, (a_part, b_part) in halves.items():
+                yield f"{experts}.{expert}.{name}", Pair(a_part, b_part, scale)
+
+    def _parameter(self, stem):
+        """Which parameter an experts adapter belongs to: PEFT nests them, gate_up_proj inside."""
+        named = {name.rsplit(".", 1)[-1] for name in self.config.get("target_parameters") or ()} & {"gate_up_proj", "down_proj"}
+        if len(named) == 1:
+            return named.pop()
+        return "gate_up_proj" if stem.endswith(".base_layer") else "down_proj"
+
+    def _rank_and_scale(self, name):
+        rank = _setting(self.config.get("rank_pattern"), name, self.config["r"])
+        alpha = _setting(self.config.get("alpha_pattern"), name, self.config["lora_alpha"])
+        return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+    def _check_rank(self, stem, a, b, rank, several=False):
+        fits = a.shape[0] == b.shape[1] and (a.shape[0] % rank == 0 if several else a.shape[0] == rank)
+        if not fits:
+            raise BridgeError(f"{self._tensors.path}: layer {stem} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, which do not "
+                              f"fit the rank {rank} of {CONFIG}. The two files belong to different adapters.")
+
+
+def _setting(patterns, name, default):
+    """PEFT's rule: the first pattern that matches the end of the layer's name, from a dot on."""
+    for pattern, value in (patterns or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            return value
+    return default
+
+
+def _halves(a_RI, b_OR):
+    """Gate and up of a fused pair. Blocks on B's diagonal are two adapters of half the rank; else both halves need all of A."""
+    half, rank = b_OR.shape[0] // 2, a_RI.shape[0] // 2
+    gate, up = b_OR[:half], b_OR[half:]
+    if a_RI.shape[0] % 2 == 0 and not gate[:, rank:].any() and not up[:, :rank].any():
+        return {"gate_proj": (a_RI[:rank], gate[:, :rank]), "up_proj": (a_RI[rank:], up[:, rank:])}
+    return {"gate_proj": (a_RI, gate), "up_proj": (a_RI, up)}

@@ -1,0 +1,97 @@
+"""Continuous batching over the parts that a mesh splits the rows into: each has its slots and pages, and one line feeds all."""
+import collections
+import contextlib
+from collections.abc import Iterator
+
+from jaxrl_moe.engine.pages import PagePool
+from jaxrl_moe.engine.scheduler import Plan, Scheduler
+from jaxrl_moe.engine.sequences import Group, Sequence
+
+
+class Shards:
+    """A Scheduler with its PagePool for each part of the rows.
+
+    Requests wait in one line, first come, first served. Whenever a part has fewer samples than slots, the first request goes to
+    the part with the fewest (of equals to the first), and goes there whole, so that its samples share the pages of their prompt. Once the
+    line is empty, parts with slots to spare take over samples that wait for one elsewhere; their prompt is prefilled there too.
+    All this follows from the requests and the lengths of what was drawn, so that several processes decide alike.
+    """
+
+    def __init__(self, count: int, num_pages: int, page_size: int, slots: int, steps: int):
+        """num_pages (the trash page included) and slots are those of each part."""
+        self.parts = [Scheduler(PagePool(num_pages), page_size, slots, steps) for _ in range(count)]
+        self.line: collections.deque[Group] = collections.deque()
+        self.slots = slots
+
+    @property
+    def idle(self) -> bool:
+        return not self.line and not any(part.load for part in self.parts)
+
+    @property
+    def preemptions(self) -> int:
+        return sum(part.preemptions for part in self.parts)
+
+    @property
+    def pages_used(self) -> int:
+        return sum(part.pool.num_used for part in self.parts)
+
+    @property
+    def running(self) -> list[list[Sequence]]:
+        """The running sequences of each part."""
+        return [list(part.running) for part in self.parts]
+
+    def add(self, group: Group) -> None:
+        self.line.append(group)
+
+    def plan(self) -> list[Plan]:
+        """Feeds the parts, and plans the next chunk of each."""
+        while self.line and (part := self._emptiest()).load < self.slots:
+            part.add(self.line.popleft())
+        if not self.line:
+            self._level()
+        return [part.plan() for part in self.parts]
+
+    def samples(self, handle: int) -> list[Sequence]:
+        """A request's samples that are not finished; none while it waits in line."""
+        return [sequence for part in self.parts for sequence in part.samples(handle)]
+
+    def cancel(self, handle: int) -> None:
+        """Takes a request's samples out, and gives back their pages and those held for them."""
+        self.line = collections.deque(group for group in self.line if group.handle != handle)
+        for part in self.parts:
+            part.cancel(handle)
+
+    def suspend(self) -> None:
+        """Sends every running sequence back to its part's queue and empties the pools; drawn tokens are kept."""
+        for part in self.parts:
+            part.suspend()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within it nothing is in flight; afterwards is what was, to be prefilled again. After an error it is not."""
+        self.suspend()
+        line, queues = self.line, [part.queue for part in self.parts]
+        self.line = collections.deque()
+        for part in self.parts:
+            part.queue = collections.deque()
+        yield
+        self.line = line
+        for part, queue in zip(self.parts, queues):
+            part.queue = queue
+
+    def forget_prompts(self) -> None:
+        """Lets go of what is known of prompts whose samples still wait: these are prefilled anew, and may take other routes."""
+        for part in self.parts:
+            part.drop_held()
+            for sequence in part.queue:
+                sequence.group.prompt_routes = None
+
+    def _emptiest(self) -> Scheduler:
+        return min(self.parts, key=lambda part: part.load)
+
+    def _level(self) -> None:
+        while True:
+            fullest, emptiest = max(self.parts, key=lambda part: part.load), self._emptiest()
+            if fullest.load <= self.slots or emptiest.load >= self.slots:
+                return
+            emptiest.take_over(fullest.give_away())

@@ -1,0 +1,79 @@
+"""Advantages of a batch's samples, by the rows of rl.advantages; on the host."""
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxrl_moe.learning.critic import last_token_critic, token_critic
+from jaxrl_moe.learning.samples import Sample, with_values
+from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages
+from jaxrl_moe.rl.kl import kl_value
+from jaxrl_moe.rl.returns import discounted_returns, token_rewards, whiten
+from jaxrl_moe.rl.table import AlgorithmError, configure, lookup, parse_spec
+
+
+def with_advantages(samples: Sequence[Sample], spec: str, *, gamma: float = 1.0, lam: float = 1.0,
+                    reward_kl_coef: float = 0.0, kl_estimator: str = "k1", bootstrap: bool = False) -> list[Sample]:
+    """The samples with advantages from their rewards, and with returns where the row has a critic.
+
+    Args:
+      samples: all samples of the batch; those of one group share a baseline, unless they are turns of one rollout, which is then
+        a group of one whatever its turns.
+      spec: a row of ADVANTAGES, with its settings in brackets where they differ from the defaults.
+      gamma: discount per token, for rows that work token by token.
+      lam: lambda of generalised advantage estimation.
+      reward_kl_coef: weight of the KL to the reference that is taken off the reward; needs old and ref log-probs.
+      kl_estimator: a row of KL_ESTIMATORS.
+      bootstrap: under GAE, a truncated sequence goes on with the value at its cut.
+
+    Raises:
+      AlgorithmError: unknown name or setting, rewards the row refuses, no log-probs for the KL, or no values for the critic.
+    """
+    name, overrides = parse_spec(spec)
+    row = lookup(ADVANTAGES, name, "advantage")
+    settings = configure(row.settings, overrides, name)
+    kls = [_reward_kl(sample, reward_kl_coef, kl_estimator) for sample in samples]
+    rewards = np.array([sample.reward for sample in samples], np.float32).astype(np.float64)  # equal as the metrics see it
+    if not row.per_token:
+        rewards -= np.array([kl.sum() for kl in kls])
+    members = _members(samples)
+    scalars = np.zeros(len(samples))
+    for indices, values in zip(members, group_advantages([rewards[m] for m in members], row, settings), strict=True):
+        scalars[indices] = values
+    if row.critic == "last_token":
+        samples, scalars = last_token_critic(samples, scalars)
+    if row.critic == "token":
+        samples, advantages = token_critic(samples, scalars, kls, gamma, lam, bootstrap)
+    elif row.per_token:
+        advantages = [discounted_returns(token_rewards(scalar, kl, sample.mask_T, 1.0), sample.mask_T, gamma)
+                      for sample, scalar, kl in zip(samples, scalars, kls)]
+    else:
+        advantages = [np.full(len(sample.ids_T), scalar) for sample, scalar in zip(samples, scalars)]
+    if row.whiten:
+        advantages = _whitened(advantages, samples)
+    return with_values(samples, "advantages_T", [values.astype(np.float32) for values in advantages])
+
+
+def _members(samples: Sequence[Sample]) -> list[np.ndarray]:
+    """The samples that are compared: those of one prompt. The turns of a prompt's only rollout stand alone, as it does."""
+    numbers = np.array([sample.group for sample in samples])
+    groups = [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
+    alone = [len({samples[index].rollout for index in group}) == 1 for group in groups]
+    return [part for group, one in zip(groups, alone) for part in (np.split(group, len(group)) if one else [group])]
+
+
+def _reward_kl(sample: Sample, coef: float, estimator: str) -> np.ndarray:
+    if coef == 0:
+        return np.zeros(len(sample.ids_T))
+    if sample.old_logprobs_T is None or sample.ref_logprobs_T is None:
+        raise AlgorithmError("A KL penalty in the reward needs old and reference log-probs, and a sample has none.")
+    return coef * np.where(sample.mask_T > 0, kl_value(sample.old_logprobs_T, sample.ref_logprobs_T, estimator), 0)
+
+
+def _whitened(advantages: list[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:
+    masks = [sample.mask_T > 0 for sample in samples]
+    white = whiten(np.concatenate([values[mask] for values, mask in zip(advantages, masks)]))
+    parts = np.split(white, np.cumsum([mask.sum() for mask in masks])[:-1])
+    whole = [np.zeros(len(mask)) for mask in masks]
+    for values, mask, part in zip(whole, masks, parts):
+        values[mask] = part
+    return whole

@@ -1,0 +1,82 @@
+"""From graded groups to samples that an update can use: advantages, and what stays fixed while the batch is learnt from."""
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from jaxrl_moe.config import Config
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.advantages import with_advantages
+from jaxrl_moe.learning.batch import Packed, micro_batches, per_sample
+from jaxrl_moe.learning.programs import Forward
+from jaxrl_moe.learning.replay import engine_routes
+from jaxrl_moe.learning.samples import Sample, from_groups, trainable, with_values
+from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.phases import longest_drawn
+from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.types import RolloutGroup
+
+
+def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl_coef: float | None = None) -> list[Sample]:
+    """All samples of a batch, with advantages and with what stays fixed during its updates: old and reference log-probs,
+    values, routes. kl_coef takes the place of the setting where it is adaptive."""
+    algorithm = config.algorithm
+    samples = from_groups(groups, algorithm)
+    trainable(samples)  # raises if there is nothing to train on
+    if config.moe.replay == "r3":
+        samples = engine_routes(samples, learner.config)
+    if needs_forward(config):
+        samples = with_forward(samples, learner, config)
+    if algorithm.kl_coef > 0:
+        samples = with_values(samples, "ref_logprobs_T", reference_logprobs(samples, learner, config))
+    reward_kl_coef = (algorithm.kl_coef if kl_coef is None else kl_coef) if algorithm.kl_in == "reward" else 0.0
+    return with_advantages(samples, algorithm.advantage, gamma=algorithm.gamma, lam=algorithm.lam,
+                           reward_kl_coef=reward_kl_coef, kl_estimator=algorithm.kl_estimator,
+                           bootstrap=algorithm.truncated == "bootstrap")
+
+
+def needs_forward(config: Config) -> bool:
+    """Whether the policy must be run before the update; otherwise the update's own log-probs are the old ones."""
+    algorithm = config.algorithm
+    moves = algorithm.epochs * algorithm.minibatches > 1 or _drops_out(config)  # the update's own log-probs then differ
+    return (moves and not algorithm.bypass or config.moe.replay == "r2" or bool(find_advantage(algorithm.advantage).critic)
+            or (algorithm.kl_in == "reward" and algorithm.kl_coef > 0))
+
+
+def _drops_out(config: Config) -> bool:
+    return config.lora.rank > 0 and config.lora.dropout > 0
+
+
+def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
+    """The samples with old log-probs, and with values and routes where the settings ask for them."""
+    packed, replay = lay_out(samples, learner, config), config.moe.replay
+    passes = fetched(learner.forward(part.batch, temperature=config.rollout.temperature, routes=replay == "r2") for part in packed)
+    fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
+    for field, result in fields.items():
+        if getattr(passes[0], result) is not None:
+            samples = with_values(samples, field, per_sample(packed, [getattr(one, result) for one in passes]))
+    return list(samples)
+
+
+def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Config) -> list[np.ndarray]:
+    """Per sample [T] log-probs of its next tokens under the reference, with its own live routing: the policy
+    without adapters, or the weights that the run started from."""
+    packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config)
+    passes = fetched(learner.forward(part.batch, reference=True, temperature=config.rollout.temperature) for part in packed)
+    return per_sample(packed, [one.logprobs_BT for one in passes])
+
+
+def fetched(passes: Iterable[Forward]) -> list[Forward]:
+    """The passes' results on the host. Each is fetched while the next one runs, so that two at most lie on the device."""
+    results, running = [], []
+    for one in passes:
+        running.append(one)
+        if len(running) > 1:
+            results.append(hosts.fetch(running.pop(0)))
+    return results + hosts.fetch(running)
+
+
+def lay_out(samples: Sequence[Sample], learner: Learner, config: Config, **weights: np.ndarray | None) -> list[Packed]:
+    """Micro-batches whose shapes stay the same from step to step; weights as in micro_batches."""
+    budget = config.train.tokens_per_micro_batch
+    return micro_batches(samples, budget, config.train.pack, longest=longest_drawn(config), shards=learner.shards, **weights)

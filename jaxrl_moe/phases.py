@@ -1,0 +1,35 @@
+"""What the phases of a run are, as far as the configuration alone says it; each rule stands here once."""
+import dataclasses
+import math
+
+from jaxrl_moe.config import AlgorithmSection, Config
+
+NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0)  # advantage 1: l = -log p
+
+
+def has_warm_up(config: Config) -> bool:
+    """Whether the recipe has an SFT phase."""
+    return bool(config.sft.path and (config.sft.steps or config.sft.epochs))
+
+
+def sft_config(config: Config) -> Config:
+    """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full, drawing in process."""
+    return dataclasses.replace(
+        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer, learning_rate=config.sft.learning_rate),
+        lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora,
+        rollout=dataclasses.replace(config.rollout, backend="jax"))
+
+
+def total_steps(config: Config, conversations: int) -> int:
+    """Optimiser steps of the phase: sft.steps, or enough for sft.epochs passes."""
+    return config.sft.steps or math.ceil(config.sft.epochs * conversations / config.sft.sequences_per_step)
+
+
+def longest_conversation(config: Config) -> int:
+    """Tokens of the longest conversation that a micro-batch can hold."""
+    return min(config.sft.max_tokens, config.train.tokens_per_micro_batch)
+
+
+def longest_drawn(config: Config) -> int:
+    """Tokens of the longest sequence of a rollout that a micro-batch can hold."""
+    return min(config.data.max_prompt_tokens + config.rollout.max_tokens, config.train.tokens_per_micro_batch)

@@ -1,0 +1,59 @@
+"""Evaluation on held-out prompts: pass@1, pass@k and greedy accuracy, on a stream of noise that is fixed."""
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxrl_moe.config import Config
+from jaxrl_moe.rollout.collect import EVAL_STREAM, GREEDY_STREAM, Decode, collect
+from jaxrl_moe.runs.metrics import correct, info_means, pass_at_k
+from jaxrl_moe.types import Prompt, RolloutGroup, SamplingParams
+from jaxrl_moe.protocols import Engine, Env
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An evaluation's metrics, and the rollouts that they come from by phase ("eval", "greedy")."""
+    metrics: dict[str, float]
+    groups: dict[str, list[RolloutGroup]]
+
+    @property
+    def score(self) -> float:
+        """What the best checkpoint is chosen by: sampled pass@1, or the mean reward where nothing is right or wrong."""
+        return self.metrics.get("eval/pass_at_1", self.metrics["eval/reward_mean"])
+
+
+def evaluate(prompts: Sequence[Prompt], env: Env, engine: Engine, config: Config, decode: Decode) -> Evaluation:
+    """Draws eval.samples completions of each prompt (and a greedy one if asked for) and scores them.
+
+    The noise depends on the seed and on the prompt's place in the list alone, so two evaluations differ only by the
+    weights.
+    """
+    params = SamplingParams(max_tokens=config.rollout.max_tokens, temperature=config.eval.temperature,
+                            stop_strings=config.rollout.stop_strings, n=config.eval.samples)
+    groups = {"eval": collect(prompts, env, engine, params, decode, 0, EVAL_STREAM)}
+    metrics = sampled_metrics(groups["eval"])
+    if config.eval.greedy:
+        greedy = dataclasses.replace(params, temperature=0.0, n=1)
+        groups["greedy"] = collect(prompts, env, engine, greedy, decode, 0, GREEDY_STREAM)
+        metrics["eval/greedy"] = sampled_metrics(groups["greedy"]).get("eval/pass_at_1", _mean_reward(groups["greedy"]))
+    return Evaluation(metrics, groups)
+
+
+def sampled_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """pass@k for k = 1, 2, 4, ... and the number of samples, mean reward and length, and the grader's named numbers."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    metrics = {"eval/reward_mean": _mean_reward(groups),
+               "eval/length_mean": float(np.mean([len(rollout.completion_ids) for rollout in rollouts])),
+               "eval/truncated_frac": float(np.mean([rollout.truncated for rollout in rollouts])),
+               **{f"eval/{name}": value for name, value in info_means(rollouts).items()}}
+    correct_PG = correct(groups)
+    if correct_PG is not None:
+        samples = len(correct_PG[0])
+        for k in sorted({2**power for power in range(samples.bit_length())} | {samples}):
+            metrics[f"eval/pass_at_{k}"] = float(np.mean([pass_at_k(samples, sum(row), k) for row in correct_PG]))
+    return metrics
+
+
+def _mean_reward(groups: Sequence[RolloutGroup]) -> float:
+    return float(np.mean([rollout.reward for group in groups for rollout in group.rollouts]))

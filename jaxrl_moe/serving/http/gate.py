@@ -1,0 +1,46 @@
+"""What stands before the application: the API key, and a limit on bodies. Nothing of a body is read before both."""
+import hmac
+
+from jaxrl_moe.serving.http.errors import JsonAnswer, error_body
+
+OPEN_PATHS = ("/health",)  # for probes, which have no key
+MOST_BYTES = 16 * 2**20    # of a request's body
+
+
+class Gate:
+    """ASGI middleware.
+
+    Args:
+      app: what stands behind.
+      api_key: what `Authorization: Bearer ...` must hold; empty: no key is asked for.
+    """
+
+    def __init__(self, app, api_key: str = ""):
+        self._app, self._key = app, f"Bearer {api_key}".encode() if api_key else b""
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers = dict(scope["headers"])
+        if self._key and scope["path"] not in OPEN_PATHS and not hmac.compare_digest(headers.get(b"authorization", b""), self._key):
+            refusal = error_body(401, "The API key is missing or wrong: send it as Authorization: Bearer KEY.", code="invalid_api_key")
+            return await JsonAnswer(refusal, 401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > MOST_BYTES:
+            refusal = error_body(413, f"The body has {int(length)} bytes; at most {MOST_BYTES} are read.")
+            return await JsonAnswer(refusal, 413, headers={"Connection": "close"})(scope, receive, send)
+        await self._app(scope, _counted(receive), send)
+
+
+def _counted(receive):
+    """The same messages, until a body without a stated length has become too long."""
+    total = 0
+
+    async def counted():
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        return message
+    return counted

@@ -1,0 +1,138 @@
+"""What is drawn -> the JSON of OpenAI's answers, whole or as a stream of events."""
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
+
+from jaxrl_moe.engine.sequences import Chunk
+from jaxrl_moe.serving.openai.generation import Generation
+from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest
+from jaxrl_moe.serving.openai.text import HALF, TextStream
+from jaxrl_moe.serving.openai.tools import ToolCall, ToolParser
+
+Decode = Callable[..., str]
+Body = CompletionRequest | ChatRequest
+
+
+class Piece(NamedTuple):
+    """What a sample has got to show: content, complete tool calls, the tokens drawn meanwhile, and why it ended, if it has."""
+    content: str
+    calls: list[ToolCall]
+    chunks: Sequence[Chunk]
+    finish_reason: str | None
+
+
+class Sample:
+    """Turns the chunks of one sample into pieces."""
+
+    def __init__(self, decode: Decode, stops: Sequence[str], tools: bool):
+        self._text, self._parser = TextStream(decode, stops), ToolParser() if tools else None
+        self.called = 0
+
+    def piece(self, chunks: Sequence[Chunk]) -> Piece:
+        reason = chunks[-1].finish_reason or None
+        text = self._text.add([i for chunk in chunks for i in chunk.ids.tolist()], reason is not None)
+        parts = self._parser.add(text, reason is not None) if self._parser else [text]
+        calls = [part for part in parts if isinstance(part, ToolCall)]
+        self.called += len(calls)
+        return Piece("".join(part for part in parts if isinstance(part, str)), calls, chunks,
+                     "tool_calls" if reason == "stop" and self.called else reason)
+
+
+class Answer:
+    """The answer to one call."""
+
+    def __init__(self, generation: Generation, body: Body, decode: Decode):
+        self._generation, self._body, self._decode, self._created = generation, body, decode, int(time.time())
+        self._chat = isinstance(body, ChatRequest)
+        tools = self._chat and body.offers_tools
+        self._samples = [Sample(decode, body.stops, tools) for _ in generation.samples]
+        self._begun, self._offsets = set(), [0] * len(generation.samples)
+
+    async def whole(self) -> dict[str, Any]:
+        """Waits for all samples."""
+        async for _ in self._generation.chunks():
+            pass
+        pieces = [sample.piece(chunks) for sample, chunks in zip(self._samples, self._generation.samples)]
+        kind = "chat.completion" if self._chat else "text_completion"
+        return self._frame(kind, [self._choice(index, piece) for index, piece in enumerate(pieces)], self._usage())
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """As tokens come: the chunks of the stream; the last one holds the usage, if that is asked for."""
+        kind = "chat.completion.chunk" if self._chat else "text_completion"
+        options = self._body.stream_options
+        usage = {"usage": None} if options and options.include_usage else {}
+        async for index, chunk in self._generation.chunks():
+            piece = self._samples[index].piece([chunk])
+            if not (piece.content or piece.calls or piece.finish_reason or self._body.wants_logprobs or self._body.return_token_ids):
+                continue  # half a character, or what may become a stop string
+            choice = self._delta(index, piece) if self._chat else self._choice(index, piece)
+            yield self._frame(kind, [choice]) | usage
+        if usage:
+            yield self._frame(kind, [], self._usage())
+
+    def _frame(self, kind, choices, usage=None):
+        frame = {"id": self._generation.id, "object": kind, "created": self._created, "model": self._body.model, "choices": choices}
+        if self._chat and self._body.return_token_ids and not self._begun:
+            frame["prompt_token_ids"] = self._generation.requests[0].ids.tolist()
+        self._begun |= {choice["index"] for choice in choices}
+        return frame if usage is None else frame | {"usage": usage}
+
+    def _choice(self, index, piece):
+        choice = {"index": index, "logprobs": self._logprobs(index, piece), "finish_reason": piece.finish_reason}
+        if self._chat:
+            message = {"role": "assistant", "content": piece.content if piece.content or not piece.calls else None}
+            choice["message"] = message | self._calls(piece, 0, whole=True)
+        else:
+            choice["text"] = piece.content
+            if self._body.return_token_ids and index not in self._begun:
+                choice["prompt_token_ids"] = self._generation.requests[index // self._generation.n].ids.tolist()
+        return choice | self._tokens(piece)
+
+    def _delta(self, index, piece):
+        delta = {} if index in self._begun else {"role": "assistant"}
+        if piece.content or delta:
+            delta["content"] = piece.content
+        delta |= self._calls(piece, self._samples[index].called - len(piece.calls), whole=False)
+        return {"index": index, "delta": delta, "logprobs": self._logprobs(index, piece),
+                "finish_reason": piece.finish_reason} | self._tokens(piece)
+
+    def _calls(self, piece, first, whole):
+        if not piece.calls:
+            return {}
+        return {"tool_calls": [({} if whole else {"index": first + place}) | {
+            "id": f"call_{secrets.token_hex(12)}", "type": "function", "function": call._asdict()}
+            for place, call in enumerate(piece.calls)]}
+
+    def _tokens(self, piece):
+        if not self._body.return_token_ids:
+            return {}
+        return {"token_ids": _column(piece, "ids"), "policy_version": _column(piece, "policy_version")}
+
+    def _logprobs(self, index, piece):
+        if not self._body.wants_logprobs:
+            return None
+        texts = [self._decode([token], skip_special_tokens=False) for token in _column(piece, "ids")]
+        logprobs = _column(piece, "logprobs")
+        if self._chat:
+            return {"content": [{"token": text, "logprob": logprob, "bytes": None if HALF in text else list(text.encode()),
+                                 "top_logprobs": []} for text, logprob in zip(texts, logprobs)], "refusal": None}
+        offsets = []
+        for text in texts:
+            offsets.append(self._offsets[index])
+            self._offsets[index] += len(text)
+        return {"tokens": texts, "token_logprobs": logprobs, "top_logprobs": None, "text_offset": offsets}
+
+    def _usage(self):
+        prompt, drawn = self._generation.prompt_tokens, self._generation.drawn_tokens
+        return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}
+
+
+def _column(piece, name):
+    return [value for chunk in piece.chunks for value in getattr(chunk, name).tolist()]
+
+
+def sse(data: dict[str, Any]) -> str:
+    """A server-sent event."""
+    return f"data: {json.dumps(data, allow_nan=False)}\n\n"

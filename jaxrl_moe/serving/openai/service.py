@@ -1,0 +1,115 @@
+"""From what a client sent to requests of the engine, under admission control."""
+import asyncio
+import math
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.rollout.collect import SERVED_STREAM
+from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.http.errors import Refusal
+from jaxrl_moe.serving.http.metrics import Counters
+from jaxrl_moe.serving.openai.generation import Generation
+from jaxrl_moe.serving.openai.messages import template_messages
+from jaxrl_moe.serving.openai.models import Models
+from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, Sampling
+from jaxrl_moe.serving.openai.recorder import Recorder
+from jaxrl_moe.types import Request, SamplingParams
+
+WORD = 2**32 - 1
+COMPLETION_TOKENS = 16  # of /v1/completions without max_tokens, as OpenAI has it
+
+
+class Service:
+    """What all requests share. But for the tokenising, everything happens on the event loop's thread.
+
+    Args:
+      front: the engine's.
+      tokenizer: the model's.
+      models: the names that are served.
+      queue: samples that may wait beyond those that the engine draws at once; more are refused with 429.
+      chat_tokens: limit of a chat completion that names none; less where the context ends before.
+      recorder: gets every call.
+    """
+
+    def __init__(self, front: EngineFront, tokenizer: Tokenizer, models: Models, *, queue: int = 256, chat_tokens: int = 1024,
+                 recorder: Recorder | None = None):
+        self.front, self.tokenizer, self.models, self.recorder = front, tokenizer, models, recorder
+        self.counters = Counters()
+        self._room, self._chat_tokens, self._in_flight = front.slots + queue, chat_tokens, 0
+        self._seconds = 1.0  # that calls take, lately
+        self._tokenising = ThreadPoolExecutor(1, "tokeniser")  # so that a long prompt keeps nobody waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Samples that were admitted and are not done."""
+        return self._in_flight
+
+    async def completions(self, body: CompletionRequest) -> Generation:
+        """Admits a call of /v1/completions; raises Refusal or UserError."""
+        self.models.check(body.model)
+        prompts = [await self._tokenise(self.tokenizer.encode, prompt) if isinstance(prompt, str) else np.array(prompt, np.int32)
+                   for prompt in body.prompts]
+        return self._admit("/v1/completions", body, prompts, body.max_tokens or COMPLETION_TOKENS)
+
+    async def chat(self, body: ChatRequest) -> Generation:
+        """Admits a call of /v1/chat/completions; raises Refusal or UserError."""
+        self.models.check(body.model)
+        tools = [tool.model_dump(exclude_unset=True) for tool in body.tools or ()] if body.offers_tools else []
+        prompt = await self._tokenise(lambda: self.tokenizer.render(
+            template_messages(body.messages), tools=tools, variables=body.chat_template_kwargs))
+        limit = body.max_tokens or body.max_completion_tokens or max(1, min(self._chat_tokens, self.front.context - len(prompt)))
+        return self._admit("/v1/chat/completions", body, [prompt], limit)
+
+    async def _tokenise(self, work, *args):
+        return await asyncio.get_running_loop().run_in_executor(self._tokenising, work, *args)
+
+    def _admit(self, path: str, body: Sampling, prompts: Sequence[np.ndarray], max_tokens: int) -> Generation:
+        self.tokenizer.check_stop_strings(body.stops, "stop")
+        params, seeds = sampling(body, max_tokens), [body.seed if body.seed is not None else secrets.randbits(63) for _ in prompts]
+        requests = [seeded(ids, params, seed) for ids, seed in zip(prompts, seeds)]
+        for number, request in enumerate(requests):
+            self.front.check(request, "The request" if len(requests) == 1 else f"Prompt {number} of the request")
+        samples = len(requests) * params.n
+        if samples > self._room:
+            raise Refusal(400, f"The request asks for {samples} samples; this server takes at most {self._room} at once.", param="n")
+        if self._in_flight + samples > self._room:
+            self.counters.refused += 1
+            raise Refusal(429, f"{self._in_flight} samples are being drawn or wait; there is no room for {samples} more. Try again later.",
+                          headers={"Retry-After": str(min(60, max(1, math.ceil(self._seconds))))})
+        self._in_flight += samples
+        prefix = "chatcmpl" if isinstance(body, ChatRequest) else "cmpl"
+        return Generation(self.front, prefix, requests, lambda generation: self._ended(path, body, seeds, generation))
+
+    def _ended(self, path, body, seeds, generation):
+        """Makes room for others, counts the call and records it."""
+        seconds = generation.seconds
+        self._in_flight -= len(generation.samples)
+        self._seconds += 0.1 * (seconds - self._seconds)
+        self.counters.call(path, "done" if generation.complete else "cancelled", seconds, generation.prompt_tokens, generation.drawn_tokens)
+        if self.recorder is not None:
+            call = {"step": self.front.version, "id": generation.id, "path": path, "model": body.model, "user": body.user}
+            for seed, request, completions in zip(seeds, generation.requests, generation.records()):
+                self.recorder.write(call, seed, request, completions)
+
+    def close(self) -> None:
+        self._tokenising.shutdown()
+
+
+def sampling(body: Sampling, max_tokens: int) -> SamplingParams:
+    """The engine's parameters; what the client left out or sent as null has OpenAI's default."""
+    def given(value, default):
+        return default if value is None else value
+
+    return SamplingParams(
+        max_tokens=max_tokens, temperature=given(body.temperature, 1.0), top_p=given(body.top_p, 1.0),
+        top_k=max(given(body.top_k, 0), 0), min_p=given(body.min_p, 0.0), stop_ids=tuple(body.stop_token_ids or ()),
+        stop_strings=body.stops, n=given(body.n, 1))
+
+
+def seeded(ids: np.ndarray, params: SamplingParams, seed: int) -> Request:
+    """A request whose noise is the seed's alone: equal requests with equal seeds draw equal tokens, whoever else is served."""
+    return Request(ids, params, sequence=seed & WORD, turn=(seed >> 32) & WORD, stream=SERVED_STREAM)

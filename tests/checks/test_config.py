@@ -1,0 +1,256 @@
+"""The configuration: one source of truth, and errors that name field, value and fix."""
+import dataclasses
+import json
+import warnings
+
+import pytest
+
+from jaxrl_moe import config as config_lib
+from jaxrl_moe.checks.validate import check_router, evaluation_only, sft_only, validate, warn_of_router
+from jaxrl_moe.config import ConfigError, ScratchSection, base, resolve
+from jaxrl_moe.config_checks import RANGES
+from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.rl.advantages import ADVANTAGES
+from jaxrl_moe.runs.scratch import model_config
+from jaxrl_moe.types import UserError
+from tests.helpers.settings import changed, usable
+
+
+def test_base_resolves_to_the_defaults_of_the_dataclasses():
+    assert resolve(base()) == config_lib.Config()
+
+
+def test_a_resolved_config_survives_json():
+    config = resolve(changed(lora__targets=("q_proj", "v_proj"), rollout__stop_strings=("\n\n",), seed=3,
+                             algorithm__reward_blend=(0.2, 0.4, 0.4)))
+    assert resolve(json.loads(json.dumps(config_lib.to_json(config)))) == config
+
+
+def test_a_recipe_cannot_set_an_unknown_key():
+    with pytest.raises(AttributeError, match="rank"):
+        base().lora.rnk = 3
+
+
+@pytest.mark.parametrize("settings, near", [
+    ({"lora": {"rnk": 3}}, "mean 'lora.rank'"), ({"rolout": {"slots": 3}}, "mean 'rollout'"), ({"sed": 1}, "mean 'seed'"),
+    ({"optimizer": {"lr": 1.0}}, "Those of optimizer are learning_rate, schedule"), ({"quux": 1}, "The sections are model"),
+    ({"optimizer": {"learningrate": 1.0}}, "mean 'optimizer.learning_rate'")])
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(settings, near):
+    with pytest.raises(ConfigError, match=f"no setting.*{near}"):
+        resolve(settings)
+
+
+def test_a_wrong_type_names_field_and_type():
+    with pytest.raises(ConfigError, match="lora.rank = 'four' is of type str; it must be a int"):
+        resolve({"lora": {"rank": "four"}})
+    with pytest.raises(ConfigError, match="train.pack = 1 is of type int; it must be a bool"):
+        resolve({"train": {"pack": 1}})
+
+
+def test_whole_numbers_serve_as_floats():
+    assert resolve({"lora": {"alpha": 8}}).lora.alpha == 8.0
+    assert resolve({"algorithm": {"reward_blend": "1,0,-0.5"}}).algorithm.reward_blend == (1.0, 0.0, -0.5)
+
+
+def test_names_are_split_at_commas_outside_brackets():
+    assert config_lib.split_names("q_proj, v_proj") == ("q_proj", "v_proj")
+    assert config_lib.split_names(r"layer\d{1,2},(a|b),[c,d]") == (r"layer\d{1,2}", "(a|b)", "[c,d]")
+    assert resolve({"lora": {"targets": "q_proj,v_proj"}}).lora.targets == ("q_proj", "v_proj")
+
+
+@pytest.mark.parametrize("key", config_lib.known_keys())
+def test_every_number_has_a_range(key):
+    if config_lib.known_keys()[key] in (int, float):
+        assert key in RANGES
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_a_value_below_its_range_is_refused(key):
+    value = RANGES[key][0] - 1
+    settings = changed(**{key.replace(".", "__"): config_lib.known_keys()[key](value)})
+    with pytest.raises(ConfigError, match=f"{key} = .* out of range"):
+        resolve(settings)
+
+
+@pytest.mark.parametrize("values, message", [
+    (dict(run_dir=""), "run_dir is empty"),
+    (dict(model__dtype="fp8"), "model.dtype = 'fp8'"),
+    (dict(scratch__vocab_size=100), "scratch.vocab_size = 100"),
+    (dict(scratch__num_heads=3), "does not divide scratch.num_heads = 3"),
+    (dict(scratch__num_experts=1), "exceeds scratch.num_experts = 1"),
+    (dict(data__generate="poems"), "data.generate = 'poems'"),
+    (dict(lora__targets=()), "lora.targets is empty"),
+    (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
+    (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
+    (dict(train__offload=("reference",)), "train.offload names 'reference', and this run keeps none: lora.rank = 16"),
+    (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
+    (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
+    (dict(algorithm__truncated="penalise"), "penalises nothing"),
+    (dict(algorithm__truncated_penalty=0.5), "has no effect under"),
+    (dict(sft__steps=5, sft__epochs=1), "both say how long"),
+    (dict(sft__stop_at_accuracy=0.5), "needs evaluations during SFT"),
+    (dict(sft__full=False, lora__rank=0, algorithm__kl_coef=0.0), "lora.rank = 0 makes none"),
+    (dict(eval__every=5), "eval.every = 5 has no effect, as data.eval_path"),
+    (dict(sft__eval_every=5), "sft.eval_every = 5 has no effect"),
+    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__dropout=0.1), "lora.dropout = 0.1 has no effect, as lora.rank = 0"),
+    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__alpha=8.0), "lora.alpha = 8.0 has no effect"),
+    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__rslora=True), "lora.rslora = True has no effect"),
+    (dict(scratch__num_layers=2), "scratch.num_layers = 2 has no effect, as scratch.vocab_size = 0 makes no model"),
+    (dict(scratch__router_bias=True), "scratch.router_bias = True has no effect"),
+    (dict(logging__profile_start=100), "lies beyond train.steps"),
+    (dict(mesh__expert=4, mesh__transport="raged"), "mesh.transport = 'raged' is not known: use gather"),
+    (dict(mesh__expert=4, mesh__dispatch="multi"), "mesh.dispatch = 'multi' is not known: use single"),
+    (dict(mesh__expert=4, mesh__transport="capacity"), "a capacity needs both"),
+    (dict(mesh__expert=4, mesh__transport="ragged", mesh__dispatch="hybrid"), "goes in one stage"),
+    (dict(mesh__transport="gather"), "mesh.transport = 'gather' has no effect, as mesh.expert = 1"),
+    (dict(mesh__host_devices=4), "mesh.host_devices = 4 has no effect, as mesh.expert = 1"),
+    (dict(mesh__dispatch="hybrid"), "mesh.dispatch = 'hybrid' sends tokens over the expert axis, and mesh.expert = 1"),
+])
+def test_contradictions_are_refused_with_the_reason(values, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(changed(**values))
+
+
+@pytest.mark.parametrize("key, value, near", [
+    ("env__name", "gsm8", "gsm8k"), ("algorithm__advantage", "gpro", "grpo"), ("algorithm__loss", "gsp", "gspo"),
+    ("algorithm__aggregation", "token_mean", "token-mean"), ("algorithm__kl_estimator", "k33", "k3"),
+    ("optimizer__schedule", "cosin", "cosine"), ("train__remat", "ful", "full"),
+    ("algorithm__truncated", "keeep", "keep"), ("model__attention", "xlaa", "xla"),
+    ("model__grouped_matmul", "raged", "ragged")])
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_known(key, value, near):
+    with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean '{near}'.*Known: "):
+        validate(resolve(usable(**{key: value})))
+
+
+@pytest.mark.parametrize("name", [name for name, row in ADVANTAGES.items() if row.needs_group])
+def test_an_advantage_that_compares_completions_needs_more_than_one(name):
+    config = resolve(usable(rollout__group_size=1, algorithm__advantage=name))
+    with pytest.raises(ConfigError, match="rollout.group_size = 1 every advantage is 0"):
+        validate(config)
+    validate(config, rl=False)
+
+
+def test_each_phase_asks_that_its_batches_can_be_laid_out():
+    short = resolve(usable(train__tokens_per_micro_batch=700))
+    with pytest.raises(ConfigError, match="cannot hold the longest sequence: .* = 768"):
+        validate(short)
+    validate(short, rl=False)
+    with pytest.raises(ConfigError, match="minibatches = 3 does not divide"):
+        validate(resolve(usable(algorithm__minibatches=3)))
+    sft = resolve(usable(train__tokens_per_micro_batch=1000, sft__path="x.jsonl", sft__steps=1))
+    with pytest.raises(ConfigError, match="cannot hold the longest conversation: sft.max_tokens = 1024"):
+        validate(sft)
+    validate(dataclasses.replace(sft, sft=dataclasses.replace(sft.sft, steps=0)))
+
+
+def test_what_the_phase_needs_is_asked_for():
+    validate(resolve(usable()))
+    with pytest.raises(ConfigError, match="model.path is empty"):
+        validate(resolve(usable(model__path="")))
+    with pytest.raises(ConfigError, match="data.path is empty"):
+        validate(resolve(usable(data__path="")))
+    validate(resolve(changed(model__path="m")), rl=False)
+    with pytest.raises(ConfigError, match="sft.path is empty"):
+        sft_only(resolve(usable()))
+    with pytest.raises(ConfigError, match="nothing to do"):
+        sft_only(resolve(usable(sft__path="x.jsonl")))
+
+
+def test_a_named_task_is_looked_up_for_pure_sft_too():
+    with pytest.raises(ConfigError, match="Did you mean 'gsm8k'"):
+        validate(resolve(usable(env__name="gsm8")), rl=False)
+    with pytest.raises(UserError, match="env.overlong_tokens = 5 has no effect on the task 'word_problems'"):
+        validate(resolve(usable(env__name="word_problems", env__overlong_tokens=5)))
+    with pytest.raises(ConfigError, match="sft.eval_every = 5 has no effect, as env.name"):
+        sft_only(resolve(changed(sft__path="x", sft__steps=1, sft__eval_every=5, data__eval_path="y")))
+
+
+def test_an_evaluation_asks_for_a_task_and_held_out_prompts():
+    evaluation_only(resolve(usable(data__eval_path="e")))
+    with pytest.raises(ConfigError, match="data.eval_path is empty"):
+        evaluation_only(resolve(usable()))
+    with pytest.raises(ConfigError, match="env.name = '' is not known"):
+        evaluation_only(resolve(usable(env__name="", data__eval_path="e")))
+
+
+def test_kernels_that_this_machine_cannot_run_are_refused_with_the_reason(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="tokamax, which is not installed"):
+        validate(resolve(usable(model__grouped_matmul="tokamax")))
+    cudnn = usable(model__attention="cudnn")
+    monkeypatch.setattr("jaxrl_moe.checks.validate.platform_of", lambda: "cpu")
+    with pytest.raises(ConfigError, match="needs an NVIDIA GPU, and JAX runs on cpu"):
+        validate(resolve(cudnn))
+    monkeypatch.setattr("jaxrl_moe.checks.validate.platform_of", lambda: "gpu")
+    validate(resolve(cudnn))
+    cudnn.model.dtype = "float32"
+    with pytest.raises(ConfigError, match="no float32 kernel"):
+        validate(resolve(cudnn))
+
+
+def asking(**fields):
+    return dataclasses.replace(model_config(ScratchSection(), 320), router_aux_loss_coef=0.01, **fields)
+
+
+def test_routers_trained_without_the_balance_that_their_checkpoint_asks_for_are_warned_of():
+    full = {"lora__rank": 0, "algorithm__kl_coef": 0.0}
+    for settings in (full, {"moe__router": "train", "algorithm__kl_coef": 0.0}):
+        with pytest.warns(UserWarning, match=r"router_aux_loss_coef = 0.01: set moe.aux_loss_coef=0.01 to apply it"):
+            warn_of_router(resolve(usable(**settings)), asking())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_router(resolve(usable()), asking())
+        warn_of_router(resolve(usable(**full)), dataclasses.replace(asking(), router_aux_loss_coef=0.0))
+        for settings in ({"moe__router": "freeze"}, {"moe__aux_loss_coef": 1e-3}, {"moe__bias_rate": 1e-3}):
+            warn_of_router(resolve(usable(**full, **settings)), asking())
+
+
+def test_balancing_frozen_routers_warns_of_where_the_loss_goes_instead():
+    for settings in ({"moe__aux_loss_coef": 0.001}, {"moe__z_loss_coef": 0.001}):
+        with pytest.warns(UserWarning, match="routers are frozen .* train the layers below them instead"):
+            warn_of_router(resolve(usable(**settings)), asking())
+
+
+@pytest.mark.parametrize("settings", [
+    {"moe__replay": "r3"}, {"moe__replay": "r2"}, {"moe__aux_loss_coef": 0.001}, {"moe__z_loss_coef": 0.001},
+    {"moe__bias_rate": 0.001, "algorithm__kl_coef": 0.0}, {"moe__router": "freeze"}])
+def test_settings_of_routers_are_refused_on_a_dense_model(settings):
+    dense = model_config(ScratchSection(num_experts=0), 320)
+    name, value = next(iter(settings.items()))
+    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r}: this concerns routers, .* is dense"):
+        check_router(resolve(usable(**settings)), dense)
+    check_router(resolve(usable()), dense)
+
+
+def test_a_bias_rate_needs_a_model_with_a_selection_bias():
+    config = resolve(usable(moe__bias_rate=0.001, algorithm__kl_coef=0.0))
+    with pytest.raises(ConfigError, match="moe.bias_rate = 0.001 .* has none: .* scratch.router_bias=true makes one from scratch"):
+        check_router(config, asking())
+    check_router(config, model_config(ScratchSection(router_bias=True), 320))
+
+
+@pytest.mark.parametrize("settings, reason", [
+    ({"moe__router": "train"}, "moe.router = 'train' moves the routers, which the reference policy .* moving reference"),
+    ({"moe__bias_rate": 0.001}, "moe.bias_rate = 0.001 moves .* moving reference"),
+    ({"moe__replay": "r2", "algorithm__bypass": True}, "moe.replay = 'r2' takes the routes .* which algorithm.bypass"),
+    ({"moe__aux_loss_coef": -1.0}, "moe.aux_loss_coef = -1.0 is out of range")])
+def test_settings_of_routers_that_contradict_others_are_refused(settings, reason):
+    with pytest.raises(ConfigError, match=reason):
+        resolve(usable(**settings))
+
+
+def test_names_of_the_moe_section_are_checked():
+    with pytest.raises(ConfigError, match="moe.replay = 'r4' is not known. Known: none, r2, r3"):
+        validate(resolve(usable(moe__replay="r4")))
+    with pytest.raises(ConfigError, match="moe.router = 'frozen' is not known"):
+        validate(resolve(usable(moe__router="frozen")))
+
+
+def test_clip_bounds_of_0_leave_a_loss_its_own_default():
+    section = resolve(base()).algorithm
+    assert make_policy_objective(section).settings.loss_settings.clip_low == 0.2
+    gspo = dataclasses.replace(section, loss="gspo")
+    assert make_policy_objective(gspo).settings.loss_settings.clip_high == 4e-4
+    assert make_policy_objective(dataclasses.replace(gspo, clip_high=0.01)).settings.loss_settings.clip_high == 0.01
+    with pytest.raises(ConfigError, match="algorithm.clip_low = 0.1 has no effect"):
+        make_policy_objective(dataclasses.replace(section, loss="cispo", clip_low=0.1))

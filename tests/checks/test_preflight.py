@@ -1,0 +1,123 @@
+"""What is refused before a run spends time: too long a context, adapters without export, changed settings, a run_dir in use."""
+import json
+import types
+
+import pytest
+
+import bridges
+from jaxrl_moe.checks import preflight
+from jaxrl_moe.config import ConfigError, resolve, to_json
+from jaxrl_moe.model.config import ModelConfig, RopeConfig
+from jaxrl_moe.phases import sft_config
+from jaxrl_moe.runs.run import read_settings
+from jaxrl_moe.training import pipeline
+from jaxrl_moe.types import UserError
+from tests.helpers import tiny_run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return tiny_run.make_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"rollout__max_tokens": 97}, "data.max_prompt_tokens . rollout.max_tokens = 129.*holds 128 tokens.*lower"),
+    ({"sft__max_tokens": 200, "sft__steps": 2}, "sft.max_tokens = 200.*holds 128 tokens.*lower sft.max_tokens"),
+    ({"lora__targets": ("gate_proj", "down_proj")}, "gate_proj and up_proj.*lora.targets"),
+    ({"lora__targets": ("q_prj",)}, "q_prj"),
+])
+def test_what_the_model_cannot_hold_or_export_is_refused_before_any_training(files, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **changes)), bridges)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_model_that_is_still_to_be_made_is_measured_by_its_scratch_section(files, tmp_path):
+    config = resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "new"), scratch__vocab_size=300,
+                                       scratch__context=50))
+    with pytest.raises(ConfigError, match="holds 50 tokens"):
+        pipeline.run_all(config, bridges)
+    assert not (tmp_path / "new").exists()
+
+
+def test_scaled_rope_lengthens_the_context(files, tmp_path):
+    shape = ModelConfig("qwen3", 8, 8, 1, 1, 1, 8, 8, (False,), (0,), max_position_embeddings=40,
+                        rope=RopeConfig(type="yarn", factor=4.0, original_max_position_embeddings=32))
+    bridge = types.SimpleNamespace(model_config=lambda path: shape)
+    assert preflight.context_length(resolve(tiny_run.settings(files, tmp_path)), bridge) == 128
+
+
+def warmed(files, run_dir, **changes):
+    return resolve(tiny_run.settings(files, run_dir, **{"sft__steps": 3, "seed": 4} | changes))
+
+
+@pytest.fixture
+def after_sft(files, tmp_path):
+    """A run_dir as an SFT phase leaves it, as far as settings go."""
+    (tmp_path / "sft" / "model").mkdir(parents=True)
+    (tmp_path / "sft" / "config.json").write_text(json.dumps(to_json(sft_config(warmed(files, tmp_path)))))
+    return tmp_path
+
+
+@pytest.mark.parametrize("changes, named", [
+    ({"sft__learning_rate": 1e-4}, "sft.learning_rate .was 0.001, is 0.0001."),
+    ({"model__path": "another"}, "model.path .was"), ({"scratch__vocab_size": 300, "scratch__num_layers": 9}, "scratch.num_layers"),
+    ({"sft__full": False}, "lora.rank"), ({"data__suffix": "!"}, "data.suffix"),
+])
+def test_a_fine_tuned_model_of_other_settings_is_refused(files, after_sft, changes, named):
+    with pytest.raises(ConfigError, match=f"with other settings.*{named}.*delete .*sft"):
+        preflight.warmed_up(warmed(files, after_sft, **changes))
+
+
+def test_settings_that_fine_tuning_does_not_use_may_change_after_it(files, after_sft):
+    free = {"rollout__max_tokens": 9, "algorithm__loss": "gspo", "eval__samples": 2, "logging__tensorboard": False,
+            "checkpoint__every": 1, "train__steps": 1, "lora__targets": ("o_proj",), "optimizer__learning_rate": 0.5}
+    assert preflight.warmed_up(warmed(files, after_sft, **free))
+    assert not preflight.warmed_up(warmed(files, after_sft / "new"))
+
+
+def test_fine_tuned_adapters_that_a_kill_kept_from_their_export_are_exported_by_the_next_start(files, after_sft):
+    config = warmed(files, after_sft, sft__full=False)
+    (after_sft / "sft" / "config.json").write_text(json.dumps(to_json(sft_config(config))))
+    assert not preflight.warmed_up(config)
+    (after_sft / "sft" / "adapter").mkdir()
+    assert preflight.warmed_up(config)
+
+
+@pytest.mark.parametrize("text", ['{"seed": 1', "[]"])
+def test_a_broken_config_json_is_named(files, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json .*JSON"):
+        preflight.refuse_other_seed(resolve(tiny_run.settings(files, tmp_path)))
+    assert read_settings(tmp_path / "absent.json") == {}
+
+
+def test_a_broken_config_json_of_the_model_is_named(files, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{")
+    with pytest.raises(UserError, match="model/config.json"):
+        pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "model"))), bridges)
+
+
+def test_a_run_dir_belongs_to_one_process_at_a_time(files, tmp_path):
+    config = resolve(tiny_run.settings(files, tmp_path / "run"))
+    with preflight.locked(config.run_dir):
+        for start in (pipeline.run_all, pipeline.run_sft):
+            with pytest.raises(UserError, match="in use by another process"):
+                start(resolve(tiny_run.settings(files, tmp_path / "run", sft__steps=1)), bridges)
+    with preflight.locked(config.run_dir):
+        pass
+
+
+def test_an_evaluation_of_a_given_model_needs_neither_training_data_nor_the_runs_seed(files, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.json").write_text('{"seed": 7}')
+    monkeypatch.setattr(pipeline, "evaluate", lambda prompts, *args: pipeline.Evaluation({"prompts": len(prompts)}, {}))
+    config = resolve(tiny_run.settings(files, run_dir, data__path="", model__path=str(tmp_path / "new"), scratch__vocab_size=300,
+                                       data__generate="word_problems"))
+    metrics = pipeline.run_evaluation(config, bridges, str(files / "model"), None, tmp_path / "out")
+    assert metrics == {"prompts": 4}
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="seed 7"):
+        pipeline.run_evaluation(config, bridges, None, None, tmp_path / "out")

@@ -1,0 +1,222 @@
+"""The scheduler against a simulated pool: every cell remembers which token of which history was written to it."""
+import collections
+
+import numpy as np
+import pytest
+
+from jaxrl_moe.engine.batches import prefill_batches
+from jaxrl_moe.engine.pages import PagePool, pages_for
+from jaxrl_moe.engine.scheduler import Prefill, Scheduler
+from jaxrl_moe.engine.sequences import Group
+from jaxrl_moe.engine.shards import Shards
+from jaxrl_moe.types import Request, SamplingParams
+
+
+class Simulation:
+    """Carries out plans on a table of cells [page][offset] = (position, the tokens up to it)."""
+
+    def __init__(self, pages, page_size, slots, steps, seed, scheduler=None):
+        self.cells = collections.defaultdict(dict)
+        self.page_size, self.steps, self.rng = page_size, steps, np.random.default_rng(seed)
+        self.scheduler = scheduler or Scheduler(PagePool(pages + 1), page_size, slots, steps)
+        self.done, self.firsts, self.prefilled = [], [], 0
+
+    def write(self, pages, position, history):
+        self.cells[pages[position // self.page_size]][position % self.page_size] = (position, history)
+
+    def history(self, pages, position):
+        """What a reader of these pages takes position to hold."""
+        return self.cells[pages[position // self.page_size]][position % self.page_size]
+
+    def step(self):
+        plan = self.scheduler.plan()
+        ages = [(sequence.group.handle, sequence.sample) for sequence in (*self.scheduler.running, *self.scheduler.queue)]
+        assert ages == sorted(ages), "every running sequence is older than every queued one"
+        self.carry_out(plan)
+
+    def carry_out(self, plan):
+        for batch in prefill_batches([plan.prefills], self.page_size):
+            for row, job in enumerate(batch.jobs):
+                for position, token in zip(batch.positions_UT[row], batch.tokens_UT[row]):
+                    if position >= 0:
+                        before = self.history(job.pages, position - 1)[1] if position else ()
+                        self.write(job.pages, int(position), (*before, int(token)))
+                        self.prefilled += 1
+        copies = {target: dict(self.cells[source]) for source, target in plan.copies}
+        self.cells.update(copies)
+        self.check_holders()
+        assert self.scheduler.running or not self.scheduler.queue, "work is queued but nothing runs"
+        for sequence in list(self.scheduler.running):
+            self.decode(sequence)
+
+    def decode(self, sequence):
+        if sequence not in self.firsts:
+            self.firsts.append(sequence)
+        for position in range(sequence.length - 1):
+            assert self.history(sequence.pages, position) == (position, tuple(sequence.ids[:position + 1].tolist()))
+        count = min(self.steps, sequence.limit - sequence.length)
+        drawn = self.rng.integers(0, 1000, count)
+        stop = np.flatnonzero(drawn < 30)
+        drawn = drawn[:stop[0] + 1] if len(stop) else drawn
+        start = sequence.length - 1
+        sequence.append(drawn.astype(np.int32), np.zeros(len(drawn), np.float32), 0, None)
+        for position in range(start, sequence.length - 1):
+            self.write(sequence.pages, position, tuple(sequence.ids[:position + 1].tolist()))
+        if len(stop) or sequence.length == sequence.limit:
+            self.scheduler.finish(sequence)
+            self.done.append(sequence)
+
+    def check_holders(self):
+        """The pool counts exactly the holders there are: running sequences and groups that keep their prompt."""
+        held = collections.Counter(page for sequence in self.scheduler.running for page in sequence.pages)
+        groups = {id(s.group): s.group for s in self.scheduler.queue}.values()
+        held.update(page for group in groups for page in group.held or ())
+        assert {page: count for page, count in enumerate(self.scheduler.pool._holders) if count} == held
+
+
+def groups(rng, count, longest, max_tokens, n):
+    def request(handle):
+        ids = rng.integers(0, 1000, rng.integers(1, longest + 1)).astype(np.int32)
+        return Request(ids, SamplingParams(max_tokens=int(rng.integers(1, max_tokens + 1)), n=int(rng.integers(1, n + 1))), handle)
+    return [Group(handle, request(handle), ()) for handle in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_sequence_reads_its_own_tokens_whatever_is_shared_copied_or_preempted(seed):
+    rng = np.random.default_rng(seed)
+    page_size, slots, steps = int(rng.integers(1, 6)), int(rng.integers(1, 7)), int(rng.integers(1, 8))
+    work = groups(rng, 12, 14, 20, 5)
+    least = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, page_size) for g in work) + 1
+    simulation = Simulation(least + int(rng.integers(0, 3 * least)), page_size, slots, steps, seed)
+    for group in work[:6]:
+        simulation.scheduler.add(group)
+    for round_number in range(2000):
+        if round_number == 3:
+            simulation.scheduler.drop_held()
+            for group in work[6:]:
+                simulation.scheduler.add(group)
+        if round_number == 6:
+            simulation.scheduler.suspend()
+            assert simulation.scheduler.pool.num_used == 0
+        if not simulation.scheduler.queue and not simulation.scheduler.running:
+            break
+        simulation.step()
+    assert len(simulation.done) == sum(group.request.params.n for group in work)
+    assert simulation.scheduler.pool.num_used == 0
+    order = [(sequence.group.handle, sequence.sample) for sequence in simulation.firsts]
+    assert order == sorted(order), "first come, first served"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_cancelled_request_gives_back_its_pages_and_disturbs_no_other(seed):
+    rng = np.random.default_rng(seed)
+    work = groups(rng, 8, 14, 20, 5)
+    least = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, 3) for g in work) + 1
+    simulation = Simulation(2 * least, 3, 4, 3, seed)
+    scheduler = simulation.scheduler
+    for group in work:
+        scheduler.add(group)
+    gone = {int(handle) for handle in rng.choice(8, 4, replace=False)}
+    for handle in sorted(gone):
+        for _ in range(rng.integers(0, 3)):
+            if scheduler.running or scheduler.queue:
+                simulation.step()
+        scheduler.cancel(handle)
+        simulation.check_holders()
+        assert handle not in {sequence.group.handle for sequence in (*scheduler.running, *scheduler.queue)}
+    while scheduler.running or scheduler.queue:
+        simulation.step()
+    done = [(sequence.group.handle, sequence.sample) for sequence in simulation.done if sequence.group.handle not in gone]
+    assert sorted(done) == [(g.handle, i) for g in work if g.handle not in gone for i in range(g.request.params.n)]
+    assert scheduler.pool.num_used == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_draw_every_sample_once_and_none_waits_while_another_has_slots_to_spare(seed):
+    rng = np.random.default_rng(seed)
+    count, page_size, slots, steps = (int(rng.integers(low, high)) for low, high in ((2, 5), (1, 6), (1, 5), (1, 8)))
+    work = groups(rng, 14, 14, 20, 5)
+    pages = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, page_size) for g in work) + 1 + int(rng.integers(0, 20))
+    shards = Shards(count, pages + 1, page_size, slots, steps)
+    tables = [Simulation(pages, page_size, slots, steps, seed + number, part) for number, part in enumerate(shards.parts)]
+    for group in work:
+        shards.add(group)
+    gone, rounds = int(rng.integers(0, 14)), 0
+    while not shards.idle:
+        plans = shards.plan()
+        loads = [part.load for part in shards.parts]
+        assert max(loads) <= slots or min(loads) >= slots
+        for table, plan in zip(tables, plans, strict=True):
+            table.carry_out(plan)
+        rounds += 1
+        if rounds == 2:
+            shards.cancel(gone)
+        if rounds == 4:
+            shards.suspend()
+        if rounds == 6:
+            shards.forget_prompts()
+    done = sorted((sequence.group.handle, sequence.sample) for table in tables for sequence in table.done)
+    everything = [(g.handle, i) for g in work for i in range(g.request.params.n)]
+    assert [one for one in done if one[0] != gone] == [one for one in everything if one[0] != gone] and len(set(done)) == len(done)
+    assert shards.pages_used == 0
+
+
+def test_a_group_stays_whole_while_others_wait_and_is_shared_out_at_the_end():
+    shards = Shards(3, 100, 4, 2, 3)
+    for handle in range(4):
+        shards.add(Group(handle, Request(np.arange(9, dtype=np.int32), SamplingParams(max_tokens=9, n=3), 0), ()))
+    shards.plan()
+    assert [[s.group.handle for s in (*part.running, *part.queue)] for part in shards.parts] == [[0] * 3, [1] * 3, [2] * 3]
+    for part in shards.parts[1:]:
+        for sequence in list(part.running):
+            part.finish(sequence)
+    shards.cancel(3)
+    shards.plan()
+    assert [[(s.group.handle, s.sample) for s in part.running] for part in shards.parts] == [
+        [(0, 0), (0, 1)], [(1, 2), (0, 2)], [(2, 2)]]
+
+
+def test_a_prompt_is_prefilled_once_for_its_group_even_when_samples_are_admitted_later():
+    simulation = Simulation(pages=40, page_size=4, slots=2, steps=3, seed=0)
+    simulation.scheduler.add(Group(0, Request(np.arange(100, 111, dtype=np.int32), SamplingParams(max_tokens=9, n=7), 0), ()))
+    while len(simulation.done) < 7:
+        simulation.step()
+    assert simulation.prefilled == 10 and simulation.scheduler.preemptions == 0
+
+
+def test_full_pages_of_a_prompt_are_shared_by_its_samples():
+    simulation = Simulation(pages=40, page_size=4, slots=8, steps=1, seed=0)
+    simulation.scheduler.add(Group(0, Request(np.arange(100, 114, dtype=np.int32), SamplingParams(max_tokens=2, n=8), 0), ()))
+    simulation.scheduler.plan()
+    assert simulation.scheduler.pool.num_used == 3 + 8  # 13 tokens: 3 full pages once, the fourth for each
+
+
+def test_the_youngest_sequence_gives_way_when_pages_run_out():
+    simulation = Simulation(pages=6, page_size=2, slots=3, steps=2, seed=1)
+    for handle in range(3):
+        simulation.scheduler.add(Group(handle, Request(np.array([500], np.int32), SamplingParams(max_tokens=9), handle), ()))
+    while not simulation.scheduler.preemptions:
+        before = list(simulation.scheduler.running)
+        simulation.scheduler.plan()
+        for sequence in simulation.scheduler.running:
+            sequence.append(np.array([500, 500], np.int32), np.zeros(2), 0, None)
+    assert simulation.scheduler.queue[0] is before[-1] and simulation.scheduler.running == before[:-1]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_long_prefixes_are_written_in_several_calls_in_order(parts):
+    lengths = [2500, 3, 1024, 1500, 40]
+    jobs = [Prefill(np.arange(n, dtype=np.int32), 0, list(range(1, 1 + pages_for(n, 32)))) for n in lengths]
+    seen = {id(job): [] for job in jobs}
+    for batch in prefill_batches([jobs[part::parts] for part in range(parts)], 32):
+        assert len(batch.jobs) == len(batch.tokens_UT) and batch.tokens_UT.size <= 4096 * parts
+        assert batch.pages_UJ.shape[1] * 32 > batch.positions_UT.max()
+        for row, job in enumerate(batch.jobs):
+            real = batch.positions_UT[row] >= 0
+            assert real.any() == (job is not None)
+            if job is None:
+                continue
+            assert any(job is own for own in jobs[row * parts // len(batch.jobs)::parts])
+            np.testing.assert_array_equal(batch.tokens_UT[row, real], batch.positions_UT[row, real])
+            seen[id(job)] += batch.positions_UT[row, real].tolist()
+    assert all(seen[id(job)] == list(range(n)) for job, n in zip(jobs, lengths))
