@@ -13,6 +13,25 @@ class UserError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that cannot work, found before the first expensive second; str() gives it as a sentence.
+
+    Attributes:
+      field: the setting, option, file or row, such as "rollout.page_size".
+      value: what it is.
+      why: what is wrong with it, as it goes on from "field = value", such as "is not a power of two".
+      mend: what to do, as an imperative without a full stop, such as "use one, such as 32".
+    """
+    field: str
+    value: Any
+    why: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.field} = {self.value!r} {self.why}: {self.mend}."
+
+
+@dataclasses.dataclass(frozen=True)
 class Prompt:
     """One row of the prompt data, tokenised.
 
