@@ -1,0 +1,1 @@
+"""LoRA adapters, and critics beside them, to and from PEFT's folders."""

@@ -1,0 +1,1 @@
+"""Everything that can be refused, before the first expensive second."""

@@ -1,0 +1,1 @@
+"""What any server of ours needs at its door: keys and limits, errors, and numbers for monitoring."""
