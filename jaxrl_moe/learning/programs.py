@@ -18,6 +18,7 @@ from jaxrl_moe.distributed.sharding import Placement, batch_spec, token_axis
 from jaxrl_moe.kernels.rows import select
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.learning.state import Parts, TrainState, model_weights
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.router import balanced_bias
 from jaxrl_moe.rl.types import LossInputs, LossOutputs, RouterStats
 
@@ -26,13 +27,13 @@ Objective = Callable[[LossInputs], LossOutputs]
 
 
 class Total(NamedTuple):
-    """Sums over micro-batches; maxima are maxima. `gradient` is of (policy, critic); `load` [L, E] the rows that each expert
-    were given, `probability` [E] the router's softmax summed over tokens and layers, `dropped` the rows that found no place; all three
-    None for a dense model."""
+    """Sums over micro-batches; maxima, the metrics that merge so, are maxima. `gradient` is of (policy, critic);
+    `load` [L, E] the rows that each expert were given, `probability` [E] the router's softmax summed over tokens and
+    layers, `dropped` the rows that found no room; all three None for a dense model."""
     gradient: Any
-    loss: Any
-    means: Any
-    maxima: Any
+    loss: jax.Array
+    means: Metrics
+    maxima: Metrics
     load: Any
     probability: Any
     dropped: Any
@@ -159,11 +160,12 @@ class Programs:
             return outputs.loss, (outputs, sums and (sums.load_LE, sums.probability_E, sums.dropped))
 
         (loss, (outputs, routed)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
-        return Total(gradient, loss, dict(outputs.means), dict(outputs.maxima), *(routed or (None, None, None)))
+        means, maxima = outputs.metrics.without(Merge.MAXIMUM), outputs.metrics.only(Merge.MAXIMUM)
+        return Total(gradient, loss, means, maxima, *(routed or (None, None, None)))
 
     def _gradients(self, *inputs, total, objective, entropy) -> "Total":
-        one = self.micro_batch(*inputs, objective=objective, entropy=entropy)
-        return jax.tree.map(jnp.add, total, one)._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, one.maxima))
+        more = self.micro_batch(*inputs, objective=objective, entropy=entropy)
+        return jax.tree.map(jnp.add, total, more)._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, more.maxima))
 
     def _apply(self, state: TrainState, gradient, loss, load, *, bias_rate):
         if "optimizer" not in self.offload:
@@ -184,7 +186,7 @@ class Programs:
             stepped = stepped._replace(router_bias=_balanced(state.router_bias, load, bias_rate))
         finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(list(norms.values()))))
         state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state)
-        return state, {**norms, "finite": finite}
+        return state, Metrics(Merge.UPDATE_MEAN, norms) | Metrics(Merge.UNLOGGED, {"finite": finite})
 
 
 def moved(state: TrainState, move: Callable[[Any], Any]) -> TrainState:

@@ -23,6 +23,7 @@ from jaxrl_moe.learning.programs import Forward, Objective, Programs, Total, mov
 from jaxrl_moe.learning.state import TrainState, fingerprint, model_weights, take_apart
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
+from jaxrl_moe.rl.metrics import Merge, Metrics
 
 READ_SHARES = 3  # the tokens whose log-probs are read are padded to a multiple of B*T / READ_SHARES: few shapes
 
@@ -122,7 +123,7 @@ class Learner:
                                      adapters=not reference, routes=routes, streamed=streamed)
 
     def update(self, batches: Sequence[MicroBatch], objective: Objective, *, entropy: bool = False,
-               temperature: float = 1.0, count_load: bool = False) -> dict[str, jax.Array]:
+               temperature: float = 1.0, count_load: bool = False) -> Metrics:
         """One optimiser step over the minibatch that `batches` make up.
 
         Args:
@@ -131,16 +132,21 @@ class Learner:
           count_load: give the objective the whole minibatch's expert load, which a load-balancing loss needs (costs one more
             forward pass where there are several micro-batches).
         Returns:
-          Device scalars: the objective's means and maxima, policy/grad_norm and policy/lr, the same of a critic, and `finite`:
-          False where the loss or the gradient was not finite, and then nothing was changed. For MoE also `load` [L, E],
+          Device scalars: the objective's metrics and `loss`, policy/grad_norm and policy/lr, the same of a critic, and `finite`:
+          False where the loss or the gradient was not finite, and then nothing was changed. For MoE also the counts `load` [L, E],
           `probability` [E], the expert `slots` that tokens asked for and those `dropped` for want of a place.
         """
         total = self.totals(batches, objective, entropy=entropy, temperature=temperature, count_load=count_load)
         rates = {name: jnp.asarray(schedule(self.state.step)) for name, schedule in self.schedules.items()}
         self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
-        moe = {} if total.load is None else {"load": total.load, "probability": total.probability, "dropped": total.dropped,
-                                             "slots": self._slots(batches)}
-        return {**total.means, **total.maxima, **applied, **moe, **rates, "loss": total.loss}
+        return (total.means | total.maxima | applied | self._counts(total, batches) | Metrics(Merge.LAST, rates)
+                | Metrics(Merge.UPDATE_MEAN, {"loss": total.loss}))
+
+    def _counts(self, total: Total, batches: Sequence[MicroBatch]) -> Metrics:
+        if total.load is None:
+            return Metrics.empty()
+        return Metrics(Merge.SUM, {"load": total.load, "probability": total.probability, "dropped": total.dropped,
+                                   "slots": self._slots(batches)})
 
     def _slots(self, batches: Sequence[MicroBatch]) -> int:
         """Expert slots that the real tokens ask for."""
@@ -171,7 +177,7 @@ class Learner:
         if kind not in self._totals:
             self._totals[kind] = jax.eval_shape(functools.partial(self.programs.micro_batch, objective=objective, entropy=entropy), *inputs)
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), self._totals[kind])
-        return zeros._replace(maxima={name: jnp.full((), -jnp.inf) for name in zeros.maxima})
+        return zeros._replace(maxima=jax.tree.map(lambda _: jnp.full((), -jnp.inf), zeros.maxima))
 
     def _read(self, batch: MicroBatch):
         if self.placement is None:

@@ -5,7 +5,6 @@ killed or failed save leaves earlier ones untouched and nothing that looks like 
 """
 import contextlib
 import dataclasses
-import hashlib
 import json
 import pathlib
 import shutil

@@ -30,6 +30,7 @@ from jaxrl_moe.learning.update import loss_weights, update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.runs.metrics import update_metrics
 from tests.helpers import rollouts
@@ -167,7 +168,7 @@ def batches(samples, learner, config):
 def total(learner, parts, config):
     """Loss, gradient of (policy, critic) and metrics of one minibatch, nothing applied."""
     found = learner.totals(parts, make_policy_objective(config.algorithm, config.critic))
-    metrics = update_metrics([{**found.means, **found.maxima, "loss": found.loss}])
+    metrics = update_metrics([found.means | found.maxima | Metrics(Merge.UPDATE_MEAN, {"loss": found.loss})])
     return types.SimpleNamespace(loss=found.loss, policy=found.gradient[0], critic=found.gradient[1], metrics=metrics)
 
 

@@ -16,7 +16,7 @@ def value(section, seqs, **missing):
     """Loss and metrics of one micro-batch; `missing` fields are taken out of the inputs."""
     batch = dataclasses.replace(cases.padded(seqs, cases.weights(seqs, section.aggregation, 9)), **missing)
     outputs = make_policy_objective(section)(batch)
-    return float(outputs.loss), outputs.means | outputs.maxima
+    return float(outputs.loss), outputs.metrics
 
 
 def expected(section, seqs, loss, settings, corrections=(), **terms):

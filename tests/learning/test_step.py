@@ -16,6 +16,7 @@ from jaxrl_moe.learning.samples import from_conversations
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.types import LossOutputs
 from tests.helpers.close import assert_close
 
@@ -29,11 +30,12 @@ SECTION = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
 
 def nll(inputs):
     loss = -jnp.sum(inputs.weights_BT * inputs.mask_BT * inputs.logprobs_BT)
-    return LossOutputs(loss, {"nll": loss}, {"worst": jnp.max(-inputs.logprobs_BT * inputs.mask_BT)})
+    worst = jnp.max(-inputs.logprobs_BT * inputs.mask_BT)
+    return LossOutputs(loss, Metrics(Merge.UPDATE_MEAN, {"nll": loss}) | Metrics(Merge.MAXIMUM, {"worst": worst}))
 
 
 def broken(inputs):
-    return LossOutputs(jnp.log(-jnp.abs(jnp.sum(inputs.logprobs_BT))), {}, {})
+    return LossOutputs(jnp.log(-jnp.abs(jnp.sum(inputs.logprobs_BT))), Metrics.empty())
 
 
 def learner(lora=LORA, section=SECTION, dtype=jnp.float32, **options):
