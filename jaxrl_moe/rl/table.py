@@ -12,6 +12,11 @@ class AlgorithmError(UserError):
     """An unknown algorithm or setting, or a combination that cannot be right; the message says why."""
 
 
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """Of a row that has nothing to set."""
+
+
 def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
     """Returns table[name].
 
@@ -38,6 +43,25 @@ def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(fields[name], bool):
             raise AlgorithmError(f"{owner!r}: setting {name!r} must be like {fields[name]!r}, got {value!r}.")
     return dataclasses.replace(default, **overrides)
+
+
+def check_takes(table: Mapping[str, Any], given: type) -> None:
+    """Refuses a table whose rows take what is not there; to be called where the table is made.
+
+    Args:
+      table: rows whose `takes` maps a field of `given` to the setting that it fills, and whose `settings` hold that.
+      given: the dataclass of what any row may take.
+
+    Raises:
+      AlgorithmError: `given` or the row's settings have no such field.
+    """
+    known = {field.name for field in dataclasses.fields(given)}
+    for name, row in table.items():
+        own = {field.name for field in dataclasses.fields(row.settings)}
+        wrong = [f"{given.__name__}.{source}" for source in row.takes if source not in known]
+        wrong += [f"{type(row.settings).__name__}.{setting}" for setting in row.takes.values() if setting not in own]
+        if wrong:
+            raise AlgorithmError(f"Row {name!r} takes {' and '.join(wrong)}, and there is no such field.")
 
 
 def require(settings: Any, **bounds: tuple[bool, str]) -> None:

@@ -10,7 +10,8 @@ from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.envs import make_env
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.turns import alone
-from jaxrl_moe.learning.objective import make_policy_objective, next_kl_coef, present_kl_coef
+from jaxrl_moe.learning.kl_coefficient import KLCoefficient
+from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
 from jaxrl_moe.learning.replay import replay_metrics
 from jaxrl_moe.learning.samples import by_rollout
@@ -67,7 +68,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             run.log(0, evaluation.metrics)
         while not run.finished:
             step, watch = run.progress.step, Stopwatch()
-            kl_coef = present_kl_coef(config.algorithm, run.progress.kl_coef)
+            kl = KLCoefficient(config.algorithm, run.progress.kl_coef)
             run.profiler.before(step)
 
             stats = engine.stats()
@@ -76,16 +77,15 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                 with saving_what_was_done(run, learner):
                     raise nothing_to_learn(batch, config, step + 1)
             with watch("old_logprobs"), saving_what_was_done(run, learner), alone():
-                samples = prepare(batch.used, learner, config, kl_coef) if batch.used else []
+                samples = prepare(batch.used, learner, config, kl) if batch.used else []
             with watch("update"), alone():
-                updates = update(samples, learner, objective, config, step, kl_coef) if batch.used else []
+                updates = update(samples, learner, objective, config, step, kl) if batch.used else []
                 run.progress = dataclasses.replace(run.progress, step=step + 1, **source.position())
                 run.record("train", batch.used, by_rollout(batch.used, samples))
                 run.record("dropped", batch.dropped)
                 metrics = fetch(updates, run)
-            if config.algorithm.kl_coef > 0:
-                metrics["policy/kl_coef"] = kl_coef
-                run.progress = dataclasses.replace(run.progress, kl_coef=next_kl_coef(config.algorithm, kl_coef, metrics))
+            run.progress = dataclasses.replace(run.progress, kl_coef=kl.after(metrics).adapted)
+            metrics |= kl.metrics()
             with watch("sync"):
                 synced = source.publish(learner.params(), step + 1)
 
