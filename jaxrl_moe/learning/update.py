@@ -8,13 +8,14 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.learning.batch import MicroBatch, minibatches, sample_weights
 from jaxrl_moe.learning.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.prepare import lay_out
+from jaxrl_moe.learning.programs import ObjectiveFunction
 from jaxrl_moe.learning.samples import Sample
-from jaxrl_moe.learning.step import Learner, Objective
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rl.metrics import Metrics
 
 
-def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int,
+def update(samples: Sequence[Sample], learner: Learner, objective: ObjectiveFunction, config: Config, step: int,
            kl: KLCoefficient | None = None) -> list[tuple[Metrics, list[MicroBatch]]]:
     """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device, micro-batches) of each.
 

@@ -124,7 +124,7 @@ def identity(learner: Learner, config: Config) -> dict:
     weights of the reference where these are kept: those that the run started from."""
     lora = {} if config.lora.rank == 0 else to_json(config)["lora"]
     critic = {} if learner.state.critic is None else {"critic": find_advantage(config.algorithm.advantage).critic}
-    reference = {} if learner.reference_mark is None else {"reference weights": learner.reference_mark}
+    reference = {} if learner.reference is None else {"reference weights": learner.reference.mark}
     return critic | reference | checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.stored(), learner.parts.frozen)
 
 

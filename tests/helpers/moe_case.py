@@ -4,8 +4,8 @@ from flax import nnx
 
 from jaxrl_moe.config import OptimizerSection, RolloutSection
 from jaxrl_moe.learning.batch import micro_batches, sample_weights
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.samples import from_conversations
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 
@@ -24,8 +24,13 @@ def model(lora=None, seed=0, **overrides):
     return Transformer(ModelConfig(**(SIZES | overrides)), lora=lora, rngs=nnx.Rngs(seed))
 
 
-def learner(lora=None, section=SECTION, seed=0, overrides=None, **options):
-    return Learner(model(lora, seed, **(overrides or {})), section, 100, **options)
+def learner(lora=None, seed=0, overrides=None, placement=None, **options):
+    return learner_over(model(lora, seed, **(overrides or {})), placement=placement, **options)
+
+
+def learner_over(policy, section=SECTION, placement=None, **options):
+    """Options: of LearnerSettings."""
+    return build_learner(policy, LearnerSettings(section, 100, **options), placement)
 
 
 def conversations(seed=0, lengths=LENGTHS):

@@ -21,11 +21,11 @@ from jaxrl_moe.config import (
 )
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.learning.advantages import with_advantages
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.optimizer import optimizer
 from jaxrl_moe.learning.prepare import lay_out, prepare
 from jaxrl_moe.learning.samples import from_groups
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import loss_weights, update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -57,8 +57,8 @@ def make_learner(config=GAE, critic=True, placement=None, **section):
     randomise_adapters(model)
     head = ValueHead(MODEL.hidden_size, rngs=nnx.Rngs(7))
     head.out.set_value(60 * head.out[...])  # values of the size of the rewards
-    return Learner(model, dataclasses.replace(PLAIN, **section), 100, critic=config.critic if critic else None, value_head=head,
-                   placement=placement)
+    settings = LearnerSettings(dataclasses.replace(PLAIN, **section), 100, critic=config.critic if critic else None)
+    return build_learner(model, settings, placement, head)
 
 
 def make_groups():

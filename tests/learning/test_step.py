@@ -11,9 +11,9 @@ from flax import nnx
 
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.learning.batch import micro_batches, sample_weights
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.optimizer import learning_rate, optimizer
 from jaxrl_moe.learning.samples import from_conversations
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.metrics import Merge, Metrics
@@ -39,7 +39,8 @@ def broken(inputs):
 
 
 def learner(lora=LORA, section=SECTION, dtype=jnp.float32, **options):
-    return Learner(Transformer(CONFIG, lora=lora, dtype=dtype, rngs=nnx.Rngs(0)), section, 100, **options)
+    model = Transformer(CONFIG, lora=lora, dtype=dtype, rngs=nnx.Rngs(0))
+    return build_learner(model, LearnerSettings(section, 100, **options))
 
 
 def samples():
@@ -99,7 +100,7 @@ def test_an_update_is_the_gradient_of_the_plain_loss_through_adamw():
 def test_only_adapters_move_and_the_frozen_arrays_are_the_models_own():
     model = Transformer(CONFIG, lora=LORA, rngs=nnx.Rngs(0))
     frozen = {path: v[...] for path, v in nnx.to_flat_state(nnx.state(model)) if not path[-1].startswith("lora")}
-    one = Learner(model, SECTION, 100)
+    one = build_learner(model, LearnerSettings(SECTION, 100))
     one.update(batches(), nll)
     after = dict(nnx.to_flat_state(one.params()))
     assert all(after[path][...] is value for path, value in frozen.items())
