@@ -106,7 +106,8 @@ def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
     loss = policy_loss = weighted_sum(jax.lax.stop_gradient(factor) * token.loss_BT, inputs)
     metrics = _policy_metrics(inputs, token) | _of_updates({"policy/loss": policy_loss})
     if objective.corrections:
-        metrics |= _of_tokens({"correction/weight_mean": factor, "correction/dropped_frac": factor == 0}, inputs)
+        metrics |= _of_tokens({"correction/weight_mean": factor}, inputs)
+        metrics |= _of_tokens({"correction/dropped_frac": factor == 0}, inputs)
     if inputs.ref_logprobs_BT is not None:
         kl = kl_estimate(inputs.logprobs_BT, inputs.ref_logprobs_BT, objective.kl_estimator)
         kl_loss = weighted_sum(kl, inputs)
@@ -160,8 +161,8 @@ def _policy_metrics(inputs: LossInputs, token: TokenLoss) -> Metrics:
         "policy/approx_kl": jnp.expm1(log_ratio) - log_ratio,
         "policy/ratio_mean": r,
     }
-    largest = jnp.max(jnp.where(inputs.mask_BT > 0, r, 0.0))
-    return _of_tokens(means, inputs) | Metrics(Merge.MAXIMUM, {"policy/ratio_max": largest})
+    return _of_tokens(means, inputs) | Metrics(
+        Merge.MAXIMUM, {"policy/ratio_max": jnp.max(jnp.where(inputs.mask_BT > 0, r, 0.0))})
 
 
 def _check_inputs(inputs: LossInputs, objective: Objective, kl_coef: Any) -> None:
