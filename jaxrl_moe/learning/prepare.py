@@ -55,11 +55,12 @@ def _drops_out(config: Config) -> bool:
 def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
     """The samples with old log-probs, and with values and routes where the settings ask for them."""
     packed, replay = lay_out(samples, learner, config), config.moe.replay
-    passes = fetched(learner.forward(part.batch, temperature=config.rollout.temperature, routes=replay == "r2") for part in packed)
+    temperature = config.rollout.temperature
+    passes = fetched(learner.forward(pack.batch, temperature=temperature, routes=replay == "r2") for pack in packed)
     fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
     for field, result in fields.items():
         if getattr(passes[0], result) is not None:
-            samples = with_values(samples, field, per_sample(packed, [getattr(one, result) for one in passes]))
+            samples = with_values(samples, field, per_sample(packed, [getattr(forward, result) for forward in passes]))
     return list(samples)
 
 
@@ -67,15 +68,16 @@ def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Conf
     """Per sample [T] log-probs of its next tokens under the reference, with its own live routing: the policy
     without adapters, or the weights that the run started from."""
     packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config)
-    passes = fetched(learner.forward(part.batch, reference=True, temperature=config.rollout.temperature) for part in packed)
-    return per_sample(packed, [one.logprobs_BT for one in passes])
+    temperature = config.rollout.temperature
+    passes = fetched(learner.forward(pack.batch, reference=True, temperature=temperature) for pack in packed)
+    return per_sample(packed, [forward.logprobs_BT for forward in passes])
 
 
 def fetched(passes: Iterable[Forward]) -> list[Forward]:
     """The passes' results on the host. Each is fetched while the next one runs, so that two at most lie on the device."""
     results, running = [], []
-    for one in passes:
-        running.append(one)
+    for forward in passes:
+        running.append(forward)
         if len(running) > 1:
             results.append(hosts.fetch(running.pop(0)))
     return results + hosts.fetch(running)

@@ -2,7 +2,7 @@
 import ast
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.types import UserError
@@ -90,6 +90,6 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
         raise problem from error
 
 
-def _hint(name: str, known) -> str:
+def _hint(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
