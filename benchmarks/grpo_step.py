@@ -12,9 +12,9 @@ from benchmarks.harness import Case
 from benchmarks.models import ALPHA, ATTENTION, EXPERTS, RANK, hf_model, our_model
 from jaxrl_moe.config import AlgorithmSection, Config, DataSection, LoraSection, OptimizerSection, RolloutSection, TrainSection
 from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.types import Request, Rollout, RolloutGroup, SamplingParams
 
@@ -34,7 +34,7 @@ def ours(prompts, group, prompt, new):
         train=TrainSection(tokens_per_micro_batch=prompts * group * (prompt + new)))
     model = our_model(True)
     engine = JaxEngine(model, settings.rollout, max_prompt_tokens=prompt)
-    learner = Learner(model, settings.optimizer, 1000)
+    learner = build_learner(model, LearnerSettings(settings.optimizer, 1000))
     objective = make_policy_objective(settings.algorithm)
     rows = np.random.default_rng(0).integers(3, model.config.vocab_size, (prompts, prompt)).astype(np.int32)
     params = SamplingParams(max_tokens=new, n=group)

@@ -21,9 +21,9 @@ from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -77,7 +77,7 @@ def parts():
         family="qwen3_moe", vocab_size=VOCAB, hidden_size=128, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=32,
         intermediate_size=256, sparse_layers=(True,) * 4, windows=(0,) * 4, num_experts=8, num_experts_per_tok=2,
         moe_intermediate_size=128), lora=LoraConfig(8, 16.0), rngs=nnx.Rngs(0))
-    learner, engines = Learner(model, config.optimizer, 10**6), {}
+    learner, engines = build_learner(model, LearnerSettings(config.optimizer, 10**6)), {}
     for own in (False, True):
         place = make_placement({}, jax.devices()[1:]) if own else None
         engines[own] = engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=PROMPT + NEW, placement=place,

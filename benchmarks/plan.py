@@ -95,10 +95,10 @@ def _status(field: str) -> int:
 def _learner(config, model_config):
     from flax import nnx
 
-    from jaxrl_moe.learning.step import Learner
+    from jaxrl_moe.learning.make import LearnerSettings, build_learner
     from jaxrl_moe.model.transformer import Transformer
     model = Transformer(model_config, lora=make.lora_config(config), rngs=nnx.Rngs(0), grouped_matmul=config.model.grouped_matmul)
-    return Learner(model, config.optimizer, 100, remat=config.train.remat)
+    return build_learner(model, LearnerSettings(config.optimizer, 100, remat=config.train.remat))
 
 
 def _inputs(learner, config):

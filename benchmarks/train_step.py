@@ -18,12 +18,12 @@ def _tokens(vocab, batch, length):
 def ours(expert_lora, batch, length, **shape):
     from jaxrl_moe.config import OptimizerSection
     from jaxrl_moe.learning.batch import micro_batches, sample_weights
+    from jaxrl_moe.learning.make import LearnerSettings, build_learner
     from jaxrl_moe.learning.objective import make_policy_objective
     from jaxrl_moe.learning.samples import from_conversations
-    from jaxrl_moe.learning.step import Learner
     from jaxrl_moe.phases import NLL
     model = our_model(expert_lora, **shape)
-    learner = Learner(model, OptimizerSection(learning_rate=1e-4), 1000)
+    learner = build_learner(model, LearnerSettings(OptimizerSection(learning_rate=1e-4), 1000))
     samples = from_conversations([(row, np.ones(length)) for row in _tokens(model.config.vocab_size, batch, length)])
     batches = [packed.batch for packed in micro_batches(samples, batch * length, pack=False,
                                                         weights_N=sample_weights(samples, "token-mean"))]

@@ -1,4 +1,5 @@
 """Advantages of a batch's samples, by the rows of rl.advantages; on the host."""
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,19 +12,32 @@ from jaxrl_moe.rl.returns import discounted_returns, token_rewards, whiten
 from jaxrl_moe.rl.table import AlgorithmError, configure, lookup, parse_spec
 
 
-def with_advantages(samples: Sequence[Sample], spec: str, *, gamma: float = 1.0, lam: float = 1.0,
-                    reward_kl_coef: float = 0.0, kl_estimator: str = "k1", bootstrap: bool = False) -> list[Sample]:
+@dataclasses.dataclass(frozen=True)
+class Credit:
+    """How a reward reaches the tokens, whichever row of ADVANTAGES is chosen; a row reads of it what concerns it.
+
+    Attributes:
+      gamma: discount per token, for rows that work token by token.
+      lam: lambda of generalised advantage estimation.
+      kl_coef: weight of the KL to the reference that is taken off the reward; needs old and ref log-probs.
+      kl_estimator: a row of KL_ESTIMATORS.
+      bootstrap: under GAE, a truncated sequence goes on with the value at its cut.
+    """
+    gamma: float = 1.0
+    lam: float = 1.0
+    kl_coef: float = 0.0
+    kl_estimator: str = "k1"
+    bootstrap: bool = False
+
+
+def with_advantages(samples: Sequence[Sample], spec: str, credit: Credit = Credit()) -> list[Sample]:
     """The samples with advantages from their rewards, and with returns where the row has a critic.
 
     Args:
       samples: all samples of the batch; those of one group share a baseline, unless they are turns of one rollout, which is then
         a group of one whatever its turns.
       spec: a row of ADVANTAGES, with its settings in brackets where they differ from the defaults.
-      gamma: discount per token, for rows that work token by token.
-      lam: lambda of generalised advantage estimation.
-      reward_kl_coef: weight of the KL to the reference that is taken off the reward; needs old and ref log-probs.
-      kl_estimator: a row of KL_ESTIMATORS.
-      bootstrap: under GAE, a truncated sequence goes on with the value at its cut.
+      credit: how rewards reach the tokens.
 
     Raises:
       AlgorithmError: unknown name or setting, rewards the row refuses, no log-probs for the KL, or no values for the critic.
@@ -31,7 +45,7 @@ def with_advantages(samples: Sequence[Sample], spec: str, *, gamma: float = 1.0,
     name, overrides = parse_spec(spec)
     row = lookup(ADVANTAGES, name, "advantage")
     settings = configure(row.settings, overrides, name)
-    kls = [_reward_kl(sample, reward_kl_coef, kl_estimator) for sample in samples]
+    kls = [_reward_kl(sample, credit) for sample in samples]
     rewards = np.array([sample.reward for sample in samples], np.float32).astype(np.float64)  # equal as the metrics see it
     if not row.per_token:
         rewards -= np.array([kl.sum() for kl in kls])
@@ -42,9 +56,9 @@ def with_advantages(samples: Sequence[Sample], spec: str, *, gamma: float = 1.0,
     if row.critic == "last_token":
         samples, scalars = last_token_critic(samples, scalars)
     if row.critic == "token":
-        samples, advantages = token_critic(samples, scalars, kls, gamma, lam, bootstrap)
+        samples, advantages = token_critic(samples, scalars, kls, credit.gamma, credit.lam, credit.bootstrap)
     elif row.per_token:
-        advantages = [discounted_returns(token_rewards(scalar, kl, sample.mask_T, 1.0), sample.mask_T, gamma)
+        advantages = [discounted_returns(token_rewards(scalar, kl, sample.mask_T, 1.0), sample.mask_T, credit.gamma)
                       for sample, scalar, kl in zip(samples, scalars, kls)]
     else:
         advantages = [np.full(len(sample.ids_T), scalar) for sample, scalar in zip(samples, scalars)]
@@ -57,23 +71,27 @@ def _members(samples: Sequence[Sample]) -> list[np.ndarray]:
     """The samples that are compared: those of one prompt. The turns of a prompt's only rollout stand alone, as it does."""
     numbers = np.array([sample.group for sample in samples])
     groups = [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
-    alone = [len({samples[index].rollout for index in group}) == 1 for group in groups]
-    return [part for group, one in zip(groups, alone) for part in (np.split(group, len(group)) if one else [group])]
+    members = []
+    for group in groups:
+        alone = len({samples[index].rollout for index in group}) == 1
+        members += np.split(group, len(group)) if alone else [group]
+    return members
 
 
-def _reward_kl(sample: Sample, coef: float, estimator: str) -> np.ndarray:
-    if coef == 0:
+def _reward_kl(sample: Sample, credit: Credit) -> np.ndarray:
+    if credit.kl_coef == 0:
         return np.zeros(len(sample.ids_T))
     if sample.old_logprobs_T is None or sample.ref_logprobs_T is None:
         raise AlgorithmError("A KL penalty in the reward needs old and reference log-probs, and a sample has none.")
-    return coef * np.where(sample.mask_T > 0, kl_value(sample.old_logprobs_T, sample.ref_logprobs_T, estimator), 0)
+    kl_T = kl_value(sample.old_logprobs_T, sample.ref_logprobs_T, credit.kl_estimator)
+    return credit.kl_coef * np.where(sample.mask_T > 0, kl_T, 0)
 
 
 def _whitened(advantages: list[np.ndarray], samples: Sequence[Sample]) -> list[np.ndarray]:
     masks = [sample.mask_T > 0 for sample in samples]
     white = whiten(np.concatenate([values[mask] for values, mask in zip(advantages, masks)]))
-    parts = np.split(white, np.cumsum([mask.sum() for mask in masks])[:-1])
+    pieces = np.split(white, np.cumsum([mask.sum() for mask in masks])[:-1])
     whole = [np.zeros(len(mask)) for mask in masks]
-    for values, mask, part in zip(whole, masks, parts):
-        values[mask] = part
+    for values, mask, piece in zip(whole, masks, pieces):
+        values[mask] = piece
     return whole

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_moe.data.packing import layout
 from jaxrl_moe.learning.samples import Sample, trainable
 from jaxrl_moe.rl.aggregation import aggregation_weights
-from jaxrl_moe.rl.types import Array, LossInputs
+from jaxrl_moe.rl.types import Array, LossInputs, RouterStats
 
 
 @jax.tree_util.register_dataclass
@@ -45,14 +45,32 @@ class MicroBatch:
     num_values: Array | None = None
     expert_load_E: Array | None = None
 
-    def loss_inputs(self, logprobs_BT: Array, **computed: Array | None) -> LossInputs:
+    def loss_inputs(self, logprobs_BT: Array, *, entropy_BT: Array | None = None, values_BT: Array | None = None,
+                    router: RouterStats | None = None, num_routed: Array | None = None) -> LossInputs:
         """What the objective reads, given the policy's log-probs of the targets and whatever else the model computed."""
-        computed = {"logprobs_BT": logprobs_BT, **computed}
-        shared = {field.name for field in dataclasses.fields(LossInputs)} & {field.name for field in dataclasses.fields(self)}
-        return LossInputs(**{name: getattr(self, name) for name in shared}, **computed)
+        return LossInputs(
+            logprobs_BT=logprobs_BT,
+            advantages_BT=self.advantages_BT,
+            mask_BT=self.mask_BT,
+            weights_BT=self.weights_BT,
+            sequence_BT=self.sequence_BT,
+            num_tokens=self.num_tokens,
+            old_logprobs_BT=self.old_logprobs_BT,
+            sampler_logprobs_BT=self.sampler_logprobs_BT,
+            ref_logprobs_BT=self.ref_logprobs_BT,
+            entropy_BT=entropy_BT,
+            kl_coef=self.kl_coef,
+            values_BT=values_BT,
+            old_values_BT=self.old_values_BT,
+            returns_BT=self.returns_BT,
+            value_weights_BT=self.value_weights_BT,
+            num_values=self.num_values,
+            router=router,
+            num_routed=num_routed,
+            expert_load_E=self.expert_load_E)
 
 
-class Place(NamedTuple):
+class SampleSpan(NamedTuple):
     """Where a sample lies in a micro-batch: tokens start .. start + length of its row, as the row's given segment."""
     sample: int
     row: int
@@ -61,14 +79,15 @@ class Place(NamedTuple):
     segment: int
 
     @property
-    def span(self) -> tuple[int, slice]:
+    def tokens(self) -> tuple[int, slice]:
+        """The index of its tokens in [B, T]."""
         return self.row, slice(self.start, self.start + self.length)
 
 
 class Packed(NamedTuple):
-    """A micro-batch and the places of its samples."""
+    """A micro-batch and where its samples lie in it."""
     batch: MicroBatch
-    places: list[Place]
+    spans: list[SampleSpan]
 
 
 def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> list[list[Sample]]:
@@ -88,7 +107,7 @@ def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> li
     if count == 1:
         return [samples]
     order = np.random.default_rng(list(key)).permutation(len(samples))
-    return [[samples[i] for i in part] for part in np.array_split(order, count)]
+    return [[samples[index] for index in chosen] for chosen in np.array_split(order, count)]
 
 
 def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0, mask: str = "mask_T") -> np.ndarray:
@@ -123,79 +142,79 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True, wei
             for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack, longest, shards)]
 
 
-def _places(lengths: Sequence[int], rows: list[list[int]]) -> list[Place]:
-    places = []
+def _spans(lengths: Sequence[int], rows: list[list[int]]) -> list[SampleSpan]:
+    spans = []
     for row, indices in enumerate(rows):
         start = 0
         for segment, index in enumerate(indices, 1):
-            places.append(Place(index, row, start, lengths[index], segment))
+            spans.append(SampleSpan(index, row, start, lengths[index], segment))
             start += lengths[index]
-    return places
+    return spans
 
 
 def _fill(samples: Sequence[Sample], weights_N: np.ndarray, value_weights_N: np.ndarray | None, counts: dict[str, np.float32],
           rows: list[list[int]], shape: tuple[int, int]) -> Packed:
-    places = _places([len(sample.ids_T) for sample in samples], rows)
-    placed = [samples[place.sample] for place in places]
+    spans = _spans([len(sample.ids_T) for sample in samples], rows)
+    placed = [samples[span.sample] for span in spans]
 
-    def spread(values, dtype):
-        return _spread(places, values, shape, dtype)
+    def spread(values: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
+        return _spread(spans, values, shape, dtype)
 
-    def constant(values, dtype):
-        return spread([np.full(place.length, value) for place, value in zip(places, values)], dtype)
+    def constant(values: Sequence[float], dtype: Any) -> np.ndarray:
+        return spread([np.full(span.length, value) for span, value in zip(spans, values)], dtype)
 
-    def optional(field):
-        known = [value for value in (getattr(sample, field) for sample in placed) if value is not None]
+    def optional(values: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        known = [value for value in values if value is not None]
         return spread(known, np.float32) if known else None
 
     value_weights_BT = None
     if value_weights_N is not None:
-        value_weights_BT = spread([value_weights_N[place.sample] * sample.value_mask_T
-                                   for place, sample in zip(places, placed)], np.float32)
+        value_weights_BT = spread([value_weights_N[span.sample] * sample.value_mask_T
+                                   for span, sample in zip(spans, placed)], np.float32)
     batch = MicroBatch(
         tokens_BT=spread([sample.ids_T for sample in placed], np.int32),
-        positions_BT=spread([np.arange(place.length) for place in places], np.int32),
-        segments_BT=constant([place.segment for place in places], np.int32),
+        positions_BT=spread([np.arange(span.length) for span in spans], np.int32),
+        segments_BT=constant([span.segment for span in spans], np.int32),
         targets_BT=spread([np.append(sample.ids_T[1:], 0) for sample in placed], np.int32),
         mask_BT=spread([sample.mask_T for sample in placed], np.float32),
-        weights_BT=constant([weights_N[place.sample] for place in places], np.float32),
+        weights_BT=constant([weights_N[span.sample] for span in spans], np.float32),
         advantages_BT=spread([sample.advantages_T for sample in placed], np.float32),
-        sequence_BT=constant(range(len(places)), np.int32),
-        old_logprobs_BT=optional("old_logprobs_T"),
-        sampler_logprobs_BT=optional("sampler_logprobs_T"),
-        ref_logprobs_BT=optional("ref_logprobs_T"),
-        expert_ids_LBTA=_expert_ids(places, placed, shape),
-        old_values_BT=optional("values_T"),
-        returns_BT=optional("returns_T"),
+        sequence_BT=constant(range(len(spans)), np.int32),
+        old_logprobs_BT=optional([sample.old_logprobs_T for sample in placed]),
+        sampler_logprobs_BT=optional([sample.sampler_logprobs_T for sample in placed]),
+        ref_logprobs_BT=optional([sample.ref_logprobs_T for sample in placed]),
+        expert_ids_LBTA=_expert_ids(spans, placed, shape),
+        old_values_BT=optional([sample.values_T for sample in placed]),
+        returns_BT=optional([sample.returns_T for sample in placed]),
         value_weights_BT=value_weights_BT,
         **counts)
-    return Packed(batch, places)
+    return Packed(batch, spans)
 
 
-def _spread(places: Sequence[Place], values: Sequence[np.ndarray], shape: tuple[int, int], dtype: Any,
+def _spread(spans: Sequence[SampleSpan], values: Sequence[np.ndarray], shape: tuple[int, int], dtype: Any,
             empty: int = 0) -> np.ndarray:
-    """[B, T, ...] with each sample's [length, ...] values at its place, `empty` elsewhere. All samples or none have values."""
+    """[B, T, ...] with each sample's [length, ...] values in its span, `empty` elsewhere. All samples or none have values."""
     out = np.full((*shape, *values[0].shape[1:]), empty, dtype)
-    for place, value in zip(places, values, strict=True):
-        out[place.span] = value
+    for span, value in zip(spans, values, strict=True):
+        out[span.tokens] = value
     return out
 
 
-def _expert_ids(places: Sequence[Place], placed: Sequence[Sample], shape: tuple[int, int]) -> np.ndarray | None:
+def _expert_ids(spans: Sequence[SampleSpan], placed: Sequence[Sample], shape: tuple[int, int]) -> np.ndarray | None:
     """[L, B, T, A] in the integer type of the engine's ids; -1 for padding and for samples without."""
     known = [sample.expert_ids_TLA for sample in placed if sample.expert_ids_TLA is not None]
     if not known:
         return None
-    routes = [np.full((place.length, *known[0].shape[1:]), -1) if sample.expert_ids_TLA is None
-              else sample.expert_ids_TLA for place, sample in zip(places, placed)]
-    return np.moveaxis(_spread(places, routes, shape, np.result_type(*known), empty=-1), 2, 0)
+    routes = [np.full((span.length, *known[0].shape[1:]), -1) if sample.expert_ids_TLA is None
+              else sample.expert_ids_TLA for span, sample in zip(spans, placed)]
+    return np.moveaxis(_spread(spans, routes, shape, np.result_type(*known), empty=-1), 2, 0)
 
 
 def per_sample(packed: Sequence[Packed], results_BT: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Takes per-token results [B, T, ...] of micro-batches back to the samples: a list of [T, ...] arrays in their order."""
-    found = {}
-    for (_, places), result_BT in zip(packed, results_BT, strict=True):
+    by_sample = {}
+    for (_, spans), result_BT in zip(packed, results_BT, strict=True):
         result_BT = np.asarray(result_BT)
-        for place in places:
-            found[place.sample] = result_BT[place.span].copy()
-    return [found[index] for index in range(len(found))]
+        for span in spans:
+            by_sample[span.sample] = result_BT[span.tokens].copy()
+    return [by_sample[index] for index in range(len(by_sample))]

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jaxrl_moe.config import Config
+from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.hosts import hosts
-from jaxrl_moe.learning.advantages import with_advantages
+from jaxrl_moe.learning.advantages import Credit, with_advantages
 from jaxrl_moe.learning.batch import Packed, micro_batches, per_sample
+from jaxrl_moe.learning.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.programs import Forward
 from jaxrl_moe.learning.replay import engine_routes
 from jaxrl_moe.learning.samples import Sample, from_groups, trainable, with_values
@@ -17,9 +18,10 @@ from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import RolloutGroup
 
 
-def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl_coef: float | None = None) -> list[Sample]:
+def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config,
+            kl: KLCoefficient | None = None) -> list[Sample]:
     """All samples of a batch, with advantages and with what stays fixed during its updates: old and reference log-probs,
-    values, routes. kl_coef takes the place of the setting where it is adaptive."""
+    values, routes. kl: the step's KL coefficient; None: that of the settings."""
     algorithm = config.algorithm
     samples = from_groups(groups, algorithm)
     trainable(samples)  # raises if there is nothing to train on
@@ -29,10 +31,13 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config, kl
         samples = with_forward(samples, learner, config)
     if algorithm.kl_coef > 0:
         samples = with_values(samples, "ref_logprobs_T", reference_logprobs(samples, learner, config))
-    reward_kl_coef = (algorithm.kl_coef if kl_coef is None else kl_coef) if algorithm.kl_in == "reward" else 0.0
-    return with_advantages(samples, algorithm.advantage, gamma=algorithm.gamma, lam=algorithm.lam,
-                           reward_kl_coef=reward_kl_coef, kl_estimator=algorithm.kl_estimator,
-                           bootstrap=algorithm.truncated == "bootstrap")
+    return with_advantages(samples, algorithm.advantage, credit(algorithm, kl or KLCoefficient(algorithm)))
+
+
+def credit(section: AlgorithmSection, kl: KLCoefficient) -> Credit:
+    """What the algorithm section says of the way from rewards to tokens."""
+    return Credit(gamma=section.gamma, lam=section.lam, kl_coef=kl.in_reward, kl_estimator=section.kl_estimator,
+                  bootstrap=section.truncated == "bootstrap")
 
 
 def needs_forward(config: Config) -> bool:
@@ -50,11 +55,12 @@ def _drops_out(config: Config) -> bool:
 def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
     """The samples with old log-probs, and with values and routes where the settings ask for them."""
     packed, replay = lay_out(samples, learner, config), config.moe.replay
-    passes = fetched(learner.forward(part.batch, temperature=config.rollout.temperature, routes=replay == "r2") for part in packed)
+    temperature = config.rollout.temperature
+    passes = fetched(learner.forward(pack.batch, temperature=temperature, routes=replay == "r2") for pack in packed)
     fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
     for field, result in fields.items():
         if getattr(passes[0], result) is not None:
-            samples = with_values(samples, field, per_sample(packed, [getattr(one, result) for one in passes]))
+            samples = with_values(samples, field, per_sample(packed, [getattr(forward, result) for forward in passes]))
     return list(samples)
 
 
@@ -62,15 +68,16 @@ def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Conf
     """Per sample [T] log-probs of its next tokens under the reference, with its own live routing: the policy
     without adapters, or the weights that the run started from."""
     packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config)
-    passes = fetched(learner.forward(part.batch, reference=True, temperature=config.rollout.temperature) for part in packed)
-    return per_sample(packed, [one.logprobs_BT for one in passes])
+    temperature = config.rollout.temperature
+    passes = fetched(learner.forward(pack.batch, reference=True, temperature=temperature) for pack in packed)
+    return per_sample(packed, [forward.logprobs_BT for forward in passes])
 
 
 def fetched(passes: Iterable[Forward]) -> list[Forward]:
     """The passes' results on the host. Each is fetched while the next one runs, so that two at most lie on the device."""
     results, running = [], []
-    for one in passes:
-        running.append(one)
+    for forward in passes:
+        running.append(forward)
         if len(running) > 1:
             results.append(hosts.fetch(running.pop(0)))
     return results + hosts.fetch(running)

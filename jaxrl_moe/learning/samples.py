@@ -23,7 +23,7 @@ class Sample:
       ids_T: int32 prompt and completion.
       mask_T: float32, 1 where the next token is trained.
       group: number of the prompt within the batch.
-      reward: the scalar that the update uses, see training.rewards.
+      reward: the scalar that the update uses, see learning.rewards.
       advantages_T: float32, zeros until `with_advantages`.
       sampler_logprobs_T, old_logprobs_T, ref_logprobs_T: float32, or None where not known (or not needed).
       expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None.
@@ -73,13 +73,13 @@ def from_groups(groups: Sequence[RolloutGroup], section: AlgorithmSection | None
 
 def by_rollout(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> list[list[list[Sample]]]:
     """[group][rollout] the samples that from_groups made of each rollout."""
-    found = [[[] for _ in group.rollouts] for group in groups]
+    made = [[[] for _ in group.rollouts] for group in groups]
     for sample in samples:
-        found[sample.group][sample.rollout].append(sample)
-    return found
+        made[sample.group][sample.rollout].append(sample)
+    return made
 
 
-def _from_rollout(rollout: Rollout, place: tuple[int, int], section: AlgorithmSection) -> list[Sample]:
+def _from_rollout(rollout: Rollout, numbers: tuple[int, int], section: AlgorithmSection) -> list[Sample]:
     if len(rollout.prompt_ids) == 0:
         raise AlgorithmError("A rollout has an empty prompt, so that nothing predicts its first token.")
     routed = len(rollout.prompt_ids) + len(rollout.completion_ids) - 1
@@ -90,11 +90,11 @@ def _from_rollout(rollout: Rollout, place: tuple[int, int], section: AlgorithmSe
     if section.returns == "turns":
         spans = [(turn.start, turn.end) for turn in turns_of(rollout)]
     rewards = rewards_of(rollout, section)
-    return [_sample(rollout, place, span, float(reward), rollout.truncated and number == len(spans), section.truncated == "mask")
+    return [_sample(rollout, numbers, span, float(reward), rollout.truncated and number == len(spans), section.truncated == "mask")
             for number, (span, reward) in enumerate(zip(spans, rewards, strict=True), 1)]
 
 
-def _sample(rollout: Rollout, place: tuple[int, int], span: tuple[int, int], reward: float, truncated: bool, masked: bool) -> Sample:
+def _sample(rollout: Rollout, numbers: tuple[int, int], span: tuple[int, int], reward: float, truncated: bool, masked: bool) -> Sample:
     """The sample that trains the completion's tokens of a span, given all that came before them."""
     start, end = span
     prompt, length = len(rollout.prompt_ids), len(rollout.prompt_ids) + end
@@ -106,13 +106,13 @@ def _sample(rollout: Rollout, place: tuple[int, int], span: tuple[int, int], rew
     return Sample(
         ids_T=np.concatenate([rollout.prompt_ids, rollout.completion_ids[:end]]).astype(np.int32),
         mask_T=mask,
-        group=place[0],
+        group=numbers[0],
         reward=reward,
         advantages_T=np.zeros(length, np.float32),
         sampler_logprobs_T=_shifted(prompt, length, rollout.sampler_logprobs[:end]),
         expert_ids_TLA=None if routes is None else routes[:length],
         truncated=truncated,
-        rollout=place[1])
+        rollout=numbers[1])
 
 
 def _shifted(prompt: int, length: int, completion_values: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def take_apart(model: Transformer, train_router: bool | None = None) -> tuple[Pa
     train_router = trains_router(lora, train_router)
     routers = {path for path, module in nnx.iter_modules(model) if isinstance(module, Router)}
 
-    def trained(path, value):
+    def trained(path: tuple[Any, ...], value: nnx.Variable) -> bool:
         if path[:-1] in routers:
             return train_router and isinstance(value, nnx.Param)
         return isinstance(value, nnx.LoRAParam if lora else nnx.Param)
@@ -68,21 +68,21 @@ def trains_router(lora: bool, train_router: bool | None) -> bool:
     return not lora if train_router is None else train_router
 
 
-def model_weights(trainable, dtypes):
+def model_weights(trainable: Any, dtypes: Any) -> Any:
     """The trainable arrays as the model computes with them; the very same arrays where the type is float32."""
     return _cast(trainable, dtypes)
 
 
-def _cast(tree, dtypes):
+def _cast(tree: Any, dtypes: Any) -> Any:
     """Arrays, or the shapes of arrays, in other types; the very same ones where the type is right already."""
-    def one(array, dtype):
+    def cast(array: Any, dtype: Any) -> Any:
         if array.dtype == dtype:
             return array
         if isinstance(array, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(array.shape, dtype, sharding=array.sharding)
         return array.astype(dtype)
 
-    return jax.tree.map(one, tree, dtypes)
+    return jax.tree.map(cast, tree, dtypes)
 
 
 def flat_arrays(tree: Any) -> dict[str, jax.Array]:

@@ -5,25 +5,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrl_moe.config import Config
-from jaxrl_moe.learning.batch import minibatches, sample_weights
+from jaxrl_moe.learning.batch import MicroBatch, minibatches, sample_weights
+from jaxrl_moe.learning.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.prepare import lay_out
+from jaxrl_moe.learning.programs import ObjectiveFunction
 from jaxrl_moe.learning.samples import Sample
-from jaxrl_moe.learning.step import Learner, Objective
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.rl.metrics import Metrics
 
 
-def update(samples: Sequence[Sample], learner: Learner, objective: Objective, config: Config, step: int,
-           kl_coef: float | None = None) -> list[tuple]:
+def update(samples: Sequence[Sample], learner: Learner, objective: ObjectiveFunction, config: Config, step: int,
+           kl: KLCoefficient | None = None) -> list[tuple[Metrics, list[MicroBatch]]]:
     """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device, micro-batches) of each.
 
-    kl_coef takes the place of the objective's own where it is adaptive.
+    kl: the step's KL coefficient; None: that of the settings.
     """
     algorithm, updates = config.algorithm, []
+    kl = kl or KLCoefficient(algorithm)
     for epoch in range(algorithm.epochs):
-        for part in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
-            batches = [one.batch for one in lay_out(part, learner, config, **loss_weights(part, config))]
-            if algorithm.kl_target > 0 and algorithm.kl_in == "loss":
-                batches = [dataclasses.replace(one, kl_coef=np.float32(kl_coef)) for one in batches]
+        for chosen in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
+            batches = [packed.batch for packed in lay_out(chosen, learner, config, **loss_weights(chosen, config))]
+            if kl.in_loss is not None:
+                batches = [dataclasses.replace(batch, kl_coef=np.float32(kl.in_loss)) for batch in batches]
             metrics = learner.update(batches, objective, temperature=config.rollout.temperature,
                                      entropy=config.logging.entropy or config.algorithm.entropy_coef > 0,
                                      count_load=config.moe.aux_loss_coef > 0)

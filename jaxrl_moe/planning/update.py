@@ -13,8 +13,9 @@ from jaxrl_moe.distributed.sharding import Placement, batch_spec
 from jaxrl_moe.learning import make
 from jaxrl_moe.learning.batch import MicroBatch
 from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.learning.policy import PolicyPass
 from jaxrl_moe.learning.prepare import needs_forward
-from jaxrl_moe.learning.programs import Programs, moved
+from jaxrl_moe.learning.programs import TrainingPrograms, moved
 from jaxrl_moe.learning.step import READ_SHARES
 from jaxrl_moe.phases import longest_drawn
 from jaxrl_moe.planning import target
@@ -46,7 +47,8 @@ def lower(config: Config, shapes: RunShapes, batch: MicroBatch, read: Any) -> di
     """
     place, parts, state = shapes.place, shapes.parts, shapes.state
     lora, away = config.lora.rank > 0, offloaded(config, place)
-    programs = Programs(parts, None, True, config.train.remat, lora, (shapes.transform, None), place, away)
+    policy = PolicyPass(parts.graphdef, parts.dtypes, config.train.remat, frozen_head=lora, placement=place)
+    programs = TrainingPrograms(policy, shapes.transform, offload=frozenset(away))
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     entropy = config.logging.entropy or config.algorithm.entropy_coef > 0
     inputs = ((state.trainable, None), state.router_bias, parts.frozen, batch, read, 1.0, None)

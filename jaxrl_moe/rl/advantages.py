@@ -4,12 +4,12 @@ To add an estimator, write a function from rewards_G to advantages_G and add a r
 exactly 0 wherever the estimator centres; `is_constant` is also the test of `reward/frac_zero_std` and dynamic sampling.
 """
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec, require
+from jaxrl_moe.rl.table import AlgorithmError, NoSettings, lookup, parse_spec, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +20,7 @@ class Epsilon:
         require(self, eps=(self.eps >= 0, "at least 0"))
 
 
-@dataclasses.dataclass(frozen=True)
-class NoSettings:
-    pass
-
-
-def is_constant(values) -> bool:
+def is_constant(values: Sequence[float] | np.ndarray) -> bool:
     """Whether all values are equal; true of one value, too."""
     values = np.asarray(values)
     return bool(values.min() == values.max())

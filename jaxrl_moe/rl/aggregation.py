@@ -3,6 +3,8 @@
 With these weights the loss is sum(weight * mask * l), so that neither the split into micro-batches, nor packing, nor the
 mesh can change it. A sequence without trained tokens weighs nothing and leaves every count.
 """
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxrl_moe.rl.table import AlgorithmError, lookup
@@ -47,7 +49,8 @@ AGGREGATIONS = {
 }
 
 
-def aggregation_weights(lengths, groups, mode: str, norm: int = 0) -> np.ndarray:
+def aggregation_weights(lengths: Sequence[float] | np.ndarray, groups: Sequence[int] | np.ndarray, mode: str,
+                        norm: int = 0) -> np.ndarray:
     """Weights [N] float64 of N sequences.
 
     Args:

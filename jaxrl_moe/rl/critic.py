@@ -2,12 +2,14 @@
 
 `critic_terms` gives sums that add up over micro-batches, `finish` the metrics of the totals.
 """
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.types import Array, LossInputs
 
-PREFIX = "critic/"
-MOMENTS = PREFIX + "moments/"
+MOMENTS = {name: f"critic/moments/{name}" for name in ("returns2", "error", "error2")}
 
 
 def value_loss(values: Array, returns: Array, old_values: Array, clip: float = 0.2) -> tuple[Array, Array]:
@@ -20,8 +22,8 @@ def value_loss(values: Array, returns: Array, old_values: Array, clip: float = 0
     return 0.5 * jnp.maximum(plain, clipped), clipped > plain
 
 
-def critic_terms(inputs: LossInputs, clip: float) -> tuple[Array, dict[str, Array]]:
-    """This micro-batch's share of the value loss, and of the critic's means.
+def critic_terms(inputs: LossInputs, clip: float) -> tuple[Array, Metrics]:
+    """This micro-batch's share of the value loss, and of the critic's means over trained values.
 
     Args:
       inputs: with values, old values, returns, value weights and their count.
@@ -31,26 +33,26 @@ def critic_terms(inputs: LossInputs, clip: float) -> tuple[Array, dict[str, Arra
     loss, clipped = value_loss(inputs.values_BT, returns, old, clip or jnp.inf)
     read = inputs.value_weights_BT > 0
 
-    def share(x):
+    def share(x: Array) -> Array:
         return jnp.sum(jnp.where(read, x, 0)) / inputs.num_values
 
     error = returns - old  # how well returns were predicted before anything was learnt from them
-    means = {PREFIX + "clip_frac": share(clipped), PREFIX + "value_mean": share(old), PREFIX + "return_mean": share(returns)}
-    means |= {MOMENTS + name: share(x) for name, x in {
-        "returns2": jnp.square(returns), "error": error, "error2": jnp.square(error)}.items()}
-    return jnp.sum(jnp.where(read, inputs.value_weights_BT * loss, 0)), means
+    means = {"critic/clip_frac": share(clipped), "critic/value_mean": share(old), "critic/return_mean": share(returns)}
+    moments = {"returns2": jnp.square(returns), "error": error, "error2": jnp.square(error)}
+    means |= {MOMENTS[name]: share(x) for name, x in moments.items()}
+    return jnp.sum(jnp.where(read, inputs.value_weights_BT * loss, 0)), Metrics(Merge.VALUE_MEAN, means)
 
 
-def finish(means: dict[str, float]) -> dict[str, float]:
+def finish(means: Mapping[str, float]) -> dict[str, float]:
     """Replaces the minibatch's moments by critic/explained_variance, 1 - var(returns - V_old) / var(returns).
 
     1 is perfect, 0 no better than the mean of the returns; 0 where the returns are constant.
     """
-    metrics = {name: value for name, value in means.items() if not name.startswith(MOMENTS)}
-    m = {name[len(MOMENTS):]: float(value) for name, value in means.items() if name.startswith(MOMENTS)}
-    if m:
-        mean = float(means[PREFIX + "return_mean"])
+    metrics = {name: value for name, value in means.items() if name not in MOMENTS.values()}
+    if MOMENTS["error"] in means:
+        m = {name: float(means[logged]) for name, logged in MOMENTS.items()}
+        mean = float(means["critic/return_mean"])
         variance, unexplained = m["returns2"] - mean ** 2, m["error2"] - m["error"] ** 2
         flat = variance <= 1e-6 * m["returns2"]  # float32 sees no more
-        metrics[PREFIX + "explained_variance"] = 0.0 if flat else 1 - unexplained / variance
+        metrics["critic/explained_variance"] = 0.0 if flat else 1 - unexplained / variance
     return metrics

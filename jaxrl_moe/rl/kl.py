@@ -1,9 +1,7 @@
-"""Estimates of KL(policy || reference) from the log-probs of drawn tokens, and the adaptive coefficient.
+"""Estimates of KL(policy || reference) from the log-probs of drawn tokens.
 
 Estimators: J. Schulman, "Approximating KL divergence", 2020 (joschu.net/blog/kl-approx.html).
 """
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,25 +59,3 @@ def kl_value(logprobs: np.ndarray, ref_logprobs: np.ndarray, estimator: str) -> 
     """
     difference = np.asarray(logprobs, np.float64) - ref_logprobs
     return lookup(_VALUES, estimator, "KL estimator")(np.clip(difference, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
-
-
-@dataclasses.dataclass(frozen=True)
-class AdaptiveKL:
-    """A thermostat for the KL coefficient: stronger above `high` times the target, weaker below `low` times it, and always from
-    `least` to `most`, from where it can come back."""
-    target: float = 0.03  # nats per token
-    high: float = 1.5
-    low: float = 0.5
-    increase: float = 1.3
-    decrease: float = 0.7
-    least: float = 0.0
-    most: float = float("inf")
-
-
-def adapt_kl_coef(coef: float, kl: float, settings: AdaptiveKL = AdaptiveKL()) -> float:
-    """The coefficient for the next step, from this step's mean KL in nats per token."""
-    if kl > settings.high * settings.target:
-        coef *= settings.increase
-    elif kl < settings.low * settings.target:
-        coef *= settings.decrease
-    return min(max(coef, settings.least), settings.most)

@@ -1,15 +1,17 @@
 """Policy losses, one small pure function each: LossInputs and the loss's own settings in, TokenLoss out.
 
-To add one, write the function and add a row to LOSSES. r = exp(clamp(p - o, +-20)) is the importance ratio.
+To add one, write the function and add a row to LOSSES; the row says what the loss takes of a trust region that is asked
+for whatever the loss is. r = exp(clamp(p - o, +-20)) is the importance ratio.
 """
 import dataclasses
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_moe.rl.table import AlgorithmError, lookup, parse_spec, require
+from jaxrl_moe.rl.table import AlgorithmError, NoSettings, check_takes, lookup, parse_spec, require
 from jaxrl_moe.rl.tokens import clamp, ratio, sequence_mean
 from jaxrl_moe.rl.types import Array, LossInputs, TokenLoss
 
@@ -64,8 +66,13 @@ class TotalVariation:
 
 
 @dataclasses.dataclass(frozen=True)
-class NoSettings:
-    pass
+class ClipBounds:
+    """A trust region asked for whatever the loss is: distances from a ratio of 1. None leaves the loss its own."""
+    low: float | None = None
+    high: float | None = None
+
+    def given(self) -> dict[str, float]:
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 def _clipped(ratio_BT: Array, advantages_BT: Array, low: float, high: float) -> TokenLoss:
@@ -156,24 +163,29 @@ class Loss(NamedTuple):
       per_sequence: it has one ratio a sequence.
       own_mismatch: it corrects for the sampler itself.
       aggregation: the one row of AGGREGATIONS that it is defined with; "" for any.
+      takes: which of its settings each field of ClipBounds fills; one that is not here means nothing to the loss.
     """
     function: Callable[[LossInputs, Any], TokenLoss]
     settings: Any
     per_sequence: bool = False
     own_mismatch: bool = False
     aggregation: str = ""
+    takes: Mapping[str, str] = types.MappingProxyType({})
 
 
+CLIPS = {"low": "clip_low", "high": "clip_high"}
 LOSSES = {
-    "clipped_surrogate": Loss(clipped_surrogate, Clip()),
-    "dual_clip": Loss(dual_clip, DualClip()),
-    "gspo": Loss(gspo, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True, aggregation="seq-mean-token-mean"),
-    "gspo_token": Loss(gspo_token, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True),
+    "clipped_surrogate": Loss(clipped_surrogate, Clip(), takes=CLIPS),
+    "dual_clip": Loss(dual_clip, DualClip(), takes=CLIPS),
+    "gspo": Loss(gspo, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True, aggregation="seq-mean-token-mean",
+                 takes=CLIPS),
+    "gspo_token": Loss(gspo_token, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True, takes=CLIPS),
     "cispo": Loss(cispo, RatioBounds()),
     "sapo": Loss(sapo, Soft()),
     "dppo_tv": Loss(dppo_tv, TotalVariation(), own_mismatch=True),
     "reinforce": Loss(reinforce, NoSettings()),
 }
+check_takes(LOSSES, ClipBounds)
 
 
 def find_loss(spec: str) -> Loss:

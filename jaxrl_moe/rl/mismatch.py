@@ -3,18 +3,19 @@
 `moments` gives sums that add up over micro-batches, `finish` the metrics of the totals.
 """
 import math
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.tokens import LOG_RATIO_LIMIT, clamp, token_share
 from jaxrl_moe.rl.types import Array, LossInputs
 
-PREFIX = "mismatch/"
-MOMENTS = PREFIX + "moments/"
+MOMENTS = {name: f"mismatch/moments/{name}" for name in ("x", "y", "xx", "yy", "xy", "rho", "rho2")}
 
 
-def moments(old_logprobs_BT: Array, inputs: LossInputs) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Additive means and maxima over the trained tokens, from o and inputs.sampler_logprobs_BT.
+def moments(old_logprobs_BT: Array, inputs: LossInputs) -> Metrics:
+    """Means and maxima over the trained tokens, from o and inputs.sampler_logprobs_BT.
 
     kl is the k3 estimate e^(o-q) - 1 - (o-q) of KL(sampler || trainer), k1 the estimate q - o, in nats per token.
     """
@@ -23,24 +24,23 @@ def moments(old_logprobs_BT: Array, inputs: LossInputs) -> tuple[dict[str, Array
     gap = jnp.abs(jnp.exp(old_logprobs_BT) - jnp.exp(inputs.sampler_logprobs_BT))
     x, y = -jnp.expm1(old_logprobs_BT), -jnp.expm1(inputs.sampler_logprobs_BT)  # 1 - probability: exact near 1
     sums = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "rho": rho, "rho2": rho * rho}
-    means = {PREFIX + "kl": kl, PREFIX + "k1": -d, PREFIX + "prob_diff_mean": gap}
-    means |= {MOMENTS + name: value for name, value in sums.items()}
-    maxima = {"kl_max": (kl, 0.0), "k1_max": (-d, -LOG_RATIO_LIMIT), "prob_diff_max": (gap, 0.0)}
-    return ({name: token_share(value, inputs) for name, value in means.items()},
-            {PREFIX + name: jnp.max(jnp.where(inputs.mask_BT > 0, value, least))
-             for name, (value, least) in maxima.items()})
+    means = {"mismatch/kl": kl, "mismatch/k1": -d, "mismatch/prob_diff_mean": gap}
+    means |= {MOMENTS[name]: value for name, value in sums.items()}
+    maxima = {"mismatch/kl_max": (kl, 0.0), "mismatch/k1_max": (-d, -LOG_RATIO_LIMIT), "mismatch/prob_diff_max": (gap, 0.0)}
+    return Metrics(Merge.TOKEN_MEAN, {name: token_share(value, inputs) for name, value in means.items()}) | Metrics(
+        Merge.MAXIMUM, {name: jnp.max(jnp.where(inputs.mask_BT > 0, value, least)) for name, (value, least) in maxima.items()})
 
 
-def finish(means: dict[str, float]) -> dict[str, float]:
+def finish(means: Mapping[str, float]) -> dict[str, float]:
     """Replaces the minibatch's moments by mismatch/pearson and mismatch/ess (1 = the sampler is the trainer).
 
     pearson, of the tokens' probabilities, is 1 where both sides are constant and 0 where only one is.
     """
-    metrics = {name: value for name, value in means.items() if not name.startswith(MOMENTS)}
-    m = {name[len(MOMENTS):]: float(value) for name, value in means.items() if name.startswith(MOMENTS)}
-    if m:
-        metrics[PREFIX + "pearson"] = _pearson(m)
-        metrics[PREFIX + "ess"] = m["rho"] ** 2 / m["rho2"]
+    metrics = {name: value for name, value in means.items() if name not in MOMENTS.values()}
+    if MOMENTS["rho"] in means:
+        m = {name: float(means[logged]) for name, logged in MOMENTS.items()}
+        metrics["mismatch/pearson"] = _pearson(m)
+        metrics["mismatch/ess"] = m["rho"] ** 2 / m["rho2"]
     return metrics
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_moe.rl import mismatch
+from jaxrl_moe.rl import critic, mismatch
 from jaxrl_moe.rl.corrections import CORRECTIONS
 from jaxrl_moe.rl.critic import critic_terms
 from jaxrl_moe.rl.kl import KL_ESTIMATORS, kl_estimate
 from jaxrl_moe.rl.losses import LOSSES
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.router import load_balance_loss, router_z_loss
 from jaxrl_moe.rl.table import AlgorithmError, configure, lookup
 from jaxrl_moe.rl.tokens import clamp, token_share, weighted_sum
@@ -103,33 +104,46 @@ def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
     for name, settings in objective.corrections:
         factor = factor * CORRECTIONS[name].function(inputs, settings)
     loss = policy_loss = weighted_sum(jax.lax.stop_gradient(factor) * token.loss_BT, inputs)
-    means, maxima = _policy_metrics(inputs, token)
-    means["policy/loss"] = policy_loss
+    metrics = _policy_metrics(inputs, token) | _of_updates({"policy/loss": policy_loss})
     if objective.corrections:
-        means["correction/weight_mean"] = token_share(factor, inputs)
-        means["correction/dropped_frac"] = token_share(factor == 0, inputs)
+        metrics |= _of_tokens({"correction/weight_mean": factor}, inputs)
+        metrics |= _of_tokens({"correction/dropped_frac": factor == 0}, inputs)
     if inputs.ref_logprobs_BT is not None:
         kl = kl_estimate(inputs.logprobs_BT, inputs.ref_logprobs_BT, objective.kl_estimator)
-        means["policy/kl_loss"] = weighted_sum(kl, inputs)
+        kl_loss = weighted_sum(kl, inputs)
         before = kl_estimate(trainer_logprobs, inputs.ref_logprobs_BT, objective.kl_estimator)
-        means["policy/kl"] = token_share(before, inputs)
-        loss = loss + kl_coef * means["policy/kl_loss"]
+        metrics |= _of_updates({"policy/kl_loss": kl_loss}) | _of_tokens({"policy/kl": before}, inputs)
+        loss = loss + kl_coef * kl_loss
     if inputs.entropy_BT is not None:
-        means["policy/entropy"] = token_share(inputs.entropy_BT, inputs)
+        metrics |= _of_tokens({"policy/entropy": inputs.entropy_BT}, inputs)
         loss = loss - objective.entropy_coef * weighted_sum(inputs.entropy_BT, inputs)
     if inputs.values_BT is not None and inputs.returns_BT is not None:
-        means["critic/value_loss"], more_means = critic_terms(inputs, objective.value_clip)
-        means, loss = means | more_means, loss + objective.value_coef * means["critic/value_loss"]
+        value_loss, of_values = critic_terms(inputs, objective.value_clip)
+        metrics |= _of_updates({"critic/value_loss": value_loss}) | of_values
+        loss = loss + objective.value_coef * value_loss
     if inputs.router is not None:
-        means["moe/z_loss"] = router_z_loss(inputs)
+        z_loss = router_z_loss(inputs)
+        metrics |= _of_updates({"moe/z_loss": z_loss})
         if objective.z_loss_coef:
-            loss = loss + objective.z_loss_coef * means["moe/z_loss"]
+            loss = loss + objective.z_loss_coef * z_loss
         if objective.aux_loss_coef:  # its metric comes from the minibatch's totals, which it needs no loss for
             loss = loss + objective.aux_loss_coef * load_balance_loss(inputs)
     if inputs.sampler_logprobs_BT is not None:
-        more_means, more_maxima = mismatch.moments(trainer_logprobs, inputs)
-        means, maxima = means | more_means, maxima | more_maxima
-    return LossOutputs(loss, jax.lax.stop_gradient(means), jax.lax.stop_gradient(maxima))
+        metrics |= mismatch.moments(trainer_logprobs, inputs)
+    return LossOutputs(loss, jax.lax.stop_gradient(metrics))
+
+
+def finished(means: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of an update or a step, from its merged values: moments become what is logged of them."""
+    return critic.finish(mismatch.finish(means))
+
+
+def _of_tokens(values_BT: Mapping[str, Array], inputs: LossInputs) -> Metrics:
+    return Metrics(Merge.TOKEN_MEAN, {name: token_share(value, inputs) for name, value in values_BT.items()})
+
+
+def _of_updates(values: Mapping[str, Array]) -> Metrics:
+    return Metrics(Merge.UPDATE_MEAN, values)
 
 
 def _detached_or_own(inputs: LossInputs) -> Array:
@@ -137,7 +151,7 @@ def _detached_or_own(inputs: LossInputs) -> Array:
     return jax.lax.stop_gradient(own)
 
 
-def _policy_metrics(inputs: LossInputs, token: TokenLoss) -> tuple[dict[str, Array], dict[str, Array]]:
+def _policy_metrics(inputs: LossInputs, token: TokenLoss) -> Metrics:
     """approx_kl is mean(r - 1 - log r), the k3 estimate of KL(old || policy)."""
     log_ratio = clamp(inputs.logprobs_BT - inputs.old_logprobs_BT)
     r = jnp.exp(log_ratio)
@@ -147,11 +161,11 @@ def _policy_metrics(inputs: LossInputs, token: TokenLoss) -> tuple[dict[str, Arr
         "policy/approx_kl": jnp.expm1(log_ratio) - log_ratio,
         "policy/ratio_mean": r,
     }
-    return ({name: token_share(value, inputs) for name, value in means.items()},
-            {"policy/ratio_max": jnp.max(jnp.where(inputs.mask_BT > 0, r, 0.0))})
+    return _of_tokens(means, inputs) | Metrics(
+        Merge.MAXIMUM, {"policy/ratio_max": jnp.max(jnp.where(inputs.mask_BT > 0, r, 0.0))})
 
 
-def _check_inputs(inputs: LossInputs, objective: Objective, kl_coef) -> None:
+def _check_inputs(inputs: LossInputs, objective: Objective, kl_coef: Any) -> None:
     no_sampler = inputs.sampler_logprobs_BT is None
     needy = [name for name, _ in objective.corrections if CORRECTIONS[name].needs_sampler]
     if no_sampler and (needy or objective.bypass):

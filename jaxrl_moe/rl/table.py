@@ -2,7 +2,7 @@
 import ast
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.types import UserError
@@ -10,6 +10,11 @@ from jaxrl_moe.types import UserError
 
 class AlgorithmError(UserError):
     """An unknown algorithm or setting, or a combination that cannot be right; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """Of a row that has nothing to set."""
 
 
 def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
@@ -40,6 +45,25 @@ def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
     return dataclasses.replace(default, **overrides)
 
 
+def check_takes(table: Mapping[str, Any], given: type) -> None:
+    """Refuses a table whose rows take what is not there; to be called where the table is made.
+
+    Args:
+      table: rows whose `takes` maps a field of `given` to the setting that it fills, and whose `settings` hold that.
+      given: the dataclass of what any row may take.
+
+    Raises:
+      AlgorithmError: `given` or the row's settings have no such field.
+    """
+    known = {field.name for field in dataclasses.fields(given)}
+    for name, row in table.items():
+        own = {field.name for field in dataclasses.fields(row.settings)}
+        wrong = [f"{given.__name__}.{source}" for source in row.takes if source not in known]
+        wrong += [f"{type(row.settings).__name__}.{setting}" for setting in row.takes.values() if setting not in own]
+        if wrong:
+            raise AlgorithmError(f"Row {name!r} takes {' and '.join(wrong)}, and there is no such field.")
+
+
 def require(settings: Any, **bounds: tuple[bool, str]) -> None:
     """Raises AlgorithmError for the first named field of a settings dataclass whose (is it right?, what it must be) is wrong."""
     for name, (right, needed) in bounds.items():
@@ -66,6 +90,6 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
         raise problem from error
 
 
-def _hint(name: str, known) -> str:
+def _hint(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,9 +1,10 @@
 """What a policy loss reads and what the objective returns."""
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+
+from jaxrl_moe.rl.metrics import Metrics
 
 Array = Any
 
@@ -77,9 +78,7 @@ class LossOutputs(NamedTuple):
 
     Attributes:
       loss: scalar; the minibatch's loss is the sum over its micro-batches.
-      means: scalars that add up over micro-batches. `mismatch.finish` turns the totals into metrics.
-      maxima: scalars of which the minibatch's value is the maximum over its micro-batches.
+      metrics: scalars that say how they merge. `finished` of rl.objective turns the totals' moments into metrics.
     """
     loss: Array
-    means: Mapping[str, Array]
-    maxima: Mapping[str, Array]
+    metrics: Metrics

@@ -5,10 +5,10 @@ killed or failed save leaves earlier ones untouched and nothing that looks like 
 """
 import contextlib
 import dataclasses
-import hashlib
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -163,7 +163,7 @@ def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Keeps Orbax from logging what is raised anyway, and from warning that a checkpoint has no score."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)

@@ -2,6 +2,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 _SHOWN = {  # metric: (label, format)
     "reward/mean": ("reward", "{:.3f}"), "env/correct": ("correct", "{:.3f}"), "sft/loss": ("loss", "{:.4f}"),
@@ -53,7 +54,7 @@ class Console:
             self._progress.stop()
 
 
-def _live_display():
+def _live_display() -> Any:
     from rich import progress
     return progress.Progress(
         progress.TextColumn("[bold]{task.description}"), progress.BarColumn(bar_width=24), progress.MofNCompleteColumn(),

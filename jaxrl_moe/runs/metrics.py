@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxrl_moe.rl import critic, mismatch
 from jaxrl_moe.rl.advantages import is_constant
+from jaxrl_moe.rl.metrics import Merge, Metrics, merged
+from jaxrl_moe.rl.objective import finished
 from jaxrl_moe.types import Rollout, RolloutGroup
 
 
@@ -109,41 +110,28 @@ def kept_mass(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     return total / max(after["tokens"] - before["tokens"], 1)
 
 
-# What an update reports as a mean over its trained tokens, or over its trained values.
-_OF_TOKENS = ("mismatch/", "correction/", "policy/clip_frac", "policy/approx_kl", "policy/ratio_mean", "policy/entropy")
-_OF_VALUES = ("critic/moments/", "critic/clip_frac", "critic/value_mean", "critic/return_mean")
-_COUNTS = ("load", "probability", "slots", "dropped")
-
-
-def update_metrics(updates: Sequence[Mapping[str, np.ndarray]], tokens: Sequence[float] = (1.0,),
+def update_metrics(updates: Sequence[Metrics], tokens: Sequence[float] = (1.0,),
                    values: Sequence[float] = (1.0,)) -> dict[str, float]:
     """One row for the updates of a step, from what the learner returned for each.
 
     Args:
-      updates: scalars; for MoE also `load` [L, E] (slots given to each expert), `probability` [E], `slots` that tokens asked for and
-        `dropped` ones.
+      updates: scalars; for MoE also the counts `load` [L, E] (slots given to each expert), `probability` [E],
+        `slots` that tokens asked for and `dropped` ones.
       tokens, values: trained tokens, and values of a critic, of each update.
 
     Returns:
-      What is a mean over tokens (or values) of an update as that mean over the step, what is named *_max as the maximum, the last
-      learning rates, and else the mean over updates; router metrics from the counts of the whole step.
+      Each metric merged as it says; `loss` as policy/total_loss; in place of moments and counts what follows from those of the step.
+
+    Raises:
+      TypeError, ValueError: see rl.metrics.merged.
     """
-    merged = {}
-    for name in updates[0].keys() - {*_COUNTS, "finite", "loss"}:
-        column = [float(update[name]) for update in updates]
-        if name.endswith("_max"):
-            merged[name] = max(column)
-        elif name.endswith("/lr"):
-            merged[name] = column[-1]
-        else:
-            weights = tokens if name.startswith(_OF_TOKENS) or name == "policy/kl" else values if name.startswith(_OF_VALUES) else None
-            merged[name] = float(np.average(column, weights=weights))
-    merged["policy/total_loss"] = float(np.mean([float(update["loss"]) for update in updates]))
-    if "load" in updates[0]:
-        counts = {name: sum(np.asarray(update[name], np.float64) for update in updates) for name in _COUNTS}
-        merged |= router_metrics(counts["load"], counts["probability"])
-        merged["moe/dropped"] = float(counts["slots"] - counts["load"].sum() + counts["dropped"])
-    return critic.finish(mismatch.finish(merged))
+    row = merged(updates, tokens, values)
+    row["policy/total_loss"] = row.pop("loss")
+    counts = {name: row.pop(name) for name in updates[0].only(Merge.SUM)}
+    if counts:
+        row |= router_metrics(counts["load"], counts["probability"])
+        row["moe/dropped"] = float(counts["slots"] - counts["load"].sum() + counts["dropped"])
+    return finished(row)
 
 
 def router_metrics(load_LE: np.ndarray, probability_E: np.ndarray) -> dict[str, float]:

@@ -5,6 +5,7 @@ import pathlib
 import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ class Compilations:
         self._count_before, self._seconds_before = 0, 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_) -> None:
+    def _listen(self, event: str, duration: float, **_: Any) -> None:
         if event == _COMPILED:
             self.count += 1
             self.seconds += duration
@@ -87,7 +88,7 @@ class StopSignal:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def _handle(self, *_) -> None:
+    def _handle(self, *_: Any) -> None:
         self._got = True
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from jaxrl_moe import log_files
 from jaxrl_moe.config import Config, to_json
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs import checkpoint, writers
 from jaxrl_moe.runs.checkpoint import Checkpoints, Progress
 from jaxrl_moe.runs.console import Console
 from jaxrl_moe.runs.evaluation import Evaluation
 from jaxrl_moe.runs.monitor import Compilations, ProfilerWindow, StopSignal
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.types import RolloutGroup, UserError
 
@@ -124,7 +124,7 @@ def identity(learner: Learner, config: Config) -> dict:
     weights of the reference where these are kept: those that the run started from."""
     lora = {} if config.lora.rank == 0 else to_json(config)["lora"]
     critic = {} if learner.state.critic is None else {"critic": find_advantage(config.algorithm.advantage).critic}
-    reference = {} if learner.reference_mark is None else {"reference weights": learner.reference_mark}
+    reference = {} if learner.reference is None else {"reference weights": learner.reference.mark}
     return critic | reference | checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.stored(), learner.parts.frozen)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_moe.log_files import open_to_append, write_line
 from jaxrl_moe.learning.rewards import turns_of
 from jaxrl_moe.learning.samples import Sample
+from jaxrl_moe.log_files import open_to_append, write_line
 from jaxrl_moe.types import RolloutGroup
 
 
@@ -34,7 +34,7 @@ class Trajectories:
         self._file, self._decode = open_to_append(path), decode
 
     def write(self, step: int, phase: str, groups: Sequence[RolloutGroup],
-              samples: Sequence[Sequence[Sequence[Sample]]] | None = None):
+              samples: Sequence[Sequence[Sequence[Sample]]] | None = None) -> None:
         """Appends all rollouts; samples, if given, are those that each was trained on: [group][rollout]."""
         for number, group in enumerate(groups):
             prompt = self._decode(group.prompt.ids.tolist())
@@ -42,7 +42,8 @@ class Trajectories:
                 trained = () if samples is None else samples[number][sample]
                 write_line(self._file, self._row(step, phase, group, sample, prompt, trained))
 
-    def _row(self, step, phase, group: RolloutGroup, sample: int, prompt: str, trained: Sequence[Sample]) -> dict[str, Any]:
+    def _row(self, step: int, phase: str, group: RolloutGroup, sample: int, prompt: str,
+             trained: Sequence[Sample]) -> dict[str, Any]:
         rollout = group.rollouts[sample]
         return {
             "step": step, "phase": phase, "sequence": group.sequence, "sample": sample,

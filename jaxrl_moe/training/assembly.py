@@ -12,7 +12,6 @@ from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.envs import check_rows, make_env
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning import make
-from jaxrl_moe.learning.state import ROUTER
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -78,11 +77,7 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     validate.warn_of_router(config, model.config)
     kind = find_advantage(config.algorithm.advantage).critic
     head = bridge.load_critic(config.critic.path).head if kind and config.critic.path else None
-    learner = Learner(model, config.optimizer, optimiser_steps, remat=config.train.remat, seed=config.seed,
-                      critic=config.critic if kind else None, value_head=head,
-                      train_router=ROUTER[config.moe.router], bias_rate=config.moe.bias_rate,
-                      placement=placement(config, model.config), reference=make.keeps_reference(config),
-                      offload=config.train.offload)
+    learner = make.make_learner(config, model, optimiser_steps, head)
     if config.rollout.backend != "jax":
         return learner, bridge.make_engine(config, learner.model(), tokenizer, learner.placement)
     return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free

@@ -14,6 +14,7 @@ from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.samples import Sample, from_conversations, trainable
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.phases import longest_conversation, total_steps
+from jaxrl_moe.rl.metrics import Metrics
 from jaxrl_moe.runs.evaluation import Evaluation
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import router_metrics
@@ -71,12 +72,12 @@ def batch(samples: Sequence[Sample], config: Config, step: int, shards: tuple[in
     count, size = len(samples), config.sft.sequences_per_step
     chosen = []
     for position in range(step * size, (step + 1) * size):
-        epoch, place = divmod(position, count)
-        chosen.append(samples[_order(config.seed, epoch, count)[place]])
+        epoch, turn = divmod(position, count)
+        chosen.append(samples[_order(config.seed, epoch, count)[turn]])
     weights_N = sample_weights(chosen, config.algorithm.aggregation)
-    packed = micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N,
-                           longest=longest_conversation(config), shards=shards)
-    return [part.batch for part in packed]
+    packs = micro_batches(chosen, config.train.tokens_per_micro_batch, config.train.pack, weights_N,
+                          longest=longest_conversation(config), shards=shards)
+    return [packed.batch for packed in packs]
 
 
 @functools.lru_cache(maxsize=2)
@@ -84,7 +85,8 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def fetch(run: Run, meter: FlopMeter, step: int, update, packed: list[MicroBatch]) -> tuple[int, dict[str, float]]:
+def fetch(run: Run, meter: FlopMeter, step: int, update: Metrics,
+          packed: list[MicroBatch]) -> tuple[int, dict[str, float]]:
     """Waits for a step's numbers; refuses what is not finite."""
     values = hosts.fetch(update)
     row = {"sft/loss": float(values["loss"]), "policy/grad_norm": float(values["policy/grad_norm"]),

@@ -1,31 +1,61 @@
-"""The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> checkpoint."""
-import contextlib
+"""The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> log -> checkpoint.
+
+By default it is GRPO (DeepSeekMath, arXiv 2402.03300) but for what follows; in brackets, the settings that change it.
+
+  - One update a batch (algorithm.epochs, minibatches): the importance ratio is 1, no clip acts, and the update's own
+    log-probs are the old ones. With more updates, or dropout, the trainer computes the old ones before the first.
+  - The ratio runs between two values of the trainer, not from what the engine said when it drew; how far these are apart is
+    logged as mismatch/*, corrected by algorithm.corrections, or taken into the ratio by algorithm.bypass.
+  - Advantages are (R - mean) / (std + 1e-6) with the sample's std (ddof 1), exactly 0 in a group of equal rewards. Such a group
+    still counts in the loss's denominators (algorithm.drop_constant_groups, rollout.dynamic_sampling). Without the std the
+    row is another, dr_grpo, and without the mean over a sequence's tokens another aggregation: neither is a switch of grpo.
+  - The loss is a mean over sequences of means over tokens (algorithm.aggregation), as in the paper, but over all sequences of
+    an optimiser minibatch: its split into micro-batches, packing and the mesh change nothing. Minibatches cut through groups.
+  - The KL to the reference is the paper's k3, in the loss, but at most 10 a token, of log-ratios within +-20, and weighs 0.001,
+    not 0.04 (algorithm.kl_*, in the reward or led to a target if asked). The reference is the policy without its adapters, or the
+    weights that the run started from; it is never renewed.
+  - Log-probs are those of softmax(logits / temperature) over the whole vocabulary, whatever top-p, top-k or min-p left out.
+  - Completions that hit the token limit are trained on as they are (algorithm.truncated, overlong_*).
+  - Rollouts may run ahead of the weights (rollout.max_staleness); by default they do not.
+  - Rewards come from a task's grader, never from a reward model that is trained meanwhile.
+"""
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.envs import make_env
-from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.turns import alone
-from jaxrl_moe.learning.objective import make_policy_objective, next_kl_coef, present_kl_coef
+from jaxrl_moe.learning.kl_coefficient import KLCoefficient
+from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
 from jaxrl_moe.learning.replay import replay_metrics
-from jaxrl_moe.learning.samples import by_rollout
+from jaxrl_moe.learning.samples import Sample, by_rollout
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.runs.evaluation import evaluate
 from jaxrl_moe.runs.flops import FlopMeter
-from jaxrl_moe.runs.metrics import Stopwatch, kept_mass, rollout_metrics, update_metrics
-from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
-from jaxrl_moe.runs.run import Run, identity, open_run
+from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
+from jaxrl_moe.runs.run import identity, open_run
+from jaxrl_moe.training.loop import (
+    Loop,
+    Updates,
+    checkpoint_if_due,
+    evaluate_at_start,
+    evaluate_if_due,
+    fetch,
+    log,
+    resume,
+    saving_what_was_done,
+    truncation_metrics,
+    warn_of_truncation,
+)
 from jaxrl_moe.training.selection import Selection, nothing_to_learn, selection_metrics
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.types import Prompt, SamplingParams, UserError
+from jaxrl_moe.types import Prompt, SamplingParams
 
 
 def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
@@ -47,109 +77,80 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     """
     env, decode = make_env(**dataclasses.asdict(config.env)), tokenizer.decode
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
-    params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
-        "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size,
-        return_routed_experts=config.moe.replay == "r3")
-    objective = make_policy_objective(config.algorithm, config.critic, config.moe)
-    meter, checkpoint_seconds = FlopMeter(learner), {}
-    with (open_run(config, pathlib.Path(config.run_dir), "RL", config.train.steps, identity(learner, config), decode) as run,
-          open_source(config, engine, env, draws, params, decode) as source):
+    sampling, objective = sampling_params(config), make_policy_objective(config.algorithm, config.critic, config.moe)
+    folder, named = pathlib.Path(config.run_dir), identity(learner, config)
+    with (open_run(config, folder, "RL", config.train.steps, named, decode) as run,
+          open_source(config, engine, env, draws, sampling, decode) as source):
+        loop = Loop(config, learner, engine, env, decode, eval_prompts, sampling, objective, FlopMeter(learner), run, source)
         resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
-        truncates = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
-        if truncates:
-            run.console.say("Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
-                            "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
-        if run.progress.step == 0 and config.eval.at_start and eval_prompts and not run.checkpoints.steps():
-            with source.idle():
-                evaluation = evaluate(eval_prompts, env, engine, config, decode)
-            run.record_evaluation(evaluation)
-            run.log(0, evaluation.metrics)
+        warn_of_truncation(loop)
+        evaluate_at_start(loop)
         while not run.finished:
-            step, watch = run.progress.step, Stopwatch()
-            kl_coef = present_kl_coef(config.algorithm, run.progress.kl_coef)
-            run.profiler.before(step)
-
-            stats = engine.stats()
-            batch = source.next(watch)
-            if config.rollout.dynamic_sampling and not batch.used:
-                with saving_what_was_done(run, learner):
-                    raise nothing_to_learn(batch, config, step + 1)
-            with watch("old_logprobs"), saving_what_was_done(run, learner), alone():
-                samples = prepare(batch.used, learner, config, kl_coef) if batch.used else []
-            with watch("update"), alone():
-                updates = update(samples, learner, objective, config, step, kl_coef) if batch.used else []
-                run.progress = dataclasses.replace(run.progress, step=step + 1, **source.position())
-                run.record("train", batch.used, by_rollout(batch.used, samples))
-                run.record("dropped", batch.dropped)
-                metrics = fetch(updates, run)
-            if config.algorithm.kl_coef > 0:
-                metrics["policy/kl_coef"] = kl_coef
-                run.progress = dataclasses.replace(run.progress, kl_coef=next_kl_coef(config.algorithm, kl_coef, metrics))
-            with watch("sync"):
-                synced = source.publish(learner.params(), step + 1)
-
-            metrics |= synced or {}
-            metrics |= rollout_metrics(batch.drawn, step, batch.aborted * params.n) | selection_metrics(batch, config)
-            metrics |= replay_metrics(samples)
-            if truncates and "kept_mass" in stats:
-                metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
-            score, improved = None, False
-            if eval_prompts and run.due(config.eval.every):
-                with watch("evaluate"), source.idle():
-                    evaluation = evaluate(eval_prompts, env, engine, config, decode)
-                improved = run.record_evaluation(evaluation)
-                score, metrics = evaluation.score, metrics | evaluation.metrics
-            times = watch.times()
-            metrics |= throughput(batch, times) | run.compilations.metrics() | checkpoint_seconds
-            metrics |= meter.metrics([one for _, batches in updates for one in batches], times["time/step_s"])
-            run.log(step + 1, metrics)
-            checkpoint_seconds = {}
-            if run.due(config.checkpoint.every) or improved or run.stop:
-                with watch("checkpoint"):  # the row must stand before the checkpoint does: its time goes to the next row, if any
-                    run.checkpoints.save(learner.stored(), run.progress, score)
-                checkpoint_seconds = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
+            step(loop)
         return run.progress.step >= run.last_step
 
 
-def resume(run: Run, learner: Learner, draws: Draws) -> None:
-    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter and unfinished draws."""
-    if run.checkpoints.steps():
-        state, run.progress = run.checkpoints.restore(learner.stored())
-        learner.take_over(state)
-        draws.restore(dataclasses.asdict(run.progress))
-        run.console.say(f"Going on from the checkpoint of step {run.progress.step} in {run.checkpoints.folder}.")
+def step(loop: Loop) -> None:
+    """One step of the algorithm; Progress.step counts those that are done."""
+    number, watch = loop.run.progress.step, Stopwatch()
+    kl = KLCoefficient(loop.config.algorithm, loop.run.progress.kl_coef)
+    loop.run.profiler.before(number)
+    before = loop.engine.stats()
+
+    batch = draw(loop, watch)
+    samples = to_samples(loop, watch, batch, kl)
+    updates, metrics = learn(loop, watch, batch, samples, kl)
+    metrics |= publish(loop, watch)
+    metrics |= rollout_metrics(batch.drawn, number, batch.aborted * loop.sampling.n)
+    metrics |= selection_metrics(batch, loop.config) | replay_metrics(samples) | truncation_metrics(loop, before)
+    evaluation, improved = evaluate_if_due(loop, watch)
+    metrics |= evaluation.metrics if evaluation else {}
+    log(loop, watch, batch, updates, metrics)
+    checkpoint_if_due(loop, watch, evaluation, improved)
 
 
-@contextlib.contextmanager
-def saving_what_was_done(run: Run, learner: Learner) -> Iterator[None]:
-    """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is kept."""
-    try:
-        yield
-    except UserError:
-        if run.progress.step and run.progress.step not in run.checkpoints.steps():
-            run.checkpoints.save(learner.stored(), run.progress)
-        raise
+def draw(loop: Loop, watch: Stopwatch) -> Selection:
+    """Prompts -> rollout -> reward: the groups of the step, graded and chosen from."""
+    batch = loop.source.next(watch)
+    if loop.config.rollout.dynamic_sampling and not batch.used:
+        with saving_what_was_done(loop):
+            raise nothing_to_learn(batch, loop.config, loop.run.progress.step + 1)
+    return batch
 
 
-def fetch(updates: Sequence[tuple], run: Run) -> dict[str, float]:
-    """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load, if there is one."""
-    if not updates:
-        return {}
-    found, rows, counts = [], [], []
-    for device_metrics, batches in updates:
-        found.append(hosts.fetch(device_metrics))
-        rows.append(update_metrics(found[-1:]))
-        refuse_non_finite(run.progress.step, rows[-1], batches, run.folder)
-        counts.append((float(batches[0].num_tokens), 1.0 if batches[0].num_values is None else float(batches[0].num_values)))
-    if "load" in found[0]:
-        run.record_load(run.progress.step, sum(values["load"] for values in found))
-    return rows[0] if len(rows) == 1 else update_metrics(found, *zip(*counts))
+def to_samples(loop: Loop, watch: Stopwatch, batch: Selection, kl: KLCoefficient) -> list[Sample]:
+    """Reward -> advantage -> samples, with what stays fixed during the updates."""
+    with watch("old_logprobs"), saving_what_was_done(loop), alone():
+        return prepare(batch.used, loop.learner, loop.config, kl) if batch.used else []
 
 
-def throughput(batch: Selection, times: dict[str, float]) -> dict[str, float]:
-    """Tokens a second: drawn in the rollout, and all of the batch's over the whole step."""
-    rollouts = [rollout for group in batch.drawn for rollout in group.rollouts]
-    drawn, read = (sum(len(getattr(rollout, ids)) for rollout in rollouts) for ids in ("completion_ids", "prompt_ids"))
-    return {**times, "rollout/tokens_per_s": (drawn if batch.tokens is None else batch.tokens) / max(times["time/rollout_s"], 1e-9),
-            "perf/tokens_per_s": (drawn + read) / times["time/step_s"], "perf/peak_bytes": peak_bytes()}
+def learn(loop: Loop, watch: Stopwatch, batch: Selection, samples: list[Sample],
+          kl: KLCoefficient) -> tuple[Updates, dict[str, float]]:
+    """The updates of the step, and its metrics; from here on the step is done, and Progress says so."""
+    run, config = loop.run, loop.config
+    with watch("update"), alone():
+        updates = []
+        if batch.used:
+            updates = update(samples, loop.learner, loop.objective, config, run.progress.step, kl)
+        run.progress = dataclasses.replace(run.progress, step=run.progress.step + 1, **loop.source.position())
+        run.record("train", batch.used, by_rollout(batch.used, samples))
+        run.record("dropped", batch.dropped)
+        metrics = fetch(updates, run)
+    run.progress = dataclasses.replace(run.progress, kl_coef=kl.after(metrics).adapted)
+    return updates, metrics | kl.metrics()
+
+
+def publish(loop: Loop, watch: Stopwatch) -> dict[str, float]:
+    """Gives the engine the new weights; what it says of it."""
+    with watch("sync"):
+        return loop.source.publish(loop.learner.params(), loop.run.progress.step) or {}
+
+
+def sampling_params(config: Config) -> SamplingParams:
+    """How the completions that are trained on are drawn."""
+    rollout = config.rollout
+    return SamplingParams(
+        max_tokens=rollout.max_tokens, temperature=rollout.temperature, top_p=rollout.top_p, top_k=rollout.top_k,
+        min_p=rollout.min_p, stop_strings=rollout.stop_strings, n=rollout.group_size,
+        return_routed_experts=config.moe.replay == "r3")

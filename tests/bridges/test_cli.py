@@ -16,7 +16,7 @@ from bridges.compare.verify import our_logits, verify
 from bridges.hf.importing import base_weights, load_model
 from bridges.training_runs import find_step
 from jaxrl_moe.config import Config, LoraSection, ModelSection, OptimizerSection, to_json
-from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.runs.checkpoint import Checkpoints, Progress, identity
 from tests.helpers import oracles
@@ -52,7 +52,7 @@ def save_run(folder, run_dir, lora):
             variable.set_value(variable[...] * 1.5)
     else:
         randomise_adapters(model)
-    learner = Learner(model, OptimizerSection(), 10)
+    learner = build_learner(model, LearnerSettings(OptimizerSection(), 10))
     section = LoraSection(rank=0) if lora is None else LoraSection(lora.rank, lora.alpha)
     config = to_json(Config(model=ModelSection(path=str(folder)), lora=section))
     checkpoints = Checkpoints(run_dir / "checkpoints", keep=2, config=config,

@@ -9,7 +9,7 @@ from bridges.hf import importing
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
-from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig
 from tests.helpers.tiny_models import make_checkpoint
 
@@ -32,7 +32,7 @@ def test_adapters_and_moments_are_split_from_the_start_and_the_same_bits(folder,
         np.testing.assert_array_equal(variable[...], alone[path][...], err_msg=str(path))
     put = place.put_one
     monkeypatch.setattr(type(place), "put_one", lambda self, path, array: seen.append((path, array)) or put(path, array))
-    learner = Learner(model, OptimizerSection(), 10, placement=place)
+    learner = build_learner(model, LearnerSettings(OptimizerSection(), 10), place)
     whole = [path for path, array in seen if array.ndim and len(array.sharding.device_set) == 1]
     assert seen and not whole
     moments = [leaf for leaf in jax.tree.leaves(learner.state.opt_state) if leaf.ndim]

@@ -13,9 +13,9 @@ from jaxrl_moe.distributed.collectives import AXES, inside
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.learning.batch import micro_batches, sample_weights
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.samples import from_conversations, with_values
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
@@ -43,7 +43,7 @@ def learner(lora, mesh, remat="none"):
         for _, value in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
             value.set_value(value[...] + 0.02)
     sizes = {name: mesh.pop(name) for name in AXES if name in mesh}
-    return Learner(model, SECTION, 10, placement=make_placement(sizes, **mesh) if sizes else None, remat=remat)
+    return build_learner(model, LearnerSettings(SECTION, 10, remat=remat), make_placement(sizes, **mesh) if sizes else None)
 
 
 def batches(experts=None):
@@ -161,7 +161,7 @@ def test_adapters_of_experts_are_split_as_the_experts_are():
 def test_a_vocabulary_that_does_not_divide_is_padded_inside_and_cut_outside():
     model = Transformer(CONFIG, lora=None, rngs=nnx.Rngs(0))
     table = np.asarray(model.embed.weight[...])
-    one = Learner(model, OptimizerSection(), 10, placement=make_placement({"tensor": 2}))
+    one = build_learner(model, LearnerSettings(OptimizerSection(), 10), make_placement({"tensor": 2}))
     assert one.params()["embed"]["weight"][...].shape == (66, 32)
     np.testing.assert_array_equal(one.model().embed.weight[...], table)
     assert one.model().lm_head.weight[...].shape == (32, 65)

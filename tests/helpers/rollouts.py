@@ -1,10 +1,13 @@
 """Made-up rollout groups."""
+from typing import Any
+
 import numpy as np
 
 from jaxrl_moe.types import Prompt, Rollout, RolloutGroup
 
 
-def rollout(rng, prompt=3, completion=5, reward=0.0, truncated=False, holes=False, experts=0):
+def rollout(rng: np.random.Generator, prompt: int = 3, completion: int = 5, reward: float = 0.0, truncated: bool = False,
+            holes: bool = False, experts: int = 0) -> Rollout:
     """Random ids below 90; with holes, the middle completion token is an observation."""
     mask = np.ones(completion, np.int32)
     if holes and completion > 2:
@@ -17,11 +20,11 @@ def rollout(rng, prompt=3, completion=5, reward=0.0, truncated=False, holes=Fals
         expert_ids=routes)
 
 
-def group(rollouts, sequence=0):
+def group(rollouts: list[Rollout], sequence: int = 0) -> RolloutGroup:
     return RolloutGroup(Prompt(rollouts[0].prompt_ids, {}, 0), rollouts, sequence)
 
 
-def groups(seed=0, count=3, size=4, **kwargs):
+def groups(seed: int = 0, count: int = 3, size: int = 4, **kwargs: Any) -> list[RolloutGroup]:
     """Groups of random lengths and rewards."""
     rng = np.random.default_rng(seed)
     return [group([rollout(rng, int(rng.integers(1, 6)), int(rng.integers(1, 12)), float(rng.integers(0, 2)), **kwargs)

@@ -4,6 +4,8 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,31 +17,31 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # XLA's flag for the same bi
 TIMED = ("time/", "perf/", "rollout/tokens_per_s")
 
 
-def rows(path):
+def rows(path: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def untimed(path):
+def untimed(path: pathlib.Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if not name.startswith(TIMED)} for row in rows(path)]
 
 
-def arrays(run_dir):
+def arrays(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of the newest checkpoint, by name."""
     steps = sorted(int(path.name) for path in (run_dir / "checkpoints").iterdir())
     manager = checkpoint.ocp.PyTreeCheckpointer()
     return jax.tree.map(np.asarray, manager.restore(run_dir / "checkpoints" / str(steps[-1]) / "state"))
 
 
-def assert_same_run(one, other):
-    assert untimed(one / "metrics.jsonl") == untimed(other / "metrics.jsonl")
-    assert (one / "trajectories.jsonl").read_text() == (other / "trajectories.jsonl").read_text()
-    ours, theirs = arrays(one), arrays(other)
+def assert_same_run(run: pathlib.Path, other: pathlib.Path) -> None:
+    assert untimed(run / "metrics.jsonl") == untimed(other / "metrics.jsonl")
+    assert (run / "trajectories.jsonl").read_text() == (other / "trajectories.jsonl").read_text()
+    ours, theirs = arrays(run), arrays(other)
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
-def recomputed(step, drawn):
+def recomputed(step: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The reward and completion numbers of one step from its trajectory rows alone."""
     rewards, lengths = [row["reward"] for row in drawn], [len(row["completion_ids"]) for row in drawn]
     groups = {}
@@ -56,12 +58,12 @@ def recomputed(step, drawn):
         **{f"env/{name}": np.mean([row["info"][name] for row in drawn]) for name in drawn[0]["info"]}}
 
 
-def start(recipe, cache):
+def start(recipe: pathlib.Path, cache: pathlib.Path) -> subprocess.Popen[str]:
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                                 "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "scripts/train.py", f"--config={recipe}"], cwd=ROOT, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def rows_so_far(path):
+def rows_so_far(path: pathlib.Path) -> list[str]:
     return path.read_text().splitlines()

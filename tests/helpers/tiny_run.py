@@ -1,12 +1,16 @@
 """A tiny but complete run: a random model, sums as prompts, the GSM8K reward, whose length penalty makes groups differ."""
 import json
+import pathlib
 import random
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from jaxrl_moe.config import base
 from tests.helpers.tiny_models import make_checkpoint
 
 
-def make_files(folder):
+def make_files(folder: pathlib.Path) -> pathlib.Path:
     """Writes model/, train.jsonl, eval.jsonl and sft.jsonl."""
     make_checkpoint(folder / "model", num_hidden_layers=2, max_position_embeddings=128)
     generator = random.Random(0)
@@ -19,7 +23,7 @@ def make_files(folder):
     return folder
 
 
-def settings(files, run_dir, **overrides):
+def settings(files: pathlib.Path, run_dir: pathlib.Path, **overrides: Any) -> ConfigDict:
     """A recipe over the files: every part that has state is on (dropout, several updates a batch, evaluation)."""
     config = base()
     config.run_dir = str(run_dir)

@@ -101,7 +101,7 @@ def skewed():
 
 def test_a_skewed_router_becomes_even_with_the_loss_and_not_without():
     batches, violation = moe_case.batches(ROWS, 128, pack=False), {}
-    one = moe_case.Learner(skewed(), dataclasses.replace(moe_case.SECTION, learning_rate=3e-3), 100)
+    one = moe_case.learner_over(skewed(), dataclasses.replace(moe_case.SECTION, learning_rate=3e-3))
     state = jax.device_get(one.state)
     for coef in (0.0, 0.5):
         objective = PolicyObjective(make_objective("reinforce", aux_loss_coef=coef))

@@ -47,15 +47,15 @@ def test_a_packed_row_holds_whole_sequences_one_after_the_other():
     }
     for name, expected in rows.items():
         assert getattr(batch, name).tolist() == expected, name
-    assert packed.places == [(2, 0, 0, 5, 1), (0, 1, 0, 4, 1), (1, 1, 4, 2, 2)] and batch.num_tokens == 4
+    assert packed.spans == [(2, 0, 0, 5, 1), (0, 1, 0, 4, 1), (1, 1, 4, 2, 2)] and batch.num_tokens == 4
 
 
 def test_padding_is_segment_zero_with_mask_zero():
     samples = batch_of()
-    for batch, places in B.micro_batches(samples, 64):
+    for batch, spans in B.micro_batches(samples, 64):
         real = np.zeros(batch.tokens_BT.shape, bool)
-        for place in places:
-            real[place.span] = True
+        for span in spans:
+            real[span.tokens] = True
         assert ((batch.segments_BT > 0) == real).all() and not batch.mask_BT[~real].any()
 
 
@@ -64,20 +64,20 @@ def test_padding_is_segment_zero_with_mask_zero():
 def test_every_sample_lies_whole_in_one_micro_batch_within_the_budget(seed, tokens, pack):
     samples = batch_of(seed)
     found = []
-    for batch, places in B.micro_batches(samples, tokens, pack):
+    for batch, spans in B.micro_batches(samples, tokens, pack):
         assert batch.tokens_BT.size <= tokens
-        for number, place in enumerate(places):
-            sample = samples[place.sample]
-            found.append(place.sample)
+        for number, span in enumerate(spans):
+            sample = samples[span.sample]
+            found.append(span.sample)
             length = len(sample.ids_T)
-            np.testing.assert_array_equal(batch.tokens_BT[place.span], sample.ids_T)
-            np.testing.assert_array_equal(batch.targets_BT[place.span][:-1], sample.ids_T[1:])
-            np.testing.assert_array_equal(batch.mask_BT[place.span], sample.mask_T)
-            np.testing.assert_array_equal(batch.advantages_BT[place.span], sample.advantages_T)
-            np.testing.assert_array_equal(batch.sampler_logprobs_BT[place.span], sample.sampler_logprobs_T)
-            np.testing.assert_array_equal(batch.positions_BT[place.span], np.arange(length))
-            assert (batch.sequence_BT[place.span] == number).all()
-            same = (batch.segments_BT[place.row] == place.segment).sum()
+            np.testing.assert_array_equal(batch.tokens_BT[span.tokens], sample.ids_T)
+            np.testing.assert_array_equal(batch.targets_BT[span.tokens][:-1], sample.ids_T[1:])
+            np.testing.assert_array_equal(batch.mask_BT[span.tokens], sample.mask_T)
+            np.testing.assert_array_equal(batch.advantages_BT[span.tokens], sample.advantages_T)
+            np.testing.assert_array_equal(batch.sampler_logprobs_BT[span.tokens], sample.sampler_logprobs_T)
+            np.testing.assert_array_equal(batch.positions_BT[span.tokens], np.arange(length))
+            assert (batch.sequence_BT[span.tokens] == number).all()
+            same = (batch.segments_BT[span.row] == span.segment).sum()
             assert same == length
     assert sorted(found) == list(range(len(samples)))
 
@@ -131,13 +131,13 @@ def test_samples_with_and_without_old_log_probs_do_not_mix():
 def test_routes_travel_in_the_engines_integer_type_with_the_sentinel_on_padding():
     samples = batch_of(experts=5)
     samples[0] = dataclasses.replace(samples[0], expert_ids_TLA=None)
-    for batch, places in B.micro_batches(samples, 64):
+    for batch, spans in B.micro_batches(samples, 64):
         routes = batch.expert_ids_LBTA
         assert routes.dtype == np.int8 and routes.shape == (2, *batch.tokens_BT.shape, 3)
         assert (routes[:, batch.segments_BT == 0] == -1).all()
-        for place in places:
-            expected = samples[place.sample].expert_ids_TLA
-            got = np.moveaxis(routes, 0, 2)[place.span]
+        for span in spans:
+            expected = samples[span.sample].expert_ids_TLA
+            got = np.moveaxis(routes, 0, 2)[span.tokens]
             np.testing.assert_array_equal(got, -1 if expected is None else expected)
 
 
@@ -156,8 +156,8 @@ def test_shapes_are_few():
 
 
 def test_unpacked_rows_hold_one_sequence_each():
-    for batch, places in B.micro_batches(batch_of(), 64, False):
-        assert batch.segments_BT.max() == 1 and len({place.row for place in places}) == len(places)
+    for batch, spans in B.micro_batches(batch_of(), 64, False):
+        assert batch.segments_BT.max() == 1 and len({span.row for span in spans}) == len(spans)
 
 
 def test_a_sequence_beyond_the_budget_is_refused_with_the_setting_to_raise():

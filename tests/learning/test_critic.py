@@ -21,15 +21,16 @@ from jaxrl_moe.config import (
 )
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.learning.advantages import with_advantages
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.optimizer import optimizer
 from jaxrl_moe.learning.prepare import lay_out, prepare
 from jaxrl_moe.learning.samples import from_groups
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import loss_weights, update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.runs.metrics import update_metrics
 from tests.helpers import rollouts
@@ -56,8 +57,8 @@ def make_learner(config=GAE, critic=True, placement=None, **section):
     randomise_adapters(model)
     head = ValueHead(MODEL.hidden_size, rngs=nnx.Rngs(7))
     head.out.set_value(60 * head.out[...])  # values of the size of the rewards
-    return Learner(model, dataclasses.replace(PLAIN, **section), 100, critic=config.critic if critic else None, value_head=head,
-                   placement=placement)
+    settings = LearnerSettings(dataclasses.replace(PLAIN, **section), 100, critic=config.critic if critic else None)
+    return build_learner(model, settings, placement, head)
 
 
 def make_groups():
@@ -167,7 +168,7 @@ def batches(samples, learner, config):
 def total(learner, parts, config):
     """Loss, gradient of (policy, critic) and metrics of one minibatch, nothing applied."""
     found = learner.totals(parts, make_policy_objective(config.algorithm, config.critic))
-    metrics = update_metrics([{**found.means, **found.maxima, "loss": found.loss}])
+    metrics = update_metrics([found.means | found.maxima | Metrics(Merge.UPDATE_MEAN, {"loss": found.loss})])
     return types.SimpleNamespace(loss=found.loss, policy=found.gradient[0], critic=found.gradient[1], metrics=metrics)
 
 

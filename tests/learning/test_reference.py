@@ -17,9 +17,9 @@ from jaxrl_moe.config import ConfigError, OptimizerSection, resolve
 from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.learning.batch import micro_batches, per_sample, sample_weights
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.samples import from_conversations, with_values
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
@@ -35,7 +35,8 @@ MESH = {"fsdp": 2, "expert": 2, "tensor": 2}
 
 def learner(*, mesh=None, dtype=jnp.float32, lora=None, **options):
     model = Transformer(CONFIG, rngs=nnx.Rngs(0), dtype=dtype, lora=lora)
-    return Learner(model, OptimizerSection(learning_rate=1e-2), 10, placement=make_placement(mesh) if mesh else None, **options)
+    settings = LearnerSettings(OptimizerSection(learning_rate=1e-2), 10, **options)
+    return build_learner(model, settings, make_placement(mesh) if mesh else None)
 
 
 def packed(samples):
@@ -94,7 +95,7 @@ def test_what_lies_in_the_hosts_memory_is_the_same_to_the_bit(mesh, lora, tmp_pa
     for _ in range(2):
         assert_same(step(plain), step(away))
     assert_same(plain.state, away.state)
-    kinds = {leaf.sharding.memory_kind for leaf in jax.tree.leaves((away.state.opt_state, away.reference)) if leaf.ndim}
+    kinds = {leaf.sharding.memory_kind for leaf in jax.tree.leaves((away.state.opt_state, away.reference.weights)) if leaf.ndim}
     assert kinds == {offload.KIND} and jax.tree.leaves(away.state.trainable)[0].sharding.memory_kind != offload.KIND
     for saved, like in ((plain, away), (away, plain)):
         checkpoints = Checkpoints(tmp_path / str(saved is plain), keep=1, identity={}, config={})

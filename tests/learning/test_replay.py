@@ -13,6 +13,7 @@ from jaxrl_moe.learning import samples as S
 from jaxrl_moe.learning.prepare import reference_logprobs, with_forward
 from jaxrl_moe.learning.replay import engine_routes, replay_metrics
 from jaxrl_moe.model.moe import Router
+from jaxrl_moe.rl.metrics import Metrics
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rl.types import LossOutputs
 from jaxrl_moe.rollout.collect import draw
@@ -23,7 +24,7 @@ from tests.helpers.close import assert_close, relative
 
 def nll(inputs):
     loss = -jnp.sum(inputs.weights_BT * inputs.mask_BT * inputs.logprobs_BT)
-    return LossOutputs(loss, {}, {})
+    return LossOutputs(loss, Metrics.empty())
 
 
 def config(replay="none", **settings):

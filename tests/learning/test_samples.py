@@ -5,7 +5,7 @@ import pytest
 
 from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.learning import samples as S
-from jaxrl_moe.learning.advantages import with_advantages
+from jaxrl_moe.learning.advantages import Credit, with_advantages
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.rl.table import AlgorithmError
 from tests.helpers import rollouts
@@ -85,7 +85,7 @@ def with_logprobs(batch, seed=1):
 
 def test_reinforce_pp_whitens_discounted_token_returns_with_kl_in_the_reward():
     batch = with_logprobs(S.from_groups(rollouts.groups(seed=2, holes=True)))
-    got = with_advantages(batch, "reinforce_pp", gamma=0.9, reward_kl_coef=0.1)
+    got = with_advantages(batch, "reinforce_pp", Credit(gamma=0.9, kl_coef=0.1))
     flat = []
     for s in batch:
         rewards = [-0.1 * float(a - b) for a, b in zip(s.old_logprobs_T, s.ref_logprobs_T)]
@@ -104,7 +104,7 @@ def test_reinforce_pp_baseline_whitens_centred_rewards_over_tokens():
 
 def test_kl_in_the_reward_comes_off_the_scalar_of_a_group_estimator():
     batch = with_logprobs(S.from_groups(rollouts.groups(seed=3, count=1)))
-    got = with_advantages(batch, "dr_grpo", reward_kl_coef=0.1, kl_estimator="k3")
+    got = with_advantages(batch, "dr_grpo", Credit(kl_coef=0.1, kl_estimator="k3"))
     rewards = [s.reward - 0.1 * sum(oracle.kl("k3", float(s.old_logprobs_T[t]), float(s.ref_logprobs_T[t]), 0)
                                     for t in np.flatnonzero(s.mask_T)) for s in batch]
     cases.assert_close([s.advantages_T[0] for s in got], np.array(rewards) - np.mean(rewards))
@@ -112,7 +112,7 @@ def test_kl_in_the_reward_comes_off_the_scalar_of_a_group_estimator():
 
 def test_kl_in_the_reward_needs_log_probs():
     with pytest.raises(AlgorithmError, match="KL penalty in the reward needs"):
-        with_advantages(S.from_groups(rollouts.groups()), "grpo", reward_kl_coef=0.1)
+        with_advantages(S.from_groups(rollouts.groups()), "grpo", Credit(kl_coef=0.1))
 
 
 @pytest.mark.parametrize("reward", [0.95, 1.05])

@@ -11,11 +11,12 @@ from flax import nnx
 
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.learning.batch import micro_batches, sample_weights
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.optimizer import learning_rate, optimizer
 from jaxrl_moe.learning.samples import from_conversations
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.types import LossOutputs
 from tests.helpers.close import assert_close
 
@@ -29,15 +30,17 @@ SECTION = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
 
 def nll(inputs):
     loss = -jnp.sum(inputs.weights_BT * inputs.mask_BT * inputs.logprobs_BT)
-    return LossOutputs(loss, {"nll": loss}, {"worst": jnp.max(-inputs.logprobs_BT * inputs.mask_BT)})
+    worst = jnp.max(-inputs.logprobs_BT * inputs.mask_BT)
+    return LossOutputs(loss, Metrics(Merge.UPDATE_MEAN, {"nll": loss}) | Metrics(Merge.MAXIMUM, {"worst": worst}))
 
 
 def broken(inputs):
-    return LossOutputs(jnp.log(-jnp.abs(jnp.sum(inputs.logprobs_BT))), {}, {})
+    return LossOutputs(jnp.log(-jnp.abs(jnp.sum(inputs.logprobs_BT))), Metrics.empty())
 
 
 def learner(lora=LORA, section=SECTION, dtype=jnp.float32, **options):
-    return Learner(Transformer(CONFIG, lora=lora, dtype=dtype, rngs=nnx.Rngs(0)), section, 100, **options)
+    model = Transformer(CONFIG, lora=lora, dtype=dtype, rngs=nnx.Rngs(0))
+    return build_learner(model, LearnerSettings(section, 100, **options))
 
 
 def samples():
@@ -97,7 +100,7 @@ def test_an_update_is_the_gradient_of_the_plain_loss_through_adamw():
 def test_only_adapters_move_and_the_frozen_arrays_are_the_models_own():
     model = Transformer(CONFIG, lora=LORA, rngs=nnx.Rngs(0))
     frozen = {path: v[...] for path, v in nnx.to_flat_state(nnx.state(model)) if not path[-1].startswith("lora")}
-    one = Learner(model, SECTION, 100)
+    one = build_learner(model, LearnerSettings(SECTION, 100))
     one.update(batches(), nll)
     after = dict(nnx.to_flat_state(one.params()))
     assert all(after[path][...] is value for path, value in frozen.items())

@@ -14,7 +14,7 @@ from jaxrl_moe.config import RolloutMeshSection, base, resolve
 from jaxrl_moe.distributed.chips import DEFAULT_FRACTION, find_chip
 from jaxrl_moe.distributed.mesh import MeshError, make_placement
 from jaxrl_moe.distributed.placements import mesh_of
-from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.planning import report as plan_report
@@ -50,7 +50,7 @@ def plans():
 def test_bytes_of_weights_and_optimiser_are_those_on_a_device(plans):
     config, found = plans
     model = Transformer(shape(4), lora=LoraConfig(4, 32.0), rngs=nnx.Rngs(0))
-    one = Learner(model, config.optimizer, 100, placement=make_placement({"fsdp": 2, "expert": 2, "tensor": 2}))
+    one = build_learner(model, LearnerSettings(config.optimizer, 100), make_placement({"fsdp": 2, "expert": 2, "tensor": 2}))
 
     def on_first(tree):
         return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree) if leaf.ndim)

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from jaxrl_moe.rl.aggregation import aggregation_weights
-from jaxrl_moe.rl.mismatch import finish
-from jaxrl_moe.rl.objective import policy_objective
+from jaxrl_moe.rl.metrics import Merge
+from jaxrl_moe.rl.objective import finished, policy_objective
 from jaxrl_moe.rl.types import LossInputs
 
 FIELDS = {"p": "logprobs_BT", "o": "old_logprobs_BT", "q": "sampler_logprobs_BT", "f": "ref_logprobs_BT",
@@ -77,10 +77,11 @@ def total(batches, objective):
     for batch in batches:
         (value, out), gradient = _value_and_grad(batch.logprobs_BT, batch, objective)
         loss += float(value)
-        means = {name: means.get(name, 0.0) + float(x) for name, x in out.means.items()}
-        maxima = {name: max(maxima.get(name, -np.inf), float(x)) for name, x in out.maxima.items()}
+        sums, largest = out.metrics.without(Merge.MAXIMUM), out.metrics.only(Merge.MAXIMUM)
+        means = {name: means.get(name, 0.0) + float(x) for name, x in sums.items()}
+        maxima = {name: max(maxima.get(name, -np.inf), float(x)) for name, x in largest.items()}
         gradients.append(np.asarray(gradient))
-    return loss, finish(means) | maxima, gradients
+    return loss, finished(means) | maxima, gradients
 
 
 def assert_close(actual, expected, rtol=1e-5):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_moe.rl.kl import KL_ESTIMATORS, AdaptiveKL, adapt_kl_coef, kl_estimate, kl_value
+from jaxrl_moe.rl.kl import KL_ESTIMATORS, kl_estimate, kl_value
 from jaxrl_moe.rl.table import AlgorithmError
 from tests.rl import cases, oracle
 
@@ -45,13 +45,6 @@ def test_an_unknown_estimator_is_refused():
         kl_estimate(0.0, 0.0, "k4")
 
 
-def test_the_adaptive_coefficient_rises_above_and_falls_below_its_band():
-    assert adapt_kl_coef(0.05, 0.046) == pytest.approx(0.065)
-    assert adapt_kl_coef(0.05, 0.014) == pytest.approx(0.035)
-    assert adapt_kl_coef(0.05, 0.03) == adapt_kl_coef(0.05, 0.0449) == adapt_kl_coef(0.05, 0.0151) == 0.05
-    assert adapt_kl_coef(1.0, 1.0, AdaptiveKL(target=0.5, increase=2.0)) == 2.0
-
-
 @pytest.mark.parametrize("estimator", sorted(KL_ESTIMATORS))
 def test_the_hosts_value_is_that_of_the_estimator(estimator):
     for length in (1, 7, 40):
@@ -60,13 +53,3 @@ def test_the_hosts_value_is_that_of_the_estimator(estimator):
         got = kl_value(p, f, estimator)
         assert isinstance(got, np.ndarray) and got.dtype == np.float64
         np.testing.assert_allclose(got, kl_estimate(p, f, estimator), rtol=2e-5, atol=1e-6)
-
-
-def test_an_adaptive_coefficient_stays_where_it_can_come_back_from():
-    thermostat, coef = AdaptiveKL(target=0.1, least=0.01, most=10.0), 1.0
-    for _ in range(100):
-        coef = adapt_kl_coef(coef, 0.0, thermostat)
-    assert coef == 0.01
-    for _ in range(100):
-        coef = adapt_kl_coef(coef, 1.0, thermostat)
-    assert coef == 10.0

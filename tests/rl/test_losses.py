@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrl_moe.rl.losses import LOSSES, Clip, RatioBounds
-from jaxrl_moe.rl.table import AlgorithmError, configure, lookup
+from jaxrl_moe.rl.losses import LOSSES, Clip, ClipBounds, RatioBounds
+from jaxrl_moe.rl.table import AlgorithmError, check_takes, configure, lookup
 from tests.rl import cases, oracle
 
 ALL = sorted(LOSSES)
@@ -163,3 +163,12 @@ def test_an_unknown_loss_or_setting_is_refused_with_the_nearest_name():
     with pytest.raises(AlgorithmError, match="must be like"):
         configure(LOSSES["gspo"].settings, {"clip_high": "0.1"}, "gspo")
     assert configure(LOSSES["gspo"].settings, {"clip_high": 0.1}, "gspo") == Clip(3e-4, 0.1)
+
+
+def test_a_row_that_takes_or_fills_what_there_is_not_is_refused_when_the_table_is_made():
+    row = LOSSES["clipped_surrogate"]
+    check_takes({"own": row}, ClipBounds)
+    with pytest.raises(AlgorithmError, match="'own' takes ClipBounds.lower, and there is no such field"):
+        check_takes({"own": row._replace(takes={"lower": "clip_low"})}, ClipBounds)
+    with pytest.raises(AlgorithmError, match="'own' takes RatioBounds.clip_low"):
+        check_takes({"own": LOSSES["cispo"]._replace(takes={"low": "clip_low"})}, ClipBounds)

@@ -82,7 +82,7 @@ def test_router_losses_do_not_depend_on_the_split_into_micro_batches(rows):
 def test_the_objective_adds_router_losses_with_their_coefficients():
     base, full = (policy_objective(inputs(), make_objective(**c)) for c in ({}, {"aux_loss_coef": 0.3, "z_loss_coef": 0.2}))
     assert_close(full.loss - base.loss, 0.3 * load_balance_loss(inputs()) + 0.2 * router_z_loss(inputs()))
-    assert_close(base.means["moe/z_loss"], router_z_loss(inputs()))
+    assert_close(base.metrics["moe/z_loss"], router_z_loss(inputs()))
 
 
 def test_router_losses_on_a_dense_model_are_refused():

@@ -11,7 +11,7 @@ from flax import nnx
 
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.distributed.mesh import make_placement
-from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.runs import checkpoint
@@ -133,8 +133,8 @@ def test_progress_of_a_checkpoint_from_before_the_adaptive_kl_coefficient_still_
 def learner(tensor, offload=(), shift=0.0):
     """All weights of a dense model of an odd vocabulary, its moments other than zero."""
     shape = ModelConfig("qwen3", 65, 16, 1, 2, 2, 8, 24, (False,), (0,))
-    one = Learner(Transformer(shape, rngs=nnx.Rngs(0)), OptimizerSection(), 10, offload=offload,
-                  placement=make_placement({"tensor": tensor}) if tensor else None)
+    settings = LearnerSettings(OptimizerSection(), 10, offload=offload)
+    one = build_learner(Transformer(shape, rngs=nnx.Rngs(0)), settings, make_placement({"tensor": tensor}) if tensor else None)
     one.take_over(jax.tree.map(lambda leaf: jax.device_put(leaf + jnp.asarray(shift, leaf.dtype), leaf.sharding), one.stored()))
     return one
 

@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
-from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.runs import flops
@@ -34,7 +34,7 @@ def batch(lengths, width, trained):
 
 
 def counted(config, lora, one):
-    learner = Learner(Transformer(config, lora=lora, rngs=nnx.Rngs(0)), OptimizerSection(), 1)
+    learner = build_learner(Transformer(config, lora=lora, rngs=nnx.Rngs(0)), LearnerSettings(OptimizerSection(), 1))
     cost = flops.model_cost(config, learner.state.trainable, learner.parts.frozen)
     return flops.update_flops(config, cost, [one])
 
@@ -112,7 +112,8 @@ def test_the_peak_is_that_of_the_devices_kind_or_unknown(kind, peak):
 
 
 def test_mfu_is_the_rate_over_the_peak_and_absent_where_the_peak_is_unknown(monkeypatch):
-    learner, one = Learner(Transformer(DENSE, rngs=nnx.Rngs(0)), OptimizerSection(), 1), batch([12], 12, 12)
+    learner = build_learner(Transformer(DENSE, rngs=nnx.Rngs(0)), LearnerSettings(OptimizerSection(), 1))
+    one = batch([12], 12, 12)
     plain = flops.FlopMeter(learner).metrics([one, one], 0.5)
     assert set(plain) == {"perf/tflops_per_s"}
     assert plain["perf/tflops_per_s"] == pytest.approx(counted(DENSE, None, one) * 2 / 0.5 / 1e12)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrl_moe.rl import mismatch
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.types import LossInputs
 from jaxrl_moe.runs import metrics
 from jaxrl_moe.types import Prompt, Rollout, RolloutGroup
@@ -79,8 +80,9 @@ def test_updates_of_unlike_size_merge_into_the_numbers_of_the_whole_step():
     def moments(part):
         count, zeros = old[part].size, np.zeros((1, old[part].size), np.float32)
         inputs = LossInputs(*[zeros] * 5, num_tokens=count, sampler_logprobs_BT=sampler[part][None])
-        means, maxima = mismatch.moments(old[part][None], dataclasses.replace(inputs, mask_BT=zeros + 1))
-        return {**means, **maxima, "loss": 0.5, "policy/lr": count, "policy/loss": count / 900}
+        of_tokens = mismatch.moments(old[part][None], dataclasses.replace(inputs, mask_BT=zeros + 1))
+        of_updates = Metrics(Merge.UPDATE_MEAN, {"loss": 0.5, "policy/loss": count / 900})
+        return of_tokens | of_updates | Metrics(Merge.LAST, {"policy/lr": count})
 
     whole = metrics.update_metrics([moments(slice(0, 1000))])
     merged = metrics.update_metrics([moments(part) for part in parts], [900.0, 100.0], [1.0, 1.0])
@@ -90,8 +92,9 @@ def test_updates_of_unlike_size_merge_into_the_numbers_of_the_whole_step():
 
 
 def test_slots_are_counted_beyond_32_bits():
-    one = {"loss": 0.0, "load": np.full((2, 2), 2**30), "probability": np.full(2, 2.0**30), "slots": 2**32, "dropped": np.int32(0)}
-    assert metrics.update_metrics([one, one], [1.0, 1.0], [1.0, 1.0])["moe/dropped"] == 0
+    counts = {"load": np.full((2, 2), 2**30), "probability": np.full(2, 2.0**30), "slots": 2**32, "dropped": np.int32(0)}
+    update = Metrics(Merge.UPDATE_MEAN, {"loss": 0.0}) | Metrics(Merge.SUM, counts)
+    assert metrics.update_metrics([update, update], [1.0, 1.0], [1.0, 1.0])["moe/dropped"] == 0
 
 
 

@@ -28,9 +28,9 @@ from jaxrl_moe.config import (
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -201,7 +201,8 @@ def test_a_small_policy_learns_from_rollouts_that_run_ahead(bound):
     model = Transformer(ModelConfig(
         family="qwen3_moe", vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=48,
         sparse_layers=(True, True), windows=(0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24), rngs=nnx.Rngs(0))
-    learner, objective = Learner(model, config.optimizer, 25), make_policy_objective(config.algorithm, config.critic, config.moe)
+    learner = build_learner(model, LearnerSettings(config.optimizer, 25))
+    objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=8)
     prompts = [Prompt(np.arange(number, number + 4, dtype=np.int32), {}, number) for number in range(16)]
     rewards, ages = [], []

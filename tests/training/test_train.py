@@ -11,6 +11,7 @@ import pytest
 
 import bridges
 from jaxrl_moe.config import resolve
+from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.runs import checkpoint, monitor
 from jaxrl_moe.training import pipeline, train
 from jaxrl_moe.types import UserError
@@ -141,7 +142,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_dump(files, tmp_path, mo
     real = pipeline.Learner.update
 
     def poisoned(learner, *args, **kwargs):
-        return real(learner, *args, **kwargs) | {"loss": jnp.array(jnp.nan)}
+        return real(learner, *args, **kwargs) | Metrics(Merge.UPDATE_MEAN, {"loss": jnp.array(jnp.nan)})
 
     monkeypatch.setattr(pipeline.Learner, "update", poisoned)
     with pytest.raises(monitor.NonFiniteError, match="Step 1: .*nan.*npz"):

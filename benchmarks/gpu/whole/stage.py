@@ -20,6 +20,7 @@ from benchmarks.plan import recipe
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.learning.batch import MicroBatch, micro_batches, sample_weights
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.samples import from_conversations
 from jaxrl_moe.learning.step import Learner
@@ -58,7 +59,7 @@ def run_config(settings: Settings) -> Config:
 def make_learner(config: Config, settings: Settings) -> Learner:
     start = time.perf_counter()
     model = random_model.make(model_config(settings), LoraConfig(config.lora.rank, config.lora.alpha), config.model)
-    learner = Learner(model, config.optimizer, 100, remat=config.train.remat)
+    learner = build_learner(model, LearnerSettings(config.optimizer, 100, remat=config.train.remat))
     jax.block_until_ready(learner.state.trainable)
     print(f"the model was made in {time.perf_counter() - start:.1f} s")
     return learner

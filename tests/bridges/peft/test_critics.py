@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 import bridges
 from bridges.__main__ import main
 from jaxrl_moe.config import Config, CriticSection, LoraSection, ModelSection, OptimizerSection, to_json
-from jaxrl_moe.learning.step import Learner
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.value_head import Critic, ValueHead
 from jaxrl_moe.runs.checkpoint import Checkpoints, Progress, identity
@@ -38,7 +38,8 @@ def assert_equal(one, other):
 def save_run(base, run_dir, critic):
     """A checkpoint as training writes it, with the critic or without."""
     model = bridges.load_model(base, lora=LoraConfig(4, 8.0))
-    learner = Learner(model, OptimizerSection(), 10, critic=critic and CriticSection(), value_head=critic and critic.head)
+    settings = LearnerSettings(OptimizerSection(), 10, critic=critic and CriticSection())
+    learner = build_learner(model, settings, head=critic and critic.head)
     config = to_json(Config(model=ModelSection(path=str(base)), lora=LoraSection(4, 8.0)))
     named = {"critic": critic.kind} if critic else {}
     checkpoints = Checkpoints(run_dir / "checkpoints", keep=1, config=config,
