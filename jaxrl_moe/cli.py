@@ -1,4 +1,5 @@
 """What the scripts share: the --config flag with checked overrides, --help, and errors printed as one paragraph."""
+import contextlib
 import errno
 import inspect
 import os
@@ -14,8 +15,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxrl_moe import config as config_lib
+from jaxrl_moe import recipes
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
+from jaxrl_moe.help_text import options_help, settings_help
 from jaxrl_moe.hosts import launch
 from jaxrl_moe.types import UserError
 
@@ -136,8 +139,14 @@ def require(*holders: flags.FlagHolder) -> None:
 
 
 def paragraph(error: Exception) -> str:
-    """The error's message as one wrapped paragraph."""
-    return textwrap.fill(f"Error: {error}", 120, break_long_words=False, break_on_hyphens=False)
+    """The error's message as one wrapped paragraph; of several problems as a wrapped list, one an entry."""
+    lines = str(error).splitlines() if len(getattr(error, "problems", ())) > 1 else [str(error)]
+    entries = [_filled(f"Error: {lines[0]}", ""), *(_filled(line, "   ") for line in lines[1:])]
+    return "\n".join(entries)
+
+
+def _filled(text: str, indent: str) -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> list[str]:
@@ -153,7 +162,8 @@ def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> 
         arguments = [_checked_override(argument) for argument in arguments]
         _check_recipe(arguments)
     try:
-        return flags.FLAGS(arguments)
+        with recipes.importable(_file(arguments)) if recipe else contextlib.nullcontext():
+            return flags.FLAGS(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip('"')
         raise ConfigError(f"The command line{f' or the recipe {_recipe(arguments)}' if recipe else ''} cannot be read: "
@@ -164,8 +174,15 @@ def _check_recipe(arguments: Sequence[str]) -> None:
     path = _recipe(arguments)
     if path is None:
         raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
-    if not os.path.isfile(path.split(":")[0]):
-        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config().")
+    if not os.path.isfile(_file(arguments)):
+        meant = config_lib.listed(recipes.same_name(_file(arguments)))
+        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config()"
+                          f"{f', such as {meant}' if meant else ''}.")
+
+
+def _file(arguments: Sequence[str]) -> str:
+    """The path of the recipe, without what stands behind a colon for its get_config()."""
+    return _recipe(arguments).split(":")[0]
 
 
 def _recipe(arguments: Sequence[str]) -> str | None:
@@ -187,26 +204,3 @@ def _checked_override(argument: str) -> str:
     if kind not in (tuple[str, ...], tuple[float, ...]) or not match[3] or match[3].startswith(("=(", "=[")):
         return argument
     return f"--config.{match[2]}={config_lib.split_names(match[3][1:])!r}"
-
-
-def options_help() -> str:
-    """The script's own options."""
-    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
-    lines = [_aligned(f"--{flag.name}={'...' if flag.default in (None, []) else flag.default}", flag.help) for flag in own]
-    return "\n".join(["Options:", *lines]) if lines else ""
-
-
-def _aligned(option: str, meaning: str) -> str:
-    return f"  {option:<44} {' '.join(meaning.split()).removesuffix('; repeat this option to specify a list of values')}".rstrip()
-
-
-def settings_help() -> str:
-    """Every setting with its default and its comment in config.py, section by section."""
-    lines = ["Settings: --config=FILE.py names a recipe, --config.section.key=value overrides one of its settings, as in",
-             "--config.optimizer.learning_rate=1e-4 --config.lora.targets=q_proj,v_proj. Defaults, before the recipe:", ""]
-    for section, kind in ({"": config_lib.Config} | config_lib.SECTIONS).items():
-        for name, default, comment in re.findall(r"^    (\w+): [^=\n]+ = (.*?)(?:  +# (.*))?$", inspect.getsource(kind), re.M):
-            if name not in config_lib.SECTIONS:
-                key = f"{section}.{name}" if section else name
-                lines.append(_aligned(f"--config.{key}={default}", comment))
-    return "\n".join(lines)

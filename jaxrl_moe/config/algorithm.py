@@ -12,7 +12,7 @@ class AlgorithmSection:
     advantage: str = setting(
         "grpo", "how rewards become advantages, with settings in brackets: grpo(eps=1e-4)",
         table="rl.advantages.ADVANTAGES", brackets=True)
-    loss: str = setting("clipped_surrogate", "of the policy, likewise: dual_clip(dual_clip=4)",
+    loss: str = setting("clipped_surrogate", "loss of the policy, likewise: dual_clip(dual_clip=4)",
                         table="rl.losses.LOSSES", brackets=True)
     aggregation: str = setting("seq-mean-token-mean", "how the loss of tokens is averaged",
                                table="rl.aggregation.AGGREGATIONS")
@@ -23,7 +23,7 @@ class AlgorithmSection:
         0.0, "the same above 1; 0: the loss's own default, 0.2 for clipped_surrogate, 4e-4 for gspo",
         at_least=0)
     corrections: tuple[str, ...] = setting(
-        (), "for a sampler unlike the trainer, with settings in brackets: tis, icepop(high=4)",
+        (), "weights for a sampler unlike the trainer, with settings in brackets: tis, icepop(high=4)",
         table="rl.corrections.CORRECTIONS", brackets=True)
     bypass: bool = setting(
         False, "the sampler's log-probs are the old ones: none are computed anew, mismatch/* compares "
@@ -34,8 +34,8 @@ class AlgorithmSection:
     kl_estimator: str = setting("k3", "how the KL of a token is estimated", table="rl.kl.KL_ESTIMATORS")
     kl_in: str = setting("loss", "where the KL to the reference is charged", choices=_KL_IN)
     kl_target: float = setting(
-        0.0, "a token; above 0, kl_coef follows it: x 1.3 above 1.5 times the target, x 0.7 below half",
-        at_least=0, unit="nats")
+        0.0, "KL a token that is aimed at; above 0, kl_coef follows it: x 1.3 above 1.5 times the "
+        "target, x 0.7 below half", at_least=0, unit="nats")
     entropy_coef: float = setting(0.0, "weight of the policy's entropy, which is raised", at_least=0)
     gamma: float = setting(1.0, "discount per token", at_least=0, at_most=1)
     lam: float = setting(1.0, "lambda of generalised advantage estimation", at_least=0, at_most=1)
@@ -47,7 +47,8 @@ class AlgorithmSection:
         "none", "under decision_stepwise a turn earns step_lambda if it unlocks an achievement, instead "
         "of its reward", table="learning.rewards.STEP_REWARDS")
     step_lambda: float = setting(
-        1.0, "under decision_stepwise, which needs an environment whose turns say what is achieved", above=0)
+        1.0, "what a turn earns under decision_stepwise, which needs an environment whose turns say "
+        "what is achieved", above=0)
     reward_blend: tuple[float, ...] = setting(
         (), "three finite weights of any sign: of the reward, of 'event' and of 'outcome' in the "
         "grade's info, as in 0.3,0.3,0.4; empty: none")
@@ -60,7 +61,7 @@ class AlgorithmSection:
     overlong_tokens: int = setting(
         0, "longest completion without a penalty of 1, DAPO's soft overlong penalty; 0: no penalty",
         at_least=0, unit="tokens")
-    overlong_cushion: int = setting(0, "below overlong_tokens, over which the penalty rises from 0",
+    overlong_cushion: int = setting(0, "tokens below overlong_tokens over which the penalty rises from 0",
                                     at_least=0, unit="tokens")
     drop_constant_groups: bool = setting(
         False, "leave groups of equal rewards out of the update, and of its denominators")

@@ -10,7 +10,7 @@ _DTYPES = {"": "float32 on CPU, bfloat16 elsewhere", "float32": "", "bfloat16": 
 class ModelSection:
     """The model that is trained, and the kernels that compute it."""
     path: str = setting("", "HF checkpoint folder or hub name", kind="path")
-    dtype: str = setting("", "of the weights as they are kept for computing", choices=_DTYPES)
+    dtype: str = setting("", "of the weights that are computed with", choices=_DTYPES)
     attention: str = setting("auto", "how attention is computed, see kernels/attention.py",
                              choices={"auto": "what suits the device"}, table="kernels.attention.BACKENDS")
     grouped_matmul: str = setting(
@@ -22,14 +22,14 @@ class ModelSection:
 class ScratchSection:
     """A random model with its own tokenizer, made where model.path is no folder yet; vocab_size 0: none."""
     vocab_size: int = setting(
-        0, "of a byte-level BPE tokenizer trained on the run's own data; 0: no model is made",
+        0, "size of a byte-level BPE tokenizer trained on the run's own data; 0: no model is made",
         at_least=0, unit="tokens")
     hidden_size: int = setting(128, "width of the residual stream", at_least=1)
     num_layers: int = setting(4, "transformer layers", at_least=1)
     num_heads: int = setting(4, "query heads", at_least=1)
     num_kv_heads: int = setting(2, "key and value heads, a divisor of num_heads", at_least=1)
     head_dim: int = setting(32, "width of a head", at_least=2)
-    num_experts: int = setting(8, "in each layer; 0: a dense model", at_least=0)
+    num_experts: int = setting(8, "experts in each layer; 0: a dense model", at_least=0)
     num_experts_per_tok: int = setting(2, "experts that a token is routed to", at_least=1)
     router_bias: bool = setting(False, "routers get a selection bias, which moe.bias_rate moves")
     intermediate_size: int = setting(128, "hidden width of an expert, or of a dense layer's MLP", at_least=1)

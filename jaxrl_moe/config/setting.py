@@ -91,4 +91,4 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(map(shown, value))
-    return re.sub(r"\.0$", "", f"{value:g}") if isinstance(value, float) else str(value)
+    return re.sub(r"e-0", "e-", f"{value:g}") if isinstance(value, float) else str(value)

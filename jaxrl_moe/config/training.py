@@ -37,11 +37,12 @@ class MeshSection:
         1, "split the tokens of a row: each device has an early and a late part, so that all do as "
         "much; nothing in a rollout")
     pipeline: int = setting(1, "stages of layers: 1 is all there is", at_least=1)
-    dispatch: str = setting("auto", "over the expert axis, see distributed/expert_parallel.py",
-                            choices=_DISPATCH)
+    dispatch: str = setting(
+        "auto", "how tokens travel over the expert axis, see distributed/expert_parallel.py",
+        choices=_DISPATCH)
     host_devices: int = setting(
-        0, "of a host, for dispatch; 0: those of a process. Set it where each device has its own "
-        "process", at_least=0, unit="devices")
+        0, "devices of a host, for dispatch; 0: those of a process. Set it where each device has its "
+        "own process", at_least=0, unit="devices")
     transport: str = setting("auto", "of tokens to their experts, see distributed/expert_parallel.py",
                              choices=_TRANSPORTS)
     capacity_factor: float = setting(
@@ -73,7 +74,8 @@ class OptimizerSection:
     learning_rate: float = setting(1e-5, "of the policy, after the warm-up", at_least=0)
     schedule: str = setting("constant", "of the learning rate after the warm-up",
                             table="learning.optimizer.SCHEDULES")
-    warmup_steps: int = setting(0, "over which the learning rate rises from 0", at_least=0, unit="steps")
+    warmup_steps: int = setting(0, "steps over which the learning rate rises from 0",
+                                at_least=0, unit="steps")
     weight_decay: float = setting(0.0, "decoupled, as in AdamW", at_least=0)
     b1: float = setting(0.9, "decay of Adam's mean of gradients", at_least=0, at_most=0.999999)
     b2: float = setting(0.95, "decay of Adam's mean of squared gradients", at_least=0, at_most=0.99999999)
@@ -84,9 +86,9 @@ class OptimizerSection:
 @dataclasses.dataclass(frozen=True)
 class TrainSection:
     """How long RL goes on, and how an update is cut into what the device's memory holds."""
-    steps: int = setting(100, "of RL, each a batch of rollouts and its update; 0: none",
+    steps: int = setting(100, "steps of RL, each a batch of rollouts and its update; 0: none",
                          at_least=0, unit="steps")
-    tokens_per_micro_batch: int = setting(8192, "in one forward and backward pass, padding included",
+    tokens_per_micro_batch: int = setting(8192, "tokens in one forward and backward pass, padding included",
                                           at_least=1, unit="tokens")
     pack: bool = setting(True, "put several sequences into one row")
     remat: str = setting(
@@ -102,7 +104,7 @@ class TrainSection:
 class SftSection:
     """Supervised fine-tuning: by scripts/sft.py, or as the warm-up before RL."""
     path: str = setting("", "conversations: a jsonl, json or parquet file, or a hub data set", kind="path")
-    steps: int = setting(0, "of SFT; 0: no warm-up before RL (scripts/sft.py refuses it)",
+    steps: int = setting(0, "steps of SFT; 0: no warm-up before RL (scripts/sft.py refuses it)",
                          at_least=0, unit="steps")
     epochs: int = setting(0, "passes over the conversations, instead of steps", at_least=0)
     sequences_per_step: int = setting(32, "conversations in a batch", at_least=1)
@@ -110,7 +112,7 @@ class SftSection:
                               at_least=2, unit="tokens")
     learning_rate: float = setting(1e-3, "of SFT, in place of optimizer.learning_rate", at_least=0)
     full: bool = setting(True, "train all weights; false: the adapters of the lora section")
-    eval_every: int = setting(0, "between evaluations; 0: only at the end", at_least=0, unit="steps")
+    eval_every: int = setting(0, "steps between evaluations; 0: only at the end", at_least=0, unit="steps")
     stop_at_accuracy: float = setting(0.0, "end early once sampled held-out accuracy reaches this; 0: never",
                                       at_least=0, at_most=1)
 
@@ -118,8 +120,8 @@ class SftSection:
 @dataclasses.dataclass(frozen=True)
 class EvalSection:
     """Evaluations on the held-out prompts of data.eval_path."""
-    every: int = setting(0, "between evaluations; 0: only at the end", at_least=0, unit="steps")
-    at_start: bool = setting(True, "before the first step too")
+    every: int = setting(0, "steps between evaluations; 0: only at the end", at_least=0, unit="steps")
+    at_start: bool = setting(True, "evaluate before the first step too")
     prompts: int = setting(0, "so many of the held-out prompts; 0: all", at_least=0)
     samples: int = setting(1, "completions per prompt; pass@k for k up to this", at_least=1)
     temperature: float = setting(1.0, "of sampling", above=0)
@@ -129,8 +131,8 @@ class EvalSection:
 @dataclasses.dataclass(frozen=True)
 class CheckpointSection:
     """Checkpoints in run_dir, and going on from them."""
-    every: int = setting(0, "between checkpoints; 0: only at the end", at_least=0, unit="steps")
-    keep: int = setting(3, "so many of the newest", at_least=1)
+    every: int = setting(0, "steps between checkpoints; 0: only at the end", at_least=0, unit="steps")
+    keep: int = setting(3, "so many of the newest are kept", at_least=1)
     resume: bool = setting(True, "go on from the newest checkpoint in run_dir")
 
 
@@ -142,7 +144,7 @@ class LoggingSection:
         "", "send metrics to this project of Weights & Biases too (extra wandb); empty: to none", kind="text")
     trajectories: bool = setting(
         True, "write every completion, with its tokens and reward, to trajectories.jsonl")
-    entropy: bool = setting(True, "policy/entropy; costs one more product with the output matrix")
-    profile_start: int = setting(-1, "at which a jax.profiler window opens; -1: never",
+    entropy: bool = setting(True, "log policy/entropy; costs one more product with the output matrix")
+    profile_start: int = setting(-1, "step at which a jax.profiler window opens; -1: never",
                                  at_least=-1, unit="step")
-    profile_steps: int = setting(2, "that the window covers", at_least=1, unit="steps")
+    profile_steps: int = setting(2, "steps that the window covers", at_least=1, unit="steps")
