@@ -10,6 +10,7 @@ from absl import flags
 from jaxrl_moe import config as config_lib
 
 _WIDEST = 44  # of an option's column; a longer one has its meaning on the next line
+_SHARED = "jaxrl_moe.cli"  # which gives options to scripts
 _FALLBACK = (120, 24)  # where no terminal says its size
 _INTRODUCTION = (
     "Settings: --config=FILE.py names a recipe, --config.section.key=value overrides one of its settings, "
@@ -23,8 +24,9 @@ def width() -> int:
 
 
 def options_help() -> str:
-    """The script's own options; empty if it has none."""
-    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
+    """The script's options, but for its settings; empty if it has none."""
+    own = [flag for module in (sys.argv[0], _SHARED) for flag in flags.FLAGS.get_key_flags_for_module(module)]
+    own = [flag for flag in own if flag.name != "config"]
     lines = [_entry(f"--{flag.name}={_default(flag)}", _own_words(flag)) for flag in own]
     return "\n".join(["Options:", *lines]) if lines else ""
 
@@ -77,7 +79,9 @@ def _default(flag: flags.Flag) -> str:
 
 
 def _own_words(flag: flags.Flag) -> str:
-    return " ".join(flag.help.split()).removesuffix("; repeat this option to specify a list of values")
+    words = " ".join(flag.help.split()).removesuffix("; repeat this option to specify a list of values")
+    choices, closing, rest = words.partition(">: ") if words.startswith("<") else ("", "", words)  # absl's form
+    return choices.replace("|", " | ") + closing + rest
 
 
 def _entry(option: str, meaning: str) -> str:

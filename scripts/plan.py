@@ -15,13 +15,15 @@ import sys
 
 from absl import flags
 
+from jaxrl_moe.options import define_path
+
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
-CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, architecture}}")
+CHIPS = define_path("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, architecture}}")
 DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the meshes name")
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
 KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from its floor; needs `make target`")
-SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
+SHAPE = define_path("model_config", None, "config.json of the model, where model.path is not at hand")
 PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 
 

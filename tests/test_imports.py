@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ORDER = [
     {"__init__"}, {"types"}, {"protocols"}, {"config_checks", "log_files"}, {"config"}, {"phases"}, {"hosts"}, {"distributed"},
     {"kernels", "rl"}, {"model"}, {"data"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"},
-    {"training"}, {"recipes", "help_text"}, {"cli"}]
+    {"training"}, {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {"serving", "types", "protocols", "config", "log_files", "hosts", "distributed", "model", "data", "envs", "engine", "rollout",
            "__init__"}

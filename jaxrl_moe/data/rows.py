@@ -53,7 +53,7 @@ def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:
     """The (name for messages, local file) pairs of a data set."""
     if not path:
         raise DataError("There is no data file to read: the path (data.path, data.eval_path or sft.path) is empty.")
-    local = pathlib.Path(path).expanduser()
+    local = pathlib.Path(path)
     if local.is_file():
         return [(str(local), local)]
     if local.is_dir():

@@ -116,7 +116,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     Raises:
       TokenizerError: the folder has no tokenizer files, or the name cannot be fetched.
     """
-    folder = pathlib.Path(path).expanduser()
+    folder = pathlib.Path(path)
     if folder.is_dir():
         if not any((folder / name).exists() for name in _FILES):
             raise TokenizerError(f"{str(folder)!r} has no tokenizer files (looked for {', '.join(_FILES)}). Copy those of "
