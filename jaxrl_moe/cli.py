@@ -38,20 +38,20 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
       compiled: whether compiled programs are kept for the next start, see keep_compiled.
       hosts: whether the script may be one of several processes, which flags or the environment then tell; see hosts/launch.py.
     """
-    place = _define_place() if hosts else ()
-    holder = config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py") if recipe else None
+    membership_flags = _define_membership() if hosts else ()
+    holder = _define_recipe() if recipe else None
 
-    def call(arguments):
+    def call(arguments: Sequence[str]) -> None:
         set_memory_fraction(os.environ)
         if len(arguments) > 1:
             raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See --help.")
-        found = launch.find(*(flag.value for flag in place), os.environ) if hosts else None
-        if found is None:
+        membership = launch.find(*(flag.value for flag in membership_flags), os.environ) if hosts else None
+        if membership is None:
             start()
         else:
-            _start_together(found, start)
+            _start_together(membership, start)
 
-    def start():
+    def start() -> None:
         if recipe:
             main(config_lib.resolve(holder.value))
         else:
@@ -71,16 +71,20 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
         sys.exit(1)
 
 
-def _define_place() -> tuple[flags.FlagHolder, ...]:
+def _define_recipe() -> flags.FlagHolder:
+    return config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py")
+
+
+def _define_membership() -> tuple[flags.FlagHolder, ...]:
     return (flags.DEFINE_string("coordinator", None, "host:port of process 0, where a run has several processes; SLURM, a Kubernetes "
                                 "JobSet and the files in scripts/launch say it by themselves"),
             flags.DEFINE_integer("num_processes", None, "how many processes the run has; 1: alone, whatever the environment says"),
             flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
 
 
-def _start_together(place: launch.Membership, start: Callable[[], None]) -> None:
+def _start_together(membership: launch.Membership, start: Callable[[], None]) -> None:
     """Joins the other processes and starts; an error here ends them too."""
-    launch.join(place)
+    launch.join(membership)
     try:
         start()
     except (UserError, OSError) as error:
@@ -150,21 +154,23 @@ def _filled(text: str, indent: str) -> str:
 
 
 def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> list[str]:
-    """Parses argv; returns what is left. Unknown settings are refused with the nearest known name.
+    """Parses argv; returns what is left. Unknown settings are refused, each with the nearest known name.
 
     Raises:
       ConfigError: an unknown option or setting, a value that does not parse, a recipe that is missing or does not load.
     """
     if any(argument in ("--help", "-h", "-help", "--helpshort") for argument in arguments):
-        print("\n\n".join(part for part in (document.strip(), options_help(), settings_help() if recipe else "") if part))
+        blocks = (document.strip(), options_help(), settings_help() if recipe else "")
+        print("\n\n".join(filter(None, blocks)))
         sys.exit(0)
     if recipe:
-        arguments = [_checked_override(argument) for argument in arguments]
+        config_lib.refuse_unknown(*filter(None, map(_overridden, arguments)))
+        arguments = [_readable(argument) for argument in arguments]
         _check_recipe(arguments)
     try:
         with recipes.importable(_file(arguments)) if recipe else contextlib.nullcontext():
             return flags.FLAGS(arguments)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (flags.Error, AttributeError, ImportError, KeyError, SyntaxError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip('"')
         raise ConfigError(f"The command line{f' or the recipe {_recipe(arguments)}' if recipe else ''} cannot be read: "
                           f"{reason.rstrip('.')}. See --help.") from error
@@ -194,13 +200,19 @@ def _recipe(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _checked_override(argument: str) -> str:
-    """The argument, a tuple's value in the form that absl reads; an unknown setting is refused here."""
+def _overridden(argument: str) -> str | None:
+    """The setting that an argument overrides, if it does."""
     match = _OVERRIDE.match(argument)
-    if not match:
-        return argument
-    config_lib.refuse_unknown(match[2])
-    kind = config_lib.known_keys().get(match[2])
+    return match[2] if match else None
+
+
+def _readable(argument: str) -> str:
+    """The argument with the home folder in the recipe's path, and a tuple's value in the form that absl reads."""
+    if re.match("--?config=", argument):
+        option, _, path = argument.partition("=")
+        return f"{option}={os.path.expanduser(path)}"
+    match = _OVERRIDE.match(argument)
+    kind = config_lib.known_keys().get(match[2]) if match else None
     if kind not in (tuple[str, ...], tuple[float, ...]) or not match[3] or match[3].startswith(("=(", "=[")):
         return argument
     return f"--config.{match[2]}={config_lib.split_names(match[3][1:])!r}"

@@ -1,4 +1,7 @@
-"""GSPO with the numbers of Agora EX's MoE run: 3 epochs of 4 iterations, 32 episodes in each, in groups of 4, one update at 3e-5."""
+"""GSPO with the numbers of Agora EX's MoE run.
+
+3 epochs of 4 iterations, 32 episodes in each, in groups of 4, one update at 3e-5.
+"""
 from configs.shared.gsm8k import every
 from configs.shared.qwen3_30b_a3b import qwen3_30b_a3b
 

@@ -1,5 +1,7 @@
-"""GRPO of all weights with experts over 8 GPUs and the numbers of nmoe's SkyRL example: 128 prompts with 4 completions, minibatches of
-16 prompts."""
+"""GRPO of all weights with experts over 8 GPUs and the numbers of nmoe's SkyRL example.
+
+128 prompts with 4 completions, minibatches of 16 prompts.
+"""
 from configs.shared.gsm8k import every
 from configs.shared.qwen3_30b_a3b import qwen3_30b_a3b
 

@@ -21,7 +21,7 @@ class ConfigError(UserError):
       problems: what is wrong, one or more: Problem records, or sentences.
     """
 
-    def __init__(self, *problems: Problem | str):
+    def __init__(self, *problems: Problem | str) -> None:
         self.problems = problems
         super().__init__(str(problems[0]) if len(problems) == 1 else numbered(problems))
 
@@ -78,10 +78,11 @@ def _choose(value: str, setting: Setting) -> str:
     return f"use {listed([*names, *empty])}{meant}"
 
 
-def refuse_unknown(key: str) -> None:
-    """Raises ConfigError if the dotted key is neither a setting nor a section."""
-    if not is_known(key):
-        raise ConfigError(UnknownSetting(key, None, "is no setting", nearest(key)))
+def refuse_unknown(*keys: str) -> None:
+    """Raises ConfigError if some of the dotted keys are neither settings nor sections."""
+    unknown = [UnknownSetting(key, None, "is no setting", nearest(key)) for key in keys if not is_known(key)]
+    if unknown:
+        raise ConfigError(*unknown)
 
 
 def _build(kind: type, values: Mapping[str, Any], prefix: str, problems: list[Problem | str]) -> Any:

@@ -58,16 +58,17 @@ def is_held_out(operations: str, numbers: tuple[int, ...]) -> bool:
 
 def make_problems(count: int, seed: int, *, held_out: bool) -> list[WordProblem]:
     """Returns `count` different problems of one of the two sets, about as many of each kind; no result is negative."""
-    generator, found = random.Random(f"problems {seed} {held_out}"), {}
-    while len(found) < count:
+    generator = random.Random(f"problems {seed} {held_out}")
+    problems: dict[str, WordProblem] = {}
+    while len(problems) < count:
         operations = generator.choice(tuple(STORIES))
         numbers = _draw_numbers(generator, operations)
         while is_held_out(operations, numbers) != held_out or min(_results(operations, numbers)) < 0:
             numbers = _draw_numbers(generator, operations)
         words = {"name": generator.choice(NAMES), "things": generator.choice(THINGS), **dict(zip("abc", numbers))}
         problem = WordProblem(generator.choice(STORIES[operations]).format(**words), operations, numbers)
-        found[problem.question] = problem
-    return list(found.values())
+        problems[problem.question] = problem
+    return list(problems.values())
 
 
 def solution(problem: WordProblem, careful: bool) -> str:

@@ -105,10 +105,12 @@ def test_a_value_below_its_range_is_refused(key):
         resolve(settings)
 
 
-@pytest.mark.parametrize("key", [key for key in NUMBERS if config_lib.setting_of(FIELDS[key]).at_most is not None])
+@pytest.mark.parametrize("key", [
+    key for key in NUMBERS if config_lib.setting_of(FIELDS[key]).at_most is not None])
 def test_a_value_above_its_range_is_refused(key):
     value = FIELDS[key].type(config_lib.setting_of(FIELDS[key]).at_most + 1)
-    with pytest.raises(ConfigError, match=f"{key} = .* out of range: it must be .* {re.escape(f'{value - 1:.15g}')}\\.$"):
+    highest = re.escape(f"{value - 1:.15g}")
+    with pytest.raises(ConfigError, match=f"{key} = .* out of range: it must be .* {highest}\\.$"):
         resolve(changed(**{key.replace(".", "__"): value}))
 
 
@@ -121,7 +123,8 @@ def test_all_that_is_wrong_is_told_together():
     assert {problem.field: problem.value for problem in problems} == {
         "lora.rnk": 3, "lora.rank": "four", "rollout.slots": 0, "rollout.backend": "jaxx", "train": 3}
     lines = str(refused.value).splitlines()
-    assert lines[0] == "5 things stand in the way:" and lines[1:] == [f"{i}. {problem}" for i, problem in enumerate(problems, 1)]
+    assert lines[0] == "5 things stand in the way:"
+    assert lines[1:] == [f"{i}. {problem}" for i, problem in enumerate(problems, 1)]
 
 
 def test_one_problem_is_told_as_a_sentence():
@@ -134,7 +137,8 @@ def test_one_problem_is_told_as_a_sentence():
 def test_contradictions_are_told_together_too():
     with pytest.raises(ConfigError) as refused:
         resolve(changed(run_dir="", rollout__page_size=24))
-    assert [str(problem).partition(" ")[0] for problem in refused.value.problems] == ["rollout.page_size", "run_dir"]
+    fields = [str(problem).partition(" ")[0] for problem in refused.value.problems]
+    assert fields == ["rollout.page_size", "run_dir"]
 
 
 def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypatch):
