@@ -1,5 +1,4 @@
 """What a training micro-batch, an optimiser step and a decode step launch on a GPU, read from the programs that its compiler makes."""
-import importlib
 import json
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from jaxrl_moe.distributed.chips import find_chip
 from jaxrl_moe.planning import target
 from jaxrl_moe.types import UserError
 
-CASES = [("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", "H200")]  # recipe, shape, chip
+CASES = [("scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", "H200")]  # recipe, shape, chip
 LISTED = 15
 HOW = """Compiled for the chip on a machine without it; nothing ran. A kernel takes at least the longest of its bytes through the
 chip's memory, its FLOPs at the peak of bfloat16 and its bytes over links, and here one runs after the other and a launch costs nothing.
@@ -46,12 +45,13 @@ def in_process(case: tuple[str, str, str]) -> dict:
 
 def answer(recipe: str, shape: str, chip: str) -> dict:
     """{rows: the figures of each program, texts: its dearest kernels}."""
+    from jaxrl_moe import recipes
     from jaxrl_moe.config import resolve
     from jaxrl_moe.planning.kernels.plan import tables
     from jaxrl_moe.planning.kernels.report import duration, figure, kernel_lines
     from jaxrl_moe.planning.plan import make_plan
     from jaxrl_moe.planning.report import model_config
-    config, found = resolve(importlib.import_module(f"configs.{recipe}").get_config()), find_chip(chip)
+    config, found = resolve(recipes.load(recipes.SHIPPED / f"{recipe}.py").get_config()), find_chip(chip)
     model = model_config(config, f"configs/shapes/{shape}.json")
     plan = make_plan(config, model, found.client_memory(), target.devices(found))
     figures, texts = [], []

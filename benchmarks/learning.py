@@ -4,7 +4,6 @@ What an algorithm is (the sections algorithm, critic and moe, and dynamic sampli
 batch sizes, learning rates and steps are those of the quickstart; `differences` says what that changes in each recipe.
 """
 import gc
-import importlib.util
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -16,15 +15,17 @@ from benchmarks.table import rows as table_rows
 from jaxrl_moe import cli
 from jaxrl_moe.checks.validate import validate
 from jaxrl_moe.config import Config, ConfigError, base, resolve
+from jaxrl_moe.recipes import SHIPPED
+from jaxrl_moe.recipes import load as load_recipe
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs.report import Rows, evaluations, read_rows
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 ALGORITHMS = {  # recipe: what it is called
-    "gsm8k_grpo": "GRPO", "dr_grpo": "Dr.GRPO", "dapo": "DAPO", "gspo": "GSPO", "cispo": "CISPO", "rloo": "RLOO",
-    "reinforce_pp": "REINFORCE++", "ppo": "PPO + GAE", "gsm8k_ppo": "last-token critic"}
+    "gsm8k/grpo": "GRPO", "gsm8k/dr_grpo": "Dr.GRPO", "gsm8k/dapo": "DAPO", "gsm8k/gspo": "GSPO",
+    "gsm8k/cispo": "CISPO", "gsm8k/rloo": "RLOO", "gsm8k/reinforce_pp": "REINFORCE++", "gsm8k/ppo": "PPO + GAE",
+    "gsm8k_ppo": "last-token critic"}
 TAKEN = {"algorithm": None, "critic": None, "moe": None, "rollout": ("dynamic_sampling", "max_rounds")}  # None: the whole section
 EVALUATIONS = 6  # along a curve
 
@@ -33,7 +34,7 @@ def run(recipes: Sequence[str], seeds: Sequence[int], steps: int, folder: pathli
     """Trains what is not finished yet; killed, it goes on where it was.
 
     Args:
-      recipes: names of files in configs/.
+      recipes: names of files under configs/, without .py.
       seeds: of data, model, SFT and RL.
       steps: of RL.
       folder: holds sft_SEED, and under STEPS_steps a run for each recipe and seed.
@@ -59,18 +60,15 @@ def finish(phase, config: Config) -> None:
 
 
 def load(recipe: str):
-    """The settings of a recipe by the name of its file.
+    """The settings of a recipe by the name of its file under configs/, without .py.
 
     Raises:
       ConfigError: there is no such file.
     """
-    path = CONFIGS / f"{recipe}.py"
+    path = SHIPPED / f"{recipe}.py"
     if not path.exists():
         raise ConfigError(f"--algorithms names {recipe!r}, and there is no {path}. Give names of recipes: {', '.join(ALGORITHMS)}.")
-    spec = importlib.util.spec_from_file_location(recipe, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+    return load_recipe(path).get_config()
 
 
 def sft_config(seed: int, folder: pathlib.Path) -> Config:
@@ -81,7 +79,7 @@ def sft_config(seed: int, folder: pathlib.Path) -> Config:
 
 
 def run_dir(recipe: str, seed: int, steps: int, folder: pathlib.Path) -> pathlib.Path:
-    return folder / f"{steps}_steps" / f"{recipe}_{seed}"
+    return folder / f"{steps}_steps" / f"{recipe.replace('/', '.')}_{seed}"
 
 
 def rl_config(recipe: str, seed: int, steps: int, folder: pathlib.Path) -> Config:
@@ -130,7 +128,7 @@ def finished(steps: int, folder: pathlib.Path) -> Iterator[tuple[str, int, float
         recipe, _, seed = path.name.rpartition("_")
         if (path / "model").exists():
             before = evaluations(read_rows(folder / f"sft_{seed}" / "sft" / "metrics.jsonl"))[-1]["eval/pass_at_1"]
-            yield recipe, int(seed), before, read_rows(path / "metrics.jsonl")
+            yield recipe.replace(".", "/"), int(seed), before, read_rows(path / "metrics.jsonl")
 
 
 def in_order(recipes) -> list[str]:

@@ -26,22 +26,26 @@ SHAPES = {  # float32 throughout
 # Scratch of a matrix product is mapped anew and given back at once; by default malloc keeps it, a fifth of the peak, for the next one.
 MALLOC = "glibc.malloc.mmap_threshold=1048576:glibc.malloc.arena_max=1"
 PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no H200
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}),
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"fsdp": 2}, {}),
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"expert": 2}, {}),
+    ("scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}),
+    ("scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"fsdp": 2}, {}),
+    ("scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {"expert": 2}, {}),
     ("agora_gspo_qwen3_moe", "qwen3_30b_a3b", {}, {}),
     ("nmoe_grpo", "qwen3_30b_a3b", {"expert": 8}, {}),
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"expert": 8}, {}),
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8}, {"train.tokens_per_micro_batch": 64 * 1536}),
-    ("qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8, "tensor": 4}, {"train.tokens_per_micro_batch": 64 * 1536}),
+    ("scale/qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"expert": 8}, {}),
+    ("scale/qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8},
+     {"train.tokens_per_micro_batch": 64 * 1536}),
+    ("scale/qwen3_30b_a3b_grpo_h200", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8, "tensor": 4},
+     {"train.tokens_per_micro_batch": 64 * 1536}),
     ("nmoe_grpo", "qwen3_235b_a22b", {"fsdp": 8, "expert": 8}, {"train.tokens_per_micro_batch": 196608}),
-    ("gsm8k_grpo", "qwen3_8b", {"tensor": 2, "context": 2}, {"model.dtype": "bfloat16"}),
+    ("gsm8k/grpo", "qwen3_8b", {"tensor": 2, "context": 2}, {"model.dtype": "bfloat16"}),
     ("qwen3_8b_sglang", "qwen3_8b", {"tensor": 2, "context": 2}, {}),
-    ("agora_2xh200", "qwen3_30b_a3b", {}, {}),
-    ("nmoe_8xb200", "qwen3_30b_a3b", {"expert": 8}, {}, "B200"),
+    ("scale/agora_2xh200", "qwen3_30b_a3b", {}, {}),
+    ("scale/nmoe_8xb200", "qwen3_30b_a3b", {"expert": 8}, {}, "B200"),
 ]
 SIZES = ("parameters", "trained", "optimiser", "kv", "kept", "temporary", "apply", "decode", "update", "rollout")
-ON_24_GB = ("gsm8k_grpo", "gsm8k_ppo", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "rloo", "reinforce_pp", "maxrl", "dppo_tv", "ppo")
+ON_24_GB = (
+    "gsm8k/grpo", "gsm8k_ppo", "gsm8k/dr_grpo", "gsm8k/dapo", "gsm8k/gspo", "gsm8k/cispo", "gsm8k/sapo", "gsm8k/rloo",
+    "gsm8k/reinforce_pp", "gsm8k/maxrl", "gsm8k/dppo_tv", "gsm8k/ppo")
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
 
 
@@ -163,8 +167,9 @@ def _decode(config, model_config):
 
 def recipe(name: str, mesh: dict, changes: dict):
     """The configuration of a shipped recipe on another mesh."""
+    from jaxrl_moe import recipes
     from jaxrl_moe.config import resolve
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = recipes.load(recipes.SHIPPED / f"{name}.py").get_config()
     config.mesh.update({"data": 1, "fsdp": 1, "expert": 1, "tensor": 1, "context": 1} | mesh)
     for key, value in changes.items():
         section, _, field = key.partition(".")
@@ -240,7 +245,7 @@ def counts_table() -> str:
     lines = []
     for count, mesh in COUNTS.items():
         room = {"train.tokens_per_micro_batch": 1536 * max(8, count)}  # a row of the longest sequence for each device
-        made = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, room]))
+        made = in_process("plan", json.dumps(["scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, room]))
         lines.append((count, ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "-", f"{made['seconds']:.0f}",
                       f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}"))
     return ("Qwen3-30B-A3B with adapters on more and more H200s: what it takes to trace and compile the programs of the update and "

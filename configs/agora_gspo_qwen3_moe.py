@@ -14,27 +14,11 @@ Once a task gives the judges' numbers as "event" and "outcome" of its grade's in
 0.2,0.4,0.4) weighs them with its reward. Once turns tell what they achieve (Turn.achieved), the original's step rewards are
 --config.algorithm.step_rewards=decision_stepwise --config.algorithm.returns=trajectory.
 """
-from jaxrl_moe.config import base
+from configs.shared.agora import agora
 
 
 def get_config():
-    config = base()
+    config = agora()
     config.run_dir = "runs/agora_gspo_qwen3_moe"
-    config.model.path = "Qwen/Qwen3-30B-A3B"
-    config.model.dtype = "bfloat16"
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.env.name = "gsm8k"
-    config.rollout.prompts_per_step = 8
-    config.rollout.group_size = 4
-    config.rollout.max_tokens = 3584  # with a prompt of at most 512
     config.rollout.slots = 4
-    config.algorithm.loss = "gspo"
-    config.algorithm.kl_coef = 0.0
-    config.optimizer.learning_rate = 3e-5
-    config.train.steps = 12
-    config.train.remat = "full"
-    config.eval.every = 4
-    config.eval.prompts = 64
-    config.checkpoint.every = 4
     return config

@@ -13,24 +13,17 @@ as the head alone learns, one value a sequence; policy/kl_coef falls at first, w
 a hundredth of where it starts at most. top_p = 0.95 leaves out tokens and so biases the policy gradient a little: watch
 rollout/kept_mass, or set --config.rollout.top_p=1.
 """
-from jaxrl_moe.config import base
+from configs.shared.gsm8k import every
+from configs.shared.huihui_1b import huihui_1b
 
 
 def get_config():
-    config = base()
+    config = huihui_1b()
     config.run_dir = "runs/gsm8k_ppo"
-    config.model.path = "huihui-ai/Huihui-MoE-1B-A0.6B-SFT"
-    config.lora.rank = 16
-    config.lora.alpha = 32.0
     config.lora.dropout = 0.05
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.data.max_prompt_tokens = 320
-    config.env.name = "gsm8k"
     config.rollout.prompts_per_step = 128
     config.rollout.group_size = 1
-    config.rollout.max_tokens = 512
-    config.rollout.temperature = 0.8
+    config.rollout.temperature = config.eval.temperature = 0.8
     config.rollout.top_p = 0.95
     config.algorithm.advantage = "last_token_critic"
     config.algorithm.loss = "reinforce"
@@ -48,9 +41,6 @@ def get_config():
     config.train.steps = 1200
     config.train.tokens_per_micro_batch = 4 * (320 + 512)
     config.train.pack = False
-    config.eval.every = 50
-    config.eval.prompts = 200
-    config.eval.temperature = 0.8
     config.eval.greedy = True
-    config.checkpoint.every = 50
+    every(config, steps=50)
     return config

@@ -12,32 +12,13 @@ From the original: 128 prompts of up to 1,024 tokens with 4 completions of up to
 moe/aux_loss and moe/max_vio show that it has.
 What to expect: moe/max_vio falls or stays where it was; at 1e-6 the reward moves over hundreds of steps.
 """
-from jaxrl_moe.config import base
+from configs.shared.nmoe import nmoe
 
 
 def get_config():
-    config = base()
+    config = nmoe()
     config.run_dir = "runs/nmoe_grpo"
-    config.model.path = "Qwen/Qwen3-30B-A3B"
-    config.model.dtype = "bfloat16"
-    config.mesh.expert = 8
-    config.lora.rank = 0
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.data.max_prompt_tokens = 1024
-    config.env.name = "gsm8k"
-    config.rollout.prompts_per_step = 128
-    config.rollout.group_size = 4
-    config.rollout.max_tokens = 2048
-    config.algorithm.kl_coef = 0.001
-    config.algorithm.minibatches = 8
     config.moe.aux_loss_coef = 0.01
-    config.optimizer.learning_rate = 1e-6
-    config.train.steps = 500
     config.train.tokens_per_micro_batch = 49152
-    config.train.remat = "full"
     config.train.offload = ("optimizer", "reference")
-    config.eval.every = 50
-    config.eval.prompts = 200
-    config.checkpoint.every = 50
     return config

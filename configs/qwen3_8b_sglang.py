@@ -15,20 +15,17 @@ model; its three turns and their discount of 0.4 need an environment of several 
 What to expect: at 1e-6 and 16 completions a step the reward moves over hundreds of steps; watch mismatch/kl (about 1e-3 in bfloat16) and
 sync/seconds: all 16 GB of weights go to both servers after each update, in buckets through shared memory.
 """
-from jaxrl_moe.config import base
+from configs.shared.gsm8k import every, gsm8k
 
 
 def get_config():
-    config = base()
+    config = gsm8k()
     config.run_dir = "runs/qwen3_8b_sglang"
     config.model.path = "Qwen/Qwen3-8B"
     config.model.dtype = "bfloat16"
     config.lora.rank = 0
     config.mesh.tensor = 2
     config.mesh.context = 2
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.env.name = "gsm8k"
     config.rollout.backend = "sglang"
     config.servers.python = ".venv-sglang/bin/python"
     config.servers.gpus = "4;5"
@@ -48,7 +45,5 @@ def get_config():
     config.train.steps = 500
     config.train.tokens_per_micro_batch = 13312
     config.train.remat = "full"
-    config.eval.every = 50
-    config.eval.prompts = 200
-    config.checkpoint.every = 50
+    every(config, steps=50)
     return config

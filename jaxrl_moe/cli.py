@@ -1,4 +1,5 @@
 """What the scripts share: the --config flag with checked overrides, --help, and errors printed as one paragraph."""
+import contextlib
 import errno
 import inspect
 import os
@@ -14,8 +15,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxrl_moe import config as config_lib
+from jaxrl_moe import recipes
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
+from jaxrl_moe.help_text import options_help, settings_help
 from jaxrl_moe.hosts import launch
 from jaxrl_moe.types import UserError
 
@@ -35,20 +38,20 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
       compiled: whether compiled programs are kept for the next start, see keep_compiled.
       hosts: whether the script may be one of several processes, which flags or the environment then tell; see hosts/launch.py.
     """
-    place = _define_place() if hosts else ()
-    holder = config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py") if recipe else None
+    membership_flags = _define_membership() if hosts else ()
+    holder = _define_recipe() if recipe else None
 
-    def call(arguments):
+    def call(arguments: Sequence[str]) -> None:
         set_memory_fraction(os.environ)
         if len(arguments) > 1:
             raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See --help.")
-        found = launch.find(*(flag.value for flag in place), os.environ) if hosts else None
-        if found is None:
+        membership = launch.find(*(flag.value for flag in membership_flags), os.environ) if hosts else None
+        if membership is None:
             start()
         else:
-            _start_together(found, start)
+            _start_together(membership, start)
 
-    def start():
+    def start() -> None:
         if recipe:
             main(config_lib.resolve(holder.value))
         else:
@@ -68,16 +71,20 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
         sys.exit(1)
 
 
-def _define_place() -> tuple[flags.FlagHolder, ...]:
+def _define_recipe() -> flags.FlagHolder:
+    return config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py")
+
+
+def _define_membership() -> tuple[flags.FlagHolder, ...]:
     return (flags.DEFINE_string("coordinator", None, "host:port of process 0, where a run has several processes; SLURM, a Kubernetes "
                                 "JobSet and the files in scripts/launch say it by themselves"),
             flags.DEFINE_integer("num_processes", None, "how many processes the run has; 1: alone, whatever the environment says"),
             flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
 
 
-def _start_together(place: launch.Membership, start: Callable[[], None]) -> None:
+def _start_together(membership: launch.Membership, start: Callable[[], None]) -> None:
     """Joins the other processes and starts; an error here ends them too."""
-    launch.join(place)
+    launch.join(membership)
     try:
         start()
     except (UserError, OSError) as error:
@@ -136,25 +143,34 @@ def require(*holders: flags.FlagHolder) -> None:
 
 
 def paragraph(error: Exception) -> str:
-    """The error's message as one wrapped paragraph."""
-    return textwrap.fill(f"Error: {error}", 120, break_long_words=False, break_on_hyphens=False)
+    """The error's message as one wrapped paragraph; of several problems as a wrapped list, one an entry."""
+    lines = str(error).splitlines() if len(getattr(error, "problems", ())) > 1 else [str(error)]
+    entries = [_filled(f"Error: {lines[0]}", ""), *(_filled(line, "   ") for line in lines[1:])]
+    return "\n".join(entries)
+
+
+def _filled(text: str, indent: str) -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> list[str]:
-    """Parses argv; returns what is left. Unknown settings are refused with the nearest known name.
+    """Parses argv; returns what is left. Unknown settings are refused, each with the nearest known name.
 
     Raises:
       ConfigError: an unknown option or setting, a value that does not parse, a recipe that is missing or does not load.
     """
     if any(argument in ("--help", "-h", "-help", "--helpshort") for argument in arguments):
-        print("\n\n".join(part for part in (document.strip(), options_help(), settings_help() if recipe else "") if part))
+        blocks = (document.strip(), options_help(), settings_help() if recipe else "")
+        print("\n\n".join(filter(None, blocks)))
         sys.exit(0)
     if recipe:
-        arguments = [_checked_override(argument) for argument in arguments]
+        config_lib.refuse_unknown(*filter(None, map(_overridden, arguments)))
+        arguments = [_readable(argument) for argument in arguments]
         _check_recipe(arguments)
     try:
-        return flags.FLAGS(arguments)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        with recipes.importable(_file(arguments)) if recipe else contextlib.nullcontext():
+            return flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, ImportError, KeyError, SyntaxError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip('"')
         raise ConfigError(f"The command line{f' or the recipe {_recipe(arguments)}' if recipe else ''} cannot be read: "
                           f"{reason.rstrip('.')}. See --help.") from error
@@ -164,8 +180,15 @@ def _check_recipe(arguments: Sequence[str]) -> None:
     path = _recipe(arguments)
     if path is None:
         raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
-    if not os.path.isfile(path.split(":")[0]):
-        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config().")
+    if not os.path.isfile(_file(arguments)):
+        meant = config_lib.listed(recipes.same_name(_file(arguments)))
+        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config()"
+                          f"{f', such as {meant}' if meant else ''}.")
+
+
+def _file(arguments: Sequence[str]) -> str:
+    """The path of the recipe, without what stands behind a colon for its get_config()."""
+    return _recipe(arguments).split(":")[0]
 
 
 def _recipe(arguments: Sequence[str]) -> str | None:
@@ -177,36 +200,19 @@ def _recipe(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _checked_override(argument: str) -> str:
-    """The argument, a tuple's value in the form that absl reads; an unknown setting is refused here."""
+def _overridden(argument: str) -> str | None:
+    """The setting that an argument overrides, if it does."""
     match = _OVERRIDE.match(argument)
-    if not match:
-        return argument
-    config_lib.refuse_unknown(match[2])
-    kind = config_lib.known_keys().get(match[2])
+    return match[2] if match else None
+
+
+def _readable(argument: str) -> str:
+    """The argument with the home folder in the recipe's path, and a tuple's value in the form that absl reads."""
+    if re.match("--?config=", argument):
+        option, _, path = argument.partition("=")
+        return f"{option}={os.path.expanduser(path)}"
+    match = _OVERRIDE.match(argument)
+    kind = config_lib.known_keys().get(match[2]) if match else None
     if kind not in (tuple[str, ...], tuple[float, ...]) or not match[3] or match[3].startswith(("=(", "=[")):
         return argument
     return f"--config.{match[2]}={config_lib.split_names(match[3][1:])!r}"
-
-
-def options_help() -> str:
-    """The script's own options."""
-    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.name != "config"]
-    lines = [_aligned(f"--{flag.name}={'...' if flag.default in (None, []) else flag.default}", flag.help) for flag in own]
-    return "\n".join(["Options:", *lines]) if lines else ""
-
-
-def _aligned(option: str, meaning: str) -> str:
-    return f"  {option:<44} {' '.join(meaning.split()).removesuffix('; repeat this option to specify a list of values')}".rstrip()
-
-
-def settings_help() -> str:
-    """Every setting with its default and its comment in config.py, section by section."""
-    lines = ["Settings: --config=FILE.py names a recipe, --config.section.key=value overrides one of its settings, as in",
-             "--config.optimizer.learning_rate=1e-4 --config.lora.targets=q_proj,v_proj. Defaults, before the recipe:", ""]
-    for section, kind in ({"": config_lib.Config} | config_lib.SECTIONS).items():
-        for name, default, comment in re.findall(r"^    (\w+): [^=\n]+ = (.*?)(?:  +# (.*))?$", inspect.getsource(kind), re.M):
-            if name not in config_lib.SECTIONS:
-                key = f"{section}.{name}" if section else name
-                lines.append(_aligned(f"--config.{key}={default}", comment))
-    return "\n".join(lines)

@@ -18,6 +18,7 @@ from absl import flags
 
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.options import define_path
 
 TABLES = {"compile": "compile_time", "memory": "memory", "profile": "profile", "expert_parallel": "expert_parallel",
           "rollout_mesh": "rollout_mesh", "plan": "plan", "async": "overlap", "kernels": "kernels"}  # case: module of benchmarks/
@@ -27,8 +28,8 @@ PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
 ALGORITHMS = flags.DEFINE_list("algorithms", [], "case learning: recipes in configs/; empty: the nine of benchmarks/learning.py")
-FOLDER = flags.DEFINE_string("folder", "runs/learning", "case learning: where the runs lie; finished ones are not repeated")
-OUTPUT = flags.DEFINE_string("output", "", "markdown file to write; empty: benchmarks/CASE.md")
+FOLDER = define_path("folder", "runs/learning", "case learning: where the runs lie; finished ones are not repeated")
+OUTPUT = define_path("output", "", "markdown file to write; empty: benchmarks/CASE.md")
 
 
 def cases(name: str):

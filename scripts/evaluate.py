@@ -1,22 +1,21 @@
 """Evaluates a model on a recipe's held-out prompts: pass@1, pass@k, greedy accuracy.
 
-    python scripts/evaluate.py --config=configs/gsm8k_grpo.py
+    python scripts/evaluate.py --config=configs/gsm8k/grpo.py
     python scripts/evaluate.py --config=configs/quickstart.py --model=runs/quickstart/model --config.eval.samples=8
-    python scripts/evaluate.py --config=configs/gsm8k_grpo.py --adapter=runs/gsm8k/adapter
+    python scripts/evaluate.py --config=configs/gsm8k/grpo.py --adapter=runs/gsm8k/adapter
 
 It prints the numbers, and writes them with every completion to --output.
 """
 import pathlib
 
-from absl import flags
-
 import bridges
 from jaxrl_moe import cli
+from jaxrl_moe.options import define_path
 from jaxrl_moe.training import pipeline
 
-MODEL = flags.DEFINE_string("model", None, "HF checkpoint folder or hub name; by default the recipe's model.path")
-ADAPTER = flags.DEFINE_string("adapter", None, "PEFT adapter to lay over the model")
-OUTPUT = flags.DEFINE_string("output", None, "folder for metrics.jsonl and trajectories.jsonl; by default run_dir/evaluation")
+MODEL = define_path("model", None, "HF checkpoint folder or hub name; by default the recipe's model.path")
+ADAPTER = define_path("adapter", None, "PEFT adapter to lay over the model")
+OUTPUT = define_path("output", None, "folder for metrics.jsonl and trajectories.jsonl; by default run_dir/evaluation")
 
 
 def main(config):

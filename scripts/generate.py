@@ -10,10 +10,11 @@ from absl import flags
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.engine.generate import generate_texts
+from jaxrl_moe.options import define_path
 from jaxrl_moe.types import SamplingParams
 
-MODEL = flags.DEFINE_string("model", None, "HF checkpoint folder or hub name (required)")
-ADAPTER = flags.DEFINE_string("adapter", None, "PEFT adapter to lay over the model")
+MODEL = define_path("model", None, "HF checkpoint folder or hub name (required)")
+ADAPTER = define_path("adapter", None, "PEFT adapter to lay over the model")
 PROMPT = flags.DEFINE_multi_string("prompt", [], "text to complete; may be given several times")
 SYSTEM = flags.DEFINE_string("system", "", "system message before the prompt")
 RAW = flags.DEFINE_bool("raw", False, "no chat template")

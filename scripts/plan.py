@@ -1,10 +1,10 @@
 """Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best, and what it costs.
 
     make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB)
-    python scripts/plan.py --config=configs/qwen3_30b_a3b_grpo_h200.py --chip=H200
-    python scripts/plan.py --config=configs/qwen3_30b_a3b_grpo_h200.py --chip=H200 --kernels
+    python scripts/plan.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200
+    python scripts/plan.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200 --kernels
     python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
-    python scripts/plan.py --config=configs/gsm8k_grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --mesh=tensor=2,context=2
+    python scripts/plan.py --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --mesh=tensor=2,context=2
 
 The run's own programs are compiled for the chip, or, without `make target`, for virtual CPU devices: then memory is an estimate, see
 jaxrl_moe/planning/plan.py. No weights are read or made, only config.json (of model.path, or the file given by --model_config). Times are
@@ -15,13 +15,15 @@ import sys
 
 from absl import flags
 
+from jaxrl_moe.options import define_path
+
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
-CHIPS = flags.DEFINE_string("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, architecture}}")
+CHIPS = define_path("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, architecture}}")
 DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the meshes name")
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
 KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from its floor; needs `make target`")
-SHAPE = flags.DEFINE_string("model_config", None, "config.json of the model, where model.path is not at hand")
+SHAPE = define_path("model_config", None, "config.json of the model, where model.path is not at hand")
 PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 
 

@@ -1,7 +1,7 @@
 """Fine-tunes a model on conversations, and exports the result as a Hugging Face checkpoint.
 
-    python scripts/sft.py --config=configs/gsm8k_sft.py
-    python scripts/sft.py --config=configs/gsm8k_sft.py --config.sft.path=mine.jsonl --config.sft.epochs=3
+    python scripts/sft.py --config=configs/gsm8k/sft.py
+    python scripts/sft.py --config=configs/gsm8k/sft.py --config.sft.path=mine.jsonl --config.sft.epochs=3
 
 sft.full trains all weights, sft.full=false the adapters of the lora section. The files go to run_dir/sft.
 """

@@ -1,12 +1,16 @@
 """The command line's parts that need no process of their own."""
 import errno
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
+from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
+from ml_collections import config_flags
 
-from jaxrl_moe import cli
+from jaxrl_moe import cli, config, help_text, options
+from jaxrl_moe.types import Problem
 
 
 @pytest.mark.parametrize("error, words", [
@@ -74,4 +78,88 @@ def test_a_home_that_cannot_be_written_keeps_nothing(cache_setting, tmp_path, mo
 @pytest.mark.parametrize("given, read", [("algorithm.reward_blend=0.3,0.3,0.4", "algorithm.reward_blend=('0.3', '0.3', '0.4')"),
                                          ("lora.targets=q_proj", "lora.targets=('q_proj',)"), ("seed=3", "seed=3")])
 def test_names_and_numbers_with_commas_between_are_read_as_tuples(given, read):
-    assert cli._checked_override(f"--config.{given}") == f"--config.{read}"
+    assert cli._readable(f"--config.{given}") == f"--config.{read}"
+
+
+def in_one_line(text):
+    return " ".join(text.split())
+
+
+def test_help_explains_every_setting_with_its_default_its_choices_and_its_bounds():
+    text = help_text.settings_help()
+    entries = re.split(r"\n  --config\.", text)
+    explained = {entry.partition("=")[0]: in_one_line(entry) for entry in entries[1:]}
+    assert list(explained) == list(config.known_keys())
+    for key, field in config.known_fields().items():
+        described, words = config.setting_of(field), explained[key]
+        assert words.startswith(in_one_line(f"{key}={config.shown(field.default)} {described.meaning}"))
+        assert described.bounds() in words and described.unit in words
+        names = [*described.choices, *(help_text.table_rows(described.table) if described.table else ())]
+        assert not names or " | ".join(name or "empty" for name in names) in words
+        assert all(in_one_line(meaning) in words for meaning in described.choices.values())
+
+
+def test_help_says_what_every_section_is_for():
+    text = in_one_line(help_text.settings_help())
+    for name, kind in config.SECTIONS.items():
+        assert f" {name}: {in_one_line(kind.__doc__)} --config.{name}." in text
+
+
+@pytest.mark.parametrize("columns", [60, 79, 120])
+def test_help_keeps_to_the_terminals_width_and_to_its_columns(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = help_text.settings_help().splitlines()
+    assert max(map(len, lines)) <= columns
+    for line in lines:
+        if line.startswith("  --config.") and len(line.split()) > 1:
+            assert line[46] == " " and line[47] != " "
+        elif line.startswith("   "):
+            assert line.startswith(" " * 47)
+
+
+def test_every_table_that_a_setting_names_is_there_and_has_its_default():
+    for field in config.known_fields().values():
+        described = config.setting_of(field)
+        if described.table:
+            names = [*described.choices, *help_text.table_rows(described.table)]
+            default = field.default if isinstance(field.default, tuple) else (field.default or names[0],)
+            assert names and set(default) <= set(names)
+
+
+def test_several_problems_are_printed_line_by_line():
+    short = Problem("a.b", 1, "is odd", "use 2")
+    long = Problem("c.d", "x" * 30, "is long", "use " + "fewer letters, " * 8)
+    printed = cli.paragraph(config.ConfigError(short, long)).splitlines()
+    assert printed[:2] == ["Error: 2 things stand in the way:", "1. a.b = 1 is odd: use 2."]
+    assert printed[2].startswith("2. c.d = ") and len(printed) > 3
+    assert all(line.startswith("   ") for line in printed[3:])
+    assert cli.paragraph(config.ConfigError(short)) == "Error: a.b = 1 is odd: use 2."
+
+
+def test_all_misspelt_options_are_told_together():
+    with pytest.raises(config.ConfigError, match="'lora.rnk'. Did you mean 'lora.rank'") as refused:
+        cli.parse(["script", "--config=x.py", "--config.lora.rnk=3", "--config.seed=1", "--config.sed=1"])
+    assert [problem.field for problem in refused.value.problems] == ["lora.rnk", "sed"]
+
+
+def test_the_home_folder_is_filled_in_where_an_option_is_a_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/her")
+    assert cli._readable("--config=~/mine.py") == "--config=/home/her/mine.py"
+    assert cli._readable("--config.data.suffix=~/mine") == "--config.data.suffix=~/mine"
+    options.define_path("a_path_of_a_test", None, "a path")
+    flag = flags.FLAGS["a_path_of_a_test"]
+    for given, read in (("~/model", "/home/her/model"), ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B")):
+        flag.parse(given)
+        assert flag.value == read
+    flags.FLAGS.remove_flag_values(["a_path_of_a_test"])
+
+
+def test_a_recipe_that_does_not_load_is_refused_with_the_reason(tmp_path):
+    path = tmp_path / "recipe.py"
+    path.write_text("import configs.shared.nonesuch\n")
+    config_flags.DEFINE_config_file("config", None)
+    try:
+        with pytest.raises(config.ConfigError, match="recipe .* cannot be read: .*nonesuch"):
+            cli.parse(["script", f"--config={path}"])
+    finally:
+        flags.FLAGS.remove_flag_values(["config"])

@@ -8,9 +8,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Rooms and root files of the library, from those that know nothing of others to those that know all. A module imports what stands in
 # its own line or above it. `if TYPE_CHECKING:` does not count: names of types carry no code.
 ORDER = [
-    {"__init__"}, {"types"}, {"protocols"}, {"config_checks", "log_files"}, {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"cli"},
+    {"__init__"}, {"types"}, {"protocols"}, {"config_checks", "log_files"}, {"config"}, {"phases"}, {"hosts"}, {"distributed"},
     {"kernels", "rl"}, {"model"}, {"data"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"},
-    {"training"}]
+    {"training"}, {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {"serving", "types", "protocols", "config", "log_files", "hosts", "distributed", "model", "data", "envs", "engine", "rollout",
            "__init__"}

@@ -14,7 +14,6 @@ from jaxrl_moe.rl.losses import LOSSES, find_loss
 from jaxrl_moe.rl.table import AlgorithmError, configure, parse_spec
 
 SPECS = {"algorithm.advantage": ADVANTAGES, "algorithm.loss": LOSSES, "algorithm.corrections": CORRECTIONS}
-KL_IN = ("loss", "reward")
 
 
 def refuse_unknown_specs(section: AlgorithmSection) -> None:

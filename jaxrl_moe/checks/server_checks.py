@@ -7,9 +7,6 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.config_checks import changed
 from jaxrl_moe.hosts.addresses import is_loopback
 
-BACKENDS = ("jax", "sglang", "vllm")         # rollout.backend
-WEIGHT_SYNC = ("auto", "adapter", "disk", "stream", "delta", "distributed")  # servers.weight_sync_backend
-IN_FLIGHT = ("resume", "abort")              # servers.in_flight
 _TO_LAUNCH = ("python", "count", "gpus", "flags")
 
 

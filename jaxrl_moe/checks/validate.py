@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Iterator
 
 from jaxrl_moe import config_checks
-from jaxrl_moe.checks.algorithm_checks import KL_IN, algorithm_problems, check_name, idle_settings, refuse_unknown_specs
-from jaxrl_moe.checks.server_checks import BACKENDS, IN_FLIGHT, WEIGHT_SYNC, server_problems
+from jaxrl_moe.checks.algorithm_checks import algorithm_problems, check_name, idle_settings, refuse_unknown_specs
+from jaxrl_moe.checks.server_checks import server_problems
 from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.chips import platform_of
@@ -24,12 +24,9 @@ from jaxrl_moe.phases import has_warm_up
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.aggregation import AGGREGATIONS
 from jaxrl_moe.rl.kl import KL_ESTIMATORS
-from jaxrl_moe.rollout.account import STRAGGLERS
 
 TABLES = {
-    "rollout.backend": BACKENDS, "rollout.stragglers": STRAGGLERS, "servers.weight_sync_backend": WEIGHT_SYNC,
-    "servers.in_flight": IN_FLIGHT,
-    "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS, "algorithm.kl_in": KL_IN,
+    "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS,
     "algorithm.returns": RETURNS, "algorithm.step_rewards": STEP_REWARDS, "optimizer.schedule": SCHEDULES, "train.remat": REMAT,
     "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,
     "model.attention": ("auto", *attention.BACKENDS), "model.grouped_matmul": ("auto", *grouped_matmul.BACKENDS)}

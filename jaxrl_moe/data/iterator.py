@@ -17,7 +17,7 @@ class PromptIterator:
     is one number for the whole run.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], *, seed: int, shuffle: bool = True):
+    def __init__(self, prompts: Sequence[Prompt], *, seed: int, shuffle: bool = True) -> None:
         dataset = grain.MapDataset.source(prompts)
         if shuffle:
             # Grain shuffles epoch e with seed + e: spread the seeds, so that two runs share no epoch.

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from jaxrl_moe.kernels.paired_attention import GRANULE, even_chunk
 from jaxrl_moe.types import UserError
 
+_MicroBatches = list[tuple[list[list[int]], tuple[int, int]]]  # see layout
+
 
 def bucket(n: int) -> int:
     """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, ... (2^k and 3 * 2^k) that is not below n >= 1."""
@@ -34,7 +36,7 @@ def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 
 def layout(lengths: Sequence[int], tokens: int, packed: bool, longest: int = 0,
-           shards: tuple[int, int] = (1, 1)) -> list[tuple[list[list[int]], tuple[int, int]]]:
+           shards: tuple[int, int] = (1, 1)) -> _MicroBatches:
     """Micro-batches as (rows of sample indices, (B, T)); B may exceed the rows, the rest is padding.
 
     Packed rows all have the bucket of `longest` (or of the longest sample) as length; micro-batches are full but for the
@@ -76,11 +78,11 @@ def _even(length: int, parts: int, granule: int = GRANULE) -> int:
     return length if parts == 1 else parts * even_chunk(_divide_up(length, parts), granule)
 
 
-def _packed_layout(lengths, tokens, longest, shards):
+def _packed_layout(lengths: Sequence[int], tokens: int, longest: int, shards: tuple[int, int]) -> _MicroBatches:
     width, most = whole_batch(longest, tokens, shards)
     rows = pack(lengths, width)
-    parts = [rows[start:start + most] for start in range(0, len(rows), most)]
-    return [(part, (_up_to_multiple(_halved(most, len(part)), shards[0]), width)) for part in parts]
+    batches = [rows[start:start + most] for start in range(0, len(rows), most)]
+    return [(batch, (_up_to_multiple(_halved(most, len(batch)), shards[0]), width)) for batch in batches]
 
 
 def _halved(most: int, needed: int) -> int:
@@ -90,7 +92,7 @@ def _halved(most: int, needed: int) -> int:
     return most
 
 
-def _single_layout(lengths, tokens, shards):
+def _single_layout(lengths: Sequence[int], tokens: int, shards: tuple[int, int]) -> _MicroBatches:
     result, rows = [], [[index] for index in sorted(range(len(lengths)), key=lambda i: -lengths[i])]
     while rows:
         width, most = whole_batch(lengths[rows[0][0]], tokens, shards)

@@ -53,7 +53,7 @@ def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:
     """The (name for messages, local file) pairs of a data set."""
     if not path:
         raise DataError("There is no data file to read: the path (data.path, data.eval_path or sft.path) is empty.")
-    local = pathlib.Path(path).expanduser()
+    local = pathlib.Path(path)
     if local.is_file():
         return [(str(local), local)]
     if local.is_dir():
@@ -91,19 +91,19 @@ def choose_files(names: Iterable[str], split: str, subset: str | None, source: s
       DataError: no file holds the split, or several folders do.
     """
     pattern = re.compile(rf"(^|.*/){re.escape(split)}([-_.].*)?\.({'|'.join(suffix[1:] for suffix in _READERS)})")
-    found = sorted(name for name in names if pattern.fullmatch(name))
-    folders = sorted({str(pathlib.PurePosixPath(name).parent) for name in found})
+    matching = sorted(name for name in names if pattern.fullmatch(name))
+    folders = sorted({str(pathlib.PurePosixPath(name).parent) for name in matching})
     if subset is not None:
         wanted = [folder for folder in folders if pathlib.PurePosixPath(folder).name == subset]
     else:
         wanted = [folder for folder in folders if len(folders) == 1 or folder in ("main", "default")]
-    if not found or (subset is not None and not wanted):
+    if not matching or (subset is not None and not wanted):
         raise DataError(f"The data set {source!r} has no jsonl, json or parquet file of the split {split!r}"
                         f"{f' in a folder {subset!r}' if subset else ''}. Choose another split, or give a file's path.")
     if len(wanted) != 1:
         raise DataError(f"The data set {source!r} has the split {split!r} in several folders: {', '.join(folders)}. "
                         "Choose one by giving its path, or for a hub data set by the form owner/name:folder.")
-    return [name for name in found if str(pathlib.PurePosixPath(name).parent) == wanted[0]]
+    return [name for name in matching if str(pathlib.PurePosixPath(name).parent) == wanted[0]]
 
 
 def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, Any]]]:

@@ -107,8 +107,8 @@ def mask_conversation(messages: Sequence[Message], trained: Sequence[bool], toke
     for number in [number for number, train in enumerate(trained) if train]:
         start = _turn_start(text, messages, number, tokenizer, where)
         end = _turn_end(text, start, end_tokens)
-        for part, mask in ((text[done:start], 0), (text[start:end], 1)):
-            pieces.append(tokenizer.encode(part))
+        for piece, mask in ((text[done:start], 0), (text[start:end], 1)):
+            pieces.append(tokenizer.encode(piece))
             masks.append(np.full(len(pieces[-1]), mask, np.int32))
         done = end
     if not pieces:

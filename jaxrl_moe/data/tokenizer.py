@@ -4,7 +4,7 @@ import json
 import logging
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Tokenizer:
       eos_ids: ids that end a completion: the tokenizer's end token and those of generation_config.json.
     """
 
-    def __init__(self, hf: Any, path: str, eos_ids: Sequence[int] = ()):
+    def __init__(self, hf: Any, path: str, eos_ids: Sequence[int] = ()) -> None:
         own = () if hf.eos_token_id is None else (hf.eos_token_id,)
         self.hf = hf
         self.path = path
@@ -95,7 +95,7 @@ class Tokenizer:
             raise TokenizerError(f"The chat template of {self.path!r} refuses a conversation with the roles {roles}: "
                                  f"{error}. Change the messages to what the template accepts.") from error
 
-    def _check_template_reads(self, names, variables):
+    def _check_template_reads(self, names: Iterable[str], variables: Mapping[str, Any]) -> None:
         """Refuses what the template would ignore, and variables that are arguments of the renderer itself."""
         template = self.hf.chat_template if isinstance(self.hf.chat_template, str) else "\n".join(self.hf.chat_template.values())
         taken = inspect.signature(self.hf.apply_chat_template).parameters.keys() & variables.keys()
@@ -116,7 +116,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     Raises:
       TokenizerError: the folder has no tokenizer files, or the name cannot be fetched.
     """
-    folder = pathlib.Path(path).expanduser()
+    folder = pathlib.Path(path)
     if folder.is_dir():
         if not any((folder / name).exists() for name in _FILES):
             raise TokenizerError(f"{str(folder)!r} has no tokenizer files (looked for {', '.join(_FILES)}). Copy those of "
@@ -133,7 +133,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     return Tokenizer(hf, path, _generation_eos(path))
 
 
-def import_transformers():
+def import_transformers() -> Any:
     """The transformers package, without its notice that PyTorch is missing: tokenizers need none. Takes seconds the first time."""
     logging.getLogger("transformers").addFilter(_not_of_torch)
     import transformers

@@ -39,7 +39,7 @@ CAREFUL_SHARE = 0.3   # of the pupils whose solutions the supervised phase imita
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
+class WordProblem:
     """A word problem. `numbers` are one more than `operations`, which apply from left to right."""
     question: str
     operations: str
@@ -56,21 +56,22 @@ def is_held_out(operations: str, numbers: tuple[int, ...]) -> bool:
     return zlib.crc32(" ".join([operations, *map(str, numbers)]).encode()) % HELD_OUT_SHARE == 0
 
 
-def make_problems(count: int, seed: int, *, held_out: bool) -> list[Problem]:
+def make_problems(count: int, seed: int, *, held_out: bool) -> list[WordProblem]:
     """Returns `count` different problems of one of the two sets, about as many of each kind; no result is negative."""
-    generator, found = random.Random(f"problems {seed} {held_out}"), {}
-    while len(found) < count:
+    generator = random.Random(f"problems {seed} {held_out}")
+    problems: dict[str, WordProblem] = {}
+    while len(problems) < count:
         operations = generator.choice(tuple(STORIES))
         numbers = _draw_numbers(generator, operations)
         while is_held_out(operations, numbers) != held_out or min(_results(operations, numbers)) < 0:
             numbers = _draw_numbers(generator, operations)
         words = {"name": generator.choice(NAMES), "things": generator.choice(THINGS), **dict(zip("abc", numbers))}
-        problem = Problem(generator.choice(STORIES[operations]).format(**words), operations, numbers)
-        found[problem.question] = problem
-    return list(found.values())
+        problem = WordProblem(generator.choice(STORIES[operations]).format(**words), operations, numbers)
+        problems[problem.question] = problem
+    return list(problems.values())
 
 
-def solution(problem: Problem, careful: bool) -> str:
+def solution(problem: WordProblem, careful: bool) -> str:
     """Returns the steps, one a line, and `#### N`. A careless pupil adds all the numbers up, whatever the story says."""
     operations = problem.operations if careful else "+" * len(problem.operations)
     results = _results(operations, problem.numbers)
@@ -78,12 +79,12 @@ def solution(problem: Problem, careful: bool) -> str:
     return "".join(f"{left} {operation} {right} = {result}\n" for left, operation, right, result in steps) + f"#### {results[-1]}"
 
 
-def prompt_row(problem: Problem) -> dict[str, Any]:
+def prompt_row(problem: WordProblem) -> dict[str, Any]:
     """A row of the prompt data: `prompt`, the integer `answer` and the `operations`."""
     return {"prompt": problem.question, "answer": problem.results[-1], "operations": problem.operations}
 
 
-def conversation_row(problem: Problem, careful: bool) -> dict[str, Any]:
+def conversation_row(problem: WordProblem, careful: bool) -> dict[str, Any]:
     """A row of the supervised data: the problem and a pupil's solution."""
     messages = [{"role": "user", "content": problem.question},
                 {"role": "assistant", "content": solution(problem, careful)}]

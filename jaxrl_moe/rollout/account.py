@@ -7,8 +7,6 @@ from jaxrl_moe.rollout.buffer import Buffer, Entry
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.types import Completion, Rollout, RolloutGroup
 
-STRAGGLERS = ("carry", "cut", "abort")  # rollout.stragglers
-
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
@@ -17,7 +15,7 @@ class Rules:
     Attributes:
       count: groups of a batch.
       bound: max_staleness.
-      stragglers: a row of STRAGGLERS.
+      stragglers: as in rollout.stragglers.
       graders: threads that grade.
       keep: which groups count for a batch; the others are set aside, and new ones take their place.
       most: graded groups after which a batch is complete with fewer than `count`, where groups are set aside.

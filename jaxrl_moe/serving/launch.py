@@ -165,4 +165,4 @@ def _check(options):
 
 
 def _last_part(path):
-    return pathlib.Path(path).expanduser().resolve().name if pathlib.Path(path).expanduser().is_dir() else path
+    return pathlib.Path(path).resolve().name if pathlib.Path(path).is_dir() else path

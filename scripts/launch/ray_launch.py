@@ -1,6 +1,6 @@
 """Starts a script on several hosts of a Ray cluster: one process a host, placed apart, each with its GPUs.
 
-    python scripts/launch/ray_launch.py --hosts=4 --gpus=8 -- scripts/train.py --config=configs/gsm8k_grpo.py --config.mesh.fsdp=-1
+    python scripts/launch/ray_launch.py --hosts=4 --gpus=8 -- scripts/train.py --config=configs/gsm8k/grpo.py --config.mesh.fsdp=-1
 
 Run it from the repository on the head node; hosts need the package, and a shared disk for run_dir. Ray only places the processes:
 they join jax.distributed by themselves, and if one dies the others end within 30 s. --restarts starts the whole job again, which
@@ -46,7 +46,7 @@ def _end_with_parent() -> None:
 def main(arguments):
     command = ["python", "-u", *arguments[1:]]
     if len(command) < 3:
-        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py --config=configs/gsm8k_grpo.py")
+        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py --config=configs/gsm8k/grpo.py")
     bundles = [{"CPU": CPUS.value} | ({"GPU": GPUS.value} if GPUS.value else {}) for _ in range(HOSTS.value)]
     print(f"Placement group, one bundle a host (STRICT_SPREAD): {bundles}")
     for index in range(HOSTS.value):

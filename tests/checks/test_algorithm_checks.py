@@ -79,7 +79,7 @@ def test_what_cannot_go_together_is_refused_with_the_reason(text, reason):
     ("algorithm.corrections=tis(cap=[2])", "setting 'cap' must be like 2.0"),
     ("algorithm.returns=turn", "algorithm.returns = 'turn' is not known. Did you mean 'turns'"),
     ("algorithm.step_rewards=stepwise", "algorithm.step_rewards = 'stepwise' is not known. Did you mean 'decision_stepwise'"),
-    ("algorithm.kl_in=los", "algorithm.kl_in = 'los' is not known. Did you mean 'loss'"),
+    ("algorithm.kl_in=los", "algorithm.kl_in = 'los' is not known: use loss .* or reward .*'loss' is the nearest"),
 ])
 def test_a_misspelt_name_or_setting_is_refused_with_the_nearest(text, reason):
     with pytest.raises(ConfigError, match=reason):

@@ -1,6 +1,7 @@
 """The configuration: one source of truth, and errors that name field, value and fix."""
 import dataclasses
 import json
+import re
 import warnings
 
 import pytest
@@ -8,11 +9,10 @@ import pytest
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.checks.validate import check_router, evaluation_only, sft_only, validate, warn_of_router
 from jaxrl_moe.config import ConfigError, ScratchSection, base, resolve
-from jaxrl_moe.config_checks import RANGES
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.runs.scratch import model_config
-from jaxrl_moe.types import UserError
+from jaxrl_moe.types import Problem, UserError
 from tests.helpers.settings import changed, usable
 
 
@@ -58,18 +58,98 @@ def test_names_are_split_at_commas_outside_brackets():
     assert resolve({"lora": {"targets": "q_proj,v_proj"}}).lora.targets == ("q_proj", "v_proj")
 
 
-@pytest.mark.parametrize("key", config_lib.known_keys())
-def test_every_number_has_a_range(key):
-    if config_lib.known_keys()[key] in (int, float):
-        assert key in RANGES
+FIELDS = config_lib.known_fields()
+NUMBERS = [key for key, field in FIELDS.items() if field.type in (int, float)]
+STRINGS = [key for key, field in FIELDS.items() if field.type in (str, tuple[str, ...])]
 
 
-@pytest.mark.parametrize("key", RANGES)
+@pytest.mark.parametrize("key", FIELDS)
+def test_every_setting_says_what_it_means(key):
+    meaning = config_lib.setting_of(FIELDS[key]).meaning
+    assert len(meaning) > 5 and not meaning.endswith(".")
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_every_number_has_a_range_that_its_default_keeps(key):
+    described = config_lib.setting_of(FIELDS[key])
+    assert (described.at_least is None) != (described.above is None)
+    assert described.allows(FIELDS[key].default)
+    assert not described.allows(float("nan"))
+
+
+@pytest.mark.parametrize("key", STRINGS)
+def test_every_string_has_choices_or_says_that_it_is_free(key):
+    described = config_lib.setting_of(FIELDS[key])
+    assert bool(described.choices or described.table) != bool(described.kind)
+    assert described.kind in ("", "text", "path")
+
+
+@pytest.mark.parametrize("key", [key for key in FIELDS if config_lib.setting_of(FIELDS[key]).choices])
+def test_a_value_that_is_no_literal_choice_is_refused_with_all_that_are(key):
+    described = config_lib.setting_of(FIELDS[key])
+    if described.table:
+        assert described.chosen("nonesuch")  # for the rooms that know the table to refuse
+        return
+    assert described.chosen(FIELDS[key].default)
+    with pytest.raises(ConfigError, match=f"{key} = 'nonesuch' is not known: use ") as refused:
+        resolve(changed(**{key.replace(".", "__"): "nonesuch"}))
+    assert all(name in str(refused.value) for name in described.choices)
+
+
+@pytest.mark.parametrize("key", NUMBERS)
 def test_a_value_below_its_range_is_refused(key):
-    value = RANGES[key][0] - 1
-    settings = changed(**{key.replace(".", "__"): config_lib.known_keys()[key](value)})
-    with pytest.raises(ConfigError, match=f"{key} = .* out of range"):
+    described = config_lib.setting_of(FIELDS[key])
+    value = described.above if described.at_least is None else described.at_least - 1
+    settings = changed(**{key.replace(".", "__"): FIELDS[key].type(value)})
+    with pytest.raises(ConfigError, match=f"{key} = .* out of range: it must be (at least|more than|between)"):
         resolve(settings)
+
+
+@pytest.mark.parametrize("key", [
+    key for key in NUMBERS if config_lib.setting_of(FIELDS[key]).at_most is not None])
+def test_a_value_above_its_range_is_refused(key):
+    value = FIELDS[key].type(config_lib.setting_of(FIELDS[key]).at_most + 1)
+    highest = re.escape(f"{value - 1:.15g}")
+    with pytest.raises(ConfigError, match=f"{key} = .* out of range: it must be .* {highest}\\.$"):
+        resolve(changed(**{key.replace(".", "__"): value}))
+
+
+def test_all_that_is_wrong_is_told_together():
+    wrong = {"lora": {"rnk": 3, "rank": "four"}, "rollout": {"slots": 0, "backend": "jaxx"}, "train": 3}
+    with pytest.raises(ConfigError) as refused:
+        resolve(wrong)
+    problems = refused.value.problems
+    assert all(isinstance(problem, Problem) for problem in problems)
+    assert {problem.field: problem.value for problem in problems} == {
+        "lora.rnk": 3, "lora.rank": "four", "rollout.slots": 0, "rollout.backend": "jaxx", "train": 3}
+    lines = str(refused.value).splitlines()
+    assert lines[0] == "5 things stand in the way:"
+    assert lines[1:] == [f"{i}. {problem}" for i, problem in enumerate(problems, 1)]
+
+
+def test_one_problem_is_told_as_a_sentence():
+    with pytest.raises(ConfigError, match="^rollout.slots = 0 is out of range: it must be at least 1.$") as refused:
+        resolve({"rollout": {"slots": 0}})
+    assert len(refused.value.problems) == 1
+    assert ConfigError("words").problems == ("words",) and str(ConfigError("words")) == "words"
+
+
+def test_contradictions_are_told_together_too():
+    with pytest.raises(ConfigError) as refused:
+        resolve(changed(run_dir="", rollout__page_size=24))
+    fields = [str(problem).partition(" ")[0] for problem in refused.value.problems]
+    assert fields == ["rollout.page_size", "run_dir"]
+
+
+def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/her")
+    paths = [key for key in FIELDS if config_lib.setting_of(FIELDS[key]).kind == "path"]
+    assert {"run_dir", "model.path", "data.path", "data.eval_path", "sft.path", "critic.path", "servers.python",
+            "servers.sync_folder"} == set(paths)
+    config = resolve(changed(**{key.replace(".", "__"): "~/here" for key in paths}, data__suffix="~/here"))
+    assert {config_lib.value_of(config, key) for key in paths} == {"/home/her/here"}
+    assert config.data.suffix == "~/here"
+    assert resolve(changed(model__path="Qwen/Qwen3-8B")).model.path == "Qwen/Qwen3-8B"
 
 
 @pytest.mark.parametrize("values, message", [

@@ -9,7 +9,7 @@ from jaxrl_moe.data import word_problems
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer
-from jaxrl_moe.data.word_problems import STORIES, Problem, is_held_out, make_problems, solution
+from jaxrl_moe.data.word_problems import STORIES, WordProblem, is_held_out, make_problems, solution
 from jaxrl_moe.envs.word_problems import WordProblemsEnv
 from tests.helpers.tiny_models import make_tokenizer
 
@@ -49,7 +49,7 @@ def test_problems_follow_from_the_seed_and_differ_from_each_other():
 
 
 def test_a_careful_pupil_follows_the_story_and_a_careless_one_adds():
-    problem = Problem("", "*-", (3, 4, 5))
+    problem = WordProblem("", "*-", (3, 4, 5))
     assert solution(problem, careful=True) == "3 * 4 = 12\n12 - 5 = 7\n#### 7"
     assert solution(problem, careful=False) == "3 + 4 = 7\n7 + 5 = 12\n#### 12"
 

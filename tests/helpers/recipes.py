@@ -1,12 +1,11 @@
 """The recipes of configs/, loaded as --config loads them."""
-import importlib.util
-import pathlib
+from jaxrl_moe.recipes import SHIPPED, load, shipped
 
-RECIPES = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
+RECIPES = shipped()
+
+__all__ = ["RECIPES", "load", "name_of"]
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def name_of(path):
+    """A recipe's path under configs/ without its ending, such as gsm8k/grpo."""
+    return str(path.relative_to(SHIPPED).with_suffix(""))

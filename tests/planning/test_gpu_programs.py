@@ -64,6 +64,6 @@ def test_offloaded_arrays_come_from_the_hosts_memory(chip):
 @pytest.mark.slow
 @pytest.mark.skipif(not target.at_hand(), reason="The compiler for GPUs is not here: make target.")
 def test_the_30bs_recipe_fits_one_h200_with_25_gib_left():
-    plan = in_process("plan", json.dumps(["qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}]))
+    plan = in_process("plan", json.dumps(["scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}]))
     assert plan["temporary"] < 12 * GIB
     assert plan["room"] - max(plan["update"], plan["rollout"]) >= 25 * GIB

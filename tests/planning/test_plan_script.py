@@ -25,7 +25,7 @@ def plan(*options, **variables):
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "XLA_CLIENT_MEM_FRACTION")}
     small = ("--config.rollout.max_tokens=32", "--config.data.max_prompt_tokens=32", "--config.rollout.slots=4",
              "--config.train.tokens_per_micro_batch=256")
-    return subprocess.run([sys.executable, "scripts/plan.py", "--config=configs/gsm8k_grpo.py", *small, *options], cwd=ROOT,
+    return subprocess.run([sys.executable, "scripts/plan.py", "--config=configs/gsm8k/grpo.py", *small, *options], cwd=ROOT,
                           env=environment | {"PYTHONPATH": str(ROOT)} | variables, capture_output=True, text=True, check=False)
 
 

@@ -3,25 +3,25 @@ import pytest
 
 from jaxrl_moe.config import resolve
 from jaxrl_moe.learning.objective import make_policy_objective
-from tests.helpers.recipes import RECIPES, load
+from tests.helpers.recipes import RECIPES, load, name_of
 
 NUMBERS = {
-    "dr_grpo": {"algorithm.advantage": "dr_grpo", "algorithm.aggregation": "seq-mean-token-sum-norm", "algorithm.kl_coef": 0},
-    "dapo": {
+    "gsm8k/dr_grpo": {"algorithm.advantage": "dr_grpo", "algorithm.aggregation": "seq-mean-token-sum-norm", "algorithm.kl_coef": 0},
+    "gsm8k/dapo": {
         "loss.clip_low": 0.2, "loss.clip_high": 0.28, "algorithm.aggregation": "token-mean", "algorithm.kl_coef": 0,
         "algorithm.advantage": "grpo", "rollout.dynamic_sampling": True, "rollout.max_rounds": 10, "env.binary": True,
         # the paper's cushion of 4096 tokens before a length of 20480 is a fifth
         "algorithm.overlong_tokens": 512, "algorithm.overlong_cushion": 512 * 4096 // 20480},
-    "gspo": {"algorithm.loss": "gspo", "loss.clip_low": 3e-4, "loss.clip_high": 4e-4, "algorithm.aggregation": "seq-mean-token-mean",
+    "gsm8k/gspo": {"algorithm.loss": "gspo", "loss.clip_low": 3e-4, "loss.clip_high": 4e-4, "algorithm.aggregation": "seq-mean-token-mean",
              "algorithm.kl_coef": 0},
-    "cispo": {"loss.ratio_low": 0, "loss.ratio_high": 5, "algorithm.aggregation": "token-mean", "algorithm.kl_coef": 0},
-    "sapo": {"loss.tau_positive": 1, "loss.tau_negative": 1.05, "algorithm.aggregation": "seq-mean-token-mean"},
-    "dppo_tv": {"loss.divergence": 0.2, "loss.ratio_cap": 20},
-    "rloo": {"algorithm.advantage": "rloo", "algorithm.kl_in": "reward", "algorithm.kl_estimator": "k1"},
-    "reinforce_pp": {"algorithm.advantage": "reinforce_pp", "algorithm.gamma": 1, "algorithm.kl_in": "reward",
+    "gsm8k/cispo": {"loss.ratio_low": 0, "loss.ratio_high": 5, "algorithm.aggregation": "token-mean", "algorithm.kl_coef": 0},
+    "gsm8k/sapo": {"loss.tau_positive": 1, "loss.tau_negative": 1.05, "algorithm.aggregation": "seq-mean-token-mean"},
+    "gsm8k/dppo_tv": {"loss.divergence": 0.2, "loss.ratio_cap": 20},
+    "gsm8k/rloo": {"algorithm.advantage": "rloo", "algorithm.kl_in": "reward", "algorithm.kl_estimator": "k1"},
+    "gsm8k/reinforce_pp": {"algorithm.advantage": "reinforce_pp", "algorithm.gamma": 1, "algorithm.kl_in": "reward",
                      "algorithm.kl_estimator": "k1", "loss.clip_low": 0.2, "loss.clip_high": 0.2},
-    "maxrl": {"algorithm.advantage": "maxrl", "env.binary": True, "algorithm.kl_coef": 0},
-    "ppo": {"algorithm.advantage": "gae", "algorithm.gamma": 1, "algorithm.lam": 1, "loss.clip_low": 0.2, "loss.clip_high": 0.2,
+    "gsm8k/maxrl": {"algorithm.advantage": "maxrl", "env.binary": True, "algorithm.kl_coef": 0},
+    "gsm8k/ppo": {"algorithm.advantage": "gae", "algorithm.gamma": 1, "algorithm.lam": 1, "loss.clip_low": 0.2, "loss.clip_high": 0.2,
             "critic.clip": 0.2},
     "gsm8k_ppo": {
         "lora.rank": 16, "lora.alpha": 32, "lora.dropout": 0.05, "optimizer.learning_rate": 1e-5, "critic.learning_rate": 5e-5,
@@ -29,10 +29,10 @@ NUMBERS = {
         "optimizer.clip_norm": 1, "rollout.temperature": 0.8, "rollout.top_p": 0.95, "algorithm.kl_coef": 0.05,
         "algorithm.kl_target": 0.03, "algorithm.advantage": "last_token_critic", "algorithm.loss": "reinforce",
         "rollout.prompts_per_step": 4 * 32, "rollout.group_size": 1, "algorithm.minibatches": 1},
-    "gsm8k_grpo": {"lora.rank": 16, "lora.alpha": 32, "lora.dropout": 0.05, "optimizer.learning_rate": 1e-5, "rollout.temperature": 0.8,
+    "gsm8k/grpo": {"lora.rank": 16, "lora.alpha": 32, "lora.dropout": 0.05, "optimizer.learning_rate": 1e-5, "rollout.temperature": 0.8,
                    "optimizer.weight_decay": 0.01, "optimizer.warmup_steps": 100, "algorithm.kl_coef": 0.05,
                    "algorithm.kl_estimator": "k3", "algorithm.aggregation": "seq-mean-token-mean"},
-    "gsm8k_sft": {"lora.rank": 16, "lora.alpha": 32, "lora.dropout": 0.05},
+    "gsm8k/sft": {"lora.rank": 16, "lora.alpha": 32, "lora.dropout": 0.05},
     "agora_gspo_qwen3_moe": {
         "model.path": "Qwen/Qwen3-30B-A3B", "algorithm.loss": "gspo", "lora.rank": 16, "lora.targets": ("all-linear",),
         "optimizer.learning_rate": 3e-5, "rollout.group_size": 4, "rollout.prompts_per_step": 2 * 16 // 4, "rollout.slots": 4,
@@ -41,7 +41,7 @@ NUMBERS = {
         "mesh.expert": 8, "rollout.prompts_per_step": 128, "algorithm.minibatches": 128 // 16, "rollout.group_size": 4,
         "data.max_prompt_tokens": 1024, "rollout.max_tokens": 2048, "optimizer.learning_rate": 1e-6, "moe.aux_loss_coef": 0.01,
         "lora.rank": 0, "algorithm.kl_coef": 0.001, "algorithm.kl_estimator": "k3"},
-    "agora_2xh200": {
+    "scale/agora_2xh200": {
         "model.path": "Qwen/Qwen3-30B-A3B", "algorithm.loss": "gspo", "lora.rank": 16, "lora.targets": ("all-linear",),
         "optimizer.learning_rate": 3e-5, "rollout.group_size": 4, "rollout.prompts_per_step": 2 * 16 // 4, "train.steps": 3 * 4,
         "rollout.backend": "vllm", "servers.gpus": "1", "servers.concurrency": 4 // 4},
@@ -52,19 +52,19 @@ NUMBERS = {
         "algorithm.kl_estimator": "k3", "algorithm.kl_coef": 0.01, "algorithm.entropy_coef": 0.001,
         "rollout.prompts_per_step": 4, "rollout.group_size": 4,
         "algorithm.minibatches": 16 // 16},
-    "nmoe_8xb200": {
+    "scale/nmoe_8xb200": {
         "mesh.expert": 8, "rollout.prompts_per_step": 128, "algorithm.minibatches": 128 // 16, "rollout.group_size": 4,
         "data.max_prompt_tokens": 1024, "rollout.max_tokens": 2048, "optimizer.learning_rate": 1e-6, "algorithm.kl_estimator": "k3",
         "loss.clip_low": 0.2, "loss.clip_high": 0.2, "lora.rank": 0, "algorithm.kl_coef": 0.001},
-    "qwen3_30b_a3b_grpo_h200": {"model.path": "Qwen/Qwen3-30B-A3B", "lora.rank": 16, "algorithm.kl_coef": 0.001,
+    "scale/qwen3_30b_a3b_grpo_h200": {"model.path": "Qwen/Qwen3-30B-A3B", "lora.rank": 16, "algorithm.kl_coef": 0.001,
                                 "algorithm.kl_estimator": "k3"},
 }
-OWN = {"quickstart", "gsm8k_tiny"}  # of this project: no paper's
+OWN = {"quickstart", "gsm8k/tiny"}  # of this project: no paper's
 
 
 @pytest.fixture(scope="module")
 def configs():
-    return {path.stem: resolve(load(path).get_config()) for path in RECIPES}
+    return {name_of(path): resolve(load(path).get_config()) for path in RECIPES}
 
 
 def value_of(config, key):

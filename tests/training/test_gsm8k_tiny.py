@@ -1,4 +1,4 @@
-"""configs/gsm8k_tiny.py on the real rows: the marker bonus rises, 200 test rows are evaluated, the log can be recomputed."""
+"""configs/gsm8k/tiny.py on the real rows: the marker bonus rises, 200 test rows are evaluated, the log can be recomputed."""
 import json
 import os
 import pathlib
@@ -20,7 +20,7 @@ def rows(path):
 @pytest.mark.skipif(not (DATA / "train.jsonl").exists(), reason="no GSM8K rows: set JAXRL_GSM8K to a folder with train.jsonl, test.jsonl")
 def test_a_tiny_moe_learns_the_answer_marker_on_gsm8k(tmp_path):
     train, test = DATA / "train.jsonl", DATA / "test.jsonl"
-    command = [sys.executable, "scripts/train.py", "--config=configs/gsm8k_tiny.py", f"--config.run_dir={tmp_path / 'run'}",
+    command = [sys.executable, "scripts/train.py", "--config=configs/gsm8k/tiny.py", f"--config.run_dir={tmp_path / 'run'}",
                f"--config.data.path={train}", f"--config.data.eval_path={test}", f"--config.sft.path={train}"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ def run_config(settings: Settings) -> Config:
     """The recipe of the 30B on one card, with rows of 2,048 tokens and a KV pool for the most sequences that are decoded, at 1k each."""
     length = decoding.LENGTH[settings.rehearse]
     slots = max(BATCHES[settings.rehearse])
-    return recipe("qwen3_30b_a3b_grpo_h200", {}, {
+    return recipe("scale/qwen3_30b_a3b_grpo_h200", {}, {
         "algorithm.kl_coef": 0.0, "data.max_prompt_tokens": length, "rollout.max_tokens": length, "rollout.slots": slots,
         "rollout.kv_tokens": (slots + 1) * length, "train.tokens_per_micro_batch": 8 * 2 * length, "lora.rank": RANK, "lora.alpha": ALPHA})
 

@@ -1,29 +1,22 @@
 """SFT on GSM8K's own solutions with Huihui-MoE-1B-A0.6B, adapters on all linear layers.
 
-    python scripts/sft.py --config=configs/gsm8k_sft.py
-    python scripts/sft.py --config=configs/gsm8k_sft.py --config.sft.full=true --config.sft.learning_rate=1e-5
+    python scripts/sft.py --config=configs/gsm8k/sft.py
+    python scripts/sft.py --config=configs/gsm8k/sft.py --config.sft.full=true --config.sft.learning_rate=1e-5
 
 Hardware: one GPU; how large it must be was not found out, as scripts/plan.py plans RL alone. sft.full=true adds masters, moments and
 gradients of all weights in float32, 16 bytes a weight.
 What to expect: calculator spans are removed, only the answers are trained, several conversations share a row; the result
 is runs/gsm8k_sft/sft/model, and an adapter beside it. Go on with RL:
-    python scripts/train.py --config=configs/gsm8k_grpo.py --config.model.path=runs/gsm8k_sft/sft/model
+    python scripts/train.py --config=configs/gsm8k/grpo.py --config.model.path=runs/gsm8k_sft/sft/model
 """
-from jaxrl_moe.config import base
+from configs.shared.huihui_1b import huihui_1b
 
 
 def get_config():
-    config = base()
+    config = huihui_1b()
     config.run_dir = "runs/gsm8k_sft"
-    config.model.path = "huihui-ai/Huihui-MoE-1B-A0.6B-SFT"
-    config.lora.rank = 16
-    config.lora.alpha = 32.0
     config.lora.dropout = 0.05
-    config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.data.max_prompt_tokens = 320
-    config.env.name = "gsm8k"
-    config.rollout.max_tokens = 512
+    config.data.path = ""  # of RL, which this recipe has none of
     config.sft.path = "openai/gsm8k"
     config.sft.epochs = 2
     config.sft.sequences_per_step = 32
@@ -33,7 +26,6 @@ def get_config():
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 20
     config.optimizer.weight_decay = 0.01
-    config.eval.prompts = 200
     config.eval.greedy = True
     config.checkpoint.every = 100
     return config

@@ -1,6 +1,6 @@
 """DAPO on GSM8K with Huihui-MoE-1B-A0.6B, LoRA on all linear layers: arXiv 2503.14476.
 
-    python scripts/train.py --config=configs/dapo.py
+    python scripts/train.py --config=configs/gsm8k/dapo.py
 
 Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
 What to expect: rollout/rounds rises as the policy improves, since ever more groups are all right and are replaced;
@@ -9,21 +9,13 @@ From the paper: clip 0.2 / 0.28, token-mean, no KL, groups of equal rewards repl
 batch, and the soft overlong penalty over the last fifth of the length (there 4,096 of 20,480 tokens, here 102 of 512). The
 reward is 1 or 0.
 """
-from jaxrl_moe.config import base
+from configs.shared.huihui_1b import rl_on_24gb
 
 
 def get_config():
-    config = base()
+    config = rl_on_24gb()
     config.run_dir = "runs/dapo"
-    config.model.path = "huihui-ai/Huihui-MoE-1B-A0.6B-SFT"
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.data.max_prompt_tokens = 320
-    config.env.name = "gsm8k"
     config.env.binary = True
-    config.rollout.prompts_per_step = 16
-    config.rollout.group_size = 8
-    config.rollout.max_tokens = 512
     config.rollout.dynamic_sampling = True
     config.algorithm.aggregation = "token-mean"
     config.algorithm.clip_low = 0.2
@@ -32,10 +24,4 @@ def get_config():
     config.algorithm.overlong_tokens = 512
     config.algorithm.overlong_cushion = 102
     config.algorithm.minibatches = 4
-    config.optimizer.warmup_steps = 20
-    config.train.steps = 500
-    config.train.remat = "mlp"
-    config.eval.every = 50
-    config.eval.prompts = 200
-    config.checkpoint.every = 50
     return config

@@ -1,18 +1,18 @@
 """A tiny random MoE, made on the spot, on the real GSM8K rows: SFT, then 30 steps of GRPO. A test of the whole path.
 
-    python scripts/train.py --config=configs/gsm8k_tiny.py
-    python scripts/train.py --config=configs/gsm8k_tiny.py --config.data.path=gsm8k/train.jsonl \
+    python scripts/train.py --config=configs/gsm8k/tiny.py
+    python scripts/train.py --config=configs/gsm8k/tiny.py --config.data.path=gsm8k/train.jsonl \
         --config.data.eval_path=gsm8k/test.jsonl --config.sft.path=gsm8k/train.jsonl     # local files
 
 Hardware: two CPU cores. What to expect: two million parameters do not learn to calculate; they learn the form. After SFT
 a part of the completions ends in "#### N" and earns the marker bonus of 0.05; GRPO raises env/marker and reward/mean.
 200 test rows are evaluated before and after.
 """
-from jaxrl_moe.config import base
+from configs.shared.gsm8k import gsm8k
 
 
 def get_config():
-    config = base()
+    config = gsm8k()
     config.run_dir = "runs/gsm8k_tiny"
     config.model.path = config.get_ref("run_dir") + "/base"
     config.scratch.vocab_size = 1024
@@ -24,10 +24,8 @@ def get_config():
     config.scratch.initializer_range = 0.05
     config.lora.rank = 16
     config.lora.alpha = 32.0
-    config.data.path = "openai/gsm8k"
-    config.data.eval_path = "openai/gsm8k"
+    config.data.suffix = ""
     config.data.max_prompt_tokens = 128
-    config.env.name = "gsm8k"
     config.sft.path = "openai/gsm8k"
     config.sft.steps = 60
     config.sft.sequences_per_step = 32
@@ -41,6 +39,5 @@ def get_config():
     config.optimizer.learning_rate = 2e-3
     config.train.steps = 30
     config.train.tokens_per_micro_batch = 16384
-    config.eval.prompts = 200
     config.checkpoint.every = 10
     return config

@@ -2,12 +2,12 @@
 task app and judges.
 
     python -m venv .venv-vllm && .venv-vllm/bin/pip install vllm==0.32.0
-    python scripts/verify_setup.py --config=configs/agora_2xh200.py
-    CUDA_VISIBLE_DEVICES=0 python scripts/train.py --config=configs/agora_2xh200.py
+    python scripts/verify_setup.py --config=configs/scale/agora_2xh200.py
+    CUDA_VISIBLE_DEVICES=0 python scripts/train.py --config=configs/scale/agora_2xh200.py
 
 Hardware: two H200; not run here. The run launches the server on GPU 1 itself and stops it at the end; the server has that GPU.
 Training, compiled for the other (benchmarks/plan.md), leaves 54 GiB of the 131 that JAX gets. scripts/plan.py
---config=configs/agora_2xh200.py --model_config=configs/shapes/qwen3_30b_a3b.json counts the trainer's.
+--config=configs/scale/agora_2xh200.py --model_config=configs/shapes/qwen3_30b_a3b.json counts the trainer's.
 From the original: 3 epochs of 4 iterations, 32 episodes in each (2 batches of 16) in groups of 4, one update at 3e-5, a context of
 4,096 tokens, 4 rollouts at a time, as many as a human judge can follow; without one --config.servers.concurrency=32 is faster.
 What to expect: 12 steps move little: watch policy/kl_loss, mismatch/kl (bfloat16 on two programs: about 1e-3; above that
@@ -15,31 +15,15 @@ What to expect: 12 steps move little: watch policy/kl_loss, mismatch/kl (bfloat1
 memory; where this vLLM runs adapters on experts, --config.servers.weight_sync_backend=adapter sends 1.6 GB instead.
 agora_gspo_qwen3_moe is the same on one GPU.
 """
-from jaxrl_moe.config import base
+from configs.shared.agora import agora
 
 
 def get_config():
-    config = base()
+    config = agora()
     config.run_dir = "runs/agora_2xh200"
-    config.model.path = "Qwen/Qwen3-30B-A3B"
-    config.model.dtype = "bfloat16"
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.env.name = "gsm8k"
     config.rollout.backend = "vllm"
     config.servers.python = ".venv-vllm/bin/python"
     config.servers.gpus = "1"
     config.servers.concurrency = 1  # requests at a time, of four episodes each
     config.servers.request_timeout = 1800.0
-    config.rollout.prompts_per_step = 8
-    config.rollout.group_size = 4
-    config.rollout.max_tokens = 3584  # with a prompt of at most 512
-    config.algorithm.loss = "gspo"
-    config.algorithm.kl_coef = 0.0
-    config.optimizer.learning_rate = 3e-5
-    config.train.steps = 12
-    config.train.remat = "full"
-    config.eval.every = 4
-    config.eval.prompts = 64
-    config.checkpoint.every = 4
     return config

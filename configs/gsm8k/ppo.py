@@ -1,6 +1,6 @@
 """PPO with a critic and GAE on GSM8K with Huihui-MoE-1B-A0.6B, LoRA on all linear layers: arXiv 1707.06347, 1506.02438.
 
-    python scripts/train.py --config=configs/ppo.py
+    python scripts/train.py --config=configs/gsm8k/ppo.py
 
 Hardware: one GPU of 24 GB; compiled for an RTX 3090 without the critic (benchmarks/plan.md), not run on one. The critic is a value head
 of 1 million numbers on the policy's own trunk.
@@ -10,20 +10,14 @@ From the papers: lambda = gamma = 1, advantages whitened over the batch's tokens
 to the reference taken off the reward token by token. Shorter credit: --config.algorithm.lam=0.95. Completions that hit the limit
 can go on with the value at their cut: --config.algorithm.truncated=bootstrap
 """
-from jaxrl_moe.config import base
+from configs.shared.huihui_1b import rl_on_24gb
 
 
 def get_config():
-    config = base()
+    config = rl_on_24gb()
     config.run_dir = "runs/ppo"
-    config.model.path = "huihui-ai/Huihui-MoE-1B-A0.6B-SFT"
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.data.max_prompt_tokens = 320
-    config.env.name = "gsm8k"
     config.rollout.prompts_per_step = 128
     config.rollout.group_size = 1
-    config.rollout.max_tokens = 512
     config.algorithm.advantage = "gae"
     config.algorithm.aggregation = "token-mean"
     config.algorithm.kl_in = "reward"
@@ -32,10 +26,4 @@ def get_config():
     config.algorithm.minibatches = 4
     config.critic.learning_rate = 5e-5
     config.critic.clip = 0.2
-    config.optimizer.warmup_steps = 20
-    config.train.steps = 500
-    config.train.remat = "mlp"
-    config.eval.every = 50
-    config.eval.prompts = 200
-    config.checkpoint.every = 50
     return config

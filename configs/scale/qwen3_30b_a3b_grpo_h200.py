@@ -1,6 +1,6 @@
 """GRPO on GSM8K with Qwen3-30B-A3B: rollout and training in one process on one H200.
 
-    python scripts/train.py --config=configs/qwen3_30b_a3b_grpo_h200.py
+    python scripts/train.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py
 
 Hardware: compiled for one H200, not run on one (2026-11-27, jax 0.10.2; scripts/plan.py says it anew): the update asks for 80 GiB, the
 rollout for 86, of the 131 that JAX gets. bfloat16 weights, 57 GiB, are shared by the engine and the trainer; adapters of rank 16 on
@@ -11,21 +11,17 @@ What to expect: the base answers most GSM8K rows already; watch reward/mean, mis
 moe/max_vio. Adapters on attention alone (--config.lora.targets=q_proj,k_proj,v_proj,o_proj) take a twentieth of the
 adapters' memory.
 """
-from jaxrl_moe.config import base
+from configs.shared.gsm8k import every
+from configs.shared.qwen3_30b_a3b import qwen3_30b_a3b
 
 
 def get_config():
-    config = base()
+    config = qwen3_30b_a3b()
     config.run_dir = "runs/qwen3_30b_a3b_grpo"
-    config.model.path = "Qwen/Qwen3-30B-A3B"
-    config.model.dtype = "bfloat16"
     config.lora.rank = 16
     config.lora.alpha = 32.0
-    config.data.path = "openai/gsm8k"
-    config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number. /no_think"
+    config.data.suffix += " /no_think"
     config.data.max_prompt_tokens = 512
-    config.env.name = "gsm8k"
     config.rollout.prompts_per_step = 32
     config.rollout.group_size = 8
     config.rollout.max_tokens = 1024
@@ -37,8 +33,5 @@ def get_config():
     config.optimizer.warmup_steps = 10
     config.train.steps = 200
     config.train.tokens_per_micro_batch = 16384
-    config.train.remat = "full"
-    config.eval.every = 20
-    config.eval.prompts = 200
-    config.checkpoint.every = 20
+    every(config, steps=20)
     return config

@@ -1,12 +1,12 @@
 """GRPO of all weights on eight B200 with experts split over them, rollouts in the same process: the whole of nmoe's SkyRL example, with
 GSM8K where no data are given.
 
-    python scripts/verify_setup.py --config=configs/nmoe_8xb200.py
-    python scripts/train.py --config=configs/nmoe_8xb200.py --config.data.path=train_data.parquet
+    python scripts/verify_setup.py --config=configs/scale/nmoe_8xb200.py
+    python scripts/train.py --config=configs/scale/nmoe_8xb200.py --config.data.path=train_data.parquet
 
 Hardware: compiled for eight B200, not run on any: 42 GiB of the 167 that JAX gets are left (benchmarks/plan.md). Qwen3-30B-A3B
 stands in for nmoe's own architecture. A device holds its eighth of the experts and all else, with float32 masters, Adam's
-moments and gradient; scripts/plan.py --config=configs/nmoe_8xb200.py --model_config=configs/shapes/qwen3_30b_a3b.json
+moments and gradient; scripts/plan.py --config=configs/scale/nmoe_8xb200.py --model_config=configs/shapes/qwen3_30b_a3b.json
 --chip=B200 counts them.
 From the original: batches of 128 prompts of up to 1,024 tokens with 4 completions of up to 2,048, minibatches of 16 prompts, learning
 rate 1e-6, clip 0.2, and 0.001 of the k3 KL to a frozen copy of the model. The original's rollouts come from
@@ -14,32 +14,13 @@ SGLang on the same GPUs; here the engine shares the trainer's weights, and nothi
 smaller GPUs: there the optimiser's state and that copy lie in the host's memory (train.offload).
 What to expect: moe/max_vio falls or stays where it was; at 1e-6 the reward moves over hundreds of steps.
 """
-from jaxrl_moe.config import base
+from configs.shared.nmoe import nmoe
 
 
 def get_config():
-    config = base()
+    config = nmoe()
     config.run_dir = "runs/nmoe_8xb200"
-    config.model.path = "Qwen/Qwen3-30B-A3B"
-    config.model.dtype = "bfloat16"
-    config.mesh.expert = 8
-    config.lora.rank = 0
-    config.data.path = config.data.eval_path = "openai/gsm8k"
-    config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
-    config.data.max_prompt_tokens = 1024
-    config.env.name = "gsm8k"
-    config.rollout.prompts_per_step = 128
-    config.rollout.group_size = 4
-    config.rollout.max_tokens = 2048
     config.rollout.slots = 128
-    config.algorithm.kl_coef = 0.001
-    config.algorithm.minibatches = 8
     config.moe.aux_loss_coef = 0.001  # the model's own
-    config.optimizer.learning_rate = 1e-6
-    config.train.steps = 500
     config.train.tokens_per_micro_batch = 65536
-    config.train.remat = "full"
-    config.eval.every = 50
-    config.eval.prompts = 200
-    config.checkpoint.every = 50
     return config

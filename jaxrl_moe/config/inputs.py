@@ -1,0 +1,77 @@
+"""Sections that say what a run starts from: the model, its adapters, the data and the task."""
+import dataclasses
+
+from jaxrl_moe.config.setting import setting
+
+_DTYPES = {"": "float32 on CPU, bfloat16 elsewhere", "float32": "", "bfloat16": ""}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSection:
+    """The model that is trained, and the kernels that compute it."""
+    path: str = setting("", "HF checkpoint folder or hub name", kind="path")
+    dtype: str = setting("", "of the weights that are computed with", choices=_DTYPES)
+    attention: str = setting("auto", "how attention is computed, see kernels/attention.py",
+                             choices={"auto": "what suits the device"}, table="kernels.attention.BACKENDS")
+    grouped_matmul: str = setting(
+        "auto", "how the experts' products are computed, see kernels/grouped_matmul.py",
+        choices={"auto": "what suits the device"}, table="kernels.grouped_matmul.BACKENDS")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScratchSection:
+    """A random model with its own tokenizer, made where model.path is no folder yet; vocab_size 0: none."""
+    vocab_size: int = setting(
+        0, "size of a byte-level BPE tokenizer trained on the run's own data; 0: no model is made",
+        at_least=0, unit="tokens")
+    hidden_size: int = setting(128, "width of the residual stream", at_least=1)
+    num_layers: int = setting(4, "transformer layers", at_least=1)
+    num_heads: int = setting(4, "query heads", at_least=1)
+    num_kv_heads: int = setting(2, "key and value heads, a divisor of num_heads", at_least=1)
+    head_dim: int = setting(32, "width of a head", at_least=2)
+    num_experts: int = setting(8, "experts in each layer; 0: a dense model", at_least=0)
+    num_experts_per_tok: int = setting(2, "experts that a token is routed to", at_least=1)
+    router_bias: bool = setting(False, "routers get a selection bias, which moe.bias_rate moves")
+    intermediate_size: int = setting(128, "hidden width of an expert, or of a dense layer's MLP", at_least=1)
+    context: int = setting(1024, "longest sequence", at_least=2, unit="tokens")
+    initializer_range: float = setting(0.02, "standard deviation of the random weights", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraSection:
+    """Adapters of low rank, which are trained in place of the weights."""
+    rank: int = setting(16, "of the adapters; 0: full fine-tuning", at_least=0)
+    alpha: float = setting(32.0, "scale of the adapters: their product is weighed by alpha / rank", above=0)
+    rslora: bool = setting(False, "scale alpha / sqrt(rank) instead of alpha / rank")
+    dropout: float = setting(0.0, "share of the adapters' inputs that is zeroed while training",
+                             at_least=0, at_most=0.99)
+    targets: tuple[str, ...] = setting(
+        ("all-linear",), '"all-linear" (attention, MLPs and experts), names such as q_proj,v_proj, or '
+        "regular expressions on paths", kind="text")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSection:
+    """The prompts of RL, and those held out for evaluations."""
+    path: str = setting("", "prompts: a jsonl, json or parquet file, or a hub data set such as openai/gsm8k",
+                        kind="path")
+    split: str = setting("train", "of a hub data set", kind="text")
+    eval_path: str = setting("", "held-out prompts, in the same forms", kind="path")
+    eval_split: str = setting("test", "of a hub data set of held-out prompts", kind="text")
+    system_prompt: str = setting("", "put before a bare string prompt", kind="text")
+    suffix: str = setting("", "appended to a bare string prompt", kind="text")
+    generate: str = setting("", "data made on the spot in the folder of data.path, if it is absent",
+                            choices={"": "none", "word_problems": "grade-school word problems, of seed"})
+    max_prompt_tokens: int = setting(512, "longest prompt; longer ones are left out, and counted",
+                                     at_least=1, unit="tokens")
+    shuffle: bool = setting(True, "draw the prompts of each epoch in a random order, of seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSection:
+    """The task that the policy works on, and that grades it."""
+    name: str = setting("", "the task", table="envs.ENVS")
+    overlong_tokens: int = setting(
+        0, "of gsm8k: longer completions pay the length penalty; 0: only truncated ones",
+        at_least=0, unit="tokens")
+    binary: bool = setting(False, "of gsm8k: reward 1 if right, else 0, without bonus or penalty")

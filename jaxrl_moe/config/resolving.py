@@ -1,0 +1,144 @@
+"""From a recipe's ConfigDict to a checked Config, with everything that is wrong told together."""
+import dataclasses
+import difflib
+import os
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_collections
+
+from jaxrl_moe import config_checks
+from jaxrl_moe.config.setting import Setting, listed, setting_of
+from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
+from jaxrl_moe.types import Problem, UserError
+
+
+class ConfigError(UserError):
+    """Settings that cannot work; the message names each field, its value and the fix.
+
+    Attributes:
+      problems: what is wrong, one or more: Problem records, or sentences.
+    """
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = problems
+        super().__init__(str(problems[0]) if len(problems) == 1 else numbered(problems))
+
+
+class UnknownSetting(Problem):
+    """A key that is no setting; `mend` is a whole sentence."""
+
+    def __str__(self) -> str:
+        return f"There is no setting {self.field!r}. {self.mend}"
+
+
+def numbered(problems: tuple[Problem | str, ...]) -> str:
+    """Several problems as a numbered list, one a line."""
+    lines = [f"{number}. {problem}" for number, problem in enumerate(problems, 1)]
+    return "\n".join([f"{len(problems)} things stand in the way:", *lines])
+
+
+def resolve(settings: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
+    """Turns a ConfigDict (or nested dict) into a Config; checks what needs no model, data or table of names.
+
+    A `~` at the beginning of a setting that is a path becomes the home folder here, once for all who read it.
+
+    Raises:
+      ConfigError: with all unknown keys, wrong types, values out of range and unknown choices; or, where
+        there are none of these, with all settings that contradict each other.
+    """
+    settings = settings.to_dict() if hasattr(settings, "to_dict") else dict(settings)
+    problems: list[Problem | str] = []
+    config = _build(Config, settings, "", problems)
+    problems += value_problems(config)
+    if not problems:
+        problems = list(config_checks.problems(config))
+    if problems:
+        raise ConfigError(*problems)
+    return config
+
+
+def value_problems(config: Config) -> Iterator[Problem]:
+    """Yields the values that their settings' bounds or literal choices do not allow."""
+    for key, field in known_fields().items():
+        value, setting = value_of(config, key), setting_of(field)
+        if field.type in (int, float) and not setting.allows(value):
+            yield Problem(key, value, "is out of range", f"it must be {setting.bounds()}")
+        elif field.type is str and not setting.chosen(value):
+            yield Problem(key, value, "is not known", _choose(value, setting))
+
+
+def _choose(value: str, setting: Setting) -> str:
+    """What there is to choose from, and what was most likely meant."""
+    close = difflib.get_close_matches(value, filter(None, setting.choices), 1)
+    meant = f"; {close[0]!r} is the nearest" if close else ""
+    names = [f"{name} ({meaning})" if meaning else name for name, meaning in setting.choices.items() if name]
+    empty = [f"leave it empty ({setting.choices['']})"] if "" in setting.choices else []
+    return f"use {listed([*names, *empty])}{meant}"
+
+
+def refuse_unknown(*keys: str) -> None:
+    """Raises ConfigError if some of the dotted keys are neither settings nor sections."""
+    unknown = [UnknownSetting(key, None, "is no setting", nearest(key)) for key in keys if not is_known(key)]
+    if unknown:
+        raise ConfigError(*unknown)
+
+
+def _build(kind: type, values: Mapping[str, Any], prefix: str, problems: list[Problem | str]) -> Any:
+    """A section, or the Config, of these values; what cannot be read keeps its default and joins problems."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    read = {}
+    for name, value in values.items():
+        key = prefix + name
+        if name not in fields:
+            problems.append(UnknownSetting(key, value, "is no setting", nearest(key)))
+        elif not dataclasses.is_dataclass(fields[name].type):
+            _read(fields[name], key, value, read, problems)
+        elif isinstance(value, Mapping):
+            read[name] = _build(fields[name].type, value, key + ".", problems)
+        else:
+            inner = dataclasses.fields(fields[name].type)[0].name
+            problems.append(Problem(key, value, "is no section", f"set its settings, such as {key}.{inner}"))
+    return kind(**read)
+
+
+def _read(field: dataclasses.Field, key: str, value: Any, read: dict[str, Any],
+          problems: list[Problem | str]) -> None:
+    """Puts a setting's value into `read`, or what is wrong with it into `problems`."""
+    try:
+        read[field.name] = _convert(field, value, key)
+    except ConfigError as error:
+        problems += error.problems
+
+
+def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
+    kind = field.type
+    if isinstance(kind, types.GenericAlias):  # tuple[str, ...] or tuple[float, ...], the only containers here
+        return _convert_items(kind.__args__[0], split_names(value) if isinstance(value, str) else value, key)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        why = f"is of type {type(value).__name__}; it must be a {kind.__name__}"
+        raise ConfigError(Problem(key, value, why, f"give one, such as the default {field.default!r}"))
+    return os.path.expanduser(value) if setting_of(field).kind == "path" else value
+
+
+def _convert_items(kind: type, values: Any, key: str) -> tuple:
+    try:
+        return tuple(map(kind, values))
+    except (TypeError, ValueError) as error:
+        mend = f"give values of type {kind.__name__} with commas between"
+        raise ConfigError(Problem(key, values, "cannot be read", mend)) from error
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Splits "q_proj,v_proj" at the commas outside brackets, so that regular expressions stay whole."""
+    names, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0:
+            names.append("")
+        else:
+            names[-1] += letter
+    return tuple(name.strip() for name in names if name.strip())

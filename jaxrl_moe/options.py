@@ -1,0 +1,17 @@
+"""Options of scripts that are more than text."""
+import os
+import sys
+
+from absl import flags
+
+
+class _PathParser(flags.ArgumentParser):
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:
+    """A script's option that is a path, or a hub name; `~` becomes the home folder. To be called at its top."""
+    return flags.DEFINE(_PathParser(), name, default, meaning, module_name=sys.argv[0])
