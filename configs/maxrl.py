@@ -17,8 +17,7 @@ def get_config():
     config.data.path = config.data.eval_path = "openai/gsm8k"
     config.data.suffix = "\nThink step by step, and end with '#### ' and the number."
     config.data.max_prompt_tokens = 320
-    config.env.name = "gsm8k"
-    config.env.binary = True
+    config.env.name = "gsm8k(binary=true)"
     config.rollout.prompts_per_step = 16
     config.rollout.group_size = 8
     config.rollout.max_tokens = 512

@@ -67,9 +67,7 @@ class DataSection:
 
 @dataclasses.dataclass(frozen=True)
 class EnvSection:
-    name: str = ""              # a row of jaxrl_moe.envs.ENVS
-    overlong_tokens: int = 0    # gsm8k: longer completions pay the length penalty; 0: only truncated ones
-    binary: bool = False        # gsm8k: reward 1 if right, else 0, without bonus or penalty
+    name: str = ""              # a task with its own settings in brackets, such as gsm8k(binary=true), or package.module:Name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +98,7 @@ class RolloutSection:
     # Of groups still being drawn when the bound wants them in the next batch, and it lacks nothing else: carry (wait for them) | cut
     # (end them as if the token limit had come; backend jax alone) | abort (draw them again from the start, once; then wait for them)
     stragglers: str = "carry"
-    graders: int = 8            # threads that grade, above max_staleness 0; 1 for an environment that cannot take several
+    graders: int = 8            # threads that grade; a task that cannot take several (it says so) has one
 
 
 @dataclasses.dataclass(frozen=True)

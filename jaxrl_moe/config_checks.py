@@ -13,7 +13,7 @@ RANGES = {  # key: (lowest, highest) allowed value
     "scratch.num_heads": (1, _ANY), "scratch.num_kv_heads": (1, _ANY), "scratch.head_dim": (2, _ANY),
     "scratch.num_experts": (0, _ANY), "scratch.num_experts_per_tok": (1, _ANY),
     "scratch.intermediate_size": (1, _ANY), "scratch.context": (2, _ANY), "scratch.initializer_range": (_LEAST, _ANY),
-    "data.max_prompt_tokens": (1, _ANY), "env.overlong_tokens": (0, _ANY),
+    "data.max_prompt_tokens": (1, _ANY),
     "rollout.prompts_per_step": (1, _ANY), "rollout.group_size": (1, _ANY),
     "rollout.max_tokens": (1, _ANY), "rollout.temperature": (_LEAST, _ANY), "rollout.top_p": (_LEAST, 1),
     "rollout.top_k": (0, _ANY), "rollout.min_p": (0, 0.999999), "rollout.slots": (1, _ANY), "rollout.page_size": (1, _ANY),

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
-from jaxrl_moe.envs import make_env
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.learning.objective import make_policy_objective, next_kl_coef, present_kl_coef
@@ -16,8 +15,9 @@ from jaxrl_moe.learning.replay import replay_metrics
 from jaxrl_moe.learning.samples import by_rollout
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
-from jaxrl_moe.protocols import Engine
+from jaxrl_moe.protocols import Engine, Task
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs.evaluation import evaluate
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, kept_mass, rollout_metrics, update_metrics
@@ -28,7 +28,7 @@ from jaxrl_moe.training.source import open_source
 from jaxrl_moe.types import Prompt, SamplingParams, UserError
 
 
-def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
+def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenizer: Tokenizer, prompts: Sequence[Prompt],
           eval_prompts: Sequence[Prompt]) -> bool:
     """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
 
@@ -36,6 +36,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
       config: resolved and validated.
       learner: holds the policy, its optimiser and its update.
       engine: draws completions; gets the weights after every update.
+      task: grades what is drawn.
       tokenizer: the model's.
       prompts, eval_prompts: tokenised; without eval_prompts nothing is evaluated.
 
@@ -45,15 +46,16 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     Raises:
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
     """
-    env, decode = make_env(**dataclasses.asdict(config.env)), tokenizer.decode
+    episodes = Episodes(task, tokenizer.decode, config.seed, config.rollout.graders)
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
     params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
         "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size,
         return_routed_experts=config.moe.replay == "r3")
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     meter, checkpoint_seconds = FlopMeter(learner), {}
-    with (open_run(config, pathlib.Path(config.run_dir), "RL", config.train.steps, identity(learner, config), decode) as run,
-          open_source(config, engine, env, draws, params, decode) as source):
+    with (open_run(config, pathlib.Path(config.run_dir), "RL", config.train.steps, identity(learner, config),
+                   tokenizer.decode) as run,
+          open_source(config, engine, episodes, draws, params) as source):
         resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
         truncates = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
@@ -62,7 +64,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
                             "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
         if run.progress.step == 0 and config.eval.at_start and eval_prompts and not run.checkpoints.steps():
             with source.idle():
-                evaluation = evaluate(eval_prompts, env, engine, config, decode)
+                evaluation = evaluate(eval_prompts, episodes, engine, config)
             run.record_evaluation(evaluation)
             run.log(0, evaluation.metrics)
         while not run.finished:
@@ -97,7 +99,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             score, improved = None, False
             if eval_prompts and run.due(config.eval.every):
                 with watch("evaluate"), source.idle():
-                    evaluation = evaluate(eval_prompts, env, engine, config, decode)
+                    evaluation = evaluate(eval_prompts, episodes, engine, config)
                 improved = run.record_evaluation(evaluation)
                 score, metrics = evaluation.score, metrics | evaluation.metrics
             times = watch.times()
