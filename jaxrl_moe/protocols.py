@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jaxrl_moe.config import Config
     from jaxrl_moe.data.tokenizer import Tokenizer
     from jaxrl_moe.distributed.sharding import Placement
+    from jaxrl_moe.engine.engine import JaxEngine
     from jaxrl_moe.model.config import LoraConfig, ModelConfig
     from jaxrl_moe.model.transformer import Transformer
     from jaxrl_moe.model.value_head import Critic
@@ -152,5 +153,5 @@ class Bridge(Protocol):
 class Endpoint(Protocol):
     """Serves the policy over HTTP while it is trained, as the endpoint section says; scripts/train.py hands it in."""
 
-    def __call__(self, config: "Config", engine: Any, tokenizer: "Tokenizer") -> contextlib.AbstractContextManager[Engine]:
+    def __call__(self, config: "Config", engine: "JaxEngine", tokenizer: "Tokenizer") -> contextlib.AbstractContextManager[Engine]:
         """Within the block the loop draws by the engine that it yields, which shares the one given with the clients."""
