@@ -182,6 +182,6 @@ def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, 
     verifier = Verifier(probe)
     limits = Limits(dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context)), 1, NO_PAGES,
                     has_text=True)
-    return over_servers(
+    return ServerEngine(
         Pool(members, verifier, wait_seconds=wait_seconds, adapters=adapters), writer, verifier, limits,
         concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout"), seed=seed, eos_ids=eos_ids, detokenise=detokenise)
