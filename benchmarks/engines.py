@@ -41,11 +41,11 @@ def theirs(folder, work, kind):
     import bridges
     from bridges.engines.assembly import KINDS
     from bridges.servers.http import Http
-    from bridges.servers.launch import Plan, Process
+    from bridges.servers.launch import LaunchPlan, Process
     from jaxrl_moe.types import SamplingParams
     os.environ |= ENVIRONMENT
     config = bridges.model_config(folder)
-    process = Process(Plan(kind, PYTHON[kind], folder, "float32", work["longest_prompt"] + work["longest"] + 1, flags=FLAGS[kind]),
+    process = Process(LaunchPlan(kind, PYTHON[kind], folder, "float32", work["longest_prompt"] + work["longest"] + 1, flags=FLAGS[kind]),
                       pathlib.Path(folder).parent / f"{kind}.log")
     server = KINDS[kind](Http(process.url, connections=SLOTS), config)
     process.start()

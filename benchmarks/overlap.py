@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +22,7 @@ from jaxrl_moe.config import AlgorithmSection, Config, DataSection, LoraSection,
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
@@ -28,9 +31,10 @@ from jaxrl_moe.learning.update import update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.types import Grade, Prompt, SamplingParams
+from jaxrl_moe.types import Action, Prompt, SamplingParams, Step
 
 PROMPTS, GROUP, PROMPT, NEW, VOCAB, SLOTS = 8, 4, 16, 48, 512, 16
 LATENCIES = (0.0, 0.5, 2.0)
@@ -89,15 +93,18 @@ def parts():
     return config, learner, engines, [Prompt(rng.integers(20, VOCAB, PROMPT).astype(np.int32), {}, number) for number in range(64)]
 
 
-class SlowReward:
+class SlowReward(SingleTurnTask):
     """Grades by the share of odd tokens, and takes its time."""
 
     def __init__(self, seconds: float):
         self.seconds = seconds
 
-    def grade(self, row, completion, num_tokens, truncated):
+    def check_row(self, row: Mapping[str, Any], index: int) -> None:
+        """Every row will do."""
+
+    def grade(self, row: Mapping[str, Any], action: Action) -> Step:
         time.sleep(self.seconds)
-        return Grade(sum(int(one) % 2 for one in completion.split()) / num_tokens, {})
+        return Step(sum(int(token) % 2 for token in action.text.split()) / action.num_tokens)
 
 
 def loop(config, learner, objective, engine, prompts, seconds, settings, steps) -> tuple[float, float, float]:
@@ -105,7 +112,8 @@ def loop(config, learner, objective, engine, prompts, seconds, settings, steps) 
     config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, **settings))
     draws, params = Draws(PromptIterator(prompts, seed=0), prompts), SamplingParams(max_tokens=NEW, n=GROUP)
     task, found = SlowReward(seconds / (PROMPTS * GROUP)), []
-    with open_source(config, engine, task, draws, params, lambda ids: " ".join(map(str, ids))) as source:
+    episodes = Episodes(task, lambda ids: " ".join(map(str, ids)), graders=config.rollout.graders)
+    with open_source(config, engine, episodes, draws, params) as source:
         source.publish(learner.params(), 0)
         for step in range(steps):
             start = time.perf_counter()

@@ -149,12 +149,12 @@ def _decode(config, model_config):
     from jaxrl_moe.engine import batches
     from jaxrl_moe.engine.memory import pool_pages, token_bytes
     from jaxrl_moe.engine.pages import pages_for
-    from jaxrl_moe.engine.programs import Programs
+    from jaxrl_moe.engine.programs import EnginePrograms
     from jaxrl_moe.model.cache import PagedCache
     learner, section = _learner(config, model_config), config.rollout
     model = learner.model()
     graphdef, params = nnx.split(model)
-    programs = Programs(graphdef, config.seed, section.decode_steps, model_config.expert_dtype)
+    programs = EnginePrograms(graphdef, config.seed, section.decode_steps, model_config.expert_dtype)
     pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, None), None)
     cache = programs.empty_cache(model_config, pages, section.page_size, model.dtype)
     cache = jax.block_until_ready(PagedCache(*(part + 0 for part in cache)))

@@ -13,9 +13,9 @@ from benchmarks import table as markdown
 from bridges.engines.assembly import KINDS
 from bridges.engines.pool import Member, Pool
 from bridges.engines.probe import Probe
-from bridges.engines.sync import Writer
+from bridges.engines.sync import WeightWriter
 from bridges.servers.http import Http
-from bridges.servers.launch import Plan, Process
+from bridges.servers.launch import LaunchPlan, Process
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.model.config import LoraConfig
 from tests.engines import real
@@ -51,7 +51,7 @@ def table(rounds: int) -> str:
 def _measure(kind, backends, model, files, rounds):
     """One row for each backend, of one server."""
     adapter = backends == ("adapter",)
-    plan = Plan(kind, str(real.PYTHON[kind]), str(files / "model"), "float32", 128, lora_rank=LORA.rank if adapter else 0,
+    plan = LaunchPlan(kind, str(real.PYTHON[kind]), str(files / "model"), "float32", 128, lora_rank=LORA.rank if adapter else 0,
                 lora_targets=TARGETS if adapter else (), flags=real.FLAGS[kind] + (real.LORA_FLAGS[kind] if adapter else ""))
     process = Process(plan, files / f"{kind}_{backends[0]}.log")
     process.start()
@@ -60,7 +60,7 @@ def _measure(kind, backends, model, files, rounds):
         server, probe, published = KINDS[kind](Http(process.url), model.config), Probe(model, 128), {}
         server.check(adapter)
         pool = Pool([Member(server)], lambda server, weights: probe(server, published[weights.version], weights))
-        writers = {backend: Writer(model, str(files / "model"), backend, "", BUCKET_BYTES) for backend in backends}
+        writers = {backend: WeightWriter(model, str(files / "model"), backend, "", BUCKET_BYTES) for backend in backends}
         try:
             syncs = [(backend, *_sync(pool, writers[backend], _moved(model, len(published)), published))
                      for _ in range(rounds + 1) for backend in backends]  # each sends what the server does not have yet

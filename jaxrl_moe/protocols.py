@@ -1,87 +1,157 @@
-"""The protocols at the loop's borders: engines, environments and the bridges."""
+"""The protocols at the loop's borders: engines, tasks with their environments, the bridges and the endpoint.
+
+A class says which of them it keeps by inheriting it; what is abstract here must be there, or no object can be made. A test calls every
+method of every class that claims one.
+"""
+import abc
+import contextlib
+import os
 import pathlib
 from collections.abc import Hashable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from jaxrl_moe.types import Completion, Grade, Request
+from jaxrl_moe.types import Action, Completion, Messages, Request, Step
 
 if TYPE_CHECKING:
     from jaxrl_moe.config import Config
     from jaxrl_moe.data.tokenizer import Tokenizer
     from jaxrl_moe.distributed.sharding import Placement
+    from jaxrl_moe.engine.engine import JaxEngine
     from jaxrl_moe.model.config import LoraConfig, ModelConfig
     from jaxrl_moe.model.transformer import Transformer
     from jaxrl_moe.model.value_head import Critic
 
+Path = str | os.PathLike
+
 
 class Engine(Protocol):
-    """Token ids in, token ids and log-probs out; text is never re-tokenised on the way.
+    """Token ids in, token ids and log-probs out; text is never re-tokenised on the way. It draws batches from beginning to end.
 
-    One thread drives it at a time. generate() draws a batch from beginning to end; submit, step, cancel and cut draw requests that
-    come and go, through updates of the weights too.
+    One thread drives it at a time.
     """
 
-    @property
-    def devices(self) -> Set[Any]:
-        """The devices of this process's JAX that it draws on. While a trainer on one of them updates, nothing may be drawn."""
-
+    @abc.abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. What was submitted before may wait meanwhile."""
+        """Returns request.params.n completions for each request, in order. What was submitted before may wait meanwhile.
 
-    def submit(self, request: Request) -> Hashable:
-        """Queues a request and returns its handle. Raises UserError for one that cannot be met."""
+        Raises:
+          UserError: a request cannot be met.
+        """
 
-    def step(self) -> Mapping[Hashable, list[Completion]]:
-        """Goes on for a moment with what was submitted; returns the requests that are done by now, each once, by handle."""
-
-    def cancel(self, handle: Hashable) -> None:
-        """Drops a request with what it has drawn; one that is done is left alone."""
-
-    def cut(self, handle: Hashable) -> list[Completion] | None:
-        """Ends a request at what its samples have by now, as if they had come to their token limit. None, and nothing is done, where a
-        sample has no token yet, or the engine cannot do it."""
-
+    @abc.abstractmethod
     def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
         """Hands the engine the weights to draw from, for requests in flight too; what that took, for the log, if it was work."""
 
+    @abc.abstractmethod
     def release(self) -> None:
         """Frees the memory (KV pool) that an update needs; the next generate or step takes it back. Requests in flight keep their tokens,
         whose keys and values are computed anew."""
 
+    @abc.abstractmethod
     def stats(self) -> Mapping[str, float]:
         """Totals since the engine was made: "tokens" drawn, and, if the engine knows, "kept_mass", their mean probability left by
         top-p and such."""
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Ends what the engine started, and frees what it holds."""
 
 
+@runtime_checkable
+class StreamingEngine(Engine, Protocol):
+    """An engine that also draws requests which come and go, through updates of the weights too."""
+
+    @property
+    @abc.abstractmethod
+    def devices(self) -> Set[Any]:
+        """The devices of this process's JAX that it draws on. While a trainer on one of them updates, nothing may be drawn."""
+
+    @abc.abstractmethod
+    def submit(self, request: Request) -> Hashable:
+        """Queues a request and returns its handle. Raises UserError for one that cannot be met."""
+
+    @abc.abstractmethod
+    def step(self) -> Mapping[Hashable, list[Completion]]:
+        """Goes on for a moment with what was submitted; returns the requests that are done by now, each once, by handle."""
+
+    @abc.abstractmethod
+    def cancel(self, handle: Hashable) -> None:
+        """Drops a request with what it has drawn; one that is done is left alone."""
+
+    @abc.abstractmethod
+    def cut(self, handle: Hashable) -> list[Completion] | None:
+        """Ends a request at what its samples have by now, as if they had come to their token limit. None, and nothing is done, where a
+        sample has no token yet, or the engine cannot do it."""
+
+
 class Env(Protocol):
-    """A single-turn task: grades completion texts. It never sees the prompt's text mixed into the completion.
+    """One episode: reset() once, then step() until one says that it is done, and close() in any case. One thread uses it at a time."""
 
-    It may have an attribute `lowest_reward`, the least reward that it gives: an algorithm that needs rewards of 0 or more is then
-    refused before the run where that is below 0, and not by the first such reward. Above rollout.max_staleness = 0 several threads
-    grade at once, as many as rollout.graders says.
+    @abc.abstractmethod
+    def reset(self) -> Messages:
+        """Begins; returns the messages that the policy is shown after those of the row's own prompt, if any."""
+
+    @abc.abstractmethod
+    def step(self, action: Action) -> Step:
+        """Takes one turn of the policy's. Raises UserError after the end."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Frees what the episode holds; a second time it does nothing."""
+
+
+class Task(Protocol):
+    """What the policy is trained on: opens an episode for a data row. Its parameters are its settings, as in env.name="gsm8k(binary=true)".
+
+    Making one only reads and checks its settings, and costs nothing; what else it needs, a process or a connection, it takes at the first
+    open(), and gives back in close(). A run makes one, and closes it.
+
+    Attributes:
+      lowest_reward: the least that an episode gives, so that an algorithm that needs rewards of 0 or more can be refused before the run;
+        None: not known.
+      concurrent: whether several threads may hold open episodes at once, as many as rollout.graders says; else one does.
+      deterministic: whether the same row, seed and actions always give the same steps.
     """
+    lowest_reward: float | None = None
+    concurrent: bool = False
+    deterministic: bool = False
 
-    def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
-        """Scores one completion of one data row."""
+    @abc.abstractmethod
+    def check_row(self, row: Mapping[str, Any], index: int) -> None:
+        """Raises UserError, with the row's index, for a row that no episode can be made of; looks at the row alone and runs nothing."""
+
+    @abc.abstractmethod
+    def open(self, row: Mapping[str, Any], seed: int) -> Env:
+        """A new episode of a row that check_row lets pass. All episodes of one group have the same seed, so that they begin alike."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Frees what the task holds, open episodes included; a second time it does nothing."""
 
 
 class Bridge(Protocol):
-    """The functions of the `bridges` package that a run needs; this package must not import it."""
+    """The functions of the `bridges` package that a run or a server needs; this package must not import it."""
 
-    def load_model(self, path, *, lora: "LoraConfig | None", dtype, seed: int, attention: str,
-                   grouped_matmul: str, placement: "Placement | None") -> "Transformer": ...
-    def export_model(self, model, path, *, source=None, overwrite=False) -> pathlib.Path: ...
-    def export_adapter(self, model, path, base, overwrite=False, critic=None) -> pathlib.Path: ...
-    def export_critic(self, critic, path, base, overwrite=False) -> pathlib.Path: ...
-    def load_critic(self, path) -> "Critic": ...
-    def model_config(self, path) -> "ModelConfig": ...
-    def check_tensors(self, path) -> None: ...
+    def load_model(self, path: Path, *, lora: "LoraConfig | None" = None, dtype: Any = None, seed: int = 0, attention: str = "auto",
+                   grouped_matmul: str = "auto", placement: "Placement | None" = None) -> "Transformer": ...
+    def export_model(self, model: "Transformer", path: Path, *, source: Path | None = None, overwrite: bool = False) -> pathlib.Path: ...
+    def export_adapter(self, model: "Transformer", path: Path, base: Path, overwrite: bool = False,
+                       critic: "Critic | None" = None) -> pathlib.Path: ...
+    def export_critic(self, critic: "Critic", path: Path, base: Path, overwrite: bool = False) -> pathlib.Path: ...
+    def load_critic(self, path: Path) -> "Critic": ...
+    def model_config(self, path: Path) -> "ModelConfig": ...
+    def check_tensors(self, path: Path) -> None: ...
     def check_adapters(self, config: "ModelConfig", lora: "LoraConfig") -> None: ...
-    def read_lora(self, path) -> "LoraConfig": ...
-    def import_adapter(self, model, path) -> None: ...
+    def read_lora(self, path: Path) -> "LoraConfig": ...
+    def import_adapter(self, model: "Transformer", path: Path, *, subset: bool = False) -> None: ...
+    def draw_adapters(self, model: "Transformer", seed: int) -> None: ...
     def check_servers(self, config: "Config", placement: "Placement | None" = None) -> str: ...
     def make_engine(self, config: "Config", model: "Transformer", tokenizer: "Tokenizer",
                     placement: "Placement | None" = None) -> Engine: ...
+
+
+class Endpoint(Protocol):
+    """Serves the policy over HTTP while it is trained, as the endpoint section says; scripts/train.py hands it in."""
+
+    def __call__(self, config: "Config", engine: "JaxEngine", tokenizer: "Tokenizer") -> contextlib.AbstractContextManager[Engine]:
+        """Within the block the loop draws by the engine that it yields, which shares the one given with the clients."""

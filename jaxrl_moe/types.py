@@ -1,5 +1,6 @@
 """The records that flow through the loop."""
 import dataclasses
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,9 +143,60 @@ class RolloutGroup:
         return np.array([rollout.reward for rollout in self.rollouts], np.float32)
 
 
+Messages = tuple[Mapping[str, Any], ...]  # of a chat template, such as {"role": "user", "content": "..."}
+
+
 @dataclasses.dataclass(frozen=True)
-class Grade:
-    """A grader's verdict: the scalar reward, named numbers for the logs ("correct" feeds pass@k), and what is achieved, see Turn."""
+class Action:
+    """What the policy did in one turn, as its environment sees it: text without special tokens, and never the prompt.
+
+    Attributes:
+      text: what was written.
+      num_tokens: that were drawn, the stop token included.
+      truncated: the token limit ended it.
+    """
+    text: str
+    num_tokens: int
+    truncated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What an environment says to an action.
+
+    Attributes:
+      reward: for this action alone.
+      done: the episode has ended.
+      info: named numbers for the logs; "correct" feeds pass@k, "event" and "outcome" feed algorithm.reward_blend.
+      observation: what the policy is shown next; empty at the end.
+      achieved: see Turn.
+    """
     reward: float
-    info: Mapping[str, float]
+    done: bool = True
+    info: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    observation: Messages = ()
     achieved: tuple[str, ...] | None = None
+
+
+class Status(enum.StrEnum):
+    """How an episode ended. Of FAILED and TIMED_OUT nothing is known about the policy: their rewards mean nothing."""
+    FINISHED = "finished"    # the environment said that it is done
+    TRUNCATED = "truncated"  # a limit of tokens or turns came first; what there is counts
+    FAILED = "failed"        # the environment broke
+    TIMED_OUT = "timed_out"  # the environment did not answer in time
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """An ended episode without its tokens.
+
+    Attributes:
+      reward: of the whole episode, the sum over its turns.
+      status: how it ended.
+      info: named numbers for the logs, those of the last turn.
+      turns: what the environment said to each action, in order.
+    """
+    reward: float
+    status: Status
+    info: Mapping[str, float]
+    turns: tuple[Step, ...] = ()

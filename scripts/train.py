@@ -9,12 +9,22 @@ Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the sa
 """
 import bridges
 from jaxrl_moe import cli
+from jaxrl_moe.config import Config
+from jaxrl_moe.protocols import Endpoint
 from jaxrl_moe.training import pipeline
 
 
-def main(config):
-    if not pipeline.run_all(config, bridges):
+def main(config: Config) -> None:
+    if not pipeline.run_all(config, bridges, endpoint(config)):
         print(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
+
+
+def endpoint(config: Config) -> Endpoint | None:
+    """What serves the policy meanwhile, if the recipe says so."""
+    if not config.endpoint.serve:
+        return None
+    from jaxrl_moe.serving.launch import beside_training  # it needs the extra `serve`, and says so
+    return beside_training
 
 
 if __name__ == "__main__":

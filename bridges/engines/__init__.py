@@ -12,7 +12,7 @@ A run launches its servers by itself (rollout.backend, servers.python), or takes
 
 Read in this order: http (one request), server (what is asked of a server) with receiver (how it comes to new weights), vllm and sglang,
 launch, sync (versions of the weights) with buckets (how they are streamed) and group (by torch.distributed), probe (do they compute what
-we do), pool (several servers, and their faults), engine (the protocol of jaxrl_moe/types.py), shared (the same for a trainer of several
+we do), pool (several servers, and their faults), engine (the protocol of jaxrl_moe/protocols.py), shared (the same for a trainer of several
 processes), assembly, verify (asked before a run).
 
 Weights that are streamed need no torch here: a bucket is a safetensors file on a RAM disk that the server maps, and is gone when the

@@ -4,13 +4,13 @@ import os
 import pathlib
 import time
 
-from bridges.engines.engine import ServerEngine
+from bridges.engines.engine import ServerEngine, over_servers
 from bridges.engines.pool import ADAPTERS, Member
 from bridges.engines.probe import Probe, scorer
 from bridges.engines.shared import SharedEngine
-from bridges.engines.sync import Writer, adapted_layers, choose
+from bridges.engines.sync import WeightWriter, adapted_layers, choose
 from bridges.servers.http import EngineError, Http
-from bridges.servers.launch import Plan, Process
+from bridges.servers.launch import LaunchPlan, Process
 from bridges.servers.router import without_routers
 from bridges.servers.server import Server
 from bridges.servers.sglang import Sglang
@@ -50,14 +50,14 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placem
 
 
 def _over_servers(config, model, tokenizer, kind, score, writing=lambda writer: writer) -> ServerEngine:
-    """The engine, whose probe scores by `score`, and which makes versions of the weights by writing(Writer)."""
+    """The engine, whose probe scores by `score`, and which makes versions of the weights by writing(WeightWriter)."""
     adapter = kind == "adapter"
     config = without_routers(config, api_key(config.servers.api_key_env))
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
-        writer = Writer(model, config.model.path, kind, config.servers.sync_folder, config.servers.bucket_bytes)
-        return ServerEngine(
+        writer = WeightWriter(model, config.model.path, kind, config.servers.sync_folder, config.servers.bucket_bytes)
+        return over_servers(
             members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
             wait_seconds=config.servers.wait, adapters=_adapter_places(config))
@@ -108,7 +108,7 @@ def api_key(variable: str) -> str:
 def _processes(config, model, adapter):
     """The servers to launch, not started."""
     servers = config.servers
-    plan = Plan(
+    plan = LaunchPlan(
         config.rollout.backend, servers.python, str(pathlib.Path(config.model.path).absolute())
         if pathlib.Path(config.model.path).exists() else config.model.path, str(model.dtype),
         min(model.config.max_position_embeddings, config.data.max_prompt_tokens + config.rollout.max_tokens + 1),

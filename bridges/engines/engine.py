@@ -4,52 +4,44 @@ import dataclasses
 import itertools
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from bridges.engines.pool import ADAPTERS, Member, Pool
-from bridges.engines.probe import Probe
-from bridges.engines.sync import Writer
-from bridges.servers.http import EngineError, Unavailable
-from bridges.servers.receiver import Weights
-from bridges.servers.server import Sample, Server
+from bridges.engines.probe import Probe, Verifier
+from bridges.engines.sync import WeightWriter
+from bridges.servers.http import EngineError
+from bridges.servers.server import DrawnSample
 from jaxrl_moe.engine.requests import Limits
 from jaxrl_moe.engine.stopping import stop_cut
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.protocols import StreamingEngine
 from jaxrl_moe.types import Completion, Request
 
 NO_PAGES = 2**40  # the servers' KV pools are their own affair
 STEP_SECONDS = 0.1  # that step() waits for a request to be done
 
 
-class ServerEngine:
-    """An Engine (see types.py) whose tokens servers draw.
+class ServerEngine(StreamingEngine):
+    """A StreamingEngine whose tokens servers draw; see over_servers(), which makes one.
 
     Args:
-      members: the servers.
-      writer: puts weights where the servers read them.
-      probe: compares what a server computes with the policy.
-      config: of the policy.
-      context: most tokens that every server takes.
-      concurrency: requests in flight at each server.
+      pool: the servers; closed with the engine.
+      writer: puts weights where the servers read them; closed with the engine.
+      verifier: compares what a server computes with the policy; the pool calls it.
+      limits: what requests must satisfy.
+      threads: each has a request at a server; shut down with the engine.
       seed: decides, with each request's coordinates, the seed that a server gets; whether it reproduces is up to the server.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text, for stop strings.
-      wait_seconds, adapters: see Pool.
     """
 
-    def __init__(self, members: Sequence[Member], writer: Writer, probe: Probe, *, config: ModelConfig, context: int, concurrency: int,
-                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0,
-                 adapters: int = ADAPTERS):
-        self._pool = Pool(members, self._verify, wait_seconds=wait_seconds, adapters=adapters)
-        self._writer, self._probe, self._seed, self._params = writer, probe, seed, None
-        self._eos_ids, self._detokenise = tuple(eos_ids), detokenise
-        config = dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context))
-        self._limits = Limits(config, 1, NO_PAGES, has_text=True)
-        self._threads = concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout")
+    def __init__(self, pool: Pool, writer: WeightWriter, verifier: Verifier, limits: Limits, threads: concurrent.futures.Executor, *,
+                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str]):
+        self._pool, self._writer, self._verifier, self._limits, self._threads = pool, writer, verifier, limits, threads
+        self._seed, self._eos_ids, self._detokenise = seed, tuple(eos_ids), detokenise
         self._tokens, self._seconds, self._reported = 0, 0.0, 0
         self._handles, self._flying, self._done = itertools.count(), {}, queue.SimpleQueue()
 
@@ -69,7 +61,7 @@ class ServerEngine:
         self._pool.stand_still()  # who brings a lost server back would give it the old weights, and probe it by the new ones
         if old is not None and not old.adapter:
             self._writer.remove(old)  # the servers hold it by now, and two versions may not fit
-        self._params = params  # for the probe, also of servers that come back later
+        self._verifier.params = params  # also for servers that come back later
         weights = self._writer(params, version)
         written = time.perf_counter()
         error = self._pool.update(weights)
@@ -132,12 +124,12 @@ class ServerEngine:
     def cut(self, handle: int) -> None:
         """Nothing: servers hand out no part of what they are drawing."""
 
-    def _check(self, request):
+    def _check(self, request: Request) -> None:
         if self._pool.weights is None:
             raise EngineError("The servers have no weights of the policy yet: call publish() first.")
         self._limits.check(request)
 
-    def _count(self, drawn):
+    def _count(self, drawn: Iterable[list[Completion]]) -> None:
         self._tokens += sum(len(completion.ids) for completions in drawn for completion in completions)
 
     def release(self) -> None:
@@ -154,21 +146,6 @@ class ServerEngine:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._writer.close()
 
-    def _verify(self, server: Server, weights: Weights) -> float:
-        later = f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones"
-        if self._gone():
-            raise Unavailable(later)
-        try:
-            return self._probe(server, self._params, weights)
-        except RuntimeError as error:
-            if self._gone():  # an update of another thread took the arrays meanwhile
-                raise Unavailable(later) from error
-            raise
-
-    def _gone(self):
-        """Whether training has taken the weights that were published last."""
-        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self._params) if hasattr(leaf, "is_deleted"))
-
     def _draw(self, request: Request) -> list[Completion]:
         stop_ids = tuple(dict.fromkeys((*self._eos_ids, *request.params.stop_ids)))
         coordinates = self._seed, request.stream, request.sequence, request.turn
@@ -177,12 +154,34 @@ class ServerEngine:
                                   group=(request.stream, request.sequence))
         return [self._completion(sample, request) for sample in samples]
 
-    def _completion(self, sample: Sample, request: Request) -> Completion:
+    def _completion(self, sample: DrawnSample, request: Request) -> Completion:
         """The sample, cut behind the first stop string: servers end on one, but some tokens later."""
         keep, reason, strings = len(sample.ids), sample.finish_reason, request.params.stop_strings
         if strings:
-            found = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
-            keep, reason = (keep, reason) if found is None else (found, "stop")
+            stopped = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
+            keep, reason = (keep, reason) if stopped is None else (stopped, "stop")
         routes = None if sample.expert_ids is None else sample.expert_ids[:len(request.ids) + keep - 1]
         versions = [np.full(end - start, self._pool.versions[label], np.int32) for label, start, end in sample.versions]
         return Completion(sample.ids[:keep], sample.logprobs[:keep], reason, np.concatenate(versions)[:keep], routes)
+
+
+def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, *, config: ModelConfig, context: int, concurrency: int,
+                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0,
+                 adapters: int = ADAPTERS) -> ServerEngine:
+    """Puts an engine over servers together.
+
+    Args:
+      members: the servers.
+      writer, seed, eos_ids, detokenise: see ServerEngine.
+      probe: compares what a server computes with the policy.
+      config: of the policy.
+      context: most tokens that every server takes.
+      concurrency: requests in flight at each server.
+      wait_seconds, adapters: see Pool.
+    """
+    verifier = Verifier(probe)
+    limits = Limits(dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context)), 1, NO_PAGES,
+                    has_text=True)
+    return ServerEngine(
+        Pool(members, verifier, wait_seconds=wait_seconds, adapters=adapters), writer, verifier, limits,
+        concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout"), seed=seed, eos_ids=eos_ids, detokenise=detokenise)

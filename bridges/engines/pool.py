@@ -16,7 +16,7 @@ from bridges.servers.buckets import Fan
 from bridges.servers.http import EngineError, Refused, Unavailable
 from bridges.servers.launch import Process
 from bridges.servers.receiver import Weights
-from bridges.servers.server import Sample, Server
+from bridges.servers.server import DrawnSample, Server
 from jaxrl_moe.types import SamplingParams
 
 ATTEMPTS = 5           # of one request, each at a server that then failed
@@ -83,7 +83,7 @@ class Pool:
     def live(self) -> list[Member]:
         return [member for member in self.members if not member.lost]
 
-    def draw(self, ids: Sequence[int], params: SamplingParams, *, seed: int, stop_ids: Sequence[int], group: object) -> list[Sample]:
+    def draw(self, ids: Sequence[int], params: SamplingParams, *, seed: int, stop_ids: Sequence[int], group: object) -> list[DrawnSample]:
         """params.n completions of a prompt, from one server; `group` is what requests with a common prefix share.
 
         New weights may come meanwhile; `versions` tells what a sample's labels mean. What they cut short goes on where it stood.
@@ -95,7 +95,7 @@ class Pool:
         samples = self._drawn(ids, params, seed, stop_ids, group)
         return [self._whole(sample, ids, params, (seed, number), stop_ids, group) for number, sample in enumerate(samples)]
 
-    def _whole(self, sample, ids, params, seeds, stop_ids, group) -> Sample:
+    def _whole(self, sample, ids, params, seeds, stop_ids, group) -> DrawnSample:
         """The sample with what an abort left of it still to be drawn; nothing of it is drawn twice."""
         since = time.monotonic()  # when a token came last
         while sample.finish_reason == "abort":
@@ -115,7 +115,7 @@ class Pool:
             sample = joined(sample, more)
         return sample
 
-    def _drawn(self, ids, params, seed, stop_ids, group) -> list[Sample]:
+    def _drawn(self, ids, params, seed, stop_ids, group) -> list[DrawnSample]:
         for _ in range(ATTEMPTS):
             member, weights = self._take(params.n, group)
             try:
@@ -318,11 +318,11 @@ class Pool:
             time.sleep(POLL_SECONDS)
 
 
-def joined(first: Sample, more: Sample) -> Sample:
+def joined(first: DrawnSample, more: DrawnSample) -> DrawnSample:
     """One sample of two, the second of which went on where the first was cut short."""
     count = len(first.ids)
     routes = more.expert_ids
     if routes is not None and first.expert_ids is not None:
         routes = np.concatenate([first.expert_ids, routes[len(first.expert_ids):]])  # those that the tokens were drawn by
-    return Sample(np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs]), more.finish_reason,
+    return DrawnSample(np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs]), more.finish_reason,
                   (*first.versions, *((label, start + count, end + count) for label, start, end in more.versions)), routes)

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from bridges.servers.http import EngineError
+from bridges.servers.http import EngineError, Unavailable
 from bridges.servers.receiver import Weights
 from bridges.servers.server import Server
 from jaxrl_moe.distributed.collectives import AXES, inside
@@ -72,6 +72,33 @@ class Probe:
         ours_BT = self._score(params, tokens_BT, temperature)
         gaps = [np.abs(sample.logprobs - ours_T[start - 1:start - 1 + len(sample.ids)]) for sample, ours_T in zip(samples, ours_BT)]
         return float(np.concatenate(gaps).mean())
+
+
+class Verifier:
+    """Has a probe compare servers with the weights that were published last, as long as training has not taken these.
+
+    Attributes:
+      params: of the policy, as published.
+    """
+
+    def __init__(self, probe: Probe):
+        self._probe, self.params = probe, None
+
+    def __call__(self, server: Server, weights: Weights) -> float:
+        """As Probe; raises Unavailable for a server that comes back when the weights are gone."""
+        later = f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones"
+        if self._gone():
+            raise Unavailable(later)
+        try:
+            return self._probe(server, self.params, weights)
+        except RuntimeError as error:
+            if self._gone():  # an update of another thread took the arrays meanwhile
+                raise Unavailable(later) from error
+            raise
+
+    def _gone(self) -> bool:
+        """Whether training has taken the weights that were published last."""
+        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self.params) if hasattr(leaf, "is_deleted"))
 
 
 def scorer(model: Transformer, placement: Placement | None = None) -> Callable[[nnx.State, np.ndarray, float], np.ndarray]:

@@ -7,7 +7,7 @@ from flax import nnx
 
 from bridges.engines.assembly import KINDS
 from bridges.engines.probe import Probe
-from bridges.engines.sync import Writer
+from bridges.engines.sync import WeightWriter
 from bridges.servers.http import EngineError, Http, Unavailable
 from bridges.servers.receiver import Weights
 from jaxrl_moe.model.transformer import Transformer
@@ -42,7 +42,7 @@ def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | o
             weights = Weights(name or pathlib.Path(adapter).name, 0, str(pathlib.Path(adapter).absolute()), True)
             server.load(weights)
             return weights, probe(server, params, weights)
-        writer = Writer(model, base, backend, folder)
+        writer = WeightWriter(model, base, backend, folder)
         try:
             weights = writer(params, 0, name)
             server.load(weights)

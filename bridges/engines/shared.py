@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 
 from bridges.engines.engine import ServerEngine
-from bridges.engines.sync import STREAMED, Writer
+from bridges.engines.sync import STREAMED, WeightWriter
 from bridges.hf.exporting import export_model
 from bridges.hf.streaming import reader
 from bridges.peft.adapters import export_adapter
@@ -21,18 +21,19 @@ from jaxrl_moe.distributed.sharding import cut
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.meeting import Meeting
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.protocols import Engine
 from jaxrl_moe.types import Completion, Request
 
 FIELDS = [field.name for field in dataclasses.fields(Completion)]
 
 
-class SharedEngine:
-    """An Engine (see types.py) that every process of a job has; all call its methods alike, but for close(). Nothing is drawn ahead of the
+class SharedEngine(Engine):
+    """An Engine that every process of a job has; all call its methods alike, but for close(). Nothing is drawn ahead of the
     updates (rollout.max_staleness), so it has no submit() and what belongs to it.
 
     Args:
       make: called in process 0 alone with (score, writing), makes the engine over the servers: `score` is what its probe scores by, and
-        writing(Writer) what makes versions of the weights.
+        writing(WeightWriter) what makes versions of the weights.
       score: (params, tokens, temperature) -> log-probs, computed by all processes.
       model: the policy, taken apart; its weights come with each publish.
       base: the checkpoint that training started from.
@@ -53,11 +54,6 @@ class SharedEngine:
         """As ServerEngine.generate; the same bits in every process."""
         drawn = self._meeting.hold(lambda: [[_values(completion) for completion in group] for group in self._engine.generate(requests)])
         return [[Completion(*values) for values in group] for group in drawn]
-
-    @property
-    def devices(self) -> frozenset:
-        """None of this process's."""
-        return frozenset()
 
     def release(self) -> None:
         """Nothing to free: the servers' memory is not the trainer's."""
@@ -130,9 +126,9 @@ class _Weights:
 
 
 class _SharedWriter:
-    """A Writer for whose reading of the weights all processes are asked."""
+    """A WeightWriter for whose reading of the weights all processes are asked."""
 
-    def __init__(self, writer: Writer, ask: Callable):
+    def __init__(self, writer: WeightWriter, ask: Callable):
         self._writer, self._ask = writer, ask
 
     def __call__(self, params, version):

@@ -30,7 +30,7 @@ STREAMED = ("stream", "distributed", "delta")
 BUCKET_BYTES = 256 * 10**6
 
 
-class Writer:
+class WeightWriter:
     """Makes the versions of the policy that servers get.
 
     Args:

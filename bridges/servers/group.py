@@ -22,7 +22,7 @@ POLL_SECONDS = 0.001
 REFUSAL_SECONDS = 0.2
 
 
-class Group:
+class BroadcastGroup:
     """See open(). `address`, `port`, `name`, `backend` and `size` are what the others need to join; this process is rank 0."""
 
     def __init__(self, url: str, workers: int):
@@ -38,7 +38,7 @@ class Group:
                                                  master_listen_fd=listening.detach())
 
     @classmethod
-    def open(cls, url: str, workers: int, join: Callable[["Group"], None]) -> "Group":
+    def open(cls, url: str, workers: int, join: Callable[["BroadcastGroup"], None]) -> "BroadcastGroup":
         """A group with a server's workers.
 
         Args:

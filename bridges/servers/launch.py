@@ -18,7 +18,7 @@ LOG_TAIL = 1500
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """What a launched server must do.
 
     Attributes:
@@ -92,7 +92,7 @@ class Process:
       gpus: CUDA_VISIBLE_DEVICES for it; empty: as in this process.
     """
 
-    def __init__(self, plan: Plan, log: pathlib.Path, gpus: str = ""):
+    def __init__(self, plan: LaunchPlan, log: pathlib.Path, gpus: str = ""):
         self._plan, self._log, self._gpus, self._process = plan, log, gpus, None
         self._note = log.with_suffix(".pid")
         self.port = free_port()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bridges.hf.streaming import TensorSet
 from bridges.servers.buckets import Bucket, Delivery, write_bucket
-from bridges.servers.group import Group
+from bridges.servers.group import BroadcastGroup
 from bridges.servers.http import EngineError, Unavailable
 
 LOADING_SECONDS = 600.0  # until a server must have taken new weights, or a bucket of them
@@ -100,7 +100,7 @@ class Receiver(abc.ABC):
         if not weights.distributed:
             return self._replace(_left_in(pathlib.Path(weights.folder), delivery))
         try:
-            self._group = self._group or Group.open(self.url, self.workers(), self._join)
+            self._group = self._group or BroadcastGroup.open(self.url, self.workers(), self._join)
             self._receive(delivery, self._group)
         except BaseException:
             self._leave_group()
@@ -152,11 +152,11 @@ class Receiver(abc.ABC):
         """Loads folders of safetensors, one after the other; each may hold a part of the tensors, and is gone after its turn."""
 
     @abc.abstractmethod
-    def _join(self, group: Group) -> None:
+    def _join(self, group: BroadcastGroup) -> None:
         """Has the server's workers join the group; returns when they have."""
 
     @abc.abstractmethod
-    def _receive(self, buckets: Iterable[Bucket], group: Group) -> None:
+    def _receive(self, buckets: Iterable[Bucket], group: BroadcastGroup) -> None:
         """Broadcasts the buckets to the server, which loads each."""
 
 

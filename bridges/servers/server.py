@@ -15,7 +15,7 @@ LARGEST = 1e-3  # a log-prob above 0 by more than this is no rounding
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class DrawnSample:
     """One completion as a server gave it.
 
     Attributes:
@@ -54,7 +54,7 @@ class Server(Receiver):
         return self.http.is_up()
 
     def draw(self, ids: Sequence[int], params: SamplingParams, *, weights: Weights | None, seed: int,
-             stop_ids: Sequence[int], timeout: float | None = None, versions: Mapping[str, int] | None = None) -> list[Sample]:
+             stop_ids: Sequence[int], timeout: float | None = None, versions: Mapping[str, int] | None = None) -> list[DrawnSample]:
         """params.n completions of the prompt `ids`.
 
         Args:
@@ -119,7 +119,7 @@ class Server(Receiver):
             yield f"{len(sample.ids)} tokens with the weights' labels {sample.versions}, which do not cover each once"
 
     @abc.abstractmethod
-    def _draw(self, ids, params, weights, seed, stop_ids, timeout) -> list[Sample]: ...
+    def _draw(self, ids, params, weights, seed, stop_ids, timeout) -> list[DrawnSample]: ...
 
     @abc.abstractmethod
     def context(self) -> int:

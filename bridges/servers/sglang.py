@@ -10,7 +10,7 @@ import numpy as np
 
 from bridges.servers.http import EngineError, Refused, Unavailable
 from bridges.servers.receiver import LOADING_SECONDS
-from bridges.servers.server import Sample, Server, array
+from bridges.servers.server import DrawnSample, Server, array
 
 
 class Sglang(Server):
@@ -99,14 +99,14 @@ class Sglang(Server):
         if not answer.get("success"):
             raise Unavailable(f"{self.url} could not load the weights: {answer.get('message') or answer.get('error_message')}")
 
-    def _sample(self, one) -> Sample:
+    def _sample(self, one) -> DrawnSample:
         meta = one["meta_info"]
         rows = meta["output_token_logprobs"]
         ids = array(one["output_ids"], "int32")
         if [row[1] for row in rows] != ids.tolist():
             raise ValueError("log-probs of other tokens than those drawn")
         spans = tuple((span["version"], span["start"], span["end"]) for span in meta["weight_versions"] or ())
-        return Sample(ids, array([row[0] for row in rows], "float32"), meta["finish_reason"]["type"], spans, self._routes(meta))
+        return DrawnSample(ids, array([row[0] for row in rows], "float32"), meta["finish_reason"]["type"], spans, self._routes(meta))
 
     def _routes(self, meta):
         """[tokens - 1, L, A] of base64; the server has a row for dense layers too."""

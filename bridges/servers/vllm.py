@@ -7,7 +7,7 @@ import contextlib
 
 from bridges.servers.http import EngineError, Refused, Unavailable
 from bridges.servers.receiver import LOADING_SECONDS
-from bridges.servers.server import Sample, Server, array
+from bridges.servers.server import DrawnSample, Server, array
 
 GENERATE = "/inference/v1/generate"
 
@@ -128,10 +128,10 @@ class Vllm(Server):
         return self._name
 
 
-def _sample(choice) -> Sample:
+def _sample(choice) -> DrawnSample:
     rows = choice["logprobs"]["content"]
     ids = array(choice["token_ids"], "int32")
     if [row["token_id"] for row in rows] != ids.tolist():
         raise ValueError("log-probs of other tokens than those drawn")
     spans = tuple((span["version"], span["start"], span["end"]) for span in choice["weight_versions"] or ())
-    return Sample(ids, array([row["logprob"] for row in rows], "float32"), choice["finish_reason"], spans)
+    return DrawnSample(ids, array([row["logprob"] for row in rows], "float32"), choice["finish_reason"], spans)

@@ -15,7 +15,7 @@ from configs.shared.huihui_1b import rl_on_24gb
 def get_config():
     config = rl_on_24gb()
     config.run_dir = "runs/dapo"
-    config.env.binary = True
+    config.env.name = "gsm8k(binary=true)"
     config.rollout.dynamic_sampling = True
     config.algorithm.aggregation = "token-mean"
     config.algorithm.clip_low = 0.2

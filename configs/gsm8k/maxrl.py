@@ -13,7 +13,7 @@ from configs.shared.huihui_1b import rl_on_24gb
 def get_config():
     config = rl_on_24gb()
     config.run_dir = "runs/maxrl"
-    config.env.binary = True
+    config.env.name = "gsm8k(binary=true)"
     config.algorithm.advantage = "maxrl"
     config.algorithm.loss = "reinforce"
     config.algorithm.kl_coef = 0.0

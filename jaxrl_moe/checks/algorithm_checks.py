@@ -1,12 +1,12 @@
 """What is wrong with the algorithm section as its tables know it: misspelt names and settings, and parts that contradict each other."""
-import dataclasses
+import contextlib
 import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxrl_moe.config import AlgorithmSection, Config, ConfigError
 from jaxrl_moe.config_checks import changed
-from jaxrl_moe.envs import make_env
+from jaxrl_moe.envs import make_task
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
 from jaxrl_moe.rl.corrections import CORRECTIONS
@@ -91,9 +91,10 @@ def _negative_rewards(config: Config) -> Iterator[tuple[str, str]]:
         yield f"algorithm.overlong_tokens = {section.overlong_tokens} makes rewards negative", "algorithm.overlong_tokens=0"
     if min(section.reward_blend, default=0) < 0:
         yield f"algorithm.reward_blend = {section.reward_blend} can make rewards negative", "weights of 0 or more"
-    lowest = getattr(make_env(**dataclasses.asdict(env)), "lowest_reward", 0.0)
-    if lowest < 0:
-        yield f"The task env.name = {env.name!r} gives rewards down to {lowest:g}", "env.binary=true (of gsm8k) or another task"
+    with contextlib.closing(make_task(env.name)) as task:
+        lowest = task.lowest_reward
+    if lowest is not None and lowest < 0:
+        yield f"The task env.name = {env.name!r} gives rewards down to {lowest:g}", 'env.name="gsm8k(binary=true)" or another task'
 
 
 def idle_settings(config: Config) -> Iterator[str]:
@@ -116,10 +117,9 @@ def idle_settings(config: Config) -> Iterator[str]:
     if changed(rollout, "max_rounds") and not rollout.dynamic_sampling:
         yield (f"rollout.max_rounds = {rollout.max_rounds} bounds dynamic sampling, which is off: set rollout.dynamic_sampling=true, "
                "or leave rollout.max_rounds out.")
-    for name in ("stragglers", "graders"):
-        if changed(rollout, name) and rollout.max_staleness == 0:
-            yield (f"rollout.{name} = {getattr(rollout, name)!r} has no effect with rollout.max_staleness = 0, where drawing, grading and "
-                   f"updating take turns: set rollout.max_staleness to 1 or more, or leave rollout.{name} out.")
+    if changed(rollout, "stragglers") and rollout.max_staleness == 0:
+        yield (f"rollout.stragglers = {rollout.stragglers!r} has no effect with rollout.max_staleness = 0, where drawing, grading and "
+               "updating take turns: set rollout.max_staleness to 1 or more, or leave rollout.stragglers out.")
     if section.overlong_cushion and not section.overlong_tokens:
         yield (f"algorithm.overlong_cushion = {section.overlong_cushion} has no effect without algorithm.overlong_tokens, the "
                "length at which the penalty is full: set both, or neither.")

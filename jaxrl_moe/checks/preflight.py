@@ -4,7 +4,6 @@ import fcntl
 import json
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.data.packing import whole_batch
@@ -13,6 +12,7 @@ from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.make import lora_config
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.phases import longest_conversation, longest_drawn, sft_config
+from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs.run import flat, read_settings
 from jaxrl_moe.runs.scratch import to_be_made
@@ -23,7 +23,7 @@ _SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer", "moe")
 _SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix")
 
 
-def context_length(config: Config, bridge: Any) -> int:
+def context_length(config: Config, bridge: Bridge) -> int:
     """Tokens in the model's context: of the model that is about to be made, or of the checkpoint, RoPE scaling included."""
     if to_be_made(config):
         return config.scratch.context
@@ -57,13 +57,13 @@ def check_context(config: Config, context: int, *, draws: bool, sft: bool) -> No
                 f"lower {fields.replace(' + ', ' or ')}, or take a model with a longer context.")
 
 
-def check_adapters(config: Config, bridge: Any) -> None:
+def check_adapters(config: Config, bridge: Bridge) -> None:
     """Refuses LoRA targets that match nothing, or that could not be exported after the training."""
     if config.lora.rank:
         bridge.check_adapters(bridge.model_config(config.model.path), lora_config(config))
 
 
-def check_critic(config: Config, bridge: Any) -> None:
+def check_critic(config: Config, bridge: Bridge) -> None:
     """Refuses a critic that the run is to start from if it does not fit the model or the advantage."""
     kind = find_advantage(config.algorithm.advantage).critic
     if not kind or not config.critic.path:

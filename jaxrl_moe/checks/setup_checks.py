@@ -1,4 +1,5 @@
 """What a run needs from its machine, checked one thing at a time before anyone waits for it."""
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -16,7 +17,7 @@ from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.distributed import placements
 from jaxrl_moe.distributed.selftest import check_collectives
-from jaxrl_moe.envs import check_rows, make_env
+from jaxrl_moe.envs import check_rows, make_task
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.runs.scratch import to_be_made
@@ -142,7 +143,8 @@ def _data(config, bridge) -> str:
     for evaluation, path in ((False, config.data.path), (True, config.data.eval_path)):
         if path:
             prompts, _ = load_prompts(config.data, tokenizer, evaluation=evaluation, context=preflight.context_length(config, bridge))
-            check_rows(make_env(**dataclasses.asdict(config.env)), prompts)
+            with contextlib.closing(make_task(config.env.name)) as task:
+                check_rows(task, prompts)
             found.append(f"{path}: {len(prompts)} prompts")
     return "; ".join(found)
 

@@ -10,7 +10,7 @@ from jaxrl_moe.checks.server_checks import server_problems
 from jaxrl_moe.config import Config, ConfigError
 from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.chips import platform_of
-from jaxrl_moe.envs import ENVS, make_env
+from jaxrl_moe.envs import TASKS, make_task
 from jaxrl_moe.kernels import attention, grouped_matmul
 from jaxrl_moe.learning.optimizer import SCHEDULES
 from jaxrl_moe.learning.programs import OFFLOAD
@@ -47,8 +47,7 @@ def validate(config: Config, *, rl: bool = True) -> None:
     for field, table in TABLES.items():
         _check_name(config, field, table)
     if rl or config.env.name:
-        _check_name(config, "env.name", ENVS)
-        make_env(**dataclasses.asdict(config.env))
+        make_task(config.env.name).close()
     for part in config.train.offload:
         check_name("train.offload", part, OFFLOAD)
     for problem in _missing_backends(config):
@@ -105,7 +104,7 @@ def sft_only(config: Config) -> None:
         raise ConfigError("sft.steps and sft.epochs are both 0, so there is nothing to do: set one of them.")
     if config.sft.eval_every and not config.env.name:
         raise ConfigError(f"sft.eval_every = {config.sft.eval_every} has no effect, as env.name names no task to grade "
-                          f"completions: set it (known: {', '.join(ENVS)}), or sft.eval_every=0.")
+                          f"completions: set it (known: {', '.join(TASKS)}), or sft.eval_every=0.")
 
 
 def check_router(config: Config, model: ModelConfig) -> None:
@@ -154,7 +153,7 @@ def warn_of_router(config: Config, model: ModelConfig) -> None:
 
 def evaluation_only(config: Config) -> None:
     """What scripts/evaluate.py needs beyond `validate`."""
-    _check_name(config, "env.name", ENVS)
+    make_task(config.env.name).close()
     if not config.data.eval_path:
         raise ConfigError("data.eval_path is empty, so there is nothing to evaluate on: give held-out prompts.")
 

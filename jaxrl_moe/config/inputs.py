@@ -70,8 +70,6 @@ class DataSection:
 @dataclasses.dataclass(frozen=True)
 class EnvSection:
     """The task that the policy works on, and that grades it."""
-    name: str = setting("", "the task", table="envs.ENVS")
-    overlong_tokens: int = setting(
-        0, "of gsm8k: longer completions pay the length penalty; 0: only truncated ones",
-        at_least=0, unit="tokens")
-    binary: bool = setting(False, "of gsm8k: reward 1 if right, else 0, without bonus or penalty")
+    name: str = setting(
+        "", "a task with its own settings in brackets, such as gsm8k(binary=true), or package.module:Name",
+        table="envs.TASKS")

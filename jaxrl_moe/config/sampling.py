@@ -64,7 +64,7 @@ class RolloutSection:
         "carry", "what becomes of groups still being drawn when the bound of max_staleness wants them "
         "in the next batch, and it lacks nothing else", choices=_STRAGGLERS)
     graders: int = setting(
-        8, "threads that grade, above max_staleness 0; 1 for an environment that cannot take several",
+        8, "threads that grade; a task that cannot take several (it says so) has one",
         at_least=1, at_most=1024)
 
 

@@ -12,21 +12,22 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.distributed.transfer import Transfer
 from jaxrl_moe.engine import batches, memory, results
 from jaxrl_moe.engine.pages import pages_for
-from jaxrl_moe.engine.programs import Programs
+from jaxrl_moe.engine.programs import EnginePrograms
 from jaxrl_moe.engine.requests import Limits, truncates
-from jaxrl_moe.engine.sequences import Chunk, Group
+from jaxrl_moe.engine.sequences import Chunk, RequestGroup
 from jaxrl_moe.engine.shards import Shards
 from jaxrl_moe.engine.stats import Totals
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.cache import TRASH_PAGE
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.protocols import StreamingEngine
 from jaxrl_moe.types import Completion, Request
 
 
-class JaxEngine:
-    """An Engine (see types.py) inside this process. Not thread-safe: one thread drives it.
+class JaxEngine(StreamingEngine):
+    """A StreamingEngine inside this process. Not thread-safe: one thread drives it.
 
-    On a mesh the rows that are decoded, and the KV pool, are split over data and fsdp: see Shards and Programs.
+    On a mesh the rows that are decoded, and the KV pool, are split over data and fsdp: see Shards and EnginePrograms.
 
     Args:
       model: the policy; its arrays are used as they are if they lie on the placement's devices, else copied there.
@@ -51,7 +52,7 @@ class JaxEngine:
         self._params, _ = self._here(params)
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
-        self._programs = Programs(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
+        self._programs = EnginePrograms(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
         self._shards = 1 if placement is None else placement.drawn_shards
         self._token_bytes = memory.token_bytes(self._config, self._dtype, placement)
         self._slots = memory.slots_of_each(settings.slots, self._shards)
@@ -134,7 +135,7 @@ class JaxEngine:
         """
         self.check(request)
         handle, stop_ids = next(self._handles), dict.fromkeys((*self._eos_ids, *request.params.stop_ids))
-        self._work.add(Group(handle, request, tuple(stop_ids), listen))
+        self._work.add(RequestGroup(handle, request, tuple(stop_ids), listen))
         return handle
 
     def cancel(self, handle: int) -> None:

@@ -47,7 +47,7 @@ class DecodeRows:
     pages_UJ: Any
 
 
-class Programs:
+class EnginePrograms:
     """Compiles on first use per shape; `compiles` counts how often that happened."""
 
     def __init__(self, graphdef, seed: int, steps: int, expert_dtype, placement: Placement | None = None):

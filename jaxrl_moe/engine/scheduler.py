@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from jaxrl_moe.engine.pages import PagePool, pages_for
-from jaxrl_moe.engine.sequences import Group, Sequence
+from jaxrl_moe.engine.sequences import RequestGroup, Sequence
 
 
 @dataclasses.dataclass
@@ -18,11 +18,11 @@ class Prefill:
     ids: np.ndarray
     start: int
     pages: list[int]
-    group: Group | None = None
+    group: RequestGroup | None = None
 
 
 @dataclasses.dataclass
-class Plan:
+class ChunkPlan:
     """What must be done on the device before the next decode call, in this order."""
     prefills: list[Prefill] = dataclasses.field(default_factory=list)
     copies: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -45,7 +45,7 @@ class Scheduler:
         """Samples that run or wait."""
         return len(self.running) + len(self.queue)
 
-    def add(self, group: Group) -> None:
+    def add(self, group: RequestGroup) -> None:
         group.waiting = group.request.params.n
         self.queue.extend(Sequence(group, sample) for sample in range(group.waiting))
 
@@ -64,10 +64,10 @@ class Scheduler:
         sequence.group.waiting += 1
         self.queue.append(sequence)
 
-    def plan(self) -> Plan:
+    def plan(self) -> ChunkPlan:
         """Gives the running sequences pages for the next chunk, then admits what fits."""
         self._grow()
-        plan = Plan()
+        plan = ChunkPlan()
         if not self._admit(plan) and self.queue and not self.running:
             self.drop_held()
             self._admit(plan)

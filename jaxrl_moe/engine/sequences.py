@@ -18,7 +18,7 @@ class Chunk(NamedTuple):
 
 
 @dataclasses.dataclass(eq=False)
-class Group:
+class RequestGroup:
     """One request, or those of its samples that one scheduler draws: then they share `completions` with the others.
 
     `held` are the pages of prompt[:-1], kept while samples still wait for a place.
@@ -40,7 +40,7 @@ class Group:
     def prefix_length(self) -> int:
         return len(self.request.ids) - 1
 
-    def elsewhere(self) -> "Group":
+    def elsewhere(self) -> "RequestGroup":
         """The same request for samples that another scheduler draws."""
         return dataclasses.replace(self, waiting=0, held=None, prompt_routes=None)
 
@@ -48,7 +48,7 @@ class Group:
 class Sequence:
     """One sample being drawn: `ids` holds the prompt and what was drawn so far, `length` tokens in all."""
 
-    def __init__(self, group: Group, sample: int):
+    def __init__(self, group: RequestGroup, sample: int):
         prompt, params = group.request.ids, group.request.params
         self.group, self.sample = group, sample
         self.length, self.limit = len(prompt), len(prompt) + params.max_tokens

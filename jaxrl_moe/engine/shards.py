@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 
 from jaxrl_moe.engine.pages import PagePool
-from jaxrl_moe.engine.scheduler import Plan, Scheduler
-from jaxrl_moe.engine.sequences import Group, Sequence
+from jaxrl_moe.engine.scheduler import ChunkPlan, Scheduler
+from jaxrl_moe.engine.sequences import RequestGroup, Sequence
 
 
 class Shards:
@@ -20,7 +20,7 @@ class Shards:
     def __init__(self, count: int, num_pages: int, page_size: int, slots: int, steps: int):
         """num_pages (the trash page included) and slots are those of each part."""
         self.parts = [Scheduler(PagePool(num_pages), page_size, slots, steps) for _ in range(count)]
-        self.line: collections.deque[Group] = collections.deque()
+        self.line: collections.deque[RequestGroup] = collections.deque()
         self.slots = slots
 
     @property
@@ -40,10 +40,10 @@ class Shards:
         """The running sequences of each part."""
         return [list(part.running) for part in self.parts]
 
-    def add(self, group: Group) -> None:
+    def add(self, group: RequestGroup) -> None:
         self.line.append(group)
 
-    def plan(self) -> list[Plan]:
+    def plan(self) -> list[ChunkPlan]:
         """Feeds the parts, and plans the next chunk of each."""
         while self.line and (part := self._emptiest()).load < self.slots:
             part.add(self.line.popleft())

@@ -2,12 +2,14 @@ r"""GSM8K: the final number of a completion against the gold, with a bonus for a
 
 The number is looked for in this order: the last \boxed{...}, the last "Final Answer:", the last ####, the last number.
 """
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from jaxrl_moe.envs.numbers import find_numbers, parse_number, plain
-from jaxrl_moe.types import Grade, UserError
+from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.types import Action, Step, UserError
 
 TOLERANCE = 1e-6
 MARKER_BONUS = 0.05
@@ -19,33 +21,48 @@ _BOXED = re.compile(r"\\boxed\s*")
 _BOX_LENGTH = 200  # characters looked at for the closing brace
 
 
-class Gsm8kEnv:
+@dataclasses.dataclass
+class Gsm8k(SingleTurnTask):
     """Grades GSM8K answers: 1 if the final number is right, +0.05 for a marker, -0.05 for an over-long completion.
 
-    A completion is over-long if the token limit cut it, or if it has more than `overlong_tokens` tokens (0: no such limit).
-    With `binary` the reward is 1 or 0 alone; marker and length are reported as ever.
+    Attributes:
+      overlong_tokens: a completion of more tokens than so many is over-long, and one that the token limit cut; 0: the latter alone.
+      binary: the reward is 1 or 0 alone; marker and length are reported as ever.
+
+    Raises:
+      UserError: overlong_tokens is negative, or both are given.
     """
+    overlong_tokens: int = 0
+    binary: bool = False
 
-    def __init__(self, overlong_tokens: int = 0, binary: bool = False):
-        if binary and overlong_tokens:
-            raise UserError(f"env.overlong_tokens = {overlong_tokens} charges long completions, and env.binary = true charges nothing: "
+    def __post_init__(self) -> None:
+        if self.overlong_tokens < 0:
+            raise UserError(f"overlong_tokens = {self.overlong_tokens} is out of range: it must be at least 0.")
+        if self.binary and self.overlong_tokens:
+            raise UserError(f"overlong_tokens = {self.overlong_tokens} charges long completions, and binary = true charges nothing: "
                             "set one of them.")
-        self.overlong_tokens, self.binary = overlong_tokens, binary
-        self.lowest_reward = 0.0 if binary else -OVERLONG_PENALTY
+        self.lowest_reward = 0.0 if self.binary else -OVERLONG_PENALTY
 
-    def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
+    def check_row(self, row: Mapping[str, Any], index: int) -> None:
+        """Raises UserError for a row without a gold number."""
+        try:
+            gold_number(row)
+        except UserError as error:
+            raise UserError(f"Data row {index} cannot be graded. {error}") from error
+
+    def grade(self, row: Mapping[str, Any], action: Action) -> Step:
         """Scores one completion; only the completion is looked at, never the prompt.
 
         Raises:
           UserError: the row has no gold number.
         """
-        gold, answer = gold_number(row), final_number(completion)
+        gold, answer = gold_number(row), final_number(action.text)
         correct = answer is not None and abs(answer - gold) <= TOLERANCE
-        marker = bool(_MARKER.search(completion))
-        overlong = truncated or 0 < self.overlong_tokens < num_tokens
+        marker = bool(_MARKER.search(action.text))
+        overlong = action.truncated or 0 < self.overlong_tokens < action.num_tokens
         reward = correct + (0.0 if self.binary else MARKER_BONUS * marker - OVERLONG_PENALTY * overlong)
-        return Grade(float(reward), {"correct": float(correct), "marker": float(marker), "overlong": float(overlong),
-                                     "answered": float(answer is not None)})
+        return Step(float(reward), info={"correct": float(correct), "marker": float(marker), "overlong": float(overlong),
+                                         "answered": float(answer is not None)})
 
 
 def gold_number(row: Mapping[str, Any]) -> float:

@@ -3,26 +3,37 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxrl_moe.types import Grade, UserError
+from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.types import Action, Step, UserError
 
 _ANSWER = re.compile(r"#### (-?\d+)\s*")
 
 
-class WordProblemsEnv:
+class WordProblems(SingleTurnTask):
     """Reward 1 if what follows the first #### is the row's `answer` and nothing else, otherwise 0."""
     lowest_reward = 0.0
 
-    def grade(self, row: Mapping[str, Any], completion: str, num_tokens: int, truncated: bool) -> Grade:
+    def check_row(self, row: Mapping[str, Any], index: int) -> None:
+        """Raises UserError for a row without an integer `answer`."""
+        try:
+            _gold(row)
+        except UserError as error:
+            raise UserError(f"Data row {index} cannot be graded. {error}") from error
+
+    def grade(self, row: Mapping[str, Any], action: Action) -> Step:
         """Scores one completion against the row's `answer`, an integer.
 
         Raises:
           UserError: the row has no integer `answer`.
         """
-        gold = row.get("answer")
-        if not isinstance(gold, int):
-            raise UserError(f"A row of the word problems needs an integer `answer`, but has {gold!r} (columns: "
-                            f"{', '.join(row)}).")
-        start = completion.find("####")
-        answer = _ANSWER.fullmatch(completion, start) if start >= 0 else None
+        gold, start = _gold(row), action.text.find("####")
+        answer = _ANSWER.fullmatch(action.text, start) if start >= 0 else None
         correct = answer is not None and int(answer[1]) == gold
-        return Grade(float(correct), {"correct": float(correct), "answered": float(answer is not None)})
+        return Step(float(correct), info={"correct": float(correct), "answered": float(answer is not None)})
+
+
+def _gold(row: Mapping[str, Any]) -> int:
+    gold = row.get("answer")
+    if not isinstance(gold, int):
+        raise UserError(f"A row of the word problems needs an integer `answer`, but has {gold!r} (columns: {', '.join(row)}).")
+    return gold

@@ -11,7 +11,7 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.engine import batches
 from jaxrl_moe.engine.memory import pool_pages, slots_of_each, token_bytes
 from jaxrl_moe.engine.pages import pages_for
-from jaxrl_moe.engine.programs import POOL, ROWS, Programs
+from jaxrl_moe.engine.programs import POOL, ROWS, EnginePrograms
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.planning import target
 from jaxrl_moe.planning.programs import NOTHING, Program, compiled
@@ -57,7 +57,7 @@ def lower(config: Config, shapes: RunShapes, cache: PagedCache) -> dict:
     """{name: the program, traced for the devices of the mesh}: see Drawing."""
     section, place, model, params = config.rollout, shapes.drawn_at, shapes.model, shapes.params
     shards = place.drawn_shards
-    programs = Programs(nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype, place)
+    programs = EnginePrograms(nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype, place)
     slots = slots_of_each(section.slots, shards)
     longest = config.data.max_prompt_tokens + section.max_tokens - 1
     *_, rows = batches.decode_shapes(slots, pages_for(longest, section.page_size), section.page_size, shards)

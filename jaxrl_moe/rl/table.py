@@ -85,9 +85,19 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
             return node.id, {}
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
             raise problem
-        return node.func.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+        settings = {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+        if None in settings or len(settings) < len(node.keywords):  # given as a mapping, or twice
+            raise problem
+        return node.func.id, settings
     except (SyntaxError, ValueError) as error:
         raise problem from error
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal of Python, or true and false as they are written elsewhere on the command line."""
+    if isinstance(node, ast.Name) and node.id in ("true", "false"):
+        return node.id == "true"
+    return ast.literal_eval(node)
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

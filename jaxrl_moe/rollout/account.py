@@ -16,14 +16,12 @@ class Rules:
       count: groups of a batch.
       bound: max_staleness.
       stragglers: as in rollout.stragglers.
-      graders: threads that grade.
       keep: which groups count for a batch; the others are set aside, and new ones take their place.
       most: graded groups after which a batch is complete with fewer than `count`, where groups are set aside.
     """
     count: int
     bound: int
     stragglers: str = "carry"
-    graders: int = 1
     keep: Callable[[RolloutGroup], bool] | None = None
     most: int = 0
 

@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from jaxrl_moe.protocols import Engine, Env
+from jaxrl_moe.protocols import StreamingEngine
 from jaxrl_moe.rollout.account import Account, Drawn, Rules
 from jaxrl_moe.rollout.buffer import Entry
-from jaxrl_moe.rollout.collect import TRAIN_STREAM, Decode, grade_one
+from jaxrl_moe.rollout.collect import TRAIN_STREAM, grade_one
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.graders import Graders
 from jaxrl_moe.types import Completion, Request, SamplingParams
 
@@ -25,21 +26,20 @@ class Producer:
     Args:
       engine: driven from here until close().
       draws: what is drawn, and under which numbers.
-      env: grades; called from several threads at once if there are several graders.
+      episodes: grades, in as many threads as it says.
       params: how completions are drawn; n is the group size.
-      decode: token ids to text.
       rules: see there.
       last: version after the run's last batch: nothing is drawn that no batch would take.
     """
 
-    def __init__(self, engine: Engine, draws: Draws, env: Env, params: SamplingParams, decode: Decode, rules: Rules, last: int):
-        self._engine, self._env, self._params, self._decode, self._rules = engine, env, params, decode, rules
+    def __init__(self, engine: StreamingEngine, draws: Draws, episodes: Episodes, params: SamplingParams, rules: Rules, last: int):
+        self._engine, self._episodes, self._params, self._rules = engine, episodes, params, rules
         self._drawing: dict[Any, Entry] = {}       # by the engine's handle; the driving thread's own
         self._account = Account(draws, rules, last)
         self._failure: BaseException | None = None
         self._held, self._working, self._closed = True, False, False
         self._changed = threading.Condition()      # guards all above but _drawing
-        self._graders = Graders(rules.graders)
+        self._graders = Graders(episodes.threads)
         self._thread = threading.Thread(target=self._drive, name="producer", daemon=True)
 
     def publish(self, params: Any, version: int) -> Any:
@@ -163,7 +163,7 @@ class Producer:
             return
         with self._failing():
             start = time.perf_counter()
-            rollout = grade_one(entry.prompt, entry.completions[sample], self._env, self._decode)
+            rollout = grade_one(entry.prompt, entry.sequence, entry.completions[sample], self._episodes)
             with self._changed:
                 self._account.grade_seconds += time.perf_counter() - start
                 self._account.graded(entry, sample, rollout)

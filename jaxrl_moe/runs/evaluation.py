@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrl_moe.config import Config
-from jaxrl_moe.rollout.collect import EVAL_STREAM, GREEDY_STREAM, Decode, collect
+from jaxrl_moe.protocols import Engine
+from jaxrl_moe.rollout.collect import EVAL_STREAM, GREEDY_STREAM, collect
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs.metrics import correct, info_means, pass_at_k
 from jaxrl_moe.types import Prompt, RolloutGroup, SamplingParams
-from jaxrl_moe.protocols import Engine, Env
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Evaluation:
         return self.metrics.get("eval/pass_at_1", self.metrics["eval/reward_mean"])
 
 
-def evaluate(prompts: Sequence[Prompt], env: Env, engine: Engine, config: Config, decode: Decode) -> Evaluation:
+def evaluate(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, config: Config) -> Evaluation:
     """Draws eval.samples completions of each prompt (and a greedy one if asked for) and scores them.
 
     The noise depends on the seed and on the prompt's place in the list alone, so two evaluations differ only by the
@@ -31,11 +32,11 @@ def evaluate(prompts: Sequence[Prompt], env: Env, engine: Engine, config: Config
     """
     params = SamplingParams(max_tokens=config.rollout.max_tokens, temperature=config.eval.temperature,
                             stop_strings=config.rollout.stop_strings, n=config.eval.samples)
-    groups = {"eval": collect(prompts, env, engine, params, decode, 0, EVAL_STREAM)}
+    groups = {"eval": collect(prompts, episodes, engine, params, 0, EVAL_STREAM)}
     metrics = sampled_metrics(groups["eval"])
     if config.eval.greedy:
         greedy = dataclasses.replace(params, temperature=0.0, n=1)
-        groups["greedy"] = collect(prompts, env, engine, greedy, decode, 0, GREEDY_STREAM)
+        groups["greedy"] = collect(prompts, episodes, engine, greedy, 0, GREEDY_STREAM)
         metrics["eval/greedy"] = sampled_metrics(groups["greedy"]).get("eval/pass_at_1", _mean_reward(groups["greedy"]))
     return Evaluation(metrics, groups)
 

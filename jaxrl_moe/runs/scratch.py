@@ -3,7 +3,6 @@ import json
 import pathlib
 import shutil
 from collections.abc import Iterable
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,6 +15,7 @@ from jaxrl_moe.data.tokenizer import import_transformers
 from jaxrl_moe.data.word_problems import write_data
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.protocols import Bridge
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHATML = (
@@ -39,7 +39,7 @@ def to_be_made(config: Config) -> bool:
     return config.scratch.vocab_size > 0 and not pathlib.Path(config.model.path).exists()
 
 
-def ensure_model(config: Config, bridge: Any) -> None:
+def ensure_model(config: Config, bridge: Bridge) -> None:
     """Makes the model at model.path if it is to be made; whole or not at all."""
     folder = pathlib.Path(config.model.path)
     if not to_be_made(config):

@@ -8,14 +8,15 @@ from typing import Any, TypeVar
 
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.engine.sequences import Chunk
+from jaxrl_moe.protocols import Engine
 from jaxrl_moe.serving.ticket import Ticket
 from jaxrl_moe.types import Completion, Request, UserError
 
 T = TypeVar("T")
 
 
-class EngineFront:
-    """An Engine (see types.py) that training and HTTP requests share.
+class EngineFront(Engine):
+    """An Engine that training and HTTP requests share.
 
     Every call is carried out on the driver's thread, in order of arrival, between two steps. After release() nothing is
     drawn until publish(), generate() or resume(): during an update the pool's memory is the trainer's and the weights

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 from flax import nnx
@@ -15,23 +15,15 @@ from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.openai.models import Load, Models
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
-from jaxrl_moe.serving.server import Server
+from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
 
 KEY_VARIABLE = "JAXRL_MOE_API_KEY"
-
-
-class Bridge(Protocol):
-    """The functions of the `bridges` package that serving needs; this package must not import it."""
-
-    def load_model(self, path, *, lora: LoraConfig | None) -> Transformer: ...
-    def read_lora(self, path) -> LoraConfig: ...
-    def import_adapter(self, model, path, *, subset: bool) -> None: ...
-    def draw_adapters(self, model, seed: int) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +66,7 @@ def serve(options: Options, bridge: Bridge) -> None:
         adapter = (_last_part(options.adapter), options.adapter) if options.adapter else None
         models = Models(front, name, options.model, load, adapter)
         service = Service(front, tokenizer, models, queue=options.max_queue, chat_tokens=options.max_tokens, recorder=recorder)
-        server = Server(service, host=options.host, port=options.port, api_key=options.api_key, grace=options.grace)
+        server = HttpServer(service, host=options.host, port=options.port, api_key=options.api_key, grace=options.grace)
         if options.warmup:
             print(f"Compiled {front.ask(lambda engine: engine.warmup() + engine.warmup(truncate=True))} programs.", flush=True)
         print(f"Serving {models.name!r} at {server.url}/v1", flush=True)
@@ -95,7 +87,7 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
     with EngineFront(engine, paused=True) as front:
         service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue, chat_tokens=config.rollout.max_tokens,
                           recorder=Recorder(record))
-        with Server(service, host=options.host, port=options.port, api_key=_key_in(options.api_key_env)) as server:
+        with HttpServer(service, host=options.host, port=options.port, api_key=_key_in(options.api_key_env)) as server:
             print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in {record}.", flush=True)
             yield front
 

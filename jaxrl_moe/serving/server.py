@@ -11,7 +11,7 @@ from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.types import UserError
 
 
-class Server:
+class HttpServer:
     """Serves a service over HTTP. As a context manager it runs in a thread of its own; run() takes the calling thread.
 
     Args:
@@ -35,7 +35,7 @@ class Server:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> "HttpServer":
         self._thread.start()
         return self
 

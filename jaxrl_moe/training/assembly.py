@@ -9,13 +9,13 @@ from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed.placements import placement, rollout_placement
 from jaxrl_moe.engine.engine import JaxEngine
-from jaxrl_moe.envs import check_rows, make_env
+from jaxrl_moe.envs import check_rows
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning import make
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.protocols import Bridge, Engine
+from jaxrl_moe.protocols import Bridge, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs.scratch import ensure_data, ensure_model
 from jaxrl_moe.types import Prompt, UserError
@@ -50,8 +50,9 @@ def _make_scratch(config: Config, bridge: Bridge, draws: bool, sft: bool) -> Non
     validate.check_router(config, bridge.model_config(config.model.path))
 
 
-def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
-    """Reads the tokenizer and the prompts (if not training, only the held-out ones); prints how many were left out."""
+def prepare(config: Config, bridge: Bridge, task: Task | None, *, training: bool = True) -> Data:
+    """Reads the tokenizer and the prompts (if not training, only the held-out ones); prints how many were left out. The task, if there
+    is one, is asked about every row."""
     tokenizer, context = load_tokenizer(config.model.path), preflight.context_length(config, bridge)
     tokenizer.check_stop_strings(config.rollout.stop_strings)
     prompts, held_out = [], []
@@ -62,8 +63,8 @@ def prepare(config: Config, bridge: Bridge, *, training: bool = True) -> Data:
         held_out, counts = load_prompts(config.data, tokenizer, evaluation=True, context=context)
         print(counts)
     held_out = held_out[:config.eval.prompts or None]
-    if config.env.name:
-        hosts.on_leader(lambda: check_rows(make_env(**dataclasses.asdict(config.env)), [*prompts, *held_out]))
+    if task is not None:
+        hosts.on_leader(lambda: check_rows(task, [*prompts, *held_out]))
     return Data(tokenizer, prompts, held_out)
 
 

@@ -8,10 +8,10 @@ from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.batch import MicroBatch
 from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.step import Learner
-from jaxrl_moe.protocols import Engine, Env
+from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rl.metrics import Metrics
-from jaxrl_moe.rollout.collect import Decode
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, kept_mass, update_metrics
@@ -30,8 +30,7 @@ class Loop:
     config: Config
     learner: Learner
     engine: Engine
-    env: Env
-    decode: Decode
+    episodes: Episodes
     eval_prompts: Sequence[Prompt]
     sampling: SamplingParams
     objective: PolicyObjective
@@ -99,7 +98,7 @@ def evaluate_if_due(loop: Loop, watch: Stopwatch) -> tuple[Evaluation | None, bo
 
 def held_out(loop: Loop) -> Evaluation:
     with loop.source.idle():
-        return evaluate(loop.eval_prompts, loop.env, loop.engine, loop.config, loop.decode)
+        return evaluate(loop.eval_prompts, loop.episodes, loop.engine, loop.config)
 
 
 def log(loop: Loop, watch: Stopwatch, batch: Selection, updates: Updates, metrics: dict[str, float]) -> None:

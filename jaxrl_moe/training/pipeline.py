@@ -1,4 +1,4 @@
-"""A whole run, phase by phase: data and model, SFT warm-up, RL, export, report. scripts/train.py hands in the bridges."""
+"""A whole run, phase by phase: data and model, SFT warm-up, RL, export, report. scripts/train.py hands in bridges and endpoint."""
 import contextlib
 import dataclasses
 import pathlib
@@ -11,13 +11,14 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.distributed.placements import drawing_alone
-from jaxrl_moe.envs import make_env
+from jaxrl_moe.envs import make_task
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.phases import NLL, sft_config, total_steps
-from jaxrl_moe.protocols import Bridge, Engine
+from jaxrl_moe.protocols import Bridge, Endpoint, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.report import report
@@ -28,8 +29,13 @@ from jaxrl_moe.training.train import train
 from jaxrl_moe.types import UserError
 
 
-def run_all(config: Config, bridge: Bridge) -> bool:
+def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) -> bool:
     """SFT first if the recipe has it, then RL, then the export and the report. Each phase goes on from its newest checkpoint.
+
+    Args:
+      config: resolved.
+      bridge: reads and writes models, and reaches servers.
+      endpoint: what serves the policy meanwhile, for endpoint.serve.
 
     Returns:
       False if SIGTERM ended it early; all is saved then.
@@ -37,21 +43,21 @@ def run_all(config: Config, bridge: Bridge) -> bool:
     validate.validate(config)
     preflight.refuse_other_settings(config)
     check_micro_batches(config, rl=config.train.steps > 0, sft=phases.has_warm_up(config))
-    with preflight.locked(config.run_dir):
-        return _run_all(config, bridge)
+    with preflight.locked(config.run_dir), contextlib.closing(make_task(config.env.name)) as task:
+        return _run_all(config, bridge, task, endpoint)
 
 
-def _run_all(config: Config, bridge: Bridge) -> bool:
+def _run_all(config: Config, bridge: Bridge, task: Task, endpoint: Endpoint | None) -> bool:
     make_scratch(config, bridge, draws=True, sft=phases.has_warm_up(config))
-    data = prepare(config, bridge)
+    data = prepare(config, bridge, task)
     if phases.has_warm_up(config):
-        if not warm_up(config, bridge, data):
+        if not warm_up(config, bridge, task, data):
             return False
         config = after_warm_up(config)
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
     learner, engine = build(config, bridge, data.tokenizer, updates)
-    with contextlib.closing(engine), endpoint(config, engine, data.tokenizer) as shared:
-        if not train(config, learner, shared, data.tokenizer, data.prompts, data.eval_prompts):
+    with contextlib.closing(engine), shared(config, engine, data.tokenizer, endpoint) as drawing:
+        if not train(config, learner, drawing, task, data.tokenizer, data.prompts, data.eval_prompts):
             return False
     export(config, bridge, learner, pathlib.Path(config.run_dir))
     hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
@@ -59,15 +65,21 @@ def _run_all(config: Config, bridge: Bridge) -> bool:
 
 
 @contextlib.contextmanager
-def endpoint(config: Config, engine: Engine, tokenizer: Tokenizer) -> Iterator[Engine]:
-    """What the loop draws by: the engine, or where the endpoint section says so a front that it shares with clients over HTTP."""
+def shared(config: Config, engine: Engine, tokenizer: Tokenizer, endpoint: Endpoint | None) -> Iterator[Engine]:
+    """What the loop draws by: the engine, or where the endpoint section says so a front that it shares with clients over HTTP.
+
+    Raises:
+      UserError: the job has several processes, or whoever started it has no endpoint.
+    """
     if not config.endpoint.serve:
         yield engine
         return
     if hosts.several():
         raise UserError("endpoint.serve needs a job of one process, and this one has several: set endpoint.serve=false.")
-    from jaxrl_moe.serving.launch import beside_training  # it needs the extra `serve`
-    with beside_training(config, engine, tokenizer) as front:
+    if endpoint is None:
+        raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: start it by scripts/train.py, or "
+                        "hand serving.launch.beside_training to run_all.")
+    with endpoint(config, engine, tokenizer) as front:
         yield front
 
 
@@ -82,12 +94,22 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     config = sft_config(config)
     preflight.refuse_other_settings(config)
     check_micro_batches(config, rl=False, sft=True)
-    with preflight.locked(config.run_dir):
-        make_scratch(config, bridge, draws=bool(config.env.name and config.data.eval_path), sft=True)
-        done = warm_up(config, bridge, prepare(config, bridge, training=False))
+    with preflight.locked(config.run_dir), graded(config) as task:
+        make_scratch(config, bridge, draws=bool(task and config.data.eval_path), sft=True)
+        done = warm_up(config, bridge, task, prepare(config, bridge, task, training=False))
         if done:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
     return done
+
+
+@contextlib.contextmanager
+def graded(config: Config) -> Iterator[Task | None]:
+    """The task of a run that need not have one; closed in the end."""
+    if not config.env.name:
+        yield None
+        return
+    with contextlib.closing(make_task(config.env.name)) as task:
+        yield task
 
 
 def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: str | None,
@@ -110,11 +132,12 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
         preflight.check_context(config, preflight.context_length(config, bridge), draws=True, sft=False)
     else:
         make_scratch(config, bridge, draws=True, sft=False)
-    data = prepare(config, bridge, training=False)
-    policy = load(config, bridge, bridge.read_lora(adapter) if adapter else None)
-    if adapter:
-        bridge.import_adapter(policy, adapter)
-    result = evaluate_policy(config, make_engine(config, policy, data.tokenizer), data)
+    with contextlib.closing(make_task(config.env.name)) as task:
+        data = prepare(config, bridge, task, training=False)
+        policy = load(config, bridge, bridge.read_lora(adapter) if adapter else None)
+        if adapter:
+            bridge.import_adapter(policy, adapter)
+        result = evaluate_policy(config, make_engine(config, policy, data.tokenizer), task, data)
     hosts.on_leader(lambda: _write_evaluation(result, output, data))
     return result.metrics
 
@@ -127,8 +150,9 @@ def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> N
         Trajectories(output / "trajectories.jsonl", data.tokenizer.decode).write(0, phase, groups)
 
 
-def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
-    """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already.
+def warm_up(config: Config, bridge: Bridge, task: Task | None, data: Data) -> bool:
+    """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already. With a task and held-out
+    prompts it is evaluated meanwhile.
 
     Raises:
       ConfigError: it is there, but made with other settings.
@@ -143,20 +167,20 @@ def warm_up(config: Config, bridge: Bridge, data: Data) -> bool:
 
     def evaluation() -> Evaluation:
         engine.publish(learner.params(), 0)
-        result = evaluate_policy(config, engine, data)
+        result = evaluate_policy(config, engine, task, data)
         engine.release()
         return result
 
-    graded = bool(config.env.name and data.eval_prompts)
-    if not sft(config, learner, conversations, data.tokenizer.decode, evaluation if graded else None):
+    if not sft(config, learner, conversations, data.tokenizer.decode, evaluation if task and data.eval_prompts else None):
         return False
     export(config, bridge, learner, pathlib.Path(config.run_dir) / "sft")
     return True
 
 
-def evaluate_policy(config: Config, engine: Engine, data: Data) -> Evaluation:
-    """The held-out prompts, drawn by the engine and graded by the recipe's environment."""
-    return evaluate(data.eval_prompts, make_env(**dataclasses.asdict(config.env)), engine, config, data.tokenizer.decode)
+def evaluate_policy(config: Config, engine: Engine, task: Task, data: Data) -> Evaluation:
+    """The held-out prompts, drawn by the engine and graded by the recipe's task."""
+    episodes = Episodes(task, data.tokenizer.decode, config.seed, config.rollout.graders)
+    return evaluate(data.eval_prompts, episodes, engine, config)
 
 
 def after_warm_up(config: Config) -> Config:

@@ -1,4 +1,5 @@
 """Where the loop's batches come from: drawn and graded when they are asked for, or ahead of it, bounded by rollout.max_staleness."""
+import abc
 import contextlib
 import dataclasses
 import functools
@@ -8,66 +9,71 @@ from typing import Any, Protocol
 
 import jax
 
-from jaxrl_moe.config import Config
+from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.learning.rewards import all_equal
-from jaxrl_moe.protocols import Engine, Env
+from jaxrl_moe.protocols import Engine, StreamingEngine
 from jaxrl_moe.rollout.account import Drawn, Rules
-from jaxrl_moe.rollout.collect import Decode, draw, grade
+from jaxrl_moe.rollout.collect import draw, grade
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.producer import Producer
 from jaxrl_moe.runs.metrics import Stopwatch
 from jaxrl_moe.training.selection import Selection, select
-from jaxrl_moe.types import SamplingParams
+from jaxrl_moe.types import RolloutGroup, SamplingParams
 
 
 class Source(Protocol):
     """Gives the loop its batches. publish() comes first; then next() and publish() follow each other."""
 
+    @abc.abstractmethod
     def publish(self, params: Any, version: int) -> Any:
         """Draws from these weights from now on; what the engine says that took."""
 
+    @abc.abstractmethod
     def next(self, watch: Stopwatch) -> Selection:
         """The next batch. An engine that shares devices with the trainer then stands still, its memory free, until publish()."""
 
+    @abc.abstractmethod
     def idle(self) -> contextlib.AbstractContextManager[None]:
         """Within it the engine is the caller's, for an evaluation; its memory is free afterwards."""
 
+    @abc.abstractmethod
     def position(self) -> dict[str, Any]:
         """Fields of checkpoint.Progress: a run that goes on from there trains on what is not in a batch yet."""
 
 
 @contextlib.contextmanager
-def open_source(config: Config, engine: Engine, env: Env, draws: Draws, params: SamplingParams, decode: Decode) -> Iterator[Source]:
-    """The source that the settings ask for; ends what it started."""
+def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws, params: SamplingParams) -> Iterator[Source]:
+    """The source that the settings ask for; ends what it started. Above max_staleness 0 the engine must be a StreamingEngine."""
     if config.rollout.max_staleness == 0:
-        yield Synchronous(config, engine, env, draws, params, decode)
+        yield Synchronous(config, engine, episodes, draws, params)
         return
-    rules = _rules(config)
-    producer = Producer(engine, draws, env, params, decode, rules, config.train.steps)
+    if not isinstance(engine, StreamingEngine):
+        raise TypeError(f"a {type(engine).__name__} draws whole batches alone, and rollout.max_staleness needs a StreamingEngine")
+    producer = Producer(engine, draws, episodes, params, _rules(config), config.train.steps)
     with contextlib.closing(producer):
         yield Asynchronous(config, engine, producer)
 
 
 def _rules(config: Config) -> Rules:
     rollout = config.rollout
-    return Rules(rollout.prompts_per_step, rollout.max_staleness, rollout.stragglers, rollout.graders,
+    return Rules(rollout.prompts_per_step, rollout.max_staleness, rollout.stragglers,
                  keep=functools.partial(_differs, section=config.algorithm) if rollout.dynamic_sampling else None,
                  most=rollout.max_rounds * rollout.prompts_per_step)
 
 
-def _differs(group, section) -> bool:
+def _differs(group: RolloutGroup, section: AlgorithmSection) -> bool:
     return not all_equal(group, section)
 
 
 @dataclasses.dataclass
-class Synchronous:
+class Synchronous(Source):
     """Draws and grades a batch when the loop asks for it: strictly on policy."""
     config: Config
     engine: Engine
-    env: Env
+    episodes: Episodes
     draws: Draws
     params: SamplingParams
-    decode: Decode
 
     def publish(self, params: Any, version: int) -> Any:
         return self.engine.publish(params, version)
@@ -78,11 +84,11 @@ class Synchronous:
             self.engine.release()
         return batch
 
-    def _collect(self, watch, count):
+    def _collect(self, watch: Stopwatch, count: int) -> list[RolloutGroup]:
         with watch("rollout"):
             drawn = draw(self.draws.take(count), self.engine, self.params)
         with watch("reward"):
-            return grade(drawn, self.env, self.decode)
+            return grade(drawn, self.episodes)
 
     @contextlib.contextmanager
     def idle(self) -> Iterator[None]:
@@ -93,12 +99,11 @@ class Synchronous:
         return self.draws.position()
 
 
-class Asynchronous:
+class Asynchronous(Source):
     """Takes batches that a producer draws and grades ahead, while the loop updates."""
 
-    def __init__(self, config: Config, engine: Engine, producer: Producer):
+    def __init__(self, config: Config, engine: StreamingEngine, producer: Producer):
         self._config, self._engine, self._producer, self._shares = config, engine, producer, True
-        self.idle, self.position = producer.idle, producer.position
 
     def publish(self, params: Any, version: int) -> Any:
         synced = self._producer.publish(params, version)
@@ -112,6 +117,12 @@ class Asynchronous:
         watch.add("rollout", drawn.draw_seconds)
         watch.add("reward", drawn.grade_seconds)
         return self._selection(drawn)
+
+    def idle(self) -> contextlib.AbstractContextManager[None]:
+        return self._producer.idle()
+
+    def position(self) -> dict[str, Any]:
+        return self._producer.position()
 
     def _selection(self, drawn: Drawn) -> Selection:
         algorithm, rollout = self._config.algorithm, self._config.rollout

@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
-from jaxrl_moe.envs import make_env
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.learning.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.objective import make_policy_objective
@@ -35,8 +34,9 @@ from jaxrl_moe.learning.replay import replay_metrics
 from jaxrl_moe.learning.samples import Sample, by_rollout
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
-from jaxrl_moe.protocols import Engine
+from jaxrl_moe.protocols import Engine, Task
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.runs.run import identity, open_run
@@ -58,7 +58,7 @@ from jaxrl_moe.training.source import open_source
 from jaxrl_moe.types import Prompt, SamplingParams
 
 
-def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
+def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenizer: Tokenizer, prompts: Sequence[Prompt],
           eval_prompts: Sequence[Prompt]) -> bool:
     """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
 
@@ -66,6 +66,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
       config: resolved and validated.
       learner: holds the policy, its optimiser and its update.
       engine: draws completions; gets the weights after every update.
+      task: grades what is drawn.
       tokenizer: the model's.
       prompts, eval_prompts: tokenised; without eval_prompts nothing is evaluated.
 
@@ -75,13 +76,13 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     Raises:
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
     """
-    env, decode = make_env(**dataclasses.asdict(config.env)), tokenizer.decode
+    episodes = Episodes(task, tokenizer.decode, config.seed, config.rollout.graders)
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
     sampling, objective = sampling_params(config), make_policy_objective(config.algorithm, config.critic, config.moe)
     folder, named = pathlib.Path(config.run_dir), identity(learner, config)
-    with (open_run(config, folder, "RL", config.train.steps, named, decode) as run,
-          open_source(config, engine, env, draws, sampling, decode) as source):
-        loop = Loop(config, learner, engine, env, decode, eval_prompts, sampling, objective, FlopMeter(learner), run, source)
+    with (open_run(config, folder, "RL", config.train.steps, named, tokenizer.decode) as run,
+          open_source(config, engine, episodes, draws, sampling) as source):
+        loop = Loop(config, learner, engine, episodes, eval_prompts, sampling, objective, FlopMeter(learner), run, source)
         resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
         warn_of_truncation(loop)

@@ -3,9 +3,11 @@ import pytest
 
 from jaxrl_moe.checks.validate import validate
 from jaxrl_moe.config import ConfigError, known_keys, resolve, split_names
-from jaxrl_moe.envs import ENVS, make_env
+from jaxrl_moe.envs import TASKS, make_task
+from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.rl.advantages import ADVANTAGES
+from jaxrl_moe.types import Action, Step
 from tests.helpers.settings import usable
 
 
@@ -27,12 +29,13 @@ def settings(text):
     ("algorithm.loss=dppo_tv; algorithm.corrections=tis", "would count the mismatch twice"),
     ("algorithm.corrections=veto,veto(floor=0.1)", "names one twice"),
     ("algorithm.kl_in=reward; algorithm.kl_coef=0.0", "charges nothing"),
-    ("algorithm.kl_in=reward; env.binary=true; algorithm.advantage=maxrl", "kl_in = 'reward' makes .* refuses negative ones"),
-    ("algorithm.truncated=penalise; algorithm.truncated_penalty=0.1; env.binary=true; algorithm.advantage=maxrl",
+    ("algorithm.kl_in=reward; env.name=gsm8k(binary=true); algorithm.advantage=maxrl", "kl_in = 'reward' makes .* refuses negative ones"),
+    ("algorithm.truncated=penalise; algorithm.truncated_penalty=0.1; env.name=gsm8k(binary=true); algorithm.advantage=maxrl",
      "truncated = 'penalise' makes .* refuses negative ones"),
-    ("algorithm.overlong_tokens=200; algorithm.overlong_cushion=9; env.binary=true; algorithm.advantage=maxrl",
+    ("algorithm.overlong_tokens=200; algorithm.overlong_cushion=9; env.name=gsm8k(binary=true); algorithm.advantage=maxrl",
      "overlong_tokens = 200 makes .* refuses negative ones"),
-    ("algorithm.advantage=maxrl(eps=1e-4)", "'gsm8k' gives rewards down to -0.05, .* refuses negative ones: set env.binary=true"),
+    ("algorithm.advantage=maxrl(eps=1e-4)",
+     "'gsm8k' gives rewards down to -0.05, .* refuses negative ones: set env.name=\"gsm8k.binary=true.\""),
     ("algorithm.kl_estimator=k1; algorithm.kl_coef=0.0", "kl_estimator = 'k1' has no effect with algorithm.kl_coef = 0"),
     ("algorithm.loss=gspo(clip_high=1e-3); algorithm.aggregation=token-mean",
      "aggregation = 'token-mean' weighs tokens, .* set algorithm.aggregation=seq-mean-token-mean, .* gspo_token"),
@@ -50,7 +53,8 @@ def settings(text):
     ("algorithm.step_rewards=decision_stepwise", "step_rewards = 'decision_stepwise' rewards single turns"),
     ("algorithm.step_lambda=0.5", "step_lambda = 0.5 has no effect without"),
     ("algorithm.reward_blend=0.3,0.3,0.4; algorithm.returns=turns", "reward_blend weighs rewards of the whole"),
-    ("algorithm.reward_blend=1,0,-1; env.binary=true; algorithm.advantage=maxrl", "reward_blend = .* can make .* refuses negative"),
+    ("algorithm.reward_blend=1,0,-1; env.name=gsm8k(binary=true); algorithm.advantage=maxrl",
+     "reward_blend = .* can make .* refuses negative"),
     ("algorithm.reward_blend=0.5,0.5", "reward_blend = 0.5,0.5 must be three weights"),
     ("algorithm.reward_blend=0.5,nan,0.5", "must be three weights"),
     ("algorithm.reward_blend=0.3,0.3,some", "reward_blend = .* cannot be read: give values of type float"),
@@ -103,8 +107,8 @@ def test_settings_in_brackets_reach_the_loss_and_the_corrections():
     "algorithm.loss=gspo_token; algorithm.aggregation=token-mean", "lora.rank=0; algorithm.kl_coef=0.0; lora.alpha=32",
     "algorithm.bypass=true; algorithm.minibatches=4", "algorithm.bypass=true; algorithm.corrections=opsm",
     "algorithm.reward_blend=0.3,0.3,0.4", "algorithm.returns=trajectory; algorithm.step_rewards=decision_stepwise; algorithm.step_lambda=2",
-    "algorithm.advantage=maxrl; env.name=word_problems", "algorithm.advantage=maxrl; env.binary=true; algorithm.truncated=mask",
-    *(f"algorithm.drop_constant_groups=true; env.binary=true; algorithm.advantage={name}"
+    "algorithm.advantage=maxrl; env.name=word_problems", "algorithm.advantage=maxrl; env.name=gsm8k(binary=true); algorithm.truncated=mask",
+    *(f"algorithm.drop_constant_groups=true; env.name=gsm8k(binary=true); algorithm.advantage={name}"
       for name, row in ADVANTAGES.items() if row.needs_group)])
 def test_what_goes_together_passes(text):
     validate(resolve(settings(text)))
@@ -120,17 +124,23 @@ def test_an_advantage_is_refused_by_what_its_row_says(monkeypatch, name, flag, t
         validate(resolve(settings(text)))
 
 
-class Unspoken:
+class Unspoken(SingleTurnTask):
     """A task of a user's, which does not say what its lowest reward is."""
+
+    def check_row(self, row, index):
+        pass
+
+    def grade(self, row, action):
+        return Step(-1.0)
 
 
 def test_a_task_that_does_not_say_its_lowest_reward_is_left_to_the_run(monkeypatch):
-    monkeypatch.setitem(ENVS, "own", Unspoken)
+    monkeypatch.setitem(TASKS, "own", Unspoken)
     validate(resolve(settings("env.name=own; algorithm.advantage=maxrl")))
 
 
-@pytest.mark.parametrize("name, given, lowest", [("gsm8k", {}, -0.05), ("gsm8k", {"binary": True}, 0), ("word_problems", {}, 0)])
-def test_no_task_gives_less_than_its_lowest_reward(name, given, lowest):
-    env = make_env(name, **given)
-    worst = min(env.grade({"answer": 3}, text, 9, truncated).reward for text in ("", "4", "#### 4") for truncated in (False, True))
-    assert env.lowest_reward == worst == lowest
+@pytest.mark.parametrize("name, lowest", [("gsm8k", -0.05), ("gsm8k(binary=true)", 0), ("word_problems", 0)])
+def test_no_task_gives_less_than_its_lowest_reward(name, lowest):
+    task = make_task(name)
+    actions = [Action(text, 9, truncated) for text in ("", "4", "#### 4") for truncated in (False, True)]
+    assert task.lowest_reward == min(task.grade({"answer": 3}, action).reward for action in actions) == lowest

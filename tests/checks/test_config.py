@@ -239,8 +239,8 @@ def test_what_the_phase_needs_is_asked_for():
 def test_a_named_task_is_looked_up_for_pure_sft_too():
     with pytest.raises(ConfigError, match="Did you mean 'gsm8k'"):
         validate(resolve(usable(env__name="gsm8")), rl=False)
-    with pytest.raises(UserError, match="env.overlong_tokens = 5 has no effect on the task 'word_problems'"):
-        validate(resolve(usable(env__name="word_problems", env__overlong_tokens=5)))
+    with pytest.raises(UserError, match="the task 'word_problems' has no setting 'overlong_tokens'"):
+        validate(resolve(usable(env__name="word_problems(overlong_tokens=5)")))
     with pytest.raises(ConfigError, match="sft.eval_every = 5 has no effect, as env.name"):
         sft_only(resolve(changed(sft__path="x", sft__steps=1, sft__eval_every=5, data__eval_path="y")))
 

@@ -10,7 +10,8 @@ from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.data.word_problems import STORIES, WordProblem, is_held_out, make_problems, solution
-from jaxrl_moe.envs.word_problems import WordProblemsEnv
+from jaxrl_moe.envs.word_problems import WordProblems
+from jaxrl_moe.types import Action
 from tests.helpers.tiny_models import make_tokenizer
 
 
@@ -58,8 +59,8 @@ def test_a_careful_pupil_follows_the_story_and_a_careless_one_adds():
     "3 * 4 = 12\n#### 12": 1, "#### 12": 1, "#### 12 ": 1, "#### 13": 0, "####12": 0, "12": 0, "#### 12 apples": 0,
     "#### 1#### 12": 0, "#### 12\n#### 12": 0, "#### 012": 1, "#### -12": 0, "": 0}.items())
 def test_the_reward_is_for_the_exact_answer_after_the_first_marker(completion, reward):
-    grade = WordProblemsEnv().grade({"answer": 12}, completion, 9, False)
-    assert grade.reward == grade.info["correct"] == reward
+    step = WordProblems().grade({"answer": 12}, Action(completion, 9, False))
+    assert step.reward == step.info["correct"] == reward
 
 
 def test_the_files_hold_disjoint_problems_whose_careful_solutions_are_right(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from jaxrl_moe.engine.batches import prefill_batches
 from jaxrl_moe.engine.pages import PagePool, pages_for
 from jaxrl_moe.engine.scheduler import Prefill, Scheduler
-from jaxrl_moe.engine.sequences import Group
+from jaxrl_moe.engine.sequences import RequestGroup
 from jaxrl_moe.engine.shards import Shards
 from jaxrl_moe.types import Request, SamplingParams
 
@@ -78,7 +78,7 @@ def groups(rng, count, longest, max_tokens, n):
     def request(handle):
         ids = rng.integers(0, 1000, rng.integers(1, longest + 1)).astype(np.int32)
         return Request(ids, SamplingParams(max_tokens=int(rng.integers(1, max_tokens + 1)), n=int(rng.integers(1, n + 1))), handle)
-    return [Group(handle, request(handle), ()) for handle in range(count)]
+    return [RequestGroup(handle, request(handle), ()) for handle in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -164,7 +164,7 @@ def test_parts_draw_every_sample_once_and_none_waits_while_another_has_slots_to_
 def test_a_group_stays_whole_while_others_wait_and_is_shared_out_at_the_end():
     shards = Shards(3, 100, 4, 2, 3)
     for handle in range(4):
-        shards.add(Group(handle, Request(np.arange(9, dtype=np.int32), SamplingParams(max_tokens=9, n=3), 0), ()))
+        shards.add(RequestGroup(handle, Request(np.arange(9, dtype=np.int32), SamplingParams(max_tokens=9, n=3), 0), ()))
     shards.plan()
     assert [[s.group.handle for s in (*part.running, *part.queue)] for part in shards.parts] == [[0] * 3, [1] * 3, [2] * 3]
     for part in shards.parts[1:]:
@@ -178,7 +178,7 @@ def test_a_group_stays_whole_while_others_wait_and_is_shared_out_at_the_end():
 
 def test_a_prompt_is_prefilled_once_for_its_group_even_when_samples_are_admitted_later():
     simulation = Simulation(pages=40, page_size=4, slots=2, steps=3, seed=0)
-    simulation.scheduler.add(Group(0, Request(np.arange(100, 111, dtype=np.int32), SamplingParams(max_tokens=9, n=7), 0), ()))
+    simulation.scheduler.add(RequestGroup(0, Request(np.arange(100, 111, dtype=np.int32), SamplingParams(max_tokens=9, n=7), 0), ()))
     while len(simulation.done) < 7:
         simulation.step()
     assert simulation.prefilled == 10 and simulation.scheduler.preemptions == 0
@@ -186,7 +186,7 @@ def test_a_prompt_is_prefilled_once_for_its_group_even_when_samples_are_admitted
 
 def test_full_pages_of_a_prompt_are_shared_by_its_samples():
     simulation = Simulation(pages=40, page_size=4, slots=8, steps=1, seed=0)
-    simulation.scheduler.add(Group(0, Request(np.arange(100, 114, dtype=np.int32), SamplingParams(max_tokens=2, n=8), 0), ()))
+    simulation.scheduler.add(RequestGroup(0, Request(np.arange(100, 114, dtype=np.int32), SamplingParams(max_tokens=2, n=8), 0), ()))
     simulation.scheduler.plan()
     assert simulation.scheduler.pool.num_used == 3 + 8  # 13 tokens: 3 full pages once, the fourth for each
 
@@ -194,7 +194,7 @@ def test_full_pages_of_a_prompt_are_shared_by_its_samples():
 def test_the_youngest_sequence_gives_way_when_pages_run_out():
     simulation = Simulation(pages=6, page_size=2, slots=3, steps=2, seed=1)
     for handle in range(3):
-        simulation.scheduler.add(Group(handle, Request(np.array([500], np.int32), SamplingParams(max_tokens=9), handle), ()))
+        simulation.scheduler.add(RequestGroup(handle, Request(np.array([500], np.int32), SamplingParams(max_tokens=9), handle), ()))
     while not simulation.scheduler.preemptions:
         before = list(simulation.scheduler.running)
         simulation.scheduler.plan()

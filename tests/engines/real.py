@@ -2,7 +2,7 @@
 import pathlib
 
 from bridges.servers.http import Http
-from bridges.servers.launch import Plan, Process
+from bridges.servers.launch import LaunchPlan, Process
 from tests.helpers import tiny_run
 from tests.helpers.tiny_models import make_model
 
@@ -29,7 +29,7 @@ def make_files(folder):
 
 def start(kind, files, folder, flags=""):
     """A server of the engines' model, its log in the folder; whoever starts it stops it. One that does not come up says why."""
-    process = Process(Plan(kind, str(PYTHON[kind]), str(files / "engine_model"), "float32", 128, flags=f"{FLAGS[kind]} {flags}"),
+    process = Process(LaunchPlan(kind, str(PYTHON[kind]), str(files / "engine_model"), "float32", 128, flags=f"{FLAGS[kind]} {flags}"),
                       folder / "server.log")
     process.start()
     process.wait(Http(process.url).is_up, 180)

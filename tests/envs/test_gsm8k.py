@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from jaxrl_moe.envs import check_rows, make_env
-from jaxrl_moe.envs.gsm8k import Gsm8kEnv, final_number, gold_number
+from jaxrl_moe.envs import check_rows
+from jaxrl_moe.envs.gsm8k import Gsm8k, final_number, gold_number
 from jaxrl_moe.envs.numbers import find_numbers, parse_number
-from jaxrl_moe.types import Prompt, UserError
+from jaxrl_moe.types import Action, Prompt, UserError
 
 REAL = pathlib.Path(os.environ.get("JAXRL_GSM8K") or pathlib.Path(__file__).parents[2] / "../shared/data/gsm8k")
 ROW = {"question": "?", "answer": "It is <<1200+34=1234>>1,234.\n#### 1,234"}
@@ -74,23 +74,23 @@ def test_a_text_that_is_not_one_number_has_no_value(text):
     "#### 1,234": 1.05, "#### 1234": 1.05, "It is 1234.": 1.0, "#### 234": 0.05, "It is 234": 0.0, r"\boxed{1234}": 1.05,
     "Final Answer: 1234.0000001": 1.05, "Final Answer: 1234.00001": 0.05, "": 0.0}.items())
 def test_the_reward_is_one_for_the_right_number_and_a_bonus_for_a_marker(completion, reward):
-    assert Gsm8kEnv().grade(ROW, completion, 10, False).reward == pytest.approx(reward)
+    assert Gsm8k().grade(ROW, Action(completion, 10, False)).reward == pytest.approx(reward)
 
 
 def test_an_over_long_completion_costs_a_twentieth():
-    env = Gsm8kEnv(overlong_tokens=20)
-    assert env.grade(ROW, "#### 1234", 20, False).reward == pytest.approx(1.05)
-    assert env.grade(ROW, "#### 1234", 21, False).reward == pytest.approx(1.0)
-    assert env.grade(ROW, "It is 1234", 5, True).reward == pytest.approx(0.95)
-    assert env.grade(ROW, "no", 5, True).info == {"correct": 0.0, "marker": 0.0, "overlong": 1.0, "answered": 0.0}
+    task = Gsm8k(overlong_tokens=20)
+    assert task.grade(ROW, Action("#### 1234", 20, False)).reward == pytest.approx(1.05)
+    assert task.grade(ROW, Action("#### 1234", 21, False)).reward == pytest.approx(1.0)
+    assert task.grade(ROW, Action("It is 1234", 5, True)).reward == pytest.approx(0.95)
+    assert task.grade(ROW, Action("no", 5, True)).info == {"correct": 0.0, "marker": 0.0, "overlong": 1.0, "answered": 0.0}
 
 
 def test_a_binary_reward_is_one_or_zero_whatever_marker_and_length():
-    env = Gsm8kEnv(binary=True)
-    assert [env.grade(ROW, text, 5, True).reward for text in ("#### 1234", "1234", "#### 5", "none")] == [1.0, 1.0, 0.0, 0.0]
-    assert env.grade(ROW, "#### 5", 5, True).info["overlong"] == 1.0
+    task = Gsm8k(binary=True)
+    assert [task.grade(ROW, Action(text, 5, True)).reward for text in ("#### 1234", "1234", "#### 5", "none")] == [1.0, 1.0, 0.0, 0.0]
+    assert task.grade(ROW, Action("#### 5", 5, True)).info["overlong"] == 1.0
     with pytest.raises(UserError, match="charges nothing"):
-        Gsm8kEnv(overlong_tokens=3, binary=True)
+        Gsm8k(overlong_tokens=3, binary=True)
 
 
 def test_the_gold_may_come_from_a_reward_spec():
@@ -103,27 +103,13 @@ def test_the_gold_may_come_from_a_reward_spec():
 def test_a_row_without_a_gold_number_is_an_error_that_shows_it(row):
     for completion in ("#### 1", "no number", ""):
         with pytest.raises(UserError, match="no gold number"):
-            Gsm8kEnv().grade(row, completion, 3, False)
+            Gsm8k().grade(row, Action(completion, 3, False))
 
 
 def test_a_row_that_cannot_be_graded_is_found_before_the_training():
-    check_rows(Gsm8kEnv(), [Prompt(None, ROW, 1)])
+    check_rows(Gsm8k(), [Prompt(None, ROW, 1)])
     with pytest.raises(UserError, match="Data row 7 cannot be graded. .*no gold number"):
-        check_rows(Gsm8kEnv(), [Prompt(None, ROW, 1), Prompt(None, {"answer": "none"}, 7)])
-
-
-def test_settings_reach_the_task_that_has_them_and_no_other():
-    assert make_env("gsm8k", overlong_tokens=20).overlong_tokens == 20
-    assert make_env("gsm8k", overlong_tokens=0).grade(ROW, "#### 1234", 100_000, False).info["overlong"] == 0
-    make_env("word_problems", overlong_tokens=0)
-    with pytest.raises(UserError, match="env.overlong_tokens = 20 has no effect on the task 'word_problems'"):
-        make_env("word_problems", overlong_tokens=20)
-
-
-def test_an_unknown_task_is_an_error_that_names_the_nearest():
-    assert isinstance(make_env("gsm8k"), Gsm8kEnv)
-    with pytest.raises(UserError, match="did you mean 'gsm8k'"):
-        make_env("gsm8")
+        check_rows(Gsm8k(), [Prompt(None, ROW, 1), Prompt(None, {"answer": "none"}, 7)])
 
 
 def test_hostile_completions_are_graded_quickly():
@@ -131,19 +117,19 @@ def test_hostile_completions_are_graded_quickly():
     for text in ("9" * 100_000, "1," * 50_000, "\\boxed{" * 20_000, "$" * 50_000, "####" * 20_000, "1e" + "9" * 20_000,
                  "final answer is " * 5_000, "1 " * 50_000, "{" * 50_000, "-" * 50_000, "\\frac{" * 10_000,
                  "10^" * 20_000, " " * 100_000 + "x"):
-        Gsm8kEnv().grade(ROW, text, 10, False)
+        Gsm8k().grade(ROW, Action(text, 10, False))
     assert time.monotonic() - start < 10
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no GSM8K files: set JAXRL_GSM8K to the folder of train.jsonl and test.jsonl")
 def test_every_real_gold_parses_to_the_official_value_and_grades_its_own_solution_right():
-    env, count = Gsm8kEnv(), 0
+    task, count = Gsm8k(), 0
     for name in ("train.jsonl", "test.jsonl"):
         for line in (REAL / name).read_text().splitlines():
             row = json.loads(line)
             official = int(row["answer"].split("#### ")[1].replace(",", ""))
             assert gold_number(row) == official == final_number(row["answer"])
-            assert env.grade(row, row["answer"], 100, False).reward == pytest.approx(1.05)
-            assert env.grade(row, f"#### {official + 1}", 100, False).reward == pytest.approx(0.05)
+            assert task.grade(row, Action(row["answer"], 100, False)).reward == pytest.approx(1.05)
+            assert task.grade(row, Action(f"#### {official + 1}", 100, False)).reward == pytest.approx(0.05)
             count += 1
     assert count == 8792

@@ -1,5 +1,4 @@
 """An engine without a model: every sample takes as many steps as a script says. And what goes with it: prompts, a task, a trainer."""
-import dataclasses
 import itertools
 import threading
 import time
@@ -7,21 +6,26 @@ import time
 import numpy as np
 
 from jaxrl_moe.data.iterator import PromptIterator
+from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.protocols import StreamingEngine
 from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.producer import Producer
-from jaxrl_moe.types import Completion, Grade, Prompt, SamplingParams
+from jaxrl_moe.types import Completion, Prompt, SamplingParams, Step
 
 DEVICE = "the one device"
 PROMPTS = [Prompt(np.array([index], np.int32), {"index": index}, index) for index in range(7)]
 PARAMS = SamplingParams(max_tokens=8, n=2)  # the scripted engine heeds no limit
 
 
-class ScriptedEngine:
+class ScriptedEngine(StreamingEngine):
     """Draws one token a step of each sample in flight; `lengths(sequence, sample)` says how many. Notes what it must not meet."""
 
+    devices = frozenset()
+
     def __init__(self, lengths=lambda sequence, sample: 1, pause=0.0, slots=10**6):
-        self.lengths, self.pause, self.slots = lengths, pause, slots
+        self.lengths, self.pause, self.slots, self.drawn = lengths, pause, slots, 0
         self.devices, self.version, self.flying, self.submitted, self.released = {DEVICE}, None, {}, [], 0
         self._handles, self._busy = itertools.count(), threading.Lock()
         self.fail_at, self.steps = None, 0
@@ -41,6 +45,18 @@ class ScriptedEngine:
         self.released += 1
         self._busy.release()
 
+    def generate(self, requests):
+        handles, done = [self.submit(request) for request in requests], {}
+        while len(done) < len(handles):
+            done |= self.step()
+        return [done[handle] for handle in handles]
+
+    def stats(self):
+        return {"tokens": self.drawn}
+
+    def close(self):
+        self.flying.clear()
+
     def submit(self, request):
         handle = next(self._handles)
         self.submitted.append(request.sequence)
@@ -58,6 +74,7 @@ class ScriptedEngine:
                 for sample, versions in enumerate(samples):
                     if len(versions) < self.lengths(request.sequence, sample):
                         versions.append(self.version)
+                        self.drawn += 1
                 if all(len(versions) == self.lengths(request.sequence, sample) for sample, versions in enumerate(samples)):
                     done[handle] = [completion(versions, "stop") for versions in samples]
                     del self.flying[handle]
@@ -82,23 +99,27 @@ def completion(versions, reason):
     return Completion(np.arange(count, dtype=np.int32), np.zeros(count, np.float32), reason, np.array(versions, np.int32))
 
 
-@dataclasses.dataclass
-class Task:
+class ScriptedTask(SingleTurnTask):
     """Grades by a function of (prompt's index, number of tokens), after a while."""
-    reward: object = lambda index, tokens: float(index % 2)
-    delay: object = lambda: 0.0
 
-    def grade(self, row, completion, num_tokens, truncated):
+    def __init__(self, reward=lambda index, tokens: float(index % 2), delay=lambda: 0.0):
+        self.reward, self.delay = reward, delay
+
+    def check_row(self, row, index):
+        assert row["index"] == index
+
+    def grade(self, row, action):
         time.sleep(self.delay())
-        return Grade(self.reward(row["index"], num_tokens), {})
+        return Step(self.reward(row["index"], action.num_tokens))
 
 
-def make(engine, rules: Rules, task=None, last=10, position=None, seed=0):
+def make(engine, rules: Rules, task=None, last=10, position=None, seed=0, graders=1):
     """A producer over seven prompts."""
     draws = Draws(PromptIterator(PROMPTS, seed=seed), PROMPTS)
     if position is not None:
         draws.restore(position)
-    return Producer(engine, draws, task or Task(), PARAMS, lambda ids: " ".join(map(str, ids)), rules, last)
+    episodes = Episodes(task or ScriptedTask(), lambda ids: " ".join(map(str, ids)), graders=graders)
+    return Producer(engine, draws, episodes, PARAMS, rules, last)
 
 
 def train(producer, steps, *, hold, version=0, update=lambda: None, stop_after=None):

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from jaxrl_moe.config import AlgorithmSection
+from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.learning.advantages import with_advantages
 from jaxrl_moe.learning.rewards import all_equal, penalty, rewards_of, turns_of
 from jaxrl_moe.learning.samples import by_rollout, from_groups
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rollout.collect import grade
-from jaxrl_moe.types import Completion, Grade, Prompt, Turn
+from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.types import Completion, Prompt, Step, Turn
 from tests.helpers import rollouts
 from tests.rl import cases, oracle
 
@@ -85,17 +87,20 @@ def test_step_rewards_of_turns_that_do_not_say_what_they_achieve_are_refused():
         rewards_of(rollouts.rollout(RNG, reward=1.0), stepwise)
 
 
-class Crafting:
+class Crafting(SingleTurnTask):
     """A task of one decision that tells what it achieved, and has judges."""
 
-    def grade(self, row, completion, num_tokens, truncated):
-        return Grade(0.0, {"event": 1.0, "outcome": 0.5}, tuple(completion.split()))
+    def check_row(self, row, index):
+        pass
+
+    def grade(self, row, action):
+        return Step(0.0, info={"event": 1.0, "outcome": 0.5}, achieved=tuple(action.text.split()))
 
 
 def test_what_a_grade_says_is_achieved_and_judged_reaches_the_update():
     drawn = [Completion(np.arange(3), np.zeros(3, np.float32), "stop", np.zeros(3, np.int32))]
     for text, earned in (("wood table", 1.0), ("", 0.0)):
-        (made,) = grade([(Prompt(np.arange(2), {}, 0), 0, drawn)], Crafting(), lambda ids, text=text: text)
+        (made,) = grade([(Prompt(np.arange(2), {}, 0), 0, drawn)], Episodes(Crafting(), lambda ids, text=text: text))
         (sample,) = from_groups([made], section(returns="turns", step_rewards="decision_stepwise"))
         assert sample.reward == earned
         assert from_groups([made], section(reward_blend=(1.0, 0.5, 2.0)))[0].reward == 1.5

@@ -12,7 +12,7 @@ import pytest
 from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.buffer import Buffer, Entry
 from jaxrl_moe.types import RolloutGroup, UserError
-from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, Task, make, train
+from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, ScriptedTask, make, train
 
 
 def versions(group):
@@ -82,7 +82,8 @@ def random_times(seed):
     lengths = {}
     engine = ScriptedEngine(lambda *which: lengths.setdefault(which, rng.choice((1, 1, 2, 3, 5, 40))), pause=0.0003,
                             slots=rng.choice((2, 5, 1000)))
-    return engine, Task(lambda index, tokens: float(tokens), lambda: rng.choice((0, 0, 0.002))), lambda: time.sleep(rng.choice((0, 0.004)))
+    task = ScriptedTask(lambda index, tokens: float(tokens), lambda: rng.choice((0, 0, 0.002)))
+    return engine, task, lambda: time.sleep(rng.choice((0, 0.004)))
 
 
 @pytest.mark.parametrize("hold", [True, False])
@@ -90,7 +91,7 @@ def random_times(seed):
 @pytest.mark.parametrize("bound", [1, 2, 4])
 def test_every_draw_is_trained_once_within_the_bound_whatever_takes_how_long(bound, stragglers, hold):
     engine, task, update = random_times(bound)
-    with contextlib.closing(make(engine, Rules(3, bound, stragglers, graders=3), task, last=20)) as producer:
+    with contextlib.closing(make(engine, Rules(3, bound, stragglers), task, last=20, graders=3)) as producer:
         steps = [(version, batch) for version, batch, _ in train(producer, 20, hold=hold, update=update)]
     trained = [group for _, batch in steps for group in batch.kept]
     assert sorted(numbers(trained)) == list(range(60)) and all(len(batch.kept) == 3 for _, batch in steps)
@@ -119,8 +120,8 @@ def test_a_straggler_is_waited_for_or_cut_or_drawn_again_once_its_time_is_up(str
 
 def test_groups_that_do_not_count_are_set_aside_and_replaced():
     engine, _, update = random_times(0)
-    rules = Rules(3, 2, graders=2, keep=lambda group: group.sequence % 3 > 0, most=100)
-    with contextlib.closing(make(engine, rules, last=10)) as producer:
+    rules = Rules(3, 2, keep=lambda group: group.sequence % 3 > 0, most=100)
+    with contextlib.closing(make(engine, rules, last=10, graders=2)) as producer:
         steps = list(train(producer, 10, hold=False, update=update))
     kept, aside = ([number for _, batch, _ in steps for number in numbers(getattr(batch, which))] for which in ("kept", "aside"))
     assert len(kept) == 30 and sorted(kept + aside) == list(range(len(kept + aside)))
@@ -130,7 +131,7 @@ def test_groups_that_do_not_count_are_set_aside_and_replaced():
 
 def test_a_batch_makes_do_with_what_there_is_once_enough_was_set_aside():
     rules = Rules(3, 2, keep=lambda group: group.sequence % 20 == 7, most=12)
-    with contextlib.closing(make(ScriptedEngine(), rules, Task(delay=lambda: 0.001), last=4)) as producer:
+    with contextlib.closing(make(ScriptedEngine(), rules, ScriptedTask(delay=lambda: 0.001), last=4)) as producer:
         steps = list(train(producer, 4, hold=True))
     assert all(len(batch.kept) < 3 and 12 <= len(batch.kept) + len(batch.aside) <= 12 + 9 for _, batch, _ in steps)
     drawn = [number for _, batch, _ in steps for number in numbers([*batch.kept, *batch.aside])]
@@ -142,10 +143,9 @@ def test_a_run_that_ends_anywhere_goes_on_from_its_checkpoint_with_nothing_lost_
     rng, done, position, version = random.Random(seed), [], None, 0
     while version < 15:
         engine, task, update = random_times(rng.random())
-        rules = Rules(2, 2, rng.choice(("carry", "abort")), graders=2, keep=(lambda group: group.sequence % 4 > 0) if seed % 2 else None,
-                      most=100)
+        rules = Rules(2, 2, rng.choice(("carry", "abort")), (lambda group: group.sequence % 4 > 0) if seed % 2 else None, most=100)
         since, stop = [], rng.randint(1, 6)  # steps until a kill; what came after the last checkpoint is lost with it
-        with contextlib.closing(make(engine, rules, task, last=15, position=position)) as producer:
+        with contextlib.closing(make(engine, rules, task, last=15, position=position, graders=2)) as producer:
             for step, batch, now in train(producer, 15, hold=rng.random() < 0.5, version=version, update=update):
                 assert all((step - versions(group)).max() <= 2 for group in batch.kept)
                 since += numbers([*batch.kept, *batch.aside])
@@ -159,7 +159,7 @@ def test_a_run_that_ends_anywhere_goes_on_from_its_checkpoint_with_nothing_lost_
 
 def test_while_the_trainer_holds_its_devices_nothing_is_drawn_but_grading_goes_on():
     engine, graded = ScriptedEngine(pause=0.001), []
-    task = Task(lambda index, tokens: graded.append(time.perf_counter()) or 0.0, lambda: 0.01)
+    task = ScriptedTask(lambda index, tokens: graded.append(time.perf_counter()) or 0.0, lambda: 0.01)
     with contextlib.closing(make(engine, Rules(2, 2), task)) as producer:
         producer.publish(None, 0)
         producer.next(hold=True)
@@ -176,7 +176,7 @@ def test_while_the_trainer_holds_its_devices_nothing_is_drawn_but_grading_goes_o
 
 def test_a_slow_grader_holds_up_neither_the_drawing_nor_other_graders():
     engine = ScriptedEngine()
-    with contextlib.closing(make(engine, Rules(4, 1, graders=16), Task(delay=lambda: 0.1), last=2)) as producer:
+    with contextlib.closing(make(engine, Rules(4, 1), ScriptedTask(delay=lambda: 0.1), last=2, graders=16)) as producer:
         producer.publish(None, 0)
         start = time.perf_counter()
         drawn = producer.next(hold=False)
@@ -197,7 +197,7 @@ def test_an_error_in_a_thread_is_raised_where_the_batch_is_waited_for(where):
         return 0.0
 
     expected = {"engine": (RuntimeError, "the engine broke"), "task": (ValueError, "the judge broke"), "user": (UserError, "no answer")}
-    with contextlib.closing(make(engine, Rules(2, 1), Task(reward))) as producer:
+    with contextlib.closing(make(engine, Rules(2, 1), ScriptedTask(reward))) as producer:
         with pytest.raises(expected[where][0], match=expected[where][1]):
             list(train(producer, 10, hold=True))
     assert not any(thread.name == "producer" for thread in threading.enumerate())
@@ -206,7 +206,7 @@ def test_an_error_in_a_thread_is_raised_where_the_batch_is_waited_for(where):
 def test_an_interrupt_ends_a_wait_for_a_grader_that_hangs():
     hangs, start = threading.Event(), time.perf_counter()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
-    with contextlib.closing(make(ScriptedEngine(), Rules(2, 1), Task(delay=lambda: hangs.wait(20) and 0))) as producer:
+    with contextlib.closing(make(ScriptedEngine(), Rules(2, 1), ScriptedTask(delay=lambda: hangs.wait(20) and 0))) as producer:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             list(train(producer, 2, hold=True))

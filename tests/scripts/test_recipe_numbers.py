@@ -9,7 +9,7 @@ NUMBERS = {
     "gsm8k/dr_grpo": {"algorithm.advantage": "dr_grpo", "algorithm.aggregation": "seq-mean-token-sum-norm", "algorithm.kl_coef": 0},
     "gsm8k/dapo": {
         "loss.clip_low": 0.2, "loss.clip_high": 0.28, "algorithm.aggregation": "token-mean", "algorithm.kl_coef": 0,
-        "algorithm.advantage": "grpo", "rollout.dynamic_sampling": True, "rollout.max_rounds": 10, "env.binary": True,
+        "algorithm.advantage": "grpo", "rollout.dynamic_sampling": True, "rollout.max_rounds": 10, "env.name": "gsm8k(binary=true)",
         # the paper's cushion of 4096 tokens before a length of 20480 is a fifth
         "algorithm.overlong_tokens": 512, "algorithm.overlong_cushion": 512 * 4096 // 20480},
     "gsm8k/gspo": {"algorithm.loss": "gspo", "loss.clip_low": 3e-4, "loss.clip_high": 4e-4, "algorithm.aggregation": "seq-mean-token-mean",
@@ -20,7 +20,7 @@ NUMBERS = {
     "gsm8k/rloo": {"algorithm.advantage": "rloo", "algorithm.kl_in": "reward", "algorithm.kl_estimator": "k1"},
     "gsm8k/reinforce_pp": {"algorithm.advantage": "reinforce_pp", "algorithm.gamma": 1, "algorithm.kl_in": "reward",
                      "algorithm.kl_estimator": "k1", "loss.clip_low": 0.2, "loss.clip_high": 0.2},
-    "gsm8k/maxrl": {"algorithm.advantage": "maxrl", "env.binary": True, "algorithm.kl_coef": 0},
+    "gsm8k/maxrl": {"algorithm.advantage": "maxrl", "env.name": "gsm8k(binary=true)", "algorithm.kl_coef": 0},
     "gsm8k/ppo": {"algorithm.advantage": "gae", "algorithm.gamma": 1, "algorithm.lam": 1, "loss.clip_low": 0.2, "loss.clip_high": 0.2,
             "critic.clip": 0.2},
     "gsm8k_ppo": {

@@ -31,7 +31,7 @@ def files(tmp_path_factory):
 def run(files, run_dir, monkeypatch, clients):
     """A run of three steps whose policy is served meanwhile; `clients` threads ask it without a break. Returns their answers."""
     config = resolve(settings(files, run_dir, endpoint__serve=True, endpoint__port=0))
-    server_class, train, over, answers = launch.Server, pipeline.train, threading.Event(), []
+    server_class, train, over, answers = launch.HttpServer, pipeline.train, threading.Event(), []
     servers = []
 
     def watched(*arguments, **options):
@@ -57,9 +57,9 @@ def run(files, run_dir, monkeypatch, clients):
                 job.result()
         return done
 
-    monkeypatch.setattr(launch, "Server", watched)
+    monkeypatch.setattr(launch, "HttpServer", watched)
     monkeypatch.setattr(pipeline, "train", asked)
-    assert pipeline.run_all(config, bridges) and len(servers) == 1
+    assert pipeline.run_all(config, bridges, launch.beside_training) and len(servers) == 1
     return answers
 
 

@@ -27,6 +27,7 @@ from jaxrl_moe.config import (
 )
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
@@ -35,14 +36,15 @@ from jaxrl_moe.learning.update import update
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rollout.draws import Draws
+from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs import monitor
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.types import Grade, Prompt, SamplingParams, UserError
+from jaxrl_moe.types import Prompt, SamplingParams, Step, UserError
 from tests.helpers import tiny_run
 from tests.helpers.runs import recomputed, rows, start
-from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, Task
+from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
 
 AHEAD = dict(rollout__max_staleness=1, algorithm__corrections=("tis",))
 
@@ -57,7 +59,8 @@ def batches(config, engine, task, steps):
     draws, config = Draws(PromptIterator(PROMPTS, seed=0), PROMPTS), dataclasses.replace(config, train=TrainSection(steps=steps))
     weights = jnp.zeros(1)
     engine.devices = weights.devices() if engine.devices else set()
-    with open_source(config, engine, task, draws, PARAMS, str) as source:
+    episodes = Episodes(task, str, graders=config.rollout.graders)
+    with open_source(config, engine, episodes, draws, PARAMS) as source:
         source.publish(weights, 0)
         for step in range(steps):
             watch = Stopwatch()
@@ -70,14 +73,11 @@ def test_without_staleness_prompts_are_drawn_in_their_order_when_they_are_asked_
     class Engine(ScriptedEngine):
         def generate(self, requests):
             asked.append([(int(request.ids[0]), request.sequence) for request in requests])
-            handles, done = [self.submit(request) for request in requests], {}
-            while len(done) < len(handles):
-                done |= self.step()
-            return [done[handle] for handle in handles]
+            return super().generate(requests)
 
     asked, data = [], PromptIterator(PROMPTS, seed=0)
     config = dataclasses.replace(Config(), rollout=RolloutSection(prompts_per_step=3))
-    for step, (batch, metrics, times, position) in enumerate(batches(config, Engine(), Task(), 4)):
+    for step, (batch, metrics, times, position) in enumerate(batches(config, Engine(), ScriptedTask(), 4)):
         assert asked == [[(prompt.index, 3 * step + number) for number, prompt in enumerate(data.next_prompts(3))]]
         assert [group.sequence for group in batch.used] == [3 * step, 3 * step + 1, 3 * step + 2] and not batch.dropped
         assert metrics["rollout/staleness_max"] == 0 and times.keys() == {"time/rollout_s", "time/reward_s", "time/step_s"}
@@ -94,7 +94,7 @@ def ahead(bound=1, **algorithm):
 def by_index():
     """A task: groups of every third prompt have equal rewards, others do not."""
     count = itertools.count()
-    return Task(lambda index, tokens: 0.0 if index % 3 == 0 else float(next(count)))
+    return ScriptedTask(lambda index, tokens: 0.0 if index % 3 == 0 else float(next(count)))
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -122,7 +122,7 @@ def test_left_out_groups_are_not_replaced_without_dynamic_sampling():
 def test_aborted_rollouts_count_in_the_share_of_lost_ones():
     engine = ScriptedEngine(lambda sequence, sample: 300 if sequence == 0 else 1, pause=0.0003)
     config = dataclasses.replace(ahead(), rollout=dataclasses.replace(ahead().rollout, stragglers="abort"))
-    shares = [metrics["rollout/aborted_frac"] for _, metrics, *_ in batches(config, engine, Task(), 4)]
+    shares = [metrics["rollout/aborted_frac"] for _, metrics, *_ in batches(config, engine, ScriptedTask(), 4)]
     assert shares == [0, 2 / 8, 0, 0]
 
 
@@ -206,7 +206,8 @@ def test_a_small_policy_learns_from_rollouts_that_run_ahead(bound):
     engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=8)
     prompts = [Prompt(np.arange(number, number + 4, dtype=np.int32), {}, number) for number in range(16)]
     rewards, ages = [], []
-    with open_source(config, engine, OddTokens(), Draws(PromptIterator(prompts, seed=0), prompts), SamplingParams(8, n=8), str) as source:
+    draws = Draws(PromptIterator(prompts, seed=0), prompts)
+    with open_source(config, engine, Episodes(OddTokens(), str, graders=8), draws, SamplingParams(8, n=8)) as source:
         source.publish(learner.params(), 0)
         for step in range(25):
             batch = source.next(Stopwatch())
@@ -219,11 +220,14 @@ def test_a_small_policy_learns_from_rollouts_that_run_ahead(bound):
     assert np.mean(ages[3:]) > 0.3, ages
 
 
-class OddTokens:
+class OddTokens(SingleTurnTask):
     """Rewards the share of odd tokens; ids are printed as a list."""
 
-    def grade(self, row, completion, num_tokens, truncated):
-        return Grade(float(np.mean(np.array(json.loads(completion)) % 2)), {})
+    def check_row(self, row, index):
+        pass
+
+    def grade(self, row, action):
+        return Step(float(np.mean(np.array(json.loads(action.text)) % 2)))
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +261,6 @@ def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, bound):
 
 @pytest.mark.parametrize("overrides, message", [
     (dict(rollout__stragglers="cut"), "stragglers = 'cut' has no effect with rollout.max_staleness = 0"),
-    (dict(rollout__graders=2), "graders = 2 has no effect"),
     (dict(rollout__max_staleness=1, rollout__stragglers="drop"), "stragglers = 'drop' is not known"),
     (dict(rollout__max_staleness=1, rollout__stragglers="cut", rollout__backend="vllm", servers__urls=("http://localhost:1",)),
      "which servers do not hand out")])

@@ -23,7 +23,7 @@ class Piece(NamedTuple):
     finish_reason: str | None
 
 
-class Sample:
+class SampleText:
     """Turns the chunks of one sample into pieces."""
 
     def __init__(self, decode: Decode, stops: Sequence[str], tools: bool):
@@ -47,7 +47,7 @@ class Answer:
         self._generation, self._body, self._decode, self._created = generation, body, decode, int(time.time())
         self._chat = isinstance(body, ChatRequest)
         tools = self._chat and body.offers_tools
-        self._samples = [Sample(decode, body.stops, tools) for _ in generation.samples]
+        self._samples = [SampleText(decode, body.stops, tools) for _ in generation.samples]
         self._begun, self._offsets = set(), [0] * len(generation.samples)
 
     async def whole(self) -> dict[str, Any]:

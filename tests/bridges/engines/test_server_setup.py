@@ -13,10 +13,10 @@ from flax import nnx
 import bridges
 from bridges import __main__ as cli
 from bridges.compare.diff import diff
-from bridges.engines.sync import Writer, choose
+from bridges.engines.sync import WeightWriter, choose
 from bridges.hf import tensor_files
 from bridges.servers.http import EngineError
-from bridges.servers.launch import Plan, Process
+from bridges.servers.launch import LaunchPlan, Process
 from bridges.servers.router import without_routers
 from jaxrl_moe.checks.server_checks import server_problems
 from jaxrl_moe.config import Config, RolloutSection, ServersSection, resolve
@@ -75,7 +75,7 @@ def test_adapters_on_experts_are_not_forced_on_sglang(adapted):
 @pytest.mark.parametrize("adapter", [True, False])
 def test_a_version_on_disk_is_the_policy_and_goes_with_the_writer(adapted, checkpoint, tmp_path, adapter):
     model = adapted(ALL)
-    writer = Writer(model, str(checkpoint), "adapter" if adapter else "disk", str(tmp_path))
+    writer = WeightWriter(model, str(checkpoint), "adapter" if adapter else "disk", str(tmp_path))
     weights = writer(nnx.state(model), 7)
     other = writer(nnx.state(model), 7)
     assert weights.label.startswith("v7-") and weights.label != other.label and weights.adapter is adapter
@@ -99,7 +99,7 @@ def _same(one, other):
 
 
 def test_a_full_disk_during_a_sync_is_said_and_leaves_nothing(adapted, checkpoint, tmp_path, monkeypatch):
-    writer = Writer(adapted(()), str(checkpoint), "disk", str(tmp_path))
+    writer = WeightWriter(adapted(()), str(checkpoint), "disk", str(tmp_path))
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -114,7 +114,7 @@ def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_a
     killed, host = 4194305, socket.gethostname()  # above Linux's highest process number
     for name in (f"policy-{killed}-{host}-x", f"policy-{os.getpid()}-{host}-x", f"policy-{killed}-other-x", f"policy-notes-{host}-x"):
         (tmp_path / name).mkdir()
-    writers = [Writer(adapted(()), str(checkpoint), "disk", folder) for folder in ("", str(tmp_path))]
+    writers = [WeightWriter(adapted(()), str(checkpoint), "disk", folder) for folder in ("", str(tmp_path))]
     assert not (tmp_path / f"policy-{killed}-{host}-x").exists() and len(list(tmp_path.iterdir())) == 3 + len(writers)
     for writer in writers:
         writer.close()
@@ -122,7 +122,7 @@ def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_a
 
 def test_a_folder_for_weights_that_cannot_be_made_is_named_with_its_setting(adapted, checkpoint):
     with pytest.raises(EngineError, match="servers.sync_folder"):
-        Writer(adapted(()), str(checkpoint), "disk", "/no/such/folder")
+        WeightWriter(adapted(()), str(checkpoint), "disk", "/no/such/folder")
 
 
 def script(folder, body):
@@ -146,7 +146,7 @@ def assert_ends(pid):
 
 
 def plan(python, **fields):
-    return Plan("vllm", python, "/model", "float32", 128, **fields)
+    return LaunchPlan("vllm", python, "/model", "float32", 128, **fields)
 
 
 def test_a_server_that_ends_while_it_starts_is_reported_with_the_end_of_its_log(tmp_path):

@@ -10,9 +10,9 @@ from flax import nnx
 
 import bridges
 from bridges.engines.assembly import KINDS
-from bridges.engines.engine import ServerEngine
+from bridges.engines.engine import over_servers
 from bridges.engines.pool import Member, Pool
-from bridges.engines.sync import Writer
+from bridges.engines.sync import WeightWriter
 from bridges.hf.streaming import tensor_sets
 from bridges.servers.http import EngineError, Http, Unavailable
 from bridges.servers.receiver import UNFINISHED, Weights
@@ -70,7 +70,7 @@ def make_pool(model, *fakes, verify=lambda server, weights: 0.0, in_flight="resu
 def test_streamed_weights_arrive_as_they_are_and_a_delta_sends_what_changed_alone(model, checkpoint, tmp_path, fakes, kind, backend):
     one, other = fakes(kind), fakes(kind)
     taken, said = [], []
-    both, writer = make_pool(model, one, other, said=said), Writer(model, str(checkpoint), backend, str(tmp_path), 20_000)
+    both, writer = make_pool(model, one, other, said=said), WeightWriter(model, str(checkpoint), backend, str(tmp_path), 20_000)
     for version in (1, 2):
         params = moved(model, 0.1 * version)
         weights = writer(params, version)
@@ -87,7 +87,7 @@ def test_streamed_weights_arrive_as_they_are_and_a_delta_sends_what_changed_alon
 @pytest.mark.parametrize("lost", ["restarted", "missed a version"])
 def test_a_delta_starts_from_what_the_server_really_holds(model, checkpoint, tmp_path, fakes, lost):
     one, other = fakes("vllm"), fakes("sglang")
-    both, writer = make_pool(model, one, other), Writer(model, str(checkpoint), "delta", str(tmp_path), 10**6)
+    both, writer = make_pool(model, one, other), WeightWriter(model, str(checkpoint), "delta", str(tmp_path), 10**6)
     both.update(writer(moved(model, 0.1), 1))
     if lost == "restarted":  # and nobody noticed
         other.label = "default"
@@ -111,7 +111,7 @@ def test_a_delta_starts_from_what_the_server_really_holds(model, checkpoint, tmp
 def test_a_sync_that_ends_half_way_leaves_a_label_that_nothing_is_taken_of_and_the_whole_is_sent_next(
         model, checkpoint, tmp_path, fakes, kind, backend):
     sound, faulty = fakes(kind), fakes(kind)
-    both, writer = make_pool(model, sound, faulty), Writer(model, str(checkpoint), backend, str(tmp_path), 6_000)
+    both, writer = make_pool(model, sound, faulty), WeightWriter(model, str(checkpoint), backend, str(tmp_path), 6_000)
     both.update(writer(moved(model, 0.1), 1))
     faulty.load_fault = 1  # the second bucket fails
     params = moved(model, 0.2)
@@ -128,7 +128,7 @@ def test_a_sync_that_ends_half_way_leaves_a_label_that_nothing_is_taken_of_and_t
 
 def test_a_full_disk_under_a_stream_stops_the_run_and_says_so(model, checkpoint, tmp_path, fakes, monkeypatch):
     one, other = fakes("vllm"), fakes("sglang")
-    both, writer = make_pool(model, one, other), Writer(model, str(checkpoint), "stream", str(tmp_path), 20_000)
+    both, writer = make_pool(model, one, other), WeightWriter(model, str(checkpoint), "stream", str(tmp_path), 20_000)
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -154,7 +154,7 @@ def drawing(made, count=6, tokens=30):
 
 
 class Versions:
-    """Stands for Writer: versions without files."""
+    """Stands for a WeightWriter: versions without files."""
 
     def __init__(self, adapter):
         self._adapter, self.removed = adapter, []
@@ -171,7 +171,7 @@ class Versions:
 
 def engine(model, *fakes, adapter=False, in_flight="resume"):
     members = [Member(KINDS[fake.kind](Http(fake.url, timeout=20.0), model.config, in_flight)) for fake in fakes]
-    made = ServerEngine(members, Versions(adapter), lambda server, params, weights: 1e-6, config=model.config, context=64, concurrency=8,
+    made = over_servers(members, Versions(adapter), lambda server, params, weights: 1e-6, config=model.config, context=64, concurrency=8,
                         seed=0, eos_ids=(2,), detokenise=str)
     made.publish(jnp.zeros(1), 1)
     return made
@@ -268,7 +268,7 @@ def test_a_server_that_does_not_join_a_group_says_why_at_once(model, fakes, chec
     oracles.torch()
     fake = fakes("sglang")
     fake.load_fault = "500"
-    alone, writer = make_pool(model, fake, wait=0.2), Writer(model, str(checkpoint), "distributed", str(tmp_path))
+    alone, writer = make_pool(model, fake, wait=0.2), WeightWriter(model, str(checkpoint), "distributed", str(tmp_path))
     start = time.monotonic()
     with pytest.raises(EngineError, match="No server is left.*no such folder"):
         alone.update(writer(nnx.state(model), 1))
@@ -278,7 +278,7 @@ def test_a_server_that_does_not_join_a_group_says_why_at_once(model, fakes, chec
 
 def test_distributed_without_torch_names_the_extra(model, fakes, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    alone, writer = make_pool(model, fakes("vllm")), Writer(model, str(checkpoint), "distributed", str(tmp_path))
+    alone, writer = make_pool(model, fakes("vllm")), WeightWriter(model, str(checkpoint), "distributed", str(tmp_path))
     with pytest.raises(EngineError, match=r"jaxrl-moe\[distributed\]"):
         alone.update(writer(nnx.state(model), 1))
     writer.close()

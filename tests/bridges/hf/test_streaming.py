@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import bridges
-from bridges.engines.sync import Writer
+from bridges.engines.sync import WeightWriter
 from bridges.hf.streaming import frozen_sets, set_name, tensor_sets
 from bridges.hf.tensor_files import TensorReader
 from bridges.servers.buckets import Delivery, Fan, write_bucket
@@ -92,7 +92,7 @@ def test_a_delivery_holds_what_is_lacking_in_buckets_of_at_most_so_many_bytes(mo
 
 
 def test_frozen_sets_are_not_read_again_where_all_have_them_and_a_server_that_does_not_is_told(model, checkpoint, tmp_path):
-    writer = Writer(model, str(checkpoint), "delta", str(tmp_path))
+    writer = WeightWriter(model, str(checkpoint), "delta", str(tmp_path))
     first = writer(nnx.state(model), 1)
     held = {one.name: one.digest for one in first.walk([{}])}
     second = writer(nnx.state(model), 2)
@@ -105,7 +105,7 @@ def test_frozen_sets_are_not_read_again_where_all_have_them_and_a_server_that_do
 
 
 def test_weights_that_training_has_given_away_are_not_read(model, checkpoint, tmp_path):
-    writer = Writer(model, str(checkpoint), "stream", str(tmp_path))
+    writer = WeightWriter(model, str(checkpoint), "stream", str(tmp_path))
     params = jax.tree.map(jnp.copy, nnx.state(model))
     weights = writer(params, 1)
     jax.tree.leaves(params)[0].delete()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bridges.engines.assembly import KINDS, api_key
-from bridges.engines.engine import ServerEngine
+from bridges.engines.engine import over_servers
 from bridges.engines.pool import Member, Pool
 from bridges.servers.http import EngineError, Http, Refused, Unavailable
 from bridges.servers.receiver import Weights
@@ -37,7 +37,7 @@ def make_pool(*fakes, timeout=5.0, wait=5.0, verify=lambda server, weights: 0.0,
 
 
 class Written:
-    """Stands for Writer: versions without files."""
+    """Stands for a WeightWriter: versions without files."""
     adapter = False
 
     def __call__(self, params, version):
@@ -51,7 +51,7 @@ class Written:
 
 
 def engine(*fakes, timeout=5.0, wait=5.0):
-    made = ServerEngine([Member(client(fake, timeout)) for fake in fakes], Written(), lambda server, params, weights: 1e-6, config=CONFIG,
+    made = over_servers([Member(client(fake, timeout)) for fake in fakes], Written(), lambda server, params, weights: 1e-6, config=CONFIG,
                         context=64, concurrency=4, seed=0, eos_ids=(2,), detokenise=lambda ids: "".join(chr(97 + one % 26) for one in ids),
                         wait_seconds=wait)
     made.publish("x", 1)

@@ -1,0 +1,136 @@
+"""Tasks by name, with their settings; tasks that stand outside the package."""
+import dataclasses
+import pathlib
+import sys
+
+import pytest
+
+from jaxrl_moe.config import ConfigError
+from jaxrl_moe.envs import TASKS, make_task, register
+from jaxrl_moe.envs.gsm8k import Gsm8k
+from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.types import Action, Step, UserError
+
+ROW = {"answer": "#### 1234"}
+OWN = '''
+import dataclasses
+from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.types import Step
+
+@dataclasses.dataclass
+class Lengths(SingleTurnTask):
+    unit: "float" = 1.0
+    name: str | None = None
+
+    def check_row(self, row, index):
+        pass
+
+    def grade(self, row, action):
+        return Step(action.num_tokens / self.unit)
+
+def made(limit: int):
+    return Lengths(limit)
+
+three = 3
+'''
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A package that this one knows nothing of."""
+    folder = tmp_path / "own_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "tasks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "own_package.tasks"
+    for name in ("own_package", "own_package.tasks"):
+        sys.modules.pop(name, None)
+
+
+def test_settings_in_brackets_reach_the_task_that_has_them():
+    assert make_task("gsm8k") == Gsm8k() and make_task(" gsm8k( ) ") == Gsm8k()
+    assert make_task("gsm8k(overlong_tokens=20)") == Gsm8k(overlong_tokens=20)
+    assert make_task("gsm8k(binary=true)") == make_task("gsm8k(binary=True)") == Gsm8k(binary=True)
+    assert make_task("word_problems").lowest_reward == 0
+
+
+def test_zero_and_false_are_values():
+    assert make_task("gsm8k(overlong_tokens=0, binary=false)") == Gsm8k()
+    assert make_task("gsm8k(overlong_tokens=0)").grade(ROW, Action("#### 1234", 100_000, False)).info["overlong"] == 0
+    with pytest.raises(ConfigError, match="'word_problems' has no setting 'overlong_tokens'.* Its settings: none"):
+        make_task("word_problems(overlong_tokens=0)")
+
+
+@pytest.mark.parametrize("spec, reason", [
+    ("", "env.name = '' is not known"), ("gsm8", "env.name = 'gsm8' is not known. Did you mean 'gsm8k'"),
+    ("gsm8k(binry=true)", "'gsm8k' has no setting 'binry'. Did you mean 'binary'.* overlong_tokens, binary"),
+    ("gsm8k(binary=1)", "binary = 1 must be of type bool"), ("gsm8k(overlong_tokens=true)", "overlong_tokens = True must be of type int"),
+    ("gsm8k(overlong_tokens=1.5)", "overlong_tokens = 1.5 must be of type int"),
+    ("gsm8k(overlong_tokens='2')", "overlong_tokens = '2' must be of type int"),
+    ("gsm8k(overlong_tokens=-1)", "overlong_tokens = -1 is out of range: it must be at least 0"),
+    ("gsm8k(binary=true, overlong_tokens=3)", "charges nothing"),
+    ("gsm8k(binary=true", "cannot be read"), ("gsm8k(true)", "cannot be read"), ("gsm8k(binary=yes)", "cannot be read"),
+    ("gsm8k(binary=true,binary=false)", "cannot be read"), ("gsm8k(**{'binary': True})", "cannot be read"), ("a task", "cannot be read"),
+    ("no_such_package.tasks:Own", "cannot be imported: No module named 'no_such_package'.*Install"),
+    (":Own", "cannot be imported"), ("json:Own", "no class or function 'Own'"), ("json:", "no class or function ''")])
+def test_what_makes_no_task_is_refused_with_the_reason(spec, reason):
+    with pytest.raises(ConfigError, match=reason):
+        make_task(spec)
+
+
+def test_a_task_of_another_package_is_named_by_its_path(outside):
+    task = make_task(f"{outside}:Lengths(unit=4, name='m')")
+    assert task.grade({}, Action("a b", 2, False)).reward == 0.5 and task.name == "m" and task.lowest_reward is None
+    assert make_task(f"{outside}:Lengths").unit == 1.0 and make_task(f"{outside}:made(limit=2)").unit == 2
+    for spec, reason in ((f"{outside}:Lengths(unit=true)", "unit = True must be of type float"),
+                         (f"{outside}:Lengths(name=3)", "name = 3 must be of type str . None"),
+                         (f"{outside}:Lengths(units=2)", "Did you mean 'unit'"), (f"{outside}:made", "needs the setting 'limit'"),
+                         (f"{outside}:three", "no class or function 'three'")):
+        with pytest.raises(ConfigError, match=reason):
+            make_task(spec)
+
+
+@dataclasses.dataclass
+class Parrot(SingleTurnTask):
+    """Rewards the row's own text."""
+    bonus: float = 1.0
+
+    def check_row(self, row, index):
+        if "text" not in row:
+            raise UserError(f"Data row {index} has no text.")
+
+    def grade(self, row, action):
+        return Step(self.bonus * (action.text == row["text"]))
+
+
+def test_a_task_can_be_registered_from_outside_and_not_over_another(monkeypatch):
+    monkeypatch.setattr("jaxrl_moe.envs.registry.TASKS", dict(TASKS))
+    register("parrot", Parrot)
+    register("parrot", Parrot)
+    assert make_task("parrot(bonus=2)").grade({"text": "a"}, Action("a", 1, False)).reward == 2
+    for name, reason in (("gsm8k", "There is a task 'gsm8k' already"), ("my-task", "cannot be called 'my-task'")):
+        with pytest.raises(UserError, match=reason):
+            register(name, Parrot)
+
+
+def test_an_episode_of_one_step_ends_with_it():
+    with pytest.raises(UserError, match="ended"):
+        env = make_task("gsm8k").open(ROW, 0)
+        assert env.reset() == () and env.step(Action("1234", 1, False)).done
+        env.step(Action("1234", 1, False))
+
+
+def test_checking_a_row_grades_nothing(monkeypatch):
+    monkeypatch.setattr(Gsm8k, "grade", lambda *_: pytest.fail("graded"))
+    make_task("gsm8k").check_row(ROW, 3)
+    with pytest.raises(UserError, match="Data row 3 cannot be graded. .*no gold number"):
+        make_task("gsm8k").check_row({"answer": "none"}, 3)
+    with pytest.raises(UserError, match="Data row 4 cannot be graded. .*integer `answer`"):
+        make_task("word_problems").check_row({"answer": "none"}, 4)
+
+
+def test_the_names_of_the_recipes_make_tasks():
+    names = {line.split('"')[1] for path in (pathlib.Path(__file__).parents[2] / "configs").rglob("*.py")
+             for line in path.read_text().splitlines() if "env.name =" in line}
+    assert {"gsm8k", "gsm8k(binary=true)", "word_problems"} <= names and all(make_task(name) for name in names)
