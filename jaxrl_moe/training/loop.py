@@ -1,4 +1,5 @@
-"""What the phases of the RL loop share, and what stands around the algorithm: evaluation, log, checkpoints, resumption."""
+"""What the phases of the RL loop share, and what stands around the algorithm: evaluation, log, checkpoints,
+resumption."""
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,8 @@ Updates = Sequence[tuple[Metrics, list[MicroBatch]]]
 
 @dataclasses.dataclass
 class Loop:
-    """What the phases of every step work with; checkpoint_times is what the last save took, for the next row."""
+    """What the phases of every step work with; checkpoint_times is what the last save took, for the next
+    row."""
     config: Config
     learner: Learner
     engine: Engine
@@ -42,17 +44,20 @@ class Loop:
 
 
 def resume(run: Run, learner: Learner, draws: Draws) -> None:
-    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter and unfinished draws."""
+    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter
+    and unfinished draws."""
     if run.checkpoints.steps():
         state, run.progress = run.checkpoints.restore(learner.stored())
         learner.take_over(state)
         draws.restore(dataclasses.asdict(run.progress))
-        run.console.say(f"Going on from the checkpoint of step {run.progress.step} in {run.checkpoints.folder}.")
+        newest, folder = run.progress.step, run.checkpoints.folder
+        run.console.say(f"Going on from the checkpoint of step {newest} in {folder}.")
 
 
 @contextlib.contextmanager
 def saving_what_was_done(loop: Loop) -> Iterator[None]:
-    """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is kept."""
+    """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is
+    kept."""
     run = loop.run
     try:
         yield
@@ -63,7 +68,8 @@ def saving_what_was_done(loop: Loop) -> Iterator[None]:
 
 
 def fetch(updates: Updates, run: Run) -> dict[str, float]:
-    """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load, if there is one."""
+    """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load,
+    if there is one."""
     if not updates:
         return {}
     on_host, rows, tokens, values = [], [], [], []
@@ -103,7 +109,8 @@ def held_out(loop: Loop) -> Evaluation:
 
 
 def log(loop: Loop, watch: Stopwatch, batch: Selection, updates: Updates, metrics: dict[str, float]) -> None:
-    """Writes the step's row. The checkpoint follows, so that its time stands in the next row, if there is one."""
+    """Writes the step's row. The checkpoint follows, so that its time stands in the next row, if there is
+    one."""
     times = watch.times()
     metrics |= throughput(batch, times) | loop.run.compilations.metrics() | loop.checkpoint_times
     micro_batches = [micro_batch for _, batches in updates for micro_batch in batches]
@@ -123,11 +130,13 @@ def throughput(batch: Selection, times: dict[str, float]) -> dict[str, float]:
 
 
 def checkpoint_if_due(loop: Loop, watch: Stopwatch, evaluation: Evaluation | None, improved: bool) -> None:
-    """Saves at the settings' steps, where the evaluation was the best so far, and before SIGTERM ends the run."""
+    """Saves at the settings' steps, where the evaluation was the best so far, and before SIGTERM ends the
+    run."""
     run = loop.run
     if run.due(loop.config.checkpoint.every) or improved or run.stop:
         with watch("checkpoint"):
-            run.checkpoints.save(loop.learner.stored(), run.progress, evaluation.score if evaluation else None)
+            score = evaluation.score if evaluation else None
+            run.checkpoints.save(loop.learner.stored(), run.progress, score)
         loop.checkpoint_times = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
 
 
@@ -138,12 +147,14 @@ def truncates(sampling: SamplingParams) -> bool:
 
 def warn_of_truncation(loop: Loop) -> None:
     if truncates(loop.sampling):
-        loop.run.console.say("Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
-                             "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
+        loop.run.console.say(
+            "Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
+            "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
 
 
 def truncation_metrics(loop: Loop, before: Mapping[str, float]) -> dict[str, float]:
-    """rollout/kept_mass since engine.stats() gave `before`, where tokens are left out and the engine counts them."""
+    """rollout/kept_mass since engine.stats() gave `before`, where tokens are left out and the engine counts
+    them."""
     if not truncates(loop.sampling) or "kept_mass" not in before:
         return {}
     return {"rollout/kept_mass": kept_mass(before, loop.engine.stats())}
