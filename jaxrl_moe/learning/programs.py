@@ -107,8 +107,8 @@ class TrainingPrograms:
 
     def _gradients(self, *inputs: Any, total: Total, objective: ObjectiveFunction, entropy: bool) -> Total:
         more = self.micro_batch(*inputs, objective=objective, entropy=entropy)
-        maxima = jax.tree.map(jnp.maximum, total.maxima, more.maxima)
-        return jax.tree.map(jnp.add, total, more)._replace(maxima=maxima)
+        added = jax.tree.map(jnp.add, total, more)
+        return added._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, more.maxima))
 
     def _apply(self, state: TrainState, gradient: tuple[Any, Any], loss: jax.Array, load: jax.Array | None, *,
                bias_rate: float) -> tuple[TrainState, Metrics]:
