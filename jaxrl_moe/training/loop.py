@@ -26,7 +26,7 @@ Updates = Sequence[tuple[Metrics, list[MicroBatch]]]
 
 
 @dataclasses.dataclass
-class Loop:
+class TrainingLoop:
     """What the phases of every step work with; checkpoint_times is what the last save took, for the next
     row."""
     config: Config
@@ -55,7 +55,7 @@ def resume(run: Run, learner: Learner, draws: Draws) -> None:
 
 
 @contextlib.contextmanager
-def saving_what_was_done(loop: Loop) -> Iterator[None]:
+def saving_what_was_done(loop: TrainingLoop) -> Iterator[None]:
     """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is
     kept."""
     run = loop.run
@@ -84,7 +84,7 @@ def fetch(updates: Updates, run: Run) -> dict[str, float]:
     return rows[0] if len(rows) == 1 else update_metrics(on_host, tokens, values)
 
 
-def evaluate_at_start(loop: Loop) -> None:
+def evaluate_at_start(loop: TrainingLoop) -> None:
     """The policy as it comes, in the row of step 0."""
     run = loop.run
     if not loop.eval_prompts or not loop.config.eval.at_start or run.progress.step or run.checkpoints.steps():
@@ -94,7 +94,7 @@ def evaluate_at_start(loop: Loop) -> None:
     run.log(0, evaluation.metrics)
 
 
-def evaluate_if_due(loop: Loop, watch: Stopwatch) -> tuple[Evaluation | None, bool]:
+def evaluate_if_due(loop: TrainingLoop, watch: Stopwatch) -> tuple[Evaluation | None, bool]:
     """(the evaluation of the new weights, or None; whether it is the best so far)."""
     if not loop.eval_prompts or not loop.run.due(loop.config.eval.every):
         return None, False
@@ -103,12 +103,13 @@ def evaluate_if_due(loop: Loop, watch: Stopwatch) -> tuple[Evaluation | None, bo
     return evaluation, loop.run.record_evaluation(evaluation)
 
 
-def held_out(loop: Loop) -> Evaluation:
+def held_out(loop: TrainingLoop) -> Evaluation:
     with loop.source.idle():
         return evaluate(loop.eval_prompts, loop.env, loop.engine, loop.config, loop.decode)
 
 
-def log(loop: Loop, watch: Stopwatch, batch: Selection, updates: Updates, metrics: dict[str, float]) -> None:
+def log(loop: TrainingLoop, watch: Stopwatch, batch: Selection, updates: Updates,
+        metrics: dict[str, float]) -> None:
     """Writes the step's row. The checkpoint follows, so that its time stands in the next row, if there is
     one."""
     times = watch.times()
@@ -129,7 +130,8 @@ def throughput(batch: Selection, times: dict[str, float]) -> dict[str, float]:
             "perf/tokens_per_s": (completed + read) / times["time/step_s"], "perf/peak_bytes": peak_bytes()}
 
 
-def checkpoint_if_due(loop: Loop, watch: Stopwatch, evaluation: Evaluation | None, improved: bool) -> None:
+def checkpoint_if_due(loop: TrainingLoop, watch: Stopwatch, evaluation: Evaluation | None,
+                      improved: bool) -> None:
     """Saves at the settings' steps, where the evaluation was the best so far, and before SIGTERM ends the
     run."""
     run = loop.run
@@ -145,14 +147,14 @@ def truncates(sampling: SamplingParams) -> bool:
     return sampling.top_p < 1 or sampling.top_k > 0 or sampling.min_p > 0
 
 
-def warn_of_truncation(loop: Loop) -> None:
+def warn_of_truncation(loop: TrainingLoop) -> None:
     if truncates(loop.sampling):
         loop.run.console.say(
             "Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
             "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
 
 
-def truncation_metrics(loop: Loop, before: Mapping[str, float]) -> dict[str, float]:
+def truncation_metrics(loop: TrainingLoop, before: Mapping[str, float]) -> dict[str, float]:
     """rollout/kept_mass since engine.stats() gave `before`, where tokens are left out and the engine counts
     them."""
     if not truncates(loop.sampling) or "kept_mass" not in before:

@@ -47,7 +47,7 @@ from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.runs.run import identity, open_run
 from jaxrl_moe.training.loop import (
-    Loop,
+    TrainingLoop,
     Updates,
     checkpoint_if_due,
     evaluate_at_start,
@@ -88,8 +88,8 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     folder, named = pathlib.Path(config.run_dir), identity(learner, config)
     with (open_run(config, folder, "RL", config.train.steps, named, decode) as run,
           open_source(config, engine, env, draws, sampling, decode) as source):
-        loop = Loop(config, learner, engine, env, decode, eval_prompts, sampling, objective,
-                    FlopMeter(learner), run, source)
+        loop = TrainingLoop(config, learner, engine, env, decode, eval_prompts, sampling, objective,
+                            FlopMeter(learner), run, source)
         resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
         warn_of_truncation(loop)
@@ -99,7 +99,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
         return run.progress.step >= run.last_step
 
 
-def step(loop: Loop) -> None:
+def step(loop: TrainingLoop) -> None:
     """One step of the algorithm; Progress.step counts those that are done."""
     number, watch = loop.run.progress.step, Stopwatch()
     kl = KLCoefficient(loop.config.algorithm, loop.run.progress.kl_coef)
@@ -119,7 +119,7 @@ def step(loop: Loop) -> None:
     checkpoint_if_due(loop, watch, evaluation, improved)
 
 
-def draw(loop: Loop, watch: Stopwatch) -> Selection:
+def draw(loop: TrainingLoop, watch: Stopwatch) -> Selection:
     """Prompts -> rollout -> reward: the groups of the step, graded and chosen from."""
     batch = loop.source.next(watch)
     if loop.config.rollout.dynamic_sampling and not batch.used:
@@ -128,13 +128,13 @@ def draw(loop: Loop, watch: Stopwatch) -> Selection:
     return batch
 
 
-def to_samples(loop: Loop, watch: Stopwatch, batch: Selection, kl: KLCoefficient) -> list[Sample]:
+def to_samples(loop: TrainingLoop, watch: Stopwatch, batch: Selection, kl: KLCoefficient) -> list[Sample]:
     """Reward -> advantage -> samples, with what stays fixed during the updates."""
     with watch("old_logprobs"), saving_what_was_done(loop), alone():
         return prepare(batch.used, loop.learner, loop.config, kl) if batch.used else []
 
 
-def learn(loop: Loop, watch: Stopwatch, batch: Selection, samples: list[Sample],
+def learn(loop: TrainingLoop, watch: Stopwatch, batch: Selection, samples: list[Sample],
           kl: KLCoefficient) -> tuple[Updates, dict[str, float]]:
     """The updates of the step, and its metrics; from here on the step is done, and Progress says so."""
     run, config = loop.run, loop.config
@@ -150,7 +150,7 @@ def learn(loop: Loop, watch: Stopwatch, batch: Selection, samples: list[Sample],
     return updates, metrics | kl.metrics()
 
 
-def publish(loop: Loop, watch: Stopwatch) -> dict[str, float]:
+def publish(loop: TrainingLoop, watch: Stopwatch) -> dict[str, float]:
     """Gives the engine the new weights; what it says of it."""
     with watch("sync"):
         return loop.source.publish(loop.learner.params(), loop.run.progress.step) or {}
