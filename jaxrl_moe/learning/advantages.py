@@ -14,7 +14,7 @@ from jaxrl_moe.rl.table import AlgorithmError, configure, lookup, parse_spec
 
 @dataclasses.dataclass(frozen=True)
 class Credit:
-    """How a reward reaches the tokens, whichever row of ADVANTAGES is chosen; a row reads of it what concerns it.
+    """How a reward reaches the tokens, whichever row of ADVANTAGES is chosen; a row reads what concerns it.
 
     Attributes:
       gamma: discount per token, for rows that work token by token.
@@ -58,8 +58,10 @@ def with_advantages(samples: Sequence[Sample], spec: str, credit: Credit = Credi
     if row.critic == "token":
         samples, advantages = token_critic(samples, scalars, kls, credit.gamma, credit.lam, credit.bootstrap)
     elif row.per_token:
-        advantages = [discounted_returns(token_rewards(scalar, kl, sample.mask_T, 1.0), sample.mask_T, credit.gamma)
-                      for sample, scalar, kl in zip(samples, scalars, kls)]
+        advantages = []
+        for sample, scalar, kl in zip(samples, scalars, kls):
+            rewards_T = token_rewards(scalar, kl, sample.mask_T, 1.0)
+            advantages.append(discounted_returns(rewards_T, sample.mask_T, credit.gamma))
     else:
         advantages = [np.full(len(sample.ids_T), scalar) for sample, scalar in zip(samples, scalars)]
     if row.whiten:

@@ -45,8 +45,9 @@ class MicroBatch:
     num_values: Array | None = None
     expert_load_E: Array | None = None
 
-    def loss_inputs(self, logprobs_BT: Array, *, entropy_BT: Array | None = None, values_BT: Array | None = None,
-                    router: RouterStats | None = None, num_routed: Array | None = None) -> LossInputs:
+    def loss_inputs(self, logprobs_BT: Array, *, entropy_BT: Array | None = None,
+                    values_BT: Array | None = None, router: RouterStats | None = None,
+                    num_routed: Array | None = None) -> LossInputs:
         """What the objective reads, given the policy's log-probs of the targets and whatever else the model computed."""
         return LossInputs(
             logprobs_BT=logprobs_BT,
@@ -193,14 +194,16 @@ def _fill(samples: Sequence[Sample], weights_N: np.ndarray, value_weights_N: np.
 
 def _spread(spans: Sequence[SampleSpan], values: Sequence[np.ndarray], shape: tuple[int, int], dtype: Any,
             empty: int = 0) -> np.ndarray:
-    """[B, T, ...] with each sample's [length, ...] values in its span, `empty` elsewhere. All samples or none have values."""
+    """[B, T, ...] with each sample's [length, ...] values in its span, `empty` elsewhere. All samples or none
+    have values."""
     out = np.full((*shape, *values[0].shape[1:]), empty, dtype)
     for span, value in zip(spans, values, strict=True):
         out[span.tokens] = value
     return out
 
 
-def _expert_ids(spans: Sequence[SampleSpan], placed: Sequence[Sample], shape: tuple[int, int]) -> np.ndarray | None:
+def _expert_ids(spans: Sequence[SampleSpan], placed: Sequence[Sample],
+                shape: tuple[int, int]) -> np.ndarray | None:
     """[L, B, T, A] in the integer type of the engine's ids; -1 for padding and for samples without."""
     known = [sample.expert_ids_TLA for sample in placed if sample.expert_ids_TLA is not None]
     if not known:

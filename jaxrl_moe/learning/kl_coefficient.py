@@ -1,6 +1,8 @@
-"""The weight of the KL to the reference policy: fixed, or led by a thermostat to a KL of algorithm.kl_target. All of it stands here.
+"""The weight of the KL to the reference policy: fixed, or led by a thermostat to a KL of algorithm.kl_target.
+All of it stands here.
 
-The loop asks a KLCoefficient what the coming step charges, in the loss or in the reward, and for the next step's after it.
+The loop asks a KLCoefficient what the coming step charges, in the loss or in the reward, and for the next
+step's after it.
 """
 import dataclasses
 from collections.abc import Mapping
@@ -12,8 +14,8 @@ KL_RANGE = 100.0  # an adaptive coefficient stays within this factor of where it
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveKL:
-    """A thermostat: stronger above `high` times the target, weaker below `low` times it, and always from `least` to
-    `most`, from where it can come back."""
+    """A thermostat: stronger above `high` times the target, weaker below `low` times it, and always from
+    `least` to `most`, from where it can come back."""
     target: float = 0.03  # nats per token
     high: float = 1.5
     low: float = 0.5
@@ -38,7 +40,8 @@ class KLCoefficient:
 
     Attributes:
       section: what the settings say of it.
-      adapted: what the steps before have made of it, as checkpoints keep it; None where it is that of the settings.
+      adapted: what the steps before have made of it, as checkpoints keep it; None where it is that of the
+        settings.
     """
     section: AlgorithmSection
     adapted: float | None = None
@@ -54,14 +57,16 @@ class KLCoefficient:
 
     @property
     def in_loss(self) -> float | None:
-        """What takes the place of the objective's own coefficient; None where that stays, or the reward is charged."""
+        """What takes the place of the objective's own coefficient; None where that stays, or the reward is
+        charged."""
         return self.value if self.section.kl_target > 0 and self.section.kl_in == "loss" else None
 
     def metrics(self) -> dict[str, float]:
         return {"policy/kl_coef": self.value} if self.section.kl_coef > 0 else {}
 
     def after(self, metrics: Mapping[str, float]) -> "KLCoefficient":
-        """That of the next step, by policy/kl: this step's mean KL in nats a token, by the settings' estimator.
+        """That of the next step, by policy/kl: this step's mean KL in nats a token, by the settings'
+        estimator.
 
         A step without an update leaves it as it is.
         """

@@ -1,4 +1,5 @@
-"""The learner that a configuration asks for: optimiser, critic, mesh, reference, and what lies in the host's memory."""
+"""The learner that a configuration asks for: optimiser, critic, mesh, reference, and what lies in the host's
+memory."""
 import dataclasses
 from typing import Any
 
@@ -33,11 +34,12 @@ class LearnerSettings:
       seed: draws LoRA dropout, and the critic's first weights.
       train_router: see take_apart.
       bias_rate: step of the routers' selection biases after each update; 0 leaves them alone.
-      critic: the critic's settings, or None for none. Its optimiser is AdamW as the policy's, but for the learning rate,
-        and it is clipped by the norm of the head's own gradient, so that neither of the two can drown the other; what the
-        value loss sends into the trunk (critic.train_trunk) is clipped with the policy's.
-      reference: whether the weights as they are at first, in the model's types, are kept as the reference policy. Adapters
-        need no such copy: their reference is the same model without them.
+      critic: the critic's settings, or None for none. Its optimiser is AdamW as the policy's, but for the
+        learning rate, and it is clipped by the norm of the head's own gradient, so that neither of the two
+        can drown the other; what the value loss sends into the trunk (critic.train_trunk) is clipped with the
+        policy's.
+      reference: whether the weights as they are at first, in the model's types, are kept as the reference
+        policy. Adapters need no such copy: their reference is the same model without them.
       offload: which of programs.OFFLOAD lie in the host's memory between uses.
     """
     optimizer: OptimizerSection
@@ -51,7 +53,8 @@ class LearnerSettings:
     offload: tuple[str, ...] = ()
 
 
-def make_learner(config: Config, model: Transformer, total_steps: int, head: ValueHead | None = None) -> Learner:
+def make_learner(config: Config, model: Transformer, total_steps: int,
+                 head: ValueHead | None = None) -> Learner:
     """The learner of a run.
 
     Args:
@@ -104,7 +107,7 @@ def build_learner(model: Transformer, settings: LearnerSettings, placement: Plac
         head = head or ValueHead(model.config.hidden_size, rngs=nnx.Rngs(settings.seed))
         critic, state = _with_critic(state, head, settings.critic, critic_transform, placement)
     lora = model.lora is not None
-    policy = PolicyPass(parts.graphdef, parts.dtypes, settings.remat, frozen_head=lora, critic=critic, placement=placement)
+    policy = PolicyPass(parts.graphdef, parts.dtypes, settings.remat, lora, critic, placement)
     programs = TrainingPrograms(policy, transform, critic_transform, frozenset(settings.offload))
     if placement is not None:
         state = placement.put(state)
@@ -113,10 +116,12 @@ def build_learner(model: Transformer, settings: LearnerSettings, placement: Plac
     if "optimizer" in settings.offload:
         state = moved(state, to_host)
     dropout_key = jax.random.key(settings.seed) if lora and model.lora.dropout > 0 else None
-    return Learner(model.config, state, parts, programs, schedules, placement, reference, dropout_key, settings.bias_rate)
+    return Learner(model.config, state, parts, programs, schedules, placement, reference, dropout_key,
+                   settings.bias_rate)
 
 
-def _with_critic(state: TrainState, head: ValueHead, section: CriticSection, transform: optax.GradientTransformation,
+def _with_critic(state: TrainState, head: ValueHead, section: CriticSection,
+                 transform: optax.GradientTransformation,
                  placement: Placement | None) -> tuple[CriticHead, TrainState]:
     graphdef, weights = nnx.split(head)
     weights = weights if placement is None else placement.put(weights)
@@ -125,7 +130,8 @@ def _with_critic(state: TrainState, head: ValueHead, section: CriticSection, tra
 
 
 def _reference(state: TrainState, parts: Parts, away: bool) -> Reference:
-    """The weights as they are now, copied, as updates reuse the memory of the others; away: in the host's memory."""
+    """The weights as they are now, copied, as updates reuse the memory of the others; away: in the host's
+    memory."""
     weights = jax.tree.map(jnp.copy, (model_weights(state.trainable, parts.dtypes), state.router_bias))
     mark = fingerprint(weights)
     return Reference(to_host(weights) if away else weights, mark)
@@ -135,5 +141,6 @@ def _moments(transform: optax.GradientTransformation, weights: Any, placement: P
     """The optimiser's first state, on a mesh made in its shards: no device ever holds the whole of it."""
     if placement is None:
         return transform.init(weights)
-    shardings = jax.tree.map(lambda shape: shape.sharding, placement.shapes(jax.eval_shape(transform.init, weights)))
+    shapes = placement.shapes(jax.eval_shape(transform.init, weights))
+    shardings = jax.tree.map(lambda shape: shape.sharding, shapes)
     return jax.jit(transform.init, out_shardings=shardings)(weights)

@@ -58,6 +58,7 @@ def _clips(section: AlgorithmSection, loss: str, settings: Mapping[str, Any]) ->
             raise ConfigError(f"{field} = {value} has no effect: the loss {loss!r} has no such bound. Set "
                               f"{field}=0, or choose algorithm.loss=clipped_surrogate.")
         if row.takes[bound] in settings:
-            raise ConfigError(f"{field} = {value} and algorithm.loss = {section.loss!r} both set it: keep one of them.")
+            raise ConfigError(f"{field} = {value} and algorithm.loss = {section.loss!r} both set it: keep one "
+                              "of them.")
         filled[row.takes[bound]] = value
     return filled

@@ -25,7 +25,8 @@ class PassInputs(NamedTuple):
     """What a pass reads.
 
     Attributes:
-      trainable, bias, critic, frozen: the policy's trained arrays, the routers' biases, the value head's or None, the rest.
+      trainable, bias, critic, frozen: the policy's trained arrays, the routers' biases, the value head's or
+        None, the rest.
       batch: the micro-batch.
       read: which log-probs are wanted, from step.read_plan.
       temperature: of the log-probs.
@@ -42,7 +43,8 @@ class PassInputs(NamedTuple):
 
 
 class RouterSums(NamedTuple):
-    """Over all tokens of a micro-batch: see RouterStats; load_LE by layer; dropped, slots that found no room."""
+    """Over all tokens of a micro-batch: see RouterStats; load_LE by layer; dropped, slots that found no
+    room."""
     probability_E: Any
     squared_logsumexp: Any
     load_LE: Any
@@ -83,10 +85,10 @@ class PolicyPass:
     placement: Placement | None = None
 
     def __call__(self, inputs: PassInputs, **wanted: bool) -> PolicyOutputs:
-        """The policy on a micro-batch: as it is on one device; on a mesh, every device works on its share of it.
+        """The policy on a micro-batch: whole on one device; on a mesh, every device works on its share of it.
 
-        Where tokens are split, devices hold those of a row in an order of their own (distributed.context); what comes
-        in and goes out stands as in the row.
+        Where tokens are split, devices hold those of a row in an order of their own (distributed.context);
+        what comes in and goes out stands as in the row.
 
         Args:
           wanted: adapters (True if not given), entropy, routes.
@@ -103,17 +105,20 @@ class PolicyPass:
         out_specs = PolicyOutputs(tokens, tokens, tokens, tokens, PartitionSpec())
         out = jax.shard_map(local, mesh=placement.mesh, in_specs=(self._specs(inputs),), out_specs=out_specs,
                             check_vma=False)(inputs)
-        in_order = [jax.tree.map(lambda x: from_devices(x, 1, placement.token_shards), leaf) for leaf in out[:4]]
+        in_order = [leaf if leaf is None else from_devices(leaf, 1, placement.token_shards) for leaf in out[:4]]
         return PolicyOutputs(*in_order, out.router)
 
     def _specs(self, inputs: PassInputs) -> PassInputs:
+        def of_batch(path: tuple[Any, ...], leaf: jax.Array) -> PartitionSpec:
+            return batch_spec(path[-1].name, leaf)
+
         specs, whole = self.placement.specs, PartitionSpec()
         return PassInputs(
             trainable=specs(inputs.trainable),
             bias=specs(inputs.bias),
             critic=specs(inputs.critic),
             frozen=specs(inputs.frozen),
-            batch=jax.tree_util.tree_map_with_path(lambda path, leaf: batch_spec(path[-1].name, leaf), inputs.batch),
+            batch=jax.tree_util.tree_map_with_path(of_batch, inputs.batch),
             read=jax.tree.map(lambda _: PartitionSpec(ROWS, "context"), inputs.read),
             temperature=whole,
             key=jax.tree.map(lambda _: whole, inputs.key))
@@ -123,15 +128,18 @@ class PolicyPass:
         batch = inputs.batch
         weights = model_weights(inputs.trainable, self.dtypes)
         model = nnx.merge(self.graphdef, weights, inputs.bias, inputs.frozen)
-        hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters,
-                                    dropout_key=inputs.key, expert_ids_LBTA=batch.expert_ids_LBTA, remat=self.remat)
+        hidden_BTD, routing = model(
+            batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters, dropout_key=inputs.key,
+            expert_ids_LBTA=batch.expert_ids_LBTA, remat=self.remat)
         logprobs_BT, entropy_BT = self._read(model, hidden_BTD, inputs, entropy)
-        ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(model.config.expert_dtype) if routes else None
-        router = None
+        ids_BTLA, router = None, None
+        if routes:
+            ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(model.config.expert_dtype)
         if routing is not None:
-            router = RouterSums(routing.probability.sum(axis=0), routing.squared_logsumexp.sum(), routing.load,
-                                routing.dropped.sum())
-        return PolicyOutputs(logprobs_BT, entropy_BT, self._values(inputs.critic, hidden_BTD), ids_BTLA, router)
+            router = RouterSums(routing.probability.sum(axis=0), routing.squared_logsumexp.sum(),
+                                routing.load, routing.dropped.sum())
+        values_BT = self._values(inputs.critic, hidden_BTD)
+        return PolicyOutputs(logprobs_BT, entropy_BT, values_BT, ids_BTLA, router)
 
     def _read(self, model: Transformer, hidden_BTD: jax.Array, inputs: PassInputs,
               entropy: bool) -> tuple[jax.Array, jax.Array | None]:
@@ -141,8 +149,8 @@ class PolicyPass:
         hidden_RD = select(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), read_R, inverse_M)
         targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)
         logprobs_R, entropy_R = token_logprobs(
-            hidden_RD, model.head_DV(), targets_R, inputs.temperature, entropy=entropy, frozen_head=self.frozen_head,
-            vocabulary=model.vocabulary())
+            hidden_RD, model.head_DV(), targets_R, inputs.temperature, entropy=entropy,
+            frozen_head=self.frozen_head, vocabulary=model.vocabulary())
         logprobs_BT = select(logprobs_R, inverse_M, read_R).reshape(shape)
         return logprobs_BT, select(entropy_R, inverse_M, read_R).reshape(shape) if entropy else None
 

@@ -36,8 +36,8 @@ def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config,
 
 def credit(section: AlgorithmSection, kl: KLCoefficient) -> Credit:
     """What the algorithm section says of the way from rewards to tokens."""
-    return Credit(gamma=section.gamma, lam=section.lam, kl_coef=kl.in_reward, kl_estimator=section.kl_estimator,
-                  bootstrap=section.truncated == "bootstrap")
+    return Credit(gamma=section.gamma, lam=section.lam, kl_coef=kl.in_reward,
+                  kl_estimator=section.kl_estimator, bootstrap=section.truncated == "bootstrap")
 
 
 def needs_forward(config: Config) -> bool:
@@ -55,12 +55,13 @@ def _drops_out(config: Config) -> bool:
 def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
     """The samples with old log-probs, and with values and routes where the settings ask for them."""
     packed, replay = lay_out(samples, learner, config), config.moe.replay
-    temperature = config.rollout.temperature
-    passes = fetched(learner.forward(pack.batch, temperature=temperature, routes=replay == "r2") for pack in packed)
+    options = {"temperature": config.rollout.temperature, "routes": replay == "r2"}
+    passes = fetched(learner.forward(pack.batch, **options) for pack in packed)
     fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
     for field, result in fields.items():
         if getattr(passes[0], result) is not None:
-            samples = with_values(samples, field, per_sample(packed, [getattr(forward, result) for forward in passes]))
+            results_BT = [getattr(forward, result) for forward in passes]
+            samples = with_values(samples, field, per_sample(packed, results_BT))
     return list(samples)
 
 

@@ -23,9 +23,9 @@ ObjectiveFunction = Callable[[LossInputs], LossOutputs]
 
 
 class Total(NamedTuple):
-    """Sums over micro-batches; maxima, the metrics that merge so, are maxima. `gradient` is of (policy, critic);
-    `load` [L, E] the rows that each expert were given, `probability` [E] the router's softmax summed over tokens and
-    layers, `dropped` the rows that found no room; all three None for a dense model."""
+    """Sums over micro-batches; maxima, the metrics that merge so, are maxima. `gradient` is of (policy,
+    critic); `load` [L, E] the rows that each expert were given, `probability` [E] the router's softmax summed
+    over tokens and layers, `dropped` the rows that found no room; all three None for a dense model."""
     gradient: Any
     loss: jax.Array
     means: Metrics
@@ -36,8 +36,8 @@ class Total(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What a pass without gradient gives: log-probs [B, T] of the targets where mask is 1, else 0; the critic's values
-    [B, T] or None; and if asked for the experts of each token, [B, T, L, A]."""
+    """What a pass without gradient gives: log-probs [B, T] of the targets where mask is 1, else 0; the
+    critic's values [B, T] or None; and if asked for the experts of each token, [B, T, L, A]."""
     logprobs_BT: Any
     values_BT: Any
     expert_ids_BTLA: Any
@@ -45,8 +45,8 @@ class Forward(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingPrograms:
-    """What the learner compiles. It holds no arrays: a jitted method keeps its object alive, and should keep no weights
-    alive.
+    """What the learner compiles. It holds no arrays: a jitted method keeps its object alive, and should keep
+    no weights alive.
 
     Attributes:
       policy: the pass that all programs run.
@@ -65,15 +65,16 @@ class TrainingPrograms:
 
     def __post_init__(self):
         compiled = {
-            "gradients": jax.jit(self._gradients, static_argnames=("objective", "entropy"), donate_argnames=("total",)),
+            "gradients": jax.jit(self._gradients, static_argnames=("objective", "entropy"),
+                                 donate_argnames=("total",)),
             "apply": jax.jit(self._apply, donate_argnums=(0,), static_argnames=("bias_rate",)),
             "forward": jax.jit(self._forward, static_argnames=("adapters", "routes", "streamed")),
             "load": jax.jit(self._load)}
         for name, program in compiled.items():
             object.__setattr__(self, name, program)
 
-    def _forward(self, weights: tuple[Any, Any], critic: Any, frozen: Any, batch: MicroBatch, read: Any, temperature: Any,
-                 *, adapters: bool, routes: bool, streamed: bool = False) -> Forward:
+    def _forward(self, weights: tuple[Any, Any], critic: Any, frozen: Any, batch: MicroBatch, read: Any,
+                 temperature: Any, *, adapters: bool, routes: bool, streamed: bool = False) -> Forward:
         """streamed: the weights lie in the host's memory."""
         weights = offload.streamed_in(weights) if streamed else weights
         inputs = PassInputs(*weights, critic, frozen, batch, read, temperature, None)
@@ -83,14 +84,16 @@ class TrainingPrograms:
     def _load(self, weights: tuple[Any, Any], frozen: Any, batch: MicroBatch, read: Any,
               key: jax.Array | None) -> jax.Array:
         """[E] slots given to each expert, over all layers."""
-        return self.policy(PassInputs(*weights, None, frozen, batch, read, 1.0, key)).router.load_LE.sum(axis=0)
+        out = self.policy(PassInputs(*weights, None, frozen, batch, read, 1.0, key))
+        return out.router.load_LE.sum(axis=0)
 
-    def micro_batch(self, trained: tuple[Any, Any], bias: Any, frozen: Any, batch: MicroBatch, read: Any, temperature: Any,
-                    key: jax.Array | None, *, objective: ObjectiveFunction, entropy: bool) -> Total:
+    def micro_batch(self, trained: tuple[Any, Any], bias: Any, frozen: Any, batch: MicroBatch, read: Any,
+                    temperature: Any, key: jax.Array | None, *, objective: ObjectiveFunction,
+                    entropy: bool) -> Total:
         """The gradients and sums of one micro-batch; trained: the arrays of (policy, critic)."""
         def loss_of(trained: tuple[Any, Any]) -> tuple[jax.Array, tuple[LossOutputs, RouterSums | None]]:
-            out = self.policy(PassInputs(trained[0], bias, trained[1], frozen, batch, read, temperature, key),
-                              entropy=entropy)
+            inputs = PassInputs(trained[0], bias, trained[1], frozen, batch, read, temperature, key)
+            out = self.policy(inputs, entropy=entropy)
             outputs = objective(batch.loss_inputs(
                 out.logprobs_BT, entropy_BT=out.entropy_BT, values_BT=out.values_BT,
                 router=out.router and _stats(out.router),
@@ -104,7 +107,8 @@ class TrainingPrograms:
 
     def _gradients(self, *inputs: Any, total: Total, objective: ObjectiveFunction, entropy: bool) -> Total:
         more = self.micro_batch(*inputs, objective=objective, entropy=entropy)
-        return jax.tree.map(jnp.add, total, more)._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, more.maxima))
+        added = jax.tree.map(jnp.add, total, more)
+        return added._replace(maxima=jax.tree.map(jnp.maximum, total.maxima, more.maxima))
 
     def _apply(self, state: TrainState, gradient: tuple[Any, Any], loss: jax.Array, load: jax.Array | None, *,
                bias_rate: float) -> tuple[TrainState, Metrics]:
@@ -145,4 +149,5 @@ def _balanced(biases: Any, load_LE: jax.Array, rate: float) -> Any:
     leaves, structure = jax.tree.flatten(biases)
     counts = [leaf.shape[0] for leaf in leaves]
     loads = jnp.split(load_LE, [sum(counts[:end]) for end in range(1, len(counts))])
-    return jax.tree.unflatten(structure, [balanced_bias(*pair, rate) for pair in zip(leaves, loads, strict=True)])
+    moved_biases = [balanced_bias(leaf, load, rate) for leaf, load in zip(leaves, loads, strict=True)]
+    return jax.tree.unflatten(structure, moved_biases)

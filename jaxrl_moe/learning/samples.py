@@ -90,11 +90,15 @@ def _from_rollout(rollout: Rollout, numbers: tuple[int, int], section: Algorithm
     if section.returns == "turns":
         spans = [(turn.start, turn.end) for turn in turns_of(rollout)]
     rewards = rewards_of(rollout, section)
-    return [_sample(rollout, numbers, span, float(reward), rollout.truncated and number == len(spans), section.truncated == "mask")
-            for number, (span, reward) in enumerate(zip(spans, rewards, strict=True), 1)]
+    samples = []
+    for number, (span, reward) in enumerate(zip(spans, rewards, strict=True), 1):
+        truncated = rollout.truncated and number == len(spans)
+        samples.append(_sample(rollout, numbers, span, float(reward), truncated, section.truncated == "mask"))
+    return samples
 
 
-def _sample(rollout: Rollout, numbers: tuple[int, int], span: tuple[int, int], reward: float, truncated: bool, masked: bool) -> Sample:
+def _sample(rollout: Rollout, numbers: tuple[int, int], span: tuple[int, int], reward: float, truncated: bool,
+            masked: bool) -> Sample:
     """The sample that trains the completion's tokens of a span, given all that came before them."""
     start, end = span
     prompt, length = len(rollout.prompt_ids), len(rollout.prompt_ids) + end

@@ -27,7 +27,8 @@ READ_SHARES = 3  # the tokens whose log-probs are read are padded to a multiple 
 
 
 class Reference(NamedTuple):
-    """The reference policy's own weights, (trained arrays in the model's types, routers' biases), and their fingerprint."""
+    """The reference policy's own weights, (trained arrays in the model's types, routers' biases), and their
+    fingerprint."""
     weights: tuple[Any, Any]
     mark: str
 
@@ -106,21 +107,23 @@ class Learner:
           count_load: give the objective the whole minibatch's expert load, which a load-balancing loss needs (costs one more
             forward pass where there are several micro-batches).
         Returns:
-          Device scalars: the objective's metrics and `loss`, policy/grad_norm and policy/lr, the same of a critic, and `finite`:
-          False where the loss or the gradient was not finite, and then nothing was changed. For MoE also the counts `load` [L, E],
-          `probability` [E], the expert `slots` that tokens asked for and those `dropped` for want of a place.
+          Device scalars: the objective's metrics and `loss`, policy/grad_norm and policy/lr, the same of a
+          critic, and `finite`: False where the loss or the gradient was not finite, and then nothing was
+          changed. For MoE also the counts `load` [L, E], `probability` [E], the expert `slots` that tokens
+          asked for and those `dropped` for want of a place.
         """
         total = self.totals(batches, objective, entropy=entropy, temperature=temperature, count_load=count_load)
         rates = {name: jnp.asarray(schedule(self.state.step)) for name, schedule in self.schedules.items()}
         self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
-        return (total.means | total.maxima | applied | self._counts(total, batches) | Metrics(Merge.LAST, rates)
-                | Metrics(Merge.UPDATE_MEAN, {"loss": total.loss}))
+        loss = Metrics(Merge.UPDATE_MEAN, {"loss": total.loss})
+        counts = self._counts(total, batches)
+        return total.means | total.maxima | applied | counts | Metrics(Merge.LAST, rates) | loss
 
     def _counts(self, total: Total, batches: Sequence[MicroBatch]) -> Metrics:
         if total.load is None:
             return Metrics.empty()
-        return Metrics(Merge.SUM, {"load": total.load, "probability": total.probability, "dropped": total.dropped,
-                                   "slots": self._slots(batches)})
+        counts = {"load": total.load, "probability": total.probability, "dropped": total.dropped}
+        return Metrics(Merge.SUM, counts | {"slots": self._slots(batches)})
 
     def _slots(self, batches: Sequence[MicroBatch]) -> int:
         """Expert slots that the real tokens ask for."""
@@ -148,7 +151,8 @@ class Learner:
         """A key for each micro-batch of the coming step."""
         if self.dropout_key is None:
             return [None] * count
-        return [jax.random.fold_in(jax.random.fold_in(self.dropout_key, self.state.step), index) for index in range(count)]
+        of_step = jax.random.fold_in(self.dropout_key, self.state.step)
+        return [jax.random.fold_in(of_step, index) for index in range(count)]
 
     def _empty_total(self, inputs: tuple[Any, ...], objective: ObjectiveFunction, entropy: bool) -> Total:
         """What sums start from, so that the first micro-batch runs the same program as the others."""
@@ -163,7 +167,8 @@ class Learner:
         if self.placement is None:
             return read_plan(batch.mask_BT, (1, 1))
         shards = self.placement.token_shards
-        return read_plan(to_devices(np.asarray(batch.mask_BT), 1, shards), (self.placement.row_shards, shards))
+        mask_BT = to_devices(np.asarray(batch.mask_BT), 1, shards)
+        return read_plan(mask_BT, (self.placement.row_shards, shards))
 
 
 def read_plan(mask_BT: Any, shards: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,8 +15,8 @@ from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rl.metrics import Metrics
 
 
-def update(samples: Sequence[Sample], learner: Learner, objective: ObjectiveFunction, config: Config, step: int,
-           kl: KLCoefficient | None = None) -> list[tuple[Metrics, list[MicroBatch]]]:
+def update(samples: Sequence[Sample], learner: Learner, objective: ObjectiveFunction, config: Config,
+           step: int, kl: KLCoefficient | None = None) -> list[tuple[Metrics, list[MicroBatch]]]:
     """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device, micro-batches) of each.
 
     kl: the step's KL coefficient; None: that of the settings.
@@ -25,7 +25,8 @@ def update(samples: Sequence[Sample], learner: Learner, objective: ObjectiveFunc
     kl = kl or KLCoefficient(algorithm)
     for epoch in range(algorithm.epochs):
         for chosen in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
-            batches = [packed.batch for packed in lay_out(chosen, learner, config, **loss_weights(chosen, config))]
+            packs = lay_out(chosen, learner, config, **loss_weights(chosen, config))
+            batches = [packed.batch for packed in packs]
             if kl.in_loss is not None:
                 batches = [dataclasses.replace(batch, kl_coef=np.float32(kl.in_loss)) for batch in batches]
             metrics = learner.update(batches, objective, temperature=config.rollout.temperature,

@@ -37,7 +37,8 @@ def critic_terms(inputs: LossInputs, clip: float) -> tuple[Array, Metrics]:
         return jnp.sum(jnp.where(read, x, 0)) / inputs.num_values
 
     error = returns - old  # how well returns were predicted before anything was learnt from them
-    means = {"critic/clip_frac": share(clipped), "critic/value_mean": share(old), "critic/return_mean": share(returns)}
+    means = {"critic/clip_frac": share(clipped), "critic/value_mean": share(old),
+             "critic/return_mean": share(returns)}
     moments = {"returns2": jnp.square(returns), "error": error, "error2": jnp.square(error)}
     means |= {MOMENTS[name]: share(x) for name, x in moments.items()}
     return jnp.sum(jnp.where(read, inputs.value_weights_BT * loss, 0)), Metrics(Merge.VALUE_MEAN, means)

@@ -1,7 +1,7 @@
 """Policy losses, one small pure function each: LossInputs and the loss's own settings in, TokenLoss out.
 
-To add one, write the function and add a row to LOSSES; the row says what the loss takes of a trust region that is asked
-for whatever the loss is. r = exp(clamp(p - o, +-20)) is the importance ratio.
+To add one, write the function and add a row to LOSSES; the row says what the loss takes of a trust region
+that is asked for whatever the loss is. r = exp(clamp(p - o, +-20)) is the importance ratio.
 """
 import dataclasses
 import types
@@ -67,7 +67,8 @@ class TotalVariation:
 
 @dataclasses.dataclass(frozen=True)
 class ClipBounds:
-    """A trust region asked for whatever the loss is: distances from a ratio of 1. None leaves the loss its own."""
+    """A trust region asked for whatever the loss is: distances from a ratio of 1. None leaves the loss its
+    own."""
     low: float | None = None
     high: float | None = None
 
@@ -163,7 +164,8 @@ class Loss(NamedTuple):
       per_sequence: it has one ratio a sequence.
       own_mismatch: it corrects for the sampler itself.
       aggregation: the one row of AGGREGATIONS that it is defined with; "" for any.
-      takes: which of its settings each field of ClipBounds fills; one that is not here means nothing to the loss.
+      takes: which of its settings each field of ClipBounds fills; one that is not here means nothing to the
+        loss.
     """
     function: Callable[[LossInputs, Any], TokenLoss]
     settings: Any
@@ -177,8 +179,8 @@ CLIPS = {"low": "clip_low", "high": "clip_high"}
 LOSSES = {
     "clipped_surrogate": Loss(clipped_surrogate, Clip(), takes=CLIPS),
     "dual_clip": Loss(dual_clip, DualClip(), takes=CLIPS),
-    "gspo": Loss(gspo, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True, aggregation="seq-mean-token-mean",
-                 takes=CLIPS),
+    "gspo": Loss(gspo, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True,
+                 aggregation="seq-mean-token-mean", takes=CLIPS),
     "gspo_token": Loss(gspo_token, Clip(clip_low=3e-4, clip_high=4e-4), per_sequence=True, takes=CLIPS),
     "cispo": Loss(cispo, RatioBounds()),
     "sapo": Loss(sapo, Soft()),

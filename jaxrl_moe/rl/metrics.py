@@ -1,4 +1,5 @@
-"""Metrics of an update, each with what makes one number of several: of the micro-batches of an update, and of the updates of a step.
+"""Metrics of an update, each with what makes one number of several: of the micro-batches of an update, and of
+the updates of a step.
 
 A metric says how it merges where it is made; nothing follows from how it is called.
 """
@@ -13,7 +14,8 @@ Array = Any
 
 
 class Merge(enum.Enum):
-    """How values become one. Over micro-batches all but MAXIMUM add up: each holds its share of the minibatch's."""
+    """How values become one. Over micro-batches all but MAXIMUM add up: each holds its share of the
+    minibatch's."""
     TOKEN_MEAN = "a mean over trained tokens: updates weigh by theirs"
     VALUE_MEAN = "a mean over the critic's trained values: updates weigh by theirs"
     UPDATE_MEAN = "one number an update, such as a loss or a norm: updates weigh alike"
@@ -105,7 +107,8 @@ def merged(updates: Sequence[Metrics], tokens: Sequence[float], values: Sequence
     first = updates[0]
     for update in updates:
         if not isinstance(update, Metrics):
-            raise TypeError(f"An update returned a {type(update).__name__} in place of Metrics, which say how they merge.")
+            kind = type(update).__name__
+            raise TypeError(f"An update returned a {kind} in place of Metrics, which say how they merge.")
         if update._merges != first._merges:
             other = sorted(update._merges.items() ^ first._merges.items(), key=str)
             raise ValueError(f"Updates of one step differ in {other}.")

@@ -26,9 +26,12 @@ def moments(old_logprobs_BT: Array, inputs: LossInputs) -> Metrics:
     sums = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "rho": rho, "rho2": rho * rho}
     means = {"mismatch/kl": kl, "mismatch/k1": -d, "mismatch/prob_diff_mean": gap}
     means |= {MOMENTS[name]: value for name, value in sums.items()}
-    maxima = {"mismatch/kl_max": (kl, 0.0), "mismatch/k1_max": (-d, -LOG_RATIO_LIMIT), "mismatch/prob_diff_max": (gap, 0.0)}
-    return Metrics(Merge.TOKEN_MEAN, {name: token_share(value, inputs) for name, value in means.items()}) | Metrics(
-        Merge.MAXIMUM, {name: jnp.max(jnp.where(inputs.mask_BT > 0, value, least)) for name, (value, least) in maxima.items()})
+    maxima = {"mismatch/kl_max": (kl, 0.0), "mismatch/k1_max": (-d, -LOG_RATIO_LIMIT),
+              "mismatch/prob_diff_max": (gap, 0.0)}
+    shares = {name: token_share(value, inputs) for name, value in means.items()}
+    largest = {name: jnp.max(jnp.where(inputs.mask_BT > 0, value, least))
+               for name, (value, least) in maxima.items()}
+    return Metrics(Merge.TOKEN_MEAN, shares) | Metrics(Merge.MAXIMUM, largest)
 
 
 def finish(means: Mapping[str, float]) -> dict[str, float]:

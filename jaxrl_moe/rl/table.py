@@ -49,7 +49,8 @@ def check_takes(table: Mapping[str, Any], given: type) -> None:
     """Refuses a table whose rows take what is not there; to be called where the table is made.
 
     Args:
-      table: rows whose `takes` maps a field of `given` to the setting that it fills, and whose `settings` hold that.
+      table: rows whose `takes` maps a field of `given` to the setting that it fills, and whose `settings`
+        hold that.
       given: the dataclass of what any row may take.
 
     Raises:
@@ -59,7 +60,8 @@ def check_takes(table: Mapping[str, Any], given: type) -> None:
     for name, row in table.items():
         own = {field.name for field in dataclasses.fields(row.settings)}
         wrong = [f"{given.__name__}.{source}" for source in row.takes if source not in known]
-        wrong += [f"{type(row.settings).__name__}.{setting}" for setting in row.takes.values() if setting not in own]
+        kind = type(row.settings).__name__
+        wrong += [f"{kind}.{setting}" for setting in row.takes.values() if setting not in own]
         if wrong:
             raise AlgorithmError(f"Row {name!r} takes {' and '.join(wrong)}, and there is no such field.")
 

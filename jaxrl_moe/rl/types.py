@@ -78,7 +78,8 @@ class LossOutputs(NamedTuple):
 
     Attributes:
       loss: scalar; the minibatch's loss is the sum over its micro-batches.
-      metrics: scalars that say how they merge. `finished` of rl.objective turns the totals' moments into metrics.
+      metrics: scalars that say how they merge. `finished` of rl.objective turns the totals' moments into
+        metrics.
     """
     loss: Array
     metrics: Metrics

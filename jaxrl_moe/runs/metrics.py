@@ -120,7 +120,8 @@ def update_metrics(updates: Sequence[Metrics], tokens: Sequence[float] = (1.0,),
       tokens, values: trained tokens, and values of a critic, of each update.
 
     Returns:
-      Each metric merged as it says; `loss` as policy/total_loss; in place of moments and counts what follows from those of the step.
+      Each metric merged as it says; `loss` as policy/total_loss; in place of moments and counts what follows
+      from those of the step.
 
     Raises:
       TypeError, ValueError: see rl.metrics.merged.

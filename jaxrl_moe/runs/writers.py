@@ -12,11 +12,11 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.log_files import open_to_append, replace, write_line
 from jaxrl_moe.types import UserError
 
-Metrics = Mapping[str, float]
+Row = Mapping[str, float]
 
 
 class Writer(Protocol):
-    def write(self, step: int, metrics: Metrics) -> None:
+    def write(self, step: int, metrics: Row) -> None:
         """Records the metrics of one step; what it wrote outlives a kill of the process."""
 
     def close(self) -> None:
@@ -29,7 +29,7 @@ class JsonLines:
     def __init__(self, path: pathlib.Path):
         self._file = open_to_append(path)
 
-    def write(self, step: int, metrics: Metrics) -> None:
+    def write(self, step: int, metrics: Row) -> None:
         write_line(self._file, {"step": step, **metrics})
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class TensorBoard:
         suffix = f".{time.time_ns()}"  # names are by the second otherwise, and a quick restart would overwrite
         self._writer = tensorboardX.SummaryWriter(str(folder), flush_secs=3600, filename_suffix=suffix)
 
-    def write(self, step: int, metrics: Metrics) -> None:
+    def write(self, step: int, metrics: Row) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
@@ -72,7 +72,7 @@ class WeightsAndBiases:
         self._run = wandb.init(project=config.logging.wandb_project, name=f"{name} {phase}", group=name, id=run_id,
                                resume="allow", config=dict(settings))
 
-    def write(self, step: int, metrics: Metrics) -> None:
+    def write(self, step: int, metrics: Row) -> None:
         self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:

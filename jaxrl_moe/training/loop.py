@@ -1,4 +1,5 @@
-"""What the phases of the RL loop share, and what stands around the algorithm: evaluation, log, checkpoints, resumption."""
+"""What the phases of the RL loop share, and what stands around the algorithm: evaluation, log, checkpoints,
+resumption."""
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,9 @@ Updates = Sequence[tuple[Metrics, list[MicroBatch]]]
 
 
 @dataclasses.dataclass
-class Loop:
-    """What the phases of every step work with; checkpoint_times is what the last save took, for the next row."""
+class TrainingLoop:
+    """What the phases of every step work with; checkpoint_times is what the last save took, for the next
+    row."""
     config: Config
     learner: Learner
     engine: Engine
@@ -41,17 +43,20 @@ class Loop:
 
 
 def resume(run: Run, learner: Learner, draws: Draws) -> None:
-    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter and unfinished draws."""
+    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter
+    and unfinished draws."""
     if run.checkpoints.steps():
         state, run.progress = run.checkpoints.restore(learner.stored())
         learner.take_over(state)
         draws.restore(dataclasses.asdict(run.progress))
-        run.console.say(f"Going on from the checkpoint of step {run.progress.step} in {run.checkpoints.folder}.")
+        newest, folder = run.progress.step, run.checkpoints.folder
+        run.console.say(f"Going on from the checkpoint of step {newest} in {folder}.")
 
 
 @contextlib.contextmanager
-def saving_what_was_done(loop: Loop) -> Iterator[None]:
-    """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is kept."""
+def saving_what_was_done(loop: TrainingLoop) -> Iterator[None]:
+    """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is
+    kept."""
     run = loop.run
     try:
         yield
@@ -62,7 +67,8 @@ def saving_what_was_done(loop: Loop) -> Iterator[None]:
 
 
 def fetch(updates: Updates, run: Run) -> dict[str, float]:
-    """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load, if there is one."""
+    """Waits for the updates and merges their metrics; refuses what is not finite. Writes the experts' load,
+    if there is one."""
     if not updates:
         return {}
     on_host, rows, tokens, values = [], [], [], []
@@ -77,7 +83,7 @@ def fetch(updates: Updates, run: Run) -> dict[str, float]:
     return rows[0] if len(rows) == 1 else update_metrics(on_host, tokens, values)
 
 
-def evaluate_at_start(loop: Loop) -> None:
+def evaluate_at_start(loop: TrainingLoop) -> None:
     """The policy as it comes, in the row of step 0."""
     run = loop.run
     if not loop.eval_prompts or not loop.config.eval.at_start or run.progress.step or run.checkpoints.steps():
@@ -87,7 +93,7 @@ def evaluate_at_start(loop: Loop) -> None:
     run.log(0, evaluation.metrics)
 
 
-def evaluate_if_due(loop: Loop, watch: Stopwatch) -> tuple[Evaluation | None, bool]:
+def evaluate_if_due(loop: TrainingLoop, watch: Stopwatch) -> tuple[Evaluation | None, bool]:
     """(the evaluation of the new weights, or None; whether it is the best so far)."""
     if not loop.eval_prompts or not loop.run.due(loop.config.eval.every):
         return None, False
@@ -96,13 +102,15 @@ def evaluate_if_due(loop: Loop, watch: Stopwatch) -> tuple[Evaluation | None, bo
     return evaluation, loop.run.record_evaluation(evaluation)
 
 
-def held_out(loop: Loop) -> Evaluation:
+def held_out(loop: TrainingLoop) -> Evaluation:
     with loop.source.idle():
         return evaluate(loop.eval_prompts, loop.episodes, loop.engine, loop.config)
 
 
-def log(loop: Loop, watch: Stopwatch, batch: Selection, updates: Updates, metrics: dict[str, float]) -> None:
-    """Writes the step's row. The checkpoint follows, so that its time stands in the next row, if there is one."""
+def log(loop: TrainingLoop, watch: Stopwatch, batch: Selection, updates: Updates,
+        metrics: dict[str, float]) -> None:
+    """Writes the step's row. The checkpoint follows, so that its time stands in the next row, if there is
+    one."""
     times = watch.times()
     metrics |= throughput(batch, times) | loop.run.compilations.metrics() | loop.checkpoint_times
     micro_batches = [micro_batch for _, batches in updates for micro_batch in batches]
@@ -121,12 +129,15 @@ def throughput(batch: Selection, times: dict[str, float]) -> dict[str, float]:
             "perf/tokens_per_s": (completed + read) / times["time/step_s"], "perf/peak_bytes": peak_bytes()}
 
 
-def checkpoint_if_due(loop: Loop, watch: Stopwatch, evaluation: Evaluation | None, improved: bool) -> None:
-    """Saves at the settings' steps, where the evaluation was the best so far, and before SIGTERM ends the run."""
+def checkpoint_if_due(loop: TrainingLoop, watch: Stopwatch, evaluation: Evaluation | None,
+                      improved: bool) -> None:
+    """Saves at the settings' steps, where the evaluation was the best so far, and before SIGTERM ends the
+    run."""
     run = loop.run
     if run.due(loop.config.checkpoint.every) or improved or run.stop:
         with watch("checkpoint"):
-            run.checkpoints.save(loop.learner.stored(), run.progress, evaluation.score if evaluation else None)
+            score = evaluation.score if evaluation else None
+            run.checkpoints.save(loop.learner.stored(), run.progress, score)
         loop.checkpoint_times = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
 
 
@@ -135,14 +146,16 @@ def truncates(sampling: SamplingParams) -> bool:
     return sampling.top_p < 1 or sampling.top_k > 0 or sampling.min_p > 0
 
 
-def warn_of_truncation(loop: Loop) -> None:
+def warn_of_truncation(loop: TrainingLoop) -> None:
     if truncates(loop.sampling):
-        loop.run.console.say("Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
-                             "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
+        loop.run.console.say(
+            "Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
+            "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
 
 
-def truncation_metrics(loop: Loop, before: Mapping[str, float]) -> dict[str, float]:
-    """rollout/kept_mass since engine.stats() gave `before`, where tokens are left out and the engine counts them."""
+def truncation_metrics(loop: TrainingLoop, before: Mapping[str, float]) -> dict[str, float]:
+    """rollout/kept_mass since engine.stats() gave `before`, where tokens are left out and the engine counts
+    them."""
     if not truncates(loop.sampling) or "kept_mass" not in before:
         return {}
     return {"rollout/kept_mass": kept_mass(before, loop.engine.stats())}

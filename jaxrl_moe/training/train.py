@@ -1,20 +1,26 @@
-"""The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> log -> checkpoint.
+"""The RL loop: prompts -> rollout -> reward -> advantage -> batch -> update -> publish -> evaluate -> save.
 
-By default it is GRPO (DeepSeekMath, arXiv 2402.03300) but for what follows; in brackets, the settings that change it.
+By default it is GRPO (DeepSeekMath, arXiv 2402.03300) but for what follows; in brackets, the settings that
+change it.
 
-  - One update a batch (algorithm.epochs, minibatches): the importance ratio is 1, no clip acts, and the update's own
-    log-probs are the old ones. With more updates, or dropout, the trainer computes the old ones before the first.
-  - The ratio runs between two values of the trainer, not from what the engine said when it drew; how far these are apart is
-    logged as mismatch/*, corrected by algorithm.corrections, or taken into the ratio by algorithm.bypass.
-  - Advantages are (R - mean) / (std + 1e-6) with the sample's std (ddof 1), exactly 0 in a group of equal rewards. Such a group
-    still counts in the loss's denominators (algorithm.drop_constant_groups, rollout.dynamic_sampling). Without the std the
-    row is another, dr_grpo, and without the mean over a sequence's tokens another aggregation: neither is a switch of grpo.
-  - The loss is a mean over sequences of means over tokens (algorithm.aggregation), as in the paper, but over all sequences of
-    an optimiser minibatch: its split into micro-batches, packing and the mesh change nothing. Minibatches cut through groups.
-  - The KL to the reference is the paper's k3, in the loss, but at most 10 a token, of log-ratios within +-20, and weighs 0.001,
-    not 0.04 (algorithm.kl_*, in the reward or led to a target if asked). The reference is the policy without its adapters, or the
-    weights that the run started from; it is never renewed.
-  - Log-probs are those of softmax(logits / temperature) over the whole vocabulary, whatever top-p, top-k or min-p left out.
+  - One update a batch (algorithm.epochs, minibatches): the importance ratio is 1, no clip acts, and the
+    update's own log-probs are the old ones. With more updates, or dropout, the trainer computes the old ones
+    before the first.
+  - The ratio runs between two values of the trainer, not from what the engine said when it drew; how far
+    these are apart is logged as mismatch/*, corrected by algorithm.corrections, or taken into the ratio by
+    algorithm.bypass.
+  - Advantages are (R - mean) / (std + 1e-6) with the sample's std (ddof 1), exactly 0 in a group of equal
+    rewards. Such a group still counts in the loss's denominators (algorithm.drop_constant_groups,
+    rollout.dynamic_sampling). Without the std the row is another, dr_grpo, and without the mean over a
+    sequence's tokens another aggregation: neither is a switch of grpo.
+  - The loss is a mean over sequences of means over tokens (algorithm.aggregation), as in the paper, but over
+    all sequences of an optimiser minibatch: its split into micro-batches, packing and the mesh change
+    nothing. Minibatches cut through groups.
+  - The KL to the reference is the paper's k3, in the loss, but at most 10 a token, of log-ratios within +-20,
+    and weighs 0.001, not 0.04 (algorithm.kl_*, in the reward or led to a target if asked). The reference is
+    the policy without its adapters, or the weights that the run started from; it is never renewed.
+  - Log-probs are those of softmax(logits / temperature) over the whole vocabulary, whatever top-p, top-k or
+    min-p left out.
   - Completions that hit the token limit are trained on as they are (algorithm.truncated, overlong_*).
   - Rollouts may run ahead of the weights (rollout.max_staleness); by default they do not.
   - Rewards come from a task's grader, never from a reward model that is trained meanwhile.
@@ -41,7 +47,7 @@ from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.runs.run import identity, open_run
 from jaxrl_moe.training.loop import (
-    Loop,
+    TrainingLoop,
     Updates,
     checkpoint_if_due,
     evaluate_at_start,
@@ -78,11 +84,13 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
     """
     episodes = Episodes(task, tokenizer.decode, config.seed, config.rollout.graders)
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
-    sampling, objective = sampling_params(config), make_policy_objective(config.algorithm, config.critic, config.moe)
+    sampling = sampling_params(config)
+    objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     folder, named = pathlib.Path(config.run_dir), identity(learner, config)
     with (open_run(config, folder, "RL", config.train.steps, named, tokenizer.decode) as run,
           open_source(config, engine, episodes, draws, sampling) as source):
-        loop = Loop(config, learner, engine, episodes, eval_prompts, sampling, objective, FlopMeter(learner), run, source)
+        loop = TrainingLoop(config, learner, engine, episodes, eval_prompts, sampling, objective,
+                            FlopMeter(learner), run, source)
         resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
         warn_of_truncation(loop)
@@ -92,7 +100,7 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
         return run.progress.step >= run.last_step
 
 
-def step(loop: Loop) -> None:
+def step(loop: TrainingLoop) -> None:
     """One step of the algorithm; Progress.step counts those that are done."""
     number, watch = loop.run.progress.step, Stopwatch()
     kl = KLCoefficient(loop.config.algorithm, loop.run.progress.kl_coef)
@@ -104,14 +112,15 @@ def step(loop: Loop) -> None:
     updates, metrics = learn(loop, watch, batch, samples, kl)
     metrics |= publish(loop, watch)
     metrics |= rollout_metrics(batch.drawn, number, batch.aborted * loop.sampling.n)
-    metrics |= selection_metrics(batch, loop.config) | replay_metrics(samples) | truncation_metrics(loop, before)
+    metrics |= selection_metrics(batch, loop.config) | replay_metrics(samples)
+    metrics |= truncation_metrics(loop, before)
     evaluation, improved = evaluate_if_due(loop, watch)
     metrics |= evaluation.metrics if evaluation else {}
     log(loop, watch, batch, updates, metrics)
     checkpoint_if_due(loop, watch, evaluation, improved)
 
 
-def draw(loop: Loop, watch: Stopwatch) -> Selection:
+def draw(loop: TrainingLoop, watch: Stopwatch) -> Selection:
     """Prompts -> rollout -> reward: the groups of the step, graded and chosen from."""
     batch = loop.source.next(watch)
     if loop.config.rollout.dynamic_sampling and not batch.used:
@@ -120,13 +129,13 @@ def draw(loop: Loop, watch: Stopwatch) -> Selection:
     return batch
 
 
-def to_samples(loop: Loop, watch: Stopwatch, batch: Selection, kl: KLCoefficient) -> list[Sample]:
+def to_samples(loop: TrainingLoop, watch: Stopwatch, batch: Selection, kl: KLCoefficient) -> list[Sample]:
     """Reward -> advantage -> samples, with what stays fixed during the updates."""
     with watch("old_logprobs"), saving_what_was_done(loop), alone():
         return prepare(batch.used, loop.learner, loop.config, kl) if batch.used else []
 
 
-def learn(loop: Loop, watch: Stopwatch, batch: Selection, samples: list[Sample],
+def learn(loop: TrainingLoop, watch: Stopwatch, batch: Selection, samples: list[Sample],
           kl: KLCoefficient) -> tuple[Updates, dict[str, float]]:
     """The updates of the step, and its metrics; from here on the step is done, and Progress says so."""
     run, config = loop.run, loop.config
@@ -142,7 +151,7 @@ def learn(loop: Loop, watch: Stopwatch, batch: Selection, samples: list[Sample],
     return updates, metrics | kl.metrics()
 
 
-def publish(loop: Loop, watch: Stopwatch) -> dict[str, float]:
+def publish(loop: TrainingLoop, watch: Stopwatch) -> dict[str, float]:
     """Gives the engine the new weights; what it says of it."""
     with watch("sync"):
         return loop.source.publish(loop.learner.params(), loop.run.progress.step) or {}
@@ -152,6 +161,6 @@ def sampling_params(config: Config) -> SamplingParams:
     """How the completions that are trained on are drawn."""
     rollout = config.rollout
     return SamplingParams(
-        max_tokens=rollout.max_tokens, temperature=rollout.temperature, top_p=rollout.top_p, top_k=rollout.top_k,
-        min_p=rollout.min_p, stop_strings=rollout.stop_strings, n=rollout.group_size,
+        max_tokens=rollout.max_tokens, temperature=rollout.temperature, top_p=rollout.top_p,
+        top_k=rollout.top_k, min_p=rollout.min_p, stop_strings=rollout.stop_strings, n=rollout.group_size,
         return_routed_experts=config.moe.replay == "r3")

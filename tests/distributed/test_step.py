@@ -43,7 +43,8 @@ def learner(lora, mesh, remat="none"):
         for _, value in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
             value.set_value(value[...] + 0.02)
     sizes = {name: mesh.pop(name) for name in AXES if name in mesh}
-    return build_learner(model, LearnerSettings(SECTION, 10, remat=remat), make_placement(sizes, **mesh) if sizes else None)
+    placement = make_placement(sizes, **mesh) if sizes else None
+    return build_learner(model, LearnerSettings(SECTION, 10, remat=remat), placement)
 
 
 def batches(experts=None):

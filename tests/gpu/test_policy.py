@@ -55,7 +55,8 @@ def grpo_step(device):
     objective = make_policy_objective(AlgorithmSection(kl_coef=0.01))
     weights = moe_case.model(moe_case.LORA)
     with jax.default_device(device), jax.default_matmul_precision("highest"):
-        learner = moe_case.learner_over(jax.tree.map(lambda x: jax.device_put(np.asarray(x), device), weights))
+        policy = jax.tree.map(lambda x: jax.device_put(np.asarray(x), device), weights)
+        learner = moe_case.learner_over(policy)
         total = learner.totals(grpo_batches(), objective, entropy=True)
         metrics = learner.update(grpo_batches(), objective, entropy=True)
         return jax.tree.map(np.asarray, (total.gradient[0], total.loss, metrics["policy/grad_norm"], metrics["policy/kl_loss"]))

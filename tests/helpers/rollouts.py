@@ -6,8 +6,8 @@ import numpy as np
 from jaxrl_moe.types import Prompt, Rollout, RolloutGroup
 
 
-def rollout(rng: np.random.Generator, prompt: int = 3, completion: int = 5, reward: float = 0.0, truncated: bool = False,
-            holes: bool = False, experts: int = 0) -> Rollout:
+def rollout(rng: np.random.Generator, prompt: int = 3, completion: int = 5, reward: float = 0.0,
+            truncated: bool = False, holes: bool = False, experts: int = 0) -> Rollout:
     """Random ids below 90; with holes, the middle completion token is an observation."""
     mask = np.ones(completion, np.int32)
     if holes and completion > 2:

@@ -57,7 +57,8 @@ def make_learner(config=GAE, critic=True, placement=None, **section):
     randomise_adapters(model)
     head = ValueHead(MODEL.hidden_size, rngs=nnx.Rngs(7))
     head.out.set_value(60 * head.out[...])  # values of the size of the rewards
-    settings = LearnerSettings(dataclasses.replace(PLAIN, **section), 100, critic=config.critic if critic else None)
+    section = dataclasses.replace(PLAIN, **section)
+    settings = LearnerSettings(section, 100, critic=config.critic if critic else None)
     return build_learner(model, settings, placement, head)
 
 

@@ -95,7 +95,8 @@ def test_what_lies_in_the_hosts_memory_is_the_same_to_the_bit(mesh, lora, tmp_pa
     for _ in range(2):
         assert_same(step(plain), step(away))
     assert_same(plain.state, away.state)
-    kinds = {leaf.sharding.memory_kind for leaf in jax.tree.leaves((away.state.opt_state, away.reference.weights)) if leaf.ndim}
+    leaves = jax.tree.leaves((away.state.opt_state, away.reference.weights))
+    kinds = {leaf.sharding.memory_kind for leaf in leaves if leaf.ndim}
     assert kinds == {offload.KIND} and jax.tree.leaves(away.state.trainable)[0].sharding.memory_kind != offload.KIND
     for saved, like in ((plain, away), (away, plain)):
         checkpoints = Checkpoints(tmp_path / str(saved is plain), keep=1, identity={}, config={})

@@ -31,7 +31,8 @@ SECTION = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
 def nll(inputs):
     loss = -jnp.sum(inputs.weights_BT * inputs.mask_BT * inputs.logprobs_BT)
     worst = jnp.max(-inputs.logprobs_BT * inputs.mask_BT)
-    return LossOutputs(loss, Metrics(Merge.UPDATE_MEAN, {"nll": loss}) | Metrics(Merge.MAXIMUM, {"worst": worst}))
+    metrics = Metrics(Merge.UPDATE_MEAN, {"nll": loss}) | Metrics(Merge.MAXIMUM, {"worst": worst})
+    return LossOutputs(loss, metrics)
 
 
 def broken(inputs):

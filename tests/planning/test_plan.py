@@ -50,7 +50,8 @@ def plans():
 def test_bytes_of_weights_and_optimiser_are_those_on_a_device(plans):
     config, found = plans
     model = Transformer(shape(4), lora=LoraConfig(4, 32.0), rngs=nnx.Rngs(0))
-    one = build_learner(model, LearnerSettings(config.optimizer, 100), make_placement({"fsdp": 2, "expert": 2, "tensor": 2}))
+    placement = make_placement({"fsdp": 2, "expert": 2, "tensor": 2})
+    one = build_learner(model, LearnerSettings(config.optimizer, 100), placement)
 
     def on_first(tree):
         return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree) if leaf.ndim)

@@ -42,8 +42,10 @@ def test_one_name_cannot_merge_in_two_ways():
 
 
 def test_a_compiled_program_returns_what_it_was_given_with_its_merging():
-    metrics = Metrics(Merge.MAXIMUM, {"b": jnp.ones(())}) | Metrics(Merge.TOKEN_MEAN, {"c": jnp.zeros(()), "a": jnp.ones(2)})
+    means = Metrics(Merge.TOKEN_MEAN, {"c": jnp.zeros(()), "a": jnp.ones(2)})
+    metrics = Metrics(Merge.MAXIMUM, {"b": jnp.ones(())}) | means
     out = jax.jit(lambda metrics: jax.tree.map(lambda x: x + 1, metrics))(metrics)
-    assert {name: out.merge(name) for name in out} == {"a": Merge.TOKEN_MEAN, "b": Merge.MAXIMUM, "c": Merge.TOKEN_MEAN}
+    kinds = {name: out.merge(name) for name in out}
+    assert kinds == {"a": Merge.TOKEN_MEAN, "b": Merge.MAXIMUM, "c": Merge.TOKEN_MEAN}
     assert float(out["b"]) == 2 and out["a"].tolist() == [2, 2]
     assert set(out.only(Merge.MAXIMUM)) == {"b"} and set(out.without(Merge.MAXIMUM)) == {"a", "c"}

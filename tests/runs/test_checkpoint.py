@@ -134,7 +134,8 @@ def learner(tensor, offload=(), shift=0.0):
     """All weights of a dense model of an odd vocabulary, its moments other than zero."""
     shape = ModelConfig("qwen3", 65, 16, 1, 2, 2, 8, 24, (False,), (0,))
     settings = LearnerSettings(OptimizerSection(), 10, offload=offload)
-    one = build_learner(Transformer(shape, rngs=nnx.Rngs(0)), settings, make_placement({"tensor": tensor}) if tensor else None)
+    placement = make_placement({"tensor": tensor}) if tensor else None
+    one = build_learner(Transformer(shape, rngs=nnx.Rngs(0)), settings, placement)
     one.take_over(jax.tree.map(lambda leaf: jax.device_put(leaf + jnp.asarray(shift, leaf.dtype), leaf.sharding), one.stored()))
     return one
 

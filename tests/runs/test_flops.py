@@ -34,7 +34,8 @@ def batch(lengths, width, trained):
 
 
 def counted(config, lora, one):
-    learner = build_learner(Transformer(config, lora=lora, rngs=nnx.Rngs(0)), LearnerSettings(OptimizerSection(), 1))
+    model = Transformer(config, lora=lora, rngs=nnx.Rngs(0))
+    learner = build_learner(model, LearnerSettings(OptimizerSection(), 1))
     cost = flops.model_cost(config, learner.state.trainable, learner.parts.frozen)
     return flops.update_flops(config, cost, [one])
 

@@ -92,7 +92,8 @@ def test_updates_of_unlike_size_merge_into_the_numbers_of_the_whole_step():
 
 
 def test_slots_are_counted_beyond_32_bits():
-    counts = {"load": np.full((2, 2), 2**30), "probability": np.full(2, 2.0**30), "slots": 2**32, "dropped": np.int32(0)}
+    counts = {"load": np.full((2, 2), 2**30), "probability": np.full(2, 2.0**30), "slots": 2**32,
+              "dropped": np.int32(0)}
     update = Metrics(Merge.UPDATE_MEAN, {"loss": 0.0}) | Metrics(Merge.SUM, counts)
     assert metrics.update_metrics([update, update], [1.0, 1.0], [1.0, 1.0])["moe/dropped"] == 0
 
