@@ -1,4 +1,4 @@
-"""What is wrong with a configuration that needs no model, data or table of names to see: settings that contradict each other."""
+"""Settings that contradict each other, as far as it needs no model, data or table of names to see."""
 import dataclasses
 import math
 import re

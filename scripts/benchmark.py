@@ -27,7 +27,7 @@ CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "le
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
-ALGORITHMS = flags.DEFINE_list("algorithms", [], "case learning: recipes in configs/; empty: the nine of benchmarks/learning.py")
+ALGORITHMS = flags.DEFINE_list("algorithms", [], "case learning: recipes in configs/, such as gsm8k/gspo; empty: the nine of benchmarks/learning.py")
 FOLDER = define_path("folder", "runs/learning", "case learning: where the runs lie; finished ones are not repeated")
 OUTPUT = define_path("output", "", "markdown file to write; empty: benchmarks/CASE.md")
 
