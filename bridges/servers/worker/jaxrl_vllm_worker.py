@@ -26,7 +26,7 @@ SECONDS = 60.0  # until a broadcast has gone through
 
 
 @dataclasses.dataclass
-class Meeting(WeightTransferInitInfo):
+class GroupToJoin(WeightTransferInitInfo):
     """A group of torch.distributed to join, whose rank 0 is at address:port; without a name there is none to join."""
     name: str = ""
     address: str = ""
@@ -36,7 +36,7 @@ class Meeting(WeightTransferInitInfo):
 
 
 @dataclasses.dataclass
-class Part(WeightTransferUpdateInfo):
+class TensorsToLoad(WeightTransferUpdateInfo):
     """Tensors in Hugging Face's spelling: those in the safetensors files of the folder `path`, or such as are broadcast in `group`, one
     behind the other as bytes."""
     path: str = ""
@@ -46,13 +46,13 @@ class Part(WeightTransferUpdateInfo):
     group: str = ""
 
 
-class Transfer(WeightTransferEngine):
+class TensorLoader(WeightTransferEngine):
     """Loads tensors one at a time, as if the model was started from them.
 
     An update may bring a part of the model. What vLLM keeps in one array (q, k and v; all experts of a layer) must come whole.
     """
-    init_info_cls = Meeting
-    update_info_cls = Part
+    init_info_cls = GroupToJoin
+    update_info_cls = TensorsToLoad
     group, group_name = None, ""
     forgotten = {}
 
@@ -60,7 +60,7 @@ class Transfer(WeightTransferEngine):
         if init_info.name:
             self.group, self.group_name = self._join(init_info), init_info.name
 
-    def _join(self, meeting):
+    def _join(self, meeting: GroupToJoin):
         c10d, timeout = torch.distributed.distributed_c10d, datetime.timedelta(seconds=SECONDS)
         store = torch.distributed.TCPStore(meeting.address, meeting.port, meeting.size, False, timeout)
         config = self.parallel_config
@@ -94,14 +94,14 @@ class Transfer(WeightTransferEngine):
             raise ValueError(f"{update_info.path or 'an update without a path'} holds no safetensors files that this server can see")
         self.model.load_weights(tensors(files))
 
-    def _broadcast(self, part):
-        if part.group != self.group_name:
-            raise ValueError(f"the group {part.group} is not the one that was joined, {self.group_name or 'none'}")
-        kinds = [getattr(torch, dtype) for dtype in part.dtypes]
-        sizes = [math.prod(shape) * kind.itemsize for kind, shape in zip(kinds, part.shapes)]
+    def _broadcast(self, announced: TensorsToLoad):
+        if announced.group != self.group_name:
+            raise ValueError(f"the group {announced.group} is not the one that was joined, {self.group_name or 'none'}")
+        kinds = [getattr(torch, dtype) for dtype in announced.dtypes]
+        sizes = [math.prod(shape) * kind.itemsize for kind, shape in zip(kinds, announced.shapes)]
         flat = torch.empty(sum(sizes), dtype=torch.uint8, device=self.device_of_broadcasts)
         self.group.broadcast([flat], torch.distributed.BroadcastOptions()).wait()
-        for name, kind, shape, piece in zip(part.names, kinds, part.shapes, flat.split(sizes)):
+        for name, kind, shape, piece in zip(announced.names, kinds, announced.shapes, flat.split(sizes)):
             yield name, piece.view(kind).reshape(shape)
 
     def finish_weight_update(self):
@@ -161,7 +161,7 @@ def leave_experts_to_the_cpu_kernel():
         fused_moe.select_unquantized_moe_backend = without_lora
 
 
-WeightTransferEngineFactory.register_engine("jaxrl", Transfer)
+WeightTransferEngineFactory.register_engine("jaxrl", TensorLoader)
 if os.environ.get("JAXRL_LORA_ON_ATTENTION_ONLY") and current_platform.is_cpu():
     leave_experts_to_the_cpu_kernel()
 
