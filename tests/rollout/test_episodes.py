@@ -15,12 +15,14 @@ from jaxrl_moe.rollout.graders import in_order
 from jaxrl_moe.types import Action, Completion, Outcome, SamplingParams, Status, Step, Turn, UserError
 from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, make, train
 
+LAST = Step(0.5, info={"correct": 1}, achieved=("a",))
+
 
 class Noted(Task):
     """Notes what is opened and closed, and how many episodes are open at once. `first` and `last` are what its episodes say."""
     concurrent = True
 
-    def __init__(self, first=(), last=Step(0.5, info={"correct": 1}, achieved=("a",)), wait=lambda row: 0.0):
+    def __init__(self, first=(), last=LAST, wait=lambda row: 0.0):
         self.first, self.last, self.wait, self.seeds, self.open_now, self.most = first, last, wait, {}, 0, 0
         self._lock = threading.Lock()
 
@@ -155,7 +157,7 @@ def test_an_outcome_says_how_the_episode_ended_and_travels_as_it_is():
     episodes = Episodes(Noted(), text)
     for truncated, status in ((False, Status.FINISHED), (True, Status.TRUNCATED)):
         outcome = episodes.play(PROMPTS[0], 0, 0, Action("x", 3, truncated))
-        assert outcome == Outcome(0.5, status, {"correct": 1.0}, (Step(0.5, info={"correct": 1}, achieved=("a",)),))
+        assert outcome == Outcome(0.5, status, {"correct": 1.0}, (LAST,))
         assert from_plain(plain(outcome)) == outcome
     (group, *_) = grade(drawn(), episodes)
     assert group.rollouts[0].turns == (Turn(0, 3, 0.5, ("a",)),) and not group.rollouts[0].truncated
