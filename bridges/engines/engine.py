@@ -38,8 +38,9 @@ class ServerEngine(StreamingEngine):
       detokenise: token ids to text, for stop strings.
     """
 
-    def __init__(self, pool: Pool, writer: WeightWriter, verifier: Verifier, limits: Limits, threads: concurrent.futures.Executor, *,
-                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str]):
+    def __init__(self, pool: Pool, writer: WeightWriter, verifier: Verifier, limits: Limits,
+                 threads: concurrent.futures.Executor, *, seed: int, eos_ids: Sequence[int],
+                 detokenise: Callable[[list[int]], str]):
         self._pool, self._writer, self._verifier, self._limits, self._threads = pool, writer, verifier, limits, threads
         self._seed, self._eos_ids, self._detokenise = seed, tuple(eos_ids), detokenise
         self._tokens, self._seconds, self._reported = 0, 0.0, 0
@@ -165,8 +166,9 @@ class ServerEngine(StreamingEngine):
         return Completion(sample.ids[:keep], sample.logprobs[:keep], reason, np.concatenate(versions)[:keep], routes)
 
 
-def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, *, config: ModelConfig, context: int, concurrency: int,
-                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0,
+def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, *, config: ModelConfig,
+                 context: int, concurrency: int, seed: int, eos_ids: Sequence[int],
+                 detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0,
                  adapters: int = ADAPTERS) -> ServerEngine:
     """Puts an engine over servers together.
 

@@ -42,7 +42,8 @@ class WeightWriter:
       bucket_bytes: of what is streamed at a time.
     """
 
-    def __init__(self, model: Transformer, base: str, kind: str, folder: str = "", bucket_bytes: int = BUCKET_BYTES):
+    def __init__(self, model: Transformer, base: str, kind: str, folder: str = "",
+                 bucket_bytes: int = BUCKET_BYTES):
         self._graphdef, _ = nnx.split(model)
         self._vocab_size = model.config.vocab_size
         self._base, self.kind, self.adapter, self._bucket_bytes = base, kind, kind == "adapter", bucket_bytes
@@ -71,7 +72,8 @@ class WeightWriter:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Weights(label, version, str(folder), self.adapter, size)
 
-    def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]], read: Callable | None = None) -> Iterator[TensorSet]:
+    def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]],
+              read: Callable | None = None) -> Iterator[TensorSet]:
         """The sets of these weights. Those that training leaves alone are not even read where all readers have them.
 
         Args:
@@ -153,7 +155,7 @@ def choose(config: Config, model: Transformer) -> tuple[str, str]:
     return "delta", f"{reason}; what has no adapter stays as it is"
 
 
-def _against_adapters(config, model) -> str:
+def _against_adapters(config: Config, model: Transformer) -> str:
     if model.lora is None:
         return "all weights are trained, there is no adapter (lora.rank = 0)"
     if config.moe.router == "train" or config.moe.bias_rate > 0:

@@ -41,7 +41,7 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
     return f"{found}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"
 
 
-def _to_be_launched(config) -> str:
+def _to_be_launched(config: Config) -> str:
     backend, python = config.rollout.backend, config.servers.python
     command = [python, "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is None)"]
     try:
@@ -55,7 +55,7 @@ def _to_be_launched(config) -> str:
     return f"{len(config.servers.devices())} to be launched, {python} has {backend}"
 
 
-def _running(config, model, kind, placement) -> str:
+def _running(config: Config, model: Transformer, kind: str, placement: Placement | None) -> str:
     adapter, found, policy = kind == "adapter", [], None
     for member in assembly.make_members(config, model, adapter):
         server = member.server
@@ -78,7 +78,7 @@ def _running(config, model, kind, placement) -> str:
     return ", ".join(found)
 
 
-def _place_of_weights(config, kind) -> str:
+def _place_of_weights(config: Config, kind: str) -> str:
     """Where weights are left for servers: it must be writable and have room.
 
     Raises:
@@ -95,7 +95,7 @@ def _place_of_weights(config, kind) -> str:
     return f"{folder} ({free / 2**30:.0f} GiB free)"
 
 
-def _bytes(config, kind) -> int:
+def _bytes(config: Config, kind: str) -> int:
     """That lie there at a time, at most; of an adapter next to nothing."""
     if kind == "disk":
         return sum(path.stat().st_size for path in resolve(config.model.path).glob("*.safetensors"))

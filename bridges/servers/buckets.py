@@ -95,7 +95,7 @@ class Fan:
             self._give(_Failure(error))
             raise
 
-    def _give(self, item):
+    def _give(self, item: Any):
         for reader in self.readers:
             reader.give(item)
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.distributed.transfer import Transfer
 from jaxrl_moe.engine import batches, memory, results
@@ -42,7 +43,7 @@ class JaxEngine(StreamingEngine):
         on none of its devices.
     """
 
-    def __init__(self, model: Transformer, settings, *, max_prompt_tokens: int, seed: int = 0,
+    def __init__(self, model: Transformer, settings: RolloutSection, *, max_prompt_tokens: int, seed: int = 0,
                  eos_ids: Sequence[int] = (), detokenise: Callable[[list[int]], str] | None = None,
                  placement: Placement | None = None):
         graphdef, params = nnx.split(model)
@@ -190,7 +191,7 @@ class JaxEngine(StreamingEngine):
             "preemptions": self._work.preemptions, "compiles": self._programs.compiles, "kv_bytes": self.kv_bytes,
             "kv_tokens": (self._num_pages - 1) * self._settings.page_size * self._shards, "kv_pages_used": self._work.pages_used}
 
-    def _here(self, params):
+    def _here(self, params: Any):
         """(the weights on the devices that draw, what it took to bring them there)."""
         return (params, None) if self._transfer is None else self._transfer(params)
 
@@ -216,7 +217,7 @@ class JaxEngine(StreamingEngine):
         results.note_routes(routes)
         return self._collect(rows, out)
 
-    def _prefill(self, parts):
+    def _prefill(self, parts: list):
         """Runs the planned prefills of each part; returns (job groups, row lengths, expert ids on the device) of each call that gives
         ids."""
         wanted, calls = any(job.group is not None for jobs in parts for job in jobs), []
@@ -229,13 +230,13 @@ class JaxEngine(StreamingEngine):
                 calls.append(([job and job.group for job in batch.jobs], lengths, ids_UTLA))
         return calls
 
-    def _copy(self, parts):
+    def _copy(self, parts: list):
         for first in range(0, max(map(len, parts)), self._slots):
             pairs = batches.stacked([copies[first:first + self._slots] for copies in parts], self._slots)
             pairs = np.array([pair or (TRASH_PAGE, TRASH_PAGE) for pair in pairs], np.int32)
             self._cache = self._programs.copy_pages(self._cache, pairs[:, 0], pairs[:, 1])
 
-    def _decode(self, rows):
+    def _decode(self, rows: list):
         running = [sequence for sequence in rows if sequence is not None]
         params = [sequence.group.request.params for sequence in running]
         width = batches.decode_width(max(len(sequence.pages) for sequence in running), self._settings.page_size)
@@ -244,7 +245,7 @@ class JaxEngine(StreamingEngine):
             truncate=any(map(truncates, params)), routes=any(p.return_routed_experts for p in params))
         return out
 
-    def _collect(self, rows, out):
+    def _collect(self, rows: list, out: dict[str, Any]):
         """Hands each sequence its tokens; returns the groups that are complete."""
         results.refuse_non_finite(out, self._version)
         counts_U = (out["tokens_SU"] >= 0).sum(axis=0)

@@ -11,8 +11,8 @@ from jaxrl_moe.types import Action, Completion, Outcome, Prompt, Request, Rollou
 TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM, SERVED_STREAM = range(4)  # streams of noise that never meet
 
 
-def collect(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, params: SamplingParams, first_sequence: int,
-            stream: int = TRAIN_STREAM) -> list[RolloutGroup]:
+def collect(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, params: SamplingParams,
+            first_sequence: int, stream: int = TRAIN_STREAM) -> list[RolloutGroup]:
     """Draws params.n completions of each prompt and grades them.
 
     Args:
@@ -33,7 +33,8 @@ def collect(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, param
 Draw = tuple[Prompt, int, list[Completion]]
 
 
-def draw(numbered: Sequence[tuple[Prompt, int]], engine: Engine, params: SamplingParams, stream: int = TRAIN_STREAM) -> list[Draw]:
+def draw(numbered: Sequence[tuple[Prompt, int]], engine: Engine, params: SamplingParams,
+         stream: int = TRAIN_STREAM) -> list[Draw]:
     """The ungraded half of `collect`, of prompts with their draw numbers: (prompt, draw number, its completions)."""
     completions = engine.generate([Request(prompt.ids, params, sequence, stream=stream) for prompt, sequence in numbered])
     return [(*numbers, drawn) for numbers, drawn in zip(numbered, completions, strict=True)]
@@ -48,7 +49,8 @@ def grade(draws: Sequence[Draw], episodes: Episodes, stream: int = TRAIN_STREAM)
             for prompt, sequence, drawn in draws]
 
 
-def grade_one(prompt: Prompt, sequence: int, completion: Completion, episodes: Episodes, stream: int = TRAIN_STREAM) -> Rollout:
+def grade_one(prompt: Prompt, sequence: int, completion: Completion, episodes: Episodes,
+              stream: int = TRAIN_STREAM) -> Rollout:
     """One completion as a graded rollout; not for a job of several processes."""
     action = episodes.action(completion)
     return rollout(prompt, completion, action, episodes.play(prompt, sequence, stream, action))

@@ -121,7 +121,7 @@ def _loader(model: Transformer, bridge: Bridge) -> Load:
     return load
 
 
-def _snapshot(state):
+def _snapshot(state: nnx.State):
     """The same arrays in variables of their own."""
     return jax.tree.map(lambda array: array, state)
 
@@ -143,18 +143,18 @@ def _key_in(variable: str) -> str:
     return _checked(key)
 
 
-def _checked(key):
+def _checked(key: str):
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError("The API key has spaces, control characters or letters beyond ASCII, which HTTP headers cannot hold.")
     return key
 
 
-def _check(options):
+def _check(options: Options):
     for name, least in (("slots", 1), ("max_prompt_tokens", 1), ("max_tokens", 1), ("decode_steps", 1), ("max_queue", 0),
                         ("max_lora_rank", 0), ("port", 0), ("grace", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise UserError(f"--{name}={getattr(options, name)} must be at least {least}.")
 
 
-def _last_part(path):
+def _last_part(path: str):
     return pathlib.Path(path).expanduser().resolve().name if pathlib.Path(path).expanduser().is_dir() else path

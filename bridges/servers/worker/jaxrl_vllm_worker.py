@@ -12,6 +12,7 @@ import datetime
 import math
 import os
 import pathlib
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -56,7 +57,7 @@ class TensorLoader(WeightTransferEngine):
     group, group_name = None, ""
     forgotten = {}
 
-    def init_transfer_engine(self, init_info):
+    def init_transfer_engine(self, init_info: Any):
         if init_info.name:
             self.group, self.group_name = self._join(init_info), init_info.name
 
@@ -77,7 +78,7 @@ class TensorLoader(WeightTransferEngine):
             self.forgotten = self.forgotten | forget_packed_experts(self.model)
         initialize_layerwise_reload(self.model)
 
-    def receive_weights(self, update_info):
+    def receive_weights(self, update_info: Any):
         try:
             self._load(update_info)
         except BaseException:  # the update has ended: requests must find arrays to compute with, if those of two versions
@@ -85,7 +86,7 @@ class TensorLoader(WeightTransferEngine):
             self._remember_experts()
             raise
 
-    def _load(self, update_info):
+    def _load(self, update_info: Any):
         if update_info.group:
             self.model.load_weights(self._broadcast(update_info))
             return
@@ -117,7 +118,7 @@ class TensorLoader(WeightTransferEngine):
         self.group, self.group_name = None, ""
 
 
-def tensors(files):
+def tensors(files: Any):
     """(name, tensor) of every tensor of the files."""
     for path in files:
         with safe_open(path, framework="pt") as file:
@@ -125,7 +126,7 @@ def tensors(files):
                 yield name, file.get_tensor(name)
 
 
-def forget_half_loaded(model):
+def forget_half_loaded(model: Any):
     """An update that ended half-way left layers that wait for the rest of their tensors: with those of the next update they would
     be filled from both. Each gets back the arrays that it had."""
     for module in model.modules():
@@ -135,7 +136,7 @@ def forget_half_loaded(model):
             info.reset()
 
 
-def forget_packed_experts(model):
+def forget_packed_experts(model: Any):
     """On CPU vLLM packs the experts' weights when it makes their kernel, and only then: a reload leaves the old packing in
     place, and answers 200. Without a kernel the reload makes one, and packs what it read. Returns what was forgotten."""
     forgotten = {}
@@ -152,7 +153,7 @@ def leave_experts_to_the_cpu_kernel():
     experts are then ignored in silence, so this is for servers that never get such adapters."""
     choose = oracle.select_unquantized_moe_backend
 
-    def without_lora(moe_config, *args, **kwargs):
+    def without_lora(moe_config: Any, *args, **kwargs):
         moe_config.is_lora_enabled = False
         return choose(moe_config, *args, **kwargs)
 

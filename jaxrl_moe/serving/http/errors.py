@@ -1,6 +1,7 @@
 """Refusals and failures in the shape that OpenAI's clients read: {"error": {message, type, param, code}}."""
 import json
 import logging
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,7 +27,7 @@ class JsonAnswer(Response):
     """JSON in ASCII, so that no text of a client or of a model fails to encode."""
     media_type = "application/json"
 
-    def render(self, content) -> bytes:
+    def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False).encode()
 
 
@@ -60,7 +61,7 @@ def add_handlers(app: FastAPI) -> None:
         return JsonAnswer(error_body(500, "The server met an error of its own; its log has more."), 500)
 
 
-def describe(faults) -> tuple[str | None, str]:
+def describe(faults: Any) -> tuple[str | None, str]:
     """(name of the first field at fault, all in one line) of pydantic's errors."""
     lines, first = [], None
     for fault in faults:

@@ -12,7 +12,7 @@ def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [_message(number, message) for number, message in enumerate(messages)]
 
 
-def _message(number, message):
+def _message(number: int, message: Message):
     content = message.content or ""
     plain = {"role": message.role, "content": content if isinstance(content, str) else "".join(part.text for part in content)}
     for name in ("name", "reasoning_content", "tool_call_id"):
@@ -26,7 +26,7 @@ def _message(number, message):
     return plain
 
 
-def _arguments(text, place):
+def _arguments(text: str, place: str):
     try:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):

@@ -25,7 +25,7 @@ class TextStream:
         shown, self._held = self._held[:end], self._held[end:]
         return shown
 
-    def _decoded(self, last):
+    def _decoded(self, last: bool):
         text = self._decode(self._ids[self._context:])
         if text.endswith(HALF) and not last:
             return ""
