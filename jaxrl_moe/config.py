@@ -67,7 +67,7 @@ class DataSection:
 
 @dataclasses.dataclass(frozen=True)
 class EnvSection:
-    name: str = ""              # a task with its own settings in brackets, such as gsm8k(binary=true), or package.module:Name
+    name: str = ""              # a task, with settings in brackets: gsm8k(binary=true), or package.module:Name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Every class that claims a protocol keeps it: each of its methods is called. A new claim without a case here fails."""
+"""Every class that claims a protocol keeps it: each of its methods is called. A new claim without a case here
+fails."""
 import ast
 import contextlib
 import dataclasses
@@ -48,7 +49,8 @@ CHECKED = {"Engine": Engine, "StreamingEngine": StreamingEngine, "Task": Task, "
 
 
 def class_bases():
-    """{class: (names of its bases, whether it has abstract methods)} of the library, the bridges and the tests' helpers."""
+    """{class: (names of its bases, whether it has abstract methods)} of the library, the bridges and the
+    tests' helpers."""
     found = {}
     for folder in ("jaxrl_moe", "bridges", "tests/helpers"):
         for path in (ROOT / folder).rglob("*.py"):

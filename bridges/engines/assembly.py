@@ -54,13 +54,15 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer,
 
 def _over_servers(config: Config, model: Transformer, tokenizer: Tokenizer, kind: str, score: Callable[..., Any],
                   writing: Callable[[WeightWriter], Any] = lambda writer: writer) -> ServerEngine:
-    """The engine, whose probe scores by `score`, and which makes versions of the weights by writing(WeightWriter)."""
+    """The engine, whose probe scores by `score`, and which makes versions of the weights by
+    writing(WeightWriter)."""
     adapter = kind == "adapter"
     config = without_routers(config, api_key(config.servers.api_key_env))
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
-        writer = WeightWriter(model, config.model.path, kind, config.servers.sync_folder, config.servers.bucket_bytes)
+        servers = config.servers
+        writer = WeightWriter(model, config.model.path, kind, servers.sync_folder, servers.bucket_bytes)
         return over_servers(
             members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,

@@ -328,5 +328,6 @@ def joined(first: DrawnSample, more: DrawnSample) -> DrawnSample:
     routes = more.expert_ids
     if routes is not None and first.expert_ids is not None:
         routes = np.concatenate([first.expert_ids, routes[len(first.expert_ids):]])  # those that the tokens were drawn by
-    return DrawnSample(np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs]), more.finish_reason,
+    ids, logprobs = np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs])
+    return DrawnSample(ids, logprobs, more.finish_reason,
                   (*first.versions, *((label, start + count, end + count) for label, start, end in more.versions)), routes)

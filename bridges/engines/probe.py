@@ -76,7 +76,8 @@ class Probe:
 
 
 class Verifier:
-    """Has a probe compare servers with the weights that were published last, as long as training has not taken these.
+    """Has a probe compare servers with the weights that were published last, as long as training has not
+    taken these.
 
     Attributes:
       params: of the policy, as published.
@@ -87,7 +88,8 @@ class Verifier:
 
     def __call__(self, server: Server, weights: Weights) -> float:
         """As Probe; raises Unavailable for a server that comes back when the weights are gone."""
-        later = f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones"
+        later = (f"{server.url} comes back with the next weights: training has gone on, and cannot probe the "
+                 "present ones")
         if self._gone():
             raise Unavailable(later)
         try:
@@ -116,9 +118,9 @@ def scorer(model: Transformer,
         model = nnx.merge(graphdef, params)
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
         hidden_BTD, _ = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT))
-        found, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
+        logprobs, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
                                   jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature, vocabulary=model.vocabulary())
-        return found.reshape(tokens_BT.shape)
+        return logprobs.reshape(tokens_BT.shape)
 
     compiled = jax.jit(score if placement is None else functools.partial(_on_mesh, score, placement))
 
@@ -128,17 +130,20 @@ def scorer(model: Transformer,
     return precisely
 
 
-def _on_mesh(score: Callable, place: Placement, params: nnx.State, tokens_BT: np.ndarray, temperature: float):
+def _on_mesh(score: Callable, placement: Placement, params: nnx.State, tokens_BT: np.ndarray,
+             temperature: float):
     """Every device with its part of the weights and the same rows, whole."""
-    sizes = tuple(1 if axis == "context" else size for axis, size in zip(AXES, place.layout.sizes))
-    layout, whole = dataclasses.replace(place.layout, sizes=sizes, transport="replicated"), PartitionSpec()
+    sizes = tuple(1 if axis == "context" else size for axis, size in zip(AXES, placement.layout.sizes))
+    layout = dataclasses.replace(placement.layout, sizes=sizes, transport="replicated")
 
     def local(*inputs):
         with inside(layout):
             return score(*inputs)
 
-    specs = place.specs(params), whole, whole
-    return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=whole, check_vma=False)(params, tokens_BT, temperature)
+    whole = PartitionSpec()
+    mapped = jax.shard_map(local, mesh=placement.mesh, in_specs=(placement.specs(params), whole, whole),
+                           out_specs=whole, check_vma=False)
+    return mapped(params, tokens_BT, temperature)
 
 
 _UNTEMPERED = {

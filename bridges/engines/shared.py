@@ -28,12 +28,12 @@ FIELDS = [field.name for field in dataclasses.fields(Completion)]
 
 
 class SharedEngine(Engine):
-    """An Engine that every process of a job has; all call its methods alike, but for close(). Nothing is drawn ahead of the
-    updates (rollout.max_staleness), so it has no submit() and what belongs to it.
+    """An Engine that every process of a job has; all call its methods alike, but for close(). Nothing is
+    drawn ahead of the updates (rollout.max_staleness), so it has no submit() and what belongs to it.
 
     Args:
-      make: called in process 0 alone with (score, writing), makes the engine over the servers: `score` is what its probe scores by, and
-        writing(WeightWriter) what makes versions of the weights.
+      make: called in process 0 alone with (score, writing), makes the engine over the servers: `score` is
+        what its probe scores by, and writing(WeightWriter) what makes versions of the weights.
       score: (params, tokens, temperature) -> log-probs, computed by all processes.
       model: the policy, taken apart; its weights come with each publish.
       base: the checkpoint that training started from.
@@ -76,12 +76,16 @@ class SharedEngine(Engine):
         self._write = writer
         return _SharedWriter(writer, self._ask)
 
-    def _ask(self, part: str, version: int, *arguments):
-        """The part's result in process 0, of the weights of this version. Raises Unavailable if these are not there any more."""
-        [found] = self._meeting.together(part, version, *arguments) or [None]
-        if found is None:
+    def _ask(self, name: str, version: int, *arguments):
+        """What the meeting's part of this name gives in process 0, of the weights of this version.
+
+        Raises:
+          Unavailable: these are not there any more.
+        """
+        [result] = self._meeting.together(name, version, *arguments) or [None]
+        if result is None:
             raise Unavailable("these weights are no longer there: training has gone on")
-        return found
+        return result
 
     # What all processes do, each with its own part of the weights. All know alike whether they are still there.
 

@@ -81,15 +81,16 @@ class WeightWriter:
           held: {set: digest} of each reader.
           read: reads a set by its name; None: from params.
         """
-        known = {name: digest for name, digest in self._frozen.items() if digest and all(one.get(name) == digest for one in held)}
+        known = {name: digest for name, digest in self._frozen.items()
+                 if digest and all(digests.get(name) == digest for digests in held)}
         with _still_there(params):
             if read is None:
                 with alone():
                     params = cut(params, self._vocab_size)
-            for one in tensor_sets(nnx.merge(self._graphdef, params), known, read):
-                if one.name in self._frozen:
-                    self._frozen[one.name] = one.digest
-                yield one
+            for tensor_set in tensor_sets(nnx.merge(self._graphdef, params), known, read):
+                if tensor_set.name in self._frozen:
+                    self._frozen[tensor_set.name] = tensor_set.digest
+                yield tensor_set
 
     def remove(self, weights: Weights) -> None:
         shutil.rmtree(weights.folder, ignore_errors=True)

@@ -37,8 +37,8 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
     kind, reason = choose(config, model)
     config = without_routers(config, assembly.api_key(config.servers.api_key_env))
     through = _place_of_weights(config, kind)
-    found = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
-    return f"{found}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"
+    servers = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
+    return f"{servers}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"
 
 
 def _to_be_launched(config: Config) -> str:
@@ -56,7 +56,7 @@ def _to_be_launched(config: Config) -> str:
 
 
 def _running(config: Config, model: Transformer, kind: str, placement: Placement | None) -> str:
-    adapter, found, policy = kind == "adapter", [], None
+    adapter, answers, policy = kind == "adapter", [], None
     for member in assembly.make_members(config, model, adapter):
         server = member.server
         if not server.is_up():
@@ -68,14 +68,14 @@ def _running(config: Config, model: Transformer, kind: str, placement: Placement
             if label == FIRST and not hosts.several():
                 policy = policy or load_model(config.model.path, dtype=config.model.dtype or None, placement=placement)
                 error = Probe(policy, server.context(), config.servers.tolerance, scorer(policy, placement))(server, nnx.state(policy))
-                found.append(f"{server.url} computes what {config.model.path} does (off by {error:.1e} nats)")
+                answers.append(f"{server.url} computes what {config.model.path} does (off by {error:.1e} nats)")
             else:
-                found.append(f"{server.url} is ready, its weights {label!r} were not probed")
+                answers.append(f"{server.url} is ready, its weights {label!r} were not probed")
         except Unavailable as error:
             raise EngineError(f"{error}. Is a {server.kind} server running there? Its own log may tell more.") from error
         finally:
             server.close()
-    return ", ".join(found)
+    return ", ".join(answers)
 
 
 def _place_of_weights(config: Config, kind: str) -> str:

@@ -85,8 +85,8 @@ class Http:
         deadline, data = time.monotonic() + timeout, bytearray()
         try:
             with self._client.stream(method, path, json=body, timeout=_limits(timeout)) as response:
-                for part in response.iter_bytes():
-                    data += part
+                for piece in response.iter_bytes():
+                    data += piece
                     if time.monotonic() > deadline:
                         raise Unavailable(f"{self.url}{path} had not answered in full after {timeout:g} seconds")
                 return response.status_code, response.headers.get("content-type", ""), bytes(data)
@@ -117,12 +117,12 @@ def _limits(timeout: float):
 def _message(data: bytes) -> str:
     """What the server says is wrong, out of the shapes that servers say it in."""
     try:
-        found = json.loads(data)
+        message = json.loads(data)
         for key in ("error", "message", "detail"):
-            found = found.get(key, found) if isinstance(found, dict) else found
+            message = message.get(key, message) if isinstance(message, dict) else message
     except ValueError:
-        found = data.decode(errors="replace")
-    return str(found)[:MESSAGE] or "nothing"
+        message = data.decode(errors="replace")
+    return str(message)[:MESSAGE] or "nothing"
 
 
 def _httpx():

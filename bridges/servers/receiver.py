@@ -163,8 +163,8 @@ class Receiver(abc.ABC):
 def _left_in(folder: pathlib.Path, buckets: Iterable[Bucket]) -> Iterator[pathlib.Path]:
     """Folders with a bucket each; one is removed when the next is asked for."""
     for bucket in buckets:
-        place = write_bucket(folder / uuid.uuid4().hex[:12], bucket)
+        left = write_bucket(folder / uuid.uuid4().hex[:12], bucket)
         try:
-            yield place
+            yield left
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True)

@@ -54,7 +54,8 @@ class Server(Receiver):
         return self.http.is_up()
 
     def draw(self, ids: Sequence[int], params: SamplingParams, *, weights: Weights | None, seed: int,
-             stop_ids: Sequence[int], timeout: float | None = None, versions: Mapping[str, int] | None = None) -> list[DrawnSample]:
+             stop_ids: Sequence[int], timeout: float | None = None,
+             versions: Mapping[str, int] | None = None) -> list[DrawnSample]:
         """params.n completions of the prompt `ids`.
 
         Args:

@@ -113,7 +113,8 @@ class Sglang(Server):
         if [row[1] for row in rows] != ids.tolist():
             raise ValueError("log-probs of other tokens than those drawn")
         spans = tuple((span["version"], span["start"], span["end"]) for span in meta["weight_versions"] or ())
-        return DrawnSample(ids, array([row[0] for row in rows], "float32"), meta["finish_reason"]["type"], spans, self._routes(meta))
+        logprobs, reason = array([row[0] for row in rows], "float32"), meta["finish_reason"]["type"]
+        return DrawnSample(ids, logprobs, reason, spans, self._routes(meta))
 
     def _routes(self, meta: dict[str, Any]):
         """[tokens - 1, L, A] of base64; the server has a row for dense layers too."""

@@ -122,7 +122,7 @@ class Vllm(Server):
             self.http.post("/init_weight_transfer_engine", {"init_info": {}}, repeatable=True)
         except Refused as error:
             raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls jaxrl_vllm_worker.Extension "
-                              "--weight-transfer-config '{\"backend\": \"jaxrl\"}', and the folder bridges/engines/worker on its "
+                              "--weight-transfer-config '{\"backend\": \"jaxrl\"}', and the folder bridges/servers/worker on its "
                               "PYTHONPATH.") from error
 
     def _base(self):
@@ -141,4 +141,5 @@ def _sample(choice: dict[str, Any]) -> DrawnSample:
     if [row["token_id"] for row in rows] != ids.tolist():
         raise ValueError("log-probs of other tokens than those drawn")
     spans = tuple((span["version"], span["start"], span["end"]) for span in choice["weight_versions"] or ())
-    return DrawnSample(ids, array([row["logprob"] for row in rows], "float32"), choice["finish_reason"], spans)
+    logprobs = array([row["logprob"] for row in rows], "float32")
+    return DrawnSample(ids, logprobs, choice["finish_reason"], spans)

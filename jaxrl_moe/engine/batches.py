@@ -33,7 +33,7 @@ class PrefillBatch(NamedTuple):
 
 def stacked(parts: list[list], rows: int) -> list:
     """The lists one after the other, each filled up with None to so many rows."""
-    return [one for part in parts for one in (*part, *[None] * (rows - len(part)))]
+    return [item for items in parts for item in (*items, *[None] * (rows - len(items)))]
 
 
 def prefill_batches(parts: list[list[Prefill]], page_size: int) -> Iterator[PrefillBatch]:
@@ -77,11 +77,11 @@ def _prefill_batch(parts: list[list[Prefill]], offset: int, page_size: int):
     for row, job in enumerate(jobs):
         if job is None:
             continue
-        part = job.ids[offset:offset + width]
+        tokens = job.ids[offset:offset + width]
         first = job.start + offset
-        tokens_UT[row, :len(part)] = part
-        positions_UT[row, :len(part)] = np.arange(first, first + len(part))
-        end = max(end, first + len(part))
+        tokens_UT[row, :len(tokens)] = tokens
+        positions_UT[row, :len(tokens)] = np.arange(first, first + len(tokens))
+        end = max(end, first + len(tokens))
     pages_UJ = page_table([job.pages if job else () for job in jobs], _prefill_pages(max(end, offset + width), page_size))
     return PrefillBatch(jobs, tokens_UT, positions_UT, pages_UJ)
 

@@ -28,19 +28,21 @@ from jaxrl_moe.types import Completion, Request
 class JaxEngine(StreamingEngine):
     """A StreamingEngine inside this process. Not thread-safe: one thread drives it.
 
-    On a mesh the rows that are decoded, and the KV pool, are split over data and fsdp: see Shards and EnginePrograms.
+    On a mesh the rows that are decoded, and the KV pool, are split over data and fsdp: see Shards and
+    EnginePrograms.
 
     Args:
-      model: the policy; its arrays are used as they are if they lie on the placement's devices, else copied there.
-      settings: slots, page_size, kv_tokens, memory_fraction, decode_steps and max_tokens as in config.RolloutSection. Slots that the
-        parts of the rows do not divide are rounded up.
-      max_prompt_tokens: longest prompt that the default pool is sized for; see memory.pool_pages. What else stays in the
-        device's memory during a rollout should be there already.
+      model: the policy; its arrays are used as they are if they lie on the placement's devices, else copied
+        there.
+      settings: slots, page_size, kv_tokens, memory_fraction, decode_steps and max_tokens as in
+        config.RolloutSection. Slots that the parts of the rows do not divide are rounded up.
+      max_prompt_tokens: longest prompt that the default pool is sized for; see memory.pool_pages. What else
+        stays in the device's memory during a rollout should be there already.
       seed: decides, with each request's coordinates, the noise of every token.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text; needed for stop strings only.
-      placement: the mesh to draw on, or None for the single device of the model's arrays. These are laid out on the mesh, or lie
-        on none of its devices.
+      placement: the mesh to draw on, or None for the single device of the model's arrays. These are laid out
+        on the mesh, or lie on none of its devices.
     """
 
     def __init__(self, model: Transformer, settings: RolloutSection, *, max_prompt_tokens: int, seed: int = 0,
@@ -53,7 +55,8 @@ class JaxEngine(StreamingEngine):
         self._params, _ = self._here(params)
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
-        self._programs = EnginePrograms(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
+        self._programs = EnginePrograms(graphdef, seed, settings.decode_steps, model.config.expert_dtype,
+                                        placement)
         self._shards = 1 if placement is None else placement.drawn_shards
         self._token_bytes = memory.token_bytes(self._config, self._dtype, placement)
         self._slots = memory.slots_of_each(settings.slots, self._shards)
@@ -106,7 +109,7 @@ class JaxEngine(StreamingEngine):
         """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes on."""
         self._work.suspend()
         if self._cache is not None:
-            jax.tree.map(lambda part: part.delete(), self._cache)
+            jax.tree.map(lambda array: array.delete(), self._cache)
             self._cache = None
 
     def close(self) -> None:
@@ -152,7 +155,8 @@ class JaxEngine(StreamingEngine):
         samples = self._work.samples(handle)
         if not samples or any(sequence.drawn == 0 for sequence in samples):
             return None
-        completions = samples[0].group.completions | {one.sample: one.completion(one.drawn, "length") for one in samples}
+        cut = {sequence.sample: sequence.completion(sequence.drawn, "length") for sequence in samples}
+        completions = samples[0].group.completions | cut
         self.cancel(handle)
         return [completions[sample] for sample in range(len(completions))]
 

@@ -22,8 +22,8 @@ def free_bytes(device: jax.Device) -> int | None:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     if device.platform != "cpu" or not MEMORY.exists():
         return None
-    found = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 // (jax.local_device_count("cpu") * hosts.processes_here()) if found else None
+    match = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
+    return int(match[1]) * 1024 // (jax.local_device_count("cpu") * hosts.processes_here()) if match else None
 
 
 def slots_of_each(slots: int, shards: int) -> int:

@@ -70,20 +70,21 @@ class EnginePrograms:
         zeros = functools.partial(PagedCache.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
         return jax.jit(zeros, out_shardings=NamedSharding(self._placement.mesh, POOL))()
 
-    def _mapped(self, function: Callable[..., Any], out_spec: Any, params: nnx.State, cache: PagedCache, *rest):
+    def _mapped(self, function: Callable[..., Any], out_spec: Any, params: nnx.State, cache: PagedCache,
+                *rest):
         """function(params, cache, *rest), on a mesh by every device with its part of the weights, of the cache and of the rows, which
         all arrays in `rest` lead with. out_spec is of what is returned beside the cache."""
         if self._placement is None:
             return function(params, cache, *rest)
-        place, pool = self._placement, PagedCache(POOL, POOL)
-        local_layout = dataclasses.replace(place.layout, transport="replicated")
+        placement, pool = self._placement, PagedCache(POOL, POOL)
+        local_layout = dataclasses.replace(placement.layout, transport="replicated")
 
         def local(*inputs):
             with inside(local_layout):
                 return function(*inputs)
 
-        specs = (place.specs(params), pool, *jax.tree.map(lambda _: ROWS, rest))
-        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=(pool, out_spec),
+        specs = (placement.specs(params), pool, *jax.tree.map(lambda _: ROWS, rest))
+        return jax.shard_map(local, mesh=placement.mesh, in_specs=specs, out_specs=(pool, out_spec),
                              check_vma=False)(params, cache, *rest)
 
     def _prefill(self, params: nnx.State, cache: PagedCache, tokens_UT: jax.Array, positions_UT: jax.Array,
@@ -164,6 +165,6 @@ class EnginePrograms:
         self.compiles += 1
 
         def copy(_: Any, cache: PagedCache, sources_C: jax.Array, targets_C: jax.Array):
-            return PagedCache(*(part.at[:, targets_C].set(part[:, sources_C]) for part in cache)), None
+            return PagedCache(*(array.at[:, targets_C].set(array[:, sources_C]) for array in cache)), None
 
         return self._mapped(copy, WHOLE, {}, cache, sources_C, targets_C)[0]

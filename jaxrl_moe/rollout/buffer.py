@@ -86,7 +86,8 @@ class Buffer:
             needed = len(due) - slack * self.count  # the batches after this one take the others
             add((entry for entry in ready if self.slack(entry) <= slack), needed - len(chosen))
             if len(chosen) < needed:
-                return Choice([], sorted((one for one in due if one.group is None), key=self._age), needed - len(chosen))
+                late = sorted((entry for entry in due if entry.group is None), key=self._age)
+                return Choice([], late, needed - len(chosen))
         add(ready, self.count - len(chosen))
         return Choice(sorted(chosen, key=lambda entry: entry.sequence), [])
 

@@ -6,7 +6,19 @@ import numpy as np
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rollout.episodes import Episodes, truncated
-from jaxrl_moe.types import Action, Completion, Outcome, Prompt, Request, Rollout, RolloutGroup, SamplingParams, Status, Step, Turn
+from jaxrl_moe.types import (
+    Action,
+    Completion,
+    Outcome,
+    Prompt,
+    Request,
+    Rollout,
+    RolloutGroup,
+    SamplingParams,
+    Status,
+    Step,
+    Turn,
+)
 
 TRAIN_STREAM, EVAL_STREAM, GREEDY_STREAM, SERVED_STREAM = range(4)  # streams of noise that never meet
 
@@ -41,12 +53,17 @@ def draw(numbered: Sequence[tuple[Prompt, int]], engine: Engine, params: Samplin
 
 
 def grade(draws: Sequence[Draw], episodes: Episodes, stream: int = TRAIN_STREAM) -> list[RolloutGroup]:
-    """The other half: every completion becomes a graded rollout. Process 0 asks the task, for all processes."""
-    wanted = [(prompt, sequence, stream, episodes.action(completion)) for prompt, sequence, drawn in draws for completion in drawn]
+    """The other half: every completion becomes a graded rollout. Process 0 asks the task, for all
+    processes."""
+    wanted = [(prompt, sequence, stream, episodes.action(completion))
+              for prompt, sequence, drawn in draws for completion in drawn]
     told = hosts.from_leader(lambda: [plain(outcome) for outcome in episodes.play_all(wanted)])
     outcomes = iter(zip((action for *_, action in wanted), map(from_plain, told), strict=True))
-    return [RolloutGroup(prompt, [rollout(prompt, completion, *next(outcomes)) for completion in drawn], sequence)
-            for prompt, sequence, drawn in draws]
+    groups = []
+    for prompt, sequence, drawn in draws:
+        rollouts = [rollout(prompt, completion, *next(outcomes)) for completion in drawn]
+        groups.append(RolloutGroup(prompt, rollouts, sequence))
+    return groups
 
 
 def grade_one(prompt: Prompt, sequence: int, completion: Completion, episodes: Episodes,
@@ -59,20 +76,24 @@ def grade_one(prompt: Prompt, sequence: int, completion: Completion, episodes: E
 def plain(outcome: Outcome) -> list:
     """An outcome of one step as values that other processes can read."""
     (step,) = outcome.turns
-    return [outcome.reward, outcome.status.value, dict(outcome.info), None if step.achieved is None else list(step.achieved)]
+    achieved = None if step.achieved is None else list(step.achieved)
+    return [outcome.reward, outcome.status.value, dict(outcome.info), achieved]
 
 
 def from_plain(values: list) -> Outcome:
     """The other way."""
     reward, status, info, achieved = values
-    return Outcome(reward, Status(status), info, (Step(reward, info=info, achieved=None if achieved is None else tuple(achieved)),))
+    step = Step(reward, info=info, achieved=None if achieved is None else tuple(achieved))
+    return Outcome(reward, Status(status), info, (step,))
 
 
 def rollout(prompt: Prompt, completion: Completion, action: Action, outcome: Outcome) -> Rollout:
     """A completion with the outcome of its episode of one step."""
     (step,) = outcome.turns
-    turn = Turn(0, len(completion.ids), outcome.reward, None if step.achieved is None else tuple(step.achieved))
+    achieved = None if step.achieved is None else tuple(step.achieved)
+    turn = Turn(0, len(completion.ids), outcome.reward, achieved)
     return Rollout(
         prompt_ids=prompt.ids, completion_ids=completion.ids, loss_mask=np.ones(len(completion.ids), np.int32),
-        sampler_logprobs=completion.logprobs, policy_version=completion.policy_version, reward=outcome.reward, text=action.text,
-        truncated=truncated(completion), info=outcome.info, expert_ids=completion.expert_ids, turns=(turn,))
+        sampler_logprobs=completion.logprobs, policy_version=completion.policy_version,
+        reward=outcome.reward, text=action.text, truncated=truncated(completion), info=outcome.info,
+        expert_ids=completion.expert_ids, turns=(turn,))

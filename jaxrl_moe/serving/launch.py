@@ -66,7 +66,8 @@ def serve(options: Options, bridge: Bridge) -> None:
         adapter = (_last_part(options.adapter), options.adapter) if options.adapter else None
         models = Models(front, name, options.model, load, adapter)
         service = Service(front, tokenizer, models, queue=options.max_queue, chat_tokens=options.max_tokens, recorder=recorder)
-        server = HttpServer(service, host=options.host, port=options.port, api_key=options.api_key, grace=options.grace)
+        server = HttpServer(service, host=options.host, port=options.port, api_key=options.api_key,
+                            grace=options.grace)
         if options.warmup:
             print(f"Compiled {front.ask(lambda engine: engine.warmup() + engine.warmup(truncate=True))} programs.", flush=True)
         print(f"Serving {models.name!r} at {server.url}/v1", flush=True)
@@ -87,7 +88,8 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
     with EngineFront(engine, paused=True) as front:
         service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue, chat_tokens=config.rollout.max_tokens,
                           recorder=Recorder(record))
-        with HttpServer(service, host=options.host, port=options.port, api_key=_key_in(options.api_key_env)) as server:
+        with HttpServer(service, host=options.host, port=options.port,
+                        api_key=_key_in(options.api_key_env)) as server:
             print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in {record}.", flush=True)
             yield front
 

@@ -1,4 +1,5 @@
-"""Grading a completion is an episode of one step: by several threads, in the order of the draws, and closed whatever happens."""
+"""Grading a completion is an episode of one step: by several threads, in the order of the draws, and closed
+whatever happens."""
 import contextlib
 import threading
 import time
@@ -19,7 +20,8 @@ LAST = Step(0.5, info={"correct": 1}, achieved=("a",))
 
 
 class Noted(Task):
-    """Notes what is opened and closed, and how many episodes are open at once. `first` and `last` are what its episodes say."""
+    """Notes what is opened and closed, and how many episodes are open at once. `first` and `last` are what
+    its episodes say."""
     concurrent = True
 
     def __init__(self, first=(), last=LAST, wait=lambda row: 0.0):

@@ -97,7 +97,8 @@ class TensorLoader(WeightTransferEngine):
 
     def _broadcast(self, announced: TensorsToLoad):
         if announced.group != self.group_name:
-            raise ValueError(f"the group {announced.group} is not the one that was joined, {self.group_name or 'none'}")
+            raise ValueError(f"the group {announced.group} is not the one that was joined, "
+                             f"{self.group_name or 'none'}")
         kinds = [getattr(torch, dtype) for dtype in announced.dtypes]
         sizes = [math.prod(shape) * kind.itemsize for kind, shape in zip(kinds, announced.shapes)]
         flat = torch.empty(sum(sizes), dtype=torch.uint8, device=self.device_of_broadcasts)

@@ -65,10 +65,10 @@ def describe(faults: Any) -> tuple[str | None, str]:
     """(name of the first field at fault, all in one line) of pydantic's errors."""
     lines, first = [], None
     for fault in faults:
-        place = [str(part) for part in fault["loc"] if part not in ("body", "path", "query")]
-        first = first or (place[0] if place else None)
+        path = [str(key) for key in fault["loc"] if key not in ("body", "path", "query")]
+        first = first or (path[0] if path else None)
         unknown = fault["type"] == "extra_forbidden"
         what = "unknown field; this server ignores none" if unknown else fault["msg"].removeprefix("Value error, ")
-        lines.append(f"{'.'.join(place) or 'body'}: {what}")
+        lines.append(f"{'.'.join(path) or 'body'}: {what}")
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return first, "; ".join(lines[:SHOWN]) + more

@@ -33,10 +33,10 @@ class SampleText:
     def piece(self, chunks: Sequence[Chunk]) -> Piece:
         reason = chunks[-1].finish_reason or None
         text = self._text.add([i for chunk in chunks for i in chunk.ids.tolist()], reason is not None)
-        parts = self._parser.add(text, reason is not None) if self._parser else [text]
-        calls = [part for part in parts if isinstance(part, ToolCall)]
+        pieces = self._parser.add(text, reason is not None) if self._parser else [text]
+        calls = [shown for shown in pieces if isinstance(shown, ToolCall)]
         self.called += len(calls)
-        return Piece("".join(part for part in parts if isinstance(part, str)), calls, chunks,
+        return Piece("".join(shown for shown in pieces if isinstance(shown, str)), calls, chunks,
                      "tool_calls" if reason == "stop" and self.called else reason)
 
 
@@ -101,9 +101,9 @@ class Answer:
     def _calls(self, piece: Piece, first: int, whole: bool):
         if not piece.calls:
             return {}
-        return {"tool_calls": [({} if whole else {"index": first + place}) | {
+        return {"tool_calls": [({} if whole else {"index": first + position}) | {
             "id": f"call_{secrets.token_hex(12)}", "type": "function", "function": call._asdict()}
-            for place, call in enumerate(piece.calls)]}
+            for position, call in enumerate(piece.calls)]}
 
     def _tokens(self, piece: Piece):
         if not self._body.return_token_ids:

@@ -82,8 +82,8 @@ class CompletionRequest(Sampling):
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
-        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
-        return [self.prompt] if one else self.prompt
+        single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        return [self.prompt] if single else self.prompt
 
 
 class TextPart(Strict):
