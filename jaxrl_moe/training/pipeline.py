@@ -40,8 +40,14 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
 
     Returns:
       False if SIGTERM ended it early; all is saved then.
+
+    Raises:
+      UserError: a setting that cannot work, or endpoint.serve where no endpoint is handed in; see the parts.
     """
     validate.validate(config)
+    if config.endpoint.serve and endpoint is None:
+        raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: start it by "
+                        "scripts/train.py, or hand serving.launch.beside_training to run_all.")
     preflight.refuse_other_settings(config)
     check_micro_batches(config, rl=config.train.steps > 0, sft=phases.has_warm_up(config))
     with preflight.locked(config.run_dir), contextlib.closing(make_task(config.env.name)) as task:
@@ -72,16 +78,13 @@ def shared(config: Config, engine: Engine, tokenizer: Tokenizer,
     clients over HTTP.
 
     Raises:
-      UserError: the job has several processes, or whoever started it has no endpoint.
+      UserError: the job has several processes.
     """
     if not config.endpoint.serve:
         yield engine
         return
     if hosts.several():
         raise UserError("endpoint.serve needs a job of one process, and this one has several: set endpoint.serve=false.")
-    if endpoint is None:
-        raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: start it by "
-                        "scripts/train.py, or hand serving.launch.beside_training to run_all.")
     with endpoint(config, engine, tokenizer) as front:
         yield front
 
@@ -98,7 +101,7 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     preflight.refuse_other_settings(config)
     check_micro_batches(config, rl=False, sft=True)
     with preflight.locked(config.run_dir), task_if_any(config) as task:
-        make_scratch(config, bridge, draws=bool(task and config.data.eval_path), sft=True)
+        make_scratch(config, bridge, draws=task is not None and bool(config.data.eval_path), sft=True)
         done = warm_up(config, bridge, task, prepare(config, bridge, task, training=False))
         if done:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
@@ -174,7 +177,7 @@ def warm_up(config: Config, bridge: Bridge, task: Task | None, data: Data) -> bo
         engine.release()
         return result
 
-    graded = evaluation if task and data.eval_prompts else None
+    graded = evaluation if task is not None and data.eval_prompts else None
     if not sft(config, learner, conversations, data.tokenizer.decode, graded):
         return False
     export(config, bridge, learner, pathlib.Path(config.run_dir) / "sft")
