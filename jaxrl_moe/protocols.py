@@ -1,7 +1,7 @@
 """The protocols at the loop's borders: engines, tasks with their environments, the bridges and the endpoint.
 
-A class says which of them it keeps by inheriting it; what is abstract here must be there, or no object can be made. A test calls every
-method of every class that claims one.
+A class says which of them it keeps by inheriting it; what is abstract here must be there, or no object can be
+made. A test calls every method of every class that claims one.
 """
 import abc
 import contextlib
@@ -25,14 +25,16 @@ Path = str | os.PathLike
 
 
 class Engine(Protocol):
-    """Token ids in, token ids and log-probs out; text is never re-tokenised on the way. It draws batches from beginning to end.
+    """Token ids in, token ids and log-probs out; text is never re-tokenised on the way. It draws batches from
+    beginning to end.
 
     One thread drives it at a time.
     """
 
     @abc.abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. What was submitted before may wait meanwhile.
+        """Returns request.params.n completions for each request, in order. What was submitted before may wait
+        meanwhile.
 
         Raises:
           UserError: a request cannot be met.
@@ -40,17 +42,18 @@ class Engine(Protocol):
 
     @abc.abstractmethod
     def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
-        """Hands the engine the weights to draw from, for requests in flight too; what that took, for the log, if it was work."""
+        """Hands the engine the weights to draw from, for requests in flight too; what that took, for the log,
+        if it was work."""
 
     @abc.abstractmethod
     def release(self) -> None:
-        """Frees the memory (KV pool) that an update needs; the next generate or step takes it back. Requests in flight keep their tokens,
-        whose keys and values are computed anew."""
+        """Frees the memory (KV pool) that an update needs; the next generate or step takes it back. Requests
+        in flight keep their tokens, whose keys and values are computed anew."""
 
     @abc.abstractmethod
     def stats(self) -> Mapping[str, float]:
-        """Totals since the engine was made: "tokens" drawn, and, if the engine knows, "kept_mass", their mean probability left by
-        top-p and such."""
+        """Totals since the engine was made: "tokens" drawn, and, if the engine knows, "kept_mass", their mean
+        probability left by top-p and such."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -85,11 +88,13 @@ class StreamingEngine(Engine, Protocol):
 
 
 class Env(Protocol):
-    """One episode: reset() once, then step() until one says that it is done, and close() in any case. One thread uses it at a time."""
+    """One episode: reset() once, then step() until one says that it is done, and close() in any case. One
+    thread uses it at a time."""
 
     @abc.abstractmethod
     def reset(self) -> Messages:
-        """Begins; returns the messages that the policy is shown after those of the row's own prompt, if any."""
+        """Begins; returns the messages that the policy is shown after those of the row's own prompt, if
+        any."""
 
     @abc.abstractmethod
     def step(self, action: Action) -> Step:
@@ -101,15 +106,17 @@ class Env(Protocol):
 
 
 class Task(Protocol):
-    """What the policy is trained on: opens an episode for a data row. Its parameters are its settings, as in env.name="gsm8k(binary=true)".
+    """What the policy is trained on: opens an episode for a data row. Its parameters are its settings, as in
+    env.name="gsm8k(binary=true)".
 
-    Making one only reads and checks its settings, and costs nothing; what else it needs, a process or a connection, it takes at the first
-    open(), and gives back in close(). A run makes one, and closes it.
+    Making one only reads and checks its settings, and costs nothing; what else it needs, a process or a
+    connection, it takes at the first open(), and gives back in close(). A run makes one, and closes it.
 
     Attributes:
-      lowest_reward: the least that an episode gives, so that an algorithm that needs rewards of 0 or more can be refused before the run;
-        None: not known.
-      concurrent: whether several threads may hold open episodes at once, as many as rollout.graders says; else one does.
+      lowest_reward: the least that an episode gives, so that an algorithm that needs rewards of 0 or more can
+        be refused before the run; None: not known.
+      concurrent: whether several threads may hold open episodes at once, as many as rollout.graders says;
+        else one does.
       deterministic: whether the same row, seed and actions always give the same steps.
     """
     lowest_reward: float | None = None
@@ -118,11 +125,13 @@ class Task(Protocol):
 
     @abc.abstractmethod
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
-        """Raises UserError, with the row's index, for a row that no episode can be made of; looks at the row alone and runs nothing."""
+        """Raises UserError, with the row's index, for a row that no episode can be made of; looks at the row
+        alone and runs nothing."""
 
     @abc.abstractmethod
     def open(self, row: Mapping[str, Any], seed: int) -> Env:
-        """A new episode of a row that check_row lets pass. All episodes of one group have the same seed, so that they begin alike."""
+        """A new episode of a row that check_row lets pass. All episodes of one group have the same seed, so
+        that they begin alike."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -130,14 +139,18 @@ class Task(Protocol):
 
 
 class Bridge(Protocol):
-    """The functions of the `bridges` package that a run or a server needs; this package must not import it."""
+    """The functions of the `bridges` package that a run or a server needs; this package must not import
+    it."""
 
-    def load_model(self, path: Path, *, lora: "LoraConfig | None" = None, dtype: Any = None, seed: int = 0, attention: str = "auto",
-                   grouped_matmul: str = "auto", placement: "Placement | None" = None) -> "Transformer": ...
-    def export_model(self, model: "Transformer", path: Path, *, source: Path | None = None, overwrite: bool = False) -> pathlib.Path: ...
+    def load_model(self, path: Path, *, lora: "LoraConfig | None" = None, dtype: Any = None, seed: int = 0,
+                   attention: str = "auto", grouped_matmul: str = "auto",
+                   placement: "Placement | None" = None) -> "Transformer": ...
+    def export_model(self, model: "Transformer", path: Path, *, source: Path | None = None,
+                     overwrite: bool = False) -> pathlib.Path: ...
     def export_adapter(self, model: "Transformer", path: Path, base: Path, overwrite: bool = False,
                        critic: "Critic | None" = None) -> pathlib.Path: ...
-    def export_critic(self, critic: "Critic", path: Path, base: Path, overwrite: bool = False) -> pathlib.Path: ...
+    def export_critic(self, critic: "Critic", path: Path, base: Path,
+                      overwrite: bool = False) -> pathlib.Path: ...
     def load_critic(self, path: Path) -> "Critic": ...
     def model_config(self, path: Path) -> "ModelConfig": ...
     def check_tensors(self, path: Path) -> None: ...
@@ -151,7 +164,10 @@ class Bridge(Protocol):
 
 
 class Endpoint(Protocol):
-    """Serves the policy over HTTP while it is trained, as the endpoint section says; scripts/train.py hands it in."""
+    """Serves the policy over HTTP while it is trained, as the endpoint section says; scripts/train.py hands
+    it in."""
 
-    def __call__(self, config: "Config", engine: "JaxEngine", tokenizer: "Tokenizer") -> contextlib.AbstractContextManager[Engine]:
-        """Within the block the loop draws by the engine that it yields, which shares the one given with the clients."""
+    def __call__(self, config: "Config", engine: "JaxEngine",
+                 tokenizer: "Tokenizer") -> contextlib.AbstractContextManager[Engine]:
+        """Within the block the loop draws by the engine that it yields, which shares the one given with the
+        clients."""

@@ -148,7 +148,8 @@ Messages = tuple[Mapping[str, Any], ...]  # of a chat template, such as {"role":
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """What the policy did in one turn, as its environment sees it: text without special tokens, and never the prompt.
+    """What the policy did in one turn, as its environment sees it: text without special tokens, and never the
+    prompt.
 
     Attributes:
       text: what was written.
@@ -167,7 +168,8 @@ class Step:
     Attributes:
       reward: for this action alone.
       done: the episode has ended.
-      info: named numbers for the logs; "correct" feeds pass@k, "event" and "outcome" feed algorithm.reward_blend.
+      info: named numbers for the logs; "correct" feeds pass@k, "event" and "outcome" feed
+        algorithm.reward_blend.
       observation: what the policy is shown next; empty at the end.
       achieved: see Turn.
     """
@@ -179,7 +181,8 @@ class Step:
 
 
 class Status(enum.StrEnum):
-    """How an episode ended. Of FAILED and TIMED_OUT nothing is known about the policy: their rewards mean nothing."""
+    """How an episode ended. Of FAILED and TIMED_OUT nothing is known about the policy: their rewards mean
+    nothing."""
     FINISHED = "finished"    # the environment said that it is done
     TRUNCATED = "truncated"  # a limit of tokens or turns came first; what there is counts
     FAILED = "failed"        # the environment broke

@@ -1,4 +1,5 @@
-"""Every class that claims a protocol keeps it: each of its methods is called. A new claim without a case here fails."""
+"""Every class that claims a protocol keeps it: each of its methods is called. A new claim without a case here
+fails."""
 import ast
 import contextlib
 import dataclasses
@@ -48,14 +49,16 @@ CHECKED = {"Engine": Engine, "StreamingEngine": StreamingEngine, "Task": Task, "
 
 
 def class_bases():
-    """{class: (names of its bases, whether it has abstract methods)} of the library, the bridges and the tests' helpers."""
+    """{class: (names of its bases, whether it has abstract methods)} of the library, the bridges and the
+    tests' helpers."""
     found = {}
     for folder in ("jaxrl_moe", "bridges", "tests/helpers"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ClassDef):
-                    abstract = any("abstractmethod" in ast.unparse(mark) for item in node.body for mark in getattr(item, "decorator_list", ()))
-                    found[node.name] = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}, abstract
+                    marks = [ast.unparse(mark) for item in node.body for mark in getattr(item, "decorator_list", ())]
+                    bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}
+                    found[node.name] = bases, "abc.abstractmethod" in marks
     return found
 
 
@@ -146,7 +149,8 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "ServerEngine": lambda model, in_process, fake: server_engine(model, fake),
     "SharedEngine": lambda model, in_process, fake: SharedEngine(lambda score, writing: server_engine(model, fake), None, model, "base"),
     "ScriptedEngine": lambda model, in_process, fake: ScriptedEngine(lambda *_: 3),
-    "Gsm8k": lambda *_: make_task("gsm8k"), "WordProblems": lambda *_: make_task("word_problems"), "ScriptedTask": lambda *_: ScriptedTask(),
+    "Gsm8k": lambda *_: make_task("gsm8k"), "WordProblems": lambda *_: make_task("word_problems"),
+    "ScriptedTask": lambda *_: ScriptedTask(),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 
@@ -286,4 +290,5 @@ def test_the_endpoint_hands_the_loop_an_engine_that_it_shares(in_process, folder
     with beside_training(config, in_process, load_tokenizer(str(folder))) as engine:
         assert Engine in type(engine).__mro__
         assert_drawn(engine.generate([request(6)])[0], in_process._version)
-    assert inspect.signature(beside_training).parameters.keys() == inspect.signature(protocols.Endpoint.__call__).parameters.keys() - {"self"}
+    promised = inspect.signature(protocols.Endpoint.__call__).parameters
+    assert ["self", *inspect.signature(beside_training).parameters] == list(promised)

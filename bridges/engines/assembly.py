@@ -3,6 +3,8 @@ import functools
 import os
 import pathlib
 import time
+from collections.abc import Callable
+from typing import Any
 
 from bridges.engines.engine import ServerEngine, over_servers
 from bridges.engines.pool import ADAPTERS, Member
@@ -29,7 +31,8 @@ WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets 
 IN_PROCESS = ("slots", "page_size", "kv_tokens", "memory_fraction", "decode_steps")  # settings of section rollout for JaxEngine alone
 
 
-def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placement: Placement | None = None) -> Engine:
+def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer,
+                placement: Placement | None = None) -> Engine:
     """The engine of rollout.backend = sglang or vllm, its servers started, healthy and able to do what the run needs.
 
     Of several processes, process 0 alone has servers; see shared.py.
@@ -49,14 +52,17 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer, placem
     return SharedEngine(make, score, model, config.model.path) if hosts.several() else make(score)
 
 
-def _over_servers(config, model, tokenizer, kind, score, writing=lambda writer: writer) -> ServerEngine:
-    """The engine, whose probe scores by `score`, and which makes versions of the weights by writing(WeightWriter)."""
+def _over_servers(config: Config, model: Transformer, tokenizer: Tokenizer, kind: str, score: Callable[..., Any],
+                  writing: Callable[[WeightWriter], Any] = lambda writer: writer) -> ServerEngine:
+    """The engine, whose probe scores by `score`, and which makes versions of the weights by
+    writing(WeightWriter)."""
     adapter = kind == "adapter"
     config = without_routers(config, api_key(config.servers.api_key_env))
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
-        writer = WeightWriter(model, config.model.path, kind, config.servers.sync_folder, config.servers.bucket_bytes)
+        servers = config.servers
+        writer = WeightWriter(model, config.model.path, kind, servers.sync_folder, servers.bucket_bytes)
         return over_servers(
             members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
             concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
@@ -86,7 +92,7 @@ def make_members(config: Config, model: Transformer, adapter: bool) -> list[Memb
     return members
 
 
-def _stop(members):
+def _stop(members: list[Member]):
     for member in members:
         if member.process:
             member.process.stop()
@@ -105,7 +111,7 @@ def api_key(variable: str) -> str:
     return os.environ[variable] if variable else ""
 
 
-def _processes(config, model, adapter):
+def _processes(config: Config, model: Transformer, adapter: bool):
     """The servers to launch, not started."""
     servers = config.servers
     plan = LaunchPlan(
@@ -119,7 +125,7 @@ def _processes(config, model, adapter):
     return [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(servers.devices())]
 
 
-def _ready(config, members, adapter) -> int:
+def _ready(config: Config, members: list[Member], adapter: bool) -> int:
     """Waits for all servers and asks what they can do; returns the most tokens that every one takes.
 
     Raises:
@@ -145,7 +151,7 @@ def capacity(config: Config, server: Server, adapter: bool) -> int:
     return context
 
 
-def _await_url(server, seconds):
+def _await_url(server: Server, seconds: float):
     deadline = time.monotonic() + seconds
     while not server.is_up():
         if time.monotonic() > deadline:

@@ -38,9 +38,11 @@ class ServerEngine(StreamingEngine):
       detokenise: token ids to text, for stop strings.
     """
 
-    def __init__(self, pool: Pool, writer: WeightWriter, verifier: Verifier, limits: Limits, threads: concurrent.futures.Executor, *,
-                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str]):
-        self._pool, self._writer, self._verifier, self._limits, self._threads = pool, writer, verifier, limits, threads
+    def __init__(self, pool: Pool, writer: WeightWriter, verifier: Verifier, limits: Limits,
+                 threads: concurrent.futures.Executor, *, seed: int, eos_ids: Sequence[int],
+                 detokenise: Callable[[list[int]], str]):
+        self._pool, self._writer, self._verifier = pool, writer, verifier
+        self._limits, self._threads = limits, threads
         self._seed, self._eos_ids, self._detokenise = seed, tuple(eos_ids), detokenise
         self._tokens, self._seconds, self._reported = 0, 0.0, 0
         self._handles, self._flying, self._done = itertools.count(), {}, queue.SimpleQueue()
@@ -165,8 +167,9 @@ class ServerEngine(StreamingEngine):
         return Completion(sample.ids[:keep], sample.logprobs[:keep], reason, np.concatenate(versions)[:keep], routes)
 
 
-def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, *, config: ModelConfig, context: int, concurrency: int,
-                 seed: int, eos_ids: Sequence[int], detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0,
+def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, *, config: ModelConfig,
+                 context: int, concurrency: int, seed: int, eos_ids: Sequence[int],
+                 detokenise: Callable[[list[int]], str], wait_seconds: float = 600.0,
                  adapters: int = ADAPTERS) -> ServerEngine:
     """Puts an engine over servers together.
 
@@ -180,8 +183,9 @@ def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, 
       wait_seconds, adapters: see Pool.
     """
     verifier = Verifier(probe)
-    limits = Limits(dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context)), 1, NO_PAGES,
-                    has_text=True)
-    return ServerEngine(
-        Pool(members, verifier, wait_seconds=wait_seconds, adapters=adapters), writer, verifier, limits,
-        concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout"), seed=seed, eos_ids=eos_ids, detokenise=detokenise)
+    pool = Pool(members, verifier, wait_seconds=wait_seconds, adapters=adapters)
+    served = dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context))
+    limits = Limits(served, 1, NO_PAGES, has_text=True)
+    threads = concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout")
+    return ServerEngine(pool, writer, verifier, limits, threads, seed=seed, eos_ids=eos_ids,
+                        detokenise=detokenise)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from bridges.hf.streaming import TensorSet
 from bridges.servers.buckets import Fan
 from bridges.servers.http import EngineError, Refused, Unavailable
 from bridges.servers.launch import Process
@@ -70,8 +71,8 @@ class Pool:
       adapters: that each server has places for.
     """
 
-    def __init__(self, members: Sequence[Member], verify: Callable[[Server, Weights], float], *, wait_seconds: float = 600.0,
-                 say: Callable[[str], None] = print, adapters: int = ADAPTERS):
+    def __init__(self, members: Sequence[Member], verify: Callable[[Server, Weights], float], *,
+                 wait_seconds: float = 600.0, say: Callable[[str], None] = print, adapters: int = ADAPTERS):
         self.members, self._verify, self._wait_seconds, self._say = list(members), verify, wait_seconds, say
         self._lock, self._closed, self._homes, self._adapters, self._still = threading.Lock(), False, {}, adapters, False
         self.weights: Weights | None = None
@@ -83,7 +84,8 @@ class Pool:
     def live(self) -> list[Member]:
         return [member for member in self.members if not member.lost]
 
-    def draw(self, ids: Sequence[int], params: SamplingParams, *, seed: int, stop_ids: Sequence[int], group: object) -> list[DrawnSample]:
+    def draw(self, ids: Sequence[int], params: SamplingParams, *, seed: int, stop_ids: Sequence[int],
+             group: object) -> list[DrawnSample]:
         """params.n completions of a prompt, from one server; `group` is what requests with a common prefix share.
 
         New weights may come meanwhile; `versions` tells what a sample's labels mean. What they cut short goes on where it stood.
@@ -95,7 +97,8 @@ class Pool:
         samples = self._drawn(ids, params, seed, stop_ids, group)
         return [self._whole(sample, ids, params, (seed, number), stop_ids, group) for number, sample in enumerate(samples)]
 
-    def _whole(self, sample, ids, params, seeds, stop_ids, group) -> DrawnSample:
+    def _whole(self, sample: DrawnSample, ids: Sequence[int], params: SamplingParams, seeds: tuple[int, ...],
+               stop_ids: Sequence[int], group: object) -> DrawnSample:
         """The sample with what an abort left of it still to be drawn; nothing of it is drawn twice."""
         since = time.monotonic()  # when a token came last
         while sample.finish_reason == "abort":
@@ -115,7 +118,8 @@ class Pool:
             sample = joined(sample, more)
         return sample
 
-    def _drawn(self, ids, params, seed, stop_ids, group) -> list[DrawnSample]:
+    def _drawn(self, ids: Sequence[int], params: SamplingParams, seed: int, stop_ids: Sequence[int],
+               group: object) -> list[DrawnSample]:
         for _ in range(ATTEMPTS):
             member, weights = self._take(params.n, group)
             try:
@@ -185,20 +189,20 @@ class Pool:
                     member.given += samples
                     return member, member.weights
 
-    def _choose(self, live, group) -> Member:
+    def _choose(self, live: list[Member], group: object) -> Member:
         """The least loaded server, or the one that knows the group's prefix, unless that has far more to do."""
         least = min(live, key=lambda member: (member.samples, member.given))
         home = self._homes.get(group, least)
         self._homes[group] = home if home in live and home.samples <= least.samples + STICKY_SAMPLES else least
         return self._homes[group]
 
-    def _give_back(self, member, weights, samples):
+    def _give_back(self, member: Member, weights: Weights, samples: int):
         with self._lock:
             member.drawing[weights.label] -= samples
         if weights is not member.weights:
             self._unload(member, self._idle(member))
 
-    def _lose(self, member, reason):
+    def _lose(self, member: Member, reason: str):
         with self._lock:
             if member.lost:
                 return
@@ -218,11 +222,11 @@ class Pool:
             if back:
                 self._say(f"The server {member.server.url} is back, with the weights of version {member.weights.version}.")
 
-    def _bring_up(self, member, sets=None) -> float | None:
+    def _bring_up(self, member: Member, sets: Iterable[TensorSet] | None = None) -> float | None:
         with member.busy:
             return self._bring_up_held(member, sets)
 
-    def _bring_up_held(self, member, sets=None) -> float | None:
+    def _bring_up_held(self, member: Member, sets: Iterable[TensorSet] | None = None) -> float | None:
         """Gives a server the present weights and probes it; returns the probe's error, or None if it could not be reached."""
         try:
             return self._sync(member, self.weights, sets)
@@ -231,7 +235,7 @@ class Pool:
             if sets is not None:
                 sets.close()
 
-    def _sync(self, member, weights, sets: Iterable | None) -> float | None:
+    def _sync(self, member: Member, weights: Weights, sets: Iterable[TensorSet] | None) -> float | None:
         if member.process and not member.process.running:
             with self._lock:
                 if not self._closed:
@@ -261,14 +265,14 @@ class Pool:
         self._unload(member, self._idle(member))
         return error
 
-    def _load(self, member, weights, sets):
+    def _load(self, member: Member, weights: Weights, sets: Iterable[TensorSet] | None):
         if weights.adapter:
             self._unload(member, [label for label in member.adapters if label == weights.label])  # or it is refused as loaded already
             self._await_room(member)
             member.adapters.append(weights.label)
         member.server.load(weights, sets)
 
-    def _await_room(self, member):
+    def _await_room(self, member: Member):
         """Until so few adapters are left that one more has a place. Raises Unavailable if those in use do not end in time."""
         deadline = time.monotonic() + member.server.http.timeout
         while len(member.adapters) >= self._adapters:
@@ -278,13 +282,13 @@ class Pool:
             if len(member.adapters) >= self._adapters:
                 time.sleep(POLL_SECONDS)
 
-    def _idle(self, member) -> list[str]:
+    def _idle(self, member: Member) -> list[str]:
         """Adapters of earlier versions that nothing in flight is drawn from."""
         with self._lock:
             current = member.weights and member.weights.label
             return [label for label in member.adapters if label not in (current, self.weights.label) and not member.drawing[label]]
 
-    def _unload(self, member, labels):
+    def _unload(self, member: Member, labels: list[str]):
         """Unloads adapters; one that is gone already, as after a restart, does no harm."""
         for label in labels:
             with self._lock:
@@ -324,5 +328,6 @@ def joined(first: DrawnSample, more: DrawnSample) -> DrawnSample:
     routes = more.expert_ids
     if routes is not None and first.expert_ids is not None:
         routes = np.concatenate([first.expert_ids, routes[len(first.expert_ids):]])  # those that the tokens were drawn by
-    return DrawnSample(np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs]), more.finish_reason,
+    ids, logprobs = np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs])
+    return DrawnSample(ids, logprobs, more.finish_reason,
                   (*first.versions, *((label, start + count, end + count) for label, start, end in more.versions)), routes)

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 
 from bridges.servers.http import EngineError, Unavailable
 from bridges.servers.receiver import Weights
-from bridges.servers.server import Server
+from bridges.servers.server import DrawnSample, Server
 from jaxrl_moe.distributed.collectives import AXES, inside
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
@@ -38,7 +38,8 @@ class Probe:
       score: what scorer() gives; None: that of a single device.
     """
 
-    def __init__(self, model: Transformer, context: int, tolerance: float = 0.0, score: Callable | None = None):
+    def __init__(self, model: Transformer, context: int, tolerance: float = 0.0,
+                 score: Callable | None = None):
         self._score = score or scorer(model)
         self.tolerance = tolerance or TOLERANCES[str(model.dtype)]
         length = min(PROMPT, context - DRAWN)
@@ -62,7 +63,7 @@ class Probe:
                               f"(servers.tolerance). " + (_UNTEMPERED[server.kind] if untempered else _OTHER))
         return error
 
-    def _error(self, samples, params, temperature):
+    def _error(self, samples: list[DrawnSample], params: nnx.State, temperature: float):
         """Mean |theirs - ours|; rows are padded at the end, which changes nothing before it."""
         start = len(self._prompt)
         tokens_BT = np.zeros((SAMPLES, start + DRAWN), np.int32)
@@ -75,7 +76,8 @@ class Probe:
 
 
 class Verifier:
-    """Has a probe compare servers with the weights that were published last, as long as training has not taken these.
+    """Has a probe compare servers with the weights that were published last, as long as training has not
+    taken these.
 
     Attributes:
       params: of the policy, as published.
@@ -86,7 +88,8 @@ class Verifier:
 
     def __call__(self, server: Server, weights: Weights) -> float:
         """As Probe; raises Unavailable for a server that comes back when the weights are gone."""
-        later = f"{server.url} comes back with the next weights: training has gone on, and cannot probe the present ones"
+        later = (f"{server.url} comes back with the next weights: training has gone on, and cannot probe the "
+                 "present ones")
         if self._gone():
             raise Unavailable(later)
         try:
@@ -101,7 +104,8 @@ class Verifier:
         return any(leaf.is_deleted() for leaf in jax.tree.leaves(self.params) if hasattr(leaf, "is_deleted"))
 
 
-def scorer(model: Transformer, placement: Placement | None = None) -> Callable[[nnx.State, np.ndarray, float], np.ndarray]:
+def scorer(model: Transformer,
+           placement: Placement | None = None) -> Callable[[nnx.State, np.ndarray, float], np.ndarray]:
     """(params, tokens_BT, temperature) -> [B, T] float32 log-probs of the tokens that follow; the last one of a row means nothing.
 
     Args:
@@ -110,33 +114,36 @@ def scorer(model: Transformer, placement: Placement | None = None) -> Callable[[
     """
     graphdef, _ = nnx.split(model)
 
-    def score(params, tokens_BT, temperature):
+    def score(params: nnx.State, tokens_BT: np.ndarray, temperature: float):
         model = nnx.merge(graphdef, params)
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
         hidden_BTD, _ = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT))
-        found, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
+        logprobs, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
                                   jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature, vocabulary=model.vocabulary())
-        return found.reshape(tokens_BT.shape)
+        return logprobs.reshape(tokens_BT.shape)
 
     compiled = jax.jit(score if placement is None else functools.partial(_on_mesh, score, placement))
 
-    def precisely(params, tokens_BT, temperature):
+    def precisely(params: nnx.State, tokens_BT: np.ndarray, temperature: float):
         with jax.default_matmul_precision("highest"), alone():
             return hosts.fetch(compiled(params, tokens_BT, temperature))
     return precisely
 
 
-def _on_mesh(score, place, params, tokens_BT, temperature):
+def _on_mesh(score: Callable, placement: Placement, params: nnx.State, tokens_BT: np.ndarray,
+             temperature: float):
     """Every device with its part of the weights and the same rows, whole."""
-    sizes = tuple(1 if axis == "context" else size for axis, size in zip(AXES, place.layout.sizes))
-    layout, whole = dataclasses.replace(place.layout, sizes=sizes, transport="replicated"), PartitionSpec()
+    sizes = tuple(1 if axis == "context" else size for axis, size in zip(AXES, placement.layout.sizes))
+    layout = dataclasses.replace(placement.layout, sizes=sizes, transport="replicated")
 
     def local(*inputs):
         with inside(layout):
             return score(*inputs)
 
-    specs = place.specs(params), whole, whole
-    return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=whole, check_vma=False)(params, tokens_BT, temperature)
+    whole = PartitionSpec()
+    mapped = jax.shard_map(local, mesh=placement.mesh, in_specs=(placement.specs(params), whole, whole),
+                           out_specs=whole, check_vma=False)
+    return mapped(params, tokens_BT, temperature)
 
 
 _UNTEMPERED = {

@@ -28,12 +28,12 @@ FIELDS = [field.name for field in dataclasses.fields(Completion)]
 
 
 class SharedEngine(Engine):
-    """An Engine that every process of a job has; all call its methods alike, but for close(). Nothing is drawn ahead of the
-    updates (rollout.max_staleness), so it has no submit() and what belongs to it.
+    """An Engine that every process of a job has; all call its methods alike, but for close(). Nothing is
+    drawn ahead of the updates (rollout.max_staleness), so it has no submit() and what belongs to it.
 
     Args:
-      make: called in process 0 alone with (score, writing), makes the engine over the servers: `score` is what its probe scores by, and
-        writing(WeightWriter) what makes versions of the weights.
+      make: called in process 0 alone with (score, writing), makes the engine over the servers: `score` is
+        what its probe scores by, and writing(WeightWriter) what makes versions of the weights.
       score: (params, tokens, temperature) -> log-probs, computed by all processes.
       model: the policy, taken apart; its weights come with each publish.
       base: the checkpoint that training started from.
@@ -68,24 +68,28 @@ class SharedEngine(Engine):
         if self._engine is not None:
             self._engine.close()
 
-    def _make(self, make):
+    def _make(self, make: Callable[..., Any]):
         self._engine = make(lambda params, tokens, temperature: self._ask("score", self._weights.version_of(params), tokens, temperature),
                             self._writing)
 
-    def _writing(self, writer):
+    def _writing(self, writer: WeightWriter):
         self._write = writer
         return _SharedWriter(writer, self._ask)
 
-    def _ask(self, part, version, *arguments):
-        """The part's result in process 0, of the weights of this version. Raises Unavailable if these are not there any more."""
-        [found] = self._meeting.together(part, version, *arguments) or [None]
-        if found is None:
+    def _ask(self, name: str, version: int, *arguments):
+        """What the meeting's part of this name gives in process 0, of the weights of this version.
+
+        Raises:
+          Unavailable: these are not there any more.
+        """
+        [result] = self._meeting.together(name, version, *arguments) or [None]
+        if result is None:
             raise Unavailable("these weights are no longer there: training has gone on")
-        return found
+        return result
 
     # What all processes do, each with its own part of the weights. All know alike whether they are still there.
 
-    def _write_part(self, version, adapter):
+    def _write_part(self, version: int, adapter: bool):
         if not self._weights.there(version):
             return None
         if self._write is not None:
@@ -94,27 +98,27 @@ class SharedEngine(Engine):
             return [export_adapter(self._weights.model(), "", self._base)]
         return [export_model(self._weights.model(), "", source=self._base)]
 
-    def _set_part(self, version, name):
+    def _set_part(self, version: int, name: str):
         return [self._weights.reader()(name)] if self._weights.there(version) else None
 
-    def _score_part(self, version, tokens, temperature):
+    def _score_part(self, version: int, tokens: Any, temperature: float):
         return [self._score(self._weights.params, tokens, temperature)] if self._weights.there(version) else None
 
 
 class _Weights:
     """The present version of the weights, as they lie on the mesh."""
 
-    def __init__(self, model):
+    def __init__(self, model: Transformer):
         self._graphdef, _ = nnx.split(model)
         self._vocab_size, self.params, self._version, self._reader = model.config.vocab_size, None, -1, None
 
-    def replace(self, params, version):
+    def replace(self, params: nnx.State, version: int):
         self.params, self._version, self._reader = params, version, None
 
-    def version_of(self, params) -> int:
+    def version_of(self, params: nnx.State) -> int:
         return self._version if params is self.params else -1
 
-    def there(self, version) -> bool:
+    def there(self, version: int) -> bool:
         return version == self._version and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.params))
 
     def model(self) -> Transformer:
@@ -131,13 +135,13 @@ class _SharedWriter:
     def __init__(self, writer: WeightWriter, ask: Callable):
         self._writer, self._ask = writer, ask
 
-    def __call__(self, params, version):
+    def __call__(self, params: nnx.State, version: int):
         if self._writer.kind not in STREAMED:
             return self._ask("write", version, self._writer.adapter)
         weights = self._writer(params, version)
         return dataclasses.replace(weights, walk=functools.partial(weights.walk, read=functools.partial(self._ask, "set", version)))
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str):
         return getattr(self._writer, name)
 
 

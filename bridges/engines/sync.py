@@ -42,7 +42,8 @@ class WeightWriter:
       bucket_bytes: of what is streamed at a time.
     """
 
-    def __init__(self, model: Transformer, base: str, kind: str, folder: str = "", bucket_bytes: int = BUCKET_BYTES):
+    def __init__(self, model: Transformer, base: str, kind: str, folder: str = "",
+                 bucket_bytes: int = BUCKET_BYTES):
         self._graphdef, _ = nnx.split(model)
         self._vocab_size = model.config.vocab_size
         self._base, self.kind, self.adapter, self._bucket_bytes = base, kind, kind == "adapter", bucket_bytes
@@ -71,7 +72,8 @@ class WeightWriter:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         return Weights(label, version, str(folder), self.adapter, size)
 
-    def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]], read: Callable | None = None) -> Iterator[TensorSet]:
+    def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]],
+              read: Callable | None = None) -> Iterator[TensorSet]:
         """The sets of these weights. Those that training leaves alone are not even read where all readers have them.
 
         Args:
@@ -79,15 +81,16 @@ class WeightWriter:
           held: {set: digest} of each reader.
           read: reads a set by its name; None: from params.
         """
-        known = {name: digest for name, digest in self._frozen.items() if digest and all(one.get(name) == digest for one in held)}
+        known = {name: digest for name, digest in self._frozen.items()
+                 if digest and all(digests.get(name) == digest for digests in held)}
         with _still_there(params):
             if read is None:
                 with alone():
                     params = cut(params, self._vocab_size)
-            for one in tensor_sets(nnx.merge(self._graphdef, params), known, read):
-                if one.name in self._frozen:
-                    self._frozen[one.name] = one.digest
-                yield one
+            for tensor_set in tensor_sets(nnx.merge(self._graphdef, params), known, read):
+                if tensor_set.name in self._frozen:
+                    self._frozen[tensor_set.name] = tensor_set.digest
+                yield tensor_set
 
     def remove(self, weights: Weights) -> None:
         shutil.rmtree(weights.folder, ignore_errors=True)
@@ -153,7 +156,7 @@ def choose(config: Config, model: Transformer) -> tuple[str, str]:
     return "delta", f"{reason}; what has no adapter stays as it is"
 
 
-def _against_adapters(config, model) -> str:
+def _against_adapters(config: Config, model: Transformer) -> str:
     if model.lora is None:
         return "all weights are trained, there is no adapter (lora.rank = 0)"
     if config.moe.router == "train" or config.moe.bias_rate > 0:

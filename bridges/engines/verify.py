@@ -37,11 +37,11 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
     kind, reason = choose(config, model)
     config = without_routers(config, assembly.api_key(config.servers.api_key_env))
     through = _place_of_weights(config, kind)
-    found = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
-    return f"{found}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"
+    servers = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
+    return f"{servers}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"
 
 
-def _to_be_launched(config) -> str:
+def _to_be_launched(config: Config) -> str:
     backend, python = config.rollout.backend, config.servers.python
     command = [python, "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is None)"]
     try:
@@ -55,8 +55,8 @@ def _to_be_launched(config) -> str:
     return f"{len(config.servers.devices())} to be launched, {python} has {backend}"
 
 
-def _running(config, model, kind, placement) -> str:
-    adapter, found, policy = kind == "adapter", [], None
+def _running(config: Config, model: Transformer, kind: str, placement: Placement | None) -> str:
+    adapter, answers, policy = kind == "adapter", [], None
     for member in assembly.make_members(config, model, adapter):
         server = member.server
         if not server.is_up():
@@ -68,17 +68,17 @@ def _running(config, model, kind, placement) -> str:
             if label == FIRST and not hosts.several():
                 policy = policy or load_model(config.model.path, dtype=config.model.dtype or None, placement=placement)
                 error = Probe(policy, server.context(), config.servers.tolerance, scorer(policy, placement))(server, nnx.state(policy))
-                found.append(f"{server.url} computes what {config.model.path} does (off by {error:.1e} nats)")
+                answers.append(f"{server.url} computes what {config.model.path} does (off by {error:.1e} nats)")
             else:
-                found.append(f"{server.url} is ready, its weights {label!r} were not probed")
+                answers.append(f"{server.url} is ready, its weights {label!r} were not probed")
         except Unavailable as error:
             raise EngineError(f"{error}. Is a {server.kind} server running there? Its own log may tell more.") from error
         finally:
             server.close()
-    return ", ".join(found)
+    return ", ".join(answers)
 
 
-def _place_of_weights(config, kind) -> str:
+def _place_of_weights(config: Config, kind: str) -> str:
     """Where weights are left for servers: it must be writable and have room.
 
     Raises:
@@ -95,7 +95,7 @@ def _place_of_weights(config, kind) -> str:
     return f"{folder} ({free / 2**30:.0f} GiB free)"
 
 
-def _bytes(config, kind) -> int:
+def _bytes(config: Config, kind: str) -> int:
     """That lie there at a time, at most; of an adapter next to nothing."""
     if kind == "disk":
         return sum(path.stat().st_size for path in resolve(config.model.path).glob("*.safetensors"))

@@ -36,13 +36,14 @@ class Delivery:
 
     def __iter__(self) -> Iterator[Bucket]:
         bucket, size = {}, 0
-        for one in self._sets:
-            self.digests[one.name] = one.digest
-            if self._held.get(one.name) == one.digest:
+        for tensor_set in self._sets:
+            self.digests[tensor_set.name] = tensor_set.digest
+            if self._held.get(tensor_set.name) == tensor_set.digest:
                 continue
-            if one.tensors is None:
-                raise Unavailable(f"the server turned out to lack {one.name}, which was taken to be there; it gets all weights next")
-            for key, array in one.tensors.items():
+            if tensor_set.tensors is None:
+                raise Unavailable(f"the server turned out to lack {tensor_set.name}, which was taken to be there; "
+                                  "it gets all weights next")
+            for key, array in tensor_set.tensors.items():
                 if bucket and size + array.nbytes > self._limit:
                     yield bucket
                     bucket, size = {}, 0
@@ -95,7 +96,7 @@ class Fan:
             self._give(_Failure(error))
             raise
 
-    def _give(self, item):
+    def _give(self, item: Any):
         for reader in self.readers:
             reader.give(item)
 

@@ -104,10 +104,10 @@ def _address_towards(url: str) -> str:
     """This machine's address as the server's machine sees it."""
     if is_local(url):
         return "127.0.0.1"
-    parts = urllib.parse.urlsplit(url)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
-        found.connect((parts.hostname, parts.port or 80))  # sends nothing
-        return found.getsockname()[0]
+    address = urllib.parse.urlsplit(url)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address.hostname, address.port or 80))  # sends nothing
+        return probe.getsockname()[0]
 
 
 def _torch():

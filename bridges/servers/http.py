@@ -48,7 +48,8 @@ class Http:
     def get(self, path: str, *, timeout: float | None = None) -> Any:
         return self._read(*self._call("GET", path, None, timeout), path)
 
-    def post(self, path: str, body: Any = None, *, timeout: float | None = None, repeatable: bool = False) -> Any:
+    def post(self, path: str, body: Any = None, *, timeout: float | None = None,
+             repeatable: bool = False) -> Any:
         """The parsed JSON of the answer, or None where it is plain text.
 
         Asked again is what the server did not take up (429, 503), and a request that may be done twice, once.
@@ -78,21 +79,21 @@ class Http:
     def close(self) -> None:
         self._client.close()
 
-    def _call(self, method, path, body, timeout):
+    def _call(self, method: str, path: str, body: Any, timeout: float):
         """(status, content type, bytes). An answer that drips is cut off at the deadline too."""
         timeout = timeout or self.timeout
         deadline, data = time.monotonic() + timeout, bytearray()
         try:
             with self._client.stream(method, path, json=body, timeout=_limits(timeout)) as response:
-                for part in response.iter_bytes():
-                    data += part
+                for piece in response.iter_bytes():
+                    data += piece
                     if time.monotonic() > deadline:
                         raise Unavailable(f"{self.url}{path} had not answered in full after {timeout:g} seconds")
                 return response.status_code, response.headers.get("content-type", ""), bytes(data)
         except self._errors as error:
             raise Unavailable(f"{self.url}{path}: {type(error).__name__} {error}".rstrip()) from error
 
-    def _read(self, status, kind, data, path):
+    def _read(self, status: int, kind: str, data: bytes, path: str):
         if status >= 400:
             text = f"{self.url}{path} answered {status}: {_message(data)}"
             raise Unavailable(text) if status >= 500 or status in (408, 429) else Refused(text)
@@ -109,19 +110,19 @@ def is_local(url: str) -> bool:
     return is_loopback(urllib.parse.urlsplit(url).hostname or "")
 
 
-def _limits(timeout):
+def _limits(timeout: float):
     return _httpx().Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
 
 
 def _message(data: bytes) -> str:
     """What the server says is wrong, out of the shapes that servers say it in."""
     try:
-        found = json.loads(data)
+        message = json.loads(data)
         for key in ("error", "message", "detail"):
-            found = found.get(key, found) if isinstance(found, dict) else found
+            message = message.get(key, message) if isinstance(message, dict) else message
     except ValueError:
-        found = data.decode(errors="replace")
-    return str(found)[:MESSAGE] or "nothing"
+        message = data.decode(errors="replace")
+    return str(message)[:MESSAGE] or "nothing"
 
 
 def _httpx():

@@ -58,7 +58,7 @@ class LaunchPlan:
         return env
 
 
-def _vllm(plan):
+def _vllm(plan: LaunchPlan):
     yield from ("vllm.entrypoints.openai.api_server", "--model", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
                 "--max-model-len", str(plan.context), "--enable-scale-out", "--logprobs-mode", "processed_logprobs",
                 "--worker-extension-cls", "jaxrl_vllm_worker.Extension", "--weight-transfer-config", '{"backend": "jaxrl"}')
@@ -67,7 +67,7 @@ def _vllm(plan):
                     "--lora-target-modules", *plan.lora_targets)
 
 
-def _sglang(plan):
+def _sglang(plan: LaunchPlan):
     yield from ("sglang.launch_server", "--model-path", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
                 "--context-length", str(plan.context), *(["--enable-return-routed-experts"] if plan.routes else []))
     if plan.lora_rank:
@@ -75,7 +75,7 @@ def _sglang(plan):
                     "--lora-target-modules", *plan.lora_targets)
 
 
-def _rank(rank):
+def _rank(rank: int):
     """The least of the ranks that vLLM knows which holds this one."""
     return next(known for known in (8, 16, 32, 64, 128, 256, 320, 512, rank) if known >= rank)
 
@@ -185,6 +185,6 @@ def _group_lives(group: int, seconds: float) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

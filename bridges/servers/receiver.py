@@ -76,7 +76,7 @@ class Receiver(abc.ABC):
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise Unavailable(f"{self.url} answered new weights in an unknown shape ({type(error).__name__}: {error})") from error
 
-    def _load_all(self, weights, sets):
+    def _load_all(self, weights: Weights, sets: Iterable[TensorSet] | None):
         held = self._still_held() if weights.changed_only else {}
         self.held = "", {}
         with self._paused():
@@ -96,7 +96,7 @@ class Receiver(abc.ABC):
         label, digests = self.held
         return digests if digests and self.label() == label else {}
 
-    def _take(self, delivery, weights):
+    def _take(self, delivery: Delivery, weights: Weights):
         if not weights.distributed:
             return self._replace(_left_in(pathlib.Path(weights.folder), delivery))
         try:
@@ -163,8 +163,8 @@ class Receiver(abc.ABC):
 def _left_in(folder: pathlib.Path, buckets: Iterable[Bucket]) -> Iterator[pathlib.Path]:
     """Folders with a bucket each; one is removed when the next is asked for."""
     for bucket in buckets:
-        place = write_bucket(folder / uuid.uuid4().hex[:12], bucket)
+        left = write_bucket(folder / uuid.uuid4().hex[:12], bucket)
         try:
-            yield place
+            yield left
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True)

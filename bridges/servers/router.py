@@ -30,12 +30,12 @@ def _behind(url: str, key: str) -> list[str]:
     """The servers that a router tells of; of anything else, itself."""
     http = Http(url, api_key=key, timeout=SECONDS)
     try:
-        found = http.get("/workers")  # of sglang-router 0.3
+        answer = http.get("/workers")  # of sglang-router 0.3
     except (EngineError, Unavailable):
         return [url]
     finally:
         http.close()
-    workers = found.get("workers") if isinstance(found, dict) else None
+    workers = answer.get("workers") if isinstance(answer, dict) else None
     if not isinstance(workers, list):
         return [url]
     servers = [worker["url"] for worker in workers if worker.get("worker_type", "regular") == "regular"]

@@ -54,7 +54,8 @@ class Server(Receiver):
         return self.http.is_up()
 
     def draw(self, ids: Sequence[int], params: SamplingParams, *, weights: Weights | None, seed: int,
-             stop_ids: Sequence[int], timeout: float | None = None, versions: Mapping[str, int] | None = None) -> list[DrawnSample]:
+             stop_ids: Sequence[int], timeout: float | None = None,
+             versions: Mapping[str, int] | None = None) -> list[DrawnSample]:
         """params.n completions of the prompt `ids`.
 
         Args:
@@ -85,7 +86,8 @@ class Server(Receiver):
         self._check(samples, params, weights and later | {weights.label}, len(ids))
         return samples
 
-    def _check(self, samples, params, labels, prompt):
+    def _check(self, samples: list[DrawnSample], params: SamplingParams, labels: set[str] | None,
+               prompt: int):
         """Raises Unavailable for what no sound server answers."""
         wrong = [problem for sample in samples for problem in self._problems(sample, params, labels, prompt)]
         if len(samples) != params.n:
@@ -93,7 +95,7 @@ class Server(Receiver):
         if wrong:
             raise Unavailable(f"{self.url} answered {wrong[0]}")
 
-    def _problems(self, sample, params, labels, prompt):
+    def _problems(self, sample: DrawnSample, params: SamplingParams, labels: set[str] | None, prompt: int):
         aborted = sample.finish_reason == "abort" and self.in_flight == "abort"
         if aborted and not len(sample.ids):
             return
@@ -119,7 +121,8 @@ class Server(Receiver):
             yield f"{len(sample.ids)} tokens with the weights' labels {sample.versions}, which do not cover each once"
 
     @abc.abstractmethod
-    def _draw(self, ids, params, weights, seed, stop_ids, timeout) -> list[DrawnSample]: ...
+    def _draw(self, ids: list[int], params: SamplingParams, weights: Weights | None, seed: int,
+              stop_ids: Sequence[int], timeout: float | None) -> list[DrawnSample]: ...
 
     @abc.abstractmethod
     def context(self) -> int:
@@ -134,7 +137,7 @@ class Server(Receiver):
         """Drops an adapter."""
 
 
-def array(values: Any, dtype) -> np.ndarray:
+def array(values: Any, dtype: Any) -> np.ndarray:
     """A flat array of a list out of JSON; raises TypeError or ValueError where it is none."""
     if not isinstance(values, list):
         raise TypeError(f"{type(values).__name__} instead of a list")

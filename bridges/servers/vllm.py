@@ -4,10 +4,16 @@ Its log-probs are those of softmax(logits) by default; under --logprobs-mode pro
 distribution, renormalised over what top-p and its like leave, which is why those are refused with vLLM.
 """
 import contextlib
+import pathlib
+from collections.abc import Iterable
+from typing import Any
 
+from bridges.servers.buckets import Bucket
+from bridges.servers.group import BroadcastGroup
 from bridges.servers.http import EngineError, Refused, Unavailable
-from bridges.servers.receiver import LOADING_SECONDS
+from bridges.servers.receiver import LOADING_SECONDS, Weights
 from bridges.servers.server import DrawnSample, Server, array
+from jaxrl_moe.types import SamplingParams
 
 GENERATE = "/inference/v1/generate"
 
@@ -15,7 +21,8 @@ GENERATE = "/inference/v1/generate"
 class Vllm(Server):
     kind = "vllm"
 
-    def _draw(self, ids, params, weights, seed, stop_ids, timeout):
+    def _draw(self, ids: list[int], params: SamplingParams, weights: Weights | None, seed: int,
+              stop_ids: list[int], timeout: float | None) -> list[DrawnSample]:
         sampling = {
             "n": params.n, "temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k, "min_p": params.min_p,
             "max_tokens": params.max_tokens, "stop": list(params.stop_strings) or None, "stop_token_ids": stop_ids,
@@ -28,7 +35,7 @@ class Vllm(Server):
     def context(self):
         return int(self._base()["max_model_len"])
 
-    def check(self, adapter, routes=False):
+    def check(self, adapter: bool, routes: bool = False):
         if routes:
             raise EngineError("The experts' routes are not read from vLLM servers: set moe.replay=r2, or rollout.backend=sglang or jax.")
         paths = self.http.get("/openapi.json")["paths"]
@@ -49,7 +56,7 @@ class Vllm(Server):
     def workers(self):
         return int(self.http.get("/get_world_size")["world_size"])
 
-    def _label(self, label):
+    def _label(self, label: str):
         self.http.post("/update_weight_version", {"new_version": label}, repeatable=True)
 
     def _pause(self):
@@ -64,19 +71,19 @@ class Vllm(Server):
         if not answer["success"]:
             raise Unavailable(f"{self.url} did not drop the prefix cache of the old weights")
 
-    def _load_adapter(self, weights):
+    def _load_adapter(self, weights: Weights):
         self.http.post("/v1/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder}, timeout=LOADING_SECONDS)
 
-    def _replace(self, folders):
+    def _replace(self, folders: Iterable[pathlib.Path]):
         with self._update():
             for folder in folders:
                 self._send({"path": str(folder)})
 
-    def _join(self, group):
+    def _join(self, group: BroadcastGroup):
         self.http.post("/init_weight_transfer_engine", timeout=LOADING_SECONDS, body={"init_info": {
             "address": group.address, "port": group.port, "size": group.size, "name": group.name, "backend": group.backend}})
 
-    def _receive(self, buckets, group):
+    def _receive(self, buckets: Iterable[Bucket], group: BroadcastGroup):
         with self._update():
             for bucket in buckets:
                 group.broadcast(bucket, lambda names, dtypes, shapes: self._send(
@@ -103,10 +110,10 @@ class Vllm(Server):
         with contextlib.suppress(EngineError, Unavailable):
             self._send({})
 
-    def _send(self, update):
+    def _send(self, update: dict[str, Any]):
         self.http.post("/update_weights", {"update_info": update}, timeout=LOADING_SECONDS)
 
-    def unload(self, label):
+    def unload(self, label: str):
         self.http.post("/v1/unload_lora_adapter", {"lora_name": label})
 
     def _open_transfer(self):
@@ -115,7 +122,7 @@ class Vllm(Server):
             self.http.post("/init_weight_transfer_engine", {"init_info": {}}, repeatable=True)
         except Refused as error:
             raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls jaxrl_vllm_worker.Extension "
-                              "--weight-transfer-config '{\"backend\": \"jaxrl\"}', and the folder bridges/engines/worker on its "
+                              "--weight-transfer-config '{\"backend\": \"jaxrl\"}', and the folder bridges/servers/worker on its "
                               "PYTHONPATH.") from error
 
     def _base(self):
@@ -128,10 +135,11 @@ class Vllm(Server):
         return self._name
 
 
-def _sample(choice) -> DrawnSample:
+def _sample(choice: dict[str, Any]) -> DrawnSample:
     rows = choice["logprobs"]["content"]
     ids = array(choice["token_ids"], "int32")
     if [row["token_id"] for row in rows] != ids.tolist():
         raise ValueError("log-probs of other tokens than those drawn")
     spans = tuple((span["version"], span["start"], span["end"]) for span in choice["weight_versions"] or ())
-    return DrawnSample(ids, array([row["logprob"] for row in rows], "float32"), choice["finish_reason"], spans)
+    logprobs = array([row["logprob"] for row in rows], "float32")
+    return DrawnSample(ids, logprobs, choice["finish_reason"], spans)

@@ -94,7 +94,8 @@ def _negative_rewards(config: Config) -> Iterator[tuple[str, str]]:
     with contextlib.closing(make_task(env.name)) as task:
         lowest = task.lowest_reward
     if lowest is not None and lowest < 0:
-        yield f"The task env.name = {env.name!r} gives rewards down to {lowest:g}", 'env.name="gsm8k(binary=true)" or another task'
+        yield (f"The task env.name = {env.name!r} gives rewards down to {lowest:g}",
+               'env.name="gsm8k(binary=true)" or another task')
 
 
 def idle_settings(config: Config) -> Iterator[str]:
@@ -118,8 +119,9 @@ def idle_settings(config: Config) -> Iterator[str]:
         yield (f"rollout.max_rounds = {rollout.max_rounds} bounds dynamic sampling, which is off: set rollout.dynamic_sampling=true, "
                "or leave rollout.max_rounds out.")
     if changed(rollout, "stragglers") and rollout.max_staleness == 0:
-        yield (f"rollout.stragglers = {rollout.stragglers!r} has no effect with rollout.max_staleness = 0, where drawing, grading and "
-               "updating take turns: set rollout.max_staleness to 1 or more, or leave rollout.stragglers out.")
+        yield (f"rollout.stragglers = {rollout.stragglers!r} has no effect with rollout.max_staleness = 0, where "
+               "drawing, grading and updating take turns: set rollout.max_staleness to 1 or more, or leave "
+               "rollout.stragglers out.")
     if section.overlong_cushion and not section.overlong_tokens:
         yield (f"algorithm.overlong_cushion = {section.overlong_cushion} has no effect without algorithm.overlong_tokens, the "
                "length at which the penalty is full: set both, or neither.")

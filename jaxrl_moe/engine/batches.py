@@ -5,8 +5,8 @@ padding to as many as the longest needs.
 
 Letters: U rows, T tokens of a prefill row, J visible pages, X stop ids.
 """
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class PrefillBatch(NamedTuple):
 
 def stacked(parts: list[list], rows: int) -> list:
     """The lists one after the other, each filled up with None to so many rows."""
-    return [one for part in parts for one in (*part, *[None] * (rows - len(part)))]
+    return [item for items in parts for item in (*items, *[None] * (rows - len(items)))]
 
 
 def prefill_batches(parts: list[list[Prefill]], page_size: int) -> Iterator[PrefillBatch]:
@@ -65,11 +65,11 @@ def prefill_shapes(longest: int, slots: int, page_size: int, parts: int = 1) -> 
                            page_table([()] * rows, pages))
 
 
-def _prefill_pages(end, page_size):
+def _prefill_pages(end: int, page_size: int):
     return power_of_two(pages_for(end, page_size))
 
 
-def _prefill_batch(parts, offset, page_size):
+def _prefill_batch(parts: list[list[Prefill]], offset: int, page_size: int):
     width = prefill_width(max(len(job.ids) for jobs in parts for job in jobs) - offset)
     jobs = stacked(parts, power_of_two(max(map(len, parts))))
     tokens_UT, positions_UT = np.zeros((len(jobs), width), np.int32), np.full((len(jobs), width), -1, np.int32)
@@ -77,11 +77,11 @@ def _prefill_batch(parts, offset, page_size):
     for row, job in enumerate(jobs):
         if job is None:
             continue
-        part = job.ids[offset:offset + width]
+        tokens = job.ids[offset:offset + width]
         first = job.start + offset
-        tokens_UT[row, :len(part)] = part
-        positions_UT[row, :len(part)] = np.arange(first, first + len(part))
-        end = max(end, first + len(part))
+        tokens_UT[row, :len(tokens)] = tokens
+        positions_UT[row, :len(tokens)] = np.arange(first, first + len(tokens))
+        end = max(end, first + len(tokens))
     pages_UJ = page_table([job.pages if job else () for job in jobs], _prefill_pages(max(end, offset + width), page_size))
     return PrefillBatch(jobs, tokens_UT, positions_UT, pages_UJ)
 
@@ -111,10 +111,10 @@ def decode_order(parts: list[list[Sequence]], slots: int) -> list[Sequence | Non
 
 def decode_rows(rows: list[Sequence | None], width: int) -> DecodeRows:
     """What the device needs of the rows, `width` pages wide; those of padding have nothing remaining."""
-    def column(value, dtype, fill=0):
+    def column(value: Callable[[Sequence], Any], dtype: Any, fill: Any = 0):
         return np.array([fill if sequence is None else value(sequence) for sequence in rows], dtype)
 
-    def setting(name, dtype, fill=0):
+    def setting(name: str, dtype: Any, fill: Any = 0):
         return column(lambda sequence: getattr(sequence.group.request.params, name), dtype, fill)
 
     return DecodeRows(
@@ -127,12 +127,12 @@ def decode_rows(rows: list[Sequence | None], width: int) -> DecodeRows:
         pages_UJ=page_table([() if sequence is None else sequence.pages for sequence in rows], width))
 
 
-def _draw(sequence):
+def _draw(sequence: Sequence):
     request = sequence.group.request
     return request.stream, request.sequence, sequence.sample, request.turn
 
 
-def _stops(stop_ids_U):
+def _stops(stop_ids_U: list[tuple[int, ...]]):
     stop_UX = np.full((len(stop_ids_U), max(power_of_two(max(map(len, stop_ids_U))), STOPS)), -1, np.int32)
     for row, ids in enumerate(stop_ids_U):
         stop_UX[row, :len(ids)] = ids

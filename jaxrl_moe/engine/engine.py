@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.distributed.transfer import Transfer
 from jaxrl_moe.engine import batches, memory, results
@@ -27,22 +28,24 @@ from jaxrl_moe.types import Completion, Request
 class JaxEngine(StreamingEngine):
     """A StreamingEngine inside this process. Not thread-safe: one thread drives it.
 
-    On a mesh the rows that are decoded, and the KV pool, are split over data and fsdp: see Shards and EnginePrograms.
+    On a mesh the rows that are decoded, and the KV pool, are split over data and fsdp: see Shards and
+    EnginePrograms.
 
     Args:
-      model: the policy; its arrays are used as they are if they lie on the placement's devices, else copied there.
-      settings: slots, page_size, kv_tokens, memory_fraction, decode_steps and max_tokens as in config.RolloutSection. Slots that the
-        parts of the rows do not divide are rounded up.
-      max_prompt_tokens: longest prompt that the default pool is sized for; see memory.pool_pages. What else stays in the
-        device's memory during a rollout should be there already.
+      model: the policy; its arrays are used as they are if they lie on the placement's devices, else copied
+        there.
+      settings: slots, page_size, kv_tokens, memory_fraction, decode_steps and max_tokens as in
+        config.RolloutSection. Slots that the parts of the rows do not divide are rounded up.
+      max_prompt_tokens: longest prompt that the default pool is sized for; see memory.pool_pages. What else
+        stays in the device's memory during a rollout should be there already.
       seed: decides, with each request's coordinates, the noise of every token.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text; needed for stop strings only.
-      placement: the mesh to draw on, or None for the single device of the model's arrays. These are laid out on the mesh, or lie
-        on none of its devices.
+      placement: the mesh to draw on, or None for the single device of the model's arrays. These are laid out
+        on the mesh, or lie on none of its devices.
     """
 
-    def __init__(self, model: Transformer, settings, *, max_prompt_tokens: int, seed: int = 0,
+    def __init__(self, model: Transformer, settings: RolloutSection, *, max_prompt_tokens: int, seed: int = 0,
                  eos_ids: Sequence[int] = (), detokenise: Callable[[list[int]], str] | None = None,
                  placement: Placement | None = None):
         graphdef, params = nnx.split(model)
@@ -52,7 +55,8 @@ class JaxEngine(StreamingEngine):
         self._params, _ = self._here(params)
         self._config, self._dtype = model.config, model.dtype
         self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
-        self._programs = EnginePrograms(graphdef, seed, settings.decode_steps, model.config.expert_dtype, placement)
+        self._programs = EnginePrograms(graphdef, seed, settings.decode_steps, model.config.expert_dtype,
+                                        placement)
         self._shards = 1 if placement is None else placement.drawn_shards
         self._token_bytes = memory.token_bytes(self._config, self._dtype, placement)
         self._slots = memory.slots_of_each(settings.slots, self._shards)
@@ -105,7 +109,7 @@ class JaxEngine(StreamingEngine):
         """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes on."""
         self._work.suspend()
         if self._cache is not None:
-            jax.tree.map(lambda part: part.delete(), self._cache)
+            jax.tree.map(lambda array: array.delete(), self._cache)
             self._cache = None
 
     def close(self) -> None:
@@ -151,7 +155,8 @@ class JaxEngine(StreamingEngine):
         samples = self._work.samples(handle)
         if not samples or any(sequence.drawn == 0 for sequence in samples):
             return None
-        completions = samples[0].group.completions | {one.sample: one.completion(one.drawn, "length") for one in samples}
+        cut = {sequence.sample: sequence.completion(sequence.drawn, "length") for sequence in samples}
+        completions = samples[0].group.completions | cut
         self.cancel(handle)
         return [completions[sample] for sample in range(len(completions))]
 
@@ -190,7 +195,7 @@ class JaxEngine(StreamingEngine):
             "preemptions": self._work.preemptions, "compiles": self._programs.compiles, "kv_bytes": self.kv_bytes,
             "kv_tokens": (self._num_pages - 1) * self._settings.page_size * self._shards, "kv_pages_used": self._work.pages_used}
 
-    def _here(self, params):
+    def _here(self, params: Any):
         """(the weights on the devices that draw, what it took to bring them there)."""
         return (params, None) if self._transfer is None else self._transfer(params)
 
@@ -216,7 +221,7 @@ class JaxEngine(StreamingEngine):
         results.note_routes(routes)
         return self._collect(rows, out)
 
-    def _prefill(self, parts):
+    def _prefill(self, parts: list):
         """Runs the planned prefills of each part; returns (job groups, row lengths, expert ids on the device) of each call that gives
         ids."""
         wanted, calls = any(job.group is not None for jobs in parts for job in jobs), []
@@ -229,13 +234,13 @@ class JaxEngine(StreamingEngine):
                 calls.append(([job and job.group for job in batch.jobs], lengths, ids_UTLA))
         return calls
 
-    def _copy(self, parts):
+    def _copy(self, parts: list):
         for first in range(0, max(map(len, parts)), self._slots):
             pairs = batches.stacked([copies[first:first + self._slots] for copies in parts], self._slots)
             pairs = np.array([pair or (TRASH_PAGE, TRASH_PAGE) for pair in pairs], np.int32)
             self._cache = self._programs.copy_pages(self._cache, pairs[:, 0], pairs[:, 1])
 
-    def _decode(self, rows):
+    def _decode(self, rows: list):
         running = [sequence for sequence in rows if sequence is not None]
         params = [sequence.group.request.params for sequence in running]
         width = batches.decode_width(max(len(sequence.pages) for sequence in running), self._settings.page_size)
@@ -244,7 +249,7 @@ class JaxEngine(StreamingEngine):
             truncate=any(map(truncates, params)), routes=any(p.return_routed_experts for p in params))
         return out
 
-    def _collect(self, rows, out):
+    def _collect(self, rows: list, out: dict[str, Any]):
         """Hands each sequence its tokens; returns the groups that are complete."""
         results.refuse_non_finite(out, self._version)
         counts_U = (out["tokens_SU"] >= 0).sum(axis=0)

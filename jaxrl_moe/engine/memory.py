@@ -1,6 +1,7 @@
 """How large the KV pool is: what the sequences can need at most, within what the device has free."""
 import pathlib
 import re
+from typing import Any
 
 import jax
 
@@ -21,8 +22,8 @@ def free_bytes(device: jax.Device) -> int | None:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     if device.platform != "cpu" or not MEMORY.exists():
         return None
-    found = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 // (jax.local_device_count("cpu") * hosts.processes_here()) if found else None
+    match = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
+    return int(match[1]) * 1024 // (jax.local_device_count("cpu") * hosts.processes_here()) if match else None
 
 
 def slots_of_each(slots: int, shards: int) -> int:
@@ -30,13 +31,14 @@ def slots_of_each(slots: int, shards: int) -> int:
     return -(-slots // shards)
 
 
-def token_bytes(config: ModelConfig, dtype, placement: Placement | None) -> int:
+def token_bytes(config: ModelConfig, dtype: Any, placement: Placement | None) -> int:
     """Keys and values of one token in all layers, on one device."""
     heads = config.num_kv_heads // (placement.layout.size("tensor") if placement else 1)
     return 2 * dtype.itemsize * config.num_layers * heads * config.head_dim
 
 
-def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None, shards: int = 1) -> int:
+def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None,
+               shards: int = 1) -> int:
     """Pages of the KV pool, the trash page included; of each of `shards` parts that the rows are split into.
 
     Args:

@@ -8,6 +8,7 @@ Letters: U rows, T tokens of a prefill row, J visible pages, S decode steps, X s
 """
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,8 @@ from jaxrl_moe.distributed.collectives import DRAWN, inside
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.engine import sampling
 from jaxrl_moe.model.cache import PagedCache
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.transformer import Transformer
 
 POOL = PartitionSpec(None, DRAWN, None, "tensor")  # of the cache, [L, pages, page_size, K, H]
 ROWS, WHOLE = PartitionSpec(DRAWN), PartitionSpec()
@@ -50,7 +53,8 @@ class DecodeRows:
 class EnginePrograms:
     """Compiles on first use per shape; `compiles` counts how often that happened."""
 
-    def __init__(self, graphdef, seed: int, steps: int, expert_dtype, placement: Placement | None = None):
+    def __init__(self, graphdef: nnx.GraphDef, seed: int, steps: int, expert_dtype: Any,
+                 placement: Placement | None = None):
         """steps: most tokens a decode call draws per row; expert_dtype: of returned expert ids; placement: None on one device."""
         self._graphdef, self._seed, self._steps, self._expert_dtype = graphdef, seed, steps, expert_dtype
         self._placement = placement
@@ -59,42 +63,46 @@ class EnginePrograms:
         self.decode = jax.jit(self._decode, donate_argnums=1, static_argnames=("truncate", "routes"))
         self.copy_pages = jax.jit(self._copy_pages, donate_argnums=0)
 
-    def empty_cache(self, config, num_pages: int, page_size: int, dtype) -> PagedCache:
+    def empty_cache(self, config: ModelConfig, num_pages: int, page_size: int, dtype: Any) -> PagedCache:
         """PagedCache.zeros with num_pages, trash page included, for each part of the rows."""
         if self._placement is None:
             return PagedCache.zeros(config, num_pages, page_size, dtype)
         zeros = functools.partial(PagedCache.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
         return jax.jit(zeros, out_shardings=NamedSharding(self._placement.mesh, POOL))()
 
-    def _mapped(self, function, out_spec, params, cache, *rest):
+    def _mapped(self, function: Callable[..., Any], out_spec: Any, params: nnx.State, cache: PagedCache,
+                *rest):
         """function(params, cache, *rest), on a mesh by every device with its part of the weights, of the cache and of the rows, which
         all arrays in `rest` lead with. out_spec is of what is returned beside the cache."""
         if self._placement is None:
             return function(params, cache, *rest)
-        place, pool = self._placement, PagedCache(POOL, POOL)
-        local_layout = dataclasses.replace(place.layout, transport="replicated")
+        placement, pool = self._placement, PagedCache(POOL, POOL)
+        local_layout = dataclasses.replace(placement.layout, transport="replicated")
 
         def local(*inputs):
             with inside(local_layout):
                 return function(*inputs)
 
-        specs = (place.specs(params), pool, *jax.tree.map(lambda _: ROWS, rest))
-        return jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=(pool, out_spec),
+        specs = (placement.specs(params), pool, *jax.tree.map(lambda _: ROWS, rest))
+        return jax.shard_map(local, mesh=placement.mesh, in_specs=specs, out_specs=(pool, out_spec),
                              check_vma=False)(params, cache, *rest)
 
-    def _prefill(self, params, cache, tokens_UT, positions_UT, pages_UJ, *, routes):
+    def _prefill(self, params: nnx.State, cache: PagedCache, tokens_UT: jax.Array, positions_UT: jax.Array,
+                 pages_UJ: jax.Array, *, routes: bool):
         """Writes the tokens' keys and values; returns the cache, and expert ids [U, T, L, A] or None."""
         self.compiles += 1
         return self._mapped(functools.partial(self._local_prefill, routes), ROWS, params, cache, tokens_UT, positions_UT, pages_UJ)
 
-    def _local_prefill(self, routes, params, cache, tokens_UT, positions_UT, pages_UJ):
+    def _local_prefill(self, routes: bool, params: nnx.State, cache: PagedCache, tokens_UT: jax.Array,
+                       positions_UT: jax.Array, pages_UJ: jax.Array):
         model = nnx.merge(self._graphdef, params)
         _, cache, routing = model.extend(tokens_UT, positions_UT, cache, pages_UJ, adapters=True)
         if not routes:
             return cache, None
         return cache, jnp.moveaxis(routing.expert_ids, 0, 2).astype(self._expert_dtype)
 
-    def _decode(self, params, cache, rows: DecodeRows, *, truncate, routes):
+    def _decode(self, params: nnx.State, cache: PagedCache, rows: DecodeRows, *, truncate: bool,
+                routes: bool):
         """Draws up to `steps` tokens per row, until every row has met a stop id or has nothing remaining.
 
         Returns the cache and a dict of tokens_SU (-1 where nothing was drawn), logprobs_SU, kept_U (the sum of kept
@@ -105,19 +113,20 @@ class EnginePrograms:
         specs = {"tokens_SU": per_row, "logprobs_SU": per_row, "kept_U": ROWS} | ({"expert_ids_SULA": per_row} if routes else {})
         return self._mapped(functools.partial(self._local_decode, truncate, routes), specs, params, cache, rows)
 
-    def _local_decode(self, truncate, routes, params, cache, rows: DecodeRows):
+    def _local_decode(self, truncate: bool, routes: bool, params: nnx.State, cache: PagedCache,
+                      rows: DecodeRows):
         model = nnx.merge(self._graphdef, params)
         apart = model.apart()
         keys_U = sampling.row_keys(jax.random.key(self._seed), rows.draws_U4)
 
-        def unfinished(remaining_U):
+        def unfinished(remaining_U: jax.Array):
             """Rows that go on, of all parts: their devices gather weights from each other, so that all must go on as often."""
             return collectives.total(jnp.sum(remaining_U > 0, dtype=jnp.int32), *DRAWN)
 
-        def go_on(carry):
+        def go_on(carry: tuple):
             return (carry[0] < self._steps) & (carry[1] > 0)
 
-        def draw_one(carry):
+        def draw_one(carry: tuple):
             step, _, cache, tokens_U, positions_U, remaining_U, out = carry
             active_U = remaining_U > 0
             fed_U1 = jnp.where(active_U, positions_U, -1)[:, None]
@@ -141,7 +150,7 @@ class EnginePrograms:
         _, _, cache, _, _, _, out = jax.lax.while_loop(go_on, draw_one, carry)
         return cache, out
 
-    def _empty(self, model, rows, routes):
+    def _empty(self, model: Transformer, rows: DecodeRows, routes: bool):
         count = rows.tokens_U.shape[0]
         out = {"tokens_SU": jnp.full((self._steps, count), -1, jnp.int32),
                "logprobs_SU": jnp.zeros((self._steps, count), jnp.float32),
@@ -151,11 +160,11 @@ class EnginePrograms:
             out["expert_ids_SULA"] = jnp.zeros(shape, self._expert_dtype)
         return out
 
-    def _copy_pages(self, cache, sources_C, targets_C):
+    def _copy_pages(self, cache: PagedCache, sources_C: jax.Array, targets_C: jax.Array):
         """Copies whole pages; pairs of trash pages are padding."""
         self.compiles += 1
 
-        def copy(_, cache, sources_C, targets_C):
-            return PagedCache(*(part.at[:, targets_C].set(part[:, sources_C]) for part in cache)), None
+        def copy(_: Any, cache: PagedCache, sources_C: jax.Array, targets_C: jax.Array):
+            return PagedCache(*(array.at[:, targets_C].set(array[:, sources_C]) for array in cache)), None
 
         return self._mapped(copy, WHOLE, {}, cache, sources_C, targets_C)[0]

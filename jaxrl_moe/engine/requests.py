@@ -37,14 +37,14 @@ class Limits:
             raise UserError(f"{name} asks for routed experts, but the model is dense. Turn return_routed_experts off.")
         self._check_length(name, request)
 
-    def _check_ids(self, name, ids):
+    def _check_ids(self, name: str, ids: np.ndarray):
         if ids.ndim != 1 or len(ids) == 0 or not np.issubdtype(ids.dtype, np.integer):
             raise UserError(f"{name} needs a prompt of one or more integer token ids; it has shape {ids.shape} and dtype {ids.dtype}.")
         if ids.min() < 0 or ids.max() >= self.config.vocab_size:
             raise UserError(f"{name} has token ids from {ids.min()} to {ids.max()}, but the model's vocabulary holds 0 to "
                             f"{self.config.vocab_size - 1}. Use the tokenizer that belongs to the checkpoint.")
 
-    def _check_length(self, name, request):
+    def _check_length(self, name: str, request: Request):
         prompt, new = len(request.ids), request.params.max_tokens
         context = self.config.max_position_embeddings
         if prompt + new > context:
@@ -57,7 +57,7 @@ class Limits:
                             f"KV pool has {self.pages}. Raise rollout.kv_tokens to {need * self.page_size} or lower max_tokens.")
 
 
-def _check_params(name, params):
+def _check_params(name: str, params: SamplingParams):
     rules = (("max_tokens", params.max_tokens >= 1, "at least 1"), ("n", params.n >= 1, "at least 1"),
              ("temperature", params.temperature >= 0, "0 (greedy) or more"), ("top_p", 0 < params.top_p <= 1, "above 0 and at most 1"),
              ("top_k", params.top_k >= 0, "0 (off) or more"), ("min_p", 0 <= params.min_p < 1, "at least 0 and below 1"),

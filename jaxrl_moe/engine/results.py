@@ -2,6 +2,8 @@
 
 Letters: S decode steps, U rows, T tokens of a prefill row, A active experts.
 """
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from jaxrl_moe.engine.sequences import Sequence
@@ -9,14 +11,15 @@ from jaxrl_moe.engine.stopping import stop_cut
 from jaxrl_moe.types import Completion, UserError
 
 
-def refuse_non_finite(out, version: int) -> None:
+def refuse_non_finite(out: Mapping[str, np.ndarray], version: int) -> None:
     """Raises UserError when a drawn token's log-prob is NaN or infinite."""
     if not np.isfinite(np.where(out["tokens_SU"] >= 0, out["logprobs_SU"], 0.0)).all():
         raise UserError(f"The policy (version {version}) gave log-probabilities that are not finite. Its weights hold NaN or infinity, "
                         "or its activations overflow; look at the last updates' gradient norms.")
 
 
-def take(sequence: Sequence, out, row: int, count: int, version: int, detokenise) -> Completion | None:
+def take(sequence: Sequence, out: Mapping[str, np.ndarray], row: int, count: int, version: int,
+         detokenise: Callable[[list[int]], str] | None) -> Completion | None:
     """Gives a sequence the `count` tokens of its row; returns its completion if it has ended."""
     checked = sequence.drawn
     routed = sequence.group.request.params.return_routed_experts
@@ -26,7 +29,7 @@ def take(sequence: Sequence, out, row: int, count: int, version: int, detokenise
     return None if end is None else sequence.completion(*end)
 
 
-def _end(sequence, checked, detokenise):
+def _end(sequence: Sequence, checked: int, detokenise: Callable[[list[int]], str] | None):
     """(tokens to keep, finish reason), or None while the sequence goes on. `checked` tokens were looked at before."""
     strings = sequence.group.request.params.stop_strings
     if strings:
@@ -39,7 +42,7 @@ def _end(sequence, checked, detokenise):
     return (sequence.drawn, "length") if sequence.length == sequence.limit else None
 
 
-def note_routes(calls) -> None:
+def note_routes(calls: list[tuple]) -> None:
     """Gives each group the expert ids of its prompt; long prompts come in several calls, in order.
 
     Each call is (groups, or None where none is wanted; row lengths; expert_ids [U, T, L, A]).

@@ -5,6 +5,7 @@ samples share the full pages of that prefix; each gets its own copy of the partl
 """
 import collections
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class Scheduler:
         """Lets go of the prompt pages kept for waiting samples; these will be prefilled anew."""
         self._drop_held(self.queue)
 
-    def _drop_held(self, queued):
+    def _drop_held(self, queued: Iterable[Sequence]):
         for group in {id(sequence.group): sequence.group for sequence in queued}.values():
             if group.held is not None:
                 self.pool.drop(group.held)
@@ -119,7 +120,7 @@ class Scheduler:
             else:  # alone, a sequence fits once no other prompt is held: requests are checked for that
                 self.drop_held()
 
-    def _pages_next(self, sequence):
+    def _pages_next(self, sequence: Sequence):
         return pages_for(sequence.cached_after(self.steps), self.page_size)
 
     def _preempt(self):
@@ -129,11 +130,11 @@ class Scheduler:
         self.queue.appendleft(sequence)
         self.preemptions += 1
 
-    def _free(self, sequence):
+    def _free(self, sequence: Sequence):
         self.pool.drop(sequence.pages)
         sequence.pages = []
 
-    def _admit(self, plan) -> bool:
+    def _admit(self, plan: ChunkPlan) -> bool:
         admitted = False
         while self.queue and len(self.running) < self.slots and self._place(self.queue[0], plan):
             sequence = self.queue.popleft()
@@ -142,7 +143,7 @@ class Scheduler:
             admitted = True
         return admitted
 
-    def _place(self, sequence, plan) -> bool:
+    def _place(self, sequence: Sequence, plan: ChunkPlan) -> bool:
         """Finds pages for a queued sequence and plans how its cache gets filled; False (nothing done) if too few."""
         group = sequence.group
         last = group.waiting == 1
@@ -169,7 +170,7 @@ class Scheduler:
             plan.prefills.append(self._prefill(sequence, end, start, sequence.pages))
         return True
 
-    def _prefill(self, sequence, end, start, pages):
+    def _prefill(self, sequence: Sequence, end: int, start: int, pages: list[int]):
         group = sequence.group
         wanted = group.request.params.return_routed_experts and group.prompt_routes is None
         fresh = end == group.prefix_length

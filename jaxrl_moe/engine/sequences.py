@@ -67,7 +67,7 @@ class Sequence:
         """Tokens in the cache after `steps` more were drawn; the newest token is never in it."""
         return min(self.length - 1 + steps, self.limit - 1)
 
-    def append(self, ids, logprobs, version: int, routes) -> None:
+    def append(self, ids: np.ndarray, logprobs: np.ndarray, version: int, routes: np.ndarray | None) -> None:
         start, end = self.drawn, self.drawn + len(ids)
         self.ids[self.length:self.length + len(ids)] = ids
         self.logprobs[start:end], self.versions[start:end] = logprobs, version

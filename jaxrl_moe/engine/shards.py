@@ -25,73 +25,74 @@ class Shards:
 
     @property
     def idle(self) -> bool:
-        return not self.line and not any(part.load for part in self.parts)
+        return not self.line and not any(scheduler.load for scheduler in self.parts)
 
     @property
     def preemptions(self) -> int:
-        return sum(part.preemptions for part in self.parts)
+        return sum(scheduler.preemptions for scheduler in self.parts)
 
     @property
     def pages_used(self) -> int:
-        return sum(part.pool.num_used for part in self.parts)
+        return sum(scheduler.pool.num_used for scheduler in self.parts)
 
     @property
     def running(self) -> list[list[Sequence]]:
-        """The running sequences of each part."""
-        return [list(part.running) for part in self.parts]
+        """The running sequences of each scheduler."""
+        return [list(scheduler.running) for scheduler in self.parts]
 
     def add(self, group: RequestGroup) -> None:
         self.line.append(group)
 
     def plan(self) -> list[ChunkPlan]:
         """Feeds the parts, and plans the next chunk of each."""
-        while self.line and (part := self._emptiest()).load < self.slots:
-            part.add(self.line.popleft())
+        while self.line and (scheduler := self._emptiest()).load < self.slots:
+            scheduler.add(self.line.popleft())
         if not self.line:
             self._level()
-        return [part.plan() for part in self.parts]
+        return [scheduler.plan() for scheduler in self.parts]
 
     def samples(self, handle: int) -> list[Sequence]:
         """A request's samples that are not finished; none while it waits in line."""
-        return [sequence for part in self.parts for sequence in part.samples(handle)]
+        return [sequence for scheduler in self.parts for sequence in scheduler.samples(handle)]
 
     def cancel(self, handle: int) -> None:
         """Takes a request's samples out, and gives back their pages and those held for them."""
         self.line = collections.deque(group for group in self.line if group.handle != handle)
-        for part in self.parts:
-            part.cancel(handle)
+        for scheduler in self.parts:
+            scheduler.cancel(handle)
 
     def suspend(self) -> None:
-        """Sends every running sequence back to its part's queue and empties the pools; drawn tokens are kept."""
-        for part in self.parts:
-            part.suspend()
+        """Sends every running sequence back to its scheduler's queue and empties the pools; drawn tokens are
+        kept."""
+        for scheduler in self.parts:
+            scheduler.suspend()
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """Within it nothing is in flight; afterwards is what was, to be prefilled again. After an error it is not."""
         self.suspend()
-        line, queues = self.line, [part.queue for part in self.parts]
+        line, queues = self.line, [scheduler.queue for scheduler in self.parts]
         self.line = collections.deque()
-        for part in self.parts:
-            part.queue = collections.deque()
+        for scheduler in self.parts:
+            scheduler.queue = collections.deque()
         yield
         self.line = line
-        for part, queue in zip(self.parts, queues):
-            part.queue = queue
+        for scheduler, queue in zip(self.parts, queues):
+            scheduler.queue = queue
 
     def forget_prompts(self) -> None:
         """Lets go of what is known of prompts whose samples still wait: these are prefilled anew, and may take other routes."""
-        for part in self.parts:
-            part.drop_held()
-            for sequence in part.queue:
+        for scheduler in self.parts:
+            scheduler.drop_held()
+            for sequence in scheduler.queue:
                 sequence.group.prompt_routes = None
 
     def _emptiest(self) -> Scheduler:
-        return min(self.parts, key=lambda part: part.load)
+        return min(self.parts, key=lambda scheduler: scheduler.load)
 
     def _level(self) -> None:
         while True:
-            fullest, emptiest = max(self.parts, key=lambda part: part.load), self._emptiest()
+            fullest, emptiest = max(self.parts, key=lambda scheduler: scheduler.load), self._emptiest()
             if fullest.load <= self.slots or emptiest.load >= self.slots:
                 return
             emptiest.take_over(fullest.give_away())

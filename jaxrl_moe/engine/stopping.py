@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 MARGIN = 4
 
 
-def stop_cut(ids: Sequence[int], checked: int, strings: Sequence[str], detokenise: Callable[[list[int]], str]) -> int | None:
+def stop_cut(ids: Sequence[int], checked: int, strings: Sequence[str],
+             detokenise: Callable[[list[int]], str]) -> int | None:
     """Returns how many tokens to keep, so that the last one completes a stop string; None when there is none.
 
     Only a window is decoded: each token of a stop string adds at least one byte to it, so one that ends after token
@@ -25,5 +26,5 @@ def stop_cut(ids: Sequence[int], checked: int, strings: Sequence[str], detokenis
     return None
 
 
-def _holds(text, strings):
+def _holds(text: str, strings: Sequence[str]):
     return any(string in text for string in strings)

@@ -23,10 +23,12 @@ _BOX_LENGTH = 200  # characters looked at for the closing brace
 
 @dataclasses.dataclass
 class Gsm8k(SingleTurnTask):
-    """Grades GSM8K answers: 1 if the final number is right, +0.05 for a marker, -0.05 for an over-long completion.
+    """Grades GSM8K answers: 1 if the final number is right, +0.05 for a marker, -0.05 for an over-long
+    completion.
 
     Attributes:
-      overlong_tokens: a completion of more tokens than so many is over-long, and one that the token limit cut; 0: the latter alone.
+      overlong_tokens: a completion of more tokens than so many is over-long, and one that the token limit
+        cut; 0: the latter alone.
       binary: the reward is 1 or 0 alone; marker and length are reported as ever.
 
     Raises:
@@ -39,8 +41,8 @@ class Gsm8k(SingleTurnTask):
         if self.overlong_tokens < 0:
             raise UserError(f"overlong_tokens = {self.overlong_tokens} is out of range: it must be at least 0.")
         if self.binary and self.overlong_tokens:
-            raise UserError(f"overlong_tokens = {self.overlong_tokens} charges long completions, and binary = true charges nothing: "
-                            "set one of them.")
+            raise UserError(f"overlong_tokens = {self.overlong_tokens} charges long completions, and "
+                            "binary = true charges nothing: set one of them.")
         self.lowest_reward = 0.0 if self.binary else -OVERLONG_PENALTY
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
@@ -61,8 +63,9 @@ class Gsm8k(SingleTurnTask):
         marker = bool(_MARKER.search(action.text))
         overlong = action.truncated or 0 < self.overlong_tokens < action.num_tokens
         reward = correct + (0.0 if self.binary else MARKER_BONUS * marker - OVERLONG_PENALTY * overlong)
-        return Step(float(reward), info={"correct": float(correct), "marker": float(marker), "overlong": float(overlong),
-                                         "answered": float(answer is not None)})
+        return Step(float(reward), info={
+            "correct": float(correct), "marker": float(marker), "overlong": float(overlong),
+            "answered": float(answer is not None)})
 
 
 def gold_number(row: Mapping[str, Any]) -> float:

@@ -33,8 +33,8 @@ def plain(text: str) -> str:
 
 def find_numbers(text: str) -> list[tuple[float, int, int]]:
     """Returns every number of a plain text as (value, start, end); a per cent sign does not change the value."""
-    found = ((_value(match), match.start(), match.end()) for match in _NUMBER.finditer(text))
-    return [number for number in found if number[0] is not None]
+    numbers = ((_value(match), match.start(), match.end()) for match in _NUMBER.finditer(text))
+    return [number for number in numbers if number[0] is not None]
 
 
 def parse_number(text: str) -> float | None:

@@ -1,4 +1,5 @@
-"""Tasks by name: the table of those that the package has, those that others add to it, and env.name with its settings read into one."""
+"""Tasks by name: the table of those that the package has, those that others add to it, and env.name with its
+settings read into one."""
 import difflib
 import importlib
 import inspect
@@ -15,7 +16,8 @@ from jaxrl_moe.protocols import Task
 from jaxrl_moe.rl.table import AlgorithmError, parse_spec
 from jaxrl_moe.types import Prompt, UserError
 
-Factory = Callable[..., Task]  # a task's class, or a function: its parameters are the task's settings, each with a type and a default
+# A task's class, or a function that makes one: its parameters are the task's settings, each with a type and a default.
+Factory = Callable[..., Task]
 TASKS: dict[str, Factory] = {"gsm8k": Gsm8k, "word_problems": WordProblems}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
@@ -27,7 +29,8 @@ def register(name: str, factory: Factory) -> None:
       UserError: the name is taken, or is none.
     """
     if not name.isidentifier():
-        raise UserError(f"A task cannot be called {name!r}: give a name of letters, digits and underscores, such as my_task.")
+        raise UserError(f"A task cannot be called {name!r}: give a name of letters, digits and underscores, such as "
+                        "my_task.")
     if TASKS.setdefault(name, factory) is not factory:
         raise UserError(f"There is a task {name!r} already: register yours under another name.")
 
@@ -36,21 +39,23 @@ def make_task(spec: str) -> Task:
     """Makes a task, which reads and checks its settings and does nothing else; close it in the end.
 
     Args:
-      spec: a name, with settings in brackets if any: "gsm8k", "gsm8k(binary=true)". The name is a row of TASKS, or a class or function of
-        any package that can be imported, as "my_package.my_module:MyTask".
+      spec: a name, with settings in brackets if any: "gsm8k", "gsm8k(binary=true)". The name is a row of
+        TASKS, or a class or function of any package that can be imported, as "my_package.my_module:MyTask".
 
     Raises:
-      ConfigError: there is no such task, it has no such setting, a value is of another type, or the task refuses it.
+      ConfigError: there is no such task, it has no such setting, a value is of another type, or the task
+        refuses it.
     """
     match = _SPEC.fullmatch(spec)
     if not match:
-        raise ConfigError(f"env.name = {spec!r} cannot be read: write a task's name, such as gsm8k, or a name with settings in brackets, "
-                          "such as gsm8k(binary=true).")
+        raise ConfigError(f"env.name = {spec!r} cannot be read: write a task's name, such as gsm8k, or a name with "
+                          "settings in brackets, such as gsm8k(binary=true).")
     factory = _factory(match["name"])
     try:
         given = parse_spec(f"task{match['settings'] or ''}")[1]
     except AlgorithmError as error:
-        raise ConfigError(f"env.name = {spec!r} cannot be read: write settings as name=value, such as gsm8k(binary=true).") from error
+        raise ConfigError(f"env.name = {spec!r} cannot be read: write settings as name=value, such as "
+                          "gsm8k(binary=true).") from error
     for problem in _problems(match["name"], factory, given):
         raise ConfigError(f"env.name = {spec!r}: {problem}")
     try:
@@ -60,7 +65,8 @@ def make_task(spec: str) -> Task:
 
 
 def check_rows(task: Task, prompts: Iterable[Prompt]) -> None:
-    """Asks the task about every row, so that one that no episode can be made of is found before the training. Runs nothing.
+    """Asks the task about every row, so that one that no episode can be made of is found before the training.
+    Runs nothing.
 
     Raises:
       UserError: naming the first such row.
@@ -75,20 +81,21 @@ def _factory(name: str) -> Factory:
     module, colon, attribute = name.partition(":")
     if colon:
         return _imported(module, attribute)
-    near = difflib.get_close_matches(name, TASKS, 1)
-    raise ConfigError(f"env.name = {name!r} is not known.{f' Did you mean {near[0]!r}?' if near else ''} Known: {', '.join(TASKS)}, or "
+    raise ConfigError(f"env.name = {name!r} is not known.{_nearest(name, TASKS)} Known: {', '.join(TASKS)}, or "
                       "package.module:Name for a task of another package.")
 
 
 def _imported(module: str, attribute: str) -> Factory:
     where = f"env.name = '{module}:{attribute}'"
     try:
-        found = getattr(importlib.import_module(module), attribute, None)
+        factory = getattr(importlib.import_module(module), attribute, None)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"{where} cannot be imported: {error}. Install the package, or put its folder on PYTHONPATH.") from error
-    if not callable(found):
-        raise ConfigError(f"{where}: the module {module} has no class or function {attribute!r} that makes a task.")
-    return found
+        raise ConfigError(f"{where} cannot be imported: {error}. Install the package, or put its folder on "
+                          "PYTHONPATH.") from error
+    if not callable(factory):
+        raise ConfigError(f"{where}: the module {module} has no class or function {attribute!r} that makes a "
+                          "task.")
+    return factory
 
 
 def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator[str]:
@@ -96,8 +103,7 @@ def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator
     known, hints = _parameters(factory), _hints(factory)
     for setting, value in given.items():
         if setting not in known:
-            near = difflib.get_close_matches(setting, known, 1)
-            yield (f"the task {name!r} has no setting {setting!r}.{f' Did you mean {near[0]!r}?' if near else ''} Its settings: "
+            yield (f"the task {name!r} has no setting {setting!r}.{_nearest(setting, known)} Its settings: "
                    f"{', '.join(known) or 'none'}.")
         elif not _fits(value, hints.get(setting, Any)):
             yield f"setting {setting} = {value!r} must be of type {_shown(hints[setting])}."
@@ -106,10 +112,16 @@ def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator
             yield f"the task {name!r} needs the setting {setting!r}: write {name}({setting}=...)."
 
 
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
     """The named parameters; what a task takes beyond these has no name that could be checked."""
     unnamed = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return {name: parameter for name, parameter in inspect.signature(factory).parameters.items() if parameter.kind not in unnamed}
+    return {name: parameter for name, parameter in inspect.signature(factory).parameters.items()
+            if parameter.kind not in unnamed}
 
 
 def _hints(factory: Factory) -> dict[str, Any]:

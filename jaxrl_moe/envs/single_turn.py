@@ -17,7 +17,8 @@ class SingleTurnTask(Task):
 
     @abc.abstractmethod
     def grade(self, row: Mapping[str, Any], action: Action) -> Step:
-        """Scores one completion of one data row; only the completion is looked at, never the prompt. Its step is the last."""
+        """Scores one completion of one data row; only the completion is looked at, never the prompt. Its step
+        is the last."""
 
     def open(self, row: Mapping[str, Any], seed: int) -> "OneStep":
         """An episode of one step; nothing in it is left to chance, so the seed decides nothing."""

@@ -35,5 +35,6 @@ class WordProblems(SingleTurnTask):
 def _gold(row: Mapping[str, Any]) -> int:
     gold = row.get("answer")
     if not isinstance(gold, int):
-        raise UserError(f"A row of the word problems needs an integer `answer`, but has {gold!r} (columns: {', '.join(row)}).")
+        raise UserError(f"A row of the word problems needs an integer `answer`, but has {gold!r} (columns: "
+                        f"{', '.join(row)}).")
     return gold

@@ -57,7 +57,8 @@ def lower(config: Config, shapes: RunShapes, cache: PagedCache) -> dict:
     """{name: the program, traced for the devices of the mesh}: see Drawing."""
     section, place, model, params = config.rollout, shapes.drawn_at, shapes.model, shapes.params
     shards = place.drawn_shards
-    programs = EnginePrograms(nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype, place)
+    programs = EnginePrograms(nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype,
+                              place)
     slots = slots_of_each(section.slots, shards)
     longest = config.data.max_prompt_tokens + section.max_tokens - 1
     *_, rows = batches.decode_shapes(slots, pages_for(longest, section.page_size), section.page_size, shards)

@@ -129,7 +129,7 @@ class Account:
         """Whether so many groups were set aside that a batch makes do with what there is."""
         return self._rules.keep is not None and len(self._aside) + len(self._buffer.ready) >= self._rules.most
 
-    def _end_late(self, late, missing):
+    def _end_late(self, late: list[Entry], missing: int):
         """Marks as many unfinished groups as the batch lacks, once it waits for nothing else; those being graded are waited for."""
         rules, ready = self._rules, len(self._buffer.ready)
         drawing = [entry for entry in late if entry.completions is None and not entry.ending]

@@ -8,6 +8,7 @@ numbers that are graded.
 """
 import dataclasses
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from jaxrl_moe.types import Completion, Prompt, Rollout, RolloutGroup
@@ -77,7 +78,7 @@ class Buffer:
         """What the next batch takes: at most `count` groups, fewer where no more are graded."""
         ready, chosen = self.ready, {}  # a dict as an ordered set
 
-        def add(entries, most):
+        def add(entries: Iterable[Entry], most: int):
             chosen.update(dict.fromkeys(itertools.islice((entry for entry in entries if entry not in chosen), max(0, most))))
 
         for slack in range(self.bound):
@@ -85,11 +86,12 @@ class Buffer:
             needed = len(due) - slack * self.count  # the batches after this one take the others
             add((entry for entry in ready if self.slack(entry) <= slack), needed - len(chosen))
             if len(chosen) < needed:
-                return Choice([], sorted((one for one in due if one.group is None), key=self._age), needed - len(chosen))
+                late = sorted((entry for entry in due if entry.group is None), key=self._age)
+                return Choice([], late, needed - len(chosen))
         add(ready, self.count - len(chosen))
         return Choice(sorted(chosen, key=lambda entry: entry.sequence), [])
 
-    def _age(self, entry):
+    def _age(self, entry: Entry):
         return self.slack(entry), entry.sequence
 
     def take(self, batch: list[Entry]) -> None:

@@ -35,7 +35,8 @@ class Draws:
     def position(self, unfinished: Iterable[Numbered] = ()) -> dict[str, Any]:
         """Fields of checkpoint.Progress; `unfinished` are those taken that a resumed run shall draw again."""
         numbers = [*self._again, *((sequence, prompt.index) for prompt, sequence in unfinished)]
-        return {"sequence": self._number, "data": self._data.state(), "unfinished": [list(one) for one in sorted(numbers)]}
+        unfinished = [list(pair) for pair in sorted(numbers)]
+        return {"sequence": self._number, "data": self._data.state(), "unfinished": unfinished}
 
     def restore(self, position: Mapping[str, Any]) -> None:
         """Goes to a saved position. Raises DataError if it belongs to another order of prompts."""

@@ -1,4 +1,5 @@
-"""Episodes: what the policy does is taken to a task's environment, and an Outcome comes back. Here, those of one step."""
+"""Episodes: what the policy does is taken to a task's environment, and an Outcome comes back. Here, those of
+one step."""
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -32,7 +33,8 @@ class Episodes:
         return self.graders if self.task.concurrent else 1
 
     def action(self, completion: Completion) -> Action:
-        """A completion as its environment sees it. The text has no special tokens, so a stop token is not part of it."""
+        """A completion as its environment sees it. The text has no special tokens, so a stop token is not
+        part of it."""
         return Action(self.decode(completion.ids.tolist()), len(completion.ids), truncated(completion))
 
     def play(self, prompt: Prompt, sequence: int, stream: int, action: Action) -> Outcome:
@@ -44,12 +46,13 @@ class Episodes:
         seed = np.random.SeedSequence((self.seed, stream, sequence)).generate_state(1)[0]
         with contextlib.closing(self.task.open(prompt.row, int(seed))) as env:
             if env.reset():
-                raise UserError(f"The task opens data row {prompt.index} with messages of its own, and a run of single completions "
-                                "shows the policy the row's prompt alone: put them into the prompt.")
+                raise UserError(f"The task opens data row {prompt.index} with messages of its own, and a run of "
+                                "single completions shows the policy the row's prompt alone: put them into the "
+                                "prompt.")
             step = env.step(action)
         if not step.done:
-            raise UserError(f"The task goes on after the first completion of data row {prompt.index}, and a run of single "
-                            "completions has one turn an episode: take a task that grades one completion.")
+            raise UserError(f"The task goes on after the first completion of data row {prompt.index}, and a run of "
+                            "single completions has one turn an episode: take a task that grades one completion.")
         return Outcome(float(step.reward), Status.TRUNCATED if action.truncated else Status.FINISHED,
                        {name: float(value) for name, value in step.info.items()}, (step,))
 

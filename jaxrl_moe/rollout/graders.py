@@ -34,7 +34,8 @@ class Graders:
 
 
 def in_order(jobs: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """Carries out the jobs by so many threads; returns their results in the order of the jobs, whichever is done first.
+    """Carries out the jobs by so many threads; returns their results in the order of the jobs, whichever is
+    done first.
 
     Raises:
       The error of the first job, in that order, that has one; those that have not begun are left out then.

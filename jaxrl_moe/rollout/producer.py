@@ -32,7 +32,8 @@ class Producer:
       last: version after the run's last batch: nothing is drawn that no batch would take.
     """
 
-    def __init__(self, engine: StreamingEngine, draws: Draws, episodes: Episodes, params: SamplingParams, rules: Rules, last: int):
+    def __init__(self, engine: StreamingEngine, draws: Draws, episodes: Episodes, params: SamplingParams,
+                 rules: Rules, last: int):
         self._engine, self._episodes, self._params, self._rules = engine, episodes, params, rules
         self._drawing: dict[Any, Entry] = {}       # by the engine's handle; the driving thread's own
         self._account = Account(draws, rules, last)

@@ -74,7 +74,7 @@ class EngineFront(Engine):
             self.check(request)
         tickets = [Ticket(request) for request in requests]
 
-        def enter(engine):
+        def enter(engine: JaxEngine):
             self._paused = False
             for ticket in tickets:
                 self._enter(ticket)
@@ -104,7 +104,7 @@ class EngineFront(Engine):
 
     def publish(self, params: Any, version: int) -> Mapping[str, float] | None:
         """Draws from these weights from the next step on; requests in flight go on with them."""
-        def swap(engine):
+        def swap(engine: JaxEngine):
             figures = engine.publish(params, version)
             self.version, self._paused = version, False
             return figures
@@ -112,14 +112,14 @@ class EngineFront(Engine):
 
     def release(self) -> None:
         """Frees the KV pool and pauses. Requests in flight keep their tokens."""
-        def pause(engine):
+        def pause(engine: JaxEngine):
             engine.release()
             self._paused = True
         self.ask(pause)
 
     def resume(self) -> None:
         """Goes on after release() with the weights as they are."""
-        def go_on(_):
+        def go_on(_: Any):
             self._paused = False
         self.ask(go_on)
 
@@ -144,14 +144,14 @@ class EngineFront(Engine):
         self._thread.join()
         self._fail(_closed())
 
-    def _post(self, action, answer: Future | None = None):
+    def _post(self, action: Callable[..., Any], answer: Future | None = None):
         with self._door:
             if not self._closed:
                 self._inbox.put(action)
             elif answer is not None:
                 answer.set_exception(_closed())
 
-    def _enter(self, ticket):
+    def _enter(self, ticket: Ticket):
         try:
             ticket.handle = self._engine.submit(ticket.request, ticket.listener)
             self._tickets[ticket.handle] = ticket
@@ -185,7 +185,7 @@ class EngineFront(Engine):
         for handle, completions in finished.items():
             self._tickets.pop(handle).done.set_result(completions)
 
-    def _fail(self, error):
+    def _fail(self, error: BaseException):
         tickets, self._tickets = self._tickets, {}
         for ticket in tickets.values():
             ticket.done.set_exception(error)

@@ -66,7 +66,8 @@ def serve(options: Options, bridge: Bridge) -> None:
         adapter = (_last_part(options.adapter), options.adapter) if options.adapter else None
         models = Models(front, name, options.model, load, adapter)
         service = Service(front, tokenizer, models, queue=options.max_queue, chat_tokens=options.max_tokens, recorder=recorder)
-        server = HttpServer(service, host=options.host, port=options.port, api_key=options.api_key, grace=options.grace)
+        server = HttpServer(service, host=options.host, port=options.port, api_key=options.api_key,
+                            grace=options.grace)
         if options.warmup:
             print(f"Compiled {front.ask(lambda engine: engine.warmup() + engine.warmup(truncate=True))} programs.", flush=True)
         print(f"Serving {models.name!r} at {server.url}/v1", flush=True)
@@ -87,7 +88,8 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
     with EngineFront(engine, paused=True) as front:
         service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue, chat_tokens=config.rollout.max_tokens,
                           recorder=Recorder(record))
-        with HttpServer(service, host=options.host, port=options.port, api_key=_key_in(options.api_key_env)) as server:
+        with HttpServer(service, host=options.host, port=options.port,
+                        api_key=_key_in(options.api_key_env)) as server:
             print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in {record}.", flush=True)
             yield front
 
@@ -121,7 +123,7 @@ def _loader(model: Transformer, bridge: Bridge) -> Load:
     return load
 
 
-def _snapshot(state):
+def _snapshot(state: nnx.State):
     """The same arrays in variables of their own."""
     return jax.tree.map(lambda array: array, state)
 
@@ -143,18 +145,18 @@ def _key_in(variable: str) -> str:
     return _checked(key)
 
 
-def _checked(key):
+def _checked(key: str):
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError("The API key has spaces, control characters or letters beyond ASCII, which HTTP headers cannot hold.")
     return key
 
 
-def _check(options):
+def _check(options: Options):
     for name, least in (("slots", 1), ("max_prompt_tokens", 1), ("max_tokens", 1), ("decode_steps", 1), ("max_queue", 0),
                         ("max_lora_rank", 0), ("port", 0), ("grace", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise UserError(f"--{name}={getattr(options, name)} must be at least {least}.")
 
 
-def _last_part(path):
+def _last_part(path: str) -> str:
     return pathlib.Path(path).resolve().name if pathlib.Path(path).is_dir() else path

@@ -33,5 +33,5 @@ class Ticket:
         if fresh:
             self.notify(fresh)
 
-    def _hear(self, chunk):
+    def _hear(self, chunk: Chunk):
         self._fresh.append(chunk)

@@ -51,8 +51,8 @@ def _make_scratch(config: Config, bridge: Bridge, draws: bool, sft: bool) -> Non
 
 
 def prepare(config: Config, bridge: Bridge, task: Task | None, *, training: bool = True) -> Data:
-    """Reads the tokenizer and the prompts (if not training, only the held-out ones); prints how many were left out. The task, if there
-    is one, is asked about every row."""
+    """Reads the tokenizer and the prompts (if not training, only the held-out ones); prints how many were
+    left out. The task, if there is one, is asked about every row."""
     tokenizer, context = load_tokenizer(config.model.path), preflight.context_length(config, bridge)
     tokenizer.check_stop_strings(config.rollout.stop_strings)
     prompts, held_out = [], []

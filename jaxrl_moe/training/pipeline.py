@@ -1,4 +1,5 @@
-"""A whole run, phase by phase: data and model, SFT warm-up, RL, export, report. scripts/train.py hands in bridges and endpoint."""
+"""A whole run, phase by phase: data and model, SFT warm-up, RL, export, report. scripts/train.py hands in
+bridges and endpoint."""
 import contextlib
 import dataclasses
 import pathlib
@@ -39,8 +40,14 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
 
     Returns:
       False if SIGTERM ended it early; all is saved then.
+
+    Raises:
+      UserError: a setting that cannot work, or endpoint.serve where no endpoint is handed in; see the parts.
     """
     validate.validate(config)
+    if config.endpoint.serve and endpoint is None:
+        raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: start it by "
+                        "scripts/train.py, or hand serving.launch.beside_training to run_all.")
     preflight.refuse_other_settings(config)
     check_micro_batches(config, rl=config.train.steps > 0, sft=phases.has_warm_up(config))
     with preflight.locked(config.run_dir), contextlib.closing(make_task(config.env.name)) as task:
@@ -65,20 +72,19 @@ def _run_all(config: Config, bridge: Bridge, task: Task, endpoint: Endpoint | No
 
 
 @contextlib.contextmanager
-def shared(config: Config, engine: Engine, tokenizer: Tokenizer, endpoint: Endpoint | None) -> Iterator[Engine]:
-    """What the loop draws by: the engine, or where the endpoint section says so a front that it shares with clients over HTTP.
+def shared(config: Config, engine: Engine, tokenizer: Tokenizer,
+           endpoint: Endpoint | None) -> Iterator[Engine]:
+    """What the loop draws by: the engine, or where the endpoint section says so a front that it shares with
+    clients over HTTP.
 
     Raises:
-      UserError: the job has several processes, or whoever started it has no endpoint.
+      UserError: the job has several processes.
     """
     if not config.endpoint.serve:
         yield engine
         return
     if hosts.several():
         raise UserError("endpoint.serve needs a job of one process, and this one has several: set endpoint.serve=false.")
-    if endpoint is None:
-        raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: start it by scripts/train.py, or "
-                        "hand serving.launch.beside_training to run_all.")
     with endpoint(config, engine, tokenizer) as front:
         yield front
 
@@ -94,8 +100,8 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     config = sft_config(config)
     preflight.refuse_other_settings(config)
     check_micro_batches(config, rl=False, sft=True)
-    with preflight.locked(config.run_dir), graded(config) as task:
-        make_scratch(config, bridge, draws=bool(task and config.data.eval_path), sft=True)
+    with preflight.locked(config.run_dir), task_if_any(config) as task:
+        make_scratch(config, bridge, draws=task is not None and bool(config.data.eval_path), sft=True)
         done = warm_up(config, bridge, task, prepare(config, bridge, task, training=False))
         if done:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
@@ -103,7 +109,7 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
 
 
 @contextlib.contextmanager
-def graded(config: Config) -> Iterator[Task | None]:
+def task_if_any(config: Config) -> Iterator[Task | None]:
     """The task of a run that need not have one; closed in the end."""
     if not config.env.name:
         yield None
@@ -151,8 +157,8 @@ def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> N
 
 
 def warm_up(config: Config, bridge: Bridge, task: Task | None, data: Data) -> bool:
-    """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already. With a task and held-out
-    prompts it is evaluated meanwhile.
+    """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already.
+    With a task and held-out prompts it is evaluated meanwhile.
 
     Raises:
       ConfigError: it is there, but made with other settings.
@@ -171,7 +177,8 @@ def warm_up(config: Config, bridge: Bridge, task: Task | None, data: Data) -> bo
         engine.release()
         return result
 
-    if not sft(config, learner, conversations, data.tokenizer.decode, evaluation if task and data.eval_prompts else None):
+    graded = evaluation if task is not None and data.eval_prompts else None
+    if not sft(config, learner, conversations, data.tokenizer.decode, graded):
         return False
     export(config, bridge, learner, pathlib.Path(config.run_dir) / "sft")
     return True

@@ -43,13 +43,16 @@ class Source(Protocol):
 
 
 @contextlib.contextmanager
-def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws, params: SamplingParams) -> Iterator[Source]:
-    """The source that the settings ask for; ends what it started. Above max_staleness 0 the engine must be a StreamingEngine."""
+def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws,
+                params: SamplingParams) -> Iterator[Source]:
+    """The source that the settings ask for; ends what it started. Above max_staleness 0 the engine must be a
+    StreamingEngine."""
     if config.rollout.max_staleness == 0:
         yield Synchronous(config, engine, episodes, draws, params)
         return
     if not isinstance(engine, StreamingEngine):
-        raise TypeError(f"a {type(engine).__name__} draws whole batches alone, and rollout.max_staleness needs a StreamingEngine")
+        raise TypeError(f"a {type(engine).__name__} draws whole batches alone, and rollout.max_staleness needs a "
+                        "StreamingEngine")
     producer = Producer(engine, draws, episodes, params, _rules(config), config.train.steps)
     with contextlib.closing(producer):
         yield Asynchronous(config, engine, producer)

@@ -64,8 +64,8 @@ from jaxrl_moe.training.source import open_source
 from jaxrl_moe.types import Prompt, SamplingParams
 
 
-def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenizer: Tokenizer, prompts: Sequence[Prompt],
-          eval_prompts: Sequence[Prompt]) -> bool:
+def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenizer: Tokenizer,
+          prompts: Sequence[Prompt], eval_prompts: Sequence[Prompt]) -> bool:
     """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
 
     Args:

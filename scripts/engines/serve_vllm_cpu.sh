@@ -9,7 +9,7 @@ shift 3
 export VLLM_SERVER_DEV_MODE=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 VLLM_NO_USAGE_STATS=1
 export VLLM_CPU_KVCACHE_SPACE="${VLLM_CPU_KVCACHE_SPACE:-1}"  # GB
 export TORCH_COMPILE_DISABLE=1
-PYTHONPATH="$(cd "$(dirname "$0")/../.." && pwd)/bridges/engines/worker${PYTHONPATH:+:$PYTHONPATH}"
+PYTHONPATH="$(cd "$(dirname "$0")/../.." && pwd)/bridges/servers/worker${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONPATH
 exec "$dir/bin/python" -m vllm.entrypoints.openai.api_server --model "$model" --served-model-name policy --dtype float32 \
   --enforce-eager --enable-scale-out --logprobs-mode processed_logprobs --worker-extension-cls jaxrl_vllm_worker.Extension \

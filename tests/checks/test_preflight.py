@@ -32,6 +32,12 @@ def test_what_the_model_cannot_hold_or_export_is_refused_before_any_training(fil
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
+def test_an_endpoint_that_nobody_handed_in_is_refused_before_any_training(files, tmp_path):
+    with pytest.raises(UserError, match="endpoint.serve = true needs an endpoint.*scripts/train.py"):
+        pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", endpoint__serve=True)), bridges)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_that_is_still_to_be_made_is_measured_by_its_scratch_section(files, tmp_path):
     config = resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "new"), scratch__vocab_size=300,
                                        scratch__context=50))

@@ -11,6 +11,8 @@ import pytest
 
 import bridges
 from jaxrl_moe.config import resolve
+from jaxrl_moe.envs import TASKS
+from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.runs import checkpoint, monitor
 from jaxrl_moe.training import pipeline, train
@@ -193,3 +195,38 @@ def test_what_was_done_is_saved_where_a_batch_has_nothing_to_train_on(files, tmp
         pipeline.run_all(config, bridges)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()] == ["2"]
     assert pipeline.run_all(config, bridges) and len(seen) == 5  # steps 3 and 4 again, from what was saved
+
+
+def noting(made):
+    """A task that adds each instance to `made`."""
+    @dataclasses.dataclass
+    class Noted(Gsm8k):
+        def __post_init__(self):
+            super().__post_init__()
+            self.opened, self.closed = 0, 0
+            made.append(self)
+
+        def open(self, row, seed):
+            assert not self.closed
+            self.opened += 1
+            return super().open(row, seed)
+
+        def close(self):
+            self.closed += 1
+
+    return Noted
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_has_one_task_and_closes_it_however_it_ends(files, tmp_path, monkeypatch, fails):
+    made = []
+    monkeypatch.setitem(TASKS, "noted", noting(made))
+    short = dict(train__steps=1, sft__steps=1, eval__at_start=False, eval__every=1, env__name="noted(overlong_tokens=20)")
+    config = resolve(tiny_run.settings(files, tmp_path / "run", **short))
+    if fails:
+        monkeypatch.setattr(train, "prepare", lambda *_: int("the update broke"))
+        with pytest.raises(ValueError, match="the update broke"):
+            pipeline.run_all(config, bridges)
+    else:
+        assert pipeline.run_all(config, bridges)
+    assert [task.closed for task in made] == [1] * len(made) and len([task for task in made if task.opened]) == 1

@@ -12,6 +12,7 @@ import datetime
 import math
 import os
 import pathlib
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -26,7 +27,7 @@ SECONDS = 60.0  # until a broadcast has gone through
 
 
 @dataclasses.dataclass
-class Meeting(WeightTransferInitInfo):
+class GroupToJoin(WeightTransferInitInfo):
     """A group of torch.distributed to join, whose rank 0 is at address:port; without a name there is none to join."""
     name: str = ""
     address: str = ""
@@ -36,7 +37,7 @@ class Meeting(WeightTransferInitInfo):
 
 
 @dataclasses.dataclass
-class Part(WeightTransferUpdateInfo):
+class TensorsToLoad(WeightTransferUpdateInfo):
     """Tensors in Hugging Face's spelling: those in the safetensors files of the folder `path`, or such as are broadcast in `group`, one
     behind the other as bytes."""
     path: str = ""
@@ -46,21 +47,21 @@ class Part(WeightTransferUpdateInfo):
     group: str = ""
 
 
-class Transfer(WeightTransferEngine):
+class TensorLoader(WeightTransferEngine):
     """Loads tensors one at a time, as if the model was started from them.
 
     An update may bring a part of the model. What vLLM keeps in one array (q, k and v; all experts of a layer) must come whole.
     """
-    init_info_cls = Meeting
-    update_info_cls = Part
+    init_info_cls = GroupToJoin
+    update_info_cls = TensorsToLoad
     group, group_name = None, ""
     forgotten = {}
 
-    def init_transfer_engine(self, init_info):
+    def init_transfer_engine(self, init_info: Any):
         if init_info.name:
             self.group, self.group_name = self._join(init_info), init_info.name
 
-    def _join(self, meeting):
+    def _join(self, meeting: GroupToJoin):
         c10d, timeout = torch.distributed.distributed_c10d, datetime.timedelta(seconds=SECONDS)
         store = torch.distributed.TCPStore(meeting.address, meeting.port, meeting.size, False, timeout)
         config = self.parallel_config
@@ -77,7 +78,7 @@ class Transfer(WeightTransferEngine):
             self.forgotten = self.forgotten | forget_packed_experts(self.model)
         initialize_layerwise_reload(self.model)
 
-    def receive_weights(self, update_info):
+    def receive_weights(self, update_info: Any):
         try:
             self._load(update_info)
         except BaseException:  # the update has ended: requests must find arrays to compute with, if those of two versions
@@ -85,7 +86,7 @@ class Transfer(WeightTransferEngine):
             self._remember_experts()
             raise
 
-    def _load(self, update_info):
+    def _load(self, update_info: Any):
         if update_info.group:
             self.model.load_weights(self._broadcast(update_info))
             return
@@ -94,14 +95,15 @@ class Transfer(WeightTransferEngine):
             raise ValueError(f"{update_info.path or 'an update without a path'} holds no safetensors files that this server can see")
         self.model.load_weights(tensors(files))
 
-    def _broadcast(self, part):
-        if part.group != self.group_name:
-            raise ValueError(f"the group {part.group} is not the one that was joined, {self.group_name or 'none'}")
-        kinds = [getattr(torch, dtype) for dtype in part.dtypes]
-        sizes = [math.prod(shape) * kind.itemsize for kind, shape in zip(kinds, part.shapes)]
+    def _broadcast(self, announced: TensorsToLoad):
+        if announced.group != self.group_name:
+            raise ValueError(f"the group {announced.group} is not the one that was joined, "
+                             f"{self.group_name or 'none'}")
+        kinds = [getattr(torch, dtype) for dtype in announced.dtypes]
+        sizes = [math.prod(shape) * kind.itemsize for kind, shape in zip(kinds, announced.shapes)]
         flat = torch.empty(sum(sizes), dtype=torch.uint8, device=self.device_of_broadcasts)
         self.group.broadcast([flat], torch.distributed.BroadcastOptions()).wait()
-        for name, kind, shape, piece in zip(part.names, kinds, part.shapes, flat.split(sizes)):
+        for name, kind, shape, piece in zip(announced.names, kinds, announced.shapes, flat.split(sizes)):
             yield name, piece.view(kind).reshape(shape)
 
     def finish_weight_update(self):
@@ -117,7 +119,7 @@ class Transfer(WeightTransferEngine):
         self.group, self.group_name = None, ""
 
 
-def tensors(files):
+def tensors(files: Any):
     """(name, tensor) of every tensor of the files."""
     for path in files:
         with safe_open(path, framework="pt") as file:
@@ -125,7 +127,7 @@ def tensors(files):
                 yield name, file.get_tensor(name)
 
 
-def forget_half_loaded(model):
+def forget_half_loaded(model: Any):
     """An update that ended half-way left layers that wait for the rest of their tensors: with those of the next update they would
     be filled from both. Each gets back the arrays that it had."""
     for module in model.modules():
@@ -135,7 +137,7 @@ def forget_half_loaded(model):
             info.reset()
 
 
-def forget_packed_experts(model):
+def forget_packed_experts(model: Any):
     """On CPU vLLM packs the experts' weights when it makes their kernel, and only then: a reload leaves the old packing in
     place, and answers 200. Without a kernel the reload makes one, and packs what it read. Returns what was forgotten."""
     forgotten = {}
@@ -152,7 +154,7 @@ def leave_experts_to_the_cpu_kernel():
     experts are then ignored in silence, so this is for servers that never get such adapters."""
     choose = oracle.select_unquantized_moe_backend
 
-    def without_lora(moe_config, *args, **kwargs):
+    def without_lora(moe_config: Any, *args, **kwargs):
         moe_config.is_lora_enabled = False
         return choose(moe_config, *args, **kwargs)
 
@@ -161,7 +163,7 @@ def leave_experts_to_the_cpu_kernel():
         fused_moe.select_unquantized_moe_backend = without_lora
 
 
-WeightTransferEngineFactory.register_engine("jaxrl", Transfer)
+WeightTransferEngineFactory.register_engine("jaxrl", TensorLoader)
 if os.environ.get("JAXRL_LORA_ON_ATTENTION_ONLY") and current_platform.is_cpu():
     leave_experts_to_the_cpu_kernel()
 

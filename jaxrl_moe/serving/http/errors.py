@@ -1,6 +1,7 @@
 """Refusals and failures in the shape that OpenAI's clients read: {"error": {message, type, param, code}}."""
 import json
 import logging
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -26,7 +27,7 @@ class JsonAnswer(Response):
     """JSON in ASCII, so that no text of a client or of a model fails to encode."""
     media_type = "application/json"
 
-    def render(self, content) -> bytes:
+    def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False).encode()
 
 
@@ -60,14 +61,14 @@ def add_handlers(app: FastAPI) -> None:
         return JsonAnswer(error_body(500, "The server met an error of its own; its log has more."), 500)
 
 
-def describe(faults) -> tuple[str | None, str]:
+def describe(faults: Any) -> tuple[str | None, str]:
     """(name of the first field at fault, all in one line) of pydantic's errors."""
     lines, first = [], None
     for fault in faults:
-        place = [str(part) for part in fault["loc"] if part not in ("body", "path", "query")]
-        first = first or (place[0] if place else None)
+        path = [str(key) for key in fault["loc"] if key not in ("body", "path", "query")]
+        first = first or (path[0] if path else None)
         unknown = fault["type"] == "extra_forbidden"
         what = "unknown field; this server ignores none" if unknown else fault["msg"].removeprefix("Value error, ")
-        lines.append(f"{'.'.join(place) or 'body'}: {what}")
+        lines.append(f"{'.'.join(path) or 'body'}: {what}")
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return first, "; ".join(lines[:SHOWN]) + more

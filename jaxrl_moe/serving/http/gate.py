@@ -1,5 +1,6 @@
 """What stands before the application: the API key, and a limit on bodies. Nothing of a body is read before both."""
 import hmac
+from typing import Any
 
 from jaxrl_moe.serving.http.errors import JsonAnswer, error_body
 
@@ -15,10 +16,10 @@ class Gate:
       api_key: what `Authorization: Bearer ...` must hold; empty: no key is asked for.
     """
 
-    def __init__(self, app, api_key: str = ""):
+    def __init__(self, app: Any, api_key: str = ""):
         self._app, self._key = app, f"Bearer {api_key}".encode() if api_key else b""
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Any, receive: Any, send: Any):
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
@@ -32,7 +33,7 @@ class Gate:
         await self._app(scope, _counted(receive), send)
 
 
-def _counted(receive):
+def _counted(receive: Any):
     """The same messages, until a body without a stated length has become too long."""
     total = 0
 

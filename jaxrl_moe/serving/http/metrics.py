@@ -18,14 +18,16 @@ class Counters:
         self.seconds: Counter[tuple[str, str]] = Counter()
         self.prompt_tokens, self.completion_tokens = 0, 0
 
-    def call(self, path: str, outcome: str, seconds: float, prompt_tokens: int, completion_tokens: int) -> None:
+    def call(self, path: str, outcome: str, seconds: float, prompt_tokens: int,
+             completion_tokens: int) -> None:
         self.calls[path, outcome] += 1
         self.seconds[path, outcome] += seconds
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
 
 
-def exposition(counters: Counters, engine: Mapping[str, float], in_flight: int, version: int, paused: bool) -> str:
+def exposition(counters: Counters, engine: Mapping[str, float], in_flight: int, version: int,
+               paused: bool) -> str:
     """All metrics, one a line under its # HELP and # TYPE."""
     lines = [*_metric("requests_total", "counter", "calls that ended, by outcome", _labelled(counters.calls)),
              *_metric("request_seconds_total", "counter", "seconds that these calls took", _labelled(counters.seconds)),
@@ -40,11 +42,11 @@ def exposition(counters: Counters, engine: Mapping[str, float], in_flight: int, 
     return "\n".join(lines) + "\n"
 
 
-def _labelled(counts):
+def _labelled(counts: Mapping[tuple[str, str], float]):
     return {f'{{path="{path}",outcome="{outcome}"}}': value for (path, outcome), value in sorted(counts.items())}
 
 
-def _metric(name, kind, meaning, values) -> Iterator[str]:
+def _metric(name: str, kind: str, meaning: str, values: Mapping[str, float]) -> Iterator[str]:
     yield f"# HELP jaxrl_moe_{name} {meaning}"
     yield f"# TYPE jaxrl_moe_{name} {kind}"
     for labels, value in values.items():

@@ -33,10 +33,10 @@ class SampleText:
     def piece(self, chunks: Sequence[Chunk]) -> Piece:
         reason = chunks[-1].finish_reason or None
         text = self._text.add([i for chunk in chunks for i in chunk.ids.tolist()], reason is not None)
-        parts = self._parser.add(text, reason is not None) if self._parser else [text]
-        calls = [part for part in parts if isinstance(part, ToolCall)]
+        pieces = self._parser.add(text, reason is not None) if self._parser else [text]
+        calls = [shown for shown in pieces if isinstance(shown, ToolCall)]
         self.called += len(calls)
-        return Piece("".join(part for part in parts if isinstance(part, str)), calls, chunks,
+        return Piece("".join(shown for shown in pieces if isinstance(shown, str)), calls, chunks,
                      "tool_calls" if reason == "stop" and self.called else reason)
 
 
@@ -72,14 +72,14 @@ class Answer:
         if usage:
             yield self._frame(kind, [], self._usage())
 
-    def _frame(self, kind, choices, usage=None):
+    def _frame(self, kind: str, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None):
         frame = {"id": self._generation.id, "object": kind, "created": self._created, "model": self._body.model, "choices": choices}
         if self._chat and self._body.return_token_ids and not self._begun:
             frame["prompt_token_ids"] = self._generation.requests[0].ids.tolist()
         self._begun |= {choice["index"] for choice in choices}
         return frame if usage is None else frame | {"usage": usage}
 
-    def _choice(self, index, piece):
+    def _choice(self, index: int, piece: Piece):
         choice = {"index": index, "logprobs": self._logprobs(index, piece), "finish_reason": piece.finish_reason}
         if self._chat:
             message = {"role": "assistant", "content": piece.content if piece.content or not piece.calls else None}
@@ -90,7 +90,7 @@ class Answer:
                 choice["prompt_token_ids"] = self._generation.requests[index // self._generation.n].ids.tolist()
         return choice | self._tokens(piece)
 
-    def _delta(self, index, piece):
+    def _delta(self, index: int, piece: Piece):
         delta = {} if index in self._begun else {"role": "assistant"}
         if piece.content or delta:
             delta["content"] = piece.content
@@ -98,19 +98,19 @@ class Answer:
         return {"index": index, "delta": delta, "logprobs": self._logprobs(index, piece),
                 "finish_reason": piece.finish_reason} | self._tokens(piece)
 
-    def _calls(self, piece, first, whole):
+    def _calls(self, piece: Piece, first: int, whole: bool):
         if not piece.calls:
             return {}
-        return {"tool_calls": [({} if whole else {"index": first + place}) | {
+        return {"tool_calls": [({} if whole else {"index": first + position}) | {
             "id": f"call_{secrets.token_hex(12)}", "type": "function", "function": call._asdict()}
-            for place, call in enumerate(piece.calls)]}
+            for position, call in enumerate(piece.calls)]}
 
-    def _tokens(self, piece):
+    def _tokens(self, piece: Piece):
         if not self._body.return_token_ids:
             return {}
         return {"token_ids": _column(piece, "ids"), "policy_version": _column(piece, "policy_version")}
 
-    def _logprobs(self, index, piece):
+    def _logprobs(self, index: int, piece: Piece):
         if not self._body.wants_logprobs:
             return None
         texts = [self._decode([token], skip_special_tokens=False) for token in _column(piece, "ids")]
@@ -129,7 +129,7 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}
 
 
-def _column(piece, name):
+def _column(piece: Piece, name: str):
     return [value for chunk in piece.chunks for value in getattr(chunk, name).tolist()]
 
 

@@ -1,7 +1,8 @@
 """The HTTP application: OpenAI's routes, health, metrics, and adapters."""
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -51,7 +52,7 @@ def make_app(service: Service, api_key: str = "") -> Gate:
     return Gate(app, api_key)
 
 
-def _add_models(app, service):
+def _add_models(app: FastAPI, service: Service):
     @app.get("/v1/models")
     async def list_models():
         return JsonAnswer({"object": "list", "data": service.models.cards(service.front.context)})
@@ -62,7 +63,7 @@ def _add_models(app, service):
         return JsonAnswer(service.models.cards(service.front.context)[0])
 
 
-def _add_adapters(app, service, trusted):
+def _add_adapters(app: FastAPI, service: Service, trusted: bool):
     def check_trust():
         if not trusted:
             raise Refusal(403, "Adapters are read from the server's disk, so only a server with an API key takes them over HTTP.")
@@ -90,7 +91,7 @@ async def _answer(service: Service, generation: Generation, body: Body, request:
     return Response(status_code=GONE) if whole is None else JsonAnswer(whole)
 
 
-async def _unless_gone(work, request):
+async def _unless_gone(work: Coroutine[Any, Any, Any], request: Request):
     """The result of the work; None, with the work cancelled, if the client closes the connection first."""
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))]
     try:
@@ -103,7 +104,7 @@ async def _unless_gone(work, request):
             await tasks[1]
 
 
-async def _gone(request):
+async def _gone(request: Request):
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -115,7 +116,7 @@ class EventStream(StreamingResponse):
         super().__init__(_events(answer), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._generation = generation
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Any, receive: Any, send: Any):
         try:
             await super().__call__(scope, receive, send)
         finally:

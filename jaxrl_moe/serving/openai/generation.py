@@ -25,7 +25,8 @@ class Generation:
       samples: per sample its chunks so far.
     """
 
-    def __init__(self, front: EngineFront, prefix: str, requests: Sequence[Request], ended: Callable[["Generation"], None]):
+    def __init__(self, front: EngineFront, prefix: str, requests: Sequence[Request],
+                 ended: Callable[["Generation"], None]):
         self.id, self.requests, self.n = f"{prefix}-{secrets.token_hex(16)}", requests, requests[0].params.n
         self.samples: list[list[Chunk]] = [[] for _ in range(len(requests) * self.n)]
         self._front, self._ended, self._closed = front, ended, False
@@ -68,8 +69,8 @@ class Generation:
                 self._left -= chunk.finish_reason != ""
                 yield sample, chunk
 
-    def _listener(self, number):
-        def hear(news):  # on the driver's thread
+    def _listener(self, number: int):
+        def hear(news: Any):  # on the driver's thread
             try:
                 self._loop.call_soon_threadsafe(self._news.put_nowait, (number, news))
             except RuntimeError:  # the server was stopped meanwhile, and nobody listens
@@ -91,7 +92,7 @@ class Generation:
         return [flat[first:first + self.n] for first in range(0, len(flat), self.n)]
 
 
-def _joined(chunks):
+def _joined(chunks: Sequence[Chunk]):
     columns = {name: [value for chunk in chunks for value in getattr(chunk, name).tolist()]
                for name in ("ids", "logprobs", "policy_version")}
     return columns | {"finish_reason": chunks[-1].finish_reason if chunks and chunks[-1].finish_reason else "cancelled"}

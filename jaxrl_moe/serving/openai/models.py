@@ -63,7 +63,7 @@ class Models:
             self._adapter = None
         return f"Model {self._name!r} is served without adapter {name!r}, as version {self._front.version}."
 
-    def _publish(self, path):
+    def _publish(self, path: str):
         if self._load is None:
             raise Refusal(400, "This server takes no adapters: its model was loaded without room for them, or is in training.")
         self._front.publish(self._load(path), self._front.version + 1)

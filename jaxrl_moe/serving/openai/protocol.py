@@ -12,7 +12,7 @@ Ids = Annotated[list[TokenId], Field(min_length=1)]
 
 def only(neutral: Any, reason: str) -> AfterValidator:
     """Accepts null and the value that changes nothing; refuses any other with the reason."""
-    def check(value):
+    def check(value: Any):
         if value is not None and value != neutral:
             raise ValueError(f"only {neutral!r} is served: {reason}")
         return value
@@ -82,8 +82,8 @@ class CompletionRequest(Sampling):
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
-        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
-        return [self.prompt] if one else self.prompt
+        single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        return [self.prompt] if single else self.prompt
 
 
 class TextPart(Strict):

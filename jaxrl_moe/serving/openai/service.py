@@ -2,8 +2,9 @@
 import asyncio
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,8 @@ class Service:
       recorder: gets every call.
     """
 
-    def __init__(self, front: EngineFront, tokenizer: Tokenizer, models: Models, *, queue: int = 256, chat_tokens: int = 1024,
-                 recorder: Recorder | None = None):
+    def __init__(self, front: EngineFront, tokenizer: Tokenizer, models: Models, *, queue: int = 256,
+                 chat_tokens: int = 1024, recorder: Recorder | None = None):
         self.front, self.tokenizer, self.models, self.recorder = front, tokenizer, models, recorder
         self.counters = Counters()
         self._room, self._chat_tokens, self._in_flight = front.slots + queue, chat_tokens, 0
@@ -64,7 +65,7 @@ class Service:
         limit = body.max_tokens or body.max_completion_tokens or max(1, min(self._chat_tokens, self.front.context - len(prompt)))
         return self._admit("/v1/chat/completions", body, [prompt], limit)
 
-    async def _tokenise(self, work, *args):
+    async def _tokenise(self, work: Callable[..., Any], *args):
         return await asyncio.get_running_loop().run_in_executor(self._tokenising, work, *args)
 
     def _admit(self, path: str, body: Sampling, prompts: Sequence[np.ndarray], max_tokens: int) -> Generation:
@@ -84,7 +85,7 @@ class Service:
         prefix = "chatcmpl" if isinstance(body, ChatRequest) else "cmpl"
         return Generation(self.front, prefix, requests, lambda generation: self._ended(path, body, seeds, generation))
 
-    def _ended(self, path, body, seeds, generation):
+    def _ended(self, path: str, body: Sampling, seeds: Sequence[int], generation: Generation):
         """Makes room for others, counts the call and records it."""
         seconds = generation.seconds
         self._in_flight -= len(generation.samples)
@@ -101,7 +102,7 @@ class Service:
 
 def sampling(body: Sampling, max_tokens: int) -> SamplingParams:
     """The engine's parameters; what the client left out or sent as null has OpenAI's default."""
-    def given(value, default):
+    def given(value: Any, default: Any):
         return default if value is None else value
 
     return SamplingParams(

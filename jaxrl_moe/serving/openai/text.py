@@ -19,13 +19,13 @@ class TextStream:
         self._held += self._decoded(last)
         if self._stopped:
             return ""
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
-        self._stopped = bool(found)
-        end = min(found) if found else len(self._held) - (0 if last else held_back(self._held, self._stops))
+        ends = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        self._stopped = bool(ends)
+        end = min(ends) if ends else len(self._held) - (0 if last else held_back(self._held, self._stops))
         shown, self._held = self._held[:end], self._held[end:]
         return shown
 
-    def _decoded(self, last):
+    def _decoded(self, last: bool):
         text = self._decode(self._ids[self._context:])
         if text.endswith(HALF) and not last:
             return ""

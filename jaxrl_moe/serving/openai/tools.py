@@ -41,20 +41,20 @@ class ToolParser:
         end = len(self._text) - held_back(self._text, (OPEN,))
         return len(self._text[:end].rstrip())
 
-    def _content(self, end):
+    def _content(self, end: int):
         taken, self._inside = self._take(end), True
         content = taken.rstrip()
         self._space = taken[len(content):]
         return content
 
-    def _take(self, end):
+    def _take(self, end: int):
         taken, self._text = self._text[:end], self._text[end:]
         if self._after_call:
             taken = taken.lstrip()
             self._after_call = not taken
         return taken
 
-    def _call(self, last):
+    def _call(self, last: bool):
         """The call that the text begins with; its raw text if it is none; None if it is not complete."""
         body, closed, rest = self._text.removeprefix(OPEN).partition(CLOSE)
         if not closed and not last:

@@ -1,0 +1,172 @@
+"""Grading a completion is an episode of one step: by several threads, in the order of the draws, and closed
+whatever happens."""
+import contextlib
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from jaxrl_moe.envs.single_turn import OneStep, SingleTurnTask
+from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.collect import EVAL_STREAM, collect, from_plain, grade, plain
+from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.graders import in_order
+from jaxrl_moe.types import Action, Completion, Outcome, SamplingParams, Status, Step, Turn, UserError
+from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, make, train
+
+LAST = Step(0.5, info={"correct": 1}, achieved=("a",))
+
+
+class Noted(Task):
+    """Notes what is opened and closed, and how many episodes are open at once. `first` and `last` are what
+    its episodes say."""
+    concurrent = True
+
+    def __init__(self, first=(), last=LAST, wait=lambda row: 0.0):
+        self.first, self.last, self.wait, self.seeds, self.open_now, self.most = first, last, wait, {}, 0, 0
+        self._lock = threading.Lock()
+
+    def check_row(self, row, index):
+        pass
+
+    def open(self, row, seed):
+        with self._lock:
+            self.seeds.setdefault(row["index"], []).append(seed)
+            self.open_now += 1
+            self.most = max(self.most, self.open_now)
+        return NotedEnv(self, row)
+
+    def close(self):
+        pass
+
+
+class NotedEnv(Env):
+    def __init__(self, task, row):
+        self._task, self._row = task, row
+
+    def reset(self):
+        return self._task.first
+
+    def step(self, action):
+        time.sleep(self._task.wait(self._row))
+        if isinstance(self._task.last, Exception):
+            raise self._task.last
+        return self._task.last
+
+    def close(self):
+        with self._task._lock:
+            self._task.open_now -= 1
+
+
+def drawn(prompts=PROMPTS, samples=2):
+    completion = Completion(np.arange(3, dtype=np.int32), np.zeros(3, np.float32), "stop", np.zeros(3, np.int32))
+    return [(prompt, 10 + prompt.index, [completion] * samples) for prompt in prompts]
+
+
+def text(ids):
+    return " ".join(map(str, ids))
+
+
+class ByLength(SingleTurnTask):
+    """Grades the last prompts first."""
+
+    def check_row(self, row, index):
+        pass
+
+    def grade(self, row, action):
+        time.sleep(0.02 * (6 - row["index"]))
+        return Step(row["index"] + 0.1 * action.num_tokens, info={"tokens": action.num_tokens})
+
+
+@pytest.mark.parametrize("graders", [1, 3, 64])
+def test_groups_come_in_the_order_of_their_draws_whichever_is_graded_first(graders):
+    engine = ScriptedEngine(lambda sequence, sample: 1 + sample)
+    groups = collect(PROMPTS, Episodes(ByLength(), text, graders=graders), engine, SamplingParams(8, n=2), 5)
+    assert [group.sequence for group in groups] == list(range(5, 12)) and [group.prompt for group in groups] == PROMPTS
+    assert [[rollout.reward for rollout in group.rollouts] for group in groups] == [[index + 0.1, index + 0.2] for index in range(7)]
+    assert groups[3].rollouts[1].info == {"tokens": 2.0} and groups[3].rollouts[1].text == "0 1"
+
+
+@pytest.mark.parametrize("concurrent, graders, most", [(True, 1, 1), (True, 4, 4), (False, 4, 1)])
+def test_as_many_threads_grade_as_the_setting_says_and_the_task_allows(concurrent, graders, most):
+    task = Noted(wait=lambda row: 0.02)
+    task.concurrent = concurrent
+    grade(drawn(), Episodes(task, text, graders=graders))
+    assert task.most == most and task.open_now == 0
+
+
+def test_a_task_that_takes_one_thread_gets_one_where_rollouts_run_ahead_too():
+    task = Noted(wait=lambda row: 0.002)
+    task.concurrent = False
+    with contextlib.closing(make(ScriptedEngine(), Rules(2, 1), task, last=3, graders=8)) as producer:
+        assert len(list(train(producer, 3, hold=True))) == 3
+    assert task.most == 1 and task.open_now == 0
+
+
+@pytest.mark.parametrize("graders", [1, 4])
+@pytest.mark.parametrize("error", [UserError("row 3 has no answer"), ValueError("the judge broke")])
+def test_an_error_of_a_grader_ends_the_step_and_its_episodes_are_closed(graders, error):
+    task = Noted(last=error, wait=lambda row: 0.005)
+    with pytest.raises(type(error), match=str(error)):
+        grade(drawn(), Episodes(task, text, graders=graders))
+    deadline = time.monotonic() + 5
+    while task.open_now and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not task.open_now and sum(map(len, task.seeds.values())) <= 14
+
+
+def test_the_first_error_in_order_is_raised_and_what_has_not_begun_is_left_out():
+    begun = []
+
+    def job(number):
+        begun.append(number)
+        time.sleep(0.05 if number == 1 else 0.1)
+        if number in (1, 2):
+            raise ValueError(f"job {number}")
+        return number
+
+    with pytest.raises(ValueError, match="job 1"):
+        in_order([lambda number=number: job(number) for number in range(40)], 3)
+    time.sleep(0.2)
+    assert len(begun) < 12
+    assert in_order([lambda number=number: number for number in range(40)], 3) == list(range(40))
+
+
+def test_a_group_s_episodes_begin_alike_and_those_of_other_draws_and_streams_do_not():
+    task, again = Noted(), Noted()
+    for noted, stream in ((task, 0), (again, EVAL_STREAM)):
+        grade(drawn(samples=3), Episodes(noted, text, seed=4), stream)
+    first = [seeds[0] for seeds in task.seeds.values()]
+    assert all(seeds == [seeds[0]] * 3 for seeds in task.seeds.values()) and len(set(first)) == 7
+    assert not set(first) & {seeds[0] for seeds in again.seeds.values()}
+    other = Noted()
+    grade(drawn(samples=3), Episodes(other, text, seed=5))
+    assert not set(first) & {seeds[0] for seeds in other.seeds.values()}
+
+
+@pytest.mark.parametrize("task, reason", [
+    (Noted(first=({"role": "user", "content": "go on"},)), "data row 0 with messages of its own"),
+    (Noted(last=Step(0.0, done=False)), "goes on after the first completion of data row 0")])
+def test_what_an_episode_of_one_step_cannot_do_is_refused_and_the_episode_closed(task, reason):
+    with pytest.raises(UserError, match=reason):
+        grade(drawn(), Episodes(task, text))
+    assert not task.open_now
+
+
+def test_an_outcome_says_how_the_episode_ended_and_travels_as_it_is():
+    episodes = Episodes(Noted(), text)
+    for truncated, status in ((False, Status.FINISHED), (True, Status.TRUNCATED)):
+        outcome = episodes.play(PROMPTS[0], 0, 0, Action("x", 3, truncated))
+        assert outcome == Outcome(0.5, status, {"correct": 1.0}, (LAST,))
+        assert from_plain(plain(outcome)) == outcome
+    (group, *_) = grade(drawn(), episodes)
+    assert group.rollouts[0].turns == (Turn(0, 3, 0.5, ("a",)),) and not group.rollouts[0].truncated
+
+
+def test_an_episode_takes_no_action_after_its_end():
+    env = OneStep(ByLength(), {"index": 6})
+    env.step(Action("x", 1, False))
+    with pytest.raises(UserError, match="ended"):
+        env.step(Action("x", 1, False))
