@@ -22,8 +22,8 @@ from jaxrl_moe.rl.objective import make_objective
 from tests.helpers.close import assert_close
 from tests.helpers.emulated import ragged_all_to_all
 
-CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (True, False), (0, 7), num_experts=8, num_experts_per_tok=2,
-                     moe_intermediate_size=16, norm_topk_prob=True)
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (True, False), (0, 7), num_experts=8,
+                     num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True)
 LORA = LoraConfig(4, 8.0)
 MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 4}, {"expert": 4}, {"expert": 8},
           {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2},
@@ -80,7 +80,8 @@ def reference(request):
     return request.param, gradients(request.param, None)
 
 
-@pytest.mark.parametrize("mesh", [*MESHES, *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in LIKE_OTHERS + PADDED)],
+@pytest.mark.parametrize("mesh", [*MESHES, *(pytest.param(mesh, marks=pytest.mark.slow)
+                                             for mesh in LIKE_OTHERS + PADDED)],
                          ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()))
 def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monkeypatch):
     monkeypatch.setattr(jax.lax, "ragged_all_to_all", ragged_all_to_all)

@@ -183,7 +183,7 @@ def test_requests_under_new_weights_are_drawn_once_with_the_version_of_each_toke
     one, other = fakes(kind), fakes(kind)
     made = engine(model, one, other, in_flight=in_flight)
     one.token_seconds = other.token_seconds = 0.01
-    one.most = other.most = 8  # a busy machine neither ends a draw before the last weights are there nor leaves a version out
+    one.most = other.most = 8  # so that no draw ends before the last weights are there, or goes without some
     drawn = drawing(made)
     for version in (2, 3):
         wait_until(lambda: all(fake.labelled[fake.label] for fake in (one, other)))
