@@ -13,8 +13,8 @@ GPU = os.environ.get("JAXRL_MOE_GPU", "")  # 1: run tests/gpu on a GPU | rehears
 
 def on_cpus():
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # Most of a test's time is compilation: level 0 halves it, and to generate a program's code in one piece, not
-    # in 32 for as many cores, spares another quarter. The benchmarks and the README's commands run at the default.
+    # Most of a test's time is compilation: level 0 halves it, and to generate a program's code in one piece,
+    # not in 32 for as many cores, spares another quarter. Benchmarks and the README's commands run at the default.
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
                                " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1")
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # the older code generator halves it again
@@ -27,12 +27,12 @@ def on_a_gpu():
 
 
 on_a_gpu() if GPU not in ("", "rehearse") else on_cpus()
-# Tracing makes many objects that stay: looking through them all as often as by default takes a tenth of the time.
+# Tracing makes many objects that stay: to go through them all as often as by default takes a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# The files that take longest, which workers run before all others: whichever is left at the end bounds the end.
+# The files that take longest, which workers run before all others: one that is left at the end bounds the end.
 LONGEST = (
     "hosts/test_hosts.py", "planning/test_plan_script.py", "planning/test_gpu_programs.py",
     "distributed/test_servers.py", "distributed/test_step.py", "training/test_train.py",
@@ -56,8 +56,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_by_scripts(tmp_path_factory):
-    """A folder of compiled programs for the processes that tests start, shared by all workers: not the user's own.
-    With a limit, as only then JAX locks it; without small programs, as for each it looks at all that are there."""
+    """A folder of compiled programs for the processes that tests start, shared by all workers: not the user's
+    own. With a limit, as only then JAX locks it; without small programs, as for each it goes through all."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled_by_scripts"
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_COMPILATION_CACHE_MAX_SIZE": str(1 << 30),
@@ -82,7 +82,7 @@ def compiled(tmp_path_factory):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The minutes that each room took, of all workers together: CONTRIBUTING says what an addition may cost."""
+    """The minutes that each room took, of all workers together: for the table in CONTRIBUTING."""
     seconds = collections.Counter()
     for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
         if isinstance(report, pytest.TestReport):

@@ -29,7 +29,7 @@ MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 4}, {"expert": 4}
           {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2},
           {"expert": 4, "transport": "ragged"}, {"expert": 4, "host_devices": 2},
           {"data": 2, "expert": 4, "transport": "capacity", "capacity_factor": 8.0, "host_devices": 2}]
-LIKE_OTHERS = [{"context": 2}, {"expert": 2}, {"data": 2, "expert": 4}]  # the axes and kinds of exchange of some above
+LIKE_OTHERS = [{"context": 2}, {"expert": 2}, {"data": 2, "expert": 4}]  # axes and exchanges of some above
 PADDED = [{"expert": 4, "grouped_matmul": "padded"},  # what a GPU uses
           {"expert": 4, "transport": "capacity", "capacity_factor": 8.0, "grouped_matmul": "padded"}]
 OBJECTIVE = PolicyObjective(make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01, z_loss_coef=1e-3))

@@ -36,7 +36,7 @@ class FakeServer:
         "reset".
       load_fault: what goes wrong with new weights: "", "500", "refuse", "garbage"; or a number: how many loads are taken before a 500.
       token_seconds: that a token takes; it bears the label that the weights have then.
-      most: tokens that a draw has of one label at most: then it waits for other weights; None: it does not wait.
+      most: tokens that a draw has of one label at most: then it waits for other weights; None: any number.
       labelled: {label: how many tokens bear it, of all draws}.
       tensors: {name: array} of all that was loaded.
       asked: [(path, body, headers)] in order.

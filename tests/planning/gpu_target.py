@@ -26,8 +26,8 @@ def cases(group: str, chip: str, *names: str) -> dict:
         # The tests' own flags are for CPUs. With these, a kernel that several programs have is compiled once.
         variables["XLA_FLAGS"] = ("--xla_gpu_enable_llvm_module_compilation_parallelism=true "
                                   f"--xla_gpu_kernel_cache_file={folder}/kernels")
-        done = subprocess.run([sys.executable, "-m", "tests.planning.gpu_cases", group, chip, *names], env=variables,
-                              capture_output=True, text=True, cwd=ROOT, check=False)
+        command = [sys.executable, "-m", "tests.planning.gpu_cases", group, chip, *names]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
