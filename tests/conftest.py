@@ -13,8 +13,8 @@ GPU = os.environ.get("JAXRL_MOE_GPU", "")  # 1: run tests/gpu on a GPU | rehears
 
 def on_cpus():
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # Most of a test's time is compilation: level 0 halves it, and to generate a program's code in one piece,
-    # not in 32 for as many cores, spares another quarter. Benchmarks and the README's commands run at the default.
+    # Most of a test's time is compilation: level 0 halves it, and to generate a program's code in one piece, not
+    # in 32 for as many cores, spares a quarter. The benchmarks and the README's commands run at the default.
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
                                " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1")
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # the older code generator halves it again
@@ -27,12 +27,12 @@ def on_a_gpu():
 
 
 on_a_gpu() if GPU not in ("", "rehearse") else on_cpus()
-# Tracing makes many objects that stay: to go through them all as often as by default takes a tenth of the time.
+# Tracing makes many objects that stay: to go through all as often as by default takes a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# The files that take longest, which workers run before all others: one that is left at the end bounds the end.
+# The files that take longest, which workers run before all others: one left at the end bounds the end.
 LONGEST = (
     "hosts/test_hosts.py", "planning/test_plan_script.py", "planning/test_gpu_programs.py",
     "distributed/test_servers.py", "distributed/test_step.py", "training/test_train.py",

@@ -1,4 +1,4 @@
-"""Plans against what happens, each in a process of its own: bytes predicted and measured, and what the 30B's recipe leaves free."""
+"""Plans in processes of their own: bytes predicted beside those measured, and what the 30B's recipe leaves free."""
 import json
 import sys
 
