@@ -36,9 +36,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 LONGEST = (
     "hosts/test_hosts.py", "planning/test_plan_script.py", "planning/test_gpu_programs.py",
     "distributed/test_servers.py", "distributed/test_step.py", "training/test_train.py",
-    "distributed/test_expert_work.py", "learning/test_step.py", "distributed/test_train.py",
+    "planning/test_gpu_kernels.py", "learning/test_step.py", "distributed/test_train.py",
     "training/test_critic_run.py", "learning/test_reference.py", "learning/test_replay.py",
-    "distributed/test_rollout.py", "training/test_sft.py", "planning/test_gpu_kernels.py",
+    "distributed/test_rollout.py", "learning/test_critic.py", "training/test_sft.py",
     "training/test_moe_run.py", "benchmarks/test_gpu_check.py", "scripts/test_scripts.py",
     "training/test_algorithm_run.py", "training/test_async.py")
 

@@ -157,7 +157,6 @@ def programs(chip) -> dict:
         "ragged": dict(mesh__transport="ragged")}.items()}
     cases = {
         "small": (recipe(**SMALL), tiny(), four[:1], everything),
-        "small, all weights": (recipe(**full), tiny(), four[:1], ("gradients",)),
         "small, offload": (recipe(**full, train__offload=("optimizer", "reference")), tiny(), four[:1], ("apply", "forward")),
         "small, fsdp and tensor": (recipe(**full, mesh__fsdp=2, mesh__tensor=2), tiny(), four, ("gradients", "decode")),
         "small, context": (recipe(**SMALL, mesh__context=2), tiny(), four[:2], ("gradients",)),
