@@ -27,6 +27,8 @@ FOLDER = "JAXRL_MOE_TARGET"  # names another folder than .target/VERSION
 # Products by Triton want to be tuned on a card; without them a compile takes a fraction of the time. CUB's sort asks a card, which is not
 # there, how much memory it needs.
 OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0, "xla_gpu_enable_cub_radix_sort": False}
+# Programs for CPUs are only looked at, never run: their machine code need not be good.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 CUDNN = 91000  # 9.10
 _S8, _U8, _F16, _F32, _F64, _BF16 = 2, 6, 10, 11, 12, 16  # of xla.PrimitiveType
 _F8 = (19, 20, 23, 24, 25, 28, 29)
@@ -44,7 +46,8 @@ def environment(chip: Chip | None, count: int) -> dict[str, str]:
     sort could not be chosen without one. chip: None, or one that cannot be compiled for: as many CPUs stand for the devices."""
     variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "JAX_PLATFORMS": "cpu"}
     if chip is None or chip.architecture is None or not at_hand():
-        return variables | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES}"}
+        flags = f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES} {QUICK}"
+        return variables | {"XLA_FLAGS": flags}
     path = [str(folder())] if folder().is_dir() else []
     path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     return variables | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})

@@ -22,13 +22,14 @@ from jaxrl_moe.rl.objective import make_objective
 from tests.helpers.close import assert_close
 from tests.helpers.emulated import ragged_all_to_all
 
-CONFIG = ModelConfig("qwen3_moe", 65, 32, 3, 4, 2, 8, 48, (True, False, True), (0, 7, 0), num_experts=8, num_experts_per_tok=2,
-                     moe_intermediate_size=16, norm_topk_prob=True)
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (True, False), (0, 7), num_experts=8,
+                     num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True)
 LORA = LoraConfig(4, 8.0)
-MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8},
-          {"data": 2, "expert": 4}, {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2},
+MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 4}, {"expert": 4}, {"expert": 8},
+          {"fsdp": 2, "tensor": 2, "expert": 2}, {"context": 2, "tensor": 2},
           {"expert": 4, "transport": "ragged"}, {"expert": 4, "host_devices": 2},
           {"data": 2, "expert": 4, "transport": "capacity", "capacity_factor": 8.0, "host_devices": 2}]
+LIKE_OTHERS = [{"context": 2}, {"expert": 2}, {"data": 2, "expert": 4}]  # axes and exchanges of some above
 PADDED = [{"expert": 4, "grouped_matmul": "padded"},  # what a GPU uses
           {"expert": 4, "transport": "capacity", "capacity_factor": 8.0, "grouped_matmul": "padded"}]
 OBJECTIVE = PolicyObjective(make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01, z_loss_coef=1e-3))
@@ -80,7 +81,8 @@ def reference(request):
     return request.param, gradients(request.param, None)
 
 
-@pytest.mark.parametrize("mesh", [*MESHES, *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in PADDED)],
+@pytest.mark.parametrize("mesh", [*MESHES, *(pytest.param(mesh, marks=pytest.mark.slow)
+                                             for mesh in LIKE_OTHERS + PADDED)],
                          ids=lambda mesh: "-".join(f"{axis}{size}" for axis, size in mesh.items()))
 def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monkeypatch):
     monkeypatch.setattr(jax.lax, "ragged_all_to_all", ragged_all_to_all)
@@ -115,7 +117,7 @@ def test_experts_that_get_every_token_and_those_that_get_none_have_the_gradients
         got = totals(one, batches(experts))
         assert_close(got[:3], expected[:3], 1e-5)
         np.testing.assert_array_equal(got[3], expected[3])
-        assert (got[3] > 0).nonzero()[1].tolist() == [*experts] * 2
+        assert (got[3] > 0).nonzero()[1].tolist() == [*experts] * CONFIG.num_sparse_layers
 
 
 @pytest.mark.slow

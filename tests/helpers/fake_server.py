@@ -1,5 +1,6 @@
 """A small HTTP server that answers in the shapes that vLLM 0.32 and SGLang 0.5.23 were recorded with, and fails on demand."""
 import base64
+import collections
 import http.server
 import itertools
 import json
@@ -35,6 +36,8 @@ class FakeServer:
         "reset".
       load_fault: what goes wrong with new weights: "", "500", "refuse", "garbage"; or a number: how many loads are taken before a 500.
       token_seconds: that a token takes; it bears the label that the weights have then.
+      most: tokens that a draw has of one label at most: then it waits for other weights; None: any number.
+      labelled: {label: how many tokens bear it, of all draws}.
       tensors: {name: array} of all that was loaded.
       asked: [(path, body, headers)] in order.
       drawn: draws that were answered in full.
@@ -47,7 +50,7 @@ class FakeServer:
         self.kind, self.fault, self.load_fault, self.up, self.label = kind, "", "", True, "default"
         self.asked, self.drawn, self.busy, self.adapters = [], 0, 0, set()
         self.token_seconds, self.tensors, self.drawing, self.aborts, self.running = 0.0, {}, 0, 0, threading.Event()
-        self.workers = None
+        self.workers, self.most, self.labelled = None, None, collections.Counter()
         self.running.set()
         outer = self
 
@@ -177,7 +180,10 @@ class FakeServer:
             if self.aborts > aborts:
                 break
             self.running.wait()
-            labels.append(stale or self.label)
+            label = stale or self.label
+            if self.most is None or labels.count(label) < self.most:
+                labels.append(label)
+                self.labelled[label] += 1
         self.drawing -= 1
         return labels, "length" if len(labels) == count else "abort"
 

@@ -59,8 +59,11 @@ def recomputed(step: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def start(recipe: pathlib.Path, cache: pathlib.Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                                "PYTHONPATH": str(ROOT)}
+    """scripts/train.py with the worker's own folder of compiled programs, which has no limit: beside what was
+    written without one, JAX writes nothing with one."""
+    settings = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_COMPILATION_CACHE_MAX_SIZE": "-1",
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = os.environ | settings | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "scripts/train.py", f"--config={recipe}"], cwd=ROOT, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

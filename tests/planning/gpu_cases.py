@@ -152,13 +152,11 @@ def programs(chip) -> dict:
     four = target.devices(chip, 4)
     everything = ("gradients", "apply", "forward", "decode", "prefill", "copy_pages")
     full = SMALL | dict(lora__rank=0)
-    updates = ("gradients", "apply")
     meshes = {name: SMALL | dict(mesh__expert=4) | settings for name, settings in {
         "gather": {}, "capacity": dict(mesh__transport="capacity", mesh__capacity_factor=1.5),
         "ragged": dict(mesh__transport="ragged")}.items()}
     cases = {
         "small": (recipe(**SMALL), tiny(), four[:1], everything),
-        "small, all weights": (recipe(**full), tiny(), four[:1], updates),
         "small, offload": (recipe(**full, train__offload=("optimizer", "reference")), tiny(), four[:1], ("apply", "forward")),
         "small, fsdp and tensor": (recipe(**full, mesh__fsdp=2, mesh__tensor=2), tiny(), four, ("gradients", "decode")),
         "small, context": (recipe(**SMALL, mesh__context=2), tiny(), four[:2], ("gradients",)),

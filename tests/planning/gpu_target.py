@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -20,11 +21,13 @@ def cases(group: str, chip: str, *names: str) -> dict:
     if not target.at_hand():
         pytest.skip("The compiler for GPUs is not here: make target.")
     variables = target.environment(CHIPS[chip], 1)
-    variables.pop("XLA_FLAGS", None)  # the tests' own are for CPUs
     variables["PYTHONPATH"] = ":".join(filter(None, [variables.get("PYTHONPATH"), str(ROOT)]))
-    done = subprocess.run([sys.executable, "-m", "tests.planning.gpu_cases", group, chip, *names], env=variables,
-                          capture_output=True, text=True,
-                          cwd=ROOT, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        # The tests' own flags are for CPUs. With these, a kernel that several programs have is compiled once.
+        variables["XLA_FLAGS"] = ("--xla_gpu_enable_llvm_module_compilation_parallelism=true "
+                                  f"--xla_gpu_kernel_cache_file={folder}/kernels")
+        command = [sys.executable, "-m", "tests.planning.gpu_cases", group, chip, *names]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

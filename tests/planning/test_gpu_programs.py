@@ -1,10 +1,6 @@
 """The programs of a run compile for GPUs: the update, the engine's, the exchange of tokens, offload. Nothing runs."""
-import json
-
 import pytest
 
-from benchmarks.plan import GIB, in_process
-from jaxrl_moe.planning import target
 from tests.planning.gpu_target import MIB, found
 
 CHIPS = pytest.mark.parametrize("chip", ["H100", "B200"])
@@ -46,7 +42,7 @@ def test_all_weights_are_trained_over_fsdp_and_tensor(chip):
     found_here = program(chip, "small, fsdp and tensor")
     assert {"all-gather", "reduce-scatter", "all-reduce"} <= set(found_here["gradients"]["collectives"])
     assert {"all-gather", "all-reduce"} <= set(found_here["decode"]["collectives"])
-    assert CUBLAS in program(chip, "small, all weights")["gradients"]["calls"]
+    assert CUBLAS in found_here["gradients"]["calls"]
 
 
 @CHIPS
@@ -59,11 +55,3 @@ def test_offloaded_arrays_come_from_the_hosts_memory(chip):
     for name in ("apply", "forward"):
         assert program(chip, "small, offload")[name]["on_host"], name
     assert not program(chip, "small")["apply"]["on_host"]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not target.at_hand(), reason="The compiler for GPUs is not here: make target.")
-def test_the_30bs_recipe_fits_one_h200_with_25_gib_left():
-    plan = in_process("plan", json.dumps(["scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}]))
-    assert plan["temporary"] < 12 * GIB
-    assert plan["room"] - max(plan["update"], plan["rollout"]) >= 25 * GIB
