@@ -10,8 +10,9 @@ from flax import nnx
 
 from bridges.errors import BridgeError
 from bridges.hf.folders import resolve
-from bridges.hf.importing import base_weights, load_model
+from bridges.hf.importing import load_model, selection_biases
 from bridges.peft.adapters import import_adapter, read_lora
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 
 NEAR_TIE = 1e-5  # a smaller gap between the last expert chosen and the next may flip by rounding
@@ -66,7 +67,7 @@ def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) 
     @jax.jit
     def forward(state, tokens_BT, expert_ids_LBTA):
         model = nnx.merge(graphdef, state)
-        hidden_BTD, routing = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA)
+        hidden_BTD, routing = model(tokens_BT, Pass(positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA))
         return model.logits(hidden_BTD), None if routing is None else routing.logits
 
     with jax.default_matmul_precision("highest"):
@@ -75,8 +76,8 @@ def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) 
 
 def _biases(model):
     """[L, 1, 1, E] selection biases, or 0."""
-    found = [np.asarray(variable[...]) for path, variable in base_weights(model).items() if path.endswith(".router.bias")]
-    return np.concatenate(found)[:, None, None] if found else 0.0
+    biases = [np.asarray(variable[...]) for variable in selection_biases(model).values()]
+    return np.concatenate(biases)[:, None, None] if biases else 0.0
 
 
 def near_ties(router_logits_LBTE: np.ndarray, active: int) -> np.ndarray:

@@ -17,12 +17,17 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.collectives import DRAWN, inside
-from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.distributed.sharding import Placement, spec_of
 from jaxrl_moe.engine import sampling
-from jaxrl_moe.model.cache import PagedCache
+from jaxrl_moe.model.families.registry import family_of
+from jaxrl_moe.model.passes import Pass
 
-POOL = PartitionSpec(None, DRAWN, None, "tensor")  # of the cache, [L, pages, page_size, K, H]
 ROWS, WHOLE = PartitionSpec(DRAWN), PartitionSpec()
+
+
+def pool_specs(cache: type) -> Any:
+    """Of a cache's arrays, in its structure."""
+    return cache(*(spec_of(axes) for axes in cache.axes()))
 
 
 @functools.partial(jax.tree_util.register_dataclass,
@@ -59,19 +64,21 @@ class Programs:
         self.decode = jax.jit(self._decode, donate_argnums=1, static_argnames=("truncate", "routes"))
         self.copy_pages = jax.jit(self._copy_pages, donate_argnums=0)
 
-    def empty_cache(self, config, num_pages: int, page_size: int, dtype) -> PagedCache:
-        """PagedCache.zeros with num_pages, trash page included, for each part of the rows."""
+    def empty_cache(self, config, num_pages: int, page_size: int, dtype) -> Any:
+        """An empty cache of the model's family with num_pages, trash page included, for each part of the rows."""
+        kind = family_of(config).cache()
         if self._placement is None:
-            return PagedCache.zeros(config, num_pages, page_size, dtype)
-        zeros = functools.partial(PagedCache.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
-        return jax.jit(zeros, out_shardings=NamedSharding(self._placement.mesh, POOL))()
+            return kind.zeros(config, num_pages, page_size, dtype)
+        zeros = functools.partial(kind.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
+        shardings = jax.tree.map(lambda spec: NamedSharding(self._placement.mesh, spec), pool_specs(kind))
+        return jax.jit(zeros, out_shardings=shardings)()
 
     def _mapped(self, function, out_spec, params, cache, *rest):
         """function(params, cache, *rest), on a mesh by every device with its part of the weights, of the cache and of the rows, which
         all arrays in `rest` lead with. out_spec is of what is returned beside the cache."""
         if self._placement is None:
             return function(params, cache, *rest)
-        place, pool = self._placement, PagedCache(POOL, POOL)
+        place, pool = self._placement, pool_specs(type(cache))
         local_layout = dataclasses.replace(place.layout, transport="replicated")
 
         def local(*inputs):
@@ -89,7 +96,7 @@ class Programs:
 
     def _local_prefill(self, routes, params, cache, tokens_UT, positions_UT, pages_UJ):
         model = nnx.merge(self._graphdef, params)
-        _, cache, routing = model.extend(tokens_UT, positions_UT, cache, pages_UJ, adapters=True)
+        _, cache, routing = model.extend(tokens_UT, cache, Pass(positions_UT, pages_BJ=pages_UJ))
         if not routes:
             return cache, None
         return cache, jnp.moveaxis(routing.expert_ids, 0, 2).astype(self._expert_dtype)
@@ -121,7 +128,7 @@ class Programs:
             step, _, cache, tokens_U, positions_U, remaining_U, out = carry
             active_U = remaining_U > 0
             fed_U1 = jnp.where(active_U, positions_U, -1)[:, None]
-            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], fed_U1, cache, rows.pages_UJ, adapters=True, apart=apart)
+            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], cache, Pass(fed_U1, pages_BJ=rows.pages_UJ), apart)
             uniforms_U2 = sampling.token_uniforms(keys_U, positions_U + 1)
             drawn_U, logprobs_U, kept_U = sampling.sample(
                 model.logits(hidden_U1D)[:, 0], uniforms_U2, rows.temperature_U, rows.top_p_U, rows.top_k_U,
@@ -156,6 +163,6 @@ class Programs:
         self.compiles += 1
 
         def copy(_, cache, sources_C, targets_C):
-            return PagedCache(*(part.at[:, targets_C].set(part[:, sources_C]) for part in cache)), None
+            return jax.tree.map(lambda array: array.at[:, targets_C].set(array[:, sources_C]), cache), None
 
         return self._mapped(copy, WHOLE, {}, cache, sources_C, targets_C)[0]

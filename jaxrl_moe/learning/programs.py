@@ -14,10 +14,12 @@ from jax.sharding import PartitionSpec
 from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.collectives import ROWS, inside
 from jaxrl_moe.distributed.context import from_devices, to_devices
-from jaxrl_moe.distributed.sharding import Placement, batch_spec, token_axis
+from jaxrl_moe.distributed.sharding import Placement, spec_of
 from jaxrl_moe.kernels.rows import select
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from jaxrl_moe.learning.batch import BATCH_AXES
 from jaxrl_moe.learning.state import Parts, TrainState, model_weights
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.rl.router import balanced_bias
 from jaxrl_moe.rl.types import LossInputs, LossOutputs, RouterStats
 
@@ -93,7 +95,7 @@ class Programs:
             return self._policy(weights, critic, frozen, batch, read, temperature, key, **wanted)
         place, whole = self.placement, PartitionSpec()
         batch = _moved(to_devices, batch, place.token_shards)
-        batch_specs = jax.tree_util.tree_map_with_path(lambda path, leaf: batch_spec(path[-1].name, leaf), batch)
+        batch_specs = jax.tree_util.tree_map_with_path(lambda path, leaf: spec_of(BATCH_AXES[path[-1].name]), batch)
         inputs = (weights, critic, frozen, batch, read, temperature, key)
         specs = (place.specs(weights), place.specs(critic), place.specs(frozen), batch_specs,
                  jax.tree.map(lambda _: PartitionSpec(ROWS, "context"), read), whole, jax.tree.map(lambda _: whole, key))
@@ -110,8 +112,8 @@ class Programs:
     def _policy(self, weights, critic, frozen, batch, read, temperature, key, *, adapters=True, entropy=False, routes=False):
         trainable, bias = weights
         model = nnx.merge(self.graphdef, model_weights(trainable, self.dtypes), bias, frozen)
-        hidden_BTD, routing = model(batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters, dropout_key=key,
-                                    expert_ids_LBTA=batch.expert_ids_LBTA, remat=self.remat)
+        hidden_BTD, routing = model(batch.tokens_BT, Pass(batch.positions_BT, batch.segments_BT, adapters, key, batch.expert_ids_LBTA,
+                                                         self.remat))
         logprobs_BT, entropy_BT = self._read(model, hidden_BTD, batch, read, temperature, entropy)
         ids_BTLA, router = None, None
         if routes:
@@ -195,8 +197,8 @@ def moved(state: TrainState, move: Callable[[Any], Any]) -> TrainState:
 def _moved(move, batch, parts: int):
     """The micro-batch with its rows' tokens moved."""
     def one(path, leaf):
-        axis = token_axis(path[-1].name)
-        return leaf if axis is None else move(leaf, axis, parts)
+        axes = BATCH_AXES[path[-1].name]
+        return move(leaf, axes.index("tokens"), parts) if "tokens" in axes else leaf
 
     return jax.tree_util.tree_map_with_path(one, batch)
 
