@@ -157,6 +157,13 @@ def adapters(model: Transformer) -> dict[str, nnx.Variable]:
     return {path: variable for path, variable in _variables(model) if isinstance(variable, nnx.LoRAParam)}
 
 
+def adapted_weights(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of the weights that have adapters."""
+    layers = {".".join(map(str, (*path, "weight"))): module.weight for path, module in nnx.iter_modules(model)
+              if isinstance(module, Linear) and module.lora is not None}
+    return dict(sorted(layers.items()))
+
+
 def grouped(slots) -> Iterator[tuple]:
     """(path, its slots) in the order in which the paths first appear."""
     groups = {}

@@ -16,6 +16,7 @@ from bridges.hf.tensor_files import DTYPES
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.model.transformer import Transformer
 
+
 @dataclasses.dataclass(frozen=True)
 class TensorSet:
     """Tensors that change hands together.

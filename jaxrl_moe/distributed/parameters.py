@@ -61,8 +61,8 @@ def declare(rows: Sequence[ParameterRow]) -> None:
 
 
 def row_of(path: str, ndim: int) -> ParameterRow:
-    """The row of the array at a dotted path such as "stacks.0.attention.q_proj.weight", or of one that an optimiser keeps for it, whose path
-    ends so.
+    """The row of the array at a dotted path such as "stacks.0.attention.q_proj.weight", or of one that an optimiser
+    keeps for it, whose path ends so.
 
     Raises:
       UndeclaredParameter: there is none.

@@ -49,7 +49,8 @@ def pool(config: Config, shapes: RunShapes, free: int | None) -> Any:
     section, place, model = config.rollout, shapes.drawn_at, shapes.model
     bytes_of_token = token_bytes(model.config, model.dtype, place)
     pages = pool_pages(section, config.data.max_prompt_tokens, bytes_of_token, free, place.drawn_shards)
-    cache = jax.eval_shape(lambda: family_of(model.config).cache().zeros(model.config, pages * place.drawn_shards, section.page_size, model.dtype))
+    kind = family_of(model.config).cache()
+    cache = jax.eval_shape(lambda: kind.zeros(model.config, pages * place.drawn_shards, section.page_size, model.dtype))
     return jax.tree.map(
         lambda array, spec: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=NamedSharding(place.mesh, spec)),
         cache, pool_specs(type(cache)))

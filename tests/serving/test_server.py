@@ -19,9 +19,9 @@ import openai
 import pytest
 
 import bridges
-from jaxrl_moe.model.passes import Pass
 import jaxrl_moe.serving
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.serving import launch
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.openai.models import Models

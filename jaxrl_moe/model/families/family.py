@@ -40,7 +40,7 @@ class Family(abc.ABC):
 
     Attributes:
       name: of ModelConfig.family, and model_type of its config.json.
-      architectures: what config.json calls it.
+      title: what people call it; architectures: what config.json does.
       parameters: a row for every parameter that a model of the family can have (distributed.parameters).
       spellings: tables of the weight map. The first has experts one by one, as adapters and servers do; a checkpoint is read in that which
         its tensors show. Each needs a row for "embed.weight".
@@ -48,6 +48,7 @@ class Family(abc.ABC):
         named as parameters.
     """
     name: ClassVar[str]
+    title: ClassVar[str]
     architectures: ClassVar[tuple[str, ...]]
     parameters: ClassVar[tuple[ParameterRow, ...]]
     spellings: ClassVar[tuple[tuple[TensorRow, ...], ...]]

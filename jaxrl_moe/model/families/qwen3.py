@@ -26,6 +26,7 @@ SLIDING, FULL = "sliding_attention", "full_attention"
 
 class Qwen3(Decoder):
     name = "qwen3"
+    title = "Qwen3"
     architectures = ("Qwen3ForCausalLM",)
     parameters = PARAMETERS
     spellings = (TENSORS,)

@@ -26,6 +26,7 @@ FUSED_EXPERTS = (
 
 class Qwen3Moe(Decoder):
     name = "qwen3_moe"
+    title = "Qwen3-MoE"
     architectures = ("Qwen3MoeForCausalLM",)
     parameters = (*qwen3.PARAMETERS, *router_rows(), *expert_rows("mlp.gate_proj", "out"), *expert_rows("mlp.up_proj", "out"),
                   *expert_rows("mlp.down_proj", "in"))
