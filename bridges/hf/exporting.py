@@ -49,8 +49,8 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
     """
     if model.config.router_bias:
         warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under router_selection_bias "
-                      f"in config.json. Stock loaders of {family_of(model.config).title} (transformers, vLLM, SGLang) ignore both and choose "
-                      "experts without it, so they do not compute this model; this package does.", stacklevel=2)
+                      f"in config.json. Stock loaders of {family_of(model.config).title} (transformers, vLLM, SGLang) ignore both "
+                      "and choose experts without it, so they do not compute this model; this package does.", stacklevel=2)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
     if not hosts.leads():  # takes part in gathering what process 0 writes
