@@ -10,6 +10,7 @@ from benchmarks.table import rows
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 
 DEPTHS = (4, 48)
@@ -26,7 +27,7 @@ def train_step(layers, batch=8, length=256):
 
     def loss(adapters, rest, tokens, positions, segments):
         model = nnx.merge(graphdef, adapters, rest)
-        hidden, _ = model(tokens, positions, segments)
+        hidden, _ = model(tokens, Pass(positions, segments))
         return token_logprobs(hidden.reshape(-1, hidden.shape[-1]), model.head_DV(), tokens.reshape(-1))[0].sum()
 
     return seconds(jax.jit(jax.grad(loss)), adapters, rest, ids, ids, ids)
@@ -37,7 +38,11 @@ def decode_step(layers, slots=8, pages=65, page_size=32):
     graphdef, state = nnx.split(model)
     cache = jax.eval_shape(lambda: PagedCache.zeros(model.config, pages, page_size, jnp.float32))
     one, visible = (jax.ShapeDtypeStruct((slots, n), jnp.int32) for n in (1, 8))
-    return seconds(jax.jit(lambda state, *a: nnx.merge(graphdef, state).extend(*a)[0]), state, one, one, cache, visible)
+
+    def step(state, tokens, positions, cache, pages):
+        return nnx.merge(graphdef, state).extend(tokens, cache, Pass(positions, pages_BJ=pages))[0]
+
+    return seconds(jax.jit(step), state, one, one, cache, visible)
 
 
 def seconds(function, *arguments) -> float:

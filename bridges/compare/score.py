@@ -11,6 +11,7 @@ from flax import nnx
 
 from bridges.errors import BridgeError
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 
 TOKENS = 4096   # padded tokens in one forward pass
@@ -48,7 +49,7 @@ def logprobs(model: Transformer, sequences: Sequence[np.ndarray]) -> list[np.nda
     def forward(state, tokens_BT, lengths_B):
         model = nnx.merge(graphdef, state)
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-        hidden_BTD, _ = model(tokens_BT, positions_BT, (positions_BT < lengths_B[:, None]).astype(jnp.int32))
+        hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, (positions_BT < lengths_B[:, None]).astype(jnp.int32)))
         hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
         found, _ = token_logprobs(hidden_MD, model.head_DV(), jnp.roll(tokens_BT, -1, axis=1).reshape(-1))
         return found.reshape(tokens_BT.shape)

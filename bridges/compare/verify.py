@@ -1,6 +1,7 @@
 """Our logits against those of transformers, on the same checkpoint and tokens."""
 import dataclasses
 import os
+import pathlib
 import warnings
 
 import jax
@@ -10,8 +11,11 @@ from flax import nnx
 
 from bridges.errors import BridgeError
 from bridges.hf.folders import resolve
-from bridges.hf.importing import base_weights, load_model
+from bridges.hf.importing import load_model, selection_biases
 from bridges.peft.adapters import import_adapter, read_lora
+from jaxrl_moe.model.families.registry import family_of
+from jaxrl_moe.model.passes import Pass
+from jaxrl_moe.model.scoring import Scoring
 from jaxrl_moe.model.transformer import Transformer
 
 NEAR_TIE = 1e-5  # a smaller gap between the last expert chosen and the next may flip by rounding
@@ -26,11 +30,13 @@ class Agreement:
       near_ties: choices of experts (per token and layer) that differ, and that rounding decides.
       misrouted: choices that differ although they are clear; any is a fault, but for a selection bias, which transformers ignores.
       selection_bias: whether our routers have one.
+      family: what people call the kind of model.
     """
     error: float
     near_ties: int
     misrouted: int
     selection_bias: bool = False
+    family: str = ""
 
 
 def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2, length: int = 64,
@@ -45,17 +51,18 @@ def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *,
     if adapter is not None:
         import_adapter(model, adapter)
     tokens_BT = np.random.default_rng(seed).integers(0, model.config.vocab_size, (rows, length))
-    theirs, chosen_LBTA = _their_logits(folder, adapter, tokens_BT, model.config.num_experts_per_tok)
+    scoring = family_of(model.config).scoring(model.config) if model.config.num_sparse_layers else None
+    theirs, chosen_LBTA = _their_logits(folder, adapter, tokens_BT, scoring)
     ours, router_logits_LBTE = our_logits(model, tokens_BT, chosen_LBTA)
     differ = clear = np.zeros((), bool)
     if chosen_LBTA is not None:
-        scores_LBTE = np.asarray(jax.nn.softmax(router_logits_LBTE, axis=-1)) + _biases(model)
+        scores_LBTE = np.asarray(scoring.scores(router_logits_LBTE)) + _biases(model)
         own_LBTA = np.argsort(-scores_LBTE, axis=-1)[..., :chosen_LBTA.shape[-1]]
         differ = (np.sort(own_LBTA, axis=-1) != np.sort(chosen_LBTA, axis=-1)).any(axis=-1)
-        clear = ~near_ties(router_logits_LBTE, chosen_LBTA.shape[-1])
+        clear = ~near_ties(scoring, router_logits_LBTE)
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()
     return Agreement(float(error), int((differ & ~clear).sum()), int((differ & clear).sum()),
-                     model.config.router_bias)
+                     model.config.router_bias, family_of(model.config).title)
 
 
 def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -66,7 +73,7 @@ def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) 
     @jax.jit
     def forward(state, tokens_BT, expert_ids_LBTA):
         model = nnx.merge(graphdef, state)
-        hidden_BTD, routing = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA)
+        hidden_BTD, routing = model(tokens_BT, Pass(positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA))
         return model.logits(hidden_BTD), None if routing is None else routing.logits
 
     with jax.default_matmul_precision("highest"):
@@ -75,19 +82,21 @@ def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) 
 
 def _biases(model):
     """[L, 1, 1, E] selection biases, or 0."""
-    found = [np.asarray(variable[...]) for path, variable in base_weights(model).items() if path.endswith(".router.bias")]
-    return np.concatenate(found)[:, None, None] if found else 0.0
+    biases = [np.asarray(variable[...]) for variable in selection_biases(model).values()]
+    return np.concatenate(biases)[:, None, None] if biases else 0.0
 
 
-def near_ties(router_logits_LBTE: np.ndarray, active: int) -> np.ndarray:
+def near_ties(scoring: Scoring, router_logits_LBTE: np.ndarray) -> np.ndarray:
     """[L, B, T] bool: whether rounding may decide which expert is chosen last."""
+    active = scoring.active
     if active == router_logits_LBTE.shape[-1]:
         return np.zeros(router_logits_LBTE.shape[:-1], bool)
-    ascending_LBTE = np.sort(jax.nn.softmax(router_logits_LBTE, axis=-1), axis=-1)
+    ascending_LBTE = np.sort(scoring.scores(router_logits_LBTE), axis=-1)
     return ascending_LBTE[..., -active] - ascending_LBTE[..., -active - 1] < NEAR_TIE
 
 
-def _their_logits(folder, adapter, tokens_BT, active):
+def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, tokens_BT: np.ndarray, scoring: Scoring | None
+                  ) -> tuple[np.ndarray, np.ndarray | None]:
     """transformers' float32 logits, and the experts that its routers chose, [L, B, T, A] (None for a dense model)."""
     try:
         import torch
@@ -99,9 +108,10 @@ def _their_logits(folder, adapter, tokens_BT, active):
     if adapter is not None:
         theirs = _with_adapter(theirs, adapter)
     with torch.no_grad():
-        out = theirs.eval()(torch.tensor(tokens_BT), **(dict(output_router_logits=True) if active else {}))
+        out = theirs.eval()(torch.tensor(tokens_BT), **(dict(output_router_logits=True) if scoring else {}))
     routers = getattr(out, "router_logits", None) or ()
-    chosen = [torch.topk(logits.softmax(-1), active).indices.numpy().reshape(*tokens_BT.shape, active) for logits in routers]
+    scores = [scoring.scores(jnp.asarray(logits.numpy())) for logits in routers]
+    chosen = [np.asarray(scoring.chosen(scores_ME)).reshape(*tokens_BT.shape, scoring.active) for scores_ME in scores]
     return out.logits.numpy(), np.stack(chosen).astype(np.int32) if chosen else None
 
 

@@ -17,6 +17,7 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import SamplingParams
 
@@ -117,7 +118,7 @@ def scorer(model: Transformer,
     def score(params: nnx.State, tokens_BT: np.ndarray, temperature: float):
         model = nnx.merge(graphdef, params)
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-        hidden_BTD, _ = model(tokens_BT, positions_BT, jnp.ones_like(positions_BT))
+        hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, jnp.ones_like(positions_BT)))
         logprobs, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
                                   jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature, vocabulary=model.vocabulary())
         return logprobs.reshape(tokens_BT.shape)

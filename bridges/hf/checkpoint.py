@@ -2,7 +2,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def read_config(folder: pathlib.Path) -> ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class DiskLayout:
     """How a checkpoint lies on disk.
 
     Attributes:
@@ -40,12 +40,14 @@ class Layout:
     @property
     def dtype(self) -> np.dtype:
         """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
-        names = {info.dtype for key, info in self.infos.items() if not key.endswith(weight_map.FLOAT32)}
+        rows = weight_map.table(read_config(self.folder), self.infos)
+        float32 = [weight_map.pattern(row.theirs) for row in rows if row.float32]
+        names = {info.dtype for key, info in self.infos.items() if not any(each.fullmatch(key) for each in float32)}
         return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
 
 
 class Checkpoint:
-    """The tensors of one folder, read from model.safetensors or from the shards of its index; see Layout."""
+    """The tensors of one folder, read from model.safetensors or from the shards of its index; see DiskLayout."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -59,7 +61,7 @@ class Checkpoint:
         if absent:
             raise BridgeError(f"{folder / INDEX} names tensors that their files lack: {listed(absent)}. Download the checkpoint again.")
 
-    def _promised(self):
+    def _promised(self) -> dict[str, str]:
         if not (self.folder / INDEX).exists():
             return {}
         index = read_json(self.folder / INDEX)
@@ -67,7 +69,7 @@ class Checkpoint:
             raise BridgeError(f"{self.folder / INDEX} has no weight_map. Download the checkpoint again.")
         return index["weight_map"]
 
-    def _open(self, file):
+    def _open(self, file: str) -> None:
         path = self.folder / file
         if not path.exists():
             hint = " (it has pytorch_model.bin; convert that to safetensors first)" if list(self.folder.glob("*.bin")) else ""
@@ -81,25 +83,25 @@ class Checkpoint:
         return self._readers[self.shards[key]][key]
 
     @property
-    def layout(self) -> Layout:
-        return Layout(self.folder, self.shards, self.infos)
+    def layout(self) -> DiskLayout:
+        return DiskLayout(self.folder, self.shards, self.infos)
 
     def slots(self, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> list[Slot]:
         """The slots of this folder for the arrays in `shapes`.
 
         Raises BridgeError that lists every missing, unused or misshapen tensor.
         """
-        found = weight_map.slots(config, table(config, self.infos), shapes)
-        problems = self._problems(config, found, shapes)
+        slots = weight_map.slots(config, weight_map.table(config, self.infos), shapes)
+        problems = self._problems(config, slots, shapes)
         if problems:
             raise BridgeError(f"{self.folder} does not fit its config.json: {listed(problems)}. Correct config.json, or "
                               "give the folder of an unmodified checkpoint.")
-        return found
+        return slots
 
-    def _problems(self, config, found, shapes):
-        needed = {slot.key: slot.their_shape(shapes[slot.path]) for slot in found}
-        if config.tie_word_embeddings and "lm_head.weight" in self.infos:
-            needed["lm_head.weight"] = shapes["embed.weight"]
+    def _problems(self, config: ModelConfig, slots: Sequence[Slot], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+        needed = {slot.key: slot.their_shape(shapes[slot.path]) for slot in slots}
+        if config.tie_word_embeddings and weight_map.tied_head(config).key in self.infos:
+            needed[weight_map.tied_head(config).key] = shapes[weight_map.EMBEDDING]
         problems = [f"tensor {key} is missing (looked in {', '.join(sorted(self._readers))})" for key in needed if key not in self.infos]
         problems += [f"tensor {key} of {self.shards[key]} is used by nothing in a {config.family} model of this config"
                      for key in self.infos if key not in needed]
@@ -111,19 +113,13 @@ class Checkpoint:
                 problems.append(f"tensor {key} of {self.shards[key]} has dtype {info.dtype}; quantised checkpoints are not read")
         return problems or self._tied_problems(config)
 
-    def _tied_problems(self, config):
-        if not config.tie_word_embeddings or "lm_head.weight" not in self.infos:
+    def _tied_problems(self, config: ModelConfig) -> list[str]:
+        if not config.tie_word_embeddings or weight_map.tied_head(config).key not in self.infos:
             return []
-        if np.array_equal(self["lm_head.weight"], self["model.embed_tokens.weight"]):
+        head, embedding = weight_map.tied_head(config).key, weight_map.their_name(config, weight_map.EMBEDDING)
+        if np.array_equal(self[head], self[embedding]):
             return []
-        return ["tensor lm_head.weight differs from model.embed_tokens.weight although tie_word_embeddings is true"]
-
-
-def table(config: ModelConfig, keys) -> tuple[weight_map.Row, ...]:
-    """The family's table, in the spelling of the experts (one by one, or fused) that `keys` show."""
-    fused = any(key.endswith(".mlp.experts.gate_up_proj") for key in keys)
-    tables = weight_map.FUSED_TABLES if fused else weight_map.TABLES
-    return tables[config.family] if config.family in tables else weight_map.TABLES[config.family]
+        return [f"tensor {head} differs from {embedding} although tie_word_embeddings is true"]
 
 
 def write_index(folder: pathlib.Path, shards: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> None:

@@ -13,16 +13,17 @@ from flax import nnx
 
 from bridges.errors import BridgeError
 from bridges.hf import weight_map
-from bridges.hf.checkpoint import INDEX, SINGLE, Checkpoint, Layout, read_config, table, write_index
+from bridges.hf.checkpoint import INDEX, SINGLE, Checkpoint, DiskLayout, read_config, write_index
 from bridges.hf.folders import copy_companions, new_folder, read_json, resolve
-from bridges.hf.importing import adapters, base_weights, grouped
+from bridges.hf.importing import adapters, base_weights, grouped, selection_biases
 from bridges.hf.params_folder import is_params_folder, read_layout
 from bridges.hf.tensor_files import NAMES, TensorInfo, create
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.transformer import Transformer
 
 SHARD_BYTES = 5 * 10**9
-BIAS_DTYPE = "F32"  # of selection biases, whose steps are below bfloat16's spacing
+FLOAT32 = "F32"
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -47,9 +48,9 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
       BridgeError: when the folder exists, the disk is full, or `source` is another model.
     """
     if model.config.router_bias:
-        warnings.warn(f"{path} keeps the routers' selection bias as tensors mlp.gate.e_score_correction_bias, under router_selection_bias "
-                      "in config.json. Stock loaders of Qwen3-MoE (transformers, vLLM, SGLang) ignore both and choose experts without "
-                      "it, so they do not compute this model; this package does.", stacklevel=2)
+        warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under router_selection_bias "
+                      f"in config.json. Stock loaders of {family_of(model.config).title} (transformers, vLLM, SGLang) ignore both "
+                      "and choose experts without it, so they do not compute this model; this package does.", stacklevel=2)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
     if not hosts.leads():  # takes part in gathering what process 0 writes
@@ -64,7 +65,14 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
     return pathlib.Path(path)
 
 
-def _origin(folder, model) -> Layout:
+def _bias_names(model: Transformer) -> str:
+    """What ends the names of the tensors that hold routers' selection biases."""
+    biases = {path: variable.shape for path, variable in selection_biases(model).items()}
+    slots = weight_map.slots(model.config, weight_map.table(model.config), biases)
+    return ", ".join(sorted({slot.row.theirs.rsplit("{layer}.", 1)[-1] for slot in slots}))
+
+
+def _origin(folder, model) -> DiskLayout:
     if read_config(folder) != model.config:
         raise BridgeError(f"{folder / 'config.json'} describes another model than the one being exported. Give the checkpoint "
                           "that training started from as the source.")
@@ -85,12 +93,12 @@ class _Plan:
         self.model, self.origin, self.dtype = model, origin, dtype
         shapes = {path: variable.shape for path, variable in base_weights(model).items()}
         known = origin.infos if origin else {}
-        self.slots = weight_map.slots(model.config, table(model.config, known), shapes)
-        if model.config.tie_word_embeddings and "lm_head.weight" in known:
-            self.slots += [weight_map.Slot("embed.weight", (), "lm_head.weight", weight_map.TIED_HEAD)]
+        self.slots = weight_map.slots(model.config, weight_map.table(model.config, known), shapes)
+        if model.config.tie_word_embeddings and weight_map.tied_head(model.config).key in known:
+            self.slots += [weight_map.tied_head(model.config)]
         own = NAMES[np.dtype(model.dtype)]
-        self.infos = {slot.key: TensorInfo(BIAS_DTYPE if slot.path.endswith(".router.bias") else
-                                           dtype or (known[slot.key].dtype if origin else own), slot.their_shape(shapes[slot.path]))
+        self.infos = {slot.key: TensorInfo(FLOAT32 if slot.row.stored_float32 else dtype or (known[slot.key].dtype if origin else own),
+                                           slot.their_shape(shapes[slot.path]))
                       for slot in self.slots}
         keep = origin is not None and max_shard_bytes is None
         self.shards = dict(origin.shards) if keep else shard(self.infos, max_shard_bytes or SHARD_BYTES)

@@ -14,6 +14,7 @@ from bridges.hf.checkpoint import Checkpoint, read_config
 from bridges.hf.folders import resolve
 from bridges.hf.params_folder import is_params_folder, read_layout, restore, write
 from jaxrl_moe.distributed.chips import platform_of
+from jaxrl_moe.distributed.parameters import row_of
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.layers import Linear
@@ -143,12 +144,24 @@ def base_weights(model: Transformer) -> dict[str, nnx.Variable]:
 
 def routers(model: Transformer) -> dict[str, nnx.Variable]:
     """{our path: variable} of the routers' weights, their selection biases left out."""
-    return {path: variable for path, variable in base_weights(model).items() if path.endswith(".mlp.router.weight")}
+    return {path: variable for path, variable in base_weights(model).items() if row_of(path, variable.ndim).router}
+
+
+def selection_biases(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of the routers' selection biases."""
+    return {path: variable for path, variable in base_weights(model).items() if isinstance(variable, RouterBias)}
 
 
 def adapters(model: Transformer) -> dict[str, nnx.Variable]:
     """{our path: variable} of the adapters, such as stacks.0.attention.q_proj.lora_a."""
     return {path: variable for path, variable in _variables(model) if isinstance(variable, nnx.LoRAParam)}
+
+
+def adapted_weights(model: Transformer) -> dict[str, nnx.Variable]:
+    """{our path: variable} of the weights that have adapters."""
+    layers = {".".join(map(str, (*path, "weight"))): module.weight for path, module in nnx.iter_modules(model)
+              if isinstance(module, Linear) and module.lora is not None}
+    return dict(sorted(layers.items()))
 
 
 def grouped(slots) -> Iterator[tuple]:

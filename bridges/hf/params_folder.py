@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from bridges.errors import BridgeError, listed
-from bridges.hf.checkpoint import INDEX, Layout
+from bridges.hf.checkpoint import INDEX, DiskLayout
 from bridges.hf.folders import copy_companions, new_folder, read_json
 from bridges.hf.tensor_files import TensorInfo
 from jaxrl_moe.distributed.sharding import Placement
@@ -27,7 +27,7 @@ def is_params_folder(folder: pathlib.Path) -> bool:
     return (folder / ARRAYS).is_dir()
 
 
-def write(variables: Mapping[str, nnx.Variable], layout: Layout, path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+def write(variables: Mapping[str, nnx.Variable], layout: DiskLayout, path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
     """Writes the arrays under our paths; see load_model for reading them."""
     with new_folder(path, overwrite) as folder:
         shutil.copyfile(layout.folder / "config.json", folder / "config.json")
@@ -79,8 +79,8 @@ def _check(variables, stored, folder):
         raise BridgeError(f"{folder / ARRAYS} does not fit {folder / 'config.json'}: {listed(problems)}. Import the checkpoint again.")
 
 
-def read_layout(folder: pathlib.Path) -> Layout:
+def read_layout(folder: pathlib.Path) -> DiskLayout:
     """How the checkpoint lay on disk that the folder was imported from."""
     rows = read_json(folder / LAYOUT)
-    return Layout(folder, {key: row[0] for key, row in rows.items()},
+    return DiskLayout(folder, {key: row[0] for key, row in rows.items()},
                   {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})

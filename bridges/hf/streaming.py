@@ -5,20 +5,16 @@ replaced by every server, so a set changes hands as one. Experts are spelled one
 """
 import dataclasses
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from bridges.hf import weight_map
-from bridges.hf.exporting import BIAS_DTYPE, layer_reader, natural
-from bridges.hf.importing import adapters, base_weights
+from bridges.hf.exporting import FLOAT32, layer_reader, natural
+from bridges.hf.importing import adapters, base_weights, routers, selection_biases
 from bridges.hf.tensor_files import DTYPES
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.model.transformer import Transformer
-
-_FUSED = ((r"\.self_attn\.[qkv]_proj\..*", ".self_attn.qkv_proj"), (r"\.mlp\.(gate|up)_proj\..*", ".mlp.gate_up_proj"),
-          (r"\.mlp\.experts\..*", ".mlp.experts"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,26 +68,17 @@ def frozen_sets(model: Transformer) -> set[str]:
     low_rank = adapters(model)
     if not low_rank:
         return set()
-    return {name for name, slots in _named(model, base_weights(model)).items()
-            if not any(f"{slot.path.removesuffix('.weight')}.lora_a" in low_rank or ".router." in slot.path for slot in slots)}
+    trained = {f"{path.removesuffix('.lora_a')}.weight" for path in low_rank} | routers(model).keys() | selection_biases(model).keys()
+    return {name for name, slots in _named(model, base_weights(model)).items() if not any(slot.path in trained for slot in slots)}
 
 
 def _named(model, variables):
     """{name of a set: its slots}."""
     shapes = {path: variable.shape for path, variable in variables.items()}
-    found = {}
-    for slot in sorted(weight_map.slots(model.config, weight_map.TABLES[model.config.family], shapes), key=lambda slot: natural(slot.key)):
-        found.setdefault(set_name(slot.key), []).append(slot)
-    return found
-
-
-def set_name(key: str) -> str:
-    """The set that a tensor belongs to."""
-    for pattern, fused in _FUSED:
-        key, count = re.subn(pattern + "$", fused, key)
-        if count:
-            return key
-    return key
+    slots, named = weight_map.slots(model.config, weight_map.table(model.config), shapes), {}
+    for slot in sorted(slots, key=lambda slot: natural(slot.key)):
+        named.setdefault(slot.set_name, []).append(slot)
+    return named
 
 
 def _tensors(model, slots, variables, low_rank):
@@ -100,7 +87,7 @@ def _tensors(model, slots, variables, low_rank):
         if (slot.path, slot.index[:1]) != current:
             current, array = (slot.path, slot.index[:1]), layer_reader(model, slot.path, variables, low_rank)(slot.index[:1])
         ours = array[slot.index[1:]]
-        tensor = np.empty(slot.their_shape(variables[slot.path].shape), DTYPES[BIAS_DTYPE] if slot.path.endswith(".router.bias") else own)
+        tensor = np.empty(slot.their_shape(variables[slot.path].shape), DTYPES[FLOAT32] if slot.row.stored_float32 else own)
         slot.view(tensor)[...] = ours
         yield slot.key, tensor
 

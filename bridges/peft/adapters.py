@@ -4,19 +4,24 @@ import math
 import os
 import pathlib
 import warnings
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.hf import weight_map
 from bridges.hf.folders import new_folder, resolve
-from bridges.hf.importing import adapters, base_weights, grouped, routers
+from bridges.hf.importing import adapted_weights, adapters, base_weights, grouped, routers
 from bridges.hf.tensor_files import NAMES, TensorInfo, create
+from bridges.hf.weight_map import Slot
 from bridges.peft.critics import write_critic
+from bridges.peft.names import fused_names, in_layer, leaf
 from bridges.peft.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic
 
@@ -125,53 +130,49 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
 def peft_config(model: Transformer, base: str) -> dict:
     """The fields of adapter_config.json.
 
-    PEFT fuses the gate and up projections of experts at twice the rank, which changes rsLoRA's scale by sqrt(2), and
-    it refuses dropout there; so adapters of experts are written with the plain scale and no dropout. For Qwen3-MoE it
-    takes MLP names to mean experts; dense MLP layers of such a model are named as parameters instead.
+    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by sqrt(2), and it refuses
+    dropout there; so adapters of experts are written with the plain scale and no dropout. In some families it takes MLP names to mean
+    experts (Family.joins_dense_names); dense MLP layers of such a model are named as parameters instead.
     """
     if model.lora is None:
         raise BridgeError("The model has no adapters to export. Export it as a whole checkpoint instead.")
-    experts = _names(model, sparse=True)
-    if len(experts & {"gate_proj", "up_proj"}) == 1:
-        raise BridgeError("PEFT fuses the gate_proj and up_proj of experts and loads adapters for both or neither; this model "
-                          f"adapts {', '.join(sorted(experts))}. Add the other to lora.targets, or export a merged checkpoint.")
-    dense = _names(model, sparse=False)
-    apart = dense if model.config.family == "qwen3_moe" else set()
+    family, rows = family_of(model.config), {slot.row for slot in _slots(model)}
+    experts = {row for row in rows if "{expert}" in row.theirs}
+    adapted = {leaf(row.ours) for row in experts}
+    for fused in fused_names(family):
+        if 0 < len(adapted & fused) < len(fused):
+            raise BridgeError(f"PEFT fuses the {' and '.join(sorted(fused))} of experts and loads adapters for both or neither; this model "
+                              f"adapts {', '.join(sorted(adapted))}. Add the other to lora.targets, or export a merged checkpoint.")
+    of_experts = {leaf(row.theirs) for row in family.spellings[0] if "{expert}" in row.theirs}
+    apart = {row for row in rows - experts if family.joins_dense_names and leaf(row.theirs) in of_experts}
     lora = model.lora
     alpha = lora.scale * lora.rank if experts else lora.alpha
     return {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
         "r": lora.rank, "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
         "use_rslora": lora.rslora and not experts, "lora_dropout": 0.0 if experts or apart else lora.dropout,
-        "target_modules": sorted(_names(model) | experts | dense - apart),
-        "target_parameters": sorted(f"mlp.{name}.weight" for name in apart) or None,
+        "target_modules": sorted({leaf(row.theirs) for row in rows - apart}),
+        "target_parameters": sorted(map(in_layer, apart)) or None,
         "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
-        "modules_to_save": ["gate"] if lora.router and model.config.num_sparse_layers else None,
+        "modules_to_save": _router_names(model) if lora.router and model.config.num_sparse_layers else None,
         "rank_pattern": {}, "alpha_pattern": {}}
 
 
-def _names(model, sparse: bool | None = None) -> set[str]:
-    """Names of the adapted layers: of attention, or of the sparse or dense MLPs."""
-    names = set()
-    for path in adapters(model):
-        _, number, block, name, _ = path.split(".")
-        kind = None if block == "attention" else model.config.runs[int(number)].sparse
-        if kind is sparse:
-            names.add(name)
-    return names
+def _router_names(model: Transformer) -> list[str]:
+    return sorted({leaf(slot.key) for slot in _router_slots(model)})
 
 
-def _slots(model):
+def _slots(model: Transformer) -> list[Slot]:
     """The slots of the weights that have adapters, experts one by one."""
-    weights = base_weights(model)
-    adapted = {f"{path.removesuffix('.lora_a')}.weight" for path in adapters(model) if path.endswith(".lora_a")}
-    shapes = {path: weights[path].shape for path in adapted}
-    return weight_map.slots(model.config, weight_map.TABLES[model.config.family], shapes)
+    return weight_map.slots(model.config, weight_map.table(model.config), _shapes(adapted_weights(model)))
 
 
-def _router_slots(model):
-    return weight_map.slots(model.config, weight_map.TABLES[model.config.family],
-                            {path: variable.shape for path, variable in routers(model).items()})
+def _router_slots(model: Transformer) -> list[Slot]:
+    return weight_map.slots(model.config, weight_map.table(model.config), _shapes(routers(model)))
+
+
+def _shapes(variables: Mapping[str, nnx.Variable]) -> dict[str, tuple[int, ...]]:
+    return {path: variable.shape for path, variable in variables.items()}
 
 
 def _layer(slot) -> str:
@@ -180,12 +181,12 @@ def _layer(slot) -> str:
 
 def _check(model, folder, groups, subset):
     weights, problems, needed = base_weights(model), [], set()
-    adapted = {name.rsplit(".", 1)[-1] for name in folder.pairs}
+    adapted = set(map(leaf, folder.pairs))
     some_layers = folder.config.get("layers_to_transform") is not None
     for path, group in groups:
         shape = weights[path].shape
         missing = [slot for slot in group if _layer(slot) not in folder.pairs]
-        elsewhere = len(missing) == len(group) and (subset or path.split(".")[-2] in adapted)
+        elsewhere = len(missing) == len(group) and (subset or leaf(group[0].key) in adapted)
         if not (some_layers or elsewhere):
             problems += [f"no adapter for {_layer(slot)}" for slot in missing]
         for slot in group:

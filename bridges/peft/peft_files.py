@@ -16,6 +16,7 @@ import numpy as np
 from bridges.errors import BridgeError, listed
 from bridges.hf.folders import read_json
 from bridges.hf.tensor_files import FLOATS, TensorReader
+from bridges.peft.names import FusedModule, fused_modules, leaf, our_names, router_modules, router_patterns
 from jaxrl_moe.model.config import LoraConfig
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -71,16 +72,17 @@ class PeftFolder:
         return LoraConfig(rank, next(iter(pairs)).scale * rank, False, dropout, names, bool(self.routers))
 
     def names(self) -> tuple[str, ...]:
-        """The last parts of the adapted layers' names, such as q_proj."""
-        return tuple(sorted({stem.rsplit(".", 1)[-1] for stem in self.pairs}))
+        """The last parts of the adapted layers' names as ours are called, such as q_proj."""
+        return our_names(map(leaf, self.pairs))
 
     def _check_config(self):
         path, config = self.folder / CONFIG, self.config
         if config.get("peft_type") != "LORA":
             raise BridgeError(f"{path} describes a {config.get('peft_type')} adapter; only LORA is read.")
         used = [f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items() if config.get(name, off) not in (off, None, False)]
-        whole = set(config.get("modules_to_save") or ()) - {"gate", "mlp.gate"}
-        used += [f"modules_to_save={sorted(whole)!r} (of these only routers, gate, can be read)"] if whole else []
+        whole = set(config.get("modules_to_save") or ()) - router_modules()
+        readable = ", ".join(sorted(name for name in router_modules() if "." not in name))
+        used += [f"modules_to_save={sorted(whole)!r} (of these only routers, {readable}, can be read)"] if whole else []
         if used:
             raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge "
                               "it with PEFT.")
@@ -89,11 +91,11 @@ class PeftFolder:
                 raise BridgeError(f"{path} has no number {name!r}. Copy the whole adapter folder.")
 
     def _pairs(self) -> Iterator[tuple[str, Pair]]:
-        stems, problems = {}, []
+        stems, problems, routers = {}, [], router_patterns()
         for key, info in self._tensors.infos.items():
-            router = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+\.mlp\.gate)\.weight", key)
-            if router and self.config.get("modules_to_save") and info.dtype in FLOATS:
-                self.routers[router[1]] = self._tensors[key]
+            name = key.removeprefix(PREFIX).removesuffix(".weight")
+            if any(each.fullmatch(name) for each in routers) and self.config.get("modules_to_save") and info.dtype in FLOATS:
+                self.routers[name] = self._tensors[key]
                 continue
             match = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+)\.lora_([AB])\.weight", key)
             if match is None or info.dtype not in FLOATS or len(info.shape) != 2:
@@ -106,29 +108,33 @@ class PeftFolder:
         for stem, keys in stems.items():
             yield from self._split(stem, self._tensors[keys["A"]], self._tensors[keys["B"]])
 
-    def _split(self, stem, a, b) -> Iterator[tuple[str, Pair]]:
+    def _split(self, stem: str, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[str, Pair]]:
         """One pair, or those of all experts where the file holds them in one matrix."""
-        if re.search(r"\.mlp\.experts(\.base_layer)?$", stem) is None:
+        experts = stem.removesuffix(".base_layer")
+        module = next((module for module in fused_modules() if module.pattern.fullmatch(experts)), None)
+        if module is None:
             rank, scale = self._rank_and_scale(stem)
             self._check_rank(stem, a, b, rank)
             yield stem, Pair(a, b, scale)
             return
-        experts, parameter = stem.removesuffix(".base_layer"), self._parameter(stem)
+        parameter = self._parameter(stem, module)
         rank, scale = self._rank_and_scale(f"{experts}.{parameter}")
         self._check_rank(stem, a, b, rank, several=True)
         a_ERI = a.reshape(-1, rank, a.shape[1])
         b_EOR = b.reshape(b.shape[0], rank, -1).transpose(2, 0, 1)
+        names = module.parameters[parameter]
         for expert, (a_RI, b_OR) in enumerate(zip(a_ERI, b_EOR)):
-            halves = _halves(a_RI, b_OR) if parameter == "gate_up_proj" else {"down_proj": (a_RI, b_OR)}
-            for name, (a_part, b_part) in halves.items():
-                yield f"{experts}.{expert}.{name}", Pair(a_part, b_part, scale)
+            halves = _halves(a_RI, b_OR) if len(names) == 2 else [(a_RI, b_OR)]
+            for name, (own_a, own_b) in zip(names, halves, strict=True):
+                yield f"{experts}.{expert}.{name}", Pair(own_a, own_b, scale)
 
-    def _parameter(self, stem):
-        """Which parameter an experts adapter belongs to: PEFT nests them, gate_up_proj inside."""
-        named = {name.rsplit(".", 1)[-1] for name in self.config.get("target_parameters") or ()} & {"gate_up_proj", "down_proj"}
+    def _parameter(self, stem: str, module: FusedModule) -> str:
+        """Which parameter an experts adapter belongs to: PEFT nests them."""
+        named = {name.rsplit(".", 1)[-1] for name in self.config.get("target_parameters") or ()} & module.parameters.keys()
         if len(named) == 1:
             return named.pop()
-        return "gate_up_proj" if stem.endswith(".base_layer") else "down_proj"
+        inner, *outer = module.parameters
+        return inner if stem.endswith(".base_layer") or not outer else outer[-1]
 
     def _rank_and_scale(self, name):
         rank = _setting(self.config.get("rank_pattern"), name, self.config["r"])
@@ -150,10 +156,11 @@ def _setting(patterns, name, default):
     return default
 
 
-def _halves(a_RI, b_OR):
-    """Gate and up of a fused pair. Blocks on B's diagonal are two adapters of half the rank; else both halves need all of A."""
+def _halves(a_RI: np.ndarray, b_OR: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Both layers of a fused pair, such as gate and up. Blocks on B's diagonal are two adapters of half the rank; else both halves
+    need all of A."""
     half, rank = b_OR.shape[0] // 2, a_RI.shape[0] // 2
     gate, up = b_OR[:half], b_OR[half:]
     if a_RI.shape[0] % 2 == 0 and not gate[:, rank:].any() and not up[:, :rank].any():
-        return {"gate_proj": (a_RI[:rank], gate[:, :rank]), "up_proj": (a_RI[rank:], up[:, rank:])}
-    return {"gate_proj": (a_RI, gate), "up_proj": (a_RI, up)}
+        return [(a_RI[:rank], gate[:, :rank]), (a_RI[rank:], up[:, rank:])]
+    return [(a_RI, gate), (a_RI, up)]

@@ -3,6 +3,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -104,7 +105,7 @@ def parse(text: str) -> dict[str, int]:
     return {axis: int(size) for axis, size in sizes.items()}
 
 
-def check_model(layout: Layout, model, section: str = "mesh") -> None:
+def check_model(layout: Layout, model: Any, section: str = "mesh") -> None:
     """Refuses a mesh that a model cannot be split over.
 
     Args:
@@ -115,13 +116,8 @@ def check_model(layout: Layout, model, section: str = "mesh") -> None:
     Raises:
       MeshError: with the numbers, and the sizes that would fit.
     """
-    experts = {"num_experts": model.num_experts} if any(model.sparse_layers) else {}
-    mlp = ({"moe_intermediate_size": model.moe_intermediate_size} if experts else {}) | (
-        {} if all(model.sparse_layers) else {"intermediate_size": model.intermediate_size})
-    must_divide = {
-        "expert": experts, "fsdp": {"hidden_size": model.hidden_size},
-        "tensor": {"num_attention_heads": model.num_heads, "num_key_value_heads": model.num_kv_heads, **mlp}}
-    if layout.size("expert") > 1 and not experts:
+    must_divide = model.splits()
+    if layout.size("expert") > 1 and not must_divide["expert"]:
         raise MeshError(f"{section}.expert = {layout.size('expert')} splits experts, and a dense model has none: set {section}.expert=1.")
     for axis, numbers in must_divide.items():
         size = layout.size(axis)

@@ -23,7 +23,7 @@ class Route(NamedTuple):
     recv_sizes_n: Any
 
 
-class Plan(NamedTuple):
+class RowExchange(NamedTuple):
     """The way to the experts and the way back; which token each sent row copies (M: none), and where each token's copies stand."""
     there: Route
     back: Route
@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     slot_nM: Any
 
 
-def plan(wanted_nM, rows: int) -> Plan:
+def plan(wanted_nM, rows: int) -> RowExchange:
     """Lays out what each device sends.
 
     Args:
@@ -47,7 +47,7 @@ def plan(wanted_nM, rows: int) -> Plan:
     back = Route(comes_to[:, me], counts[:, me], lies_at[:, me], counts[me])
     slot_nM = jnp.where(wanted_nM, jnp.cumsum(wanted_nM.reshape(-1)).reshape(wanted_nM.shape) - 1, rows)
     token_nM = jnp.broadcast_to(jnp.arange(tokens), (devices, tokens))
-    return Plan(there, back, jnp.full(rows, tokens).at[slot_nM].set(token_nM, mode="drop"), slot_nM)
+    return RowExchange(there, back, jnp.full(rows, tokens).at[slot_nM].set(token_nM, mode="drop"), slot_nM)
 
 
 def _send(x, route: Route, rows: int):

@@ -1,7 +1,7 @@
-"""Where every array lies on the mesh: one table from parameter paths to logical axes, one from logical to mesh axes."""
+"""Where every array lies on the mesh: parameters declare their logical axes (distributed.parameters), and one table leads from these to
+axes of the mesh."""
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,29 +11,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_moe.distributed.collectives import DRAWN, ROWS, Layout
+from jaxrl_moe.distributed.parameters import row_of
 from jaxrl_moe.types import UserError
 
-# Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes.
-RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert"}
+# Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes. `rows` and `tokens`
+# are of batches (learning.batch), `pages` of a cache (model.cache).
+RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert", "rows": ROWS, "tokens": "context", "pages": DRAWN}
 
 DEVICE = "device"  # the kind of memory that computes
-
-_OUT = r"(q_proj|k_proj|v_proj|gate_proj|up_proj)"  # split on their output
-_IN = r"(o_proj|down_proj)"                         # split on their input
-# Parameter path -> logical axes of its last dimensions; None is whole. What leads (layers) is whole, but for experts.
-PARAMETERS = [
-    (r"(.*\.)?embed\.weight", ("vocab", "model")),
-    (r"(.*\.)?lm_head\.weight", ("model", "vocab")),
-    (rf".*{_OUT}\.weight", ("model", "heads")),
-    (rf".*{_OUT}\.lora_a", ("model", None)),
-    (rf".*{_OUT}\.(lora_b)", (None, "heads")),
-    (rf".*{_OUT}\.bias", ("heads",)),
-    (rf".*{_IN}\.weight", ("heads", "model")),
-    (rf".*{_IN}\.lora_a", ("heads", None)),
-    (rf".*{_IN}\.lora_b", (None, "model")),
-    (r".*(norm\.weight|norm\.bias|o_proj\.bias|down_proj\.bias|router\.(weight|bias))", ()),
-    (r"(.*\.)?(dense|dense_bias|out|out_bias)", ()),  # the critic
-]
 
 
 class MeshError(UserError):
@@ -74,7 +59,7 @@ class Placement:
     def specs(self, tree: Any) -> Any:
         """The specs of a state's arrays, in its structure."""
         return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: PartitionSpec(*map(RULES.get, logical_axes(dotted(path), leaf.ndim))), tree)
+            lambda path, leaf: spec_of(logical_axes(dotted(path), leaf.ndim)), tree)
 
     def shapes(self, tree: Any) -> Any:
         """What `put` would give of a state's arrays, or of their shapes, as shapes with shardings."""
@@ -103,8 +88,8 @@ class Placement:
             shape = cut_shape(dotted(path), leaf.shape, vocab_size)
             if shape == leaf.shape:
                 return leaf
-            axes = [None if axis == "vocab" else RULES.get(axis) for axis in logical_axes(dotted(path), leaf.ndim)]
-            sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
+            axes = [None if axis == "vocab" else axis for axis in logical_axes(dotted(path), leaf.ndim)]
+            sharding = NamedSharding(self.mesh, spec_of(axes))
             array = jax.device_put(leaf, leaf.sharding.with_memory_kind(DEVICE))
             array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(dotted(path), array, vocab_size)
             return jax.device_put(array, sharding.with_memory_kind(leaf.sharding.memory_kind))
@@ -116,24 +101,21 @@ class Placement:
         axes = logical_axes(path, len(shape))
         parts = self.layout.size("tensor")
         padded = tuple(size + (-size % parts if axis == "vocab" else 0) for size, axis in zip(shape, axes))
-        return padded, NamedSharding(self.mesh, PartitionSpec(*map(RULES.get, axes)))
+        return padded, NamedSharding(self.mesh, spec_of(axes))
 
 
 def logical_axes(path: str, ndim: int) -> tuple[str | None, ...]:
     """Of the array at a dotted path such as "stacks.0.attention.q_proj.weight"; a scalar has none.
 
     Raises:
-      MeshError: no rule covers it.
+      UndeclaredParameter: no row covers it.
     """
-    if ndim == 0:
-        return ()
-    axes = next((axes for pattern, axes in PARAMETERS if re.fullmatch(pattern, path)), None)
-    if axes is None:
-        raise MeshError(f"No sharding rule covers the parameter {path!r}: add a row to distributed.sharding.PARAMETERS.")
-    leading = [None] * (ndim - len(axes))
-    if "mlp." in path and "router" not in path and len(leading) == 2:  # [layers, experts, in, out]
-        leading[1] = "expert"
-    return *leading, *axes
+    return row_of(path, ndim).axes if ndim else ()
+
+
+def spec_of(axes: Sequence[str | None]) -> PartitionSpec:
+    """Of an array with these logical axes; those that it does not name are whole."""
+    return PartitionSpec(*map(RULES.get, axes))
 
 
 def cut(tree: Any, vocab_size: int) -> Any:
@@ -173,17 +155,3 @@ def dotted(path: Sequence[Any]) -> str:
     """A key path of nnx.State as text, without the Variable's own `value`."""
     names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
     return ".".join(name for name in names if name != "value")
-
-
-def token_axis(name: str) -> int | None:
-    """The axis of a micro-batch's field that runs over the tokens of a row, by the shape letters at the end of its name."""
-    return 2 if name.endswith("_LBTA") else 1 if name.endswith("_BT") else None
-
-
-def batch_spec(name: str, leaf: Any) -> PartitionSpec:
-    """Of a micro-batch's field, by the shape letters at the end of its name."""
-    if name.endswith("_LBTA"):
-        return PartitionSpec(None, ROWS, "context")
-    if name.endswith(("_BT", "_bcR", "_bcM")):
-        return PartitionSpec(ROWS, "context")
-    return PartitionSpec()

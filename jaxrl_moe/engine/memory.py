@@ -10,6 +10,7 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.engine.pages import pages_for
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.families.registry import family_of
 
 MEMORY = pathlib.Path("/proc/meminfo")
 
@@ -33,8 +34,7 @@ def slots_of_each(slots: int, shards: int) -> int:
 
 def token_bytes(config: ModelConfig, dtype: Any, placement: Placement | None) -> int:
     """Keys and values of one token in all layers, on one device."""
-    heads = config.num_kv_heads // (placement.layout.size("tensor") if placement else 1)
-    return 2 * dtype.itemsize * config.num_layers * heads * config.head_dim
+    return family_of(config).cache().token_bytes(config, dtype.itemsize, placement.layout.size("tensor") if placement else 1)
 
 
 def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None,

@@ -18,14 +18,19 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.collectives import DRAWN, inside
-from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.distributed.sharding import Placement, spec_of
 from jaxrl_moe.engine import sampling
-from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.families.registry import family_of
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 
-POOL = PartitionSpec(None, DRAWN, None, "tensor")  # of the cache, [L, pages, page_size, K, H]
 ROWS, WHOLE = PartitionSpec(DRAWN), PartitionSpec()
+
+
+def pool_specs(cache: type) -> Any:
+    """Of a cache's arrays, in its structure."""
+    return cache(*(spec_of(axes) for axes in cache.axes()))
 
 
 @functools.partial(jax.tree_util.register_dataclass,
@@ -63,20 +68,23 @@ class EnginePrograms:
         self.decode = jax.jit(self._decode, donate_argnums=1, static_argnames=("truncate", "routes"))
         self.copy_pages = jax.jit(self._copy_pages, donate_argnums=0)
 
-    def empty_cache(self, config: ModelConfig, num_pages: int, page_size: int, dtype: Any) -> PagedCache:
-        """PagedCache.zeros with num_pages, trash page included, for each part of the rows."""
+    def empty_cache(self, config: ModelConfig, num_pages: int, page_size: int, dtype: Any) -> Any:
+        """An empty cache of the model's family with num_pages, trash page included, for each part of the rows."""
+        kind = family_of(config).cache()
         if self._placement is None:
-            return PagedCache.zeros(config, num_pages, page_size, dtype)
-        zeros = functools.partial(PagedCache.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
-        return jax.jit(zeros, out_shardings=NamedSharding(self._placement.mesh, POOL))()
+            return kind.zeros(config, num_pages, page_size, dtype)
+        zeros = functools.partial(kind.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
+        shardings = jax.tree.map(lambda spec: NamedSharding(self._placement.mesh, spec), pool_specs(kind))
+        return jax.jit(zeros, out_shardings=shardings)()
 
-    def _mapped(self, function: Callable[..., Any], out_spec: Any, params: nnx.State, cache: PagedCache,
+    def _mapped(self, function: Callable[..., Any], out_spec: Any, params: nnx.State, cache: Any,
                 *rest):
         """function(params, cache, *rest), on a mesh by every device with its part of the weights, of the cache and of the rows, which
         all arrays in `rest` lead with. out_spec is of what is returned beside the cache."""
         if self._placement is None:
             return function(params, cache, *rest)
-        placement, pool = self._placement, PagedCache(POOL, POOL)
+        placement = self._placement
+        pool = pool_specs(type(cache))
         local_layout = dataclasses.replace(placement.layout, transport="replicated")
 
         def local(*inputs):
@@ -87,21 +95,21 @@ class EnginePrograms:
         return jax.shard_map(local, mesh=placement.mesh, in_specs=specs, out_specs=(pool, out_spec),
                              check_vma=False)(params, cache, *rest)
 
-    def _prefill(self, params: nnx.State, cache: PagedCache, tokens_UT: jax.Array, positions_UT: jax.Array,
+    def _prefill(self, params: nnx.State, cache: Any, tokens_UT: jax.Array, positions_UT: jax.Array,
                  pages_UJ: jax.Array, *, routes: bool):
         """Writes the tokens' keys and values; returns the cache, and expert ids [U, T, L, A] or None."""
         self.compiles += 1
         return self._mapped(functools.partial(self._local_prefill, routes), ROWS, params, cache, tokens_UT, positions_UT, pages_UJ)
 
-    def _local_prefill(self, routes: bool, params: nnx.State, cache: PagedCache, tokens_UT: jax.Array,
+    def _local_prefill(self, routes: bool, params: nnx.State, cache: Any, tokens_UT: jax.Array,
                        positions_UT: jax.Array, pages_UJ: jax.Array):
         model = nnx.merge(self._graphdef, params)
-        _, cache, routing = model.extend(tokens_UT, positions_UT, cache, pages_UJ, adapters=True)
+        _, cache, routing = model.extend(tokens_UT, cache, Pass(positions_UT, pages_BJ=pages_UJ))
         if not routes:
             return cache, None
         return cache, jnp.moveaxis(routing.expert_ids, 0, 2).astype(self._expert_dtype)
 
-    def _decode(self, params: nnx.State, cache: PagedCache, rows: DecodeRows, *, truncate: bool,
+    def _decode(self, params: nnx.State, cache: Any, rows: DecodeRows, *, truncate: bool,
                 routes: bool):
         """Draws up to `steps` tokens per row, until every row has met a stop id or has nothing remaining.
 
@@ -113,7 +121,7 @@ class EnginePrograms:
         specs = {"tokens_SU": per_row, "logprobs_SU": per_row, "kept_U": ROWS} | ({"expert_ids_SULA": per_row} if routes else {})
         return self._mapped(functools.partial(self._local_decode, truncate, routes), specs, params, cache, rows)
 
-    def _local_decode(self, truncate: bool, routes: bool, params: nnx.State, cache: PagedCache,
+    def _local_decode(self, truncate: bool, routes: bool, params: nnx.State, cache: Any,
                       rows: DecodeRows):
         model = nnx.merge(self._graphdef, params)
         apart = model.apart()
@@ -130,7 +138,7 @@ class EnginePrograms:
             step, _, cache, tokens_U, positions_U, remaining_U, out = carry
             active_U = remaining_U > 0
             fed_U1 = jnp.where(active_U, positions_U, -1)[:, None]
-            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], fed_U1, cache, rows.pages_UJ, adapters=True, apart=apart)
+            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], cache, Pass(fed_U1, pages_BJ=rows.pages_UJ), apart)
             uniforms_U2 = sampling.token_uniforms(keys_U, positions_U + 1)
             drawn_U, logprobs_U, kept_U = sampling.sample(
                 model.logits(hidden_U1D)[:, 0], uniforms_U2, rows.temperature_U, rows.top_p_U, rows.top_k_U,
@@ -160,11 +168,11 @@ class EnginePrograms:
             out["expert_ids_SULA"] = jnp.zeros(shape, self._expert_dtype)
         return out
 
-    def _copy_pages(self, cache: PagedCache, sources_C: jax.Array, targets_C: jax.Array):
+    def _copy_pages(self, cache: Any, sources_C: jax.Array, targets_C: jax.Array):
         """Copies whole pages; pairs of trash pages are padding."""
         self.compiles += 1
 
-        def copy(_: Any, cache: PagedCache, sources_C: jax.Array, targets_C: jax.Array):
-            return PagedCache(*(array.at[:, targets_C].set(array[:, sources_C]) for array in cache)), None
+        def copy(_: Any, cache: Any, sources_C: jax.Array, targets_C: jax.Array) -> tuple[Any, None]:
+            return jax.tree.map(lambda array: array.at[:, targets_C].set(array[:, sources_C]), cache), None
 
         return self._mapped(copy, WHOLE, {}, cache, sources_C, targets_C)[0]

@@ -1,9 +1,13 @@
 """AdamW with clipping and a schedule, from the `optimizer` section (arXiv 1711.05101)."""
+from typing import Any
+
 import jax
 import optax
 from flax import nnx
 
 from jaxrl_moe.config import OptimizerSection
+from jaxrl_moe.distributed.parameters import row_of
+from jaxrl_moe.distributed.sharding import dotted
 
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -29,9 +33,7 @@ def optimizer(section: OptimizerSection, total_steps: int) -> optax.GradientTran
     return optax.chain(optax.clip_by_global_norm(section.clip_norm), adamw) if section.clip_norm else adamw
 
 
-def _decayed(params):
-    def decays(path, _):
-        names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-        return not any("norm" in name or name.endswith("bias") for name in names)
-
-    return jax.tree_util.tree_map_with_path(decays, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+def _decayed(params: Any) -> Any:
+    """Which arrays are decayed, as their rows say."""
+    return jax.tree_util.tree_map_with_path(lambda path, variable: row_of(dotted(path), variable.ndim).decayed, params,
+                                            is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

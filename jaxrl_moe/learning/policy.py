@@ -13,11 +13,12 @@ from jax.sharding import PartitionSpec
 
 from jaxrl_moe.distributed.collectives import ROWS, inside
 from jaxrl_moe.distributed.context import from_devices, to_devices
-from jaxrl_moe.distributed.sharding import Placement, batch_spec, token_axis
+from jaxrl_moe.distributed.sharding import Placement, spec_of
 from jaxrl_moe.kernels.rows import select
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
-from jaxrl_moe.learning.batch import MicroBatch
+from jaxrl_moe.learning.batch import BATCH_AXES, MicroBatch
 from jaxrl_moe.learning.state import model_weights
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 
 
@@ -110,7 +111,7 @@ class PolicyPass:
 
     def _specs(self, inputs: PassInputs) -> PassInputs:
         def of_batch(path: tuple[Any, ...], leaf: jax.Array) -> PartitionSpec:
-            return batch_spec(path[-1].name, leaf)
+            return spec_of(BATCH_AXES[path[-1].name])
 
         specs, whole = self.placement.specs, PartitionSpec()
         return PassInputs(
@@ -128,9 +129,8 @@ class PolicyPass:
         batch = inputs.batch
         weights = model_weights(inputs.trainable, self.dtypes)
         model = nnx.merge(self.graphdef, weights, inputs.bias, inputs.frozen)
-        hidden_BTD, routing = model(
-            batch.tokens_BT, batch.positions_BT, batch.segments_BT, adapters=adapters, dropout_key=inputs.key,
-            expert_ids_LBTA=batch.expert_ids_LBTA, remat=self.remat)
+        hidden_BTD, routing = model(batch.tokens_BT, Pass(
+            batch.positions_BT, batch.segments_BT, adapters, inputs.key, batch.expert_ids_LBTA, self.remat))
         logprobs_BT, entropy_BT = self._read(model, hidden_BTD, inputs, entropy)
         ids_BTLA, router = None, None
         if routes:
@@ -164,7 +164,7 @@ class PolicyPass:
 def _moved(move: Callable[[jax.Array, int, int], jax.Array], batch: MicroBatch, count: int) -> MicroBatch:
     """The micro-batch with its rows' tokens moved."""
     def moved(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        axis = token_axis(path[-1].name)
-        return leaf if axis is None else move(leaf, axis, count)
+        axes = BATCH_AXES[path[-1].name]
+        return move(leaf, axes.index("tokens"), count) if "tokens" in axes else leaf
 
     return jax.tree_util.tree_map_with_path(moved, batch)

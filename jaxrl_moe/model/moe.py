@@ -14,6 +14,7 @@ from jaxrl_moe.distributed.expert_parallel import dispatch
 from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp, spare_rows
 from jaxrl_moe.kernels.rows import order_by, select, spread
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.layers import Linear
 
 # Up to this many tokens every expert computes every token: one batched product, bound by reading the weights, which are neither gathered
@@ -26,7 +27,7 @@ class Routing(NamedTuple):
     expert_ids: Any   # [B, T, A] int32
     logits: Any       # [B, T, E] float32
     load: Any         # [E] int32, rows sent to each expert; padding is not counted
-    probability: Any  # [E] float32, the full softmax summed over tokens; padding is not counted
+    probability: Any  # [E] float32, the shares of all experts (for most, the softmax) summed over tokens; padding is not counted
     squared_logsumexp: Any  # scalar float32, summed likewise
     dropped: Any      # scalar int32, slots that a transport with a capacity had no place for
 
@@ -36,29 +37,25 @@ class RouterBias(nnx.Variable):
 
 
 class Router(nnx.Module):
-    """Softmax over all experts in float32, then the top k, renormalised only if the checkpoint says so."""
+    """A score for each expert in float32, and the choice by it, as the model's family says (model.scoring)."""
 
-    def __init__(self, config: ModelConfig, *, stack, rngs):
+    def __init__(self, config: ModelConfig, *, stack: tuple[int, ...], rngs: nnx.Rngs):
         shape = (*stack, config.hidden_size, config.num_experts)
         self.weight = nnx.Param(config.initializer_range * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.bias = RouterBias(jnp.zeros((*stack, config.num_experts))) if config.router_bias else None
-        self.active, self.renormalise = config.num_experts_per_tok, config.norm_topk_prob
+        self.scoring = family_of(config).scoring(config)
 
-    def __call__(self, x_MD, expert_ids_MA=None):
+    def __call__(self, x_MD: jax.Array, expert_ids_MA: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns (weights [M, A], expert_ids [M, A], logits [M, E]); given ids are replayed, -1 routes live."""
         logits_ME = jnp.dot(x_MD.astype(jnp.float32), self.weight[...], precision=jax.lax.Precision.HIGHEST)
-        probabilities_ME = jax.nn.softmax(logits_ME, axis=-1)
-        scores_ME = probabilities_ME if self.bias is None else probabilities_ME + self.bias[...]
-        _, live_MA = jax.lax.top_k(scores_ME, self.active)
+        scores_ME = self.scoring.scores(logits_ME)
+        live_MA = self.scoring.chosen(scores_ME, None if self.bias is None else self.bias[...])
         ids_MA = live_MA if expert_ids_MA is None else jnp.where(expert_ids_MA < 0, live_MA, expert_ids_MA.astype(jnp.int32))
-        weights_MA = jnp.take_along_axis(probabilities_ME, ids_MA, axis=1)
-        if self.renormalise:
-            weights_MA = weights_MA / weights_MA.sum(axis=1, keepdims=True)
-        return weights_MA, ids_MA, logits_ME
+        return self.scoring.weights(scores_ME, ids_MA), ids_MA, logits_ME
 
 
 class MoE(nnx.Module):
-    """Qwen3-MoE's sparse block: sum over the active experts of weight * expert(x)."""
+    """The sum over the active experts of weight * expert(x)."""
 
     def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, backend="auto", platform="cpu"):
         self.batched_tokens = BATCHED_TOKENS["cpu" if platform == "cpu" else "gpu"]
@@ -85,7 +82,7 @@ class MoE(nnx.Module):
         y_MD, dropped = dispatch(x_MD, weights_MA, sent_MA, self.num_experts, functools.partial(self.compute, adapters, dropout_key))
         y_MD = collectives.total(y_MD, "tensor")
         sums = (_count(sent_MA, self.num_experts),
-                jnp.sum(jnp.where(valid_M[:, None], jax.nn.softmax(logits_ME, axis=-1), 0), axis=0),
+                jnp.sum(jnp.where(valid_M[:, None], self.router.scoring.shares(logits_ME), 0), axis=0),
                 jnp.sum(jnp.where(valid_M, jnp.square(jax.nn.logsumexp(logits_ME, axis=-1)), 0)), dropped)
         routing = Routing(ids_MA.reshape(batch, length, -1), logits_ME.reshape(batch, length, -1),
                           *(collectives.total(x, *collectives.TOKENS) for x in sums))

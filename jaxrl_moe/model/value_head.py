@@ -5,6 +5,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.distributed.parameters import ParameterRow, declare
+
+declare((ParameterRow("dense", (None, None)), ParameterRow("dense_bias", (None,), decayed=False),
+         ParameterRow("out", (None, None)), ParameterRow("out_bias", (None,), decayed=False)))
 OUT_STD = 0.01  # small, so that first values are near 0 and disturb no advantage
 
 

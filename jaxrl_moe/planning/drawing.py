@@ -11,8 +11,8 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.engine import batches
 from jaxrl_moe.engine.memory import pool_pages, slots_of_each, token_bytes
 from jaxrl_moe.engine.pages import pages_for
-from jaxrl_moe.engine.programs import POOL, ROWS, EnginePrograms
-from jaxrl_moe.model.cache import PagedCache
+from jaxrl_moe.engine.programs import ROWS, EnginePrograms, pool_specs
+from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.planning import target
 from jaxrl_moe.planning.programs import NOTHING, Program, compiled
 from jaxrl_moe.planning.shapes import RunShapes
@@ -44,16 +44,19 @@ def compiled_drawing(config: Config, shapes: RunShapes, free: int | None) -> Dra
     return Drawing(**{name: compiled(program, shapes.drawn_at.platform) for name, program in lowered.items()}, cache=cache)
 
 
-def pool(config: Config, shapes: RunShapes, free: int | None) -> PagedCache:
+def pool(config: Config, shapes: RunShapes, free: int | None) -> Any:
     """The KV pool's shapes."""
     section, place, model = config.rollout, shapes.drawn_at, shapes.model
     bytes_of_token = token_bytes(model.config, model.dtype, place)
     pages = pool_pages(section, config.data.max_prompt_tokens, bytes_of_token, free, place.drawn_shards)
-    cache = jax.eval_shape(lambda: PagedCache.zeros(model.config, pages * place.drawn_shards, section.page_size, model.dtype))
-    return _split(cache, place, POOL)
+    kind = family_of(model.config).cache()
+    cache = jax.eval_shape(lambda: kind.zeros(model.config, pages * place.drawn_shards, section.page_size, model.dtype))
+    return jax.tree.map(
+        lambda array, spec: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=NamedSharding(place.mesh, spec)),
+        cache, pool_specs(type(cache)))
 
 
-def lower(config: Config, shapes: RunShapes, cache: PagedCache) -> dict:
+def lower(config: Config, shapes: RunShapes, cache: Any) -> dict:
     """{name: the program, traced for the devices of the mesh}: see Drawing."""
     section, place, model, params = config.rollout, shapes.drawn_at, shapes.model, shapes.params
     shards = place.drawn_shards

@@ -17,6 +17,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.learning import make
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.planning.drawing import NO_DRAWING, compiled_drawing
 from jaxrl_moe.planning.programs import Program
 from jaxrl_moe.planning.shapes import RunShapes, run_shapes
@@ -152,16 +153,14 @@ def copied_bytes(masters, computed) -> int:
 
 
 def kept_bytes(config: ModelConfig, batch, place: Placement, remat: str, dtype) -> int:
-    """At least what the backward pass needs: each layer's input under full remat; otherwise also queries, keys, values, the
-    attention's output and the normed inputs; and without remat the MLP's two hidden products."""
+    """At least what the backward pass needs: each layer's input under full remat; otherwise also what the mixers keep (queries, keys,
+    values, the attention's output) and the normed inputs; and without remat the MLP's two hidden products."""
     tokens = math.prod(batch.tokens_BT.shape) // (place.row_shards * place.token_shards)
     numbers = config.hidden_size * config.num_layers
     if remat != "full":
-        parts = place.layout.size("tensor")
-        heads = (2 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim * config.num_layers
-        hidden = sum(2 * config.num_experts_per_tok * config.moe_intermediate_size if sparse else 2 * config.intermediate_size
-                     for sparse in config.sparse_layers) if remat == "none" else 0
-        numbers = 3 * numbers + (heads + hidden) // parts
+        kept = family_of(config).kept(config)
+        split = kept.mixers + (kept.mlps if remat == "none" else 0)
+        numbers = 3 * numbers + split // place.layout.size("tensor")
     return tokens * numbers * jnp.dtype(dtype).itemsize
 
 

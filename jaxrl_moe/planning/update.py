@@ -9,9 +9,9 @@ from jax.sharding import NamedSharding
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
-from jaxrl_moe.distributed.sharding import Placement, batch_spec
+from jaxrl_moe.distributed.sharding import Placement, spec_of
 from jaxrl_moe.learning import make
-from jaxrl_moe.learning.batch import MicroBatch
+from jaxrl_moe.learning.batch import BATCH_AXES, TOKENS, MicroBatch
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.policy import PolicyPass
 from jaxrl_moe.learning.prepare import needs_forward
@@ -102,12 +102,12 @@ def micro_batch_shapes(config: Config, place: Placement):
     if algorithm.kl_coef > 0:
         kinds["ref_logprobs_BT"] = jnp.float32
 
-    def shape(name, dtype, *sizes):
-        return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(place.mesh, batch_spec(name, None)))
+    def shape(axes: tuple[str | None, ...], dtype: Any, *sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(place.mesh, spec_of(axes)))
 
-    whole = {name: shape(name, jnp.float32) for name in ("num_tokens", "num_positions")}
-    batch = MicroBatch(**{name: shape(name, dtype, rows, length) for name, dtype in kinds.items()}, **whole)
+    whole = {name: shape(BATCH_AXES[name], jnp.float32) for name in ("num_tokens", "num_positions")}
+    batch = MicroBatch(**{name: shape(BATCH_AXES[name], dtype, rows, length) for name, dtype in kinds.items()}, **whole)
     b, c = place.row_shards, place.token_shards
     part = rows * length // (b * c)
     wanted = -(-part // READ_SHARES) * math.ceil(READ_SHARES * min(1.0, config.rollout.max_tokens / length))
-    return batch, (shape("read_bcR", jnp.int32, b, c, wanted), shape("read_bcM", jnp.int32, b, c, part))
+    return batch, (shape(TOKENS, jnp.int32, b, c, wanted), shape(TOKENS, jnp.int32, b, c, part))

@@ -1,7 +1,6 @@
 """How fast the update computes: model FLOPs a second, and their share of what the device could do (MFU, arXiv 2204.02311)."""
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -9,6 +8,8 @@ from flax import nnx
 
 from jaxrl_moe.distributed.chips import CHIPS
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.families.family import Cost, Weights
+from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.learning.batch import MicroBatch
 from jaxrl_moe.learning.step import Learner
 
@@ -18,28 +19,15 @@ PEAKS = (("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", CHIPS["H100"].flo
          ("RTX 3090", CHIPS["RTX3090"].flops))
 
 
-class Cost(NamedTuple):
-    """FLOPs of a forward and backward pass: of a token through the matrices of all layers, of a log-prob through the output
-    matrix, and of a query that sees a key in one layer."""
-    token: float
-    read: float
-    pair: float
-
-
 def model_cost(config: ModelConfig, trainable: nnx.State, frozen: nnx.State) -> Cost:
     """The cost of a model, by its matrices: 2 FLOPs a weight forward, 2 backward for its input, 2 more if it is trained.
 
-    Only the active experts count. What recomputes (remat), looks up (embeddings) or works elementwise is left out.
+    What recomputes (remat) is left out; the rest its family says.
     """
-    token, read = 0.0, 0.0
-    for state, flops in ((trainable, 6), (frozen, 4)):
-        for path, variable in nnx.to_flat_state(state):
-            shape = variable.shape
-            if path[0] == "stacks" and len(shape) >= 3:  # [L, in, out] or [L, E, in, out]; norms and biases are [L, size]
-                token += flops * np.prod(shape) * (config.num_experts_per_tok / config.num_experts if len(shape) == 4 else 1)
-            elif path[0] == ("embed" if config.tie_word_embeddings else "lm_head"):
-                read += flops * np.prod(shape)
-    return Cost(float(token), float(read), 12.0 * config.num_heads * config.head_dim)  # q k and p v; their four products backward
+    states = ((trainable, 6), (frozen, 4))
+    weights = (Weights(".".join(map(str, path)), variable.shape, flops)
+               for state, flops in states for path, variable in nnx.to_flat_state(state))
+    return family_of(config).cost(config, weights)
 
 
 def update_flops(config: ModelConfig, cost: Cost, batches: Sequence[MicroBatch]) -> float:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrl_moe.config import Config, ScratchSection
+from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import prompt_messages
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.data.sft import row_messages
 from jaxrl_moe.data.tokenizer import import_transformers
 from jaxrl_moe.data.word_problems import write_data
-from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.protocols import Bridge
 
@@ -47,25 +47,12 @@ def ensure_model(config: Config, bridge: Bridge) -> None:
     partial = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(partial, ignore_errors=True)
     tokenizer = train_tokenizer(texts(config), config.scratch.vocab_size)
-    model = Transformer(model_config(config.scratch, len(tokenizer)), rngs=nnx.Rngs(config.seed), dtype=jnp.float32)
+    model = Transformer(from_scratch(config.scratch, len(tokenizer)), rngs=nnx.Rngs(config.seed), dtype=jnp.float32)
     bridge.export_model(model, partial)
     tokenizer.save_pretrained(partial)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     (partial / "generation_config.json").write_text(json.dumps(ends) + "\n")
     partial.rename(folder)
-
-
-def model_config(section: ScratchSection, vocab_size: int) -> ModelConfig:
-    """Qwen3-MoE of the section's sizes with tied embeddings; dense Qwen3 where it has no experts."""
-    sparse = section.num_experts > 0
-    experts = dict(num_experts=section.num_experts, num_experts_per_tok=section.num_experts_per_tok, norm_topk_prob=True,
-                   moe_intermediate_size=section.intermediate_size, router_bias=section.router_bias) if sparse else {}
-    return ModelConfig(
-        family="qwen3_moe" if sparse else "qwen3", vocab_size=vocab_size, hidden_size=section.hidden_size,
-        num_layers=section.num_layers, num_heads=section.num_heads, num_kv_heads=section.num_kv_heads,
-        head_dim=section.head_dim, intermediate_size=section.intermediate_size, tie_word_embeddings=True,
-        sparse_layers=(sparse,) * section.num_layers, windows=(0,) * section.num_layers,
-        max_position_embeddings=section.context, initializer_range=section.initializer_range, **experts)
 
 
 def texts(config: Config) -> Iterable[str]:

@@ -11,8 +11,9 @@ from jaxrl_moe.distributed.context import block_pairs, chunk_order, from_devices
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.kernels import paired_attention
 from jaxrl_moe.kernels.attention import Visibility, attention
-from jaxrl_moe.model.attention import Attention, Place
+from jaxrl_moe.model.attention import Attention
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.passes import LayerPass
 from jaxrl_moe.model.rope import rotary
 from tests.helpers.attention import inputs
 from tests.helpers.close import assert_close
@@ -98,8 +99,8 @@ def test_a_device_forms_half_of_the_scores_of_its_queries_over_all_keys(parts, m
 
     def local(state, x_BTD, positions_BT):
         with inside(place.layout):
-            where = Place(positions_BT, jnp.ones_like(positions_BT), *rotary(config, positions_BT))
-            return nnx.merge(graphdef, state)(x_BTD, where, 0)[0]
+            where = LayerPass(positions_BT, jnp.ones_like(positions_BT), *rotary(config, positions_BT))
+            return nnx.merge(graphdef, state)(x_BTD, where)[0]
 
     mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(PartitionSpec(), tokens, tokens), out_specs=tokens, check_vma=False)
     jaxpr = jax.make_jaxpr(mapped)(state, jnp.zeros((batch, length, 16)), jnp.zeros((batch, length), jnp.int32))

@@ -17,6 +17,7 @@ from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.samples import from_conversations, with_values
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
 from tests.helpers.close import assert_close
@@ -144,7 +145,7 @@ def test_rematerialisation_keeps_as_little_with_weights_split_by_fsdp():
             def loss(params):
                 with inside(place.layout):
                     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-                    return nnx.merge(graphdef, params)(tokens, positions, jnp.ones_like(tokens), remat=remat)[0].sum()
+                    return nnx.merge(graphdef, params)(tokens, Pass(positions, jnp.ones_like(tokens), remat=remat))[0].sum()
             return jax.grad(loss)(params)
 
         mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(specs, PartitionSpec("fsdp")), out_specs=specs, check_vma=False)

@@ -9,6 +9,7 @@ from flax import nnx
 import bridges
 from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.model.passes import Pass
 from tests.helpers import tiny_models
 
 SETTINGS = RolloutSection(slots=4, page_size=4, max_tokens=12, decode_steps=5)
@@ -54,7 +55,7 @@ def forward(model):
     model, or of another like it."""
     @nnx.jit
     def whole(model, tokens, segments):
-        hidden, routing = model(tokens, jnp.arange(48)[None], segments)
+        hidden, routing = model(tokens, Pass(jnp.arange(48)[None], segments))
         return model.logits(hidden)[0], routing.expert_ids[:, 0]
 
     def run(ids, model=model):

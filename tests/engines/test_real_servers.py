@@ -22,6 +22,7 @@ from bridges.servers.receiver import Weights
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.training.assembly import make_engine as in_process
 from jaxrl_moe.types import Request, SamplingParams
@@ -205,7 +206,7 @@ def score(model, params, prompt, drawn, temperature):
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(graphdef, params, tokens):
     model, positions = nnx.merge(graphdef, params), jax.numpy.arange(tokens.shape[1])[None]
-    hidden, _ = model(tokens, positions, jax.numpy.ones_like(positions))
+    hidden, _ = model(tokens, Pass(positions, jax.numpy.ones_like(positions)))
     with jax.default_matmul_precision("highest"):
         return hidden @ model.head_DV()
 

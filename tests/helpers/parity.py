@@ -4,6 +4,7 @@ import numpy as np
 
 from bridges.compare.verify import near_ties, our_logits
 from bridges.hf.importing import adapters
+from jaxrl_moe.model.families.registry import family_of
 from tests.helpers import oracles
 
 
@@ -27,7 +28,7 @@ def logits_error(model, hf_model, tokens_BT):
     ours, router_logits = our_logits(model, tokens_BT)
     keep_BT = np.ones(tokens_BT.shape, bool)
     if router_logits is not None:
-        tied_BT = near_ties(router_logits, model.config.num_experts_per_tok).any(axis=0)
+        tied_BT = near_ties(family_of(model.config).scoring(model.config), router_logits).any(axis=0)
         keep_BT = ~np.maximum.accumulate(tied_BT, axis=1)
     assert keep_BT.mean() > 0.5
     return relative(ours[keep_BT], hf_logits(hf_model, tokens_BT)[keep_BT])

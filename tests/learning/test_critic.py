@@ -28,6 +28,7 @@ from jaxrl_moe.learning.prepare import lay_out, prepare
 from jaxrl_moe.learning.samples import from_groups
 from jaxrl_moe.learning.update import loss_weights, update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
 from jaxrl_moe.rl.metrics import Merge, Metrics
@@ -73,7 +74,7 @@ def make_groups():
 
 @nnx.jit
 def run_model(model, ids_BT):
-    return model(ids_BT, jnp.arange(ids_BT.shape[1])[None], jnp.ones_like(ids_BT))[0]
+    return model(ids_BT, Pass(jnp.arange(ids_BT.shape[1])[None], jnp.ones_like(ids_BT)))[0]
 
 
 def hidden(learner, samples):

@@ -15,6 +15,7 @@ from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.optimizer import learning_rate, optimizer
 from jaxrl_moe.learning.samples import from_conversations
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.types import LossOutputs
@@ -85,7 +86,7 @@ def test_an_update_is_the_gradient_of_the_plain_loss_through_adamw():
 
     def loss(params):
         model = nnx.merge(graphdef, params)
-        logprobs = jax.nn.log_softmax(model.logits(model(ids, positions, np.ones_like(ids))[0]))[:, :-1]
+        logprobs = jax.nn.log_softmax(model.logits(model(ids, Pass(positions, np.ones_like(ids)))[0]))[:, :-1]
         return -jnp.sum(mask[:, :-1] * jnp.take_along_axis(logprobs, ids[:, 1:, None], -1)[..., 0]) / mask.sum()
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(params)
@@ -115,8 +116,8 @@ def test_logprobs_are_those_of_the_logits_and_zero_where_not_asked():
     for adapters, temperature in ((True, 1.0), (True, 0.7), (False, 1.0)):
         got = one.forward(batch, reference=not adapters, temperature=temperature).logprobs_BT
         model = one.model()
-        place = batch.tokens_BT, batch.positions_BT, batch.segments_BT
-        hidden, _ = nnx.jit(lambda model: model(*place, adapters=adapters))(model)  # noqa: B023
+        call = Pass(batch.positions_BT, batch.segments_BT, adapters)
+        hidden, _ = nnx.jit(lambda model: model(batch.tokens_BT, call))(model)  # noqa: B023
         expected = jax.nn.log_softmax(model.logits(hidden) / temperature)
         expected = jnp.take_along_axis(expected, batch.targets_BT[..., None], -1)[..., 0] * batch.mask_BT
         assert_close(got, expected)

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxrl_moe.model import transformer
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import REMAT, Transformer
 from tests.helpers.close import assert_close
 
@@ -35,7 +36,7 @@ def tokens(rows=2, length=20):
     return ids, np.tile(np.arange(length, dtype=np.int32), (rows, 1)), np.ones((rows, length), np.int32)
 
 
-forward = nnx.jit(lambda model, *place, **options: model(*place, **options), static_argnames=("adapters", "remat"))
+forward = nnx.jit(lambda model, ids, *where, **options: model(ids, Pass(*where, **options)), static_argnames=("adapters", "remat"))
 
 
 @pytest.mark.parametrize("config", [MOE, DENSE], ids=["moe", "dense"])
@@ -61,7 +62,7 @@ def test_prefill_then_decode_equals_the_whole_row(config, prefill, apart, monkey
     whole, routing = forward(model, ids, positions, segments)
     cache = PagedCache.zeros(config, num_pages=7, page_size=8, dtype=jnp.float32)
     pages = np.array([[3, 1, 5], [2, 6, 4]])
-    extend = nnx.jit(lambda model, *a: model.extend(*a, apart=model.apart()))
+    extend = nnx.jit(lambda model, ids, positions, cache, pages: model.extend(ids, cache, Pass(positions, pages_BJ=pages), model.apart()))
     hidden, cache, _ = extend(model, ids[:, :prefill], positions[:, :prefill], cache, pages)
     parts = [hidden]
     for t in range(prefill, 20):
@@ -77,7 +78,7 @@ def test_padding_positions_write_to_the_trash_page_only():
     ids, positions, _ = tokens()
     cache = PagedCache.zeros(MOE, num_pages=7, page_size=8, dtype=jnp.float32)
     positions[1] = -1
-    _, cache, _ = model.extend(ids, positions, cache, np.array([[1, 2, 3], [4, 5, 6]]))
+    _, cache, _ = model.extend(ids, cache, Pass(positions, pages_BJ=np.array([[1, 2, 3], [4, 5, 6]])))
     assert np.asarray(cache.k[:, 1:3]).any() and not np.asarray(cache.k[:, 4:]).any()
 
 
@@ -93,7 +94,8 @@ def test_rematerialisation_changes_no_gradient():
     graphdef, adapters, rest = nnx.split(build(), nnx.LoRAParam, ...)
 
     def loss(adapters, remat):
-        hidden, _ = nnx.merge(graphdef, adapters, rest)(*tokens(4, 40), remat=remat)
+        ids, *where = tokens(4, 40)
+        hidden, _ = nnx.merge(graphdef, adapters, rest)(ids, Pass(*where, remat=remat))
         return jnp.sum(jnp.sin(hidden))
 
     gradient = jax.jit(jax.grad(loss), static_argnums=1)
@@ -109,7 +111,7 @@ def test_what_is_computed_again_needs_no_memory():
     ids = jax.ShapeDtypeStruct((4, 256), jnp.int32)
 
     def loss(adapters, rest, ids, remat):
-        return jnp.sum(nnx.merge(graphdef, adapters, rest)(ids, ids, ids, remat=remat)[0])
+        return jnp.sum(nnx.merge(graphdef, adapters, rest)(ids, Pass(ids, ids, remat=remat))[0])
 
     done = [jax.jit(jax.grad(loss), static_argnums=3).lower(adapters, rest, ids, remat).compile() for remat in REMAT]
     memory = [one.memory_analysis().temp_size_in_bytes for one in done]
@@ -169,7 +171,8 @@ def test_the_compiled_program_does_not_grow_with_depth():
     def size(layers):
         config = dataclasses.replace(MOE, num_layers=layers, sparse_layers=(True,) * layers, windows=(0,) * layers)
         graphdef, state = nnx.split(Transformer.abstract(config, lora=LORA))
-        lowered = jax.jit(lambda state: nnx.merge(graphdef, state)(*tokens())[0]).lower(state)
+        ids, *where = tokens()
+        lowered = jax.jit(lambda state: nnx.merge(graphdef, state)(ids, Pass(*where))[0]).lower(state)
         return lowered.as_text().count("\n")
 
     assert size(12) == size(2)

@@ -13,6 +13,7 @@ from jaxrl_moe.config import OptimizerSection
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.runs import flops
 
@@ -66,7 +67,7 @@ def test_flops_are_those_of_the_products_in_a_gradient(lora):
 
     def loss(trained):
         model = nnx.merge(graphdef, trained, rest)
-        hidden, _ = model(ids[None], ids[None], jnp.ones((1, tokens), jnp.int32))
+        hidden, _ = model(ids[None], Pass(ids[None], jnp.ones((1, tokens), jnp.int32)))
         return token_logprobs(hidden[0], model.head_DV(), ids, frozen_head=lora is not None)[0].sum()
 
     expected = products(jax.make_jaxpr(jax.grad(loss))(trained).jaxpr)

@@ -21,6 +21,7 @@ import pytest
 import bridges
 import jaxrl_moe.serving
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.serving import launch
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.openai.models import Models
@@ -180,7 +181,7 @@ def adapter(folder, path, targets=("q_proj", "down_proj"), rank=2):
 def forward_logprobs(model, prompt, completion):
     """By one pass over the whole sequence."""
     ids = np.array([[*prompt, *completion]])
-    hidden, _ = jax.jit(lambda model, *rows: model(*rows))(model, ids, np.arange(ids.size)[None], np.ones_like(ids))
+    hidden, _ = jax.jit(lambda model, ids, *rows: model(ids, Pass(*rows)))(model, ids, np.arange(ids.size)[None], np.ones_like(ids))
     logits = np.asarray(jax.nn.log_softmax(model.logits(hidden)[0], axis=-1))
     return logits[len(prompt) - 1:-1][np.arange(len(completion)), completion]
 

@@ -12,6 +12,7 @@ from flax import nnx
 import bridges
 from bridges.hf.importing import adapters
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.passes import Pass
 from tests.helpers import oracles
 from tests.helpers.parity import randomise_adapters, relative, tokens
 from tests.helpers.tiny_models import make_checkpoint
@@ -26,7 +27,7 @@ def our_gradients(model, ids_BT):
 
     def loss(low_rank):
         model = nnx.merge(graphdef, low_rank, rest)
-        logits = model.logits(model(ids_BT, positions_BT, jnp.ones_like(positions_BT))[0])[:, :-1]
+        logits = model.logits(model(ids_BT, Pass(positions_BT, jnp.ones_like(positions_BT)))[0])[:, :-1]
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), ids_BT[:, 1:, None], axis=-1).mean()
 
     gradients = nnx.merge(graphdef, jax.jit(jax.grad(loss))(low_rank), rest)

@@ -1,4 +1,5 @@
 """The merged model as a stream of tensors, against the checkpoint that export_model writes of it."""
+import dataclasses
 import threading
 
 import jax
@@ -9,11 +10,14 @@ from flax import nnx
 
 import bridges
 from bridges.engines.sync import WeightWriter
-from bridges.hf.streaming import frozen_sets, set_name, tensor_sets
+from bridges.hf import weight_map
+from bridges.hf.importing import base_weights
+from bridges.hf.streaming import frozen_sets, tensor_sets
 from bridges.hf.tensor_files import TensorReader
 from bridges.servers.buckets import Delivery, Fan, write_bucket
 from bridges.servers.http import EngineError, Unavailable
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.transformer import Transformer
 from tests.helpers.parity import randomise_adapters
 from tests.helpers.tiny_models import make_checkpoint
 
@@ -51,10 +55,20 @@ def test_a_stream_has_the_bytes_of_the_exported_checkpoint(checkpoint, tmp_path,
         assert ours[key].dtype == array.dtype and ours[key].tobytes() == array.tobytes(), key
 
 
-def test_sets_are_what_servers_keep_in_one_array():
-    layer = "model.layers.11."
-    names = {key: set_name(layer + key) for key in ("self_attn.k_proj.weight", "self_attn.v_proj.bias", "self_attn.q_norm.weight",
-                                                    "mlp.experts.7.up_proj.weight", "mlp.up_proj.weight", "mlp.gate.weight")}
+def set_names(config):
+    """{tensor of a model: the set that it belongs to}."""
+    shapes = {path: variable.shape for path, variable in base_weights(Transformer.abstract(config)).items()}
+    return {slot.key: slot.set_name for slot in weight_map.slots(config, weight_map.table(config), shapes)}
+
+
+def test_sets_are_what_servers_keep_in_one_array(model):
+    config = dataclasses.replace(model.config, num_layers=13, sparse_layers=(True,) * 12 + (False,), windows=(0,) * 13, num_experts=8,
+                                 attention_bias=True)
+    layer, known = "model.layers.11.", set_names(config)
+    names = {key: known[layer + key] for key in ("self_attn.k_proj.weight", "self_attn.v_proj.bias", "self_attn.q_norm.weight",
+                                                 "mlp.experts.7.up_proj.weight", "mlp.gate.weight")}
+    assert known["model.layers.12.mlp.up_proj.weight"] == "model.layers.12.mlp.gate_up_proj"
+    names["mlp.up_proj.weight"] = known["model.layers.12.mlp.up_proj.weight"].replace("12", "11")
     assert names == {"self_attn.k_proj.weight": layer + "self_attn.qkv_proj", "self_attn.v_proj.bias": layer + "self_attn.qkv_proj",
                      "self_attn.q_norm.weight": layer + "self_attn.q_norm.weight", "mlp.experts.7.up_proj.weight": layer + "mlp.experts",
                      "mlp.up_proj.weight": layer + "mlp.gate_up_proj", "mlp.gate.weight": layer + "mlp.gate.weight"}
@@ -83,7 +97,8 @@ def test_a_delivery_holds_what_is_lacking_in_buckets_of_at_most_so_many_bytes(mo
     held = {name: digest for name, digest in everything.items() if ".1." not in name}
     delivery = Delivery(tensor_sets(model), held, 6000)
     buckets = list(delivery)
-    lacking = {key: array for key, array in streamed(tensor_sets(model)).items() if set_name(key) not in held}
+    names = set_names(model.config)
+    lacking = {key: array for key, array in streamed(tensor_sets(model)).items() if names[key] not in held}
     assert {key: array.tobytes() for bucket in buckets for key, array in bucket.items()} == \
         {key: array.tobytes() for key, array in lacking.items()}
     assert all(len(bucket) == 1 or sum(array.nbytes for array in bucket.values()) <= 6000 for bucket in buckets) and len(buckets) > 2

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 import bridges
 from bridges.hf.importing import adapters, base_weights
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.passes import Pass
 from tests.helpers import oracles
 from tests.helpers.parity import hf_logits, logits_error, randomise_adapters, relative, tokens
 from tests.helpers.tiny_models import make_checkpoint, make_model
@@ -141,7 +142,7 @@ def test_adapters_switched_off_are_the_base_model(tmp_path):
     hf_model = make_model(tmp_path / "hf", tokenizer=False, family="qwen3")
     model = with_adapters(tmp_path / "hf", LoraConfig(4, 8.0))
     positions = jnp.broadcast_to(jnp.arange(40), (2, 40))
-    hidden, _ = jax.jit(lambda ids: model(ids, positions, jnp.ones_like(positions), adapters=False))(jnp.asarray(tokens()))
+    hidden, _ = jax.jit(lambda ids: model(ids, Pass(positions, jnp.ones_like(positions), adapters=False)))(jnp.asarray(tokens()))
     assert relative(model.logits(hidden), hf_logits(hf_model, tokens())) < 1e-5
 
 
@@ -169,6 +170,6 @@ def test_a_model_with_room_for_more_takes_an_adapter_of_some_of_its_layers(tmp_p
         bridges.import_adapter(large, tmp_path / "adapter")
     bridges.import_adapter(large, tmp_path / "adapter", subset=True)
     positions = np.broadcast_to(np.arange(40), (2, 40))
-    ours, theirs = (model.logits(jax.jit(lambda model, ids: model(ids, positions, np.ones_like(positions))[0])(model, tokens()))
+    ours, theirs = (model.logits(jax.jit(lambda model, ids: model(ids, Pass(positions, np.ones_like(positions)))[0])(model, tokens()))
                     for model in (large, small))
     assert relative(ours, theirs) < 1e-5

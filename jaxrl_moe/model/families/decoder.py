@@ -1,0 +1,123 @@
+"""What decoders with rotary grouped-query attention, RMSNorm and gated MLPs share; a family overrides what is its own."""
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxrl_moe.distributed.parameters import EXPERT, ParameterRow, row_of
+from jaxrl_moe.model.cache import PagedCache
+from jaxrl_moe.model.config import ROPE_TYPES, ModelConfig, ModelConfigError, RopeConfig
+from jaxrl_moe.model.families.family import Cost, Family, Kept, Weights
+from jaxrl_moe.model.families.rows import TensorRow, linear_rows, linear_tensors, norm_rows
+from jaxrl_moe.model.layer import DENSE, SPARSE, LayerKind
+from jaxrl_moe.model.scoring import Softmax
+
+OUTER_PARAMETERS = (
+    ParameterRow("embed.weight", ("vocab", "model")),
+    ParameterRow("norm.weight", (None,), decayed=False),
+    ParameterRow("lm_head.weight", ("model", "vocab")))
+ATTENTION_PARAMETERS = (
+    *linear_rows("attention.q_proj", "out"), *linear_rows("attention.k_proj", "out"), *linear_rows("attention.v_proj", "out"),
+    *linear_rows("attention.o_proj", "in"))
+MLP_PARAMETERS = (*linear_rows("mlp.gate_proj", "out"), *linear_rows("mlp.up_proj", "out"), *linear_rows("mlp.down_proj", "in"))
+NORM_PARAMETERS = norm_rows("input_norm", "post_attention_norm", "attention.q_norm", "attention.k_norm")
+
+LAYER = "model.layers.{layer}"
+QKV, GATE_UP = LAYER + ".self_attn.qkv_proj", LAYER + ".mlp.gate_up_proj"
+OUTER_TENSORS = (
+    TensorRow("embed.weight", "model.embed_tokens.weight"),
+    TensorRow("norm.weight", "model.norm.weight"),
+    TensorRow("lm_head.weight", "lm_head.weight", True))
+LAYER_TENSORS = (
+    TensorRow("{layers}.input_norm.weight", LAYER + ".input_layernorm.weight"),
+    TensorRow("{layers}.post_attention_norm.weight", LAYER + ".post_attention_layernorm.weight"),
+    TensorRow("{layers}.attention.q_norm.weight", LAYER + ".self_attn.q_norm.weight"),
+    TensorRow("{layers}.attention.k_norm.weight", LAYER + ".self_attn.k_norm.weight"),
+    *linear_tensors("{layers}.attention.q_proj", LAYER + ".self_attn.q_proj", QKV),
+    *linear_tensors("{layers}.attention.k_proj", LAYER + ".self_attn.k_proj", QKV),
+    *linear_tensors("{layers}.attention.v_proj", LAYER + ".self_attn.v_proj", QKV),
+    *linear_tensors("{layers}.attention.o_proj", LAYER + ".self_attn.o_proj"))
+MLP_TENSORS = (
+    TensorRow("{dense}.mlp.gate_proj.weight", LAYER + ".mlp.gate_proj.weight", True, joint=GATE_UP),
+    TensorRow("{dense}.mlp.up_proj.weight", LAYER + ".mlp.up_proj.weight", True, joint=GATE_UP),
+    TensorRow("{dense}.mlp.down_proj.weight", LAYER + ".mlp.down_proj.weight", True))
+
+
+class Decoder(Family):
+    """Layers are dense or sparse as ModelConfig.sparse_layers says; routers are a softmax."""
+
+    def kinds(self, config: ModelConfig) -> tuple[LayerKind, ...]:
+        return tuple(SPARSE if sparse else DENSE for sparse in config.sparse_layers)
+
+    def scoring(self, config: ModelConfig) -> Softmax:
+        return Softmax(config.num_experts_per_tok, config.norm_topk_prob)
+
+    def cache(self) -> type:
+        return PagedCache
+
+    def splits(self, config: ModelConfig) -> dict[str, dict[str, int]]:
+        experts = {"num_experts": config.num_experts} if any(config.sparse_layers) else {}
+        mlp = {"moe_intermediate_size": config.moe_intermediate_size} if experts else {}
+        if not all(config.sparse_layers):
+            mlp |= {"intermediate_size": config.intermediate_size}
+        heads = {"num_attention_heads": config.num_heads, "num_key_value_heads": config.num_kv_heads}
+        return {"expert": experts, "fsdp": {"hidden_size": config.hidden_size}, "tensor": heads | mlp}
+
+    def cost(self, config: ModelConfig, weights: Iterable[Weights]) -> Cost:
+        """2 FLOPs a number and product. Only the active experts count; what looks up (embeddings) or works elementwise is left out."""
+        token, read = 0.0, 0.0
+        output = "embed.weight" if config.tie_word_embeddings else "lm_head.weight"
+        for path, shape, flops in weights:
+            row = row_of(path, len(shape))
+            if path == output:
+                read += flops * np.prod(shape)
+            elif path.startswith("stacks.") and row.is_matrix:
+                token += flops * np.prod(shape) * (config.num_experts_per_tok / config.num_experts if EXPERT in row.axes else 1)
+        return Cost(float(token), float(read), 12.0 * config.num_heads * config.head_dim)  # q k and p v; their four products backward
+
+    def kept(self, config: ModelConfig) -> Kept:
+        heads = (2 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim * config.num_layers
+        hidden = sum(2 * config.num_experts_per_tok * config.moe_intermediate_size if sparse else 2 * config.intermediate_size
+                     for sparse in config.sparse_layers)
+        return Kept(heads, hidden)
+
+
+def required(hf: Mapping[str, Any], key: str) -> Any:
+    """A field that the model cannot be built without."""
+    if hf.get(key) is None:
+        raise ModelConfigError(f"config.json has no {key!r}; it is needed to build the model.")
+    return hf[key]
+
+
+def rope_from_hf(hf: Mapping[str, Any]) -> RopeConfig:
+    """`rope_parameters` (transformers 5), or `rope_theta` with `rope_scaling` (transformers 4)."""
+    settings = dict(hf.get("rope_scaling") or hf.get("rope_parameters") or {})  # transformers lets the old name win
+    kind = settings.pop("rope_type", None) or settings.pop("type", None) or "default"
+    settings.pop("type", None)
+    theta = settings.pop("rope_theta", None) or hf.get("rope_theta", 10000.0)
+    if kind not in ROPE_TYPES:
+        raise ModelConfigError(f"rope_type {kind!r} is not supported; known are {', '.join(ROPE_TYPES)}.")
+    if settings.pop("partial_rotary_factor", 1.0) != 1.0:
+        raise ModelConfigError("partial_rotary_factor other than 1 is not used by this model family.")
+    known = {field.name for field in dataclasses.fields(RopeConfig)} - {"theta", "type"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ModelConfigError(f"rope settings {unknown} are unknown; known are {sorted(known)}.")
+    inner = settings.pop("original_max_position_embeddings", None)
+    original = hf.get("original_max_position_embeddings") or inner or hf.get("max_position_embeddings", 32768)
+    if kind != "default" and settings.get("factor") is None:
+        if kind != "yarn":
+            raise ModelConfigError(f"rope_type {kind!r} needs a 'factor'.")
+        settings["factor"] = hf.get("max_position_embeddings", 32768) / original
+    settings = {key: value for key, value in settings.items() if value is not None}
+    return RopeConfig(theta=theta, type=kind, original_max_position_embeddings=original, **settings)
+
+
+def rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
+    """As transformers 5 spells it."""
+    hf = {"rope_type": rope.type, "rope_theta": rope.theta}
+    if rope.type == "default":
+        return hf
+    named = ("factor",) if rope.type != "yarn" else [field.name for field in dataclasses.fields(rope)[2:]]
+    return hf | {name: getattr(rope, name) for name in named if getattr(rope, name) is not None}
