@@ -35,7 +35,7 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
     model = Transformer.abstract(model_config(config.model.path), lora=make.lora_config(config),
                                  dtype=config.model.dtype or default_dtype(placement))
     kind, reason = choose(config, model)
-    config = without_routers(config, assembly.api_key(config.servers.api_key_env))
+    config = without_routers(config, assembly.api_key(config))
     through = _place_of_weights(config, kind)
     found = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
     return f"{found}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"

@@ -5,12 +5,7 @@ import numpy as np
 
 from jaxrl_moe.engine.pages import pages_for
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.types import Request, SamplingParams, UserError
-
-
-def truncates(params: SamplingParams) -> bool:
-    """Whether top-p, top-k or min-p can leave out a token."""
-    return params.temperature > 0 and (params.top_p < 1.0 or params.top_k > 0 or params.min_p > 0.0)
+from jaxrl_moe.types import Request, UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from jaxrl_moe.learning.replay import replay_metrics
 from jaxrl_moe.learning.samples import by_rollout
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
+from jaxrl_moe.phases import sampling
 from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.runs.evaluation import evaluate
@@ -25,7 +26,7 @@ from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.runs.run import Run, identity, open_run
 from jaxrl_moe.training.selection import Selection, nothing_to_learn, selection_metrics
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.types import Prompt, SamplingParams, UserError
+from jaxrl_moe.types import Prompt, UserError
 
 
 def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Prompt],
@@ -47,17 +48,14 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
     """
     env, decode = make_env(**dataclasses.asdict(config.env)), tokenizer.decode
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
-    params = SamplingParams(**{name: getattr(config.rollout, name) for name in (
-        "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_strings")}, n=config.rollout.group_size,
-        return_routed_experts=config.moe.replay == "r3")
+    params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     meter, checkpoint_seconds = FlopMeter(learner), {}
     with (open_run(config, pathlib.Path(config.run_dir), "RL", config.train.steps, identity(learner, config), decode) as run,
           open_source(config, engine, env, draws, params, decode) as source):
         resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
-        truncates = params.top_p < 1 or params.top_k > 0 or params.min_p > 0
-        if truncates:
+        if params.truncates:
             run.console.say("Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
                             "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
         if run.progress.step == 0 and config.eval.at_start and eval_prompts and not run.checkpoints.steps():
@@ -92,7 +90,7 @@ def train(config: Config, learner: Learner, engine: Engine, tokenizer: Tokenizer
             metrics |= synced or {}
             metrics |= rollout_metrics(batch.drawn, step, batch.aborted * params.n) | selection_metrics(batch, config)
             metrics |= replay_metrics(samples)
-            if truncates and "kept_mass" in stats:
+            if params.truncates and "kept_mass" in stats:
                 metrics["rollout/kept_mass"] = kept_mass(stats, engine.stats())
             score, improved = None, False
             if eval_prompts and run.due(config.eval.every):

@@ -2,10 +2,11 @@
 
 import pytest
 
-from jaxrl_moe.checks import validate
+from jaxrl_moe.checks.start import fine_tuning, training
 from jaxrl_moe.config import resolve
 from jaxrl_moe.learning.objective import make_policy_objective
 from tests.helpers.recipes import RECIPES, load
+from tests.helpers.settings import refuse_settings
 
 
 def test_the_promised_recipes_are_there():
@@ -18,10 +19,8 @@ def test_the_promised_recipes_are_there():
 def test_a_recipe_validates(path):
     config = resolve(load(path).get_config())
     sft = "scripts/sft.py --config=configs/" + path.stem in load(path).__doc__
-    validate.validate(config, rl=not sft)
+    refuse_settings(config, fine_tuning if sft else training)
     make_policy_objective(config.algorithm, config.critic, config.moe)
-    if sft:
-        validate.sft_only(config)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

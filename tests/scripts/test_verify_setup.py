@@ -8,11 +8,11 @@ import types
 import jax
 import numpy as np
 import pytest
+from jaxrl_moe.checks.setup_checks import check_all
 
 import bridges
 from bridges.engines import verify
 from jaxrl_moe.checks import setup_checks
-from jaxrl_moe.checks.setup_checks import check_all
 from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
