@@ -44,10 +44,11 @@ def prepare(start: Start) -> Data:
     if not start.given:
         hosts.leader_first(lambda: _make_scratch(start.config, start.bridge))
     hosts.on_leader(lambda: refuse([*data_checks.tokenizer_problems(start), *data_checks.problems(start)] if unseen else []))
-    sets = (start.prompts,) * start.rl + (start.held_out,) * bool(start.config.data.eval_path)
-    for _, counts in sets:
+    prompts = start.prompts if start.rl else ([], None)
+    held_out = start.held_out if start.config.data.eval_path else ([], None)
+    for counts in filter(None, (prompts[1], held_out[1])):
         print(counts)
-    return Data(start.tokenizer, sets[0][0] if start.rl else [], start.held_out[0] if start.config.data.eval_path else [])
+    return Data(start.tokenizer, prompts[0], held_out[0])
 
 
 def _make_scratch(config: Config, bridge: Bridge) -> None:

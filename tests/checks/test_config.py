@@ -219,7 +219,7 @@ def test_balancing_frozen_routers_warns_of_where_the_loss_goes_instead():
 def test_settings_of_routers_are_refused_on_a_dense_model(settings):
     dense = model_config(ScratchSection(num_experts=0), 320)
     name, value = next(iter(settings.items()))
-    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r}: this concerns routers, .* is dense"):
+    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r} concerns routers, .* is dense"):
         problems.refuse([*router_problems(resolve(usable(**settings)), dense)])
     problems.refuse([*router_problems(resolve(usable()), dense)])
 

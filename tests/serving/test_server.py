@@ -292,7 +292,7 @@ def test_without_the_extra_the_import_names_it(monkeypatch):
 
 
 def test_a_key_comes_from_a_file_or_the_environment_and_must_fit_a_header(tmp_path, monkeypatch):
-    monkeypatch.setenv(launch.KEY_VARIABLE, "of-the-environment")
+    monkeypatch.setenv(keys.KEY_VARIABLE, "of-the-environment")
     path = tmp_path / "key"
     path.write_text("of-the-file\n")
     assert (keys.key_of_file(""), keys.key_of_file(str(path))) == ("of-the-environment", "of-the-file")

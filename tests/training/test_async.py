@@ -13,6 +13,8 @@ import pytest
 from flax import nnx
 
 import bridges
+from jaxrl_moe.checks.entry import refuse_before_run
+from jaxrl_moe.checks.start import training
 from jaxrl_moe.config import (
     AlgorithmSection,
     Config,
@@ -267,7 +269,7 @@ def test_settings_of_rollouts_ahead_that_do_nothing_are_refused(files, tmp_path,
 
 def test_uncorrected_staleness_is_warned_of(files, tmp_path):
     with pytest.warns(UserWarning, match="algorithm.corrections=tis"):
-        refuse_settings(resolve(tiny_run.settings(files, tmp_path / "run", rollout__max_staleness=2)))
+        refuse_before_run(training(resolve(tiny_run.settings(files, tmp_path / "run", rollout__max_staleness=2)), bridges))
 
 
 def test_several_processes_are_refused(files, tmp_path, monkeypatch):
