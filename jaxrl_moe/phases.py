@@ -14,9 +14,11 @@ def has_warm_up(config: Config) -> bool:
 
 
 def sft_config(config: Config) -> Config:
-    """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full, drawing in process."""
+    """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full,
+    drawing in process."""
     return dataclasses.replace(
-        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer, learning_rate=config.sft.learning_rate),
+        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer,
+                                                             learning_rate=config.sft.learning_rate),
         lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora,
         rollout=dataclasses.replace(config.rollout, backend="jax"))
 
@@ -32,7 +34,8 @@ def longest_conversation(config: Config) -> int:
 
 
 def longest_sequence(rollout: RolloutSection, max_prompt_tokens: int) -> int:
-    """Tokens of the longest sequence that a rollout can come to: the longest prompt, and the longest completion."""
+    """Tokens of the longest sequence that a rollout can come to: the longest prompt, and the longest
+    completion."""
     return max_prompt_tokens + rollout.max_tokens
 
 
@@ -50,5 +53,6 @@ def sampling(config: Config) -> SamplingParams:
     """How the completions of RL are drawn."""
     rollout = config.rollout
     return SamplingParams(
-        rollout.max_tokens, rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p, stop_strings=rollout.stop_strings,
+        rollout.max_tokens, rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p,
+        stop_strings=rollout.stop_strings,
         n=rollout.group_size, return_routed_experts=config.moe.replay == "r3")

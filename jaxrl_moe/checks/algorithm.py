@@ -41,13 +41,16 @@ def contradictions(config: Config) -> Iterator[Problem]:
     section = config.algorithm
     blend, penalty = section.reward_blend, section.truncated_penalty
     if blend and (len(blend) != 3 or not all(map(math.isfinite, blend))):
-        yield Problem("algorithm.reward_blend", blend, "must be three weights, of the reward, of the event judge's and of the outcome "
-                      "judge's number", "give such as 0.3,0.3,0.4, or leave it empty")
+        yield Problem("algorithm.reward_blend", blend, "must be three weights, of the reward, of the event "
+                      "judge's and of the outcome judge's number",
+                      "give such as 0.3,0.3,0.4, or leave it empty")
     if section.truncated == "penalise" and penalty == 0:
-        yield Problem("algorithm.truncated", "penalise", "with algorithm.truncated_penalty = 0 penalises nothing",
+        yield Problem("algorithm.truncated", "penalise",
+                      "with algorithm.truncated_penalty = 0 penalises nothing",
                       "set the penalty, or use 'keep'")
     if section.truncated != "penalise" and penalty > 0:
-        yield Problem("algorithm.truncated_penalty", penalty, f"has no effect under algorithm.truncated = {section.truncated!r}",
+        yield Problem("algorithm.truncated_penalty", penalty,
+                      f"has no effect under algorithm.truncated = {section.truncated!r}",
                       "set algorithm.truncated=penalise, or the penalty to 0")
 
 
@@ -62,37 +65,42 @@ def problems(config: Config) -> Iterator[Problem]:
 
 def _of_loss(config: Config) -> Iterator[Problem]:
     section = config.algorithm
-    yield from told("algorithm.loss", section.loss, lambda: make_policy_objective(section, config.critic, config.moe))
+    yield from told("algorithm.loss", section.loss,
+                    lambda: make_policy_objective(section, config.critic, config.moe))
     loss, only = parse_spec(section.loss)[0], find_loss(section.loss).aggregation
     if only and section.aggregation != only:
         others = ", ".join(name for name, row in LOSSES.items() if not row.aggregation)
-        yield Problem("algorithm.aggregation", section.aggregation, f"weighs tokens, and algorithm.loss = {section.loss!r} has one value "
-                      "a sequence, whose mean over sequences it is", f"set algorithm.aggregation={only}, or take another loss than "
-                      f"{loss} ({others})")
+        yield Problem("algorithm.aggregation", section.aggregation,
+                      f"weighs tokens, and algorithm.loss = {section.loss!r} has one value a sequence, whose "
+                      "mean over sequences it is",
+                      f"set algorithm.aggregation={only}, or take another loss than {loss} ({others})")
 
 
 def _of_advantage(config: Config) -> Iterator[Problem]:
     section, row = config.algorithm, find_advantage(config.algorithm.advantage)
     if config.rollout.group_size == 1 and row.needs_group:
-        yield Problem("algorithm.advantage", section.advantage, "compares the completions of one prompt, so with rollout.group_size = 1 "
-                      "every advantage is 0 and nothing is learnt", "set rollout.group_size to 2 or more")
+        yield Problem("algorithm.advantage", section.advantage, "compares the completions of one prompt, so "
+                      "with rollout.group_size = 1 every advantage is 0 and nothing is learnt",
+                      "set rollout.group_size to 2 or more")
     if section.drop_constant_groups and not row.needs_group:
         others = ", ".join(name for name, other in ADVANTAGES.items() if other.needs_group)
-        yield Problem("algorithm.drop_constant_groups", None, f"leaves out groups of equal rewards, but algorithm.advantage = "
-                      f"{section.advantage!r} learns from them too", "set it to false, or take an advantage that compares a group's "
-                      f"completions ({others})")
+        yield Problem("algorithm.drop_constant_groups", None, "leaves out groups of equal rewards, but "
+                      f"algorithm.advantage = {section.advantage!r} learns from them too",
+                      f"set it to false, or take an advantage that compares a group's completions ({others})")
     if row.non_negative:
         for problem in _negative_rewards(config):
-            yield Problem(problem.field, problem.value, f"{problem.why}, and algorithm.advantage = {section.advantage!r}, which divides "
-                          "by their mean, refuses negative ones", f"set {problem.mend}, or take another advantage")
+            yield Problem(problem.field, problem.value, f"{problem.why}, and algorithm.advantage = "
+                          f"{section.advantage!r}, which divides by their mean, refuses negative ones",
+                          f"set {problem.mend}, or take another advantage")
     if section.returns == "turns" and row.critic == "token":
-        yield Problem("algorithm.returns", "turns", f"gives every turn a discounted return of its own, while algorithm.advantage = "
-                      f"{section.advantage!r} spreads the reward over tokens by its values: one of them must do it",
+        yield Problem("algorithm.returns", "turns", "gives every turn a discounted return of its own, while "
+                      f"algorithm.advantage = {section.advantage!r} spreads the reward over tokens by its "
+                      "values: one of them must do it",
                       "set algorithm.returns=trajectory or outcome, or an advantage without a critic")
     if section.returns == "turns" and row.independent:
-        yield Problem("algorithm.returns", "turns", "puts several turns of one rollout into a group, and algorithm.advantage = "
-                      f"{section.advantage!r} needs rewards that do not depend on each other for its baseline",
-                      "use grpo or dr_grpo, or another return")
+        yield Problem("algorithm.returns", "turns", "puts several turns of one rollout into a group, and "
+                      f"algorithm.advantage = {section.advantage!r} needs rewards that do not depend on each "
+                      "other for its baseline", "use grpo or dr_grpo, or another return")
 
 
 def _negative_rewards(config: Config) -> Iterator[Problem]:
@@ -101,52 +109,65 @@ def _negative_rewards(config: Config) -> Iterator[Problem]:
     if section.kl_in == "reward" and section.kl_coef > 0:
         yield Problem("algorithm.kl_in", "reward", "makes rewards negative", "algorithm.kl_in=loss")
     if section.truncated == "penalise":
-        yield Problem("algorithm.truncated", "penalise", "makes rewards negative", "algorithm.truncated=keep or mask")
+        yield Problem("algorithm.truncated", "penalise", "makes rewards negative",
+                      "algorithm.truncated=keep or mask")
     if section.overlong_tokens:
-        yield Problem("algorithm.overlong_tokens", section.overlong_tokens, "makes rewards negative", "algorithm.overlong_tokens=0")
+        yield Problem("algorithm.overlong_tokens", section.overlong_tokens, "makes rewards negative",
+                      "algorithm.overlong_tokens=0")
     if min(section.reward_blend, default=0) < 0:
-        yield Problem("algorithm.reward_blend", section.reward_blend, "can make rewards negative", "weights of 0 or more")
+        yield Problem("algorithm.reward_blend", section.reward_blend, "can make rewards negative",
+                      "weights of 0 or more")
     lowest = lowest_reward(config)
     if lowest < 0:
-        yield Problem("env.name", config.env.name, f"gives rewards down to {lowest:g}", "env.binary=true (of gsm8k) or another task")
+        yield Problem("env.name", config.env.name, f"gives rewards down to {lowest:g}",
+                      "env.binary=true (of gsm8k) or another task")
 
 
 def _idle_kl(section: AlgorithmSection) -> Iterator[Problem]:
     if section.kl_coef > 0:
         return
     if section.kl_target > 0:
-        yield Problem("algorithm.kl_target", section.kl_target, "steers algorithm.kl_coef by factors, and from 0 no factor leads away",
-                      "set algorithm.kl_coef to what it shall start from, such as 0.05, or algorithm.kl_target=0")
+        yield Problem("algorithm.kl_target", section.kl_target,
+                      "steers algorithm.kl_coef by factors, and from 0 no factor leads away",
+                      "set algorithm.kl_coef to what it shall start from, such as 0.05, or "
+                      "algorithm.kl_target=0")
     if section.kl_in == "reward":
         yield Problem("algorithm.kl_in", "reward", "with algorithm.kl_coef = 0 charges nothing",
                       "set algorithm.kl_coef above 0, or algorithm.kl_in=loss")
-    yield from idle("algorithm", section, ["kl_estimator"], " with algorithm.kl_coef = 0, which charges no KL",
-                    "set algorithm.kl_coef above 0")
+    yield from idle("algorithm", section, ["kl_estimator"],
+                    " with algorithm.kl_coef = 0, which charges no KL", "set algorithm.kl_coef above 0")
 
 
 def _idle_lengths(config: Config) -> Iterator[Problem]:
     section, longest = config.algorithm, config.rollout.max_tokens
     tokens, cushion = section.overlong_tokens, section.overlong_cushion
     if cushion and not tokens:
-        yield Problem("algorithm.overlong_cushion", cushion, "has no effect without algorithm.overlong_tokens, the length at which the "
-                      "penalty is full", "set both, or neither")
+        yield Problem("algorithm.overlong_cushion", cushion, "has no effect without "
+                      "algorithm.overlong_tokens, the length at which the penalty is full",
+                      "set both, or neither")
     if tokens and not 0 < cushion <= tokens:
-        yield Problem("algorithm.overlong_cushion", cushion, f"must be from 1 to algorithm.overlong_tokens = {tokens}",
+        yield Problem("algorithm.overlong_cushion", cushion,
+                      f"must be from 1 to algorithm.overlong_tokens = {tokens}",
                       "give one, for the penalty rises over that many tokens below it")
     if tokens > longest:
-        yield Problem("algorithm.overlong_tokens", tokens, f"lies beyond rollout.max_tokens = {longest}, so the full penalty is never "
-                      "charged", "lower it to that")
+        yield Problem("algorithm.overlong_tokens", tokens,
+                      f"lies beyond rollout.max_tokens = {longest}, so the full penalty is never charged",
+                      "lower it to that")
 
 
 def _idle_turns(section: AlgorithmSection) -> Iterator[Problem]:
-    whole, turns = ", and algorithm.returns = 'outcome' uses one reward for the whole", "set algorithm.returns=trajectory or turns"
+    whole = ", and algorithm.returns = 'outcome' uses one reward for the whole"
+    turns = "set algorithm.returns=trajectory or turns"
     if section.returns == "outcome":
-        yield from idle("algorithm", section, ["turn_gamma"], f", for it discounts the rewards of turns{whole}", turns)
+        yield from idle("algorithm", section, ["turn_gamma"],
+                        f", for it discounts the rewards of turns{whole}", turns)
     if section.step_rewards != "none" and section.returns == "outcome":
         yield Problem("algorithm.step_rewards", section.step_rewards, f"rewards single turns{whole}",
                       f"{turns}, or algorithm.step_rewards=none")
     if section.step_rewards == "none":
-        yield from idle("algorithm", section, ["step_lambda"], " without step rewards", "set algorithm.step_rewards=decision_stepwise")
+        yield from idle("algorithm", section, ["step_lambda"], " without step rewards",
+                        "set algorithm.step_rewards=decision_stepwise")
     if section.reward_blend and section.returns != "outcome":
-        yield Problem("algorithm.reward_blend", None, f"weighs rewards of the whole, and algorithm.returns = {section.returns!r} uses "
-                      "those of turns", "set algorithm.returns=outcome, or leave algorithm.reward_blend empty")
+        yield Problem("algorithm.reward_blend", None, "weighs rewards of the whole, and algorithm.returns = "
+                      f"{section.returns!r} uses those of turns",
+                      "set algorithm.returns=outcome, or leave algorithm.reward_blend empty")

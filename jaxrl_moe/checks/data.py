@@ -1,6 +1,7 @@
 """The tokenizer, and the rows of the data: can they be read, do they fit, and does the task take them?
 
-Where the model is still to be made there is no tokenizer to count tokens with; the rows are looked at as far as that goes.
+Where the model is still to be made there is no tokenizer to count tokens with; the rows are looked at as far
+as that goes.
 """
 import pathlib
 from collections.abc import Callable, Iterator
@@ -34,12 +35,14 @@ def tokenizer_problems(start: Start) -> Iterator[Problem]:
 
 
 def problems(start: Start) -> Iterator[Problem]:
-    """Yields, for each of the files of prompts and of conversations, the first thing that is wrong with it."""
+    """Yields, for each of the files of prompts and of conversations, the first thing that is wrong with
+    it."""
     data = start.config.data
     if start.rl and data.path and not _unmade(start, data.path):
         yield from _of_prompts(start, "data.path", data.path, data.split, lambda: start.prompts[0])
     if data.eval_path and not _unmade(start, data.eval_path):
-        yield from _of_prompts(start, "data.eval_path", data.eval_path, data.eval_split, lambda: start.held_out[0])
+        yield from _of_prompts(start, "data.eval_path", data.eval_path, data.eval_split,
+                               lambda: start.held_out[0])
     if start.sft and start.config.sft.path and not _unmade(start, start.config.sft.path):
         yield from _of_conversations(start)
 
@@ -49,7 +52,8 @@ def _unmade(start: Start, path: str) -> bool:
     return start.makes_data and pathlib.Path(path).parent == pathlib.Path(start.config.data.path).parent
 
 
-def _of_prompts(start: Start, field: str, path: str, split: str, read: Callable[[], list[Prompt]]) -> Iterator[Problem]:
+def _of_prompts(start: Start, field: str, path: str, split: str,
+                read: Callable[[], list[Prompt]]) -> Iterator[Problem]:
     try:
         prompts = _raw_prompts(start, path, split) if start.makes_model else read()
     except (UserError, OSError) as error:

@@ -1,4 +1,5 @@
-"""What `--dry_run` prints: what a start would do, as far as that is known before it; nothing is computed or written."""
+"""What `--dry_run` prints: what a start would do, as far as that is known before it; nothing is computed or
+written."""
 import pathlib
 from collections.abc import Iterator
 
@@ -44,7 +45,8 @@ def _model(start: Start) -> str:
     experts = f", {model.num_experts} experts" if any(model.sparse_layers) else ""
     trained = f"adapters of rank {rank} are trained" if rank else "all weights are trained"
     made = " (will be made from scratch)" if start.makes_model else ""
-    shape = f"{start.config.model.path}{made}: {model.family}, {model.num_layers} layers of {model.hidden_size}{experts}"
+    layers = f"{model.num_layers} layers of {model.hidden_size}{experts}"
+    shape = f"{start.config.model.path}{made}: {model.family}, {layers}"
     return shape if start.job is Job.EVALUATE else f"{shape}; {trained}"
 
 
@@ -55,7 +57,8 @@ def _fine_tuning(start: Start) -> str:
     unread = start.makes_model or start.makes_data
     steps = f"{sft.epochs} epochs" if unread and not sft.steps else f"{_sft_steps(start)} steps"
     return (f"{steps} of {sft.sequences_per_step} conversations of up to {sft.max_tokens} tokens, "
-            f"{_trained(sft_config(start.recipe))}, in micro-batches of {_batch(config, longest_conversation(config))}")
+            f"{_trained(sft_config(start.recipe))}, in micro-batches of "
+            f"{_batch(config, longest_conversation(config))}")
 
 
 def _sft_steps(start: Start) -> int:
@@ -69,21 +72,26 @@ def _trained(config: Config) -> str:
 def _training(config: Config) -> str:
     rollout, algorithm = config.rollout, config.algorithm
     updates = algorithm.epochs * algorithm.minibatches
-    return (f"{config.train.steps} steps of {rollout.prompts_per_step} prompts x {rollout.group_size} completions, {algorithm.advantage} "
-            f"with {algorithm.loss}, {updates} update(s) a step in micro-batches of {_batch(config, longest_drawn(config))}")
+    return (f"{config.train.steps} steps of {rollout.prompts_per_step} prompts x {rollout.group_size} "
+            f"completions, {algorithm.advantage} "
+            f"with {algorithm.loss}, {updates} update(s) a step in micro-batches of "
+            f"{_batch(config, longest_drawn(config))}")
 
 
 def _batch(config: Config, longest: int) -> str:
     """The whole micro-batch of packed rows that hold the longest sequence."""
     place = placement(config, None)
-    length, rows = whole_batch(longest, config.train.tokens_per_micro_batch, (1, 1) if place is None else place.shards)
-    return f"at most {rows} rows of {length} tokens" if config.train.pack else f"at most {config.train.tokens_per_micro_batch} tokens"
+    shards = (1, 1) if place is None else place.shards
+    length, rows = whole_batch(longest, config.train.tokens_per_micro_batch, shards)
+    if config.train.pack:
+        return f"at most {rows} rows of {length} tokens"
+    return f"at most {config.train.tokens_per_micro_batch} tokens"
 
 
 def _engine(start: Start) -> str:
     rollout, servers = start.config.rollout, start.config.servers
     longest = f"sequences of up to {longest_rollout(start.config)} tokens"
-    if not start.rl or rollout.backend == "jax":
+    if not start.on_servers:
         serving = ", with an endpoint beside it" if start.rl and start.config.endpoint.serve else ""
         return f"in this process, {rollout.slots} slots, {longest}{serving}"
     where = ", ".join(servers.urls) or f"{len(servers.devices())} to be launched by {servers.python}"

@@ -17,22 +17,28 @@ def contradictions(config: Config) -> Iterator[Problem]:
     if mesh.expert == 1:
         yield from idle_exchange(mesh, 1)
     if mesh.expert == 1 and mesh.dispatch in ("ipc", "hybrid"):
-        yield Problem("mesh.dispatch", mesh.dispatch, "sends tokens over the expert axis, and mesh.expert = 1",
+        yield Problem("mesh.dispatch", mesh.dispatch,
+                      "sends tokens over the expert axis, and mesh.expert = 1",
                       "set mesh.expert above 1, or mesh.dispatch=auto")
     if mesh.transport == "ragged" and mesh.dispatch == "hybrid":
-        yield Problem("mesh.transport", "ragged", "goes in one stage, and mesh.dispatch = 'hybrid' asks for two",
+        yield Problem("mesh.transport", "ragged",
+                      "goes in one stage, and mesh.dispatch = 'hybrid' asks for two",
                       "use gather or capacity, or ipc")
     if (mesh.transport == "capacity") != (mesh.capacity_factor > 0):
-        yield Problem("mesh.transport", mesh.transport, f"with mesh.capacity_factor = {mesh.capacity_factor}: a capacity needs both, and "
-                      "the others need neither", "set both, such as transport capacity and a factor of 1.25, or neither")
+        yield Problem("mesh.transport", mesh.transport, "with mesh.capacity_factor = "
+                      f"{mesh.capacity_factor}: a capacity needs both, and the others need neither",
+                      "set both, such as transport capacity and a factor of 1.25, or neither")
     if mesh.pipeline != 1:
-        yield Problem("mesh.pipeline", mesh.pipeline, "would split layers into the stages of a pipeline, which cannot be done",
-                      "set mesh.pipeline=1, and split the weights by mesh.fsdp (layer by layer, the nearest to it), mesh.expert or "
-                      "mesh.tensor, with train.remat=full for activations; mesh.data=-1 or mesh.fsdp=-1 takes the devices that are left")
+        yield Problem("mesh.pipeline", mesh.pipeline,
+                      "would split layers into the stages of a pipeline, which cannot be done",
+                      "set mesh.pipeline=1, and split the weights by mesh.fsdp (layer by layer, the nearest "
+                      "to it), mesh.expert or mesh.tensor, with train.remat=full for activations; "
+                      "mesh.data=-1 or mesh.fsdp=-1 takes the devices that are left")
 
 
 def idle_exchange(mesh: MeshSection, size: int) -> Iterator[Problem]:
-    """Yields settings of how tokens travel to their experts that have no effect where the expert axis has one device.
+    """Yields settings of how tokens travel to their experts that have no effect where the expert axis has one
+    device.
 
     Args:
       mesh: the section.
@@ -55,9 +61,17 @@ def problems(config: Config, model: ModelConfig | None, lengths: tuple[int, ...]
     trained: list[Placement | None] = []
     yield from told("mesh", None, lambda: trained.append(placement(config, model)))
     for place in trained:
-        yield from idle_exchange(config.mesh, 1 if place is None else place.layout.size("expert")) if config.mesh.expert != 1 else ()
-        for longest in lengths:
-            tokens, shards = config.train.tokens_per_micro_batch, (1, 1) if place is None else place.shards
-            yield from told("train.tokens_per_micro_batch", tokens, functools.partial(whole_batch, longest, tokens, shards))
+        yield from _of_devices(config, place, lengths)
     if trained and config.rollout_mesh.apart:
         yield from told("rollout_mesh", None, lambda: rollout_placement(config, model))
+
+
+def _of_devices(config: Config, place: Placement | None, lengths: tuple[int, ...]) -> Iterator[Problem]:
+    """Yields what only the devices tell: an axis of -1 that is 1, and rows that a micro-batch cannot hold."""
+    if config.mesh.expert != 1 and place is not None:
+        yield from idle_exchange(config.mesh, place.layout.size("expert"))
+    tokens = config.train.tokens_per_micro_batch
+    shards = (1, 1) if place is None else place.shards
+    for longest in lengths:
+        fits = functools.partial(whole_batch, longest, tokens, shards)
+        yield from told("train.tokens_per_micro_batch", tokens, fits)

@@ -32,7 +32,8 @@ def idle(prefix: str, section: Any, names: Iterable[str], because: str, mend: st
     for name in names:
         if changed(section, name):
             field = f"{prefix}.{name}"
-            yield Problem(field, getattr(section, name), f"has no effect{because}", f"{mend}, or leave {field} out")
+            yield Problem(field, getattr(section, name), f"has no effect{because}",
+                          f"{mend}, or leave {field} out")
 
 
 def unknown(field: str, value: str, table: Iterable[str]) -> Iterator[Problem]:
@@ -41,7 +42,8 @@ def unknown(field: str, value: str, table: Iterable[str]) -> Iterator[Problem]:
     if value in known:
         return
     near = difflib.get_close_matches(value, known, 1)
-    yield Problem(field, value, f"is not known.{f' Did you mean {near[0]!r}?' if near else ''} Known", ", ".join(known))
+    yield Problem(field, value, f"is not known.{f' Did you mean {near[0]!r}?' if near else ''} Known",
+                  ", ".join(known))
 
 
 def as_problem(field: str, value: Any, error: Exception) -> Problem:
@@ -58,7 +60,8 @@ def told(field: str, value: Any, action: Callable[[], Any]) -> Iterator[Problem]
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raises ConfigError with all of the problems, as its attribute `problems` too; nothing where there are none."""
+    """Raises ConfigError with all of the problems, as its attribute `problems` too; nothing where there are
+    none."""
     if problems:
         error = ConfigError(listed(problems))
         error.problems = tuple(problems)
@@ -75,10 +78,12 @@ def listed(problems: Sequence[Problem]) -> str:
 
 def packed(problems: Iterable[Problem]) -> list[list[Any]]:
     """The problems as plain values, for other processes."""
-    return [[isinstance(problem, Told), problem.field, problem.value, problem.why, problem.mend] for problem in problems]
+    return [[isinstance(problem, Told), problem.field, problem.value, problem.why, problem.mend]
+            for problem in problems]
 
 
 def unpacked(values: Iterable[Sequence[Any]]) -> list[Problem]:
     """The problems again; what was a tuple there is one here."""
-    return [(Told if verbatim else Problem)(field, tuple(value) if isinstance(value, list) else value, why, mend)
+    return [(Told if verbatim else Problem)(field, tuple(value) if isinstance(value, list) else value, why,
+                                            mend)
             for verbatim, field, value, why, mend in values]

@@ -23,12 +23,14 @@ _SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix
 
 
 def refuse_other_settings(config: Config) -> None:
-    """All processes of a job must have been given the same settings, or they would wait for each other for ever."""
+    """All processes of a job must have been given the same settings, or they would wait for each other for
+    ever."""
     ours = json.loads(json.dumps(flat(to_json(config))))
     theirs = hosts.from_leader(lambda: ours)
     differing = [f"{key} = {ours[key]!r} (there {theirs[key]!r})" for key in ours if ours[key] != theirs[key]]
     if differing:
-        raise ConfigError(f"This process has other settings than process 0: {', '.join(differing)}. Give all the same recipe and options.")
+        raise ConfigError(f"This process has other settings than process 0: {', '.join(differing)}. Give all "
+                          "the same recipe and options.")
 
 
 def folder_problems(start: Start) -> Iterator[Problem]:
@@ -54,8 +56,8 @@ def check_space(folder: pathlib.Path) -> int:
     """The free bytes of the folder's disk. Raises UserError where they are too few for a run."""
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE:
-        raise UserError(f"{folder} has {free / 2**20:.0f} MiB left; a run writes checkpoints and exports there. Free some, or give "
-                        "another run_dir.")
+        raise UserError(f"{folder} has {free / 2**20:.0f} MiB left; a run writes checkpoints and exports "
+                        "there. Free some, or give another run_dir.")
     return free
 
 
@@ -74,9 +76,11 @@ def earlier_problems(start: Start) -> Iterator[Problem]:
 def _unwanted(start: Start) -> Iterator[Problem]:
     """Yields the folders of phases to run that hold an earlier run, which shall not be gone on with."""
     folder = pathlib.Path(start.config.run_dir)
-    for phase in (*(folder,) * start.rl, *(folder / "sft",) * (start.sft and not (folder / "sft" / "model").exists())):
+    for phase in (*(folder,) * start.rl, *(folder / "sft",) * (start.sft
+                                                               and not (folder / "sft" / "model").exists())):
         if checkpointed(phase) or (phase / "metrics.jsonl").exists():
-            yield Problem("run_dir", start.config.run_dir, f"holds an earlier run in {phase}, and checkpoint.resume is false",
+            yield Problem("run_dir", start.config.run_dir,
+                          f"holds an earlier run in {phase}, and checkpoint.resume is false",
                           "give another run_dir, or delete it")
 
 
@@ -90,12 +94,13 @@ def refuse_other_seed(config: Config) -> None:
     for path in (pathlib.Path(config.run_dir) / phase / "config.json" for phase in (".", "sft")):
         seed = read_settings(path).get("seed", config.seed)
         if seed != config.seed:
-            raise ConfigError(f"run_dir = {config.run_dir!r} holds a run with seed {seed}, but seed = {config.seed}: give "
-                              "another run_dir, or the old seed to go on with that run.")
+            raise ConfigError(f"run_dir = {config.run_dir!r} holds a run with seed {seed}, but seed = "
+                              f"{config.seed}: give another run_dir, or the old seed to go on with that run.")
 
 
 def warmed_up(config: Config) -> bool:
-    """Whether the SFT phase's exports (model, and adapter if it trained one) are there, made with these very settings.
+    """Whether the SFT phase's exports (model, and adapter if it trained one) are there, made with these very
+    settings.
 
     Raises:
       ConfigError: it was made with others, so RL would start from a model that the recipe does not describe.
@@ -107,8 +112,8 @@ def warmed_up(config: Config) -> bool:
     other = [f"{key} (was {before[key]!r}, is {now[key]!r})" for key in sorted(before.keys() & now.keys())
              if _matters(key, now) and before[key] != now[key]]
     if other:
-        raise ConfigError(f"{folder / 'model'} was fine-tuned with other settings: {', '.join(other)}. Give another run_dir, "
-                          f"delete {folder} to fine-tune again, or set them as they were.")
+        raise ConfigError(f"{folder / 'model'} was fine-tuned with other settings: {', '.join(other)}. Give "
+                          f"another run_dir, delete {folder} to fine-tune again, or set them as they were.")
     return not now["lora.rank"] or (folder / "adapter").exists()
 
 
@@ -140,8 +145,8 @@ def _lock(file: IO[Any], run_dir: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each other's files: wait "
-                        "for it, stop it, or give another run_dir.") from error
+        raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each "
+                        "other's files: wait for it, stop it, or give another run_dir.") from error
 
 
 def _try_lock(folder: pathlib.Path) -> None:

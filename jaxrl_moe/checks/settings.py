@@ -1,4 +1,5 @@
-"""All that the settings alone tell: names that no table has, what contradicts itself or has no effect, and what a phase lacks."""
+"""All that the settings alone tell: names that no table has, what contradicts itself or has no effect, and
+what a phase lacks."""
 from collections.abc import Iterable, Iterator
 
 from jaxrl_moe.checks import algorithm, learner, mesh, model, rollout, servers, tasks
@@ -20,16 +21,21 @@ from jaxrl_moe.rollout.account import STRAGGLERS
 from jaxrl_moe.types import Problem
 
 TABLES: dict[str, Iterable[str]] = {
-    "rollout.backend": servers.BACKENDS, "rollout.stragglers": STRAGGLERS, "servers.weight_sync_backend": servers.WEIGHT_SYNC,
-    "servers.in_flight": servers.IN_FLIGHT, "algorithm.aggregation": AGGREGATIONS, "algorithm.kl_estimator": KL_ESTIMATORS,
+    "rollout.backend": servers.BACKENDS, "rollout.stragglers": STRAGGLERS,
+    "servers.weight_sync_backend": servers.WEIGHT_SYNC,
+    "servers.in_flight": servers.IN_FLIGHT, "algorithm.aggregation": AGGREGATIONS,
+    "algorithm.kl_estimator": KL_ESTIMATORS,
     "algorithm.kl_in": algorithm.KL_IN, "algorithm.returns": RETURNS, "algorithm.step_rewards": STEP_REWARDS,
-    "optimizer.schedule": SCHEDULES, "train.remat": REMAT, "algorithm.truncated": TRUNCATED, "moe.replay": REPLAY, "moe.router": ROUTER,
-    "model.attention": ("auto", *attention.BACKENDS), "model.grouped_matmul": ("auto", *grouped_matmul.BACKENDS)}
+    "optimizer.schedule": SCHEDULES, "train.remat": REMAT, "algorithm.truncated": TRUNCATED,
+    "moe.replay": REPLAY, "moe.router": ROUTER,
+    "model.attention": ("auto", *attention.BACKENDS), "model.grouped_matmul": ("auto",
+                                                                               *grouped_matmul.BACKENDS)}
 RULES = (mesh, model, learner, rollout, algorithm)  # each has contradictions(config)
 
 
 def problems(start: Start) -> list[Problem]:
-    """What speaks against a start, as far as its settings alone tell. What reads names is not asked where one is not known."""
+    """What speaks against a start, as far as its settings alone tell. What reads names is not asked where one
+    is not known."""
     config = start.config
     unknowns = [*names(start.recipe if start.job is Job.SFT else config, start.rl)]
     found = [*contradictions(start.recipe), *unknowns, *required(start)]
@@ -61,19 +67,23 @@ def required(start: Start) -> Iterator[Problem]:
     if not config.model.path:
         yield Problem("model.path", None, "is empty", "give an HF checkpoint folder or a hub name")
     if start.rl and not config.data.path:
-        yield Problem("data.path", None, "is empty", "give a jsonl, json or parquet file, or a hub data set such as openai/gsm8k")
+        yield Problem("data.path", None, "is empty",
+                      "give a jsonl, json or parquet file, or a hub data set such as openai/gsm8k")
     if start.job is Job.EVALUATE:
         yield from () if config.env.name else unknown("env.name", "", ENVS)
         if not config.data.eval_path:
-            yield Problem("data.eval_path", None, "is empty, so there is nothing to evaluate on", "give held-out prompts")
+            yield Problem("data.eval_path", None, "is empty, so there is nothing to evaluate on",
+                          "give held-out prompts")
     if start.job is not Job.SFT:
         return
     if not sft.path:
         yield Problem("sft.path", None, "is empty", "give a jsonl, json or parquet file of conversations")
     if not sft.steps and not sft.epochs:
-        yield Problem("sft.steps and sft.epochs", None, "are both 0, so there is nothing to do", "set one of them")
+        yield Problem("sft.steps and sft.epochs", None, "are both 0, so there is nothing to do",
+                      "set one of them")
     if sft.eval_every and not config.env.name:
-        yield Problem("sft.eval_every", sft.eval_every, "has no effect, as env.name names no task to grade completions",
+        yield Problem("sft.eval_every", sft.eval_every,
+                      "has no effect, as env.name names no task to grade completions",
                       f"set it (known: {', '.join(ENVS)}), or sft.eval_every=0")
 
 
@@ -85,30 +95,36 @@ def _of_phases(start: Start) -> Iterator[Problem]:
         yield from servers.server_problems(config)
         longest = longest_rollout(config)
         if budget < longest:
-            yield Problem("train.tokens_per_micro_batch", budget, "cannot hold the longest sequence: data.max_prompt_tokens + "
-                          f"rollout.max_tokens = {longest}", "raise it or lower those")
+            yield Problem("train.tokens_per_micro_batch", budget, "cannot hold the longest sequence: "
+                          f"data.max_prompt_tokens + rollout.max_tokens = {longest}",
+                          "raise it or lower those")
     if start.sft and has_warm_up(config) and budget < config.sft.max_tokens:
-        yield Problem("train.tokens_per_micro_batch", budget, "cannot hold the longest conversation: sft.max_tokens = "
-                      f"{config.sft.max_tokens}", "raise it or lower that")
+        yield Problem("train.tokens_per_micro_batch", budget,
+                      f"cannot hold the longest conversation: sft.max_tokens = {config.sft.max_tokens}",
+                      "raise it or lower that")
 
 
 def _of_run(config: Config) -> Iterator[Problem]:
     """Yields contradictions of the sections that say how long and where the phases run."""
     sft, steps, start = config.sft, config.train.steps, config.logging.profile_start
     if not config.run_dir:
-        yield Problem("run_dir", None, "is empty", "name the folder that logs and checkpoints go to, such as runs/first")
+        yield Problem("run_dir", None, "is empty",
+                      "name the folder that logs and checkpoints go to, such as runs/first")
     if sft.steps > 0 and sft.epochs > 0:
-        yield Problem("sft.steps", sft.steps, f"and sft.epochs = {sft.epochs} both say how long SFT runs", "set one of them to 0")
+        yield Problem("sft.steps", sft.steps, f"and sft.epochs = {sft.epochs} both say how long SFT runs",
+                      "set one of them to 0")
     if sft.stop_at_accuracy > 0 and sft.eval_every == 0:
         yield Problem("sft.stop_at_accuracy", sft.stop_at_accuracy, "needs evaluations during SFT",
                       "set sft.eval_every to a number of steps")
     if not sft.full and config.lora.rank == 0:
-        yield Problem("sft.full", None, "= false trains the adapters of the lora section, and lora.rank = 0 makes none",
+        yield Problem("sft.full", None,
+                      "= false trains the adapters of the lora section, and lora.rank = 0 makes none",
                       "set lora.rank above 0, or sft.full=true")
     if not config.data.eval_path:
         yield from _without_held_out(config)
     if start >= max(steps, 1):
-        yield Problem("logging.profile_start", start, f"lies beyond train.steps = {steps}: the profiler would never open",
+        yield Problem("logging.profile_start", start,
+                      f"lies beyond train.steps = {steps}: the profiler would never open",
                       "set one that the run reaches, or -1 for no profile")
 
 
@@ -117,4 +133,5 @@ def _without_held_out(config: Config) -> Iterator[Problem]:
                 "sft.stop_at_accuracy": config.sft.stop_at_accuracy}
     for key, value in settings.items():
         if value > 0:
-            yield Problem(key, value, "has no effect, as data.eval_path names no held-out prompts", f"give it a path, or set {key}=0")
+            yield Problem(key, value, "has no effect, as data.eval_path names no held-out prompts",
+                          f"give it a path, or set {key}=0")

@@ -1,9 +1,11 @@
-"""scripts/verify_setup.py: what a start would be refused for, line by line, and what only trying tells of the machine."""
+"""scripts/verify_setup.py: what a start would be refused for, line by line, and what only trying tells of the
+machine."""
 import dataclasses
 import importlib.metadata
 import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +20,8 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.types import UserError
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "safetensors", "transformers", "ml_collections")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "safetensors", "transformers",
+            "ml_collections")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +33,18 @@ class Checked:
 
 
 def check_all(start: Start) -> Iterator[Checked]:
-    """Runs every check; one that fails does not keep the others from running, but for the first: processes with different settings would
-    wait for each other for ever."""
+    """Runs every check; one that fails does not keep the others from running, but for the first: processes
+    with different settings would wait for each other for ever."""
     recipe = _tried("recipe", _recipe, start)
     yield recipe
     if not hosts.smallest(int(recipe.passed)):
         return
     problems = by_name(start)
     lines: list[tuple[str, Callable[[Start], str]]] = [
-        ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh", _mesh),
-        ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir), ("checkpoints", _checkpoints),
+        ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh",
+                                                                                                     _mesh),
+        ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir),
+        ("checkpoints", _checkpoints),
         ("servers", _servers), ("endpoint", _endpoint)]
     sound = not problems["settings"]
     for name, describe in lines:
@@ -47,13 +52,14 @@ def check_all(start: Start) -> Iterator[Checked]:
         if name == "servers" and not refused and not sound:
             yield Checked(name, True, "will be asked once the settings are sound")
         else:
-            yield Checked(name, False, " ".join(map(str, refused))) if refused else _tried(name, describe, start)
+            yield Checked(name, False, " ".join(map(str, refused))) if refused else _tried(name, describe,
+                                                                                           start)
 
 
 def _tried(name: str, describe: Callable[[Start], str], start: Start) -> Checked:
     try:
         return Checked(name, True, describe(start))
-    except (UserError, OSError, jax.errors.JaxRuntimeError) as error:  # the last: a device or a link that fails
+    except (UserError, OSError, jax.errors.JaxRuntimeError) as error:  # the last: a device or link that fails
         return Checked(name, False, str(error))
 
 
@@ -67,12 +73,18 @@ def _versions(start: Start) -> str:
     from packaging.requirements import Requirement
     installed = {name: importlib.metadata.version(name) for name in PACKAGES}
     declared = [Requirement(line) for line in importlib.metadata.requires("jaxrl-moe") or []]
-    wanted = [need for need in declared if need.name in installed and (need.marker is None or need.marker.evaluate({"extra": ""}))]
+    wanted = [need for need in declared if need.name in installed and _applies(need)]
     wrong = [f"{need.name} {installed[need.name]} (needs {need.specifier})" for need in wanted
              if not need.specifier.contains(installed[need.name], prereleases=True)]
     if wrong:
-        raise UserError(f"Versions outside of what is supported: {', '.join(wrong)}. Run pip install -e . again.")
+        raise UserError(f"Versions outside of what is supported: {', '.join(wrong)}. Run pip install -e . "
+                        "again.")
     return ", ".join(f"{name} {version}" for name, version in installed.items())
+
+
+def _applies(need: Any) -> bool:
+    """Whether a requirement is for this Python, and of no extra."""
+    return need.marker is None or need.marker.evaluate({"extra": ""})
 
 
 def _devices(start: Start) -> str:
@@ -90,7 +102,8 @@ def _model(start: Start) -> str:
     path, model = start.config.model.path, start.model
     if start.makes_model:
         return f"{path} will be made from scratch: {model.family}, {model.num_layers} layers"
-    return f"{path}: {model.family}, {model.num_layers} layers, every tensor is there; context and adapters fit"
+    shape = f"{model.family}, {model.num_layers} layers"
+    return f"{path}: {shape}, every tensor is there; context and adapters fit"
 
 
 def _mesh(start: Start) -> str:
@@ -98,9 +111,16 @@ def _mesh(start: Start) -> str:
 
 
 def mesh_line(start: Start) -> str:
-    """The axes of training's mesh, and of the rollout's where it has its own. Raises UserError where they do not fit."""
-    trained, drawn = placements.placement(start.config, None), placements.rollout_placement(start.config, None)
-    return f"training on {_axes(trained)}, rollout on {_axes(drawn)} beside it" if start.config.rollout_mesh.apart else _axes(trained)
+    """The axes of training's mesh, and of the rollout's where it has its own.
+
+    Raises:
+      UserError: they do not fit.
+    """
+    trained = _axes(placements.placement(start.config, None))
+    if not start.config.rollout_mesh.apart:
+        return trained
+    drawn = _axes(placements.rollout_placement(start.config, None))
+    return f"training on {trained}, rollout on {drawn} beside it"
 
 
 def _axes(place: Placement | None) -> str:
@@ -117,8 +137,8 @@ def _collectives(start: Start) -> str:
         return "none is needed on a single device"
     wrong = [f"{name} over {axis} (off by {gap:g})" for axis, name, gap in results if not gap <= 1e-3]
     if wrong:
-        raise UserError(f"Collectives give wrong sums: {', '.join(wrong)}. Look at the interconnect and at XLA's flags; a smaller mesh "
-                        "may show which devices are at fault.")
+        raise UserError(f"Collectives give wrong sums: {', '.join(wrong)}. Look at the interconnect and at "
+                        "XLA's flags; a smaller mesh may show which devices are at fault.")
     return f"{len(results)} run and right"
 
 
@@ -126,7 +146,8 @@ def _tokenizer(start: Start) -> str:
     if start.makes_model:
         return "will be trained with the model"
     ids = start.tokenizer.render(QUESTION, generation_prompt=True)
-    return f"chat template renders ({len(ids)} tokens for a short question), ends at {tuple(start.tokenizer.eos_ids)}"
+    ends = tuple(start.tokenizer.eos_ids)
+    return f"chat template renders ({len(ids)} tokens for a short question), ends at {ends}"
 
 
 def _data(start: Start) -> str:
@@ -142,7 +163,8 @@ def data_lines(start: Start) -> list[str]:
         return ["will be read with the model's tokenizer once that is there; its rows are sound"]
     prompts = [f"{data.path}: {len(start.prompts[0])} prompts"] if start.rl else []
     held_out = [f"{data.eval_path}: {len(start.held_out[0])} held-out prompts"] if data.eval_path else []
-    return [*prompts, *held_out, *([f"{sft.path}: {len(start.conversations[0])} conversations"] if start.sft else [])]
+    return [*prompts, *held_out, *([f"{sft.path}: {len(start.conversations[0])} conversations"]
+                                   if start.sft else [])]
 
 
 def _run_dir(start: Start) -> str:
@@ -166,7 +188,7 @@ def _checkpoints(start: Start) -> str:
 
 def _servers(start: Start) -> str:
     """Those that draw the rollouts; process 0 alone talks to them."""
-    if start.config.rollout.backend == "jax":
+    if not start.on_servers:
         return "none: this process draws the rollouts"
     return hosts.from_leader(lambda: _answers(start))
 
@@ -183,4 +205,6 @@ def _answers(start: Start) -> str:
 
 def _endpoint(start: Start) -> str:
     endpoint = start.config.endpoint
-    return f"will listen on {endpoint.host} port {endpoint.port}" if endpoint.serve else "none: endpoint.serve is false"
+    if not endpoint.serve:
+        return "none: endpoint.serve is false"
+    return f"will listen on {endpoint.host} port {endpoint.port}"

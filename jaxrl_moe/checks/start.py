@@ -1,4 +1,5 @@
-"""What is about to start: its configuration, and the files that it reads, each read once, by whoever asks first."""
+"""What is about to start: its configuration, and the files that it reads, each read once, by whoever asks
+first."""
 import dataclasses
 import enum
 import functools
@@ -58,6 +59,11 @@ class Start:
         return self.job is not Job.SFT or bool(self.config.env.name and self.config.data.eval_path)
 
     @property
+    def on_servers(self) -> bool:
+        """Whether servers draw the rollouts."""
+        return self.rl and self.config.rollout.backend != "jax"
+
+    @property
     def makes_model(self) -> bool:
         """Whether model and tokenizer are still to be made."""
         return not self.given and scratch.to_be_made(self.config)
@@ -76,7 +82,8 @@ class Start:
 
     @property
     def model(self) -> ModelConfig:
-        """The shape of the model, also of one that is still to be made. Raises UserError where it cannot be read."""
+        """The shape of the model, also of one that is still to be made. Raises UserError where it cannot be
+        read."""
         section = self.config.scratch
         return scratch.model_config(section, section.vocab_size) if self.makes_model else self._model
 
@@ -104,14 +111,16 @@ class Start:
     @functools.cached_property
     def held_out(self) -> tuple[list[Prompt], PromptReport]:
         """The held-out prompts that are used (the first eval.prompts), and what became of their rows."""
-        prompts, report = load_prompts(self.config.data, self.tokenizer, evaluation=True, context=self.context)
+        prompts, report = load_prompts(self.config.data, self.tokenizer, evaluation=True,
+                                       context=self.context)
         return prompts[:self.config.eval.prompts or None], report
 
     @functools.cached_property
     def conversations(self) -> tuple[list[Conversation], ConversationReport]:
         """Those of SFT, and what became of their rows."""
         data = self.config.data
-        return load_conversations(self.config.sft, self.tokenizer, system_prompt=data.system_prompt, suffix=data.suffix)
+        return load_conversations(self.config.sft, self.tokenizer, system_prompt=data.system_prompt,
+                                  suffix=data.suffix)
 
 
 def training(config: Config, bridge: Bridge) -> Start:
@@ -130,9 +139,10 @@ def evaluation(config: Config, bridge: Bridge, model: str = "", adapter: str = "
     Args:
       config: resolved.
       bridge: reads the model.
-      model: folder or hub name, taken as it is; empty: the recipe's, made on the spot if the recipe makes one.
-      adapter: PEFT folder; empty: none.
+      model: folder or hub name, taken as it is; empty: the recipe's, made on the spot if the recipe makes
+      one. adapter: PEFT folder; empty: none.
     """
     named = dataclasses.replace(config.model, path=model or config.model.path)
-    built = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL, model=named)
+    built = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL,
+                                model=named)
     return Start(Job.EVALUATE, config, drawing_alone(built), bridge, bool(model), adapter)

