@@ -35,8 +35,7 @@ def tokenizer_problems(start: Start) -> Iterator[Problem]:
 
 
 def problems(start: Start) -> Iterator[Problem]:
-    """Yields, for each of the files of prompts and of conversations, the first thing that is wrong with
-    it."""
+    """Yields, for each file of prompts and of conversations, the first thing that is wrong with it."""
     data = start.config.data
     if start.rl and data.path and not _unmade(start, data.path):
         yield from _of_prompts(start, "data.path", data.path, data.split, lambda: start.prompts[0])

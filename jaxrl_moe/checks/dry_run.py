@@ -1,5 +1,4 @@
-"""What `--dry_run` prints: what a start would do, as far as that is known before it; nothing is computed or
-written."""
+"""What `--dry_run` prints: what a start would do, as far as that is known before it. Nothing is written."""
 import pathlib
 from collections.abc import Iterator
 

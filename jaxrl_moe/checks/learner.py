@@ -87,8 +87,7 @@ def critic_problems(config: Config) -> Iterator[Problem]:
 
 
 def router_problems(config: Config, model: ModelConfig) -> Iterator[Problem]:
-    """Yields settings of the moe section that the model cannot follow: it is dense, or has no selection bias
-    to move."""
+    """Yields settings of the moe section that the model cannot follow."""
     moe, path = config.moe, config.model.path
     chosen = [field.name for field in dataclasses.fields(moe) if changed(moe, field.name)]
     if not any(model.sparse_layers):
@@ -104,8 +103,7 @@ def router_problems(config: Config, model: ModelConfig) -> Iterator[Problem]:
 
 
 def warn_of_router(config: Config, model: ModelConfig) -> None:
-    """Warns of routers that are trained without the balancing that their checkpoint asks for, or balanced
-    without being trained."""
+    """Warns of routers trained without the balancing that their checkpoint asks for, or not trained."""
     moe, path, rank = config.moe, config.model.path, config.lora.rank
     if not any(model.sparse_layers):
         return

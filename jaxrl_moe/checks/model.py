@@ -1,5 +1,4 @@
-"""The model and the critic that a run starts from: sizes that cannot be, files that are not whole, adapters
-that do not fit."""
+"""The model and critic that a run starts from: impossible sizes, files not whole, adapters that misfit."""
 import dataclasses
 from collections.abc import Iterator
 
@@ -32,8 +31,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
 
 
 def problems(start: Start) -> Iterator[Problem]:
-    """Yields what is wrong with the model's files, read as far as their headers, and sequences that it cannot
-    hold."""
+    """Yields what is wrong with the model's files, up to their headers, and sequences that it cannot hold."""
     path = start.config.model.path
     try:
         _ = start.model

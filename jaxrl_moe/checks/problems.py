@@ -60,8 +60,7 @@ def told(field: str, value: Any, action: Callable[[], Any]) -> Iterator[Problem]
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raises ConfigError with all of the problems, as its attribute `problems` too; nothing where there are
-    none."""
+    """Raises ConfigError with all of the problems, as its `problems` too; nothing without any."""
     if problems:
         error = ConfigError(listed(problems))
         error.problems = tuple(problems)

@@ -23,8 +23,7 @@ _SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix
 
 
 def refuse_other_settings(config: Config) -> None:
-    """All processes of a job must have been given the same settings, or they would wait for each other for
-    ever."""
+    """All processes of a job must have the same settings, or they would wait for each other for ever."""
     ours = json.loads(json.dumps(flat(to_json(config))))
     theirs = hosts.from_leader(lambda: ours)
     differing = [f"{key} = {ours[key]!r} (there {theirs[key]!r})" for key in ours if ours[key] != theirs[key]]
@@ -34,7 +33,7 @@ def refuse_other_settings(config: Config) -> None:
 
 
 def folder_problems(start: Start) -> Iterator[Problem]:
-    """Yields why run_dir cannot be written to, or is too small. Nothing is written."""
+    """Yields why run_dir cannot be written to, or is in use. Nothing is written."""
     if start.job is Job.EVALUATE:
         return
     path = start.config.run_dir
@@ -43,7 +42,6 @@ def folder_problems(start: Start) -> Iterator[Problem]:
         yield Problem("run_dir", path, f"cannot be made or written to in {str(parent)!r}",
                       "check who may write there, or give another run_dir")
         return
-    yield from told("run_dir", path, lambda: check_space(parent))
     yield from told("run_dir", path, lambda: _try_lock(pathlib.Path(path)))
 
 
@@ -76,8 +74,8 @@ def earlier_problems(start: Start) -> Iterator[Problem]:
 def _unwanted(start: Start) -> Iterator[Problem]:
     """Yields the folders of phases to run that hold an earlier run, which shall not be gone on with."""
     folder = pathlib.Path(start.config.run_dir)
-    for phase in (*(folder,) * start.rl, *(folder / "sft",) * (start.sft
-                                                               and not (folder / "sft" / "model").exists())):
+    tuned = (folder / "sft" / "model").exists()
+    for phase in (*(folder,) * start.rl, *(folder / "sft",) * (start.sft and not tuned)):
         if checkpointed(phase) or (phase / "metrics.jsonl").exists():
             yield Problem("run_dir", start.config.run_dir,
                           f"holds an earlier run in {phase}, and checkpoint.resume is false",

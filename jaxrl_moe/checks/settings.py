@@ -1,5 +1,4 @@
-"""All that the settings alone tell: names that no table has, what contradicts itself or has no effect, and
-what a phase lacks."""
+"""All that the settings alone tell: unknown names, contradictions, what has no effect, what a phase lacks."""
 from collections.abc import Iterable, Iterator
 
 from jaxrl_moe.checks import algorithm, learner, mesh, model, rollout, servers, tasks
@@ -34,8 +33,7 @@ RULES = (mesh, model, learner, rollout, algorithm)  # each has contradictions(co
 
 
 def problems(start: Start) -> list[Problem]:
-    """What speaks against a start, as far as its settings alone tell. What reads names is not asked where one
-    is not known."""
+    """What speaks against a start by its settings alone. What reads an unknown name is not asked."""
     config = start.config
     unknowns = [*names(start.recipe if start.job is Job.SFT else config, start.rl)]
     found = [*contradictions(start.recipe), *unknowns, *required(start)]

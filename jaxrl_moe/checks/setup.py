@@ -1,5 +1,4 @@
-"""scripts/verify_setup.py: what a start would be refused for, line by line, and what only trying tells of the
-machine."""
+"""scripts/verify_setup.py: what a start would be refused for, line by line, and what only trying tells."""
 import dataclasses
 import importlib.metadata
 import os
@@ -33,8 +32,10 @@ class Checked:
 
 
 def check_all(start: Start) -> Iterator[Checked]:
-    """Runs every check; one that fails does not keep the others from running, but for the first: processes
-    with different settings would wait for each other for ever."""
+    """Runs every check; one that fails does not keep the others from running.
+
+    But for the first: processes with different settings would wait for each other for ever.
+    """
     recipe = _tried("recipe", _recipe, start)
     yield recipe
     if not hosts.smallest(int(recipe.passed)):

@@ -1,5 +1,4 @@
-"""What is about to start: its configuration, and the files that it reads, each read once, by whoever asks
-first."""
+"""What is about to start: its configuration, and the files that it reads, each of them once."""
 import dataclasses
 import enum
 import functools
@@ -82,8 +81,7 @@ class Start:
 
     @property
     def model(self) -> ModelConfig:
-        """The shape of the model, also of one that is still to be made. Raises UserError where it cannot be
-        read."""
+        """The model's shape, also of one still to be made. Raises UserError where it cannot be read."""
         section = self.config.scratch
         return scratch.model_config(section, section.vocab_size) if self.makes_model else self._model
 
@@ -139,8 +137,8 @@ def evaluation(config: Config, bridge: Bridge, model: str = "", adapter: str = "
     Args:
       config: resolved.
       bridge: reads the model.
-      model: folder or hub name, taken as it is; empty: the recipe's, made on the spot if the recipe makes
-      one. adapter: PEFT folder; empty: none.
+      model: folder or hub name, taken as it is; empty: the recipe's, made on the spot if it makes one.
+      adapter: PEFT folder; empty: none.
     """
     named = dataclasses.replace(config.model, path=model or config.model.path)
     built = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL,

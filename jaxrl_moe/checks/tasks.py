@@ -18,8 +18,7 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def task(config: Config) -> Env:
-    """The task that the env section names. Raises UserError for one that there is not, or that does not take
-    its settings."""
+    """The task of the env section. Raises UserError for an unknown one, or one that refuses its settings."""
     return make_env(**dataclasses.asdict(config.env))
 
 
@@ -29,7 +28,6 @@ def lowest_reward(config: Config) -> float:
 
 
 def ungraded(config: Config, field: str, path: str, prompts: Iterable[Prompt]) -> Iterator[Problem]:
-    """Yields the problem of the first row that the task refuses; nothing without a task, or where that is
-    refused itself."""
+    """Yields the first row that the task refuses; nothing without a task, or where that is refused itself."""
     if config.env.name and not list(problems(config)):
         yield from told(field, path, lambda: check_rows(task(config), prompts))
