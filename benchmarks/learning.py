@@ -13,7 +13,8 @@ import numpy as np
 import bridges
 from benchmarks.table import rows as table_rows
 from jaxrl_moe import cli
-from jaxrl_moe.checks.validate import validate
+from jaxrl_moe.checks import entry, start
+from jaxrl_moe.checks.problems import refuse
 from jaxrl_moe.config import Config, ConfigError, base, resolve
 from jaxrl_moe.recipes import SHIPPED
 from jaxrl_moe.recipes import load as load_recipe
@@ -42,7 +43,7 @@ def run(recipes: Sequence[str], seeds: Sequence[int], steps: int, folder: pathli
     cli.keep_compiled()
     configs = {(recipe, seed): rl_config(recipe, seed, steps, folder) for seed in seeds for recipe in recipes}
     for config in configs.values():
-        validate(config)
+        refuse(entry.here(start.training(config, bridges)))
     for seed in seeds:
         finish(pipeline.run_sft, sft_config(seed, folder))
         for recipe in recipes:

@@ -14,6 +14,7 @@ import time
 
 from benchmarks.table import rows
 from jaxrl_moe.learning import make
+from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.planning.buffers import PASSES
 
 GIB = 2**30
@@ -113,7 +114,7 @@ def _inputs(learner, config):
     from jaxrl_moe.learning.batch import micro_batches, sample_weights
     from jaxrl_moe.learning.objective import make_policy_objective
     from jaxrl_moe.learning.samples import from_conversations
-    longest = config.data.max_prompt_tokens + config.rollout.max_tokens
+    longest = longest_rollout(config)
     rng, budget = np.random.default_rng(0), config.train.tokens_per_micro_batch
     mask = np.r_[np.zeros(config.data.max_prompt_tokens), np.ones(config.rollout.max_tokens)]
     samples = [dataclasses.replace(one, sampler_logprobs_T=-np.ones(longest, np.float32)) for one in from_conversations(
@@ -158,7 +159,7 @@ def _decode(config, model_config):
     pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, None), None)
     cache = programs.empty_cache(model_config, pages, section.page_size, model.dtype)
     cache = jax.block_until_ready(PagedCache(*(part + 0 for part in cache)))
-    *_, rows = batches.decode_shapes(section.slots, pages_for(config.data.max_prompt_tokens + section.max_tokens - 1, section.page_size),
+    *_, rows = batches.decode_shapes(section.slots, pages_for(longest_rollout(config) - 1, section.page_size),
                                      section.page_size)
     rows = dataclasses.replace(rows, remaining_U=rows.remaining_U + section.decode_steps)
     program = programs.decode.lower(params, cache, rows, truncate=False, routes=False).compile()

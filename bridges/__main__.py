@@ -107,10 +107,10 @@ def _score(options) -> int:
 
 
 def _push(options) -> int:
-    from bridges.engines.assembly import api_key
     from bridges.engines.push import push
     from bridges.errors import BridgeError
     from bridges.hf.importing import stored_dtype
+    from jaxrl_moe.hosts.keys import key_of_setting
     alone = options.adapter and not options.merge
     for flag, useless in (("--merge", options.merge and not options.adapter), ("--folder", options.folder and alone),
                           ("--base", options.base and options.adapter), ("--backend", options.backend and alone)):
@@ -120,7 +120,7 @@ def _push(options) -> int:
         _open(options.model, options.base)
     weights, error = push(model, base, options.url, options.engine, adapter=options.adapter if alone else None,
                           name=options.name, backend=options.backend or "stream", folder=options.folder,
-                          api_key=api_key(options.api_key_env), tolerance=options.tolerance)
+                          api_key=key_of_setting("--api-key-env", options.api_key_env, "the server"), tolerance=options.tolerance)
     what = f"the adapter {weights.label!r}" if weights.adapter else f"all weights, as version {weights.label!r} ({weights.bytes:,} bytes)"
     print(f"{options.url} has {what}; on the probe its log-probs differ from ours by {error:.1e} nats on average.")
     return 0

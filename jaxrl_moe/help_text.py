@@ -1,5 +1,4 @@
 """What `--help` prints: a script's options, and every setting with meaning, default, choices and bounds."""
-import importlib
 import inspect
 import shutil
 import sys
@@ -8,6 +7,7 @@ import textwrap
 from absl import flags
 
 from jaxrl_moe import config as config_lib
+from jaxrl_moe.checks.settings import table_rows
 
 _WIDEST = 44  # of an option's column; a longer one has its meaning on the next line
 _SHARED = "jaxrl_moe.cli"  # which gives options to scripts
@@ -51,12 +51,6 @@ def explained(described: config_lib.Setting) -> str:
     """A setting's meaning, and in brackets its unit, its bounds and the names of its choices."""
     facts = [*filter(None, [described.unit, described.bounds(), _choices(described)])]
     return described.meaning + (f" [{'; '.join(facts)}]" if facts else "")
-
-
-def table_rows(table: str) -> list[str]:
-    """The names in a table of the library, such as "learning.replay.REPLAY"."""
-    module, _, name = table.rpartition(".")
-    return list(getattr(importlib.import_module(f"jaxrl_moe.{module}"), name))
 
 
 def _choices(described: config_lib.Setting) -> str:

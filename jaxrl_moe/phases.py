@@ -2,7 +2,8 @@
 import dataclasses
 import math
 
-from jaxrl_moe.config import AlgorithmSection, Config
+from jaxrl_moe.config import AlgorithmSection, Config, RolloutSection
+from jaxrl_moe.types import SamplingParams
 
 NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0)  # advantage 1: l = -log p
 
@@ -13,9 +14,11 @@ def has_warm_up(config: Config) -> bool:
 
 
 def sft_config(config: Config) -> Config:
-    """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full, drawing in process."""
+    """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full,
+    drawing in process."""
     return dataclasses.replace(
-        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer, learning_rate=config.sft.learning_rate),
+        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer,
+                                                             learning_rate=config.sft.learning_rate),
         lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora,
         rollout=dataclasses.replace(config.rollout, backend="jax"))
 
@@ -30,6 +33,26 @@ def longest_conversation(config: Config) -> int:
     return min(config.sft.max_tokens, config.train.tokens_per_micro_batch)
 
 
+def longest_sequence(rollout: RolloutSection, max_prompt_tokens: int) -> int:
+    """Tokens of the longest sequence that a rollout can come to: the longest prompt, and the longest
+    completion."""
+    return max_prompt_tokens + rollout.max_tokens
+
+
+def longest_rollout(config: Config) -> int:
+    """Tokens of the longest sequence that a rollout of this run can come to."""
+    return longest_sequence(config.rollout, config.data.max_prompt_tokens)
+
+
 def longest_drawn(config: Config) -> int:
     """Tokens of the longest sequence of a rollout that a micro-batch can hold."""
-    return min(config.data.max_prompt_tokens + config.rollout.max_tokens, config.train.tokens_per_micro_batch)
+    return min(longest_rollout(config), config.train.tokens_per_micro_batch)
+
+
+def sampling(config: Config) -> SamplingParams:
+    """How the completions of RL are drawn."""
+    rollout = config.rollout
+    return SamplingParams(
+        rollout.max_tokens, rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p,
+        stop_strings=rollout.stop_strings,
+        n=rollout.group_size, return_routed_experts=config.moe.replay == "r3")

@@ -19,7 +19,7 @@ class Problem:
 
     Attributes:
       field: the setting, option, file or row, such as "rollout.page_size".
-      value: what it is.
+      value: what it is; None where `why` says it.
       why: what is wrong with it, as it goes on from "field = value", such as "is not a power of two".
       mend: what to do, as an imperative without a full stop, such as "use one, such as 32".
     """
@@ -29,7 +29,8 @@ class Problem:
     mend: str
 
     def __str__(self) -> str:
-        return f"{self.field} = {self.value!r} {self.why}: {self.mend}."
+        value = ",".join(map(str, self.value)) if isinstance(self.value, tuple) else repr(self.value)
+        return f"{self.field}{'' if self.value is None else f' = {value}'} {self.why}: {self.mend}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,11 @@ class SamplingParams:
     stop_strings: tuple[str, ...] = ()
     n: int = 1
     return_routed_experts: bool = False
+
+    @property
+    def truncates(self) -> bool:
+        """Whether top-p, top-k or min-p can leave out a token."""
+        return self.temperature > 0 and (self.top_p < 1 or self.top_k > 0 or self.min_p > 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,17 +8,24 @@ It prints the numbers, and writes them with every completion to --output.
 """
 import pathlib
 
+from absl import flags
+
 import bridges
 from jaxrl_moe import cli
+from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.options import define_path
 from jaxrl_moe.training import pipeline
 
 MODEL = define_path("model", None, "HF checkpoint folder or hub name; by default the recipe's model.path")
 ADAPTER = define_path("adapter", None, "PEFT adapter to lay over the model")
 OUTPUT = define_path("output", None, "folder for metrics.jsonl and trajectories.jsonl; by default run_dir/evaluation")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; nothing is written")
 
 
 def main(config):
+    if DRY_RUN.value:
+        print(dry_run.dry_run(start.evaluation(config, bridges, MODEL.value or "", ADAPTER.value or "")))
+        return
     output = pathlib.Path(OUTPUT.value or pathlib.Path(config.run_dir) / "evaluation")
     metrics = pipeline.run_evaluation(config, bridges, MODEL.value, ADAPTER.value, output)
     for name, value in metrics.items():

@@ -32,10 +32,11 @@ GRACE = flags.DEFINE_float("grace", 30.0, "seconds that requests in flight have 
 
 def main():
     cli.require(MODEL)
+    from jaxrl_moe.hosts.keys import key_of_file
     from jaxrl_moe.serving import launch  # after the flags: without the extra it says so
     launch.serve(launch.Options(
         model=MODEL.value, adapter=ADAPTER.value, name=NAME.value, host=HOST.value, port=PORT.value,
-        api_key=launch.read_key(KEY_FILE.value), slots=SLOTS.value, max_prompt_tokens=MAX_PROMPT_TOKENS.value, max_tokens=MAX_TOKENS.value,
+        api_key=key_of_file(KEY_FILE.value), slots=SLOTS.value, max_prompt_tokens=MAX_PROMPT_TOKENS.value, max_tokens=MAX_TOKENS.value,
         decode_steps=DECODE_STEPS.value, max_queue=MAX_QUEUE.value, max_lora_rank=MAX_LORA_RANK.value, seed=SEED.value,
         record=RECORD.value, warmup=WARMUP.value, grace=GRACE.value), bridges)
 

@@ -5,13 +5,20 @@
 
 sft.full trains all weights, sft.full=false the adapters of the lora section. The files go to run_dir/sft.
 """
+from absl import flags
+
 import bridges
 from jaxrl_moe import cli
+from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.training import pipeline
+
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; nothing is written")
 
 
 def main(config):
-    if not pipeline.run_sft(config, bridges):
+    if DRY_RUN.value:
+        print(dry_run.dry_run(start.fine_tuning(config, bridges)))
+    elif not pipeline.run_sft(config, bridges):
         print(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
 
 

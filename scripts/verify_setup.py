@@ -13,19 +13,20 @@ import jax
 
 import bridges
 from jaxrl_moe import cli
-from jaxrl_moe.checks.setup_checks import check_all
+from jaxrl_moe.checks import start
+from jaxrl_moe.checks.setup import check_all
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.types import UserError
 
 
 def main(config):
     failed = 0
-    for outcome in check_all(config, bridges):
-        line = f"{'ok  ' if outcome.passed else 'FAIL'}  {outcome.name:12} {outcome.text}"
+    for checked in check_all(start.training(config, bridges)):
+        line = f"{'ok  ' if checked.passed else 'FAIL'}  {checked.name:12} {checked.text}"
         print(line, flush=True)
-        if not outcome.passed and not hosts.leads():  # whose output is dropped
+        if not checked.passed and not hosts.leads():  # whose output is dropped
             print(f"Process {jax.process_index()}: {line}", file=sys.stderr, flush=True)
-        failed += not outcome.passed
+        failed += not checked.passed
     worst = -hosts.smallest(-failed)
     if worst:
         raise UserError(f"{worst} of the checks failed{'' if failed == worst else ', in another process'}.")

@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Rooms and root files of the library, from those that know nothing of others to those that know all. A module imports what stands in
 # its own line or above it. `if TYPE_CHECKING:` does not count: names of types carry no code.
 ORDER = [
-    {"__init__"}, {"types"}, {"protocols"}, {"config_checks", "log_files"}, {"config"}, {"phases"}, {"hosts"}, {"distributed"},
+    {"__init__"}, {"types"}, {"protocols"}, {"log_files"}, {"config"}, {"phases"}, {"hosts"}, {"distributed"},
     {"kernels", "rl"}, {"model"}, {"data"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"},
     {"training"}, {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.

@@ -1,6 +1,5 @@
 """From the configuration to an engine over servers: launched by us, or given as URLs."""
 import functools
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -17,12 +16,14 @@ from bridges.servers.router import without_routers
 from bridges.servers.server import Server
 from bridges.servers.sglang import Sglang
 from bridges.servers.vllm import Vllm
+from jaxrl_moe.checks.problems import changed
 from jaxrl_moe.config import Config
-from jaxrl_moe.config_checks import changed
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.protocols import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
@@ -57,7 +58,7 @@ def _over_servers(config: Config, model: Transformer, tokenizer: Tokenizer, kind
     """The engine, whose probe scores by `score`, and which makes versions of the weights by
     writing(WeightWriter)."""
     adapter = kind == "adapter"
-    config = without_routers(config, api_key(config.servers.api_key_env))
+    config = without_routers(config, api_key(config))
     members, writer = make_members(config, model, adapter), None
     try:
         context = _ready(config, members, adapter)
@@ -79,7 +80,7 @@ def make_members(config: Config, model: Transformer, adapter: bool) -> list[Memb
     servers, kind = config.servers, KINDS[config.rollout.backend]
     processes = [None] * len(servers.urls) or _processes(config, model, adapter)
     urls = servers.urls or [process.url for process in processes]
-    key = api_key(servers.api_key_env)
+    key = api_key(config)
     members = [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
                            model.config, servers.in_flight), process) for url, process in zip(urls, processes)]
     try:
@@ -103,12 +104,9 @@ def _adapter_places(config: Config) -> int:
     return ADAPTERS + config.rollout.max_staleness
 
 
-def api_key(variable: str) -> str:
-    """What the environment variable holds; empty where none is named."""
-    if variable and not os.environ.get(variable):
-        raise EngineError(f"servers.api_key_env = {variable!r} names an environment variable that is not set: set it to the servers' API "
-                          "key, or leave servers.api_key_env empty.")
-    return os.environ[variable] if variable else ""
+def api_key(config: Config) -> str:
+    """Of the servers, or ""."""
+    return key_of_setting("servers.api_key_env", config.servers.api_key_env, "the servers")
 
 
 def _processes(config: Config, model: Transformer, adapter: bool):
@@ -117,7 +115,7 @@ def _processes(config: Config, model: Transformer, adapter: bool):
     plan = LaunchPlan(
         config.rollout.backend, servers.python, str(pathlib.Path(config.model.path).absolute())
         if pathlib.Path(config.model.path).exists() else config.model.path, str(model.dtype),
-        min(model.config.max_position_embeddings, config.data.max_prompt_tokens + config.rollout.max_tokens + 1),
+        min(model.config.max_position_embeddings, longest_rollout(config) + 1),
         lora_rank=model.lora.rank if adapter else 0, lora_targets=sorted(adapted_layers(model)) if adapter else (),
         adapters=_adapter_places(config),
         routes=config.moe.replay == "r3", flags=servers.flags)
@@ -144,7 +142,7 @@ def _ready(config: Config, members: list[Member], adapter: bool) -> int:
 def capacity(config: Config, server: Server, adapter: bool) -> int:
     """Most tokens that the server takes. Raises EngineError where that is too little, or where it lacks what the run needs."""
     server.check(adapter, routes=config.moe.replay == "r3")
-    context, need = server.context(), config.data.max_prompt_tokens + config.rollout.max_tokens
+    context, need = server.context(), longest_rollout(config)
     if context < need:
         raise EngineError(f"The server {server.url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + "
                           f"rollout.max_tokens = {need}: start it with a longer context, or lower those.")

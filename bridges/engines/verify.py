@@ -1,5 +1,6 @@
 """Are the servers of a run ready for it? Asked before anything is trained; nothing of theirs is changed, and none is started."""
 import os
+import pathlib
 import shutil
 import subprocess
 
@@ -16,6 +17,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning import make
+from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import SamplingParams
 
@@ -35,10 +37,28 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
     model = Transformer.abstract(model_config(config.model.path), lora=make.lora_config(config),
                                  dtype=config.model.dtype or default_dtype(placement))
     kind, reason = choose(config, model)
-    config = without_routers(config, assembly.api_key(config.servers.api_key_env))
+    config = without_routers(config, assembly.api_key(config))
     through = _place_of_weights(config, kind)
     servers = _running(config, model, kind, placement) if config.servers.urls else _to_be_launched(config)
     return f"{servers}; weights go as {assembly.WORDS[kind]} ({reason}) through {through}"
+
+
+def check_way_to_servers(config: Config, shape: ModelConfig) -> None:
+    """Refuses what can be known without asking a server: a way for the weights that cannot carry what is trained, no place for them, or no
+    engine where servers are to be launched.
+
+    Args:
+      config: resolved.
+      shape: of the model, which need not be there yet.
+
+    Raises:
+      EngineError: naming the setting.
+    """
+    model = Transformer.abstract(shape, lora=make.lora_config(config), dtype=config.model.dtype or default_dtype())
+    kind, _ = choose(config, model)
+    _place_of_weights(config, kind)
+    if not config.servers.urls:
+        _to_be_launched(config)
 
 
 def _to_be_launched(config: Config) -> str:
@@ -97,6 +117,8 @@ def _place_of_weights(config: Config, kind: str) -> str:
 
 def _bytes(config: Config, kind: str) -> int:
     """That lie there at a time, at most; of an adapter next to nothing."""
+    if kind == "disk" and not pathlib.Path(config.model.path).exists() and config.scratch.vocab_size:
+        return 0  # it is still to be made, and small
     if kind == "disk":
         return sum(path.stat().st_size for path in resolve(config.model.path).glob("*.safetensors"))
     return 0 if kind in ("adapter", "distributed") else 2 * config.servers.bucket_bytes

@@ -2,7 +2,7 @@
 import dataclasses
 
 from bridges.servers.http import EngineError, Http, Unavailable
-from jaxrl_moe.checks.server_checks import server_problems
+from jaxrl_moe.checks.servers import server_problems
 from jaxrl_moe.config import Config
 
 SECONDS = 10.0  # that a router has to answer
@@ -22,7 +22,7 @@ def without_routers(config: Config, key: str) -> Config:
         return config
     config = dataclasses.replace(config, servers=dataclasses.replace(config.servers, urls=tuple(urls)))
     for problem in server_problems(config):
-        raise EngineError(problem)
+        raise EngineError(str(problem))
     return config
 
 

@@ -72,4 +72,4 @@ class EnvSection:
     """The task that the policy works on, and that grades it."""
     name: str = setting(
         "", "a task with its own settings in brackets, such as gsm8k(binary=true), or package.module:Name",
-        table="envs.TASKS")
+        table="envs.TASKS", brackets=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import ml_collections
 
-from jaxrl_moe import config_checks
 from jaxrl_moe.config.setting import Setting, listed, setting_of
 from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
 from jaxrl_moe.types import Problem, UserError
@@ -45,15 +44,13 @@ def resolve(settings: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
     A `~` at the beginning of a setting that is a path becomes the home folder here, once for all who read it.
 
     Raises:
-      ConfigError: with all unknown keys, wrong types, values out of range and unknown choices; or, where
-        there are none of these, with all settings that contradict each other.
+      ConfigError: with all unknown keys, wrong types, values out of range and unknown choices. What
+        contradicts what, the checks say.
     """
     settings = settings.to_dict() if hasattr(settings, "to_dict") else dict(settings)
     problems: list[Problem | str] = []
     config = _build(Config, settings, "", problems)
     problems += value_problems(config)
-    if not problems:
-        problems = list(config_checks.problems(config))
     if problems:
         raise ConfigError(*problems)
     return config

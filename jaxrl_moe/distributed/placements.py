@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from jaxrl_moe.config import Config, MeshSection, RolloutMeshSection
-from jaxrl_moe.config_checks import idle_exchange
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.expert_axis import check_transport, warn_of_gather
 from jaxrl_moe.distributed.mesh import check_model, divided, make_placement
@@ -38,9 +37,6 @@ def mesh_of(config: Config, model: Any | None, planned: Sequence[jax.Device] | N
     place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
                            transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
                            capacity_factor=config.mesh.capacity_factor)
-    if place.layout.size("expert") == 1:  # so many only the devices say, where it is -1
-        for problem in idle_exchange(config.mesh):
-            raise MeshError(problem)
     check_transport(place.layout, place.platform if planned is None else "gpu", os.environ.get("XLA_FLAGS", ""))
     if planned is not None and place.platform == "cpu" and config.mesh.transport == "ragged":
         place = dataclasses.replace(place, layout=dataclasses.replace(place.layout, transport="gather"))

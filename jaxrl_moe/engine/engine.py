@@ -14,13 +14,14 @@ from jaxrl_moe.distributed.transfer import Transfer
 from jaxrl_moe.engine import batches, memory, results
 from jaxrl_moe.engine.pages import pages_for
 from jaxrl_moe.engine.programs import EnginePrograms
-from jaxrl_moe.engine.requests import Limits, truncates
+from jaxrl_moe.engine.requests import Limits
 from jaxrl_moe.engine.sequences import Chunk, RequestGroup
 from jaxrl_moe.engine.shards import Shards
 from jaxrl_moe.engine.stats import Totals
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.cache import TRASH_PAGE
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.phases import longest_sequence
 from jaxrl_moe.protocols import StreamingEngine
 from jaxrl_moe.types import Completion, Request
 
@@ -183,7 +184,7 @@ class JaxEngine(StreamingEngine):
         self._reserve()
         for batch in batches.prefill_shapes(self._max_prompt_tokens - 1, self._slots, size, self._shards):
             self._cache, _ = self._programs.prefill(self._params, self._cache, *batch[1:], routes=routes)
-        pages = pages_for(self._max_prompt_tokens + self._settings.max_tokens - 1, size)
+        pages = pages_for(longest_sequence(self._settings, self._max_prompt_tokens) - 1, size)
         for rows in batches.decode_shapes(self._slots, pages, size, self._shards):
             self._cache, _ = self._programs.decode(self._params, self._cache, rows, truncate=truncate, routes=routes)
         self._copy([[(TRASH_PAGE, TRASH_PAGE)]] * self._shards)
@@ -246,7 +247,7 @@ class JaxEngine(StreamingEngine):
         width = batches.decode_width(max(len(sequence.pages) for sequence in running), self._settings.page_size)
         self._cache, out = self._programs.decode(
             self._params, self._cache, batches.decode_rows(rows, width),
-            truncate=any(map(truncates, params)), routes=any(p.return_routed_experts for p in params))
+            truncate=any(p.truncates for p in params), routes=any(p.return_routed_experts for p in params))
         return out
 
     def _collect(self, rows: list, out: dict[str, Any]):

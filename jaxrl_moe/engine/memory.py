@@ -11,6 +11,7 @@ from jaxrl_moe.engine.pages import pages_for
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.families.registry import family_of
+from jaxrl_moe.phases import longest_sequence
 
 MEMORY = pathlib.Path("/proc/meminfo")
 
@@ -51,7 +52,7 @@ def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: in
     Raises:
       ConfigError: the longest sequence does not fit.
     """
-    size, longest = settings.page_size, max_prompt_tokens + settings.max_tokens
+    size, longest = settings.page_size, longest_sequence(settings, max_prompt_tokens)
     if settings.kv_tokens:
         return 1 + pages_for(settings.kv_tokens, size)
     wanted = 1 + slots_of_each(settings.slots, shards) * pages_for(longest, size) + pages_for(max_prompt_tokens, size)

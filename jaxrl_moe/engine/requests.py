@@ -8,11 +8,6 @@ from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.types import Request, SamplingParams, UserError
 
 
-def truncates(params: SamplingParams) -> bool:
-    """Whether top-p, top-k or min-p can leave out a token."""
-    return params.temperature > 0 and (params.top_p < 1.0 or params.top_k > 0 or params.min_p > 0.0)
-
-
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """What this engine can serve: the model's context, a pool of `pages` pages, stop strings or not."""

@@ -6,7 +6,7 @@ run of one process they are the call itself and jax.device_get.
 """
 import pathlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -73,7 +73,7 @@ def told(function: Callable[[], Any]) -> Any:
     return unpack(data)["value"]  # as the others see it
 
 
-def answered(answer: dict) -> Any:
+def answered(answer: Mapping[str, Any]) -> Any:
     """The others' half, of what they heard."""
     if "error" in answer:
         raise (UserError if answer["user"] else RuntimeError)(answer["error"])
@@ -82,7 +82,7 @@ def answered(answer: dict) -> Any:
 
 def on_leader(function: Callable[[], Any]) -> None:
     """Process 0 does it while the others wait; an error there is one everywhere."""
-    def silent():
+    def silent() -> None:
         function()
 
     from_leader(silent)
@@ -111,7 +111,7 @@ def raised(name: str, flag: bool) -> bool:
     return from_leader(lambda: flag or _present(client, key))
 
 
-def _present(client, key: str) -> bool:
+def _present(client: Any, key: str) -> bool:
     try:
         return client.key_value_try_get(key) is not None
     except jax.errors.JaxRuntimeError as error:
@@ -130,7 +130,7 @@ def fetch(tree: Any) -> Any:
     return jax.device_get(jax.tree.map(_whole, tree))
 
 
-def _whole(leaf):
+def _whole(leaf: Any) -> Any:
     if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return leaf
     return multihost_utils.process_allgather(leaf, tiled=True)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from jax._src import distributed
@@ -72,20 +73,20 @@ def find(coordinator: str | None, num_processes: int | None, process_id: int | N
     return None
 
 
-def _slurm(environment: Mapping[str, str]) -> Membership:
+def _slurm(environment: Mapping[str, str]) -> Membership | None:
     job, nodes, count, index = (environment[name] for name in SLURM_VARIABLES)
     port = 61440 + int(job) % 4096  # so that two jobs that share a node do not meet
-    place = _checked(f"{first_node(nodes)}:{port}", count, index, f"SLURM job {job}")
-    if _tasks_of_node(environment) == 1:
-        return place
-    return dataclasses.replace(place, local_devices=(int(environment["SLURM_LOCALID"]),))
+    membership = _checked(f"{first_node(nodes)}:{port}", count, index, f"SLURM job {job}")
+    if membership is None or _tasks_of_node(environment) == 1:
+        return membership
+    return dataclasses.replace(membership, local_devices=(int(environment["SLURM_LOCALID"]),))
 
 
 def _tasks_of_node(environment: Mapping[str, str]) -> int:
     """How many of the step's tasks run on this node; SLURM_NTASKS_PER_NODE is there only if that option was given, and may be the job's."""
     counts = []
-    for part in environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_NTASKS_PER_NODE", "1")).split(","):
-        tasks, nodes = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups()  # 8(x2) is 8,8
+    for entry in environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_NTASKS_PER_NODE", "1")).split(","):
+        tasks, nodes = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", entry).groups()  # 8(x2) is 8,8
         counts += [int(tasks)] * int(nodes or 1)
     return counts[int(environment.get("SLURM_NODEID", 0)) % len(counts)]
 
@@ -96,7 +97,7 @@ def first_node(nodes: str) -> str:
     return prefix + (number or "")
 
 
-def _checked(coordinator: str, num_processes, process_id, source: str) -> Membership | None:
+def _checked(coordinator: str, num_processes: int | str, process_id: int | str, source: str) -> Membership | None:
     try:
         count, index = int(num_processes), int(process_id)
     except ValueError as error:
@@ -109,26 +110,27 @@ def _checked(coordinator: str, num_processes, process_id, source: str) -> Member
     return None if count == 1 else Membership(coordinator, count, index, source)
 
 
-def join(place: Membership) -> None:
+def join(membership: Membership) -> None:
     """Waits for all processes of the job; to be called before anything touches a device. Output of all but process 0 is dropped.
 
     Raises:
       LaunchError: process 0 cannot listen.
     """
-    print(f"Process {place.process_id} of {place.num_processes}, found from {place.source}; process 0 is at {place.coordinator}.",
+    count, coordinator = membership.num_processes, membership.coordinator
+    print(f"Process {membership.process_id} of {count}, found from {membership.source}; process 0 is at {coordinator}.",
           file=sys.stderr, flush=True)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, upon which the loop saves and stops
     try:
         jax.distributed.initialize(
-            place.coordinator, place.num_processes, place.process_id, place.local_devices, cluster_detection_method="deactivate",
+            coordinator, count, membership.process_id, membership.local_devices, cluster_detection_method="deactivate",
             heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=LEAVING)
     except (RuntimeError, ValueError) as error:
-        raise LaunchError(f"The job of {place.num_processes} processes at {place.coordinator} could not be joined: {error}. Check that "
-                          "the port is free on the host of process 0 and can be reached from the others.") from error
+        raise LaunchError(f"The job of {count} processes at {coordinator} could not be joined: {error}. Check "
+                          "that the port is free on the host of process 0 and can be reached from the others.") from error
     hosts.announce()
     threading.Thread(target=_watch, args=(distributed.global_state.client,), daemon=True, name="watch of the other processes").start()
-    if place.process_id:
+    if membership.process_id:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
 
 
@@ -146,7 +148,7 @@ def fail(reason: str) -> None:
     os._exit(1)
 
 
-def _watch(client) -> None:
+def _watch(client: Any) -> None:
     """Ends this process when another says that it failed. A dead one is noticed by JAX, which ends the process by itself."""
     while True:
         try:

@@ -21,7 +21,10 @@ class Meeting:
     """
 
     def __init__(self, parts: Mapping[str, Callable[..., Any]]):
-        self._parts, self._change, self._held, self._closed = parts, threading.Condition(), False, False
+        self._parts = parts
+        self._change = threading.Condition()
+        self._held = False
+        self._closed = False
 
     def hold(self, work: Callable[[], Any]) -> Any:
         """As hosts.from_leader(work); meanwhile work, in this thread or in others, may call `together`."""
@@ -34,7 +37,7 @@ class Meeting:
             message = hear()
         return hosts.answered(message)
 
-    def together(self, part: str, *arguments: Any) -> Any:
+    def together(self, name: str, *arguments: Any) -> Any:
         """In process 0: its own result of a part that all processes compute. Outside of a meeting it waits for the next one.
 
         Raises:
@@ -43,10 +46,10 @@ class Meeting:
         with self._change:
             self._change.wait_for(lambda: self._held or self._closed)
             if self._closed:
-                raise UserError(f"The processes do not meet any more, so {part!r} cannot be computed.")
+                raise UserError(f"The processes do not meet any more, so {name!r} cannot be computed.")
             if hosts.several():
-                tell(pack({"part": part, "arguments": arguments}))
-            return self._parts[part](*arguments)
+                tell(pack({"part": name, "arguments": arguments}))
+            return self._parts[name](*arguments)
 
     def close(self) -> None:
         """Lets those go who wait for a meeting. Each process does it by itself."""
@@ -59,7 +62,7 @@ class Meeting:
             self._held = held
             self._change.notify_all()
 
-    def _finish(self, work):
+    def _finish(self, work: Callable[[], Any]) -> Any:
         """The work, and then nobody computes together any more: the answer is told next."""
         try:
             return work()

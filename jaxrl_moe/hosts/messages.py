@@ -23,28 +23,29 @@ def pack(value: Any) -> bytes:
     Raises:
       TypeError: it holds something that is neither plain (as JSON has it) nor an array.
     """
-    parts, size = [], 0
+    arrays: list[bytes] = []
+    size = 0
 
-    def place(part):
+    def set_aside(item: Any) -> dict[str, list]:
         nonlocal size
-        if not isinstance(part, np.ndarray):
-            raise TypeError(f"a {type(part).__name__} cannot be sent to other processes")
-        parts.append(part.tobytes())
-        size += part.nbytes
-        return {ARRAY: [part.dtype.name, part.shape, size - part.nbytes]}
+        if not isinstance(item, np.ndarray):
+            raise TypeError(f"a {type(item).__name__} cannot be sent to other processes")
+        arrays.append(item.tobytes())
+        size += item.nbytes
+        return {ARRAY: [item.dtype.name, item.shape, size - item.nbytes]}
 
-    text = json.dumps(value, default=place).encode()
-    return b"".join([len(text).to_bytes(HEAD, "little"), text, *parts])
+    text = json.dumps(value, default=set_aside).encode()
+    return b"".join([len(text).to_bytes(HEAD, "little"), text, *arrays])
 
 
 def unpack(data: bytes) -> Any:
     """The value; its tuples have become lists."""
     start = HEAD + int.from_bytes(data[:HEAD], "little")
 
-    def read(part):
-        if ARRAY not in part:
-            return part
-        name, shape, first = part[ARRAY]
+    def read(item: dict[str, Any]) -> Any:
+        if ARRAY not in item:
+            return item
+        name, shape, first = item[ARRAY]
         return np.frombuffer(data, name, math.prod(shape), start + first).reshape(shape).copy()
 
     return json.loads(data[HEAD:start], object_hook=read)
@@ -73,17 +74,17 @@ def hear() -> Any:
 
 def _spread(data: bytes | None, size: int) -> bytes:
     """The bytes of process 0 in all processes, by a collective over the devices; None elsewhere."""
-    parts = []
+    chunks = []
     for start in range(0, size, CHUNK):
-        part = np.zeros(CHUNK, np.uint8)
+        chunk = np.zeros(CHUNK, np.uint8)
         if data is not None:
             own = data[start:start + CHUNK]
-            part[:len(own)] = np.frombuffer(own, np.uint8)
-        parts.append(np.asarray(multihost_utils.broadcast_one_to_all(part)).tobytes())
-    return b"".join(parts)[:size]
+            chunk[:len(own)] = np.frombuffer(own, np.uint8)
+        chunks.append(np.asarray(multihost_utils.broadcast_one_to_all(chunk)).tobytes())
+    return b"".join(chunks)[:size]
 
 
-def _sweep(client, number: int) -> None:
+def _sweep(client: Any, number: int) -> None:
     """Now and then all wait for each other, and what everybody has heard is forgotten."""
     if number % SWEEP == SWEEP - 1:
         client.wait_at_barrier(f"jaxrl_moe/sweep/{number}", PATIENCE_MS)

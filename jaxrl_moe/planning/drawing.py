@@ -13,6 +13,7 @@ from jaxrl_moe.engine.memory import pool_pages, slots_of_each, token_bytes
 from jaxrl_moe.engine.pages import pages_for
 from jaxrl_moe.engine.programs import ROWS, EnginePrograms, pool_specs
 from jaxrl_moe.model.families.registry import family_of
+from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.planning import target
 from jaxrl_moe.planning.programs import NOTHING, Program, compiled
 from jaxrl_moe.planning.shapes import RunShapes
@@ -63,7 +64,7 @@ def lower(config: Config, shapes: RunShapes, cache: Any) -> dict:
     programs = EnginePrograms(nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype,
                               place)
     slots = slots_of_each(section.slots, shards)
-    longest = config.data.max_prompt_tokens + section.max_tokens - 1
+    longest = longest_rollout(config) - 1
     *_, rows = batches.decode_shapes(slots, pages_for(longest, section.page_size), section.page_size, shards)
     calls = batches.prefill_shapes(config.data.max_prompt_tokens, slots, section.page_size, shards)
     prefill = max(calls, key=lambda call: (call.tokens_UT.size, call.pages_UJ.size))

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 import jax
 
+from jaxrl_moe.checks.problems import refuse
+from jaxrl_moe.checks.settings import contradictions
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
 from jaxrl_moe.planning.programs import Program
@@ -36,6 +39,7 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
     Raises:
       UserError: unknown chip, no config.json, a mesh that does not fit, or kernels where nothing can be compiled for the chip.
     """
+    refuse(contradictions(config))
     found, model = find_chip(chip, chips), model_config(config, shape)
     if kernels:
         kernel_plan.check(found, chip)
@@ -162,7 +166,7 @@ def times(plan: Plan, config: Config, chip: Chip) -> Times:
     rollout, algorithm = config.rollout, config.algorithm
     micro = max(plan.flops / plan.devices / chip.flops, sum(plan.gradients.collectives.values()) / chip.link)
     sequences = rollout.prompts_per_step * rollout.group_size
-    tokens = sequences * (config.data.max_prompt_tokens + rollout.max_tokens)
+    tokens = sequences * longest_rollout(config)
     passes = algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0) + (1 / 3 if algorithm.epochs * algorithm.minibatches > 1 else 0)
     update = tokens / plan.tokens * micro * passes
     decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth, sum(plan.decode.collectives.values()) / chip.link)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.checks.mesh import idle_exchange
+from jaxrl_moe.checks.problems import refuse
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.placements import mesh_of, rollout_placement
 from jaxrl_moe.distributed.sharding import Placement
@@ -49,6 +51,7 @@ def run_shapes(config: Config, model_config: ModelConfig, devices: Sequence[jax.
       platform: whose kernels the model has; those of CPUs that stand for GPUs differ.
     """
     place = mesh_of(config, model_config, devices)
+    refuse([*idle_exchange(config.mesh, place.layout.size("expert"))])
     drawn_at = rollout_placement(config, model_config, devices) if config.rollout_mesh.apart else place
     model = Transformer.abstract(model_config, lora=make.lora_config(config), dtype=jnp.dtype(config.model.dtype or "bfloat16"),
                                  attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, platform=platform)

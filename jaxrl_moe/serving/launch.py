@@ -1,7 +1,6 @@
 """Everything that a server of its own needs, put together. scripts/serve.py hands in the bridges."""
 import contextlib
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from jaxrl_moe import log_files
 from jaxrl_moe.config import Config, RolloutSection
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.protocols import Bridge
@@ -22,8 +22,6 @@ from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
-
-KEY_VARIABLE = "JAXRL_MOE_API_KEY"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +83,11 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
       UserError: the address cannot be taken, or the API key is not there.
     """
     options, record = config.endpoint, pathlib.Path(config.run_dir) / log_files.SERVED
+    key = key_of_setting("endpoint.api_key_env", options.api_key_env, "the endpoint")
     with EngineFront(engine, paused=True) as front:
         service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue, chat_tokens=config.rollout.max_tokens,
                           recorder=Recorder(record))
-        with HttpServer(service, host=options.host, port=options.port,
-                        api_key=_key_in(options.api_key_env)) as server:
+        with HttpServer(service, host=options.host, port=options.port, api_key=key) as server:
             print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in {record}.", flush=True)
             yield front
 
@@ -126,29 +124,6 @@ def _loader(model: Transformer, bridge: Bridge) -> Load:
 def _snapshot(state: nnx.State):
     """The same arrays in variables of their own."""
     return jax.tree.map(lambda array: array, state)
-
-
-def read_key(path: str) -> str:
-    """The API key in a file, or in the environment; "" for none. It is no option itself, since options show in process lists."""
-    key = pathlib.Path(path).read_text().strip() if path else os.environ.get(KEY_VARIABLE, "").strip()
-    if path and not key:
-        raise UserError(f"{path!r} holds no API key. Write one line into it, such as what `openssl rand -hex 24` prints.")
-    return _checked(key)
-
-
-def _key_in(variable: str) -> str:
-    """The API key in the environment variable; "" where none is named."""
-    key = os.environ.get(variable, "").strip() if variable else ""
-    if variable and not key:
-        raise UserError(f"endpoint.api_key_env = {variable!r} names an environment variable that is not set: set it to the API key of the "
-                        "endpoint, or leave endpoint.api_key_env empty.")
-    return _checked(key)
-
-
-def _checked(key: str):
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError("The API key has spaces, control characters or letters beyond ASCII, which HTTP headers cannot hold.")
-    return key
 
 
 def _check(options: Options):

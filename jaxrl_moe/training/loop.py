@@ -141,13 +141,8 @@ def checkpoint_if_due(loop: TrainingLoop, watch: Stopwatch, evaluation: Evaluati
         loop.checkpoint_times = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
 
 
-def truncates(sampling: SamplingParams) -> bool:
-    """Whether tokens are left out of the distribution that is drawn from."""
-    return sampling.top_p < 1 or sampling.top_k > 0 or sampling.min_p > 0
-
-
 def warn_of_truncation(loop: TrainingLoop) -> None:
-    if truncates(loop.sampling):
+    if loop.sampling.truncates:
         loop.run.console.say(
             "Warning: top-p, top-k or min-p leave out tokens, while log-probs are those of the whole "
             "distribution, so the policy gradient is biased; watch rollout/kept_mass.")
@@ -156,6 +151,6 @@ def warn_of_truncation(loop: TrainingLoop) -> None:
 def truncation_metrics(loop: TrainingLoop, before: Mapping[str, float]) -> dict[str, float]:
     """rollout/kept_mass since engine.stats() gave `before`, where tokens are left out and the engine counts
     them."""
-    if not truncates(loop.sampling) or "kept_mass" not in before:
+    if not loop.sampling.truncates or "kept_mass" not in before:
         return {}
     return {"rollout/kept_mass": kept_mass(before, loop.engine.stats())}

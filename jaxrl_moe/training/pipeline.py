@@ -5,18 +5,18 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
-from jaxrl_moe import log_files, phases
-from jaxrl_moe.checks import preflight, validate
-from jaxrl_moe.checks.preflight import check_micro_batches
+from jaxrl_moe import log_files
+from jaxrl_moe.checks import start
+from jaxrl_moe.checks.entry import refuse_before_run
+from jaxrl_moe.checks.run_dir import locked, warmed_up
+from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config
-from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer
-from jaxrl_moe.distributed.placements import drawing_alone
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.value_head import Critic
-from jaxrl_moe.phases import NLL, sft_config, total_steps
+from jaxrl_moe.phases import sft_config, total_steps
 from jaxrl_moe.protocols import Bridge, Endpoint, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.episodes import Episodes
@@ -24,7 +24,7 @@ from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.report import report
 from jaxrl_moe.runs.trajectories import Trajectories
-from jaxrl_moe.training.assembly import Data, build, load, make_engine, make_scratch, prepare
+from jaxrl_moe.training.assembly import Data, build, load, make_engine, prepare
 from jaxrl_moe.training.sft import sft
 from jaxrl_moe.training.train import train
 from jaxrl_moe.types import UserError
@@ -44,21 +44,20 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
     Raises:
       UserError: a setting that cannot work, or endpoint.serve where no endpoint is handed in; see the parts.
     """
-    validate.validate(config)
+    begin = start.training(config, bridge)
+    refuse_before_run(begin)
     if config.endpoint.serve and endpoint is None:
         raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: start it by "
                         "scripts/train.py, or hand serving.launch.beside_training to run_all.")
-    preflight.refuse_other_settings(config)
-    check_micro_batches(config, rl=config.train.steps > 0, sft=phases.has_warm_up(config))
-    with preflight.locked(config.run_dir), contextlib.closing(make_task(config.env.name)) as task:
-        return _run_all(config, bridge, task, endpoint)
+    with locked(config.run_dir), contextlib.closing(make_task(config.env.name)) as task:
+        return _run_all(begin, task, endpoint)
 
 
-def _run_all(config: Config, bridge: Bridge, task: Task, endpoint: Endpoint | None) -> bool:
-    make_scratch(config, bridge, draws=True, sft=phases.has_warm_up(config))
-    data = prepare(config, bridge, task)
-    if phases.has_warm_up(config):
-        if not warm_up(config, bridge, task, data):
+def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
+    config, bridge = begin.config, begin.bridge
+    data = prepare(begin)
+    if begin.sft:
+        if not warm_up(begin, task, data):
             return False
         config = after_warm_up(config)
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
@@ -83,8 +82,6 @@ def shared(config: Config, engine: Engine, tokenizer: Tokenizer,
     if not config.endpoint.serve:
         yield engine
         return
-    if hosts.several():
-        raise UserError("endpoint.serve needs a job of one process, and this one has several: set endpoint.serve=false.")
     with endpoint(config, engine, tokenizer) as front:
         yield front
 
@@ -95,14 +92,10 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     Returns:
       False if SIGTERM ended it early; all is saved then.
     """
-    validate.validate(config, rl=False)
-    validate.sft_only(config)
-    config = sft_config(config)
-    preflight.refuse_other_settings(config)
-    check_micro_batches(config, rl=False, sft=True)
-    with preflight.locked(config.run_dir), task_if_any(config) as task:
-        make_scratch(config, bridge, draws=task is not None and bool(config.data.eval_path), sft=True)
-        done = warm_up(config, bridge, task, prepare(config, bridge, task, training=False))
+    begin = start.fine_tuning(config, bridge)
+    refuse_before_run(begin)
+    with locked(config.run_dir), task_if_any(begin.config) as task:
+        done = warm_up(begin, task, prepare(begin))
         if done:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
     return done
@@ -129,17 +122,11 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
       adapter: PEFT folder or None.
       output: folder for the metrics and completions.
     """
-    config = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL, model=dataclasses.replace(
-        config.model, path=model or config.model.path))
-    config = drawing_alone(config)
-    validate.validate(config, rl=False)
-    validate.evaluation_only(config)
-    if model:
-        preflight.check_context(config, preflight.context_length(config, bridge), draws=True, sft=False)
-    else:
-        make_scratch(config, bridge, draws=True, sft=False)
+    begin = start.evaluation(config, bridge, model or "", adapter or "")
+    refuse_before_run(begin)
+    config = begin.config
     with contextlib.closing(make_task(config.env.name)) as task:
-        data = prepare(config, bridge, task, training=False)
+        data = prepare(begin)
         policy = load(config, bridge, bridge.read_lora(adapter) if adapter else None)
         if adapter:
             bridge.import_adapter(policy, adapter)
@@ -156,18 +143,17 @@ def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> N
         Trajectories(output / "trajectories.jsonl", data.tokenizer.decode).write(0, phase, groups)
 
 
-def warm_up(config: Config, bridge: Bridge, task: Task | None, data: Data) -> bool:
+def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already.
     With a task and held-out prompts it is evaluated meanwhile.
 
     Raises:
       ConfigError: it is there, but made with other settings.
     """
-    if preflight.warmed_up(config):
+    if warmed_up(begin.recipe):
         return True
-    config = sft_config(config)
-    conversations, counts = load_conversations(config.sft, data.tokenizer, system_prompt=config.data.system_prompt,
-                                               suffix=config.data.suffix)
+    config, bridge = sft_config(begin.recipe), begin.bridge
+    conversations, counts = begin.conversations
     print(counts)
     learner, engine = build(config, bridge, data.tokenizer, total_steps(config, len(conversations)))
 

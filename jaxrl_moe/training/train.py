@@ -40,6 +40,7 @@ from jaxrl_moe.learning.replay import replay_metrics
 from jaxrl_moe.learning.samples import Sample, by_rollout
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
+from jaxrl_moe.phases import sampling
 from jaxrl_moe.protocols import Engine, Task
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
@@ -61,7 +62,7 @@ from jaxrl_moe.training.loop import (
 )
 from jaxrl_moe.training.selection import Selection, nothing_to_learn, selection_metrics
 from jaxrl_moe.training.source import open_source
-from jaxrl_moe.types import Prompt, SamplingParams
+from jaxrl_moe.types import Prompt
 
 
 def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenizer: Tokenizer,
@@ -84,12 +85,12 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
     """
     episodes = Episodes(task, tokenizer.decode, config.seed, config.rollout.graders)
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
-    sampling = sampling_params(config)
+    params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     folder, named = pathlib.Path(config.run_dir), identity(learner, config)
     with (open_run(config, folder, "RL", config.train.steps, named, tokenizer.decode) as run,
-          open_source(config, engine, episodes, draws, sampling) as source):
-        loop = TrainingLoop(config, learner, engine, episodes, eval_prompts, sampling, objective,
+          open_source(config, engine, episodes, draws, params) as source):
+        loop = TrainingLoop(config, learner, engine, episodes, eval_prompts, params, objective,
                             FlopMeter(learner), run, source)
         resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
@@ -155,12 +156,3 @@ def publish(loop: TrainingLoop, watch: Stopwatch) -> dict[str, float]:
     """Gives the engine the new weights; what it says of it."""
     with watch("sync"):
         return loop.source.publish(loop.learner.params(), loop.run.progress.step) or {}
-
-
-def sampling_params(config: Config) -> SamplingParams:
-    """How the completions that are trained on are drawn."""
-    rollout = config.rollout
-    return SamplingParams(
-        max_tokens=rollout.max_tokens, temperature=rollout.temperature, top_p=rollout.top_p,
-        top_k=rollout.top_k, min_p=rollout.min_p, stop_strings=rollout.stop_strings, n=rollout.group_size,
-        return_routed_experts=config.moe.replay == "r3")

@@ -7,13 +7,15 @@ import warnings
 import pytest
 
 from jaxrl_moe import config as config_lib
-from jaxrl_moe.checks.validate import check_router, evaluation_only, sft_only, validate, warn_of_router
+from jaxrl_moe.checks import problems
+from jaxrl_moe.checks.learner import router_problems, warn_of_router
+from jaxrl_moe.checks.start import evaluation, fine_tuning
 from jaxrl_moe.config import ConfigError, ScratchSection, base, resolve
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.runs.scratch import model_config
 from jaxrl_moe.types import Problem, UserError
-from tests.helpers.settings import changed, usable
+from tests.helpers.settings import changed, refuse_settings, usable
 
 
 def test_base_resolves_to_the_defaults_of_the_dataclasses():
@@ -188,7 +190,7 @@ def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypat
 ])
 def test_contradictions_are_refused_with_the_reason(values, message):
     with pytest.raises(ConfigError, match=message):
-        resolve(changed(**values))
+        refuse_settings(resolve(usable(**values)))
 
 
 @pytest.mark.parametrize("key, value, near", [
@@ -199,73 +201,73 @@ def test_contradictions_are_refused_with_the_reason(values, message):
     ("model__grouped_matmul", "raged", "ragged")])
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_known(key, value, near):
     with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean '{near}'.*Known: "):
-        validate(resolve(usable(**{key: value})))
+        refuse_settings(resolve(usable(**{key: value})))
 
 
 @pytest.mark.parametrize("name", [name for name, row in ADVANTAGES.items() if row.needs_group])
 def test_an_advantage_that_compares_completions_needs_more_than_one(name):
-    config = resolve(usable(rollout__group_size=1, algorithm__advantage=name))
+    config = resolve(usable(rollout__group_size=1, algorithm__advantage=name, sft__path="x.jsonl", sft__epochs=1))
     with pytest.raises(ConfigError, match="rollout.group_size = 1 every advantage is 0"):
-        validate(config)
-    validate(config, rl=False)
+        refuse_settings(config)
+    refuse_settings(config, fine_tuning)
 
 
 def test_each_phase_asks_that_its_batches_can_be_laid_out():
-    short = resolve(usable(train__tokens_per_micro_batch=700))
+    short = resolve(usable(train__tokens_per_micro_batch=700, sft__path="x.jsonl", sft__steps=1, sft__max_tokens=700))
     with pytest.raises(ConfigError, match="cannot hold the longest sequence: .* = 768"):
-        validate(short)
-    validate(short, rl=False)
+        refuse_settings(short)
+    refuse_settings(short, fine_tuning)
     with pytest.raises(ConfigError, match="minibatches = 3 does not divide"):
-        validate(resolve(usable(algorithm__minibatches=3)))
+        refuse_settings(resolve(usable(algorithm__minibatches=3)))
     sft = resolve(usable(train__tokens_per_micro_batch=1000, sft__path="x.jsonl", sft__steps=1))
     with pytest.raises(ConfigError, match="cannot hold the longest conversation: sft.max_tokens = 1024"):
-        validate(sft)
-    validate(dataclasses.replace(sft, sft=dataclasses.replace(sft.sft, steps=0)))
+        refuse_settings(sft)
+    refuse_settings(dataclasses.replace(sft, sft=dataclasses.replace(sft.sft, steps=0)))
 
 
 def test_what_the_phase_needs_is_asked_for():
-    validate(resolve(usable()))
+    refuse_settings(resolve(usable()))
     with pytest.raises(ConfigError, match="model.path is empty"):
-        validate(resolve(usable(model__path="")))
+        refuse_settings(resolve(usable(model__path="")))
     with pytest.raises(ConfigError, match="data.path is empty"):
-        validate(resolve(usable(data__path="")))
-    validate(resolve(changed(model__path="m")), rl=False)
+        refuse_settings(resolve(usable(data__path="")))
+    refuse_settings(resolve(changed(model__path="m", sft__path="x.jsonl", sft__steps=1)), fine_tuning)
     with pytest.raises(ConfigError, match="sft.path is empty"):
-        sft_only(resolve(usable()))
+        refuse_settings(resolve(usable()), fine_tuning)
     with pytest.raises(ConfigError, match="nothing to do"):
-        sft_only(resolve(usable(sft__path="x.jsonl")))
+        refuse_settings(resolve(usable(sft__path="x.jsonl")), fine_tuning)
 
 
 def test_a_named_task_is_looked_up_for_pure_sft_too():
     with pytest.raises(ConfigError, match="Did you mean 'gsm8k'"):
-        validate(resolve(usable(env__name="gsm8")), rl=False)
+        refuse_settings(resolve(usable(env__name="gsm8", sft__path="x.jsonl", sft__steps=1)), fine_tuning)
     with pytest.raises(UserError, match="the task 'word_problems' has no setting 'overlong_tokens'"):
-        validate(resolve(usable(env__name="word_problems(overlong_tokens=5)")))
+        refuse_settings(resolve(usable(env__name="word_problems(overlong_tokens=5)")))
     with pytest.raises(ConfigError, match="sft.eval_every = 5 has no effect, as env.name"):
-        sft_only(resolve(changed(sft__path="x", sft__steps=1, sft__eval_every=5, data__eval_path="y")))
+        refuse_settings(resolve(changed(sft__path="x", sft__steps=1, sft__eval_every=5, data__eval_path="y")), fine_tuning)
 
 
 def test_an_evaluation_asks_for_a_task_and_held_out_prompts():
-    evaluation_only(resolve(usable(data__eval_path="e")))
+    refuse_settings(resolve(usable(data__eval_path="e")), evaluation)
     with pytest.raises(ConfigError, match="data.eval_path is empty"):
-        evaluation_only(resolve(usable()))
+        refuse_settings(resolve(usable()), evaluation)
     with pytest.raises(ConfigError, match="env.name = '' is not known"):
-        evaluation_only(resolve(usable(env__name="", data__eval_path="e")))
+        refuse_settings(resolve(usable(env__name="", data__eval_path="e")), evaluation)
 
 
 def test_kernels_that_this_machine_cannot_run_are_refused_with_the_reason(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="tokamax, which is not installed"):
-        validate(resolve(usable(model__grouped_matmul="tokamax")))
+        refuse_settings(resolve(usable(model__grouped_matmul="tokamax")))
     cudnn = usable(model__attention="cudnn")
-    monkeypatch.setattr("jaxrl_moe.checks.validate.platform_of", lambda: "cpu")
+    monkeypatch.setattr("jaxrl_moe.checks.machine.platform_of", lambda: "cpu")
     with pytest.raises(ConfigError, match="needs an NVIDIA GPU, and JAX runs on cpu"):
-        validate(resolve(cudnn))
-    monkeypatch.setattr("jaxrl_moe.checks.validate.platform_of", lambda: "gpu")
-    validate(resolve(cudnn))
+        refuse_settings(resolve(cudnn))
+    monkeypatch.setattr("jaxrl_moe.checks.machine.platform_of", lambda: "gpu")
+    refuse_settings(resolve(cudnn))
     cudnn.model.dtype = "float32"
     with pytest.raises(ConfigError, match="no float32 kernel"):
-        validate(resolve(cudnn))
+        refuse_settings(resolve(cudnn))
 
 
 def asking(**fields):
@@ -297,16 +299,16 @@ def test_balancing_frozen_routers_warns_of_where_the_loss_goes_instead():
 def test_settings_of_routers_are_refused_on_a_dense_model(settings):
     dense = model_config(ScratchSection(num_experts=0), 320)
     name, value = next(iter(settings.items()))
-    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r}: this concerns routers, .* is dense"):
-        check_router(resolve(usable(**settings)), dense)
-    check_router(resolve(usable()), dense)
+    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r} concerns routers, .* is dense"):
+        problems.refuse([*router_problems(resolve(usable(**settings)), dense)])
+    problems.refuse([*router_problems(resolve(usable()), dense)])
 
 
 def test_a_bias_rate_needs_a_model_with_a_selection_bias():
     config = resolve(usable(moe__bias_rate=0.001, algorithm__kl_coef=0.0))
     with pytest.raises(ConfigError, match="moe.bias_rate = 0.001 .* has none: .* scratch.router_bias=true makes one from scratch"):
-        check_router(config, asking())
-    check_router(config, model_config(ScratchSection(router_bias=True), 320))
+        problems.refuse([*router_problems(config, asking())])
+    problems.refuse([*router_problems(config, model_config(ScratchSection(router_bias=True), 320))])
 
 
 @pytest.mark.parametrize("settings, reason", [
@@ -316,14 +318,14 @@ def test_a_bias_rate_needs_a_model_with_a_selection_bias():
     ({"moe__aux_loss_coef": -1.0}, "moe.aux_loss_coef = -1.0 is out of range")])
 def test_settings_of_routers_that_contradict_others_are_refused(settings, reason):
     with pytest.raises(ConfigError, match=reason):
-        resolve(usable(**settings))
+        refuse_settings(resolve(usable(**settings)))
 
 
 def test_names_of_the_moe_section_are_checked():
     with pytest.raises(ConfigError, match="moe.replay = 'r4' is not known. Known: none, r2, r3"):
-        validate(resolve(usable(moe__replay="r4")))
+        refuse_settings(resolve(usable(moe__replay="r4")))
     with pytest.raises(ConfigError, match="moe.router = 'frozen' is not known"):
-        validate(resolve(usable(moe__router="frozen")))
+        refuse_settings(resolve(usable(moe__router="frozen")))
 
 
 def test_clip_bounds_of_0_leave_a_loss_its_own_default():

@@ -6,10 +6,11 @@ import jax
 import pytest
 from flax import nnx
 
-from jaxrl_moe.checks.preflight import check_critic
-from jaxrl_moe.checks.validate import validate
+from jaxrl_moe.checks.model import critic_problems
+from jaxrl_moe.checks.start import fine_tuning, training
 from jaxrl_moe.config import ConfigError, base, resolve
 from jaxrl_moe.model.value_head import Critic, ValueHead
+from tests.helpers.settings import refuse_settings
 
 
 def config(**values):
@@ -32,8 +33,8 @@ def config(**values):
     (dict(algorithm__truncated="bootstrap", algorithm__advantage="last_token_critic"), "has no value a token")])
 def test_settings_that_no_advantage_reads_are_refused_with_the_reason(values, message):
     with pytest.raises(ConfigError, match=message):
-        validate(config(**values))
-    validate(config(**values), rl=False)
+        refuse_settings(config(**values))
+    refuse_settings(config(**values, sft__path="x.jsonl", sft__steps=1), fine_tuning)
 
 
 @pytest.mark.parametrize("values", [
@@ -42,7 +43,7 @@ def test_settings_that_no_advantage_reads_are_refused_with_the_reason(values, me
     dict(algorithm__advantage="last_token_critic", critic__train_trunk=False, critic__path="runs/a/adapter"),
     dict(algorithm__advantage="reinforce_pp", algorithm__gamma=0.9)])
 def test_settings_that_the_advantage_reads_are_taken(values):
-    validate(config(**values))
+    refuse_settings(config(**values))
 
 
 def bridge(kind, size):
@@ -53,12 +54,12 @@ def bridge(kind, size):
 
 def test_a_critic_to_start_from_must_fit_the_model_and_the_advantage():
     gae = config(algorithm__advantage="gae", critic__path="runs/a/adapter")
-    check_critic(gae, bridge("token", 16))
-    with pytest.raises(ConfigError, match="hidden states of 32 numbers, and those of 'm' have 16"):
-        check_critic(gae, bridge("token", 32))
-    with pytest.raises(ConfigError, match="holds a 'last_token' critic, and algorithm.advantage = 'gae' needs a 'token' one"):
-        check_critic(gae, bridge("last_token", 16))
-    check_critic(dataclasses.replace(gae, critic=config().critic), None)
+    assert not list(critic_problems(training(gae, bridge("token", 16))))
+    [problem] = critic_problems(training(gae, bridge("token", 32)))
+    assert "hidden states of 32 numbers, and those of 'm' have 16" in str(problem)
+    [problem] = critic_problems(training(gae, bridge("last_token", 16)))
+    assert "holds a 'last_token' critic, and algorithm.advantage = 'gae' needs a 'token' one" in str(problem)
+    assert not list(critic_problems(training(dataclasses.replace(gae, critic=config().critic), bridge("token", 16))))
 
 
 def test_a_critics_values_are_near_zero_at_first():

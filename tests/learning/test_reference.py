@@ -12,7 +12,6 @@ import pytest
 from flax import nnx
 
 import bridges
-from jaxrl_moe.checks.validate import validate
 from jaxrl_moe.config import ConfigError, OptimizerSection, resolve
 from jaxrl_moe.distributed import offload
 from jaxrl_moe.distributed.mesh import make_placement
@@ -25,6 +24,7 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
 from jaxrl_moe.runs.checkpoint import CheckpointError, Checkpoints, Progress
 from jaxrl_moe.training import pipeline
+from tests.helpers.settings import refuse_settings
 from tests.helpers.tiny_run import make_files, settings
 
 CONFIG = ModelConfig("qwen3_moe", 66, 32, 2, 4, 2, 8, 48, (True, False), (0, 0), num_experts=4, num_experts_per_tok=2,
@@ -140,8 +140,8 @@ def test_offloading_is_refused_where_it_cannot_be(monkeypatch):
     config = settings(pathlib.Path("files"), "run")
     config.train.offload = ("moments",)
     with pytest.raises(ConfigError, match="train.offload"):
-        validate(resolve(config))
+        refuse_settings(resolve(config))
     config.train.offload = ("optimizer",)
     monkeypatch.setattr(offload, "KIND", "elsewhere")
     with pytest.raises(ConfigError, match="needs the host's pinned memory"):
-        validate(dataclasses.replace(resolve(config)))
+        refuse_settings(dataclasses.replace(resolve(config)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from jaxrl_moe.config import RolloutMeshSection, base, resolve
+from jaxrl_moe.config import ConfigError, RolloutMeshSection, base, resolve
 from jaxrl_moe.distributed.chips import DEFAULT_FRACTION, find_chip
 from jaxrl_moe.distributed.mesh import MeshError, make_placement
 from jaxrl_moe.distributed.placements import mesh_of
@@ -211,8 +211,8 @@ def test_training_and_rollout_on_devices_of_their_own_are_planned_each_by_itself
 @pytest.mark.parametrize("name, value", [("transport", "gather"), ("host_devices", 4)])
 def test_an_expert_axis_that_turns_out_to_be_one_leaves_its_settings_without_effect(name, value):
     section = {"data": 8, "expert": -1, name: value}
-    with pytest.raises(MeshError, match=f"mesh.{name} = .* has no effect, as mesh.expert = -1, here 1,"):
-        mesh_of(recipe(**section), shape(2))
+    with pytest.raises(ConfigError, match=f"mesh.{name} = .* has no effect, as mesh.expert = -1, here 1,"):
+        make_plan(recipe(**section), shape(2))
 
 
 def test_unknown_chips_and_meshes_that_do_not_fit_are_refused(tmp_path):

@@ -9,10 +9,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxrl_moe import recipes
-from jaxrl_moe.checks import validate
+from jaxrl_moe.checks.start import fine_tuning, training
 from jaxrl_moe.config import resolve
 from jaxrl_moe.learning.objective import make_policy_objective
 from tests.helpers.recipes import RECIPES, load, name_of
+from tests.helpers.settings import refuse_settings
 
 
 def test_the_promised_recipes_are_there():
@@ -28,10 +29,8 @@ def test_the_promised_recipes_are_there():
 def test_a_recipe_validates(path):
     config = resolve(load(path).get_config())
     sft = f"scripts/sft.py --config=configs/{name_of(path)}.py" in load(path).__doc__
-    validate.validate(config, rl=not sft)
+    refuse_settings(config, fine_tuning if sft else training)
     make_policy_objective(config.algorithm, config.critic, config.moe)
-    if sft:
-        validate.sft_only(config)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)

@@ -11,8 +11,9 @@ import pytest
 
 import bridges
 from bridges.engines import verify
-from jaxrl_moe.checks import setup_checks
-from jaxrl_moe.checks.setup_checks import check_all
+from jaxrl_moe.checks import setup
+from jaxrl_moe.checks.setup import check_all
+from jaxrl_moe.checks.start import Start, training
 from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
@@ -29,7 +30,7 @@ def files(tmp_path_factory):
 
 
 def outcomes(config):
-    return {outcome.name: outcome for outcome in check_all(config, bridges)}
+    return {outcome.name: outcome for outcome in check_all(training(config, bridges))}
 
 
 def test_a_sound_setup_passes_every_check_and_leaves_nothing(files, tmp_path):
@@ -50,10 +51,10 @@ def test_versions_are_held_against_what_the_package_declares_for_this_python(fil
     config = resolve(settings(files, tmp_path / "run"))
     elsewhere = ['jax>=99; python_version < "3"', 'flax<0.1; extra == "cuda"', "torch>=99"]
     monkeypatch.setattr("importlib.metadata.requires", lambda name: [*elsewhere, 'flax>=0.12,<0.13; python_version >= "3.11"'])
-    assert f"jax {jax.__version__}" in setup_checks._versions(config, bridges)
+    assert f"jax {jax.__version__}" in setup._versions(training(config, bridges))
     monkeypatch.setattr("importlib.metadata.requires", lambda name: [*elsewhere, 'jax<0.12,>=99; python_version >= "3.11"', "optax>=99"])
     with pytest.raises(UserError, match=rf"outside of .*: jax {jax.__version__} \(needs <0.12,>=99\), optax .*\(needs >=99\)"):
-        setup_checks._versions(config, bridges)
+        setup._versions(training(config, bridges))
 
 
 @pytest.mark.parametrize("changes, failing, message", [
@@ -89,7 +90,7 @@ def test_a_collective_that_sums_wrongly_is_found(monkeypatch):
 def test_a_collective_that_does_not_come_through_is_a_failed_check(files, tmp_path, monkeypatch):
     def broken(place):
         raise jax.errors.JaxRuntimeError("INTERNAL: NCCL operation failed: unhandled system error")
-    monkeypatch.setattr(setup_checks, "check_collectives", broken)
+    monkeypatch.setattr(setup, "check_collectives", broken)
     found = outcomes(resolve(settings(files, tmp_path / "run", mesh__data=2)))
     assert [name for name, outcome in found.items() if not outcome.passed] == ["collectives"] and "NCCL" in found["collectives"].text
 
@@ -99,9 +100,9 @@ def test_nothing_else_is_run_where_a_process_has_other_settings(files, tmp_path,
     def refused(config):
         raise ConfigError("This process has other settings than process 0")
     if own:
-        monkeypatch.setattr(setup_checks.preflight, "refuse_other_settings", refused)
+        monkeypatch.setattr(setup.run_dir, "refuse_other_settings", refused)
     else:  # another process says so
-        monkeypatch.setattr(setup_checks.hosts, "smallest", lambda passed: 0)
+        monkeypatch.setattr(setup.hosts, "smallest", lambda passed: 0)
     found = outcomes(resolve(settings(files, tmp_path / "run")))
     assert list(found) == ["recipe"] and found["recipe"].passed != own
 
@@ -110,18 +111,18 @@ def test_of_servers_the_other_processes_only_report_what_process_0_found(files, 
     def failing(*_):
         raise AssertionError("asked in a process that should wait")
     fake = PolicyServer("vllm", files / "model")
-    for module, name in ((setup_checks.validate, "validate"), (setup_checks, "to_be_made"), (setup_checks.assembly, "placement")):
-        monkeypatch.setattr(module, name, failing)
-    monkeypatch.setattr(setup_checks.hosts, "from_leader", lambda function: "heard")
+    monkeypatch.setattr(Start, "makes_model", property(failing))
+    monkeypatch.setattr(setup.placements, "placement", failing)
+    monkeypatch.setattr(setup.hosts, "from_leader", lambda function: "heard")
     config = resolve(settings(files, tmp_path / "run", rollout__backend="vllm", servers__urls=(fake.url,)))
-    assert setup_checks._servers(config, bridges) == "heard"
+    assert setup._servers(training(config, bridges)) == "heard"
     fake.close()
 
 
 def servers(files, folder, fake, **changes):
     """The outcome of the check of a fake server, which draws nothing that a policy would."""
     overrides = {"rollout__backend": fake.kind, "servers__urls": (fake.url,), "lora__targets": ("q_proj", "v_proj")} | changes
-    return {outcome.name: outcome for outcome in check_all(resolve(settings(files, folder, **overrides)), bridges)}["servers"]
+    return {outcome.name: outcome for outcome in check_all(training(resolve(settings(files, folder, **overrides)), bridges))}["servers"]
 
 
 @pytest.mark.parametrize("kind", ["sglang", "vllm"])
@@ -198,7 +199,7 @@ def test_the_script_ends_with_1_if_a_check_fails_in_any_process(files, tmp_path,
     options += ["--config.data.path=nowhere.jsonl"] if wrong else []
     results = processes.wait(processes.start("scripts/verify_setup.py", count, *options, devices=count))
     lines = [line.split(maxsplit=2) for line in results[0][1].splitlines() if not line.startswith("[Gloo]")]
-    assert len(lines) == 12 and [name for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
+    assert len(lines) == 13 and [name for verdict, name, _ in lines if verdict == "FAIL"] == [wrong] * bool(wrong)
     for code, _, err in results:
         assert code == bool(wrong) and ("1 of the checks failed" in err) == bool(wrong), err
     assert ("Process 1: FAIL" in results[-1][2]) == (bool(wrong) and count == 2)

@@ -20,6 +20,7 @@ import pytest
 
 import bridges
 import jaxrl_moe.serving
+from jaxrl_moe.hosts import keys
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.serving import launch
@@ -264,7 +265,7 @@ def test_sigterm_lets_the_requests_in_flight_finish_and_leaves_the_front_running
 def test_the_script_serves_an_adapter_and_ends_with_code_0_after_sigterm(folder, tmp_path):
     command = [sys.executable, "scripts/serve.py", f"--model={folder}", f"--adapter={adapter(folder, tmp_path / 'sums')[0]}", "--port=0",
                "--slots=2", "--max_tokens=64", "--max_prompt_tokens=64", f"--record={tmp_path / 'calls.jsonl'}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), launch.KEY_VARIABLE: KEY}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), keys.KEY_VARIABLE: KEY}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         lines = iter(process.stdout.readline, "")
@@ -292,14 +293,14 @@ def test_without_the_extra_the_import_names_it(monkeypatch):
 
 
 def test_a_key_comes_from_a_file_or_the_environment_and_must_fit_a_header(tmp_path, monkeypatch):
-    monkeypatch.setenv(launch.KEY_VARIABLE, "of-the-environment")
+    monkeypatch.setenv(keys.KEY_VARIABLE, "of-the-environment")
     path = tmp_path / "key"
     path.write_text("of-the-file\n")
-    assert (launch.read_key(""), launch.read_key(str(path))) == ("of-the-environment", "of-the-file")
+    assert (keys.key_of_file(""), keys.key_of_file(str(path))) == ("of-the-environment", "of-the-file")
     for content, message in (("", "holds no API key"), ("two words", "spaces"), ("schlüssel", "ASCII")):
         path.write_text(content)
         with pytest.raises(UserError, match=message):
-            launch.read_key(str(path))
+            keys.key_of_file(str(path))
 
 
 @pytest.mark.parametrize("option, message", [

@@ -13,7 +13,8 @@ import pytest
 from flax import nnx
 
 import bridges
-from jaxrl_moe.checks.validate import validate
+from jaxrl_moe.checks.entry import refuse_before_run
+from jaxrl_moe.checks.start import training
 from jaxrl_moe.config import (
     AlgorithmSection,
     Config,
@@ -45,6 +46,7 @@ from jaxrl_moe.types import Prompt, SamplingParams, Step, UserError
 from tests.helpers import tiny_run
 from tests.helpers.runs import recomputed, rows, start
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
+from tests.helpers.settings import refuse_settings
 
 AHEAD = dict(rollout__max_staleness=1, algorithm__corrections=("tis",))
 
@@ -266,16 +268,16 @@ def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, bound):
      "which servers do not hand out")])
 def test_settings_of_rollouts_ahead_that_do_nothing_are_refused(files, tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        validate(resolve(tiny_run.settings(files, tmp_path / "run", **overrides)))
+        refuse_settings(resolve(tiny_run.settings(files, tmp_path / "run", **overrides)))
 
 
 def test_uncorrected_staleness_is_warned_of(files, tmp_path):
     with pytest.warns(UserWarning, match="algorithm.corrections=tis"):
-        validate(resolve(tiny_run.settings(files, tmp_path / "run", rollout__max_staleness=2)))
+        refuse_before_run(training(resolve(tiny_run.settings(files, tmp_path / "run", rollout__max_staleness=2)), bridges))
 
 
 def test_several_processes_are_refused(files, tmp_path, monkeypatch):
     monkeypatch.setattr(hosts, "several", lambda: True)
     config = resolve(tiny_run.settings(files, tmp_path / "run", **AHEAD))
     with pytest.raises(UserError, match="max_staleness = 1 needs a trainer of one process"):
-        pipeline.build(config, bridges, None, 1)
+        refuse_settings(config)

@@ -18,7 +18,7 @@ from bridges.hf import tensor_files
 from bridges.servers.http import EngineError
 from bridges.servers.launch import LaunchPlan, Process
 from bridges.servers.router import without_routers
-from jaxrl_moe.checks.server_checks import server_problems
+from jaxrl_moe.checks.servers import server_problems
 from jaxrl_moe.config import Config, RolloutSection, ServersSection, resolve
 from jaxrl_moe.model.config import LoraConfig
 from tests.helpers.fake_server import FakeServer
@@ -229,7 +229,7 @@ def test_launched_servers_get_what_their_sync_needs():
     (dataclasses.replace(settings(weight_sync_backend="adapter"), lora=dataclasses.replace(Config().lora, rank=0)), "lora.rank = 0"),
     (dataclasses.replace(settings(weight_sync_backend="adapter"), moe=dataclasses.replace(Config().moe, router="train")), "routers")])
 def test_settings_of_servers_that_contradict_each_other_are_refused(config, message):
-    assert any(re.search(message, problem) for problem in server_problems(config)), list(server_problems(config))
+    assert any(re.search(message, str(problem)) for problem in server_problems(config)), list(server_problems(config))
 
 
 def test_sound_settings_of_servers_are_not_refused():

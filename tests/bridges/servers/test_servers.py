@@ -8,11 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from bridges.engines.assembly import KINDS, api_key
+from bridges.engines.assembly import KINDS
 from bridges.engines.engine import over_servers
 from bridges.engines.pool import Member, Pool
 from bridges.servers.http import EngineError, Http, Refused, Unavailable
 from bridges.servers.receiver import Weights
+from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.types import Request, SamplingParams, UserError
@@ -366,5 +367,5 @@ def test_a_server_that_is_not_there_is_unavailable_and_a_missing_key_is_named():
     with pytest.raises(Unavailable, match="ConnectError"):
         Http("http://127.0.0.1:9", timeout=1.0).get("/health")
     os.environ.pop("NO_SUCH_KEY", None)
-    with pytest.raises(EngineError, match="NO_SUCH_KEY"):
-        api_key("NO_SUCH_KEY")
+    with pytest.raises(UserError, match="servers.api_key_env = 'NO_SUCH_KEY'"):
+        key_of_setting("servers.api_key_env", "NO_SUCH_KEY", "the servers")

@@ -1,14 +1,13 @@
 """Algorithm settings that cannot be are refused before a run, with the reason."""
 import pytest
 
-from jaxrl_moe.checks.validate import validate
 from jaxrl_moe.config import ConfigError, known_keys, resolve, split_names
 from jaxrl_moe.envs import TASKS, make_task
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.types import Action, Step
-from tests.helpers.settings import usable
+from tests.helpers.settings import refuse_settings, usable
 
 
 def settings(text):
@@ -63,7 +62,7 @@ def settings(text):
 ])
 def test_what_cannot_go_together_is_refused_with_the_reason(text, reason):
     with pytest.raises(ConfigError, match=reason):
-        validate(resolve(settings(text)))
+        refuse_settings(resolve(settings(text)))
 
 
 @pytest.mark.parametrize("text, reason", [
@@ -87,13 +86,13 @@ def test_what_cannot_go_together_is_refused_with_the_reason(text, reason):
 ])
 def test_a_misspelt_name_or_setting_is_refused_with_the_nearest(text, reason):
     with pytest.raises(ConfigError, match=reason):
-        validate(resolve(settings(text)))
+        refuse_settings(resolve(settings(text)))
 
 
 def test_settings_in_brackets_reach_the_loss_and_the_corrections():
     config = resolve(settings("algorithm.loss=dual_clip(dual_clip=4); algorithm.corrections=icepop(low=0.25,high=3),veto; "
                               "algorithm.advantage=grpo(eps=1e-4); algorithm.clip_high=0.28"))
-    validate(config)
+    refuse_settings(config)
     made = make_policy_objective(config.algorithm).settings
     assert (made.loss_settings.dual_clip, made.loss_settings.clip_low, made.loss_settings.clip_high) == (4, 0.2, 0.28)
     assert [name for name, _ in made.corrections] == ["icepop", "veto"] and made.corrections[0][1].high == 3
@@ -111,17 +110,17 @@ def test_settings_in_brackets_reach_the_loss_and_the_corrections():
     *(f"algorithm.drop_constant_groups=true; env.name=gsm8k(binary=true); algorithm.advantage={name}"
       for name, row in ADVANTAGES.items() if row.needs_group)])
 def test_what_goes_together_passes(text):
-    validate(resolve(settings(text)))
+    refuse_settings(resolve(settings(text)))
 
 
 @pytest.mark.parametrize("name, flag, text, reason", [
     ("dr_grpo", "non_negative", "algorithm.advantage=dr_grpo", "refuses negative ones"),
     ("dr_grpo", "independent", "algorithm.advantage=dr_grpo; algorithm.returns=turns", "do not depend on each other")])
 def test_an_advantage_is_refused_by_what_its_row_says(monkeypatch, name, flag, text, reason):
-    validate(resolve(settings(text)))
+    refuse_settings(resolve(settings(text)))
     monkeypatch.setitem(ADVANTAGES, name, ADVANTAGES[name]._replace(**{flag: True}))
     with pytest.raises(ConfigError, match=reason):
-        validate(resolve(settings(text)))
+        refuse_settings(resolve(settings(text)))
 
 
 class Unspoken(SingleTurnTask):
@@ -136,7 +135,7 @@ class Unspoken(SingleTurnTask):
 
 def test_a_task_that_does_not_say_its_lowest_reward_is_left_to_the_run(monkeypatch):
     monkeypatch.setitem(TASKS, "own", Unspoken)
-    validate(resolve(settings("env.name=own; algorithm.advantage=maxrl")))
+    refuse_settings(resolve(settings("env.name=own; algorithm.advantage=maxrl")))
 
 
 @pytest.mark.parametrize("name, lowest", [("gsm8k", -0.05), ("gsm8k(binary=true)", 0), ("word_problems", 0)])

@@ -1,0 +1,84 @@
+"""The tokenizer, and the rows of the data: can they be read, do they fit, and does the task take them?
+
+Where the model is still to be made there is no tokenizer to count tokens with; the rows are looked at as far
+as that goes.
+"""
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from jaxrl_moe.checks import tasks
+from jaxrl_moe.checks.problems import as_problem
+from jaxrl_moe.checks.start import Start
+from jaxrl_moe.data.prompts import prompt_messages
+from jaxrl_moe.data.rows import Row, read_rows
+from jaxrl_moe.data.sft import row_messages
+from jaxrl_moe.types import Problem, Prompt, UserError
+
+QUESTION = [{"role": "user", "content": "1 + 1 = ?"}]
+
+
+def tokenizer_problems(start: Start) -> Iterator[Problem]:
+    """Yields why the tokenizer cannot be used, and stop strings that would never match."""
+    if start.makes_model:
+        return
+    try:
+        start.tokenizer.render(QUESTION)
+    except (UserError, OSError) as error:
+        yield as_problem("model.path", start.config.model.path, error)
+        return
+    try:
+        start.tokenizer.check_stop_strings(start.config.rollout.stop_strings)
+    except UserError as error:
+        yield as_problem("rollout.stop_strings", start.config.rollout.stop_strings, error)
+
+
+def problems(start: Start) -> Iterator[Problem]:
+    """Yields, for each file of prompts and of conversations, the first thing that is wrong with it."""
+    data = start.config.data
+    if start.rl and data.path and not _unmade(start, data.path):
+        yield from _of_prompts(start, "data.path", data.path, data.split, lambda: start.prompts[0])
+    if data.eval_path and not _unmade(start, data.eval_path):
+        yield from _of_prompts(start, "data.eval_path", data.eval_path, data.eval_split,
+                               lambda: start.held_out[0])
+    if start.sft and start.config.sft.path and not _unmade(start, start.config.sft.path):
+        yield from _of_conversations(start)
+
+
+def _unmade(start: Start, path: str) -> bool:
+    """Whether a file lies in the folder of data that is still to be made."""
+    return start.makes_data and pathlib.Path(path).parent == pathlib.Path(start.config.data.path).parent
+
+
+def _of_prompts(start: Start, field: str, path: str, split: str,
+                read: Callable[[], list[Prompt]]) -> Iterator[Problem]:
+    try:
+        prompts = _raw_prompts(start, path, split) if start.makes_model else read()
+    except (UserError, OSError) as error:
+        yield as_problem(field, path, error)
+        return
+    yield from tasks.ungraded(start.config, field, path, prompts)
+
+
+def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
+    """The rows as prompts without tokens, where there is no tokenizer yet."""
+    data = start.config.data
+
+    def prompt(row: Row) -> Prompt:
+        prompt_messages(row, data.system_prompt, data.suffix)
+        return Prompt(np.zeros(0, np.int32), row.values, row.index)
+
+    return [prompt(row) for row in read_rows(path, split)]
+
+
+def _of_conversations(start: Start) -> Iterator[Problem]:
+    path, data = start.config.sft.path, start.config.data
+    try:
+        if start.makes_model:
+            for row in read_rows(path):
+                row_messages(row, data.system_prompt, data.suffix)
+        else:
+            _ = start.conversations
+    except (UserError, OSError) as error:
+        yield as_problem("sft.path", path, error)

@@ -1,0 +1,154 @@
+"""The run's folder: whose it is, what lies there already, and whether it can be written to."""
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from jaxrl_moe.checks.problems import told
+from jaxrl_moe.checks.start import Job, Start
+from jaxrl_moe.config import Config, ConfigError, to_json
+from jaxrl_moe.hosts import hosts
+from jaxrl_moe.phases import sft_config
+from jaxrl_moe.runs.run import flat, read_settings
+from jaxrl_moe.types import Problem, UserError
+
+LEAST_FREE = 1 << 30  # bytes that a run's folder should have
+# What an SFT phase's weights follow from, besides the seed.
+_SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer", "moe")
+_SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix")
+
+
+def refuse_other_settings(config: Config) -> None:
+    """All processes of a job must have the same settings, or they would wait for each other for ever."""
+    ours = json.loads(json.dumps(flat(to_json(config))))
+    theirs = hosts.from_leader(lambda: ours)
+    differing = [f"{key} = {ours[key]!r} (there {theirs[key]!r})" for key in ours if ours[key] != theirs[key]]
+    if differing:
+        raise ConfigError(f"This process has other settings than process 0: {', '.join(differing)}. Give all "
+                          "the same recipe and options.")
+
+
+def folder_problems(start: Start) -> Iterator[Problem]:
+    """Yields why run_dir cannot be written to, or is in use. Nothing is written."""
+    if start.job is Job.EVALUATE:
+        return
+    path = start.config.run_dir
+    parent = nearest(pathlib.Path(path))
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        yield Problem("run_dir", path, f"cannot be made or written to in {str(parent)!r}",
+                      "check who may write there, or give another run_dir")
+        return
+    yield from told("run_dir", path, lambda: _try_lock(pathlib.Path(path)))
+
+
+def nearest(folder: pathlib.Path) -> pathlib.Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def check_space(folder: pathlib.Path) -> int:
+    """The free bytes of the folder's disk. Raises UserError where they are too few for a run."""
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE:
+        raise UserError(f"{folder} has {free / 2**20:.0f} MiB left; a run writes checkpoints and exports "
+                        "there. Free some, or give another run_dir.")
+    return free
+
+
+def earlier_problems(start: Start) -> Iterator[Problem]:
+    """Yields what of an earlier run in run_dir speaks against this one."""
+    config = start.config
+    if start.given:
+        return
+    yield from told("run_dir", config.run_dir, lambda: refuse_other_seed(config))
+    if start.sft:
+        yield from told("run_dir", config.run_dir, lambda: warmed_up(start.recipe))
+    if not config.checkpoint.resume:
+        yield from _unwanted(start)
+
+
+def _unwanted(start: Start) -> Iterator[Problem]:
+    """Yields the folders of phases to run that hold an earlier run, which shall not be gone on with."""
+    folder = pathlib.Path(start.config.run_dir)
+    tuned = (folder / "sft" / "model").exists()
+    for phase in (*(folder,) * start.rl, *(folder / "sft",) * (start.sft and not tuned)):
+        if checkpointed(phase) or (phase / "metrics.jsonl").exists():
+            yield Problem("run_dir", start.config.run_dir,
+                          f"holds an earlier run in {phase}, and checkpoint.resume is false",
+                          "give another run_dir, or delete it")
+
+
+def checkpointed(folder: pathlib.Path) -> list[int]:
+    """Steps of a phase's checkpoints."""
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def refuse_other_seed(config: Config) -> None:
+    """Files of a run made with one seed must not be taken for those of another."""
+    for path in (pathlib.Path(config.run_dir) / phase / "config.json" for phase in (".", "sft")):
+        seed = read_settings(path).get("seed", config.seed)
+        if seed != config.seed:
+            raise ConfigError(f"run_dir = {config.run_dir!r} holds a run with seed {seed}, but seed = "
+                              f"{config.seed}: give another run_dir, or the old seed to go on with that run.")
+
+
+def warmed_up(config: Config) -> bool:
+    """Whether the SFT phase's exports (model, and adapter if it trained one) are there, made with these very
+    settings.
+
+    Raises:
+      ConfigError: it was made with others, so RL would start from a model that the recipe does not describe.
+    """
+    folder = pathlib.Path(config.run_dir) / "sft"
+    if not (folder / "model").exists():
+        return False
+    before, now = flat(read_settings(folder / "config.json")), flat(to_json(sft_config(config)))
+    other = [f"{key} (was {before[key]!r}, is {now[key]!r})" for key in sorted(before.keys() & now.keys())
+             if _matters(key, now) and before[key] != now[key]]
+    if other:
+        raise ConfigError(f"{folder / 'model'} was fine-tuned with other settings: {', '.join(other)}. Give "
+                          f"another run_dir, delete {folder} to fine-tune again, or set them as they were.")
+    return not now["lora.rank"] or (folder / "adapter").exists()
+
+
+def _matters(key: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the SFT phase depends on a setting; of the adapters' section only where it has adapters."""
+    section = key.partition(".")[0]
+    if section == "lora" and key != "lora.rank" and not settings["lora.rank"]:
+        return False
+    if key == "moe.replay":
+        return False
+    return section in _SFT_SECTIONS or key in _SFT_SETTINGS
+
+
+@contextlib.contextmanager
+def locked(run_dir: str) -> Iterator[None]:
+    """Holds run_dir for this process, or its job, alone; the lock ends with the process, however it ends.
+
+    Raises:
+      UserError: another process holds it.
+    """
+    folder = pathlib.Path(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        hosts.on_leader(lambda: _lock(held.enter_context((folder / ".lock").open("w")), run_dir))
+        yield
+
+
+def _lock(file: IO[Any], run_dir: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"run_dir = {run_dir!r} is in use by another process, and two would spoil each "
+                        "other's files: wait for it, stop it, or give another run_dir.") from error
+
+
+def _try_lock(folder: pathlib.Path) -> None:
+    """Raises UserError if another process holds the folder."""
+    if (folder / ".lock").exists():
+        with (folder / ".lock").open() as file:
+            _lock(file, str(folder))

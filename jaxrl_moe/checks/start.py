@@ -1,0 +1,146 @@
+"""What is about to start: its configuration, and the files that it reads, each of them once."""
+import dataclasses
+import enum
+import functools
+import pathlib
+
+from jaxrl_moe.config import Config
+from jaxrl_moe.data.prompts import PromptReport, load_prompts
+from jaxrl_moe.data.sft import Conversation, ConversationReport, load_conversations
+from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.distributed.placements import drawing_alone
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.phases import NLL, has_warm_up, longest_conversation, longest_drawn, sft_config
+from jaxrl_moe.protocols import Bridge
+from jaxrl_moe.runs import scratch
+from jaxrl_moe.types import Prompt
+
+
+class Job(enum.Enum):
+    """What a script starts."""
+    TRAIN = "train"
+    SFT = "sft"
+    EVALUATE = "evaluate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What is about to start. Made by `training`, `fine_tuning` or `evaluation`.
+
+    Attributes:
+      job: what.
+      recipe: the configuration as it was given.
+      config: the configuration that the first phase is built from.
+      bridge: reads models.
+      given: the model is one that was named beside the recipe, and no model of the run's own.
+      adapter: PEFT folder to lay over it; empty: none.
+    """
+    job: Job
+    recipe: Config
+    config: Config
+    bridge: Bridge
+    given: bool = False
+    adapter: str = ""
+
+    @property
+    def rl(self) -> bool:
+        """Whether there is an RL phase."""
+        return self.job is Job.TRAIN
+
+    @property
+    def sft(self) -> bool:
+        """Whether conversations are trained on."""
+        return self.job is Job.SFT or (self.rl and has_warm_up(self.recipe))
+
+    @property
+    def draws(self) -> bool:
+        """Whether completions are drawn."""
+        return self.job is not Job.SFT or bool(self.config.env.name and self.config.data.eval_path)
+
+    @property
+    def on_servers(self) -> bool:
+        """Whether servers draw the rollouts."""
+        return self.rl and self.config.rollout.backend != "jax"
+
+    @property
+    def makes_model(self) -> bool:
+        """Whether model and tokenizer are still to be made."""
+        return not self.given and scratch.to_be_made(self.config)
+
+    @property
+    def makes_data(self) -> bool:
+        """Whether prompts are still to be made."""
+        data = self.config.data
+        return not self.given and bool(data.generate) and not pathlib.Path(data.path).parent.exists()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of the longest sequences that a row of a micro-batch must hold."""
+        rl = self.rl and self.config.train.steps > 0
+        return (longest_drawn(self.config),) * rl + (longest_conversation(self.config),) * self.sft
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model's shape, also of one still to be made. Raises UserError where it cannot be read."""
+        section = self.config.scratch
+        return scratch.model_config(section, section.vocab_size) if self.makes_model else self._model
+
+    @functools.cached_property
+    def _model(self) -> ModelConfig:
+        return self.bridge.model_config(self.config.model.path)
+
+    @property
+    def context(self) -> int:
+        """Tokens in the model's context, RoPE scaling included."""
+        rope = self.model.rope
+        trained = rope.original_max_position_embeddings or self.model.max_position_embeddings
+        return max(self.model.max_position_embeddings, int(trained * rope.factor))
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's own; it must be there."""
+        return load_tokenizer(self.config.model.path)
+
+    @functools.cached_property
+    def prompts(self) -> tuple[list[Prompt], PromptReport]:
+        """The prompts of RL, and what became of their rows."""
+        return load_prompts(self.config.data, self.tokenizer, context=self.context)
+
+    @functools.cached_property
+    def held_out(self) -> tuple[list[Prompt], PromptReport]:
+        """The held-out prompts that are used (the first eval.prompts), and what became of their rows."""
+        prompts, report = load_prompts(self.config.data, self.tokenizer, evaluation=True,
+                                       context=self.context)
+        return prompts[:self.config.eval.prompts or None], report
+
+    @functools.cached_property
+    def conversations(self) -> tuple[list[Conversation], ConversationReport]:
+        """Those of SFT, and what became of their rows."""
+        data = self.config.data
+        return load_conversations(self.config.sft, self.tokenizer, system_prompt=data.system_prompt,
+                                  suffix=data.suffix)
+
+
+def training(config: Config, bridge: Bridge) -> Start:
+    """A whole run: SFT if the recipe has it, then RL."""
+    return Start(Job.TRAIN, config, config, bridge)
+
+
+def fine_tuning(config: Config, bridge: Bridge) -> Start:
+    """The SFT phase alone."""
+    return Start(Job.SFT, config, sft_config(config), bridge)
+
+
+def evaluation(config: Config, bridge: Bridge, model: str = "", adapter: str = "") -> Start:
+    """An evaluation on the held-out prompts.
+
+    Args:
+      config: resolved.
+      bridge: reads the model.
+      model: folder or hub name, taken as it is; empty: the recipe's, made on the spot if it makes one.
+      adapter: PEFT folder; empty: none.
+    """
+    named = dataclasses.replace(config.model, path=model or config.model.path)
+    built = dataclasses.replace(config, lora=dataclasses.replace(config.lora, rank=0), algorithm=NLL,
+                                model=named)
+    return Start(Job.EVALUATE, config, drawing_alone(built), bridge, bool(model), adapter)
