@@ -79,8 +79,8 @@ def _training(config: Config) -> str:
 
 def _batch(config: Config, longest: int) -> str:
     """The whole micro-batch of packed rows that hold the longest sequence."""
-    place = placement(config, None)
-    shards = (1, 1) if place is None else place.shards
+    placed = placement(config, None)
+    shards = (1, 1) if placed is None else placed.shards
     length, rows = whole_batch(longest, config.train.tokens_per_micro_batch, shards)
     if config.train.pack:
         return f"at most {rows} rows of {length} tokens"

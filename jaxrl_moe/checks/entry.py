@@ -78,14 +78,14 @@ def by_name(start: Start) -> dict[str, list[Problem]]:
 
     All processes of a job must call it.
     """
-    found: dict[str, list[Problem]] = {check.name: [] for check in (*HERE, *ON_LEADER)}
+    lines: dict[str, list[Problem]] = {check.name: [] for check in (*HERE, *ON_LEADER)}
     for check, problems in _asked(HERE, start, []):
-        found[check.name] += problems
-    known = [problem for problems in found.values() for problem in problems]
+        lines[check.name] += problems
+    known = [problem for problems in lines.values() for problem in problems]
     jax.devices()  # the processes of a job find their devices together, and process 0 needs them now
     for name, problems in hosts.from_leader(lambda: _of_leader(start, known)):
-        found[name] += unpacked(problems)
-    return found
+        lines[name] += unpacked(problems)
+    return lines
 
 
 def _of_leader(start: Start, known: Sequence[Problem]) -> list[list[Any]]:

@@ -17,7 +17,12 @@ _AGAINST_KL = "shares, so algorithm.kl_coef = {} would measure against a moving 
 
 def contradictions(config: Config) -> Iterator[Problem]:
     """Yields settings of adapters and routers that cannot work together, in whatever phase."""
-    lora, moe, kl_coef = config.lora, config.moe, config.algorithm.kl_coef
+    yield from _of_adapters(config)
+    yield from _of_routers(config)
+
+
+def _of_adapters(config: Config) -> Iterator[Problem]:
+    lora, kl_coef = config.lora, config.algorithm.kl_coef
     if lora.rank > 0 and not lora.targets:
         yield Problem("lora.targets", None, "is empty while lora.rank > 0",
                       "name layers such as q_proj,v_proj or all-linear, or set lora.rank=0 to train all "
@@ -32,6 +37,10 @@ def contradictions(config: Config) -> Iterator[Problem]:
                       f"{lora.rank}, algorithm.kl_coef = {kl_coef:g}. Adapters are left out for their "
                       "reference",
                       "leave it out of train.offload, or set lora.rank=0 and algorithm.kl_coef above 0")
+
+
+def _of_routers(config: Config) -> Iterator[Problem]:
+    lora, moe, kl_coef = config.lora, config.moe, config.algorithm.kl_coef
     shares = "which the reference policy (the same weights with adapters off) " + _AGAINST_KL.format(kl_coef)
     if moe.router == "train" and lora.rank > 0 and kl_coef > 0:
         yield Problem("moe.router", "train", f"moves the routers, {shares}",

@@ -60,18 +60,18 @@ def problems(config: Config, model: ModelConfig | None, lengths: tuple[int, ...]
     """
     trained: list[Placement | None] = []
     yield from told("mesh", None, lambda: trained.append(placement(config, model)))
-    for place in trained:
-        yield from _of_devices(config, place, lengths)
+    for placed in trained:
+        yield from _of_devices(config, placed, lengths)
     if trained and config.rollout_mesh.apart:
         yield from told("rollout_mesh", None, lambda: rollout_placement(config, model))
 
 
-def _of_devices(config: Config, place: Placement | None, lengths: tuple[int, ...]) -> Iterator[Problem]:
+def _of_devices(config: Config, placed: Placement | None, lengths: tuple[int, ...]) -> Iterator[Problem]:
     """Yields what only the devices tell: an axis of -1 that is 1, and rows that a micro-batch cannot hold."""
-    if config.mesh.expert != 1 and place is not None:
-        yield from idle_exchange(config.mesh, place.layout.size("expert"))
+    if config.mesh.expert != 1 and placed is not None:
+        yield from idle_exchange(config.mesh, placed.layout.size("expert"))
     tokens = config.train.tokens_per_micro_batch
-    shards = (1, 1) if place is None else place.shards
+    shards = (1, 1) if placed is None else placed.shards
     for longest in lengths:
         fits = functools.partial(whole_batch, longest, tokens, shards)
         yield from told("train.tokens_per_micro_batch", tokens, fits)

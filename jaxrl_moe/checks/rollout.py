@@ -46,16 +46,7 @@ def problems(config: Config) -> Iterator[Problem]:
         yield Problem("algorithm.minibatches", algorithm.minibatches,
                       "does not divide the batch of rollout.prompts_per_step x rollout.group_size = "
                       f"{rollout.prompts_per_step} x {rollout.group_size} sequences", "choose a divisor")
-    if rollout.dynamic_sampling and rollout.group_size == 1:
-        yield Problem("rollout.dynamic_sampling", None,
-                      "keeps groups whose rewards differ, and with rollout.group_size = 1 none can",
-                      "set rollout.group_size to 2 or more, or rollout.dynamic_sampling=false")
-    if rollout.dynamic_sampling and algorithm.drop_constant_groups:
-        yield Problem("rollout.dynamic_sampling", None, "sets groups of equal rewards aside already",
-                      "set algorithm.drop_constant_groups=false")
-    if not rollout.dynamic_sampling:
-        yield from idle("rollout", rollout, ["max_rounds"], ", as it bounds dynamic sampling, which is off",
-                        "set rollout.dynamic_sampling=true")
+    yield from _of_dynamic_sampling(config)
     if rollout.max_staleness == 0:
         yield from idle("rollout", rollout, ["stragglers"],
                         " with rollout.max_staleness = 0, where drawing, grading and updating take turns",
@@ -65,6 +56,20 @@ def problems(config: Config) -> Iterator[Problem]:
                       "needs a trainer of one process, as what is drawn when would differ between "
                       "processes, and this job has several",
                       "set rollout.max_staleness=0, or train on the devices of one host")
+
+
+def _of_dynamic_sampling(config: Config) -> Iterator[Problem]:
+    rollout = config.rollout
+    if rollout.dynamic_sampling and rollout.group_size == 1:
+        yield Problem("rollout.dynamic_sampling", None,
+                      "keeps groups whose rewards differ, and with rollout.group_size = 1 none can",
+                      "set rollout.group_size to 2 or more, or rollout.dynamic_sampling=false")
+    if rollout.dynamic_sampling and config.algorithm.drop_constant_groups:
+        yield Problem("rollout.dynamic_sampling", None, "sets groups of equal rewards aside already",
+                      "set algorithm.drop_constant_groups=false")
+    if not rollout.dynamic_sampling:
+        yield from idle("rollout", rollout, ["max_rounds"], ", as it bounds dynamic sampling, which is off",
+                        "set rollout.dynamic_sampling=true")
 
 
 def endpoint_problems(start: Start) -> Iterator[Problem]:

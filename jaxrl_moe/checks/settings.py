@@ -17,11 +17,11 @@ def problems(start: Start) -> list[Problem]:
     """What speaks against a start by its settings alone. What reads an unknown name is not asked."""
     config = start.config
     unknowns = [*names(start.recipe if start.job is Job.SFT else config, start.rl)]
-    found = [*contradictions(start.recipe), *unknowns, *required(start)]
+    refused = [*contradictions(start.recipe), *unknowns, *required(start)]
     if start.rl and not any(problem.field.startswith("algorithm.") for problem in unknowns):
-        found += algorithm.problems(config)
-        found += learner.critic_problems(config)
-    return [*found, *_of_phases(start)]
+        refused += algorithm.problems(config)
+        refused += learner.critic_problems(config)
+    return [*refused, *_of_phases(start)]
 
 
 def contradictions(config: Config) -> list[Problem]:

@@ -124,16 +124,16 @@ def mesh_line(start: Start) -> str:
     return f"training on {trained}, rollout on {drawn} beside it"
 
 
-def _axes(place: Placement | None) -> str:
-    axes = () if place is None else [axis for axis in place.mesh.axis_names if place.layout.size(axis) > 1]
-    return " x ".join(f"{axis} {place.layout.size(axis)}" for axis in axes) or "a single device"
+def _axes(placed: Placement | None) -> str:
+    axes = () if placed is None else [axis for axis in placed.mesh.axis_names if placed.layout.size(axis) > 1]
+    return " x ".join(f"{axis} {placed.layout.size(axis)}" for axis in axes) or "a single device"
 
 
 def _collectives(start: Start) -> str:
     places = [placements.placement(start.config, None)]
     if start.config.rollout_mesh.apart:
         places.append(placements.rollout_placement(start.config, None))
-    results = [result for place in places if place is not None for result in check_collectives(place)]
+    results = [result for placed in places if placed is not None for result in check_collectives(placed)]
     if not results:
         return "none is needed on a single device"
     wrong = [f"{name} over {axis} (off by {gap:g})" for axis, name, gap in results if not gap <= 1e-3]

@@ -32,11 +32,13 @@ def files(tmp_path_factory):
     return folder
 
 
-def recipe(files, run_dir, **changes):
-    """With an SFT phase, and {files} in a setting for the folder."""
-    changes = {key: value.format(files=files) if isinstance(value, str) else value for key,
-               value in changes.items()}
-    return resolve(tiny_run.settings(files, changes.pop("run_dir", run_dir), **{"sft__steps": 2} | changes))
+def recipe(files, folder, **changes):
+    """With an SFT phase; {files} in a text stands for the folder of the files."""
+    def filled(value):
+        return value.format(files=files) if isinstance(value, str) else value
+
+    changes = {"sft__steps": 2} | {key: filled(value) for key, value in changes.items()}
+    return resolve(tiny_run.settings(files, filled(folder), **changes))
 
 
 FAULTS = {
@@ -70,7 +72,7 @@ FAULTS = {
                                    r"holds no critic"),
     "adapters that match nothing": ({"lora__targets": ("q_prj",)}, r"q_prj"),
     "a model that is not there": ({"model__path": "/nowhere/at/all"}, r"/nowhere/at/all"),
-    "a folder under a file": ({"run_dir": "{files}/file/run"}, r"run_dir = .* cannot be made or written to"),
+    "a folder under a file": ({"folder": "{files}/file/run"}, r"run_dir = .* cannot be made or written to"),
     "a mesh that does not fit": ({"mesh__data": 16}, r"needs 16 devices, and there are 8"),
     "stop strings that never match": ({"rollout__stop_strings": ("<|im_end|>",)},
                                       r"'<\|im_end\|>', which would never match")}
@@ -89,7 +91,7 @@ def nothing_is_trained(monkeypatch):
 def test_a_fault_that_can_be_known_is_told_before_sft_and_leaves_nothing(files, tmp_path, nothing_is_trained,
                                                                          fault):
     changes, message = FAULTS[fault]
-    config = recipe(files, tmp_path / "run", **changes)
+    config = recipe(files, **{"folder": tmp_path / "run"} | changes)
     with pytest.raises(ConfigError, match=message) as refused:
         pipeline.run_all(config, bridges)
     assert len(refused.value.problems) == 1 and not list(tmp_path.iterdir()), refused.value
@@ -131,7 +133,8 @@ def test_an_endpoint_is_refused_in_a_job_of_several_processes(files, tmp_path, m
     assert not list(rollout.endpoint_problems(training(config, bridges)))
     monkeypatch.setattr(hosts, "several", lambda: True)
     [problem] = rollout.endpoint_problems(training(config, bridges))
-    assert str(problem) == "endpoint.serve needs a job of one process, and this one has several: set endpoint.serve=false."
+    assert str(problem) == ("endpoint.serve needs a job of one process, and this one has several: "
+                            "set endpoint.serve=false.")
 
 
 def test_an_earlier_run_that_shall_not_be_gone_on_with_is_refused_before_sft(files, tmp_path,
@@ -146,15 +149,15 @@ def test_an_earlier_run_that_shall_not_be_gone_on_with_is_refused_before_sft(fil
 def test_all_problems_are_told_together_numbered_and_as_records(files, tmp_path, nothing_is_trained):
     config = recipe(files, tmp_path / "run", data__path="nowhere.jsonl", sft__path="gone.jsonl",
                     lora__targets=("q_prj",), mesh__data=16,
-                    rollout__page_size=24, algorithm__loss="gspoo", rollout__graders=2)
+                    rollout__page_size=24, algorithm__loss="gspoo", rollout__stragglers="abort")
     with pytest.raises(ConfigError) as refused:
         pipeline.run_all(config, bridges)
     fields = {problem.field for problem in refused.value.problems}
     assert fields == {"data.path", "sft.path", "lora.targets", "mesh", "rollout.page_size", "algorithm.loss",
-                      "rollout.graders"}
+                      "rollout.stragglers"}
     lines = str(refused.value).splitlines()
-    assert lines[0] == "7 things stand in the way:" and [line[:3] for line in lines[1:]] == [f"{number}. "
-                                                                                             for number in range(1, 8)]
+    numbers = [f"{number}. " for number in range(1, 8)]
+    assert lines[0] == "7 things stand in the way:" and [line[:3] for line in lines[1:]] == numbers
     assert entry.before_run(training(config, bridges)) == list(refused.value.problems)
 
 
@@ -189,8 +192,8 @@ def test_an_adapter_that_is_not_there_is_refused_before_an_evaluation(files, tmp
 
 
 def test_problems_travel_between_processes_as_they_are():
-    told = [Problem("a.b", ("x", 1.5), "is odd", "choose another"), problems.as_problem("c", None,
-                                                                                        ConfigError("All of it."))]
+    own = Problem("a.b", ("x", 1.5), "is odd", "choose another")
+    told = [own, problems.as_problem("c", None, ConfigError("All of it."))]
     back = problems.unpacked(json.loads(json.dumps(problems.packed(told))))
     assert back == told and list(map(str, back)) == ["a.b = x,1.5 is odd: choose another.", "All of it."]
     problems.refuse([])
@@ -220,14 +223,16 @@ def test_the_scripts_dry_run_of_the_quickstart_ends_with_0_if_it_could_start(tmp
     assert done.returncode == code and not list(tmp_path.iterdir()), done.stderr
     if code:
         told = " ".join(done.stderr.split())
-        assert "2 things stand in the way" in told and "rollout.page_size = 24" in told and "gone.jsonl" in told
+        words = ("2 things stand in the way", "rollout.page_size = 24", "gone.jsonl")
+        assert all(word in told for word in words), told
     else:
         assert "100 steps of 16 prompts x 16 completions" in done.stdout and "will be made" in done.stdout
 
 
 @pytest.mark.slow
 def test_a_job_of_two_processes_ends_in_both_with_the_same_list(files, tmp_path):
-    (tmp_path / "recipe.py").write_text(tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / "run"), steps=1))
+    text = tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / "run"), steps=1)
+    (tmp_path / "recipe.py").write_text(text)
     faults = ("--config.data.path=nowhere.jsonl", "--config.endpoint.serve=true", "--config.endpoint.port=0")
     options = [f"--config={tmp_path / 'recipe.py'}", "--config.mesh.data=2", *faults]
     for code, _, err in processes.wait(processes.start("scripts/train.py", 2, *options, devices=2)):

@@ -14,8 +14,9 @@ def test_a_key_of_a_setting_comes_from_the_variable_that_it_names(monkeypatch):
 @pytest.mark.parametrize("value, message", [
     (None, "servers.api_key_env = 'SOME_KEY' names an environment variable that is not "
      "set: set it to the API key of the servers"),
-    ("  ", "names an environment variable that is not set"), ("two words", "spaces"), ("schlüssel", "ASCII")])
-def test_a_key_that_is_not_there_or_fits_no_header_is_refused_without_being_shown(monkeypatch, value, message):
+    ("  ", "names an environment variable that is not set"),
+    ("two words", "spaces"), ("schlüssel", "ASCII")])
+def test_a_key_that_is_not_there_or_fits_no_header_is_refused_unshown(monkeypatch, value, message):
     monkeypatch.delenv("SOME_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("SOME_KEY", value)
