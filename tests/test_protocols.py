@@ -28,6 +28,7 @@ from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.envs import make_task
+from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic
@@ -56,7 +57,8 @@ def class_bases():
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ClassDef):
-                    marks = [ast.unparse(mark) for item in node.body for mark in getattr(item, "decorator_list", ())]
+                    marks = [ast.unparse(mark) for item in node.body
+                             for mark in getattr(item, "decorator_list", ())]
                     bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}
                     found[node.name] = bases, "abc.abstractmethod" in marks
     return found
@@ -76,8 +78,10 @@ def claims():
 
 def members(protocol):
     """Public names that a protocol promises, those of the protocols that it extends included."""
-    own = [kind for kind in protocol.__mro__ if getattr(kind, "_is_protocol", False) and kind is not typing.Protocol]
-    return {name for kind in own for name in {**vars(kind), **vars(kind).get("__annotations__", {})} if not name.startswith("_")}
+    own = [vars(kind) for kind in protocol.__mro__
+           if getattr(kind, "_is_protocol", False) and kind is not typing.Protocol]
+    return {name for promised in own for name in {**promised, **promised.get("__annotations__", {})}
+            if not name.startswith("_")}
 
 
 class Watched:
@@ -131,13 +135,15 @@ def fake():
 
 
 def server_engine(model, fake):
-    return over_servers([Member(KINDS["vllm"](Http(fake.url), model.config))], Written(), lambda server, params, weights: 1e-6,
-                        config=model.config, context=64, concurrency=2, seed=0, eos_ids=(2,), detokenise=str)
+    members = [Member(KINDS["vllm"](Http(fake.url), model.config))]
+    return over_servers(members, Written(), lambda server, params, weights: 1e-6, config=model.config,
+                        context=64, concurrency=2, seed=0, eos_ids=(2,), detokenise=str)
 
 
 @contextlib.contextmanager
 def source(staleness):
-    config = dataclasses.replace(Config(), rollout=RolloutSection(prompts_per_step=2, max_staleness=staleness), train=TrainSection(steps=3))
+    rollout = RolloutSection(prompts_per_step=2, max_staleness=staleness)
+    config = dataclasses.replace(Config(), rollout=rollout, train=TrainSection(steps=3))
     draws = Draws(PromptIterator(PROMPTS, seed=0), PROMPTS)
     with open_source(config, ScriptedEngine(), Episodes(ScriptedTask(), str), draws, PARAMS) as opened:
         yield opened
@@ -147,7 +153,8 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "JaxEngine": lambda model, in_process, fake: in_process,
     "EngineFront": lambda model, in_process, fake: EngineFront(in_process),
     "ServerEngine": lambda model, in_process, fake: server_engine(model, fake),
-    "SharedEngine": lambda model, in_process, fake: SharedEngine(lambda score, writing: server_engine(model, fake), None, model, "base"),
+    "SharedEngine": lambda model, in_process, fake: SharedEngine(
+        lambda score, writing: server_engine(model, fake), None, model, "base"),
     "ScriptedEngine": lambda model, in_process, fake: ScriptedEngine(lambda *_: 3),
     "Gsm8k": lambda *_: make_task("gsm8k"), "WordProblems": lambda *_: make_task("word_problems"),
     "ScriptedTask": lambda *_: ScriptedTask(),
@@ -162,7 +169,8 @@ def request(number, tokens=6):
 def assert_drawn(completions, version):
     assert len(completions) == 2
     for completion in completions:
-        assert isinstance(completion, Completion) and completion.ids.dtype == np.int32 and completion.finish_reason in ("stop", "length")
+        assert isinstance(completion, Completion) and completion.ids.dtype == np.int32
+        assert completion.finish_reason in ("stop", "length")
         assert 0 < len(completion.ids) == len(completion.logprobs) == len(completion.policy_version)
         assert set(completion.policy_version.tolist()) == {version}
 
@@ -170,7 +178,8 @@ def assert_drawn(completions, version):
 def use_streaming_engine(engine, params):
     assert isinstance(engine.devices, Set)
     engine.publish(params, 1)
-    handle, dropped, done, end = engine.submit(request(0)), engine.submit(request(1)), {}, time.monotonic() + 60
+    handle, dropped = engine.submit(request(0)), engine.submit(request(1))
+    done, end = {}, time.monotonic() + 60
     engine.cancel(dropped)
     while handle not in done and time.monotonic() < end:
         done |= engine.step()
@@ -187,19 +196,22 @@ def use_streaming_engine(engine, params):
 
 def use_engine(engine, params):
     figures = engine.publish(params, 2)
-    assert figures is None or isinstance(figures, Mapping) and all(isinstance(value, int | float) for value in figures.values())
+    assert figures is None or isinstance(figures, Mapping)
+    assert all(isinstance(value, int | float) for value in (figures or {}).values())
     before = engine.stats()["tokens"]
     drawn = engine.generate([request(3), request(4)])
     assert engine.release() is None
     drawn += engine.generate([request(5)])
     for completions in drawn:
         assert_drawn(completions, 2)
-    assert engine.stats()["tokens"] - before == sum(len(completion.ids) for completions in drawn for completion in completions)
+    tokens = sum(len(completion.ids) for completions in drawn for completion in completions)
+    assert engine.stats()["tokens"] - before == tokens
     assert engine.close() is None
 
 
 def use_task(task, params):
-    row, action = {"answer": 3 if task._watched.__class__.__name__ == "WordProblems" else "#### 3", "index": 0}, Action("#### 3", 4, False)
+    answer = 3 if isinstance(task._watched, WordProblems) else "#### 3"
+    row, action = {"answer": answer, "index": 0}, Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
     with pytest.raises((UserError, AssertionError)):
         task.check_row({"answer": None, "index": 1}, 2)
@@ -214,7 +226,8 @@ def use_task(task, params):
 def use_env(env, params):
     assert isinstance(env.reset(), tuple)
     step = env.step(Action("#### 3", 4, False))
-    assert isinstance(step, Step) and isinstance(step.reward, float) and step.done and isinstance(step.observation, tuple)
+    assert isinstance(step, Step) and isinstance(step.reward, float)
+    assert step.done and isinstance(step.observation, tuple)
     with pytest.raises(UserError):
         env.step(Action("#### 3", 4, False))
     assert env.close() is None and env.close() is None
@@ -230,7 +243,8 @@ def use_source(source, params):
     assert source.position().keys() == {"sequence", "data", "unfinished"}
 
 
-USES = {"StreamingEngine": use_streaming_engine, "Engine": use_engine, "Task": use_task, "Env": use_env, "Source": use_source}
+USES = {"StreamingEngine": use_streaming_engine, "Engine": use_engine, "Task": use_task, "Env": use_env,
+        "Source": use_source}
 
 
 def test_every_class_that_claims_a_protocol_has_a_case():
@@ -244,7 +258,7 @@ def test_a_class_keeps_every_promise_of_the_protocols_that_it_claims(name, model
         assert type(made).__name__ == name
         watched = Watched(made)
         for protocol in sorted(claimed, key=list(USES).index):
-            assert isinstance(made, CHECKED[protocol]) if protocol == "StreamingEngine" else CHECKED[protocol] in type(made).__mro__
+            assert CHECKED[protocol] in type(made).__mro__
             USES[protocol](watched, nnx.state(model))
         promised = set().union(*(members(CHECKED[protocol]) for protocol in claimed))
         assert promised <= watched.used, promised - watched.used
@@ -260,7 +274,8 @@ def test_a_class_that_lacks_a_part_of_what_it_claims_cannot_be_made():
     assert not isinstance(SharedEngine.__new__(SharedEngine), StreamingEngine)
 
 
-NAMES = {kind.__name__: kind for kind in (Config, Critic, LoraConfig, ModelConfig, Placement, Tokenizer, Transformer)}
+KINDS_OF_ARGUMENTS = (Config, Critic, LoraConfig, ModelConfig, Placement, Tokenizer, Transformer)
+NAMES = {kind.__name__: kind for kind in KINDS_OF_ARGUMENTS}
 
 
 @pytest.mark.parametrize("name", sorted(members(Bridge)))
@@ -269,24 +284,29 @@ def test_the_bridges_take_and_give_what_their_protocol_says(name):
     hints, own = typing.get_type_hints(promised, localns=NAMES), typing.get_type_hints(real)
     parameters, theirs = dict(inspect.signature(promised).parameters), inspect.signature(real).parameters
     parameters.pop("self")
-    assert not [other for other in theirs.values() if other.default is other.empty and other.name not in parameters]
-    for place, parameter in enumerate(parameters.values()):
-        other = theirs[parameter.name]
+    required = {other.name for other in theirs.values() if other.default is other.empty}
+    assert required <= parameters.keys()
+    for position, parameter in enumerate(parameters.values()):
+        other, hint = theirs[parameter.name], hints[parameter.name]
         assert parameter.default is parameter.empty or parameter.default == other.default
-        assert parameter.kind == parameter.KEYWORD_ONLY or list(theirs)[place] == parameter.name and other.kind == parameter.kind
-        assert hints[parameter.name] is typing.Any or hints[parameter.name] == own.get(parameter.name, hints[parameter.name])
+        if parameter.kind != parameter.KEYWORD_ONLY:
+            assert list(theirs)[position] == parameter.name and other.kind == parameter.kind
+        assert hint is typing.Any or hint == own.get(parameter.name, hint)
     assert hints["return"] == own["return"]
 
 
 def test_the_library_asks_the_bridges_for_nothing_else():
-    asked = {node.attr for path in (ROOT / "jaxrl_moe").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
-             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "bridge"}
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "jaxrl_moe").rglob("*.py")]
+    read = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    asked = {node.attr for node in read if isinstance(node.value, ast.Name) and node.value.id == "bridge"}
+    assert asked
     assert asked <= members(Bridge) <= set(bridges.__all__)
 
 
 def test_the_endpoint_hands_the_loop_an_engine_that_it_shares(in_process, folder, tmp_path):
     from jaxrl_moe.serving.launch import beside_training
-    config = dataclasses.replace(Config(), run_dir=str(tmp_path), endpoint=EndpointSection(serve=True, port=0))
+    section = EndpointSection(serve=True, port=0)
+    config = dataclasses.replace(Config(), run_dir=str(tmp_path), endpoint=section)
     with beside_training(config, in_process, load_tokenizer(str(folder))) as engine:
         assert Engine in type(engine).__mro__
         assert_drawn(engine.generate([request(6)])[0], in_process._version)

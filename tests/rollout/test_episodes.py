@@ -83,6 +83,7 @@ class ByLength(SingleTurnTask):
 @pytest.mark.parametrize("graders", [1, 3, 64])
 def test_groups_come_in_the_order_of_their_draws_whichever_is_graded_first(graders):
     engine = ScriptedEngine(lambda sequence, sample: 1 + sample)
+    engine.publish(None, 0)
     groups = collect(PROMPTS, Episodes(ByLength(), text, graders=graders), engine, SamplingParams(8, n=2), 5)
     assert [group.sequence for group in groups] == list(range(5, 12)) and [group.prompt for group in groups] == PROMPTS
     assert [[rollout.reward for rollout in group.rollouts] for group in groups] == [[index + 0.1, index + 0.2] for index in range(7)]
