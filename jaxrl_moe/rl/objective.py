@@ -99,21 +99,10 @@ def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
     trainer_logprobs = _detached_or_own(inputs)
     old = inputs.sampler_logprobs_BT if objective.bypass else trainer_logprobs
     inputs = dataclasses.replace(inputs, old_logprobs_BT=jax.lax.stop_gradient(old))
-    token = LOSSES[objective.loss].function(inputs, objective.loss_settings)
-    factor = jnp.ones_like(inputs.mask_BT)
-    for name, settings in objective.corrections:
-        factor = factor * CORRECTIONS[name].function(inputs, settings)
-    loss = policy_loss = weighted_sum(jax.lax.stop_gradient(factor) * token.loss_BT, inputs)
-    metrics = _policy_metrics(inputs, token) | _of_updates({"policy/loss": policy_loss})
-    if objective.corrections:
-        metrics |= _of_tokens({"correction/weight_mean": factor}, inputs)
-        metrics |= _of_tokens({"correction/dropped_frac": factor == 0}, inputs)
+    loss, metrics = _policy_term(inputs, objective)
     if inputs.ref_logprobs_BT is not None:
-        kl = kl_estimate(inputs.logprobs_BT, inputs.ref_logprobs_BT, objective.kl_estimator)
-        kl_loss = weighted_sum(kl, inputs)
-        before = kl_estimate(trainer_logprobs, inputs.ref_logprobs_BT, objective.kl_estimator)
-        metrics |= _of_updates({"policy/kl_loss": kl_loss}) | _of_tokens({"policy/kl": before}, inputs)
-        loss = loss + kl_coef * kl_loss
+        kl_loss, of_kl = _kl_term(inputs, trainer_logprobs, objective)
+        loss, metrics = loss + kl_coef * kl_loss, metrics | of_kl
     if inputs.entropy_BT is not None:
         metrics |= _of_tokens({"policy/entropy": inputs.entropy_BT}, inputs)
         loss = loss - objective.entropy_coef * weighted_sum(inputs.entropy_BT, inputs)
@@ -122,15 +111,42 @@ def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
         metrics |= _of_updates({"critic/value_loss": value_loss}) | of_values
         loss = loss + objective.value_coef * value_loss
     if inputs.router is not None:
-        z_loss = router_z_loss(inputs)
-        metrics |= _of_updates({"moe/z_loss": z_loss})
-        if objective.z_loss_coef:
-            loss = loss + objective.z_loss_coef * z_loss
-        if objective.aux_loss_coef:  # its metric comes from the minibatch's totals, which it needs no loss for
-            loss = loss + objective.aux_loss_coef * load_balance_loss(inputs)
+        loss, metrics = _with_router(loss, metrics, inputs, objective)
     if inputs.sampler_logprobs_BT is not None:
         metrics |= mismatch.moments(trainer_logprobs, inputs)
     return LossOutputs(loss, jax.lax.stop_gradient(metrics))
+
+
+def _policy_term(inputs: LossInputs, objective: Objective) -> tuple[Array, Metrics]:
+    token = LOSSES[objective.loss].function(inputs, objective.loss_settings)
+    factor = jnp.ones_like(inputs.mask_BT)
+    for name, settings in objective.corrections:
+        factor = factor * CORRECTIONS[name].function(inputs, settings)
+    loss = weighted_sum(jax.lax.stop_gradient(factor) * token.loss_BT, inputs)
+    metrics = _policy_metrics(inputs, token) | _of_updates({"policy/loss": loss})
+    if objective.corrections:
+        metrics |= _of_tokens({"correction/weight_mean": factor}, inputs)
+        metrics |= _of_tokens({"correction/dropped_frac": factor == 0}, inputs)
+    return loss, metrics
+
+
+def _kl_term(inputs: LossInputs, trainer_logprobs: Array, objective: Objective) -> tuple[Array, Metrics]:
+    """policy/kl is of the policy before the update, which an adaptive coefficient follows."""
+    kl = kl_estimate(inputs.logprobs_BT, inputs.ref_logprobs_BT, objective.kl_estimator)
+    kl_loss = weighted_sum(kl, inputs)
+    before = kl_estimate(trainer_logprobs, inputs.ref_logprobs_BT, objective.kl_estimator)
+    return kl_loss, _of_updates({"policy/kl_loss": kl_loss}) | _of_tokens({"policy/kl": before}, inputs)
+
+
+def _with_router(loss: Array, metrics: Metrics, inputs: LossInputs,
+                 objective: Objective) -> tuple[Array, Metrics]:
+    """The metric of the load-balancing loss comes from the minibatch's totals, which it needs no loss for."""
+    z_loss = router_z_loss(inputs)
+    if objective.z_loss_coef:
+        loss = loss + objective.z_loss_coef * z_loss
+    if objective.aux_loss_coef:
+        loss = loss + objective.aux_loss_coef * load_balance_loss(inputs)
+    return loss, metrics | _of_updates({"moe/z_loss": z_loss})
 
 
 def finished(means: Mapping[str, float]) -> dict[str, float]:
