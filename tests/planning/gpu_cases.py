@@ -156,7 +156,6 @@ def programs(chip) -> dict:
         "gather": {}, "capacity": dict(mesh__transport="capacity", mesh__capacity_factor=1.5),
         "ragged": dict(mesh__transport="ragged")}.items()}
     cases = {
-        "small": (recipe(**SMALL), tiny(), four[:1], everything),
         "small, offload": (recipe(**full, train__offload=("optimizer", "reference")), tiny(), four[:1], ("apply", "forward")),
         "small, fsdp and tensor": (recipe(**full, mesh__fsdp=2, mesh__tensor=2), tiny(), four, ("gradients", "decode")),
         "small, context": (recipe(**SMALL, mesh__context=2), tiny(), four[:2], ("gradients",)),
