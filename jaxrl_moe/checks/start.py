@@ -10,6 +10,7 @@ from jaxrl_moe.data.sft import Conversation, ConversationReport, load_conversati
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed.placements import drawing_alone
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.phases import NLL, has_warm_up, longest_conversation, longest_drawn, sft_config
 from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.runs import scratch
@@ -83,7 +84,7 @@ class Start:
     def model(self) -> ModelConfig:
         """The model's shape, also of one still to be made. Raises UserError where it cannot be read."""
         section = self.config.scratch
-        return scratch.model_config(section, section.vocab_size) if self.makes_model else self._model
+        return from_scratch(section, section.vocab_size) if self.makes_model else self._model
 
     @functools.cached_property
     def _model(self) -> ModelConfig:

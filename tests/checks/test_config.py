@@ -12,8 +12,8 @@ from jaxrl_moe.checks.learner import router_problems, warn_of_router
 from jaxrl_moe.checks.start import evaluation, fine_tuning
 from jaxrl_moe.config import ConfigError, ScratchSection, base, resolve
 from jaxrl_moe.learning.objective import make_policy_objective
+from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.rl.advantages import ADVANTAGES
-from jaxrl_moe.runs.scratch import model_config
 from jaxrl_moe.types import Problem, UserError
 from tests.helpers.settings import changed, refuse_settings, usable
 
@@ -271,7 +271,7 @@ def test_kernels_that_this_machine_cannot_run_are_refused_with_the_reason(monkey
 
 
 def asking(**fields):
-    return dataclasses.replace(model_config(ScratchSection(), 320), router_aux_loss_coef=0.01, **fields)
+    return dataclasses.replace(from_scratch(ScratchSection(), 320), router_aux_loss_coef=0.01, **fields)
 
 
 def test_routers_trained_without_the_balance_that_their_checkpoint_asks_for_are_warned_of():
@@ -297,7 +297,7 @@ def test_balancing_frozen_routers_warns_of_where_the_loss_goes_instead():
     {"moe__replay": "r3"}, {"moe__replay": "r2"}, {"moe__aux_loss_coef": 0.001}, {"moe__z_loss_coef": 0.001},
     {"moe__bias_rate": 0.001, "algorithm__kl_coef": 0.0}, {"moe__router": "freeze"}])
 def test_settings_of_routers_are_refused_on_a_dense_model(settings):
-    dense = model_config(ScratchSection(num_experts=0), 320)
+    dense = from_scratch(ScratchSection(num_experts=0), 320)
     name, value = next(iter(settings.items()))
     with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r} concerns routers, .* is dense"):
         problems.refuse([*router_problems(resolve(usable(**settings)), dense)])
@@ -308,7 +308,7 @@ def test_a_bias_rate_needs_a_model_with_a_selection_bias():
     config = resolve(usable(moe__bias_rate=0.001, algorithm__kl_coef=0.0))
     with pytest.raises(ConfigError, match="moe.bias_rate = 0.001 .* has none: .* scratch.router_bias=true makes one from scratch"):
         problems.refuse([*router_problems(config, asking())])
-    problems.refuse([*router_problems(config, model_config(ScratchSection(router_bias=True), 320))])
+    problems.refuse([*router_problems(config, from_scratch(ScratchSection(router_bias=True), 320))])
 
 
 @pytest.mark.parametrize("settings, reason", [

@@ -9,9 +9,9 @@ from bridges.compare.verify import our_logits
 from bridges.hf.importing import adapters, base_weights, routers
 from bridges.training_runs import find_step, load_run
 from jaxrl_moe.config import ConfigError, resolve
+from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.runs.report import draw_load, read_rows
 from jaxrl_moe.runs.run import _cut_back as cut_back
-from jaxrl_moe.runs.scratch import model_config
 from jaxrl_moe.training import pipeline
 from tests.helpers import tiny_run
 from tests.helpers.close import relative
@@ -154,8 +154,8 @@ def test_a_setting_of_routers_that_the_model_cannot_follow_is_refused_before_any
 
 def test_a_model_made_from_scratch_gets_a_selection_bias_if_asked_for():
     config = settings_of_scratch(router_bias=True)
-    assert model_config(config.scratch, 320).router_bias
-    assert not model_config(settings_of_scratch().scratch, 320).router_bias
+    assert from_scratch(config.scratch, 320).router_bias
+    assert not from_scratch(settings_of_scratch().scratch, 320).router_bias
 
 
 def settings_of_scratch(**fields):
