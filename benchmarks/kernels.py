@@ -1,9 +1,9 @@
 """What a training micro-batch, an optimiser step and a decode step launch on a GPU, read from the programs that its compiler makes."""
-import importlib
 import json
 import subprocess
 import sys
 
+from benchmarks import recipes
 from benchmarks.table import rows
 from jaxrl_moe.distributed.chips import find_chip
 from jaxrl_moe.planning import target
@@ -51,8 +51,8 @@ def answer(recipe: str, shape: str, chip: str) -> dict:
     from jaxrl_moe.planning.kernels.report import duration, figure, kernel_lines
     from jaxrl_moe.planning.plan import make_plan
     from jaxrl_moe.planning.report import model_config
-    config, found = resolve(importlib.import_module(f"configs.{recipe}").get_config()), find_chip(chip)
-    model = model_config(config, f"configs/shapes/{shape}.json")
+    config, found = resolve(recipes.load(recipe)), find_chip(chip)
+    model = model_config(config, recipes.model_config(shape))
     plan = make_plan(config, model, found.client_memory(), target.devices(found))
     figures, texts = [], []
     for title, table, least in tables(plan, found):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+from benchmarks import recipes
 from benchmarks.table import rows
 from jaxrl_moe.learning import make
 from jaxrl_moe.planning.buffers import PASSES
@@ -164,7 +165,7 @@ def _decode(config, model_config):
 def recipe(name: str, mesh: dict, changes: dict):
     """The configuration of a shipped recipe on another mesh."""
     from jaxrl_moe.config import resolve
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = recipes.load(name)
     config.mesh.update({"data": 1, "fsdp": 1, "expert": 1, "tensor": 1, "context": 1} | mesh)
     for key, value in changes.items():
         section, _, field = key.partition(".")
@@ -179,7 +180,8 @@ def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -
     from jaxrl_moe.planning import target
     config, found, start = recipe(name, mesh, changes), find_chip(chip), (time.perf_counter(), time.process_time())
     devices = target.devices(found, plan_report.device_count(config, 0))
-    made = plan_report.make_plan(config, plan_report.model_config(config, f"configs/shapes/{shape}.json"), found.client_memory(), devices)
+    model = plan_report.model_config(config, recipes.model_config(shape))
+    made = plan_report.make_plan(config, model, found.client_memory(), devices)
     spent = time.perf_counter() - start[0], time.process_time() - start[1]
     floor = plan_report.times(made, config, found)
     return {"seconds": spent[0], "cpu_seconds": spent[1], "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
