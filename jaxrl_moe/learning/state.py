@@ -87,7 +87,7 @@ def _cast(tree, dtypes):
 
 def flat_arrays(tree: Any) -> dict[str, jax.Array]:
     """{path: array}; a name for each leaf that does not depend on the container types."""
-    leaves, _ = jax.tree_util.treeflat_arraysten_with_path(tree)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {"/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path): leaf
             for path, leaf in leaves}
 
