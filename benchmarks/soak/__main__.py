@@ -17,10 +17,11 @@ import time
 
 from absl import flags
 
+from benchmarks import table
 from benchmarks.soak import checks, drive, legs
 from benchmarks.soak.drive import Seen
 from benchmarks.soak.legs import Leg
-from benchmarks.soak.text import write
+from benchmarks.soak.text import section, write
 from benchmarks.soak.watch import Sample
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
@@ -38,6 +39,7 @@ def main() -> None:
     if MINUTES.value <= 0:
         raise ConfigError(f"--minutes={MINUTES.value:g}: give a number above 0, such as 20.")
     began = time.monotonic()
+    circumstances = table.circumstances()
     folder = pathlib.Path(FOLDER.value).absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -48,13 +50,13 @@ def main() -> None:
     steps = max(LEAST, int(left / len(every) / step_s))
     print(f"A start takes {start_s:.0f} s, a step {step_s:.2f} s: {steps} steps a run, {kills} kills where it is killed.", flush=True)
     generator = random.Random(SEED.value)
-    seen: dict[Leg, Seen] = {}
+    seen: list[Seen] = []
     for leg in every:
         moments = legs.Moments(steps, kills if leg.killed else 0, step_s, start_s, generator)
-        seen[leg] = soak(leg, folder, steps, moments)
-    text = write(pathlib.Path(OUTPUT.value), seen, steps, (time.monotonic() - began) / 60, SEED.value)
-    print(text)
-    sys.exit(1 if any(found.problems for found in seen.values()) else 0)
+        seen.append(soak(leg, folder, steps, moments))
+    minutes = (time.monotonic() - began) / 60
+    print(write(pathlib.Path(OUTPUT.value), section(seen, steps, minutes, f"{circumstances} Seed {SEED.value}.")))
+    sys.exit(1 if any(leg_seen.problems for leg_seen in seen) else 0)
 
 
 def prepare(folder: pathlib.Path) -> tuple[float, float]:

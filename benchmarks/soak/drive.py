@@ -31,11 +31,13 @@ class Seen:
     """What was seen of a leg.
 
     Attributes:
+      leg: what was run.
       attempts: samples of each of its processes.
       kills: how many of them were ended by SIGKILL.
       calls: {what became of them: how many} of its clients.
       problems: what is wrong, in words.
     """
+    leg: Leg
     attempts: list[Sequence[Sample]] = dataclasses.field(default_factory=list)
     kills: int = 0
     seconds: float = 0.0
@@ -67,7 +69,7 @@ def run(leg: Leg, folder: pathlib.Path, steps: int, moments: Moments) -> Seen:
       steps: to train.
       moments: of the kills.
     """
-    seen = Seen()
+    seen = Seen(leg)
     port = free_port()
     own = run_dir(leg, folder)
     recipe = own.with_suffix(".py")

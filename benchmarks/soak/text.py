@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks import table
 from benchmarks.soak.drive import Seen
-from benchmarks.soak.legs import KEEP, Leg
+from benchmarks.soak.legs import KEEP
 from benchmarks.soak.watch import growth
 
 INTRO = f"""# soak
@@ -20,36 +20,38 @@ second, for the process that grew most. The newest stands first.
 HEADER = ("run", "steps", "kills", "seconds", "memory, MiB", "threads", "open files", "checkpoints", "calls", "seen")
 
 
-def write(path: pathlib.Path, seen: Mapping[Leg, Seen], steps: int, minutes: float, seed: int) -> str:
+def write(path: pathlib.Path, new: str) -> str:
     """Puts a section before those that are there; returns it."""
-    new = section(seen, steps, minutes, seed)
     before = path.read_text() if path.exists() else ""
     earlier = "".join(f"\n## {text}" for text in before.split("\n## ")[1:])
     path.write_text(f"{INTRO}\n{new}{earlier}")
     return new
 
 
-def section(seen: Mapping[Leg, Seen], steps: int, minutes: float, seed: int) -> str:
-    problems = sum(len(found.problems) for found in seen.values())
-    kills = sum(found.kills for found in seen.values())
-    title = f"## {datetime.date.today()}: {minutes:.0f} minutes, {kills} kills, {f'{problems} PROBLEMS' if problems else 'all well'}"
-    lines = [line(leg, found, steps) for leg, found in seen.items()]
-    return f"{title}\n\n{table.circumstances()} Seed {seed}.\n\n{table.rows(HEADER, lines)}"
+def section(seen: Sequence[Seen], steps: int, minutes: float, circumstances: str) -> str:
+    """What was seen of a soak's legs, with what it holds for."""
+    problems = sum(len(leg_seen.problems) for leg_seen in seen)
+    kills = sum(leg_seen.kills for leg_seen in seen)
+    result = f"{problems} PROBLEMS" if problems else "all well"
+    title = f"## {datetime.date.today()}: {minutes:.0f} minutes, {kills} kills, {result}"
+    lines = [line(leg_seen, steps) for leg_seen in seen]
+    return f"{title}\n\n{circumstances}\n\n{table.rows(HEADER, lines)}"
 
 
-def line(leg: Leg, found: Seen, steps: int) -> list[str]:
-    most = most_grown(found, steps)
-    calls = ", ".join(f"{number} {what}" for what, number in sorted(found.calls.items()))
-    good = "the same bits" if leg.repeats and leg.killed else "all well"
-    wrong = "; ".join(found.problems).replace("|", "/").replace("\n", " ")
-    kept = max((sample.checkpoints for samples in found.attempts for sample in samples), default=0)
-    return [leg.name, str(steps), str(found.kills), f"{found.seconds:.0f}", shown(most, "memory", 2**20), shown(most, "threads"),
-            shown(most, "files"), f"at most {kept}", calls or "-", f"**{wrong}**" if wrong else good]
+def line(seen: Seen, steps: int) -> list[str]:
+    """A row of the table."""
+    most = most_grown(seen, steps)
+    calls = ", ".join(f"{number} {what}" for what, number in sorted(seen.calls.items()))
+    good = "the same bits" if seen.leg.repeats and seen.leg.killed else "all well"
+    wrong = "; ".join(seen.problems).replace("|", "/").replace("\n", " ")
+    kept = max((sample.checkpoints for samples in seen.attempts for sample in samples), default=0)
+    return [seen.leg.name, str(steps), str(seen.kills), f"{seen.seconds:.0f}", shown(most, "memory", 2**20),
+            shown(most, "threads"), shown(most, "files"), f"at most {kept}", calls or "-", f"**{wrong}**" if wrong else good]
 
 
-def most_grown(found: Seen, steps: int) -> Mapping[str, tuple[float, float]]:
+def most_grown(seen: Seen, steps: int) -> Mapping[str, tuple[float, float]]:
     """The figures of the process whose memory grew most; empty where none lived long enough."""
-    figures: Sequence[Mapping[str, tuple[float, float]]] = [growth(samples, steps) for samples in found.attempts]
+    figures: Sequence[Mapping[str, tuple[float, float]]] = [growth(samples, steps) for samples in seen.attempts]
     told = [figure for figure in figures if figure]
     return max(told, key=lambda figure: figure["memory"][1] - figure["memory"][0], default={})
 
