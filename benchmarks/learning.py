@@ -1,7 +1,9 @@
-"""Do the algorithms learn? Each trains from one shared SFT checkpoint a seed on the quickstart task; held-out pass@1 before and after.
+"""Do the algorithms learn? Each trains from one shared SFT checkpoint a seed on the quickstart task; held-out
+pass@1 before and after.
 
-What an algorithm is (the sections algorithm, critic and moe, and dynamic sampling) comes from its own recipe. Model, data, task,
-batch sizes, learning rates and steps are those of the quickstart; `differences` says what that changes in each recipe.
+What an algorithm is (the sections algorithm, critic and moe, and dynamic sampling) comes from its own recipe.
+Model, data, task, batch sizes, learning rates and steps are those of the quickstart; `differences` says what
+that changes in each recipe.
 """
 import gc
 import pathlib
@@ -93,8 +95,8 @@ def rl_config(recipe: str, seed: int, steps: int, folder: pathlib.Path) -> Confi
 
 
 def adapted(settings: ConfigDict, recipe: ConfigDict) -> ConfigDict:
-    """The quickstart's settings with the algorithm of the recipe: lengths scaled with the longest completion, the critic's
-    learning rate with the policy's; groups of one where the recipe has them."""
+    """The quickstart's settings with the algorithm of the recipe: lengths scaled with the longest completion,
+    the critic's learning rate with the policy's; groups of one where the recipe has them."""
     for section, names in TAKEN.items():
         for name in names or recipe[section]:
             settings[section][name] = recipe[section][name]
@@ -111,7 +113,8 @@ def adapted(settings: ConfigDict, recipe: ConfigDict) -> ConfigDict:
 
 
 def differences(recipe: str) -> str:
-    """What the task changes in a recipe's algorithm, critic and moe sections; the other sections are the quickstart's."""
+    """What the task changes in a recipe's algorithm, critic and moe sections; the other sections are the
+    quickstart's."""
     theirs = load(recipe)
     ours = adapted(load(QUICKSTART), load(recipe))
     names = [(section, name) for section in ("algorithm", "critic", "moe") for name in ours[section]]
@@ -141,7 +144,8 @@ def in_order(recipes: Iterable[str]) -> list[str]:
 
 
 def table(steps: int, folder: pathlib.Path, image: str) -> str:
-    """Markdown: pass@1 before and after, seed by seed, the lift, seconds without evaluations, and the curves' image."""
+    """Markdown: pass@1 before and after, seed by seed, the lift, seconds without evaluations, and the curves'
+    image."""
     runs = list(finished(steps, folder))
     seeds = sorted({seed for _, seed, _, _ in runs})
     lines, notes = [], []
@@ -174,7 +178,8 @@ def seconds(rows: Rows) -> float:
 
 
 def plot(steps: int, folder: pathlib.Path, path: pathlib.Path) -> None:
-    """Held-out pass@1 along the steps: the mean over seeds, and their range as a band; a panel an algorithm."""
+    """Held-out pass@1 along the steps: the mean over seeds, and their range as a band; a panel an
+    algorithm."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot

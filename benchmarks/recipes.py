@@ -18,7 +18,8 @@ def path(name: str) -> pathlib.Path:
     file = CONFIGS / f"{name}.py"
     if not file.is_file():
         shipped = sorted(str(other.relative_to(CONFIGS).with_suffix("")) for other in CONFIGS.rglob("*.py"))
-        raise ConfigError(f"The recipe {name!r} is named, and there is no {file}. Give names of recipes: {', '.join(shipped)}.")
+        raise ConfigError(f"The recipe {name!r} is named, and there is no {file}. Give names of recipes: "
+                          f"{', '.join(shipped)}.")
     return file
 
 

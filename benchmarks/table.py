@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from benchmarks.harness import Result
 from benchmarks.versions import versions
 
+RESULTS = ("benchmarks/*.md", "benchmarks/*.png")  # what benchmarks write themselves is no change of the code
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "peft", "trl", "tokamax")
 HOW = ("Each contender runs in a process of its own and they take turns; both have all cores and the allocator setting of "
@@ -28,7 +29,7 @@ def commit() -> str:
     """The commit that the code stands at, and whether it was changed since; without git it says so."""
     try:
         name = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/*.md", ":!benchmarks/*.png")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *(f":!{path}" for path in RESULTS))
     except (OSError, subprocess.CalledProcessError):
         return "commit unknown"
     return f"commit {name}{' with changes' if changed else ''}"
@@ -41,7 +42,8 @@ def _git(*arguments: str) -> str:
 
 def machine() -> str:
     import jax
-    devices = "" if jax.devices()[0].platform == "cpu" else f", {len(jax.devices())} x {jax.devices()[0].device_kind}"
+    first, *others = jax.devices()
+    devices = "" if first.platform == "cpu" else f", {1 + len(others)} x {first.device_kind}"
     return f"{os.cpu_count()} cores of {processor()}{devices}, Python {platform.python_version()}"
 
 

@@ -1,15 +1,15 @@
 """Times this project against its peers on this machine, in turn, and writes a dated table under benchmarks/.
 
-    python scripts/benchmark.py --case=train_step
-    python scripts/benchmark.py --case=decode --pairs=5 --output=benchmarks/decode.md
-    python scripts/benchmark.py --case=sync --pairs=5       # weights to real vLLM and SGLang, of make test-engines
-    python scripts/benchmark.py --case=engines --pairs=5    # needs .venv-vllm and .venv-sglang: see scripts/engines
-    python scripts/benchmark.py --case=learning             # make learn: every algorithm from one SFT checkpoint
-    python scripts/benchmark.py --case=learning --recipes=gspo --seeds=1    # one run, and all that are there
+    python scripts/benchmark.py --case=train_step python scripts/benchmark.py --case=decode --pairs=5
+    --output=benchmarks/decode.md python scripts/benchmark.py --case=sync --pairs=5       # weights to real
+    vLLM and SGLang, of make test-engines python scripts/benchmark.py --case=engines --pairs=5    # needs
+    .venv-vllm and .venv-sglang: see scripts/engines python scripts/benchmark.py --case=learning             #
+    make learn: every algorithm from one SFT checkpoint python scripts/benchmark.py --case=learning
+    --recipes=gspo --seeds=1    # one run, and all that are there
 
-Cases with a peer need the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios hold on an
-idle machine only. What case learning says is written to benchmarks/learning.md only where all of its nine recipes, three
-seeds and 60 steps are there; else beside the runs.
+Cases with a peer need the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios
+hold on an idle machine only. What case learning says is written to benchmarks/learning.md only where all of
+its nine recipes, three seeds and 60 steps are there; else beside the runs.
 """
 import functools
 import importlib
@@ -26,16 +26,16 @@ from jaxrl_moe.config import ConfigError
 if TYPE_CHECKING:
     from benchmarks.harness import Case
 
-TABLES = {"compile": "compile_time", "memory": "memory", "profile": "profile", "expert_parallel": "expert_parallel",
-          "rollout_mesh": "rollout_mesh", "plan": "plan", "async": "overlap", "kernels": "kernels"}  # case: module
+TABLES = {"compile": "compile_time", "memory": "memory", "profile": "profile", "plan": "plan", "async": "overlap",
+          "kernels": "kernels", "expert_parallel": "expert_parallel", "rollout_mesh": "rollout_mesh"}  # case: module
 PAIRED = {"sync": "sync", "engines": "engines"}  # likewise; these take the number of timed runs
 OTHERS = ("train_step", "decode", "grpo_step", "learning")
 CASE = flags.DEFINE_enum("case", None, [*OTHERS, *TABLES, *PAIRED], "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
-RECIPES = flags.DEFINE_list("recipes", [], "case learning: in configs/; empty: the nine of benchmarks/learning.py")
-FOLDER = flags.DEFINE_string("folder", "runs/learning", "case learning: of the runs; finished ones are not repeated")
+RECIPES = flags.DEFINE_list("recipes", [], "case learning: empty for the nine of benchmarks/learning.py")
+FOLDER = flags.DEFINE_string("folder", "runs/learning", "case learning: of runs; finished ones are not repeated")
 OUTPUT = flags.DEFINE_string("output", "", "markdown file to write; empty: benchmarks/CASE.md")
 
 
@@ -55,10 +55,11 @@ def learn() -> tuple[str, pathlib.Path]:
     """Trains what is not finished yet; its table, and where that belongs."""
     from benchmarks import learning
     if STEPS.value < 1 or not all(seed.isdigit() for seed in SEEDS.value):
-        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, and seeds such "
-                          "as 0,1,2.")
+        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, and seeds "
+                          "such as 0,1,2.")
     folder = pathlib.Path(FOLDER.value)
-    learning.run(RECIPES.value or list(learning.ALGORITHMS), [int(seed) for seed in SEEDS.value], STEPS.value, folder)
+    recipes = RECIPES.value or list(learning.ALGORITHMS)
+    learning.run(recipes, [int(seed) for seed in SEEDS.value], STEPS.value, folder)
     room = pathlib.Path("benchmarks") if learning.whole(STEPS.value, folder) else folder
     output = pathlib.Path(OUTPUT.value or room / "learning.md")
     image = output.with_suffix(".png")

@@ -1,13 +1,14 @@
-"""One run for a long time, killed at random moments and resumed: what grows, what is lost, and whether its bits stay the same.
+"""One run for a long time, killed at random moments and resumed: what grows, what is lost, and whether its
+bits stay the same.
 
     make soak MINUTES=20
     python -m benchmarks.soak --minutes=20 --seed=3
 
-The quickstart's task with smaller batches, as four runs of equally many steps, each with checkpoints and evaluations: never
-killed; killed; killed while the endpoint answers clients, of whom some stream, some leave and some lose patience; killed while
-rollouts run ahead of the trainer (which takes no endpoint). A kill is SIGKILL, at a random moment of a step or of a start. Each
-process is watched from outside. benchmarks/soak.md gets a dated section; the exit code is 1 where something is wrong. Needs the
-extra `test`.
+The quickstart's task with smaller batches, as four runs of equally many steps, each with checkpoints and
+evaluations: never killed; killed; killed while the endpoint answers clients, of whom some stream, some leave
+and some lose patience; killed while rollouts run ahead of the trainer (which takes no endpoint). A kill is
+SIGKILL, at a random moment of a step or of a start. Each process is watched from outside. benchmarks/soak.md
+gets a dated section; the exit code is 1 where something is wrong. Needs the extra `test`.
 """
 import pathlib
 import random
@@ -26,7 +27,7 @@ from benchmarks.soak.watch import Sample
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
-MINUTES = flags.DEFINE_float("minutes", 20.0, "of the whole, about; how many steps that makes is measured first")
+MINUTES = flags.DEFINE_float("minutes", 20.0, "of the whole, about; it is measured how many steps that is")
 SEED = flags.DEFINE_integer("seed", 0, "of the moments of the kills; the runs themselves are always the same")
 FOLDER = flags.DEFINE_string("folder", "runs/soak", "of the runs; what an earlier soak left there is deleted")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/soak.md", "markdown file that gets a section")
@@ -46,21 +47,25 @@ def main() -> None:
     start_s, step_s = prepare(folder)
     every = (legs.UNKILLED, *legs.KILLED_ONES)
     kills = max(2, round(MINUTES.value / MINUTES_A_KILL))
-    left = 60 * MINUTES.value - (time.monotonic() - began) - start_s * (len(every) + kills * len(legs.KILLED_ONES))
+    starts = len(every) + kills * len(legs.KILLED_ONES)
+    left = 60 * MINUTES.value - (time.monotonic() - began) - starts * start_s
     steps = max(LEAST, int(left / len(every) / step_s))
-    print(f"A start takes {start_s:.0f} s, a step {step_s:.2f} s: {steps} steps a run, {kills} kills where it is killed.", flush=True)
+    print(f"A start takes {start_s:.0f} s, a step {step_s:.2f} s: {steps} steps a run, {kills} kills of each that is killed.",
+          flush=True)
     generator = random.Random(SEED.value)
     seen: list[Seen] = []
     for leg in every:
         moments = legs.Moments(steps, kills if leg.killed else 0, step_s, start_s, generator)
         seen.append(soak(leg, folder, steps, moments))
     minutes = (time.monotonic() - began) / 60
-    print(write(pathlib.Path(OUTPUT.value), section(seen, steps, minutes, f"{circumstances} Seed {SEED.value}.")))
+    new = section(seen, steps, minutes, f"{circumstances} Seed {SEED.value}.")
+    print(write(pathlib.Path(OUTPUT.value), new))
     sys.exit(1 if any(leg_seen.problems for leg_seen in seen) else 0)
 
 
 def prepare(folder: pathlib.Path) -> tuple[float, float]:
-    """The SFT that all legs start from, and a short run; seconds of a start, with its programs compiled before, and of a step."""
+    """The SFT that all legs start from, and a short run; seconds of a start, with its programs compiled
+    before, and of a step."""
     recipe = folder / "start.py"
     drive.write_recipe(recipe, "start_settings", run_dir=str(folder / "start"))
     drive.finish("sft", recipe)
@@ -88,7 +93,8 @@ def soak(leg: Leg, folder: pathlib.Path, steps: int, moments: legs.Moments) -> S
         seen.problems += checks.problems(leg, own, steps, drive.run_dir(legs.UNKILLED, folder))
     if leg.killed and not seen.kills:
         seen.problems.append("no kill hit it")
-    print(f"{leg.name}: {steps} steps in {seen.seconds:.0f} s, {seen.kills} kills, {'; '.join(seen.problems) or 'all well'}", flush=True)
+    result = "; ".join(seen.problems) or "all well"
+    print(f"{leg.name}: {steps} steps in {seen.seconds:.0f} s, {seen.kills} kills, {result}", flush=True)
     return seen
 
 

@@ -1,4 +1,5 @@
 """What is wrong in the folder of a leg that has ended."""
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -6,7 +7,7 @@ from benchmarks.soak.legs import GROUP, KEEP, PROMPTS, Leg
 from benchmarks.soak.watch import checkpoints, left_behind
 from jaxrl_moe.runs.report import read_rows
 
-TEMPORARY = 1 << 20  # bytes that a killed process may leave in the folder of temporary files, for the system to clear
+TEMPORARY = 1 << 20  # bytes of temporary files that killed processes may leave, for the system to clear
 
 
 def problems(leg: Leg, own: pathlib.Path, steps: int, unkilled: pathlib.Path) -> Iterator[str]:
@@ -30,14 +31,15 @@ def problems(leg: Leg, own: pathlib.Path, steps: int, unkilled: pathlib.Path) ->
 def _rows_twice(own: pathlib.Path, steps: int) -> Iterator[str]:
     logged = [row["step"] for row in read_rows(own / "metrics.jsonl")]
     if logged != list(range(1, steps + 1)):
-        yield f"metrics.jsonl has {len(logged)} rows of {len(set(logged))} steps, not one for each of {steps} in order"
+        yield f"metrics.jsonl has {len(logged)} rows of {len(set(logged))} steps, not each of {steps} once in order"
 
 
 def _draws_twice(own: pathlib.Path, steps: int) -> Iterator[str]:
     rows = read_rows(own / "trajectories.jsonl")
     drawn = [(row["sequence"], row["sample"]) for row in rows if row["phase"] == "train"]
-    if sorted(drawn) != [(sequence, sample) for sequence in range(PROMPTS * steps) for sample in range(GROUP)]:
-        yield f"trajectories.jsonl has {len(drawn)} rows of {len(set(drawn))} draws, not one for each of {PROMPTS * GROUP * steps}"
+    wanted = list(itertools.product(range(PROMPTS * steps), range(GROUP)))
+    if sorted(drawn) != wanted:
+        yield f"trajectories.jsonl has {len(drawn)} rows of {len(set(drawn))} draws, not each of {len(wanted)} once"
 
 
 def _too_old(leg: Leg, own: pathlib.Path) -> Iterator[str]:

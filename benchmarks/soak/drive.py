@@ -55,9 +55,9 @@ def launch(script: str, recipe: pathlib.Path) -> subprocess.Popen[bytes]:
     temporary = recipe.with_suffix(".tmp")
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    command = [sys.executable, f"scripts/{script}.py", f"--config={recipe}"]
     with recipe.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen([sys.executable, f"scripts/{script}.py", f"--config={recipe}"], cwd=ROOT, env=environment,
-                                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def run(leg: Leg, folder: pathlib.Path, steps: int, moments: Moments) -> Seen:
@@ -74,7 +74,8 @@ def run(leg: Leg, folder: pathlib.Path, steps: int, moments: Moments) -> Seen:
     own = run_dir(leg, folder)
     recipe = own.with_suffix(".py")
     changes = dict(leg.changes) | ({"endpoint.port": port} if leg.served else {})
-    write_recipe(recipe, "settings", start=str(folder / "start"), run_dir=str(own), steps=steps, changes=changes)
+    write_recipe(recipe, "settings", start=str(folder / "start"), run_dir=str(own), steps=steps,
+                 changes=changes)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         clients = stack.enter_context(Clients(f"http://127.0.0.1:{port}")) if leg.served else None
@@ -94,7 +95,8 @@ def run_dir(leg: Leg, folder: pathlib.Path) -> pathlib.Path:
     return folder / leg.name.replace(",", "").replace(" ", "_")
 
 
-def attempt(process: subprocess.Popen[bytes], own: pathlib.Path, steps: int, moments: Moments, seen: Seen) -> int:
+def attempt(process: subprocess.Popen[bytes], own: pathlib.Path, steps: int, moments: Moments,
+            seen: Seen) -> int:
     """Watches one process until it ends or is killed; its exit code."""
     watch = Watch(process.pid, own)
     moments.started()

@@ -17,7 +17,8 @@ AT_A_START = 0.25  # of the kills come while a process starts
 
 @dataclasses.dataclass(frozen=True)
 class Leg:
-    """One run: what differs from the settings of all, whether it is killed, and whether clients ask it meanwhile."""
+    """One run: what differs from the settings of all, whether it is killed, and whether clients ask it
+    meanwhile."""
     name: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     killed: bool = True
@@ -25,8 +26,8 @@ class Leg:
 
     @property
     def repeats(self) -> bool:
-        """Whether it must come to the bits of the run that is never killed: others' calls, and rollouts ahead, make a run depend on
-        timing."""
+        """Whether it must come to the bits of the run that is never killed: others' calls, and rollouts
+        ahead, make a run depend on timing."""
         return not self.served and not self.max_staleness
 
     @property
@@ -51,8 +52,8 @@ def start_settings(run_dir: str) -> ConfigDict:
 
 
 def settings(start: str, run_dir: str, steps: int, changes: Mapping[str, Any]) -> ConfigDict:
-    """The settings of a leg, over the data and the model of the run in `start`. The rate is constant, so that a step does not depend on
-    how many there are."""
+    """The settings of a leg, over the data and the model of the run in `start`. The rate is constant, so that
+    a step does not depend on how many there are."""
     settings = recipes.load(QUICKSTART)
     settings.run_dir = run_dir
     settings.model.path = f"{start}/sft/model"
@@ -99,7 +100,8 @@ class Moments:
             self._due = self._generator.uniform(0.0, self._start_s)
 
     def is_due(self, step: int, seconds: float) -> bool:
-        """Whether the process that has run for so many seconds, and whose log has come to this step, is to be killed now."""
+        """Whether the process that has run for so many seconds, and whose log has come to this step, is to be
+        killed now."""
         if self._due is None and self._steps and step >= self._steps[0]:
             self._due = seconds + self._generator.uniform(0.0, 2 * self._step_s)
         if self._due is None or seconds < self._due:

@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from benchmarks import table
 from benchmarks.soak.drive import Seen
 from benchmarks.soak.legs import KEEP
-from benchmarks.soak.watch import growth
+from benchmarks.soak.watch import HANDLES, MEMORY_BYTES, MEMORY_SHARE, growth
 
 INTRO = f"""# soak
 
-`make soak MINUTES=20`: the quickstart's task with smaller batches, a run for each line, with evaluations and checkpoints; killed with
-SIGKILL at random moments and given the same command again. Looked for: a row of metrics or a draw that is missing or stands twice;
-other bits than those of the run that was never killed, where nobody else asks the engine and nothing runs ahead; files that such a
-run has not; more than {KEEP} checkpoints and the best; growth of one process's memory (by 5 % and 32 MiB), threads or open files;
-answers of 5xx to clients that stream, leave or lose patience. Growth is the median of a process's last quarter against that of its
-second, for the process that grew most. The newest stands first.
+`make soak MINUTES=20`: the quickstart's task with smaller batches, a run for each line, with evaluations and checkpoints;
+killed with SIGKILL at random moments and given the same command again. Looked for: a row of metrics or a draw that is missing
+or stands twice; other bits than those of the run that was never killed, where nobody else asks the engine and nothing runs
+ahead; files that such a run has not; more than {KEEP} checkpoints and the best; growth of one process's memory (by
+{MEMORY_SHARE:.0%} and {MEMORY_BYTES >> 20} MiB), threads or open files (by {HANDLES}); answers of 5xx to clients that stream,
+leave or lose patience. Growth is the median of a process's last quarter against that of its second, for the process that
+grew most. The newest stands first.
 """
-HEADER = ("run", "steps", "kills", "seconds", "memory, MiB", "threads", "open files", "checkpoints", "calls", "seen")
+HEADER = ("run", "steps", "kills", "seconds", "memory, MiB", "threads", "open files", "checkpoints", "calls",
+          "seen")
 
 
 def write(path: pathlib.Path, new: str) -> str:
@@ -46,12 +48,13 @@ def line(seen: Seen, steps: int) -> list[str]:
     wrong = "; ".join(seen.problems).replace("|", "/").replace("\n", " ")
     kept = max((sample.checkpoints for samples in seen.attempts for sample in samples), default=0)
     return [seen.leg.name, str(steps), str(seen.kills), f"{seen.seconds:.0f}", shown(most, "memory", 2**20),
-            shown(most, "threads"), shown(most, "files"), f"at most {kept}", calls or "-", f"**{wrong}**" if wrong else good]
+            shown(most, "threads"), shown(most, "files"), f"at most {kept}", calls or "-",
+            f"**{wrong}**" if wrong else good]
 
 
 def most_grown(seen: Seen, steps: int) -> Mapping[str, tuple[float, float]]:
     """The figures of the process whose memory grew most; empty where none lived long enough."""
-    figures: Sequence[Mapping[str, tuple[float, float]]] = [growth(samples, steps) for samples in seen.attempts]
+    figures = [growth(samples, steps) for samples in seen.attempts]
     told = [figure for figure in figures if figure]
     return max(told, key=lambda figure: figure["memory"][1] - figure["memory"][0], default={})
 

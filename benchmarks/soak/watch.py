@@ -1,4 +1,5 @@
-"""A run's process seen from outside, a few times a second: memory, threads, open files, and what lies in its folder."""
+"""A run's process seen from outside, a few times a second: memory, threads, open files, and what lies in its
+folder."""
 import dataclasses
 import json
 import os
@@ -16,7 +17,8 @@ TAIL = 1 << 16  # bytes of a log that surely hold its last whole line
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """seconds: since the process started; step: the last one in its log; memory: resident bytes; checkpoints: whole ones on disk."""
+    """seconds: since the process started; step: the last one in its log; memory: resident bytes; checkpoints:
+    whole ones on disk."""
     seconds: float
     step: int
     memory: int
@@ -50,7 +52,8 @@ class Watch:
         return time.monotonic() - self._moved
 
     def look(self) -> int:
-        """Takes a sample, unless the process is gone; returns the last step in the log, 0 before the first."""
+        """Takes a sample, unless the process is gone; returns the last step in the log, 0 before the
+        first."""
         step = last_step(self._run_dir / "metrics.jsonl")
         if not self.samples or self.samples[-1].step != step:
             self._moved = time.monotonic()
@@ -83,14 +86,15 @@ def checkpoints(run_dir: pathlib.Path) -> list[pathlib.Path]:
 
 def left_behind(run_dir: pathlib.Path) -> set[str]:
     """What lies in a run's folder, whole checkpoints and the names of TensorBoard's files aside."""
-    whole = checkpoints(run_dir)
-    files = [path for path in run_dir.rglob("*") if path.is_file() and not any(folder in path.parents for folder in whole)]
+    whole = set(checkpoints(run_dir))
+    files = [path for path in run_dir.rglob("*") if path.is_file() and not whole.intersection(path.parents)]
     names = {str(path.relative_to(run_dir)) for path in files}
     return {"tensorboard" if name.startswith("tensorboard/") else name for name in names}
 
 
 def growth(samples: Sequence[Sample], last: int) -> dict[str, tuple[float, float]]:
-    """{figure: (median of the second quarter, of the last quarter)} of one process between its first steps and step `last`.
+    """{figure: (median of the second quarter, of the last quarter)} of one process between its first steps
+    and step `last`.
 
     Empty where it did not live long enough.
     """

