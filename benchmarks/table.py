@@ -29,7 +29,8 @@ def commit() -> str:
     """The commit that the code stands at, and whether it was changed since; without git it says so."""
     try:
         name = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *(f":!{path}" for path in RESULTS))
+        others = [f":!{path}" for path in RESULTS]
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *others)
     except (OSError, subprocess.CalledProcessError):
         return "commit unknown"
     return f"commit {name}{' with changes' if changed else ''}"

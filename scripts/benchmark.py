@@ -26,8 +26,9 @@ from jaxrl_moe.config import ConfigError
 if TYPE_CHECKING:
     from benchmarks.harness import Case
 
-TABLES = {"compile": "compile_time", "memory": "memory", "profile": "profile", "plan": "plan", "async": "overlap",
-          "kernels": "kernels", "expert_parallel": "expert_parallel", "rollout_mesh": "rollout_mesh"}  # case: module
+TABLES = {  # case: module of benchmarks/
+    "compile": "compile_time", "memory": "memory", "profile": "profile", "plan": "plan", "async": "overlap",
+    "kernels": "kernels", "expert_parallel": "expert_parallel", "rollout_mesh": "rollout_mesh"}
 PAIRED = {"sync": "sync", "engines": "engines"}  # likewise; these take the number of timed runs
 OTHERS = ("train_step", "decode", "grpo_step", "learning")
 CASE = flags.DEFINE_enum("case", None, [*OTHERS, *TABLES, *PAIRED], "what to measure")
@@ -35,7 +36,7 @@ PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
 RECIPES = flags.DEFINE_list("recipes", [], "case learning: empty for the nine of benchmarks/learning.py")
-FOLDER = flags.DEFINE_string("folder", "runs/learning", "case learning: of runs; finished ones are not repeated")
+FOLDER = flags.DEFINE_string("folder", "runs/learning", "case learning: finished runs are not repeated")
 OUTPUT = flags.DEFINE_string("output", "", "markdown file to write; empty: benchmarks/CASE.md")
 
 
@@ -55,8 +56,8 @@ def learn() -> tuple[str, pathlib.Path]:
     """Trains what is not finished yet; its table, and where that belongs."""
     from benchmarks import learning
     if STEPS.value < 1 or not all(seed.isdigit() for seed in SEEDS.value):
-        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, and seeds "
-                          "such as 0,1,2.")
+        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, "
+                          "and seeds such as 0,1,2.")
     folder = pathlib.Path(FOLDER.value)
     recipes = RECIPES.value or list(learning.ALGORITHMS)
     learning.run(recipes, [int(seed) for seed in SEEDS.value], STEPS.value, folder)

@@ -50,7 +50,7 @@ def main() -> None:
     starts = len(every) + kills * len(legs.KILLED_ONES)
     left = 60 * MINUTES.value - (time.monotonic() - began) - starts * start_s
     steps = max(LEAST, int(left / len(every) / step_s))
-    print(f"A start takes {start_s:.0f} s, a step {step_s:.2f} s: {steps} steps a run, {kills} kills of each that is killed.",
+    print(f"A start takes {start_s:.0f} s, a step {step_s:.2f} s: {steps} steps a run, {kills} kills.",
           flush=True)
     generator = random.Random(SEED.value)
     seen: list[Seen] = []

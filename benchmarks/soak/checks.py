@@ -31,7 +31,7 @@ def problems(leg: Leg, own: pathlib.Path, steps: int, unkilled: pathlib.Path) ->
 def _rows_twice(own: pathlib.Path, steps: int) -> Iterator[str]:
     logged = [row["step"] for row in read_rows(own / "metrics.jsonl")]
     if logged != list(range(1, steps + 1)):
-        yield f"metrics.jsonl has {len(logged)} rows of {len(set(logged))} steps, not each of {steps} once in order"
+        yield f"metrics.jsonl has {len(logged)} rows of {len(set(logged))} steps, not each of {steps} once"
 
 
 def _draws_twice(own: pathlib.Path, steps: int) -> Iterator[str]:
@@ -39,7 +39,8 @@ def _draws_twice(own: pathlib.Path, steps: int) -> Iterator[str]:
     drawn = [(row["sequence"], row["sample"]) for row in rows if row["phase"] == "train"]
     wanted = list(itertools.product(range(PROMPTS * steps), range(GROUP)))
     if sorted(drawn) != wanted:
-        yield f"trajectories.jsonl has {len(drawn)} rows of {len(set(drawn))} draws, not each of {len(wanted)} once"
+        different = len(set(drawn))
+        yield f"trajectories.jsonl has {len(drawn)} rows of {different} draws, not each of {len(wanted)} once"
 
 
 def _too_old(leg: Leg, own: pathlib.Path) -> Iterator[str]:

@@ -18,8 +18,8 @@ class Clients:
     """Threads that ask an endpoint without a break, from entering the context to leaving it.
 
     Attributes:
-      seen: how many calls were answered, streamed, left, given up (without patience), refused (429), cut (the connection
-        broke, as by a kill) or met no server.
+      seen: how many calls were answered, streamed, left, given up (without patience), refused (429), cut (the
+        connection broke, as by a kill) or met no server.
       problems: answers of 5xx, and what makes no sense, in words.
     """
 

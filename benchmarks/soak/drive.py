@@ -57,7 +57,8 @@ def launch(script: str, recipe: pathlib.Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
     command = [sys.executable, f"scripts/{script}.py", f"--config={recipe}"]
     with recipe.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                                stderr=subprocess.STDOUT)
 
 
 def run(leg: Leg, folder: pathlib.Path, steps: int, moments: Moments) -> Seen:
