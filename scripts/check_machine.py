@@ -10,7 +10,7 @@ import sys
 APT = {"git": "git", "venv": "python3-venv"}
 
 
-def missing() -> list[str]:
+def missing() -> "list[str]":  # quoted: whatever python3 there is reads this
     """Names of the apt packages to install."""
     lacking = [] if shutil.which("git") else ["git"]
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
