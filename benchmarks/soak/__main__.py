@@ -12,7 +12,6 @@ gets a dated section; the exit code is 1 where something is wrong. Needs the ext
 """
 import pathlib
 import random
-import shutil
 import sys
 import time
 
@@ -29,7 +28,7 @@ from jaxrl_moe.config import ConfigError
 
 MINUTES = flags.DEFINE_float("minutes", 20.0, "of the whole, about; it is measured how many steps that is")
 SEED = flags.DEFINE_integer("seed", 0, "of the moments of the kills; the runs themselves are always the same")
-FOLDER = flags.DEFINE_string("folder", "runs/soak", "of the runs; what an earlier soak left there is deleted")
+FOLDER = flags.DEFINE_string("folder", "runs/soak", "of the runs; an earlier soak's are deleted")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/soak.md", "markdown file that gets a section")
 TRIAL = 16  # steps by which the time of a step and of a start is measured
 LEAST = 12  # steps of a leg
@@ -41,9 +40,7 @@ def main() -> None:
         raise ConfigError(f"--minutes={MINUTES.value:g}: give a number above 0, such as 20.")
     began = time.monotonic()
     circumstances = table.circumstances()
-    folder = pathlib.Path(FOLDER.value).absolute()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = drive.fresh(pathlib.Path(FOLDER.value).absolute())
     start_s, step_s = prepare(folder)
     every = (legs.UNKILLED, *legs.KILLED_ONES)
     kills = max(2, round(MINUTES.value / MINUTES_A_KILL))

@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from benchmarks.soak.legs import Leg, Moments
 from benchmarks.soak.watch import Sample, Watch, grown, growth
 from benchmarks.table import ROOT
 from bridges.servers.launch import free_port
+from jaxrl_moe.config import ConfigError
 
 STUCK_S = 300.0  # without another step: a process hangs
 LOOK_S = 0.2  # between two looks at a process
+MARK = ".soak"  # in a folder that a soak made
 TAIL = 1500  # characters of a log that are shown
 RECIPE = """from benchmarks.soak import legs
 
@@ -43,6 +46,20 @@ class Seen:
     seconds: float = 0.0
     calls: Mapping[str, int] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
+
+
+def fresh(folder: pathlib.Path) -> pathlib.Path:
+    """The folder, made, and emptied of an earlier soak.
+
+    Raises:
+      ConfigError: it holds something else, which is not deleted.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise ConfigError(f"--folder={folder} holds files of something else than a soak: give a new folder.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+    return folder
 
 
 def write_recipe(path: pathlib.Path, function: str, **arguments: object) -> None:

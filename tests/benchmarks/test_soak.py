@@ -15,7 +15,7 @@ from benchmarks.soak import checks, clients, drive, legs, text
 from benchmarks.soak.legs import KILLED_ONES, UNKILLED, Moments
 from benchmarks.soak.watch import LEAST, Sample, Watch, grown, growth, last_step, left_behind
 from jaxrl_moe.checks.validate import validate
-from jaxrl_moe.config import resolve
+from jaxrl_moe.config import ConfigError, resolve
 
 # A run of so many steps, which goes on from where its log ends.
 STUB = """
@@ -92,8 +92,8 @@ def test_nothing_is_said_of_a_sound_leg(tmp_path, leg):
     (KILLED, "metrics.jsonl", ROWS + ROWS[1:], "metrics.jsonl has 3 rows of 2 steps, not each of 2 once"),
     (KILLED, "metrics.jsonl", ROWS[:1], "metrics.jsonl has 1 rows"),
     (KILLED, "trajectories.jsonl", DRAWN * 2, "has 2 rows of 1 draws, not each of 128 once"),
-    (KILLED, "metrics.jsonl", [ROWS[0], ROWS[1] | {"rollout/staleness_max": 1}], "was 1 versions behind, and 0"),
-    (AHEAD, "metrics.jsonl", [ROWS[0], ROWS[1] | {"rollout/staleness_max": 2}], "was 2 versions behind, and 1"),
+    (KILLED, "metrics.jsonl", [{"step": 1, "rollout/staleness_max": 1}], "was 1 versions behind, and 0"),
+    (AHEAD, "metrics.jsonl", [{"step": 1, "rollout/staleness_max": 2}], "was 2 versions behind, and 1"),
     (SERVED, "served.jsonl", [{"step": 1, "id": "a"}] * 2, "served.jsonl has 2 rows of 1 calls"),
     (SERVED, "served.jsonl", [], "served.jsonl has 0 rows"),
     (KILLED, "served.jsonl", [{"step": 1, "id": "a"}], "served.jsonl has 1 rows"),
@@ -155,6 +155,16 @@ def test_a_process_that_fails_and_one_that_hangs_are_told(tmp_path, monkeypatch)
     monkeypatch.setattr(drive, "STUCK_S", 0.3)
     problem, _ = drive.run(KILLED, tmp_path, 12, no_kills()).problems
     assert problem == "no step within 0.3 seconds, after step 0"
+
+
+def test_a_folder_of_something_else_is_not_emptied(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").touch()
+    with pytest.raises(ConfigError, match="something else than a soak"):
+        drive.fresh(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis").exists()
+    (drive.fresh(tmp_path / "soak") / "start.py").touch()
+    assert [path.name for path in drive.fresh(tmp_path / "soak").iterdir()] == [drive.MARK]
 
 
 def test_kills_come_after_their_steps_or_in_a_start_and_end(monkeypatch):
