@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks import table
 from benchmarks.soak.drive import Seen
 from benchmarks.soak.legs import KEEP
-from benchmarks.soak.watch import HANDLES, MEMORY_BYTES, MEMORY_SHARE, growth
+from benchmarks.soak.watch import FILES, MEMORY_BYTES, MEMORY_SHARE, THREADS, growth
 
 MEMORY = f"{MEMORY_SHARE:.0%} and {MEMORY_BYTES >> 20} MiB"
 INTRO = f"""# soak
@@ -15,8 +15,8 @@ INTRO = f"""# soak
 and checkpoints; killed with SIGKILL at random moments and given the same command again. Looked for: a row
 of metrics or a draw that is missing or stands twice; other bits than those of the run that was never
 killed, where nobody else asks the engine and nothing runs ahead; files that such a run has not; more than
-{KEEP} checkpoints and the best; growth of one process's memory (by {MEMORY}), threads or open files (by
-{HANDLES}); answers of 5xx to clients that stream, leave or lose
+{KEEP} checkpoints and the best; growth of one process's memory (by {MEMORY}), threads (by {THREADS})
+or open files (by {FILES}); answers of 5xx to clients that stream, leave or lose
 patience. Growth is the median of a process's last quarter against that of its second, for the process that
 grew most. The newest stands first.
 """

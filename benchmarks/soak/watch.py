@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 
 MEMORY_SHARE, MEMORY_BYTES = 0.05, 32 * 2**20  # resident memory may grow by so much, for what allocators keep
-HANDLES = 4  # threads and open files, likewise: a checkpoint that is being written has some
+FILES = 4  # more that may be open: a checkpoint that is being written has some
+THREADS = FILES + min(32, (os.cpu_count() or 1) + 4)  # likewise: asyncio's pool of threads fills as clients come
 SETTLED = 5  # steps after which a process has met everything once
 LEAST = 24  # samples without which nothing is said about growth
 TAIL = 1 << 16  # bytes of a log that surely hold its last whole line
@@ -116,7 +117,7 @@ def grown(figures: dict[str, tuple[float, float]]) -> list[str]:
     """What grew beyond what is allowed, in words."""
     problems = []
     for name, (early, late) in figures.items():
-        allowed = MEMORY_SHARE * early + MEMORY_BYTES if name == "memory" else HANDLES
-        if late > early + allowed:
+        allowed = {"memory": MEMORY_SHARE * early + MEMORY_BYTES, "threads": THREADS, "files": FILES}
+        if late > early + allowed[name]:
             problems.append(f"{name} grew from {early:,.0f} to {late:,.0f}")
     return problems

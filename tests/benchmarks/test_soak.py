@@ -194,7 +194,7 @@ def samples(**rates: float) -> list[Sample]:
 
 @pytest.mark.parametrize("rates, said", [
     ({}, []), ({"memory": 10**5}, []), ({"threads": 0.02}, []),
-    ({"memory": 3 * 10**6}, ["memory"]), ({"threads": 0.2, "files": 1.0}, ["threads", "files"])])
+    ({"memory": 3 * 10**6}, ["memory"]), ({"threads": 1.0, "files": 0.2}, ["threads", "files"])])
 def test_growth_beyond_what_is_allowed_is_told(rates, said):
     assert [problem.split()[0] for problem in grown(growth(samples(**rates), 200))] == said
 
