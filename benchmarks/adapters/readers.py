@@ -58,7 +58,7 @@ def absent(reader: str) -> str:
     if reader == "peft":
         missing = [name for name in ("torch", "peft") if importlib.util.find_spec(name) is None]
         return f"{' and '.join(missing)} is not installed: pip install -e '.[test]'" if missing else ""
-    there = real.PYTHON[reader].exists()
+    there = (real.PYTHON[reader].parents[1] / ".installed").exists()  # make leaves it once all is installed
     return "" if there else f"there is no .venv-{reader}: make .venv-{reader}/.installed"
 
 
