@@ -15,10 +15,10 @@ INTRO = f"""# soak
 and checkpoints; killed with SIGKILL at random moments and given the same command again. Looked for: a row
 of metrics or a draw that is missing or stands twice; other bits than those of the run that was never
 killed, where nobody else asks the engine and nothing runs ahead; files that such a run has not; more than
-{KEEP} checkpoints and the best; growth of one process's memory (by {MEMORY}), threads (by {THREADS})
-or open files (by {FILES}); answers of 5xx to clients that stream, leave or lose
-patience. Growth is the median of a process's last quarter against that of its second, for the process that
-grew most. The newest stands first.
+{KEEP} checkpoints and the best; growth of one process's memory (by {MEMORY}), threads (by {THREADS}) or
+open files (by {FILES}); answers of 5xx to clients that stream, leave or lose patience. Growth is the median
+of a process's last quarter against that of its second, for the process that grew most. The newest stands
+first.
 """
 HEADER = ("run", "steps", "kills", "seconds", "memory, MiB", "threads", "open files", "checkpoints", "calls",
           "seen")
