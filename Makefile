@@ -8,7 +8,13 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 FAST := not slow and not gpu and not net and not engines
 
-.PHONY: help quickstart test test-slow test-jax011 test-engines target lint clean
+# Of the targets that take long: whole minutes of a soak; seeds and recipes of what shall learn (empty: three seeds, nine recipes).
+MINUTES ?= 20
+SEEDS ?=
+RECIPES ?=
+STEPS ?=
+
+.PHONY: help quickstart test test-slow test-jax011 test-engines soak learn adapters target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -18,6 +24,13 @@ help:
 	@echo "                  PYTHON312=...), in .venv-jax011 (1.6 GB); without torch, so what compares with it is skipped"
 	@echo "make test-engines real vLLM and SGLang on the CPU, in .venv-vllm and .venv-sglang (6 GB), and the tests against them;"
 	@echo "                  SELECT='-k draws_what' runs some of them"
+	@echo "make soak         a run that is killed again and again and asked meanwhile, watched for what grows or is lost; MINUTES=20;"
+	@echo "                  its result is a section of benchmarks/soak.md, and an exit code of 1 where something is wrong"
+	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
+	@echo "                  on where it was stopped; SEEDS=0,1 RECIPES=gspo,dapo STEPS=60 for a part. Table and curves go to"
+	@echo "                  benchmarks/learning.md and learning.png where all of it is there, else to runs/learning"
+	@echo "make adapters     our LoRA adapters read by PEFT, and by vLLM and SGLang where make test-engines has installed them:"
+	@echo "                  benchmarks/adapters.md; 5 minutes, 2 of them without the servers"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
 
@@ -43,6 +56,17 @@ test-jax011: .venv-jax011/.installed
 
 test-engines: $(VENV)/.installed-test .venv-vllm/.installed .venv-sglang/.installed
 	$(BIN)/python -m pytest tests/engines -m engines $(SELECT)
+
+# No part of make test or of CI: they take long, and their dated results are committed.
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.soak --minutes=$(MINUTES)
+
+learn: $(VENV)/.installed
+	$(BIN)/python scripts/benchmark.py --case=learning $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(RECIPES),--recipes=$(RECIPES)) \
+	    $(if $(STEPS),--steps=$(STEPS))
+
+adapters: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.adapters
 
 target: $(VENV)/.installed
 	@bash scripts/install_target.sh $(BIN)/python

@@ -1,5 +1,7 @@
 """Seconds to trace and compile the train step and the decode step at several depths: flat, since layers are scanned."""
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +18,17 @@ from jaxrl_moe.model.transformer import Transformer
 DEPTHS = (4, 48)
 
 
-def abstract(layers):
+def abstract(layers: int) -> Transformer:
     hf = hf_config(layers=layers).to_dict() | {"architectures": ["Qwen3MoeForCausalLM"]}
     return Transformer.abstract(ModelConfig.from_hf(hf), lora=LoraConfig(RANK, ALPHA))
 
 
-def train_step(layers, batch=8, length=256):
+def train_step(layers: int, batch: int = 8, length: int = 256) -> float:
     graphdef, adapters, rest = nnx.split(abstract(layers), nnx.LoRAParam, ...)
     ids = jax.ShapeDtypeStruct((batch, length), jnp.int32)
 
-    def loss(adapters, rest, tokens, positions, segments):
+    def loss(adapters: nnx.State, rest: nnx.State, tokens: jax.Array, positions: jax.Array,
+             segments: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, adapters, rest)
         hidden, _ = model(tokens, Pass(positions, segments))
         return token_logprobs(hidden.reshape(-1, hidden.shape[-1]), model.head_DV(), tokens.reshape(-1))[0].sum()
@@ -33,19 +36,19 @@ def train_step(layers, batch=8, length=256):
     return seconds(jax.jit(jax.grad(loss)), adapters, rest, ids, ids, ids)
 
 
-def decode_step(layers, slots=8, pages=65, page_size=32):
+def decode_step(layers: int, slots: int = 8, pages: int = 65, page_size: int = 32) -> float:
     model = abstract(layers)
     graphdef, state = nnx.split(model)
     cache = jax.eval_shape(lambda: PagedCache.zeros(model.config, pages, page_size, jnp.float32))
-    one, visible = (jax.ShapeDtypeStruct((slots, n), jnp.int32) for n in (1, 8))
+    single, visible = (jax.ShapeDtypeStruct((slots, n), jnp.int32) for n in (1, 8))
 
     def step(state, tokens, positions, cache, pages):
         return nnx.merge(graphdef, state).extend(tokens, cache, Pass(positions, pages_BJ=pages))[0]
 
-    return seconds(jax.jit(step), state, one, one, cache, visible)
+    return seconds(jax.jit(step), state, single, single, cache, visible)
 
 
-def seconds(function, *arguments) -> float:
+def seconds(function: Callable[..., Any], *arguments: Any) -> float:
     start = time.perf_counter()
     function.lower(*arguments).compile()
     return time.perf_counter() - start

@@ -2,6 +2,9 @@
 
 Both sides return the token ids.
 """
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from benchmarks.harness import Case
@@ -10,38 +13,40 @@ from benchmarks.models import hf_model, our_model
 PROMPT_AT_LEAST, NEW_AT_LEAST = 8, 16  # tokens of the shortest request in continuous batching
 
 
-def batch_case(batch=8, prompt=32, new=128, experts=8, active=2) -> Case:
+def batch_case(batch: int = 8, prompt: int = 32, new: int = 128, experts: int = 8, active: int = 2) -> Case:
     """Greedy, every completion exactly `new` tokens."""
     return Case(f"Greedy decode, E={experts} top-{active}, {batch} x ({prompt} + {new})", "transformers generate", __name__,
                 dict(kind="batch", batch=batch, prompt=prompt, new=new, experts=experts, active=active))
 
 
-def continuous_case(requests=64, slots=16, longest_prompt=64, longest=128) -> Case:
+def continuous_case(requests: int = 64, slots: int = 16, longest_prompt: int = 64,
+                    longest: int = 128) -> Case:
     """Prompts and completions of mixed length through continuous batching on both sides."""
     return Case(f"Continuous batching, {requests} requests of mixed length, {slots} slots", "transformers continuous batching", __name__,
                 dict(kind="continuous", requests=requests, slots=slots, longest_prompt=longest_prompt, longest=longest))
 
 
-def ours(kind, **settings):
+def ours(kind: str, **settings: int) -> Callable[[], Any]:
     return {"batch": _our_batch, "continuous": _our_continuous}[kind](**settings)
 
 
-def theirs(kind, **settings):
+def theirs(kind: str, **settings: int) -> Callable[[], Any]:
     return {"batch": _their_batch, "continuous": _their_continuous}[kind](**settings)
 
 
-def _prompts(vocab, batch, prompt):
+def _prompts(vocab: int, batch: int, prompt: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocab, (batch, prompt)).astype(np.int32)
 
 
-def mixed(vocab, requests, longest_prompt, longest):
+def mixed(vocab: int, requests: int, longest_prompt: int, longest: int):
     """(prompts, numbers of new tokens)."""
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, vocab, n).astype(np.int32) for n in rng.integers(PROMPT_AT_LEAST, longest_prompt + 1, requests)]
     return prompts, rng.integers(NEW_AT_LEAST, longest + 1, requests).tolist()
 
 
-def greedy(model, prompts, news, longest_prompt, **section):
+def greedy(model: Any, prompts: Sequence[np.ndarray], news: Sequence[int], longest_prompt: int,
+           **section: Any) -> Callable[[], Any]:
     from jaxrl_moe.config import RolloutSection
     from jaxrl_moe.engine.engine import JaxEngine
     from jaxrl_moe.types import Request, SamplingParams
@@ -55,19 +60,19 @@ def greedy(model, prompts, news, longest_prompt, **section):
     return generate
 
 
-def _our_batch(batch, prompt, new, **shape):
+def _our_batch(batch: int, prompt: int, new: int, **shape: int):
     model = our_model(None, **shape)
     return greedy(model, _prompts(model.config.vocab_size, batch, prompt), [new] * batch, prompt,
                    slots=batch, max_tokens=new, decode_steps=new)
 
 
-def _our_continuous(requests, slots, longest_prompt, longest):
+def _our_continuous(requests: int, slots: int, longest_prompt: int, longest: int):
     model = our_model(None)
     return greedy(model, *mixed(model.config.vocab_size, requests, longest_prompt, longest), longest_prompt,
                    slots=slots, max_tokens=longest)
 
 
-def _their_batch(batch, prompt, new, **shape):
+def _their_batch(batch: int, prompt: int, new: int, **shape: int):
     import torch
     hf = hf_model(**shape).eval()
     prompts = torch.tensor(_prompts(hf.config.vocab_size, batch, prompt), dtype=torch.long)
@@ -81,7 +86,7 @@ def _their_batch(batch, prompt, new, **shape):
     return generate
 
 
-def _their_continuous(requests, slots, longest_prompt, longest):
+def _their_continuous(requests: int, slots: int, longest_prompt: int, longest: int):
     from transformers import ContinuousBatchingConfig, GenerationConfig
     hf = hf_model().eval()
     prompts, news = mixed(hf.config.vocab_size, requests, longest_prompt, longest)
@@ -93,14 +98,14 @@ def _their_continuous(requests, slots, longest_prompt, longest):
         manager.start()
         for i, (row, new) in enumerate(zip(prompts, news)):
             manager.add_request(row.tolist(), request_id=str(i), max_new_tokens=new)
-        found = {}
+        drawn = {}
         try:
-            while len(found) < requests:
+            while len(drawn) < requests:
                 result = manager.get_result(timeout=1)
                 if result is not None and result.is_finished():
-                    found[int(result.request_id)] = list(result.generated_tokens)
+                    drawn[int(result.request_id)] = list(result.generated_tokens)
         finally:
             manager.stop(block=True)
-        return [found[i] for i in range(requests)]
+        return [drawn[i] for i in range(requests)]
 
     return generate

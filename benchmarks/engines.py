@@ -10,6 +10,8 @@ import os
 import pathlib
 import signal
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from benchmarks import harness
 from benchmarks.decode import greedy, mixed
@@ -31,13 +33,13 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCA
 SECONDS = 240.0  # until a server must be up
 
 
-def ours(folder, work):
+def ours(folder: str, work: Mapping[str, int]) -> Callable[[], Any]:
     import bridges
     model = bridges.load_model(folder)
     return greedy(model, *mixed(model.config.vocab_size, **work), work["longest_prompt"], slots=SLOTS, max_tokens=work["longest"])
 
 
-def theirs(folder, work, kind):
+def theirs(folder: str, work: Mapping[str, int], kind: str) -> Callable[[], Any]:
     import bridges
     from bridges.engines.assembly import KINDS
     from bridges.servers.http import Http
@@ -50,7 +52,7 @@ def theirs(folder, work, kind):
     server = KINDS[kind](Http(process.url, connections=SLOTS), config)
     process.start()
 
-    def stop():
+    def stop() -> None:
         os.killpg(process.pid, signal.SIGCONT)
         process.stop()
     multiprocessing.util.Finalize(None, stop, exitpriority=10)
@@ -58,11 +60,11 @@ def theirs(folder, work, kind):
     prompts, news = mixed(config.vocab_size, **work)
     threads = concurrent.futures.ThreadPoolExecutor(SLOTS)
 
-    def draw(prompt, new):
+    def draw(prompt: Sequence[int], new: int) -> list[int]:
         [sample] = server.draw(prompt, SamplingParams(new, temperature=0.0), weights=None, seed=0, stop_ids=())
         return sample.ids.tolist()
 
-    def generate():
+    def generate() -> list[list[int]]:
         os.killpg(process.pid, signal.SIGCONT)
         try:
             return list(threads.map(draw, prompts, news))
@@ -101,14 +103,14 @@ can do. Both servers are made for GPUs.
 """
 
 
-def _row(name, peer, found) -> list[str]:
-    tokens = sum(map(len, found.first_ours))
-    equal = sum(one == other for one, other in zip(found.first_ours, found.first_theirs, strict=True))
-    return [name, peer, f"{tokens / found.ours_s:,.0f}", f"{tokens / found.theirs_s:,.0f}", f"**{found.ratio:.2f}**",
-            f"{found.ratio_min:.2f} .. {found.ratio_max:.2f}", f"{equal} of {len(found.first_ours)}"]
+def _row(name: str, peer: str, result: harness.Result) -> list[str]:
+    tokens = sum(map(len, result.first_ours))
+    equal = sum(mine == others for mine, others in zip(result.first_ours, result.first_theirs, strict=True))
+    return [name, peer, f"{tokens / result.ours_s:,.0f}", f"{tokens / result.theirs_s:,.0f}", f"**{result.ratio:.2f}**",
+            f"{result.ratio_min:.2f} .. {result.ratio_max:.2f}", f"{equal} of {len(result.first_ours)}"]
 
 
-def _save(folder, shape):
+def _save(folder: str, shape: Mapping[str, int]) -> None:
     from jaxrl_moe.runs.scratch import train_tokenizer
     hf_model(**shape).save_pretrained(folder)
     train_tokenizer(["a few words"], 300).save_pretrained(folder)

@@ -10,8 +10,14 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.table import rows
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
 
 TOKENS, WIDTH, HIDDEN, FACTOR = 2048, 256, 128, 1.25
 SHAPES = ((8, 2), (64, 8))  # experts, active
@@ -54,7 +60,8 @@ def measure(devices: int) -> list[list[str]]:
     return lines
 
 
-def masked(x_MD, weights_MA, ids_MA, num_experts, compute):
+def masked(x_MD: "jax.Array", weights_MA: "jax.Array", ids_MA: "jax.Array", num_experts: int,
+           compute: Callable[..., "jax.Array"]) -> tuple["jax.Array", "jax.Array"]:
     """The peer: rows of others' experts are computed with the nearest of one's own, at weight 0."""
     import jax.numpy as jnp
 
@@ -66,7 +73,7 @@ def masked(x_MD, weights_MA, ids_MA, num_experts, compute):
     return collectives.total(y_MD, "expert"), jnp.zeros((), jnp.int32)
 
 
-def build(devices: int, transport: str, host: int, experts: int, active: int):
+def build(devices: int, transport: str, host: int, experts: int, active: int) -> tuple[Any, int, float, int]:
     """(a call of the compiled gradient, rows that the busiest device computes, FLOPs and moved bytes of a device's program)."""
     import jax
     import numpy as np
@@ -80,7 +87,8 @@ def build(devices: int, transport: str, host: int, experts: int, active: int):
     return (lambda: jax.block_until_ready(run(*arguments))), computed, counted.cost_analysis()["flops"], moved
 
 
-def gradient(devices: int, transport: str, host: int, experts: int, active: int, backend: str, x):
+def gradient(devices: int, transport: str, host: int, experts: int, active: int, backend: str,
+             x: "np.ndarray") -> tuple[Any, Any, "jax.Array"]:
     """(the compiled gradient of one layer, its arguments, the experts of the tokens)."""
     import jax
     import jax.numpy as jnp
@@ -98,22 +106,22 @@ def gradient(devices: int, transport: str, host: int, experts: int, active: int,
     layer = MoE(config, stack=(), lora=None, dtype=jnp.float32, rngs=nnx.Rngs(0), backend=backend)
     graphdef, state = nnx.split(layer)
     _, ids, _ = layer.router(jnp.asarray(x).reshape(-1, WIDTH))
-    place = make_placement({"expert": 1 if transport == "none" else devices}, host_devices=host, transport=transport,
-                           capacity_factor=FACTOR if transport == "capacity" else 0.0)
+    placement = make_placement({"expert": 1 if transport == "none" else devices}, host_devices=host,
+                               transport=transport, capacity_factor=FACTOR if transport == "capacity" else 0.0)
     tokens = PartitionSpec() if transport in ("masked", "replicated") else PartitionSpec("expert")
 
-    def local(state, x):
-        with inside(place.layout):
+    def local(state: nnx.State, x: jax.Array) -> jax.Array:
+        with inside(placement.layout):
             return nnx.merge(graphdef, state)(x, jnp.ones(x.shape[:2], bool))[0]
 
     specs = jax.tree_util.tree_map_with_path(lambda path, _: PartitionSpec() if "router" in str(path) else PartitionSpec("expert"), state)
-    mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(specs, tokens), out_specs=tokens, check_vma=False)
-    arguments = jax.device_put((state, x), jax.tree.map(lambda spec: NamedSharding(place.mesh, spec), (specs, tokens)))
+    mapped = jax.shard_map(local, mesh=placement.mesh, in_specs=(specs, tokens), out_specs=tokens, check_vma=False)
+    arguments = jax.device_put((state, x), jax.tree.map(lambda spec: NamedSharding(placement.mesh, spec), (specs, tokens)))
     call = jax.jit(jax.grad(lambda state, x: jnp.sum(mapped(state, x) ** 2), argnums=(0, 1)))
     return call.lower(*arguments).compile(), arguments, ids
 
 
-def computed_rows(transport: str, ids, devices: int, experts: int, active: int) -> int:
+def computed_rows(transport: str, ids: "np.ndarray", devices: int, experts: int, active: int) -> int:
     """Rows of occupied tiles on the busiest device; under a capacity all places."""
     import numpy as np
 

@@ -16,17 +16,17 @@ from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
 from jaxrl_moe.learning.update import update
-from jaxrl_moe.types import Request, Rollout, RolloutGroup, SamplingParams
+from jaxrl_moe.types import Completion, Request, Rollout, RolloutGroup, SamplingParams
 
 BETA, LEARNING_RATE = 0.04, 1e-5
 
 
-def case(prompts=8, group=8, prompt=32, new=64) -> Case:
+def case(prompts: int = 8, group: int = 8, prompt: int = 32, new: int = 64) -> Case:
     return Case(f"GRPO step, {prompts} prompts of {prompt} x {group} completions of {new}, LoRA r{RANK} everywhere, KL",
                 "TRL GRPOTrainer + PEFT", __name__, dict(prompts=prompts, group=group, prompt=prompt, new=new))
 
 
-def ours(prompts, group, prompt, new):
+def ours(prompts: int, group: int, prompt: int, new: int):
     settings = dataclasses.replace(
         Config(), lora=LoraSection(rank=RANK, alpha=ALPHA), optimizer=OptimizerSection(learning_rate=LEARNING_RATE),
         rollout=RolloutSection(prompts_per_step=prompts, group_size=group, max_tokens=new, slots=prompts * group, decode_steps=new),
@@ -40,7 +40,7 @@ def ours(prompts, group, prompt, new):
     params = SamplingParams(max_tokens=new, n=group)
     step = iter(range(10**6))
 
-    def rollout(row, completion):
+    def rollout(row: np.ndarray, completion: Completion) -> Rollout:
         ones = np.ones(new, np.int32)
         reward = float(np.mean(completion.ids % 2))
         return Rollout(row, completion.ids, ones, completion.logprobs, completion.policy_version, reward, "", False, {})
@@ -58,7 +58,7 @@ def ours(prompts, group, prompt, new):
     return once
 
 
-def theirs(prompts, group, prompt, new):
+def theirs(prompts: int, group: int, prompt: int, new: int):
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -93,7 +93,7 @@ def theirs(prompts, group, prompt, new):
     return once
 
 
-def word_tokenizer(vocab):
+def word_tokenizer(vocab: int):
     """One word per id, so that a prompt of n words is n tokens; nothing it draws ends a completion."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

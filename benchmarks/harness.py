@@ -10,6 +10,7 @@ import importlib
 import multiprocessing
 import time
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,12 @@ class Worker:
         self.pipe.send(True)
         return self.pipe.recv()
 
-    def close(self):
+    def close(self) -> None:
         self.pipe.send(False)
         self.process.join()
 
 
-def _serve(pipe, module, side, settings):
+def _serve(pipe: Connection, module: str, side: str, settings: Mapping[str, Any]) -> None:
     function = getattr(importlib.import_module(module), side)(**settings)
     pipe.send(function())
     used = None

@@ -27,10 +27,10 @@ def table() -> str:
         raise UserError("The case kernels compiles for a GPU, and there is no compiler for one: `make target` puts it beside JAX.")
     parts = [HOW]
     for case in CASES:
-        found = in_process(case)
+        answered = in_process(case)
         parts.append(f"## {case[1]}, {case[0]}, {case[2]}\n\n" + rows(
-            ["program", "kernels", "GB moved", "TFLOPs", "at least", "floor", "by", "share"], found["rows"]))
-        parts += [f"```\n{text}\n```\n" for text in found["texts"]]
+            ["program", "kernels", "GB moved", "TFLOPs", "at least", "floor", "by", "share"], answered["rows"]))
+        parts += [f"```\n{text}\n```\n" for text in answered["texts"]]
     return "\n".join(parts)
 
 
@@ -51,15 +51,15 @@ def answer(recipe: str, shape: str, chip: str) -> dict:
     from jaxrl_moe.planning.kernels.report import duration, figure, kernel_lines
     from jaxrl_moe.planning.plan import make_plan
     from jaxrl_moe.planning.report import model_config
-    config, found = resolve(recipes.load(recipes.SHIPPED / f"{recipe}.py").get_config()), find_chip(chip)
-    model = model_config(config, f"configs/shapes/{shape}.json")
-    plan = make_plan(config, model, found.client_memory(), target.devices(found))
+    config, card = resolve(recipes.load(recipe)), find_chip(chip)
+    model = model_config(config, recipes.model_config(shape))
+    plan = make_plan(config, model, card.client_memory(), target.devices(card))
     figures, texts = [], []
-    for title, table, least in tables(plan, found):
-        whole, floor = table.seconds(found), least.seconds(found)
+    for title, table, least in tables(plan, card):
+        whole, floor = table.seconds(card), least.seconds(card)
         figures.append((title, f"{table.launches:,}", figure(table.bytes / 1e9), figure(table.flops / 1e12), duration(whole),
-                        duration(floor), least.bound(found), f"{floor / whole:.1%}"))
-        texts.append("\n".join(kernel_lines(table, found, f"{title} on {chip}", least, count=LISTED)))
+                        duration(floor), least.bound(card), f"{floor / whole:.1%}"))
+        texts.append("\n".join(kernel_lines(table, card, f"{title} on {chip}", least, count=LISTED)))
     return {"rows": figures, "texts": texts}
 
 

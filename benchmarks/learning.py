@@ -1,41 +1,47 @@
-"""Do the algorithms learn? Each trains from one shared SFT checkpoint a seed on the quickstart task; held-out pass@1 before and after.
+"""Do the algorithms learn? Each trains from one shared SFT checkpoint a seed on the quickstart task; held-out
+pass@1 before and after.
 
-What an algorithm is (the sections algorithm, critic and moe, and dynamic sampling) comes from its own recipe. Model, data, task,
-batch sizes, learning rates and steps are those of the quickstart; `differences` says what that changes in each recipe.
+What an algorithm is (the sections algorithm, critic and moe, and dynamic sampling) comes from its own recipe.
+Model, data, task, batch sizes, learning rates and steps are those of the quickstart; `differences` says what
+that changes in each recipe.
 """
 import gc
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 import bridges
+from benchmarks.recipes import load
 from benchmarks.table import rows as table_rows
 from jaxrl_moe import cli
 from jaxrl_moe.checks import entry, start
 from jaxrl_moe.checks.problems import refuse
-from jaxrl_moe.config import Config, ConfigError, base, resolve
-from jaxrl_moe.recipes import SHIPPED
-from jaxrl_moe.recipes import load as load_recipe
+from jaxrl_moe.config import Config, base, resolve
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs.report import Rows, evaluations, read_rows
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
 
-ALGORITHMS = {  # recipe: what it is called
+QUICKSTART = "quickstart"
+ALGORITHMS = {  # recipe, see benchmarks/recipes.py: what it is called
     "gsm8k/grpo": "GRPO", "gsm8k/dr_grpo": "Dr.GRPO", "gsm8k/dapo": "DAPO", "gsm8k/gspo": "GSPO",
     "gsm8k/cispo": "CISPO", "gsm8k/rloo": "RLOO", "gsm8k/reinforce_pp": "REINFORCE++", "gsm8k/ppo": "PPO + GAE",
     "gsm8k_ppo": "last-token critic"}
 TAKEN = {"algorithm": None, "critic": None, "moe": None, "rollout": ("dynamic_sampling", "max_rounds")}  # None: the whole section
 EVALUATIONS = 6  # along a curve
+SLASH = "."  # in the name of a run's folder
+STEPS, SEEDS = 60, (0, 1, 2)  # of the runs that the committed table is made of
 
 
 def run(recipes: Sequence[str], seeds: Sequence[int], steps: int, folder: pathlib.Path) -> None:
     """Trains what is not finished yet; killed, it goes on where it was.
 
     Args:
-      recipes: names of files under configs/, without .py.
+      recipes: names as benchmarks/recipes.py takes them.
       seeds: of data, model, SFT and RL.
       steps: of RL.
       folder: holds sft_SEED, and under STEPS_steps a run for each recipe and seed.
@@ -53,53 +59,46 @@ def run(recipes: Sequence[str], seeds: Sequence[int], steps: int, folder: pathli
                 finish(pipeline.run_all, config)
 
 
-def finish(phase, config: Config) -> None:
+def finish(phase: Callable[[Config, Any], bool], config: Config) -> None:
     if not phase(config, bridges):
         raise UserError(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
     jax.clear_caches()  # the next run has programs of its own
     gc.collect()
 
 
-def load(recipe: str):
-    """The settings of a recipe by the name of its file under configs/, without .py.
-
-    Raises:
-      ConfigError: there is no such file.
-    """
-    path = SHIPPED / f"{recipe}.py"
-    if not path.exists():
-        raise ConfigError(f"--algorithms names {recipe!r}, and there is no {path}. Give names of recipes: {', '.join(ALGORITHMS)}.")
-    return load_recipe(path).get_config()
-
-
 def sft_config(seed: int, folder: pathlib.Path) -> Config:
-    settings = load("quickstart")
-    settings.seed, settings.run_dir = seed, str(folder / f"sft_{seed}")
+    settings = load(QUICKSTART)
+    settings.seed = seed
+    settings.run_dir = str(folder / f"sft_{seed}")
     settings.eval.greedy = False
     return resolve(settings)
 
 
 def run_dir(recipe: str, seed: int, steps: int, folder: pathlib.Path) -> pathlib.Path:
-    return folder / f"{steps}_steps" / f"{recipe.replace('/', '.')}_{seed}"
+    return folder / f"{steps}_steps" / f"{recipe.replace('/', SLASH)}_{seed}"
 
 
 def rl_config(recipe: str, seed: int, steps: int, folder: pathlib.Path) -> Config:
     """The quickstart's RL phase with the algorithm of a recipe."""
-    settings, start = adapted(load("quickstart"), load(recipe)), folder / f"sft_{seed}"
-    settings.seed, settings.run_dir = seed, str(run_dir(recipe, seed, steps, folder))
+    settings = adapted(load(QUICKSTART), load(recipe))
+    start = folder / f"sft_{seed}"
+    settings.seed = seed
+    settings.run_dir = str(run_dir(recipe, seed, steps, folder))
     settings.model.path = str(start / "sft" / "model")
-    settings.data.path, settings.data.eval_path = str(start / "data" / "train.jsonl"), str(start / "data" / "eval.jsonl")
-    settings.data.generate, settings.sft.path = "", ""
+    settings.data.path = str(start / "data" / "train.jsonl")
+    settings.data.eval_path = str(start / "data" / "eval.jsonl")
+    settings.data.generate = settings.sft.path = ""
     settings.scratch.update(base().scratch)
     settings.train.steps = steps
-    settings.eval.every, settings.eval.at_start, settings.eval.greedy = max(1, steps // EVALUATIONS), False, False
+    settings.eval.every = max(1, steps // EVALUATIONS)
+    settings.eval.at_start = settings.eval.greedy = False
     settings.logging.trajectories = settings.logging.tensorboard = False
     return resolve(settings)
 
 
-def adapted(settings, recipe):
-    """The quickstart's settings with the algorithm of the recipe: lengths scaled with the longest completion, the critic's
-    learning rate with the policy's; groups of one where the recipe has them."""
+def adapted(settings: ConfigDict, recipe: ConfigDict) -> ConfigDict:
+    """The quickstart's settings with the algorithm of the recipe: lengths scaled with the longest completion,
+    the critic's learning rate with the policy's; groups of one where the recipe has them."""
     for section, names in TAKEN.items():
         for name in names or recipe[section]:
             settings[section][name] = recipe[section][name]
@@ -116,43 +115,53 @@ def adapted(settings, recipe):
 
 
 def differences(recipe: str) -> str:
-    """What the task changes in a recipe's algorithm, critic and moe sections; the other sections are the quickstart's."""
-    theirs, ours = load(recipe), adapted(load("quickstart"), load(recipe))
-    changed = [f"{section}.{name} {theirs[section][name]} -> {ours[section][name]:g}" for section in ("algorithm", "critic", "moe")
-               for name in ours[section] if ours[section][name] != theirs[section][name]]
+    """What the task changes in a recipe's algorithm, critic and moe sections; the other sections are the
+    quickstart's."""
+    theirs = load(recipe)
+    ours = adapted(load(QUICKSTART), load(recipe))
+    names = [(section, name) for section in ("algorithm", "critic", "moe") for name in ours[section]]
+    changed = [f"{section}.{name} {theirs[section][name]} -> {ours[section][name]:g}" for section, name in names
+               if ours[section][name] != theirs[section][name]]
     return ", ".join(changed) or "none"
 
 
 def finished(steps: int, folder: pathlib.Path) -> Iterator[tuple[str, int, float, Rows]]:
     """(recipe, seed, held-out pass@1 before, rows of the log) of every finished run."""
     for path in sorted((folder / f"{steps}_steps").glob("*_*")):
-        recipe, _, seed = path.name.rpartition("_")
+        name, _, seed = path.name.rpartition("_")
         if (path / "model").exists():
             before = evaluations(read_rows(folder / f"sft_{seed}" / "sft" / "metrics.jsonl"))[-1]["eval/pass_at_1"]
-            yield recipe.replace(".", "/"), int(seed), before, read_rows(path / "metrics.jsonl")
+            yield name.replace(SLASH, "/"), int(seed), before, read_rows(path / "metrics.jsonl")
 
 
-def in_order(recipes) -> list[str]:
+def whole(steps: int, folder: pathlib.Path) -> bool:
+    """Whether all that the committed table is made of is finished in the folder."""
+    there = {(recipe, seed) for recipe, seed, _, _ in finished(steps, folder)}
+    return steps == STEPS and there >= {(recipe, seed) for recipe in ALGORITHMS for seed in SEEDS}
+
+
+def in_order(recipes: Iterable[str]) -> list[str]:
     """Those of ALGORITHMS in its order, then others."""
     return [name for name in ALGORITHMS if name in recipes] + sorted(set(recipes) - set(ALGORITHMS))
 
 
 def table(steps: int, folder: pathlib.Path, image: str) -> str:
-    """Markdown: pass@1 before and after, seed by seed, the lift, seconds without evaluations, and the curves' image."""
+    """Markdown: pass@1 before and after, seed by seed, the lift, seconds without evaluations, and the curves'
+    image."""
     runs = list(finished(steps, folder))
     seeds = sorted({seed for _, seed, _, _ in runs})
     lines, notes = [], []
     for recipe in in_order({run[0] for run in runs}):
         mine = {seed: (before, evaluations(rows)[-1]["eval/pass_at_1"], seconds(rows))
-                for found, seed, before, rows in runs if found == recipe}
+                for other, seed, before, rows in runs if other == recipe}
         before, after, spent = np.mean(list(mine.values()), axis=0)
         each = [f"{mine[seed][1]:.3f}" if seed in mine else "-" for seed in seeds]
         lift = min(result[1] - result[0] for result in mine.values())
-        lines.append([ALGORITHMS.get(recipe, recipe), f"{before:.3f}", f"**{after:.3f}**", *each, f"{after - before:+.3f}",
-                      f"{lift:+.3f}", f"{spent:.0f}"])
-        notes.append(f"- {ALGORITHMS.get(recipe, recipe)} (`configs/{recipe}.py`): {differences(recipe)}")
+        name = ALGORITHMS.get(recipe, recipe)
+        lines.append([name, f"{before:.3f}", f"**{after:.3f}**", *each, f"{after - before:+.3f}", f"{lift:+.3f}", f"{spent:.0f}"])
+        notes.append(f"- {name} (`configs/{recipe}.py`): {differences(recipe)}")
     header = ["algorithm", "before", "after", *(f"seed {seed}" for seed in seeds), "lift", "least lift", "seconds"]
-    task = load("quickstart")
+    task = load(QUICKSTART)
     batch = (f"{task.rollout.prompts_per_step} x {task.rollout.group_size} completions "
              f"({task.rollout.prompts_per_step * task.rollout.group_size} x 1 where the recipe has groups of one)")
     intro = (f"Held-out pass@1 at T = 1 on 512 word problems after {steps} steps of {batch}, from one SFT checkpoint a seed that all "
@@ -171,7 +180,8 @@ def seconds(rows: Rows) -> float:
 
 
 def plot(steps: int, folder: pathlib.Path, path: pathlib.Path) -> None:
-    """Held-out pass@1 along the steps: the mean over seeds, and their range as a band; a panel an algorithm."""
+    """Held-out pass@1 along the steps: the mean over seeds, and their range as a band; a panel an
+    algorithm."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot

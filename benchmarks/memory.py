@@ -20,7 +20,7 @@ def measure(module: str, function: str, side: str) -> int:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 
-def in_process(*arguments) -> int:
+def in_process(*arguments: str) -> int:
     done = subprocess.run([sys.executable, "-m", "benchmarks.memory", *arguments], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])
 

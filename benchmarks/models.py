@@ -1,18 +1,22 @@
 """The models that the benchmarks share, on both sides: ours and transformers', with the same weights."""
 import multiprocessing
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 
 import bridges
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.transformer import Transformer
 
 RANK, ALPHA = 8, 16.0
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
 
-def hf_config(experts=8, active=2, layers=4, hidden=256, expert_hidden=128, vocab=4096, heads=8, kv_heads=4, head_dim=32):
+def hf_config(experts: int = 8, active: int = 2, layers: int = 4, hidden: int = 256, expert_hidden: int = 128,
+              vocab: int = 4096, heads: int = 8, kv_heads: int = 4, head_dim: int = 32) -> Any:
     from transformers import Qwen3MoeConfig
     return Qwen3MoeConfig(
         vocab_size=vocab, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
@@ -20,7 +24,7 @@ def hf_config(experts=8, active=2, layers=4, hidden=256, expert_hidden=128, voca
         intermediate_size=4 * hidden, norm_topk_prob=True, max_position_embeddings=4096, eos_token_id=None, bos_token_id=None)
 
 
-def hf_model(experts_implementation="grouped_mm", seed=0, **shape):
+def hf_model(experts_implementation: str = "grouped_mm", seed: int = 0, **shape: int) -> Any:
     import torch
     from transformers import Qwen3MoeForCausalLM
     torch.manual_seed(seed)
@@ -29,7 +33,7 @@ def hf_model(experts_implementation="grouped_mm", seed=0, **shape):
     return Qwen3MoeForCausalLM(config).float()
 
 
-def with_peft(model, experts: bool):
+def with_peft(model: Any, experts: bool) -> Any:
     """LoRA on attention, and on the experts as PEFT has it: gate and up fused in one parameter, one adapter on both."""
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
@@ -37,7 +41,7 @@ def with_peft(model, experts: bool):
     return get_peft_model(model, PeftConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION), target_parameters=parameters))
 
 
-def our_model(expert_lora: bool | None, **shape):
+def our_model(expert_lora: bool | None, **shape: int) -> Transformer:
     """The weights of hf_model(**shape) in our model; expert_lora None attaches no adapters.
 
     A child process writes the checkpoint: torch and its threads stay out of the process that is measured.
@@ -52,5 +56,5 @@ def our_model(expert_lora: bool | None, **shape):
         return bridges.load_model(folder, lora=lora, dtype=jnp.float32)
 
 
-def _save(folder, shape):
+def _save(folder: str, shape: Mapping[str, int]) -> None:
     hf_model(**shape).save_pretrained(folder)

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -70,7 +71,7 @@ def measured() -> list[tuple[str, ...]]:
     return lines
 
 
-def parts():
+def parts() -> tuple[Config, Learner, dict[bool, JaxEngine], list[Prompt]]:
     """(settings, learner, {has it a device of its own?: engine}, prompts), all shapes compiled but the update's."""
     config = dataclasses.replace(
         Config(), lora=LoraSection(rank=8), optimizer=OptimizerSection(learning_rate=1e-5),
@@ -83,8 +84,8 @@ def parts():
         moe_intermediate_size=128), lora=LoraConfig(8, 16.0), rngs=nnx.Rngs(0))
     learner, engines = build_learner(model, LearnerSettings(config.optimizer, 10**6)), {}
     for own in (False, True):
-        place = make_placement({}, jax.devices()[1:]) if own else None
-        engines[own] = engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=PROMPT + NEW, placement=place,
+        arrangement = make_placement({}, jax.devices()[1:]) if own else None
+        engines[own] = engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=PROMPT + NEW, placement=arrangement,
                                           eos_ids=range(VOCAB // 32))
         engine.publish(learner.params(), 0)
         engine.warmup()  # for prompts that long, as what goes on under the next weights is prefilled with its tokens
@@ -107,11 +108,12 @@ class SlowReward(SingleTurnTask):
         return Step(sum(int(token) % 2 for token in action.text.split()) / action.num_tokens)
 
 
-def loop(config, learner, objective, engine, prompts, seconds, settings, steps) -> tuple[float, float, float]:
+def loop(config: Config, learner: Learner, objective: Any, engine: JaxEngine, prompts: Sequence[Prompt],
+         seconds: float, settings: Mapping[str, Any], steps: int) -> tuple[float, float, float]:
     """The loop of training/train.py: (median seconds of a step, and of its wait for the batch; mean staleness) after the first ones."""
     config = dataclasses.replace(config, rollout=dataclasses.replace(config.rollout, **settings))
     draws, params = Draws(PromptIterator(prompts, seed=0), prompts), SamplingParams(max_tokens=NEW, n=GROUP)
-    task, found = SlowReward(seconds / (PROMPTS * GROUP)), []
+    task, times = SlowReward(seconds / (PROMPTS * GROUP)), []
     episodes = Episodes(task, lambda ids: " ".join(map(str, ids)), graders=config.rollout.graders)
     with open_source(config, engine, episodes, draws, params) as source:
         source.publish(learner.params(), 0)
@@ -123,6 +125,6 @@ def loop(config, learner, objective, engine, prompts, seconds, settings, steps) 
                 hosts.fetch(metrics)
             source.publish(learner.params(), step + 1)
             age = rollout_metrics(batch.drawn, step)["rollout/staleness_mean"]
-            found.append((time.perf_counter() - start, wait, age))
-    step_s, wait_s, ages = zip(*found[min(WARM, steps - 1):])
+            times.append((time.perf_counter() - start, wait, age))
+    step_s, wait_s, ages = zip(*times[min(WARM, steps - 1):])
     return statistics.median(step_s), statistics.median(wait_s), statistics.mean(ages)

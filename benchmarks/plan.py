@@ -11,11 +11,19 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from benchmarks import recipes
 from benchmarks.table import rows
 from jaxrl_moe.learning import make
 from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.planning.buffers import PASSES
+
+if TYPE_CHECKING:
+    from jaxrl_moe.config import Config
+    from jaxrl_moe.learning.step import Learner
+    from jaxrl_moe.model.config import ModelConfig
 
 GIB = 2**30
 SHAPES = {  # float32 throughout
@@ -50,7 +58,8 @@ ON_24_GB = (
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
 
 
-def setting(hidden, layers, experts, width, vocab, rank, remat, tokens, dtype="float32"):
+def setting(hidden: int, layers: int, experts: int, width: int, vocab: int, rank: int, remat: str,
+            tokens: int, dtype: str = "float32") -> tuple["Config", "ModelConfig"]:
     """(config, model config) of a shape."""
     from jaxrl_moe.config import base, resolve
     from jaxrl_moe.model.config import ModelConfig
@@ -97,7 +106,7 @@ def _status(field: str) -> int:
     return int(re.search(rf"{field}:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
 
 
-def _learner(config, model_config):
+def _learner(config: "Config", model_config: "ModelConfig") -> "Learner":
     from flax import nnx
 
     from jaxrl_moe.learning.make import LearnerSettings, build_learner
@@ -106,7 +115,7 @@ def _learner(config, model_config):
     return build_learner(model, LearnerSettings(config.optimizer, 100, remat=config.train.remat))
 
 
-def _inputs(learner, config):
+def _inputs(learner: "Learner", config: "Config") -> tuple[Any, Any, dict[str, Any]]:
     """What the gradients of one full micro-batch read, and the sums that they are added to."""
     import jax
     import numpy as np
@@ -117,15 +126,17 @@ def _inputs(learner, config):
     longest = longest_rollout(config)
     rng, budget = np.random.default_rng(0), config.train.tokens_per_micro_batch
     mask = np.r_[np.zeros(config.data.max_prompt_tokens), np.ones(config.rollout.max_tokens)]
-    samples = [dataclasses.replace(one, sampler_logprobs_T=-np.ones(longest, np.float32)) for one in from_conversations(
+    samples = [dataclasses.replace(sample, sampler_logprobs_T=-np.ones(longest, np.float32)) for sample in from_conversations(
         [(rng.integers(0, learner.config.vocab_size, longest), mask) for _ in range(budget // longest)])]
-    batch, = (one.batch for one in micro_batches(samples, budget, weights_N=sample_weights(samples, "token-mean"), longest=longest))
+    weights = sample_weights(samples, "token-mean")
+    [micro_batch] = micro_batches(samples, budget, weights_N=weights, longest=longest)
+    batch = micro_batch.batch
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     inputs = ((learner.state.trainable, None), learner.state.router_bias, learner.parts.frozen, batch, learner._read(batch), 1.0, None)
     return inputs, jax.block_until_ready(learner._empty_total(inputs, objective, True)), dict(objective=objective, entropy=True)
 
 
-def _gradients(config, model_config):
+def _gradients(config: "Config", model_config: "ModelConfig") -> Callable[[], Any]:
     import jax
     learner = _learner(config, model_config)
     inputs, total, options = _inputs(learner, config)
@@ -134,7 +145,7 @@ def _gradients(config, model_config):
     return lambda: jax.block_until_ready(program(*inputs, total=total))
 
 
-def _apply(config, model_config):
+def _apply(config: "Config", model_config: "ModelConfig") -> Callable[[], Any]:
     import jax
     learner = _learner(config, model_config)
     _, total, _ = _inputs(learner, config)
@@ -143,7 +154,7 @@ def _apply(config, model_config):
     return lambda: jax.block_until_ready(program(state, total.gradient, total.loss, total.load))
 
 
-def _decode(config, model_config):
+def _decode(config: "Config", model_config: "ModelConfig") -> Callable[[], Any]:
     import jax
     from flax import nnx
 
@@ -158,7 +169,7 @@ def _decode(config, model_config):
     programs = EnginePrograms(graphdef, config.seed, section.decode_steps, model_config.expert_dtype)
     pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, None), None)
     cache = programs.empty_cache(model_config, pages, section.page_size, model.dtype)
-    cache = jax.block_until_ready(PagedCache(*(part + 0 for part in cache)))
+    cache = jax.block_until_ready(PagedCache(*(array + 0 for array in cache)))
     *_, rows = batches.decode_shapes(section.slots, pages_for(longest_rollout(config) - 1, section.page_size),
                                      section.page_size)
     rows = dataclasses.replace(rows, remaining_U=rows.remaining_U + section.decode_steps)
@@ -166,11 +177,11 @@ def _decode(config, model_config):
     return lambda: jax.block_until_ready(program(params, cache, rows))
 
 
-def recipe(name: str, mesh: dict, changes: dict):
+def recipe(name: str, mesh: dict, changes: dict) -> "Config":
     """The configuration of a shipped recipe on another mesh."""
     from jaxrl_moe import recipes
     from jaxrl_moe.config import resolve
-    config = recipes.load(recipes.SHIPPED / f"{name}.py").get_config()
+    config = recipes.load(name)
     config.mesh.update({"data": 1, "fsdp": 1, "expert": 1, "tensor": 1, "context": 1} | mesh)
     for key, value in changes.items():
         section, _, field = key.partition(".")
@@ -183,17 +194,18 @@ def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report as plan_report
     from jaxrl_moe.planning import target
-    config, found, start = recipe(name, mesh, changes), find_chip(chip), (time.perf_counter(), time.process_time())
-    devices = target.devices(found, plan_report.device_count(config, 0))
-    made = plan_report.make_plan(config, plan_report.model_config(config, f"configs/shapes/{shape}.json"), found.client_memory(), devices)
+    config, card, start = recipe(name, mesh, changes), find_chip(chip), (time.perf_counter(), time.process_time())
+    devices = target.devices(card, plan_report.device_count(config, 0))
+    model = plan_report.model_config(config, recipes.model_config(shape))
+    made = plan_report.make_plan(config, model, card.client_memory(), devices)
     spent = time.perf_counter() - start[0], time.process_time() - start[1]
-    floor = plan_report.times(made, config, found)
+    floor = plan_report.times(made, config, card)
     return {"seconds": spent[0], "cpu_seconds": spent[1], "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "devices": made.devices, "room": found.client_memory(),
+            "devices": made.devices, "room": card.client_memory(),
             "parameters": made.frozen + made.published, "trained": made.trained + made.gradient, "optimiser": made.optimiser, "kv": made.kv,
             "kept": made.kept, "temporary": made.gradients.temporary, "apply": made.apply.temporary, "decode": made.decode.temporary,
             "update": made.update_peak(True), "rollout": made.rollout_peak(True), "tokens_per_s": floor.tokens_per_s,
-            "moved": sum(made.gradients.collectives.values()), "verdict": plan_report.verdict(made, config, found, chip)}
+            "moved": sum(made.gradients.collectives.values()), "verdict": plan_report.verdict(made, config, card, chip)}
 
 
 def table() -> str:

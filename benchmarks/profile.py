@@ -15,6 +15,9 @@ import pathlib
 import re
 import tempfile
 import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
 
 from benchmarks.table import rows
 
@@ -28,7 +31,7 @@ def table() -> str:
     return "\n".join(_in_process(*case) for case in CASES)
 
 
-def _in_process(*case) -> str:
+def _in_process(*case: Any) -> str:
     """XLA reads its flags once a process."""
     with tempfile.TemporaryDirectory() as folder:
         flags = os.environ.get("XLA_FLAGS", "")
@@ -48,7 +51,7 @@ def _in_process(*case) -> str:
             process.join()
 
 
-def _measure(pipe, folder, module, function, settings):
+def _measure(pipe: Connection, folder: str, module: str, function: str, settings: Mapping[str, Any]) -> None:
     import jax
     module = importlib.import_module(f"benchmarks.{module}")
     case = getattr(module, function)(**settings)
@@ -66,13 +69,13 @@ def _measure(pipe, folder, module, function, settings):
               + rows(("ms", "operations", "caller > function"), lines))
 
 
-def _seconds(function) -> float:
+def _seconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
-def _spent(folder):
+def _spent(folder: str) -> tuple[collections.Counter, float]:
     """(Counter of (seconds, operations) by place, seconds in all)."""
     places = {}
     for path in glob.glob(f"{folder}/*after_optimizations.txt"):
@@ -97,23 +100,23 @@ def origins(text: str) -> dict[str, str]:
     locations = _section(text, "FileLocations", r"(\d+) \{file_name_id=(\d+) function_name_id=(\d+)")
     frames = _section(text, "StackFrames", r"(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?")
 
-    def chain(frame):
-        found = []
-        while frame in frames and len(found) < 2:
+    def chain(frame: str) -> str:
+        labels = []
+        while frame in frames and len(labels) < 2:
             location, parent = frames[frame]
             file, function = locations[location]
             label = f"{pathlib.Path(files[file][0]).stem}.{names[function][0].replace('.<locals>', '').replace('.__call__', '')}"
-            if "jaxrl_moe" in files[file][0] and label not in found:
-                found.append(label)
+            if "jaxrl_moe" in files[file][0] and label not in labels:
+                labels.append(label)
             # Parents are counted from one more than frames are: 1 is none.
             frame = str(int(parent or 1) - 1)
-        return " > ".join(reversed(found)) or "no line of the package"
+        return " > ".join(reversed(labels)) or "no line of the package"
 
     ops = re.finditer(r"^\s*(?:ROOT )?%(\S+) = .*stack_frame_id=(\d+)", text, re.MULTILINE)
     return {op.group(1): chain(op.group(2)) for op in ops}
 
 
-def _section(text, title, pattern):
+def _section(text: str, title: str, pattern: str) -> dict[str, tuple[str, ...]]:
     start = re.search(rf"^{title}$", text, re.MULTILINE)
     if start is None:
         return {}

@@ -8,8 +8,13 @@ import multiprocessing
 import os
 import statistics
 import time
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.table import rows
+
+if TYPE_CHECKING:
+    from jaxrl_moe.engine.engine import JaxEngine
+    from jaxrl_moe.types import Request
 
 DEVICES, ROUNDS = 8, 5
 PROMPTS, GROUP, PROMPT, NEW, SLOTS = 16, 4, 64, 64, 32
@@ -48,7 +53,7 @@ def measure() -> list[list[str]]:
     return lines
 
 
-def build(mesh):
+def build(mesh: dict[str, int]) -> tuple["JaxEngine", list["Request"]]:
     """(an engine on the mesh, the requests it is timed on)."""
     import numpy as np
     from flax import nnx
@@ -61,16 +66,16 @@ def build(mesh):
     from jaxrl_moe.types import Request, SamplingParams
     config = ModelConfig("qwen3_moe", 1024, 128, 2, 8, 4, 16, 256, (True,) * 2, (0,) * 2, num_experts=8, num_experts_per_tok=2,
                          moe_intermediate_size=64, norm_topk_prob=True)
-    model, place = Transformer(config, rngs=nnx.Rngs(0)), make_placement(mesh) if mesh else None
-    if place is not None:
-        nnx.update(model, place.put(nnx.state(model)))
-    engine = JaxEngine(model, RolloutSection(slots=SLOTS, max_tokens=NEW), max_prompt_tokens=PROMPT, placement=place)
+    model, arrangement = Transformer(config, rngs=nnx.Rngs(0)), make_placement(mesh) if mesh else None
+    if arrangement is not None:
+        nnx.update(model, arrangement.put(nnx.state(model)))
+    engine = JaxEngine(model, RolloutSection(slots=SLOTS, max_tokens=NEW), max_prompt_tokens=PROMPT, placement=arrangement)
     rng = np.random.default_rng(0)
     return engine, [Request(rng.integers(0, 1024, PROMPT).astype(np.int32), SamplingParams(NEW, n=GROUP), number)
                     for number in range(PROMPTS)]
 
 
-def decode_program(engine):
+def decode_program(engine: "JaxEngine") -> tuple[Any, int]:
     """(the decode program of all slots, compiled, the rows of it that a device works on)."""
     from jaxrl_moe.engine import batches
     from jaxrl_moe.engine.pages import pages_for
@@ -81,6 +86,6 @@ def decode_program(engine):
     return lowered.compile(), len(rows.tokens_U) // engine._shards
 
 
-def moved(compiled) -> int:
+def moved(compiled: Any) -> int:
     from jaxrl_moe.planning.hlo import collective_bytes
     return sum(collective_bytes(compiled.as_text()).values())

@@ -4,6 +4,7 @@ import pathlib
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 
 import jax
 from flax import nnx
@@ -18,6 +19,7 @@ from bridges.servers.http import Http
 from bridges.servers.launch import LaunchPlan, Process
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.transformer import Transformer
 from tests.engines import real
 from tests.helpers.tiny_models import make_checkpoint
 
@@ -48,7 +50,8 @@ def table(rounds: int) -> str:
     return _text(rows, size, rounds)
 
 
-def _measure(kind, backends, model, files, rounds):
+def _measure(kind: str, backends: Sequence[str], model: Transformer, files: pathlib.Path,
+             rounds: int) -> Iterator[tuple]:
     """One row for each backend, of one server."""
     adapter = backends == ("adapter",)
     plan = LaunchPlan(kind, str(real.PYTHON[kind]), str(files / "model"), "float32", 128, lora_rank=LORA.rank if adapter else 0,
@@ -75,17 +78,18 @@ def _measure(kind, backends, model, files, rounds):
         yield (kind, backend, *(statistics.median(column) for column in list(zip(*mine))[1:5]), max(sync[5] for sync in mine))
 
 
-def _moved(model, number):
+def _moved(model: Transformer, number: int) -> nnx.State:
     """The weights with adapters that were drawn anew, as different from those before as training makes them."""
     graphdef, state = nnx.split(model)
-    for place, (path, variable) in enumerate(nnx.to_flat_state(state)):
+    for index, (path, variable) in enumerate(nnx.to_flat_state(state)):
         if path[-1] == "lora_b":
-            key = jax.random.fold_in(jax.random.key(number), place)
+            key = jax.random.fold_in(jax.random.key(number), index)
             variable.set_value(0.05 * jax.random.normal(key, variable.shape, variable.dtype))
     return jax.block_until_ready(nnx.state(nnx.merge(graphdef, state)))
 
 
-def _sync(pool, writer, params, published):
+def _sync(pool: Pool, writer: WeightWriter, params: nnx.State,
+          published: dict[int, nnx.State]) -> tuple[int, float, float, float, float]:
     """(bytes, seconds of writing, of loading, of both, the probe's error)."""
     version = len(published) + 1
     published[version] = params
@@ -98,7 +102,7 @@ def _sync(pool, writer, params, published):
     return member.server.taken, written, member.seconds[0], written + member.seconds[0], error
 
 
-def _text(rows, size, rounds):
+def _text(rows: Sequence[tuple], size: int, rounds: int) -> str:
     header = ("engine", "servers.weight_sync_backend", "MB sent", "write s", "load s", "both s", "probe, nats")
     cells = [(kind, backend, f"{taken / 1e6:.1f}", f"{write:.3f}", f"{load:.3f}", f"**{both:.3f}**", f"{error:.0e}")
              for kind, backend, taken, write, load, both, error in rows]

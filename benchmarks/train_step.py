@@ -5,17 +5,18 @@ from benchmarks.harness import Case
 from benchmarks.models import hf_model, our_model, with_peft
 
 
-def case(experts=8, active=2, expert_lora=True, batch=8, length=256) -> Case:
+def case(experts: int = 8, active: int = 2, expert_lora: bool | None = True, batch: int = 8,
+         length: int = 256) -> Case:
     name = f"LoRA step, E={experts} top-{active}, {'attention + experts' if expert_lora else 'attention'}, B{batch} x T{length}"
     return Case(name, "transformers + PEFT, grouped_mm", __name__,
                 dict(experts=experts, active=active, expert_lora=expert_lora, batch=batch, length=length))
 
 
-def _tokens(vocab, batch, length):
+def _tokens(vocab: int, batch: int, length: int):
     return np.random.default_rng(0).integers(0, vocab, (batch, length)).astype(np.int32)
 
 
-def ours(expert_lora, batch, length, **shape):
+def ours(expert_lora: bool | None, batch: int, length: int, **shape: int):
     from jaxrl_moe.config import OptimizerSection
     from jaxrl_moe.learning.batch import micro_batches, sample_weights
     from jaxrl_moe.learning.make import LearnerSettings, build_learner
@@ -31,7 +32,7 @@ def ours(expert_lora, batch, length, **shape):
     return lambda: float(learner.update(batches, objective)["loss"])
 
 
-def theirs(expert_lora, batch, length, **shape):
+def theirs(expert_lora: bool | None, batch: int, length: int, **shape: int):
     import torch
     hf = hf_model(**shape)
     peft = with_peft(hf, expert_lora)

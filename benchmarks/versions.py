@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 def versions(packages: Iterable[str]) -> str:
     """Of those that are installed."""
-    found = []
+    installed = []
     for package in packages:
         try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
+            installed.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(installed)

@@ -1,18 +1,22 @@
 """Times this project against its peers on this machine, in turn, and writes a dated table under benchmarks/.
 
-    python scripts/benchmark.py --case=train_step
-    python scripts/benchmark.py --case=decode --pairs=5 --output=benchmarks/decode.md
-    python scripts/benchmark.py --case=sync --pairs=5                 # weights to real vLLM and SGLang, which make test-engines installs
-    python scripts/benchmark.py --case=engines --pairs=5              # needs .venv-vllm and .venv-sglang: see scripts/engines
-    python scripts/benchmark.py --case=learning                       # every algorithm from one SFT checkpoint: half an hour
-    python scripts/benchmark.py --case=learning --algorithms=gspo --seeds=1      # one run, and the table of all that are there
+    python scripts/benchmark.py --case=train_step python scripts/benchmark.py --case=decode --pairs=5
+    --output=benchmarks/decode.md python scripts/benchmark.py --case=sync --pairs=5       # weights to real
+    vLLM and SGLang, of make test-engines python scripts/benchmark.py --case=engines --pairs=5    # needs
+    .venv-vllm and .venv-sglang: see scripts/engines python scripts/benchmark.py --case=learning             #
+    make learn: every algorithm from one SFT checkpoint python scripts/benchmark.py --case=learning
+    --recipes=gspo --seeds=1    # one run, and all that are there
 
-Needs the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios hold on an idle machine only.
+Cases with a peer need the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios
+hold on an idle machine only. What case learning says is written to benchmarks/learning.md only where all of
+its nine recipes, three seeds and 60 steps are there; else beside the runs.
 """
 import functools
 import importlib
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -20,19 +24,25 @@ from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.options import define_path
 
-TABLES = {"compile": "compile_time", "memory": "memory", "profile": "profile", "expert_parallel": "expert_parallel",
-          "rollout_mesh": "rollout_mesh", "plan": "plan", "async": "overlap", "kernels": "kernels"}  # case: module of benchmarks/
+if TYPE_CHECKING:
+    from benchmarks.harness import Case
+
+TABLES = {  # case: module of benchmarks/
+    "compile": "compile_time", "memory": "memory", "profile": "profile", "plan": "plan", "async": "overlap",
+    "kernels": "kernels", "expert_parallel": "expert_parallel", "rollout_mesh": "rollout_mesh"}
 PAIRED = {"sync": "sync", "engines": "engines"}  # likewise; these take the number of timed runs
-CASE = flags.DEFINE_enum("case", None, ["train_step", "decode", "grpo_step", "learning", *TABLES, *PAIRED], "what to measure")
+OTHERS = ("train_step", "decode", "grpo_step", "learning")
+CASE = flags.DEFINE_enum("case", None, [*OTHERS, *TABLES, *PAIRED], "what to measure")
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
-ALGORITHMS = flags.DEFINE_list("algorithms", [], "case learning: recipes in configs/, such as gsm8k/gspo; empty: the nine of benchmarks/learning.py")
+RECIPES = flags.DEFINE_list("recipes", [], "case learning: recipes in configs/, such as gsm8k/gspo; empty: the nine of "
+                            "benchmarks/learning.py")
 FOLDER = define_path("folder", "runs/learning", "case learning: where the runs lie; finished ones are not repeated")
 OUTPUT = define_path("output", "", "markdown file to write; empty: benchmarks/CASE.md")
 
 
-def cases(name: str):
+def cases(name: str) -> list[Callable[[], "Case"]]:
     if name == "train_step":
         from benchmarks import train_step
         return [functools.partial(train_step.case, expert_lora=experts, **shape)
@@ -44,20 +54,27 @@ def cases(name: str):
     return [grpo_step.case]
 
 
-def learning_text(output: pathlib.Path) -> str:
+def learn() -> tuple[str, pathlib.Path]:
+    """Trains what is not finished yet; its table, and where that belongs."""
     from benchmarks import learning
     if STEPS.value < 1 or not all(seed.isdigit() for seed in SEEDS.value):
-        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, and seeds such as 0,1,2.")
+        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, "
+                          "and seeds such as 0,1,2.")
     folder = pathlib.Path(FOLDER.value)
-    learning.run(ALGORITHMS.value or list(learning.ALGORITHMS), [int(seed) for seed in SEEDS.value], STEPS.value, folder)
-    learning.plot(STEPS.value, folder, output.with_suffix(".png"))
-    return learning.table(STEPS.value, folder, output.with_suffix(".png").name)
+    recipes = RECIPES.value or list(learning.ALGORITHMS)
+    learning.run(recipes, [int(seed) for seed in SEEDS.value], STEPS.value, folder)
+    room = pathlib.Path("benchmarks") if learning.whole(STEPS.value, folder) else folder
+    output = pathlib.Path(OUTPUT.value or room / "learning.md")
+    image = output.with_suffix(".png")
+    learning.plot(STEPS.value, folder, image)
+    return learning.table(STEPS.value, folder, image.name), output
 
 
-def main():
+def main() -> None:
     cli.require(CASE)
     from benchmarks import harness, table
-    name, output = CASE.value, pathlib.Path(OUTPUT.value or f"benchmarks/{CASE.value}.md")
+    name = CASE.value
+    output = pathlib.Path(OUTPUT.value or f"benchmarks/{name}.md")
     if PAIRS.value < 1:
         raise ConfigError(f"--pairs={PAIRS.value}: at least one pair is needed.")
     if name in TABLES:
@@ -65,7 +82,7 @@ def main():
     elif name in PAIRED:
         text = importlib.import_module(f"benchmarks.{PAIRED[name]}").table(PAIRS.value)
     elif name == "learning":
-        text = learning_text(output)
+        text, output = learn()
     else:
         text = table.markdown([harness.run(build(), PAIRS.value) for build in cases(name)])
     output.write_text(table.heading(name) + text)

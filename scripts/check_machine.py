@@ -10,7 +10,7 @@ import sys
 APT = {"git": "git", "venv": "python3-venv"}
 
 
-def missing():
+def missing() -> "list[str]":  # quoted: whatever python3 there is reads this
     """Names of the apt packages to install."""
     lacking = [] if shutil.which("git") else ["git"]
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
@@ -18,7 +18,7 @@ def missing():
     return [APT[name] for name in lacking]
 
 
-def find_python(version):
+def find_python(version: str) -> "str | None":
     """A Python of this version that can make virtual environments: $PYTHON312, pyenv's newest, or python3.12; None if there is none."""
     named = os.environ.get(_variable(version))
     pyenv = pathlib.Path(os.environ.get("PYENV_ROOT") or pathlib.Path.home() / ".pyenv") / "versions"
@@ -27,11 +27,11 @@ def find_python(version):
     return next((path for path in candidates if path and _is_python(path, version)), None)
 
 
-def _variable(version):
+def _variable(version: str) -> str:
     return "PYTHON" + version.replace(".", "")
 
 
-def _is_python(path, version):
+def _is_python(path: str, version: str) -> bool:
     asked = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
     try:
         return subprocess.run([path, "-c", asked], capture_output=True, text=True).stdout.strip() == version
@@ -39,7 +39,7 @@ def _is_python(path, version):
         return False
 
 
-def check():
+def check() -> None:
     """Exits with what is missing on this machine."""
     if sys.version_info < (3, 11):  # noqa: UP036  (run by whatever python3 there is)
         sys.exit(f"Python >= 3.11 is needed, this is {sys.version.split()[0]}. Install one, "
@@ -49,7 +49,7 @@ def check():
         sys.exit(f"Missing on this machine; run: apt-get install -y {' '.join(packages)}")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--find_python", metavar="3.12", help="print the path of a Python of this version, and check nothing else")
     version = parser.parse_args().find_python

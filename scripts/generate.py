@@ -27,7 +27,7 @@ MIN_P = flags.DEFINE_float("min_p", 0.0, "only tokens at least this likely, rela
 SEED = flags.DEFINE_integer("seed", 0, "of the draws")
 
 
-def main():
+def main() -> None:
     cli.require(MODEL, PROMPT)
     lora = bridges.read_lora(ADAPTER.value) if ADAPTER.value else None
     model = bridges.load_model(MODEL.value, lora=lora)

@@ -12,10 +12,14 @@ floors by the chip's data sheet. JAX gets the share XLA_CLIENT_MEM_FRACTION of a
 """
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from jaxrl_moe.options import define_path
+
+if TYPE_CHECKING:
+    from jaxrl_moe.config import Config
 
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
 CHIPS = define_path("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, architecture}}")
@@ -27,7 +31,7 @@ SHAPE = define_path("model_config", None, "config.json of the model, where model
 PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 
 
-def main(config):
+def main(config: "Config") -> None:
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report, target
     chip = find_chip(CHIP.value, CHIPS.value)
@@ -36,7 +40,7 @@ def main(config):
                       devices=devices, kernels=KERNELS.value))
 
 
-def start_again(config) -> int:
+def start_again(config: "Config") -> int:
     """Starts this script in a process that has the devices; JAX cannot be given more once it runs."""
     import subprocess
 

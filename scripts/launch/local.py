@@ -19,7 +19,7 @@ PORT = flags.DEFINE_integer("port", 0, "of process 0; 0: a free one")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print what would run, and start nothing")
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     command, count = [sys.executable, *arguments[1:]], PROCESSES.value
     if len(command) < 2:
         raise app.UsageError("give the script and its options after --, such as -- scripts/train.py --config=configs/quickstart.py")
@@ -46,9 +46,9 @@ def place(index: int, count: int, address: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def run(command: list[str], places: list[dict[str, str]]) -> int:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import Any
 
 from absl import app, flags
 
@@ -28,9 +29,9 @@ class Host:
     def address(self) -> str:
         """host:port that process 0 can listen at."""
         import ray
-        with socket.socket() as one:
-            one.bind(("", 0))
-            return f"{ray.util.get_node_ip_address()}:{one.getsockname()[1]}"
+        with socket.socket() as listener:
+            listener.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{listener.getsockname()[1]}"
 
     def run(self, command: list[str], folder: str, variables: dict[str, str]) -> int:
         """Exit code of the command; the process ends with its actor."""
@@ -43,7 +44,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     command = ["python", "-u", *arguments[1:]]
     if len(command) < 3:
         raise app.UsageError("give the script and its options after --, such as -- scripts/train.py --config=configs/gsm8k/grpo.py")
@@ -89,7 +90,7 @@ def start(command: list[str], bundles: list[dict[str, int]]) -> int:
         remove_placement_group(group)
 
 
-def wait(runs: list) -> int:
+def wait(runs: list[Any]) -> int:
     import ray
     worst = 0
     for run in runs:
