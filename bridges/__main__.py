@@ -88,7 +88,8 @@ def _verify(options) -> int:
     print(f"choices of experts that differ: {found.near_ties} near ties, {found.misrouted} clear ones")
     if found.selection_bias and found.misrouted and found.error <= options.tolerance:
         print(f"error: the routers of {options.model} choose experts by a selection bias (router_selection_bias in its config.json), which "
-              f"transformers and other stock loaders of {found.family} ignore: they choose otherwise and do not compute this model. Under "
+              f"transformers and other stock loaders of {found.family} ignore: they choose otherwise and do not "
+              "compute this model. Under "
               "their choice our logits agree with theirs, so the weights are right; use the folder with this package only.",
               file=sys.stderr)
         return 1

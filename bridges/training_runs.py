@@ -8,7 +8,7 @@ from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.hf.folders import read_json
-from bridges.hf.importing import adapters, base_weights, load_model, routers
+from bridges.hf.importing import adapters, base_weights, load_model, routers, selection_biases
 from jaxrl_moe.learning.state import take_apart
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -91,7 +91,7 @@ def _restore(model, stored, step):
     variables = base_weights(model)
     if model.lora is not None:
         own = routers(model) if model.lora.router else {}
-        variables = adapters(model) | own | {path: bias for path, bias in variables.items() if path.endswith(".router.bias")}
+        variables = adapters(model) | own | selection_biases(model)
     elif not names.keys() & routers(model).keys():  # frozen in full fine-tuning
         variables = {path: variable for path, variable in variables.items() if path not in routers(model)}
     problems = [f"array {name} is missing" for name in variables if name not in names]

@@ -49,7 +49,8 @@ def logprobs(model: Transformer, sequences: Sequence[np.ndarray]) -> list[np.nda
     def forward(state, tokens_BT, lengths_B):
         model = nnx.merge(graphdef, state)
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-        hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, (positions_BT < lengths_B[:, None]).astype(jnp.int32)))
+        segments_BT = (positions_BT < lengths_B[:, None]).astype(jnp.int32)
+        hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, segments_BT))
         hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
         found, _ = token_logprobs(hidden_MD, model.head_DV(), jnp.roll(tokens_BT, -1, axis=1).reshape(-1))
         return found.reshape(tokens_BT.shape)

@@ -73,7 +73,8 @@ def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) 
     @jax.jit
     def forward(state, tokens_BT, expert_ids_LBTA):
         model = nnx.merge(graphdef, state)
-        hidden_BTD, routing = model(tokens_BT, Pass(positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA))
+        call = Pass(positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA)
+        hidden_BTD, routing = model(tokens_BT, call)
         return model.logits(hidden_BTD), None if routing is None else routing.logits
 
     with jax.default_matmul_precision("highest"):
@@ -95,8 +96,8 @@ def near_ties(scoring: Scoring, router_logits_LBTE: np.ndarray) -> np.ndarray:
     return ascending_LBTE[..., -active] - ascending_LBTE[..., -active - 1] < NEAR_TIE
 
 
-def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, tokens_BT: np.ndarray, scoring: Scoring | None
-                  ) -> tuple[np.ndarray, np.ndarray | None]:
+def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, tokens_BT: np.ndarray,
+                  scoring: Scoring | None) -> tuple[np.ndarray, np.ndarray | None]:
     """transformers' float32 logits, and the experts that its routers chose, [L, B, T, A] (None for a dense model)."""
     try:
         import torch
@@ -111,7 +112,7 @@ def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, token
         out = theirs.eval()(torch.tensor(tokens_BT), **(dict(output_router_logits=True) if scoring else {}))
     routers = getattr(out, "router_logits", None) or ()
     scores = [scoring.scores(jnp.asarray(logits.numpy())) for logits in routers]
-    chosen = [np.asarray(scoring.chosen(scores_ME)).reshape(*tokens_BT.shape, scoring.active) for scores_ME in scores]
+    chosen = [np.asarray(scoring.chosen(scores_ME)).reshape(*tokens_BT.shape, -1) for scores_ME in scores]
     return out.logits.numpy(), np.stack(chosen).astype(np.int32) if chosen else None
 
 

@@ -48,9 +48,10 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
       BridgeError: when the folder exists, the disk is full, or `source` is another model.
     """
     if model.config.router_bias:
-        warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under router_selection_bias "
-                      f"in config.json. Stock loaders of {family_of(model.config).title} (transformers, vLLM, SGLang) ignore both "
-                      "and choose experts without it, so they do not compute this model; this package does.", stacklevel=2)
+        warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under "
+                      "router_selection_bias in config.json. Stock loaders of "
+                      f"{family_of(model.config).title} (transformers, vLLM, SGLang) ignore both and choose experts "
+                      "without it, so they do not compute this model; this package does.", stacklevel=2)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
     if not hosts.leads():  # takes part in gathering what process 0 writes
@@ -97,9 +98,13 @@ class _Plan:
         if model.config.tie_word_embeddings and weight_map.tied_head(model.config).key in known:
             self.slots += [weight_map.tied_head(model.config)]
         own = NAMES[np.dtype(model.dtype)]
-        self.infos = {slot.key: TensorInfo(FLOAT32 if slot.row.stored_float32 else dtype or (known[slot.key].dtype if origin else own),
-                                           slot.their_shape(shapes[slot.path]))
-                      for slot in self.slots}
+
+        def stored(slot: weight_map.Slot) -> str:
+            if slot.row.stored_float32:
+                return FLOAT32
+            return dtype or (known[slot.key].dtype if origin else own)
+
+        self.infos = {slot.key: TensorInfo(stored(slot), slot.their_shape(shapes[slot.path])) for slot in self.slots}
         keep = origin is not None and max_shard_bytes is None
         self.shards = dict(origin.shards) if keep else shard(self.infos, max_shard_bytes or SHARD_BYTES)
 

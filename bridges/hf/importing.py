@@ -144,12 +144,14 @@ def base_weights(model: Transformer) -> dict[str, nnx.Variable]:
 
 def routers(model: Transformer) -> dict[str, nnx.Variable]:
     """{our path: variable} of the routers' weights, their selection biases left out."""
-    return {path: variable for path, variable in base_weights(model).items() if row_of(path, variable.ndim).router}
+    weights = base_weights(model).items()
+    return {path: variable for path, variable in weights if row_of(path, variable.ndim).router}
 
 
 def selection_biases(model: Transformer) -> dict[str, nnx.Variable]:
     """{our path: variable} of the routers' selection biases."""
-    return {path: variable for path, variable in base_weights(model).items() if isinstance(variable, RouterBias)}
+    weights = base_weights(model).items()
+    return {path: variable for path, variable in weights if isinstance(variable, RouterBias)}
 
 
 def adapters(model: Transformer) -> dict[str, nnx.Variable]:

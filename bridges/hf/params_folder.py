@@ -27,7 +27,8 @@ def is_params_folder(folder: pathlib.Path) -> bool:
     return (folder / ARRAYS).is_dir()
 
 
-def write(variables: Mapping[str, nnx.Variable], layout: DiskLayout, path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+def write(variables: Mapping[str, nnx.Variable], layout: DiskLayout, path: str | os.PathLike, overwrite: bool
+          ) -> pathlib.Path:
     """Writes the arrays under our paths; see load_model for reading them."""
     with new_folder(path, overwrite) as folder:
         shutil.copyfile(layout.folder / "config.json", folder / "config.json")

@@ -11,7 +11,7 @@ import numpy as np
 
 from bridges.hf import weight_map
 from bridges.hf.exporting import FLOAT32, layer_reader, natural
-from bridges.hf.importing import adapters, base_weights, routers, selection_biases
+from bridges.hf.importing import adapted_weights, adapters, base_weights, routers, selection_biases
 from bridges.hf.tensor_files import DTYPES
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.model.transformer import Transformer
@@ -65,11 +65,12 @@ def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
 
 def frozen_sets(model: Transformer) -> set[str]:
     """Names of the sets that training leaves as they are while it trains adapters: all without one, but for the routers."""
-    low_rank = adapters(model)
-    if not low_rank:
+    adapted = adapted_weights(model)
+    if not adapted:
         return set()
-    trained = {f"{path.removesuffix('.lora_a')}.weight" for path in low_rank} | routers(model).keys() | selection_biases(model).keys()
-    return {name for name, slots in _named(model, base_weights(model)).items() if not any(slot.path in trained for slot in slots)}
+    trained = adapted.keys() | routers(model).keys() | selection_biases(model).keys()
+    named = _named(model, base_weights(model)).items()
+    return {name for name, slots in named if not any(slot.path in trained for slot in slots)}
 
 
 def _named(model, variables):
@@ -87,7 +88,8 @@ def _tensors(model, slots, variables, low_rank):
         if (slot.path, slot.index[:1]) != current:
             current, array = (slot.path, slot.index[:1]), layer_reader(model, slot.path, variables, low_rank)(slot.index[:1])
         ours = array[slot.index[1:]]
-        tensor = np.empty(slot.their_shape(variables[slot.path].shape), DTYPES[FLOAT32] if slot.row.stored_float32 else own)
+        dtype = DTYPES[FLOAT32] if slot.row.stored_float32 else own
+        tensor = np.empty(slot.their_shape(variables[slot.path].shape), dtype)
         slot.view(tensor)[...] = ours
         yield slot.key, tensor
 

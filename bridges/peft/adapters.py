@@ -130,9 +130,10 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
 def peft_config(model: Transformer, base: str) -> dict:
     """The fields of adapter_config.json.
 
-    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by sqrt(2), and it refuses
-    dropout there; so adapters of experts are written with the plain scale and no dropout. In some families it takes MLP names to mean
-    experts (Family.joins_dense_names); dense MLP layers of such a model are named as parameters instead.
+    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by sqrt(2),
+    and it refuses dropout there; so adapters of experts are written with the plain scale and no dropout. In some
+    families it takes MLP names to mean experts (Family.joins_dense_names); dense MLP layers of such a model are
+    named as parameters instead.
     """
     if model.lora is None:
         raise BridgeError("The model has no adapters to export. Export it as a whole checkpoint instead.")
@@ -141,8 +142,9 @@ def peft_config(model: Transformer, base: str) -> dict:
     adapted = {leaf(row.ours) for row in experts}
     for fused in fused_names(family):
         if 0 < len(adapted & fused) < len(fused):
-            raise BridgeError(f"PEFT fuses the {' and '.join(sorted(fused))} of experts and loads adapters for both or neither; this model "
-                              f"adapts {', '.join(sorted(adapted))}. Add the other to lora.targets, or export a merged checkpoint.")
+            raise BridgeError(f"PEFT fuses the {' and '.join(sorted(fused))} of experts and loads adapters for both or "
+                              f"neither; this model adapts {', '.join(sorted(adapted))}. Add the other to "
+                              "lora.targets, or export a merged checkpoint.")
     of_experts = {leaf(row.theirs) for row in family.spellings[0] if "{expert}" in row.theirs}
     apart = {row for row in rows - experts if family.joins_dense_names and leaf(row.theirs) in of_experts}
     lora = model.lora

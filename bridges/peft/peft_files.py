@@ -82,7 +82,8 @@ class PeftFolder:
         used = [f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items() if config.get(name, off) not in (off, None, False)]
         whole = set(config.get("modules_to_save") or ()) - router_modules()
         readable = ", ".join(sorted(name for name in router_modules() if "." not in name))
-        used += [f"modules_to_save={sorted(whole)!r} (of these only routers, {readable}, can be read)"] if whole else []
+        if whole:
+            used.append(f"modules_to_save={sorted(whole)!r} (of these only routers, {readable}, can be read)")
         if used:
             raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge "
                               "it with PEFT.")
@@ -94,7 +95,8 @@ class PeftFolder:
         stems, problems, routers = {}, [], router_patterns()
         for key, info in self._tensors.infos.items():
             name = key.removeprefix(PREFIX).removesuffix(".weight")
-            if any(each.fullmatch(name) for each in routers) and self.config.get("modules_to_save") and info.dtype in FLOATS:
+            whole = self.config.get("modules_to_save") and info.dtype in FLOATS
+            if whole and any(each.fullmatch(name) for each in routers):
                 self.routers[name] = self._tensors[key]
                 continue
             match = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+)\.lora_([AB])\.weight", key)
@@ -130,7 +132,8 @@ class PeftFolder:
 
     def _parameter(self, stem: str, module: FusedModule) -> str:
         """Which parameter an experts adapter belongs to: PEFT nests them."""
-        named = {name.rsplit(".", 1)[-1] for name in self.config.get("target_parameters") or ()} & module.parameters.keys()
+        targets = self.config.get("target_parameters") or ()
+        named = {name.rsplit(".", 1)[-1] for name in targets} & module.parameters.keys()
         if len(named) == 1:
             return named.pop()
         inner, *outer = module.parameters
@@ -157,8 +160,8 @@ def _setting(patterns, name, default):
 
 
 def _halves(a_RI: np.ndarray, b_OR: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Both layers of a fused pair, such as gate and up. Blocks on B's diagonal are two adapters of half the rank; else both halves
-    need all of A."""
+    """Both layers of a fused pair, such as gate and up. Blocks on B's diagonal are two adapters of half the rank;
+    else both halves need all of A."""
     half, rank = b_OR.shape[0] // 2, a_RI.shape[0] // 2
     gate, up = b_OR[:half], b_OR[half:]
     if a_RI.shape[0] % 2 == 0 and not gate[:, rank:].any() and not up[:, :rank].any():

@@ -1,5 +1,5 @@
-"""Where every array lies on the mesh: parameters declare their logical axes (distributed.parameters), and one table leads from these to
-axes of the mesh."""
+"""Where every array lies on the mesh: parameters declare their logical axes (distributed.parameters), and one
+table leads from these to axes of the mesh."""
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from jaxrl_moe.distributed.collectives import DRAWN, ROWS, Layout
 from jaxrl_moe.distributed.parameters import row_of
 from jaxrl_moe.types import UserError
 
-# Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes. `rows` and `tokens`
-# are of batches (learning.batch), `pages` of a cache (model.cache).
-RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert", "rows": ROWS, "tokens": "context", "pages": DRAWN}
+# Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer
+# computes. `rows` and `tokens` are of batches (learning.batch), `pages` of a cache (model.cache).
+RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert",
+         "rows": ROWS, "tokens": "context", "pages": DRAWN}
 
 DEVICE = "device"  # the kind of memory that computes
 

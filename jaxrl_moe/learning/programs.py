@@ -95,7 +95,7 @@ class Programs:
             return self._policy(weights, critic, frozen, batch, read, temperature, key, **wanted)
         place, whole = self.placement, PartitionSpec()
         batch = _moved(to_devices, batch, place.token_shards)
-        batch_specs = jax.tree_util.tree_map_with_path(lambda path, leaf: spec_of(BATCH_AXES[path[-1].name]), batch)
+        batch_specs = jax.tree_util.tree_map_with_path(lambda path, _: spec_of(BATCH_AXES[path[-1].name]), batch)
         inputs = (weights, critic, frozen, batch, read, temperature, key)
         specs = (place.specs(weights), place.specs(critic), place.specs(frozen), batch_specs,
                  jax.tree.map(lambda _: PartitionSpec(ROWS, "context"), read), whole, jax.tree.map(lambda _: whole, key))
@@ -112,8 +112,8 @@ class Programs:
     def _policy(self, weights, critic, frozen, batch, read, temperature, key, *, adapters=True, entropy=False, routes=False):
         trainable, bias = weights
         model = nnx.merge(self.graphdef, model_weights(trainable, self.dtypes), bias, frozen)
-        hidden_BTD, routing = model(batch.tokens_BT, Pass(batch.positions_BT, batch.segments_BT, adapters, key, batch.expert_ids_LBTA,
-                                                         self.remat))
+        call = Pass(batch.positions_BT, batch.segments_BT, adapters, key, batch.expert_ids_LBTA, self.remat)
+        hidden_BTD, routing = model(batch.tokens_BT, call)
         logprobs_BT, entropy_BT = self._read(model, hidden_BTD, batch, read, temperature, entropy)
         ids_BTLA, router = None, None
         if routes:

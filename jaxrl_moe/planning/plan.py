@@ -153,8 +153,9 @@ def copied_bytes(masters, computed) -> int:
 
 
 def kept_bytes(config: ModelConfig, batch, place: Placement, remat: str, dtype) -> int:
-    """At least what the backward pass needs: each layer's input under full remat; otherwise also what the mixers keep (queries, keys,
-    values, the attention's output) and the normed inputs; and without remat the MLP's two hidden products."""
+    """At least what the backward pass needs: each layer's input under full remat; otherwise also what the mixers
+    keep (queries, keys, values, the attention's output) and the normed inputs; and without remat the MLP's two
+    hidden products."""
     tokens = math.prod(batch.tokens_BT.shape) // (place.row_shards * place.token_shards)
     numbers = config.hidden_size * config.num_layers
     if remat != "full":

@@ -104,7 +104,8 @@ def micro_batch_shapes(config: Config, place: Placement):
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(place.mesh, spec_of(axes)))
 
     whole = {name: shape(BATCH_AXES[name], jnp.float32) for name in ("num_tokens", "num_positions")}
-    batch = MicroBatch(**{name: shape(BATCH_AXES[name], dtype, rows, length) for name, dtype in kinds.items()}, **whole)
+    rowwise = {name: shape(BATCH_AXES[name], dtype, rows, length) for name, dtype in kinds.items()}
+    batch = MicroBatch(**rowwise, **whole)
     b, c = place.row_shards, place.token_shards
     part = rows * length // (b * c)
     wanted = -(-part // READ_SHARES) * math.ceil(READ_SHARES * min(1.0, config.rollout.max_tokens / length))
