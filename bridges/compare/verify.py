@@ -3,6 +3,7 @@ import dataclasses
 import os
 import pathlib
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,8 @@ class Agreement:
     family: str = ""
 
 
-def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2, length: int = 64,
-           seed: int = 0) -> Agreement:
+def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2,
+           length: int = 64, seed: int = 0) -> Agreement:
     """Compares float32 logits on random tokens, and in a mixture of experts the choices of the routers.
 
     Raises:
@@ -65,13 +66,14 @@ def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *,
                      model.config.router_bias, family_of(model.config).title)
 
 
-def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) -> tuple[np.ndarray, np.ndarray | None]:
+def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA: Any = None
+               ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns ([B, T, V] float32 logits, [L, B, T, E] router logits or None for a dense model)."""
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     graphdef, state = nnx.split(model)
 
     @jax.jit
-    def forward(state, tokens_BT, expert_ids_LBTA):
+    def forward(state: Any, tokens_BT: jax.Array, expert_ids_LBTA: Any):
         model = nnx.merge(graphdef, state)
         call = Pass(positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA)
         hidden_BTD, routing = model(tokens_BT, call)
@@ -81,7 +83,7 @@ def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) 
         return jax.device_get(forward(state, jnp.asarray(tokens_BT), expert_ids_LBTA))
 
 
-def _biases(model):
+def _biases(model: Transformer):
     """[L, 1, 1, E] selection biases, or 0."""
     biases = [np.asarray(variable[...]) for variable in selection_biases(model).values()]
     return np.concatenate(biases)[:, None, None] if biases else 0.0
@@ -116,7 +118,7 @@ def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, token
     return out.logits.numpy(), np.stack(chosen).astype(np.int32) if chosen else None
 
 
-def _with_adapter(theirs, adapter):
+def _with_adapter(theirs: Any, adapter: str | os.PathLike | None):
     try:
         import peft
     except ImportError as error:

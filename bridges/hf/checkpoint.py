@@ -42,7 +42,8 @@ class DiskLayout:
         """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
         rows = weight_map.table(read_config(self.folder), self.infos)
         float32 = [weight_map.pattern(row.theirs) for row in rows if row.float32]
-        others = [info for key, info in self.infos.items() if not any(each.fullmatch(key) for each in float32)]
+        others = [info for key, info in self.infos.items()
+                  if not any(each.fullmatch(key) for each in float32)]
         names = {info.dtype for info in others}
         return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
 

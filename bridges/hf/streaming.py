@@ -6,6 +6,7 @@ replaced by every server, so a set changes hands as one. Experts are spelled one
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,8 @@ class TensorSet:
         return sum(array.nbytes for array in (self.tensors or {}).values())
 
 
-def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {}, read: Callable | None = None) -> Iterator[TensorSet]:  # noqa: B006
+def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {},  # noqa: B006
+                read: Callable | None = None) -> Iterator[TensorSet]:
     """Yields the model's sets, adapters merged in, in the order of layers; what they take is free again when they are dropped.
 
     Args:
@@ -57,7 +59,7 @@ def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
     variables, low_rank = base_weights(model), adapters(model)
     named = _named(model, variables)
 
-    def read(name):
+    def read(name: str):
         with alone():  # several servers may read at a time
             return dict(_tensors(model, named[name], variables, low_rank))
     return read
@@ -73,7 +75,7 @@ def frozen_sets(model: Transformer) -> set[str]:
     return {name for name, slots in named if not any(slot.path in trained for slot in slots)}
 
 
-def _named(model, variables):
+def _named(model: Transformer, variables: Mapping[str, Any]):
     """{name of a set: its slots}."""
     shapes = {path: variable.shape for path, variable in variables.items()}
     slots, named = weight_map.slots(model.config, weight_map.table(model.config), shapes), {}
@@ -82,7 +84,7 @@ def _named(model, variables):
     return named
 
 
-def _tensors(model, slots, variables, low_rank):
+def _tensors(model: Transformer, slots: Any, variables: Any, low_rank: Any):
     own, current, array = np.dtype(model.dtype), None, None
     for slot in sorted(slots, key=lambda slot: (slot.path, slot.index)):
         if (slot.path, slot.index[:1]) != current:
@@ -94,7 +96,7 @@ def _tensors(model, slots, variables, low_rank):
         yield slot.key, tensor
 
 
-def _digest(tensors) -> bytes:
+def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
     found = hashlib.blake2b(digest_size=16)
     for key, array in tensors.items():
         found.update(f"{key} {array.dtype} {array.shape}".encode())

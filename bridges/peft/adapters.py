@@ -5,6 +5,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ from bridges.hf.tensor_files import NAMES, TensorInfo, create
 from bridges.hf.weight_map import Slot
 from bridges.peft.critics import write_critic
 from bridges.peft.names import fused_names, in_layer, leaf
-from bridges.peft.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
+from bridges.peft.peft_files import CONFIG, PREFIX, WEIGHTS, Pair, PeftFolder
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.families.registry import family_of
@@ -79,7 +80,8 @@ def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
     peft_config(Transformer.abstract(config, lora=lora), "")
 
 
-def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False,
+def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike,
+                   overwrite: bool = False,
                    critic: Critic | None = None) -> pathlib.Path:
     """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load; with routers that were
     trained too (model.lora.router) PEFT alone loads it.
@@ -177,11 +179,11 @@ def _shapes(variables: Mapping[str, nnx.Variable]) -> dict[str, tuple[int, ...]]
     return {path: variable.shape for path, variable in variables.items()}
 
 
-def _layer(slot) -> str:
+def _layer(slot: Slot) -> str:
     return slot.key.removesuffix(".weight")
 
 
-def _check(model, folder, groups, subset):
+def _check(model: Transformer, folder: PeftFolder, groups: Any, subset: bool):
     weights, problems, needed = base_weights(model), [], set()
     adapted = set(map(leaf, folder.pairs))
     some_layers = folder.config.get("layers_to_transform") is not None
@@ -201,7 +203,7 @@ def _check(model, folder, groups, subset):
                           "on this base model, and load the model with lora=bridges.read_lora(...).")
 
 
-def _router_misfits(model, folder, subset):
+def _router_misfits(model: Transformer, folder: PeftFolder, subset: bool):
     if subset:
         return ["it holds whole routers, and adapters that share one base model cannot each have their own (export it merged)"]
     shapes = {_layer(slot): slot.their_shape(routers(model)[slot.path].shape) for slot in _router_slots(model)}
@@ -212,7 +214,7 @@ def _router_misfits(model, folder, subset):
         for name, weight in folder.routers.items() if name in shapes and weight.shape != shapes[name]]
 
 
-def _misfits(pair, name, shape, rank):
+def _misfits(pair: Pair | None, name: str, shape: tuple[int, ...], rank: int):
     if pair is None:
         return []
     found = pair.a_RI.shape[1], pair.b_OR.shape[0]

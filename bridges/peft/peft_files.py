@@ -10,6 +10,7 @@ import math
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -139,19 +140,19 @@ class PeftFolder:
         inner, *outer = module.parameters
         return inner if stem.endswith(".base_layer") or not outer else outer[-1]
 
-    def _rank_and_scale(self, name):
+    def _rank_and_scale(self, name: str):
         rank = _setting(self.config.get("rank_pattern"), name, self.config["r"])
         alpha = _setting(self.config.get("alpha_pattern"), name, self.config["lora_alpha"])
         return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
-    def _check_rank(self, stem, a, b, rank, several=False):
+    def _check_rank(self, stem: str, a: np.ndarray, b: np.ndarray, rank: int, several: bool = False):
         fits = a.shape[0] == b.shape[1] and (a.shape[0] % rank == 0 if several else a.shape[0] == rank)
         if not fits:
             raise BridgeError(f"{self._tensors.path}: layer {stem} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, which do not "
                               f"fit the rank {rank} of {CONFIG}. The two files belong to different adapters.")
 
 
-def _setting(patterns, name, default):
+def _setting(patterns: Any, name: str, default: Any):
     """PEFT's rule: the first pattern that matches the end of the layer's name, from a dot on."""
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", name):

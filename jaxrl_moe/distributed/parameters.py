@@ -66,7 +66,8 @@ def declare(rows: Sequence[ParameterRow]) -> None:
             )
         if known != row:
             raise ValueError(
-                f"The parameter {row.path!r} with {len(row.axes)} axes is declared twice: {known} and {row}. Give one of the "
+                f"The parameter {row.path!r} with {len(row.axes)} axes is declared twice: {known} and {row}. Give one of "
+                "the "
                 "two another name."
             )
         _rows[row.path, len(row.axes)] = row

@@ -95,7 +95,8 @@ class Programs:
             return self._policy(weights, critic, frozen, batch, read, temperature, key, **wanted)
         place, whole = self.placement, PartitionSpec()
         batch = _moved(to_devices, batch, place.token_shards)
-        batch_specs = jax.tree_util.tree_map_with_path(lambda path, _: spec_of(BATCH_AXES[path[-1].name]), batch)
+        batch_specs = jax.tree_util.tree_map_with_path(lambda path, _: spec_of(BATCH_AXES[path[-1].name]),
+                                                       batch)
         inputs = (weights, critic, frozen, batch, read, temperature, key)
         specs = (place.specs(weights), place.specs(critic), place.specs(frozen), batch_specs,
                  jax.tree.map(lambda _: PartitionSpec(ROWS, "context"), read), whole, jax.tree.map(lambda _: whole, key))

@@ -39,7 +39,8 @@ class PagedCache(NamedTuple):
         heads = config.num_kv_heads // tensor
         return 2 * itemsize * config.num_layers * heads * config.head_dim
 
-    def write(self, layer: Any, k_UTKH: jax.Array, v_UTKH: jax.Array, positions_UT: jax.Array, pages_UJ: jax.Array
+    def write(self, layer: Any, k_UTKH: jax.Array, v_UTKH: jax.Array, positions_UT: jax.Array,
+              pages_UJ: jax.Array
               ) -> "PagedCache":
         """Stores the new tokens' keys and values at their positions; positions below 0 are padding."""
         slot = jnp.clip(positions_UT // self.page_size, 0, pages_UJ.shape[1] - 1)

@@ -35,7 +35,8 @@ class Transformer(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, lora: LoraConfig | None = None, dtype: Any = jnp.float32,
-                 rngs: nnx.Rngs, attention: str = "auto", grouped_matmul: str = "auto", platform: str | None = None):
+                 rngs: nnx.Rngs, attention: str = "auto", grouped_matmul: str = "auto",
+                 platform: str | None = None):
         self.config, self.lora, self.dtype = config, lora, jnp.dtype(dtype)
         self.platform = platform or platform_of()
         self.embed = Embedding(config.vocab_size, config.hidden_size, std=config.initializer_range, dtype=dtype, rngs=rngs)

@@ -72,7 +72,7 @@ def offloaded(config: Config, place: Placement) -> tuple[str, ...]:
 
 def on_host(tree: Any) -> Any:
     """Shapes of arrays that lie in the host's memory."""
-    def one(leaf):
+    def one(leaf: Any):
         if not leaf.ndim:
             return leaf
         sharding = target.HostSharding(leaf.sharding.mesh, leaf.sharding.spec)
@@ -81,7 +81,7 @@ def on_host(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def _reference(config, shapes, away):
+def _reference(config: Config, shapes: RunShapes, away: Any):
     """(weights of the reference policy, whether they come from the host)."""
     if not make.keeps_reference(config):
         return (shapes.state.trainable, shapes.state.router_bias), False
