@@ -3,6 +3,7 @@ import argparse
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 
 from jaxrl_moe.types import UserError
 
@@ -34,14 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _import(options) -> int:
+def _import(options: argparse.Namespace) -> int:
     from bridges.hf.importing import import_checkpoint
     import_checkpoint(options.model, options.output, overwrite=options.overwrite)
     print(f"Wrote {options.output}; scripts and the other commands take it as a model folder.")
     return 0
 
 
-def _export(options) -> int:
+def _export(options: argparse.Namespace) -> int:
     from bridges.hf.exporting import export_model
     model, base = _open(options.model, options.base)
     export_model(model, options.output, merge=not options.no_merge, dtype=options.dtype, source=base,
@@ -50,7 +51,7 @@ def _export(options) -> int:
     return 0
 
 
-def _merge(options) -> int:
+def _merge(options: argparse.Namespace) -> int:
     from bridges.hf.exporting import export_model
     from bridges.hf.importing import stored_dtype
     model = _load(options.model, options.adapter, stored_dtype(options.model))
@@ -60,7 +61,7 @@ def _merge(options) -> int:
     return 0
 
 
-def _adapter(options) -> int:
+def _adapter(options: argparse.Namespace) -> int:
     from bridges.peft.adapters import export_adapter
     model, base = _open(options.model, options.base)
     export_adapter(model, options.output, base=base, overwrite=options.overwrite, critic=_critic_of(options.model)[0])
@@ -68,7 +69,7 @@ def _adapter(options) -> int:
     return 0
 
 
-def _critic(options) -> int:
+def _critic(options: argparse.Namespace) -> int:
     from bridges.errors import BridgeError
     from bridges.peft.critics import export_critic
     critic, base = _critic_of(options.model)
@@ -80,7 +81,7 @@ def _critic(options) -> int:
     return 0
 
 
-def _verify(options) -> int:
+def _verify(options: argparse.Namespace) -> int:
     from bridges.compare.verify import verify
     found = verify(options.model, options.adapter, rows=options.rows, length=options.length, seed=options.seed)
     print(f"max|ours - theirs| / max|theirs| = {found.error:.2e} on {options.rows} x {options.length} tokens; "
@@ -88,7 +89,8 @@ def _verify(options) -> int:
     print(f"choices of experts that differ: {found.near_ties} near ties, {found.misrouted} clear ones")
     if found.selection_bias and found.misrouted and found.error <= options.tolerance:
         print(f"error: the routers of {options.model} choose experts by a selection bias (router_selection_bias in its config.json), which "
-              f"transformers and other stock loaders of {found.family} ignore: they choose otherwise and do not compute this model. Under "
+              f"transformers and other stock loaders of {found.family} ignore: they choose otherwise and do not "
+              "compute this model. Under "
               "their choice our logits agree with theirs, so the weights are right; use the folder with this package only.",
               file=sys.stderr)
         return 1
@@ -99,14 +101,14 @@ def _verify(options) -> int:
     return 0
 
 
-def _score(options) -> int:
+def _score(options: argparse.Namespace) -> int:
     from bridges.compare.score import score
     rows = score(_load(options.model, options.adapter, options.dtype), options.input, options.output)
     print(f"Wrote {rows} rows to {options.output}.")
     return 0
 
 
-def _push(options) -> int:
+def _push(options: argparse.Namespace) -> int:
     from bridges.engines.push import push
     from bridges.errors import BridgeError
     from bridges.hf.importing import stored_dtype
@@ -126,14 +128,14 @@ def _push(options) -> int:
     return 0
 
 
-def _diff(options) -> int:
+def _diff(options: argparse.Namespace) -> int:
     from bridges.compare.diff import describe, diff
     found = diff(options.a, options.b)
     print(describe(found, options.a, options.b, options.rows))
     return 0 if found.empty else 1
 
 
-def _open(path, base):
+def _open(path: str, base: str | None):
     """The model at `path`, which is a training run or a model folder, and the folder it came from."""
     from bridges.hf.importing import load_model, stored_dtype
     from bridges.training_runs import find_step, load_run
@@ -143,14 +145,14 @@ def _open(path, base):
     return load_model(path, dtype=stored_dtype(path)), base or path
 
 
-def _critic_of(path):
+def _critic_of(path: str):
     """(the critic of a training run's newest checkpoint, its base model); Nones where there is none."""
     from bridges.training_runs import find_step, load_run_critic
     step = find_step(pathlib.Path(path))
     return (step and load_run_critic(step)) or (None, None)
 
 
-def _load(path, adapter, dtype):
+def _load(path: str, adapter: str | None, dtype: str | None):
     from bridges.hf.importing import load_model
     from bridges.peft.adapters import import_adapter, read_lora
     if adapter is None:
@@ -171,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bridges", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(name, run, text):
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str):
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
         return added
@@ -229,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _output(parser, named=False, sharded=True, dtype=True):
+def _output(parser: argparse.ArgumentParser, named: bool = False, sharded: bool = True, dtype: bool = True):
     parser.add_argument(*(["--output"] if named else ["output"]), **({"required": True} if named else {}), help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
     parser.set_defaults(dtype=None)

@@ -1,6 +1,7 @@
 """The policy of a training run: its base model with the arrays of a checkpoint laid over it."""
 import os
 import pathlib
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -8,7 +9,7 @@ from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.hf.folders import read_json
-from bridges.hf.importing import adapters, base_weights, load_model, routers
+from bridges.hf.importing import adapters, base_weights, load_model, routers, selection_biases
 from jaxrl_moe.learning.state import take_apart
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
@@ -78,20 +79,20 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
     return Critic(head, identity["critic"]), meta["config"]["model"]["path"]
 
 
-def _check_base(model, meta, source, step):
+def _check_base(model: Transformer, meta: Any, source: str, step: pathlib.Path):
     found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model, model.lora.router)[0].frozen)
     if found["base weights"] != meta["identity"]["base weights"]:
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than those of {source}. Name the model "
                           "that training started from with --base.")
 
 
-def _restore(model, stored, step):
+def _restore(model: Transformer, stored: set[str], step: pathlib.Path):
     """Replaces the model's trained variables; only these are read, not the optimiser's state."""
     names = {_our_path(name): name for name in stored}
     variables = base_weights(model)
     if model.lora is not None:
         own = routers(model) if model.lora.router else {}
-        variables = adapters(model) | own | {path: bias for path, bias in variables.items() if path.endswith(".router.bias")}
+        variables = adapters(model) | own | selection_biases(model)
     elif not names.keys() & routers(model).keys():  # frozen in full fine-tuning
         variables = {path: variable for path, variable in variables.items() if path not in routers(model)}
     problems = [f"array {name} is missing" for name in variables if name not in names]
@@ -103,7 +104,7 @@ def _restore(model, stored, step):
         variable.set_value(arrays[names[path]].astype(variable.dtype))
 
 
-def _arrays(step, shapes):
+def _arrays(step: pathlib.Path, shapes: Any):
     """The float32 arrays of these names and shapes from a checkpoint's state; nothing else of it is read."""
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = {name: jax.ShapeDtypeStruct(shape, "float32", sharding=sharding) for name, shape in shapes.items()}

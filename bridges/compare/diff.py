@@ -65,7 +65,7 @@ def describe(found: Differences, a: str, b: str, rows: int) -> str:
     return "\n".join([*lines, f"{found.same} tensors are equal, {len(worst)} differ in their numbers."])
 
 
-def _tensors(path) -> dict[str, TensorReader]:
+def _tensors(path: str | os.PathLike) -> dict[str, TensorReader]:
     """{tensor name: the file that holds it}."""
     folder = resolve(path)
     files = sorted(pathlib.Path(folder).glob("*.safetensors"))

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,10 +47,11 @@ def logprobs(model: Transformer, sequences: Sequence[np.ndarray]) -> list[np.nda
     graphdef, state = nnx.split(model)
 
     @jax.jit
-    def forward(state, tokens_BT, lengths_B):
+    def forward(state: Any, tokens_BT: jax.Array, lengths_B: jax.Array):
         model = nnx.merge(graphdef, state)
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
-        hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, (positions_BT < lengths_B[:, None]).astype(jnp.int32)))
+        segments_BT = (positions_BT < lengths_B[:, None]).astype(jnp.int32)
+        hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, segments_BT))
         hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
         found, _ = token_logprobs(hidden_MD, model.head_DV(), jnp.roll(tokens_BT, -1, axis=1).reshape(-1))
         return found.reshape(tokens_BT.shape)
@@ -64,7 +66,7 @@ def logprobs(model: Transformer, sequences: Sequence[np.ndarray]) -> list[np.nda
     return results
 
 
-def _batches(sequences) -> Iterator[tuple[list[int], np.ndarray]]:
+def _batches(sequences: Any) -> Iterator[tuple[list[int], np.ndarray]]:
     """(row numbers, tokens [B, T]): rows of like length, T a power of two, B filling TOKENS."""
     groups: dict[int, list[int]] = {}
     for row, ids in enumerate(sequences):
@@ -89,7 +91,7 @@ def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
     return [_ids(line, f"{path}, line {number}", vocab_size) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _ids(line, where, vocab_size):
+def _ids(line: Any, where: Any, vocab_size: Any):
     try:
         ids = json.loads(line)["ids"]
         valid = isinstance(ids, list) and all(type(token) is int for token in ids)

@@ -3,6 +3,7 @@ import dataclasses
 import os
 import pathlib
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,8 @@ class Agreement:
     family: str = ""
 
 
-def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2, length: int = 64,
-           seed: int = 0) -> Agreement:
+def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *, rows: int = 2,
+           length: int = 64, seed: int = 0) -> Agreement:
     """Compares float32 logits on random tokens, and in a mixture of experts the choices of the routers.
 
     Raises:
@@ -65,22 +66,24 @@ def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *,
                      model.config.router_bias, family_of(model.config).title)
 
 
-def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA=None) -> tuple[np.ndarray, np.ndarray | None]:
+def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA: Any = None
+               ) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns ([B, T, V] float32 logits, [L, B, T, E] router logits or None for a dense model)."""
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     graphdef, state = nnx.split(model)
 
     @jax.jit
-    def forward(state, tokens_BT, expert_ids_LBTA):
+    def forward(state: Any, tokens_BT: jax.Array, expert_ids_LBTA: Any):
         model = nnx.merge(graphdef, state)
-        hidden_BTD, routing = model(tokens_BT, Pass(positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA))
+        call = Pass(positions_BT, jnp.ones_like(positions_BT), expert_ids_LBTA=expert_ids_LBTA)
+        hidden_BTD, routing = model(tokens_BT, call)
         return model.logits(hidden_BTD), None if routing is None else routing.logits
 
     with jax.default_matmul_precision("highest"):
         return jax.device_get(forward(state, jnp.asarray(tokens_BT), expert_ids_LBTA))
 
 
-def _biases(model):
+def _biases(model: Transformer):
     """[L, 1, 1, E] selection biases, or 0."""
     biases = [np.asarray(variable[...]) for variable in selection_biases(model).values()]
     return np.concatenate(biases)[:, None, None] if biases else 0.0
@@ -95,8 +98,8 @@ def near_ties(scoring: Scoring, router_logits_LBTE: np.ndarray) -> np.ndarray:
     return ascending_LBTE[..., -active] - ascending_LBTE[..., -active - 1] < NEAR_TIE
 
 
-def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, tokens_BT: np.ndarray, scoring: Scoring | None
-                  ) -> tuple[np.ndarray, np.ndarray | None]:
+def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, tokens_BT: np.ndarray,
+                  scoring: Scoring | None) -> tuple[np.ndarray, np.ndarray | None]:
     """transformers' float32 logits, and the experts that its routers chose, [L, B, T, A] (None for a dense model)."""
     try:
         import torch
@@ -111,11 +114,11 @@ def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, token
         out = theirs.eval()(torch.tensor(tokens_BT), **(dict(output_router_logits=True) if scoring else {}))
     routers = getattr(out, "router_logits", None) or ()
     scores = [scoring.scores(jnp.asarray(logits.numpy())) for logits in routers]
-    chosen = [np.asarray(scoring.chosen(scores_ME)).reshape(*tokens_BT.shape, scoring.active) for scores_ME in scores]
+    chosen = [np.asarray(scoring.chosen(scores_ME)).reshape(*tokens_BT.shape, -1) for scores_ME in scores]
     return out.logits.numpy(), np.stack(chosen).astype(np.int32) if chosen else None
 
 
-def _with_adapter(theirs, adapter):
+def _with_adapter(theirs: Any, adapter: str | os.PathLike | None):
     try:
         import peft
     except ImportError as error:

@@ -42,12 +42,14 @@ class DiskLayout:
         """The narrowest dtype that holds every tensor but the routers, which are float32 in any model."""
         rows = weight_map.table(read_config(self.folder), self.infos)
         float32 = [weight_map.pattern(row.theirs) for row in rows if row.float32]
-        names = {info.dtype for key, info in self.infos.items() if not any(each.fullmatch(key) for each in float32)}
+        others = [info for key, info in self.infos.items()
+                  if not any(each.fullmatch(key) for each in float32)]
+        names = {info.dtype for info in others}
         return np.dtype(DTYPES[names.pop()] if len(names) == 1 else np.float32)
 
 
 class Checkpoint:
-    """The tensors of one folder, read from model.safetensors or from the shards of its index; see DiskLayout."""
+    """The tensors of one folder, from model.safetensors or from the shards of its index; see DiskLayout."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -98,7 +100,8 @@ class Checkpoint:
                               "give the folder of an unmodified checkpoint.")
         return slots
 
-    def _problems(self, config: ModelConfig, slots: Sequence[Slot], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    def _problems(self, config: ModelConfig, slots: Sequence[Slot], shapes: Mapping[str, tuple[int, ...]]
+                  ) -> list[str]:
         needed = {slot.key: slot.their_shape(shapes[slot.path]) for slot in slots}
         if config.tie_word_embeddings and weight_map.tied_head(config).key in self.infos:
             needed[weight_map.tied_head(config).key] = shapes[weight_map.EMBEDDING]
@@ -116,7 +119,8 @@ class Checkpoint:
     def _tied_problems(self, config: ModelConfig) -> list[str]:
         if not config.tie_word_embeddings or weight_map.tied_head(config).key not in self.infos:
             return []
-        head, embedding = weight_map.tied_head(config).key, weight_map.their_name(config, weight_map.EMBEDDING)
+        head = weight_map.tied_head(config).key
+        embedding = weight_map.their_name(config, weight_map.EMBEDDING)
         if np.array_equal(self[head], self[embedding]):
             return []
         return [f"tensor {head} differs from {embedding} although tie_word_embeddings is true"]

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +28,9 @@ FLOAT32 = "F32"
 TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
-def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = True, dtype=None,
-                 source: str | os.PathLike | None = None, max_shard_bytes: int | None = None, overwrite: bool = False) -> pathlib.Path:
+def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = True, dtype: Any = None,
+                 source: str | os.PathLike | None = None, max_shard_bytes: int | None = None,
+                 overwrite: bool = False) -> pathlib.Path:
     """Writes a Hugging Face checkpoint that transformers, vLLM and SGLang load.
 
     Args:
@@ -48,9 +50,10 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
       BridgeError: when the folder exists, the disk is full, or `source` is another model.
     """
     if model.config.router_bias:
-        warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under router_selection_bias "
-                      f"in config.json. Stock loaders of {family_of(model.config).title} (transformers, vLLM, SGLang) ignore both "
-                      "and choose experts without it, so they do not compute this model; this package does.", stacklevel=2)
+        warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under "
+                      "router_selection_bias in config.json. Stock loaders of "
+                      f"{family_of(model.config).title} (transformers, vLLM, SGLang) ignore both and choose experts "
+                      "without it, so they do not compute this model; this package does.", stacklevel=2)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
     if not hosts.leads():  # takes part in gathering what process 0 writes
@@ -72,14 +75,14 @@ def _bias_names(model: Transformer) -> str:
     return ", ".join(sorted({slot.row.theirs.rsplit("{layer}.", 1)[-1] for slot in slots}))
 
 
-def _origin(folder, model) -> DiskLayout:
+def _origin(folder: pathlib.Path, model: Transformer) -> DiskLayout:
     if read_config(folder) != model.config:
         raise BridgeError(f"{folder / 'config.json'} describes another model than the one being exported. Give the checkpoint "
                           "that training started from as the source.")
     return read_layout(folder) if is_params_folder(folder) else Checkpoint(folder).layout
 
 
-def _safetensors_name(dtype):
+def _safetensors_name(dtype: Any):
     name = NAMES.get(np.dtype(dtype))
     if name not in TORCH_NAMES:
         raise BridgeError(f"Checkpoints are written as {', '.join(TORCH_NAMES.values())}; {dtype} is not one of them.")
@@ -89,7 +92,7 @@ def _safetensors_name(dtype):
 class _Plan:
     """What is written where: slots, dtypes and shards."""
 
-    def __init__(self, model, origin, dtype, max_shard_bytes):
+    def __init__(self, model: Transformer, origin: Any, dtype: Any, max_shard_bytes: Any):
         self.model, self.origin, self.dtype = model, origin, dtype
         shapes = {path: variable.shape for path, variable in base_weights(model).items()}
         known = origin.infos if origin else {}
@@ -97,13 +100,18 @@ class _Plan:
         if model.config.tie_word_embeddings and weight_map.tied_head(model.config).key in known:
             self.slots += [weight_map.tied_head(model.config)]
         own = NAMES[np.dtype(model.dtype)]
-        self.infos = {slot.key: TensorInfo(FLOAT32 if slot.row.stored_float32 else dtype or (known[slot.key].dtype if origin else own),
-                                           slot.their_shape(shapes[slot.path]))
-                      for slot in self.slots}
+
+        def stored(slot: weight_map.Slot) -> str:
+            if slot.row.stored_float32:
+                return FLOAT32
+            return dtype or (known[slot.key].dtype if origin else own)
+
+        self.infos = {slot.key: TensorInfo(stored(slot),
+                                           slot.their_shape(shapes[slot.path])) for slot in self.slots}
         keep = origin is not None and max_shard_bytes is None
         self.shards = dict(origin.shards) if keep else shard(self.infos, max_shard_bytes or SHARD_BYTES)
 
-    def create(self, folder):
+    def create(self, folder: pathlib.Path):
         """Makes the files; returns {tensor name: writable view}."""
         views = {}
         for file in sorted(set(self.shards.values())):
@@ -112,14 +120,14 @@ class _Plan:
             self._index(folder)
         return views
 
-    def _index(self, folder):
+    def _index(self, folder: pathlib.Path):
         same = self.origin is not None and self.shards == self.origin.shards and self.dtype is None
         if same and (self.origin.folder / INDEX).exists():
             shutil.copyfile(self.origin.folder / INDEX, folder / INDEX)
         else:
             write_index(folder, self.shards, self.infos)
 
-    def write_config(self, folder):
+    def write_config(self, folder: pathlib.Path):
         """The source's config.json as it is, but for the dtype if that was asked for; else one made from the model."""
         if self.origin is not None and self.dtype is None:
             shutil.copyfile(self.origin.folder / "config.json", folder / "config.json")
@@ -150,7 +158,7 @@ def natural(key: str) -> list[tuple]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in key.split(".")]
 
 
-def _write(model, slots, views, merge):
+def _write(model: Transformer, slots: Any, views: Any, merge: bool):
     variables, low_rank = base_weights(model), adapters(model) if merge else {}
     for path, group in grouped(slots):
         layers = layer_reader(model, path, variables, low_rank)
@@ -176,6 +184,6 @@ def layer_reader(model: Transformer, path: str, variables: Mapping[str, nnx.Vari
 
 
 @jax.jit
-def _fold(weight, a, b, scale):
+def _fold(weight: jax.Array, a: jax.Array, b: jax.Array, scale: Any):
     low = jnp.matmul(a.astype(jnp.float32), b.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
     return weight.astype(jnp.float32) + scale * low

@@ -87,14 +87,14 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _refuse_existing(target, overwrite):
+def _refuse_existing(target: pathlib.Path, overwrite: bool):
     if target.exists() and not target.is_dir():
         raise BridgeError(f"{target} is a file; the output must be a folder.")
     if target.exists() and any(target.iterdir()) and not overwrite:
         raise BridgeError(f"{target} exists and is not empty. Choose another output, or ask to overwrite it (--overwrite).")
 
 
-def _swap(partial, target):
+def _swap(partial: pathlib.Path, target: pathlib.Path):
     """Puts `partial` in the place of `target`; an old folder there is set aside first and removed afterwards."""
     old = partial.with_name(partial.name + ".old")
     if target.exists():
@@ -108,7 +108,7 @@ def _swap(partial, target):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(folder):
+def _sync(folder: pathlib.Path):
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,9 @@ from jaxrl_moe.model.moe import RouterBias
 from jaxrl_moe.model.transformer import Transformer
 
 
-def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype=None, seed: int = 0,
-               attention: str = "auto", grouped_matmul: str = "auto", placement: Placement | None = None) -> Transformer:
+def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype: Any = None, seed: int = 0,
+               attention: str = "auto", grouped_matmul: str = "auto",
+               placement: Placement | None = None) -> Transformer:
     """Reads a Hugging Face checkpoint (a folder, or a hub name), or a folder that save_params wrote.
 
     Args:
@@ -77,7 +79,8 @@ def draw_adapters(model: Transformer, seed: int, placement: Placement | None = N
                     variable.set_value(jax.block_until_ready(placement.put_one(".".join(map(str, (*path, name))), variable[...])))
 
 
-def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
+def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *,
+                      overwrite: bool = False) -> pathlib.Path:
     """Converts a Hugging Face checkpoint into a folder of our parameters, which load_model reads without conversion.
 
     Args:
@@ -124,7 +127,7 @@ def fill(model: Transformer, checkpoint: Checkpoint, placement: Placement | None
         variable.set_value(jax.block_until_ready(array))  # the host's copy is taken over, or free before the next is made
 
 
-def _part(slots, checkpoint, shape, dtype, index):
+def _part(slots: Any, checkpoint: Any, shape: tuple[int, ...], dtype: Any, index: Any):
     """array[index] of a stack of tensors; rows past its own shape (a padded vocabulary) are zeros."""
     bounds = [part.indices(size if part.stop is None else part.stop)[:2] for part, size in zip(index, shape, strict=True)]
     array = np.zeros([stop - start for start, stop in bounds], dtype)
@@ -144,12 +147,14 @@ def base_weights(model: Transformer) -> dict[str, nnx.Variable]:
 
 def routers(model: Transformer) -> dict[str, nnx.Variable]:
     """{our path: variable} of the routers' weights, their selection biases left out."""
-    return {path: variable for path, variable in base_weights(model).items() if row_of(path, variable.ndim).router}
+    weights = base_weights(model).items()
+    return {path: variable for path, variable in weights if row_of(path, variable.ndim).router}
 
 
 def selection_biases(model: Transformer) -> dict[str, nnx.Variable]:
     """{our path: variable} of the routers' selection biases."""
-    return {path: variable for path, variable in base_weights(model).items() if isinstance(variable, RouterBias)}
+    weights = base_weights(model).items()
+    return {path: variable for path, variable in weights if isinstance(variable, RouterBias)}
 
 
 def adapters(model: Transformer) -> dict[str, nnx.Variable]:
@@ -164,7 +169,7 @@ def adapted_weights(model: Transformer) -> dict[str, nnx.Variable]:
     return dict(sorted(layers.items()))
 
 
-def grouped(slots) -> Iterator[tuple]:
+def grouped(slots: Any) -> Iterator[tuple]:
     """(path, its slots) in the order in which the paths first appear."""
     groups = {}
     for slot in slots:
@@ -172,7 +177,7 @@ def grouped(slots) -> Iterator[tuple]:
     return iter(groups.items())
 
 
-def _variables(model):
+def _variables(model: Transformer):
     for path, node in nnx.iter_graph(model):
         if isinstance(node, (nnx.Param, RouterBias)):
             yield ".".join(map(str, path)), node

@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -27,7 +28,8 @@ def is_params_folder(folder: pathlib.Path) -> bool:
     return (folder / ARRAYS).is_dir()
 
 
-def write(variables: Mapping[str, nnx.Variable], layout: DiskLayout, path: str | os.PathLike, overwrite: bool) -> pathlib.Path:
+def write(variables: Mapping[str, nnx.Variable], layout: DiskLayout, path: str | os.PathLike, overwrite: bool
+          ) -> pathlib.Path:
     """Writes the arrays under our paths; see load_model for reading them."""
     with new_folder(path, overwrite) as folder:
         shutil.copyfile(layout.folder / "config.json", folder / "config.json")
@@ -40,7 +42,7 @@ def write(variables: Mapping[str, nnx.Variable], layout: DiskLayout, path: str |
     return pathlib.Path(path)
 
 
-def _save(folder, arrays):
+def _save(folder: pathlib.Path, arrays: Any):
     if shutil.disk_usage(folder.parent).free < sum(array.nbytes for array in arrays.values()):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
@@ -52,7 +54,8 @@ def _save(folder, arrays):
         raise BridgeError(f"Orbax could not write the parameters to {folder}: {' '.join(str(error).split())}") from error
 
 
-def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path, placement: Placement | None = None) -> None:
+def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path,
+            placement: Placement | None = None) -> None:
     """Fills abstract variables from a params folder; raises BridgeError that names what does not fit.
 
     On a mesh each device reads its own part, but of a vocabulary that has to be padded first.
@@ -70,7 +73,7 @@ def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path, placeme
         variable.set_value(arrays[name] if placement is None else placement.put_one(name, arrays[name]))
 
 
-def _check(variables, stored, folder):
+def _check(variables: Any, stored: Any, folder: pathlib.Path):
     problems = [f"array {name} is missing" for name in variables if name not in stored]
     problems += [f"array {name} is used by nothing" for name in stored if name not in variables]
     problems += [f"array {name} has shape {list(stored[name].shape)}, the config needs {list(variable.shape)}"

@@ -6,12 +6,13 @@ replaced by every server, so a set changes hands as one. Experts are spelled one
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from bridges.hf import weight_map
 from bridges.hf.exporting import FLOAT32, layer_reader, natural
-from bridges.hf.importing import adapters, base_weights, routers, selection_biases
+from bridges.hf.importing import adapted_weights, adapters, base_weights, routers, selection_biases
 from bridges.hf.tensor_files import DTYPES
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.model.transformer import Transformer
@@ -35,7 +36,8 @@ class TensorSet:
         return sum(array.nbytes for array in (self.tensors or {}).values())
 
 
-def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {}, read: Callable | None = None) -> Iterator[TensorSet]:  # noqa: B006
+def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {},  # noqa: B006
+                read: Callable | None = None) -> Iterator[TensorSet]:
     """Yields the model's sets, adapters merged in, in the order of layers; what they take is free again when they are dropped.
 
     Args:
@@ -57,7 +59,7 @@ def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
     variables, low_rank = base_weights(model), adapters(model)
     named = _named(model, variables)
 
-    def read(name):
+    def read(name: str):
         with alone():  # several servers may read at a time
             return dict(_tensors(model, named[name], variables, low_rank))
     return read
@@ -65,14 +67,15 @@ def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
 
 def frozen_sets(model: Transformer) -> set[str]:
     """Names of the sets that training leaves as they are while it trains adapters: all without one, but for the routers."""
-    low_rank = adapters(model)
-    if not low_rank:
+    adapted = adapted_weights(model)
+    if not adapted:
         return set()
-    trained = {f"{path.removesuffix('.lora_a')}.weight" for path in low_rank} | routers(model).keys() | selection_biases(model).keys()
-    return {name for name, slots in _named(model, base_weights(model)).items() if not any(slot.path in trained for slot in slots)}
+    trained = adapted.keys() | routers(model).keys() | selection_biases(model).keys()
+    named = _named(model, base_weights(model)).items()
+    return {name for name, slots in named if not any(slot.path in trained for slot in slots)}
 
 
-def _named(model, variables):
+def _named(model: Transformer, variables: Mapping[str, Any]):
     """{name of a set: its slots}."""
     shapes = {path: variable.shape for path, variable in variables.items()}
     slots, named = weight_map.slots(model.config, weight_map.table(model.config), shapes), {}
@@ -81,18 +84,19 @@ def _named(model, variables):
     return named
 
 
-def _tensors(model, slots, variables, low_rank):
+def _tensors(model: Transformer, slots: Any, variables: Any, low_rank: Any):
     own, current, array = np.dtype(model.dtype), None, None
     for slot in sorted(slots, key=lambda slot: (slot.path, slot.index)):
         if (slot.path, slot.index[:1]) != current:
             current, array = (slot.path, slot.index[:1]), layer_reader(model, slot.path, variables, low_rank)(slot.index[:1])
         ours = array[slot.index[1:]]
-        tensor = np.empty(slot.their_shape(variables[slot.path].shape), DTYPES[FLOAT32] if slot.row.stored_float32 else own)
+        dtype = DTYPES[FLOAT32] if slot.row.stored_float32 else own
+        tensor = np.empty(slot.their_shape(variables[slot.path].shape), dtype)
         slot.view(tensor)[...] = ours
         yield slot.key, tensor
 
 
-def _digest(tensors) -> bytes:
+def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
     found = hashlib.blake2b(digest_size=16)
     for key, array in tensors.items():
         found.update(f"{key} {array.dtype} {array.shape}".encode())

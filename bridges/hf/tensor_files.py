@@ -56,12 +56,12 @@ def read_header(path: pathlib.Path) -> dict[str, TensorInfo]:
     return infos
 
 
-def _info(row, data_start):
+def _info(row: Any, data_start: Any):
     start, end = row["data_offsets"]
     return TensorInfo(row["dtype"], tuple(row["shape"]), data_start + start, data_start + end)
 
 
-def _check_extents(path, infos, size):
+def _check_extents(path: str | os.PathLike, infos: Any, size: int):
     for name, info in infos.items():
         if info.dtype not in DTYPES:
             raise BridgeError(f"{path}: tensor {name} has dtype {info.dtype}, which is not supported; known are {', '.join(DTYPES)}.")
@@ -107,5 +107,5 @@ def create(path: pathlib.Path, infos: Mapping[str, TensorInfo]) -> dict[str, np.
             for name, (start, stop) in placed.items()}
 
 
-def _view(data, info):
+def _view(data: Any, info: Any):
     return data[info.start:info.end].view(DTYPES[info.dtype]).reshape(info.shape)

@@ -49,7 +49,8 @@ class Slot:
 
 
 def table(config: ModelConfig, keys: Iterable[str] = ()) -> tuple[TensorRow, ...]:
-    """The family's table, in the spelling (of experts: one by one, or fused) of which `keys` show tensors; else in the first."""
+    """The family's table, in the spelling (of experts: one by one, or fused) of which `keys` show tensors;
+    else in the first."""
     first, *others = family_of(config).spellings
     usual = {row.theirs for row in first}
     keys = list(keys)
@@ -72,13 +73,16 @@ def their_name(config: ModelConfig, ours: str) -> str:
 
 
 def tied_head(config: ModelConfig) -> Slot:
-    """With tied embeddings a file may still hold the output matrix; it is then a second copy of the embedding."""
+    """With tied embeddings a file may still hold the output matrix; it is then a second copy of the
+    embedding."""
     key = their_name(config, HEAD)
     return Slot(EMBEDDING, (), key, TensorRow(EMBEDDING, key))
 
 
-def slots(config: ModelConfig, rows: tuple[TensorRow, ...], shapes: Mapping[str, tuple[int, ...]]) -> list[Slot]:
-    """All slots of the arrays named in `shapes` ({our path: shape}), in order of our paths, layers and experts.
+def slots(config: ModelConfig, rows: tuple[TensorRow, ...], shapes: Mapping[str, tuple[int, ...]]
+          ) -> list[Slot]:
+    """All slots of the arrays named in `shapes` ({our path: shape}), in order of our paths, layers and
+    experts.
 
     Raises KeyError when a path is in no row: the table and the model disagree.
     """
@@ -107,4 +111,5 @@ def _slots(path: str, row: TensorRow, stack: LayerStack | None, shape: tuple[int
     for offset, expert in itertools.product(range(stack.count), experts):
         index = (offset,) if expert is None else (offset, expert)
         layer = stack.first + offset
-        yield Slot(path, index, row.theirs.format(layer=layer, expert=expert), row, row.joint.format(layer=layer, expert=expert))
+        key, joint = (name.format(layer=layer, expert=expert) for name in (row.theirs, row.joint))
+        yield Slot(path, index, key, row, joint)

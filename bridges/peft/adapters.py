@@ -5,6 +5,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ from bridges.hf.tensor_files import NAMES, TensorInfo, create
 from bridges.hf.weight_map import Slot
 from bridges.peft.critics import write_critic
 from bridges.peft.names import fused_names, in_layer, leaf
-from bridges.peft.peft_files import CONFIG, PREFIX, WEIGHTS, PeftFolder
+from bridges.peft.peft_files import CONFIG, PREFIX, WEIGHTS, Pair, PeftFolder
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.families.registry import family_of
@@ -79,7 +80,8 @@ def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
     peft_config(Transformer.abstract(config, lora=lora), "")
 
 
-def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False,
+def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike,
+                   overwrite: bool = False,
                    critic: Critic | None = None) -> pathlib.Path:
     """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load; with routers that were
     trained too (model.lora.router) PEFT alone loads it.
@@ -130,9 +132,10 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
 def peft_config(model: Transformer, base: str) -> dict:
     """The fields of adapter_config.json.
 
-    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by sqrt(2), and it refuses
-    dropout there; so adapters of experts are written with the plain scale and no dropout. In some families it takes MLP names to mean
-    experts (Family.joins_dense_names); dense MLP layers of such a model are named as parameters instead.
+    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by sqrt(2),
+    and it refuses dropout there; so adapters of experts are written with the plain scale and no dropout. In some
+    families it takes MLP names to mean experts (Family.joins_dense_names); dense MLP layers of such a model are
+    named as parameters instead.
     """
     if model.lora is None:
         raise BridgeError("The model has no adapters to export. Export it as a whole checkpoint instead.")
@@ -141,8 +144,9 @@ def peft_config(model: Transformer, base: str) -> dict:
     adapted = {leaf(row.ours) for row in experts}
     for fused in fused_names(family):
         if 0 < len(adapted & fused) < len(fused):
-            raise BridgeError(f"PEFT fuses the {' and '.join(sorted(fused))} of experts and loads adapters for both or neither; this model "
-                              f"adapts {', '.join(sorted(adapted))}. Add the other to lora.targets, or export a merged checkpoint.")
+            raise BridgeError(f"PEFT fuses the {' and '.join(sorted(fused))} of experts and loads adapters for both or "
+                              f"neither; this model adapts {', '.join(sorted(adapted))}. Add the other to "
+                              "lora.targets, or export a merged checkpoint.")
     of_experts = {leaf(row.theirs) for row in family.spellings[0] if "{expert}" in row.theirs}
     apart = {row for row in rows - experts if family.joins_dense_names and leaf(row.theirs) in of_experts}
     lora = model.lora
@@ -175,11 +179,11 @@ def _shapes(variables: Mapping[str, nnx.Variable]) -> dict[str, tuple[int, ...]]
     return {path: variable.shape for path, variable in variables.items()}
 
 
-def _layer(slot) -> str:
+def _layer(slot: Slot) -> str:
     return slot.key.removesuffix(".weight")
 
 
-def _check(model, folder, groups, subset):
+def _check(model: Transformer, folder: PeftFolder, groups: Any, subset: bool):
     weights, problems, needed = base_weights(model), [], set()
     adapted = set(map(leaf, folder.pairs))
     some_layers = folder.config.get("layers_to_transform") is not None
@@ -199,7 +203,7 @@ def _check(model, folder, groups, subset):
                           "on this base model, and load the model with lora=bridges.read_lora(...).")
 
 
-def _router_misfits(model, folder, subset):
+def _router_misfits(model: Transformer, folder: PeftFolder, subset: bool):
     if subset:
         return ["it holds whole routers, and adapters that share one base model cannot each have their own (export it merged)"]
     shapes = {_layer(slot): slot.their_shape(routers(model)[slot.path].shape) for slot in _router_slots(model)}
@@ -210,7 +214,7 @@ def _router_misfits(model, folder, subset):
         for name, weight in folder.routers.items() if name in shapes and weight.shape != shapes[name]]
 
 
-def _misfits(pair, name, shape, rank):
+def _misfits(pair: Pair | None, name: str, shape: tuple[int, ...], rank: int):
     if pair is None:
         return []
     found = pair.a_RI.shape[1], pair.b_OR.shape[0]

@@ -1,4 +1,6 @@
-"""How PEFT calls what the families of models have: adapted layers, routers, and experts whose parameters are fused."""
+"""How PEFT calls what the families of models have: adapted layers, routers, and experts whose parameters are
+fused."""
+
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -16,9 +18,10 @@ class FusedModule(NamedTuple):
 
     Attributes:
       pattern: matches its name.
-      parameters: {parameter: the last names of the layers that it is made of, one after another}, in the order in which PEFT nests their
-        adapters, from within.
+      parameters: {parameter: the last names of the layers that it is made of, one after another}, in the
+        order in which PEFT nests their adapters, from within.
     """
+
     pattern: re.Pattern
     parameters: dict[str, tuple[str, ...]]
 
@@ -34,10 +37,15 @@ def in_layer(row: TensorRow) -> str:
 
 
 def our_names(theirs: Iterable[str]) -> tuple[str, ...]:
-    """The last names of our layers, given those that an adapter names; by the first family that knows them all."""
+    """The last names of our layers, given those that an adapter names; by the first family that knows them
+    all."""
     theirs = sorted(set(theirs))
     for family in families():
-        known = {leaf(row.theirs): leaf(row.ours) for row in family.spellings[0] if row.transpose and not row.float32}
+        known = {
+            leaf(row.theirs): leaf(row.ours)
+            for row in family.spellings[0]
+            if row.transpose and not row.float32
+        }
         if known.keys() >= set(theirs):
             return tuple(sorted({known[name] for name in theirs}))
     return tuple(theirs)
@@ -51,12 +59,18 @@ def router_rows(family: Family) -> list[TensorRow]:
 
 def router_patterns() -> list[re.Pattern]:
     """Match what routers of any family are called in a checkpoint, without ".weight"."""
-    return [pattern(row.theirs.removesuffix(".weight")) for family in families() for row in router_rows(family)]
+    return [
+        pattern(row.theirs.removesuffix(".weight")) for family in families() for row in router_rows(family)
+    ]
 
 
 def router_modules() -> set[str]:
     """What modules_to_save may call routers: their names inside a layer, and the ends of these."""
-    names = [in_layer(row).removesuffix(".weight").split(".") for family in families() for row in router_rows(family)]
+    names = [
+        in_layer(row).removesuffix(".weight").split(".")
+        for family in families()
+        for row in router_rows(family)
+    ]
     return {".".join(name[start:]) for name in names for start in range(len(name))}
 
 

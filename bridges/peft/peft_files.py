@@ -10,6 +10,7 @@ import math
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,8 @@ class PeftFolder:
         used = [f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items() if config.get(name, off) not in (off, None, False)]
         whole = set(config.get("modules_to_save") or ()) - router_modules()
         readable = ", ".join(sorted(name for name in router_modules() if "." not in name))
-        used += [f"modules_to_save={sorted(whole)!r} (of these only routers, {readable}, can be read)"] if whole else []
+        if whole:
+            used.append(f"modules_to_save={sorted(whole)!r} (of these only routers, {readable}, can be read)")
         if used:
             raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge "
                               "it with PEFT.")
@@ -94,7 +96,8 @@ class PeftFolder:
         stems, problems, routers = {}, [], router_patterns()
         for key, info in self._tensors.infos.items():
             name = key.removeprefix(PREFIX).removesuffix(".weight")
-            if any(each.fullmatch(name) for each in routers) and self.config.get("modules_to_save") and info.dtype in FLOATS:
+            whole = self.config.get("modules_to_save") and info.dtype in FLOATS
+            if whole and any(each.fullmatch(name) for each in routers):
                 self.routers[name] = self._tensors[key]
                 continue
             match = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+)\.lora_([AB])\.weight", key)
@@ -130,25 +133,26 @@ class PeftFolder:
 
     def _parameter(self, stem: str, module: FusedModule) -> str:
         """Which parameter an experts adapter belongs to: PEFT nests them."""
-        named = {name.rsplit(".", 1)[-1] for name in self.config.get("target_parameters") or ()} & module.parameters.keys()
+        targets = self.config.get("target_parameters") or ()
+        named = {name.rsplit(".", 1)[-1] for name in targets} & module.parameters.keys()
         if len(named) == 1:
             return named.pop()
         inner, *outer = module.parameters
         return inner if stem.endswith(".base_layer") or not outer else outer[-1]
 
-    def _rank_and_scale(self, name):
+    def _rank_and_scale(self, name: str):
         rank = _setting(self.config.get("rank_pattern"), name, self.config["r"])
         alpha = _setting(self.config.get("alpha_pattern"), name, self.config["lora_alpha"])
         return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
-    def _check_rank(self, stem, a, b, rank, several=False):
+    def _check_rank(self, stem: str, a: np.ndarray, b: np.ndarray, rank: int, several: bool = False):
         fits = a.shape[0] == b.shape[1] and (a.shape[0] % rank == 0 if several else a.shape[0] == rank)
         if not fits:
             raise BridgeError(f"{self._tensors.path}: layer {stem} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, which do not "
                               f"fit the rank {rank} of {CONFIG}. The two files belong to different adapters.")
 
 
-def _setting(patterns, name, default):
+def _setting(patterns: Any, name: str, default: Any):
     """PEFT's rule: the first pattern that matches the end of the layer's name, from a dot on."""
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", name):
@@ -157,8 +161,8 @@ def _setting(patterns, name, default):
 
 
 def _halves(a_RI: np.ndarray, b_OR: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Both layers of a fused pair, such as gate and up. Blocks on B's diagonal are two adapters of half the rank; else both halves
-    need all of A."""
+    """Both layers of a fused pair, such as gate and up. Blocks on B's diagonal are two adapters of half the rank;
+    else both halves need all of A."""
     half, rank = b_OR.shape[0] // 2, a_RI.shape[0] // 2
     gate, up = b_OR[:half], b_OR[half:]
     if a_RI.shape[0] % 2 == 0 and not gate[:, rank:].any() and not up[:, :rank].any():

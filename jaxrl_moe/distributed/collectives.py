@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ class Layout:
     in_host: int = 0
 
     @classmethod
-    def of(cls, sizes: Mapping[str, int], **options) -> "Layout":
+    def of(cls, sizes: Mapping[str, int], **options: Any) -> "Layout":
         return cls(tuple(sizes.get(axis, 1) for axis in AXES), **options)
 
     def size(self, axis: str) -> int:
@@ -78,25 +79,25 @@ def index(*axes: str):
     return number
 
 
-def total(x, *axes: str):
+def total(x: jax.Array, *axes: str):
     """The sum over the devices along the axes."""
     split = _split(axes)
     return lax.psum(x, split) if split else x
 
 
-def gather(x, axis: str, dim: int):
+def gather(x: jax.Array, axis: str, dim: int):
     """The parts of all devices along an axis, one after the other along dim."""
     return lax.all_gather(x, axis, axis=dim % x.ndim, tiled=True) if layout().size(axis) > 1 else x
 
 
-def total_scattered(x, axis: str, dim: int):
+def total_scattered(x: jax.Array, axis: str, dim: int):
     """The sum over an axis of which each device keeps its own part along dim: what undoes `gather`."""
     if layout().size(axis) == 1:
         return x
     return lax.psum_scatter(x, axis, scatter_dimension=dim % x.ndim, tiled=True)
 
 
-def weight(x, dim: int | None):
+def weight(x: jax.Array, dim: int | None):
     """A weight as its layer computes with it: gathered over fsdp along dim (None: it is whole).
 
     Parts are gathered on an axis of their own, which then moves to its place: gathering along `dim` itself, XLA would want it to lead in
@@ -112,7 +113,7 @@ def weight(x, dim: int | None):
 MOVED = ("transpose", "reshape")
 
 
-def all_but_gathered_weights(primitive, *_, **parameters) -> bool:
+def all_but_gathered_weights(primitive: Any, *_: Any, **parameters: Any) -> bool:
     """A policy for jax.checkpoint: everything is kept but gathered weights, which the backward pass gathers again, and what is merely
     laid out anew, as they are."""
     return not (primitive.name in MOVED or primitive.name.startswith("all_gather") and "fsdp" in parameters["axis_name"])
@@ -123,5 +124,5 @@ def local_key(key: jax.Array, *axes: str) -> jax.Array:
     return jax.random.fold_in(key, index(*axes)) if _split(axes) else key
 
 
-def _split(axes) -> tuple[str, ...]:
+def _split(axes: Any) -> tuple[str, ...]:
     return tuple(axis for axis in axes if layout().size(axis) > 1)

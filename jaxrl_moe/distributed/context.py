@@ -5,6 +5,7 @@ whatever i is, its two chunks of queries meet 2 n + 1 chunks of keys, two of the
 gathered in each layer, and gathered again in the backward pass if train.remat says so: for that time a device holds 2 T K H numbers a row.
 """
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -14,17 +15,17 @@ def chunk_order(parts: int) -> list[int]:
     return [chunk for index in range(parts) for chunk in (index, 2 * parts - 1 - index)]
 
 
-def to_devices(x, axis: int, parts: int):
+def to_devices(x: Any, axis: int, parts: int):
     """Tokens along an axis, from the order of the row to that in which the devices hold them."""
     return _chunks_taken(x, axis, chunk_order(parts))
 
 
-def from_devices(x, axis: int, parts: int):
+def from_devices(x: Any, axis: int, parts: int):
     """The reverse of to_devices."""
     return _chunks_taken(x, axis, np.argsort(chunk_order(parts)))
 
 
-def _chunks_taken(x, axis, order):
+def _chunks_taken(x: Any, axis: int, order: Any):
     if len(order) <= 2:
         return x
     if x.shape[axis] % len(order):

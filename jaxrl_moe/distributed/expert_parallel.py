@@ -13,7 +13,9 @@ Letters: M tokens of one device, A active experts per token, D model width, E ex
 """
 import math
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl_moe.distributed import collectives, stages
@@ -26,7 +28,7 @@ Compute = Callable
 GATHER_DEVICES = 8  # devices up to which gathering is the better choice: each holds the tokens of all
 
 
-def dispatch(x_MD, weights_MA, ids_MA, num_experts: int, compute: Compute):
+def dispatch(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Compute):
     """sum over a token's experts of weight * expert(x), [M, D] (on a tensor axis a partial sum), and how many slots were dropped.
 
     Args:
@@ -40,7 +42,7 @@ def dispatch(x_MD, weights_MA, ids_MA, num_experts: int, compute: Compute):
     return TRANSPORTS[collectives.layout().transport](x_MD, weights_MA, ids_MA, num_experts, compute)
 
 
-def gather(x_MD, weights_MA, ids_MA, num_experts, compute):
+def gather(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Compute):
     """Every device sees all tokens of the expert axis and computes those of its experts; sums are scattered back.
 
     Dropless whatever the routing. A device receives the n - 1 others' tokens, and as much of sums; it holds n * M * A rows, of which it
@@ -50,20 +52,20 @@ def gather(x_MD, weights_MA, ids_MA, num_experts, compute):
     return stages.scattered(_own(*everything, num_experts, compute)), jnp.zeros((), jnp.int32)
 
 
-def replicated(x_MD, weights_MA, ids_MA, num_experts, compute):
+def replicated(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Compute):
     """For tokens that all devices of the expert axis hold alike, as when decoding: each adds what its experts give."""
     return collectives.total(_own(x_MD, weights_MA, ids_MA, num_experts, compute), "expert"), jnp.zeros((), jnp.int32)
 
 
-def ragged(x_MD, weights_MA, ids_MA, num_experts, compute):
+def ragged(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Compute):
     """A token goes to the devices that hold its experts, and to no other: see distributed/ragged.py."""
-    def own(x, weights, ids):
+    def own(x: jax.Array, weights: Any, ids: Any):
         return _own(x, weights, ids, num_experts, compute)
 
     return ragged_exchange(x_MD, weights_MA, ids_MA, num_experts, own), jnp.zeros((), jnp.int32)
 
 
-def _own(x_MD, weights_MA, ids_MA, num_experts, compute):
+def _own(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Compute):
     """This device's experts on the given tokens; the others' share is left out."""
     devices = collectives.size("expert")
     local = num_experts // devices
@@ -72,7 +74,7 @@ def _own(x_MD, weights_MA, ids_MA, num_experts, compute):
     return compute(x_MD, jnp.where(own_MA, weights_MA, 0), jnp.where(own_MA, ids_MA, local), devices)
 
 
-def capacity(x_MD, weights_MA, ids_MA, num_experts, compute):
+def capacity(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Compute):
     """Each device sends an expert at most so many of its tokens, in one all-to-all; what does not fit is dropped and counted.
 
     The places are layout().capacity_factor times an even share, rounded up. A token's first choices are not preferred: places are
@@ -96,7 +98,7 @@ def capacity(x_MD, weights_MA, ids_MA, num_experts, compute):
     return y_MD, jnp.sum((ids_R < num_experts) & ~kept_R, dtype=jnp.int32)
 
 
-def _rank(ids_R, num_experts: int):
+def _rank(ids_R: jax.Array, num_experts: int):
     """How many earlier rows go to the same expert."""
     order_R = jnp.argsort(ids_R, stable=True)
     first_E = jnp.searchsorted(ids_R[order_R], jnp.arange(num_experts + 1))

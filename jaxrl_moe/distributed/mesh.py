@@ -14,8 +14,8 @@ from jaxrl_moe.distributed.expert_axis import check_dispatch, neighbours
 from jaxrl_moe.distributed.sharding import MeshError, Placement
 
 
-def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None, *, dispatch: str = "auto",
-                   host_devices: int = 0, **options) -> Placement:
+def make_placement(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None, *,
+                   dispatch: str = "auto", host_devices: int = 0, **options: Any) -> Placement:
     """Lays a mesh over the devices.
 
     Args:

@@ -31,7 +31,7 @@ class RowExchange(NamedTuple):
     slot_nM: Any
 
 
-def plan(wanted_nM, rows: int) -> RowExchange:
+def plan(wanted_nM: jax.Array, rows: int) -> RowExchange:
     """Lays out what each device sends.
 
     Args:
@@ -50,12 +50,12 @@ def plan(wanted_nM, rows: int) -> RowExchange:
     return RowExchange(there, back, jnp.full(rows, tokens).at[slot_nM].set(token_nM, mode="drop"), slot_nM)
 
 
-def _send(x, route: Route, rows: int):
+def _send(x: jax.Array, route: Route, rows: int):
     return lax.ragged_all_to_all(x, jnp.zeros((rows, *x.shape[1:]), x.dtype), *route, axis_name="expert")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def moved(rows: tuple[int, int], x, route: Route, back: Route):
+def moved(rows: tuple[int, int], x: jax.Array, route: Route, back: Route):
     """x [rows[0], ...] sent along the route into [rows[1], ...], zeros where nothing comes; the gradient takes the way back."""
     return _send(x, route, rows[1])
 
@@ -64,15 +64,15 @@ moved.defvjp(lambda rows, x, route, back: (_send(x, route, rows[1]), back),
               lambda rows, back, gradient: (_send(gradient, back, rows[0]), None, None))
 
 
-def _copy(x_M, token_r, slot_nM):
+def _copy(x_M: jax.Array, token_r: Any, slot_nM: jax.Array):
     return x_M.at[token_r].get(mode="fill", fill_value=0)
 
 
-def _sum(x_r, token_r, slot_nM):
+def _sum(x_r: Any, token_r: Any, slot_nM: jax.Array):
     return x_r.at[slot_nM].get(mode="fill", fill_value=0).sum(axis=0)
 
 
-def _linear(function, transposed):
+def _linear(function: Any, transposed: Any):
     """function(x, token, slot) with its gradient by x spelled out, so that no scattered add is left to XLA."""
     mapped = jax.custom_vjp(function)
     mapped.defvjp(lambda x, *where: (function(x, *where), where), lambda where, gradient: (transposed(gradient, *where), None, None))
@@ -82,7 +82,7 @@ def _linear(function, transposed):
 _copies, _sums = _linear(_copy, _sum), _linear(_sum, _copy)
 
 
-def ragged(x_MD, weights_MA, ids_MA, num_experts: int, compute):
+def ragged(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Any):
     """See expert_parallel.TRANSPORTS. Dropless: the buffers hold every token of the expert axis.
 
     Moves a token as often as its experts lie on different devices, at most what `gather` moves; compute follows the true load of a

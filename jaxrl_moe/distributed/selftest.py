@@ -1,5 +1,6 @@
 """Every collective that the programs use, run over each axis of a mesh and compared with the sums done on the host."""
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def check_collectives(place: Placement) -> Iterator[tuple[str, str, float]]:
                 yield axis, name, float(np.abs(_run(place, axis, function, parts) - expected).max())
 
 
-def _cases(place, axis, size, parts):
+def _cases(place: Placement, axis: str, size: int, parts: int):
     """(name, what a device does with its part, what all devices together give, one row each)."""
     layout = place.layout
     summed = np.tile(parts.sum(axis=0), (size, 1))
@@ -44,7 +45,7 @@ def _cases(place, axis, size, parts):
     return cases
 
 
-def _ragged(x):
+def _ragged(x: jax.Array):
     """An all-to-all of equal parts."""
     size = collectives.size("expert")
     offsets, sizes = WIDTH * jnp.arange(size), jnp.full(size, WIDTH)
@@ -52,9 +53,9 @@ def _ragged(x):
     return ragged.moved(x.shape * 2, x, route, route)
 
 
-def _run(place: Placement, axis: str, function, parts):
+def _run(place: Placement, axis: str, function: Any, parts: int):
     """[devices along the axis, ...]; other axes do the same and agree."""
-    def local(part):
+    def local(part: Any):
         with inside(place.layout):
             return function(part[0])[None]
 

@@ -1,5 +1,5 @@
-"""Where every array lies on the mesh: parameters declare their logical axes (distributed.parameters), and one table leads from these to
-axes of the mesh."""
+"""Where every array lies on the mesh: parameters declare their logical axes (distributed.parameters), and one
+table leads from these to axes of the mesh."""
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from jaxrl_moe.distributed.collectives import DRAWN, ROWS, Layout
 from jaxrl_moe.distributed.parameters import row_of
 from jaxrl_moe.types import UserError
 
-# Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer computes. `rows` and `tokens`
-# are of batches (learning.batch), `pages` of a cache (model.cache).
-RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert", "rows": ROWS, "tokens": "context", "pages": DRAWN}
+# Logical axis -> mesh axis. `model` is the side of a matrix that is whole again, by a gather, when its layer
+# computes. `rows` and `tokens` are of batches (learning.batch), `pages` of a cache (model.cache).
+RULES = {"vocab": "tensor", "heads": "tensor", "model": "fsdp", "expert": "expert",
+         "rows": ROWS, "tokens": "context", "pages": DRAWN}
 
 DEVICE = "device"  # the kind of memory that computes
 
@@ -63,7 +64,7 @@ class Placement:
 
     def shapes(self, tree: Any) -> Any:
         """What `put` would give of a state's arrays, or of their shapes, as shapes with shardings."""
-        def one(path, leaf):
+        def one(path: Any, leaf: Any):
             shape, sharding = self.laid_out(dotted(path), leaf.shape)
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
@@ -84,7 +85,7 @@ class Placement:
     def stored(self, tree: Any, vocab_size: int) -> Any:
         """A state as checkpoints hold it, the same on every mesh: as `cut`, with shardings that the cut shapes allow, in the memory where
         each array lies."""
-        def one(path, leaf):
+        def one(path: Any, leaf: Any):
             shape = cut_shape(dotted(path), leaf.shape, vocab_size)
             if shape == leaf.shape:
                 return leaf
@@ -136,7 +137,7 @@ def cut_shape(path: str, shape: tuple[int, ...], vocab_size: int) -> tuple[int, 
 
 def refilled(stored: Any, like: Any) -> Any:
     """A state from Placement.stored laid out as the state `like` is, with zeros behind its vocabulary; very same arrays as in cut."""
-    def one(array, wanted):
+    def one(array: Any, wanted: Any):
         if array.shape == wanted.shape:
             return array
         array = jax.device_put(array, array.sharding.with_memory_kind(DEVICE))

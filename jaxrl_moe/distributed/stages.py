@@ -3,12 +3,14 @@
 Device h * k + j of the axis is the j-th of the k that stand in host h (Layout.in_host = k). A stage runs in groups: `inside`
 a host, or `between` hosts, among the devices of the same j. Letters: n devices of the axis, H hosts.
 """
+from typing import Any
+
 from jax import lax
 
 from jaxrl_moe.distributed import collectives
 
 
-def gathered(x):
+def gathered(x: Any):
     """The parts of all devices, one after the other along the first axis, in an order that `scattered` undoes.
 
     Between hosts first: a device fetches the parts of its own j alone, so that each part enters a host once; the devices of a host then
@@ -19,14 +21,14 @@ def gathered(x):
     return x
 
 
-def scattered(x):
+def scattered(x: Any):
     """The sum over all devices, of which each keeps the part that it gave to `gathered`: a host adds up before anything leaves it."""
     for groups in _stages():
         x = lax.psum_scatter(x, "expert", scatter_dimension=0, tiled=True, axis_index_groups=groups)
     return x
 
 
-def exchanged(x):
+def exchanged(x: Any):
     """Part i of the first axis goes to device i; what comes back stands in the order of its senders.
 
     Inside the host first, to the device whose j is that of the receiver: between hosts a device then sends one message to each other

@@ -35,7 +35,8 @@ def slots_of_each(slots: int, shards: int) -> int:
 
 def token_bytes(config: ModelConfig, dtype: Any, placement: Placement | None) -> int:
     """Keys and values of one token in all layers, on one device."""
-    return family_of(config).cache().token_bytes(config, dtype.itemsize, placement.layout.size("tensor") if placement else 1)
+    parts = placement.layout.size("tensor") if placement else 1
+    return family_of(config).cache().token_bytes(config, dtype.itemsize, parts)
 
 
 def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: int, free: int | None,

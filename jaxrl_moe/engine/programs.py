@@ -69,11 +69,12 @@ class EnginePrograms:
         self.copy_pages = jax.jit(self._copy_pages, donate_argnums=0)
 
     def empty_cache(self, config: ModelConfig, num_pages: int, page_size: int, dtype: Any) -> Any:
-        """An empty cache of the model's family with num_pages, trash page included, for each part of the rows."""
+        """An empty cache with num_pages, trash page included, for each part of the rows."""
         kind = family_of(config).cache()
         if self._placement is None:
             return kind.zeros(config, num_pages, page_size, dtype)
-        zeros = functools.partial(kind.zeros, config, num_pages * self._placement.drawn_shards, page_size, dtype)
+        num_pages *= self._placement.drawn_shards
+        zeros = functools.partial(kind.zeros, config, num_pages, page_size, dtype)
         shardings = jax.tree.map(lambda spec: NamedSharding(self._placement.mesh, spec), pool_specs(kind))
         return jax.jit(zeros, out_shardings=shardings)()
 
@@ -138,7 +139,8 @@ class EnginePrograms:
             step, _, cache, tokens_U, positions_U, remaining_U, out = carry
             active_U = remaining_U > 0
             fed_U1 = jnp.where(active_U, positions_U, -1)[:, None]
-            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], cache, Pass(fed_U1, pages_BJ=rows.pages_UJ), apart)
+            call = Pass(fed_U1, pages_BJ=rows.pages_UJ)
+            hidden_U1D, cache, routing = model.extend(tokens_U[:, None], cache, call, apart)
             uniforms_U2 = sampling.token_uniforms(keys_U, positions_U + 1)
             drawn_U, logprobs_U, kept_U = sampling.sample(
                 model.logits(hidden_U1D)[:, 0], uniforms_U2, rows.temperature_U, rows.top_p_U, rows.top_k_U,

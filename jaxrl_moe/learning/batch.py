@@ -74,10 +74,13 @@ class MicroBatch:
 # The logical axes of each field, see distributed.sharding.RULES.
 TOKENS, ROUTES, WHOLE = ("rows", "tokens"), (None, "rows", "tokens"), ()
 BATCH_AXES = {
-    "tokens_BT": TOKENS, "positions_BT": TOKENS, "segments_BT": TOKENS, "targets_BT": TOKENS, "mask_BT": TOKENS, "weights_BT": TOKENS,
-    "advantages_BT": TOKENS, "sequence_BT": TOKENS, "num_tokens": WHOLE, "num_positions": WHOLE, "old_logprobs_BT": TOKENS,
-    "sampler_logprobs_BT": TOKENS, "ref_logprobs_BT": TOKENS, "expert_ids_LBTA": ROUTES, "kl_coef": WHOLE, "old_values_BT": TOKENS,
-    "returns_BT": TOKENS, "value_weights_BT": TOKENS, "num_values": WHOLE, "expert_load_E": WHOLE}
+    "tokens_BT": TOKENS, "positions_BT": TOKENS, "segments_BT": TOKENS, "targets_BT": TOKENS,
+    "mask_BT": TOKENS,
+    "weights_BT": TOKENS, "advantages_BT": TOKENS, "sequence_BT": TOKENS, "num_tokens": WHOLE,
+    "num_positions": WHOLE, "old_logprobs_BT": TOKENS, "sampler_logprobs_BT": TOKENS,
+    "ref_logprobs_BT": TOKENS,
+    "expert_ids_LBTA": ROUTES, "kl_coef": WHOLE, "old_values_BT": TOKENS, "returns_BT": TOKENS,
+    "value_weights_BT": TOKENS, "num_values": WHOLE, "expert_load_E": WHOLE}
 
 
 class SampleSpan(NamedTuple):

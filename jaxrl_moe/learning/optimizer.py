@@ -35,5 +35,7 @@ def optimizer(section: OptimizerSection, total_steps: int) -> optax.GradientTran
 
 def _decayed(params: Any) -> Any:
     """Which arrays are decayed, as their rows say."""
-    return jax.tree_util.tree_map_with_path(lambda path, variable: row_of(dotted(path), variable.ndim).decayed, params,
-                                            is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    def decays(path: Any, variable: nnx.Variable) -> bool:
+        return row_of(dotted(path), variable.ndim).decayed
+
+    return jax.tree_util.tree_map_with_path(decays, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

@@ -28,8 +28,8 @@ def _pairs(parts: int, length: int) -> tuple[int, jax.Array]:
 class Attention(nnx.Module):
     """softmax(q k / sqrt(H)) v over the visible tokens, with LoRA on the four projections."""
 
-    def __init__(self, config: ModelConfig, *, stack: tuple[int, ...], lora: LoraConfig | None, dtype: Any, rngs: nnx.Rngs,
-                 platform: str = "cpu", backend: str = "auto"):
+    def __init__(self, config: ModelConfig, *, stack: tuple[int, ...], lora: LoraConfig | None, dtype: Any,
+                 rngs: nnx.Rngs, platform: str = "cpu", backend: str = "auto"):
         self.width, self.platform, self.backend = config.head_dim, platform, backend
         size, inner, shared = config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 
@@ -44,7 +44,8 @@ class Attention(nnx.Module):
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps, stack=stack, dtype=dtype)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps, stack=stack, dtype=dtype)
 
-    def __call__(self, x_BTD: jax.Array, call: LayerPass, cache: PagedCache | None = None) -> tuple[jax.Array, PagedCache | None]:
+    def __call__(self, x_BTD: jax.Array, call: LayerPass, cache: PagedCache | None = None
+                 ) -> tuple[jax.Array, PagedCache | None]:
         """Returns ([B, T, D], cache). With a cache the new keys and values are stored first, then read with the old."""
         batch, length, _ = x_BTD.shape
         q, k, v = (project(x_BTD, call.adapters, call.dropout_key).reshape(batch, length, -1, self.width)
@@ -59,18 +60,21 @@ class Attention(nnx.Module):
         return self.o_proj(out.reshape(batch, length, -1), call.adapters, call.dropout_key), cache
 
     def _over_rows(self, q: jax.Array, k: jax.Array, v: jax.Array, call: LayerPass) -> jax.Array:
-        k, v, positions, segments = (collectives.gather(x, "context", 1) for x in (k, v, call.positions_BT, call.segments_BT))
+        split = k, v, call.positions_BT, call.segments_BT
+        k, v, positions, segments = (collectives.gather(x, "context", 1) for x in split)
         seen = Visibility(call.positions_BT, positions, call.segments_BT, segments, call.window)
         parts = collectives.size("context")
         pairs = None if parts == 1 else _pairs(parts, q.shape[1])
-        return attention(q, k, v, seen, self.backend, whole_rows=parts == 1, pairs=pairs, in_turn=self.platform != "cpu")
+        return attention(q, k, v, seen, self.backend, whole_rows=parts == 1, pairs=pairs,
+                         in_turn=self.platform != "cpu")
 
     def _over_cache(self, q: jax.Array, cache: PagedCache, call: LayerPass) -> jax.Array:
         """On CPU only as many of the visible pages are read as the furthest token needs, in steps of a third of them."""
         def over(pages_BJ: jax.Array, q: jax.Array, cache: PagedCache, layer: Any, window: Any) -> jax.Array:
             k, v = cache.read(layer, pages_BJ)
             positions = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])
-            seen = Visibility(call.positions_BT, positions, jnp.ones_like(call.positions_BT), jnp.ones_like(positions), window)
+            segments_BT = jnp.ones_like(call.positions_BT)
+            seen = Visibility(call.positions_BT, positions, segments_BT, jnp.ones_like(positions), window)
             return attention(q, k, v, seen, self.backend)
 
         pages = call.pages_BJ.shape[1]

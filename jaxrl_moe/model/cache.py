@@ -12,8 +12,8 @@ TRASH_PAGE = 0
 class PagedCache(NamedTuple):
     """Keys and values of every layer, [L, pages, page_size, K, H].
 
-    A family may have a cache of its own: a named tuple of arrays that lead with [L, pages, page_size], with `zeros`, `axes` and
-    `token_bytes` as here, which its own mixers write and read.
+    A family may have a cache of its own: a named tuple of arrays that lead with [L, pages, page_size], with
+    `zeros`, `axes` and `token_bytes` as here, which its own mixers write and read.
     """
     k: Any
     v: Any
@@ -29,7 +29,8 @@ class PagedCache(NamedTuple):
 
     @classmethod
     def axes(cls) -> "PagedCache":
-        """The logical axes of each array: see distributed.sharding.RULES; pages go with the rows that they belong to."""
+        """The logical axes of each array: see distributed.sharding.RULES; pages go with the rows that they
+        belong to."""
         return cls(*((None, "pages", None, "heads"),) * 2)
 
     @staticmethod
@@ -38,7 +39,9 @@ class PagedCache(NamedTuple):
         heads = config.num_kv_heads // tensor
         return 2 * itemsize * config.num_layers * heads * config.head_dim
 
-    def write(self, layer: Any, k_UTKH: jax.Array, v_UTKH: jax.Array, positions_UT: jax.Array, pages_UJ: jax.Array) -> "PagedCache":
+    def write(self, layer: Any, k_UTKH: jax.Array, v_UTKH: jax.Array, positions_UT: jax.Array,
+              pages_UJ: jax.Array
+              ) -> "PagedCache":
         """Stores the new tokens' keys and values at their positions; positions below 0 are padding."""
         slot = jnp.clip(positions_UT // self.page_size, 0, pages_UJ.shape[1] - 1)
         page = jnp.where(positions_UT < 0, TRASH_PAGE, jnp.take_along_axis(pages_UJ, slot, axis=1))
@@ -46,7 +49,8 @@ class PagedCache(NamedTuple):
         return PagedCache(self.k.at[layer, page, offset].set(k_UTKH), self.v.at[layer, page, offset].set(v_UTKH))
 
     def read(self, layer: Any, pages_UJ: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns keys and values [U, S, K, H] of the visible pages, S = J * page_size, in order of position."""
+        """Returns keys and values [U, S, K, H] of the visible pages, S = J * page_size, in order of
+        position."""
         k, v = (array.at[layer, pages_UJ].get(mode="promise_in_bounds") for array in self)
         rows, pages, size, heads, width = k.shape
         return k.reshape(rows, pages * size, heads, width), v.reshape(rows, pages * size, heads, width)

@@ -1,4 +1,5 @@
-"""The model's shape. How it is read from a Hugging Face config.json, and all else that depends on the kind of model, its family says."""
+"""The model's shape. How it is read from a Hugging Face config.json, and all else that depends on the kind of
+model, its family says."""
 import dataclasses
 import itertools
 import math
@@ -49,7 +50,7 @@ class LoraConfig:
 
 
 class LayerStack(NamedTuple):
-    """Consecutive layers of one kind (model.layer.LayerKind), whose arrays are stacked and which one scan walks over."""
+    """Consecutive layers of one kind (model.layer.LayerKind): stacked arrays, which one scan walks over."""
     first: int
     count: int
     kind: Any
@@ -59,7 +60,7 @@ class LayerStack(NamedTuple):
 class ModelConfig:
     """A decoder of a family (model/families), which may add fields of its own in a subclass.
 
-    `windows[i]` is layer i's sliding window, 0 for full attention; `sparse_layers[i]` whether layer i sends its tokens to experts.
+    `windows[i]` is layer i's sliding window, 0 for full attention; `sparse_layers[i]` whether it has experts.
     """
     family: str
     vocab_size: int
@@ -121,7 +122,8 @@ class ModelConfig:
         family = registry.reading(hf)
         if family is None:
             names = ", ".join(hf.get("architectures") or []) or "nothing"
-            raise ModelConfigError(f"config.json names the architecture {names}; supported are {', '.join(registry.architectures())}.")
+            raise ModelConfigError(f"config.json names the architecture {names}; supported are "
+                                   f"{', '.join(registry.architectures())}.")
         return family.from_hf(hf)
 
     def to_hf(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 """A layer of a decoder: a mixer of tokens and an MLP, each behind a norm and beside a residual."""
+
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ class Build(NamedTuple):
       attention, grouped_matmul: backends of kernels.
       platform: of the devices that compute, such as "gpu".
     """
+
     stack: tuple[int, ...]
     lora: LoraConfig | None
     dtype: Any
@@ -39,8 +41,10 @@ class LayerKind(NamedTuple):
     Attributes:
       name: that rows of the weight map name.
       sparse: whether it sends tokens to experts and so gives a Routing; the others give None.
-      make: from (ModelConfig, Build) to a module with Layer's call. The same object for all layers of the kind.
+      make: from (ModelConfig, Build) to a module with Layer's call. The same object for all layers of the
+        kind.
     """
+
     name: str
     sparse: bool
     make: Callable[[ModelConfig, Build], nnx.Module]
@@ -50,7 +54,9 @@ class Layer(nnx.Module):
     """A stack of like layers; a call computes one of them, whose arrays the scan has sliced out."""
 
     def __init__(self, config: ModelConfig, build: Build):
-        norm = functools.partial(RMSNorm, config.hidden_size, config.rms_norm_eps, stack=build.stack, dtype=build.dtype)
+        norm = functools.partial(
+            RMSNorm, config.hidden_size, config.rms_norm_eps, stack=build.stack, dtype=build.dtype
+        )
         self.input_norm = norm()
         self.post_attention_norm = norm()
         self.attention = self.make_attention(config, build)
@@ -58,8 +64,15 @@ class Layer(nnx.Module):
 
     def make_attention(self, config: ModelConfig, build: Build) -> nnx.Module:
         """A module with Attention's call."""
-        return Attention(config, stack=build.stack, lora=build.lora, dtype=build.dtype, rngs=build.rngs, platform=build.platform,
-                         backend=build.attention)
+        return Attention(
+            config,
+            stack=build.stack,
+            lora=build.lora,
+            dtype=build.dtype,
+            rngs=build.rngs,
+            platform=build.platform,
+            backend=build.attention,
+        )
 
     def make_mlp(self, config: ModelConfig, build: Build) -> nnx.Module:
         return MLP(config, stack=build.stack, lora=build.lora, dtype=build.dtype, rngs=build.rngs)
@@ -67,9 +80,13 @@ class Layer(nnx.Module):
     def run_mlp(self, normed_BTD: jax.Array, call: LayerPass) -> tuple[jax.Array, Routing | None]:
         return self.mlp(normed_BTD, call.adapters, call.dropout_key), None
 
-    def __call__(self, x_BTD: jax.Array, call: LayerPass, cache: Any) -> tuple[jax.Array, Any, Routing | None]:
-        """Returns (x, cache, Routing or None). Under remat "mlp" the backward pass computes the MLP or the experts again from their
-        input; attention's products, which are dear where sequences are long, are kept."""
+    def __call__(
+        self, x_BTD: jax.Array, call: LayerPass, cache: Any
+    ) -> tuple[jax.Array, Any, Routing | None]:
+        """Returns (x, cache, Routing or None). Under remat "mlp" the backward pass computes the MLP or the
+        experts again from their input; attention's products, which are dear where sequences are long, are
+        kept."""
+
         def attention(x_BTD: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
             return self.attention(self.input_norm(x_BTD), call, cache)
 
@@ -89,11 +106,20 @@ class SparseLayer(Layer):
     """The same with a mixture of experts."""
 
     def make_mlp(self, config: ModelConfig, build: Build) -> nnx.Module:
-        return MoE(config, stack=build.stack, lora=build.lora, dtype=build.dtype, rngs=build.rngs, backend=build.grouped_matmul,
-                   platform=build.platform)
+        return MoE(
+            config,
+            stack=build.stack,
+            lora=build.lora,
+            dtype=build.dtype,
+            rngs=build.rngs,
+            backend=build.grouped_matmul,
+            platform=build.platform,
+        )
 
     def run_mlp(self, normed_BTD: jax.Array, call: LayerPass) -> tuple[jax.Array, Routing | None]:
-        return self.mlp(normed_BTD, call.segments_BT > 0, call.adapters, call.dropout_key, call.expert_ids_BTA)
+        return self.mlp(
+            normed_BTD, call.segments_BT > 0, call.adapters, call.dropout_key, call.expert_ids_BTA
+        )
 
 
 DENSE = LayerKind("dense", False, Layer)
@@ -101,9 +127,11 @@ SPARSE = LayerKind("sparse", True, SparseLayer)
 
 
 def kept_but_weights(function: Callable) -> Callable:
-    """The function, of which the backward pass computes nothing again but the weights that are gathered over fsdp.
+    """The function, of which the backward pass computes nothing again but the weights that are gathered over
+    fsdp.
 
-    Never round a part that is computed again: JAX applies an outer policy inside too, and all of that part would be kept.
+    Never round a part that is computed again: JAX applies an outer policy inside too, and all of that part
+    would be kept.
     """
     if collectives.size("fsdp") == 1:
         return function

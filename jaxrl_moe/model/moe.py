@@ -27,7 +27,7 @@ class Routing(NamedTuple):
     expert_ids: Any   # [B, T, A] int32
     logits: Any       # [B, T, E] float32
     load: Any         # [E] int32, rows sent to each expert; padding is not counted
-    probability: Any  # [E] float32, the shares of all experts (for most, the softmax) summed over tokens; padding is not counted
+    probability: Any  # [E] float32, the shares of all experts summed over tokens; padding is not counted
     squared_logsumexp: Any  # scalar float32, summed likewise
     dropped: Any      # scalar int32, slots that a transport with a capacity had no place for
 
@@ -37,7 +37,7 @@ class RouterBias(nnx.Variable):
 
 
 class Router(nnx.Module):
-    """A score for each expert in float32, and the choice by it, as the model's family says (model.scoring)."""
+    """A score for each expert in float32, and the choice by it; its rule the model's family says."""
 
     def __init__(self, config: ModelConfig, *, stack: tuple[int, ...], rngs: nnx.Rngs):
         shape = (*stack, config.hidden_size, config.num_experts)
@@ -45,7 +45,8 @@ class Router(nnx.Module):
         self.bias = RouterBias(jnp.zeros((*stack, config.num_experts))) if config.router_bias else None
         self.scoring = family_of(config).scoring(config)
 
-    def __call__(self, x_MD: jax.Array, expert_ids_MA: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(self, x_MD: jax.Array, expert_ids_MA: jax.Array | None = None
+                 ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns (weights [M, A], expert_ids [M, A], logits [M, E]); given ids are replayed, -1 routes live."""
         logits_ME = jnp.dot(x_MD.astype(jnp.float32), self.weight[...], precision=jax.lax.Precision.HIGHEST)
         scores_ME = self.scoring.scores(logits_ME)

@@ -1,4 +1,5 @@
 """What one pass through the model is told beside its tokens."""
+
 from typing import Any, NamedTuple
 
 import jax
@@ -13,13 +14,17 @@ class Pass(NamedTuple):
 
     Attributes:
       positions_BT: position of each token in its own segment; with a cache below 0 on padding.
-      segments_BT: 0 on padding; tokens see earlier tokens of their own segment only. None, with a cache: each row is one segment.
+      segments_BT: 0 on padding; tokens see earlier tokens of their own segment only. None, with a cache: each
+        row is one segment.
       adapters: False gives the frozen reference policy.
       dropout_key: draws LoRA dropout; None for none.
       expert_ids_LBTA: experts to replay in each sparse layer, -1 to route live.
-      remat: what the backward pass computes again instead of keeping it: "none", "mlp" (see model.layer) or "full", each layer.
-      pages_BJ: with a cache, the pages of each row: its token at position p goes to page pages_BJ[row, p // page_size].
+      remat: what the backward pass computes again instead of keeping it: "none", "mlp" (see model.layer) or
+        "full", each layer.
+      pages_BJ: with a cache, the pages of each row: its token at position p goes to page pages_BJ[row, p //
+        page_size].
     """
+
     positions_BT: Any
     segments_BT: Any = None
     adapters: bool = True
@@ -39,6 +44,7 @@ class LayerPass(NamedTuple):
       dropout_key: of this layer.
       The others: see Pass.
     """
+
     positions_BT: Any
     segments_BT: Any
     cos_BT1H: Any
@@ -57,8 +63,15 @@ class LayerPass(NamedTuple):
         segments_BT = call.segments_BT
         if segments_BT is None:
             segments_BT = (call.positions_BT >= 0).astype(jnp.int32)
-        return cls(call.positions_BT, segments_BT, *rotary(config, call.positions_BT), call.pages_BJ, call.adapters, call.dropout_key,
-                   remat=call.remat)
+        return cls(
+            call.positions_BT,
+            segments_BT,
+            *rotary(config, call.positions_BT),
+            call.pages_BJ,
+            call.adapters,
+            call.dropout_key,
+            remat=call.remat,
+        )
 
     def at(self, number: Any, window: Any, expert_ids_BTA: Any) -> "LayerPass":
         """Of one layer, which draws a dropout of its own."""

@@ -1,12 +1,13 @@
 """Rotary position embeddings with linear, dynamic-NTK and YaRN scaling (arXiv 2104.09864, 2309.00071)."""
 import math
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl_moe.model.config import ModelConfig, RopeConfig
 
 
-def rotary(config: ModelConfig, positions_BT):
+def rotary(config: ModelConfig, positions_BT: jax.Array):
     """Returns (cos, sin), each [B, T, 1, H] float32, for the half-split layout of HF's Qwen3."""
     rope = config.rope
     frequency = _frequencies(rope, config, positions_BT)
@@ -16,14 +17,14 @@ def rotary(config: ModelConfig, positions_BT):
     return jnp.cos(angle_BT1H) * magnitude, jnp.sin(angle_BT1H) * magnitude
 
 
-def rotate(x_BTNH, cos_BT1H, sin_BT1H):
+def rotate(x_BTNH: jax.Array, cos_BT1H: jax.Array, sin_BT1H: jax.Array):
     """Turns the pairs (i, i + H/2) of each head by their position's angle."""
     low, high = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([-high, low], axis=-1)
     return (x_BTNH * cos_BT1H + turned * sin_BT1H).astype(x_BTNH.dtype)
 
 
-def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT):
+def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT: jax.Array):
     dim = config.head_dim
     exponent = jnp.arange(0, dim, 2, dtype=jnp.float32) / dim
     if rope.type == "dynamic":
@@ -43,7 +44,7 @@ def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT):
 
 def _yarn_ramp(rope: RopeConfig, dim: int):
     """0 where a channel turns often enough to be left alone, 1 where its positions are interpolated."""
-    def channel(turns):
+    def channel(turns: float):
         return dim * math.log(rope.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
 
     low, high = channel(rope.beta_fast), channel(rope.beta_slow)
@@ -54,7 +55,7 @@ def _yarn_ramp(rope: RopeConfig, dim: int):
 
 
 def _yarn_magnitude(rope: RopeConfig) -> float:
-    def magnitude(mscale):
+    def magnitude(mscale: float):
         return 1.0 if rope.factor <= 1 else 0.1 * mscale * math.log(rope.factor) + 1.0
 
     if rope.attention_factor is not None:

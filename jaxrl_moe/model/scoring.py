@@ -1,4 +1,6 @@
-"""How a router's logits become a choice of experts and their weights. Letters: M tokens, E experts, A active experts per token."""
+"""How a router's logits become a choice of experts and their weights. Letters: M tokens, E experts, A active
+experts per token."""
+
 import abc
 import dataclasses
 
@@ -13,6 +15,7 @@ class Scoring(abc.ABC):
     Attributes:
       active: experts that a token is sent to.
     """
+
     active: int
 
     @abc.abstractmethod
@@ -28,13 +31,16 @@ class Scoring(abc.ABC):
         return jax.lax.top_k(scores_ME if bias_E is None else scores_ME + bias_E, self.active)[1]
 
     def shares(self, logits_ME: jax.Array) -> jax.Array:
-        """[M, E] that add up to 1 for each token: how much of it the router gives to each expert, for the load-balance loss."""
+        """[M, E] that add up to 1 for each token: how much of it the router gives to each expert, for the
+        load-balance loss."""
         return jax.nn.softmax(logits_ME, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Softmax(Scoring):
-    """Softmax over all experts; its values are the weights of the chosen, renormalised to add up to 1 only if the checkpoint says so."""
+    """Softmax over all experts; its values are the weights of the chosen, renormalised to add up to 1 only if
+    the checkpoint says so."""
+
     renormalise: bool = False
 
     def scores(self, logits_ME: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
-"""The decoder. Layers of one kind are stacked on a leading axis and scanned over, so that compile time does not grow with depth; a
-change of kind (dense to sparse) starts another stack. Which layers there are, the model's family says."""
+"""The decoder. Layers of one kind are stacked on a leading axis and scanned over, so that compile time does
+not grow with depth; a change of kind (dense to sparse) starts another stack. Which layers there are, the
+model's family says."""
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,13 +34,15 @@ class Transformer(nnx.Module):
       platform: of the devices that compute, such as "gpu"; None: of those that JAX takes by itself.
     """
 
-    def __init__(self, config: ModelConfig, *, lora: LoraConfig | None = None, dtype: Any = jnp.float32, rngs: nnx.Rngs,
-                 attention: str = "auto", grouped_matmul: str = "auto", platform: str | None = None):
+    def __init__(self, config: ModelConfig, *, lora: LoraConfig | None = None, dtype: Any = jnp.float32,
+                 rngs: nnx.Rngs, attention: str = "auto", grouped_matmul: str = "auto",
+                 platform: str | None = None):
         self.config, self.lora, self.dtype = config, lora, jnp.dtype(dtype)
         self.platform = platform or platform_of()
         self.embed = Embedding(config.vocab_size, config.hidden_size, std=config.initializer_range, dtype=dtype, rngs=rngs)
         build = Build((), lora, dtype, rngs, attention, choose(grouped_matmul, self.platform), self.platform)
-        self.stacks = nnx.List([stack.kind.make(config, build._replace(stack=(stack.count,))) for stack in config.stacks])
+        self.stacks = nnx.List([
+            stack.kind.make(config, build._replace(stack=(stack.count,))) for stack in config.stacks])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
         self.lm_head = None if config.tie_word_embeddings else Linear(
             "lm_head", config.hidden_size, config.vocab_size, std=config.initializer_range, lora=None, dtype=dtype, rngs=rngs)
@@ -52,7 +55,8 @@ class Transformer(nnx.Module):
         return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0), **options))
 
     def head_DV(self) -> jax.Array:
-        """The output matrix, of this device's part of the vocabulary; the embedding's transpose where they are tied."""
+        """The output matrix, of this device's part of the vocabulary; the embedding's transpose where they
+        are tied."""
         return self.embed.table_VD().T if self.lm_head is None else self.lm_head.weights()[0]
 
     def vocabulary(self) -> Vocabulary:
@@ -66,15 +70,17 @@ class Transformer(nnx.Module):
         return collectives.gather(logits_BTV, "tensor", -1)[..., :self.config.vocab_size]
 
     def __call__(self, tokens_BT: jax.Array, call: Pass) -> tuple[jax.Array, Routing | None]:
-        """Final hidden states of whole sequences: (hidden [B, T, D], Routing stacked over sparse layers, or None for a dense model)."""
+        """Final hidden states of whole sequences: (hidden [B, T, D], Routing stacked over sparse layers, or
+        None for a dense model)."""
         hidden_BTD, _, routing = self._layers(tokens_BT, call, None)
         return hidden_BTD, routing
 
     def apart(self) -> list[list[Any] | None]:
         """Each stack's layers one by one, for `extend`; None for a stack that is scanned over all the same.
 
-        On CPU each step of a scan copies its layer's weights out of the stack, for small models a quarter of a decode step's
-        time. Layers taken apart before the loop over tokens are copied once, for as much memory again while it runs.
+        On CPU each step of a scan copies its layer's weights out of the stack, for small models a quarter of
+        a decode step's time. Layers taken apart before the loop over tokens are copied once, for as much
+        memory again while it runs.
         """
         stacks = [nnx.split(stack)[1] for stack in self.stacks]
         return [[jax.tree.map(lambda x, i=i: x[i], arrays) for i in range(stack.count)]
@@ -83,19 +89,20 @@ class Transformer(nnx.Module):
 
     def _worth_taking_apart(self, stack: LayerStack, arrays: Any) -> bool:
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arrays))
-        return self.platform == "cpu" and stack.count <= APART_LAYERS and APART_BYTES[0] <= size <= APART_BYTES[1]
+        few = stack.count <= APART_LAYERS
+        return self.platform == "cpu" and few and APART_BYTES[0] <= size <= APART_BYTES[1]
 
-    def extend(self, tokens_UT: jax.Array, cache: Any, call: Pass, apart: Sequence[list[Any] | None] | None = None
-               ) -> tuple[jax.Array, Any, Routing | None]:
+    def extend(self, tokens_UT: jax.Array, cache: Any, call: Pass,
+               apart: Sequence[list[Any] | None] | None = None) -> tuple[jax.Array, Any, Routing | None]:
         """Final hidden states of new tokens that follow what the cache holds; T = 1 decodes, T > 1 prefills.
 
-        A token sees positions 0 up to its own of its row. `apart` is what apart() returned, or None to scan over all layers.
-        Returns (hidden [U, T, D], cache, Routing or None).
+        A token sees positions 0 up to its own of its row. `apart` is what apart() returned, or None to scan
+        over all layers. Returns (hidden [U, T, D], cache, Routing or None).
         """
         return self._layers(tokens_UT, call, cache, apart)
 
-    def _layers(self, tokens_BT: jax.Array, call: Pass, cache: Any, apart: Sequence[list[Any] | None] | None = None
-                ) -> tuple[jax.Array, Any, Routing | None]:
+    def _layers(self, tokens_BT: jax.Array, call: Pass, cache: Any,
+                apart: Sequence[list[Any] | None] | None = None) -> tuple[jax.Array, Any, Routing | None]:
         common = LayerPass.of(call, self.config)
         x_BTD = self.embed(tokens_BT)
         routings, sparse_seen = [], 0
@@ -110,8 +117,8 @@ class Transformer(nnx.Module):
         routing = jax.tree.map(lambda *parts: jnp.concatenate(parts), *routings) if routings else None
         return self.norm(x_BTD), cache, routing
 
-    def _scan(self, number: int, x_BTD: jax.Array, cache: Any, common: LayerPass, replay: Any, layers: list[Any] | None
-              ) -> tuple[jax.Array, Any, Routing | None]:
+    def _scan(self, number: int, x_BTD: jax.Array, cache: Any, common: LayerPass, replay: Any,
+              layers: list[Any] | None) -> tuple[jax.Array, Any, Routing | None]:
         """Through a stack: by a scan, or one by one over layers that were taken apart."""
         graphdef, arrays = nnx.split(self.stacks[number])
         first, count, _ = self.config.stacks[number]
@@ -120,7 +127,8 @@ class Transformer(nnx.Module):
         def body(carry: tuple[jax.Array, Any], inputs: tuple) -> tuple[tuple[jax.Array, Any], Routing | None]:
             x_BTD, cache = carry
             arrays, window, layer, expert_ids_BTA = inputs
-            x_BTD, cache, routing = nnx.merge(graphdef, arrays)(x_BTD, common.at(layer, window, expert_ids_BTA), cache)
+            one_layer = nnx.merge(graphdef, arrays)
+            x_BTD, cache, routing = one_layer(x_BTD, common.at(layer, window, expert_ids_BTA), cache)
             return (x_BTD, cache), routing
 
         if common.remat == "full":

@@ -23,7 +23,7 @@ class ValueHead(nnx.Module):
         self.out = nnx.Param(OUT_STD * jax.random.normal(keys[1], (hidden_size, 1)) / jnp.sqrt(hidden_size))
         self.out_bias = nnx.Param(jnp.zeros(1))
 
-    def __call__(self, hidden_BTD):
+    def __call__(self, hidden_BTD: jax.Array):
         """[B, T] float32 values."""
         inner = jnp.tanh(hidden_BTD.astype(jnp.float32) @ self.dense[...] + self.dense_bias[...])
         return (inner @ self.out[...] + self.out_bias[...])[..., 0]

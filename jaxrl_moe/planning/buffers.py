@@ -24,7 +24,7 @@ class Temporaries(NamedTuple):
     elsewhere: int
 
 
-def temporaries(lowered, compiled) -> Temporaries:
+def temporaries(lowered: Any, compiled: Any) -> Temporaries:
     """The temporaries, on one device, of a program that jax.jit(...).lower gave and of its compile.
 
     A float32 array that is bfloat16 in the program as written counts half elsewhere, and not at all where it is a mere copy. What

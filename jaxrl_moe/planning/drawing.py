@@ -51,10 +51,9 @@ def pool(config: Config, shapes: RunShapes, free: int | None) -> Any:
     bytes_of_token = token_bytes(model.config, model.dtype, place)
     pages = pool_pages(section, config.data.max_prompt_tokens, bytes_of_token, free, place.drawn_shards)
     kind = family_of(model.config).cache()
-    cache = jax.eval_shape(lambda: kind.zeros(model.config, pages * place.drawn_shards, section.page_size, model.dtype))
-    return jax.tree.map(
-        lambda array, spec: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=NamedSharding(place.mesh, spec)),
-        cache, pool_specs(type(cache)))
+    pages *= place.drawn_shards
+    cache = jax.eval_shape(lambda: kind.zeros(model.config, pages, section.page_size, model.dtype))
+    return kind(*(_split(array, place, spec) for array, spec in zip(cache, pool_specs(kind), strict=True)))
 
 
 def lower(config: Config, shapes: RunShapes, cache: Any) -> dict:

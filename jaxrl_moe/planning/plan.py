@@ -8,6 +8,7 @@ does what the layers must keep for the backward pass anywhere; and another compi
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +105,8 @@ def extra(program: Program, elsewhere: bool) -> int:
     return program.results + (program.elsewhere if elsewhere else program.temporary)
 
 
-def make_plan(config: Config, model_config: ModelConfig, memory: int | None = None, devices: Sequence[jax.Device] | None = None,
+def make_plan(config: Config, model_config: ModelConfig, memory: int | None = None,
+              devices: Sequence[jax.Device] | None = None,
               platform: str = "gpu") -> Plan:
     """Compiles the programs of a run for the mesh of its config, or those of training and of rollout each for its own.
 
@@ -141,20 +143,21 @@ def _without_drawing(config: Config, shapes: RunShapes, updated: Update) -> Plan
         active_bytes=local_bytes(shapes.params), slots=0, drawing=shapes.drawn_at.mesh.size if draws_apart else 0)
 
 
-def local_bytes(tree) -> int:
+def local_bytes(tree: Any) -> int:
     """Bytes of the arrays' parts on one device."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if leaf.ndim)
 
 
-def copied_bytes(masters, computed) -> int:
+def copied_bytes(masters: Any, computed: Any) -> int:
     """Bytes on one device of the arrays that are computed with in another type than they are trained in."""
     pairs = zip(jax.tree.leaves(masters), jax.tree.leaves(computed), strict=True)
     return local_bytes([two for one, two in pairs if one.dtype != two.dtype])
 
 
-def kept_bytes(config: ModelConfig, batch, place: Placement, remat: str, dtype) -> int:
-    """At least what the backward pass needs: each layer's input under full remat; otherwise also what the mixers keep (queries, keys,
-    values, the attention's output) and the normed inputs; and without remat the MLP's two hidden products."""
+def kept_bytes(config: ModelConfig, batch: Any, place: Placement, remat: str, dtype: Any) -> int:
+    """At least what the backward pass needs: each layer's input under full remat; otherwise also what the mixers
+    keep (queries, keys, values, the attention's output) and the normed inputs; and without remat the MLP's two
+    hidden products."""
     tokens = math.prod(batch.tokens_BT.shape) // (place.row_shards * place.token_shards)
     numbers = config.hidden_size * config.num_layers
     if remat != "full":
@@ -164,7 +167,7 @@ def kept_bytes(config: ModelConfig, batch, place: Placement, remat: str, dtype) 
     return tokens * numbers * jnp.dtype(dtype).itemsize
 
 
-def _full(batch):
+def _full(batch: Any):
     """A micro-batch of whole rows, for counting."""
     rows, length = batch.tokens_BT.shape
     ones = {name: np.ones((rows, length), np.int32) for name in ("segments_BT", "mask_BT")}

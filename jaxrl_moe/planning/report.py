@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -129,7 +130,7 @@ def _lines(title: str, chip: Chip, rows: list[tuple[str, int]]) -> list[str]:
 
 def traffic_lines(plan: Plan) -> list[str]:
     """Bytes that the collectives move, and FLOPs."""
-    def moved(collectives):
+    def moved(collectives: Any):
         return ", ".join(f"{kind} {size / 2**20:,.1f} MiB" for kind, size in collectives.items() if size) or "none"
 
     return [f"collectives per device: of a micro-batch {moved(plan.gradients.collectives)}; of an optimiser step "

@@ -13,6 +13,7 @@ import operator
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -88,7 +89,7 @@ class HostSharding(NamedSharding):
     def memory_kind(self) -> str:
         return offload.KIND
 
-    def __eq__(self, other) -> bool:  # JAX's caches must not take it for a plain one
+    def __eq__(self, other: Any) -> bool:  # JAX's caches must not take it for a plain one
         return isinstance(other, HostSharding) and super().__eq__(other)
 
     def __hash__(self) -> int:
@@ -103,7 +104,7 @@ def tracing(device: jax.Device) -> Iterator[None]:
         return
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
-    def able(wanted: str, compare=operator.ge) -> bool:
+    def able(wanted: str, compare: Any = operator.ge) -> bool:
         own, wanted = (tuple(map(int, text.split("."))) for text in (device.compute_capability, wanted))
         return compare(own, wanted)
 

@@ -74,7 +74,7 @@ def offloaded(config: Config, place: Placement) -> tuple[str, ...]:
 
 def on_host(tree: Any) -> Any:
     """Shapes of arrays that lie in the host's memory."""
-    def one(leaf):
+    def one(leaf: Any):
         if not leaf.ndim:
             return leaf
         sharding = target.HostSharding(leaf.sharding.mesh, leaf.sharding.spec)
@@ -83,7 +83,7 @@ def on_host(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def _reference(config, shapes, away):
+def _reference(config: Config, shapes: RunShapes, away: Any):
     """(weights of the reference policy, whether they come from the host)."""
     if not make.keeps_reference(config):
         return (shapes.state.trainable, shapes.state.router_bias), False
@@ -106,7 +106,8 @@ def micro_batch_shapes(config: Config, place: Placement):
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(place.mesh, spec_of(axes)))
 
     whole = {name: shape(BATCH_AXES[name], jnp.float32) for name in ("num_tokens", "num_positions")}
-    batch = MicroBatch(**{name: shape(BATCH_AXES[name], dtype, rows, length) for name, dtype in kinds.items()}, **whole)
+    rowwise = {name: shape(BATCH_AXES[name], dtype, rows, length) for name, dtype in kinds.items()}
+    batch = MicroBatch(**rowwise, **whole)
     b, c = place.row_shards, place.token_shards
     part = rows * length // (b * c)
     wanted = -(-part // READ_SHARES) * math.ceil(READ_SHARES * min(1.0, config.rollout.max_tokens / length))

@@ -47,7 +47,8 @@ def ensure_model(config: Config, bridge: Bridge) -> None:
     partial = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(partial, ignore_errors=True)
     tokenizer = train_tokenizer(texts(config), config.scratch.vocab_size)
-    model = Transformer(from_scratch(config.scratch, len(tokenizer)), rngs=nnx.Rngs(config.seed), dtype=jnp.float32)
+    shape = from_scratch(config.scratch, len(tokenizer))
+    model = Transformer(shape, rngs=nnx.Rngs(config.seed), dtype=jnp.float32)
     bridge.export_model(model, partial)
     tokenizer.save_pretrained(partial)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}

@@ -145,7 +145,8 @@ def test_rematerialisation_keeps_as_little_with_weights_split_by_fsdp():
             def loss(params):
                 with inside(place.layout):
                     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-                    return nnx.merge(graphdef, params)(tokens, Pass(positions, jnp.ones_like(tokens), remat=remat))[0].sum()
+                    call = Pass(positions, jnp.ones_like(tokens), remat=remat)
+                    return nnx.merge(graphdef, params)(tokens, call)[0].sum()
             return jax.grad(loss)(params)
 
         mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(specs, PartitionSpec("fsdp")), out_specs=specs, check_vma=False)

@@ -244,7 +244,8 @@ def test_adapters_windows_and_dense_layers_draw_as_in_a_full_forward_pass(prompt
     for row, (ids, (completion,)) in enumerate(zip(prompts, groups)):
         tokens[row, :lengths[row, 0]] = np.concatenate([ids, completion.ids])
     positions = np.broadcast_to(np.arange(32), tokens.shape)
-    hidden, _ = nnx.jit(lambda model, ids, *rows: model(ids, Pass(*rows)))(model, tokens, positions, (positions < lengths).astype(np.int32))
+    whole = nnx.jit(lambda model, ids, *rows: model(ids, Pass(*rows)))
+    hidden, _ = whole(model, tokens, positions, (positions < lengths).astype(np.int32))
     expected = log_softmax(np.asarray(model.logits(hidden), np.float64))
     for row, (ids, (completion,)) in enumerate(zip(prompts, groups)):
         want = expected[row, len(ids) - 1:len(ids) + 11][np.arange(12), completion.ids]

@@ -36,7 +36,8 @@ def tokens(rows=2, length=20):
     return ids, np.tile(np.arange(length, dtype=np.int32), (rows, 1)), np.ones((rows, length), np.int32)
 
 
-forward = nnx.jit(lambda model, ids, *where, **options: model(ids, Pass(*where, **options)), static_argnames=("adapters", "remat"))
+forward = nnx.jit(lambda model, ids, *where, **options: model(ids, Pass(*where, **options)),
+                  static_argnames=("adapters", "remat"))
 
 
 @pytest.mark.parametrize("config", [MOE, DENSE], ids=["moe", "dense"])
@@ -62,7 +63,8 @@ def test_prefill_then_decode_equals_the_whole_row(config, prefill, apart, monkey
     whole, routing = forward(model, ids, positions, segments)
     cache = PagedCache.zeros(config, num_pages=7, page_size=8, dtype=jnp.float32)
     pages = np.array([[3, 1, 5], [2, 6, 4]])
-    extend = nnx.jit(lambda model, ids, positions, cache, pages: model.extend(ids, cache, Pass(positions, pages_BJ=pages), model.apart()))
+    extend = nnx.jit(lambda model, ids, positions, cache,
+                     pages: model.extend(ids, cache, Pass(positions, pages_BJ=pages), model.apart()))
     hidden, cache, _ = extend(model, ids[:, :prefill], positions[:, :prefill], cache, pages)
     parts = [hidden]
     for t in range(prefill, 20):

@@ -182,7 +182,8 @@ def adapter(folder, path, targets=("q_proj", "down_proj"), rank=2):
 def forward_logprobs(model, prompt, completion):
     """By one pass over the whole sequence."""
     ids = np.array([[*prompt, *completion]])
-    hidden, _ = jax.jit(lambda model, ids, *rows: model(ids, Pass(*rows)))(model, ids, np.arange(ids.size)[None], np.ones_like(ids))
+    whole = jax.jit(lambda model, ids, *rows: model(ids, Pass(*rows)))
+    hidden, _ = whole(model, ids, np.arange(ids.size)[None], np.ones_like(ids))
     logits = np.asarray(jax.nn.log_softmax(model.logits(hidden)[0], axis=-1))
     return logits[len(prompt) - 1:-1][np.arange(len(completion)), completion]
 

@@ -1,4 +1,5 @@
 """What a family of models tells the rest of the house."""
+
 import abc
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """FLOPs of a forward and backward pass: of a token through the matrices of all layers, of a log-prob through the output
-    matrix, and of a query that sees a key in one layer."""
+    """FLOPs of a forward and backward pass: of a token through the matrices of all layers, of a log-prob
+    through the output matrix, and of a query that sees a key in one layer."""
+
     token: float
     read: float
     pair: float
@@ -23,30 +25,35 @@ class Cost(NamedTuple):
 
 class Weights(NamedTuple):
     """Arrays as their cost is counted: path, shape, and the FLOPs for each number that a token meets."""
+
     path: str
     shape: tuple[int, ...]
     flops: int
 
 
 class Kept(NamedTuple):
-    """How many numbers of a token the backward pass keeps at least, in all layers together: of the mixers (what enters and leaves them),
-    and of the MLPs (their hidden products). Both are split over the tensor axis."""
+    """How many numbers of a token the backward pass keeps at least, in all layers together: of the mixers
+    (what enters and leaves them), and of the MLPs (their hidden products). Both are split over the tensor
+    axis."""
+
     mixers: int
     mlps: int
 
 
 class Family(abc.ABC):
-    """All that depends on which kind of model it is. One object serves all models of the family; it holds no state.
+    """All that depends on which kind of model it is. One object serves all models of the family; it holds no
+    state.
 
     Attributes:
       name: of ModelConfig.family, and model_type of its config.json.
       title: what people call it; architectures: what config.json does.
       parameters: a row for every parameter that a model of the family can have (distributed.parameters).
-      spellings: tables of the weight map. The first has experts one by one, as adapters and servers do; a checkpoint is read in that which
-        its tensors show. Each needs a row for "embed.weight".
-      joins_dense_names: whether PEFT takes the MLP's names in such a model to mean experts alone, so that dense MLPs beside them must be
-        named as parameters.
+      spellings: tables of the weight map. The first has experts one by one, as adapters and servers do; a
+        checkpoint is read in that which its tensors show. Each needs a row for "embed.weight".
+      joins_dense_names: whether PEFT takes the MLP's names in such a model to mean experts alone, so that
+        dense MLPs beside them must be named as parameters.
     """
+
     name: ClassVar[str]
     title: ClassVar[str]
     architectures: ClassVar[tuple[str, ...]]
@@ -76,7 +83,8 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def splits(self, config: ModelConfig) -> dict[str, dict[str, int]]:
-        """{mesh axis: {what it splits, as users know it: how many there are}}; the axis's size must divide each."""
+        """{mesh axis: {what it splits, as users know it: how many there are}}; the axis's size must divide
+        each."""
 
     @abc.abstractmethod
     def cost(self, config: ModelConfig, weights: Iterable[Weights]) -> Cost:

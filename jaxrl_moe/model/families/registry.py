@@ -1,4 +1,5 @@
 """Finds the family of a model: by its name, or by what a config.json says."""
+
 import functools
 import importlib
 import pkgutil
@@ -25,7 +26,9 @@ def register(family: "Family") -> "Family":
     for known in _families.values():
         common = {family.name, *family.architectures} & {known.name, *known.architectures}
         if common and type(known) is not type(family):
-            raise ValueError(f"Two families of models are called, or read, {', '.join(sorted(common))}: {known} and {family}.")
+            raise ValueError(
+                f"Two families of models are called, or read, {', '.join(sorted(common))}: {known} and {family}."
+            )
     declare(family.parameters)
     _families[family.name] = family
     return family
@@ -55,7 +58,8 @@ def family_of(config: "ModelConfig") -> "Family":
 
 
 def reading(hf: Mapping[str, Any]) -> "Family | None":
-    """The family that reads this config.json; None if none does. One that was saved without a model names its type alone."""
+    """The family that reads this config.json; None if none does. One that was saved without a model names its
+    type alone."""
     names = hf.get("architectures") or []
     if not names:
         return next((family for family in families() if family.name == hf.get("model_type")), None)

@@ -1,4 +1,6 @@
 """The kernels of a plan's programs: of a micro-batch, of the optimiser step and of one decode step."""
+from typing import Any
+
 from jaxrl_moe.distributed.chips import Chip
 from jaxrl_moe.planning import target
 from jaxrl_moe.planning.instructions import parse
@@ -19,12 +21,12 @@ def check(chip: Chip, name: str) -> None:
                         "give it an `architecture` in the file of --chips, or choose another --chip.")
 
 
-def lines(plan, chip: Chip, name: str) -> list[str]:
+def lines(plan: Any, chip: Chip, name: str) -> list[str]:
     """The tables of a planning.plan.Plan in words; see tables."""
     return [line for title, table, least in tables(plan, chip) for line in kernel_lines(table, chip, f"{title} on {name}", least)]
 
 
-def tables(plan, chip: Chip) -> list[tuple[str, Table, Least]]:
+def tables(plan: Any, chip: Chip) -> list[tuple[str, Table, Least]]:
     """(what it is of, table, floor) of a micro-batch, of the optimiser step, and of one decode step.
 
     The floor of a decode step is that of planning/report.py, all weights and half the KV pool; of the others, their

@@ -62,10 +62,12 @@ def set_names(config):
 
 
 def test_sets_are_what_servers_keep_in_one_array(model):
-    config = dataclasses.replace(model.config, num_layers=13, sparse_layers=(True,) * 12 + (False,), windows=(0,) * 13, num_experts=8,
+    config = dataclasses.replace(model.config, num_layers=13, sparse_layers=(True,) * 12 + (False,),
+                                 windows=(0,) * 13, num_experts=8,
                                  attention_bias=True)
     layer, known = "model.layers.11.", set_names(config)
-    names = {key: known[layer + key] for key in ("self_attn.k_proj.weight", "self_attn.v_proj.bias", "self_attn.q_norm.weight",
+    names = {key: known[layer + key] for key in ("self_attn.k_proj.weight", "self_attn.v_proj.bias",
+                                                 "self_attn.q_norm.weight",
                                                  "mlp.experts.7.up_proj.weight", "mlp.gate.weight")}
     assert known["model.layers.12.mlp.up_proj.weight"] == "model.layers.12.mlp.gate_up_proj"
     names["mlp.up_proj.weight"] = known["model.layers.12.mlp.up_proj.weight"].replace("12", "11")

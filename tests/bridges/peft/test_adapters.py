@@ -142,7 +142,8 @@ def test_adapters_switched_off_are_the_base_model(tmp_path):
     hf_model = make_model(tmp_path / "hf", tokenizer=False, family="qwen3")
     model = with_adapters(tmp_path / "hf", LoraConfig(4, 8.0))
     positions = jnp.broadcast_to(jnp.arange(40), (2, 40))
-    hidden, _ = jax.jit(lambda ids: model(ids, Pass(positions, jnp.ones_like(positions), adapters=False)))(jnp.asarray(tokens()))
+    call = Pass(positions, jnp.ones_like(positions), adapters=False)
+    hidden, _ = jax.jit(lambda ids: model(ids, call))(jnp.asarray(tokens()))
     assert relative(model.logits(hidden), hf_logits(hf_model, tokens())) < 1e-5
 
 
@@ -170,6 +171,7 @@ def test_a_model_with_room_for_more_takes_an_adapter_of_some_of_its_layers(tmp_p
         bridges.import_adapter(large, tmp_path / "adapter")
     bridges.import_adapter(large, tmp_path / "adapter", subset=True)
     positions = np.broadcast_to(np.arange(40), (2, 40))
-    ours, theirs = (model.logits(jax.jit(lambda model, ids: model(ids, Pass(positions, np.ones_like(positions)))[0])(model, tokens()))
+    whole = jax.jit(lambda model, ids: model(ids, Pass(positions, np.ones_like(positions)))[0])
+    ours, theirs = (model.logits(whole(model, tokens()))
                     for model in (large, small))
     assert relative(ours, theirs) < 1e-5
