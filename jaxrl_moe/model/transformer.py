@@ -10,10 +10,11 @@ from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.chips import platform_of
 from jaxrl_moe.kernels.grouped_matmul import choose
 from jaxrl_moe.kernels.token_logprobs import Vocabulary
+from jaxrl_moe.kernels.weight import WeightMatrix, multiply
 from jaxrl_moe.model.attention import Attention, Place
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError
-from jaxrl_moe.model.layers import Embedding, Linear, RMSNorm, matches
+from jaxrl_moe.model.layers import Embedding, Init, Linear, RMSNorm, matches
 from jaxrl_moe.model.moe import MoE
 from jaxrl_moe.model.rope import rotary
 
@@ -27,8 +28,7 @@ class MLP(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs):
         def linear(name, size_in, size_out, split="out"):
-            return Linear(f"mlp.{name}", size_in, size_out, stack=stack, std=config.initializer_range, lora=lora, dtype=dtype,
-                          rngs=rngs, split=split)
+            return Linear(f"mlp.{name}", size_in, size_out, Init(config.initializer_range, dtype, rngs, stack, lora), split=split)
 
         self.gate_proj = linear("gate_proj", config.hidden_size, config.intermediate_size)
         self.up_proj = linear("up_proj", config.hidden_size, config.intermediate_size)
@@ -102,7 +102,7 @@ class Transformer(nnx.Module):
             for run in config.runs])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
         self.lm_head = None if config.tie_word_embeddings else Linear(
-            "lm_head", config.hidden_size, config.vocab_size, std=config.initializer_range, lora=None, dtype=dtype, rngs=rngs)
+            "lm_head", config.hidden_size, config.vocab_size, Init(config.initializer_range, dtype, rngs))
         if lora is not None:
             _check_targets(self, lora)
 
@@ -111,9 +111,9 @@ class Transformer(nnx.Module):
         """The same module with ShapeDtypeStructs for arrays; nothing is allocated."""
         return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0), **options))
 
-    def head_DV(self):
+    def head_DV(self) -> WeightMatrix:
         """The output matrix, of this device's part of the vocabulary; the embedding's transpose where they are tied."""
-        return self.embed.table_VD().T if self.lm_head is None else self.lm_head.weights()[0]
+        return self.embed.table_VD().transposed() if self.lm_head is None else self.lm_head.weights()[0]
 
     def vocabulary(self) -> Vocabulary:
         """How the columns of head_DV lie: for kernels.token_logprobs."""
@@ -122,7 +122,7 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden_BTD):
         """[B, T, V] float32. For training use kernels.token_logprobs, which never forms them all."""
-        logits_BTV = jnp.dot(hidden_BTD, self.head_DV(), preferred_element_type=jnp.float32)
+        logits_BTV = multiply(hidden_BTD, self.head_DV(), jnp.float32)
         return collectives.gather(logits_BTV, "tensor", -1)[..., :self.config.vocab_size]
 
     def __call__(self, tokens_BT, positions_BT, segments_BT, *, adapters=True, dropout_key=None, expert_ids_LBTA=None, remat="none"):
