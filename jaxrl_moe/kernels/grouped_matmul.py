@@ -106,8 +106,8 @@ def _product(walked: Callable, back: bool, share: int, x_R: jax.Array, w_EDF: We
 
     def body(i: jax.Array, store: jax.Array) -> jax.Array:
         w = w_EDF.take(walk.experts(i))
-        y = (w.matmul_t if back else w.matmul)(walk.rows(x, i), jnp.float32)
-        return walk.put(store, jnp.where(walk.valid(i), y, 0), i)
+        multiply = w.matmul_t if back else w.matmul
+        return walk.put(store, jnp.where(walk.valid(i), multiply(walk.rows(x, i), jnp.float32), 0), i)
 
     store = lax.fori_loop(0, walk.count, body, walk.store(x, w_EDF.shape[1 if back else 2]))
     return walk.finished(store, x_R.shape[0])
