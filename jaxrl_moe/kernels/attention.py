@@ -7,7 +7,6 @@
     cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias [B, 1, T, S]
 """
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -43,8 +42,9 @@ class Visibility(NamedTuple):
         return same_BTS & (distance_BTS >= 0) & near_BTS & (self.key_segments_BS[:, None, :] > 0)
 
 
-def attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility, backend: str = "auto", *,
-              whole_rows: bool = False, pairs: tuple[int, jax.Array] | None = None, in_turn: bool = False) -> jax.Array:
+def attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility,
+              backend: str = "auto", *, whole_rows: bool = False, pairs: tuple[int, jax.Array] | None = None,
+              in_turn: bool = False) -> jax.Array:
     """softmax(q k / sqrt(H)) v over the visible keys; returns [B, T, N, H]. A query that sees nothing gets finite values.
 
     N is a multiple of K; query head n reads key head n // (N / K). Softmax in float32.
@@ -122,4 +122,4 @@ def _cudnn(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: 
     return out_BTNH[:, :length]
 
 
-BACKENDS: dict[str, Callable[..., jax.Array]] = {"xla": _xla, "causal": causal_attention, "chunked": _chunked, "cudnn": _cudnn}
+BACKENDS = {"xla": _xla, "causal": causal_attention, "chunked": _chunked, "cudnn": _cudnn}

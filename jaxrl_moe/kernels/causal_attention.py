@@ -54,7 +54,8 @@ def _after(x: Any, earlier: Any, wanted: bool) -> Any:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, visibility: Any, in_turn: bool = False) -> jax.Array:
+def causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, visibility: Any,
+                     in_turn: bool = False) -> jax.Array:
     """softmax(q k / sqrt(H)) v where key s is visible to query t only if s <= t in the row; see kernels.attention.
 
     Args:
@@ -64,7 +65,8 @@ def causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, vi
     return _forward(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn)[0]
 
 
-def _forward(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, visibility: Any, in_turn: bool) -> tuple[jax.Array, tuple]:
+def _forward(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, visibility: Any,
+             in_turn: bool) -> tuple[jax.Array, tuple]:
     _, length, heads, width = q_BTNH.shape
     kv_heads = k_BTKH.shape[2]
     q = _heads(q_BTNH, kv_heads)
@@ -86,7 +88,7 @@ def _forward(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, visibility
     return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, jnp.concatenate(normalisers, axis=3))
 
 
-def _backward(in_turn: bool, saved: tuple, gradient_BTNH: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+def _backward(in_turn: bool, saved: tuple, gradient_BTNH: jax.Array) -> tuple:
     q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, normaliser_BKnT = saved
     batch, length, heads, width = q_BTNH.shape
     kv_heads, dtype = k_BTKH.shape[2], q_BTNH.dtype

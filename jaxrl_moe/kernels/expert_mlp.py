@@ -21,7 +21,7 @@ from jaxrl_moe.kernels.weight import WeightMatrix, dot, outer, taken, weight_of
 
 
 class ExpertWeight(NamedTuple):
-    """One of the three matrices: w [E, in, out] of any kind; a [E, in, r] and b [E, r, out], or None without an adapter."""
+    """One of the three matrices: w [E, in, out]; a [E, in, r] and b [E, r, out], or None without an adapter."""
     w: WeightMatrix | jax.Array
     a: jax.Array | None = None
     b: jax.Array | None = None
@@ -58,7 +58,10 @@ class Adapters(NamedTuple):
     drop: Callable[[str, jax.Array], jax.Array] | None = None
 
 
-def expert_mlp(x_RD: jax.Array, experts: ExpertWeights, groups: Groups, adapters: Adapters = Adapters(),  # noqa: B008  (immutable)
+NO_ADAPTERS = Adapters()
+
+
+def expert_mlp(x_RD: jax.Array, experts: ExpertWeights, groups: Groups, adapters: Adapters = NO_ADAPTERS,
                backend: str = "auto") -> jax.Array:
     """Returns [R, D] in x's dtype. Rows past the last group come out as zeros.
 
@@ -71,7 +74,8 @@ def expert_mlp(x_RD: jax.Array, experts: ExpertWeights, groups: Groups, adapters
     experts = ExpertWeights(*(_computing(weight, x_RD.dtype) for weight in experts))
     size = groups.spare or spare_rows(x_RD.shape[0], groups.sizes_E.shape[0], groups.share, backend)
     method = FusedMethod(adapters.scale, size, groups.share)
-    return _fused(method, jnp.pad(x_RD, ((0, size - groups.spare), (0, 0))), experts, groups.sizes_E)[:x_RD.shape[0]]
+    padded = jnp.pad(x_RD, ((0, size - groups.spare), (0, 0)))
+    return _fused(method, padded, experts, groups.sizes_E)[:x_RD.shape[0]]
 
 
 def _computing(weight: ExpertWeight, dtype: Any) -> ExpertWeight:
@@ -79,7 +83,8 @@ def _computing(weight: ExpertWeight, dtype: Any) -> ExpertWeight:
     return ExpertWeight(weight_of(weight.w), *(None if m is None else m.astype(dtype) for m in weight[1:]))
 
 
-def _three_products(x_RD: jax.Array, experts: ExpertWeights, groups: Groups, adapters: Adapters, backend: str) -> jax.Array:
+def _three_products(x_RD: jax.Array, experts: ExpertWeights, groups: Groups, adapters: Adapters,
+                    backend: str) -> jax.Array:
     def multiply(x: jax.Array, w: WeightMatrix | jax.Array) -> jax.Array:
         return grouped.grouped_matmul(x, w, groups.sizes_E, backend, groups.share)
 
@@ -96,7 +101,9 @@ def _three_products(x_RD: jax.Array, experts: ExpertWeights, groups: Groups, ada
 
 
 class FusedMethod(NamedTuple):
-    """How the MLP is computed: the adapters' factor; how many spare rows a tile may touch, 0 for blocks; see Groups for share."""
+    """How the MLP is computed: the adapters' factor; how many spare rows a tile may touch, 0 for blocks; see
+    Groups for share.
+    """
     scale: float
     spare: int
     share: int
@@ -127,7 +134,8 @@ def _apply(x: jax.Array, weight: ExpertWeight, scale: float) -> jax.Array:
     return y if weight.a is None else y + scale * _dot(_dot(x, weight.a), weight.b)
 
 
-def _apply_back(gradient: jax.Array, weight: ExpertWeight, scale: float) -> tuple[jax.Array, jax.Array | None]:
+def _apply_back(gradient: jax.Array, weight: ExpertWeight, scale: float
+                ) -> tuple[jax.Array, jax.Array | None]:
     """The gradient by x, and gradient B^T, which the gradient of A needs."""
     if weight.a is None:
         return _matmul_t(gradient, weight), None
@@ -142,15 +150,21 @@ def _matmul_t(gradient: jax.Array, weight: ExpertWeight) -> jax.Array:
 def _of_step(experts: ExpertWeights, walk: Tiles | Blocks, i: jax.Array) -> ExpertWeights:
     """The matrices of a step's expert or experts."""
     index = walk.experts(i)
-    return ExpertWeights(*(ExpertWeight(weight.w.take(index), taken(weight.a, index), taken(weight.b, index)) for weight in experts))
+
+    def of(weight: ExpertWeight) -> ExpertWeight:
+        return ExpertWeight(weight.w.take(index), taken(weight.a, index), taken(weight.b, index))
+
+    return ExpertWeights(*map(of, experts))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _fused(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights, group_sizes_E: jax.Array) -> jax.Array:
+def _fused(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights,
+           group_sizes_E: jax.Array) -> jax.Array:
     return _forward(method, x_RD, experts, group_sizes_E)[0]
 
 
-def _forward(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights, group_sizes_E: jax.Array) -> tuple[jax.Array, tuple]:
+def _forward(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights,
+             group_sizes_E: jax.Array) -> tuple[jax.Array, tuple]:
     """(the result, (x Wg, x Wu) as the walk keeps them)."""
     walk, width, scale = _walk(method, group_sizes_E, x_RD.shape[0]), experts.gate.w.shape[-1], method.scale
 
@@ -170,7 +184,8 @@ def _forward(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights, group
     return walk.finished(out, x_RD.shape[0]), (gates, ups)
 
 
-def _fused_forward(method: FusedMethod, x_RD: Any, experts: ExpertWeights, group_sizes_E: Any) -> tuple[jax.Array, tuple]:
+def _fused_forward(method: FusedMethod, x_RD: Any, experts: ExpertWeights,
+                   group_sizes_E: Any) -> tuple[jax.Array, tuple]:
     wanted = ExpertWeights(*(_trained(weight) for weight in experts))
     inputs = grouped.values((x_RD, experts, group_sizes_E))
     out, hidden = _forward(method, *inputs)
@@ -193,14 +208,16 @@ class _Gradient(NamedTuple):
         shapes = (weight.w.shape, weight.a is not None and weight.a.swapaxes(1, 2).shape, weight.b is not None and weight.b.shape)
         return cls(*(jnp.zeros(shape, jnp.float32) if some else None for shape, some in zip(shapes, wanted)))
 
-    def add(self, walk: Tiles | Blocks, i: jax.Array, scale: float, rows: tuple, gradients: tuple) -> "_Gradient":
+    def add(self, walk: Tiles | Blocks, i: jax.Array, scale: float, rows: tuple,
+            gradients: tuple) -> "_Gradient":
         """rows: the products' input, and that by A; gradients: of the output, and that by B^T.
 
         The few rows of a low-rank product come first: [r, in] takes a sixth of the time of [in, r] on CPU.
         """
         (x, x_low), (gradient, gradient_low) = rows, gradients
 
-        def plus(total: jax.Array | None, left: jax.Array, right: jax.Array, factor: float) -> jax.Array | None:
+        def plus(total: jax.Array | None, left: jax.Array, right: jax.Array,
+                 factor: float) -> jax.Array | None:
             return None if total is None else walk.add(total, factor * outer(left, right), i)
 
         return _Gradient(plus(self.w, x, gradient, 1.0), plus(self.a, gradient_low, x, scale), plus(self.b, x_low, gradient, scale))
@@ -211,7 +228,8 @@ class _Gradient(NamedTuple):
         return ExpertWeight(w, a, None if self.b is None else self.b.astype(weight.b.dtype))
 
 
-def _fused_backward(method: FusedMethod, residuals: tuple, gradient_RD: Any) -> tuple[jax.Array, ExpertWeights, None]:
+def _fused_backward(method: FusedMethod, residuals: tuple, gradient_RD: Any
+                    ) -> tuple[jax.Array, ExpertWeights, None]:
     x_RD, experts, group_sizes_E, gates, ups, wanted = residuals
     if isinstance(gradient_RD, jax.custom_derivatives.SymbolicZero):
         gradient_RD = jnp.zeros(gradient_RD.shape, gradient_RD.dtype)

@@ -28,8 +28,8 @@ HOPPER = "9.0"
 ROW_UNIT, SIDE_UNIT = 8, 64  # tokamax's kernels take multiples of these, and of ROW_UNIT for a side below SIDE_UNIT
 
 
-def grouped_matmul(x_RD: jax.Array, w_EDF: WeightMatrix | jax.Array, group_sizes_E: jax.Array, backend: str = "auto",
-                   share: int = 1) -> jax.Array:
+def grouped_matmul(x_RD: jax.Array, w_EDF: WeightMatrix | jax.Array, group_sizes_E: jax.Array,
+                   backend: str = "auto", share: int = 1) -> jax.Array:
     """Returns [R, F] in x's dtype; accumulates in float32. One in `share` of the rows is expected to belong to a group."""
     return BACKENDS[choose(backend)](share, x_RD, weight_of(w_EDF), group_sizes_E)
 
@@ -56,11 +56,13 @@ class GroupedProducts(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _differentiable(products: GroupedProducts, share: int, x_RD: jax.Array, w_EDF: WeightMatrix, group_sizes_E: jax.Array) -> jax.Array:
+def _differentiable(products: GroupedProducts, share: int, x_RD: jax.Array, w_EDF: WeightMatrix,
+                    group_sizes_E: jax.Array) -> jax.Array:
     return products.product(share, x_RD, w_EDF, group_sizes_E)
 
 
-def _forward(products: GroupedProducts, share: int, x_RD: Any, w_EDF: Any, group_sizes_E: Any) -> tuple[jax.Array, tuple]:
+def _forward(products: GroupedProducts, share: int, x_RD: Any, w_EDF: Any,
+             group_sizes_E: Any) -> tuple[jax.Array, tuple]:
     x_RD, weight, group_sizes_E = values((x_RD, w_EDF, group_sizes_E))
     return products.product(share, x_RD, weight, group_sizes_E), (x_RD, weight, group_sizes_E, trained(w_EDF))
 
@@ -75,7 +77,8 @@ def trained(weight: Any) -> bool:
     return weight.trains and any(primal.perturbed for primal in jax.tree.leaves(weight))
 
 
-def _backward(products: GroupedProducts, share: int, saved: tuple, gradient_RF: Any) -> tuple[jax.Array, WeightMatrix | None, None]:
+def _backward(products: GroupedProducts, share: int, saved: tuple, gradient_RF: Any
+              ) -> tuple[jax.Array, WeightMatrix | None, None]:
     x_RD, w_EDF, group_sizes_E, wanted = saved
     if isinstance(gradient_RF, jax.custom_derivatives.SymbolicZero):
         gradient_RF = jnp.zeros(gradient_RF.shape, gradient_RF.dtype)
@@ -100,7 +103,8 @@ def _blocks(share: int, group_sizes_E: jax.Array, *arrays: jax.Array) -> tuple:
     return tiling.blocks(group_sizes_E, arrays[0].shape[0], share), *arrays
 
 
-def _product(walked: Callable, back: bool, share: int, x_R: jax.Array, w_EDF: WeightMatrix, group_sizes_E: jax.Array) -> jax.Array:
+def _product(walked: Callable, back: bool, share: int, x_R: jax.Array, w_EDF: WeightMatrix,
+             group_sizes_E: jax.Array) -> jax.Array:
     """By w over D, or back, over F."""
     walk, x = walked(share, group_sizes_E, x_R)
 
@@ -113,8 +117,8 @@ def _product(walked: Callable, back: bool, share: int, x_R: jax.Array, w_EDF: We
     return walk.finished(store, x_R.shape[0])
 
 
-def _weight_gradient(walked: Callable, share: int, x_RD: jax.Array, gradient_RF: jax.Array, group_sizes_E: jax.Array,
-                     experts: int) -> jax.Array:
+def _weight_gradient(walked: Callable, share: int, x_RD: jax.Array, gradient_RF: jax.Array,
+                     group_sizes_E: jax.Array, experts: int) -> jax.Array:
     walk, x, gradient = walked(share, group_sizes_E, x_RD, gradient_RF)
 
     def body(i: jax.Array, total_EDF: jax.Array) -> jax.Array:
@@ -133,13 +137,16 @@ def _products(walked: Callable) -> GroupedProducts:
 TILES, PADDED = _products(_tiles), _products(_blocks)
 
 
-def _tokamax_product(share: int, x_RD: jax.Array, w_EDF: WeightMatrix, group_sizes_E: jax.Array, back: bool = False) -> jax.Array:
-    """Back, the kernel wants w transposed. Behind the barrier that is done for one layer; in front of it XLA would do it for all of
-    them."""
+def _tokamax_product(share: int, x_RD: jax.Array, w_EDF: WeightMatrix, group_sizes_E: jax.Array,
+                     back: bool = False) -> jax.Array:
+    """Back, the kernel wants w transposed. Behind the barrier that is done for one layer; in front of it XLA
+    would do it for all of them.
+    """
     matrices = w_EDF.dense(x_RD.dtype)
     if back and matrices is not None:
         matrices = lax.optimization_barrier(matrices).swapaxes(1, 2)
-    refused = f"weights of the kind {type(w_EDF).__name__}" if matrices is None else _refused_by_tokamax(x_RD, matrices)
+    hidden = f"weights of the kind {type(w_EDF).__name__}"
+    refused = hidden if matrices is None else _refused_by_tokamax(x_RD, matrices)
     if refused:
         warnings.warn(f"tokamax's kernels do not take {refused}: this product goes through the backend padded.", stacklevel=2)
         product = PADDED.product_back if back and matrices is None else PADDED.product
@@ -171,7 +178,8 @@ def _tokamax(share: int, x_RD: jax.Array, w_EDF: WeightMatrix, group_sizes_E: ja
     return _differentiable(TOKAMAX, share, x_RD, w_EDF, group_sizes_E)
 
 
-TOKAMAX = GroupedProducts(_tokamax_product, functools.partial(_tokamax_product, back=True), PADDED.weight_gradient)
+TOKAMAX = GroupedProducts(
+    _tokamax_product, functools.partial(_tokamax_product, back=True), PADDED.weight_gradient)
 BACKENDS = {
     "tiles": functools.partial(_differentiable, TILES),
     "padded": functools.partial(_differentiable, PADDED),

@@ -85,7 +85,7 @@ class Blocks(NamedTuple):
     count: jax.Array | int  # steps
     expert_kn: jax.Array    # the expert of each block
     row_knb: jax.Array      # its rows, past the last one where there is none
-    slot_R: jax.Array       # where each row stands among the blocks' rows, past the last one for rows of no group
+    slot_R: jax.Array       # of each row among the blocks' rows, past the last one for rows of no group
 
     def rows(self, x: jax.Array, i: jax.Array) -> jax.Array:
         return x.at[self.row_knb[i]].get(mode="fill", fill_value=0)

@@ -35,6 +35,9 @@ class Vocabulary(NamedTuple):
         return first + jnp.arange(head_DV.shape[1])
 
 
+WHOLE = Vocabulary()
+
+
 class _Settings(NamedTuple):
     entropy: bool
     chunk: int
@@ -42,13 +45,14 @@ class _Settings(NamedTuple):
 
 
 def token_logprobs(hidden_MD: jax.Array, head_DV: WeightMatrix | jax.Array, targets_M: jax.Array,
-                   temperature: float | jax.Array = 1.0, *, entropy: bool = False, frozen_head: bool = True, chunk: int = CHUNK,
-                   vocabulary: Vocabulary = Vocabulary()) -> tuple[jax.Array, jax.Array | None]:  # noqa: B008  (immutable)
+                   temperature: float | jax.Array = 1.0, *, entropy: bool = False, frozen_head: bool = True,
+                   chunk: int = CHUNK, vocabulary: Vocabulary = WHOLE) -> tuple[jax.Array, jax.Array | None]:
     """Log-probability of each target under softmax(hidden head / temperature), and the entropy of that distribution.
 
     Args:
       hidden_MD: final hidden states, any float type.
-      head_DV: output matrix of any kind. With frozen_head, or of a kind that does not train, it receives no gradient.
+      head_DV: output matrix of any kind. With frozen_head, or of a kind that does not train, it receives no
+        gradient.
       targets_M: int token ids.
       temperature: positive scalar.
       entropy: also return the entropy in nats (differentiable); otherwise the second result is None.
@@ -81,7 +85,8 @@ def _chunks(x: jax.Array, chunk: int) -> jax.Array:
     return x.reshape(-1, chunk, *x.shape[1:])
 
 
-def _log_softmax(settings: _Settings, h_cD: jax.Array, head_DV: WeightMatrix, inverse_temperature: jax.Array) -> jax.Array:
+def _log_softmax(settings: _Settings, h_cD: jax.Array, head_DV: WeightMatrix,
+                 inverse_temperature: jax.Array) -> jax.Array:
     vocabulary = settings.vocabulary
     logits_cV = head_DV.matmul(h_cD, jnp.float32) * inverse_temperature
     if vocabulary.size:
@@ -96,7 +101,8 @@ def _hits(settings: _Settings, head_DV: WeightMatrix, targets_c: jax.Array) -> j
     return targets_c[:, None] == settings.vocabulary.columns(head_DV)[None, :]
 
 
-def _read(settings: _Settings, logprobs_cV: jax.Array, head_DV: WeightMatrix, targets_c: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _read(settings: _Settings, logprobs_cV: jax.Array, head_DV: WeightMatrix,
+          targets_c: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(log-probs of the targets, entropies or zeros)."""
     vocabulary = settings.vocabulary
     if vocabulary.axis is None:
@@ -114,11 +120,13 @@ def _forward(settings: _Settings, hidden_MD: jax.Array, head_DV: WeightMatrix, t
         h_cD, targets_c = inputs
         return _read(settings, _log_softmax(settings, h_cD, head_DV, inverse_temperature), head_DV, targets_c)
 
-    chosen, entropies = jax.lax.map(read, (_chunks(hidden_MD, settings.chunk), _chunks(targets_M, settings.chunk)))
+    chunked = _chunks(hidden_MD, settings.chunk), _chunks(targets_M, settings.chunk)
+    chosen, entropies = jax.lax.map(read, chunked)
     return chosen.reshape(-1), entropies.reshape(-1)
 
 
-def _slopes(settings: _Settings, logprobs_cV: jax.Array, head_DV: WeightMatrix, targets_c: jax.Array) -> jax.Array:
+def _slopes(settings: _Settings, logprobs_cV: jax.Array, head_DV: WeightMatrix,
+            targets_c: jax.Array) -> jax.Array:
     """d logprob / d logits: one-hot minus the probabilities."""
     return _hits(settings, head_DV, targets_c) - jnp.exp(logprobs_cV)
 
@@ -179,7 +187,8 @@ def _trainable_forward(settings: _Settings, hidden_MD: jax.Array, head_DV: Weigh
     return _forward(settings, *saved), saved
 
 
-def _trainable_backward(settings: _Settings, residuals: tuple, gradients: tuple[jax.Array, jax.Array]) -> tuple:
+def _trainable_backward(settings: _Settings, residuals: tuple,
+                        gradients: tuple[jax.Array, jax.Array]) -> tuple:
     hidden_MD, head_DV, targets_M, inverse_temperature = residuals
     gradients = map(settings.vocabulary.total, gradients)
 
@@ -195,7 +204,8 @@ def _trainable_backward(settings: _Settings, residuals: tuple, gradients: tuple[
 
     chunked = tuple(_chunks(x, settings.chunk) for x in (hidden_MD, targets_M, *gradients))
     head_gradient_DV, hidden_gradient = jax.lax.scan(back, jnp.zeros(head_DV.shape, jnp.float32), chunked)
-    return hidden_gradient.reshape(hidden_MD.shape), head_DV.gradient(head_gradient_DV), None, jnp.zeros((), jnp.float32)
+    return (hidden_gradient.reshape(hidden_MD.shape), head_DV.gradient(head_gradient_DV), None,
+            jnp.zeros((), jnp.float32))
 
 
 _trainable.defvjp(_trainable_forward, _trainable_backward)

@@ -1,8 +1,8 @@
 """What kernels ask of a weight matrix, whatever it is stored as, and the dense kind.
 
-A weight is a value: a pytree of arrays that stand for one matrix W [in, out], or for a stack of them [*stack, in, out]. All of its arrays
-lead with the axes of the stack, so that a weight can be scanned over by layer, taken apart by expert and split over devices as one
-array is. Kernels multiply with it and know no format.
+A weight is a value: a pytree of arrays that stand for one matrix W [in, out], or for a stack of them [*stack,
+in, out]. All of its arrays lead with the axes of the stack, so that a weight can be scanned over by layer,
+taken apart by expert and split over devices as one array is. Kernels multiply with it and know no format.
 """
 import dataclasses
 import functools
@@ -18,11 +18,13 @@ from jax import lax
 class WeightMatrix(Protocol):
     """A matrix or a stack of them. Products are computed in the rows' dtype and accumulate in float32.
 
-    A kind is a frozen dataclass registered as a pytree (jax.tree_util.register_dataclass). What it says of itself follows from its
-    arrays as they are: a scan, `take` or a mesh gives the same kind with fewer or smaller ones.
+    A kind is a frozen dataclass registered as a pytree (jax.tree_util.register_dataclass). What it says of
+    itself follows from its arrays as they are: a scan, `take` or a mesh gives the same kind with fewer or
+    smaller ones.
 
     Attributes:
-      trains: whether gradients by it are computed. Where not, rows get theirs and the weight is left alone, though it holds floats.
+      trains: whether gradients by it are computed. Where not, rows get theirs and the weight is left alone,
+        though it holds floats.
     """
     trains: ClassVar[bool]
 
@@ -42,23 +44,33 @@ class WeightMatrix(Protocol):
         """x [*stack, ..., in] by W over in: [*stack, ..., out] in `dtype`, None for x's."""
 
     def matmul_t(self, g: jax.Array, dtype: Any = None) -> jax.Array:
-        """g [*stack, ..., out] by W over out: [*stack, ..., in] in `dtype`, None for g's. What the backward pass of matmul needs."""
+        """g [*stack, ..., out] by W over out: [*stack, ..., in] in `dtype`, None for g's. What the backward
+        pass of matmul needs.
+        """
 
     def take(self, index: jax.Array) -> "WeightMatrix":
-        """What stands at an index of the stack's first axis, such as one expert's matrix; at several indices, a stack of them."""
+        """What stands at an index of the stack's first axis, such as one expert's matrix; at several indices,
+        a stack of them.
+        """
 
     def rows(self, ids: jax.Array) -> jax.Array:
         """[*ids.shape, out] in `dtype`: some rows of one matrix, as an embedding is looked up."""
 
     def transposed(self) -> "WeightMatrix":
-        """[*stack, out, in]: the output matrix of an embedding. `Transposed` serves, where nothing better is at hand."""
+        """[*stack, out, in]: the output matrix of an embedding. `Transposed` serves, where nothing better is
+        at hand.
+        """
 
     def gathered(self, gather: Callable[[jax.Array, int], jax.Array], axis: int) -> "WeightMatrix":
-        """The whole of a weight that is split over devices along `axis`, -2 (in) or -1 (out): `gather` (array, axis) puts parts of an
-        array together. Arrays that are not split along it, such as a scale for each output where it is `in`, stay as they are."""
+        """The whole of a weight that is split over devices along `axis`, -2 (in) or -1 (out): `gather`
+        (array, axis) puts parts of an array together. Arrays that are not split along it, such as a scale for
+        each output where it is `in`, stay as they are.
+        """
 
     def dense(self, dtype: Any) -> jax.Array | None:
-        """The numbers themselves, for kernels that take nothing else; None from a kind that has not got them, or must not spread them."""
+        """The numbers themselves, for kernels that take nothing else; None from a kind that has not got them,
+        or must not spread them.
+        """
 
 
 class TrainedMatrix(WeightMatrix, Protocol):
@@ -161,8 +173,9 @@ def weight_of(matrix: "jax.Array | np.ndarray | WeightMatrix") -> WeightMatrix:
 
 
 def multiply(x: jax.Array, weight: WeightMatrix, dtype: Any = None) -> jax.Array:
-    """matmul with gradients: by x, and by a weight that trains. Of a frozen one the backward pass keeps what it is stored as, and decodes
-    it again."""
+    """matmul with gradients: by x, and by a weight that trains. Of a frozen one the backward pass keeps what
+    it is stored as, and decodes it again.
+    """
     return weight.matmul(x, dtype) if weight.trains else _frozen(dtype, x, weight)
 
 
@@ -171,12 +184,14 @@ def _frozen(dtype: Any, x: jax.Array, weight: WeightMatrix) -> jax.Array:
     return weight.matmul(x, dtype)
 
 
-def _frozen_forward(dtype: Any, x: jax.Array, weight: WeightMatrix) -> tuple[jax.Array, tuple[WeightMatrix, jax.Array]]:
+def _frozen_forward(dtype: Any, x: jax.Array, weight: WeightMatrix
+                    ) -> tuple[jax.Array, tuple[WeightMatrix, jax.Array]]:
     dtype_like = jnp.zeros((0,), x.dtype)
     return weight.matmul(x, dtype), (weight, dtype_like)
 
 
-def _frozen_backward(dtype: Any, saved: tuple[WeightMatrix, jax.Array], g: jax.Array) -> tuple[jax.Array, None]:
+def _frozen_backward(dtype: Any, saved: tuple[WeightMatrix, jax.Array], g: jax.Array
+                     ) -> tuple[jax.Array, None]:
     weight, dtype_like = saved
     return weight.matmul_t(g.astype(dtype_like.dtype)), None
 
@@ -192,8 +207,9 @@ def dense_of(weight: WeightMatrix, dtype: Any, user: str) -> jax.Array:
     """
     array = weight.dense(dtype)
     if array is None:
-        raise ValueError(f"{user} multiplies with dense matrices, and a weight of the kind {type(weight).__name__} is not given as one: "
-                         "use the backend tiles or padded, which ask a weight for its products.")
+        raise ValueError(f"{user} multiplies with dense matrices, and a weight of the kind "
+                         f"{type(weight).__name__} is not given as one: use the backend tiles or padded, "
+                         "which ask a weight for its products.")
     return array if weight.trains else lax.stop_gradient(array)
 
 
@@ -210,8 +226,9 @@ def bytes_of(tree: Any) -> int:
 
 
 def dot(x: jax.Array, w: jax.Array, side: int = 0, dtype: Any = jnp.float32) -> jax.Array:
-    """x [*stack, ..., in] by w [*stack, in, out] (side 0), or x [*stack, ..., out] by w over its last axis (side 1); in `dtype`, None for
-    that of the operands."""
+    """x [*stack, ..., in] by w [*stack, in, out] (side 0), or x [*stack, ..., out] by w over its last axis
+    (side 1); in `dtype`, None for that of the operands.
+    """
     batch = tuple(range(w.ndim - 2))
     dimensions = ((x.ndim - 1,), (w.ndim - 2 + side,)), (batch, batch)
     return lax.dot_general(x, w, dimensions, preferred_element_type=dtype)
@@ -219,5 +236,5 @@ def dot(x: jax.Array, w: jax.Array, side: int = 0, dtype: Any = jnp.float32) -> 
 
 def outer(x: jax.Array, y: jax.Array) -> jax.Array:
     """The sum over rows: x [*stack, m, in] and y [*stack, m, out] give [*stack, in, out]; float32."""
-    batch = tuple(range(x.ndim - 2))
-    return lax.dot_general(x, y, (((x.ndim - 2,), (x.ndim - 2,)), (batch, batch)), preferred_element_type=jnp.float32)
+    batch, rows = tuple(range(x.ndim - 2)), (x.ndim - 2,)
+    return lax.dot_general(x, y, ((rows, rows), (batch, batch)), preferred_element_type=jnp.float32)

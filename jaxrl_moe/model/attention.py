@@ -44,8 +44,9 @@ class Attention(nnx.Module):
         size, inner, shared = config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 
         def linear(name, size_in, size_out, split="out"):
-            return Linear(f"attention.{name}", size_in, size_out, Init(config.initializer_range, dtype, rngs, stack, lora),
-                          bias=config.attention_bias, split=split)
+            init = Init(config.initializer_range, dtype, rngs, stack, lora)
+            bias = config.attention_bias
+            return Linear(f"attention.{name}", size_in, size_out, init, bias=bias, split=split)
 
         self.q_proj = linear("q_proj", size, inner)
         self.k_proj = linear("k_proj", size, shared)

@@ -74,9 +74,11 @@ class Linear(nnx.Module):
     added up here unless the caller does (`partial`).
     """
 
-    def __init__(self, path: str, size_in: int, size_out: int, init: Init, *, bias: bool = False, split: str = "out"):
+    def __init__(self, path: str, size_in: int, size_out: int, init: Init, *, bias: bool = False,
+                 split: str = "out"):
         self.path, self.split = path, split
-        self.weight = nnx.Param(init.std * jax.random.normal(init.rngs.params(), (*init.stack, size_in, size_out), init.dtype))
+        shape = (*init.stack, size_in, size_out)
+        self.weight = nnx.Param(init.std * jax.random.normal(init.rngs.params(), shape, init.dtype))
         self.bias = nnx.Param(jnp.zeros((*init.stack, size_out), init.dtype)) if bias else None
         self.lora = init.lora if init.lora is not None and targets(init.lora, path) else None
         if self.lora is None:
@@ -91,7 +93,8 @@ class Linear(nnx.Module):
         self.lora_a = nnx.LoRAParam(jax.random.uniform(rngs.params(), (*stack, size_in, rank), jnp.float32, -bound, bound))
         self.lora_b = nnx.LoRAParam(jnp.zeros((*stack, rank, size_out), jnp.float32))
 
-    def __call__(self, x: jax.Array, adapters: bool = True, dropout_key: jax.Array | None = None, *, partial: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, adapters: bool = True, dropout_key: jax.Array | None = None, *,
+                 partial: bool = False) -> jax.Array:
         base, a, b = self.weights(adapters)
         y = multiply(x, base)
         if a is not None:

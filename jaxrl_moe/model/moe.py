@@ -91,8 +91,8 @@ class MoE(nnx.Module):
                           *(collectives.total(x, *collectives.TOKENS) for x in sums))
         return y_MD.reshape(x_BTD.shape), routing
 
-    def compute(self, adapters: bool, dropout_key: jax.Array | None, x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array,
-                share: int) -> jax.Array:
+    def compute(self, adapters: bool, dropout_key: jax.Array | None, x_MD: jax.Array, weights_MA: jax.Array,
+                ids_MA: jax.Array, share: int) -> jax.Array:
         """This device's experts on the tokens sent to them, numbered from 0; see expert_parallel.Compute."""
         if x_MD.shape[0] <= self.batched_tokens and dropout_key is None:
             return self.batched(x_MD, weights_MA, ids_MA, adapters)
@@ -112,15 +112,16 @@ class MoE(nnx.Module):
         hidden_EMF = jax.nn.silu(self.gate_proj(x_EMD, adapters)) * self.up_proj(x_EMD, adapters)
         return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters, partial=True), weights_ME)
 
-    def sorted(self, x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, adapters: bool, dropout_key: jax.Array | None,
-               share: int) -> jax.Array:
+    def sorted(self, x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, adapters: bool,
+               dropout_key: jax.Array | None, share: int) -> jax.Array:
         """Rows sorted by expert through the grouped kernel."""
         active, load_E = ids_MA.shape[1], _count(ids_MA, self._local_experts)
         order_R, inverse_R = order_by(ids_MA.reshape(-1), self._local_experts)
         rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts, share, self.backend)
         x_RD = spread(x_MD, jnp.pad(order_R // active, (0, spare)), inverse_R)
         experts = ExpertWeights(*(ExpertWeight(*linear.weights(adapters)) for linear in self._projections))
-        y_RD = expert_mlp(x_RD, experts, Groups(load_E, spare, share), self._adapters(adapters, dropout_key), self.backend)
+        groups = Groups(load_E, spare, share)
+        y_RD = expert_mlp(x_RD, experts, groups, self._adapters(adapters, dropout_key), self.backend)
         order_R = jnp.pad(order_R, (0, spare), constant_values=rows)
         y_MAD = select(y_RD, inverse_R, order_R).reshape(-1, active, x_MD.shape[1])
         return jnp.einsum("mad,ma->md", y_MAD, weights_MA.astype(x_MD.dtype))

@@ -28,7 +28,8 @@ class MLP(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs):
         def linear(name, size_in, size_out, split="out"):
-            return Linear(f"mlp.{name}", size_in, size_out, Init(config.initializer_range, dtype, rngs, stack, lora), split=split)
+            init = Init(config.initializer_range, dtype, rngs, stack, lora)
+            return Linear(f"mlp.{name}", size_in, size_out, init, split=split)
 
         self.gate_proj = linear("gate_proj", config.hidden_size, config.intermediate_size)
         self.up_proj = linear("up_proj", config.hidden_size, config.intermediate_size)

@@ -1,7 +1,7 @@
-"""How a module holds a weight matrix (kernels.weight), and how a device that holds a part of it comes to the whole.
+"""How a module holds a weight matrix (kernels.weight), and how a device that has a part comes to the whole.
 
-A dense weight is the array of an nnx.Param, as checkpoints and optimisers know it. Any other kind is a value in a FrozenWeight, in the same
-place: `linear.weight = FrozenWeight(Int8.of(array))`.
+A dense weight is the array of an nnx.Param, as checkpoints and optimisers know it. Any other kind is a value
+in a FrozenWeight, in the same place: `linear.weight = FrozenWeight(Int8.of(array))`.
 """
 from flax import nnx
 
@@ -10,7 +10,7 @@ from jaxrl_moe.kernels.weight import WeightMatrix, weight_of
 
 
 class FrozenWeight(nnx.Variable):
-    """Holds a weight of a kind that does not train. It is no nnx.Param: whatever is trained, this is left alone."""
+    """Holds a weight of a kind that does not train. It is no nnx.Param, so nothing trains it."""
 
 
 def held(variable: nnx.Variable) -> WeightMatrix:

@@ -3,7 +3,8 @@ import jax
 import numpy as np
 
 
-def oracle(q: np.ndarray, k: np.ndarray, v: np.ndarray, positions: np.ndarray, segments: np.ndarray, window: int) -> np.ndarray:
+def oracle(q: np.ndarray, k: np.ndarray, v: np.ndarray, positions: np.ndarray, segments: np.ndarray,
+           window: int) -> np.ndarray:
     """Token by token, head by head, in float64."""
     batch, length, heads, width = q.shape
     out = np.zeros(q.shape)

@@ -1,4 +1,4 @@
-"""A weight kind that the library does not know: int8 codes with a scale for each output, and one that hides its numbers."""
+"""Weight kinds that the library does not know: int8 codes with a scale for each output."""
 import dataclasses
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from jaxrl_moe.kernels.weight import Transposed, bytes_of, dot, taken
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Int8:
-    """codes [*stack, in, out], scales [*stack, 1, out]; a product decodes what it is asked of, and no more."""
+    """codes [*stack, in, out], scales [*stack, 1, out]; a product decodes what it is asked of, no more."""
     codes: jax.Array
     scales: jax.Array
     dtype: np.dtype = dataclasses.field(default=np.dtype("float32"), metadata={"static": True})
@@ -50,7 +50,8 @@ class Int8:
         return Transposed(self)
 
     def gathered(self, gather, axis):
-        return Int8(gather(self.codes, axis), gather(self.scales, axis) if axis == -1 else self.scales, self.dtype)
+        scales = gather(self.scales, axis) if axis == -1 else self.scales
+        return Int8(gather(self.codes, axis), scales, self.dtype)
 
     def dense(self, dtype):
         return self.decoded(dtype)

@@ -15,6 +15,10 @@ def count_of(jaxpr, primitive):
 def _equations(jaxpr):
     for equation in jaxpr.eqns:
         yield equation
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             inner = getattr(value, "jaxpr", value)
             yield from _equations(inner) if hasattr(inner, "eqns") else ()
+
+
+def _is_program(value):
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")

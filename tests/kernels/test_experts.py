@@ -141,6 +141,8 @@ def test_a_frozen_weight_has_no_gradient_product():
 
 def test_bfloat16_rows_stay_close_to_float32():
     sizes, experts, x = jnp.array([7, 0, 20, 13]), weights(True), 0.3 * normal(5, 40, D)
-    exact, half = (expert_mlp(rows, ExpertWeights(*experts), Groups(sizes), Adapters(SCALE), "tiles") for rows in (x, x.astype(jnp.bfloat16)))
+    weights_and_rows = ExpertWeights(*experts), Groups(sizes), Adapters(SCALE), "tiles"
+    exact = expert_mlp(x, *weights_and_rows)
+    half = expert_mlp(x.astype(jnp.bfloat16), *weights_and_rows)
     assert half.dtype == jnp.bfloat16
     assert_close(half, exact, 0.05)

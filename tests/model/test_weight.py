@@ -1,4 +1,6 @@
-"""A model whose matrices are int8 codes: it computes what the decoded numbers say, and only what is beside them is trained."""
+"""A model whose matrices are int8 codes: it computes what the decoded numbers say, and only what is beside
+them is trained.
+"""
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +75,8 @@ def gradients(model):
         model = nnx.merge(parts.graphdef, model_weights(trained, parts.dtypes), biases, parts.frozen)
         hidden_BTD, _ = model(TOKENS, POSITIONS, SEGMENTS, remat="full")
         hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        logprobs_M, _ = token_logprobs(hidden_MD, model.head_DV(), TOKENS.reshape(-1), frozen_head=model.lora is not None)
+        frozen = model.lora is not None
+        logprobs_M, _ = token_logprobs(hidden_MD, model.head_DV(), TOKENS.reshape(-1), frozen_head=frozen)
         return -jnp.sum(jnp.where(SEGMENTS.reshape(-1) > 0, logprobs_M, 0))
 
     return trained, *jax.value_and_grad(loss)(trained)
@@ -100,15 +103,13 @@ def test_without_adapters_what_is_not_codes_is_trained():
         assert_close(variable[...], wanted[path][...])
 
 
-def test_a_step_of_the_learner_leaves_the_codes_alone():
+def test_a_change_of_all_that_is_trained_leaves_codes_and_scales_alone():
     quantised, _ = pair(moe_case.LORA)
     before = [np.asarray(leaf).copy() for leaf in jax.tree.leaves(nnx.state(quantised, FrozenWeight))]
-    kinds = {str(leaf.dtype) for leaf in before}
     parts, trained, _ = take_apart(quantised)
-    stepped = jax.tree.map(lambda leaf: leaf + 1, trained)
-    model = nnx.merge(parts.graphdef, stepped, parts.frozen)
-    after = jax.tree.leaves(nnx.state(model, FrozenWeight))
-    assert kinds == {"int8", "float32"} and all(map(np.array_equal, before, after))
+    changed = nnx.merge(parts.graphdef, jax.tree.map(lambda leaf: leaf + 1, trained), parts.frozen)
+    after = jax.tree.leaves(nnx.state(changed, FrozenWeight))
+    assert {str(leaf.dtype) for leaf in before} == {"int8", "float32"} and all(map(np.array_equal, before, after))
 
 
 def test_a_layer_holds_an_array_or_a_value():
@@ -124,14 +125,16 @@ def test_codes_that_are_split_over_fsdp_make_the_same_products(split):
     scales = PartitionSpec() if split == "out" else codes
     linear = Linear("mlp.up_proj", 16, 8, Init(0.3, jnp.float32, nnx.Rngs(0)), split=split)
     weight, x = Int8.of(linear.weight[...]), jax.random.normal(jax.random.key(1), (5, 16))
-    place = make_placement({"fsdp": 2}, host_devices=0)
+    linear.weight = FrozenWeight(weight)
+    graphdef, state = nnx.split(linear)
+    place = make_placement({"fsdp": 2})
 
-    def local(weight, x):
-        linear.weight = FrozenWeight(weight)
+    def local(state, x):
+        linear = nnx.merge(graphdef, state)
         with inside(Layout.of({"fsdp": 2})):
             assert whole(linear.weight, axis).shape == (16, 8) and held(linear.weight).shape != (16, 8)
             return jax.value_and_grad(lambda x: jnp.sum(linear(x) ** 2))(x)
 
-    specs = (Int8(codes, scales), PartitionSpec())
-    got = jax.jit(jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False))(weight, x)
-    assert_close(got, jax.value_and_grad(lambda x: jnp.sum(weight.matmul(x) ** 2))(x))
+    specs = jax.tree.unflatten(jax.tree.structure(state), [codes, scales]), PartitionSpec()
+    run = jax.shard_map(local, mesh=place.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
+    assert_close(jax.jit(run)(state, x), jax.value_and_grad(lambda x: jnp.sum(weight.matmul(x) ** 2))(x))

@@ -50,8 +50,10 @@ def mlp(backend: str, sizes, precision: Precision):
 
     @jax.jit
     def run(x, weights, gradient):
-        groups = Groups(jnp.array(sizes))
-        y, back = jax.vjp(lambda x, weights: expert_mlp(x, ExpertWeights(*weights), groups, Adapters(SCALE), backend), x, weights)
+        def rows(x, weights):
+            return expert_mlp(x, ExpertWeights(*weights), Groups(jnp.array(sizes)), Adapters(SCALE), backend)
+
+        y, back = jax.vjp(rows, x, weights)
         return y, *back(gradient)
 
     y, dx, found = run(x[0], ours, gradient[0])
