@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_moe.kernels.attention import Visibility, attention
-from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, Groups, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 
@@ -147,7 +147,8 @@ def _mlp(size: Size, backend: str) -> list[Kernel]:
 
     def run(x, ws, low, high, rows, gradient):
         def mlp(x, low, high):
-            return expert_mlp(x, *map(ExpertWeight, ws, low, high), rows, scale=2.0, backend=backend)
+            weights = ExpertWeights(*map(ExpertWeight, ws, low, high))
+            return expert_mlp(x, weights, Groups(rows), Adapters(2.0), backend)
         return forward_and_back(mlp)(x, low, high, gradient)
 
     flops = 4.0 * R * 3 * D * F + 6.0 * R * 3 * r * (D + F)

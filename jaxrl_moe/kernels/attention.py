@@ -7,7 +7,7 @@
     cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias [B, 1, T, S]
 """
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +24,27 @@ class Visibility(NamedTuple):
 
     Segment 0 is padding. window 0 sees everything before; it may be a traced scalar.
     """
-    query_positions_BT: Any
-    key_positions_BS: Any
-    query_segments_BT: Any
-    key_segments_BS: Any
-    window: Any = 0
+    query_positions_BT: jax.Array
+    key_positions_BS: jax.Array
+    query_segments_BT: jax.Array
+    key_segments_BS: jax.Array
+    window: int | jax.Array = 0
 
     def rows(self, start: int, end: int) -> "Visibility":
         """The queries start .. end of each row over the keys before `end`."""
         return Visibility(self.query_positions_BT[:, start:end], self.key_positions_BS[:, :end],
                           self.query_segments_BT[:, start:end], self.key_segments_BS[:, :end], self.window)
 
-    def mask_BTS(self):
+    def mask_BTS(self) -> jax.Array:
         distance_BTS = self.query_positions_BT[:, :, None] - self.key_positions_BS[:, None, :]
         same_BTS = self.query_segments_BT[:, :, None] == self.key_segments_BS[:, None, :]
         near_BTS = (self.window == 0) | (distance_BTS < self.window)
         return same_BTS & (distance_BTS >= 0) & near_BTS & (self.key_segments_BS[:, None, :] > 0)
 
 
-def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "auto", *, whole_rows: bool = False,
-              pairs=None, in_turn: bool = False):
+def attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility,
+              backend: str = "auto", *, whole_rows: bool = False, pairs: tuple[int, jax.Array] | None = None,
+              in_turn: bool = False) -> jax.Array:
     """softmax(q k / sqrt(H)) v over the visible keys; returns [B, T, N, H]. A query that sees nothing gets finite values.
 
     N is a multiple of K; query head n reads key head n // (N / K). Softmax in float32.
@@ -68,13 +69,13 @@ def attention(q_BTNH, k_BSKH, v_BSKH, visibility: Visibility, backend: str = "au
     return BACKENDS[backend](q_BTNH, k_BSKH, v_BSKH, visibility)
 
 
-def _xla(q_BTNH, k_BSKH, v_BSKH, visibility):
+def _xla(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility) -> jax.Array:
     if q_BTNH.shape[1] == 1:
-        return _attend_one(q_BTNH, k_BSKH, v_BSKH, visibility.mask_BTS())
+        return _attend_single(q_BTNH, k_BSKH, v_BSKH, visibility.mask_BTS())
     return _attend(q_BTNH, k_BSKH, v_BSKH, visibility.mask_BTS())
 
 
-def _attend(q_BTNH, k_BSKH, v_BSKH, mask_BTS):
+def _attend(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
     batch, queries, heads, width = q_BTNH.shape
     q_BTKnH = q_BTNH.reshape(batch, queries, k_BSKH.shape[2], -1, width)
     scores = jnp.einsum("btknh,bskh->bknts", q_BTKnH, k_BSKH, preferred_element_type=jnp.float32)
@@ -83,7 +84,7 @@ def _attend(q_BTNH, k_BSKH, v_BSKH, mask_BTS):
     return jnp.einsum("bknts,bskh->btknh", weights, v_BSKH).reshape(q_BTNH.shape)
 
 
-def _attend_one(q_B1NH, k_BSKH, v_BSKH, mask_B1S):
+def _attend_single(q_B1NH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_B1S: jax.Array) -> jax.Array:
     """One query a row, as sums over the keys where they lie: as products they would all be transposed first."""
     batch, _, heads, width = q_B1NH.shape
     q_B1KnH = q_B1NH.reshape(batch, 1, k_BSKH.shape[2], -1, width).astype(jnp.float32)
@@ -93,25 +94,26 @@ def _attend_one(q_B1NH, k_BSKH, v_BSKH, mask_B1S):
     return out_BKnH.astype(q_B1NH.dtype).reshape(q_B1NH.shape)
 
 
-def _chunked(q_BTNH, k_BSKH, v_BSKH, visibility):
+def _chunked(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility) -> jax.Array:
     batch, queries, heads, width = q_BTNH.shape
     blocks = -(-queries // QUERY_BLOCK)
 
-    def to_blocks(x):
+    def to_blocks(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, [(0, 0), (0, blocks * QUERY_BLOCK - queries)] + [(0, 0)] * (x.ndim - 2))
         return jnp.moveaxis(x.reshape(batch, blocks, QUERY_BLOCK, *x.shape[2:]), 1, 0)
 
     @jax.checkpoint
-    def block(inputs):
+    def block(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         q, positions, segments = inputs
         seen = visibility._replace(query_positions_BT=positions, query_segments_BT=segments)
         return _attend(q, k_BSKH, v_BSKH, seen.mask_BTS())
 
-    out = jax.lax.map(block, (to_blocks(q_BTNH), to_blocks(visibility.query_positions_BT), to_blocks(visibility.query_segments_BT)))
+    queries_and_place = (q_BTNH, visibility.query_positions_BT, visibility.query_segments_BT)
+    out = jax.lax.map(block, tuple(map(to_blocks, queries_and_place)))
     return jnp.moveaxis(out, 0, 1).reshape(batch, -1, heads, width)[:, :queries]
 
 
-def _cudnn(q_BTNH, k_BSKH, v_BSKH, visibility):
+def _cudnn(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility) -> jax.Array:
     """Its backward pass takes no odd lengths: an invisible query or key is added to them."""
     length, mask_BTS = q_BTNH.shape[1], visibility.mask_BTS()
     mask_BTS = jnp.pad(mask_BTS, ((0, 0), (0, mask_BTS.shape[1] % 2), (0, mask_BTS.shape[2] % 2)))

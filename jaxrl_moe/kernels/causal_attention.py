@@ -6,6 +6,7 @@ Products are laid out so that no large operand is transposed. Letters: n = N / K
 """
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,54 +16,57 @@ MAX_BLOCKS = 8
 MIN_BLOCK = 64
 
 
-def _blocks(length: int):
+def _blocks(length: int) -> list[tuple[int, int]]:
     size = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
     return [(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def _mask(visibility, start, end):
+def _mask(visibility: Any, start: int, end: int) -> jax.Array:
     """[B, 1, 1, q, S] for the block's queries and the keys before `end`."""
     return visibility.rows(start, end).mask_BTS()[:, None, None]
 
 
-def _heads(x_BTNH, kv_heads):
+def _heads(x_BTNH: jax.Array, kv_heads: int) -> jax.Array:
     batch, length, _, width = x_BTNH.shape
     return x_BTNH.reshape(batch, length, kv_heads, -1, width).transpose(0, 2, 3, 1, 4)
 
 
-def _back(x_BKnTH, shape):
+def _back(x_BKnTH: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return x_BKnTH.transpose(0, 3, 1, 2, 4).reshape(shape)
 
 
-def _block(x_BKnTH, start, end):
+def _block(x_BKnTH: jax.Array, start: int, end: int) -> jax.Array:
     """[B, K, n*q, H]: the heads that share a key head in one row of products."""
     x = x_BKnTH[:, :, :, start:end]
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
-def _scores(q_BKqH, k_BKSH, heads, scale=1.0):
+def _scores(q_BKqH: jax.Array, k_BKSH: jax.Array, heads: int, scale: float = 1.0) -> jax.Array:
     """Products in float32, scaled there: the same rounding as over the cache."""
     scores = jnp.einsum("bkqh,bksh->bkqs", q_BKqH, k_BKSH, preferred_element_type=jnp.float32) * scale
     return scores.reshape(*scores.shape[:2], heads, -1, scores.shape[-1])
 
 
-def _after(x, earlier, wanted: bool):
+def _after(x: Any, earlier: Any, wanted: bool) -> Any:
     """x, which is there only after `earlier` if that is wanted: XLA's scheduler for GPUs would start all blocks at once, and hold the
     scores of all of them."""
     return lax.optimization_barrier((x, earlier))[0] if wanted else x
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def causal_attention(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn: bool = False):
+def causal_attention(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, visibility: Any,
+                     in_turn: bool = False) -> jax.Array:
     """softmax(q k / sqrt(H)) v where key s is visible to query t only if s <= t in the row; see kernels.attention.
 
     Args:
+      visibility: kernels.attention.Visibility.
       in_turn: a block is begun when the one before it is done.
     """
     return _forward(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn)[0]
 
 
-def _forward(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn):
+def _forward(q_BTNH: jax.Array, k_BTKH: jax.Array, v_BTKH: jax.Array, visibility: Any,
+             in_turn: bool) -> tuple[jax.Array, tuple]:
     _, length, heads, width = q_BTNH.shape
     kv_heads = k_BTKH.shape[2]
     q = _heads(q_BTNH, kv_heads)
@@ -84,7 +88,7 @@ def _forward(q_BTNH, k_BTKH, v_BTKH, visibility, in_turn):
     return out_BTNH, (q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, jnp.concatenate(normalisers, axis=3))
 
 
-def _backward(in_turn, saved, gradient_BTNH):
+def _backward(in_turn: bool, saved: tuple, gradient_BTNH: jax.Array) -> tuple:
     q_BTNH, k_BTKH, v_BTKH, visibility, out_BTNH, normaliser_BKnT = saved
     batch, length, heads, width = q_BTNH.shape
     kv_heads, dtype = k_BTKH.shape[2], q_BTNH.dtype
@@ -112,7 +116,7 @@ def _backward(in_turn, saved, gradient_BTNH):
     return q_gradient_BTNH.astype(dtype), k_gradient_BTKH, v_gradient_BTKH, None
 
 
-def _summed(weights_BKqS, x_BKqH):
+def _summed(weights_BKqS: jax.Array, x_BKqH: jax.Array) -> jax.Array:
     return jnp.einsum("bkqs,bkqh->bkhs", weights_BKqS, x_BKqH, preferred_element_type=jnp.float32)
 
 

@@ -5,6 +5,7 @@ along (arXiv 2205.14135), and nothing larger than two blocks' scores is formed. 
 """
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,41 +32,44 @@ def even_chunk(length: int, granule: int = GRANULE) -> int:
     return step * -(-length // step)
 
 
-def _at(x, block, size, axis):
+def _at(x: jax.Array, block: jax.Array, size: int, axis: int) -> jax.Array:
     return lax.dynamic_slice_in_dim(x, block * size, size, axis)
 
 
-def _put(x, update, block, size, axis):
+def _put(x: jax.Array, update: jax.Array, block: jax.Array, size: int, axis: int) -> jax.Array:
     return lax.dynamic_update_slice_in_dim(x, update, block * size, axis)
 
 
-def _seen(visibility, pair, size):
+def _seen(visibility: Any, pair: tuple[jax.Array, jax.Array], size: int) -> jax.Array:
     """[B, 1, 1, q, q]."""
     positions, key_positions, segments, key_segments = (
         _at(x, block, size, 1) for x, block in zip(visibility[:4], (pair[0], pair[1]) * 2))
     return type(visibility)(positions, key_positions, segments, key_segments, visibility.window).mask_BTS()[:, None, None]
 
 
-def _product(equation, *operands):
+def _product(equation: str, *operands: jax.Array) -> jax.Array:
     return jnp.einsum(equation, *operands, preferred_element_type=jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def paired_attention(size: int, q_BTNH, k_BSKH, v_BSKH, visibility, pairs_P2):
+def paired_attention(size: int, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Any,
+                     pairs_P2: jax.Array) -> jax.Array:
     """softmax(q k / sqrt(H)) v over the visible keys of each query's pairs; a query that sees nothing gets 0. See kernels.attention.
 
     Args:
       size: of a block.
+      visibility: kernels.attention.Visibility.
       pairs_P2: blocks of queries and of keys, each pair once; for each query they must hold every key that is visible to it.
     """
     return _forward(size, q_BTNH, k_BSKH, v_BSKH, visibility, pairs_P2)[0]
 
 
-def _forward(size, q_BTNH, k_BSKH, v_BSKH, visibility, pairs_P2):
+def _forward(size: int, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Any,
+             pairs_P2: jax.Array) -> tuple[jax.Array, tuple]:
     scale = 1 / math.sqrt(q_BTNH.shape[-1])
     q, k, v = _heads(q_BTNH, k_BSKH.shape[2]), k_BSKH.transpose(0, 2, 1, 3), v_BSKH.transpose(0, 2, 1, 3)
 
-    def step(p, carry):
+    def step(p: jax.Array, carry: tuple) -> tuple:
         queries, keys = pairs_P2[p]
         seen = _seen(visibility, (queries, keys), size)
         scores = _product("bknqh,bksh->bknqs", _at(q, queries, size, 3), _at(k, keys, size, 2)) * scale
@@ -83,14 +87,14 @@ def _forward(size, q_BTNH, k_BSKH, v_BSKH, visibility, pairs_P2):
     return out_BTNH, (q_BTNH, k_BSKH, v_BSKH, visibility, pairs_P2, out_BTNH, top + jnp.log(total))
 
 
-def _backward(size, saved, gradient_BTNH):
+def _backward(size: int, saved: tuple, gradient_BTNH: jax.Array) -> tuple:
     q_BTNH, k_BSKH, v_BSKH, visibility, pairs_P2, out_BTNH, normaliser_BKnT = saved
     kv_heads, dtype, scale = k_BSKH.shape[2], q_BTNH.dtype, 1 / math.sqrt(q_BTNH.shape[-1])
     q, gradient = _heads(q_BTNH, kv_heads), _heads(gradient_BTNH, kv_heads)
     k, v = k_BSKH.transpose(0, 2, 1, 3), v_BSKH.transpose(0, 2, 1, 3)
     overlap = jnp.sum(gradient * _heads(out_BTNH, kv_heads), axis=-1, keepdims=True, dtype=jnp.float32)
 
-    def step(p, carry):
+    def step(p: jax.Array, carry: tuple) -> tuple:
         queries, keys = pairs_P2[p]
         seen = _seen(visibility, (queries, keys), size)
         q_block, gradient_block, normaliser, overlap_block = (

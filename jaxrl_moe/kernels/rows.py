@@ -5,7 +5,7 @@ import jax.numpy as jnp
 LARGEST_KEY = 2**31 - 1
 
 
-def order_by(groups_R, groups: int):
+def order_by(groups_R: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
     """(order, inverse): row order[i] comes i-th and row j comes inverse[j]-th; by group, then as they stand.
 
     Groups are numbered from 0; rows of numbers past the last belong to none and come at the end. Group and row make one number
@@ -21,7 +21,7 @@ def order_by(groups_R, groups: int):
 
 
 @jax.custom_vjp
-def select(x_MD, index_R, inverse_M):
+def select(x_MD: jax.Array, index_R: jax.Array, inverse_M: jax.Array) -> jax.Array:
     """x[index], zeros where index is out of range. `inverse` says where each row of x went, out of range if nowhere.
 
     index must not name a row twice; under that condition the gradient of a selection is the selection by the inverse.
@@ -29,7 +29,7 @@ def select(x_MD, index_R, inverse_M):
     return _take(x_MD, index_R)
 
 
-def _take(x, index):
+def _take(x: jax.Array, index: jax.Array) -> jax.Array:
     return x.at[index].get(mode="fill", fill_value=0)
 
 
@@ -37,7 +37,7 @@ select.defvjp(lambda x, index, inverse: (_take(x, index), inverse), lambda inver
 
 
 @jax.custom_vjp
-def spread(x_MD, token_R, inverse_R):
+def spread(x_MD: jax.Array, token_R: jax.Array, inverse_R: jax.Array) -> jax.Array:
     """x[token] where every row is named R / M times: routed copies. The gradient gathers the copies and adds them.
 
     `inverse` lists, for token 0's copies, then token 1's, and so on, where each stands in the result.
@@ -45,7 +45,7 @@ def spread(x_MD, token_R, inverse_R):
     return x_MD[token_R]
 
 
-def _spread_back(saved, gradient_RD):
+def _spread_back(saved: tuple, gradient_RD: jax.Array) -> tuple[jax.Array, None, None]:
     tokens, inverse_R = saved
     return gradient_RD[inverse_R].reshape(tokens.shape[0], -1, gradient_RD.shape[1]).sum(axis=1), None, None
 

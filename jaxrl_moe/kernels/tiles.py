@@ -9,10 +9,13 @@ zeros: those of the last tile stay.
 
 Letters: R rows, E experts, n blocks of a step, b rows of a block, k steps.
 """
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jaxrl_moe.kernels.weight import taken
 
 SIZES = (16, 32, 64, 128)
 BLOCK = 128        # rows of a block
@@ -24,38 +27,38 @@ class Tiles(NamedTuple):
     must have `size` more. Tiles are visited in order and each writes all its rows, so the next expert's first tile overwrites what does
     not belong. Only occupied tiles are visited: work follows the true group sizes."""
     size: int
-    count: Any    # steps: occupied tiles, a traced scalar
-    expert: Any   # [tiles] the expert of each tile
-    start: Any    # [tiles] its first row
-    end: Any      # [tiles] one past its expert's last row
+    count: jax.Array   # steps: occupied tiles, a traced scalar
+    expert: jax.Array  # [tiles] the expert of each tile
+    start: jax.Array   # [tiles] its first row
+    end: jax.Array     # [tiles] one past its expert's last row
 
-    def rows(self, x, i):
+    def rows(self, x: jax.Array, i: jax.Array) -> jax.Array:
         """x's rows of step i."""
         return lax.dynamic_slice_in_dim(x, self.start[i], self.size)
 
     kept = rows   # what was put by step i
 
-    def matrices(self, w, i):
-        """The matrices of step i's experts, of w [E, ...]."""
-        return lax.dynamic_index_in_dim(w, self.expert[i], keepdims=False)
+    def experts(self, i: jax.Array) -> jax.Array:
+        """The expert of step i."""
+        return self.expert[i]
 
-    def valid(self, i):
+    def valid(self, i: jax.Array) -> jax.Array:
         """True on the rows of step i that belong to its experts, to be multiplied with them by broadcasting."""
         return (self.start[i] + jnp.arange(self.size) < self.end[i])[:, None]
 
-    def store(self, x, width):
+    def store(self, x: jax.Array, width: int) -> jax.Array:
         """Zeros for what steps put, `width` numbers for each of x's rows."""
         return jnp.zeros((x.shape[0], width), x.dtype)
 
-    def put(self, store, y, i):
+    def put(self, store: jax.Array, y: jax.Array, i: jax.Array) -> jax.Array:
         return lax.dynamic_update_slice_in_dim(store, y.astype(store.dtype), self.start[i], 0)
 
-    def add(self, total, matrices, i):
+    def add(self, total: jax.Array, matrices: jax.Array, i: jax.Array) -> jax.Array:
         """total [E, ...] with step i's matrices added to those of its experts."""
-        updated = self.matrices(total, i) + matrices.astype(total.dtype)
+        updated = taken(total, self.expert[i]) + matrices.astype(total.dtype)
         return lax.dynamic_update_index_in_dim(total, updated, self.expert[i], 0)
 
-    def finished(self, store, rows: int):
+    def finished(self, store: jax.Array, rows: int) -> jax.Array:
         return store[:rows]
 
 
@@ -65,7 +68,7 @@ def tile_size(rows: int, experts: int) -> int:
     return next((size for size in SIZES if size >= mean), SIZES[-1])
 
 
-def plan(group_sizes_E, rows: int, size: int) -> Tiles:
+def plan(group_sizes_E: jax.Array, rows: int, size: int) -> Tiles:
     """Plans the tiles of groups that together fill at most `rows` rows."""
     experts = group_sizes_E.shape[0]
     ends_E = jnp.cumsum(group_sizes_E)
@@ -79,39 +82,40 @@ def plan(group_sizes_E, rows: int, size: int) -> Tiles:
 
 class Blocks(NamedTuple):
     """Groups padded to whole blocks, of which a step takes n."""
-    count: Any      # steps
-    expert_kn: Any  # the expert of each block
-    row_knb: Any    # its rows, past the last one where there is none
-    place_R: Any    # where each row stands among the blocks' rows, past the last one for rows of no group
+    count: jax.Array | int  # steps
+    expert_kn: jax.Array    # the expert of each block
+    row_knb: jax.Array      # its rows, past the last one where there is none
+    slot_R: jax.Array       # of each row among the blocks' rows, past the last one for rows of no group
 
-    def rows(self, x, i):
+    def rows(self, x: jax.Array, i: jax.Array) -> jax.Array:
         return x.at[self.row_knb[i]].get(mode="fill", fill_value=0)
 
-    def matrices(self, w, i):
-        return w[self.expert_kn[i]]
+    def experts(self, i: jax.Array) -> jax.Array:
+        """[n] the experts of step i's blocks."""
+        return self.expert_kn[i]
 
-    def valid(self, i):
-        return (self.row_knb[i] < self.place_R.shape[0])[..., None]
+    def valid(self, i: jax.Array) -> jax.Array:
+        return (self.row_knb[i] < self.slot_R.shape[0])[..., None]
 
-    def store(self, x, width):
+    def store(self, x: jax.Array, width: int) -> jax.Array:
         return jnp.zeros((*self.row_knb.shape, width), x.dtype)
 
-    def put(self, store, y, i):
+    def put(self, store: jax.Array, y: jax.Array, i: jax.Array) -> jax.Array:
         return lax.dynamic_update_index_in_dim(store, y.astype(store.dtype), i, 0)
 
-    def kept(self, store, i):
+    def kept(self, store: jax.Array, i: jax.Array) -> jax.Array:
         return lax.dynamic_index_in_dim(store, i, keepdims=False)
 
-    def add(self, total, matrices, i):
+    def add(self, total: jax.Array, matrices: jax.Array, i: jax.Array) -> jax.Array:
         """As a product with ones and zeros: scattered adds come in any order on a GPU, or one by one if the order is to be fixed."""
         own_En = (jnp.arange(total.shape[0])[:, None] == self.expert_kn[i]).astype(total.dtype)
         return total + jnp.einsum("en,nio->eio", own_En, matrices, precision=lax.Precision.HIGHEST).astype(total.dtype)
 
-    def finished(self, store, rows: int):
-        return store.reshape(-1, store.shape[-1]).at[self.place_R[:rows]].get(mode="fill", fill_value=0)
+    def finished(self, store: jax.Array, rows: int) -> jax.Array:
+        return store.reshape(-1, store.shape[-1]).at[self.slot_R[:rows]].get(mode="fill", fill_value=0)
 
 
-def blocks(group_sizes_E, rows: int, share: int = 1) -> Blocks:
+def blocks(group_sizes_E: jax.Array, rows: int, share: int = 1) -> Blocks:
     """Plans the blocks of groups that together fill at most `rows` rows, one in `share` of which is expected to belong to a group.
 
     Where all are, a fixed number of steps costs a step or two, and a bound that the device computes would make a GPU's host wait for
@@ -127,10 +131,10 @@ def blocks(group_sizes_E, rows: int, share: int = 1) -> Blocks:
     expert_kn = jnp.pad(tiles.expert, (0, pad), mode="edge").reshape(-1, n)
     row_knb = jnp.pad(row_nb, ((0, pad), (0, 0)), constant_values=rows).reshape(-1, n, BLOCK)
     steps = -(-tiles.count // n) if share > 1 else expert_kn.shape[0]
-    return Blocks(steps, expert_kn, row_knb, _places(group_sizes_E, rows))
+    return Blocks(steps, expert_kn, row_knb, _slots(group_sizes_E, rows))
 
 
-def _places(group_sizes_E, rows):
+def _slots(group_sizes_E: jax.Array, rows: int) -> jax.Array:
     """Row k of an expert is row k % b of its block k // b."""
     ends_E, blocks_E = jnp.cumsum(group_sizes_E), -(-group_sizes_E // BLOCK)
     expert_R = jnp.minimum(jnp.searchsorted(ends_E, jnp.arange(rows), side="right"), len(group_sizes_E) - 1)

@@ -12,7 +12,7 @@ from jaxrl_moe.kernels.attention import Visibility, attention
 from jaxrl_moe.kernels.paired_attention import block_count
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
-from jaxrl_moe.model.layers import Linear, RMSNorm
+from jaxrl_moe.model.layers import Init, Linear, RMSNorm
 from jaxrl_moe.model.passes import LayerPass
 from jaxrl_moe.model.rope import rotate
 
@@ -34,8 +34,9 @@ class Attention(nnx.Module):
         size, inner, shared = config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
 
         def linear(name: str, size_in: int, size_out: int, split: str = "out") -> Linear:
-            return Linear(f"attention.{name}", size_in, size_out, stack=stack, bias=config.attention_bias,
-                          std=config.initializer_range, lora=lora, dtype=dtype, rngs=rngs, split=split)
+            init = Init(config.initializer_range, dtype, rngs, stack, lora)
+            bias = config.attention_bias
+            return Linear(f"attention.{name}", size_in, size_out, init, bias=bias, split=split)
 
         self.q_proj = linear("q_proj", size, inner)
         self.k_proj = linear("k_proj", size, shared)

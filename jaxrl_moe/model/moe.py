@@ -11,11 +11,11 @@ from flax import nnx
 
 from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.expert_parallel import dispatch
-from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp, spare_rows
+from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, Groups, expert_mlp, spare_rows
 from jaxrl_moe.kernels.rows import order_by, select, spread
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.families.registry import family_of
-from jaxrl_moe.model.layers import Linear
+from jaxrl_moe.model.layers import Init, Linear
 
 # Up to this many tokens every expert computes every token: one batched product, bound by reading the weights, which are neither gathered
 # nor sorted for. A GPU does some 200 (H200) to 300 (H100, B200) products for each byte that it reads; a weight has two.
@@ -64,9 +64,9 @@ class MoE(nnx.Module):
         self.num_experts, self.backend = config.num_experts, backend
         width, hidden = config.hidden_size, config.moe_intermediate_size
 
-        def experts(name, size_in, size_out, split="out"):
-            return Linear(f"mlp.{name}", size_in, size_out, stack=(*stack, config.num_experts), std=config.initializer_range,
-                          lora=lora, dtype=dtype, rngs=rngs, split=split)
+        def experts(name: str, size_in: int, size_out: int, split: str = "out") -> Linear:
+            init = Init(config.initializer_range, dtype, rngs, (*stack, config.num_experts), lora)
+            return Linear(f"mlp.{name}", size_in, size_out, init, split=split)
 
         self.gate_proj = experts("gate_proj", width, hidden)
         self.up_proj = experts("up_proj", width, hidden)
@@ -89,7 +89,8 @@ class MoE(nnx.Module):
                           *(collectives.total(x, *collectives.TOKENS) for x in sums))
         return y_MD.reshape(x_BTD.shape), routing
 
-    def compute(self, adapters, dropout_key, x_MD, weights_MA, ids_MA, share):
+    def compute(self, adapters: bool, dropout_key: jax.Array | None, x_MD: jax.Array, weights_MA: jax.Array,
+                ids_MA: jax.Array, share: int) -> jax.Array:
         """This device's experts on the tokens sent to them, numbered from 0; see expert_parallel.Compute."""
         if x_MD.shape[0] <= self.batched_tokens and dropout_key is None:
             return self.batched(x_MD, weights_MA, ids_MA, adapters)
@@ -99,7 +100,7 @@ class MoE(nnx.Module):
     def _local_experts(self) -> int:
         return self.num_experts // collectives.size("expert")
 
-    def batched(self, x_MD, weights_MA, ids_MA, adapters):
+    def batched(self, x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, adapters: bool) -> jax.Array:
         """Every expert on every token; the weights pick. For decoding, where reading the weights is the cost."""
         picked_MAE = jax.nn.one_hot(ids_MA, self._local_experts, dtype=jnp.float32)
         weights_ME = jnp.einsum("ma,mae->me", weights_MA, picked_MAE).astype(x_MD.dtype)
@@ -109,32 +110,37 @@ class MoE(nnx.Module):
         hidden_EMF = jax.nn.silu(self.gate_proj(x_EMD, adapters)) * self.up_proj(x_EMD, adapters)
         return jnp.einsum("emd,me->md", self.down_proj(hidden_EMF, adapters, partial=True), weights_ME)
 
-    def sorted(self, x_MD, weights_MA, ids_MA, adapters, dropout_key, share):
+    def sorted(self, x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, adapters: bool,
+               dropout_key: jax.Array | None, share: int) -> jax.Array:
         """Rows sorted by expert through the grouped kernel."""
         active, load_E = ids_MA.shape[1], _count(ids_MA, self._local_experts)
         order_R, inverse_R = order_by(ids_MA.reshape(-1), self._local_experts)
         rows, spare = order_R.shape[0], spare_rows(order_R.shape[0], self._local_experts, share, self.backend)
         x_RD = spread(x_MD, jnp.pad(order_R // active, (0, spare)), inverse_R)
-        projections = (self.gate_proj, self.up_proj, self.down_proj)
-        on = adapters and any(linear.lora is not None for linear in projections)
-        gate, up, down = (_weight(linear, adapters) for linear in projections)
-        scale = next((linear.lora.scale for linear in projections if linear.lora is not None), 0.0)
-        drop = None
-        if on and dropout_key is not None and any(linear.lora and linear.lora.dropout for linear in projections):
-            named = dict(zip(("gate", "up", "down"), projections))
-            drop = lambda name, x: named[name].dropped(x, dropout_key)  # noqa: E731
-        y_RD = expert_mlp(x_RD, gate, up, down, load_E, scale=scale, backend=self.backend, drop=drop, spare=spare,
-                          share=share)
+        experts = ExpertWeights(*(ExpertWeight(*linear.weights(adapters)) for linear in self._projections))
+        groups = Groups(load_E, spare, share)
+        y_RD = expert_mlp(x_RD, experts, groups, self._adapters(adapters, dropout_key), self.backend)
         order_R = jnp.pad(order_R, (0, spare), constant_values=rows)
         y_MAD = select(y_RD, inverse_R, order_R).reshape(-1, active, x_MD.shape[1])
         return jnp.einsum("mad,ma->md", y_MAD, weights_MA.astype(x_MD.dtype))
 
+    @property
+    def _projections(self) -> tuple[Linear, Linear, Linear]:
+        """In the order of ExpertWeights."""
+        return self.gate_proj, self.up_proj, self.down_proj
 
-def _weight(linear: Linear, adapters: bool) -> ExpertWeight:
-    return ExpertWeight(*linear.weights(adapters))
+    def _adapters(self, on: bool, dropout_key: jax.Array | None) -> Adapters:
+        """How the adapters act, with dropout where one has it."""
+        configs = [linear.lora for linear in self._projections if linear.lora is not None]
+        if not configs:
+            return Adapters()
+        if not on or dropout_key is None or not any(lora.dropout for lora in configs):
+            return Adapters(configs[0].scale)
+        named = dict(zip(ExpertWeights._fields, self._projections))
+        return Adapters(configs[0].scale, lambda name, x: named[name].dropped(x, dropout_key))
 
 
-def _count(ids_MA, experts: int):
+def _count(ids_MA: jax.Array, experts: int) -> jax.Array:
     """[E] rows sent to each expert; other ids are not counted."""
     return jnp.sum(ids_MA.reshape(-1)[:, None] == jnp.arange(experts), axis=0, dtype=jnp.int32)
 

@@ -12,9 +12,10 @@ from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.chips import platform_of
 from jaxrl_moe.kernels.grouped_matmul import choose
 from jaxrl_moe.kernels.token_logprobs import Vocabulary
+from jaxrl_moe.kernels.weight import WeightMatrix, multiply
 from jaxrl_moe.model.config import LayerStack, LoraConfig, ModelConfig, ModelConfigError
 from jaxrl_moe.model.layer import Build
-from jaxrl_moe.model.layers import Embedding, Linear, RMSNorm, matches
+from jaxrl_moe.model.layers import Embedding, Init, Linear, RMSNorm, matches
 from jaxrl_moe.model.moe import Routing
 from jaxrl_moe.model.passes import LayerPass, Pass
 
@@ -45,7 +46,7 @@ class Transformer(nnx.Module):
             stack.kind.make(config, build._replace(stack=(stack.count,))) for stack in config.stacks])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype=dtype)
         self.lm_head = None if config.tie_word_embeddings else Linear(
-            "lm_head", config.hidden_size, config.vocab_size, std=config.initializer_range, lora=None, dtype=dtype, rngs=rngs)
+            "lm_head", config.hidden_size, config.vocab_size, Init(config.initializer_range, dtype, rngs))
         if lora is not None:
             _check_targets(self, lora)
 
@@ -54,10 +55,10 @@ class Transformer(nnx.Module):
         """The same module with ShapeDtypeStructs for arrays; nothing is allocated."""
         return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0), **options))
 
-    def head_DV(self) -> jax.Array:
+    def head_DV(self) -> WeightMatrix:
         """The output matrix, of this device's part of the vocabulary; the embedding's transpose where they
         are tied."""
-        return self.embed.table_VD().T if self.lm_head is None else self.lm_head.weights()[0]
+        return self.embed.table_VD().transposed() if self.lm_head is None else self.lm_head.weights()[0]
 
     def vocabulary(self) -> Vocabulary:
         """How the columns of head_DV lie: for kernels.token_logprobs."""
@@ -66,7 +67,7 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
         """[B, T, V] float32. For training use kernels.token_logprobs, which never forms them all."""
-        logits_BTV = jnp.dot(hidden_BTD, self.head_DV(), preferred_element_type=jnp.float32)
+        logits_BTV = multiply(hidden_BTD, self.head_DV(), jnp.float32)
         return collectives.gather(logits_BTV, "tensor", -1)[..., :self.config.vocab_size]
 
     def __call__(self, tokens_BT: jax.Array, call: Pass) -> tuple[jax.Array, Routing | None]:

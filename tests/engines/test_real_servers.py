@@ -208,7 +208,7 @@ def _logits(graphdef, params, tokens):
     model, positions = nnx.merge(graphdef, params), jax.numpy.arange(tokens.shape[1])[None]
     hidden, _ = model(tokens, Pass(positions, jax.numpy.ones_like(positions)))
     with jax.default_matmul_precision("highest"):
-        return hidden @ model.head_DV()
+        return model.head_DV().matmul(hidden)
 
 
 @pytest.mark.parametrize("backend", ["stream", "distributed"])

@@ -3,7 +3,8 @@ import jax
 import numpy as np
 
 
-def oracle(q, k, v, positions, segments, window):
+def oracle(q: np.ndarray, k: np.ndarray, v: np.ndarray, positions: np.ndarray, segments: np.ndarray,
+           window: int) -> np.ndarray:
     """Token by token, head by head, in float64."""
     batch, length, heads, width = q.shape
     out = np.zeros(q.shape)
@@ -19,7 +20,8 @@ def oracle(q, k, v, positions, segments, window):
     return out
 
 
-def inputs(length, heads, kv_heads, width=8, batch=2):
+def inputs(length: int, heads: int, kv_heads: int, width: int = 8, batch: int = 2) -> tuple:
+    """(q, k, v, positions, segments): the first row holds two segments, and padding behind them."""
     keys = jax.random.split(jax.random.key(0), 3)
     q, k, v = (jax.random.normal(key, (batch, length, n, width)) for key, n in zip(keys, (heads, kv_heads, kv_heads)))
     positions, segments = np.tile(np.arange(length), (batch, 1)), np.ones((batch, length), int)

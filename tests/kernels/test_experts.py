@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrl_moe.kernels import tiles
-from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, Groups, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 from tests.helpers.close import assert_close
 
@@ -108,7 +108,7 @@ def test_expert_mlp_and_every_gradient_equal_a_loop_over_experts(backend, name, 
         return lambda x, experts: jnp.sum(function(x, experts) * target)
 
     def ours(x, experts):
-        return expert_mlp(x, *experts, jnp.array(sizes), scale=SCALE, backend=backend)
+        return expert_mlp(x, ExpertWeights(*experts), Groups(jnp.array(sizes)), Adapters(SCALE), backend)
 
     def loop(x, experts):
         return loop_mlp(x, *experts, sizes)
@@ -132,7 +132,7 @@ def test_a_frozen_weight_has_no_gradient_product():
     x, sizes = normal(5, 40, D), jnp.array([10, 10, 10, 10])
 
     def loss(x, experts):
-        return jnp.sum(expert_mlp(x, *experts, sizes, backend="tiles") ** 2)
+        return jnp.sum(expert_mlp(x, ExpertWeights(*experts), Groups(sizes), backend="tiles") ** 2)
 
     frozen = jax.make_jaxpr(jax.grad(loss, 0))(x, (gate, up, down)).jaxpr
     trained = jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, (gate, up, down)).jaxpr
@@ -141,7 +141,8 @@ def test_a_frozen_weight_has_no_gradient_product():
 
 def test_bfloat16_rows_stay_close_to_float32():
     sizes, experts, x = jnp.array([7, 0, 20, 13]), weights(True), 0.3 * normal(5, 40, D)
-    exact = expert_mlp(x, *experts, sizes, scale=SCALE, backend="tiles")
-    half = expert_mlp(x.astype(jnp.bfloat16), *experts, sizes, scale=SCALE, backend="tiles")
+    weights_and_rows = ExpertWeights(*experts), Groups(sizes), Adapters(SCALE), "tiles"
+    exact = expert_mlp(x, *weights_and_rows)
+    half = expert_mlp(x.astype(jnp.bfloat16), *weights_and_rows)
     assert half.dtype == jnp.bfloat16
     assert_close(half, exact, 0.05)

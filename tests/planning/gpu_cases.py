@@ -14,7 +14,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxrl_moe.config import base, resolve
 from jaxrl_moe.distributed.chips import CHIPS
 from jaxrl_moe.kernels.attention import Visibility, attention
-from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, Groups, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.config import ModelConfig
@@ -78,8 +78,8 @@ def layers_case(device, shape, backend):
 
         def layer(x, arrays):
             w, low = arrays
-            weights = [ExpertWeight(w[i], low[2 * i], low[2 * i + 1]) for i in range(3)]
-            return x + expert_mlp(x, *weights, sizes, scale=2.0, backend=backend), None
+            weights = ExpertWeights(*(ExpertWeight(w[i], low[2 * i], low[2 * i + 1]) for i in range(3)))
+            return x + expert_mlp(x, weights, Groups(sizes), Adapters(2.0), backend), None
 
         return jax.lax.scan(jax.checkpoint(layer), x, ([jax.lax.stop_gradient(w) for w in frozen], adapters))[0]
 

@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_moe.kernels.expert_mlp import ExpertWeight, expert_mlp
+from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, Groups, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 from tests.gpu.exact import oracle
 from tests.gpu.exact.check import ALL, BFLOAT16, FLOAT32, Check, Precision, normal
@@ -50,7 +50,10 @@ def mlp(backend: str, sizes, precision: Precision):
 
     @jax.jit
     def run(x, weights, gradient):
-        y, back = jax.vjp(lambda x, weights: expert_mlp(x, *weights, jnp.array(sizes), scale=SCALE, backend=backend), x, weights)
+        def rows(x, weights):
+            return expert_mlp(x, ExpertWeights(*weights), Groups(jnp.array(sizes)), Adapters(SCALE), backend)
+
+        y, back = jax.vjp(rows, x, weights)
         return y, *back(gradient)
 
     y, dx, found = run(x[0], ours, gradient[0])
