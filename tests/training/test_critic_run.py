@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 import bridges
 from jaxrl_moe.config import resolve
+from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.runs import checkpoint, monitor
 from jaxrl_moe.training import assembly, pipeline
 from jaxrl_moe.types import UserError
@@ -76,7 +77,7 @@ def test_the_critic_lies_beside_the_adapter_and_another_run_starts_from_it(files
     assert not [name for name in load_file(finished / "model" / "model.safetensors") if "dense" in name]
 
     config = resolve(tiny_run.settings(files, tmp_path / "run", **PPO, critic__path=str(finished / "adapter")))
-    learner, _ = assembly.build(config, bridges, assembly.load_tokenizer(config.model.path), 6)
+    learner, _ = assembly.build(config, bridges, load_tokenizer(config.model.path), 6)
     np.testing.assert_array_equal(learner.value_head().out[...], saved["out"])
     with pytest.raises(UserError, match="holds no critic: there is no value_head.json"):
         pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **PPO, critic__path=str(files / "model"))), bridges)
@@ -101,7 +102,7 @@ def test_a_run_without_a_critic_does_not_go_on_with_one(tmp_path):
 def test_full_fine_tuning_exports_its_critic_alone(files, tmp_path):
     config = resolve(tiny_run.settings(files, tmp_path / "run", **PPO | dict(
         lora__rank=0, lora__dropout=0.0, algorithm__kl_coef=0.0, algorithm__kl_in="loss", algorithm__kl_estimator="k3")))
-    learner, _ = assembly.build(config, bridges, assembly.load_tokenizer(config.model.path), 6)
+    learner, _ = assembly.build(config, bridges, load_tokenizer(config.model.path), 6)
     pipeline.export(config, bridges, learner, tmp_path / "run")
     critic = bridges.load_critic(tmp_path / "run" / "critic")
     np.testing.assert_array_equal(critic.head.dense[...], learner.value_head().dense[...])
