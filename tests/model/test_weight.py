@@ -15,6 +15,7 @@ from jaxrl_moe.kernels.weight import Dense
 from jaxrl_moe.learning.state import model_weights, take_apart
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.layers import Embedding, Init, Linear
+from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.weight import FrozenWeight, held, whole
 from tests.helpers import moe_case
 from tests.helpers.close import assert_close
@@ -51,10 +52,10 @@ def passes(model):
     @jax.jit
     def run(state):
         model = nnx.merge(graphdef, state)
-        hidden, _ = model(TOKENS, POSITIONS, SEGMENTS)
+        hidden, _ = model(TOKENS, Pass(POSITIONS, SEGMENTS))
         cache, pages = PagedCache.zeros(model.config, 4, 8, model.dtype), jnp.arange(4).reshape(2, 2)
-        _, cache, _ = model.extend(TOKENS[:, :9], POSITIONS[:, :9], cache, pages)
-        step, _, _ = model.extend(TOKENS[:, 9:10], POSITIONS[:, 9:10], cache, pages)
+        _, cache, _ = model.extend(TOKENS[:, :9], cache, Pass(POSITIONS[:, :9], pages_BJ=pages))
+        step, _, _ = model.extend(TOKENS[:, 9:10], cache, Pass(POSITIONS[:, 9:10], pages_BJ=pages))
         return hidden, model.logits(hidden), model.logits(step)
 
     return run(state)
@@ -73,7 +74,7 @@ def gradients(model):
     @jax.jit
     def loss(trained):
         model = nnx.merge(parts.graphdef, model_weights(trained, parts.dtypes), biases, parts.frozen)
-        hidden_BTD, _ = model(TOKENS, POSITIONS, SEGMENTS, remat="full")
+        hidden_BTD, _ = model(TOKENS, Pass(POSITIONS, SEGMENTS, remat="full"))
         hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
         frozen = model.lora is not None
         logprobs_M, _ = token_logprobs(hidden_MD, model.head_DV(), TOKENS.reshape(-1), frozen_head=frozen)
