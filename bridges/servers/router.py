@@ -2,7 +2,7 @@
 import dataclasses
 
 from bridges.servers.http import EngineError, Http, Unavailable
-from jaxrl_moe.checks.servers import server_problems
+from jaxrl_moe.checks.sections.servers import server_problems
 from jaxrl_moe.config import Config
 
 SECONDS = 10.0  # that a router has to answer

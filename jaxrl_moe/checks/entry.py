@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 
-from jaxrl_moe.checks import data, machine, mesh, model, rollout, run_dir, servers, settings
+from jaxrl_moe.checks import data, machine, run_dir, settings
 from jaxrl_moe.checks.problems import packed, refuse, unpacked
+from jaxrl_moe.checks.sections import mesh, model, rollout, servers
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import ModelConfig

@@ -2,8 +2,9 @@
 import importlib
 from collections.abc import Iterator
 
-from jaxrl_moe.checks import algorithm, learner, mesh, model, rollout, servers, tasks
+from jaxrl_moe.checks import tasks
 from jaxrl_moe.checks.problems import unknown
+from jaxrl_moe.checks.sections import algorithm, learner, mesh, model, rollout, servers
 from jaxrl_moe.checks.start import Job, Start
 from jaxrl_moe.config import Config, known_fields, setting_of, value_of
 from jaxrl_moe.envs import TASKS

@@ -41,11 +41,11 @@ class AlgorithmSection:
     lam: float = setting(1.0, "lambda of generalised advantage estimation", at_least=0, at_most=1)
     returns: str = setting(
         "outcome", "of several turns: outcome (one reward for the whole), trajectory (the discounted "
-        "sum), turns (each turn its own sample)", table="learning.rewards.RETURNS")
+        "sum), turns (each turn its own sample)", table="learning.credit.rewards.RETURNS")
     turn_gamma: float = setting(0.4, "discount per turn, under trajectory and turns", at_least=0, at_most=1)
     step_rewards: str = setting(
         "none", "under decision_stepwise a turn earns step_lambda if it unlocks an achievement, instead "
-        "of its reward", table="learning.rewards.STEP_REWARDS")
+        "of its reward", table="learning.credit.rewards.STEP_REWARDS")
     step_lambda: float = setting(
         1.0, "what a turn earns under decision_stepwise, which needs an environment whose turns say "
         "what is achieved", above=0)

@@ -6,9 +6,9 @@ import numpy as np
 
 from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.hosts import hosts
-from jaxrl_moe.learning.advantages import Credit, with_advantages
 from jaxrl_moe.learning.batch import Packed, micro_batches, per_sample
-from jaxrl_moe.learning.kl_coefficient import KLCoefficient
+from jaxrl_moe.learning.credit.advantages import Credit, with_advantages
+from jaxrl_moe.learning.credit.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.programs import Forward
 from jaxrl_moe.learning.replay import engine_routes
 from jaxrl_moe.learning.samples import Sample, from_groups, trainable, with_values

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrl_moe.config import AlgorithmSection
-from jaxrl_moe.learning.rewards import rewards_of, turns_of
+from jaxrl_moe.learning.credit.rewards import rewards_of, turns_of
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.types import Rollout, RolloutGroup
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.learning.batch import MicroBatch, minibatches, sample_weights
-from jaxrl_moe.learning.kl_coefficient import KLCoefficient
+from jaxrl_moe.learning.credit.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.prepare import lay_out
 from jaxrl_moe.learning.programs import ObjectiveFunction
 from jaxrl_moe.learning.samples import Sample

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxrl_moe.checks.mesh import idle_exchange
 from jaxrl_moe.checks.problems import refuse
+from jaxrl_moe.checks.sections.mesh import idle_exchange
 from jaxrl_moe.config import Config
 from jaxrl_moe.distributed.placements import mesh_of, rollout_placement
 from jaxrl_moe.distributed.sharding import Placement

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_moe.learning.rewards import turns_of
+from jaxrl_moe.learning.credit.rewards import turns_of
 from jaxrl_moe.learning.samples import Sample
 from jaxrl_moe.log_files import open_to_append, write_line
 from jaxrl_moe.types import RolloutGroup

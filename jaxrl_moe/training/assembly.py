@@ -4,8 +4,8 @@ import dataclasses
 from flax import nnx
 
 from jaxrl_moe.checks import data as data_checks
-from jaxrl_moe.checks.learner import warn_of_router
 from jaxrl_moe.checks.problems import refuse
+from jaxrl_moe.checks.sections.learner import warn_of_router
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxrl_moe.config import Config
-from jaxrl_moe.learning.rewards import all_equal, rewards_of
+from jaxrl_moe.learning.credit.rewards import all_equal, rewards_of
 from jaxrl_moe.runs.metrics import reward_metrics
 from jaxrl_moe.types import RolloutGroup, UserError
 

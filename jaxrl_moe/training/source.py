@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax
 
 from jaxrl_moe.config import AlgorithmSection, Config
-from jaxrl_moe.learning.rewards import all_equal
+from jaxrl_moe.learning.credit.rewards import all_equal
 from jaxrl_moe.protocols import Engine, StreamingEngine
 from jaxrl_moe.rollout.account import Drawn, Rules
 from jaxrl_moe.rollout.collect import draw, grade

@@ -33,7 +33,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.hosts.turns import alone
-from jaxrl_moe.learning.kl_coefficient import KLCoefficient
+from jaxrl_moe.learning.credit.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.prepare import prepare
 from jaxrl_moe.learning.replay import replay_metrics

@@ -8,7 +8,7 @@ import pytest
 
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.checks import problems
-from jaxrl_moe.checks.learner import router_problems, warn_of_router
+from jaxrl_moe.checks.sections.learner import router_problems, warn_of_router
 from jaxrl_moe.checks.start import evaluation, fine_tuning
 from jaxrl_moe.config import ConfigError, ScratchSection, base, resolve
 from jaxrl_moe.learning.objective import make_policy_objective

@@ -6,7 +6,7 @@ import jax
 import pytest
 from flax import nnx
 
-from jaxrl_moe.checks.model import critic_problems
+from jaxrl_moe.checks.sections.model import critic_problems
 from jaxrl_moe.checks.start import fine_tuning, training
 from jaxrl_moe.config import ConfigError, base, resolve
 from jaxrl_moe.model.value_head import Critic, ValueHead

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 import bridges
-from jaxrl_moe.checks import entry, problems, rollout
+from jaxrl_moe.checks import entry, problems
 from jaxrl_moe.checks.dry_run import dry_run
+from jaxrl_moe.checks.sections import rollout
 from jaxrl_moe.checks.start import evaluation, fine_tuning, training
 from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.hosts import hosts

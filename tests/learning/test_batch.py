@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jaxrl_moe.learning import batch as B
 from jaxrl_moe.learning import samples as S
-from jaxrl_moe.learning.advantages import with_advantages
+from jaxrl_moe.learning.credit.advantages import with_advantages
 from jaxrl_moe.rl.objective import make_objective
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.types import UserError

@@ -20,7 +20,7 @@ from jaxrl_moe.config import (
     TrainSection,
 )
 from jaxrl_moe.distributed.mesh import make_placement
-from jaxrl_moe.learning.advantages import with_advantages
+from jaxrl_moe.learning.credit.advantages import with_advantages
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.learning.optimizer import optimizer

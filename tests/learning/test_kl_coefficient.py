@@ -2,7 +2,7 @@
 import pytest
 
 from jaxrl_moe.config import AlgorithmSection
-from jaxrl_moe.learning.kl_coefficient import AdaptiveKL, KLCoefficient, adapt_kl_coef
+from jaxrl_moe.learning.credit.kl_coefficient import AdaptiveKL, KLCoefficient, adapt_kl_coef
 
 
 def test_the_adaptive_coefficient_rises_above_and_falls_below_its_band():

@@ -6,8 +6,8 @@ import pytest
 
 from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.envs.single_turn import SingleTurnTask
-from jaxrl_moe.learning.advantages import with_advantages
-from jaxrl_moe.learning.rewards import all_equal, penalty, rewards_of, turns_of
+from jaxrl_moe.learning.credit.advantages import with_advantages
+from jaxrl_moe.learning.credit.rewards import all_equal, penalty, rewards_of, turns_of
 from jaxrl_moe.learning.samples import by_rollout, from_groups
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rollout.collect import grade

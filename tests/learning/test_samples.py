@@ -5,7 +5,7 @@ import pytest
 
 from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.learning import samples as S
-from jaxrl_moe.learning.advantages import Credit, with_advantages
+from jaxrl_moe.learning.credit.advantages import Credit, with_advantages
 from jaxrl_moe.rl.advantages import ADVANTAGES
 from jaxrl_moe.rl.table import AlgorithmError
 from tests.helpers import rollouts

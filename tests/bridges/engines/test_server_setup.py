@@ -18,7 +18,7 @@ from bridges.hf import tensor_files
 from bridges.servers.http import EngineError
 from bridges.servers.launch import LaunchPlan, Process
 from bridges.servers.router import without_routers
-from jaxrl_moe.checks.servers import server_problems
+from jaxrl_moe.checks.sections.servers import server_problems
 from jaxrl_moe.config import Config, RolloutSection, ServersSection, resolve
 from jaxrl_moe.model.config import LoraConfig
 from tests.helpers.fake_server import FakeServer

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrl_moe.learning.critic import last_token_critic, token_critic
+from jaxrl_moe.learning.credit.critic import last_token_critic, token_critic
 from jaxrl_moe.learning.samples import Sample, with_values
 from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages
 from jaxrl_moe.rl.kl import kl_value

@@ -2,8 +2,8 @@
 import dataclasses
 from collections.abc import Iterator
 
-from jaxrl_moe.checks import learner
 from jaxrl_moe.checks.problems import as_problem, idle, told
+from jaxrl_moe.checks.sections import learner
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config
 from jaxrl_moe.learning.make import lora_config
