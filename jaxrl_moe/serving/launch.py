@@ -90,6 +90,7 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
         with HttpServer(service, host=options.host, port=options.port, api_key=key) as server:
             print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in {record}.", flush=True)
             yield front
+            front.resume()  # the last update paused it; who still waits gets an answer by the last weights
 
 
 def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | None]:

@@ -51,7 +51,7 @@ def run(files, run_dir, monkeypatch, clients):
             try:
                 done = train(config, learner, front, *rest)
             finally:
-                front.resume()  # the last evaluation released the pool
+                front.resume()  # the clients are waited for here, before the endpoint ends
                 over.set()
             for job in jobs:
                 job.result()

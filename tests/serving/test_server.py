@@ -20,6 +20,7 @@ import pytest
 
 import bridges
 import jaxrl_moe.serving
+from jaxrl_moe.config import Config, EndpointSection
 from jaxrl_moe.hosts import keys
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.passes import Pass
@@ -55,6 +56,20 @@ def slow(engine, monkeypatch):
     """The shared engine, 50 ms slower a step."""
     step = engine.step
     monkeypatch.setattr(engine, "step", lambda: time.sleep(0.05) or step())
+
+
+def test_who_waits_when_the_training_ends_is_answered(tokenizer, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = Config(run_dir=str(tmp_path), endpoint=EndpointSection(serve=True, port=port))
+    body = BODY | {"model": "policy"}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with launch.beside_training(config, Scripted(tokenizer, "at last"), tokenizer) as front:
+            waiting = pool.submit(httpx2.post, f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=60)
+            until(lambda: front._tickets)  # it waits, since nothing was published
+        answer = waiting.result()
+    assert answer.status_code == 200 and answer.json()["choices"][0]["text"] == "at last"
 
 
 @contextlib.contextmanager
