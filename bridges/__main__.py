@@ -83,18 +83,20 @@ def _critic(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from bridges.compare.verify import verify
-    found = verify(options.model, options.adapter, rows=options.rows, length=options.length, seed=options.seed)
-    print(f"max|ours - theirs| / max|theirs| = {found.error:.2e} on {options.rows} x {options.length} tokens; "
-          f"tolerance {options.tolerance:.0e}")
-    print(f"choices of experts that differ: {found.near_ties} near ties, {found.misrouted} clear ones")
-    if found.selection_bias and found.misrouted and found.error <= options.tolerance:
+    agreement = verify(options.model, options.adapter, rows=options.rows, length=options.length,
+                       seed=options.seed)
+    print(f"max|ours - theirs| / max|theirs| = {agreement.error:.2e} "
+          f"on {options.rows} x {options.length} tokens; tolerance {options.tolerance:.0e}")
+    print(f"choices of experts that differ: {agreement.near_ties} near ties, "
+          f"{agreement.misrouted} clear ones")
+    if agreement.selection_bias and agreement.misrouted and agreement.error <= options.tolerance:
         print(f"error: the routers of {options.model} choose experts by a selection bias (router_selection_bias in its config.json), which "
-              f"transformers and other stock loaders of {found.family} ignore: they choose otherwise and do not "
-              "compute this model. Under "
+              f"transformers and other stock loaders of {agreement.family} ignore: "
+              "they choose otherwise and do not compute this model. Under "
               "their choice our logits agree with theirs, so the weights are right; use the folder with this package only.",
               file=sys.stderr)
         return 1
-    if not found.error <= options.tolerance or found.misrouted:
+    if not agreement.error <= options.tolerance or agreement.misrouted:
         print(f"error: our logits for {options.model} differ from those of transformers by more than the tolerance, or "
               "a router chooses otherwise. Please report the folder's config.json; do not train on it.", file=sys.stderr)
         return 1
@@ -130,9 +132,9 @@ def _push(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from bridges.compare.diff import describe, diff
-    found = diff(options.a, options.b)
-    print(describe(found, options.a, options.b, options.rows))
-    return 0 if found.empty else 1
+    differences = diff(options.a, options.b)
+    print(describe(differences, options.a, options.b, options.rows))
+    return 0 if differences.empty else 1
 
 
 def _open(path: str, base: str | None):

@@ -80,8 +80,9 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
 
 
 def _check_base(model: Transformer, meta: Any, source: str, step: pathlib.Path):
-    found = checkpoint.identity(model.config.to_hf(), {}, {}, take_apart(model, model.lora.router)[0].frozen)
-    if found["base weights"] != meta["identity"]["base weights"]:
+    frozen = take_apart(model, model.lora.router)[0].frozen
+    identity = checkpoint.identity(model.config.to_hf(), {}, {}, frozen)
+    if identity["base weights"] != meta["identity"]["base weights"]:
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than those of {source}. Name the model "
                           "that training started from with --base.")
 

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import TextIO
 
 from jaxrl_moe.types import UserError
 
@@ -15,7 +16,7 @@ def open_to_append(path: pathlib.Path):
     return path.open("a", encoding="utf-8")
 
 
-def write_line(file, row: Mapping) -> None:
+def write_line(file: TextIO, row: Mapping) -> None:
     """Appends the row as JSON and hands it to the operating system.
 
     Raises:

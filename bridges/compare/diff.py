@@ -48,21 +48,24 @@ def diff(a: str | os.PathLike, b: str | os.PathLike) -> Differences:
     dtypes = {name: (ours[name].infos[name].dtype, theirs[name].infos[name].dtype) for name in common
               if ours[name].infos[name].dtype != theirs[name].infos[name].dtype}
     compared = {name: _largest(ours[name][name], theirs[name][name]) for name in common if name not in shapes}
-    largest = {name: found for name, found in compared.items() if found[0] != 0}
+    largest = {name: (gap, value) for name, (gap, value) in compared.items() if gap != 0}
     return Differences(sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours)), shapes, dtypes, largest,
                        len(compared) - len(largest))
 
 
-def describe(found: Differences, a: str, b: str, rows: int) -> str:
+def describe(differences: Differences, a: str, b: str, rows: int) -> str:
     """The differences in lines; of the tensors that differ in numbers, the `rows` worst."""
-    lines = [f"only in {a}: {name}" for name in found.only_in_a] + [f"only in {b}: {name}" for name in found.only_in_b]
-    lines += [f"{name}: shape {list(one)} against {list(other)}" for name, (one, other) in found.shapes.items()]
-    lines += [f"{name}: dtype {one} against {other}" for name, (one, other) in found.dtypes.items()]
-    worst = sorted(found.largest, key=lambda name: found.largest[name][0], reverse=True)
-    lines += [f"{name}: max |difference| {found.largest[name][0]:.3e}, max |value| {found.largest[name][1]:.3e}" for name in worst[:rows]]
+    lines = [f"only in {a}: {name}" for name in differences.only_in_a]
+    lines += [f"only in {b}: {name}" for name in differences.only_in_b]
+    lines += [f"{name}: shape {list(ours)} against {list(theirs)}"
+              for name, (ours, theirs) in differences.shapes.items()]
+    lines += [f"{name}: dtype {ours} against {theirs}" for name, (ours, theirs) in differences.dtypes.items()]
+    worst = sorted(differences.largest.items(), key=lambda item: item[1][0], reverse=True)
+    lines += [f"{name}: max |difference| {gap:.3e}, max |value| {value:.3e}"
+              for name, (gap, value) in worst[:rows]]
     if len(worst) > rows:
         lines.append(f"... and {len(worst) - rows} more tensors that differ less")
-    return "\n".join([*lines, f"{found.same} tensors are equal, {len(worst)} differ in their numbers."])
+    return "\n".join([*lines, f"{differences.same} tensors are equal, {len(worst)} differ in their numbers."])
 
 
 def _tensors(path: str | os.PathLike) -> dict[str, TensorReader]:
@@ -79,10 +82,10 @@ def _largest(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """(max |a - b|, max |a|), a slice at a time; NaN where only one side has a NaN."""
     a, b, gap, value = a.reshape(-1), b.reshape(-1), 0.0, 0.0
     for start in range(0, a.size, SLICE):
-        one, other = a[start:start + SLICE].astype(np.float64), b[start:start + SLICE].astype(np.float64)
-        apart = np.abs(one - other)[~((one == other) | (np.isnan(one) & np.isnan(other)))]
+        ours, theirs = a[start:start + SLICE].astype(np.float64), b[start:start + SLICE].astype(np.float64)
+        apart = np.abs(ours - theirs)[~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))]
         gap = max(gap, apart.max(initial=0.0)) if not np.isnan(apart).any() else float("nan")
-        value = max(value, np.abs(np.nan_to_num(one)).max(initial=0.0))
+        value = max(value, np.abs(np.nan_to_num(ours)).max(initial=0.0))
         if np.isnan(gap):
             break
     return float(gap), float(value)

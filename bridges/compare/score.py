@@ -53,16 +53,17 @@ def logprobs(model: Transformer, sequences: Sequence[np.ndarray]) -> list[np.nda
         segments_BT = (positions_BT < lengths_B[:, None]).astype(jnp.int32)
         hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, segments_BT))
         hidden_MD = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-        found, _ = token_logprobs(hidden_MD, model.head_DV(), jnp.roll(tokens_BT, -1, axis=1).reshape(-1))
-        return found.reshape(tokens_BT.shape)
+        targets_M = jnp.roll(tokens_BT, -1, axis=1).reshape(-1)
+        logprobs_M, _ = token_logprobs(hidden_MD, model.head_DV(), targets_M)
+        return logprobs_M.reshape(tokens_BT.shape)
 
     results = [np.zeros(0, np.float32)] * len(sequences)
     for rows, tokens_BT in _batches(sequences):
         lengths = np.array([len(sequences[row]) for row in rows] + [0] * (len(tokens_BT) - len(rows)), np.int32)
         with jax.default_matmul_precision("highest"):
-            found_BT = np.asarray(forward(state, tokens_BT, lengths))
-        for row, found_T in zip(rows, found_BT):
-            results[row] = found_T[:len(sequences[row]) - 1]
+            logprobs_BT = np.asarray(forward(state, tokens_BT, lengths))
+        for row, logprobs_T in zip(rows, logprobs_BT):
+            results[row] = logprobs_T[:len(sequences[row]) - 1]
     return results
 
 
@@ -77,8 +78,8 @@ def _batches(sequences: Any) -> Iterator[tuple[list[int], np.ndarray]]:
         for start in range(0, len(rows), size):
             chosen = rows[start:start + size]
             tokens_BT = np.zeros((size, length), np.int32)
-            for place, row in enumerate(chosen):
-                tokens_BT[place, :len(sequences[row])] = sequences[row]
+            for index, row in enumerate(chosen):
+                tokens_BT[index, :len(sequences[row])] = sequences[row]
             yield chosen, tokens_BT
 
 

@@ -48,7 +48,7 @@ class WeightWriter:
         self._vocab_size = model.config.vocab_size
         self._base, self.kind, self.adapter, self._bucket_bytes = base, kind, kind == "adapter", bucket_bytes
         self._frozen = dict.fromkeys(frozen_sets(model) if kind in STREAMED else ())  # {name: digest, once it is known}
-        parent = place(folder)
+        parent = weights_folder(folder)
         _remove_leftovers(parent)
         try:
             self._root = pathlib.Path(tempfile.mkdtemp(prefix=f"policy-{os.getpid()}-{HOST}-", dir=parent))
@@ -116,7 +116,7 @@ def _still_there(params: nnx.State) -> Iterator[None]:
         raise
 
 
-def place(sync_folder: str) -> pathlib.Path:
+def weights_folder(sync_folder: str) -> pathlib.Path:
     """Where weights are left for servers under this servers.sync_folder."""
     return pathlib.Path(sync_folder or (RAM_DISK if RAM_DISK.is_dir() else tempfile.gettempdir()))
 

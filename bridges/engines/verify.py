@@ -8,7 +8,7 @@ from flax import nnx
 
 from bridges.engines import assembly
 from bridges.engines.probe import Probe, scorer
-from bridges.engines.sync import choose, place
+from bridges.engines.sync import choose, weights_folder
 from bridges.hf.folders import resolve
 from bridges.hf.importing import default_dtype, load_model, model_config
 from bridges.servers.http import EngineError, Unavailable
@@ -104,7 +104,7 @@ def _place_of_weights(config: Config, kind: str) -> str:
     Raises:
       EngineError: it is not, or has not.
     """
-    folder = place(config.servers.sync_folder)
+    folder = weights_folder(config.servers.sync_folder)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise EngineError(f"The folder {str(folder)!r}, which weights go through, is not there or cannot be written to: name another by "
                           "servers.sync_folder.")

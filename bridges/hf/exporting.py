@@ -155,7 +155,7 @@ def shard(infos: dict[str, TensorInfo], limit: int) -> dict[str, str]:
 
 def natural(key: str) -> list[tuple]:
     """Sorts layer 2 before layer 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in key.split(".")]
+    return [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in key.split(".")]
 
 
 def _write(model: Transformer, slots: Any, views: Any, merge: bool):

@@ -129,14 +129,16 @@ def fill(model: Transformer, checkpoint: Checkpoint, placement: Placement | None
 
 def _part(slots: Any, checkpoint: Any, shape: tuple[int, ...], dtype: Any, index: Any):
     """array[index] of a stack of tensors; rows past its own shape (a padded vocabulary) are zeros."""
-    bounds = [part.indices(size if part.stop is None else part.stop)[:2] for part, size in zip(index, shape, strict=True)]
+    bounds = [span.indices(size if span.stop is None else span.stop)[:2]
+              for span, size in zip(index, shape, strict=True)]
     array = np.zeros([stop - start for start, stop in bounds], dtype)
     lead = len(next(iter(slots)))
     inner = tuple(slice(start, min(stop, size)) for (start, stop), size in zip(bounds[lead:], shape[lead:]))
-    room = tuple(slice(0, part.stop - part.start) for part in inner)
-    for place in itertools.product(*(range(start, stop) for start, stop in bounds[:lead])):
-        slot = slots[place]
-        array[tuple(number - start for number, (start, _) in zip(place, bounds)) + room] = slot.view(checkpoint[slot.key])[inner]
+    room = tuple(slice(0, span.stop - span.start) for span in inner)
+    for position in itertools.product(*(range(start, stop) for start, stop in bounds[:lead])):
+        slot = slots[position]
+        target = tuple(number - start for number, (start, _) in zip(position, bounds))
+        array[target + room] = slot.view(checkpoint[slot.key])[inner]
     return array
 
 

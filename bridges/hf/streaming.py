@@ -97,8 +97,8 @@ def _tensors(model: Transformer, slots: Any, variables: Any, low_rank: Any):
 
 
 def _digest(tensors: Mapping[str, np.ndarray]) -> bytes:
-    found = hashlib.blake2b(digest_size=16)
+    hasher = hashlib.blake2b(digest_size=16)
     for key, array in tensors.items():
-        found.update(f"{key} {array.dtype} {array.shape}".encode())
-        found.update(array.reshape(-1).view(np.uint8))
-    return found.digest()
+        hasher.update(f"{key} {array.dtype} {array.shape}".encode())
+        hasher.update(array.reshape(-1).view(np.uint8))
+    return hasher.digest()

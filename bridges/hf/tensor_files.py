@@ -22,7 +22,7 @@ DTYPES = {
     "I64": np.int64, "U64": np.uint64}
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 FLOATS = ("F16", "BF16", "F32", "F64")
-LAYOUT = {name: place for place, name in enumerate(DTYPES)}  # larger dtypes come first in a file
+LAYOUT = {name: rank for rank, name in enumerate(DTYPES)}  # larger dtypes come first in a file
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,8 +101,8 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
     if router_slots:
         warnings.warn(f"{path} holds the trained routers whole (modules_to_save), which PEFT loads and vLLM and SGLang refuse: give those "
                       "the merged checkpoint.", stacklevel=2)
-    variables, weights = ({name: hosts.fetch(variable[...]) for name, variable in found.items()}
-                          for found in (adapters(model), routers(model) if router_slots else {}))
+    variables, weights = ({name: hosts.fetch(variable[...]) for name, variable in named.items()}
+                          for named in (adapters(model), routers(model) if router_slots else {}))
     if not hosts.leads():  # it took part in gathering
         return pathlib.Path(path)
     with new_folder(path, overwrite) as folder:
@@ -217,10 +217,11 @@ def _router_misfits(model: Transformer, folder: PeftFolder, subset: bool):
 def _misfits(pair: Pair | None, name: str, shape: tuple[int, ...], rank: int):
     if pair is None:
         return []
-    found = pair.a_RI.shape[1], pair.b_OR.shape[0]
+    channels = pair.a_RI.shape[1], pair.b_OR.shape[0]
     problems = []
-    if found != shape[-2:]:
-        problems.append(f"the adapter of {name} maps {found[0]} to {found[1]} channels, the model {shape[-2]} to {shape[-1]}")
+    if channels != shape[-2:]:
+        problems.append(f"the adapter of {name} maps {channels[0]} to {channels[1]} channels, "
+                        f"the model {shape[-2]} to {shape[-1]}")
     if pair.rank > rank:
         problems.append(f"the adapter of {name} has rank {pair.rank}, the model's is {rank}")
     return problems

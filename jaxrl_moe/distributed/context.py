@@ -42,6 +42,9 @@ def block_pairs(parts: int, blocks: int) -> np.ndarray:
     Both are numbered as they lie on the devices. Chunks are cut into `blocks` blocks; every device has as many pairs.
     """
     order = chunk_order(parts)
-    lies_at = {chunk * blocks + block: place * blocks + block for place, chunk in enumerate(order) for block in range(blocks)}
-    return np.array([[(local * blocks + block, lies_at[key]) for local, chunk in enumerate(order[2 * part:2 * part + 2])
-                      for block in range(blocks) for key in range(chunk * blocks + block + 1)] for part in range(parts)], np.int32)
+    lies_at = {chunk * blocks + block: position * blocks + block
+               for position, chunk in enumerate(order) for block in range(blocks)}
+    return np.array([[(local * blocks + block, lies_at[key])
+                      for local, chunk in enumerate(order[2 * device:2 * device + 2])
+                      for block in range(blocks) for key in range(chunk * blocks + block + 1)]
+                     for device in range(parts)], np.int32)

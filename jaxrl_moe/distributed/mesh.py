@@ -96,7 +96,7 @@ def parse(text: str) -> dict[str, int]:
     Raises:
       MeshError: it is no list of axes with sizes, or names one twice.
     """
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    pairs = [entry.partition("=") for entry in text.split(",") if entry.strip()]
     sizes = {axis.strip(): size.strip() for axis, _, size in pairs}
     wrong = [size for size in sizes.values() if not re.fullmatch(r"-?\d+", size)]
     if not pairs or wrong or len(sizes) < len(pairs) or not set(sizes) <= set(AXES):

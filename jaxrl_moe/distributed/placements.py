@@ -34,17 +34,20 @@ def mesh_of(config: Config, model: Any | None, planned: Sequence[jax.Device] | N
     sizes, devices = _sizes(config.mesh), planned
     if config.rollout_mesh.apart:
         devices, _ = divided(sizes, _rollout_sizes(config), planned)
-    place = make_placement(sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
-                           transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
-                           capacity_factor=config.mesh.capacity_factor)
-    check_transport(place.layout, place.platform if planned is None else "gpu", os.environ.get("XLA_FLAGS", ""))
-    if planned is not None and place.platform == "cpu" and config.mesh.transport == "ragged":
-        place = dataclasses.replace(place, layout=dataclasses.replace(place.layout, transport="gather"))
+    trained_at = make_placement(
+        sizes, devices, dispatch=config.mesh.dispatch, host_devices=config.mesh.host_devices,
+        transport="gather" if config.mesh.transport == "auto" else config.mesh.transport,
+        capacity_factor=config.mesh.capacity_factor)
+    check_transport(trained_at.layout, trained_at.platform if planned is None else "gpu",
+                    os.environ.get("XLA_FLAGS", ""))
+    if planned is not None and trained_at.platform == "cpu" and config.mesh.transport == "ragged":
+        gathering = dataclasses.replace(trained_at.layout, transport="gather")
+        trained_at = dataclasses.replace(trained_at, layout=gathering)
     if config.mesh.transport == "auto":
-        warn_of_gather(place.layout)
+        warn_of_gather(trained_at.layout)
     if model is not None:
-        check_model(place.layout, model)
-    return place
+        check_model(trained_at.layout, model)
+    return trained_at
 
 
 def rollout_placement(config: Config, model: Any | None, planned: Sequence[jax.Device] | None = None) -> Placement | None:
@@ -62,10 +65,10 @@ def rollout_placement(config: Config, model: Any | None, planned: Sequence[jax.D
         raise MeshError("rollout_mesh needs a job of one process, and this one has several: leave rollout_mesh out, so that rollout "
                         "shares the mesh of training.")
     sizes = _rollout_sizes(config)
-    place = make_placement(sizes, divided(_sizes(config.mesh), sizes, planned)[1])
+    drawn_at = make_placement(sizes, divided(_sizes(config.mesh), sizes, planned)[1])
     if model is not None:
-        check_model(place.layout, model, "rollout_mesh")
-    return place
+        check_model(drawn_at.layout, model, "rollout_mesh")
+    return drawn_at
 
 
 def _sizes(section: MeshSection) -> dict[str, int]:

@@ -15,19 +15,19 @@ from jaxrl_moe.hosts.hosts import fetch
 WIDTH = 4  # rows that each device holds
 
 
-def check_collectives(place: Placement) -> Iterator[tuple[str, str, float]]:
+def check_collectives(placement: Placement) -> Iterator[tuple[str, str, float]]:
     """Yields (axis, collective, largest difference) for every axis with more than one device."""
     for axis in AXES:
-        size = place.layout.size(axis)
+        size = placement.layout.size(axis)
         if size > 1:
             parts = np.arange(size * size * WIDTH, dtype=np.float32).reshape(size, size * WIDTH)
-            for name, function, expected in _cases(place, axis, size, parts):
-                yield axis, name, float(np.abs(_run(place, axis, function, parts) - expected).max())
+            for name, function, expected in _cases(placement, axis, size, parts):
+                yield axis, name, float(np.abs(_run(placement, axis, function, parts) - expected).max())
 
 
-def _cases(place: Placement, axis: str, size: int, parts: int):
+def _cases(placement: Placement, axis: str, size: int, parts: int):
     """(name, what a device does with its part, what all devices together give, one row each)."""
-    layout = place.layout
+    layout = placement.layout
     summed = np.tile(parts.sum(axis=0), (size, 1))
     exchanged = parts.reshape(size, size, WIDTH).swapaxes(0, 1).reshape(size, -1)
     cases = [
@@ -53,12 +53,12 @@ def _ragged(x: jax.Array):
     return ragged.moved(x.shape * 2, x, route, route)
 
 
-def _run(place: Placement, axis: str, function: Any, parts: int):
+def _run(placement: Placement, axis: str, function: Any, parts: int):
     """[devices along the axis, ...]; other axes do the same and agree."""
-    def local(part: Any):
-        with inside(place.layout):
-            return function(part[0])[None]
+    def local(shard: Any):
+        with inside(placement.layout):
+            return function(shard[0])[None]
 
     split = PartitionSpec(axis)
-    mapped = jax.jit(jax.shard_map(local, mesh=place.mesh, in_specs=split, out_specs=split, check_vma=False))
-    return fetch(mapped(parts))
+    mapped = jax.shard_map(local, mesh=placement.mesh, in_specs=split, out_specs=split, check_vma=False)
+    return fetch(jax.jit(mapped)(parts))

@@ -64,11 +64,11 @@ class Placement:
 
     def shapes(self, tree: Any) -> Any:
         """What `put` would give of a state's arrays, or of their shapes, as shapes with shardings."""
-        def one(path: Any, leaf: Any):
+        def laid_out_shape(path: Any, leaf: Any):
             shape, sharding = self.laid_out(dotted(path), leaf.shape)
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
-        return jax.tree_util.tree_map_with_path(one, tree)
+        return jax.tree_util.tree_map_with_path(laid_out_shape, tree)
 
     def put(self, tree: Any) -> Any:
         """The arrays of a state laid out on the mesh; a vocabulary that does not divide is filled up with zeros (see `cut`)."""
@@ -85,7 +85,7 @@ class Placement:
     def stored(self, tree: Any, vocab_size: int) -> Any:
         """A state as checkpoints hold it, the same on every mesh: as `cut`, with shardings that the cut shapes allow, in the memory where
         each array lies."""
-        def one(path: Any, leaf: Any):
+        def cut_leaf(path: Any, leaf: Any):
             shape = cut_shape(dotted(path), leaf.shape, vocab_size)
             if shape == leaf.shape:
                 return leaf
@@ -95,7 +95,7 @@ class Placement:
             array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(dotted(path), array, vocab_size)
             return jax.device_put(array, sharding.with_memory_kind(leaf.sharding.memory_kind))
 
-        return jax.tree_util.tree_map_with_path(one, tree)
+        return jax.tree_util.tree_map_with_path(cut_leaf, tree)
 
     def laid_out(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], NamedSharding]:
         """(the shape on the mesh, the sharding) of the parameter at a dotted path that has `shape` in its model."""
@@ -137,14 +137,14 @@ def cut_shape(path: str, shape: tuple[int, ...], vocab_size: int) -> tuple[int, 
 
 def refilled(stored: Any, like: Any) -> Any:
     """A state from Placement.stored laid out as the state `like` is, with zeros behind its vocabulary; very same arrays as in cut."""
-    def one(array: Any, wanted: Any):
+    def refill(array: Any, wanted: Any):
         if array.shape == wanted.shape:
             return array
         array = jax.device_put(array, array.sharding.with_memory_kind(DEVICE))
         fill = jax.jit(filled_up, static_argnums=1, out_shardings=wanted.sharding.with_memory_kind(DEVICE))
         return jax.device_put(fill(array, wanted.shape), wanted.sharding)
 
-    return jax.tree.map(one, stored, like)
+    return jax.tree.map(refill, stored, like)
 
 
 def filled_up(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:

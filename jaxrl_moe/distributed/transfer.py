@@ -49,7 +49,7 @@ class Transfer:
         inner = cut_one(path, array, self._vocab_size)
         shape, sharding = self._placement.laid_out(path, inner.shape)
         copy = moved(filled_up(inner, shape), sharding)
-        sent.append(sum(part.data.nbytes for part in copy.addressable_shards))
+        sent.append(sum(shard.data.nbytes for shard in copy.addressable_shards))
         self._copies[path] = weakref.ref(array), copy
         return copy
 
@@ -77,10 +77,10 @@ def _joined(pieces: dict[tuple[int, ...], jax.Array], ndim: int) -> jax.Array:
     """The box that the pieces tile as a grid; each is named by where it starts."""
     for axis in reversed(range(ndim)):
         lines = itertools.groupby(sorted(pieces), key=lambda start: start[:axis])  # noqa: B023  (used at once)
-        lines = {start: [pieces[one] for one in line] for start, line in lines}
+        lines = {start: [pieces[corner] for corner in line] for start, line in lines}
         pieces = {start: line[0] if len(line) == 1 else jnp.concatenate(line, axis) for start, line in lines.items()}
     return pieces[()]
 
 
 def _box(index: tuple[slice, ...], shape: tuple[int, ...]) -> Box:
-    return tuple(one.indices(size)[:2] for one, size in zip(index, shape))
+    return tuple(span.indices(size)[:2] for span, size in zip(index, shape))

@@ -13,7 +13,7 @@ from jaxrl_moe.distributed import collectives
 from jaxrl_moe.distributed.expert_parallel import dispatch
 from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, Groups, expert_mlp, spare_rows
 from jaxrl_moe.kernels.rows import order_by, select, spread
-from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.layers import Init, Linear
 
@@ -58,7 +58,8 @@ class Router(nnx.Module):
 class MoE(nnx.Module):
     """The sum over the active experts of weight * expert(x)."""
 
-    def __init__(self, config: ModelConfig, *, stack, lora, dtype, rngs, backend="auto", platform="cpu"):
+    def __init__(self, config: ModelConfig, *, stack: tuple[int, ...], lora: LoraConfig | None, dtype: Any,
+                 rngs: nnx.Rngs, backend: str = "auto", platform: str = "cpu"):
         self.batched_tokens = BATCHED_TOKENS["cpu" if platform == "cpu" else "gpu"]
         self.router = Router(config, stack=stack, rngs=rngs)
         self.num_experts, self.backend = config.num_experts, backend
@@ -72,7 +73,9 @@ class MoE(nnx.Module):
         self.up_proj = experts("up_proj", width, hidden)
         self.down_proj = experts("down_proj", hidden, width, split="in")
 
-    def __call__(self, x_BTD, valid_BT, adapters=True, dropout_key=None, expert_ids_BTA=None):
+    def __call__(self, x_BTD: jax.Array, valid_BT: jax.Array, adapters: bool = True,
+                 dropout_key: jax.Array | None = None, expert_ids_BTA: jax.Array | None = None
+                 ) -> tuple[jax.Array, Routing]:
         """Returns (y [B, T, D], Routing). Tokens that are not valid are not sent to any expert; their y is 0."""
         batch, length, width = x_BTD.shape
         x_MD, valid_M = x_BTD.reshape(-1, width), valid_BT.reshape(-1)

@@ -46,13 +46,13 @@ def _upcast_sizes(written: str) -> set[int]:
 
 def _shares(upcast: set[int], module: bytes) -> dict[int, float]:
     """{instruction's id: which share of its float32 result another backend would hold}, of a serialised HloModuleProto."""
-    found = {}
+    shares = {}
     for computation in (value for field, value in fields(module) if field == 3):
         for instruction in (dict(fields(value)) for field, value in fields(computation) if field == 2):
             shape = dict(fields(instruction[3]))
             if shape.get(2) == _FLOAT32 and math.prod(_varints(shape.get(3, b""))) in upcast:
-                found[instruction[35]] = 0.0 if _MOVE.fullmatch(instruction[1].decode()) else 0.5
-    return found
+                shares[instruction[35]] = 0.0 if _MOVE.fullmatch(instruction[1].decode()) else 0.5
+    return shares
 
 
 def occupied(assignment: bytes, shares: Mapping[int, float]) -> int:
@@ -72,7 +72,8 @@ def occupied(assignment: bytes, shares: Mapping[int, float]) -> int:
             kind = dict(allocation)
             if not any(kind.get(kept) for kept in (3, 5, 7, 12)):  # of a thread, a parameter, a result, a constant
                 parts = [dict(fields(value)) for number, value in allocation if number == 9]
-                used += [(total + part.get(2, 0), int(part.get(3, 0) * whole[part.get(1, 0)])) for part in parts]
+                used += [(total + assigned.get(2, 0), int(assigned.get(3, 0) * whole[assigned.get(1, 0)]))
+                         for assigned in parts]
                 total += kind.get(2, 0)
     covered, end = 0, 0
     for start, size in sorted(used):

@@ -47,34 +47,35 @@ def compiled_drawing(config: Config, shapes: RunShapes, free: int | None) -> Dra
 
 def pool(config: Config, shapes: RunShapes, free: int | None) -> Any:
     """The KV pool's shapes."""
-    section, place, model = config.rollout, shapes.drawn_at, shapes.model
-    bytes_of_token = token_bytes(model.config, model.dtype, place)
-    pages = pool_pages(section, config.data.max_prompt_tokens, bytes_of_token, free, place.drawn_shards)
+    section, placement, model = config.rollout, shapes.drawn_at, shapes.model
+    bytes_of_token = token_bytes(model.config, model.dtype, placement)
+    pages = pool_pages(section, config.data.max_prompt_tokens, bytes_of_token, free, placement.drawn_shards)
     kind = family_of(model.config).cache()
-    pages *= place.drawn_shards
+    pages *= placement.drawn_shards
     cache = jax.eval_shape(lambda: kind.zeros(model.config, pages, section.page_size, model.dtype))
-    return kind(*(_split(array, place, spec) for array, spec in zip(cache, pool_specs(kind), strict=True)))
+    return kind(*(_split(array, placement, spec)
+                  for array, spec in zip(cache, pool_specs(kind), strict=True)))
 
 
 def lower(config: Config, shapes: RunShapes, cache: Any) -> dict:
     """{name: the program, traced for the devices of the mesh}: see Drawing."""
-    section, place, model, params = config.rollout, shapes.drawn_at, shapes.model, shapes.params
-    shards = place.drawn_shards
+    section, placement, model, params = config.rollout, shapes.drawn_at, shapes.model, shapes.params
+    shards = placement.drawn_shards
     programs = EnginePrograms(nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype,
-                              place)
+                              placement)
     slots = slots_of_each(section.slots, shards)
     longest = longest_rollout(config) - 1
     *_, rows = batches.decode_shapes(slots, pages_for(longest, section.page_size), section.page_size, shards)
     calls = batches.prefill_shapes(config.data.max_prompt_tokens, slots, section.page_size, shards)
     prefill = max(calls, key=lambda call: (call.tokens_UT.size, call.pages_UJ.size))
     copies = jax.ShapeDtypeStruct((slots * shards,), jnp.int32)
-    rows, prefill, copies = (_split(work, place, ROWS) for work in (rows, prefill[1:], (copies, copies)))
-    with target.tracing(place.mesh.devices.flat[0]):
+    rows, prefill, copies = (_split(work, placement, ROWS) for work in (rows, prefill[1:], (copies, copies)))
+    with target.tracing(placement.mesh.devices.flat[0]):
         return {"decode": programs.decode.lower(params, cache, rows, truncate=False, routes=False),
                 "prefill": programs.prefill.lower(params, cache, *prefill, routes=False),
                 "copy_pages": programs.copy_pages.lower(cache, *copies)}
 
 
-def _split(tree: Any, place: Placement, spec: jax.sharding.PartitionSpec) -> Any:
-    sharding = NamedSharding(place.mesh, spec)
+def _split(tree: Any, placement: Placement, spec: jax.sharding.PartitionSpec) -> Any:
+    sharding = NamedSharding(placement.mesh, spec)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

@@ -45,11 +45,11 @@ def result_shape(instruction: Instruction) -> str:
 
 def _own(body: Computation) -> Counter:
     """What the collectives of a computation itself move."""
-    found = Counter()
+    moved = Counter()
     for instruction in body.values():
         if instruction.kind in COLLECTIVES:
-            found[instruction.kind] += moved_bytes(instruction)
-    return found
+            moved[instruction.kind] += moved_bytes(instruction)
+    return moved
 
 
 def _scaled(moved: Counter, times: int) -> Counter:
@@ -79,4 +79,5 @@ def _alone(collective: Instruction) -> bool:
 def _mesh_group(mesh: str, axes: str) -> int:
     """Devices of a group over some axes of a mesh, such as 'x'=4,'y'=2 and 'x', or 'x':(1)2 for a part of an axis."""
     sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh))
-    return math.prod(int(part or sizes[name]) for name, part in re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", axes))
+    split = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", axes)
+    return math.prod(int(size_of_part or sizes[name]) for name, size_of_part in split)

@@ -103,8 +103,8 @@ def parse(text: str) -> Module:
     """The module of a program's text."""
     bodies, entry = {}, ""
     for name, lines, first in _computations(text):
-        found = filter(None, map(_instruction, lines))
-        bodies[name] = {instruction.name: instruction for instruction in found}
+        instructions = filter(None, map(_instruction, lines))
+        bodies[name] = {instruction.name: instruction for instruction in instructions}
         entry = name if first else entry
     return Module(bodies, entry)
 
@@ -157,10 +157,10 @@ def parts(shape: str) -> tuple[str, ...]:
     """The types that a tuple holds, each as text; of an array's type, that type alone."""
     if not shape.startswith("("):
         return (shape,)
-    depth, start, found = 0, 1, []
+    depth, start, types = 0, 1, []
     for mark in re.finditer(r"[(){}\[\],]", shape):
         depth += {"(": 1, "{": 1, "[": 1, ",": 0}.get(mark[0], -1)
         if (mark[0] == "," and depth == 1) or not depth:
-            found.append(shape[start:mark.start()].strip())
+            types.append(shape[start:mark.start()].strip())
             start = mark.end()
-    return tuple(part for part in found if part)
+    return tuple(text for text in types if text)

@@ -79,8 +79,9 @@ class Plan:
         """What lies in the host's memory instead, for one device."""
         return self.optimiser + self.reference - self._there("optimizer") - self._there("reference")
 
-    def _there(self, part: str) -> int:
-        return 0 if part in self.offload else {"optimizer": self.optimiser, "reference": self.reference}[part]
+    def _there(self, offloadable: str) -> int:
+        sizes = {"optimizer": self.optimiser, "reference": self.reference}
+        return 0 if offloadable in self.offload else sizes[offloadable]
 
     @property
     def floor(self) -> int:
@@ -129,15 +130,16 @@ def make_plan(config: Config, model_config: ModelConfig, memory: int | None = No
 
 
 def _without_drawing(config: Config, shapes: RunShapes, updated: Update) -> Plan:
-    place, state, batch = shapes.place, shapes.state, updated.batch
-    draws_apart, device, model = config.rollout_mesh.apart, place.mesh.devices.flat[0], shapes.model
+    placement, state, batch = shapes.placement, shapes.state, updated.batch
+    draws_apart, device, model = config.rollout_mesh.apart, placement.mesh.devices.flat[0], shapes.model
     return Plan(
-        devices=place.mesh.size, frozen=local_bytes(shapes.parts.frozen), trained=local_bytes(state.trainable),
+        devices=placement.mesh.size,
+        frozen=local_bytes(shapes.parts.frozen), trained=local_bytes(state.trainable),
         optimiser=local_bytes(state.opt_state), gradient=local_bytes(state.trainable),
         published=0 if draws_apart else copied_bytes(state.trainable, shapes.computed),
         reference=local_bytes(shapes.computed) if make.keeps_reference(config) else 0, offload=config.train.offload,
-        kept=kept_bytes(model.config, batch, place, config.train.remat, model.dtype),
-        compiled_for=device.device_kind if place.platform == "gpu" else "",
+        kept=kept_bytes(model.config, batch, placement, config.train.remat, model.dtype),
+        compiled_for=device.device_kind if placement.platform == "gpu" else "",
         gradients=updated.gradients, apply=updated.apply, forward=updated.forward, **NO_DRAWING.programs(), kv=0,
         flops=update_flops(model.config, shapes.cost, [_full(batch)]), tokens=math.prod(batch.tokens_BT.shape),
         active_bytes=local_bytes(shapes.params), slots=0, drawing=shapes.drawn_at.mesh.size if draws_apart else 0)
@@ -151,19 +153,19 @@ def local_bytes(tree: Any) -> int:
 def copied_bytes(masters: Any, computed: Any) -> int:
     """Bytes on one device of the arrays that are computed with in another type than they are trained in."""
     pairs = zip(jax.tree.leaves(masters), jax.tree.leaves(computed), strict=True)
-    return local_bytes([two for one, two in pairs if one.dtype != two.dtype])
+    return local_bytes([copy for master, copy in pairs if master.dtype != copy.dtype])
 
 
-def kept_bytes(config: ModelConfig, batch: Any, place: Placement, remat: str, dtype: Any) -> int:
+def kept_bytes(config: ModelConfig, batch: Any, placement: Placement, remat: str, dtype: Any) -> int:
     """At least what the backward pass needs: each layer's input under full remat; otherwise also what the mixers
     keep (queries, keys, values, the attention's output) and the normed inputs; and without remat the MLP's two
     hidden products."""
-    tokens = math.prod(batch.tokens_BT.shape) // (place.row_shards * place.token_shards)
+    tokens = math.prod(batch.tokens_BT.shape) // (placement.row_shards * placement.token_shards)
     numbers = config.hidden_size * config.num_layers
     if remat != "full":
         kept = family_of(config).kept(config)
         split = kept.mixers + (kept.mlps if remat == "none" else 0)
-        numbers = 3 * numbers + split // place.layout.size("tensor")
+        numbers = 3 * numbers + split // placement.layout.size("tensor")
     return tokens * numbers * jnp.dtype(dtype).itemsize
 
 

@@ -41,14 +41,15 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
       UserError: unknown chip, no config.json, a mesh that does not fit, or kernels where nothing can be compiled for the chip.
     """
     refuse(contradictions(config))
-    found, model = find_chip(chip, chips), model_config(config, shape)
+    spec, model = find_chip(chip, chips), model_config(config, shape)
     if kernels:
-        kernel_plan.check(found, chip)
-    plan = make_plan(config, model, found.client_memory(), devices)
-    parts = [[compiler_line(plan, chip)], memory_lines(plan, config, found, chip), traffic_lines(plan),
-             time_lines(plan, config, found, chip, price), left_out(plan, config)]
-    tables = kernel_plan.lines(plan, found, chip) if kernels else []
-    return "\n".join([*(line for part in parts for line in part), verdict(plan, config, found, chip), *tables])
+        kernel_plan.check(spec, chip)
+    plan = make_plan(config, model, spec.client_memory(), devices)
+    sections = [[compiler_line(plan, chip)], memory_lines(plan, config, spec, chip), traffic_lines(plan),
+                time_lines(plan, config, spec, chip, price), left_out(plan, config)]
+    tables = kernel_plan.lines(plan, spec, chip) if kernels else []
+    lines = [line for section in sections for line in section]
+    return "\n".join([*lines, verdict(plan, config, spec, chip), *tables])
 
 
 def with_mesh(config: Config, text: str | None) -> Config:
@@ -177,13 +178,14 @@ def times(plan: Plan, config: Config, chip: Chip) -> Times:
 
 
 def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) -> list[str]:
-    found = times(plan, config, chip)
+    floor = times(plan, config, chip)
     sequences = config.rollout.prompts_per_step * config.rollout.group_size
     return [f"time floor on {name} of a step of {sequences} completions at their longest: rollout "
-            f"{f'{found.rollout:,.1f} s' if plan.slots else 'on servers, not counted'}, update {found.update:,.1f} s; "
-            f"{found.tokens_per_s:,.0f} tokens/s at best",
-            f"whole run of {config.train.steps} steps: at least {found.hours:,.1f} GPU-hours" + (
-                f", {found.hours * price:,.0f} at {price:g} an hour" if price else "")]
+            f"{f'{floor.rollout:,.1f} s' if plan.slots else 'on servers, not counted'}, "
+            f"update {floor.update:,.1f} s; "
+            f"{floor.tokens_per_s:,.0f} tokens/s at best",
+            f"whole run of {config.train.steps} steps: at least {floor.hours:,.1f} GPU-hours" + (
+                f", {floor.hours * price:,.0f} at {price:g} an hour" if price else "")]
 
 
 def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
@@ -200,14 +202,17 @@ def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
 
 def advice(plan: Plan, config: Config, room: float) -> list[str]:
     """What to change where a plan does not fit into `room` bytes."""
-    found, lora = [], config.lora.rank > 0
+    changes, lora = [], config.lora.rank > 0
     if plan.resident + plan.gradient > 0.8 * room:
         if not lora and not plan.offload:
-            found.append("train.offload=optimizer" + (",reference" if plan.reference else ""))
-        found.append("a larger mesh.fsdp" + (" or mesh.tensor, a smaller lora.rank" if lora else ", mesh.expert or mesh.tensor"))
+            changes.append("train.offload=optimizer" + (",reference" if plan.reference else ""))
+        changes.append("a larger mesh.fsdp" + (
+            " or mesh.tensor, a smaller lora.rank" if lora else ", mesh.expert or mesh.tensor"))
     if plan.update_peak(True) > room:
-        found += {"none": ["train.remat=mlp or full"], "mlp": ["train.remat=full"]}.get(config.train.remat, [])
-        found.append("a smaller train.tokens_per_micro_batch")
+        fuller = {"none": ["train.remat=mlp or full"], "mlp": ["train.remat=full"]}
+        changes += fuller.get(config.train.remat, [])
+        changes.append("a smaller train.tokens_per_micro_batch")
     if plan.rollout_peak(True) > room:
-        found.append("rollout.kv_tokens, or fewer rollout.slots" + (", or a larger rollout_mesh.fsdp or .tensor" if plan.drawing else ""))
-    return found
+        changes.append("rollout.kv_tokens, or fewer rollout.slots" + (
+            ", or a larger rollout_mesh.fsdp or .tensor" if plan.drawing else ""))
+    return changes

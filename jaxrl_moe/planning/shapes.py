@@ -23,12 +23,12 @@ class RunShapes(NamedTuple):
     """What the programs of a run are traced with.
 
     Attributes:
-      place, drawn_at: the meshes of training and of rollout, which may be the same.
+      placement, drawn_at: the meshes of training and of rollout, which may be the same.
       model: without arrays; cost: of a token.
       parts, state, transform: the model taken apart, the training state, the optimiser.
       params: the weights as the engine computes with them.
     """
-    place: Placement
+    placement: Placement
     drawn_at: Placement
     model: Transformer
     cost: Cost
@@ -50,17 +50,17 @@ def run_shapes(config: Config, model_config: ModelConfig, devices: Sequence[jax.
       devices: as many as the meshes need.
       platform: whose kernels the model has; those of CPUs that stand for GPUs differ.
     """
-    place = mesh_of(config, model_config, devices)
-    refuse([*idle_exchange(config.mesh, place.layout.size("expert"))])
-    drawn_at = rollout_placement(config, model_config, devices) if config.rollout_mesh.apart else place
+    placement = mesh_of(config, model_config, devices)
+    refuse([*idle_exchange(config.mesh, placement.layout.size("expert"))])
+    drawn_at = rollout_placement(config, model_config, devices) if config.rollout_mesh.apart else placement
     model = Transformer.abstract(model_config, lora=make.lora_config(config), dtype=jnp.dtype(config.model.dtype or "bfloat16"),
                                  attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, platform=platform)
     parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
     params = drawn_at.shapes(nnx.merge_state(model_weights(trainable, parts.dtypes), biases, parts.frozen))
     cost = model_cost(model_config, trainable, parts.frozen)
-    parts = parts._replace(frozen=place.shapes(parts.frozen))
-    trainable, biases = place.shapes(trainable), place.shapes(biases)
+    parts = parts._replace(frozen=placement.shapes(parts.frozen))
+    trainable, biases = placement.shapes(trainable), placement.shapes(biases)
     transform = optimizer(config.optimizer, 100)
-    moments = place.shapes(jax.eval_shape(transform.init, trainable))
+    moments = placement.shapes(jax.eval_shape(transform.init, trainable))
     state = TrainState(trainable, moments, jax.ShapeDtypeStruct((), jnp.int32), biases)
-    return RunShapes(place, drawn_at, model, cost, parts, state, transform, params)
+    return RunShapes(placement, drawn_at, model, cost, parts, state, transform, params)

@@ -34,8 +34,9 @@ class Update(NamedTuple):
 
 def compiled_update(config: Config, shapes: RunShapes) -> Update:
     """Compiles them for the largest micro-batch of a run."""
-    batch, read = micro_batch_shapes(config, shapes.place)
-    done = {name: compiled(program, shapes.place.platform) for name, program in lower(config, shapes, batch, read).items()}
+    batch, read = micro_batch_shapes(config, shapes.placement)
+    lowered = lower(config, shapes, batch, read)
+    done = {name: compiled(program, shapes.placement.platform) for name, program in lowered.items()}
     return Update(done["gradients"], done["apply"], done.get("forward", NOTHING), batch)
 
 
@@ -45,9 +46,10 @@ def lower(config: Config, shapes: RunShapes, batch: MicroBatch, read: Any) -> di
     Args:
       batch, read: see micro_batch_shapes.
     """
-    place, parts, state = shapes.place, shapes.parts, shapes.state
-    lora, away = config.lora.rank > 0, offloaded(config, place)
-    policy = PolicyPass(parts.graphdef, parts.dtypes, config.train.remat, frozen_head=lora, placement=place)
+    placement, parts, state = shapes.placement, shapes.parts, shapes.state
+    lora, away = config.lora.rank > 0, offloaded(config, placement)
+    policy = PolicyPass(parts.graphdef, parts.dtypes, config.train.remat, frozen_head=lora,
+                        placement=placement)
     programs = TrainingPrograms(policy, shapes.transform, offload=frozenset(away))
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     entropy = config.logging.entropy or config.algorithm.entropy_coef > 0
@@ -58,7 +60,7 @@ def lower(config: Config, shapes: RunShapes, batch: MicroBatch, read: Any) -> di
     total = total._replace(gradient=gradient)
     stored = moved(state, on_host) if "optimizer" in away else state
     weights, streamed = _reference(config, shapes, away)
-    with target.tracing(place.mesh.devices.flat[0]):
+    with target.tracing(placement.mesh.devices.flat[0]):
         lowered = {"gradients": programs.gradients.lower(*inputs, total=total, objective=objective, entropy=entropy),
                    "apply": programs.apply.lower(stored, total.gradient, total.loss, total.load, bias_rate=config.moe.bias_rate)}
         if needs_forward(config) or config.algorithm.kl_coef > 0:
@@ -67,20 +69,20 @@ def lower(config: Config, shapes: RunShapes, batch: MicroBatch, read: Any) -> di
     return lowered
 
 
-def offloaded(config: Config, place: Placement) -> tuple[str, ...]:
+def offloaded(config: Config, placement: Placement) -> tuple[str, ...]:
     """What a program keeps in the host's memory by itself: CPUs that stand for GPUs have no other memory than their host's."""
-    return config.train.offload if place.platform == "gpu" else ()
+    return config.train.offload if placement.platform == "gpu" else ()
 
 
 def on_host(tree: Any) -> Any:
     """Shapes of arrays that lie in the host's memory."""
-    def one(leaf: Any):
+    def hosted(leaf: Any):
         if not leaf.ndim:
             return leaf
         sharding = target.HostSharding(leaf.sharding.mesh, leaf.sharding.spec)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(hosted, tree)
 
 
 def _reference(config: Config, shapes: RunShapes, away: Any):
@@ -91,9 +93,9 @@ def _reference(config: Config, shapes: RunShapes, away: Any):
     return on_host(weights) if streamed else weights, streamed
 
 
-def micro_batch_shapes(config: Config, place: Placement):
+def micro_batch_shapes(config: Config, placement: Placement):
     """(the largest micro-batch of a run, the indices of the log-probs to read), as shapes on the mesh."""
-    length, rows = whole_batch(longest_drawn(config), config.train.tokens_per_micro_batch, place.shards)
+    length, rows = whole_batch(longest_drawn(config), config.train.tokens_per_micro_batch, placement.shards)
     kinds = {name: jnp.int32 for name in ("tokens_BT", "positions_BT", "segments_BT", "targets_BT", "sequence_BT")}
     kinds |= {name: jnp.float32 for name in ("mask_BT", "weights_BT", "advantages_BT", "sampler_logprobs_BT")}
     algorithm = config.algorithm
@@ -103,12 +105,13 @@ def micro_batch_shapes(config: Config, place: Placement):
         kinds["ref_logprobs_BT"] = jnp.float32
 
     def shape(axes: tuple[str | None, ...], dtype: Any, *sizes: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(place.mesh, spec_of(axes)))
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(placement.mesh, spec_of(axes)))
 
     whole = {name: shape(BATCH_AXES[name], jnp.float32) for name in ("num_tokens", "num_positions")}
     rowwise = {name: shape(BATCH_AXES[name], dtype, rows, length) for name, dtype in kinds.items()}
     batch = MicroBatch(**rowwise, **whole)
-    b, c = place.row_shards, place.token_shards
-    part = rows * length // (b * c)
-    wanted = -(-part // READ_SHARES) * math.ceil(READ_SHARES * min(1.0, config.rollout.max_tokens / length))
-    return batch, (shape(TOKENS, jnp.int32, b, c, wanted), shape(TOKENS, jnp.int32, b, c, part))
+    b, c = placement.row_shards, placement.token_shards
+    device_tokens = rows * length // (b * c)
+    shares = math.ceil(READ_SHARES * min(1.0, config.rollout.max_tokens / length))
+    wanted = -(-device_tokens // READ_SHARES) * shares
+    return batch, (shape(TOKENS, jnp.int32, b, c, wanted), shape(TOKENS, jnp.int32, b, c, device_tokens))

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxrl_moe.distributed.chips import CHIPS
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.model.families.family import Cost, Weights
+from jaxrl_moe.model.families.family import Cost, CountedArray
 from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.learning.batch import MicroBatch
 from jaxrl_moe.learning.step import Learner
@@ -25,7 +25,7 @@ def model_cost(config: ModelConfig, trainable: nnx.State, frozen: nnx.State) -> 
     What recomputes (remat) is left out; the rest its family says.
     """
     states = ((trainable, 6), (frozen, 4))
-    weights = (Weights(".".join(map(str, path)), variable.shape, flops)
+    weights = (CountedArray(".".join(map(str, path)), variable.shape, flops)
                for state, flops in states for path, variable in nnx.to_flat_state(state))
     return family_of(config).cost(config, weights)
 

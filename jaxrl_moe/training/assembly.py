@@ -69,16 +69,17 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
 
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:
     """The model of the model section, with adapters if any, on the mesh of the mesh section."""
-    place = placement(config, bridge.model_config(config.model.path))
+    trained_at = placement(config, bridge.model_config(config.model.path))
     return bridge.load_model(config.model.path, lora=lora, dtype=config.model.dtype or None, seed=config.seed,
-                             attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, placement=place)
+                             attention=config.model.attention, grouped_matmul=config.model.grouped_matmul,
+                             placement=trained_at)
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:
     """An engine over the model's own arrays, laid out on the mesh if they are not yet; where rollout has devices of its own, over copies
     there."""
-    place = rollout_placement(config, model.config)
-    if place is not None and not config.rollout_mesh.apart:
-        nnx.update(model, place.put(nnx.state(model)))
+    drawn_at = rollout_placement(config, model.config)
+    if drawn_at is not None and not config.rollout_mesh.apart:
+        nnx.update(model, drawn_at.put(nnx.state(model)))
     return JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,
-                     eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode, placement=place)
+                     eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode, placement=drawn_at)

@@ -143,7 +143,7 @@ SMALL = dict(data__max_prompt_tokens=32, rollout__max_tokens=32, rollout__slots=
 def program_case(config, model, devices, names):
     """{program: findings} of some programs of a run."""
     shapes = run_shapes(config, model, devices)
-    lowered = update.lower(config, shapes, *update.micro_batch_shapes(config, shapes.place))
+    lowered = update.lower(config, shapes, *update.micro_batch_shapes(config, shapes.placement))
     lowered |= drawing.lower(config, shapes, drawing.pool(config, shapes, None))
     return {name: findings(lowered[name].compile(target.OPTIONS)) for name in names}
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxrl_moe.distributed.parameters import EXPERT, ParameterRow, row_of
 from jaxrl_moe.model.cache import PagedCache
 from jaxrl_moe.model.config import ROPE_TYPES, ModelConfig, ModelConfigError, RopeConfig
-from jaxrl_moe.model.families.family import Cost, Family, Kept, Weights
+from jaxrl_moe.model.families.family import Cost, CountedArray, Family, Kept
 from jaxrl_moe.model.families.rows import TensorRow, linear_rows, linear_tensors, norm_rows
 from jaxrl_moe.model.layer import DENSE, SPARSE, LayerKind
 from jaxrl_moe.model.scoring import Softmax
@@ -77,7 +77,7 @@ class Decoder(Family):
         heads = {"num_attention_heads": config.num_heads, "num_key_value_heads": config.num_kv_heads}
         return {"expert": experts, "fsdp": {"hidden_size": config.hidden_size}, "tensor": heads | mlp}
 
-    def cost(self, config: ModelConfig, weights: Iterable[Weights]) -> Cost:
+    def cost(self, config: ModelConfig, weights: Iterable[CountedArray]) -> Cost:
         """2 FLOPs a number and product. Only the active experts count; what looks up (embeddings) or works
         elementwise is left out."""
         token, read = 0.0, 0.0

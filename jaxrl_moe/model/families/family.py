@@ -23,8 +23,8 @@ class Cost(NamedTuple):
     pair: float
 
 
-class Weights(NamedTuple):
-    """Arrays as their cost is counted: path, shape, and the FLOPs for each number that a token meets."""
+class CountedArray(NamedTuple):
+    """An array as its cost is counted: path, shape, and the FLOPs for each number that a token meets."""
 
     path: str
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ class Family(abc.ABC):
         each."""
 
     @abc.abstractmethod
-    def cost(self, config: ModelConfig, weights: Iterable[Weights]) -> Cost:
+    def cost(self, config: ModelConfig, weights: Iterable[CountedArray]) -> Cost:
         """FLOPs, given the arrays that a model has."""
 
     @abc.abstractmethod

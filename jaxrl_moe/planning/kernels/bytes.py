@@ -73,7 +73,8 @@ def _read(module: Module, fused: Computation, user: Instruction, index: int, sha
         return 0 if index < _buffers(user) else size
     if user.opcode == "fusion":
         inner = _fused(module, user)
-        given = (name for name, found in inner.items() if found.opcode == "parameter" and found.inside == str(index))
+        given = (name for name, instruction in inner.items()
+                 if instruction.opcode == "parameter" and instruction.inside == str(index))
         return _wanted(module, inner)[next(given)]
     if user.opcode == "dynamic-update-slice" and index == 0:
         return max(0, share - _updated(fused, user))
@@ -135,12 +136,14 @@ def _updated(fused: Computation, update: Instruction) -> int:
 def _combines(module: Module, update: Instruction) -> bool:
     """Whether what was there matters to what an update writes."""
     combiner = next((module.computations.get(name) for role, name in update.called if role == "to_apply"), None)
-    return combiner is not None and next(found for found in combiner.values() if found.root).opcode != "parameter"
+    if combiner is None:
+        return False
+    return next(instruction for instruction in combiner.values() if instruction.root).opcode != "parameter"
 
 
 def _bytes(shape: str, count: int) -> int:
     """Bytes of some elements of a type; of a tuple of several, as many of each as it has if all are asked for."""
-    found = arrays(shape)
+    members = arrays(shape)
     if count >= elements(shape):
-        return sum(array.bytes() for array in found)
-    return sum(array.bytes() for array in found) * count // max(elements(shape), 1)
+        return sum(array.bytes() for array in members)
+    return sum(array.bytes() for array in members) * count // max(elements(shape), 1)

@@ -28,17 +28,17 @@ def least_bytes(module: Module, within: str | None = None) -> int:
       within: the computation, such as a loop's body; None: the whole program.
     """
     body = module.computations[within or module.entry]
-    root = next(found for found in body.values() if found.root)
+    root = next(instruction for instruction in body.values() if instruction.root)
     returned = set(root.operands) if root.opcode == "tuple" else {root.name}
-    given = {found.name for found in body.values() if _is_given(body, found)}
+    given = {instruction.name for instruction in body.values() if _is_given(body, instruction)}
     users = (user for user in body.values() if not (user.root and user.opcode == "tuple"))
     used = {name for user in users for name in user.operands}
     counted = [*(given & used), *(returned - given)]
     return sum(array.bytes() for name in counted for array in arrays(body[name].shape))
 
 
-def _is_given(body: Computation, found: Instruction) -> bool:
+def _is_given(body: Computation, instruction: Instruction) -> bool:
     """Whether it is an argument, or an array of one that is a tuple."""
-    if found.opcode == "get-tuple-element":
-        return body[found.operands[0]].opcode == "parameter"
-    return found.opcode == "parameter" and not found.shape.startswith("(")
+    if instruction.opcode == "get-tuple-element":
+        return body[instruction.operands[0]].opcode == "parameter"
+    return instruction.opcode == "parameter" and not instruction.shape.startswith("(")

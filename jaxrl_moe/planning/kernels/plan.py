@@ -43,10 +43,12 @@ def tables(plan: Any, chip: Chip) -> list[tuple[str, Table, Least]]:
                         "`make target` puts a compiler for GPUs beside JAX.")
     gradients, apply = parse(plan.gradients.text), parse(plan.apply.text)
     flops = plan.flops / plan.devices
-    found = [(f"micro-batch of {plan.tokens:,} tokens", kernel_table(gradients, chip), Least(flops, least_bytes(gradients))),
-             ("optimiser step", kernel_table(apply, chip), Least(0.0, least_bytes(apply)))]
+    rows = [(f"micro-batch of {plan.tokens:,} tokens", kernel_table(gradients, chip),
+             Least(flops, least_bytes(gradients))),
+            ("optimiser step", kernel_table(apply, chip), Least(0.0, least_bytes(apply)))]
     if plan.decode.text:
         decode = parse(plan.decode.text)
         step = kernel_table(decode, chip, within=open_loop(decode))
-        found.append((f"one decode step of {plan.slots} slots", step, Least(0.0, plan.active_bytes + plan.kv / 2)))
-    return found
+        rows.append((f"one decode step of {plan.slots} slots", step,
+                     Least(0.0, plan.active_bytes + plan.kv / 2)))
+    return rows

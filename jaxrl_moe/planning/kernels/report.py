@@ -35,11 +35,11 @@ def kernel_lines(table: Table, chip: Chip, title: str, least: Least, *, launch: 
 
 def groups(kernels: Sequence[Kernel]) -> dict[tuple[str, str, str], list[Kernel]]:
     """{(what they come from, kind, types of the results): kernels}; without a source, by name without its number."""
-    found = defaultdict(list)
+    alike = defaultdict(list)
     for kernel in kernels:
         name = label(kernel.source) or kernel.name.rstrip(".0123456789")
-        found[name, kernel.kind, _plain(kernel.shape)].append(kernel)
-    return dict(found)
+        alike[name, kernel.kind, _plain(kernel.shape)].append(kernel)
+    return dict(alike)
 
 
 def label(source: str) -> str:
@@ -70,13 +70,13 @@ def _group_lines(table: Table, chip: Chip, launch: float, whole: float, count: i
     rows = [(name[:_WIDTH], tables[name]) for name in ordered[:count]]
     rows += [(f"{len(ordered) - count} other groups", rest)] * (len(ordered) > count)
     return [f"  {'time':>9} {'share':>6} {'launches':>9} {'GB':>8} {'TFLOPs':>8}  what, kind, result",
-            *(_row(name, part, part.seconds(chip, launch), whole) for name, part in rows)]
+            *(_row(name, group, group.seconds(chip, launch), whole) for name, group in rows)]
 
 
-def _row(name: str, part: Table, seconds: float, whole: float) -> str:
-    flops = "unknown" if any(kernel.flops is None for kernel in part.kernels) else figure(part.flops / 1e12)
-    return (f"  {duration(seconds):>9} {seconds / whole if whole else 0:>6.1%} {part.launches:>9,} "
-            f"{figure(part.bytes / 1e9):>8} {flops:>8}  {name}")
+def _row(name: str, table: Table, seconds: float, whole: float) -> str:
+    flops = "unknown" if any(kernel.flops is None for kernel in table.kernels) else figure(table.flops / 1e12)
+    return (f"  {duration(seconds):>9} {seconds / whole if whole else 0:>6.1%} {table.launches:>9,} "
+            f"{figure(table.bytes / 1e9):>8} {flops:>8}  {name}")
 
 
 def _unknown_lines(table: Table) -> list[str]:

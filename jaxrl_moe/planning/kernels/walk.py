@@ -52,7 +52,8 @@ def kernel_table(module: Module, chip: Chip, *, trips: Mapping[str, int] | int =
 def open_loop(module: Module) -> str | None:
     """The body of the only loop of unknown trips in the entry computation, None where there is none or more than one."""
     entry = module.computations[module.entry].values()
-    loops = [found for found in entry if found.opcode == "while" and found.trips is None]
+    loops = [instruction for instruction in entry
+             if instruction.opcode == "while" and instruction.trips is None]
     return _role(loops[0], "body") if len(loops) == 1 else None
 
 
@@ -108,21 +109,21 @@ def _kind(module: Module, instruction: Instruction) -> str:
     if instruction.kind == "custom-call":
         target = instruction.target
         return next((kind for start, kind in _LIBRARIES.items() if target.startswith(start)), target)
-    inner = (found for found in _fused(module, instruction) if found.kind in ("custom-call", *COLLECTIVES))
-    return next((_kind(module, found) for found in inner), instruction.kind)
+    inner = (fused for fused in _fused(module, instruction) if fused.kind in ("custom-call", *COLLECTIVES))
+    return next((_kind(module, fused) for fused in inner), instruction.kind)
 
 
 def _source(module: Module, instruction: Instruction) -> str:
     """Its own, or else that of the last fused instruction that has one."""
-    inner = [found.source for found in _fused(module, instruction)]
+    inner = [fused.source for fused in _fused(module, instruction)]
     return instruction.source or next(filter(None, reversed(inner)), "")
 
 
 def _fused(module: Module, instruction: Instruction) -> list[Instruction]:
     """What a fusion is made of."""
     names = [name for _, name in instruction.called] if instruction.kind == "fusion" else []
-    return [found for name in names for found in module.computations[name].values()]
+    return [fused for name in names for fused in module.computations[name].values()]
 
 
 def _role(instruction: Instruction, role: str) -> str:
-    return next(name for found, name in instruction.called if found == role)
+    return next(name for called_as, name in instruction.called if called_as == role)
