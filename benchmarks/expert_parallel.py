@@ -1,10 +1,12 @@
-"""One MoE layer, forward and backward, on virtual devices: each transport against masked replication and against one device.
+"""One MoE layer, forward and backward, on virtual devices: each transport against masked replication and
+against one device.
 
-Virtual devices share the machine's cores, so a time says how much work all of them do together, not how fast a cluster is. Masked
-replication is skyrl-tx's scheme: every device has all tokens, multiplies all rows by its own experts, masks those of others and adds up.
-The ragged all-to-all does not run on CPUs. A device's FLOPs are those of its compiled program with the `padded` kernel (a loop's body is
-counted once, so that nothing is in a loop); without a capacity that counts every row it has room for, and the rows of occupied tiles say
-what the loop over tiles really computes.
+Virtual devices share the machine's cores, so a time says how much work all of them do together, not how fast
+a cluster is. Masked replication is skyrl-tx's scheme: every device has all tokens, multiplies all rows by its
+own experts, masks those of others and adds up. The ragged all-to-all does not run on CPUs. A device's FLOPs
+are those of its compiled program with the `padded` kernel (a loop's body is counted once, so that nothing is
+in a loop); without a capacity that counts every row it has room for, and the rows of occupied tiles say what
+the loop over tiles really computes.
 """
 import multiprocessing
 import os
@@ -19,23 +21,41 @@ if TYPE_CHECKING:
     import jax
     import numpy as np
 
-TOKENS, WIDTH, HIDDEN, FACTOR = 2048, 256, 128, 1.25
+TOKENS = 2048
+WIDTH = 256
+HIDDEN = 128
+FACTOR = 1.25
 SHAPES = ((8, 2), (64, 8))  # experts, active
 ROUNDS = 7
 SCHEMES = {  # name: (transport, devices that count as a host)
-    "masked replication": ("masked", 0), "replicated": ("replicated", 0), "gather": ("gather", 0), "gather, two stages": ("gather", 2),
-    "capacity": ("capacity", 0), "capacity, two stages": ("capacity", 2), "one device": ("none", 0)}
-HEAD = ["experts, active", "scheme", "ms", "against masked replication", "rows a device computes", "share of all", "GFLOP a device",
-        "MB a device moves"]
+    "masked replication": ("masked", 0),
+    "replicated": ("replicated", 0),
+    "gather": ("gather", 0),
+    "gather, "
+    "two "
+    "stages": ("gather", 2),
+    "capacity": ("capacity", 0),
+    "capacity, two stages": ("capacity", 2),
+    "one device": ("none", 0)
+}
+HEAD = [
+    "experts, active", "scheme", "ms", "against masked replication", "rows a device computes", "share of "
+    "all", "GFLOP "
+    "a "
+    "device", "MB a device moves"
+]
 
 
 def table() -> str:
-    text = (f"{TOKENS} tokens, D{WIDTH} F{HIDDEN}, float32, forward and backward, medians of {ROUNDS} in turn; capacity factor {FACTOR}, "
-            "hosts of 2 devices in two stages. Rows are those of the tiles that the busiest device runs under random routing. FLOPs and "
-            "bytes are the compiled program's, forward and backward; FLOPs with the `padded` kernel, which has room for all rows.\n")
+    text = (f"{TOKENS} tokens, D{WIDTH} F{HIDDEN}, float32, forward and backward, medians of {ROUNDS} in "
+            f"turn; capacity factor {FACTOR}, hosts of 2 devices in two stages. Rows are those of the tiles "
+            "that the busiest device runs under random routing. FLOPs and bytes are the compiled program's, "
+            "forward and backward; FLOPs with the `padded` kernel, which has room for all rows.\n")
     for devices in (4, 8):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-        with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process of its own, which sees the flag
+        count = f"--xla_force_host_platform_device_count={devices}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}"
+        # a process of its own, which sees the flag
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
             text += f"\n## {devices} devices\n\n" + rows(HEAD, pool.apply(measure, (devices,)))
     return text
 
@@ -55,8 +75,11 @@ def measure(devices: int) -> list[list[str]]:
         base = statistics.median(seconds["masked replication"])
         for name, (_, computed, flops, moved) in built.items():
             middle = statistics.median(seconds[name])
-            lines.append([f"{experts}, {active}", name, f"{1e3 * middle:.1f}", f"{middle / base:.2f}", str(computed),
-                          f"{computed / (TOKENS * active):.2f}", f"{flops / 1e9:.2f}", f"{moved / 1e6:.2f}"])
+            lines.append([
+                f"{experts}, {active}", name, f"{1e3 * middle:.1f}", f"{middle / base:.2f}",
+                str(computed), f"{computed / (TOKENS * active):.2f}", f"{flops / 1e9:.2f}",
+                f"{moved / 1e6:.2f}"
+            ])
     return lines
 
 
@@ -74,7 +97,8 @@ def masked(x_MD: "jax.Array", weights_MA: "jax.Array", ids_MA: "jax.Array", num_
 
 
 def build(devices: int, transport: str, host: int, experts: int, active: int) -> tuple[Any, int, float, int]:
-    """(a call of the compiled gradient, rows that the busiest device computes, FLOPs and moved bytes of a device's program)."""
+    """(a call of the compiled gradient, rows that the busiest device computes, FLOPs and moved bytes of a
+    device's program)."""
     import jax
     import numpy as np
 
@@ -101,22 +125,27 @@ def gradient(devices: int, transport: str, host: int, experts: int, active: int,
     from jaxrl_moe.model.config import ModelConfig
     from jaxrl_moe.model.moe import MoE
     grouped_matmul.CHUNK_BLOCKS = 1 << 20
-    config = ModelConfig("qwen3_moe", 64, WIDTH, 1, 4, 2, 32, 64, (True,), (0,), num_experts=experts, num_experts_per_tok=active,
-                         moe_intermediate_size=HIDDEN, norm_topk_prob=True)
+    config = ModelConfig("qwen3_moe", 64, WIDTH, 1, 4, 2, 32, 64, (True, ), (0, ), num_experts=experts,
+                         num_experts_per_tok=active, moe_intermediate_size=HIDDEN, norm_topk_prob=True)
     layer = MoE(config, stack=(), lora=None, dtype=jnp.float32, rngs=nnx.Rngs(0), backend=backend)
     graphdef, state = nnx.split(layer)
     _, ids, _ = layer.router(jnp.asarray(x).reshape(-1, WIDTH))
     placement = make_placement({"expert": 1 if transport == "none" else devices}, host_devices=host,
-                               transport=transport, capacity_factor=FACTOR if transport == "capacity" else 0.0)
+                               transport=transport,
+                               capacity_factor=FACTOR if transport == "capacity" else 0.0)
     tokens = PartitionSpec() if transport in ("masked", "replicated") else PartitionSpec("expert")
 
     def local(state: nnx.State, x: jax.Array) -> jax.Array:
         with inside(placement.layout):
             return nnx.merge(graphdef, state)(x, jnp.ones(x.shape[:2], bool))[0]
 
-    specs = jax.tree_util.tree_map_with_path(lambda path, _: PartitionSpec() if "router" in str(path) else PartitionSpec("expert"), state)
-    mapped = jax.shard_map(local, mesh=placement.mesh, in_specs=(specs, tokens), out_specs=tokens, check_vma=False)
-    arguments = jax.device_put((state, x), jax.tree.map(lambda spec: NamedSharding(placement.mesh, spec), (specs, tokens)))
+    specs = jax.tree_util.tree_map_with_path(
+        lambda path, _: PartitionSpec() if "router" in str(path) else PartitionSpec("expert"), state)
+    mapped = jax.shard_map(local, mesh=placement.mesh, in_specs=(specs, tokens), out_specs=tokens,
+                           check_vma=False)
+    arguments = jax.device_put((state, x),
+                               jax.tree.map(lambda spec: NamedSharding(placement.mesh, spec),
+                                            (specs, tokens)))
     call = jax.jit(jax.grad(lambda state, x: jnp.sum(mapped(state, x) ** 2), argnums=(0, 1)))
     return call.lower(*arguments).compile(), arguments, ids
 

@@ -1,7 +1,8 @@
-"""One whole GRPO step (rollout, reward, advantage, reference, update, publish) against TRL's GRPOTrainer with PEFT.
+"""One whole GRPO step (rollout, reward, advantage, reference, update, publish) against TRL's GRPOTrainer with
+PEFT.
 
-Both draw completions of exactly the same length from the same model, with a KL penalty to the frozen reference and one
-optimiser step; the reward is a function of the token ids.
+Both draw completions of exactly the same length from the same model, with a KL penalty to the frozen
+reference and one optimiser step; the reward is a function of the token ids.
 """
 import dataclasses
 import tempfile
@@ -10,7 +11,15 @@ import numpy as np
 
 from benchmarks.harness import Case
 from benchmarks.models import ALPHA, ATTENTION, EXPERTS, RANK, hf_model, our_model
-from jaxrl_moe.config import AlgorithmSection, Config, DataSection, LoraSection, OptimizerSection, RolloutSection, TrainSection
+from jaxrl_moe.config import (
+    AlgorithmSection,
+    Config,
+    DataSection,
+    LoraSection,
+    OptimizerSection,
+    RolloutSection,
+    TrainSection,
+)
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import make_policy_objective
@@ -18,18 +27,23 @@ from jaxrl_moe.learning.prepare import prepare
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.types import Completion, Request, Rollout, RolloutGroup, SamplingParams
 
-BETA, LEARNING_RATE = 0.04, 1e-5
+BETA = 0.04
+LEARNING_RATE = 1e-5
 
 
 def case(prompts: int = 8, group: int = 8, prompt: int = 32, new: int = 64) -> Case:
-    return Case(f"GRPO step, {prompts} prompts of {prompt} x {group} completions of {new}, LoRA r{RANK} everywhere, KL",
-                "TRL GRPOTrainer + PEFT", __name__, dict(prompts=prompts, group=group, prompt=prompt, new=new))
+    return Case(
+        f"GRPO step, {prompts} prompts of {prompt} x {group} completions of {new}, LoRA r{RANK} "
+        "everywhere, KL", "TRL GRPOTrainer + PEFT", __name__,
+        dict(prompts=prompts, group=group, prompt=prompt, new=new))
 
 
 def ours(prompts: int, group: int, prompt: int, new: int):
     settings = dataclasses.replace(
-        Config(), lora=LoraSection(rank=RANK, alpha=ALPHA), optimizer=OptimizerSection(learning_rate=LEARNING_RATE),
-        rollout=RolloutSection(prompts_per_step=prompts, group_size=group, max_tokens=new, slots=prompts * group, decode_steps=new),
+        Config(), lora=LoraSection(rank=RANK,
+                                   alpha=ALPHA), optimizer=OptimizerSection(learning_rate=LEARNING_RATE),
+        rollout=RolloutSection(prompts_per_step=prompts, group_size=group, max_tokens=new,
+                               slots=prompts * group, decode_steps=new),
         algorithm=AlgorithmSection(kl_coef=BETA), data=DataSection(max_prompt_tokens=prompt),
         train=TrainSection(tokens_per_micro_batch=prompts * group * (prompt + new)))
     model = our_model(True)
@@ -43,7 +57,8 @@ def ours(prompts: int, group: int, prompt: int, new: int):
     def rollout(row: np.ndarray, completion: Completion) -> Rollout:
         ones = np.ones(new, np.int32)
         reward = float(np.mean(completion.ids % 2))
-        return Rollout(row, completion.ids, ones, completion.logprobs, completion.policy_version, reward, "", False, {})
+        return Rollout(row, completion.ids, ones, completion.logprobs, completion.policy_version, reward, "",
+                       False, {})
 
     def once():
         number = next(step)
@@ -68,15 +83,19 @@ def theirs(prompts: int, group: int, prompt: int, new: int):
     rows = np.random.default_rng(0).integers(3, vocab, (prompts, prompt))
     tokenizer = word_tokenizer(vocab)
     dataset = Dataset.from_list([{"prompt": " ".join(f"t{i}" for i in row)} for row in rows] * 64)
-    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION), target_parameters=list(EXPERTS))
+    lora = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION),
+                      target_parameters=list(EXPERTS))
     with tempfile.TemporaryDirectory() as folder:
-        arguments = GRPOConfig(
-            output_dir=folder, per_device_train_batch_size=prompts * group, num_generations=group, max_completion_length=new, beta=BETA,
-            learning_rate=LEARNING_RATE, generation_kwargs={"min_new_tokens": new}, use_cpu=True, bf16=False, fp16=False,
-            report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, gradient_checkpointing=False,
-            shuffle_dataset=False, max_steps=1000, temperature=1.0)
-        trainer = GRPOTrainer(hf, reward_funcs=lambda completion_ids, **_: [float(np.mean(np.array(ids) % 2)) for ids in completion_ids],
-                              args=arguments, train_dataset=dataset, processing_class=tokenizer, peft_config=lora)
+        arguments = GRPOConfig(output_dir=folder, per_device_train_batch_size=prompts * group,
+                               num_generations=group, max_completion_length=new, beta=BETA,
+                               learning_rate=LEARNING_RATE, generation_kwargs={"min_new_tokens": new},
+                               use_cpu=True, bf16=False, fp16=False, report_to=[], save_strategy="no",
+                               logging_strategy="no", disable_tqdm=True, gradient_checkpointing=False,
+                               shuffle_dataset=False, max_steps=1000, temperature=1.0)
+        trainer = GRPOTrainer(
+            hf, reward_funcs=lambda completion_ids, **_:
+            [float(np.mean(np.array(ids) % 2)) for ids in completion_ids], args=arguments,
+            train_dataset=dataset, processing_class=tokenizer, peft_config=lora)
     trainer.create_optimizer_and_scheduler(1000)
     trainer.current_gradient_accumulation_steps = 1
     batches = iter(trainer.get_train_dataloader())

@@ -1,9 +1,11 @@
-"""Times two contenders in turn, A B A B, each in a process of its own, and keeps medians and the ratio pair by pair.
+"""Times two contenders in turn, A B A B, each in a process of its own, and keeps medians and the ratio pair
+by pair.
 
-A user runs one of them alone, so each has a machine to itself while it runs: the other's process waits for its next turn, its
-threads asleep (what it used meanwhile is measured and kept). Both are set up as their users would be: all cores, their own
-threads, no torch in the process of ours. Both get the same allocator setting (benchmarks/allocator.py): glibc's default gives large
-buffers back to the kernel after each step, and fetching them anew costs either side up to its own computing time again.
+A user runs one of them alone, so each has a machine to itself while it runs: the other's process waits for
+its next turn, its threads asleep (what it used meanwhile is measured and kept). Both are set up as their
+users would be: all cores, their own threads, no torch in the process of ours. Both get the same allocator
+setting (benchmarks/allocator.py): glibc's default gives large buffers back to the kernel after each step, and
+fetching them anew costs either side up to its own computing time again.
 """
 import dataclasses
 import importlib
@@ -15,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
-SETTLE_S = 0.3  # OpenMP's threads spin for up to 0.2 s after a product; the other contender must not pay for it
+# OpenMP's threads spin for up to 0.2 s after a product; the other contender must not pay for it
+SETTLE_S = 0.3
 SIDES = ("ours", "theirs")
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What to time: `ours(**settings)` and `theirs(**settings, **peer)` of `module` build the two functions that are timed."""
+    """What to time: `ours(**settings)` and `theirs(**settings, **peer)` of `module` build the two functions
+    that are timed."""
     name: str
     peer_name: str
     module: str
@@ -31,10 +35,11 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Seconds are medians; the ratio (ours / theirs, lower is better) is the median over pairs, with its range.
+    """Seconds are medians; the ratio (ours / theirs, lower is better) is the median over pairs, with its
+    range.
 
-    first_ours and first_theirs are what the first, untimed calls returned. idle_share is the most of one core that a waiting
-    contender used, as a share of the other's turn.
+    first_ours and first_theirs are what the first, untimed calls returned. idle_share is the most of one core
+    that a waiting contender used, as a share of the other's turn.
     """
     name: str
     peer_name: str
@@ -60,10 +65,12 @@ class Worker:
         try:
             self.first = self.pipe.recv()
         except EOFError:
-            raise RuntimeError(f"benchmark {module}, {side}: the process ended before its first run; its error is above") from None
+            raise RuntimeError(f"benchmark {module}, {side}: the process ended before its first run; its "
+                               "error is above") from None
 
     def turn(self) -> tuple[float, float]:
-        """Seconds of one call, and the CPU seconds that the process used since its last turn: while it should have been idle."""
+        """Seconds of one call, and the CPU seconds that the process used since its last turn: while it should
+        have been idle."""
         self.pipe.send(True)
         return self.pipe.recv()
 
@@ -87,7 +94,12 @@ def _serve(pipe: Connection, module: str, side: str, settings: Mapping[str, Any]
 
 
 def run(case: Case, pairs: int = 9) -> Result:
-    workers = [Worker(case.module, side, settings) for side, settings in zip(SIDES, (case.settings, {**case.settings, **case.peer}))]
+    workers = [
+        Worker(case.module, side, settings) for side, settings in zip(SIDES, (case.settings, {
+            **case.settings,
+            **case.peer
+        }))
+    ]
     try:
         for worker in workers:
             worker.turn()
@@ -95,8 +107,10 @@ def run(case: Case, pairs: int = 9) -> Result:
     finally:
         for worker in workers:
             worker.close()
-    times, idle = turns[..., 0], turns[..., 1]
+    times = turns[..., 0]
+    idle = turns[..., 1]
     ratios = times[:, 0] / times[:, 1]
     ours, theirs = np.median(times, axis=0)
-    return Result(case.name, case.peer_name, float(ours), float(theirs), float(np.median(ratios)), float(ratios.min()),
-                  float(ratios.max()), workers[0].first, workers[1].first, float((idle / times[:, ::-1]).max()))
+    return Result(case.name, case.peer_name, float(ours), float(theirs), float(np.median(ratios)),
+                  float(ratios.min()), float(ratios.max()), workers[0].first, workers[1].first,
+                  float((idle / times[:, ::-1]).max()))

@@ -1,4 +1,5 @@
-"""What a training micro-batch, an optimiser step and a decode step launch on a GPU, read from the programs that its compiler makes."""
+"""What a training micro-batch, an optimiser step and a decode step launch on a GPU, read from the programs
+that its compiler makes."""
 import json
 import subprocess
 import sys
@@ -24,19 +25,22 @@ def table() -> str:
       UserError: nothing can be compiled for a GPU.
     """
     if not target.at_hand():
-        raise UserError("The case kernels compiles for a GPU, and there is no compiler for one: `make target` puts it beside JAX.")
+        raise UserError("The case kernels compiles for a GPU, and there is no compiler for one: `make "
+                        "target` puts it beside JAX.")
     parts = [HOW]
     for case in CASES:
         answered = in_process(case)
-        parts.append(f"## {case[1]}, {case[0]}, {case[2]}\n\n" + rows(
-            ["program", "kernels", "GB moved", "TFLOPs", "at least", "floor", "by", "share"], answered["rows"]))
+        parts.append(f"## {case[1]}, {case[0]}, {case[2]}\n\n"
+                     + rows(["program", "kernels", "GB moved", "TFLOPs", "at least", "floor", "by", "share"],
+                            answered["rows"]))
         parts += [f"```\n{text}\n```\n" for text in answered["texts"]]
     return "\n".join(parts)
 
 
 def in_process(case: tuple[str, str, str]) -> dict:
     """answer(case) of a fresh process that can compile for GPUs."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.kernels", json.dumps(case)], env=target.environment(find_chip(case[2]), 1),
+    done = subprocess.run([sys.executable, "-m", "benchmarks.kernels",
+                           json.dumps(case)], env=target.environment(find_chip(case[2]), 1),
                           capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"benchmarks.kernels {case} failed:\n{done.stderr[-2000:]}")
@@ -51,14 +55,17 @@ def answer(recipe: str, shape: str, chip: str) -> dict:
     from jaxrl_moe.planning.kernels.report import duration, figure, kernel_lines
     from jaxrl_moe.planning.plan import make_plan
     from jaxrl_moe.planning.report import model_config
-    config, card = resolve(recipes.load(recipe)), find_chip(chip)
+    config = resolve(recipes.load(recipe))
+    card = find_chip(chip)
     model = model_config(config, recipes.model_config(shape))
     plan = make_plan(config, model, card.client_memory(), target.devices(card))
-    figures, texts = [], []
+    figures = []
+    texts = []
     for title, table, least in tables(plan, card):
-        whole, floor = table.seconds(card), least.seconds(card)
-        figures.append((title, f"{table.launches:,}", figure(table.bytes / 1e9), figure(table.flops / 1e12), duration(whole),
-                        duration(floor), least.bound(card), f"{floor / whole:.1%}"))
+        whole = table.seconds(card)
+        floor = least.seconds(card)
+        figures.append((title, f"{table.launches:,}", figure(table.bytes / 1e9), figure(table.flops / 1e12),
+                        duration(whole), duration(floor), least.bound(card), f"{floor / whole:.1%}"))
         texts.append("\n".join(kernel_lines(table, card, f"{title} on {chip}", least, count=LISTED)))
     return {"rows": figures, "texts": texts}
 

@@ -29,12 +29,16 @@ from jaxrl_moe.types import UserError
 QUICKSTART = "quickstart"
 ALGORITHMS = {  # recipe, see benchmarks/recipes.py: what it is called
     "gsm8k/grpo": "GRPO", "gsm8k/dr_grpo": "Dr.GRPO", "gsm8k/dapo": "DAPO", "gsm8k/gspo": "GSPO",
-    "gsm8k/cispo": "CISPO", "gsm8k/rloo": "RLOO", "gsm8k/reinforce_pp": "REINFORCE++", "gsm8k/ppo": "PPO + GAE",
+    "gsm8k/cispo": "CISPO", "gsm8k/rloo": "RLOO", "gsm8k/reinforce_pp": "REINFORCE++", "gsm8k/ppo": "PPO + "
+                                                                                                    "GAE",
     "gsm8k_ppo": "last-token critic"}
-TAKEN = {"algorithm": None, "critic": None, "moe": None, "rollout": ("dynamic_sampling", "max_rounds")}  # None: the whole section
+# None: the whole section
+TAKEN = {"algorithm": None, "critic": None, "moe": None, "rollout": ("dynamic_sampling", "max_rounds")}
 EVALUATIONS = 6  # along a curve
 SLASH = "."  # in the name of a run's folder
-STEPS, SEEDS = 60, (0, 1, 2)  # of the runs that the committed table is made of
+# of the runs that the committed table is made of
+STEPS = 60
+SEEDS = (0, 1, 2)
 
 
 def run(recipes: Sequence[str], seeds: Sequence[int], steps: int, folder: pathlib.Path) -> None:
@@ -61,7 +65,8 @@ def run(recipes: Sequence[str], seeds: Sequence[int], steps: int, folder: pathli
 
 def finish(phase: Callable[[Config, Any], bool], config: Config) -> None:
     if not phase(config, bridges):
-        raise UserError(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
+        raise UserError(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again "
+                        "to go on.")
     jax.clear_caches()  # the next run has programs of its own
     gc.collect()
 
@@ -120,7 +125,8 @@ def differences(recipe: str) -> str:
     theirs = load(recipe)
     ours = adapted(load(QUICKSTART), load(recipe))
     names = [(section, name) for section in ("algorithm", "critic", "moe") for name in ours[section]]
-    changed = [f"{section}.{name} {theirs[section][name]} -> {ours[section][name]:g}" for section, name in names
+    changed = [f"{section}.{name} {theirs[section][name]} -> "
+               f"{ours[section][name]:g}" for section, name in names
                if ours[section][name] != theirs[section][name]]
     return ", ".join(changed) or "none"
 
@@ -130,7 +136,8 @@ def finished(steps: int, folder: pathlib.Path) -> Iterator[tuple[str, int, float
     for path in sorted((folder / f"{steps}_steps").glob("*_*")):
         name, _, seed = path.name.rpartition("_")
         if (path / "model").exists():
-            before = evaluations(read_rows(folder / f"sft_{seed}" / "sft" / "metrics.jsonl"))[-1]["eval/pass_at_1"]
+            before = evaluations(read_rows(folder / f"sft_{seed}" / "sft"
+                                           / "metrics.jsonl"))[-1]["eval/pass_at_1"]
             yield name.replace(SLASH, "/"), int(seed), before, read_rows(path / "metrics.jsonl")
 
 
@@ -150,7 +157,8 @@ def table(steps: int, folder: pathlib.Path, image: str) -> str:
     image."""
     runs = list(finished(steps, folder))
     seeds = sorted({seed for _, seed, _, _ in runs})
-    lines, notes = [], []
+    lines = []
+    notes = []
     for recipe in in_order({run[0] for run in runs}):
         mine = {seed: (before, evaluations(rows)[-1]["eval/pass_at_1"], seconds(rows))
                 for other, seed, before, rows in runs if other == recipe}
@@ -158,21 +166,29 @@ def table(steps: int, folder: pathlib.Path, image: str) -> str:
         each = [f"{mine[seed][1]:.3f}" if seed in mine else "-" for seed in seeds]
         lift = min(result[1] - result[0] for result in mine.values())
         name = ALGORITHMS.get(recipe, recipe)
-        lines.append([name, f"{before:.3f}", f"**{after:.3f}**", *each, f"{after - before:+.3f}", f"{lift:+.3f}", f"{spent:.0f}"])
+        lines.append([
+            name, f"{before:.3f}", f"**{after:.3f}**", *each, f"{after - before:+.3f}", f"{lift:+.3f}",
+            f"{spent:.0f}"
+        ])
         notes.append(f"- {name} (`configs/{recipe}.py`): {differences(recipe)}")
-    header = ["algorithm", "before", "after", *(f"seed {seed}" for seed in seeds), "lift", "least lift", "seconds"]
+    header = ["algorithm", "before", "after", *(f"seed {seed}" for seed in seeds), "lift", "least "
+                                                                                           "lift", "seconds"]
     task = load(QUICKSTART)
     batch = (f"{task.rollout.prompts_per_step} x {task.rollout.group_size} completions "
-             f"({task.rollout.prompts_per_step * task.rollout.group_size} x 1 where the recipe has groups of one)")
-    intro = (f"Held-out pass@1 at T = 1 on 512 word problems after {steps} steps of {batch}, from one SFT checkpoint a seed that all "
-             "algorithms share. Before and after are means over the seeds; the least lift is that of the worst seed; seconds are those "
-             "of training, without evaluations. The table shows that each learns; it does not rank them: all level off, and recipes with "
-             "several minibatches make several times the updates.\n\n")
-    outro = ("\nAlgorithm, critic and moe sections and dynamic sampling are those of the recipes; all else (model, adapters, data, task, "
-             f"batch, learning rate {task.optimizer.learning_rate:g} with its schedule) is that of `configs/quickstart.py`. What the task "
-             "changes in a recipe's own sections, lengths scaled with the longest completion and the critic's learning rate with the "
+             f"({task.rollout.prompts_per_step * task.rollout.group_size} x 1 where the recipe has groups of "
+             "one)")
+    intro = (f"Held-out pass@1 at T = 1 on 512 word problems after {steps} steps of {batch}, from one SFT "
+             "checkpoint a seed that all algorithms share. Before and after are means over the seeds; the "
+             "least lift is that of the worst seed; seconds are those of training, without evaluations. The "
+             "table shows that each learns; it does not rank them: all level off, and recipes with several "
+             "minibatches make several times the updates.\n\n")
+    outro = ("\nAlgorithm, critic and moe sections and dynamic sampling are those of the recipes; all else "
+             f"(model, adapters, data, task, batch, learning rate {task.optimizer.learning_rate:g} with its "
+             "schedule) is that of `configs/quickstart.py`. What the task changes in a recipe's own "
+             "sections, lengths scaled with the longest completion and the critic's learning rate with the "
              "policy's:\n\n")
-    return intro + table_rows(header, lines) + outro + "\n".join(notes) + f"\n\n![held-out pass@1 along the runs]({image})\n"
+    return intro + table_rows(
+        header, lines) + outro + "\n".join(notes) + f"\n\n![held-out pass@1 along the runs]({image})\n"
 
 
 def seconds(rows: Rows) -> float:
@@ -189,10 +205,11 @@ def plot(steps: int, folder: pathlib.Path, path: pathlib.Path) -> None:
     for recipe, _, before, rows in finished(steps, folder):
         points = [(0, before)] + [(row["step"], row["eval/pass_at_1"]) for row in evaluations(rows)]
         curves.setdefault(recipe, []).append(np.array(points))
-    figure, axes = pyplot.subplots(-(-len(curves) // 3), 3, figsize=(9, 2.4 * -(-len(curves) // 3)), sharex=True, sharey=True,
-                                   squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(-(-len(curves) // 3), 3, figsize=(9, 2.4 * -(-len(curves) // 3)),
+                                   sharex=True, sharey=True, squeeze=False, layout="constrained")
     for axis, recipe in zip(axes.flat, in_order(curves)):
-        x, y = curves[recipe][0][:, 0], np.array([curve[:, 1] for curve in curves[recipe]])
+        x = curves[recipe][0][:, 0]
+        y = np.array([curve[:, 1] for curve in curves[recipe]])
         axis.fill_between(x, y.min(axis=0), y.max(axis=0), alpha=0.2)
         axis.plot(x, y.mean(axis=0), marker=".")
         axis.set_title(ALGORITHMS.get(recipe, recipe), fontsize=10)

@@ -1,12 +1,17 @@
-"""Peak resident memory of each contender, each in a process of its own: what the benchmarked steps add to an import."""
+"""Peak resident memory of each contender, each in a process of its own: what the benchmarked steps add to an
+import."""
 import resource
 import subprocess
 import sys
 
 from benchmarks.table import rows
 
-CASES = {"LoRA step, E=8 top-2, B8 x T256": ("train_step", "case"), "greedy decode, 8 x (32 + 128)": ("decode", "batch_case"),
-         "GRPO step": ("grpo_step", "case")}
+CASES = {
+    "LoRA step, E=8 top-2, B8 x T256": ("train_step", "case"),
+    "greedy "
+    "decode, 8 x (32 + 128)": ("decode", "batch_case"),
+    "GRPO step": ("grpo_step", "case")
+}
 
 
 def measure(module: str, function: str, side: str) -> int:
@@ -21,13 +26,15 @@ def measure(module: str, function: str, side: str) -> int:
 
 
 def in_process(*arguments: str) -> int:
-    done = subprocess.run([sys.executable, "-m", "benchmarks.memory", *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.memory", *arguments], capture_output=True,
+                          text=True, check=True)
     return int(done.stdout.split()[-1])
 
 
 def table() -> str:
-    return rows(["what", "ours, MB", "theirs, MB"],
-                [(name, *(f"{in_process(*case, side) / 1e6:.0f}" for side in ("ours", "theirs"))) for name, case in CASES.items()])
+    return rows(["what", "ours, MB", "theirs, MB"], [(name, *(f"{in_process(*case, side) / 1e6:.0f}"
+                                                              for side in ("ours", "theirs")))
+                                                     for name, case in CASES.items()])
 
 
 if __name__ == "__main__":

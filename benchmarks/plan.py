@@ -1,4 +1,5 @@
-"""The plan against what happens: predicted bytes beside measured peaks, and what plans of large models cost to make."""
+"""The plan against what happens: predicted bytes beside measured peaks, and what plans of large models cost
+to make."""
 import ctypes
 import dataclasses
 import gc
@@ -32,7 +33,8 @@ SHAPES = {  # float32 throughout
     "MoE, all weights, remat full": dict(hidden=512, layers=4, experts=16, width=512, vocab=16384, rank=0, remat="full", tokens=4096),
     "dense, all weights, remat none": dict(hidden=512, layers=4, experts=0, width=1536, vocab=16384, rank=0, remat="none", tokens=4096),
 }
-# Scratch of a matrix product is mapped anew and given back at once; by default malloc keeps it, a fifth of the peak, for the next one.
+# Scratch of a matrix product is mapped anew and given back at once; by default malloc keeps it, a fifth of
+# the peak, for the next one.
 MALLOC = "glibc.malloc.mmap_threshold=1048576:glibc.malloc.arena_max=1"
 PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no H200
     ("scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", {}, {}),
@@ -51,10 +53,10 @@ PLANS = [  # recipe, shape, mesh, what differs from the recipe, chip if it is no
     ("scale/agora_2xh200", "qwen3_30b_a3b", {}, {}),
     ("scale/nmoe_8xb200", "qwen3_30b_a3b", {"expert": 8}, {}, "B200"),
 ]
-SIZES = ("parameters", "trained", "optimiser", "kv", "kept", "temporary", "apply", "decode", "update", "rollout")
-ON_24_GB = (
-    "gsm8k/grpo", "gsm8k_ppo", "gsm8k/dr_grpo", "gsm8k/dapo", "gsm8k/gspo", "gsm8k/cispo", "gsm8k/sapo", "gsm8k/rloo",
-    "gsm8k/reinforce_pp", "gsm8k/maxrl", "gsm8k/dppo_tv", "gsm8k/ppo")
+SIZES = ("parameters", "trained", "optimiser", "kv", "kept", "temporary", "apply", "decode", "update",
+         "rollout")
+ON_24_GB = ("gsm8k/grpo", "gsm8k_ppo", "gsm8k/dr_grpo", "gsm8k/dapo", "gsm8k/gspo", "gsm8k/cispo",
+            "gsm8k/sapo", "gsm8k/rloo", "gsm8k/reinforce_pp", "gsm8k/maxrl", "gsm8k/dppo_tv", "gsm8k/ppo")
 COUNTS = {1: {}, 8: {"expert": 8}, 64: {"fsdp": 8, "expert": 8}, 256: {"fsdp": 8, "expert": 32}}
 
 
@@ -65,34 +67,47 @@ def setting(hidden: int, layers: int, experts: int, width: int, vocab: int, rank
     from jaxrl_moe.model.config import ModelConfig
     config = base()
     config.model.path = config.data.path = "unused"
-    config.model.dtype, config.model.grouped_matmul, config.lora.rank = dtype, "tiles", rank
+    config.model.dtype = dtype
+    config.model.grouped_matmul = "tiles"
+    config.lora.rank = rank
     config.algorithm.kl_coef = 0.0
-    config.data.max_prompt_tokens, config.rollout.max_tokens, config.rollout.slots = 256, 256, 64
-    config.train.tokens_per_micro_batch, config.train.remat = tokens, remat
+    config.data.max_prompt_tokens = 256
+    config.rollout.max_tokens = 256
+    config.rollout.slots = 64
+    config.train.tokens_per_micro_batch = tokens
+    config.train.remat = remat
     sparse = experts > 0
-    chosen = dict(num_experts=experts, num_experts_per_tok=2, moe_intermediate_size=width, norm_topk_prob=True) if sparse else {}
-    return resolve(config), ModelConfig("qwen3_moe" if sparse else "qwen3", vocab, hidden, layers, 8, 4, 64, width, (sparse,) * layers,
-                                        (0,) * layers, **chosen)
+    chosen = dict(num_experts=experts, num_experts_per_tok=2, moe_intermediate_size=width,
+                  norm_topk_prob=True) if sparse else {}
+    return resolve(config), ModelConfig("qwen3_moe" if sparse else "qwen3", vocab, hidden, layers, 8, 4, 64,
+                                        width, (sparse, ) * layers, (0, ) * layers, **chosen)
 
 
 def predict(shape: dict) -> dict:
     """The plan's figures for a shape on one device."""
     from jaxrl_moe.planning.plan import make_plan
     plan = make_plan(*setting(**shape), platform="cpu")
-    return {name: [getattr(plan, name).arguments, getattr(plan, name).extra] for name in ("gradients", "apply", "decode")}
+    return {
+        name: [getattr(plan, name).arguments, getattr(plan, name).extra]
+        for name in ("gradients", "apply", "decode")
+    }
 
 
 def temporaries(shape: dict) -> dict:
-    """Bytes that the plan's programs need beside arguments and results, [here, and without what only a CPU adds]; of the KV pool and of
-    published copies."""
+    """Bytes that the plan's programs need beside arguments and results, [here, and without what only a CPU
+    adds]; of the KV pool and of published copies."""
     from jaxrl_moe.planning.plan import make_plan
     plan = make_plan(*setting(**shape), platform="cpu")
-    sizes = {name: [getattr(plan, name).temporary, getattr(plan, name).elsewhere] for name in ("gradients", "decode")}
+    sizes = {
+        name: [getattr(plan, name).temporary, getattr(plan, name).elsewhere]
+        for name in ("gradients", "decode")
+    }
     return sizes | {"kv": plan.kv, "published": plan.published}
 
 
 def measure(shape: dict, program: str) -> dict:
-    """What a program's first call adds to the resident set of this process at its peak, its arguments being there already."""
+    """What a program's first call adds to the resident set of this process at its peak, its arguments being
+    there already."""
     run = {"gradients": _gradients, "apply": _apply, "decode": _decode}[program](*setting(**shape))
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -111,7 +126,8 @@ def _learner(config: "Config", model_config: "ModelConfig") -> "Learner":
 
     from jaxrl_moe.learning.make import LearnerSettings, build_learner
     from jaxrl_moe.model.transformer import Transformer
-    model = Transformer(model_config, lora=make.lora_config(config), rngs=nnx.Rngs(0), grouped_matmul=config.model.grouped_matmul)
+    model = Transformer(model_config, lora=make.lora_config(config), rngs=nnx.Rngs(0),
+                        grouped_matmul=config.model.grouped_matmul)
     return build_learner(model, LearnerSettings(config.optimizer, 100, remat=config.train.remat))
 
 
@@ -124,16 +140,22 @@ def _inputs(learner: "Learner", config: "Config") -> tuple[Any, Any, dict[str, A
     from jaxrl_moe.learning.objective import make_policy_objective
     from jaxrl_moe.learning.samples import from_conversations
     longest = longest_rollout(config)
-    rng, budget = np.random.default_rng(0), config.train.tokens_per_micro_batch
+    rng = np.random.default_rng(0)
+    budget = config.train.tokens_per_micro_batch
     mask = np.r_[np.zeros(config.data.max_prompt_tokens), np.ones(config.rollout.max_tokens)]
-    samples = [dataclasses.replace(sample, sampler_logprobs_T=-np.ones(longest, np.float32)) for sample in from_conversations(
-        [(rng.integers(0, learner.config.vocab_size, longest), mask) for _ in range(budget // longest)])]
+    samples = [
+        dataclasses.replace(sample, sampler_logprobs_T=-np.ones(longest, np.float32))
+        for sample in from_conversations([(rng.integers(0, learner.config.vocab_size, longest), mask)
+                                          for _ in range(budget // longest)])
+    ]
     weights = sample_weights(samples, "token-mean")
     [micro_batch] = micro_batches(samples, budget, weights_N=weights, longest=longest)
     batch = micro_batch.batch
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
-    inputs = ((learner.state.trainable, None), learner.state.router_bias, learner.parts.frozen, batch, learner._read(batch), 1.0, None)
-    return inputs, jax.block_until_ready(learner._empty_total(inputs, objective, True)), dict(objective=objective, entropy=True)
+    inputs = ((learner.state.trainable, None), learner.state.router_bias, learner.parts.frozen, batch,
+              learner._read(batch), 1.0, None)
+    return inputs, jax.block_until_ready(learner._empty_total(inputs, objective,
+                                                              True)), dict(objective=objective, entropy=True)
 
 
 def _gradients(config: "Config", model_config: "ModelConfig") -> Callable[[], Any]:
@@ -149,8 +171,10 @@ def _apply(config: "Config", model_config: "ModelConfig") -> Callable[[], Any]:
     import jax
     learner = _learner(config, model_config)
     _, total, _ = _inputs(learner, config)
-    program = learner.programs.apply.lower(learner.state, total.gradient, total.loss, total.load, bias_rate=0.0).compile()
-    state, learner.state = learner.state, None
+    program = learner.programs.apply.lower(learner.state, total.gradient, total.loss, total.load,
+                                           bias_rate=0.0).compile()
+    state = learner.state
+    learner.state = None
     return lambda: jax.block_until_ready(program(state, total.gradient, total.loss, total.load))
 
 
@@ -163,11 +187,13 @@ def _decode(config: "Config", model_config: "ModelConfig") -> Callable[[], Any]:
     from jaxrl_moe.engine.pages import pages_for
     from jaxrl_moe.engine.programs import EnginePrograms
     from jaxrl_moe.model.cache import PagedCache
-    learner, section = _learner(config, model_config), config.rollout
+    learner = _learner(config, model_config)
+    section = config.rollout
     model = learner.model()
     graphdef, params = nnx.split(model)
     programs = EnginePrograms(graphdef, config.seed, section.decode_steps, model_config.expert_dtype)
-    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, None), None)
+    pages = pool_pages(section, config.data.max_prompt_tokens, token_bytes(model_config, model.dtype, None),
+                       None)
     cache = programs.empty_cache(model_config, pages, section.page_size, model.dtype)
     cache = jax.block_until_ready(PagedCache(*(array + 0 for array in cache)))
     *_, rows = batches.decode_shapes(section.slots, pages_for(longest_rollout(config) - 1, section.page_size),
@@ -194,18 +220,34 @@ def plan(name: str, shape: str, mesh: dict, changes: dict, chip: str = "H200") -
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report as plan_report
     from jaxrl_moe.planning import target
-    config, card, start = recipe(name, mesh, changes), find_chip(chip), (time.perf_counter(), time.process_time())
+    config = recipe(name, mesh, changes)
+    card = find_chip(chip)
+    start = (time.perf_counter(), time.process_time())
     devices = target.devices(card, plan_report.device_count(config, 0))
     model = plan_report.model_config(config, recipes.model_config(shape))
     made = plan_report.make_plan(config, model, card.client_memory(), devices)
     spent = time.perf_counter() - start[0], time.process_time() - start[1]
     floor = plan_report.times(made, config, card)
-    return {"seconds": spent[0], "cpu_seconds": spent[1], "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "devices": made.devices, "room": card.client_memory(),
-            "parameters": made.frozen + made.published, "trained": made.trained + made.gradient, "optimiser": made.optimiser, "kv": made.kv,
-            "kept": made.kept, "temporary": made.gradients.temporary, "apply": made.apply.temporary, "decode": made.decode.temporary,
-            "update": made.update_peak(True), "rollout": made.rollout_peak(True), "tokens_per_s": floor.tokens_per_s,
-            "moved": sum(made.gradients.collectives.values()), "verdict": plan_report.verdict(made, config, card, chip)}
+    return {
+        "seconds": spent[0],
+        "cpu_seconds": spent[1],
+        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "devices": made.devices,
+        "room": card.client_memory(),
+        "parameters": made.frozen + made.published,
+        "trained": made.trained + made.gradient,
+        "optimiser": made.optimiser,
+        "kv": made.kv,
+        "kept": made.kept,
+        "temporary": made.gradients.temporary,
+        "apply": made.apply.temporary,
+        "decode": made.decode.temporary,
+        "update": made.update_peak(True),
+        "rollout": made.rollout_peak(True),
+        "tokens_per_s": floor.tokens_per_s,
+        "moved": sum(made.gradients.collectives.values()),
+        "verdict": plan_report.verdict(made, config, card, chip)
+    }
 
 
 def table() -> str:
@@ -219,9 +261,11 @@ def measured_table() -> str:
         predicted = in_process("predict", name)
         for program, (arguments, extra) in predicted.items():
             peak = arguments + in_process("measure", name, program)["extra"]
-            lines.append((name, program, f"{(arguments + extra) / GIB:.3f}", f"{peak / GIB:.3f}", f"{(arguments + extra) / peak:.3f}"))
-    return ("Float32 on one CPU device: the arguments of a program and what its first call adds, predicted by the plan and measured "
-            "(a fresh process, the program compiled ahead of time, its arguments resident, VmHWM set back before the call).\n\n"
+            lines.append((name, program, f"{(arguments + extra) / GIB:.3f}", f"{peak / GIB:.3f}",
+                          f"{(arguments + extra) / peak:.3f}"))
+    return ("Float32 on one CPU device: the arguments of a program and what its first call adds, predicted "
+            "by the plan and measured (a fresh process, the program compiled ahead of time, its arguments "
+            "resident, VmHWM set back before the call).\n\n"
             + rows(["shape", "program", "predicted, GiB", "measured, GiB", "predicted / measured"], lines))
 
 
@@ -232,21 +276,27 @@ def plans_table() -> str:
         sizes = [f"{made[field] / GIB:.1f}" for field in SIZES]
         where = ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "one device"
         where += "".join(f", {chip}" for chip in rest[1:])
-        lines.append((shape, name, where, f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}", *sizes, f"{made['moved'] / 2**20:,.0f}",
-                      f"{made['tokens_per_s']:,.0f}", verdict(made)))
-    return ("Plans compiled for H200s, unless the mesh says otherwise, on a machine without one; nothing was run. GiB of one device: "
-            "temporaries of a micro-batch, of the optimiser step and of decoding. MiB moved are those of a micro-batch.\n\n"
-            + rows(["model", "recipe", "mesh", "to plan, CPU s", "to plan, GiB", "parameters", "trained and gradient", "optimiser", "KV",
-                    "kept at least", "micro-batch", "optimiser step", "decoding", "peak of update", "peak of rollout", "MiB moved",
-                    "tokens/s at best", "verdict"], lines))
+        lines.append((shape, name, where, f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}", *sizes,
+                      f"{made['moved'] / 2**20:,.0f}", f"{made['tokens_per_s']:,.0f}", verdict(made)))
+    return ("Plans compiled for H200s, unless the mesh says otherwise, on a machine without one; nothing was "
+            "run. GiB of one device: temporaries of a micro-batch, of the optimiser step and of decoding. "
+            "MiB moved are those of a micro-batch.\n\n" + rows([
+                "model", "recipe", "mesh", "to plan, CPU s", "to plan, GiB", "parameters", "trained and "
+                "gradient", "optimiser", "KV", "kept at least", "micro-batch", "optimiser step", "decoding",
+                "peak of update", "peak of "
+                "rollout", "MiB "
+                "moved", "tokens/s at best", "verdict"
+            ], lines))
 
 
 def small_table() -> str:
     lines = []
     for name in ON_24_GB:
         made = in_process("plan", json.dumps([name, "huihui_moe_1b", {}, {}, "RTX3090"]))
-        lines.append((name, *(f"{made[field] / GIB:.1f}" for field in ("temporary", "update", "rollout")), verdict(made)))
-    return ("The recipes for Huihui-MoE-1B-A0.6B compiled for one RTX 3090, of 24 GB; GiB. Value heads are not counted.\n\n"
+        lines.append((name, *(f"{made[field] / GIB:.1f}"
+                              for field in ("temporary", "update", "rollout")), verdict(made)))
+    return ("The recipes for Huihui-MoE-1B-A0.6B compiled for one RTX 3090, of 24 GB; GiB. Value heads are "
+            "not counted.\n\n"
             + rows(["recipe", "micro-batch", "peak of update", "peak of rollout", "verdict"], lines))
 
 
@@ -257,22 +307,27 @@ def verdict(made: dict) -> str:
 def counts_table() -> str:
     lines = []
     for count, mesh in COUNTS.items():
-        room = {"train.tokens_per_micro_batch": 1536 * max(8, count)}  # a row of the longest sequence for each device
+        # a row of the longest sequence for each device
+        room = {"train.tokens_per_micro_batch": 1536 * max(8, count)}
         made = in_process("plan", json.dumps(["scale/qwen3_30b_a3b_grpo_h200", "qwen3_30b_a3b", mesh, room]))
-        lines.append((count, ", ".join(f"{axis} {size}" for axis, size in mesh.items()) or "-", f"{made['seconds']:.0f}",
-                      f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}"))
-    return ("Qwen3-30B-A3B with adapters on more and more H200s: what it takes to trace and compile the programs of the update and "
-            "of the engine.\n\n" + rows(["devices", "mesh", "seconds", "CPU seconds", "peak of the process, GiB"], lines))
+        lines.append(
+            (count, ", ".join(f"{axis} {size}" for axis, size in mesh.items())
+             or "-", f"{made['seconds']:.0f}", f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}"))
+    return ("Qwen3-30B-A3B with adapters on more and more H200s: what it takes to trace and compile the "
+            "programs of the update and of the engine.\n\n"
+            + rows(["devices", "mesh", "seconds", "CPU seconds", "peak of the process, "
+                    "GiB"], lines))
 
 
 def in_process(*arguments: str) -> dict:
     """This module in a fresh process: to plan one that compiles for GPUs.
 
-    Programs that are to be measured, and their predictions, go without the CPU's library of matrix products: it packs whole
-    operands into memory of its own (an eighth of the peak here), which XLA's account of a program does not hold, nor a GPU.
+    Programs that are to be measured, and their predictions, go without the CPU's library of matrix products:
+    it packs whole operands into memory of its own (an eighth of the peak here), which XLA's account of a
+    program does not hold, nor a GPU.
     """
-    done = subprocess.run([sys.executable, "-m", "benchmarks.plan", *arguments], env=_variables(arguments[0]), capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.plan", *arguments], env=_variables(arguments[0]),
+                          capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"benchmarks.plan {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -286,8 +341,13 @@ def _variables(kind: str) -> dict[str, str]:
             raise RuntimeError("Plans of GPUs need their compiler here: make target.")
         return target.environment(find_chip("H200"), 1)
     library = "" if not importlib.metadata.version("jaxlib").startswith("0.10.") else (
-        " --xla_cpu_experimental_ynn_fusion_type= --xla_cpu_use_xnnpack=false")  # other versions may not know these flags
-    return os.environ | {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": MALLOC, "XLA_FLAGS": f"--xla_disable_hlo_passes={PASSES}{library}"}
+        # other versions may not know these flags
+        " --xla_cpu_experimental_ynn_fusion_type= --xla_cpu_use_xnnpack=false")
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "GLIBC_TUNABLES": MALLOC,
+        "XLA_FLAGS": f"--xla_disable_hlo_passes={PASSES}{library}"
+    }
 
 
 def answer(kind: str, *arguments: str) -> dict:

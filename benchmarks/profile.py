@@ -1,8 +1,9 @@
-"""Where the time of the benchmarked programs of ours goes, by the functions of this package that asked for it.
+"""Where the time of the benchmarked programs of ours goes, by the functions of this package that asked for
+it.
 
-Two sources from one run: jax.profiler's trace says how long each operation of the compiled program took, and XLA's text of the
-program says which lines each operation came from. A fused operation counts for the line of its last part. Times are of one thread:
-parts that run beside each other add up to more than the wall time.
+Two sources from one run: jax.profiler's trace says how long each operation of the compiled program took, and
+XLA's text of the program says which lines each operation came from. A fused operation counts for the line of
+its last part. Times are of one thread: parts that run beside each other add up to more than the wall time.
 """
 import collections
 import glob
@@ -21,10 +22,12 @@ from typing import Any
 
 from benchmarks.table import rows
 
-RUNS, SHOWN = 3, 14  # traced calls; lines of a table
+# traced calls; lines of a table
+RUNS = 3
+SHOWN = 14
 CONTROL = ("while", "call", "conditional")  # their time is that of the operations inside
-CASES = (("train_step", "case", dict(experts=64, active=8)), ("train_step", "case", dict(experts=64, active=8, expert_lora=False)),
-         ("decode", "batch_case", {}))
+CASES = (("train_step", "case", dict(experts=64, active=8)),
+         ("train_step", "case", dict(experts=64, active=8, expert_lora=False)), ("decode", "batch_case", {}))
 
 
 def table() -> str:
@@ -62,10 +65,12 @@ def _measure(pipe: Connection, folder: str, module: str, function: str, settings
         for _ in range(RUNS):
             run()
     spent, total = _spent(folder)
-    lines = [(f"{1e3 * seconds / RUNS:.1f}", f"{count / RUNS:.0f}", where) for where, (seconds, count) in spent.most_common(SHOWN)]
+    lines = [(f"{1e3 * seconds / RUNS:.1f}", f"{count / RUNS:.0f}", where)
+             for where, (seconds, count) in spent.most_common(SHOWN)]
     shown = sum(seconds for _, (seconds, _) in spent.most_common(SHOWN))
     lines.append((f"{1e3 * (total - shown) / RUNS:.1f}", "", "everything else"))
-    pipe.send(f"## {case.name}: {1e3 * alone:.0f} ms of wall time, {1e3 * total / RUNS:.0f} ms of operations when traced\n\n"
+    pipe.send(f"## {case.name}: {1e3 * alone:.0f} ms of wall time, {1e3 * total / RUNS:.0f} ms of operations "
+              "when traced\n\n"
               + rows(("ms", "operations", "caller > function"), lines))
 
 
@@ -94,7 +99,8 @@ def _spent(folder: str) -> tuple[collections.Counter, float]:
 
 
 def origins(text: str) -> dict[str, str]:
-    """For each operation of a compiled program, the two innermost functions of the package that it comes from."""
+    """For each operation of a compiled program, the two innermost functions of the package that it comes
+    from."""
     names = _section(text, "FunctionNames", r'(\d+) "(.*)"')
     files = _section(text, "FileNames", r'(\d+) "(.*)"')
     locations = _section(text, "FileLocations", r"(\d+) \{file_name_id=(\d+) function_name_id=(\d+)")
@@ -105,7 +111,8 @@ def origins(text: str) -> dict[str, str]:
         while frame in frames and len(labels) < 2:
             location, parent = frames[frame]
             file, function = locations[location]
-            label = f"{pathlib.Path(files[file][0]).stem}.{names[function][0].replace('.<locals>', '').replace('.__call__', '')}"
+            name = names[function][0].replace(".<locals>", "").replace(".__call__", "")
+            label = f"{pathlib.Path(files[file][0]).stem}.{name}"
             if "jaxrl_moe" in files[file][0] and label not in labels:
                 labels.append(label)
             # Parents are counted from one more than frames are: 1 is none.

@@ -12,8 +12,8 @@ from benchmarks.versions import versions
 RESULTS = ("benchmarks/*.md", "benchmarks/*.png")  # what benchmarks write themselves is no change of the code
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "peft", "trl", "tokamax")
-HOW = ("Each contender runs in a process of its own and they take turns; both have all cores and the allocator setting of "
-       "`benchmarks/allocator.py`, and the process of ours has no torch.")
+HOW = ("Each contender runs in a process of its own and they take turns; both have all cores and the "
+       "allocator setting of `benchmarks/allocator.py`, and the process of ours has no torch.")
 
 
 def heading(name: str) -> str:
@@ -61,7 +61,8 @@ def markdown(results: Sequence[Result]) -> str:
     lines = ["| what | against | ours s | theirs s | ratio | range |", "|---|---|---|---|---|---|"]
     for r in results:
         seconds = f"{r.ours_s:.3f} | {r.theirs_s:.3f}"
-        lines.append(f"| {r.name} | {r.peer_name} | {seconds} | **{r.ratio:.2f}** | {r.ratio_min:.2f} .. {r.ratio_max:.2f} |")
+        lines.append(f"| {r.name} | {r.peer_name} | {seconds} | **{r.ratio:.2f}** | {r.ratio_min:.2f} .. "
+                     f"{r.ratio_max:.2f} |")
     idle = max(r.idle_share for r in results)
     return "\n".join(lines) + f"\n\n{HOW} A waiting contender used at most {idle:.0%} of a core.\n"
 

@@ -1,4 +1,5 @@
-"""One LoRA training step (forward, backward, AdamW) against transformers + PEFT on the same weights and tokens."""
+"""One LoRA training step (forward, backward, AdamW) against transformers + PEFT on the same weights and
+tokens."""
 import numpy as np
 
 from benchmarks.harness import Case
@@ -7,7 +8,8 @@ from benchmarks.models import hf_model, our_model, with_peft
 
 def case(experts: int = 8, active: int = 2, expert_lora: bool | None = True, batch: int = 8,
          length: int = 256) -> Case:
-    name = f"LoRA step, E={experts} top-{active}, {'attention + experts' if expert_lora else 'attention'}, B{batch} x T{length}"
+    name = (f"LoRA step, E={experts} top-{active}, {'attention + experts' if expert_lora else 'attention'}, "
+            f"B{batch} x T{length}")
     return Case(name, "transformers + PEFT, grouped_mm", __name__,
                 dict(experts=experts, active=active, expert_lora=expert_lora, batch=batch, length=length))
 
@@ -25,7 +27,8 @@ def ours(expert_lora: bool | None, batch: int, length: int, **shape: int):
     from jaxrl_moe.phases import NLL
     model = our_model(expert_lora, **shape)
     learner = build_learner(model, LearnerSettings(OptimizerSection(learning_rate=1e-4), 1000))
-    samples = from_conversations([(row, np.ones(length)) for row in _tokens(model.config.vocab_size, batch, length)])
+    samples = from_conversations([(row, np.ones(length))
+                                  for row in _tokens(model.config.vocab_size, batch, length)])
     batches = [packed.batch for packed in micro_batches(samples, batch * length, pack=False,
                                                         weights_N=sample_weights(samples, "token-mean"))]
     objective = make_policy_objective(NLL)

@@ -1,4 +1,5 @@
-"""Versions of packages, for tables. Imports nothing but Python's own: the GPU check must make its table whatever is missing."""
+"""Versions of packages, for tables. Imports nothing but Python's own: the GPU check must make its table
+whatever is missing."""
 import importlib.metadata
 from collections.abc import Iterable
 

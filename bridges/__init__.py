@@ -1,4 +1,5 @@
-"""Weights in and out: Hugging Face checkpoints and PEFT adapters to and from our parameters, and into SGLang and vLLM servers."""
+"""Weights in and out: Hugging Face checkpoints and PEFT adapters to and from our parameters, and into SGLang
+and vLLM servers."""
 from bridges.engines.assembly import make_engine
 from bridges.engines.verify import check_servers, check_way_to_servers
 from bridges.errors import BridgeError
@@ -7,5 +8,8 @@ from bridges.hf.importing import check_tensors, draw_adapters, load_model, model
 from bridges.peft.adapters import check_adapters, export_adapter, import_adapter, read_lora
 from bridges.peft.critics import export_critic, load_critic
 
-__all__ = ["BridgeError", "check_adapters", "check_servers", "check_tensors", "check_way_to_servers", "draw_adapters", "export_adapter",
-           "export_critic", "export_model", "import_adapter", "load_critic", "load_model", "make_engine", "model_config", "read_lora"]
+__all__ = [
+    "BridgeError", "check_adapters", "check_servers", "check_tensors", "check_way_to_servers",
+    "draw_adapters", "export_adapter", "export_critic", "export_model", "import_adapter", "load_critic",
+    "load_model", "make_engine", "model_config", "read_lora"
+]

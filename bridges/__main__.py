@@ -55,8 +55,8 @@ def _merge(options: argparse.Namespace) -> int:
     from bridges.hf.exporting import export_model
     from bridges.hf.importing import stored_dtype
     model = _load(options.model, options.adapter, stored_dtype(options.model))
-    export_model(model, options.output, dtype=options.dtype, source=options.model, max_shard_bytes=options.max_shard_size,
-                 overwrite=options.overwrite)
+    export_model(model, options.output, dtype=options.dtype, source=options.model,
+                 max_shard_bytes=options.max_shard_size, overwrite=options.overwrite)
     print(f"Wrote {options.output}. Check it with: python -m bridges verify {options.output}")
     return 0
 
@@ -64,8 +64,10 @@ def _merge(options: argparse.Namespace) -> int:
 def _adapter(options: argparse.Namespace) -> int:
     from bridges.peft.adapters import export_adapter
     model, base = _open(options.model, options.base)
-    export_adapter(model, options.output, base=base, overwrite=options.overwrite, critic=_critic_of(options.model)[0])
-    print(f"Wrote {options.output}. Check it with: python -m bridges verify {base} --adapter {options.output}")
+    export_adapter(model, options.output, base=base, overwrite=options.overwrite,
+                   critic=_critic_of(options.model)[0])
+    print(f"Wrote {options.output}. Check it with: python -m bridges verify {base} --adapter "
+          f"{options.output}")
     return 0
 
 
@@ -74,8 +76,8 @@ def _critic(options: argparse.Namespace) -> int:
     from bridges.peft.critics import export_critic
     critic, base = _critic_of(options.model)
     if critic is None:
-        raise BridgeError(f"{options.model} is no training run with a critic: give the run_dir of one whose algorithm.advantage has a "
-                          "critic, such as gae, or one of its checkpoints.")
+        raise BridgeError(f"{options.model} is no training run with a critic: give the run_dir of one whose "
+                          "algorithm.advantage has a critic, such as gae, or one of its checkpoints.")
     export_critic(critic, options.output, base=options.base or base, overwrite=options.overwrite)
     print(f"Wrote {options.output}; a run starts from it with --config.critic.path={options.output}.")
     return 0
@@ -90,15 +92,17 @@ def _verify(options: argparse.Namespace) -> int:
     print(f"choices of experts that differ: {agreement.near_ties} near ties, "
           f"{agreement.misrouted} clear ones")
     if agreement.selection_bias and agreement.misrouted and agreement.error <= options.tolerance:
-        print(f"error: the routers of {options.model} choose experts by a selection bias (router_selection_bias in its config.json), which "
-              f"transformers and other stock loaders of {agreement.family} ignore: "
-              "they choose otherwise and do not compute this model. Under "
-              "their choice our logits agree with theirs, so the weights are right; use the folder with this package only.",
+        print(f"error: the routers of {options.model} choose experts by a selection bias "
+              "(router_selection_bias in its config.json), which transformers and other stock loaders of "
+              f"{agreement.family} ignore: they choose otherwise and do not compute this model. Under their "
+              "choice our logits agree with theirs, so the weights are right; use the folder with this "
+              "package only.",
               file=sys.stderr)
         return 1
     if not agreement.error <= options.tolerance or agreement.misrouted:
-        print(f"error: our logits for {options.model} differ from those of transformers by more than the tolerance, or "
-              "a router chooses otherwise. Please report the folder's config.json; do not train on it.", file=sys.stderr)
+        print(f"error: our logits for {options.model} differ from those of transformers by more than the "
+              "tolerance, or a router chooses otherwise. Please report the folder's config.json; do not "
+              "train on it.", file=sys.stderr)
         return 1
     return 0
 
@@ -116,17 +120,27 @@ def _push(options: argparse.Namespace) -> int:
     from bridges.hf.importing import stored_dtype
     from jaxrl_moe.hosts.keys import key_of_setting
     alone = options.adapter and not options.merge
-    for flag, useless in (("--merge", options.merge and not options.adapter), ("--folder", options.folder and alone),
-                          ("--base", options.base and options.adapter), ("--backend", options.backend and alone)):
+    for flag, useless in (("--merge", options.merge and not options.adapter), ("--folder", options.folder
+                                                                               and alone),
+                          ("--base", options.base and options.adapter),
+                          ("--backend", options.backend and alone)):
         if useless:
-            raise BridgeError(f"{flag} has no effect {'with' if options.adapter else 'without'} --adapter here: leave it out.")
-    model, base = (_load(options.model, options.adapter, stored_dtype(options.model)), options.model) if options.adapter else \
-        _open(options.model, options.base)
-    weights, error = push(model, base, options.url, options.engine, adapter=options.adapter if alone else None,
-                          name=options.name, backend=options.backend or "stream", folder=options.folder,
-                          api_key=key_of_setting("--api-key-env", options.api_key_env, "the server"), tolerance=options.tolerance)
-    what = f"the adapter {weights.label!r}" if weights.adapter else f"all weights, as version {weights.label!r} ({weights.bytes:,} bytes)"
-    print(f"{options.url} has {what}; on the probe its log-probs differ from ours by {error:.1e} nats on average.")
+            raise BridgeError(f"{flag} has no effect {'with' if options.adapter else 'without'} --adapter "
+                              "here: leave it out.")
+    if options.adapter:
+        model, base = _load(options.model, options.adapter, stored_dtype(options.model)), options.model
+    else:
+        model, base = _open(options.model, options.base)
+    weights, error = push(model, base, options.url, options.engine,
+                          adapter=options.adapter if alone else None, name=options.name,
+                          backend=options.backend or "stream", folder=options.folder,
+                          api_key=key_of_setting("--api-key-env", options.api_key_env, "the server"),
+                          tolerance=options.tolerance)
+    what = f"all weights, as version {weights.label!r} ({weights.bytes:,} bytes)"
+    if weights.adapter:
+        what = f"the adapter {weights.label!r}"
+    print(f"{options.url} has {what}; on the probe its log-probs differ from ours by {error:.1e} nats on "
+          "average.")
     return 0
 
 
@@ -172,7 +186,8 @@ def _size(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bridges", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser("python -m bridges", description=DESCRIPTION,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str):
@@ -183,12 +198,14 @@ def _parser() -> argparse.ArgumentParser:
     added = command("import", _import, "Converts a Hugging Face checkpoint into a folder of our parameters.")
     added.add_argument("model", help="Hugging Face folder, or hub name such as Qwen/Qwen3-0.6B")
     _output(added, sharded=False, dtype=False)
-    added = command("export", _export, "Writes a Hugging Face checkpoint that transformers, vLLM and SGLang load.")
+    added = command("export", _export, "Writes a Hugging Face checkpoint that transformers, vLLM and SGLang "
+                                       "load.")
     added.add_argument("model", help=f"{RUN_HELP}; or a folder made by import")
     added.add_argument("--base", help="the model that training started from, if it has moved since")
     added.add_argument("--no-merge", action="store_true", help="leave adapters out: the base weights alone")
     _output(added)
-    added = command("merge", _merge, "Folds a PEFT adapter into its base model: in float32, cast once at the end.")
+    added = command("merge", _merge, "Folds a PEFT adapter into its base model: in float32, cast once at the "
+                                     "end.")
     added.add_argument("--model", required=True, help=MODEL_HELP)
     added.add_argument("--adapter", required=True, help="PEFT adapter folder or hub name")
     _output(added, named=True)
@@ -196,49 +213,69 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("model", help=RUN_HELP)
     added.add_argument("--base", help="the model that training started from, if it has moved since")
     _output(added, sharded=False, dtype=False)
-    added = command("critic", _critic, "Writes the critic of a training run: a value head that another run can start from.")
+    added = command("critic", _critic, "Writes the critic of a training run: a value head that another run "
+                                       "can start from.")
     added.add_argument("model", help=RUN_HELP)
     added.add_argument("--base", help="what to name as the base model, if it has moved since")
     _output(added, sharded=False, dtype=False)
-    added = command("verify", _verify, "Compares our float32 logits with those of transformers (needs torch); fails above the tolerance.")
+    added = command("verify", _verify, "Compares our float32 logits with those of transformers (needs "
+                                       "torch); fails above the tolerance.")
     added.add_argument("model", help="Hugging Face folder, or hub name")
     added.add_argument("--adapter", help="PEFT adapter folder, to be loaded on both sides")
-    added.add_argument("--tolerance", type=float, default=1e-5, help="largest relative difference (default %(default)g)")
+    added.add_argument("--tolerance", type=float, default=1e-5, help="largest relative difference (default "
+                                                                     "%(default)g)")
     added.add_argument("--rows", type=int, default=2, help="random sequences compared (default %(default)s)")
     added.add_argument("--length", type=int, default=64, help="tokens in each (default %(default)s)")
     added.add_argument("--seed", type=int, default=0, help="draws the tokens (default %(default)s)")
-    added = command("score", _score, 'Reads rows {"ids": [...]} and writes {"logprobs": [...]}, one per next token, float32.')
+    added = command("score", _score, 'Reads rows {"ids": [...]} and writes {"logprobs": [...]}, one per next '
+                                     'token, float32.')
     added.add_argument("--model", required=True, help=MODEL_HELP)
     added.add_argument("--adapter", help="PEFT adapter folder or hub name")
     added.add_argument("--input", required=True, help='JSON lines of {"ids": [...]}')
     added.add_argument("--output", required=True, help="JSON lines, one for each of the input")
-    added.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: float32 on CPU, bfloat16 elsewhere)")
-    added = command("push", _push, "Brings a running SGLang or vLLM server to a model's weights, and compares its log-probs with ours.")
+    added.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: float32 on "
+                                                                        "CPU, bfloat16 elsewhere)")
+    added = command("push", _push, "Brings a running SGLang or vLLM server to a model's weights, and "
+                                   "compares its log-probs with ours.")
     added.add_argument("url", help="of the server, such as http://127.0.0.1:30000")
     added.add_argument("model", help=f"{RUN_HELP}; or {MODEL_HELP[0].lower() + MODEL_HELP[1:]}")
     added.add_argument("--engine", required=True, choices=("sglang", "vllm"), help="what runs there")
-    added.add_argument("--adapter", help="PEFT folder, loaded on its own beside the weights that the server has")
-    added.add_argument("--merge", action="store_true", help="fold the adapter into the model and send all weights")
+    added.add_argument("--adapter", help="PEFT folder, loaded on its own beside the weights that the server "
+                                         "has")
+    added.add_argument("--merge", action="store_true", help="fold the adapter into the model and send all "
+                                                            "weights")
     added.add_argument("--base", help="the model that training started from, if it has moved since")
     added.add_argument("--name", default="", help="what the server shall call the adapter or the version")
     added.add_argument("--backend", choices=("stream", "disk", "distributed"),
-                       help="how all weights get there: in buckets (the default) or as one checkpoint through --folder, or broadcast")
-    added.add_argument("--folder", default="", help="where all weights are left for the server; needed if it is on another machine")
-    added.add_argument("--api-key-env", default="", help="environment variable that holds the server's API key")
-    added.add_argument("--tolerance", type=float, default=0.0, help="largest mean difference in nats (default: 1e-4, or 0.1 in bfloat16)")
-    added = command("diff", _diff, "Compares two folders of safetensors, checkpoints or adapters; exits with 1 if they differ.")
+                       help="how all weights get there: in buckets (the default) or as one checkpoint "
+                            "through --folder, or broadcast")
+    added.add_argument("--folder", default="", help="where all weights are left for the server; needed if it "
+                                                    "is on another machine")
+    added.add_argument("--api-key-env", default="", help="environment variable that holds the server's API "
+                                                         "key")
+    added.add_argument("--tolerance", type=float, default=0.0, help="largest mean difference in nats "
+                                                                    "(default: 1e-4, or 0.1 in bfloat16)")
+    added = command("diff", _diff, "Compares two folders of safetensors, checkpoints or adapters; exits with "
+                                   "1 if they differ.")
     added.add_argument("a", help="folder or hub name")
     added.add_argument("b", help="folder or hub name")
-    added.add_argument("--rows", type=int, default=10, help="tensors listed, the worst first (default %(default)s)")
+    added.add_argument("--rows", type=int, default=10, help="tensors listed, the worst first (default "
+                                                            "%(default)s)")
     return parser
 
 
 def _output(parser: argparse.ArgumentParser, named: bool = False, sharded: bool = True, dtype: bool = True):
-    parser.add_argument(*(["--output"] if named else ["output"]), **({"required": True} if named else {}), help="folder to make")
+    parser.add_argument(*(["--output"] if named else ["output"]), **({
+        "required": True
+    } if named else {}), help="folder "
+                        "to "
+                        "make")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
     parser.set_defaults(dtype=None)
     if dtype:
-        parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="cast all tensors (default: keep their dtypes)")
+        parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="cast all tensors "
+                                                                                        "(default: keep "
+                                                                                        "their dtypes)")
     if sharded:
         parser.add_argument("--max-shard-size", type=_size, metavar="SIZE",
                             help="of one file, such as 5GB (default: as in the source, or 5GB)")

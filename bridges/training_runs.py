@@ -16,12 +16,16 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
 from jaxrl_moe.runs import checkpoint
 
-STATE, META = "state", "meta"
-TRAINED, BIAS, CRITIC = "trainable/", "router_bias/", "critic/"
+STATE = "state"
+META = "meta"
+TRAINED = "trainable/"
+BIAS = "router_bias/"
+CRITIC = "critic/"
 
 
 def find_step(path: pathlib.Path) -> pathlib.Path | None:
-    """The checkpoint folder that `path` means: itself, or the newest one of the run; None if it holds no checkpoints."""
+    """The checkpoint folder that `path` means: itself, or the newest one of the run; None if it holds no
+    checkpoints."""
     if (path / STATE).is_dir() and (path / META).is_dir():
         return path
     for folder in (path / "checkpoints", path):
@@ -45,8 +49,13 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
       BridgeError: when the base is another model than the one trained, or an array is missing or unused.
     """
     meta = read_json(step / META / "metadata")
-    model_section, lora_section = meta["config"]["model"], meta["config"]["lora"]
-    stored = {key.removeprefix("array ") for key in meta["identity"] if key.startswith((f"array {TRAINED}", f"array {BIAS}"))}
+    model_section = meta["config"]["model"]
+    lora_section = meta["config"]["lora"]
+    stored = {
+        key.removeprefix("array ") for key in meta["identity"] if key.startswith(("array "
+                                                                                  f"{TRAINED}", "array "
+                                                                                  f"{BIAS}"))
+    }
     lora = None
     if any(_our_path(name).endswith(".lora_a") for name in stored):
         router = any(_our_path(name).endswith(".router.weight") for name in stored)
@@ -55,7 +64,8 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
     try:
         model = load_model(source, lora=lora, dtype=model_section["dtype"] or None)
     except BridgeError as error:
-        raise BridgeError(f"The base model of {step} could not be read. {error} If it has moved, name it with --base.") from error
+        raise BridgeError(f"The base model of {step} could not be read. {error} If it has moved, name it "
+                          "with --base.") from error
     if lora is not None:
         _check_base(model, meta, source, step)
     _restore(model, stored, step)
@@ -63,7 +73,8 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
 
 
 def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
-    """Reads the critic of a training checkpoint; (it, the base model's folder or hub name), or None if there is none."""
+    """Reads the critic of a training checkpoint; (it, the base model's folder or hub name), or None if there
+    is none."""
     meta = read_json(step / META / "metadata")
     identity = meta["identity"]
     if "critic" not in identity:
@@ -83,8 +94,8 @@ def _check_base(model: Transformer, meta: Any, source: str, step: pathlib.Path):
     frozen = take_apart(model, model.lora.router)[0].frozen
     identity = checkpoint.identity(model.config.to_hf(), {}, {}, frozen)
     if identity["base weights"] != meta["identity"]["base weights"]:
-        raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than those of {source}. Name the model "
-                          "that training started from with --base.")
+        raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than "
+                          f"those of {source}. Name the model that training started from with --base.")
 
 
 def _restore(model: Transformer, stored: set[str], step: pathlib.Path):
@@ -99,7 +110,8 @@ def _restore(model: Transformer, stored: set[str], step: pathlib.Path):
     problems = [f"array {name} is missing" for name in variables if name not in names]
     problems += [f"array {name} is used by nothing" for path, name in names.items() if path not in variables]
     if problems:
-        raise BridgeError(f"{step} does not fit the model: {listed(problems)}. Name the model that training started from with --base.")
+        raise BridgeError(f"{step} does not fit the model: {listed(problems)}. Name the model that training "
+                          "started from with --base.")
     arrays = _arrays(step, {names[path]: variable.shape for path, variable in variables.items()})
     for path, variable in variables.items():
         variable.set_value(arrays[names[path]].astype(variable.dtype))
@@ -108,8 +120,11 @@ def _restore(model: Transformer, stored: set[str], step: pathlib.Path):
 def _arrays(step: pathlib.Path, shapes: Any):
     """The float32 arrays of these names and shapes from a checkpoint's state; nothing else of it is read."""
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {name: jax.ShapeDtypeStruct(shape, "float32", sharding=sharding) for name, shape in shapes.items()}
-    restore = ocp.args.PyTreeRestore(wanted, ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True)
+    wanted = {
+        name: jax.ShapeDtypeStruct(shape, "float32", sharding=sharding) for name, shape in shapes.items()
+    }
+    restore = ocp.args.PyTreeRestore(wanted, ocp.checkpoint_utils.construct_restore_args(wanted),
+                                     partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore((step / STATE).absolute(), args=restore)
 

@@ -1,4 +1,5 @@
-"""What the scripts share: the --config flag with checked overrides, --help, and errors printed as one paragraph."""
+"""What the scripts share: the --config flag with checked overrides, --help, and errors printed as one
+paragraph."""
 import contextlib
 import errno
 import inspect
@@ -26,17 +27,19 @@ CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for lo
 _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
-def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False, hosts: bool = False) -> None:
+def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False,
+        hosts: bool = False) -> None:
     """Parses the command line, calls main, and ends the process.
 
-    A UserError, an error of the operating system, a mistake on the command line and one in the recipe are printed as one
-    paragraph; the exit code is 1.
+    A UserError, an error of the operating system, a mistake on the command line and one in the recipe are
+    printed as one paragraph; the exit code is 1.
 
     Args:
       main: takes the resolved Config; or nothing, if recipe is false.
       recipe: whether the script has a --config flag.
       compiled: whether compiled programs are kept for the next start, see keep_compiled.
-      hosts: whether the script may be one of several processes, which flags or the environment then tell; see hosts/launch.py.
+      hosts: whether the script may be one of several processes, which flags or the environment then tell; see
+        hosts/launch.py.
     """
     membership_flags = _define_membership() if hosts else ()
     holder = _define_recipe() if recipe else None
@@ -44,7 +47,8 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
     def call(arguments: Sequence[str]) -> None:
         set_memory_fraction(os.environ)
         if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See --help.")
+            raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See "
+                              "--help.")
         membership = launch.find(*(flag.value for flag in membership_flags), os.environ) if hosts else None
         if membership is None:
             start()
@@ -76,9 +80,11 @@ def _define_recipe() -> flags.FlagHolder:
 
 
 def _define_membership() -> tuple[flags.FlagHolder, ...]:
-    return (flags.DEFINE_string("coordinator", None, "host:port of process 0, where a run has several processes; SLURM, a Kubernetes "
-                                "JobSet and the files in scripts/launch say it by themselves"),
-            flags.DEFINE_integer("num_processes", None, "how many processes the run has; 1: alone, whatever the environment says"),
+    return (flags.DEFINE_string("coordinator", None, "host:port of process 0, where a run has several "
+                                                     "processes; SLURM, a Kubernetes JobSet and the files in "
+                                                     "scripts/launch say it by themselves"),
+            flags.DEFINE_integer("num_processes", None, "how many processes the run has; 1: alone, whatever "
+                                                        "the environment says"),
             flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
 
 
@@ -97,8 +103,9 @@ def _start_together(membership: launch.Membership, start: Callable[[], None]) ->
 def keep_compiled() -> None:
     """Keeps compiled programs in ~/.cache/jaxrl_moe/xla, so that a second start need not compile them again.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, which JAX reads by itself, and JAX_COMPILATION_CACHE_MAX_SIZE another
-    limit than CACHE_BYTES. Where the folder cannot be written nothing is kept, as on a machine without a home.
+    JAX_COMPILATION_CACHE_DIR names another folder, which JAX reads by itself, and
+    JAX_COMPILATION_CACHE_MAX_SIZE another limit than CACHE_BYTES. Where the folder cannot be written nothing
+    is kept, as on a machine without a home.
     """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
@@ -115,7 +122,8 @@ def keep_compiled() -> None:
 
 
 def _mark_unused(folder: pathlib.Path) -> None:
-    """Gives entries without a time of last use the oldest one: JAX writes it apart, and makes no room where one is missing."""
+    """Gives entries without a time of last use the oldest one: JAX writes it apart, and makes no room where
+    one is missing."""
     for entry in folder.glob("*-cache"):
         mark = entry.with_name(entry.name.removesuffix("-cache") + "-atime")
         if not mark.exists():
@@ -127,12 +135,16 @@ def system_error(error: OSError) -> UserError:
     if error.errno is None:
         return UserError(str(error))
     files = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
-    mends = {errno.ENOENT: "Check the path", errno.EACCES: "Check who may read and write there, or give another path",
-             errno.EPERM: "Check who may read and write there, or give another path", errno.ENOSPC: "Free some space",
+    mends = {errno.ENOENT: "Check the path", errno.EACCES: "Check who may read and write there, or give "
+                                                           "another path",
+             errno.EPERM: "Check who may read and write there, or give another path", errno.ENOSPC: "Free "
+                                                                                                    "some "
+                                                                                                    "space",
              errno.EDQUOT: "Free some space"}
     mend = mends.get(error.errno, "Check the path, its permissions and the free space")
-    return UserError(f"{files + ': ' if files else ''}{os.strerror(error.errno)} (error {error.errno} of the operating system). "
-                     f"{mend}, then give the same command again; a run goes on from its newest checkpoint.")
+    return UserError(f"{files + ': ' if files else ''}{os.strerror(error.errno)} (error {error.errno} of the "
+                     f"operating system). {mend}, then give the same command again; a run goes on from its "
+                     "newest checkpoint.")
 
 
 def require(*holders: flags.FlagHolder) -> None:
@@ -157,7 +169,8 @@ def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> 
     """Parses argv; returns what is left. Unknown settings are refused, each with the nearest known name.
 
     Raises:
-      ConfigError: an unknown option or setting, a value that does not parse, a recipe that is missing or does not load.
+      ConfigError: an unknown option or setting, a value that does not parse, a recipe that is missing or does
+        not load.
     """
     if any(argument in ("--help", "-h", "-help", "--helpshort") for argument in arguments):
         blocks = (document.strip(), options_help(), settings_help() if recipe else "")
@@ -172,8 +185,8 @@ def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> 
             return flags.FLAGS(arguments)
     except (flags.Error, AttributeError, ImportError, KeyError, SyntaxError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip('"')
-        raise ConfigError(f"The command line{f' or the recipe {_recipe(arguments)}' if recipe else ''} cannot be read: "
-                          f"{reason.rstrip('.')}. See --help.") from error
+        raise ConfigError(f"The command line{f' or the recipe {_recipe(arguments)}' if recipe else ''} "
+                          f"cannot be read: {reason.rstrip('.')}. See --help.") from error
 
 
 def _check_recipe(arguments: Sequence[str]) -> None:
@@ -182,8 +195,8 @@ def _check_recipe(arguments: Sequence[str]) -> None:
         raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
     if not os.path.isfile(_file(arguments)):
         meant = config_lib.listed(recipes.same_name(_file(arguments)))
-        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with get_config()"
-                          f"{f', such as {meant}' if meant else ''}.")
+        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with "
+                          f"get_config(){f', such as {meant}' if meant else ''}.")
 
 
 def _file(arguments: Sequence[str]) -> str:
@@ -207,7 +220,8 @@ def _overridden(argument: str) -> str | None:
 
 
 def _readable(argument: str) -> str:
-    """The argument with the home folder in the recipe's path, and a tuple's value in the form that absl reads."""
+    """The argument with the home folder in the recipe's path, and a tuple's value in the form that absl
+    reads."""
     if re.match("--?config=", argument):
         option, _, path = argument.partition("=")
         return f"{option}={os.path.expanduser(path)}"

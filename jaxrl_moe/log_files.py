@@ -26,12 +26,13 @@ def write_line(file: TextIO, row: Mapping) -> None:
         file.write(json.dumps(row) + "\n")
         file.flush()
     except OSError as error:
-        raise UserError(f"{file.name} cannot be written: {error}. Free some space and start again; the run goes on from "
-                        "its newest checkpoint.") from error
+        raise UserError(f"{file.name} cannot be written: {error}. Free some space and start again; the run "
+                        "goes on from its newest checkpoint.") from error
 
 
 def cut_lines(path: pathlib.Path, last_step: int) -> None:
-    """Drops the rows of a JSONL file beyond last_step (all of them for -1), and a last line that a kill left unfinished.
+    """Drops the rows of a JSONL file beyond last_step (all of them for -1), and a last line that a kill left
+    unfinished.
 
     Raises:
       UserError: a line to look at is damaged.
@@ -56,8 +57,9 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict]]:
                 if not isinstance(row["step"], int):
                     raise TypeError("its step is no whole number")
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path}, line {number} is damaged: it holds no JSON object with a step ({error}). Delete that line, "
-                                "or move the file away, and start again; nothing but this log depends on it.") from error
+                raise UserError(f"{path}, line {number} is damaged: it holds no JSON object with a step "
+                                f"({error}). Delete that line, or move the file away, and start again; "
+                                "nothing but this log depends on it.") from error
             yield line, row
 
 

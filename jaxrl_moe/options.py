@@ -13,5 +13,6 @@ class _PathParser(flags.ArgumentParser):
 
 
 def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:
-    """A script's option that is a path or a hub name, with `~` as the home folder. To be called at its top."""
+    """A script's option that is a path or a hub name, with `~` as the home folder. To be called at its
+    top."""
     return flags.DEFINE(_PathParser(), name, default, meaning, module_name=sys.argv[0])

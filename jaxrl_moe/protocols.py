@@ -67,7 +67,8 @@ class StreamingEngine(Engine, Protocol):
     @property
     @abc.abstractmethod
     def devices(self) -> Set[Any]:
-        """The devices of this process's JAX that it draws on. While a trainer on one of them updates, nothing may be drawn."""
+        """The devices of this process's JAX that it draws on. While a trainer on one of them updates, nothing
+        may be drawn."""
 
     @abc.abstractmethod
     def submit(self, request: Request) -> Hashable:
@@ -75,7 +76,8 @@ class StreamingEngine(Engine, Protocol):
 
     @abc.abstractmethod
     def step(self) -> Mapping[Hashable, list[Completion]]:
-        """Goes on for a moment with what was submitted; returns the requests that are done by now, each once, by handle."""
+        """Goes on for a moment with what was submitted; returns the requests that are done by now, each once,
+        by handle."""
 
     @abc.abstractmethod
     def cancel(self, handle: Hashable) -> None:
@@ -83,8 +85,8 @@ class StreamingEngine(Engine, Protocol):
 
     @abc.abstractmethod
     def cut(self, handle: Hashable) -> list[Completion] | None:
-        """Ends a request at what its samples have by now, as if they had come to their token limit. None, and nothing is done, where a
-        sample has no token yet, or the engine cannot do it."""
+        """Ends a request at what its samples have by now, as if they had come to their token limit. None, and
+        nothing is done, where a sample has no token yet, or the engine cannot do it."""
 
 
 class Env(Protocol):

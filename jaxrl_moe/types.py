@@ -10,7 +10,8 @@ Array = Any
 
 
 class UserError(Exception):
-    """Bad input: the message says what was wrong, where, and how to mend it. Scripts print it and exit with 1."""
+    """Bad input: the message says what was wrong, where, and how to mend it. Scripts print it and exit with
+    1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,8 @@ class SamplingParams:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """n completions of one prompt. `sequence` is the global draw counter that, with the seed, decides the noise."""
+    """n completions of one prompt. `sequence` is the global draw counter that, with the seed, decides the
+    noise."""
     ids: np.ndarray
     params: SamplingParams
     sequence: int
@@ -82,7 +84,8 @@ class Completion:
 
     Attributes:
       ids: [T] int32, the stop id included when one ended it.
-      logprobs: [T] float32 of softmax(logits / temperature) over the full vocabulary (temperature 1 when greedy).
+      logprobs: [T] float32 of softmax(logits / temperature) over the full vocabulary (temperature 1 when
+        greedy).
       finish_reason: "stop" or "length".
       policy_version: [T] int32, the version of the weights that drew each token.
       expert_ids: [prompt + T - 1, L, A] the experts that routed each token but the last, or None.
@@ -98,7 +101,8 @@ class Completion:
 class Turn:
     """What the policy drew in one go: completion tokens start .. end, and what the environment gave for them.
 
-    `achieved` names the achievements that stand after the turn, for algorithm.step_rewards; None: the environment tells of none.
+    `achieved` names the achievements that stand after the turn, for algorithm.step_rewards; None: the
+    environment tells of none.
     """
     start: int
     end: int
@@ -119,10 +123,11 @@ class Rollout:
       reward: the episode's scalar reward.
       text: the decoded completion, for people.
       truncated: the token limit ended it.
-      info: named numbers from the grader, such as {"correct": 1.0}; "event" and "outcome" are what judges gave, for
-        algorithm.reward_blend.
+      info: named numbers from the grader, such as {"correct": 1.0}; "event" and "outcome" are what judges
+        gave, for algorithm.reward_blend.
       expert_ids: [T0 + T - 1, L, A] or None.
-      turns: in order; they hold all tokens with loss_mask 1. Empty: one turn, the whole completion for the whole reward.
+      turns: in order; they hold all tokens with loss_mask 1. Empty: one turn, the whole completion for the
+        whole reward.
     """
     prompt_ids: np.ndarray
     completion_ids: np.ndarray

@@ -36,9 +36,10 @@ CASE = flags.DEFINE_enum("case", None, [*OTHERS, *TABLES, *PAIRED], "what to mea
 PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
 STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
-RECIPES = flags.DEFINE_list("recipes", [], "case learning: recipes in configs/, such as gsm8k/gspo; empty: the nine of "
-                            "benchmarks/learning.py")
-FOLDER = define_path("folder", "runs/learning", "case learning: where the runs lie; finished ones are not repeated")
+RECIPES = flags.DEFINE_list("recipes", [], "case learning: recipes in configs/, such as gsm8k/gspo; empty: "
+                                           "the nine of benchmarks/learning.py")
+FOLDER = define_path("folder", "runs/learning", "case learning: where the runs lie; finished ones are not "
+                                                "repeated")
 OUTPUT = define_path("output", "", "markdown file to write; empty: benchmarks/CASE.md")
 
 

@@ -1,8 +1,8 @@
 """Evaluates a model on a recipe's held-out prompts: pass@1, pass@k, greedy accuracy.
 
-    python scripts/evaluate.py --config=configs/gsm8k/grpo.py
-    python scripts/evaluate.py --config=configs/quickstart.py --model=runs/quickstart/model --config.eval.samples=8
-    python scripts/evaluate.py --config=configs/gsm8k/grpo.py --adapter=runs/gsm8k/adapter
+    python scripts/evaluate.py --config=configs/gsm8k/grpo.py python scripts/evaluate.py
+    --config=configs/quickstart.py --model=runs/quickstart/model --config.eval.samples=8 python
+    scripts/evaluate.py --config=configs/gsm8k/grpo.py --adapter=runs/gsm8k/adapter
 
 It prints the numbers, and writes them with every completion to --output.
 """
@@ -18,8 +18,10 @@ from jaxrl_moe.training import pipeline
 
 MODEL = define_path("model", None, "HF checkpoint folder or hub name; by default the recipe's model.path")
 ADAPTER = define_path("adapter", None, "PEFT adapter to lay over the model")
-OUTPUT = define_path("output", None, "folder for metrics.jsonl and trajectories.jsonl; by default run_dir/evaluation")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; nothing is written")
+OUTPUT = define_path("output", None, "folder for metrics.jsonl and trajectories.jsonl; by default "
+                                     "run_dir/evaluation")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
+                                              "nothing is written")
 
 
 def main(config):

@@ -1,7 +1,8 @@
 """Completes prompts with a model folder, and an adapter if one is given.
 
-    python scripts/generate.py --model=runs/quickstart/model --prompt="Ann has 3 apples and gets 4 more. How many?"
-    python scripts/generate.py --model=Qwen/Qwen3-0.6B --adapter=runs/gsm8k/adapter --prompt="..." --n=4 --temperature=0.8
+    python scripts/generate.py --model=runs/quickstart/model --prompt="Ann has 3 apples and gets 4 more. How
+    many?" python scripts/generate.py --model=Qwen/Qwen3-0.6B --adapter=runs/gsm8k/adapter --prompt="..."
+    --n=4 --temperature=0.8
 
 The prompt becomes one user message under the chat template; --raw gives it to the model as it is.
 """
@@ -33,8 +34,10 @@ def main() -> None:
     model = bridges.load_model(MODEL.value, lora=lora)
     if lora:
         bridges.import_adapter(model, ADAPTER.value)
-    params = SamplingParams(MAX_TOKENS.value, TEMPERATURE.value, TOP_P.value, TOP_K.value, MIN_P.value, n=N.value)
-    completions = generate_texts(model, MODEL.value, PROMPT.value, params, system=SYSTEM.value, raw=RAW.value, seed=SEED.value)
+    params = SamplingParams(MAX_TOKENS.value, TEMPERATURE.value, TOP_P.value, TOP_K.value, MIN_P.value,
+                            n=N.value)
+    completions = generate_texts(model, MODEL.value, PROMPT.value, params, system=SYSTEM.value, raw=RAW.value,
+                                 seed=SEED.value)
     for prompt, texts in zip(PROMPT.value, completions):
         for text in texts:
             print(f"--- {prompt}\n{text}")

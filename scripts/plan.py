@@ -1,14 +1,17 @@
-"""Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best, and what it costs.
+"""Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best,
+and what it costs.
 
-    make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB)
-    python scripts/plan.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200
-    python scripts/plan.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200 --kernels
-    python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
-    python scripts/plan.py --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4 --mesh=tensor=2,context=2
+    make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB) python scripts/plan.py
+    --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200 python scripts/plan.py
+    --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200 --kernels python scripts/plan.py
+    --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5 python scripts/plan.py
+    --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4
+    --mesh=tensor=2,context=2
 
-The run's own programs are compiled for the chip, or, without `make target`, for virtual CPU devices: then memory is an estimate, see
-jaxrl_moe/planning/plan.py. No weights are read or made, only config.json (of model.path, or the file given by --model_config). Times are
-floors by the chip's data sheet. JAX gets the share XLA_CLIENT_MEM_FRACTION of a GPU's memory, 0.94 in all scripts unless it is set.
+The run's own programs are compiled for the chip, or, without `make target`, for virtual CPU devices: then
+memory is an estimate, see jaxrl_moe/planning/plan.py. No weights are read or made, only config.json (of
+model.path, or the file given by --model_config). Times are floors by the chip's data sheet. JAX gets the
+share XLA_CLIENT_MEM_FRACTION of a GPU's memory, 0.94 in all scripts unless it is set.
 """
 import os
 import sys
@@ -22,11 +25,15 @@ if TYPE_CHECKING:
     from jaxrl_moe.config import Config
 
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
-CHIPS = define_path("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, architecture}}")
-DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the meshes name")
-MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for --config.mesh.fsdp=4 --config.mesh.expert=2")
+CHIPS = define_path("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, "
+                                   "architecture}}")
+DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the "
+                                             "meshes name")
+MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for "
+                                         "--config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
-KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from its floor; needs `make target`")
+KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from "
+                                              "its floor; needs `make target`")
 SHAPE = define_path("model_config", None, "config.json of the model, where model.path is not at hand")
 PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 
@@ -36,8 +43,9 @@ def main(config: "Config") -> None:
     from jaxrl_moe.planning import report, target
     chip = find_chip(CHIP.value, CHIPS.value)
     devices = target.devices(chip, int(os.environ[PLANNED])) if target.usable(chip) else None
-    print(report.text(report.with_mesh(config, MESH.value), chip=CHIP.value, chips=CHIPS.value, price=PRICE.value, shape=SHAPE.value,
-                      devices=devices, kernels=KERNELS.value))
+    print(
+        report.text(report.with_mesh(config, MESH.value), chip=CHIP.value, chips=CHIPS.value,
+                    price=PRICE.value, shape=SHAPE.value, devices=devices, kernels=KERNELS.value))
 
 
 def start_again(config: "Config") -> int:
@@ -46,9 +54,11 @@ def start_again(config: "Config") -> int:
 
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report, target
-    chip, count = find_chip(CHIP.value, CHIPS.value), report.device_count(report.with_mesh(config, MESH.value), DEVICES.value)
-    return subprocess.run([sys.executable, *sys.argv], env=target.environment(chip, count) | {PLANNED: str(count)},
-                          check=False).returncode
+    chip = find_chip(CHIP.value, CHIPS.value)
+    count = report.device_count(report.with_mesh(config, MESH.value), DEVICES.value)
+    return subprocess.run([sys.executable, *sys.argv], env=target.environment(chip, count) | {
+        PLANNED: str(count)
+    }, check=False).returncode
 
 
 if __name__ == "__main__":

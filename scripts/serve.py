@@ -1,10 +1,11 @@
 """Serves a model folder, and an adapter if one is given, over OpenAI's HTTP interface.
 
-    python scripts/serve.py --model=runs/quickstart/model
-    JAXRL_MOE_API_KEY=$(openssl rand -hex 24) python scripts/serve.py --model=Qwen/Qwen3-0.6B --max_lora_rank=16 --host=0.0.0.0
+    python scripts/serve.py --model=runs/quickstart/model JAXRL_MOE_API_KEY=$(openssl rand -hex 24) python
+    scripts/serve.py --model=Qwen/Qwen3-0.6B --max_lora_rank=16 --host=0.0.0.0
 
-Needs the extra `serve`: pip install -e ".[serve]". Adapters are changed without a restart by POST /v1/load_lora_adapter, if
-there is an API key and --max_lora_rank. SIGTERM ends it once the requests in flight are answered.
+Needs the extra `serve`: pip install -e ".[serve]". Adapters are changed without a restart by POST
+/v1/load_lora_adapter, if there is an API key and --max_lora_rank. SIGTERM ends it once the requests in flight
+are answered.
 """
 from absl import flags
 
@@ -15,15 +16,20 @@ from jaxrl_moe.options import define_path
 MODEL = define_path("model", None, "HF checkpoint folder or hub name (required)")
 ADAPTER = define_path("adapter", "", "PEFT adapter to lay over the model")
 NAME = flags.DEFINE_string("name", "", "of the model in requests; empty: its folder's")
-HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; one that others can reach needs an API key")
+HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; one that others can reach needs an "
+                                                "API key")
 PORT = flags.DEFINE_integer("port", 8000, "0 takes a free one")
-KEY_FILE = define_path("api_key_file", "", "file with the API key; empty: the variable JAXRL_MOE_API_KEY, or no key")
+KEY_FILE = define_path("api_key_file", "", "file with the API key; empty: the variable JAXRL_MOE_API_KEY, or "
+                                           "no key")
 SLOTS = flags.DEFINE_integer("slots", 16, "samples drawn at once")
-MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 1024, "prompts that the KV pool has room for in every slot")
-MAX_TOKENS = flags.DEFINE_integer("max_tokens", 1024, "completions that it has room for; the limit of a chat that names none")
+MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 1024, "prompts that the KV pool has room for "
+                                                                    "in every slot")
+MAX_TOKENS = flags.DEFINE_integer("max_tokens", 1024, "completions that it has room for; the limit of a chat "
+                                                      "that names none")
 DECODE_STEPS = flags.DEFINE_integer("decode_steps", 8, "tokens drawn between two looks at the clients")
 MAX_QUEUE = flags.DEFINE_integer("max_queue", 256, "samples that may wait; more are refused with 429")
-MAX_LORA_RANK = flags.DEFINE_integer("max_lora_rank", 0, "room for adapters up to this rank; 0: none but --adapter")
+MAX_LORA_RANK = flags.DEFINE_integer("max_lora_rank", 0, "room for adapters up to this rank; 0: none but "
+                                                         "--adapter")
 SEED = flags.DEFINE_integer("seed", 0, "of the engine; with a request's seed it decides the tokens")
 RECORD = define_path("record", "", "JSONL file to append every call to, with its exact tokens and log-probs")
 WARMUP = flags.DEFINE_bool("warmup", False, "compile everything before the first request")
@@ -34,11 +40,13 @@ def main():
     cli.require(MODEL)
     from jaxrl_moe.hosts.keys import key_of_file
     from jaxrl_moe.serving import launch  # after the flags: without the extra it says so
-    launch.serve(launch.Options(
-        model=MODEL.value, adapter=ADAPTER.value, name=NAME.value, host=HOST.value, port=PORT.value,
-        api_key=key_of_file(KEY_FILE.value), slots=SLOTS.value, max_prompt_tokens=MAX_PROMPT_TOKENS.value, max_tokens=MAX_TOKENS.value,
-        decode_steps=DECODE_STEPS.value, max_queue=MAX_QUEUE.value, max_lora_rank=MAX_LORA_RANK.value, seed=SEED.value,
-        record=RECORD.value, warmup=WARMUP.value, grace=GRACE.value), bridges)
+    launch.serve(
+        launch.Options(model=MODEL.value, adapter=ADAPTER.value, name=NAME.value, host=HOST.value,
+                       port=PORT.value, api_key=key_of_file(KEY_FILE.value), slots=SLOTS.value,
+                       max_prompt_tokens=MAX_PROMPT_TOKENS.value, max_tokens=MAX_TOKENS.value,
+                       decode_steps=DECODE_STEPS.value, max_queue=MAX_QUEUE.value,
+                       max_lora_rank=MAX_LORA_RANK.value, seed=SEED.value, record=RECORD.value,
+                       warmup=WARMUP.value, grace=GRACE.value), bridges)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.training import pipeline
 
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; nothing is written")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
+                                              "nothing is written")
 
 
 def main(config):

@@ -1,8 +1,9 @@
-"""Trains a model: SFT warm-up if the recipe has one, then RL, then the export of the merged model and its adapter.
+"""Trains a model: SFT warm-up if the recipe has one, then RL, then the export of the merged model and its
+adapter.
 
-    python scripts/train.py --config=configs/quickstart.py
-    python scripts/train.py --config=configs/gsm8k/grpo.py --config.run_dir=runs/first --config.train.steps=200
-    python scripts/train.py --config=configs/gsm8k/grpo.py --dry_run
+    python scripts/train.py --config=configs/quickstart.py python scripts/train.py
+    --config=configs/gsm8k/grpo.py --config.run_dir=runs/first --config.train.steps=200 python
+    scripts/train.py --config=configs/gsm8k/grpo.py --dry_run
 
 On several hosts each runs the same command; see scripts/launch.
 
@@ -17,7 +18,8 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.protocols import Endpoint
 from jaxrl_moe.training import pipeline
 
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; nothing is written")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
+                                              "nothing is written")
 
 
 def main(config: Config) -> None:

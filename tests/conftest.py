@@ -1,4 +1,5 @@
-"""Eight virtual CPU devices for every test, set before JAX starts; a GPU, with the CPU beside it, where JAXRL_MOE_GPU=1."""
+"""Eight virtual CPU devices for every test, set before JAX starts; a GPU, with the CPU beside it, where
+JAXRL_MOE_GPU=1."""
 import collections
 import gc
 import importlib.metadata
@@ -8,13 +9,15 @@ import pathlib
 
 import pytest
 
-GPU = os.environ.get("JAXRL_MOE_GPU", "")  # 1: run tests/gpu on a GPU | rehearse: on the CPU, as they are written; see tests/gpu
+# 1: run tests/gpu on a GPU | rehearse: on the CPU, as they are written; see tests/gpu
+GPU = os.environ.get("JAXRL_MOE_GPU", "")
 
 
 def on_cpus():
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # Most of a test's time is compilation: level 0 halves it, and to generate a program's code in one piece, not
-    # in 32 for as many cores, spares a quarter. The benchmarks and the README's commands run at the default.
+    # Most of a test's time is compilation: level 0 halves it, and to generate a program's code in one piece,
+    # not in 32 for as many cores, spares a quarter. The benchmarks and the README's commands run at the
+    # default.
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
                                " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1")
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # the older code generator halves it again
@@ -66,7 +69,8 @@ def compiled_by_scripts(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory):
-    """A folder of compiled programs, so that the tests of a worker, and processes that they start, compile each once."""
+    """A folder of compiled programs, so that the tests of a worker, and processes that they start, compile
+    each once."""
     import jax
     from jax.experimental.compilation_cache import compilation_cache
     folder = tmp_path_factory.mktemp("compiled")

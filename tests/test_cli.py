@@ -30,7 +30,8 @@ def test_an_error_of_the_operating_system_is_one_paragraph_and_exit_code_1(error
 
 @pytest.fixture
 def cache_setting():
-    names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size", "jax_persistent_cache_min_compile_time_secs")
+    names = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size",
+             "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     yield lambda: jax.config.jax_compilation_cache_dir
     for name, value in before.items():
@@ -38,7 +39,8 @@ def cache_setting():
     compilation_cache.reset_cache()
 
 
-def test_compiled_programs_are_kept_under_the_home_unless_told_otherwise(cache_setting, tmp_path, monkeypatch):
+def test_compiled_programs_are_kept_under_the_home_unless_told_otherwise(cache_setting, tmp_path,
+                                                                         monkeypatch):
     before = cache_setting()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
@@ -56,7 +58,8 @@ def test_the_folder_of_compiled_programs_keeps_to_its_limit(cache_setting, tmp_p
     monkeypatch.setattr(cli, "CACHE_BYTES", 20_000)
     folder = tmp_path / ".cache/jaxrl_moe/xla"
     folder.mkdir(parents=True)
-    (folder / "old-cache").write_bytes(bytes(5000))  # as a killed process leaves it: without a time of last use
+    # as a killed process leaves it: without a time of last use
+    (folder / "old-cache").write_bytes(bytes(5000))
     cli.keep_compiled()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()
@@ -75,8 +78,10 @@ def test_a_home_that_cannot_be_written_keeps_nothing(cache_setting, tmp_path, mo
     assert cache_setting() == before
 
 
-@pytest.mark.parametrize("given, read", [("algorithm.reward_blend=0.3,0.3,0.4", "algorithm.reward_blend=('0.3', '0.3', '0.4')"),
-                                         ("lora.targets=q_proj", "lora.targets=('q_proj',)"), ("seed=3", "seed=3")])
+@pytest.mark.parametrize("given, read",
+                         [("algorithm.reward_blend=0.3,0.3,0.4", "algorithm.reward_blend=('0.3', "
+                           "'0.3', '0.4')"), ("lora.targets=q_proj", "lora.targets=('q_proj',)"),
+                          ("seed=3", "seed=3")])
 def test_names_and_numbers_with_commas_between_are_read_as_tuples(given, read):
     assert cli._readable(f"--config.{given}") == f"--config.{read}"
 
@@ -91,7 +96,8 @@ def test_help_explains_every_setting_with_its_default_its_choices_and_its_bounds
     explained = {entry.partition("=")[0]: in_one_line(entry) for entry in entries[1:]}
     assert list(explained) == list(config.known_keys())
     for key, field in config.known_fields().items():
-        described, words = config.setting_of(field), explained[key]
+        described = config.setting_of(field)
+        words = explained[key]
         assert words.startswith(in_one_line(f"{key}={config.shown(field.default)} {described.meaning}"))
         assert described.bounds() in words and described.unit in words
         names = [*described.choices, *(help_text.table_rows(described.table) if described.table else ())]

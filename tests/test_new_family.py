@@ -1,5 +1,5 @@
-"""A family of models that no file of the house knows: its own config keys, tensor names, router and layers, all
-declared here.
+"""A family of models that no file of the house knows: its own config keys, tensor names, router and layers,
+all declared here.
 
 Pebble: layers alternate between a mixture of experts and a dense MLP; experts are weighed by sigmoids,
 renormalised and scaled; what an MLP gives is normed once more before it joins the residual.
@@ -92,12 +92,23 @@ class MixedLayer(Renormed, SparseLayer):
     pass
 
 
-PLAIN, MIXED = LayerKind("plain", False, PlainLayer), LayerKind("mixed", True, MixedLayer)
+PLAIN = LayerKind("plain", False, PlainLayer)
+MIXED = LayerKind("mixed", True, MixedLayer)
 BLOCK = "blocks.{layer}."
-FIELDS = {"vocab_size": "tokens", "hidden_size": "width", "num_layers": "depth", "num_heads": "heads",
-          "num_kv_heads": "kv_heads", "head_dim": "head_width", "intermediate_size": "mlp_width",
-          "moe_intermediate_size": "expert_width", "num_experts": "experts", "num_experts_per_tok": "experts_used",
-          "route_scale": "route_scale", "max_position_embeddings": "context"}
+FIELDS = {
+    "vocab_size": "tokens",
+    "hidden_size": "width",
+    "num_layers": "depth",
+    "num_heads": "heads",
+    "num_kv_heads": "kv_heads",
+    "head_dim": "head_width",
+    "intermediate_size": "mlp_width",
+    "moe_intermediate_size": "expert_width",
+    "num_experts": "experts",
+    "num_experts_per_tok": "experts_used",
+    "route_scale": "route_scale",
+    "max_position_embeddings": "context"
+}
 LINEARS = {"attention.q_proj": "attn.wq", "attention.k_proj": "attn.wk", "attention.v_proj": "attn.wv",
            "attention.o_proj": "attn.wo"}
 NORMS = {"input_norm": "n1", "post_attention_norm": "n2", "last_norm": "n3", "attention.q_norm": "attn.nq",
@@ -148,9 +159,23 @@ class Pebble(Decoder):
         return None
 
 
-HF = {"architectures": ["PebbleModel"], "model_type": "pebble", "theta": 500.0, "tokens": 51, "width": 16,
-      "depth": 3, "heads": 4, "kv_heads": 2, "head_width": 8, "mlp_width": 24, "expert_width": 12, "experts": 4,
-      "experts_used": 2, "route_scale": 1.5, "context": 128}
+HF = {
+    "architectures": ["PebbleModel"],
+    "model_type": "pebble",
+    "theta": 500.0,
+    "tokens": 51,
+    "width": 16,
+    "depth": 3,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_width": 8,
+    "mlp_width": 24,
+    "expert_width": 12,
+    "experts": 4,
+    "experts_used": 2,
+    "route_scale": 1.5,
+    "context": 128
+}
 LORA = LoraConfig(rank=3, alpha=6.0)
 MESH = {"fsdp": 2, "expert": 2, "tensor": 2}
 SECTION = OptimizerSection(learning_rate=1e-2, eps=1e-3, weight_decay=0.1)
@@ -159,7 +184,9 @@ SECTION = OptimizerSection(learning_rate=1e-2, eps=1e-3, weight_decay=0.1)
 def tensors():
     """The checkpoint's tensors, [out, in], spelt out by hand."""
     rng = np.random.default_rng(0)
-    width, inner, shared = 16, 32, 16
+    width = 16
+    inner = 32
+    shared = 16
     shapes = {"wte": (51, width), "head": (51, width), "ln_f": (width,)}
     for layer in range(3):
         own = {"n1": (width,), "n2": (width,), "n3": (width,), "attn.nq": (8,), "attn.nk": (8,),
@@ -184,8 +211,10 @@ def oracle(weights, ids):
 
     def turned(x, position):
         angle = position / 500.0 ** (np.arange(0, 8, 2) / 8)
-        low, high = x[..., :4], x[..., 4:]
-        cos, sin = np.cos(angle), np.sin(angle)
+        low = x[..., :4]
+        high = x[..., 4:]
+        cos = np.cos(angle)
+        sin = np.sin(angle)
         return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
 
     def gated(x, stem):
@@ -194,7 +223,9 @@ def oracle(weights, ids):
 
     x = [w["wte"][token] for token in ids]
     for layer in range(3):
-        b, keys, values = f"blocks.{layer}", [], []
+        b = f"blocks.{layer}"
+        keys = []
+        values = []
         for t in range(len(x)):
             h = norm(x[t], w[f"{b}.n1"])
             q, k, v = (w[f"{b}.attn.w{name}.weight"] @ h for name in "qkv")
@@ -274,13 +305,15 @@ def test_a_forward_pass_is_that_of_a_loop_over_tokens_and_heads(folder):
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_checkpoint_comes_back_byte_for_byte(folder, tmp_path, keep):
     bridges.export_model(bridges.load_model(folder), tmp_path / "out", source=folder if keep else None)
-    theirs, ours = load_file(folder / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    theirs = load_file(folder / "model.safetensors")
+    ours = load_file(tmp_path / "out" / "model.safetensors")
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
         assert ours[name].dtype == array.dtype and ours[name].tobytes() == array.tobytes(), name
     assert json.loads((tmp_path / "out" / "config.json").read_text()).items() >= HF.items()
     if keep:
-        assert (tmp_path / "out" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+        assert (tmp_path / "out" / "model.safetensors").read_bytes() == (folder
+                                                                         / "model.safetensors").read_bytes()
 
 
 def test_a_missing_and_an_unused_tensor_are_named(folder, tmp_path):
@@ -368,12 +401,16 @@ def test_a_stream_has_the_checkpoints_bytes_in_the_familys_sets(folder):
     assert streamed.keys() == expected.keys()
     assert all(streamed[name].tobytes() == array.tobytes() for name, array in expected.items())
     assert len(sets["blocks.2.moe"]) == 12
-    trained = {"blocks.0.moe", "blocks.2.moe", "blocks.1.ffn.w3.weight", "blocks.0.moe.route", "blocks.2.moe.route"}
+    trained = {
+        "blocks.0.moe", "blocks.2.moe", "blocks.1.ffn.w3.weight", "blocks.0.moe.route", "blocks.2.moe.route"
+    }
     assert sets.keys() - frozen_sets(model) == trained
 
 
 def test_what_is_planned_follows_from_the_familys_numbers(config, folder):
-    width, inner, shared = 16, 32, 16
+    width = 16
+    inner = 32
+    shared = 16
     one = Learner(Transformer(config, rngs=nnx.Rngs(0)), SECTION, 10)
     cost = model_cost(config, one.state.trainable, one.parts.frozen)
     attention = 3 * (2 * width * inner + 2 * width * shared)

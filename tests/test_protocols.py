@@ -88,7 +88,8 @@ class Watched:
     """Passes everything on, and notes what was asked for."""
 
     def __init__(self, watched):
-        self._watched, self.used = watched, set()
+        self._watched = watched
+        self.used = set()
 
     def __getattr__(self, name):
         self.used.add(name)
@@ -97,7 +98,8 @@ class Watched:
 
 class Written:
     """Stands for a WeightWriter: versions without files."""
-    kind, adapter = "disk", False
+    kind = "disk"
+    adapter = False
 
     def __call__(self, params, version):
         return Weights(f"v{version}", version, "/folder", False, 5)
@@ -178,8 +180,10 @@ def assert_drawn(completions, version):
 def use_streaming_engine(engine, params):
     assert isinstance(engine.devices, Set)
     engine.publish(params, 1)
-    handle, dropped = engine.submit(request(0)), engine.submit(request(1))
-    done, end = {}, time.monotonic() + 60
+    handle = engine.submit(request(0))
+    dropped = engine.submit(request(1))
+    done = {}
+    end = time.monotonic() + 60
     engine.cancel(dropped)
     while handle not in done and time.monotonic() < end:
         done |= engine.step()
@@ -211,7 +215,8 @@ def use_engine(engine, params):
 
 def use_task(task, params):
     answer = 3 if isinstance(task._watched, WordProblems) else "#### 3"
-    row, action = {"answer": answer, "index": 0}, Action("#### 3", 4, False)
+    row = {"answer": answer, "index": 0}
+    action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
     with pytest.raises((UserError, AssertionError)):
         task.check_row({"answer": None, "index": 1}, 2)
@@ -253,7 +258,8 @@ def test_every_class_that_claims_a_protocol_has_a_case():
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_class_keeps_every_promise_of_the_protocols_that_it_claims(name, model, in_process, fake):
-    made, claimed = CASES[name](model, in_process, fake), claims()[name]
+    made = CASES[name](model, in_process, fake)
+    claimed = claims()[name]
     with made if "Source" in claimed else contextlib.nullcontext(made) as made:
         assert type(made).__name__ == name
         watched = Watched(made)
@@ -280,14 +286,18 @@ NAMES = {kind.__name__: kind for kind in KINDS_OF_ARGUMENTS}
 
 @pytest.mark.parametrize("name", sorted(members(Bridge)))
 def test_the_bridges_take_and_give_what_their_protocol_says(name):
-    promised, real = getattr(Bridge, name), getattr(bridges, name)
-    hints, own = typing.get_type_hints(promised, localns=NAMES), typing.get_type_hints(real)
-    parameters, theirs = dict(inspect.signature(promised).parameters), inspect.signature(real).parameters
+    promised = getattr(Bridge, name)
+    real = getattr(bridges, name)
+    hints = typing.get_type_hints(promised, localns=NAMES)
+    own = typing.get_type_hints(real)
+    parameters = dict(inspect.signature(promised).parameters)
+    theirs = inspect.signature(real).parameters
     parameters.pop("self")
     required = {other.name for other in theirs.values() if other.default is other.empty}
     assert required <= parameters.keys()
     for position, parameter in enumerate(parameters.values()):
-        other, hint = theirs[parameter.name], hints[parameter.name]
+        other = theirs[parameter.name]
+        hint = hints[parameter.name]
         assert parameter.default is parameter.empty or parameter.default == other.default
         if parameter.kind != parameter.KEYWORD_ONLY:
             assert list(theirs)[position] == parameter.name and other.kind == parameter.kind

@@ -15,11 +15,14 @@ from tests.helpers.parity import randomise_adapters
 from tests.helpers.tiny_models import make_checkpoint
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MOE, DENSE = "qwen3_moe", "qwen3"
+MOE = "qwen3_moe"
+DENSE = "qwen3"
 # Sizes that the CPU kernels of vLLM and SGLang take.
 SIZES = {MOE: {"moe_intermediate_size": 32}, DENSE: {"intermediate_size": 64}}
 SHARED = {"num_hidden_layers": 2, "hidden_size": 64, "head_dim": 32, "max_position_embeddings": 128}
-ROWS, LENGTH = 4, 24  # of the sequences that are scored
+# of the sequences that are scored
+ROWS = 4
+LENGTH = 24
 STD = 0.1  # of the values of A and B
 
 

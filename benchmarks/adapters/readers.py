@@ -37,9 +37,12 @@ LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 TARGETS = {"vllm": {"attention": ATTENTION, "experts": LINEAR, "dense": LINEAR},
            "sglang": {"attention": ATTENTION, "experts": ATTENTION, "dense": LINEAR}}
 LOADED_ALONE = {"vllm": ("experts",), "sglang": ()}
-RANK, CONTEXT = 8, 128
+RANK = 8
+CONTEXT = 128
 START_S = 240.0  # until a server must be up
-PROMPT, NEW = 10, 12  # tokens of a prompt and of what is drawn
+# tokens of a prompt and of what is drawn
+PROMPT = 10
+NEW = 12
 TOLERANCE = 1e-4  # nats, in float32
 NOT_RUN = "not run"
 MISSING = "missing adapter keys"  # what PEFT warns of where it does not find what it looks for in a folder
@@ -153,7 +156,8 @@ def by_server(server: Server, adapter: Adapter, draws: bool) -> Read:
 
 def draw(server: Server, adapter: Adapter, weights: Weights) -> float:
     """The largest difference between the server's log-probs of what it draws and ours of the same tokens."""
-    whole, theirs = [], []
+    whole = []
+    theirs = []
     for number, ids in enumerate(sequences(adapter.model)):
         prompt = ids[:PROMPT]
         [sample] = server.draw(prompt.tolist(), SamplingParams(NEW), weights=weights, seed=number,

@@ -1,4 +1,5 @@
-"""Runs a stage in a process of its own, for so long and no longer; what becomes of it concerns no other stage."""
+"""Runs a stage in a process of its own, for so long and no longer; what becomes of it concerns no other
+stage."""
 import dataclasses
 import json
 import os
@@ -24,13 +25,16 @@ class Outcome(NamedTuple):
 
 
 def run(stage: Stage, settings: Settings, log: pathlib.Path) -> Outcome:
-    """Runs one stage for settings.seconds at most. Its output is appended to `log`; no process of it is left behind."""
-    start, told = time.monotonic(), json.dumps(dataclasses.asdict(settings))
+    """Runs one stage for settings.seconds at most. Its output is appended to `log`; no process of it is left
+    behind."""
+    start = time.monotonic()
+    told = json.dumps(dataclasses.asdict(settings))
     with log.open("a") as output:
         output.write(f"\n===== {stage.letter}: {stage.title}\n")
         output.flush()
-        process = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.worker", stage.module, told], cwd=ROOT, stdout=output,
-                                   stderr=subprocess.STDOUT, start_new_session=True, env=environment(settings))
+        process = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.worker", stage.module, told],
+                                   cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                                   env=environment(settings))
         try:
             cut = _why(process.wait(settings.seconds), log)
         except subprocess.TimeoutExpired:
@@ -43,12 +47,19 @@ def run(stage: Stage, settings: Settings, log: pathlib.Path) -> Outcome:
 def environment(settings: Settings) -> dict[str, str]:
     """Of a stage's process and those that it starts."""
     variables = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]), "PYTHONUNBUFFERED": "1",
-        "JAXRL_MOE_GPU": "rehearse" if settings.rehearse else "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # several of its processes compile the same programs
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or f"{settings.folder}/compiled"}
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONUNBUFFERED": "1",
+        "JAXRL_MOE_GPU": "rehearse" if settings.rehearse else "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # several of its processes compile the same programs
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        or f"{settings.folder}/compiled"
+    }
     if settings.rehearse:
-        flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"  # most of a rehearsal is compilation
+        # most of a rehearsal is compilation
+        flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
         variables |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip()}
     return variables
 
@@ -63,7 +74,8 @@ def _why(code: int, log: pathlib.Path) -> str:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kills what is left of the process and of those that it started, which are its group, and waits until the card's memory is free."""
+    """Kills what is left of the process and of those that it started, which are its group, and waits until
+    the card's memory is free."""
     last = time.monotonic() + GONE_S
     try:
         os.killpg(process.pid, signal.SIGKILL)

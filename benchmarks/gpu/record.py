@@ -1,7 +1,8 @@
 """What a stage of the GPU check finds: one row a line of a JSON file, on the disk as soon as it is known.
 
-Only Python's own modules are imported here and in what else the watching process reads: a package that is missing must end as a failed
-row, not as a missing table, and JAX in that process would hold the card's memory.
+Only Python's own modules are imported here and in what else the watching process reads: a package that is
+missing must end as a failed row, not as a missing table, and JAX in that process would hold the card's
+memory.
 """
 import dataclasses
 import json
@@ -12,8 +13,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PASSED, MEASURED, FAILED, ABSENT = "passed", "measured", "failed", "not on this machine"
-SIMULATED = "JAXRL_MOE_FAIL_STAGE"  # such as c:hang: after its first row stage c raises | hangs | kills itself; for tests
+PASSED = "passed"
+MEASURED = "measured"
+FAILED = "failed"
+ABSENT = "not on this machine"
+# such as c:hang: after its first row stage c raises | hangs | kills itself; for tests
+SIMULATED = "JAXRL_MOE_FAIL_STAGE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Recorder:
             _fail(self._failure)
 
     def attempt(self, name: str, function: Callable[[], Any], absent: bool = False) -> Any:
-        """function(); where it raises a row that says so, and None. absent: this machine has not what it needs, by no one's fault."""
+        """function(); where it raises a row that says so, and None. absent: this machine has not what it
+        needs, by no one's fault."""
         try:
             return function()
         except Exception as error:
@@ -70,7 +76,8 @@ def message(error: BaseException) -> str:
 
 
 def read(path: pathlib.Path) -> list[dict]:
-    """The rows of a file; what a killed process left half written is dropped, and there is none where it never began."""
+    """The rows of a file; what a killed process left half written is dropped, and there is none where it
+    never began."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:

@@ -13,12 +13,13 @@ from benchmarks.gpu.record import ABSENT, FAILED, Settings
 from benchmarks.gpu.stages import Stage
 from benchmarks.versions import versions
 
-PACKAGES = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "flax", "optax", "orbax-checkpoint", "tokamax", "numpy", "torch",
-            "transformers", "peft")
+PACKAGES = ("jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "flax", "optax", "orbax-checkpoint",
+            "tokamax", "numpy", "torch", "transformers", "peft")
 GOOD = "passed"
 
 
-def write(path: pathlib.Path, stages: Sequence[Stage], done: Sequence[Outcome], settings: Settings, budget: float) -> bool:
+def write(path: pathlib.Path, stages: Sequence[Stage], done: Sequence[Outcome], settings: Settings,
+          budget: float) -> bool:
     """Writes the table; says whether all stages ran to their end and all their rows are good.
 
     Args:
@@ -27,10 +28,13 @@ def write(path: pathlib.Path, stages: Sequence[Stage], done: Sequence[Outcome], 
       settings: whose folder for rows is that of `path`.
       budget: seconds for all of them.
     """
-    ended, rows = {outcome.stage: outcome for outcome in done}, {stage: record.read(rows_file(path.parent, stage)) for stage in stages}
+    ended = {outcome.stage: outcome for outcome in done}
+    rows = {stage: record.read(rows_file(path.parent, stage)) for stage in stages}
     results = {stage: result(ended.get(stage), rows[stage]) for stage in stages}
     parts = [_heading(settings, budget), _summary(results, ended, rows)]
-    parts += [_section(stage, ended.get(stage), rows[stage]) for stage in stages if rows[stage] or stage in ended]
+    parts += [
+        _section(stage, ended.get(stage), rows[stage]) for stage in stages if rows[stage] or stage in ended
+    ]
     path.write_text("\n".join(parts))
     return all(found == GOOD for found in results.values())
 
@@ -52,8 +56,9 @@ def result(outcome: Outcome | None, rows: Sequence[dict]) -> str:
 
 def _heading(settings: Settings, budget: float) -> str:
     what = "A rehearsal of" if settings.rehearse else "Of"
-    return (f"# gpu\n\n{datetime.date.today()}, {card()}, Python {platform.python_version()}. {versions(PACKAGES)}.\n\n{what} "
-            f"`scripts/gpu_check.sh` with {budget:.0f} s and --card={settings.card}"
+    return (f"# gpu\n\n{datetime.date.today()}, {card()}, Python {platform.python_version()}. "
+            f"{versions(PACKAGES)}.\n\n{what} `scripts/gpu_check.sh` with {budget:.0f} s and "
+            f"--card={settings.card}"
             + (": tiny shapes on a CPU, whose figures mean nothing.\n" if settings.rehearse else ".\n"))
 
 
@@ -63,7 +68,8 @@ def card() -> str:
         return "no NVIDIA driver"
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        lines = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=20,
+                               check=True).stdout.splitlines()
         name, memory, driver = lines[0].split(", ")
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         return f"a card that nvidia-smi does not tell of ({record.message(error)})"
@@ -75,8 +81,8 @@ def _summary(results, ended, rows) -> str:
     for stage, found in results.items():
         counts = Counter(row["status"] for row in rows[stage])
         outcome = ended.get(stage)
-        lines.append((f"{stage.letter}, {stage.title}", found, f"{outcome.seconds:.0f}" if outcome else "", sum(counts.values()),
-                      counts[FAILED], counts[ABSENT], outcome.cut if outcome else ""))
+        lines.append((f"{stage.letter}, {stage.title}", found, f"{outcome.seconds:.0f}" if outcome else "",
+                      sum(counts.values()), counts[FAILED], counts[ABSENT], outcome.cut if outcome else ""))
     return table(("stage", "result", "seconds", "rows", "failed", ABSENT, "why it ended early"), lines)
 
 
@@ -99,4 +105,5 @@ def _number(value) -> str:
 def table(header: Sequence[str], lines: Sequence[Sequence]) -> str:
     """A markdown table; bars inside a cell would end it."""
     body = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in body) + "\n"
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " "
+                     "|" for line in body) + "\n"

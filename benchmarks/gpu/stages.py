@@ -1,7 +1,7 @@
 """The stages of the GPU check, in the order in which they run.
 
-Shares are guesses of what each takes on a card; what one leaves goes to those after it. Where a lease is short, two calls with half of
-the stages each say more than one in which several are cut.
+Shares are guesses of what each takes on a card; what one leaves goes to those after it. Where a lease is
+short, two calls with half of the stages each say more than one in which several are cut.
 """
 from typing import NamedTuple
 
@@ -20,5 +20,6 @@ STAGES = (
     Stage("c", "kernels at the 30B shape", "benchmarks.gpu.kernels", 55),
     Stage("d", "the 30B shape: training, decoding, memory", "benchmarks.gpu.whole.stage", 145),
     Stage("e", "transformers and PEFT at the same shape", "benchmarks.gpu.whole.peers", 55),
-    Stage("f", "quickstart: learning curve, resumption, deterministic flags", "benchmarks.gpu.quickstart", 135),
+    Stage("f", "quickstart: learning curve, resumption, deterministic "
+               "flags", "benchmarks.gpu.quickstart", 135),
 )

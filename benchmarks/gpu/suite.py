@@ -27,13 +27,16 @@ class Rows:
         if report.failed:
             self.recorder.add(name, FAILED, _reason(report), s=report.duration)
         elif report.skipped:
-            self.recorder.add(name, ABSENT, str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)[:300])
+            self.recorder.add(
+                name, ABSENT,
+                str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)[:300])
         elif report.when == "call":
             self.recorder.add(name, PASSED, s=report.duration)
 
 
 def _reason(report) -> str:
-    """What a failed test raised; of a long message its ends, as the output of another process has its error last."""
+    """What a failed test raised; of a long message its ends, as the output of another process has its error
+    last."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = " ".join(str(crash.message if crash else report.longrepr).split())
     return text if len(text) <= 400 else f"{text[:100]} ... {text[-300:]}"

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-REPEAT_S = 0.02  # a repeat holds as many calls as this takes, queued behind each other: a launch then costs nothing
+# a repeat holds as many calls as this takes, queued behind each other: a launch then costs nothing
+REPEAT_S = 0.02
 REPEATS = 7, 60  # at least, at most
 
 
 class Timed(NamedTuple):
-    """seconds: the median of a call; spread: of the medians of the first and the second half, relative; less than that is noise."""
+    """seconds: the median of a call; spread: of the medians of the first and the second half, relative; less
+    than that is noise."""
     seconds: float
     spread: float
 
@@ -31,14 +33,16 @@ def timed(function: Callable[..., Any], inputs: Sequence[tuple], seconds: float)
     calls = max(1, math.ceil(REPEAT_S / estimate))
     repeats = int(np.clip(seconds / (calls * estimate), *REPEATS))
     found = [_once(function, inputs, calls) for _ in range(repeats)]
-    first, second = np.median(found[:repeats // 2]), np.median(found[repeats // 2:])
+    first = np.median(found[:repeats // 2])
+    second = np.median(found[repeats // 2:])
     return Timed(float(np.median(found)), float(abs(first - second) / np.median(found)))
 
 
 def _once(function, inputs, calls: int) -> float:
     """Seconds a call, the queue empty at either end."""
     turns = itertools.islice(itertools.cycle(inputs), calls)
-    start, out = time.perf_counter(), None
+    start = time.perf_counter()
+    out = None
     for arguments in turns:
         out = function(*arguments)
     jax.block_until_ready(out)

@@ -1,4 +1,5 @@
-"""The process of one stage: python -m benchmarks.gpu.worker MODULE SETTINGS, started by benchmarks/gpu/box.py."""
+"""The process of one stage: python -m benchmarks.gpu.worker MODULE SETTINGS, started by
+benchmarks/gpu/box.py."""
 import importlib
 import json
 import os

@@ -26,7 +26,9 @@ class Clients:
     def __init__(self, url: str, count: int = 4, seed: int = 0, model: str = "policy", tokens: int = 16):
         self.seen: collections.Counter[str] = collections.Counter()
         self.problems: list[str] = []
-        self._url, self._model, self._tokens = url, model, tokens
+        self._url = url
+        self._model = model
+        self._tokens = tokens
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(random.Random(seed + number),), daemon=True)
                          for number in range(count)]
@@ -64,7 +66,8 @@ class Clients:
         if not self._good(answer):
             return "refused"
         for choice in answer.json()["choices"]:
-            ids, logprobs = choice["token_ids"], choice["logprobs"]["token_logprobs"]
+            ids = choice["token_ids"]
+            logprobs = choice["logprobs"]["token_logprobs"]
             if not 0 < len(ids) == len(logprobs) <= self._tokens:
                 self.problems.append(f"{len(ids)} tokens with {len(logprobs)} log-probs")
         return "answered"

@@ -10,7 +10,9 @@ from benchmarks import recipes
 from jaxrl_moe.config import base
 
 QUICKSTART = "quickstart"
-PROMPTS, GROUP = 8, 8  # of a step
+# of a step
+PROMPTS = 8
+GROUP = 8
 KEEP = 2  # checkpoints, beside the best by evaluation
 AT_A_START = 0.25  # of the kills come while a process starts
 

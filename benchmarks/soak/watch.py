@@ -8,9 +8,12 @@ import statistics
 import time
 from collections.abc import Sequence
 
-MEMORY_SHARE, MEMORY_BYTES = 0.05, 32 * 2**20  # resident memory may grow by so much, for what allocators keep
+# resident memory may grow by so much, for what allocators keep
+MEMORY_SHARE = 0.05
+MEMORY_BYTES = 32 * 2**20
 FILES = 4  # more that may be open: a checkpoint that is being written has some
-THREADS = FILES + min(32, (os.cpu_count() or 1) + 4)  # likewise: asyncio's pool of threads fills as clients come
+# likewise: asyncio's pool of threads fills as clients come
+THREADS = FILES + min(32, (os.cpu_count() or 1) + 4)
 SETTLED = 5  # steps after which a process has met everything once
 LEAST = 24  # samples without which nothing is said about growth
 TAIL = 1 << 16  # bytes of a log that surely hold its last whole line
@@ -105,7 +108,8 @@ def growth(samples: Sequence[Sample], last: int) -> dict[str, tuple[float, float
     if len(settled) < LEAST:
         return {}
     quarter = len(settled) // 4
-    early, late = settled[quarter:2 * quarter], settled[-quarter:]
+    early = settled[quarter:2 * quarter]
+    late = settled[-quarter:]
     return {name: (median(early, name), median(late, name)) for name in ("memory", "threads", "files")}
 
 

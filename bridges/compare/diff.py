@@ -1,4 +1,5 @@
-"""Two folders of safetensors side by side: names, shapes, dtypes, and the largest difference of each tensor."""
+"""Two folders of safetensors side by side: names, shapes, dtypes, and the largest difference of each
+tensor."""
 import dataclasses
 import os
 import pathlib
@@ -41,7 +42,8 @@ def diff(a: str | os.PathLike, b: str | os.PathLike) -> Differences:
     Raises:
       BridgeError: a folder has no safetensors files, or one is damaged.
     """
-    ours, theirs = _tensors(a), _tensors(b)
+    ours = _tensors(a)
+    theirs = _tensors(b)
     common = [name for name in ours if name in theirs]
     shapes = {name: (ours[name].infos[name].shape, theirs[name].infos[name].shape) for name in common
               if ours[name].infos[name].shape != theirs[name].infos[name].shape}
@@ -49,7 +51,8 @@ def diff(a: str | os.PathLike, b: str | os.PathLike) -> Differences:
               if ours[name].infos[name].dtype != theirs[name].infos[name].dtype}
     compared = {name: _largest(ours[name][name], theirs[name][name]) for name in common if name not in shapes}
     largest = {name: (gap, value) for name, (gap, value) in compared.items() if gap != 0}
-    return Differences(sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours)), shapes, dtypes, largest,
+    return Differences(sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours)), shapes, dtypes,
+                       largest,
                        len(compared) - len(largest))
 
 
@@ -73,16 +76,21 @@ def _tensors(path: str | os.PathLike) -> dict[str, TensorReader]:
     folder = resolve(path)
     files = sorted(pathlib.Path(folder).glob("*.safetensors"))
     if not files:
-        raise BridgeError(f"{folder} holds no *.safetensors files. Give a Hugging Face checkpoint or a PEFT adapter; a folder of our own "
-                          "parameters or a training run is exported first: python -m bridges export.")
+        raise BridgeError(f"{folder} holds no *.safetensors files. Give a Hugging Face checkpoint or a PEFT "
+                          "adapter; a folder of our own parameters or a training run is exported first: "
+                          "python -m bridges export.")
     return {name: reader for reader in map(TensorReader, files) for name in reader.infos}
 
 
 def _largest(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """(max |a - b|, max |a|), a slice at a time; NaN where only one side has a NaN."""
-    a, b, gap, value = a.reshape(-1), b.reshape(-1), 0.0, 0.0
+    a = a.reshape(-1)
+    b = b.reshape(-1)
+    gap = 0.0
+    value = 0.0
     for start in range(0, a.size, SLICE):
-        ours, theirs = a[start:start + SLICE].astype(np.float64), b[start:start + SLICE].astype(np.float64)
+        ours = a[start:start + SLICE].astype(np.float64)
+        theirs = b[start:start + SLICE].astype(np.float64)
         apart = np.abs(ours - theirs)[~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))]
         gap = max(gap, apart.max(initial=0.0)) if not np.isnan(apart).any() else float("nan")
         value = max(value, np.abs(np.nan_to_num(ours)).max(initial=0.0))

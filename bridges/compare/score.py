@@ -25,7 +25,8 @@ def score(model: Transformer, source: str | os.PathLike, target: str | os.PathLi
     The output has the input's order, and appears whole or not at all. Returns the number of rows.
 
     Raises:
-      BridgeError: on a row without ids, an id outside the vocabulary, or a file that cannot be read or written.
+      BridgeError: on a row without ids, an id outside the vocabulary, or a file that cannot be read or
+        written.
     """
     sequences = read_ids(pathlib.Path(source), model.config.vocab_size)
     target = pathlib.Path(target)
@@ -36,7 +37,8 @@ def score(model: Transformer, source: str | os.PathLike, target: str | os.PathLi
                 file.write(json.dumps({"logprobs": [float(value) for value in logprobs_T]}) + "\n")
         partial.replace(target)
     except OSError as error:
-        raise BridgeError(f"{target} could not be written: {error.strerror}. Nothing of it was kept.") from error
+        raise BridgeError(f"{target} could not be written: {error.strerror}. Nothing of it was "
+                          "kept.") from error
     finally:
         partial.unlink(missing_ok=True)
     return len(sequences)
@@ -59,7 +61,8 @@ def logprobs(model: Transformer, sequences: Sequence[np.ndarray]) -> list[np.nda
 
     results = [np.zeros(0, np.float32)] * len(sequences)
     for rows, tokens_BT in _batches(sequences):
-        lengths = np.array([len(sequences[row]) for row in rows] + [0] * (len(tokens_BT) - len(rows)), np.int32)
+        lengths = np.array([len(sequences[row]) for row in rows] + [0] * (len(tokens_BT) - len(rows)),
+                           np.int32)
         with jax.default_matmul_precision("highest"):
             logprobs_BT = np.asarray(forward(state, tokens_BT, lengths))
         for row, logprobs_T in zip(rows, logprobs_BT):
@@ -89,7 +92,10 @@ def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BridgeError(f"{path} cannot be read: {error}.") from error
-    return [_ids(line, f"{path}, line {number}", vocab_size) for number, line in enumerate(lines, 1) if line.strip()]
+    return [
+        _ids(line, f"{path}, line {number}", vocab_size) for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
 
 
 def _ids(line: Any, where: Any, vocab_size: Any):
@@ -102,6 +108,6 @@ def _ids(line: Any, where: Any, vocab_size: Any):
         raise BridgeError(f'{where}: a row must look like {{"ids": [1, 2, 3]}}, this one is {line[:80]!r}.')
     beyond = [token for token in ids if not 0 <= token < vocab_size]
     if beyond:
-        raise BridgeError(f"{where}: id {beyond[0]} is outside the model's vocabulary of {vocab_size}. Tokenise with the model's own "
-                          "tokenizer.")
+        raise BridgeError(f"{where}: id {beyond[0]} is outside the model's vocabulary of {vocab_size}. "
+                          "Tokenise with the model's own tokenizer.")
     return np.array(ids, np.int32)

@@ -27,9 +27,11 @@ class Agreement:
     """How two models agree.
 
     Attributes:
-      error: max|ours - theirs| / max|theirs| of the logits, when our model takes the experts that theirs chose.
+      error: max|ours - theirs| / max|theirs| of the logits, when our model takes the experts that theirs
+        chose.
       near_ties: choices of experts (per token and layer) that differ, and that rounding decides.
-      misrouted: choices that differ although they are clear; any is a fault, but for a selection bias, which transformers ignores.
+      misrouted: choices that differ although they are clear; any is a fault, but for a selection bias, which
+        transformers ignores.
       selection_bias: whether our routers have one.
       family: what people call the kind of model.
     """
@@ -48,7 +50,8 @@ def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *,
       BridgeError: when transformers (or, with an adapter, PEFT) is not installed.
     """
     folder = resolve(path)
-    model = load_model(folder, lora=None if adapter is None else read_lora(adapter), dtype=jnp.float32, seed=seed)
+    model = load_model(folder, lora=None if adapter is None else read_lora(adapter), dtype=jnp.float32,
+                       seed=seed)
     if adapter is not None:
         import_adapter(model, adapter)
     tokens_BT = np.random.default_rng(seed).integers(0, model.config.vocab_size, (rows, length))
@@ -100,12 +103,14 @@ def near_ties(scoring: Scoring, router_logits_LBTE: np.ndarray) -> np.ndarray:
 
 def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, tokens_BT: np.ndarray,
                   scoring: Scoring | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """transformers' float32 logits, and the experts that its routers chose, [L, B, T, A] (None for a dense model)."""
+    """transformers' float32 logits, and the experts that its routers chose, [L, B, T, A] (None for a dense
+    model)."""
     try:
         import torch
         import transformers
     except ImportError as error:
-        raise BridgeError("verify compares with transformers on torch, which is not installed: pip install 'jaxrl-moe[test]'.") from error
+        raise BridgeError("verify compares with transformers on torch, which is not installed: pip install "
+                          "'jaxrl-moe[test]'.") from error
     transformers.utils.logging.disable_progress_bar()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if adapter is not None:
@@ -122,7 +127,8 @@ def _with_adapter(theirs: Any, adapter: str | os.PathLike | None):
     try:
         import peft
     except ImportError as error:
-        raise BridgeError("verifying an adapter needs peft, which is not installed: pip install 'jaxrl-moe[test]'.") from error
+        raise BridgeError("verifying an adapter needs peft, which is not installed: pip install "
+                          "'jaxrl-moe[test]'.") from error
     with warnings.catch_warnings():
         # PEFT warns that its own patterns for fused experts match nothing, and then applies them.
         warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")

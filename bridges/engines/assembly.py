@@ -27,14 +27,19 @@ from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.protocols import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
-WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared memory",
-         "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the tensors that changed"}
-IN_PROCESS = ("slots", "page_size", "kv_tokens", "memory_fraction", "decode_steps")  # settings of section rollout for JaxEngine alone
+WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared "
+                                                                       "memory",
+         "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the "
+                                                                                           "tensors that "
+                                                                                           "changed"}
+# settings of section rollout for JaxEngine alone
+IN_PROCESS = ("slots", "page_size", "kv_tokens", "memory_fraction", "decode_steps")
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer,
                 placement: Placement | None = None) -> Engine:
-    """The engine of rollout.backend = sglang or vllm, its servers started, healthy and able to do what the run needs.
+    """The engine of rollout.backend = sglang or vllm, its servers started, healthy and able to do what the
+    run needs.
 
     Of several processes, process 0 alone has servers; see shared.py.
 
@@ -48,26 +53,30 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer,
     print(f"Weights go to the {config.rollout.backend} servers as {WORDS[kind]}: {reason}.")
     idle = [f"rollout.{name}" for name in IN_PROCESS if changed(config.rollout, name)]
     if idle:
-        print(f"{', '.join(idle)} is for the engine in this process: the servers go by their own settings (servers.flags).")
-    make, score = functools.partial(_over_servers, config, model, tokenizer, kind), scorer(model, placement)
+        print(f"{', '.join(idle)} is for the engine in this process: the servers go by their own settings "
+              "(servers.flags).")
+    make = functools.partial(_over_servers, config, model, tokenizer, kind)
+    score = scorer(model, placement)
     return SharedEngine(make, score, model, config.model.path) if hosts.several() else make(score)
 
 
-def _over_servers(config: Config, model: Transformer, tokenizer: Tokenizer, kind: str, score: Callable[..., Any],
-                  writing: Callable[[WeightWriter], Any] = lambda writer: writer) -> ServerEngine:
+def _over_servers(config: Config, model: Transformer, tokenizer: Tokenizer, kind: str,
+                  score: Callable[..., Any], writing: Callable[[WeightWriter],
+                                                               Any] = lambda writer: writer) -> ServerEngine:
     """The engine, whose probe scores by `score`, and which makes versions of the weights by
     writing(WeightWriter)."""
     adapter = kind == "adapter"
     config = without_routers(config, api_key(config))
-    members, writer = make_members(config, model, adapter), None
+    members = make_members(config, model, adapter)
+    writer = None
     try:
         context = _ready(config, members, adapter)
         servers = config.servers
         writer = WeightWriter(model, config.model.path, kind, servers.sync_folder, servers.bucket_bytes)
-        return over_servers(
-            members, writing(writer), Probe(model, context, config.servers.tolerance, score), config=model.config, context=context,
-            concurrency=config.servers.concurrency, seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
-            wait_seconds=config.servers.wait, adapters=_adapter_places(config))
+        return over_servers(members, writing(writer), Probe(model, context, config.servers.tolerance, score),
+                            config=model.config, context=context, concurrency=config.servers.concurrency,
+                            seed=config.seed, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode,
+                            wait_seconds=config.servers.wait, adapters=_adapter_places(config))
     except BaseException:
         _stop(members)
         if writer:
@@ -77,12 +86,16 @@ def _over_servers(config: Config, model: Transformer, tokenizer: Tokenizer, kind
 
 def make_members(config: Config, model: Transformer, adapter: bool) -> list[Member]:
     """The servers of the configuration; those to be launched are started, but not waited for."""
-    servers, kind = config.servers, KINDS[config.rollout.backend]
+    servers = config.servers
+    kind = KINDS[config.rollout.backend]
     processes = [None] * len(servers.urls) or _processes(config, model, adapter)
     urls = servers.urls or [process.url for process in processes]
     key = api_key(config)
-    members = [Member(kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
-                           model.config, servers.in_flight), process) for url, process in zip(urls, processes)]
+    members = [
+        Member(
+            kind(Http(url, api_key=key, timeout=servers.request_timeout, connections=servers.concurrency),
+                 model.config, servers.in_flight), process) for url, process in zip(urls, processes)
+    ]
     try:
         for member in members:
             if member.process:
@@ -100,7 +113,8 @@ def _stop(members: list[Member]):
 
 
 def _adapter_places(config: Config) -> int:
-    """Adapters at a server: the present one, and those of the versions that requests in flight may have begun under."""
+    """Adapters at a server: the present one, and those of the versions that requests in flight may have begun
+    under."""
     return ADAPTERS + config.rollout.max_staleness
 
 
@@ -113,14 +127,18 @@ def _processes(config: Config, model: Transformer, adapter: bool):
     """The servers to launch, not started."""
     servers = config.servers
     plan = LaunchPlan(
-        config.rollout.backend, servers.python, str(pathlib.Path(config.model.path).absolute())
+        config.rollout.backend, servers.python,
+        str(pathlib.Path(config.model.path).absolute())
         if pathlib.Path(config.model.path).exists() else config.model.path, str(model.dtype),
-        min(model.config.max_position_embeddings, longest_rollout(config) + 1),
-        lora_rank=model.lora.rank if adapter else 0, lora_targets=sorted(adapted_layers(model)) if adapter else (),
-        adapters=_adapter_places(config),
+        min(model.config.max_position_embeddings,
+            longest_rollout(config) + 1), lora_rank=model.lora.rank if adapter else 0,
+        lora_targets=sorted(adapted_layers(model)) if adapter else (), adapters=_adapter_places(config),
         routes=config.moe.replay == "r3", flags=servers.flags)
     folder = pathlib.Path(config.run_dir) / "servers"
-    return [Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices) for number, devices in enumerate(servers.devices())]
+    return [
+        Process(plan, folder / f"{config.rollout.backend}_{number}.log", devices)
+        for number, devices in enumerate(servers.devices())
+    ]
 
 
 def _ready(config: Config, members: list[Member], adapter: bool) -> int:
@@ -129,7 +147,8 @@ def _ready(config: Config, members: list[Member], adapter: bool) -> int:
     Raises:
       EngineError: one is not healthy in time, lacks something, or its context is too short.
     """
-    seconds, contexts = config.servers.start_timeout, []
+    seconds = config.servers.start_timeout
+    contexts = []
     for member in members:
         if member.process:
             member.process.wait(member.server.is_up, seconds)
@@ -140,12 +159,15 @@ def _ready(config: Config, members: list[Member], adapter: bool) -> int:
 
 
 def capacity(config: Config, server: Server, adapter: bool) -> int:
-    """Most tokens that the server takes. Raises EngineError where that is too little, or where it lacks what the run needs."""
+    """Most tokens that the server takes. Raises EngineError where that is too little, or where it lacks what
+    the run needs."""
     server.check(adapter, routes=config.moe.replay == "r3")
-    context, need = server.context(), longest_rollout(config)
+    context = server.context()
+    need = longest_rollout(config)
     if context < need:
-        raise EngineError(f"The server {server.url} takes sequences of at most {context} tokens, and data.max_prompt_tokens + "
-                          f"rollout.max_tokens = {need}: start it with a longer context, or lower those.")
+        raise EngineError(f"The server {server.url} takes sequences of at most {context} tokens, and "
+                          f"data.max_prompt_tokens + rollout.max_tokens = {need}: start it with a longer "
+                          "context, or lower those.")
     return context
 
 
@@ -153,6 +175,7 @@ def _await_url(server: Server, seconds: float):
     deadline = time.monotonic() + seconds
     while not server.is_up():
         if time.monotonic() > deadline:
-            raise EngineError(f"The server {server.url} is not healthy, {seconds:g} seconds (servers.start_timeout) after it was first "
-                              "asked: start it, or correct servers.urls.")
+            raise EngineError(f"The server {server.url} is not healthy, {seconds:g} seconds "
+                              "(servers.start_timeout) after it was first asked: start it, or correct "
+                              "servers.urls.")
         time.sleep(1.0)

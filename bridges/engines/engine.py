@@ -1,4 +1,5 @@
-"""The engine protocol over a pool of SGLang or vLLM servers; the training loop cannot tell it from the in-process engine."""
+"""The engine protocol over a pool of SGLang or vLLM servers; the training loop cannot tell it from the
+in-process engine."""
 import concurrent.futures
 import dataclasses
 import itertools
@@ -33,7 +34,8 @@ class ServerEngine(StreamingEngine):
       verifier: compares what a server computes with the policy; the pool calls it.
       limits: what requests must satisfy.
       threads: each has a request at a server; shut down with the engine.
-      seed: decides, with each request's coordinates, the seed that a server gets; whether it reproduces is up to the server.
+      seed: decides, with each request's coordinates, the seed that a server gets; whether it reproduces is up
+        to the server.
       eos_ids: stop ids of every request, besides its own.
       detokenise: token ids to text, for stop strings.
     """
@@ -41,11 +43,20 @@ class ServerEngine(StreamingEngine):
     def __init__(self, pool: Pool, writer: WeightWriter, verifier: Verifier, limits: Limits,
                  threads: concurrent.futures.Executor, *, seed: int, eos_ids: Sequence[int],
                  detokenise: Callable[[list[int]], str]):
-        self._pool, self._writer, self._verifier = pool, writer, verifier
-        self._limits, self._threads = limits, threads
-        self._seed, self._eos_ids, self._detokenise = seed, tuple(eos_ids), detokenise
-        self._tokens, self._seconds, self._reported = 0, 0.0, 0
-        self._handles, self._flying, self._done = itertools.count(), {}, queue.SimpleQueue()
+        self._pool = pool
+        self._writer = writer
+        self._verifier = verifier
+        self._limits = limits
+        self._threads = threads
+        self._seed = seed
+        self._eos_ids = tuple(eos_ids)
+        self._detokenise = detokenise
+        self._tokens = 0
+        self._seconds = 0.0
+        self._reported = 0
+        self._handles = itertools.count()
+        self._flying = {}
+        self._done = queue.SimpleQueue()
 
     @property
     def devices(self) -> frozenset:
@@ -59,8 +70,10 @@ class ServerEngine(StreamingEngine):
           EngineError: a server computes something else, or none can be reached: see Pool.update.
           BridgeError: the weights could not be written, as on a full disk.
         """
-        start, old = time.perf_counter(), self._pool.weights
-        self._pool.stand_still()  # who brings a lost server back would give it the old weights, and probe it by the new ones
+        start = time.perf_counter()
+        old = self._pool.weights
+        # who brings a lost server back would give it the old weights, and probe it by the new ones
+        self._pool.stand_still()
         if old is not None and not old.adapter:
             self._writer.remove(old)  # the servers hold it by now, and two versions may not fit
         self._verifier.params = params  # also for servers that come back later
@@ -69,7 +82,8 @@ class ServerEngine(StreamingEngine):
         error = self._pool.update(weights)
         if old is not None:
             self._writer.remove(old)
-        retries, self._reported = self._pool.retries - self._reported, self._pool.retries
+        retries = self._pool.retries - self._reported
+        self._reported = self._pool.retries
         members = self._pool.live
         return {"sync/bytes": max((member.server.taken for member in members), default=0),
                 "sync/write_s": self._pool.walk_seconds if weights.walk else written - start,
@@ -79,7 +93,8 @@ class ServerEngine(StreamingEngine):
                 "sync/probe_error": error, "sync/servers": len(members), "sync/retried_samples": retries}
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
+        """Returns request.params.n completions for each request, in order. Raises UserError for one that
+        cannot be met."""
         for request in requests:
             self._check(request)
         start = time.perf_counter()
@@ -94,7 +109,8 @@ class ServerEngine(StreamingEngine):
         return drawn
 
     def submit(self, request: Request) -> int:
-        """Sends a request to a server, once a thread is free for it. Raises UserError for one that cannot be met."""
+        """Sends a request to a server, once a thread is free for it. Raises UserError for one that cannot be
+        met."""
         self._check(request)
         handle = next(self._handles)
         self._flying[handle] = future = self._threads.submit(self._draw, request)
@@ -102,8 +118,10 @@ class ServerEngine(StreamingEngine):
         return handle
 
     def step(self) -> dict[int, list[Completion]]:
-        """The submitted requests that are done by now; waits a moment for the first. Raises what went wrong with one of them."""
-        start, done = time.perf_counter(), {}
+        """The submitted requests that are done by now; waits a moment for the first. Raises what went wrong
+        with one of them."""
+        start = time.perf_counter()
+        done = {}
         try:
             handle = self._done.get(timeout=STEP_SECONDS)
             while True:
@@ -138,9 +156,15 @@ class ServerEngine(StreamingEngine):
         """Nothing to free: the servers' memory is not the trainer's."""
 
     def stats(self) -> dict[str, float]:
-        """Totals since the engine was made. What top-p and its like leave of a distribution no server tells."""
-        return {"tokens": self._tokens, "seconds": self._seconds, "tokens_per_s": self._tokens / max(self._seconds, 1e-9),
-                "retried_samples": self._pool.retries, "servers": len(self._pool.live)}
+        """Totals since the engine was made. What top-p and its like leave of a distribution no server
+        tells."""
+        return {
+            "tokens": self._tokens,
+            "seconds": self._seconds,
+            "tokens_per_s": self._tokens / max(self._seconds, 1e-9),
+            "retried_samples": self._pool.retries,
+            "servers": len(self._pool.live)
+        }
 
     def close(self) -> None:
         """Stops the servers that were launched, and removes the weights from the disk."""
@@ -151,20 +175,27 @@ class ServerEngine(StreamingEngine):
     def _draw(self, request: Request) -> list[Completion]:
         stop_ids = tuple(dict.fromkeys((*self._eos_ids, *request.params.stop_ids)))
         coordinates = self._seed, request.stream, request.sequence, request.turn
-        seed = int(np.random.SeedSequence(coordinates).generate_state(1)[0] >> 1)  # 31 bits, as servers take them
+        # 31 bits, as servers take them
+        seed = int(np.random.SeedSequence(coordinates).generate_state(1)[0] >> 1)
         samples = self._pool.draw(request.ids.tolist(), request.params, seed=seed, stop_ids=stop_ids,
                                   group=(request.stream, request.sequence))
         return [self._completion(sample, request) for sample in samples]
 
     def _completion(self, sample: DrawnSample, request: Request) -> Completion:
         """The sample, cut behind the first stop string: servers end on one, but some tokens later."""
-        keep, reason, strings = len(sample.ids), sample.finish_reason, request.params.stop_strings
+        keep = len(sample.ids)
+        reason = sample.finish_reason
+        strings = request.params.stop_strings
         if strings:
             stopped = stop_cut(sample.ids.tolist(), 0, strings, self._detokenise)
             keep, reason = (keep, reason) if stopped is None else (stopped, "stop")
         routes = None if sample.expert_ids is None else sample.expert_ids[:len(request.ids) + keep - 1]
-        versions = [np.full(end - start, self._pool.versions[label], np.int32) for label, start, end in sample.versions]
-        return Completion(sample.ids[:keep], sample.logprobs[:keep], reason, np.concatenate(versions)[:keep], routes)
+        versions = [
+            np.full(end - start, self._pool.versions[label], np.int32)
+            for label, start, end in sample.versions
+        ]
+        return Completion(sample.ids[:keep], sample.logprobs[:keep], reason,
+                          np.concatenate(versions)[:keep], routes)
 
 
 def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, *, config: ModelConfig,

@@ -1,7 +1,9 @@
-"""Several servers as one: the least loaded draws, one that fails is taken out, and what it was drawing is drawn elsewhere.
+"""Several servers as one: the least loaded draws, one that fails is taken out, and what it was drawing is
+drawn elsewhere.
 
-A server that was lost comes back once it is healthy, has the present weights, and the probe agrees. A request has one answer: that
-of the attempt which succeeded; what an abandoned attempt may still draw is read by nobody.
+A server that was lost comes back once it is healthy, has the present weights, and the probe agrees. A request
+has one answer: that of the attempt which succeeded; what an abandoned attempt may still draw is read by
+nobody.
 """
 import collections
 import concurrent.futures
@@ -24,8 +26,10 @@ ATTEMPTS = 5           # of one request, each at a server that then failed
 RETRY_SECONDS = 5.0    # between two looks at a lost server
 POLL_SECONDS = 0.5
 SAY_SECONDS = 30.0     # between two messages of a run that waits
-STICKY_SAMPLES = 16    # a group stays at its server while this one has no more samples than so many above the least loaded
-ADAPTERS = 2           # that a server holds at a time: the present one, and one that requests in flight are drawn from
+# a group stays at its server while this one has no more samples than so many above the least loaded
+STICKY_SAMPLES = 16
+# that a server holds at a time: the present one, and one that requests in flight are drawn from
+ADAPTERS = 2
 
 
 @dataclasses.dataclass(eq=False)
@@ -65,7 +69,8 @@ class Pool:
 
     Args:
       members: all out of use until the first sync.
-      verify: probes a server after it got weights; raises EngineError if it is wrong, Unavailable if it fails.
+      verify: probes a server after it got weights; raises EngineError if it is wrong, Unavailable if it
+        fails.
       wait_seconds: how long to wait when no server is left.
       say: tells people what happens.
       adapters: that each server has places for.
@@ -73,8 +78,15 @@ class Pool:
 
     def __init__(self, members: Sequence[Member], verify: Callable[[Server, Weights], float], *,
                  wait_seconds: float = 600.0, say: Callable[[str], None] = print, adapters: int = ADAPTERS):
-        self.members, self._verify, self._wait_seconds, self._say = list(members), verify, wait_seconds, say
-        self._lock, self._closed, self._homes, self._adapters, self._still = threading.Lock(), False, {}, adapters, False
+        self.members = list(members)
+        self._verify = verify
+        self._wait_seconds = wait_seconds
+        self._say = say
+        self._lock = threading.Lock()
+        self._closed = False
+        self._homes = {}
+        self._adapters = adapters
+        self._still = False
         self.weights: Weights | None = None
         self.versions: dict[str, int] = {}  # {label: policy version} of all weights there were
         self.retries = 0  # samples drawn again after their server failed
@@ -86,16 +98,21 @@ class Pool:
 
     def draw(self, ids: Sequence[int], params: SamplingParams, *, seed: int, stop_ids: Sequence[int],
              group: object) -> list[DrawnSample]:
-        """params.n completions of a prompt, from one server; `group` is what requests with a common prefix share.
+        """params.n completions of a prompt, from one server; `group` is what requests with a common prefix
+        share.
 
-        New weights may come meanwhile; `versions` tells what a sample's labels mean. What they cut short goes on where it stood.
+        New weights may come meanwhile; `versions` tells what a sample's labels mean. What they cut short goes
+        on where it stood.
 
         Raises:
           Refused: no server could meet the request.
           EngineError: no server is left, or the request failed at several ones.
         """
         samples = self._drawn(ids, params, seed, stop_ids, group)
-        return [self._whole(sample, ids, params, (seed, number), stop_ids, group) for number, sample in enumerate(samples)]
+        return [
+            self._whole(sample, ids, params, (seed, number), stop_ids, group)
+            for number, sample in enumerate(samples)
+        ]
 
     def _whole(self, sample: DrawnSample, ids: Sequence[int], params: SamplingParams, seeds: tuple[int, ...],
                stop_ids: Sequence[int], group: object) -> DrawnSample:
@@ -105,14 +122,15 @@ class Pool:
             rest = dataclasses.replace(params, n=1, max_tokens=params.max_tokens - len(sample.ids))
             if not rest.max_tokens:
                 return dataclasses.replace(sample, finish_reason="length")
-            seed = int(np.random.SeedSequence((*seeds, len(sample.ids))).generate_state(1)[0] >> 1)  # unlike its siblings' and its own
+            # unlike its siblings' and its own
+            seed = int(np.random.SeedSequence((*seeds, len(sample.ids))).generate_state(1)[0] >> 1)
             [more] = self._drawn([*ids, *sample.ids], rest, seed, stop_ids, group)
             if len(more.ids):
                 since = time.monotonic()
             elif time.monotonic() - since > self._wait_seconds:
-                raise EngineError(f"A request of {len(ids) + len(sample.ids)} tokens was aborted over and over for {self._wait_seconds:g} "
-                                  "seconds (servers.wait) without a further token: it may be too long for the servers' memory. Look into "
-                                  "their logs.")
+                raise EngineError(f"A request of {len(ids) + len(sample.ids)} tokens was aborted over and "
+                                  f"over for {self._wait_seconds:g} seconds (servers.wait) without a further "
+                                  "token: it may be too long for the servers' memory. Look into their logs.")
             else:
                 time.sleep(POLL_SECONDS)
             sample = joined(sample, more)
@@ -123,7 +141,8 @@ class Pool:
         for _ in range(ATTEMPTS):
             member, weights = self._take(params.n, group)
             try:
-                return member.server.draw(ids, params, weights=weights, seed=seed, stop_ids=stop_ids, versions=self.versions)
+                return member.server.draw(ids, params, weights=weights, seed=seed, stop_ids=stop_ids,
+                                          versions=self.versions)
             except Unavailable as error:
                 if self._closed:
                     raise EngineError("The servers were closed.") from error
@@ -133,31 +152,37 @@ class Pool:
                     self.retries += params.n
             finally:
                 self._give_back(member, weights, params.n)
-        raise EngineError(f"A request for {params.n} completions of {len(ids)} prompt tokens failed at {ATTEMPTS} servers, one after the "
-                          f"other; the last one: {last}. Look into the servers' logs: the request itself may bring them down.")
+        raise EngineError(f"A request for {params.n} completions of {len(ids)} prompt tokens failed at "
+                          f"{ATTEMPTS} servers, one after the other; the last one: {last}. Look into the "
+                          "servers' logs: the request itself may bring them down.")
 
     def stand_still(self) -> None:
-        """Until update() nobody brings a lost server back: the weights that it would get are on their way out. Who is at it is waited
-        for."""
+        """Until update() nobody brings a lost server back: the weights that it would get are on their way
+        out. Who is at it is waited for."""
         self._still = True
         for member in self.members:
             with member.busy:
                 pass
 
     def update(self, weights: Weights) -> float:
-        """Brings every server that can be reached to these weights, also while others draw; returns the largest error of their probes.
+        """Brings every server that can be reached to these weights, also while others draw; returns the
+        largest error of their probes.
 
         Raises:
-          EngineError: a server has other weights than it should, or none could be brought to these within the time to wait.
+          EngineError: a server has other weights than it should, or none could be brought to these within the
+            time to wait.
         """
         self.versions[weights.label] = weights.version
-        self.weights, self._still = weights, False
+        self.weights = weights
+        self._still = False
         self._homes.clear()
         with concurrent.futures.ThreadPoolExecutor(len(self.members)) as threads:
             held = [member.server.held[1] if weights.changed_only else {} for member in self.members]
             fan = Fan(weights.walk(held), len(self.members)) if weights.walk else None
-            syncs = [threads.submit(self._bring_up, member, reader)
-                     for member, reader in zip(self.members, fan.readers if fan else [None] * len(self.members))]
+            syncs = [
+                threads.submit(self._bring_up, member, reader)
+                for member, reader in zip(self.members, fan.readers if fan else [None] * len(self.members))
+            ]
             if fan:
                 fan.run()
                 self.walk_seconds = fan.seconds
@@ -190,10 +215,12 @@ class Pool:
                     return member, member.weights
 
     def _choose(self, live: list[Member], group: object) -> Member:
-        """The least loaded server, or the one that knows the group's prefix, unless that has far more to do."""
+        """The least loaded server, or the one that knows the group's prefix, unless that has far more to
+        do."""
         least = min(live, key=lambda member: (member.samples, member.given))
         home = self._homes.get(group, least)
-        self._homes[group] = home if home in live and home.samples <= least.samples + STICKY_SAMPLES else least
+        near = home in live and home.samples <= least.samples + STICKY_SAMPLES
+        self._homes[group] = home if near else least
         return self._homes[group]
 
     def _give_back(self, member: Member, weights: Weights, samples: int):
@@ -206,28 +233,33 @@ class Pool:
         with self._lock:
             if member.lost:
                 return
-            member.lost, member.look_at = reason, time.monotonic() + RETRY_SECONDS
+            member.lost = reason
+            member.look_at = time.monotonic() + RETRY_SECONDS
             member.server.held = "", {}  # it gets all weights when it is back
-        self._say(f"A server is taken out: {reason}. {len(self.live)} of {len(self.members)} are left; its requests are drawn again.")
+        self._say(f"A server is taken out: {reason}. {len(self.live)} of {len(self.members)} are left; its "
+                  "requests are drawn again.")
 
     def _look_at_lost(self):
         """Tries to bring back the lost servers whose time has come; each by one thread."""
         for member in self.members:
-            if not member.lost or self.weights is None or time.monotonic() < member.look_at or not member.busy.acquire(blocking=False):
+            if not member.lost or self.weights is None or time.monotonic(
+            ) < member.look_at or not member.busy.acquire(blocking=False):
                 continue
             try:
                 back = member.lost and not self._still and self._bring_up_held(member) is not None
             finally:
                 member.busy.release()
             if back:
-                self._say(f"The server {member.server.url} is back, with the weights of version {member.weights.version}.")
+                self._say(f"The server {member.server.url} is back, with the weights of version "
+                          f"{member.weights.version}.")
 
     def _bring_up(self, member: Member, sets: Iterable[TensorSet] | None = None) -> float | None:
         with member.busy:
             return self._bring_up_held(member, sets)
 
     def _bring_up_held(self, member: Member, sets: Iterable[TensorSet] | None = None) -> float | None:
-        """Gives a server the present weights and probes it; returns the probe's error, or None if it could not be reached."""
+        """Gives a server the present weights and probes it; returns the probe's error, or None if it could
+        not be reached."""
         try:
             return self._sync(member, self.weights, sets)
         finally:
@@ -252,33 +284,39 @@ class Pool:
             loaded = time.perf_counter()
             error = self._verify(member.server, weights)
         except Refused as refusal:
-            raise EngineError(f"{refusal} This was the answer to new weights in {weights.folder}: the server must see that folder (see "
-                              "servers.sync_folder) and be able to load what is in it.") from refusal
+            raise EngineError(f"{refusal} This was the answer to new weights in {weights.folder}: the server "
+                              "must see that folder (see servers.sync_folder) and be able to load what is in "
+                              "it.") from refusal
         except Unavailable as failure:
             if not member.lost:
-                self._say(f"A server is left out, as it did not come to the weights of version {weights.version}: {failure}.")
+                self._say("A server is left out, as it did not come to the weights of version "
+                          f"{weights.version}: {failure}.")
             member.lost = str(failure)
             return None
         member.seconds = loaded - start, time.perf_counter() - loaded
         with self._lock:
-            member.weights, member.lost = weights, ""
+            member.weights = weights
+            member.lost = ""
         self._unload(member, self._idle(member))
         return error
 
     def _load(self, member: Member, weights: Weights, sets: Iterable[TensorSet] | None):
         if weights.adapter:
-            self._unload(member, [label for label in member.adapters if label == weights.label])  # or it is refused as loaded already
+            # or it is refused as loaded already
+            self._unload(member, [label for label in member.adapters if label == weights.label])
             self._await_room(member)
             member.adapters.append(weights.label)
         member.server.load(weights, sets)
 
     def _await_room(self, member: Member):
-        """Until so few adapters are left that one more has a place. Raises Unavailable if those in use do not end in time."""
+        """Until so few adapters are left that one more has a place. Raises Unavailable if those in use do not
+        end in time."""
         deadline = time.monotonic() + member.server.http.timeout
         while len(member.adapters) >= self._adapters:
             self._unload(member, self._idle(member))
             if time.monotonic() > deadline:
-                raise Unavailable(f"{member.server.url} still draws from {member.adapters[0]}, and has no place for another adapter")
+                raise Unavailable(f"{member.server.url} still draws from {member.adapters[0]}, and has no "
+                                  "place for another adapter")
             if len(member.adapters) >= self._adapters:
                 time.sleep(POLL_SECONDS)
 
@@ -286,7 +324,10 @@ class Pool:
         """Adapters of earlier versions that nothing in flight is drawn from."""
         with self._lock:
             current = member.weights and member.weights.label
-            return [label for label in member.adapters if label not in (current, self.weights.label) and not member.drawing[label]]
+            return [
+                label for label in member.adapters
+                if label not in (current, self.weights.label) and not member.drawing[label]
+            ]
 
     def _unload(self, member: Member, labels: list[str]):
         """Unloads adapters; one that is gone already, as after a restart, does no harm."""
@@ -312,12 +353,14 @@ class Pool:
             now = time.monotonic()
             reasons = "; ".join(dict.fromkeys(member.lost for member in self.members))
             if self._closed or now - start > self._wait_seconds:
-                raise EngineError(f"No server is left, and none came back within servers.wait = {self._wait_seconds:g} seconds: {reasons}. "
-                                  "Nothing of this step was kept. Bring the servers up and start the run again: it goes on from its "
+                raise EngineError("No server is left, and none came back within servers.wait = "
+                                  f"{self._wait_seconds:g} seconds: {reasons}. Nothing of this step was "
+                                  "kept. Bring the servers up and start the run again: it goes on from its "
                                   "newest checkpoint.")
             if now - said >= SAY_SECONDS:
                 said = now
-                self._say(f"No server is left; waiting up to {self._wait_seconds - (now - start):.0f} seconds more for one. {reasons}.")
+                self._say(f"No server is left; waiting up to {self._wait_seconds - (now - start):.0f} "
+                          f"seconds more for one. {reasons}.")
             self._look_at_lost()
             time.sleep(POLL_SECONDS)
 
@@ -327,7 +370,10 @@ def joined(first: DrawnSample, more: DrawnSample) -> DrawnSample:
     count = len(first.ids)
     routes = more.expert_ids
     if routes is not None and first.expert_ids is not None:
-        routes = np.concatenate([first.expert_ids, routes[len(first.expert_ids):]])  # those that the tokens were drawn by
-    ids, logprobs = np.concatenate([first.ids, more.ids]), np.concatenate([first.logprobs, more.logprobs])
+        # those that the tokens were drawn by
+        routes = np.concatenate([first.expert_ids, routes[len(first.expert_ids):]])
+    ids = np.concatenate([first.ids, more.ids])
+    logprobs = np.concatenate([first.logprobs, more.logprobs])
     return DrawnSample(ids, logprobs, more.finish_reason,
-                  (*first.versions, *((label, start + count, end + count) for label, start, end in more.versions)), routes)
+                       (*first.versions, *((label, start + count, end + count)
+                                           for label, start, end in more.versions)), routes)

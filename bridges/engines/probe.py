@@ -1,4 +1,5 @@
-"""Does a server compute what we do? Its log-probs of what it draws against ours, after every sync: HTTP 200 is no evidence."""
+"""Does a server compute what we do? Its log-probs of what it draws against ours, after every sync: HTTP 200
+is no evidence."""
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -22,9 +23,12 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import SamplingParams
 
 TEMPERATURE = 0.7  # not 1, so that a server that leaves the temperature out shows
-PROMPT, DRAWN, SAMPLES = 24, 8, 4
+PROMPT = 24
+DRAWN = 8
+SAMPLES = 4
 SEED = 20
-SECONDS = 120.0  # until a probe's answer must be there; the first one may have to wait for a server to compile
+# until a probe's answer must be there; the first one may have to wait for a server to compile
+SECONDS = 120.0
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
 
 
@@ -34,8 +38,8 @@ class Probe:
     Args:
       model: the policy; its weights come with each call.
       context: most tokens of a sequence.
-      tolerance: of the mean |difference| in nats; 0: 1e-4 in float32, 0.1 in bfloat16, in which two right programs differ by
-        some hundredths.
+      tolerance: of the mean |difference| in nats; 0: 1e-4 in float32, 0.1 in bfloat16, in which two right
+        programs differ by some hundredths.
       score: what scorer() gives; None: that of a single device.
     """
 
@@ -44,7 +48,8 @@ class Probe:
         self._score = score or scorer(model)
         self.tolerance = tolerance or TOLERANCES[str(model.dtype)]
         length = min(PROMPT, context - DRAWN)
-        self._prompt = np.random.default_rng(SEED).integers(0, model.config.vocab_size, length).astype(np.int32)
+        self._prompt = np.random.default_rng(SEED).integers(0, model.config.vocab_size,
+                                                            length).astype(np.int32)
 
     def __call__(self, server: Server, params: nnx.State, weights: Weights | None = None) -> float:
         """The mean |difference| of log-probs.
@@ -59,9 +64,10 @@ class Probe:
         if not error <= self.tolerance:
             untempered = self._error(samples, params, 1.0) <= self.tolerance
             version = f" of version {weights.version}" if weights else ""
-            raise EngineError(f"{server.url} disagrees with the policy{version}: its log-probs of the probe's tokens differ from "
-                              f"ours by {error:.2e} nats on average, and {self.tolerance:.0e} is allowed "
-                              f"(servers.tolerance). " + (_UNTEMPERED[server.kind] if untempered else _OTHER))
+            raise EngineError(f"{server.url} disagrees with the policy{version}: its log-probs of the "
+                              f"probe's tokens differ from ours by {error:.2e} nats on average, and "
+                              f"{self.tolerance:.0e} is allowed "
+                              "(servers.tolerance). " + (_UNTEMPERED[server.kind] if untempered else _OTHER))
         return error
 
     def _error(self, samples: list[DrawnSample], params: nnx.State, temperature: float):
@@ -72,7 +78,10 @@ class Probe:
             tokens_BT[row, :start] = self._prompt
             tokens_BT[row, start:start + len(sample.ids)] = sample.ids
         ours_BT = self._score(params, tokens_BT, temperature)
-        gaps = [np.abs(sample.logprobs - ours_T[start - 1:start - 1 + len(sample.ids)]) for sample, ours_T in zip(samples, ours_BT)]
+        gaps = [
+            np.abs(sample.logprobs - ours_T[start - 1:start - 1 + len(sample.ids)])
+            for sample, ours_T in zip(samples, ours_BT)
+        ]
         return float(np.concatenate(gaps).mean())
 
 
@@ -85,7 +94,8 @@ class Verifier:
     """
 
     def __init__(self, probe: Probe):
-        self._probe, self.params = probe, None
+        self._probe = probe
+        self.params = None
 
     def __call__(self, server: Server, weights: Weights) -> float:
         """As Probe; raises Unavailable for a server that comes back when the weights are gone."""
@@ -107,11 +117,13 @@ class Verifier:
 
 def scorer(model: Transformer,
            placement: Placement | None = None) -> Callable[[nnx.State, np.ndarray, float], np.ndarray]:
-    """(params, tokens_BT, temperature) -> [B, T] float32 log-probs of the tokens that follow; the last one of a row means nothing.
+    """(params, tokens_BT, temperature) -> [B, T] float32 log-probs of the tokens that follow; the last one of
+    a row means nothing.
 
     Args:
       model: the policy; its weights come with each call.
-      placement: the mesh that these lie on, or None on one device. All devices score all rows, so any number of rows does.
+      placement: the mesh that these lie on, or None on one device. All devices score all rows, so any number
+        of rows does.
     """
     graphdef, _ = nnx.split(model)
 
@@ -120,7 +132,8 @@ def scorer(model: Transformer,
         positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
         hidden_BTD, _ = model(tokens_BT, Pass(positions_BT, jnp.ones_like(positions_BT)))
         logprobs, _ = token_logprobs(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), model.head_DV(),
-                                  jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature, vocabulary=model.vocabulary())
+                                     jnp.roll(tokens_BT, -1, axis=1).reshape(-1), temperature,
+                                     vocabulary=model.vocabulary())
         return logprobs.reshape(tokens_BT.shape)
 
     compiled = jax.jit(score if placement is None else functools.partial(_on_mesh, score, placement))
@@ -149,6 +162,8 @@ def _on_mesh(score: Callable, placement: Placement, params: nnx.State, tokens_BT
 
 _UNTEMPERED = {
     "vllm": "They are those of temperature 1: start the vLLM server with --logprobs-mode processed_logprobs.",
-    "sglang": "They are those of temperature 1: start the SGLang server without SGLANG_RETURN_ORIGINAL_LOGPROB in its environment."}
-_OTHER = ("It has other weights than it says, or computes otherwise (another dtype, quantisation, a penalty on tokens): nothing that it "
-          "draws can be trained on. Check that it serves this very model; its own log may tell more.")
+    "sglang": "They are those of temperature 1: start the SGLang server without "
+              "SGLANG_RETURN_ORIGINAL_LOGPROB in its environment."}
+_OTHER = ("It has other weights than it says, or computes otherwise (another dtype, quantisation, a penalty "
+          "on tokens): nothing that it draws can be trained on. Check that it serves this very model; its "
+          "own log may tell more.")

@@ -13,16 +13,17 @@ from bridges.servers.receiver import Weights
 from jaxrl_moe.model.transformer import Transformer
 
 
-def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | os.PathLike | None = None, name: str = "",
-         backend: str = "stream", folder: str = "", api_key: str = "", tolerance: float = 0.0) -> tuple[Weights, float]:
+def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | os.PathLike | None = None,
+         name: str = "", backend: str = "stream", folder: str = "", api_key: str = "",
+         tolerance: float = 0.0) -> tuple[Weights, float]:
     """Brings a server to the model's weights.
 
     Args:
       model: with its adapters, if any.
       base: the checkpoint that it came from.
       url, kind: of the server; kind is "sglang" or "vllm".
-      adapter: a PEFT folder that the model's adapters came from: it alone is loaded, under `name`, and the folder must stay where it is.
-        None: all weights, adapters merged in.
+      adapter: a PEFT folder that the model's adapters came from: it alone is loaded, under `name`, and the
+        folder must stay where it is. None: all weights, adapters merged in.
       name: of the adapter, or of the version where all weights are sent; empty: one is made up.
       backend: how all weights get there: disk, stream or distributed, as in servers.weight_sync_backend.
       folder: where all weights are left for the server meanwhile; empty: a RAM disk of this machine.
@@ -37,9 +38,11 @@ def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | o
     server = KINDS[kind](Http(url, api_key=api_key), model.config)
     try:
         server.check(adapter is not None)
-        probe, params = Probe(model, server.context(), tolerance), nnx.state(model)
+        probe = Probe(model, server.context(), tolerance)
+        params = nnx.state(model)
         if adapter is not None:
-            weights = Weights(name or pathlib.Path(adapter).name, 0, str(pathlib.Path(adapter).absolute()), True)
+            weights = Weights(name or pathlib.Path(adapter).name, 0, str(pathlib.Path(adapter).absolute()),
+                              True)
             server.load(weights)
             return weights, probe(server, params, weights)
         writer = WeightWriter(model, base, backend, folder)

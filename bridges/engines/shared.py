@@ -1,7 +1,9 @@
-"""Servers for a trainer of several processes: process 0 alone talks to them, and the others get from it what was drawn.
+"""Servers for a trainer of several processes: process 0 alone talks to them, and the others get from it what
+was drawn.
 
-The weights are split over all processes: to read them, and to score what a server drew with them, all compute together (see
-hosts/meeting.py), whenever process 0 comes to it. It never holds more of them than what it just sends.
+The weights are split over all processes: to read them, and to score what a server drew with them, all compute
+together (see hosts/meeting.py), whenever process 0 comes to it. It never holds more of them than what it just
+sends.
 """
 import dataclasses
 import functools
@@ -40,7 +42,10 @@ class SharedEngine(Engine):
     """
 
     def __init__(self, make: Callable[..., ServerEngine], score: Callable, model: Transformer, base: str):
-        self._weights, self._score, self._engine, self._write = _Weights(model), score, None, None
+        self._weights = _Weights(model)
+        self._score = score
+        self._engine = None
+        self._write = None
         self._base = base
         self._meeting = Meeting({"write": self._write_part, "set": self._set_part, "score": self._score_part})
         hosts.on_leader(lambda: self._make(make))
@@ -52,7 +57,8 @@ class SharedEngine(Engine):
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """As ServerEngine.generate; the same bits in every process."""
-        drawn = self._meeting.hold(lambda: [[_values(completion) for completion in group] for group in self._engine.generate(requests)])
+        drawn = self._meeting.hold(lambda: [[_values(completion) for completion in group]
+                                            for group in self._engine.generate(requests)])
         return [[Completion(*values) for values in group] for group in drawn]
 
     def release(self) -> None:
@@ -63,14 +69,16 @@ class SharedEngine(Engine):
         return hosts.from_leader(lambda: self._engine.stats())
 
     def close(self) -> None:
-        """Stops the servers that were launched. Each process closes its own by itself, as when one of them fails."""
+        """Stops the servers that were launched. Each process closes its own by itself, as when one of them
+        fails."""
         self._meeting.close()
         if self._engine is not None:
             self._engine.close()
 
     def _make(self, make: Callable[..., Any]):
-        self._engine = make(lambda params, tokens, temperature: self._ask("score", self._weights.version_of(params), tokens, temperature),
-                            self._writing)
+        self._engine = make(
+            lambda params, tokens, temperature: self._ask("score", self._weights.version_of(params), tokens,
+                                                          temperature), self._writing)
 
     def _writing(self, writer: WeightWriter):
         self._write = writer
@@ -87,7 +95,8 @@ class SharedEngine(Engine):
             raise Unavailable("these weights are no longer there: training has gone on")
         return result
 
-    # What all processes do, each with its own part of the weights. All know alike whether they are still there.
+    # What all processes do, each with its own part of the weights. All know alike whether they are still
+    # there.
 
     def _write_part(self, version: int, adapter: bool):
         if not self._weights.there(version):
@@ -102,7 +111,8 @@ class SharedEngine(Engine):
         return [self._weights.reader()(name)] if self._weights.there(version) else None
 
     def _score_part(self, version: int, tokens: Any, temperature: float):
-        return [self._score(self._weights.params, tokens, temperature)] if self._weights.there(version) else None
+        return [self._score(self._weights.params, tokens, temperature)
+                ] if self._weights.there(version) else None
 
 
 class _Weights:
@@ -110,16 +120,22 @@ class _Weights:
 
     def __init__(self, model: Transformer):
         self._graphdef, _ = nnx.split(model)
-        self._vocab_size, self.params, self._version, self._reader = model.config.vocab_size, None, -1, None
+        self._vocab_size = model.config.vocab_size
+        self.params = None
+        self._version = -1
+        self._reader = None
 
     def replace(self, params: nnx.State, version: int):
-        self.params, self._version, self._reader = params, version, None
+        self.params = params
+        self._version = version
+        self._reader = None
 
     def version_of(self, params: nnx.State) -> int:
         return self._version if params is self.params else -1
 
     def there(self, version: int) -> bool:
-        return version == self._version and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.params))
+        return version == self._version and not any(leaf.is_deleted()
+                                                    for leaf in jax.tree.leaves(self.params))
 
     def model(self) -> Transformer:
         return nnx.merge(self._graphdef, cut(self.params, self._vocab_size))
@@ -133,13 +149,15 @@ class _SharedWriter:
     """A WeightWriter for whose reading of the weights all processes are asked."""
 
     def __init__(self, writer: WeightWriter, ask: Callable):
-        self._writer, self._ask = writer, ask
+        self._writer = writer
+        self._ask = ask
 
     def __call__(self, params: nnx.State, version: int):
         if self._writer.kind not in STREAMED:
             return self._ask("write", version, self._writer.adapter)
         weights = self._writer(params, version)
-        return dataclasses.replace(weights, walk=functools.partial(weights.walk, read=functools.partial(self._ask, "set", version)))
+        return dataclasses.replace(
+            weights, walk=functools.partial(weights.walk, read=functools.partial(self._ask, "set", version)))
 
     def __getattr__(self, name: str):
         return getattr(self._writer, name)

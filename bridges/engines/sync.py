@@ -1,4 +1,5 @@
-"""From the learner's arrays to what servers load: a folder with the adapter or the whole model, or a stream of the merged tensors."""
+"""From the learner's arrays to what servers load: a folder with the adapter or the whole model, or a stream
+of the merged tensors."""
 import contextlib
 import functools
 import os
@@ -36,8 +37,8 @@ class WeightWriter:
     Args:
       model: the policy, taken apart; its weights come with each call.
       base: the checkpoint that training started from.
-      kind: adapter or disk (one folder per version, the last of which stays for servers that come back), or one of STREAMED
-        (nothing is made before a server reads it, and nothing whole ever).
+      kind: adapter or disk (one folder per version, the last of which stays for servers that come back), or
+        one of STREAMED (nothing is made before a server reads it, and nothing whole ever).
       folder: where, if it must be a place that other machines see; else a RAM disk of this machine.
       bucket_bytes: of what is streamed at a time.
     """
@@ -46,15 +47,19 @@ class WeightWriter:
                  bucket_bytes: int = BUCKET_BYTES):
         self._graphdef, _ = nnx.split(model)
         self._vocab_size = model.config.vocab_size
-        self._base, self.kind, self.adapter, self._bucket_bytes = base, kind, kind == "adapter", bucket_bytes
-        self._frozen = dict.fromkeys(frozen_sets(model) if kind in STREAMED else ())  # {name: digest, once it is known}
+        self._base = base
+        self.kind = kind
+        self.adapter = kind == "adapter"
+        self._bucket_bytes = bucket_bytes
+        # {name: digest, once it is known}
+        self._frozen = dict.fromkeys(frozen_sets(model) if kind in STREAMED else ())
         parent = weights_folder(folder)
         _remove_leftovers(parent)
         try:
             self._root = pathlib.Path(tempfile.mkdtemp(prefix=f"policy-{os.getpid()}-{HOST}-", dir=parent))
         except OSError as error:
-            raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name another one by "
-                              "servers.sync_folder.") from error
+            raise EngineError(f"No folder for weights could be made in {parent}: {error.strerror}. Name "
+                              "another one by servers.sync_folder.") from error
         self._root.chmod(0o755)  # the servers may be another user's
 
     def __call__(self, params: nnx.State, version: int, label: str = "") -> Weights:
@@ -63,7 +68,8 @@ class WeightWriter:
         folder = self._root / label
         if self.kind in STREAMED:
             return Weights(label, version, str(folder), False, walk=functools.partial(self._walk, params),
-                           changed_only=self.kind == "delta", distributed=self.kind == "distributed", bucket_bytes=self._bucket_bytes)
+                           changed_only=self.kind == "delta", distributed=self.kind == "distributed",
+                           bucket_bytes=self._bucket_bytes)
         model = nnx.merge(self._graphdef, cut(params, self._vocab_size))
         if self.adapter:
             export_adapter(model, folder, self._base)
@@ -74,7 +80,8 @@ class WeightWriter:
 
     def _walk(self, params: nnx.State, held: Sequence[Mapping[str, bytes]],
               read: Callable | None = None) -> Iterator[TensorSet]:
-        """The sets of these weights. Those that training leaves alone are not even read where all readers have them.
+        """The sets of these weights. Those that training leaves alone are not even read where all readers
+        have them.
 
         Args:
           params: of the version.
@@ -122,7 +129,8 @@ def weights_folder(sync_folder: str) -> pathlib.Path:
 
 
 def _remove_leftovers(parent: pathlib.Path) -> None:
-    """Frees what runs on this machine which were killed left their weights in; other machines may use the folder too."""
+    """Frees what runs on this machine which were killed left their weights in; other machines may use the
+    folder too."""
     for folder in parent.glob(f"policy-*-{HOST}-*"):
         owner = folder.name.split("-")[1]
         try:
@@ -139,18 +147,20 @@ def choose(config: Config, model: Transformer) -> tuple[str, str]:
     Raises:
       EngineError: the setting asks for what the engine cannot serve.
     """
-    wanted, backend = config.servers.weight_sync_backend, config.rollout.backend
+    wanted = config.servers.weight_sync_backend
+    backend = config.rollout.backend
     reason = _against_adapters(config, model)
     if wanted == "adapter" and reason:
-        raise EngineError(f"servers.weight_sync_backend = 'adapter' does not go: {reason}. Use auto or delta.")
+        raise EngineError(f"servers.weight_sync_backend = 'adapter' does not go: {reason}. Use auto or "
+                          "delta.")
     if wanted != "auto":
         return wanted, f"servers.weight_sync_backend = {wanted!r}"
     if not reason:
         beyond = adapted_layers(model) - ATTENTION
         if not beyond or (backend == "vllm" and not any(model.config.sparse_layers)):
             return "adapter", "adapters alone are trained"
-        reason = (f"whether the {backend} servers can run adapters on {', '.join(sorted(beyond))} is not known; "
-                  "servers.weight_sync_backend=adapter says they can")
+        reason = (f"whether the {backend} servers can run adapters on {', '.join(sorted(beyond))} is not "
+                  "known; servers.weight_sync_backend=adapter says they can")
     if model.lora is None:
         return "stream", f"{reason}, and each step changes nearly every tensor"
     return "delta", f"{reason}; what has no adapter stays as it is"

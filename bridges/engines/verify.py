@@ -1,4 +1,5 @@
-"""Are the servers of a run ready for it? Asked before anything is trained; nothing of theirs is changed, and none is started."""
+"""Are the servers of a run ready for it? Asked before anything is trained; nothing of theirs is changed, and
+none is started."""
 import os
 import pathlib
 import shutil
@@ -28,11 +29,12 @@ FIRST = "default"  # how both engines label the weights that they were started w
 def check_servers(config: Config, placement: Placement | None = None) -> str:
     """What was found, in words; the model at model.path must be there.
 
-    Servers that run are asked what a run would ask them, and have to compute what model.path does, unless they still hold the weights
-    of an earlier run. Of those to be launched the engine is looked for.
+    Servers that run are asked what a run would ask them, and have to compute what model.path does, unless
+    they still hold the weights of an earlier run. Of those to be launched the engine is looked for.
 
     Raises:
-      EngineError: one is not there, cannot do what the run needs, or computes something else; or weights have no place.
+      EngineError: one is not there, cannot do what the run needs, or computes something else; or weights have
+        no place.
     """
     model = Transformer.abstract(model_config(config.model.path), lora=make.lora_config(config),
                                  dtype=config.model.dtype or default_dtype(placement))
@@ -44,8 +46,8 @@ def check_servers(config: Config, placement: Placement | None = None) -> str:
 
 
 def check_way_to_servers(config: Config, shape: ModelConfig) -> None:
-    """Refuses what can be known without asking a server: a way for the weights that cannot carry what is trained, no place for them, or no
-    engine where servers are to be launched.
+    """Refuses what can be known without asking a server: a way for the weights that cannot carry what is
+    trained, no place for them, or no engine where servers are to be launched.
 
     Args:
       config: resolved.
@@ -54,7 +56,8 @@ def check_way_to_servers(config: Config, shape: ModelConfig) -> None:
     Raises:
       EngineError: naming the setting.
     """
-    model = Transformer.abstract(shape, lora=make.lora_config(config), dtype=config.model.dtype or default_dtype())
+    model = Transformer.abstract(shape, lora=make.lora_config(config), dtype=config.model.dtype
+                                 or default_dtype())
     kind, _ = choose(config, model)
     _place_of_weights(config, kind)
     if not config.servers.urls:
@@ -62,37 +65,47 @@ def check_way_to_servers(config: Config, shape: ModelConfig) -> None:
 
 
 def _to_be_launched(config: Config) -> str:
-    backend, python = config.rollout.backend, config.servers.python
-    command = [python, "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is None)"]
+    backend = config.rollout.backend
+    python = config.servers.python
+    command = [python, "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec({backend!r}) is "
+                             "None)"]
     try:
         code = subprocess.run(command, capture_output=True, timeout=IMPORT_SECONDS, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"servers.python = {python!r} does not run ({error}): name the Python of the environment that has "
-                          f"{backend}.") from error
+        raise EngineError(f"servers.python = {python!r} does not run ({error}): name the Python of the "
+                          f"environment that has {backend}.") from error
     if code:
-        raise EngineError(f"servers.python = {python!r} has no {backend}: name the Python of the environment that has it (on a CPU: "
-                          f"scripts/engines/install_{backend}_cpu.sh).")
+        raise EngineError(f"servers.python = {python!r} has no {backend}: name the Python of the environment "
+                          f"that has it (on a CPU: scripts/engines/install_{backend}_cpu.sh).")
     return f"{len(config.servers.devices())} to be launched, {python} has {backend}"
 
 
 def _running(config: Config, model: Transformer, kind: str, placement: Placement | None) -> str:
-    adapter, answers, policy = kind == "adapter", [], None
+    adapter = kind == "adapter"
+    answers = []
+    policy = None
     for member in assembly.make_members(config, model, adapter):
         server = member.server
         if not server.is_up():
-            raise EngineError(f"The server {server.url} does not answer, or says that it is not well: start it, or correct servers.urls.")
+            raise EngineError(f"The server {server.url} does not answer, or says that it is not well: start "
+                              "it, or correct servers.urls.")
         try:
             assembly.capacity(config, server, adapter)
-            [sample] = server.draw([model.config.vocab_size // 2], SamplingParams(1), weights=None, seed=0, stop_ids=())
+            [sample] = server.draw([model.config.vocab_size // 2], SamplingParams(1), weights=None, seed=0,
+                                   stop_ids=())
             label = sample.versions[0][0] if sample.versions else FIRST
             if label == FIRST and not hosts.several():
-                policy = policy or load_model(config.model.path, dtype=config.model.dtype or None, placement=placement)
-                error = Probe(policy, server.context(), config.servers.tolerance, scorer(policy, placement))(server, nnx.state(policy))
-                answers.append(f"{server.url} computes what {config.model.path} does (off by {error:.1e} nats)")
+                policy = policy or load_model(config.model.path, dtype=config.model.dtype or None,
+                                              placement=placement)
+                error = Probe(policy, server.context(), config.servers.tolerance,
+                              scorer(policy, placement))(server, nnx.state(policy))
+                answers.append(f"{server.url} computes what {config.model.path} does (off by {error:.1e} "
+                               "nats)")
             else:
                 answers.append(f"{server.url} is ready, its weights {label!r} were not probed")
         except Unavailable as error:
-            raise EngineError(f"{error}. Is a {server.kind} server running there? Its own log may tell more.") from error
+            raise EngineError(f"{error}. Is a {server.kind} server running there? Its own log "
+                              "may tell more.") from error
         finally:
             server.close()
     return ", ".join(answers)
@@ -106,12 +119,14 @@ def _place_of_weights(config: Config, kind: str) -> str:
     """
     folder = weights_folder(config.servers.sync_folder)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise EngineError(f"The folder {str(folder)!r}, which weights go through, is not there or cannot be written to: name another by "
-                          "servers.sync_folder.")
-    need, free = _bytes(config, kind), shutil.disk_usage(folder).free
+        raise EngineError(f"The folder {str(folder)!r}, which weights go through, is not there or cannot be "
+                          "written to: name another by servers.sync_folder.")
+    need = _bytes(config, kind)
+    free = shutil.disk_usage(folder).free
     if free < need:
-        raise EngineError(f"{folder}, which weights go through, has {free / 2**30:.1f} GiB free, and a version takes {need / 2**30:.1f}: "
-                          "free some, name another folder by servers.sync_folder, or set servers.weight_sync_backend=auto.")
+        raise EngineError(f"{folder}, which weights go through, has {free / 2**30:.1f} GiB free, and a "
+                          f"version takes {need / 2**30:.1f}: free some, name another folder by "
+                          "servers.sync_folder, or set servers.weight_sync_backend=auto.")
     return f"{folder} ({free / 2**30:.0f} GiB free)"
 
 

@@ -1,4 +1,5 @@
-"""A Hugging Face checkpoint folder: which tensor lies in which file, and whether the set is the one our model needs."""
+"""A Hugging Face checkpoint folder: which tensor lies in which file, and whether the set is the one our model
+needs."""
 import dataclasses
 import json
 import pathlib
@@ -13,7 +14,8 @@ from bridges.hf.tensor_files import DTYPES, FLOATS, TensorInfo, TensorReader
 from bridges.hf.weight_map import Slot
 from jaxrl_moe.model.config import ModelConfig, ModelConfigError
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 def read_config(folder: pathlib.Path) -> ModelConfig:
@@ -61,7 +63,8 @@ class Checkpoint:
             self._open(file)
         absent = [f"{key} (in {file})" for key, file in promised.items() if self.shards.get(key) != file]
         if absent:
-            raise BridgeError(f"{folder / INDEX} names tensors that their files lack: {listed(absent)}. Download the checkpoint again.")
+            raise BridgeError(f"{folder / INDEX} names tensors that their files lack: {listed(absent)}. "
+                              "Download the checkpoint again.")
 
     def _promised(self) -> dict[str, str]:
         if not (self.folder / INDEX).exists():
@@ -74,7 +77,8 @@ class Checkpoint:
     def _open(self, file: str) -> None:
         path = self.folder / file
         if not path.exists():
-            hint = " (it has pytorch_model.bin; convert that to safetensors first)" if list(self.folder.glob("*.bin")) else ""
+            hint = " (it has pytorch_model.bin; convert that to safetensors first)" if list(
+                self.folder.glob("*.bin")) else ""
             raise BridgeError(f"{path} is missing{hint}. Copy or download the whole checkpoint.")
         self._readers[file] = TensorReader(path)
         for key, info in self._readers[file].infos.items():
@@ -96,8 +100,8 @@ class Checkpoint:
         slots = weight_map.slots(config, weight_map.table(config, self.infos), shapes)
         problems = self._problems(config, slots, shapes)
         if problems:
-            raise BridgeError(f"{self.folder} does not fit its config.json: {listed(problems)}. Correct config.json, or "
-                              "give the folder of an unmodified checkpoint.")
+            raise BridgeError(f"{self.folder} does not fit its config.json: {listed(problems)}. Correct "
+                              "config.json, or give the folder of an unmodified checkpoint.")
         return slots
 
     def _problems(self, config: ModelConfig, slots: Sequence[Slot], shapes: Mapping[str, tuple[int, ...]]
@@ -105,15 +109,19 @@ class Checkpoint:
         needed = {slot.key: slot.their_shape(shapes[slot.path]) for slot in slots}
         if config.tie_word_embeddings and weight_map.tied_head(config).key in self.infos:
             needed[weight_map.tied_head(config).key] = shapes[weight_map.EMBEDDING]
-        problems = [f"tensor {key} is missing (looked in {', '.join(sorted(self._readers))})" for key in needed if key not in self.infos]
-        problems += [f"tensor {key} of {self.shards[key]} is used by nothing in a {config.family} model of this config"
+        problems = [f"tensor {key} is missing (looked in "
+                    f"{', '.join(sorted(self._readers))})" for key in needed if key not in self.infos]
+        problems += [f"tensor {key} of {self.shards[key]} is used by nothing in a {config.family} model of "
+                     "this config"
                      for key in self.infos if key not in needed]
         for key in needed.keys() & self.infos.keys():
             info = self.infos[key]
             if info.shape != needed[key]:
-                problems.append(f"tensor {key} of {self.shards[key]} has shape {list(info.shape)}, the config needs {list(needed[key])}")
+                problems.append(f"tensor {key} of {self.shards[key]} has shape {list(info.shape)}, the "
+                                f"config needs {list(needed[key])}")
             elif info.dtype not in FLOATS:
-                problems.append(f"tensor {key} of {self.shards[key]} has dtype {info.dtype}; quantised checkpoints are not read")
+                problems.append(f"tensor {key} of {self.shards[key]} has dtype {info.dtype}; quantised "
+                                "checkpoints are not read")
         return problems or self._tied_problems(config)
 
     def _tied_problems(self, config: ModelConfig) -> list[str]:

@@ -38,8 +38,8 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
       path: the folder to make. It appears whole or not at all.
       merge: False writes the base weights alone.
       dtype: of all tensors on disk; None keeps each tensor's dtype in `source`, or else the model's.
-      source: the checkpoint that the model came from. Its config.json is kept as it is, its tokenizer files, chat
-        template and generation settings travel along, and its shards and spelling of experts are kept.
+      source: the checkpoint that the model came from. Its config.json is kept as it is, its tokenizer files,
+        chat template and generation settings travel along, and its shards and spelling of experts are kept.
       max_shard_bytes: size limit of one file; None: as in `source`, or else 5 GB.
       overwrite: replace a folder that is there already.
 
@@ -52,8 +52,9 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
     if model.config.router_bias:
         warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under "
                       "router_selection_bias in config.json. Stock loaders of "
-                      f"{family_of(model.config).title} (transformers, vLLM, SGLang) ignore both and choose experts "
-                      "without it, so they do not compute this model; this package does.", stacklevel=2)
+                      f"{family_of(model.config).title} (transformers, vLLM, SGLang) ignore both and choose "
+                      "experts without it, so they do not compute this model; this package "
+                      "does.", stacklevel=2)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
     if not hosts.leads():  # takes part in gathering what process 0 writes
@@ -77,15 +78,16 @@ def _bias_names(model: Transformer) -> str:
 
 def _origin(folder: pathlib.Path, model: Transformer) -> DiskLayout:
     if read_config(folder) != model.config:
-        raise BridgeError(f"{folder / 'config.json'} describes another model than the one being exported. Give the checkpoint "
-                          "that training started from as the source.")
+        raise BridgeError(f"{folder / 'config.json'} describes another model than the one being exported. "
+                          "Give the checkpoint that training started from as the source.")
     return read_layout(folder) if is_params_folder(folder) else Checkpoint(folder).layout
 
 
 def _safetensors_name(dtype: Any):
     name = NAMES.get(np.dtype(dtype))
     if name not in TORCH_NAMES:
-        raise BridgeError(f"Checkpoints are written as {', '.join(TORCH_NAMES.values())}; {dtype} is not one of them.")
+        raise BridgeError(f"Checkpoints are written as {', '.join(TORCH_NAMES.values())}; {dtype} is not one "
+                          "of them.")
     return name
 
 
@@ -93,7 +95,9 @@ class _Plan:
     """What is written where: slots, dtypes and shards."""
 
     def __init__(self, model: Transformer, origin: Any, dtype: Any, max_shard_bytes: Any):
-        self.model, self.origin, self.dtype = model, origin, dtype
+        self.model = model
+        self.origin = origin
+        self.dtype = dtype
         shapes = {path: variable.shape for path, variable in base_weights(model).items()}
         known = origin.infos if origin else {}
         self.slots = weight_map.slots(model.config, weight_map.table(model.config, known), shapes)
@@ -115,7 +119,8 @@ class _Plan:
         """Makes the files; returns {tensor name: writable view}."""
         views = {}
         for file in sorted(set(self.shards.values())):
-            views |= create(folder / file, {key: self.infos[key] for key in self.infos if self.shards[key] == file})
+            views |= create(folder / file,
+                            {key: self.infos[key] for key in self.infos if self.shards[key] == file})
         if set(self.shards.values()) != {SINGLE}:
             self._index(folder)
         return views
@@ -128,7 +133,8 @@ class _Plan:
             write_index(folder, self.shards, self.infos)
 
     def write_config(self, folder: pathlib.Path):
-        """The source's config.json as it is, but for the dtype if that was asked for; else one made from the model."""
+        """The source's config.json as it is, but for the dtype if that was asked for; else one made from the
+        model."""
         if self.origin is not None and self.dtype is None:
             shutil.copyfile(self.origin.folder / "config.json", folder / "config.json")
             return
@@ -139,8 +145,10 @@ class _Plan:
 
 
 def shard(infos: dict[str, TensorInfo], limit: int) -> dict[str, str]:
-    """{tensor name: file name}, filling files in the order of names up to `limit` bytes; a larger tensor stands alone."""
-    bins, used = [[]], 0
+    """{tensor name: file name}, filling files in the order of names up to `limit` bytes; a larger tensor
+    stands alone."""
+    bins = [[]]
+    used = 0
     for key in sorted(infos, key=natural):
         size = infos[key].num_bytes
         if bins[-1] and used + size > limit:
@@ -150,7 +158,10 @@ def shard(infos: dict[str, TensorInfo], limit: int) -> dict[str, str]:
         used += size
     if len(bins) == 1:
         return dict.fromkeys(infos, SINGLE)
-    return {key: f"model-{number:05d}-of-{len(bins):05d}.safetensors" for number, keys in enumerate(bins, 1) for key in keys}
+    return {
+        key: f"model-{number:05d}-of-{len(bins):05d}.safetensors" for number, keys in enumerate(bins, 1)
+        for key in keys
+    }
 
 
 def natural(key: str) -> list[tuple]:
@@ -159,21 +170,25 @@ def natural(key: str) -> list[tuple]:
 
 
 def _write(model: Transformer, slots: Any, views: Any, merge: bool):
-    variables, low_rank = base_weights(model), adapters(model) if merge else {}
+    variables = base_weights(model)
+    low_rank = adapters(model) if merge else {}
     for path, group in grouped(slots):
         layers = layer_reader(model, path, variables, low_rank)
-        current, array = None, None
+        current = None
+        array = None
         for slot in group:
             layer = slot.index[:1]
             if layer != current:
-                current, array = layer, layers(layer)
+                current = layer
+                array = layers(layer)
             if views is not None:
                 slot.view(views[slot.key])[...] = array[slot.index[1:]]
 
 
 def layer_reader(model: Transformer, path: str, variables: Mapping[str, nnx.Variable],
                  low_rank: Mapping[str, nnx.Variable]) -> Callable[[tuple[int, ...]], np.ndarray]:
-    """Returns a function from () or (layer,) to that layer's weights on the host, float32 where adapters were folded in."""
+    """Returns a function from () or (layer,) to that layer's weights on the host, float32 where adapters were
+    folded in."""
     weight = variables[path][...]
     stem = path.removesuffix(".weight")
     pair = low_rank.get(f"{stem}.lora_a"), low_rank.get(f"{stem}.lora_b")

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 
 from bridges.errors import BridgeError
 
-# What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation settings.
-COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.tiktoken",
-              "chat_template*", "additional_chat_templates", "generation_config.json")
+# What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
+# settings.
+COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+              "*.tiktoken", "chat_template*", "additional_chat_templates", "generation_config.json")
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def resolve(name: str | os.PathLike) -> pathlib.Path:
-    """Returns the folder called `name`, or downloads the hub repository of that name and returns its snapshot.
+    """Returns the folder called `name`, or downloads the hub repository of that name and returns its
+    snapshot.
 
     Raises BridgeError when there is no such folder and the hub cannot deliver it.
     """
@@ -26,7 +28,8 @@ def resolve(name: str | os.PathLike) -> pathlib.Path:
     if folder.is_dir():
         return folder
     if folder.exists() or not HUB_NAME.fullmatch(str(name)):
-        raise BridgeError(f"{name} is not a folder, nor a hub name such as Qwen/Qwen3-0.6B. Give the folder that holds config.json.")
+        raise BridgeError(f"{name} is not a folder, nor a hub name such as Qwen/Qwen3-0.6B. Give the folder "
+                          "that holds config.json.")
     return _download(str(name))
 
 
@@ -36,8 +39,9 @@ def _download(name: str) -> pathlib.Path:
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # the hub client raises its own, its transport's and the system's errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BridgeError(f"{name} is no local folder, and the Hugging Face hub did not deliver it: {reason} Check the "
-                          "name and the network (HF_HUB_OFFLINE, HF_TOKEN for gated models), or give a local folder.") from error
+        raise BridgeError(f"{name} is no local folder, and the Hugging Face hub did not deliver it: {reason} "
+                          "Check the name and the network (HF_HUB_OFFLINE, HF_TOKEN for gated models), or "
+                          "give a local folder.") from error
 
 
 def read_json(path: pathlib.Path) -> dict:
@@ -67,8 +71,8 @@ def copy_companions(source: pathlib.Path, target: pathlib.Path) -> None:
 def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
     """Yields a temporary folder beside `path`, and renames it to `path` when the block succeeds.
 
-    When the block fails the temporary folder is removed and `path` is as before. Raises BridgeError if `path` exists
-    and `overwrite` is false, or if the disk is full.
+    When the block fails the temporary folder is removed and `path` is as before. Raises BridgeError if `path`
+    exists and `overwrite` is false, or if the disk is full.
     """
     target = pathlib.Path(path).expanduser().absolute()
     _refuse_existing(target, overwrite)
@@ -81,8 +85,8 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
         _swap(partial, target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BridgeError(f"The disk is full: {target} could not be written ({error.strerror}), and nothing of it "
-                              "was kept. Free some space or choose another output.") from error
+            raise BridgeError(f"The disk is full: {target} could not be written ({error.strerror}), and "
+                              "nothing of it was kept. Free some space or choose another output.") from error
         raise BridgeError(f"{target} could not be written: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -115,11 +119,13 @@ def _refuse_existing(target: pathlib.Path, overwrite: bool):
     if target.exists() and not target.is_dir():
         raise BridgeError(f"{target} is a file; the output must be a folder.")
     if target.exists() and any(target.iterdir()) and not overwrite:
-        raise BridgeError(f"{target} exists and is not empty. Choose another output, or ask to overwrite it (--overwrite).")
+        raise BridgeError(f"{target} exists and is not empty. Choose another output, or ask to overwrite it "
+                          "(--overwrite).")
 
 
 def _swap(partial: pathlib.Path, target: pathlib.Path):
-    """Puts `partial` in the place of `target`; an old folder there is set aside first and removed afterwards."""
+    """Puts `partial` in the place of `target`; an old folder there is set aside first and removed
+    afterwards."""
     old = partial.with_name(partial.name + ".old")
     if target.exists():
         target.rename(old)

@@ -34,7 +34,8 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
       dtype: of the weights in memory; None: float32 on CPU, bfloat16 elsewhere. Routers stay float32.
       seed: of the adapters.
       attention, grouped_matmul: backends, see jaxrl_moe/kernels.
-      placement: the mesh to load onto: each device's part is read from the files by itself, and no host holds the whole.
+      placement: the mesh to load onto: each device's part is read from the files by itself, and no host holds
+        the whole.
 
     Raises:
       BridgeError: with every missing, unused or misshapen tensor and its file.
@@ -42,8 +43,9 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
     """
     folder = resolve(path)
     config = read_config(folder)
-    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(placement), attention=attention,
-                                 grouped_matmul=grouped_matmul, platform=platform(placement))
+    model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(placement),
+                                 attention=attention, grouped_matmul=grouped_matmul,
+                                 platform=platform(placement))
     if is_params_folder(folder):
         restore(base_weights(model), folder, placement)
     else:
@@ -58,34 +60,41 @@ def model_config(path: str | os.PathLike) -> ModelConfig:
 
 
 def check_tensors(path: str | os.PathLike) -> None:
-    """Raises BridgeError unless every tensor that the model needs is there, with its shape, and none is left over. Reads headers."""
+    """Raises BridgeError unless every tensor that the model needs is there, with its shape, and none is left
+    over. Reads headers."""
     folder = resolve(path)
     if is_params_folder(folder):
         read_layout(folder)
         return
     variables = base_weights(Transformer.abstract(read_config(folder)))
-    Checkpoint(folder).slots(read_config(folder), {name: variable.shape for name, variable in variables.items()})
+    Checkpoint(folder).slots(read_config(folder), {
+        name: variable.shape for name, variable in variables.items()
+    })
 
 
 def draw_adapters(model: Transformer, seed: int, placement: Placement | None = None) -> None:
-    """Gives every layer that has an adapter a fresh one, which changes nothing yet; on a mesh, one device holds one adapter whole at a
-    time."""
+    """Gives every layer that has an adapter a fresh one, which changes nothing yet; on a mesh, one device
+    holds one adapter whole at a time."""
     rngs = nnx.Rngs(seed)
     for path, module in nnx.iter_modules(model):
         if isinstance(module, Linear) and module.lora is not None:
             module.draw_adapter(rngs)
             for name, variable in (("lora_a", module.lora_a), ("lora_b", module.lora_b)):
                 if placement is not None:
-                    variable.set_value(jax.block_until_ready(placement.put_one(".".join(map(str, (*path, name))), variable[...])))
+                    variable.set_value(
+                        jax.block_until_ready(
+                            placement.put_one(".".join(map(str, (*path, name))), variable[...])))
 
 
 def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *,
                       overwrite: bool = False) -> pathlib.Path:
-    """Converts a Hugging Face checkpoint into a folder of our parameters, which load_model reads without conversion.
+    """Converts a Hugging Face checkpoint into a folder of our parameters, which load_model reads without
+    conversion.
 
     Args:
       path: the folder or hub name.
-      output: the folder to make: config.json, the tokenizer, and the arrays through Orbax in the checkpoint's dtype.
+      output: the folder to make: config.json, the tokenizer, and the arrays through Orbax in the checkpoint's
+        dtype.
       overwrite: replace a folder that is there already.
     """
     folder = resolve(path)
@@ -112,19 +121,21 @@ def platform(placement: Placement | None) -> str:
 
 
 def fill(model: Transformer, checkpoint: Checkpoint, placement: Placement | None = None) -> None:
-    """Replaces the model's base weights by the checkpoint's. One stack of arrays is held on the host at a time, on a mesh one
-    device's part of it."""
+    """Replaces the model's base weights by the checkpoint's. One stack of arrays is held on the host at a
+    time, on a mesh one device's part of it."""
     variables = base_weights(model)
     slots = checkpoint.slots(model.config, {path: variable.shape for path, variable in variables.items()})
     for path, group in grouped(slots):
         variable = variables[path]
-        read = functools.partial(_part, {slot.index: slot for slot in group}, checkpoint, variable.shape, variable.dtype)
+        read = functools.partial(_part, {slot.index: slot for slot in group}, checkpoint, variable.shape,
+                                 variable.dtype)
         if placement is None:
             array = jax.device_put(read((slice(None),) * variable.ndim))
         else:
             shape, sharding = placement.laid_out(path, variable.shape)
             array = jax.make_array_from_callback(shape, sharding, read)
-        variable.set_value(jax.block_until_ready(array))  # the host's copy is taken over, or free before the next is made
+        # the host's copy is taken over, or free before the next is made
+        variable.set_value(jax.block_until_ready(array))
 
 
 def _part(slots: Any, checkpoint: Any, shape: tuple[int, ...], dtype: Any, index: Any):

@@ -1,4 +1,5 @@
-"""A folder of our parameters: config.json and tokenizer as in the checkpoint they came from, the arrays through Orbax.
+"""A folder of our parameters: config.json and tokenizer as in the checkpoint they came from, the arrays
+through Orbax.
 
 `layout.json` remembers how that checkpoint lay on disk, so that exporting gives the same files again.
 """
@@ -21,7 +22,8 @@ from bridges.hf.tensor_files import TensorInfo
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.runs.checkpoint import quiet
 
-ARRAYS, LAYOUT = "params", "layout.json"
+ARRAYS = "params"
+LAYOUT = "layout.json"
 
 
 def is_params_folder(folder: pathlib.Path) -> bool:
@@ -51,7 +53,8 @@ def _save(folder: pathlib.Path, arrays: Any):
     except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
         if "No space left" in str(error) or "quota" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise BridgeError(f"Orbax could not write the parameters to {folder}: {' '.join(str(error).split())}") from error
+        raise BridgeError(f"Orbax could not write the parameters to {folder}: "
+                          f"{' '.join(str(error).split())}") from error
 
 
 def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path,
@@ -66,8 +69,10 @@ def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path,
         alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {}
         for name, variable in variables.items():
-            shape, sharding = (variable.shape, alone) if placement is None else placement.laid_out(name, variable.shape)
-            wanted[name] = jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=sharding if shape == variable.shape else alone)
+            shape, sharding = (variable.shape,
+                               alone) if placement is None else placement.laid_out(name, variable.shape)
+            wanted[name] = jax.ShapeDtypeStruct(variable.shape, variable.dtype,
+                                                sharding=sharding if shape == variable.shape else alone)
         arrays = checkpointer.restore((folder / ARRAYS).absolute(), wanted)
     for name, variable in variables.items():
         variable.set_value(arrays[name] if placement is None else placement.put_one(name, arrays[name]))
@@ -76,10 +81,14 @@ def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path,
 def _check(variables: Any, stored: Any, folder: pathlib.Path):
     problems = [f"array {name} is missing" for name in variables if name not in stored]
     problems += [f"array {name} is used by nothing" for name in stored if name not in variables]
-    problems += [f"array {name} has shape {list(stored[name].shape)}, the config needs {list(variable.shape)}"
-                 for name, variable in variables.items() if name in stored and tuple(stored[name].shape) != variable.shape]
+    problems += [
+        f"array {name} has shape {list(stored[name].shape)}, the config needs {list(variable.shape)}"
+        for name, variable in variables.items()
+        if name in stored and tuple(stored[name].shape) != variable.shape
+    ]
     if problems:
-        raise BridgeError(f"{folder / ARRAYS} does not fit {folder / 'config.json'}: {listed(problems)}. Import the checkpoint again.")
+        raise BridgeError(f"{folder / ARRAYS} does not fit {folder / 'config.json'}: {listed(problems)}. "
+                          "Import the checkpoint again.")
 
 
 def read_layout(folder: pathlib.Path) -> DiskLayout:

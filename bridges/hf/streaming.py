@@ -1,7 +1,8 @@
 """The merged model as Hugging Face tensors, one small set at a time: nothing whole is ever built on the host.
 
-Sets are what servers keep in one array (q, k and v; gate and up; all experts of a layer): a part of such an array cannot be
-replaced by every server, so a set changes hands as one. Experts are spelled one by one, whatever the checkpoint does.
+Sets are what servers keep in one array (q, k and v; gate and up; all experts of a layer): a part of such an
+array cannot be replaced by every server, so a set changes hands as one. Experts are spelled one by one,
+whatever the checkpoint does.
 """
 import dataclasses
 import hashlib
@@ -38,12 +39,14 @@ class TensorSet:
 
 def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {},  # noqa: B006
                 read: Callable | None = None) -> Iterator[TensorSet]:
-    """Yields the model's sets, adapters merged in, in the order of layers; what they take is free again when they are dropped.
+    """Yields the model's sets, adapters merged in, in the order of layers; what they take is free again when
+    they are dropped.
 
     Args:
       model: its adapters are folded in: in float32, cast once at the end.
       known: {name: digest} of sets that are as they were: they are neither merged nor read.
-      read: gives a set's tensors by its name; None: reader(model), of which only the names are needed otherwise.
+      read: gives a set's tensors by its name; None: reader(model), of which only the names are needed
+        otherwise.
     """
     read = read or reader(model)
     for name in _named(model, base_weights(model)):
@@ -55,8 +58,10 @@ def tensor_sets(model: Transformer, known: Mapping[str, bytes] = {},  # noqa: B0
 
 
 def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
-    """What reads a set of the model's tensors by its name; in a run of several processes all must read it together."""
-    variables, low_rank = base_weights(model), adapters(model)
+    """What reads a set of the model's tensors by its name; in a run of several processes all must read it
+    together."""
+    variables = base_weights(model)
+    low_rank = adapters(model)
     named = _named(model, variables)
 
     def read(name: str):
@@ -66,7 +71,8 @@ def reader(model: Transformer) -> Callable[[str], dict[str, np.ndarray]]:
 
 
 def frozen_sets(model: Transformer) -> set[str]:
-    """Names of the sets that training leaves as they are while it trains adapters: all without one, but for the routers."""
+    """Names of the sets that training leaves as they are while it trains adapters: all without one, but for
+    the routers."""
     adapted = adapted_weights(model)
     if not adapted:
         return set()
@@ -78,17 +84,21 @@ def frozen_sets(model: Transformer) -> set[str]:
 def _named(model: Transformer, variables: Mapping[str, Any]):
     """{name of a set: its slots}."""
     shapes = {path: variable.shape for path, variable in variables.items()}
-    slots, named = weight_map.slots(model.config, weight_map.table(model.config), shapes), {}
+    slots = weight_map.slots(model.config, weight_map.table(model.config), shapes)
+    named = {}
     for slot in sorted(slots, key=lambda slot: natural(slot.key)):
         named.setdefault(slot.set_name, []).append(slot)
     return named
 
 
 def _tensors(model: Transformer, slots: Any, variables: Any, low_rank: Any):
-    own, current, array = np.dtype(model.dtype), None, None
+    own = np.dtype(model.dtype)
+    current = None
+    array = None
     for slot in sorted(slots, key=lambda slot: (slot.path, slot.index)):
         if (slot.path, slot.index[:1]) != current:
-            current, array = (slot.path, slot.index[:1]), layer_reader(model, slot.path, variables, low_rank)(slot.index[:1])
+            current = (slot.path, slot.index[:1])
+            array = layer_reader(model, slot.path, variables, low_rank)(slot.index[:1])
         ours = array[slot.index[1:]]
         dtype = DTYPES[FLOAT32] if slot.row.stored_float32 else own
         tensor = np.empty(slot.their_shape(variables[slot.path].shape), dtype)

@@ -1,7 +1,8 @@
 """Safetensors files as memory maps: tensors are read and written in place, one at a time.
 
-Format: https://github.com/huggingface/safetensors#format. A file is an 8-byte little-endian header length, a JSON
-header, then the tensors' bytes. The layout written here (order, header, padding) is that of the safetensors library.
+Format: https://github.com/huggingface/safetensors#format. A file is an 8-byte little-endian header length, a
+JSON header, then the tensors' bytes. The layout written here (order, header, padding) is that of the
+safetensors library.
 """
 import dataclasses
 import json
@@ -39,19 +40,21 @@ class TensorInfo:
 
 
 def read_header(path: pathlib.Path) -> dict[str, TensorInfo]:
-    """Returns {tensor name: TensorInfo}; raises BridgeError on a file that is cut short or no safetensors file."""
+    """Returns {tensor name: TensorInfo}; raises BridgeError on a file that is cut short or no safetensors
+    file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or 8 + length > size:
-            raise BridgeError(f"{path} is truncated or no safetensors file: its header is announced with {length:,} "
-                              f"bytes, the whole file has {size:,}. Copy or download it again.")
+            raise BridgeError(f"{path} is truncated or no safetensors file: its header is announced with "
+                              f"{length:,} bytes, the whole file has {size:,}. Copy or download it again.")
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
             infos = {name: _info(row, 8 + length) for name, row in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BridgeError(f"{path} has no readable safetensors header ({error}). Copy or download it again.") from error
+            raise BridgeError(f"{path} has no readable safetensors header ({error}). Copy or download it "
+                              "again.") from error
     _check_extents(path, infos, size)
     return infos
 
@@ -64,13 +67,15 @@ def _info(row: Any, data_start: Any):
 def _check_extents(path: str | os.PathLike, infos: Any, size: int):
     for name, info in infos.items():
         if info.dtype not in DTYPES:
-            raise BridgeError(f"{path}: tensor {name} has dtype {info.dtype}, which is not supported; known are {', '.join(DTYPES)}.")
+            raise BridgeError(f"{path}: tensor {name} has dtype {info.dtype}, which is not supported; known "
+                              f"are {', '.join(DTYPES)}.")
         if info.end - info.start != info.num_bytes:
-            raise BridgeError(f"{path}: tensor {name} spans {info.end - info.start:,} bytes, its shape {list(info.shape)} "
-                              f"needs {info.num_bytes:,}. The file is damaged; copy or download it again.")
+            raise BridgeError(f"{path}: tensor {name} spans {info.end - info.start:,} bytes, its shape "
+                              f"{list(info.shape)} needs {info.num_bytes:,}. The file is damaged; copy or "
+                              "download it again.")
         if info.end > size:
-            raise BridgeError(f"{path} is truncated: tensor {name} ends at byte {info.end:,}, the file at {size:,}. "
-                              "Copy or download it again.")
+            raise BridgeError(f"{path} is truncated: tensor {name} ends at byte {info.end:,}, the file at "
+                              f"{size:,}. Copy or download it again.")
 
 
 class TensorReader:
@@ -91,11 +96,17 @@ def create(path: pathlib.Path, infos: Mapping[str, TensorInfo]) -> dict[str, np.
     The file's blocks are reserved at once, so that a full disk raises OSError here and never while filling.
     """
     rows: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    placed, end = {}, 0
+    placed = {}
+    end = 0
     for name in sorted(infos, key=lambda name: (-LAYOUT[infos[name].dtype], name)):
-        start, end = end, end + infos[name].num_bytes
+        start = end
+        end = end + infos[name].num_bytes
         placed[name] = (start, end)
-        rows[name] = {"dtype": infos[name].dtype, "shape": list(infos[name].shape), "data_offsets": [start, end]}
+        rows[name] = {
+            "dtype": infos[name].dtype,
+            "shape": list(infos[name].shape),
+            "data_offsets": [start, end]
+        }
     header = json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     data_start = 8 + len(header)
@@ -103,8 +114,10 @@ def create(path: pathlib.Path, infos: Mapping[str, TensorInfo]) -> dict[str, np.
         os.posix_fallocate(file.fileno(), 0, data_start + end)
         file.write(len(header).to_bytes(8, "little") + header)
     data = np.memmap(path, np.uint8, mode="r+")
-    return {name: _view(data, dataclasses.replace(infos[name], start=data_start + start, end=data_start + stop))
-            for name, (start, stop) in placed.items()}
+    return {
+        name: _view(data, dataclasses.replace(infos[name], start=data_start + start, end=data_start + stop))
+        for name, (start, stop) in placed.items()
+    }
 
 
 def _view(data: Any, info: Any):

@@ -13,7 +13,8 @@ from jaxrl_moe.model.config import LayerStack, ModelConfig
 from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.families.rows import TensorRow
 
-EMBEDDING, HEAD = "embed.weight", "lm_head.weight"
+EMBEDDING = "embed.weight"
+HEAD = "lm_head.weight"
 
 
 @dataclasses.dataclass(frozen=True)

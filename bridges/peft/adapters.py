@@ -35,25 +35,28 @@ def read_lora(path: str | os.PathLike) -> LoraConfig:
 def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool = False) -> None:
     """Replaces the model's adapters by those of a PEFT folder.
 
-    Layers of lower rank than the model's are filled up with zeros, and a different scale is folded into B, so the
-    model computes exactly what PEFT does. A kind of layer that is adapted in some stacks only (PEFT does not adapt
-    the dense MLPs of a mixed model) gets B = 0 in the others; with `subset` so does a kind that the folder does not
-    adapt at all, as when one model serves adapters of different targets. Routers that were trained with the adapters
-    replace the model's own.
+    Layers of lower rank than the model's are filled up with zeros, and a different scale is folded into B, so
+    the model computes exactly what PEFT does. A kind of layer that is adapted in some stacks only (PEFT does
+    not adapt the dense MLPs of a mixed model) gets B = 0 in the others; with `subset` so does a kind that the
+    folder does not adapt at all, as when one model serves adapters of different targets. Routers that were
+    trained with the adapters replace the model's own.
 
     Raises:
       BridgeError: when a tensor is missing, unused or misshapen, or its rank is above the model's.
     """
     folder = PeftFolder(resolve(path))
     if model.lora is None:
-        raise BridgeError(f"The model has no adapters to fill from {folder.folder}. Load it with lora=bridges.read_lora(...).")
+        raise BridgeError(f"The model has no adapters to fill from {folder.folder}. Load it with "
+                          "lora=bridges.read_lora(...).")
     groups = list(grouped(_slots(model)))
     _check(model, folder, groups, subset)
     variables = adapters(model)
     for base, group in groups:
         stem = base.removesuffix(".weight")
-        a, b = variables[f"{stem}.lora_a"], variables[f"{stem}.lora_b"]
-        new_a, new_b = np.zeros(a.shape, a.dtype), np.zeros(b.shape, b.dtype)
+        a = variables[f"{stem}.lora_a"]
+        b = variables[f"{stem}.lora_b"]
+        new_a = np.zeros(a.shape, a.dtype)
+        new_b = np.zeros(b.shape, b.dtype)
         for slot in group:
             pair = folder.pairs.get(_layer(slot))
             if pair is None:
@@ -72,7 +75,8 @@ def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool 
 
 
 def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
-    """Refuses adapters that match no layer or that export_adapter could not write: to be asked before training.
+    """Refuses adapters that match no layer or that export_adapter could not write: to be asked before
+    training.
 
     Raises:
       ModelConfigError, BridgeError: naming lora.targets and the mend.
@@ -83,8 +87,8 @@ def check_adapters(config: ModelConfig, lora: LoraConfig) -> None:
 def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.PathLike,
                    overwrite: bool = False,
                    critic: Critic | None = None) -> pathlib.Path:
-    """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load; with routers that were
-    trained too (model.lora.router) PEFT alone loads it.
+    """Writes the model's adapters as a PEFT folder, experts one by one, which PEFT, vLLM and SGLang load;
+    with routers that were trained too (model.lora.router) PEFT alone loads it.
 
     Args:
       model: a model with adapters.
@@ -99,8 +103,8 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
     config = peft_config(model, os.fspath(base))
     router_slots = _router_slots(model) if config["modules_to_save"] else []
     if router_slots:
-        warnings.warn(f"{path} holds the trained routers whole (modules_to_save), which PEFT loads and vLLM and SGLang refuse: give those "
-                      "the merged checkpoint.", stacklevel=2)
+        warnings.warn(f"{path} holds the trained routers whole (modules_to_save), which PEFT loads and vLLM "
+                      "and SGLang refuse: give those the merged checkpoint.", stacklevel=2)
     variables, weights = ({name: hosts.fetch(variable[...]) for name, variable in named.items()}
                           for named in (adapters(model), routers(model) if router_slots else {}))
     if not hosts.leads():  # it took part in gathering
@@ -113,8 +117,11 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
                 variable = variables[f"{stem.removesuffix('.weight')}.{ours}"]
                 info = TensorInfo(NAMES[np.dtype(variable.dtype)], variable.shape[:-3:-1])
                 infos |= {f"{PREFIX}{_layer(slot)}.{theirs}.weight": info for slot in group}
-        infos |= {f"{PREFIX}{slot.key}": TensorInfo(NAMES[np.dtype(weights[slot.path].dtype)], slot.their_shape(weights[slot.path].shape))
-                  for slot in router_slots}
+        infos |= {
+            f"{PREFIX}{slot.key}": TensorInfo(NAMES[np.dtype(weights[slot.path].dtype)],
+                                              slot.their_shape(weights[slot.path].shape))
+            for slot in router_slots
+        }
         views = create(folder / WEIGHTS, infos)
         for slot in router_slots:
             slot.view(views[f"{PREFIX}{slot.key}"])[...] = weights[slot.path][slot.index]
@@ -132,34 +139,44 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
 def peft_config(model: Transformer, base: str) -> dict:
     """The fields of adapter_config.json.
 
-    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by sqrt(2),
-    and it refuses dropout there; so adapters of experts are written with the plain scale and no dropout. In some
-    families it takes MLP names to mean experts (Family.joins_dense_names); dense MLP layers of such a model are
-    named as parameters instead.
+    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by
+    sqrt(2), and it refuses dropout there; so adapters of experts are written with the plain scale and no
+    dropout. In some families it takes MLP names to mean experts (Family.joins_dense_names); dense MLP layers
+    of such a model are named as parameters instead.
     """
     if model.lora is None:
         raise BridgeError("The model has no adapters to export. Export it as a whole checkpoint instead.")
-    family, rows = family_of(model.config), {slot.row for slot in _slots(model)}
+    family = family_of(model.config)
+    rows = {slot.row for slot in _slots(model)}
     experts = {row for row in rows if "{expert}" in row.theirs}
     adapted = {leaf(row.ours) for row in experts}
     for fused in fused_names(family):
         if 0 < len(adapted & fused) < len(fused):
-            raise BridgeError(f"PEFT fuses the {' and '.join(sorted(fused))} of experts and loads adapters for both or "
-                              f"neither; this model adapts {', '.join(sorted(adapted))}. Add the other to "
-                              "lora.targets, or export a merged checkpoint.")
+            raise BridgeError(f"PEFT fuses the {' and '.join(sorted(fused))} of experts and loads adapters "
+                              f"for both or neither; this model adapts {', '.join(sorted(adapted))}. Add the "
+                              "other to lora.targets, or export a merged checkpoint.")
     of_experts = {leaf(row.theirs) for row in family.spellings[0] if "{expert}" in row.theirs}
     apart = {row for row in rows - experts if family.joins_dense_names and leaf(row.theirs) in of_experts}
     lora = model.lora
     alpha = lora.scale * lora.rank if experts else lora.alpha
     return {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
-        "r": lora.rank, "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
-        "use_rslora": lora.rslora and not experts, "lora_dropout": 0.0 if experts or apart else lora.dropout,
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": lora.rank,
+        "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
+        "use_rslora": lora.rslora and not experts,
+        "lora_dropout": 0.0 if experts or apart else lora.dropout,
         "target_modules": sorted({leaf(row.theirs) for row in rows - apart}),
         "target_parameters": sorted(map(in_layer, apart)) or None,
-        "bias": "none", "fan_in_fan_out": False, "init_lora_weights": True,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
         "modules_to_save": _router_names(model) if lora.router and model.config.num_sparse_layers else None,
-        "rank_pattern": {}, "alpha_pattern": {}}
+        "rank_pattern": {},
+        "alpha_pattern": {}
+    }
 
 
 def _router_names(model: Transformer) -> list[str]:
@@ -184,7 +201,9 @@ def _layer(slot: Slot) -> str:
 
 
 def _check(model: Transformer, folder: PeftFolder, groups: Any, subset: bool):
-    weights, problems, needed = base_weights(model), [], set()
+    weights = base_weights(model)
+    problems = []
+    needed = set()
     adapted = set(map(leaf, folder.pairs))
     some_layers = folder.config.get("layers_to_transform") is not None
     for path, group in groups:
@@ -196,17 +215,23 @@ def _check(model: Transformer, folder: PeftFolder, groups: Any, subset: bool):
         for slot in group:
             needed.add(_layer(slot))
             problems += _misfits(folder.pairs.get(_layer(slot)), _layer(slot), shape, model.lora.rank)
-    problems += [f"nothing in the model takes the adapter of {name}" for name in folder.pairs if name not in needed]
+    problems += [
+        f"nothing in the model takes the adapter of {name}" for name in folder.pairs if name not in needed
+    ]
     problems += _router_misfits(model, folder, subset) if folder.routers else []
     if problems:
-        raise BridgeError(f"{folder.folder / WEIGHTS} does not fit the model: {listed(problems)}. Give the adapter that was trained "
-                          "on this base model, and load the model with lora=bridges.read_lora(...).")
+        raise BridgeError(f"{folder.folder / WEIGHTS} does not fit the model: {listed(problems)}. Give the "
+                          "adapter that was trained on this base model, and load the model with "
+                          "lora=bridges.read_lora(...).")
 
 
 def _router_misfits(model: Transformer, folder: PeftFolder, subset: bool):
     if subset:
-        return ["it holds whole routers, and adapters that share one base model cannot each have their own (export it merged)"]
-    shapes = {_layer(slot): slot.their_shape(routers(model)[slot.path].shape) for slot in _router_slots(model)}
+        return ["it holds whole routers, and adapters that share one base model cannot each have their own "
+                "(export it merged)"]
+    shapes = {
+        _layer(slot): slot.their_shape(routers(model)[slot.path].shape) for slot in _router_slots(model)
+    }
     problems = [f"{'no router' if name in shapes else 'nothing in the model takes the router'} {name}"
                 for name in sorted(shapes.keys() ^ folder.routers.keys())]
     return problems + [

@@ -1,8 +1,8 @@
 """A critic to and from two files, which lie beside the adapter that it was trained with.
 
-`value_head.safetensors` holds dense.weight [D, D], dense.bias [D], out.weight [1, D] and out.bias [1], float32 and laid out as
-torch.nn.Linear has them: V(h) = out(tanh(dense(h))) of the trunk's last hidden state h, after its final norm.
-`value_head.json` tells what the head is and where it belongs.
+`value_head.safetensors` holds dense.weight [D, D], dense.bias [D], out.weight [1, D] and out.bias [1],
+float32 and laid out as torch.nn.Linear has them: V(h) = out(tanh(dense(h))) of the trunk's last hidden state
+h, after its final norm. `value_head.json` tells what the head is and where it belongs.
 """
 import json
 import os
@@ -18,13 +18,15 @@ from bridges.hf.tensor_files import TensorInfo, TensorReader, create
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.value_head import Critic, ValueHead
 
-CONFIG, WEIGHTS = "value_head.json", "value_head.safetensors"
+CONFIG = "value_head.json"
+WEIGHTS = "value_head.safetensors"
 LAYERS = ["linear", "tanh", "linear"]
 KINDS = ("token", "last_token")
 FIELDS = {"dense.weight": "dense", "dense.bias": "dense_bias", "out.weight": "out", "out.bias": "out_bias"}
 
 
-def export_critic(critic: Critic, path: str | os.PathLike, base: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
+def export_critic(critic: Critic, path: str | os.PathLike, base: str | os.PathLike,
+                  overwrite: bool = False) -> pathlib.Path:
     """Writes a folder that holds a critic and nothing else; `export_adapter` writes one beside an adapter.
 
     Args:
@@ -45,11 +47,18 @@ def export_critic(critic: Critic, path: str | os.PathLike, base: str | os.PathLi
 
 def write_critic(critic: Critic, folder: pathlib.Path, base: str) -> None:
     """Writes the critic's two files into a folder that is being made."""
-    arrays = {name: np.asarray(getattr(critic.head, field)[...], np.float32).T for name, field in FIELDS.items()}
+    arrays = {
+        name: np.asarray(getattr(critic.head, field)[...], np.float32).T for name, field in FIELDS.items()
+    }
     views = create(folder / WEIGHTS, {name: TensorInfo("F32", array.shape) for name, array in arrays.items()})
     for name, array in arrays.items():
         views[name][...] = array
-    config = {"layers": LAYERS, "hidden_size": len(arrays["dense.bias"]), "critic": critic.kind, "base_model_name_or_path": base}
+    config = {
+        "layers": LAYERS,
+        "hidden_size": len(arrays["dense.bias"]),
+        "critic": critic.kind,
+        "base_model_name_or_path": base
+    }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
@@ -61,13 +70,14 @@ def load_critic(path: str | os.PathLike) -> Critic:
     """
     folder = resolve(path)
     if not (folder / CONFIG).exists():
-        raise BridgeError(f"{folder} holds no critic: there is no {CONFIG}. Give the adapter folder of a run that trained one, or write "
-                          "it from a checkpoint: python -m bridges critic RUN OUTPUT.")
+        raise BridgeError(f"{folder} holds no critic: there is no {CONFIG}. Give the adapter folder of a run "
+                          "that trained one, or write it from a checkpoint: python -m bridges critic RUN "
+                          "OUTPUT.")
     config = read_json(folder / CONFIG)
     size = config.get("hidden_size")
     if config.get("layers") != LAYERS or config.get("critic") not in KINDS or not isinstance(size, int):
-        raise BridgeError(f"{folder / CONFIG} describes no critic of this package: layers must be {LAYERS}, critic one of "
-                          f"{', '.join(KINDS)}, and hidden_size a number. Export it again.")
+        raise BridgeError(f"{folder / CONFIG} describes no critic of this package: layers must be {LAYERS}, "
+                          f"critic one of {', '.join(KINDS)}, and hidden_size a number. Export it again.")
     head = nnx.eval_shape(lambda: ValueHead(size, rngs=nnx.Rngs(0)))
     if not (folder / WEIGHTS).exists():
         raise BridgeError(f"{folder / WEIGHTS} is missing beside {CONFIG}. Copy the whole folder.")
@@ -75,10 +85,13 @@ def load_critic(path: str | os.PathLike) -> Critic:
     shapes = {name: getattr(head, field).shape[::-1] for name, field in FIELDS.items()}
     problems = [f"tensor {name} is missing" for name in shapes.keys() - tensors.infos.keys()]
     problems += [f"tensor {name} is used by nothing" for name in tensors.infos.keys() - shapes.keys()]
-    problems += [f"tensor {name} has shape {list(tensors.infos[name].shape)}, not {list(shape)}"
-                 for name, shape in shapes.items() if name in tensors.infos and tensors.infos[name].shape != shape]
+    problems += [
+        f"tensor {name} has shape {list(tensors.infos[name].shape)}, not {list(shape)}"
+        for name, shape in shapes.items() if name in tensors.infos and tensors.infos[name].shape != shape
+    ]
     if problems:
-        raise BridgeError(f"{folder / WEIGHTS} does not fit {CONFIG}: {listed(sorted(problems))}. Copy both files again.")
+        raise BridgeError(f"{folder / WEIGHTS} does not fit {CONFIG}: {listed(sorted(problems))}. Copy both "
+                          "files again.")
     for name, field in FIELDS.items():
         getattr(head, field).set_value(jnp.asarray(tensors[name].T, jnp.float32))
     return Critic(head, config["critic"])

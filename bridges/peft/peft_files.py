@@ -1,9 +1,11 @@
-"""PEFT's LoRA folders: adapter_config.json and adapter_model.safetensors, read as one pair (A, B) per linear layer.
+"""PEFT's LoRA folders: adapter_config.json and adapter_model.safetensors, read as one pair (A, B) per linear
+layer.
 
-Experts come in two spellings. One by one: `...mlp.experts.N.gate_proj.lora_A.weight`. Or as PEFT saves them under
-transformers 5, where gate and up are one parameter and E experts share a matrix: `...mlp.experts.base_layer.lora_A.weight`
-[E * R, D] and lora_B [2F, R * E] for gate_up_proj, `...mlp.experts.lora_A.weight` and lora_B for down_proj (the rows of
-A run over experts first, the columns of B over ranks first; peft.tuners.lora.layer.ParamWrapper).
+Experts come in two spellings. One by one: `...mlp.experts.N.gate_proj.lora_A.weight`. Or as PEFT saves them
+under transformers 5, where gate and up are one parameter and E experts share a matrix:
+`...mlp.experts.base_layer.lora_A.weight` [E * R, D] and lora_B [2F, R * E] for gate_up_proj,
+`...mlp.experts.lora_A.weight` and lora_B for down_proj (the rows of A run over experts first, the columns of
+B over ranks first; peft.tuners.lora.layer.ParamWrapper).
 """
 import dataclasses
 import math
@@ -20,12 +22,25 @@ from bridges.hf.tensor_files import FLOATS, TensorReader
 from bridges.peft.names import FusedModule, fused_modules, leaf, our_names, router_modules, router_patterns
 from jaxrl_moe.model.config import LoraConfig
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-# Settings that change what an adapter computes and that this package does not have; the value is what turns them off.
-UNSUPPORTED = {"use_dora": False, "bias": "none", "lora_bias": False, "fan_in_fan_out": False,
-               "layer_replication": None, "alora_invocation_tokens": None, "use_qalora": False, "arrow_config": None,
-               "trainable_token_indices": None, "use_bdlora": None, "monteclora_config": None, "kasa_config": None}
+# Settings that change what an adapter computes and that this package does not have; the value is what turns
+# them off.
+UNSUPPORTED = {
+    "use_dora": False,
+    "bias": "none",
+    "lora_bias": False,
+    "fan_in_fan_out": False,
+    "layer_replication": None,
+    "alora_invocation_tokens": None,
+    "use_qalora": False,
+    "arrow_config": None,
+    "trainable_token_indices": None,
+    "use_bdlora": None,
+    "monteclora_config": None,
+    "kasa_config": None
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +60,8 @@ class PeftFolder:
 
     Attributes:
       pairs: {layer in HF's spelling, such as model.layers.0.mlp.experts.3.up_proj: Pair}; views of the file.
-      routers: {layer in HF's spelling, such as model.layers.0.mlp.gate: its whole weight [E, D]}, where modules_to_save has them.
+      routers: {layer in HF's spelling, such as model.layers.0.mlp.gate: its whole weight [E, D]}, where
+        modules_to_save has them.
       config: adapter_config.json.
 
     Raises:
@@ -57,16 +73,20 @@ class PeftFolder:
         self.config = read_json(folder / CONFIG)
         self._check_config()
         if not (folder / WEIGHTS).exists():
-            raise BridgeError(f"{folder / WEIGHTS} is missing. Save the adapter with safe_serialization, or copy the whole folder.")
+            raise BridgeError(f"{folder / WEIGHTS} is missing. Save the adapter with safe_serialization, or "
+                              "copy the whole folder.")
         self._tensors = TensorReader(folder / WEIGHTS)
         self.routers: dict[str, np.ndarray] = {}
         self.pairs = dict(self._pairs())
 
     def lora(self) -> LoraConfig:
         """The LoraConfig whose model can hold this adapter exactly."""
-        config, pairs = self.config, self.pairs.values()
-        dropout, names = config.get("lora_dropout", 0.0), self.names()
-        plain = LoraConfig(config["r"], config["lora_alpha"], bool(config.get("use_rslora")), dropout, names, bool(self.routers))
+        config = self.config
+        pairs = self.pairs.values()
+        dropout = config.get("lora_dropout", 0.0)
+        names = self.names()
+        plain = LoraConfig(config["r"], config["lora_alpha"], bool(config.get("use_rslora")), dropout, names,
+                           bool(self.routers))
         if all(pair.rank == plain.rank and math.isclose(pair.scale, plain.scale) for pair in pairs):
             return plain
         rank = max(pair.rank for pair in pairs)
@@ -77,23 +97,29 @@ class PeftFolder:
         return our_names(map(leaf, self.pairs))
 
     def _check_config(self):
-        path, config = self.folder / CONFIG, self.config
+        path = self.folder / CONFIG
+        config = self.config
         if config.get("peft_type") != "LORA":
             raise BridgeError(f"{path} describes a {config.get('peft_type')} adapter; only LORA is read.")
-        used = [f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items() if config.get(name, off) not in (off, None, False)]
+        used = [
+            f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items()
+            if config.get(name, off) not in (off, None, False)
+        ]
         whole = set(config.get("modules_to_save") or ()) - router_modules()
         readable = ", ".join(sorted(name for name in router_modules() if "." not in name))
         if whole:
             used.append(f"modules_to_save={sorted(whole)!r} (of these only routers, {readable}, can be read)")
         if used:
-            raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the adapter without, or merge "
-                              "it with PEFT.")
+            raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the "
+                              "adapter without, or merge it with PEFT.")
         for name in ("r", "lora_alpha"):
             if not isinstance(config.get(name), (int, float)):
                 raise BridgeError(f"{path} has no number {name!r}. Copy the whole adapter folder.")
 
     def _pairs(self) -> Iterator[tuple[str, Pair]]:
-        stems, problems, routers = {}, [], router_patterns()
+        stems = {}
+        problems = []
+        routers = router_patterns()
         for key, info in self._tensors.infos.items():
             name = key.removeprefix(PREFIX).removesuffix(".weight")
             whole = self.config.get("modules_to_save") and info.dtype in FLOATS
@@ -105,9 +131,11 @@ class PeftFolder:
                 problems.append(f"tensor {key} is no matrix of a LoRA layer")
             else:
                 stems.setdefault(match[1], {})[match[2]] = key
-        problems += [f"layer {stem} has lora_{'AB'['A' in keys]} missing" for stem, keys in stems.items() if len(keys) < 2]
+        problems += [f"layer {stem} has lora_{'AB'['A' in keys]} "
+                     "missing" for stem, keys in stems.items() if len(keys) < 2]
         if problems or not stems:
-            raise BridgeError(f"{self._tensors.path}: {listed(problems) or 'no tensors'}. Copy the adapter again.")
+            raise BridgeError(f"{self._tensors.path}: {listed(problems) or 'no tensors'}. Copy the adapter "
+                              "again.")
         for stem, keys in stems.items():
             yield from self._split(stem, self._tensors[keys["A"]], self._tensors[keys["B"]])
 
@@ -148,8 +176,9 @@ class PeftFolder:
     def _check_rank(self, stem: str, a: np.ndarray, b: np.ndarray, rank: int, several: bool = False):
         fits = a.shape[0] == b.shape[1] and (a.shape[0] % rank == 0 if several else a.shape[0] == rank)
         if not fits:
-            raise BridgeError(f"{self._tensors.path}: layer {stem} has lora_A {list(a.shape)} and lora_B {list(b.shape)}, which do not "
-                              f"fit the rank {rank} of {CONFIG}. The two files belong to different adapters.")
+            raise BridgeError(f"{self._tensors.path}: layer {stem} has lora_A {list(a.shape)} and lora_B "
+                              f"{list(b.shape)}, which do not fit the rank {rank} of {CONFIG}. The two files "
+                              "belong to different adapters.")
 
 
 def _setting(patterns: Any, name: str, default: Any):
@@ -161,10 +190,12 @@ def _setting(patterns: Any, name: str, default: Any):
 
 
 def _halves(a_RI: np.ndarray, b_OR: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Both layers of a fused pair, such as gate and up. Blocks on B's diagonal are two adapters of half the rank;
-    else both halves need all of A."""
-    half, rank = b_OR.shape[0] // 2, a_RI.shape[0] // 2
-    gate, up = b_OR[:half], b_OR[half:]
+    """Both layers of a fused pair, such as gate and up. Blocks on B's diagonal are two adapters of half the
+    rank; else both halves need all of A."""
+    half = b_OR.shape[0] // 2
+    rank = a_RI.shape[0] // 2
+    gate = b_OR[:half]
+    up = b_OR[half:]
     if a_RI.shape[0] % 2 == 0 and not gate[:, rank:].any() and not up[:, :rank].any():
         return [(a_RI[:rank], gate[:, :rank]), (a_RI[rank:], up[:, rank:])]
     return [(a_RI, gate), (a_RI, up)]

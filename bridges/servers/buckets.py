@@ -1,4 +1,5 @@
-"""Weights on their way to servers: one walk over the model feeds them all, each takes what it lacks, in buckets."""
+"""Weights on their way to servers: one walk over the model feeds them all, each takes what it lacks, in
+buckets."""
 import dataclasses
 import pathlib
 import queue
@@ -31,22 +32,27 @@ class Delivery:
     """
 
     def __init__(self, sets: Iterator[TensorSet], held: Mapping[str, bytes], limit: int):
-        self._sets, self._held, self._limit = sets, held, limit
-        self.digests, self.bytes = {}, 0
+        self._sets = sets
+        self._held = held
+        self._limit = limit
+        self.digests = {}
+        self.bytes = 0
 
     def __iter__(self) -> Iterator[Bucket]:
-        bucket, size = {}, 0
+        bucket = {}
+        size = 0
         for tensor_set in self._sets:
             self.digests[tensor_set.name] = tensor_set.digest
             if self._held.get(tensor_set.name) == tensor_set.digest:
                 continue
             if tensor_set.tensors is None:
-                raise Unavailable(f"the server turned out to lack {tensor_set.name}, which was taken to be there; "
-                                  "it gets all weights next")
+                raise Unavailable(f"the server turned out to lack {tensor_set.name}, which was taken to be "
+                                  "there; it gets all weights next")
             for key, array in tensor_set.tensors.items():
                 if bucket and size + array.nbytes > self._limit:
                     yield bucket
-                    bucket, size = {}, 0
+                    bucket = {}
+                    size = 0
                 bucket[key] = array
                 size += array.nbytes
                 self.bytes += array.nbytes
@@ -58,10 +64,13 @@ def write_bucket(folder: pathlib.Path, bucket: Bucket) -> pathlib.Path:
     """Makes a folder with the bucket as a safetensors file. Raises EngineError when the disk is full."""
     try:
         folder.mkdir(parents=True)
-        views = create(folder / "model.safetensors", {key: TensorInfo(NAMES[array.dtype], array.shape) for key, array in bucket.items()})
+        views = create(folder / "model.safetensors", {
+            key: TensorInfo(NAMES[array.dtype], array.shape) for key, array in bucket.items()
+        })
     except OSError as error:
-        raise EngineError(f"A bucket of weights could not be left in {folder.parent}: {error.strerror}. Free some space, lower "
-                          "servers.bucket_bytes, or name another folder by servers.sync_folder.") from error
+        raise EngineError(f"A bucket of weights could not be left in {folder.parent}: {error.strerror}. Free "
+                          "some space, lower servers.bucket_bytes, or name another folder by "
+                          "servers.sync_folder.") from error
     for key, array in bucket.items():
         views[key][...] = array
     return folder
@@ -79,11 +88,13 @@ class Fan:
     """
 
     def __init__(self, walk: Iterator, readers: int):
-        self._walk, self.seconds = walk, 0.0
+        self._walk = walk
+        self.seconds = 0.0
         self.readers = [_Reader() for _ in range(readers)]
 
     def run(self) -> None:
-        """Feeds the readers until the walk ends or all have left; what the walk raises is raised here, and to all of them."""
+        """Feeds the readers until the walk ends or all have left; what the walk raises is raised here, and to
+        all of them."""
         try:
             while any(not reader.left.is_set() for reader in self.readers):
                 start = time.perf_counter()
@@ -103,7 +114,8 @@ class Fan:
 
 class _Reader:
     def __init__(self):
-        self.left, self._queue = threading.Event(), queue.Queue(1)
+        self.left = threading.Event()
+        self._queue = queue.Queue(1)
 
     def give(self, item: Any) -> None:
         while not self.left.is_set():

@@ -1,4 +1,5 @@
-"""JSON over HTTP to one server: pooled connections, a deadline for the whole answer, and three kinds of failure."""
+"""JSON over HTTP to one server: pooled connections, a deadline for the whole answer, and three kinds of
+failure."""
 import json
 import random
 import time
@@ -9,7 +10,9 @@ from bridges.errors import BridgeError
 from jaxrl_moe.hosts.addresses import is_loopback
 
 CONNECT_SECONDS = 10.0
-BUSY_RETRIES, BUSY_SECONDS = 6, 0.5  # a server that is full is asked again after 0.5, 1, 2, ... seconds
+# a server that is full is asked again after 0.5, 1, 2, ... seconds
+BUSY_RETRIES = 6
+BUSY_SECONDS = 0.5
 MESSAGE = 2000  # characters of a server's complaint that are passed on
 IDLE_SECONDS = 3.0  # servers drop connections that were idle for 5
 
@@ -19,11 +22,13 @@ class EngineError(BridgeError):
 
 
 class Refused(EngineError):
-    """The server understood a request and rejected it (HTTP 4xx): it would do so again, and so would another."""
+    """The server understood a request and rejected it (HTTP 4xx): it would do so again, and so would
+    another."""
 
 
 class Unavailable(Exception):
-    """A server that is gone, hangs, fails or answers what makes no sense: another may do better. Never shown to users as it is."""
+    """A server that is gone, hangs, fails or answers what makes no sense: another may do better. Never shown
+    to users as it is."""
 
 
 class Http:
@@ -38,10 +43,14 @@ class Http:
 
     def __init__(self, url: str, *, api_key: str = "", timeout: float = 600.0, connections: int = 64):
         httpx = _httpx()
-        self.url, self.timeout, self._errors = url.rstrip("/"), timeout, (httpx.HTTPError, httpx.StreamError)
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self._errors = (httpx.HTTPError, httpx.StreamError)
         self._client = httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS),
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections,
+                                keepalive_expiry=IDLE_SECONDS),
             trust_env=not is_local(url),  # no proxy stands between this machine and itself
             verify=url.startswith("https"))  # reading the certificates takes a tenth of a second
 
@@ -82,13 +91,15 @@ class Http:
     def _call(self, method: str, path: str, body: Any, timeout: float):
         """(status, content type, bytes). An answer that drips is cut off at the deadline too."""
         timeout = timeout or self.timeout
-        deadline, data = time.monotonic() + timeout, bytearray()
+        deadline = time.monotonic() + timeout
+        data = bytearray()
         try:
             with self._client.stream(method, path, json=body, timeout=_limits(timeout)) as response:
                 for piece in response.iter_bytes():
                     data += piece
                     if time.monotonic() > deadline:
-                        raise Unavailable(f"{self.url}{path} had not answered in full after {timeout:g} seconds")
+                        raise Unavailable(f"{self.url}{path} had not answered in full after {timeout:g} "
+                                          "seconds")
                 return response.status_code, response.headers.get("content-type", ""), bytes(data)
         except self._errors as error:
             raise Unavailable(f"{self.url}{path}: {type(error).__name__} {error}".rstrip()) from error
@@ -102,7 +113,8 @@ class Http:
         try:
             return json.loads(data)
         except ValueError as error:
-            raise Unavailable(f"{self.url}{path} answered what is no JSON ({error}): {data[:80]!r}") from error
+            raise Unavailable(f"{self.url}{path} answered what is no JSON ({error}): "
+                              f"{data[:80]!r}") from error
 
 
 def is_local(url: str) -> bool:
@@ -129,5 +141,6 @@ def _httpx():
     try:
         import httpx
     except ImportError as error:
-        raise EngineError("Rollouts on servers need httpx, which is not installed: pip install 'jaxrl-moe[servers]'.") from error
+        raise EngineError("Rollouts on servers need httpx, which is not installed: pip install "
+                          "'jaxrl-moe[servers]'.") from error
     return httpx

@@ -1,4 +1,5 @@
-"""Servers of our own: a subprocess with its own log, in a process group of its own, awaited until healthy and stopped cleanly."""
+"""Servers of our own: a subprocess with its own log, in a process group of its own, awaited until healthy and
+stopped cleanly."""
 import contextlib
 import dataclasses
 import os
@@ -43,10 +44,14 @@ class LaunchPlan:
     flags: str = ""
 
     def command(self, port: int) -> list[str]:
-        return [self.python, "-m", *_COMMANDS[self.kind](self), "--host", "127.0.0.1", "--port", str(port), *shlex.split(self.flags)]
+        return [
+            self.python, "-m", *_COMMANDS[self.kind](self), "--host", "127.0.0.1", "--port",
+            str(port), *shlex.split(self.flags)
+        ]
 
     def environment(self, gpus: str) -> dict[str, str]:
-        """The server's environment variables: this process's, but for the devices, and what the sync needs."""
+        """The server's environment variables: this process's, but for the devices, and what the sync
+        needs."""
         env = dict(os.environ)
         if gpus:
             env["CUDA_VISIBLE_DEVICES"] = gpus
@@ -59,20 +64,23 @@ class LaunchPlan:
 
 
 def _vllm(plan: LaunchPlan):
-    yield from ("vllm.entrypoints.openai.api_server", "--model", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
-                "--max-model-len", str(plan.context), "--enable-scale-out", "--logprobs-mode", "processed_logprobs",
-                "--worker-extension-cls", "jaxrl_vllm_worker.Extension", "--weight-transfer-config", '{"backend": "jaxrl"}')
+    yield from ("vllm.entrypoints.openai.api_server", "--model", plan.model, "--served-model-name", "policy",
+                "--dtype", plan.dtype, "--max-model-len", str(plan.context), "--enable-scale-out",
+                "--logprobs-mode", "processed_logprobs", "--worker-extension-cls",
+                "jaxrl_vllm_worker.Extension", "--weight-transfer-config", '{"backend": '
+                '"jaxrl"}')
     if plan.lora_rank:
-        yield from ("--enable-lora", "--max-lora-rank", str(_rank(plan.lora_rank)), "--max-loras", str(plan.adapters),
-                    "--lora-target-modules", *plan.lora_targets)
+        yield from ("--enable-lora", "--max-lora-rank", str(_rank(plan.lora_rank)), "--max-loras",
+                    str(plan.adapters), "--lora-target-modules", *plan.lora_targets)
 
 
 def _sglang(plan: LaunchPlan):
-    yield from ("sglang.launch_server", "--model-path", plan.model, "--served-model-name", "policy", "--dtype", plan.dtype,
-                "--context-length", str(plan.context), *(["--enable-return-routed-experts"] if plan.routes else []))
+    yield from ("sglang.launch_server", "--model-path",
+                plan.model, "--served-model-name", "policy", "--dtype", plan.dtype, "--context-length",
+                str(plan.context), *(["--enable-return-routed-experts"] if plan.routes else []))
     if plan.lora_rank:
-        yield from ("--enable-lora", "--max-lora-rank", str(plan.lora_rank), "--max-loras-per-batch", str(plan.adapters),
-                    "--lora-target-modules", *plan.lora_targets)
+        yield from ("--enable-lora", "--max-lora-rank", str(plan.lora_rank), "--max-loras-per-batch",
+                    str(plan.adapters), "--lora-target-modules", *plan.lora_targets)
 
 
 def _rank(rank: int):
@@ -93,7 +101,10 @@ class Process:
     """
 
     def __init__(self, plan: LaunchPlan, log: pathlib.Path, gpus: str = ""):
-        self._plan, self._log, self._gpus, self._process = plan, log, gpus, None
+        self._plan = plan
+        self._log = log
+        self._gpus = gpus
+        self._process = None
         self._note = log.with_suffix(".pid")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -107,7 +118,8 @@ class Process:
         return self._process.pid
 
     def start(self) -> None:
-        """Starts it, also anew after it died; returns at once. What it, or a killed run's server, left running is ended first."""
+        """Starts it, also anew after it died; returns at once. What it, or a killed run's server, left
+        running is ended first."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         if self._process is None:
             self._end_leftover()
@@ -117,11 +129,13 @@ class Process:
         with self._log.open("ab") as log:
             log.write((shlex.join(command) + "\n").encode())
             try:
-                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                                 start_new_session=True,
                                                  env=self._plan.environment(self._gpus))
             except OSError as error:
-                raise EngineError(f"The {self._plan.kind} server could not be started with servers.python = {self._plan.python!r}: "
-                                  f"{error.strerror}. Name the Python of the environment that has {self._plan.kind}.") from error
+                raise EngineError(f"The {self._plan.kind} server could not be started with servers.python = "
+                                  f"{self._plan.python!r}: {error.strerror}. Name the Python of the "
+                                  f"environment that has {self._plan.kind}.") from error
         self._note.write_text(f"{self._process.pid} {self.port}\n")
 
     def wait(self, is_up: Callable[[], bool], seconds: float) -> None:
@@ -133,10 +147,11 @@ class Process:
         deadline = time.monotonic() + seconds
         while not is_up():
             if not self.running or time.monotonic() > deadline:
-                what = f"was not healthy within servers.start_timeout = {seconds:g} seconds" if self.running else "ended while it started"
+                late = f"was not healthy within servers.start_timeout = {seconds:g} seconds"
+                what = late if self.running else "ended while it started"
                 self.stop()
-                raise EngineError(f"The {self._plan.kind} server on port {self.port} {what}. The end of its log {self._log}:\n"
-                                  f"{self._tail()}")
+                raise EngineError(f"The {self._plan.kind} server on port {self.port} {what}. The end of its "
+                                  f"log {self._log}:\n{self._tail()}")
             time.sleep(0.5)
 
     def stop(self) -> None:
@@ -159,7 +174,8 @@ class Process:
             command = pathlib.Path(f"/proc/{group}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return
-        if port.encode() in command and os.getpgid(int(group)) == int(group):  # this very server, no other that got its number
+        # this very server, no other that got its number
+        if port.encode() in command and os.getpgid(int(group)) == int(group):
             _kill_group(int(group))
 
     def _tail(self):

@@ -1,4 +1,5 @@
-"""How a server comes to new weights, whichever engine runs it: paused, labelled as unfinished, given what it lacks, labelled, resumed."""
+"""How a server comes to new weights, whichever engine runs it: paused, labelled as unfinished, given what it
+lacks, labelled, resumed."""
 import abc
 import contextlib
 import dataclasses
@@ -23,9 +24,11 @@ class Weights:
     Attributes:
       label: unique; what servers call this version.
       version: the policy version.
-      folder: a PEFT folder if `adapter`; with `walk` the place for buckets; else a whole Hugging Face checkpoint.
+      folder: a PEFT folder if `adapter`; with `walk` the place for buckets; else a whole Hugging Face
+        checkpoint.
       bytes: in it.
-      walk: if the weights are streamed: from what all readers hold already ({set: digest} each) to the version's sets.
+      walk: if the weights are streamed: from what all readers hold already ({set: digest} each) to the
+        version's sets.
       changed_only: a server that holds an earlier version gets what differs from it.
       distributed: buckets are broadcast, not left in `folder`.
       bucket_bytes: of a bucket.
@@ -50,15 +53,17 @@ class Receiver(abc.ABC):
     """
 
     def __init__(self, url: str):
-        self.url, self.taken, self._group = url, 0, None
+        self.url = url
+        self.taken = 0
+        self._group = None
         self.held: tuple[str, Mapping[str, bytes]] = "", {}
 
     def load(self, weights: Weights, sets: Iterable[TensorSet] | None = None) -> None:
-        """Brings the server to these weights: an adapter is loaded under its label; else all weights are replaced, or those that
-        differ, while requests are paused, and the prefix cache is dropped.
+        """Brings the server to these weights: an adapter is loaded under its label; else all weights are
+        replaced, or those that differ, while requests are paused, and the prefix cache is dropped.
 
-        From the first byte to the last the server's label is one that nobody takes tokens of: what it draws from a mixture of
-        versions, should the sync end half-way, is never trained on.
+        From the first byte to the last the server's label is one that nobody takes tokens of: what it draws
+        from a mixture of versions, should the sync end half-way, is never trained on.
 
         Args:
           sets: where the sets of streamed weights are read from; None: from a walk of the server's own.
@@ -74,7 +79,8 @@ class Receiver(abc.ABC):
         try:
             self._load_all(weights, sets)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(f"{self.url} answered new weights in an unknown shape ({type(error).__name__}: {error})") from error
+            raise Unavailable(f"{self.url} answered new weights in an unknown shape ({type(error).__name__}: "
+                              f"{error})") from error
 
     def _load_all(self, weights: Weights, sets: Iterable[TensorSet] | None):
         held = self._still_held() if weights.changed_only else {}
@@ -85,9 +91,11 @@ class Receiver(abc.ABC):
                 self._replace([pathlib.Path(weights.folder)])
                 self.taken = weights.bytes
             else:
-                delivery = Delivery(iter(weights.walk([held]) if sets is None else sets), held, weights.bucket_bytes)
+                delivery = Delivery(iter(weights.walk([held]) if sets is None else sets), held,
+                                    weights.bucket_bytes)
                 self._take(delivery, weights)
-                self.held, self.taken = (weights.label, delivery.digests), delivery.bytes
+                self.held = (weights.label, delivery.digests)
+                self.taken = delivery.bytes
             self._drop_cache()
             self._label(weights.label)
 
@@ -113,7 +121,8 @@ class Receiver(abc.ABC):
 
     @contextlib.contextmanager
     def _paused(self):
-        """Requests wait, or are aborted, until the block ends; a server that cannot be asked to go on is not waited for."""
+        """Requests wait, or are aborted, until the block ends; a server that cannot be asked to go on is not
+        waited for."""
         self._pause()
         try:
             yield
@@ -149,7 +158,8 @@ class Receiver(abc.ABC):
 
     @abc.abstractmethod
     def _replace(self, folders: Iterable[pathlib.Path]) -> None:
-        """Loads folders of safetensors, one after the other; each may hold a part of the tensors, and is gone after its turn."""
+        """Loads folders of safetensors, one after the other; each may hold a part of the tensors, and is gone
+        after its turn."""
 
     @abc.abstractmethod
     def _join(self, group: BroadcastGroup) -> None:

@@ -1,4 +1,5 @@
-"""Routers of SGLang: the servers behind one are talked to directly, as each needs its own weights, and its own probe."""
+"""Routers of SGLang: the servers behind one are talked to directly, as each needs its own weights, and its
+own probe."""
 import dataclasses
 
 from bridges.servers.http import EngineError, Http, Unavailable
@@ -40,7 +41,8 @@ def _behind(url: str, key: str) -> list[str]:
         return [url]
     servers = [worker["url"] for worker in workers if worker.get("worker_type", "regular") == "regular"]
     if not servers:
-        raise EngineError(f"{url} is a router that knows no server which both reads prompts and decodes: start it with --worker-urls, or "
-                          "name the servers themselves in servers.urls.")
-    print(f"{url} is a router; the servers behind it get their weights and requests directly: {', '.join(servers)}.")
+        raise EngineError(f"{url} is a router that knows no server which both reads prompts and decodes: "
+                          "start it with --worker-urls, or name the servers themselves in servers.urls.")
+    print(f"{url} is a router; the servers behind it get their weights and requests directly: "
+          f"{', '.join(servers)}.")
     return servers

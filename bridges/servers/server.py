@@ -20,8 +20,10 @@ class DrawnSample:
 
     Attributes:
       ids, logprobs: [T].
-      finish_reason: "stop" or "length"; "abort" where new weights cut it short, perhaps before its first token.
-      versions: labels of the weights, an adapter's own where it drew: (label, first token, one past the last).
+      finish_reason: "stop" or "length"; "abort" where new weights cut it short, perhaps before its first
+        token.
+      versions: labels of the weights, an adapter's own where it drew: (label, first token, one past the
+        last).
       expert_ids: [prompt + T - 1, L, A], sparse layers alone, or None.
     """
     ids: np.ndarray
@@ -43,7 +45,10 @@ class Server(Receiver):
 
     def __init__(self, http: Http, config: ModelConfig, in_flight: str = "resume"):
         super().__init__(http.url)
-        self.http, self.config, self.vocab_size, self.in_flight = http, config, config.vocab_size, in_flight
+        self.http = http
+        self.config = config
+        self.vocab_size = config.vocab_size
+        self.in_flight = in_flight
 
     def close(self) -> None:
         """Ends the connections to it."""
@@ -60,8 +65,8 @@ class Server(Receiver):
 
         Args:
           weights: what they must be drawn from; None: whatever the server has.
-          versions: {label: policy version} of all weights there were; tokens may come from later ones of them too, which replaced
-            `weights` meanwhile.
+          versions: {label: policy version} of all weights there were; tokens may come from later ones of them
+            too, which replaced `weights` meanwhile.
           seed: of the server's sampler.
           stop_ids: token ids that end a completion.
           timeout: seconds until the answer must be there; None: the usual ones.
@@ -71,18 +76,27 @@ class Server(Receiver):
           Unavailable: the server failed, answered garbage or has other weights.
         """
         if min(ids) < 0 or max(ids) >= self.vocab_size:
-            raise EngineError(f"A prompt has token ids from {min(ids)} to {max(ids)}, but the vocabulary holds 0 to {self.vocab_size - 1}.")
+            raise EngineError(f"A prompt has token ids from {min(ids)} to {max(ids)}, but the vocabulary "
+                              f"holds 0 to {self.vocab_size - 1}.")
         try:
-            samples = self._draw([int(token) for token in ids], params, weights, seed, [int(token) for token in stop_ids], timeout)
+            samples = self._draw([int(token) for token in ids], params, weights, seed,
+                                 [int(token) for token in stop_ids], timeout)
         except Refused as error:
             if weights and weights.adapter and weights.label in str(error):
-                raise Unavailable(f"{self.url} has lost the adapter {weights.label}; was it started anew?") from error
+                raise Unavailable(f"{self.url} has lost the adapter {weights.label}; was it "
+                                  "started anew?") from error
             raise
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(f"{self.url} answered in an unknown shape ({type(error).__name__}: {error})") from error
+            raise Unavailable(f"{self.url} answered in an unknown shape ({type(error).__name__}: "
+                              f"{error})") from error
         if weights and weights.adapter:  # what the server labels are the weights below it
-            samples = [dataclasses.replace(sample, versions=((weights.label, 0, len(sample.ids)),)) for sample in samples]
-        later = {label for label, version in (versions or {}).items() if weights and version >= weights.version}
+            samples = [
+                dataclasses.replace(sample, versions=((weights.label, 0, len(sample.ids)), ))
+                for sample in samples
+            ]
+        later = {
+            label for label, version in (versions or {}).items() if weights and version >= weights.version
+        }
         self._check(samples, params, weights and later | {weights.label}, len(ids))
         return samples
 
@@ -100,9 +114,11 @@ class Server(Receiver):
         if aborted and not len(sample.ids):
             return
         if not 0 < len(sample.ids) <= params.max_tokens or len(sample.ids) != len(sample.logprobs):
-            yield f"{len(sample.ids)} tokens with {len(sample.logprobs)} log-probs, where 1 to {params.max_tokens} are possible"
+            yield (f"{len(sample.ids)} tokens with {len(sample.logprobs)} log-probs, where 1 to "
+                   f"{params.max_tokens} are possible")
         elif sample.ids.min() < 0 or sample.ids.max() >= self.vocab_size:
-            yield f"token ids from {sample.ids.min()} to {sample.ids.max()} for a vocabulary of {self.vocab_size}"
+            yield (f"token ids from {sample.ids.min()} to {sample.ids.max()} for a vocabulary of "
+                   f"{self.vocab_size}")
         elif not np.isfinite(sample.logprobs).all() or sample.logprobs.max() > LARGEST:
             yield f"log-probs from {sample.logprobs.min()} to {sample.logprobs.max()}"
         if sample.finish_reason not in ("stop", "length") and not aborted:
@@ -118,11 +134,12 @@ class Server(Receiver):
             yield (f"tokens drawn from the weights {', '.join(map(repr, sorted(others)))} instead of "
                    f"{', '.join(map(repr, sorted(labels)))}; was it started anew?")
         if [start for _, start, _ in drawn] + [len(sample.ids)] != [0] + [end for *_, end in drawn]:
-            yield f"{len(sample.ids)} tokens with the weights' labels {sample.versions}, which do not cover each once"
+            yield (f"{len(sample.ids)} tokens with the weights' labels {sample.versions}, which do not cover "
+                   "each once")
 
     @abc.abstractmethod
     def _draw(self, ids: list[int], params: SamplingParams, weights: Weights | None, seed: int,
-              stop_ids: Sequence[int], timeout: float | None) -> list[DrawnSample]: ...
+              stop_ids: Sequence[int], timeout: float | None) -> list[DrawnSample]:        ...
 
     @abc.abstractmethod
     def context(self) -> int:
@@ -130,7 +147,8 @@ class Server(Receiver):
 
     @abc.abstractmethod
     def check(self, adapter: bool, routes: bool = False) -> None:
-        """Raises EngineError, with the mend, where the server lacks what drawing, this kind of sync or the experts' routes need."""
+        """Raises EngineError, with the mend, where the server lacks what drawing, this kind of sync or the
+        experts' routes need."""
 
     @abc.abstractmethod
     def unload(self, label: str) -> None:

@@ -1,7 +1,9 @@
-"""vLLM's server, 0.32: token ids through /inference/v1/generate, weights through its weight-transfer endpoints.
+"""vLLM's server, 0.32: token ids through /inference/v1/generate, weights through its weight-transfer
+endpoints.
 
-Its log-probs are those of softmax(logits) by default; under --logprobs-mode processed_logprobs they are those of the tempered
-distribution, renormalised over what top-p and its like leave, which is why those are refused with vLLM.
+Its log-probs are those of softmax(logits) by default; under --logprobs-mode processed_logprobs they are those
+of the tempered distribution, renormalised over what top-p and its like leave, which is why those are refused
+with vLLM.
 """
 import contextlib
 import pathlib
@@ -24,12 +26,25 @@ class Vllm(Server):
     def _draw(self, ids: list[int], params: SamplingParams, weights: Weights | None, seed: int,
               stop_ids: list[int], timeout: float | None) -> list[DrawnSample]:
         sampling = {
-            "n": params.n, "temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k, "min_p": params.min_p,
-            "max_tokens": params.max_tokens, "stop": list(params.stop_strings) or None, "stop_token_ids": stop_ids,
+            "n": params.n,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "top_k": params.top_k,
+            "min_p": params.min_p,
+            "max_tokens": params.max_tokens,
+            "stop": list(params.stop_strings) or None,
+            "stop_token_ids": stop_ids,
             "ignore_eos": True,  # what ends a completion is said by stop_token_ids alone
-            "logprobs": 0, "seed": seed, "detokenize": bool(params.stop_strings)}
+            "logprobs": 0,
+            "seed": seed,
+            "detokenize": bool(params.stop_strings)
+        }
         model = weights.label if weights and weights.adapter else self._model()
-        answer = self.http.post(GENERATE, {"model": model, "token_ids": ids, "sampling_params": sampling}, timeout=timeout)
+        answer = self.http.post(GENERATE, {
+            "model": model,
+            "token_ids": ids,
+            "sampling_params": sampling
+        }, timeout=timeout)
         return [_sample(choice) for choice in sorted(answer["choices"], key=lambda choice: choice["index"])]
 
     def context(self):
@@ -37,16 +52,19 @@ class Vllm(Server):
 
     def check(self, adapter: bool, routes: bool = False):
         if routes:
-            raise EngineError("The experts' routes are not read from vLLM servers: set moe.replay=r2, or rollout.backend=sglang or jax.")
+            raise EngineError("The experts' routes are not read from vLLM servers: set moe.replay=r2, or "
+                              "rollout.backend=sglang or jax.")
         paths = self.http.get("/openapi.json")["paths"]
         needed = {GENERATE: "--enable-scale-out"}
         if adapter:
-            needed["/v1/load_lora_adapter"] = "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment"
+            runtime = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment"
+            needed["/v1/load_lora_adapter"] = f"--enable-lora and {runtime}"
         else:
             needed["/start_weight_update"] = "VLLM_SERVER_DEV_MODE=1 in its environment"
         missing = [mend for path, mend in needed.items() if path not in paths]
         if missing:
-            raise EngineError(f"The vLLM server {self.url} lacks what rollouts need: start it with {', and '.join(missing)}.")
+            raise EngineError(f"The vLLM server {self.url} lacks what rollouts need: start it with "
+                              f"{', and '.join(missing)}.")
         if not adapter:
             self._open_transfer()
 
@@ -60,7 +78,8 @@ class Vllm(Server):
         self.http.post("/update_weight_version", {"new_version": label}, repeatable=True)
 
     def _pause(self):
-        self.http.post(f"/pause?mode={'keep' if self.in_flight == 'resume' else 'abort'}", timeout=LOADING_SECONDS, repeatable=True)
+        self.http.post(f"/pause?mode={'keep' if self.in_flight == 'resume' else 'abort'}",
+                       timeout=LOADING_SECONDS, repeatable=True)
 
     def _resume(self):
         self.http.post("/resume", repeatable=True)
@@ -72,7 +91,10 @@ class Vllm(Server):
             raise Unavailable(f"{self.url} did not drop the prefix cache of the old weights")
 
     def _load_adapter(self, weights: Weights):
-        self.http.post("/v1/load_lora_adapter", {"lora_name": weights.label, "lora_path": weights.folder}, timeout=LOADING_SECONDS)
+        self.http.post("/v1/load_lora_adapter", {
+            "lora_name": weights.label,
+            "lora_path": weights.folder
+        }, timeout=LOADING_SECONDS)
 
     def _replace(self, folders: Iterable[pathlib.Path]):
         with self._update():
@@ -80,8 +102,16 @@ class Vllm(Server):
                 self._send({"path": str(folder)})
 
     def _join(self, group: BroadcastGroup):
-        self.http.post("/init_weight_transfer_engine", timeout=LOADING_SECONDS, body={"init_info": {
-            "address": group.address, "port": group.port, "size": group.size, "name": group.name, "backend": group.backend}})
+        self.http.post(
+            "/init_weight_transfer_engine", timeout=LOADING_SECONDS, body={
+                "init_info": {
+                    "address": group.address,
+                    "port": group.port,
+                    "size": group.size,
+                    "name": group.name,
+                    "backend": group.backend
+                }
+            })
 
     def _receive(self, buckets: Iterable[Bucket], group: BroadcastGroup):
         with self._update():
@@ -91,7 +121,8 @@ class Vllm(Server):
 
     @contextlib.contextmanager
     def _update(self):
-        """Between the start of an update and its end; one that is given up leaves layers half loaded, which the next start mends."""
+        """Between the start of an update and its end; one that is given up leaves layers half loaded, which
+        the next start mends."""
         self._open_transfer()
         try:
             self.http.post("/start_weight_update", timeout=LOADING_SECONDS)
@@ -121,8 +152,9 @@ class Vllm(Server):
         try:
             self.http.post("/init_weight_transfer_engine", {"init_info": {}}, repeatable=True)
         except Refused as error:
-            raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls jaxrl_vllm_worker.Extension "
-                              "--weight-transfer-config '{\"backend\": \"jaxrl\"}', and the folder bridges/servers/worker on its "
+            raise EngineError(f"{error} Start the vLLM server with our worker: --worker-extension-cls "
+                              "jaxrl_vllm_worker.Extension --weight-transfer-config '{\"backend\": "
+                              "\"jaxrl\"}', and the folder bridges/servers/worker on its "
                               "PYTHONPATH.") from error
 
     def _base(self):

@@ -1,12 +1,13 @@
-"""A tiny random MoE, made on the spot, on the real GSM8K rows: SFT, then 30 steps of GRPO. A test of the whole path.
+"""A tiny random MoE, made on the spot, on the real GSM8K rows: SFT, then 30 steps of GRPO. A test of the
+whole path.
 
     python scripts/train.py --config=configs/gsm8k/tiny.py
     python scripts/train.py --config=configs/gsm8k/tiny.py --config.data.path=gsm8k/train.jsonl \
         --config.data.eval_path=gsm8k/test.jsonl --config.sft.path=gsm8k/train.jsonl     # local files
 
-Hardware: two CPU cores. What to expect: two million parameters do not learn to calculate; they learn the form. After SFT
-a part of the completions ends in "#### N" and earns the marker bonus of 0.05; GRPO raises env/marker and reward/mean.
-200 test rows are evaluated before and after.
+Hardware: two CPU cores. What to expect: two million parameters do not learn to calculate; they learn the
+form. After SFT a part of the completions ends in "#### N" and earns the marker bonus of 0.05; GRPO raises
+env/marker and reward/mean. 200 test rows are evaluated before and after.
 """
 from configs.shared.gsm8k import gsm8k
 

@@ -73,7 +73,8 @@ def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
 
 
 def _of_conversations(start: Start) -> Iterator[Problem]:
-    path, data = start.config.sft.path, start.config.data
+    path = start.config.sft.path
+    data = start.config.data
     try:
         if start.makes_model:
             for row in read_rows(path):

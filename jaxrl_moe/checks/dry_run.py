@@ -40,7 +40,8 @@ def lines(start: Start) -> Iterator[tuple[str, str]]:
 
 
 def _model(start: Start) -> str:
-    model, rank = start.model, start.config.lora.rank
+    model = start.model
+    rank = start.config.lora.rank
     experts = f", {model.num_experts} experts" if any(model.sparse_layers) else ""
     trained = f"adapters of rank {rank} are trained" if rank else "all weights are trained"
     made = " (will be made from scratch)" if start.makes_model else ""
@@ -50,7 +51,8 @@ def _model(start: Start) -> str:
 
 
 def _fine_tuning(start: Start) -> str:
-    config, sft = start.config, start.config.sft
+    config = start.config
+    sft = start.config.sft
     if run_dir.warmed_up(start.recipe):
         return f"done: {pathlib.Path(config.run_dir) / 'sft' / 'model'} is there"
     unread = start.makes_model or start.makes_data
@@ -69,7 +71,8 @@ def _trained(config: Config) -> str:
 
 
 def _training(config: Config) -> str:
-    rollout, algorithm = config.rollout, config.algorithm
+    rollout = config.rollout
+    algorithm = config.algorithm
     updates = algorithm.epochs * algorithm.minibatches
     return (f"{config.train.steps} steps of {rollout.prompts_per_step} prompts x {rollout.group_size} "
             f"completions, {algorithm.advantage} "
@@ -88,7 +91,8 @@ def _batch(config: Config, longest: int) -> str:
 
 
 def _engine(start: Start) -> str:
-    rollout, servers = start.config.rollout, start.config.servers
+    rollout = start.config.rollout
+    servers = start.config.servers
     longest = f"sequences of up to {longest_rollout(start.config)} tokens"
     if not start.on_servers:
         serving = ", with an endpoint beside it" if start.rl and start.config.endpoint.serve else ""

@@ -31,7 +31,8 @@ def _of_rollout(config: Config) -> Iterator[Problem]:
         yield Problem("endpoint.serve", None,
                       f"needs {', '.join(missing)}, which is not installed and comes with the extra `serve`",
                       'pip install -e ".[serve]", or set endpoint.serve=false')
-    backend, sync = config.rollout.backend, config.servers.weight_sync_backend
+    backend = config.rollout.backend
+    sync = config.servers.weight_sync_backend
     if backend != "jax" and _absent("httpx"):
         yield Problem("rollout.backend", backend,
                       "needs httpx, which is not installed and comes with the extra `servers`",

@@ -106,7 +106,8 @@ def warmed_up(config: Config) -> bool:
     folder = pathlib.Path(config.run_dir) / "sft"
     if not (folder / "model").exists():
         return False
-    before, now = flat(read_settings(folder / "config.json")), flat(to_json(sft_config(config)))
+    before = flat(read_settings(folder / "config.json"))
+    now = flat(to_json(sft_config(config)))
     other = [f"{key} (was {before[key]!r}, is {now[key]!r})" for key in sorted(before.keys() & now.keys())
              if _matters(key, now) and before[key] != now[key]]
     if other:

@@ -50,7 +50,8 @@ def table_rows(table: str) -> list[str]:
 
 def required(start: Start) -> Iterator[Problem]:
     """Yields what the job needs and was not given."""
-    config, sft = start.config, start.config.sft
+    config = start.config
+    sft = start.config.sft
     if not config.model.path:
         yield Problem("model.path", None, "is empty", "give an HF checkpoint folder or a hub name")
     if start.rl and not config.data.path:
@@ -76,7 +77,8 @@ def required(start: Start) -> Iterator[Problem]:
 
 def _of_phases(start: Start) -> Iterator[Problem]:
     """Yields what speaks against the phases to run, besides the algorithm."""
-    config, budget = start.config, start.config.train.tokens_per_micro_batch
+    config = start.config
+    budget = start.config.train.tokens_per_micro_batch
     if start.rl:
         yield from rollout.problems(config)
         yield from servers.server_problems(config)
@@ -93,7 +95,9 @@ def _of_phases(start: Start) -> Iterator[Problem]:
 
 def _of_run(config: Config) -> Iterator[Problem]:
     """Yields contradictions of the sections that say how long and where the phases run."""
-    sft, steps, start = config.sft, config.train.steps, config.logging.profile_start
+    sft = config.sft
+    steps = config.train.steps
+    start = config.logging.profile_start
     if not config.run_dir:
         yield Problem("run_dir", None, "is empty",
                       "name the folder that logs and checkpoints go to, such as runs/first")

@@ -100,7 +100,8 @@ def _settings(start: Start) -> str:
 
 
 def _model(start: Start) -> str:
-    path, model = start.config.model.path, start.model
+    path = start.config.model.path
+    model = start.model
     if start.makes_model:
         return f"{path} will be made from scratch: {model.family}, {model.num_layers} layers"
     shape = f"{model.family}, {model.num_layers} layers"
@@ -157,7 +158,8 @@ def _data(start: Start) -> str:
 
 def data_lines(start: Start) -> list[str]:
     """What the data holds, file by file."""
-    data, sft = start.config.data, start.config.sft
+    data = start.config.data
+    sft = start.config.sft
     if start.makes_data:
         return [f"{data.generate} will be made in {pathlib.Path(data.path).parent}"]
     if start.makes_model:

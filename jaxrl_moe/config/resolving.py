@@ -59,7 +59,8 @@ def resolve(settings: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
 def value_problems(config: Config) -> Iterator[Problem]:
     """Yields the values that their settings' bounds or literal choices do not allow."""
     for key, field in known_fields().items():
-        value, setting = value_of(config, key), setting_of(field)
+        value = value_of(config, key)
+        setting = setting_of(field)
         if field.type in (int, float) and not setting.allows(value):
             yield Problem(key, value, "is out of range", f"it must be {setting.bounds()}")
         elif field.type is str and not setting.chosen(value):
@@ -131,7 +132,8 @@ def _convert_items(kind: type, values: Any, key: str) -> tuple:
 
 def split_names(text: str) -> tuple[str, ...]:
     """Splits "q_proj,v_proj" at the commas outside brackets, so that regular expressions stay whole."""
-    names, depth = [""], 0
+    names = [""]
+    depth = 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
         if letter == "," and depth <= 0:

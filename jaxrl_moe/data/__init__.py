@@ -1,1 +1,2 @@
-"""From files to token ids: tokenizer and chat template, prompts in one global order, conversations with their masks."""
+"""From files to token ids: tokenizer and chat template, prompts in one global order, conversations with their
+masks."""

@@ -1,4 +1,5 @@
-"""The order of the prompts: shuffled anew each epoch, endless, one for all processes, with a position that can be saved."""
+"""The order of the prompts: shuffled anew each epoch, endless, one for all processes, with a position that
+can be saved."""
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +14,8 @@ from jaxrl_moe.types import Prompt
 class PromptIterator:
     """Draws prompts for ever, in an order that follows from the seed alone.
 
-    Every process iterates over the same global order and takes its slice of what next_prompts returns, so the position
-    is one number for the whole run.
+    Every process iterates over the same global order and takes its slice of what next_prompts returns, so the
+    position is one number for the whole run.
     """
 
     def __init__(self, prompts: Sequence[Prompt], *, seed: int, shuffle: bool = True) -> None:
@@ -24,7 +25,12 @@ class PromptIterator:
             dataset = dataset.shuffle(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the prompts lie in memory
         self._iterator = iter(dataset.repeat().to_iter_dataset(options))
-        self._order = {"prompts": len(prompts), "checksum": _checksum(prompts), "seed": seed, "shuffle": shuffle}
+        self._order = {
+            "prompts": len(prompts),
+            "checksum": _checksum(prompts),
+            "seed": seed,
+            "shuffle": shuffle
+        }
 
     def next_prompts(self, count: int) -> list[Prompt]:
         """Returns the next `count` prompts; they may reach over the end of an epoch."""
@@ -42,9 +48,9 @@ class PromptIterator:
         """
         saved = {key: state.get(key) for key in self._order}
         if saved != self._order:
-            raise DataError(f"The saved data position belongs to another order of prompts: it was {saved}, now it is "
-                            f"{self._order}. Resume with the data, seed and data.shuffle of the first start, or begin a "
-                            "new run in another run_dir.")
+            raise DataError(f"The saved data position belongs to another order of prompts: it was {saved}, "
+                            f"now it is {self._order}. Resume with the data, seed and data.shuffle of the "
+                            "first start, or begin a new run in another run_dir.")
         self._iterator.set_state({"next_index": int(state["drawn"])})
 
 

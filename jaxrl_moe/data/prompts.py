@@ -1,4 +1,5 @@
-"""Prompts: data rows under the chat template, filtered by length, in one global order whose position can be saved."""
+"""Prompts: data rows under the chat template, filtered by length, in one global order whose position can be
+saved."""
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,8 +28,8 @@ class PromptReport:
     longest: int
 
     def __str__(self) -> str:
-        return (f"{self.source}: {self.kept} prompts of {self.rows} rows, {self.too_long} left out as too long "
-                f"(longest {self.longest} tokens)")
+        return (f"{self.source}: {self.kept} prompts of {self.rows} rows, {self.too_long} left out as too "
+                f"long (longest {self.longest} tokens)")
 
 
 def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool = False,
@@ -54,7 +55,8 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
                if len(ids_T) <= section.max_prompt_tokens]
     report = PromptReport(path, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)))
     if not prompts:
-        raise DataError(f"No prompt is left: {report}. Raise data.max_prompt_tokens (now {section.max_prompt_tokens}).")
+        raise DataError(f"No prompt is left: {report}. Raise data.max_prompt_tokens (now "
+                        f"{section.max_prompt_tokens}).")
     _check_context(prompts, rows, context)
     return prompts, report
 
@@ -63,16 +65,17 @@ def _check_context(prompts: Sequence[Prompt], rows: Sequence[Row], context: int)
     """Refuses prompts that leave no room for a completion in the model's context."""
     over = [prompt for prompt in prompts if context and len(prompt.ids) >= context]
     if over:
-        raise DataError(f"{rows[over[0].index].where}: the prompt has {len(over[0].ids)} tokens, but the model's context "
-                        f"holds {context} with the completion ({len(over)} such rows). Lower data.max_prompt_tokens so "
-                        "that longer rows are left out, or use a model with a longer context.")
+        raise DataError(f"{rows[over[0].index].where}: the prompt has {len(over[0].ids)} tokens, but the "
+                        f"model's context holds {context} with the completion ({len(over)} such rows). Lower "
+                        "data.max_prompt_tokens so that longer rows are left out, or use a model with a "
+                        "longer context.")
 
 
 def prompt_messages(row: Row, system_prompt: str = "", suffix: str = "") -> list[Mapping[str, Any]]:
     """Returns the messages of a row: its `prompt` (a string or messages), or the `question` of a GSM8K row.
 
-    A bare string becomes one user message, with the suffix after it and the system prompt (if any) before it; messages
-    are taken as they are.
+    A bare string becomes one user message, with the suffix after it and the system prompt (if any) before it;
+    messages are taken as they are.
 
     Raises:
       DataError: the row has neither, or they have the wrong form.
@@ -82,8 +85,9 @@ def prompt_messages(row: Row, system_prompt: str = "", suffix: str = "") -> list
     if isinstance(prompt, str) and prompt.strip():
         return string_messages(prompt, system_prompt, suffix)
     if prompt is None or isinstance(prompt, str):
-        raise DataError(f"{row.where} has no prompt (its columns: {', '.join(row.values) or 'none'}). Each row needs a "
-                        "`prompt`, a string or a list of {role, content} messages, or a GSM8K `question`.")
+        raise DataError(f"{row.where} has no prompt (its columns: {', '.join(row.values) or 'none'}). Each "
+                        "row needs a `prompt`, a string or a list of {role, content} messages, or a GSM8K "
+                        "`question`.")
     return check_messages(prompt, row, "prompt")
 
 
@@ -96,12 +100,15 @@ def string_messages(prompt: str, system_prompt: str, suffix: str) -> list[Mappin
 def check_messages(messages: Any, row: Row, column: str) -> list[Mapping[str, Any]]:
     """Returns `messages` if it is a non-empty list of {role, content}; other keys of a message stay."""
     if not isinstance(messages, list) or not messages:
-        raise DataError(f"{row.where}: `{column}` is {_name(messages)}, not a list of {{role, content}} messages.")
+        raise DataError(f"{row.where}: `{column}` is {_name(messages)}, not a list of {{role, content}} "
+                        "messages.")
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise DataError(f"{row.where}: message {number} of `{column}` has no role; each message needs {{role, content}}.")
+            raise DataError(f"{row.where}: message {number} of `{column}` has no role; each message needs "
+                            "{role, content}.")
         if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
-            raise DataError(f"{row.where}: message {number} of `{column}` ({message['role']}) has no text in `content`.")
+            raise DataError(f"{row.where}: message {number} of `{column}` ({message['role']}) has no text in "
+                            "`content`.")
     return messages
 
 

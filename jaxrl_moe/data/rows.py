@@ -12,7 +12,8 @@ _HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
 
 
 class DataError(UserError):
-    """A data file that cannot be read or a row that cannot be used; the message names the file and the row."""
+    """A data file that cannot be read or a row that cannot be used; the message names the file and the
+    row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ def read_rows(path: str, split: str = "train") -> list[Row]:
 def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:
     """The (name for messages, local file) pairs of a data set."""
     if not path:
-        raise DataError("There is no data file to read: the path (data.path, data.eval_path or sft.path) is empty.")
+        raise DataError("There is no data file to read: the path (data.path, data.eval_path or sft.path) is "
+                        "empty.")
     local = pathlib.Path(path)
     if local.is_file():
         return [(str(local), local)]
@@ -61,8 +63,8 @@ def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:
         return [(str(local / name), local / name) for name in choose_files(names, split, None, path)]
     hub = _HUB_NAME.fullmatch(path)
     if local.suffix in _READERS or not hub:
-        raise DataError(f"There is no data file {path!r}. Give a jsonl, json or parquet file, a folder of them, or a hub "
-                        "data set such as openai/gsm8k.")
+        raise DataError(f"There is no data file {path!r}. Give a jsonl, json or parquet file, a folder of "
+                        "them, or a hub data set such as openai/gsm8k.")
     return _download(hub["repo"], hub["subset"], split)
 
 
@@ -76,21 +78,22 @@ def _download(repo: str, subset: str | None, split: str) -> list[tuple[str, path
     except DataError:
         raise
     except Exception as error:  # network, authorisation and absence are unrelated classes in the hub client
-        raise DataError(f"The hub data set {repo!r} cannot be fetched: {error} Check the name and the network, or download "
-                        "it and give the folder's path.") from error
+        raise DataError(f"The hub data set {repo!r} cannot be fetched: {error} Check the name and the "
+                        "network, or download it and give the folder's path.") from error
     return [(f"{repo}/{name}", pathlib.Path(file)) for name, file in zip(chosen, files)]
 
 
 def choose_files(names: Iterable[str], split: str, subset: str | None, source: str) -> list[str]:
     """Returns those of a data set's file names that hold a split.
 
-    `main/train-00000-of-00001.parquet` and `train.jsonl` both hold the split "train". Where several folders hold it and
-    no subset is named, the folder `main` or `default` is taken.
+    `main/train-00000-of-00001.parquet` and `train.jsonl` both hold the split "train". Where several folders
+    hold it and no subset is named, the folder `main` or `default` is taken.
 
     Raises:
       DataError: no file holds the split, or several folders do.
     """
-    pattern = re.compile(rf"(^|.*/){re.escape(split)}([-_.].*)?\.({'|'.join(suffix[1:] for suffix in _READERS)})")
+    pattern = re.compile(
+        rf"(^|.*/){re.escape(split)}([-_.].*)?\.({'|'.join(suffix[1:] for suffix in _READERS)})")
     matching = sorted(name for name in names if pattern.fullmatch(name))
     folders = sorted({str(pathlib.PurePosixPath(name).parent) for name in matching})
     if subset is not None:
@@ -99,15 +102,18 @@ def choose_files(names: Iterable[str], split: str, subset: str | None, source: s
         wanted = [folder for folder in folders if len(folders) == 1 or folder in ("main", "default")]
     if not matching or (subset is not None and not wanted):
         raise DataError(f"The data set {source!r} has no jsonl, json or parquet file of the split {split!r}"
-                        f"{f' in a folder {subset!r}' if subset else ''}. Choose another split, or give a file's path.")
+                        f"{f' in a folder {subset!r}' if subset else ''}. Choose another split, or give a "
+                        "file's path.")
     if len(wanted) != 1:
-        raise DataError(f"The data set {source!r} has the split {split!r} in several folders: {', '.join(folders)}. "
-                        "Choose one by giving its path, or for a hub data set by the form owner/name:folder.")
+        raise DataError(f"The data set {source!r} has the split {split!r} in several folders: "
+                        f"{', '.join(folders)}. Choose one by giving its path, or for a hub data set by the "
+                        "form owner/name:folder.")
     return [name for name in matching if str(pathlib.PurePosixPath(name).parent) == wanted[0]]
 
 
 def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, Any]]]:
-    """The (row number, values) pairs of one file; the number is the line in a jsonl file, else counts from 1."""
+    """The (row number, values) pairs of one file; the number is the line in a jsonl file, else counts from
+    1."""
     if file.suffix not in _READERS:
         raise DataError(f"{name} has an unknown form. Data files end in {', '.join(_READERS)}.")
     try:
@@ -131,7 +137,8 @@ def _read_jsonl(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
             try:
                 rows.append((number, json.loads(line)))
             except json.JSONDecodeError as error:
-                raise DataError(f"{name}, row {number} is not JSON: {error}. A jsonl file has one object a line.") from error
+                raise DataError(f"{name}, row {number} is not JSON: {error}. A jsonl file has one object a "
+                                "line.") from error
     return rows
 
 
@@ -139,7 +146,8 @@ def _read_json(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise DataError(f"{name} is not JSON: {error}. If it has one object a line, name it .jsonl.") from error
+        raise DataError(f"{name} is not JSON: {error}. If it has one object a line, name it "
+                        ".jsonl.") from error
     if not isinstance(values, list):
         raise DataError(f"{name} holds a {type(values).__name__}; a json data file is a list of objects.")
     return list(enumerate(values, 1))

@@ -1,7 +1,9 @@
-"""Grade-school word problems made on the spot, with solutions by pupils of two kinds, and the files of a run on them.
+"""Grade-school word problems made on the spot, with solutions by pupils of two kinds, and the files of a run
+on them.
 
-A problem is a short story with two or three numbers and one or two operations. Whether it belongs to the training or the
-held-out set follows from its operations and numbers alone: no held-out problem appears in training under other names.
+A problem is a short story with two or three numbers and one or two operations. Whether it belongs to the
+training or the held-out set follows from its operations and numbers alone: no held-out problem appears in
+training under other names.
 """
 import dataclasses
 import json
@@ -11,8 +13,10 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-NAMES = ("Ann", "Ben", "Cara", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jack", "Kim", "Leo", "Mia", "Noah", "Olga", "Paul")
-THINGS = ("apples", "books", "cards", "coins", "cookies", "eggs", "marbles", "pears", "pens", "shells", "stamps", "toys")
+NAMES = ("Ann", "Ben", "Cara", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jack", "Kim", "Leo", "Mia",
+         "Noah", "Olga", "Paul")
+THINGS = ("apples", "books", "cards", "coins", "cookies", "eggs", "marbles", "pears", "pens", "shells",
+          "stamps", "toys")
 STORIES = {
     "+": ("{name} has {a} {things} and gets {b}. How many now?",
           "A box holds {a} {things}. {name} adds {b}. How many now?"),
@@ -34,7 +38,9 @@ STORIES = {
 LARGEST = 12          # of a number that is there at first, is added or is taken away
 LARGEST_FACTOR = 6
 HELD_OUT_SHARE = 8    # one in so many (operations, numbers) is held out
-TRAIN_ROWS, EVAL_ROWS, SFT_ROWS = 8192, 512, 24576
+TRAIN_ROWS = 8192
+EVAL_ROWS = 512
+SFT_ROWS = 24576
 CAREFUL_SHARE = 0.3   # of the pupils whose solutions the supervised phase imitates
 
 
@@ -57,7 +63,8 @@ def is_held_out(operations: str, numbers: tuple[int, ...]) -> bool:
 
 
 def make_problems(count: int, seed: int, *, held_out: bool) -> list[WordProblem]:
-    """Returns `count` different problems of one of the two sets, about as many of each kind; no result is negative."""
+    """Returns `count` different problems of one of the two sets, about as many of each kind; no result is
+    negative."""
     generator = random.Random(f"problems {seed} {held_out}")
     problems: dict[str, WordProblem] = {}
     while len(problems) < count:
@@ -65,18 +72,24 @@ def make_problems(count: int, seed: int, *, held_out: bool) -> list[WordProblem]
         numbers = _draw_numbers(generator, operations)
         while is_held_out(operations, numbers) != held_out or min(_results(operations, numbers)) < 0:
             numbers = _draw_numbers(generator, operations)
-        words = {"name": generator.choice(NAMES), "things": generator.choice(THINGS), **dict(zip("abc", numbers))}
+        words = {
+            "name": generator.choice(NAMES),
+            "things": generator.choice(THINGS),
+            **dict(zip("abc", numbers))
+        }
         problem = WordProblem(generator.choice(STORIES[operations]).format(**words), operations, numbers)
         problems[problem.question] = problem
     return list(problems.values())
 
 
 def solution(problem: WordProblem, careful: bool) -> str:
-    """Returns the steps, one a line, and `#### N`. A careless pupil adds all the numbers up, whatever the story says."""
+    """Returns the steps, one a line, and `#### N`. A careless pupil adds all the numbers up, whatever the
+    story says."""
     operations = problem.operations if careful else "+" * len(problem.operations)
     results = _results(operations, problem.numbers)
     steps = zip((problem.numbers[0], *results), operations, problem.numbers[1:], results)
-    return "".join(f"{left} {operation} {right} = {result}\n" for left, operation, right, result in steps) + f"#### {results[-1]}"
+    return "".join(f"{left} {operation} {right} = {result}\n"
+                   for left, operation, right, result in steps) + f"#### {results[-1]}"
 
 
 def prompt_row(problem: WordProblem) -> dict[str, Any]:
@@ -94,16 +107,18 @@ def conversation_row(problem: WordProblem, careful: bool) -> dict[str, Any]:
 def write_data(folder: pathlib.Path, seed: int = 0) -> None:
     """Writes train.jsonl and eval.jsonl (prompts with answers) and sft.jsonl (conversations).
 
-    The prompts of train.jsonl and the problems of sft.jsonl come from one set, those of eval.jsonl from the other. A
-    supervised model that has learnt to calculate solves CAREFUL_SHARE of the problems and those on which careless pupils
-    are right by luck: which pupils to follow is left for RL to find out.
+    The prompts of train.jsonl and the problems of sft.jsonl come from one set, those of eval.jsonl from the
+    other. A supervised model that has learnt to calculate solves CAREFUL_SHARE of the problems and those on
+    which careless pupils are right by luck: which pupils to follow is left for RL to find out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, count, held_out in (("train", TRAIN_ROWS, False), ("eval", EVAL_ROWS, True)):
         _write_rows(folder / f"{name}.jsonl", map(prompt_row, make_problems(count, seed, held_out=held_out)))
     pupils = random.Random(f"pupils {seed}")
     problems = make_problems(SFT_ROWS, seed + 1, held_out=False)
-    _write_rows(folder / "sft.jsonl", (conversation_row(problem, pupils.random() < CAREFUL_SHARE) for problem in problems))
+    _write_rows(folder / "sft.jsonl", (conversation_row(problem,
+                                                        pupils.random() < CAREFUL_SHARE)
+                                       for problem in problems))
 
 
 def _draw_numbers(generator: random.Random, operations: str) -> tuple[int, ...]:
@@ -118,7 +133,11 @@ def _draw_numbers(generator: random.Random, operations: str) -> tuple[int, ...]:
 def _results(operations: str, numbers: tuple[int, ...]) -> tuple[int, ...]:
     values = [numbers[0]]
     for operation, number in zip(operations, numbers[1:]):
-        values.append({"+": values[-1] + number, "-": values[-1] - number, "*": values[-1] * number}[operation])
+        values.append({
+            "+": values[-1] + number,
+            "-": values[-1] - number,
+            "*": values[-1] * number
+        }[operation])
     return tuple(values[1:])
 
 

@@ -1,5 +1,5 @@
-"""What accelerators are: rates for time floors, and what XLA's compiler needs to know of one that is not there. A table that a JSON file
-of the same fields extends."""
+"""What accelerators are: rates for time floors, and what XLA's compiler needs to know of one that is not
+there. A table that a JSON file of the same fields extends."""
 import dataclasses
 import json
 import os
@@ -12,7 +12,8 @@ from jaxrl_moe.types import UserError
 
 MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"
 OLD_MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
-DEFAULT_FRACTION = 0.94  # JAX's own is 0.75; the rest is left to the driver, CUDA's context, its libraries and NCCL
+# JAX's own is 0.75; the rest is left to the driver, CUDA's context, its libraries and NCCL
+DEFAULT_FRACTION = 0.94
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Architecture:
       kind: the name that the driver reports.
       capability: the compute capability, such as (9, 0).
       cores: streaming multiprocessors; clock: theirs, in GHz; matrix_clock: of their matrix units.
-      l2: bytes of the second-level cache; shared: bytes of shared memory of a multiprocessor; threads: that it holds at once.
+      l2: bytes of the second-level cache; shared: bytes of shared memory of a multiprocessor; threads: that
+        it holds at once.
       lanes: float32 operations that it starts in a clock.
     """
     kind: str
@@ -39,8 +41,9 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Data-sheet peaks of one device: dense bfloat16 FLOP/s, bytes of memory that a driver reports, bytes/s of that memory, bytes/s to its
-    neighbours in the host (one direction); and its architecture, None for one that cannot be compiled for."""
+    """Data-sheet peaks of one device: dense bfloat16 FLOP/s, bytes of memory that a driver reports, bytes/s
+    of that memory, bytes/s to its neighbours in the host (one direction); and its architecture, None for one
+    that cannot be compiled for."""
     flops: float
     memory: float
     bandwidth: float
@@ -52,20 +55,24 @@ class Chip:
         return int(self.memory * memory_fraction(environment))
 
 
-MIB, GIB = 1 << 20, 1 << 30
+MIB = 1 << 20
+GIB = 1 << 30
 CHIPS = {
     "H100": Chip(989e12, 79.6 * GIB, 3.35e12, 450e9,
                  Architecture("NVIDIA H100 80GB HBM3", (9, 0), 132, 1.98, 1.83, 50 * MIB, 228 * 1024)),
-    "H200": Chip(989e12, 139.8 * GIB, 4.8e12, 450e9,  # nvidia-smi reports 143,771 MiB; drivers and CUDA take some
+    # nvidia-smi reports 143,771 MiB; drivers and CUDA take some
+    "H200": Chip(989e12, 139.8 * GIB, 4.8e12, 450e9,
                  Architecture("NVIDIA H200", (9, 0), 132, 1.98, 1.83, 60 * MIB, 228 * 1024)),
     "B200": Chip(2250e12, 178 * GIB, 8e12, 900e9,
                  Architecture("NVIDIA B200", (10, 0), 148, 1.965, 1.855, 126 * MIB, 228 * 1024)),
-    "A100": Chip(312e12, 79.2 * GIB, 2.04e12, 300e9,
-                 Architecture("NVIDIA A100-SXM4-80GB", (8, 0), 108, 1.41, 1.41, 40 * MIB, 164 * 1024, lanes=64)),
+    "A100": Chip(
+        312e12, 79.2 * GIB, 2.04e12, 300e9,
+        Architecture("NVIDIA A100-SXM4-80GB", (8, 0), 108, 1.41, 1.41, 40 * MIB, 164 * 1024, lanes=64)),
     "L40S": Chip(362e12, 44.5 * GIB, 0.864e12, 32e9,
                  Architecture("NVIDIA L40S", (8, 9), 142, 2.52, 2.52, 96 * MIB, 100 * 1024, threads=1536)),
-    "RTX3090": Chip(71e12, 23.5 * GIB, 0.936e12, 32e9,
-                    Architecture("NVIDIA GeForce RTX 3090", (8, 6), 82, 1.695, 1.695, 6 * MIB, 100 * 1024, threads=1536)),
+    "RTX3090": Chip(
+        71e12, 23.5 * GIB, 0.936e12, 32e9,
+        Architecture("NVIDIA GeForce RTX 3090", (8, 6), 82, 1.695, 1.695, 6 * MIB, 100 * 1024, threads=1536)),
 }
 
 
@@ -87,19 +94,22 @@ def memory_fraction(environment: Mapping[str, str]) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise UserError(f"{name}={text} is no share of a GPU's memory: set a number above 0, up to 1, or unset it for {DEFAULT_FRACTION}.")
+        raise UserError(f"{name}={text} is no share of a GPU's memory: set a number above 0, up to 1, or "
+                        f"unset it for {DEFAULT_FRACTION}.")
     return share
 
 
 def set_memory_fraction(environment: dict[str, str]) -> None:
-    """Has JAX take DEFAULT_FRACTION of a GPU's memory, unless the user said otherwise; before its first device is asked for."""
+    """Has JAX take DEFAULT_FRACTION of a GPU's memory, unless the user said otherwise; before its first
+    device is asked for."""
     memory_fraction(environment)
     if not environment.get(OLD_MEMORY_FRACTION):
         environment.setdefault(MEMORY_FRACTION, str(DEFAULT_FRACTION))
 
 
 def find_chip(name: str, path: str | None = None) -> Chip:
-    """The chip by name, from CHIPS or a JSON file {name: {flops, memory, bandwidth, link, architecture}}; architecture may be left out.
+    """The chip by name, from CHIPS or a JSON file {name: {flops, memory, bandwidth, link, architecture}};
+    architecture may be left out.
 
     Raises:
       UserError: unknown, or the file has other fields.
@@ -107,14 +117,18 @@ def find_chip(name: str, path: str | None = None) -> Chip:
     chips = dict(CHIPS)
     if path:
         try:
-            chips |= {key: _chip(fields) for key, fields in json.loads(pathlib.Path(path).read_text()).items()}
+            chips |= {
+                key: _chip(fields) for key, fields in json.loads(pathlib.Path(path).read_text()).items()
+            }
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} is no table of chips ({error}): write {{\"name\": {{\"flops\": 1e15, \"memory\": 8e10, \"bandwidth\": "
-                            "4e12, \"link\": 4e11}}, and for one that is to be compiled for \"architecture\": {\"kind\": \"NVIDIA H100\", "
-                            "\"capability\": [9, 0], \"cores\": 132, \"clock\": 1.98, \"matrix_clock\": 1.83, \"l2\": 52428800, "
-                            "\"shared\": 233472}.") from error
+            raise UserError(f"{path} is no table of chips ({error}): write {{\"name\": {{\"flops\": 1e15, "
+                            "\"memory\": 8e10, \"bandwidth\": 4e12, \"link\": 4e11}}, and for one that is to "
+                            "be compiled for \"architecture\": {\"kind\": \"NVIDIA H100\", \"capability\": "
+                            "[9, 0], \"cores\": 132, \"clock\": 1.98, \"matrix_clock\": 1.83, \"l2\": "
+                            "52428800, \"shared\": 233472}.") from error
     if name not in chips:
-        raise UserError(f"There is no chip {name!r}: known are {', '.join(chips)}; --chips=FILE.json adds others.")
+        raise UserError(f"There is no chip {name!r}: known are {', '.join(chips)}; --chips=FILE.json adds "
+                        "others.")
     return chips[name]
 
 

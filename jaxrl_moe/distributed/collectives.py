@@ -1,10 +1,12 @@
 """Collectives over named mesh axes, for code that runs once per device inside `shard_map`.
 
-Model code calls these wherever an array may be split; outside a mesh, or on an axis of size one, each is the identity, so
-that the single-device program stays what it was. Which axes there are is known while a program is traced (`inside`).
+Model code calls these wherever an array may be split; outside a mesh, or on an axis of size one, each is the
+identity, so that the single-device program stays what it was. Which axes there are is known while a program
+is traced (`inside`).
 
-Gradients: programs are mapped with check_vma=False, where copies of a replicated array are variables of their own. The
-gradient of `total` is then `total` again, and whoever writes a derivative by hand must follow (see token_logprobs).
+Gradients: programs are mapped with check_vma=False, where copies of a replicated array are variables of their
+own. The gradient of `total` is then `total` again, and whoever writes a derivative by hand must follow (see
+token_logprobs).
 """
 import contextlib
 import contextvars
@@ -29,8 +31,8 @@ class Layout:
     Attributes:
       transport: a row of expert_parallel.TRANSPORTS.
       capacity_factor: see expert_parallel.capacity.
-      in_host: how many neighbours along the expert axis share a host, where the axis spans several hosts and tokens so travel
-        in two stages; 0: one stage.
+      in_host: how many neighbours along the expert axis share a host, where the axis spans several hosts and
+        tokens so travel in two stages; 0: one stage.
     """
     sizes: tuple[int, ...] = (1,) * len(AXES)
     transport: str = "gather"
@@ -100,8 +102,9 @@ def total_scattered(x: jax.Array, axis: str, dim: int):
 def weight(x: jax.Array, dim: int | None):
     """A weight as its layer computes with it: gathered over fsdp along dim (None: it is whole).
 
-    Parts are gathered on an axis of their own, which then moves to its place: gathering along `dim` itself, XLA would want it to lead in
-    memory, and bring the weights of all layers into such a layout before the loop over them.
+    Parts are gathered on an axis of their own, which then moves to its place: gathering along `dim` itself,
+    XLA would want it to lead in memory, and bring the weights of all layers into such a layout before the
+    loop over them.
     """
     if dim is None or layout().size("fsdp") == 1:
         return x
@@ -114,9 +117,10 @@ MOVED = ("transpose", "reshape")
 
 
 def all_but_gathered_weights(primitive: Any, *_: Any, **parameters: Any) -> bool:
-    """A policy for jax.checkpoint: everything is kept but gathered weights, which the backward pass gathers again, and what is merely
-    laid out anew, as they are."""
-    return not (primitive.name in MOVED or primitive.name.startswith("all_gather") and "fsdp" in parameters["axis_name"])
+    """A policy for jax.checkpoint: everything is kept but gathered weights, which the backward pass gathers
+    again, and what is merely laid out anew, as they are."""
+    return not (primitive.name in MOVED
+                or primitive.name.startswith("all_gather") and "fsdp" in parameters["axis_name"])
 
 
 def local_key(key: jax.Array, *axes: str) -> jax.Array:

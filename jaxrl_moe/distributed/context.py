@@ -1,8 +1,10 @@
-"""Which tokens of a row each device of the context axis holds, so that causal attention is equal work for all of them.
+"""Which tokens of a row each device of the context axis holds, so that causal attention is equal work for all
+of them.
 
-A row is cut into 2 n chunks, and device i of n holds chunks i and 2 n - 1 - i (the layout of Llama 3, arXiv 2407.21783, section 3.3.2):
-whatever i is, its two chunks of queries meet 2 n + 1 chunks of keys, two of them their own, half hidden. Keys and values of whole rows are
-gathered in each layer, and gathered again in the backward pass if train.remat says so: for that time a device holds 2 T K H numbers a row.
+A row is cut into 2 n chunks, and device i of n holds chunks i and 2 n - 1 - i (the layout of Llama 3, arXiv
+2407.21783, section 3.3.2): whatever i is, its two chunks of queries meet 2 n + 1 chunks of keys, two of them
+their own, half hidden. Keys and values of whole rows are gathered in each layer, and gathered again in the
+backward pass if train.remat says so: for that time a device holds 2 T K H numbers a row.
 """
 import functools
 from typing import Any
@@ -29,17 +31,19 @@ def _chunks_taken(x: Any, axis: int, order: Any):
     if len(order) <= 2:
         return x
     if x.shape[axis] % len(order):
-        raise ValueError(f"{x.shape[axis]} tokens cannot be cut into {len(order)} chunks, two for each device of the context axis: lay "
-                         "rows out with the learner's shards.")
+        raise ValueError(f"{x.shape[axis]} tokens cannot be cut into {len(order)} chunks, two for each "
+                         "device of the context axis: lay rows out with the learner's shards.")
     chunks = x.reshape(*x.shape[:axis], len(order), -1, *x.shape[axis + 1:])
     return chunks[(slice(None),) * axis + (np.asarray(order),)].reshape(x.shape)
 
 
 @functools.cache
 def block_pairs(parts: int, blocks: int) -> np.ndarray:
-    """[n, P, 2]: for each device the pairs (block of its own queries, block of all keys) in which a query sees a key of its row.
+    """[n, P, 2]: for each device the pairs (block of its own queries, block of all keys) in which a query
+    sees a key of its row.
 
-    Both are numbered as they lie on the devices. Chunks are cut into `blocks` blocks; every device has as many pairs.
+    Both are numbered as they lie on the devices. Chunks are cut into `blocks` blocks; every device has as
+    many pairs.
     """
     order = chunk_order(parts)
     lies_at = {chunk * blocks + block: position * blocks + block

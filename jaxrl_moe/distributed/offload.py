@@ -1,4 +1,5 @@
-"""Arrays kept in the host's memory between uses: put there once, streamed to the devices inside the programs that read them."""
+"""Arrays kept in the host's memory between uses: put there once, streamed to the devices inside the programs
+that read them."""
 from typing import Any
 
 import jax
@@ -13,7 +14,8 @@ def available() -> bool:
 
 def to_host(tree: Any) -> Any:
     """The arrays in their host's memory, split over the devices as before; scalars stay where they are."""
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding.with_memory_kind(KIND)) if leaf.ndim else leaf, tree)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(leaf, leaf.sharding.with_memory_kind(KIND)) if leaf.ndim else leaf, tree)
 
 
 def streamed_in(tree: Any) -> Any:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from jaxrl_moe.types import UserError
 
-LAYERS, EXPERT = "layers", "expert"  # axes that stack matrices
+# axes that stack matrices
+LAYERS = "layers"
+EXPERT = "expert"
 LOGICAL = (LAYERS, EXPERT, "vocab", "heads", "model")
 
 
@@ -62,13 +64,13 @@ def declare(rows: Sequence[ParameterRow]) -> None:
         known = _rows.get((row.path, len(row.axes)), row)
         if odd:
             raise ValueError(
-                f"The row of the parameter {row.path!r} names the axis {odd[0]!r}; known are {', '.join(LOGICAL)}."
+                f"The row of the parameter {row.path!r} names the axis {odd[0]!r}; known are "
+                f"{', '.join(LOGICAL)}."
             )
         if known != row:
             raise ValueError(
-                f"The parameter {row.path!r} with {len(row.axes)} axes is declared twice: {known} and {row}. Give one of "
-                "the "
-                "two another name."
+                f"The parameter {row.path!r} with {len(row.axes)} axes is declared twice: {known} and {row}. "
+                "Give one of the two another name."
             )
         _rows[row.path, len(row.axes)] = row
         _roots.add(row.path.partition(".")[0])

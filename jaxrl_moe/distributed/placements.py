@@ -22,16 +22,18 @@ def placement(config: Config, model: Any | None) -> Placement | None:
     """
     if all(getattr(config.mesh, axis) == 1 for axis in AXES):
         if hosts.several():
-            raise MeshError("The job has several processes, and the mesh section one device: set mesh.data=-1, or other axes, to use the "
-                            "devices of all.")
+            raise MeshError("The job has several processes, and the mesh section one device: set "
+                            "mesh.data=-1, or other axes, to use the devices of all.")
         return None
     return mesh_of(config, model)
 
 
 def mesh_of(config: Config, model: Any | None, planned: Sequence[jax.Device] | None = None) -> Placement:
-    """As placement, but a mesh of one where there is a single device. planned: devices that stand for those of the run; where they are
-    CPUs, gather, which drops nothing either, takes the place of the ragged all-to-all, which XLA has for GPUs only."""
-    sizes, devices = _sizes(config.mesh), planned
+    """As placement, but a mesh of one where there is a single device. planned: devices that stand for those
+    of the run; where they are CPUs, gather, which drops nothing either, takes the place of the ragged
+    all-to-all, which XLA has for GPUs only."""
+    sizes = _sizes(config.mesh)
+    devices = planned
     if config.rollout_mesh.apart:
         devices, _ = divided(sizes, _rollout_sizes(config), planned)
     trained_at = make_placement(
@@ -50,20 +52,23 @@ def mesh_of(config: Config, model: Any | None, planned: Sequence[jax.Device] | N
     return trained_at
 
 
-def rollout_placement(config: Config, model: Any | None, planned: Sequence[jax.Device] | None = None) -> Placement | None:
-    """As placement, of the rollout: that of training, or that of the rollout_mesh section on the devices after training's.
+def rollout_placement(config: Config, model: Any | None,
+                      planned: Sequence[jax.Device] | None = None) -> Placement | None:
+    """As placement, of the rollout: that of training, or that of the rollout_mesh section on the devices
+    after training's.
 
     Args:
       planned: see mesh_of.
 
     Raises:
-      MeshError: it does not fit the devices or the model, or the job has several processes, which can only share.
+      MeshError: it does not fit the devices or the model, or the job has several processes, which can only
+        share.
     """
     if not config.rollout_mesh.apart:
         return placement(config, model)
     if hosts.several():
-        raise MeshError("rollout_mesh needs a job of one process, and this one has several: leave rollout_mesh out, so that rollout "
-                        "shares the mesh of training.")
+        raise MeshError("rollout_mesh needs a job of one process, and this one has several: leave "
+                        "rollout_mesh out, so that rollout shares the mesh of training.")
     sizes = _rollout_sizes(config)
     drawn_at = make_placement(sizes, divided(_sizes(config.mesh), sizes, planned)[1])
     if model is not None:
@@ -80,7 +85,9 @@ def _rollout_sizes(config: Config) -> dict[str, int]:
 
 
 def drawing_alone(config: Config) -> Config:
-    """The configuration where nothing is trained: the rollout's mesh, if it has its own, takes the first devices."""
+    """The configuration where nothing is trained: the rollout's mesh, if it has its own, takes the first
+    devices."""
     if not config.rollout_mesh.apart:
         return config
-    return dataclasses.replace(config, mesh=MeshSection(**_rollout_sizes(config)), rollout_mesh=RolloutMeshSection())
+    return dataclasses.replace(config, mesh=MeshSection(**_rollout_sizes(config)),
+                               rollout_mesh=RolloutMeshSection())

@@ -1,7 +1,9 @@
-"""A transport that moves the rows that are needed and no others: XLA's ragged all-to-all, which CPUs have not.
+"""A transport that moves the rows that are needed and no others: XLA's ragged all-to-all, which CPUs have
+not.
 
-A token goes once to each device that holds one of its experts, with its weights and expert numbers, and comes back as that device's
-weighted sum. Letters: n devices of the expert axis, r copies that a device sends at most, min(n, A) * M.
+A token goes once to each device that holds one of its experts, with its weights and expert numbers, and comes
+back as that device's weighted sum. Letters: n devices of the expert axis, r copies that a device sends at
+most, min(n, A) * M.
 """
 import functools
 from typing import Any, NamedTuple
@@ -16,7 +18,8 @@ MOST_DEVICES = 32  # beyond, XLA's kernel has been seen to crash
 
 
 class Route(NamedTuple):
-    """Which rows a device sends to each of the n, and where they come to lie there; see lax.ragged_all_to_all."""
+    """Which rows a device sends to each of the n, and where they come to lie there; see
+    lax.ragged_all_to_all."""
     input_offsets_n: Any
     send_sizes_n: Any
     output_offsets_n: Any
@@ -24,7 +27,8 @@ class Route(NamedTuple):
 
 
 class RowExchange(NamedTuple):
-    """The way to the experts and the way back; which token each sent row copies (M: none), and where each token's copies stand."""
+    """The way to the experts and the way back; which token each sent row copies (M: none), and where each
+    token's copies stand."""
     there: Route
     back: Route
     token_r: Any
@@ -56,7 +60,8 @@ def _send(x: jax.Array, route: Route, rows: int):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def moved(rows: tuple[int, int], x: jax.Array, route: Route, back: Route):
-    """x [rows[0], ...] sent along the route into [rows[1], ...], zeros where nothing comes; the gradient takes the way back."""
+    """x [rows[0], ...] sent along the route into [rows[1], ...], zeros where nothing comes; the gradient
+    takes the way back."""
     return _send(x, route, rows[1])
 
 
@@ -73,25 +78,29 @@ def _sum(x_r: Any, token_r: Any, slot_nM: jax.Array):
 
 
 def _linear(function: Any, transposed: Any):
-    """function(x, token, slot) with its gradient by x spelled out, so that no scattered add is left to XLA."""
+    """function(x, token, slot) with its gradient by x spelled out, so that no scattered add is left to
+    XLA."""
     mapped = jax.custom_vjp(function)
-    mapped.defvjp(lambda x, *where: (function(x, *where), where), lambda where, gradient: (transposed(gradient, *where), None, None))
+    mapped.defvjp(lambda x, *where: (function(x, *where), where), lambda where, gradient:
+                  (transposed(gradient, *where), None, None))
     return mapped
 
 
-_copies, _sums = _linear(_copy, _sum), _linear(_sum, _copy)
+_copies = _linear(_copy, _sum)
+_sums = _linear(_sum, _copy)
 
 
 def ragged(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_experts: int, compute: Any):
     """See expert_parallel.TRANSPORTS. Dropless: the buffers hold every token of the expert axis.
 
-    Moves a token as often as its experts lie on different devices, at most what `gather` moves; compute follows the true load of a
-    device's experts. Memory is that of `gather`.
+    Moves a token as often as its experts lie on different devices, at most what `gather` moves; compute
+    follows the true load of a device's experts. Memory is that of `gather`.
     """
     tokens, active = ids_MA.shape
     devices = collectives.size("expert")
     wanted_nM = (ids_MA // (num_experts // devices) == jnp.arange(devices)[:, None, None]).any(axis=-1)
-    sent, received = tokens * min(devices, active), tokens * devices
+    sent = tokens * min(devices, active)
+    received = tokens * devices
     there, back, *where = plan(wanted_nM, sent)
     x, weights = (moved((sent, received), _copies(m, *where), there, back) for m in (x_MD, weights_MA))
     ids = _send(_copy(ids_MA + 1, *where), there, received) - 1  # -1, no expert, where nothing came

@@ -1,4 +1,5 @@
-"""Every collective that the programs use, run over each axis of a mesh and compared with the sums done on the host."""
+"""Every collective that the programs use, run over each axis of a mesh and compared with the sums done on the
+host."""
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,25 +31,29 @@ def _cases(placement: Placement, axis: str, size: int, parts: int):
     layout = placement.layout
     summed = np.tile(parts.sum(axis=0), (size, 1))
     exchanged = parts.reshape(size, size, WIDTH).swapaxes(0, 1).reshape(size, -1)
-    cases = [
-        ("psum", lambda x: collectives.total(x, axis), summed),
-        ("pmax", lambda x: jax.lax.pmax(x, axis), np.tile(parts.max(axis=0), (size, 1))),
-        ("all_gather", lambda x: collectives.gather(x, axis, 0), np.tile(parts.reshape(-1), (size, 1))),
-        ("psum_scatter", lambda x: collectives.total_scattered(x, axis, 0), parts.sum(axis=0).reshape(size, WIDTH)),
-        ("all_to_all", lambda x: jax.lax.all_to_all(x.reshape(size, WIDTH), axis, 0, 0).reshape(-1), exchanged)]
+    cases = [("psum", lambda x: collectives.total(x, axis), summed),
+             ("pmax", lambda x: jax.lax.pmax(x, axis), np.tile(parts.max(axis=0), (size, 1))),
+             ("all_gather", lambda x: collectives.gather(x, axis, 0), np.tile(parts.reshape(-1), (size, 1))),
+             ("psum_scatter", lambda x: collectives.total_scattered(x, axis, 0),
+              parts.sum(axis=0).reshape(size, WIDTH)),
+             ("all_to_all", lambda x: jax.lax.all_to_all(x.reshape(size, WIDTH), axis, 0, 0).reshape(-1),
+              exchanged)]
     if axis == "expert" and layout.in_host:
         cases += [("all_to_all in two stages", stages.exchanged, exchanged),
-                  ("all_gather and psum_scatter in two stages", lambda x: stages.scattered(stages.gathered(x)), size * parts)]
+                  ("all_gather and psum_scatter in two stages",
+                   lambda x: stages.scattered(stages.gathered(x)), size * parts)]
     if axis == "expert" and layout.transport == "ragged":
         cases += [("ragged_all_to_all", _ragged, exchanged),
-                  ("the gradient of ragged_all_to_all", lambda x: jax.vjp(_ragged, x)[1](_ragged(x))[0], parts)]
+                  ("the gradient of ragged_all_to_all", lambda x: jax.vjp(_ragged, x)[1]
+                   (_ragged(x))[0], parts)]
     return cases
 
 
 def _ragged(x: jax.Array):
     """An all-to-all of equal parts."""
     size = collectives.size("expert")
-    offsets, sizes = WIDTH * jnp.arange(size), jnp.full(size, WIDTH)
+    offsets = WIDTH * jnp.arange(size)
+    sizes = jnp.full(size, WIDTH)
     route = ragged.Route(offsets, sizes, jnp.full(size, WIDTH * collectives.index("expert")), sizes)
     return ragged.moved(x.shape * 2, x, route, route)
 

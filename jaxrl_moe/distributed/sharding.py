@@ -54,7 +54,8 @@ class Placement:
 
     @property
     def shards(self) -> tuple[int, int]:
-        """What the rows and the tokens of a micro-batch must be multiples of; a row is cut into two chunks a device, see context."""
+        """What the rows and the tokens of a micro-batch must be multiples of; a row is cut into two chunks a
+        device, see context."""
         return self.row_shards, self.token_shards * 2 if self.token_shards > 1 else 1
 
     def specs(self, tree: Any) -> Any:
@@ -71,20 +72,22 @@ class Placement:
         return jax.tree_util.tree_map_with_path(laid_out_shape, tree)
 
     def put(self, tree: Any) -> Any:
-        """The arrays of a state laid out on the mesh; a vocabulary that does not divide is filled up with zeros (see `cut`)."""
+        """The arrays of a state laid out on the mesh; a vocabulary that does not divide is filled up with
+        zeros (see `cut`)."""
         return jax.tree_util.tree_map_with_path(lambda path, leaf: self.put_one(dotted(path), leaf), tree)
 
     def put_one(self, path: str, array: jax.Array) -> jax.Array:
         """The array at a dotted path, likewise."""
         shape, sharding = self.laid_out(path, array.shape)
         array = filled_up(array, shape)
-        if jax.process_count() > 1 and array.is_fully_addressable:  # the same in every process, which keeps its devices' parts
+        # the same in every process, which keeps its devices' parts
+        if jax.process_count() > 1 and array.is_fully_addressable:
             return jax.make_array_from_callback(shape, sharding, np.asarray(array).__getitem__)
         return jax.device_put(array, sharding)
 
     def stored(self, tree: Any, vocab_size: int) -> Any:
-        """A state as checkpoints hold it, the same on every mesh: as `cut`, with shardings that the cut shapes allow, in the memory where
-        each array lies."""
+        """A state as checkpoints hold it, the same on every mesh: as `cut`, with shardings that the cut
+        shapes allow, in the memory where each array lies."""
         def cut_leaf(path: Any, leaf: Any):
             shape = cut_shape(dotted(path), leaf.shape, vocab_size)
             if shape == leaf.shape:
@@ -92,13 +95,15 @@ class Placement:
             axes = [None if axis == "vocab" else axis for axis in logical_axes(dotted(path), leaf.ndim)]
             sharding = NamedSharding(self.mesh, spec_of(axes))
             array = jax.device_put(leaf, leaf.sharding.with_memory_kind(DEVICE))
-            array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(dotted(path), array, vocab_size)
+            array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(dotted(path), array,
+                                                                                    vocab_size)
             return jax.device_put(array, sharding.with_memory_kind(leaf.sharding.memory_kind))
 
         return jax.tree_util.tree_map_with_path(cut_leaf, tree)
 
     def laid_out(self, path: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], NamedSharding]:
-        """(the shape on the mesh, the sharding) of the parameter at a dotted path that has `shape` in its model."""
+        """(the shape on the mesh, the sharding) of the parameter at a dotted path that has `shape` in its
+        model."""
         axes = logical_axes(path, len(shape))
         parts = self.layout.size("tensor")
         padded = tuple(size + (-size % parts if axis == "vocab" else 0) for size, axis in zip(shape, axes))
@@ -120,7 +125,8 @@ def spec_of(axes: Sequence[str | None]) -> PartitionSpec:
 
 
 def cut(tree: Any, vocab_size: int) -> Any:
-    """A state without the rows that `put` filled its vocabulary up with; the very same arrays where there are none."""
+    """A state without the rows that `put` filled its vocabulary up with; the very same arrays where there are
+    none."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: cut_one(dotted(path), leaf, vocab_size), tree)
 
 
@@ -132,11 +138,13 @@ def cut_one(path: str, array: jax.Array, vocab_size: int) -> jax.Array:
 
 def cut_shape(path: str, shape: tuple[int, ...], vocab_size: int) -> tuple[int, ...]:
     """The shape that the array at a dotted path has in its model, where it has `shape` on the mesh."""
-    return tuple(vocab_size if axis == "vocab" else size for size, axis in zip(shape, logical_axes(path, len(shape))))
+    return tuple(vocab_size if axis == "vocab" else size
+                 for size, axis in zip(shape, logical_axes(path, len(shape))))
 
 
 def refilled(stored: Any, like: Any) -> Any:
-    """A state from Placement.stored laid out as the state `like` is, with zeros behind its vocabulary; very same arrays as in cut."""
+    """A state from Placement.stored laid out as the state `like` is, with zeros behind its vocabulary; very
+    same arrays as in cut."""
     def refill(array: Any, wanted: Any):
         if array.shape == wanted.shape:
             return array
@@ -149,7 +157,8 @@ def refilled(stored: Any, like: Any) -> Any:
 
 def filled_up(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The array with zeros behind it up to a shape; the very same one where it has that shape."""
-    return array if shape == array.shape else jnp.pad(array, [(0, whole - size) for whole, size in zip(shape, array.shape)])
+    return array if shape == array.shape else jnp.pad(array, [(0, whole - size)
+                                                              for whole, size in zip(shape, array.shape)])
 
 
 def dotted(path: Sequence[Any]) -> str:

@@ -1,7 +1,8 @@
 """Weights from the devices that train to those that draw, device to device.
 
-jax.device_put goes by way of the host wherever a device's part of an array is not, as it stands, a part on some device of the source.
-Here the pieces of each part are cut where they lie, sent to the device, and joined there.
+jax.device_put goes by way of the host wherever a device's part of an array is not, as it stands, a part on
+some device of the source. Here the pieces of each part are cut where they lie, sent to the device, and joined
+there.
 """
 import itertools
 import time
@@ -20,9 +21,9 @@ Box = tuple[tuple[int, int], ...]  # start and end along each dimension
 class Transfer:
     """A model's weights on another mesh: copies, which share nothing with the arrays they are copies of.
 
-    Arrays that come again as they were (the frozen base under LoRA) are not moved again. The old copy of an array that has changed
-    is freed before the new one is made, so that two versions never share the memory: nothing else may hold on to what this returned
-    before.
+    Arrays that come again as they were (the frozen base under LoRA) are not moved again. The old copy of an
+    array that has changed is freed before the new one is made, so that two versions never share the memory:
+    nothing else may hold on to what this returned before.
 
     Args:
       placement: where the copies lie.
@@ -30,13 +31,17 @@ class Transfer:
     """
 
     def __init__(self, placement: Placement, vocab_size: int):
-        self._placement, self._vocab_size = placement, vocab_size
+        self._placement = placement
+        self._vocab_size = vocab_size
         self._copies: dict[str, tuple[weakref.ref, jax.Array]] = {}
 
     def __call__(self, params: Any) -> tuple[Any, dict[str, float]]:
-        """The copies of a state's arrays, once they are there; and how long that took, with the bytes that reached all devices."""
-        start, sent = time.perf_counter(), []
-        copies = jax.tree_util.tree_map_with_path(lambda path, leaf: self._copy(dotted(path), leaf, sent), params)
+        """The copies of a state's arrays, once they are there; and how long that took, with the bytes that
+        reached all devices."""
+        start = time.perf_counter()
+        sent = []
+        copies = jax.tree_util.tree_map_with_path(lambda path, leaf: self._copy(dotted(path), leaf, sent),
+                                                  params)
         jax.block_until_ready(copies)
         return copies, {"sync/bytes": float(sum(sent)), "sync/move_s": time.perf_counter() - start}
 
@@ -56,7 +61,8 @@ class Transfer:
 
 def moved(array: jax.Array, sharding: NamedSharding) -> jax.Array:
     """A copy of the array on other devices of this process, laid out as `sharding` says."""
-    shape, held = array.shape, {}
+    shape = array.shape
+    held = {}
     for shard in array.addressable_shards:
         held.setdefault(_box(shard.index, shape), []).append(shard.data)
     parts = []
@@ -65,9 +71,11 @@ def moved(array: jax.Array, sharding: NamedSharding) -> jax.Array:
         for box, copies in held.items():
             common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, _box(index, shape)))
             if all(start < end for start, end in common):
-                piece = copies[number % len(copies)]  # so that all devices of the source have a share in the sending
+                # so that all devices of the source have a share in the sending
+                piece = copies[number % len(copies)]
                 if common != box:
-                    piece = piece[tuple(slice(start - first, end - first) for (start, end), (first, _) in zip(common, box))]
+                    piece = piece[tuple(
+                        slice(start - first, end - first) for (start, end), (first, _) in zip(common, box))]
                 pieces[tuple(start for start, _ in common)] = jax.device_put(piece, device)
         parts.append(_joined(pieces, array.ndim))
     return jax.make_array_from_single_device_arrays(shape, sharding, parts)
@@ -76,9 +84,13 @@ def moved(array: jax.Array, sharding: NamedSharding) -> jax.Array:
 def _joined(pieces: dict[tuple[int, ...], jax.Array], ndim: int) -> jax.Array:
     """The box that the pieces tile as a grid; each is named by where it starts."""
     for axis in reversed(range(ndim)):
-        lines = itertools.groupby(sorted(pieces), key=lambda start: start[:axis])  # noqa: B023  (used at once)
+        lines = itertools.groupby(sorted(pieces),
+                                  key=lambda start: start[:axis])  # noqa: B023  (used at once)
         lines = {start: [pieces[corner] for corner in line] for start, line in lines}
-        pieces = {start: line[0] if len(line) == 1 else jnp.concatenate(line, axis) for start, line in lines.items()}
+        pieces = {
+            start: line[0] if len(line) == 1 else jnp.concatenate(line, axis)
+            for start, line in lines.items()
+        }
     return pieces[()]
 
 

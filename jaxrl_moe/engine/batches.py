@@ -1,7 +1,7 @@
 """Packs planned work into the few array shapes that the device programs are compiled for.
 
-Work comes as one list for each part that the rows are split into. The arrays hold part after part, each filled up with rows of
-padding to as many as the longest needs.
+Work comes as one list for each part that the rows are split into. The arrays hold part after part, each
+filled up with rows of padding to as many as the longest needs.
 
 Letters: U rows, T tokens of a prefill row, J visible pages, X stop ids.
 """
@@ -17,7 +17,9 @@ from jaxrl_moe.engine.scheduler import Prefill
 from jaxrl_moe.engine.sequences import Sequence
 from jaxrl_moe.model.cache import TRASH_PAGE
 
-SHORTEST, LONGEST = 16, 1024  # tokens of a row in one prefill call; longer prefixes take several calls
+# tokens of a row in one prefill call; longer prefixes take several calls
+SHORTEST = 16
+LONGEST = 1024
 TOKENS = 4096                 # rows x tokens in one prefill call
 VISIBLE = 64                  # least tokens visible to a decode call, so that short sequences share one shape
 STOPS = 4                     # stop ids of a row are filled up to 4, 8, 16, ...
@@ -39,13 +41,18 @@ def stacked(parts: list[list], rows: int) -> list:
 def prefill_batches(parts: list[list[Prefill]], page_size: int) -> Iterator[PrefillBatch]:
     """Groups jobs of like length into calls. Jobs that start inside a held prefix come after the prefixes."""
     for late in (False, True):
-        phase = [sorted((job for job in jobs if (job.start > 0) == late), key=lambda job: -len(job.ids)) for jobs in parts]
+        phase = [
+            sorted((job for job in jobs if (job.start > 0) == late), key=lambda job: -len(job.ids))
+            for jobs in parts
+        ]
         while any(phase):
             width = prefill_width(max(len(jobs[0].ids) for jobs in phase if jobs))
-            like = [[job for job in jobs[:TOKENS // width] if prefill_width(len(job.ids)) == width] for jobs in phase]
+            like = [[job for job in jobs[:TOKENS // width] if prefill_width(len(job.ids)) == width]
+                    for jobs in phase]
             phase = [jobs[len(taken):] for jobs, taken in zip(phase, like)]
             for offset in range(0, max(len(jobs[0].ids) for jobs in like if jobs), LONGEST):
-                yield _prefill_batch([[job for job in jobs if len(job.ids) > offset] for jobs in like], offset, page_size)
+                yield _prefill_batch([[job for job in jobs if len(job.ids) > offset] for jobs in like],
+                                     offset, page_size)
 
 
 def prefill_width(length: int) -> int:
@@ -53,7 +60,8 @@ def prefill_width(length: int) -> int:
 
 
 def prefill_shapes(longest: int, slots: int, page_size: int, parts: int = 1) -> Iterator[PrefillBatch]:
-    """Batches of nothing but padding, in every shape that fresh prefixes of up to `longest` tokens can take; slots are a part's."""
+    """Batches of nothing but padding, in every shape that fresh prefixes of up to `longest` tokens can take;
+    slots are a part's."""
     powers = [1 << i for i in range(max(LONGEST, slots).bit_length() + 1)]
     shapes = {(rows, width, _prefill_pages(offset + width, page_size))
               for offset in range(0, longest, LONGEST)
@@ -61,8 +69,8 @@ def prefill_shapes(longest: int, slots: int, page_size: int, parts: int = 1) -> 
               for rows in powers if rows <= min(power_of_two(slots), TOKENS // width)}
     for rows, width, pages in sorted(shapes):
         rows *= parts
-        yield PrefillBatch([None] * rows, np.zeros((rows, width), np.int32), np.full((rows, width), -1, np.int32),
-                           page_table([()] * rows, pages))
+        yield PrefillBatch([None] * rows, np.zeros((rows, width), np.int32),
+                           np.full((rows, width), -1, np.int32), page_table([()] * rows, pages))
 
 
 def _prefill_pages(end: int, page_size: int):
@@ -72,7 +80,8 @@ def _prefill_pages(end: int, page_size: int):
 def _prefill_batch(parts: list[list[Prefill]], offset: int, page_size: int):
     width = prefill_width(max(len(job.ids) for jobs in parts for job in jobs) - offset)
     jobs = stacked(parts, power_of_two(max(map(len, parts))))
-    tokens_UT, positions_UT = np.zeros((len(jobs), width), np.int32), np.full((len(jobs), width), -1, np.int32)
+    tokens_UT = np.zeros((len(jobs), width), np.int32)
+    positions_UT = np.full((len(jobs), width), -1, np.int32)
     end = 0
     for row, job in enumerate(jobs):
         if job is None:
@@ -82,7 +91,8 @@ def _prefill_batch(parts: list[list[Prefill]], offset: int, page_size: int):
         tokens_UT[row, :len(tokens)] = tokens
         positions_UT[row, :len(tokens)] = np.arange(first, first + len(tokens))
         end = max(end, first + len(tokens))
-    pages_UJ = page_table([job.pages if job else () for job in jobs], _prefill_pages(max(end, offset + width), page_size))
+    pages_UJ = page_table([job.pages if job else () for job in jobs],
+                          _prefill_pages(max(end, offset + width), page_size))
     return PrefillBatch(jobs, tokens_UT, positions_UT, pages_UJ)
 
 
@@ -94,7 +104,8 @@ def page_table(pages_U: list, width: int) -> np.ndarray:
 
 
 def decode_shapes(slots: int, pages: int, page_size: int, parts: int = 1) -> Iterator[DecodeRows]:
-    """Rows with nothing remaining, in every shape that decoding within so many pages can take; slots are a part's."""
+    """Rows with nothing remaining, in every shape that decoding within so many pages can take; slots are a
+    part's."""
     for rows in sorted({row_bucket(n + 1, slots) for n in range(slots)}):
         for width in sorted({decode_width(n + 1, page_size) for n in range(pages)}):
             yield decode_rows([None] * rows * parts, width)
@@ -118,13 +129,14 @@ def decode_rows(rows: list[Sequence | None], width: int) -> DecodeRows:
         return column(lambda sequence: getattr(sequence.group.request.params, name), dtype, fill)
 
     return DecodeRows(
-        tokens_U=column(lambda sequence: sequence.ids[sequence.length - 1], np.int32),
-        positions_U=column(lambda sequence: sequence.length - 1, np.int32),
-        remaining_U=column(lambda sequence: sequence.limit - sequence.length, np.int32),
-        draws_U4=column(_draw, np.uint32, (0,) * 4), temperature_U=setting("temperature", np.float32),
-        top_p_U=setting("top_p", np.float32, 1.0), top_k_U=setting("top_k", np.int32), min_p_U=setting("min_p", np.float32),
-        stop_UX=_stops([() if sequence is None else sequence.group.stop_ids for sequence in rows]),
-        pages_UJ=page_table([() if sequence is None else sequence.pages for sequence in rows], width))
+        tokens_U=column(lambda sequence: sequence.ids[sequence.length - 1],
+                        np.int32), positions_U=column(lambda sequence: sequence.length - 1, np.int32),
+        remaining_U=column(lambda sequence: sequence.limit - sequence.length,
+                           np.int32), draws_U4=column(_draw, np.uint32, (0, ) * 4),
+        temperature_U=setting("temperature", np.float32), top_p_U=setting("top_p", np.float32, 1.0),
+        top_k_U=setting("top_k", np.int32), min_p_U=setting("min_p", np.float32), stop_UX=_stops([
+            () if sequence is None else sequence.group.stop_ids for sequence in rows
+        ]), pages_UJ=page_table([() if sequence is None else sequence.pages for sequence in rows], width))
 
 
 def _draw(sequence: Sequence):

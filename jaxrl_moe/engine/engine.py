@@ -1,4 +1,5 @@
-"""The in-process engine: draws completions from the trainer's own arrays by continuous batching over a paged KV pool."""
+"""The in-process engine: draws completions from the trainer's own arrays by continuous batching over a paged
+KV pool."""
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -51,22 +52,30 @@ class JaxEngine(StreamingEngine):
                  placement: Placement | None = None):
         graphdef, params = nnx.split(model)
         self._transfer = None
-        if placement is not None and not jax.tree.leaves(params)[0].devices() & set(placement.mesh.devices.flat):
+        if placement is not None and not jax.tree.leaves(params)[0].devices() & set(
+                placement.mesh.devices.flat):
             self._transfer = Transfer(placement, model.config.vocab_size)
         self._params, _ = self._here(params)
-        self._config, self._dtype = model.config, model.dtype
-        self._settings, self._eos_ids, self._detokenise = settings, tuple(eos_ids), detokenise
+        self._config = model.config
+        self._dtype = model.dtype
+        self._settings = settings
+        self._eos_ids = tuple(eos_ids)
+        self._detokenise = detokenise
         self._programs = EnginePrograms(graphdef, seed, settings.decode_steps, model.config.expert_dtype,
                                         placement)
         self._shards = 1 if placement is None else placement.drawn_shards
         self._token_bytes = memory.token_bytes(self._config, self._dtype, placement)
         self._slots = memory.slots_of_each(settings.slots, self._shards)
         device = next(iter(jax.tree.leaves(self._params)[0].sharding.addressable_devices))
-        pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device), self._shards)
+        pages = memory.pool_pages(settings, max_prompt_tokens, self._token_bytes, memory.free_bytes(device),
+                                  self._shards)
         self._num_pages = hosts.smallest(pages)  # all processes plan alike
         self._limits = Limits(model.config, settings.page_size, self._num_pages - 1, detokenise is not None)
-        self._version, self._handles, self._cache = 0, itertools.count(), None
-        self._max_prompt_tokens, self._totals = max_prompt_tokens, Totals()
+        self._version = 0
+        self._handles = itertools.count()
+        self._cache = None
+        self._max_prompt_tokens = max_prompt_tokens
+        self._totals = Totals()
         self._forget()
 
     @property
@@ -90,13 +99,15 @@ class JaxEngine(StreamingEngine):
         return self._limits.longest
 
     def publish(self, params: Any, version: int) -> dict[str, float] | None:
-        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on with them, over the keys and
-        values of the earlier ones; after release() they are prefilled with the new ones.
+        """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on
+        with them, over the keys and values of the earlier ones; after release() they are prefilled with the
+        new ones.
 
-        Where training shares the devices, these very arrays are drawn from: they must live until the next publish or as long as no
-        step() is called, and an update that donates them makes them unusable. Where rollout has devices of its own they are copied, as
-        far as they changed, before this returns; training may then donate its arrays while step() draws from the copies. It must not run
-        inside step(): another thread calls it between two.
+        Where training shares the devices, these very arrays are drawn from: they must live until the next
+        publish or as long as no step() is called, and an update that donates them makes them unusable. Where
+        rollout has devices of its own they are copied, as far as they changed, before this returns; training
+        may then donate its arrays while step() draws from the copies. It must not run inside step(): another
+        thread calls it between two.
 
         Returns:
           sync/bytes that reached the rollout's devices, and sync/move_s; None where nothing had to be moved.
@@ -107,7 +118,8 @@ class JaxEngine(StreamingEngine):
         return figures
 
     def release(self) -> None:
-        """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes on."""
+        """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes
+        on."""
         self._work.suspend()
         if self._cache is not None:
             jax.tree.map(lambda array: array.delete(), self._cache)
@@ -118,12 +130,14 @@ class JaxEngine(StreamingEngine):
         self.release()
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order, as an idle engine does: what was submitted before waits,
-        keeps its tokens and is prefilled again. Raises UserError for a request that cannot be met."""
+        """Returns request.params.n completions for each request, in order, as an idle engine does: what was
+        submitted before waits, keeps its tokens and is prefilled again. Raises UserError for a request that
+        cannot be met."""
         for request in requests:
             self.check(request)
         with self._work.aside():
-            handles, done = [self.submit(request) for request in requests], {}
+            handles = [self.submit(request) for request in requests]
+            done = {}
             while len(done) < len(handles):
                 done.update(self.step())
         return [done[handle] for handle in handles]
@@ -133,22 +147,26 @@ class JaxEngine(StreamingEngine):
         self._limits.check(request, name)
 
     def submit(self, request: Request, listen: Callable[[Chunk], None] | None = None) -> int:
-        """Queues a request and returns its handle; step() does the work. Raises UserError for one that cannot be met.
+        """Queues a request and returns its handle; step() does the work. Raises UserError for one that cannot
+        be met.
 
         Args:
           listen: called inside step() with the tokens that it drew for a sample; it must not raise.
         """
         self.check(request)
-        handle, stop_ids = next(self._handles), dict.fromkeys((*self._eos_ids, *request.params.stop_ids))
+        handle = next(self._handles)
+        stop_ids = dict.fromkeys((*self._eos_ids, *request.params.stop_ids))
         self._work.add(RequestGroup(handle, request, tuple(stop_ids), listen))
         return handle
 
     def cancel(self, handle: int) -> None:
-        """Drops a request with what it has drawn; its slots and pages are free for others. One that is done is left alone."""
+        """Drops a request with what it has drawn; its slots and pages are free for others. One that is done
+        is left alone."""
         self._work.cancel(handle)
 
     def cut(self, handle: int) -> list[Completion] | None:
-        """Ends a request: what its samples have drawn so far are its completions, as if the token limit had come there.
+        """Ends a request: what its samples have drawn so far are its completions, as if the token limit had
+        come there.
 
         Returns:
           The completions; None, with nothing done, if it has a sample without a token, or is done already.
@@ -162,7 +180,8 @@ class JaxEngine(StreamingEngine):
         return [completions[sample] for sample in range(len(completions))]
 
     def step(self) -> dict[int, list[Completion]]:
-        """Admits what fits and draws one chunk of tokens; returns the requests that this finished, by handle."""
+        """Admits what fits and draws one chunk of tokens; returns the requests that this finished, by
+        handle."""
         start = time.perf_counter()
         try:
             finished = self._step()
@@ -173,42 +192,52 @@ class JaxEngine(StreamingEngine):
         return finished
 
     def warmup(self, *, truncate: bool = False, routes: bool = False) -> int:
-        """Compiles every shape that unpreempted requests within max_prompt_tokens and max_tokens can take, and returns
-        how many that were. Without it shapes compile at their first use.
+        """Compiles every shape that unpreempted requests within max_prompt_tokens and max_tokens can take,
+        and returns how many that were. Without it shapes compile at their first use.
 
         Args:
           truncate: for requests with top-p, top-k or min-p.
           routes: for requests that return routed experts.
         """
-        before, size = self._programs.compiles, self._settings.page_size
+        before = self._programs.compiles
+        size = self._settings.page_size
         self._reserve()
         for batch in batches.prefill_shapes(self._max_prompt_tokens - 1, self._slots, size, self._shards):
             self._cache, _ = self._programs.prefill(self._params, self._cache, *batch[1:], routes=routes)
         pages = pages_for(longest_sequence(self._settings, self._max_prompt_tokens) - 1, size)
         for rows in batches.decode_shapes(self._slots, pages, size, self._shards):
-            self._cache, _ = self._programs.decode(self._params, self._cache, rows, truncate=truncate, routes=routes)
+            self._cache, _ = self._programs.decode(self._params, self._cache, rows, truncate=truncate,
+                                                   routes=routes)
         self._copy([[(TRASH_PAGE, TRASH_PAGE)]] * self._shards)
         return self._programs.compiles - before
 
     def stats(self) -> dict[str, float]:
-        """Totals since the engine was made, and what the pool holds now: of all devices together, but for kv_bytes, which each holds."""
+        """Totals since the engine was made, and what the pool holds now: of all devices together, but for
+        kv_bytes, which each holds."""
         return self._totals.summary(self.slots) | {
-            "preemptions": self._work.preemptions, "compiles": self._programs.compiles, "kv_bytes": self.kv_bytes,
-            "kv_tokens": (self._num_pages - 1) * self._settings.page_size * self._shards, "kv_pages_used": self._work.pages_used}
+            "preemptions": self._work.preemptions,
+            "compiles": self._programs.compiles,
+            "kv_bytes": self.kv_bytes,
+            "kv_tokens": (self._num_pages - 1) * self._settings.page_size * self._shards,
+            "kv_pages_used": self._work.pages_used
+        }
 
     def _here(self, params: Any):
         """(the weights on the devices that draw, what it took to bring them there)."""
         return (params, None) if self._transfer is None else self._transfer(params)
 
     def _forget(self):
-        """Drops all requests and the pool: the state of a new engine, but for totals and compiled programs."""
-        self._work = Shards(self._shards, self._num_pages, self._settings.page_size, self._slots, self._settings.decode_steps)
+        """Drops all requests and the pool: the state of a new engine, but for totals and compiled
+        programs."""
+        self._work = Shards(self._shards, self._num_pages, self._settings.page_size, self._slots,
+                            self._settings.decode_steps)
         self._cache = None
 
     def _reserve(self):
         """Takes the KV pool's memory, if it was released."""
         if self._cache is None:
-            self._cache = self._programs.empty_cache(self._config, self._num_pages, self._settings.page_size, self._dtype)
+            self._cache = self._programs.empty_cache(self._config, self._num_pages, self._settings.page_size,
+                                                     self._dtype)
 
     def _step(self):
         if self._work.idle:
@@ -223,9 +252,10 @@ class JaxEngine(StreamingEngine):
         return self._collect(rows, out)
 
     def _prefill(self, parts: list):
-        """Runs the planned prefills of each part; returns (job groups, row lengths, expert ids on the device) of each call that gives
-        ids."""
-        wanted, calls = any(job.group is not None for jobs in parts for job in jobs), []
+        """Runs the planned prefills of each part; returns (job groups, row lengths, expert ids on the device)
+        of each call that gives ids."""
+        wanted = any(job.group is not None for jobs in parts for job in jobs)
+        calls = []
         for batch in batches.prefill_batches(parts, self._settings.page_size):
             self._cache, ids_UTLA = self._programs.prefill(
                 self._params, self._cache, batch.tokens_UT, batch.positions_UT, batch.pages_UJ, routes=wanted)
@@ -244,7 +274,8 @@ class JaxEngine(StreamingEngine):
     def _decode(self, rows: list):
         running = [sequence for sequence in rows if sequence is not None]
         params = [sequence.group.request.params for sequence in running]
-        width = batches.decode_width(max(len(sequence.pages) for sequence in running), self._settings.page_size)
+        width = batches.decode_width(max(len(sequence.pages) for sequence in running),
+                                     self._settings.page_size)
         self._cache, out = self._programs.decode(
             self._params, self._cache, batches.decode_rows(rows, width),
             truncate=any(p.truncates for p in params), routes=any(p.return_routed_experts for p in params))
@@ -254,12 +285,14 @@ class JaxEngine(StreamingEngine):
         """Hands each sequence its tokens; returns the groups that are complete."""
         results.refuse_non_finite(out, self._version)
         counts_U = (out["tokens_SU"] >= 0).sum(axis=0)
-        self._totals.add_chunk(sum(sequence is not None for sequence in rows), int(counts_U.sum()), float(out["kept_U"].sum()))
+        self._totals.add_chunk(sum(sequence is not None for sequence in rows), int(counts_U.sum()),
+                               float(out["kept_U"].sum()))
         finished = {}
         for row, sequence in enumerate(rows):
             if sequence is None:
                 continue
-            group, before = sequence.group, sequence.drawn
+            group = sequence.group
+            before = sequence.drawn
             completion = results.take(sequence, out, row, counts_U[row], self._version, self._detokenise)
             if group.listen is not None:
                 group.listen(sequence.chunk(before, completion))
@@ -267,5 +300,7 @@ class JaxEngine(StreamingEngine):
                 self._work.parts[row * self._shards // len(rows)].finish(sequence)
                 group.completions[sequence.sample] = completion
                 if len(group.completions) == group.request.params.n:
-                    finished[group.handle] = [group.completions[sample] for sample in range(group.request.params.n)]
+                    finished[group.handle] = [
+                        group.completions[sample] for sample in range(group.request.params.n)
+                    ]
         return finished

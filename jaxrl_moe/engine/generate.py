@@ -10,8 +10,8 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import Request, SamplingParams
 
 
-def generate_texts(model: Transformer, path: str, prompts: Sequence[str], params: SamplingParams, *, system: str = "",
-                   raw: bool = False, seed: int = 0) -> list[list[str]]:
+def generate_texts(model: Transformer, path: str, prompts: Sequence[str], params: SamplingParams, *,
+                   system: str = "", raw: bool = False, seed: int = 0) -> list[list[str]]:
     """Completes prompts.
 
     Args:
@@ -24,8 +24,8 @@ def generate_texts(model: Transformer, path: str, prompts: Sequence[str], params
     ids = [_ids(tokenizer, prompt, system, raw) for prompt in prompts]
     slots = min(64, len(prompts) * params.n)
     settings = RolloutSection(max_tokens=params.max_tokens, slots=slots)
-    engine = JaxEngine(model, settings, max_prompt_tokens=max(map(len, ids)), seed=seed, eos_ids=tokenizer.eos_ids,
-                       detokenise=tokenizer.decode)
+    engine = JaxEngine(model, settings, max_prompt_tokens=max(map(len, ids)), seed=seed,
+                       eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)
     drawn = engine.generate([Request(ids_T, params, number) for number, ids_T in enumerate(ids)])
     return [[tokenizer.decode(completion.ids) for completion in completions] for completions in drawn]
 

@@ -17,8 +17,8 @@ MEMORY = pathlib.Path("/proc/meminfo")
 
 
 def free_bytes(device: jax.Device) -> int | None:
-    """Bytes that can still be allocated on a device; a CPU's is its share of the machine's, which all of its virtual devices, and the
-    processes of the job that run there, take from. None where nobody keeps count."""
+    """Bytes that can still be allocated on a device; a CPU's is its share of the machine's, which all of its
+    virtual devices, and the processes of the job that run there, take from. None where nobody keeps count."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
@@ -44,8 +44,9 @@ def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: in
     """Pages of the KV pool, the trash page included; of each of `shards` parts that the rows are split into.
 
     Args:
-      settings: kv_tokens, of each part, decides alone if it is set. Otherwise every slot gets room for the longest sequence, and one
-        prompt is held for samples that wait, all of it within memory_fraction of the free memory.
+      settings: kv_tokens, of each part, decides alone if it is set. Otherwise every slot gets room for the
+        longest sequence, and one prompt is held for samples that wait, all of it within memory_fraction of
+        the free memory.
       max_prompt_tokens: of the longest prompt.
       token_bytes: keys and values of one token in all layers.
       free: bytes of one device, see free_bytes; None does not bound the pool.
@@ -53,19 +54,24 @@ def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: in
     Raises:
       ConfigError: the longest sequence does not fit.
     """
-    size, longest = settings.page_size, longest_sequence(settings, max_prompt_tokens)
+    size = settings.page_size
+    longest = longest_sequence(settings, max_prompt_tokens)
     if settings.kv_tokens:
         return 1 + pages_for(settings.kv_tokens, size)
-    wanted = 1 + slots_of_each(settings.slots, shards) * pages_for(longest, size) + pages_for(max_prompt_tokens, size)
+    wanted = 1 + slots_of_each(settings.slots, shards) * pages_for(longest, size) + pages_for(
+        max_prompt_tokens, size)
     if free is None:
         return wanted
     room = int(free * settings.memory_fraction) // (size * token_bytes)
-    least = 2 + pages_for(longest, size)  # the trash page, and a copy of the page in which prompt and completion meet
+    # the trash page, and a copy of the page in which prompt and completion meet
+    least = 2 + pages_for(longest, size)
     if room < least:
         raise ConfigError(
-            f"The KV pool cannot hold the longest sequence: data.max_prompt_tokens + rollout.max_tokens = {longest} tokens at "
-            f"{token_bytes:,} bytes a token take {least * size * token_bytes:,} bytes in pages of {size} tokens, but "
-            f"rollout.memory_fraction = {settings.memory_fraction} of the {max(free, 0):,} bytes that the device has free is "
-            f"{max(int(free * settings.memory_fraction), 0):,}. Lower data.max_prompt_tokens or rollout.max_tokens, raise "
-            "rollout.memory_fraction, or take a smaller model or a device with more memory.")
+            "The KV pool cannot hold the longest sequence: data.max_prompt_tokens + rollout.max_tokens = "
+            f"{longest} tokens at {token_bytes:,} bytes a token take {least * size * token_bytes:,} bytes in "
+            f"pages of {size} tokens, but rollout.memory_fraction = {settings.memory_fraction} of the "
+            f"{max(free, 0):,} bytes that the device has free is "
+            f"{max(int(free * settings.memory_fraction), 0):,}. Lower data.max_prompt_tokens or "
+            "rollout.max_tokens, raise rollout.memory_fraction, or take a smaller model or a device with "
+            "more memory.")
     return min(wanted, room)

@@ -1,4 +1,5 @@
-"""Which pages of the KV pool are taken, and by how many; and the sizes that device programs are compiled for."""
+"""Which pages of the KV pool are taken, and by how many; and the sizes that device programs are compiled
+for."""
 from jaxrl_moe.model.cache import TRASH_PAGE
 
 

@@ -1,10 +1,13 @@
-"""The engine's device programs: prefill, decode and page copies. Each updates the KV pool in place (it is donated).
+"""The engine's device programs: prefill, decode and page copies. Each updates the KV pool in place (it is
+donated).
 
-On a mesh the rows of a call, and the pages of the pool, are split over the axes data and fsdp: part after part stands in the arrays,
-each with as many rows and pages as the others, and page numbers count within the own part. Devices along expert and tensor work on
-the same rows, each with its experts and its heads; those along context all do the same.
+On a mesh the rows of a call, and the pages of the pool, are split over the axes data and fsdp: part after
+part stands in the arrays, each with as many rows and pages as the others, and page numbers count within the
+own part. Devices along expert and tensor work on the same rows, each with its experts and its heads; those
+along context all do the same.
 
-Letters: U rows, T tokens of a prefill row, J visible pages, S decode steps, X stop ids of a row, C page copies.
+Letters: U rows, T tokens of a prefill row, J visible pages, S decode steps, X stop ids of a row, C page
+copies.
 """
 import dataclasses
 import functools
@@ -25,7 +28,8 @@ from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 
-ROWS, WHOLE = PartitionSpec(DRAWN), PartitionSpec()
+ROWS = PartitionSpec(DRAWN)
+WHOLE = PartitionSpec()
 
 
 def pool_specs(cache: type) -> Any:
@@ -33,15 +37,17 @@ def pool_specs(cache: type) -> Any:
     return cache(*(spec_of(axes) for axes in cache.axes()))
 
 
-@functools.partial(jax.tree_util.register_dataclass,
-                   data_fields=["tokens_U", "positions_U", "remaining_U", "draws_U4", "temperature_U", "top_p_U",
-                                "top_k_U", "min_p_U", "stop_UX", "pages_UJ"], meta_fields=[])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=[
+        "tokens_U", "positions_U", "remaining_U", "draws_U4", "temperature_U", "top_p_U", "top_k_U",
+        "min_p_U", "stop_UX", "pages_UJ"
+    ], meta_fields=[])
 @dataclasses.dataclass
 class DecodeRows:
     """What one decode call needs to know of its rows; a row with nothing remaining is padding.
 
-    tokens_U are the newest tokens, positions_U where they stand, remaining_U how many more may be drawn, draws_U4 the
-    coordinates of the noise (see sampling.row_keys), stop_UX is filled up with -1.
+    tokens_U are the newest tokens, positions_U where they stand, remaining_U how many more may be drawn,
+    draws_U4 the coordinates of the noise (see sampling.row_keys), stop_UX is filled up with -1.
     """
     tokens_U: Any
     positions_U: Any
@@ -60,8 +66,12 @@ class EnginePrograms:
 
     def __init__(self, graphdef: nnx.GraphDef, seed: int, steps: int, expert_dtype: Any,
                  placement: Placement | None = None):
-        """steps: most tokens a decode call draws per row; expert_dtype: of returned expert ids; placement: None on one device."""
-        self._graphdef, self._seed, self._steps, self._expert_dtype = graphdef, seed, steps, expert_dtype
+        """steps: most tokens a decode call draws per row; expert_dtype: of returned expert ids; placement:
+        None on one device."""
+        self._graphdef = graphdef
+        self._seed = seed
+        self._steps = steps
+        self._expert_dtype = expert_dtype
         self._placement = placement
         self.compiles = 0
         self.prefill = jax.jit(self._prefill, donate_argnums=1, static_argnames="routes")
@@ -80,8 +90,9 @@ class EnginePrograms:
 
     def _mapped(self, function: Callable[..., Any], out_spec: Any, params: nnx.State, cache: Any,
                 *rest):
-        """function(params, cache, *rest), on a mesh by every device with its part of the weights, of the cache and of the rows, which
-        all arrays in `rest` lead with. out_spec is of what is returned beside the cache."""
+        """function(params, cache, *rest), on a mesh by every device with its part of the weights, of the
+        cache and of the rows, which all arrays in `rest` lead with. out_spec is of what is returned beside
+        the cache."""
         if self._placement is None:
             return function(params, cache, *rest)
         placement = self._placement
@@ -100,7 +111,8 @@ class EnginePrograms:
                  pages_UJ: jax.Array, *, routes: bool):
         """Writes the tokens' keys and values; returns the cache, and expert ids [U, T, L, A] or None."""
         self.compiles += 1
-        return self._mapped(functools.partial(self._local_prefill, routes), ROWS, params, cache, tokens_UT, positions_UT, pages_UJ)
+        return self._mapped(functools.partial(self._local_prefill, routes), ROWS, params, cache, tokens_UT,
+                            positions_UT, pages_UJ)
 
     def _local_prefill(self, routes: bool, params: nnx.State, cache: Any, tokens_UT: jax.Array,
                        positions_UT: jax.Array, pages_UJ: jax.Array):
@@ -114,13 +126,21 @@ class EnginePrograms:
                 routes: bool):
         """Draws up to `steps` tokens per row, until every row has met a stop id or has nothing remaining.
 
-        Returns the cache and a dict of tokens_SU (-1 where nothing was drawn), logprobs_SU, kept_U (the sum of kept
-        mass over drawn tokens) and, with routes, expert_ids_SULA of the tokens fed (not of those drawn).
+        Returns the cache and a dict of tokens_SU (-1 where nothing was drawn), logprobs_SU, kept_U (the sum
+        of kept mass over drawn tokens) and, with routes, expert_ids_SULA of the tokens fed (not of those
+        drawn).
         """
         self.compiles += 1
         per_row = PartitionSpec(None, DRAWN)
-        specs = {"tokens_SU": per_row, "logprobs_SU": per_row, "kept_U": ROWS} | ({"expert_ids_SULA": per_row} if routes else {})
-        return self._mapped(functools.partial(self._local_decode, truncate, routes), specs, params, cache, rows)
+        specs = {
+            "tokens_SU": per_row,
+            "logprobs_SU": per_row,
+            "kept_U": ROWS
+        } | ({
+            "expert_ids_SULA": per_row
+        } if routes else {})
+        return self._mapped(functools.partial(self._local_decode, truncate, routes), specs, params, cache,
+                            rows)
 
     def _local_decode(self, truncate: bool, routes: bool, params: nnx.State, cache: Any,
                       rows: DecodeRows):
@@ -129,7 +149,8 @@ class EnginePrograms:
         keys_U = sampling.row_keys(jax.random.key(self._seed), rows.draws_U4)
 
         def unfinished(remaining_U: jax.Array):
-            """Rows that go on, of all parts: their devices gather weights from each other, so that all must go on as often."""
+            """Rows that go on, of all parts: their devices gather weights from each other, so that all must
+            go on as often."""
             return collectives.total(jnp.sum(remaining_U > 0, dtype=jnp.int32), *DRAWN)
 
         def go_on(carry: tuple):
@@ -150,7 +171,8 @@ class EnginePrograms:
                        kept_U=out["kept_U"] + jnp.where(active_U, kept_U, 0.0))
             if routes:
                 ids_ULA = jnp.moveaxis(routing.expert_ids[:, :, 0], 0, 1)
-                out["expert_ids_SULA"] = out["expert_ids_SULA"].at[step].set(ids_ULA.astype(self._expert_dtype))
+                out["expert_ids_SULA"] = out["expert_ids_SULA"].at[step].set(
+                    ids_ULA.astype(self._expert_dtype))
             stopped_U = (drawn_U[:, None] == rows.stop_UX).any(axis=1)
             remaining_U = jnp.where(stopped_U, 0, remaining_U - active_U)
             return step + 1, unfinished(remaining_U), cache, drawn_U, positions_U + 1, remaining_U, out

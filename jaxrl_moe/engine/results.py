@@ -14,8 +14,9 @@ from jaxrl_moe.types import Completion, UserError
 def refuse_non_finite(out: Mapping[str, np.ndarray], version: int) -> None:
     """Raises UserError when a drawn token's log-prob is NaN or infinite."""
     if not np.isfinite(np.where(out["tokens_SU"] >= 0, out["logprobs_SU"], 0.0)).all():
-        raise UserError(f"The policy (version {version}) gave log-probabilities that are not finite. Its weights hold NaN or infinity, "
-                        "or its activations overflow; look at the last updates' gradient norms.")
+        raise UserError(f"The policy (version {version}) gave log-probabilities that are not finite. Its "
+                        "weights hold NaN or infinity, or its activations overflow; look at the last "
+                        "updates' gradient norms.")
 
 
 def take(sequence: Sequence, out: Mapping[str, np.ndarray], row: int, count: int, version: int,
@@ -30,7 +31,8 @@ def take(sequence: Sequence, out: Mapping[str, np.ndarray], row: int, count: int
 
 
 def _end(sequence: Sequence, checked: int, detokenise: Callable[[list[int]], str] | None):
-    """(tokens to keep, finish reason), or None while the sequence goes on. `checked` tokens were looked at before."""
+    """(tokens to keep, finish reason), or None while the sequence goes on. `checked` tokens were looked at
+    before."""
     strings = sequence.group.request.params.stop_strings
     if strings:
         drawn = sequence.ids[sequence.length - sequence.drawn:sequence.length]

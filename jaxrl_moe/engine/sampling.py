@@ -1,4 +1,5 @@
-"""Drawing tokens. The noise of a token is fixed by the seed and the token's own coordinates, never by its neighbours.
+"""Drawing tokens. The noise of a token is fixed by the seed and the token's own coordinates, never by its
+neighbours.
 
 Letters: U rows (sequences decoded together), V vocabulary, C blocks of the vocabulary, W tokens in a block.
 """
@@ -19,7 +20,8 @@ def row_keys(seed_key: jax.Array, draws_U4: jax.Array):
 
 def token_uniforms(keys_U: jax.Array, positions_U: jax.Array):
     """Two uniforms in [0, 1) for the token at each row's position: [U, 2]."""
-    return jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position), (2,)))(keys_U, positions_U)
+    return jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position), (2, )))(
+        keys_U, positions_U)
 
 
 def sample(logits_UV: jax.Array, uniforms_U2: jax.Array, temperature_U: jax.Array, top_p_U: jax.Array,
@@ -31,15 +33,16 @@ def sample(logits_UV: jax.Array, uniforms_U2: jax.Array, temperature_U: jax.Arra
       truncate: static; False promises that every row has top_p 1, top_k 0 and min_p 0, and skips their work.
 
     Returns:
-      tokens_U int32; logprobs_U float32, of softmax(logits / T) over the full vocabulary (T = 1 for temperature 0);
-      kept_U float32, the probability mass that truncation left.
+      tokens_U int32; logprobs_U float32, of softmax(logits / T) over the full vocabulary (T = 1 for
+      temperature 0); kept_U float32, the probability mass that truncation left.
     """
     greedy_U = temperature_U == 0
     scaled_UV = logits_UV / jnp.where(greedy_U, 1.0, temperature_U)[:, None]
     peak_U1 = scaled_UV.max(axis=1, keepdims=True)
     weights_UV = jnp.exp(scaled_UV - peak_U1)
     total_U = weights_UV.sum(axis=1)
-    kept_UV, kept_U = weights_UV, jnp.ones_like(total_U)
+    kept_UV = weights_UV
+    kept_U = jnp.ones_like(total_U)
     if truncate:
         kept_UV = jnp.where(truncation_mask(weights_UV, top_p_U, top_k_U, min_p_U), weights_UV, 0.0)
         kept_U = jnp.where(greedy_U, 1.0, kept_UV.sum(axis=1) / total_U)
@@ -49,16 +52,18 @@ def sample(logits_UV: jax.Array, uniforms_U2: jax.Array, temperature_U: jax.Arra
 
 
 def _first(found_UV: jax.Array):
-    """The first True of each row, the last index where there is none; on CPU a seventh of the time of argmax."""
+    """The first True of each row, the last index where there is none; on CPU a seventh of the time of
+    argmax."""
     last = found_UV.shape[1] - 1
     return jnp.where(found_UV, jnp.arange(last + 1), last).min(axis=1)
 
 
 def draw(weights_UV: jax.Array, uniforms_U2: jax.Array):
-    """Draws an index in proportion to the weights: a block by the first uniform, a token inside it by the second.
+    """Draws an index in proportion to the weights: a block by the first uniform, a token inside it by the
+    second.
 
-    Two stages read the vocabulary once and need running sums of C and of W numbers only; a second uniform keeps the
-    resolution inside a block independent of how small the block's share is.
+    Two stages read the vocabulary once and need running sums of C and of W numbers only; a second uniform
+    keeps the resolution inside a block independent of how small the block's share is.
     """
     rows, vocab = weights_UV.shape
     padded_UV = jnp.pad(weights_UV, ((0, 0), (0, -vocab % BLOCK)))
@@ -69,7 +74,8 @@ def draw(weights_UV: jax.Array, uniforms_U2: jax.Array):
 
 
 def _pick(weights_UX: jax.Array, uniforms_U: jax.Array):
-    """The first index whose running sum exceeds uniform * total. Rounding never picks an index of weight 0."""
+    """The first index whose running sum exceeds uniform * total. Rounding never picks an index of weight
+    0."""
     sums_UX = jnp.cumsum(weights_UX, axis=1)
     above_UX = (sums_UX > (uniforms_U * sums_UX[:, -1])[:, None]) & (weights_UX > 0)
     return jnp.where(above_UX.any(axis=1), jnp.argmax(above_UX, axis=1), jnp.argmax(weights_UX, axis=1))
@@ -78,8 +84,9 @@ def _pick(weights_UX: jax.Array, uniforms_U: jax.Array):
 def truncation_mask(weights_UV: jax.Array, top_p_U: jax.Array, top_k_U: jax.Array, min_p_U: jax.Array):
     """Which tokens top-k, then top-p over what top-k left, then min-p keep: [U, V] bool.
 
-    weights_UV are softmax numerators (non-negative, peak 1). Tokens that tie with the last one kept are kept too, and
-    the most probable token always is. Thresholds are found by bisection on the bits of the weights: nothing is sorted.
+    weights_UV are softmax numerators (non-negative, peak 1). Tokens that tie with the last one kept are kept
+    too, and the most probable token always is. Thresholds are found by bisection on the bits of the weights:
+    nothing is sorted.
     """
     goal_U = jnp.where(top_k_U > 0, top_k_U, weights_UV.shape[1]).astype(jnp.float32)
     keep_UV = weights_UV >= _threshold(weights_UV, jnp.ones_like(weights_UV), goal_U)[:, None]
@@ -92,7 +99,8 @@ def truncation_mask(weights_UV: jax.Array, top_p_U: jax.Array, top_k_U: jax.Arra
 def _threshold(weights_UV: jax.Array, mass_UV: jax.Array, goal_U: jax.Array):
     """The largest t, per row, for which the mass of {weights >= t} reaches the goal (0 where nothing does).
 
-    The bits of a non-negative float32 read as an integer keep its order, so t is built from its highest bit down.
+    The bits of a non-negative float32 read as an integer keep its order, so t is built from its highest bit
+    down.
     """
     bits_UV = jax.lax.bitcast_convert_type(weights_UV, jnp.int32)
 

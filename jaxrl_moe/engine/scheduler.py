@@ -1,7 +1,8 @@
 """Continuous batching: which sequences decode next, on which pages of the KV pool. Host arithmetic only.
 
-Every sequence starts decoding from its last prompt token, so prefill covers prompt[:-1] and needs no logits. A group's
-samples share the full pages of that prefix; each gets its own copy of the partly filled last page before it writes.
+Every sequence starts decoding from its last prompt token, so prefill covers prompt[:-1] and needs no logits.
+A group's samples share the full pages of that prefix; each gets its own copy of the partly filled last page
+before it writes.
 """
 import collections
 import dataclasses
@@ -15,7 +16,8 @@ from jaxrl_moe.engine.sequences import RequestGroup, Sequence
 
 @dataclasses.dataclass
 class Prefill:
-    """Tokens [start, end) of a sequence to be written to its pages. `group` is set if it wants their expert ids."""
+    """Tokens [start, end) of a sequence to be written to its pages. `group` is set if it wants their expert
+    ids."""
     ids: np.ndarray
     start: int
     pages: list[int]
@@ -30,13 +32,18 @@ class ChunkPlan:
 
 
 class Scheduler:
-    """First come, first served. When pages run out the youngest running sequence goes back to the head of the queue.
+    """First come, first served. When pages run out the youngest running sequence goes back to the head of the
+    queue.
 
-    Every running sequence is older than every queued one, so the admission order follows from the requests alone.
+    Every running sequence is older than every queued one, so the admission order follows from the requests
+    alone.
     """
 
     def __init__(self, pool: PagePool, page_size: int, slots: int, steps: int):
-        self.pool, self.page_size, self.slots, self.steps = pool, page_size, slots, steps
+        self.pool = pool
+        self.page_size = page_size
+        self.slots = slots
+        self.steps = steps
         self.running: list[Sequence] = []
         self.queue: collections.deque[Sequence] = collections.deque()
         self.preemptions = 0
@@ -59,7 +66,8 @@ class Scheduler:
         return sequence
 
     def take_over(self, sequence: Sequence) -> None:
-        """Adds a sample that another scheduler gave away. It shares its prompt with those of its request that wait here."""
+        """Adds a sample that another scheduler gave away. It shares its prompt with those of its request that
+        wait here."""
         own = (other.group for other in self.queue if other.group.handle == sequence.group.handle)
         sequence.group = next(own, None) or sequence.group.elsewhere()
         sequence.group.waiting += 1
@@ -144,7 +152,8 @@ class Scheduler:
         return admitted
 
     def _place(self, sequence: Sequence, plan: ChunkPlan) -> bool:
-        """Finds pages for a queued sequence and plans how its cache gets filled; False (nothing done) if too few."""
+        """Finds pages for a queued sequence and plans how its cache gets filled; False (nothing done) if too
+        few."""
         group = sequence.group
         last = group.waiting == 1
         hold = 0 if last or group.held is not None else pages_for(group.prefix_length, self.page_size)
@@ -155,7 +164,8 @@ class Scheduler:
         if hold:
             group.held = self.pool.take(hold)
             plan.prefills.append(self._prefill(sequence, group.prefix_length, 0, group.held))
-        held, start = group.held, 0
+        held = group.held
+        start = 0
         if held is not None:
             start = full * self.page_size
             sequence.pages = held if last else self.pool.share(held[:full])

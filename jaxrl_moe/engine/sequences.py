@@ -19,13 +19,14 @@ class Chunk(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class RequestGroup:
-    """One request, or those of its samples that one scheduler draws: then they share `completions` with the others.
+    """One request, or those of its samples that one scheduler draws: then they share `completions` with the
+    others.
 
     `held` are the pages of prompt[:-1], kept while samples still wait for a place.
 
-    `listen`, if set, is handed the chunks of its samples as they are drawn.
-    `prompt_routes` are the expert ids [prompt - 1, L, A] of the prefix, once known, if the request wants them; a sample keeps
-    those that its own first tokens were drawn after, whatever weights come later.
+    `listen`, if set, is handed the chunks of its samples as they are drawn. `prompt_routes` are the expert
+    ids [prompt - 1, L, A] of the prefix, once known, if the request wants them; a sample keeps those that its
+    own first tokens were drawn after, whatever weights come later.
     """
     handle: int
     request: Request
@@ -49,9 +50,12 @@ class Sequence:
     """One sample being drawn: `ids` holds the prompt and what was drawn so far, `length` tokens in all."""
 
     def __init__(self, group: RequestGroup, sample: int):
-        prompt, params = group.request.ids, group.request.params
-        self.group, self.sample = group, sample
-        self.length, self.limit = len(prompt), len(prompt) + params.max_tokens
+        prompt = group.request.ids
+        params = group.request.params
+        self.group = group
+        self.sample = sample
+        self.length = len(prompt)
+        self.limit = len(prompt) + params.max_tokens
         self.ids = np.concatenate([prompt, np.zeros(params.max_tokens)]).astype(np.int32)
         self.logprobs = np.zeros(params.max_tokens, np.float32)
         self.versions = np.zeros(params.max_tokens, np.int32)
@@ -68,7 +72,8 @@ class Sequence:
         return min(self.length - 1 + steps, self.limit - 1)
 
     def append(self, ids: np.ndarray, logprobs: np.ndarray, version: int, routes: np.ndarray | None) -> None:
-        start, end = self.drawn, self.drawn + len(ids)
+        start = self.drawn
+        end = self.drawn + len(ids)
         self.ids[self.length:self.length + len(ids)] = ids
         self.logprobs[start:end], self.versions[start:end] = logprobs, version
         if routes is not None:
@@ -81,12 +86,14 @@ class Sequence:
         """What was drawn from token `start` on; `completion` is the sample's, if it has ended."""
         end = self.drawn if completion is None else len(completion.ids)
         prompt = len(self.group.request.ids)
-        return Chunk(self.sample, self.ids[prompt + start:prompt + end].copy(), self.logprobs[start:end].copy(),
-                     self.versions[start:end].copy(), "" if completion is None else completion.finish_reason)
+        return Chunk(self.sample, self.ids[prompt + start:prompt + end].copy(),
+                     self.logprobs[start:end].copy(), self.versions[start:end].copy(),
+                     "" if completion is None else completion.finish_reason)
 
     def completion(self, keep: int, reason: str) -> Completion:
         """The first `keep` drawn tokens as a Completion."""
-        prompt, expert_ids = len(self.group.request.ids), None
+        prompt = len(self.group.request.ids)
+        expert_ids = None
         if self.group.request.params.return_routed_experts:
             drawn = np.concatenate(self.routes)[:keep]
             expert_ids = drawn if self.prompt_routes is None else np.concatenate([self.prompt_routes, drawn])

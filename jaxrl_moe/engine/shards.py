@@ -1,4 +1,5 @@
-"""Continuous batching over the parts that a mesh splits the rows into: each has its slots and pages, and one line feeds all."""
+"""Continuous batching over the parts that a mesh splits the rows into: each has its slots and pages, and one
+line feeds all."""
 import collections
 import contextlib
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from jaxrl_moe.engine.sequences import RequestGroup, Sequence
 class Shards:
     """A Scheduler with its PagePool for each part of the rows.
 
-    Requests wait in one line, first come, first served. Whenever a part has fewer samples than slots, the first request goes to
-    the part with the fewest (of equals to the first), and goes there whole, so that its samples share the pages of their prompt. Once the
-    line is empty, parts with slots to spare take over samples that wait for one elsewhere; their prompt is prefilled there too.
-    All this follows from the requests and the lengths of what was drawn, so that several processes decide alike.
+    Requests wait in one line, first come, first served. Whenever a part has fewer samples than slots, the
+    first request goes to the part with the fewest (of equals to the first), and goes there whole, so that its
+    samples share the pages of their prompt. Once the line is empty, parts with slots to spare take over
+    samples that wait for one elsewhere; their prompt is prefilled there too. All this follows from the
+    requests and the lengths of what was drawn, so that several processes decide alike.
     """
 
     def __init__(self, count: int, num_pages: int, page_size: int, slots: int, steps: int):
@@ -69,9 +71,11 @@ class Shards:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Within it nothing is in flight; afterwards is what was, to be prefilled again. After an error it is not."""
+        """Within it nothing is in flight; afterwards is what was, to be prefilled again. After an error it is
+        not."""
         self.suspend()
-        line, queues = self.line, [scheduler.queue for scheduler in self.parts]
+        line = self.line
+        queues = [scheduler.queue for scheduler in self.parts]
         self.line = collections.deque()
         for scheduler in self.parts:
             scheduler.queue = collections.deque()
@@ -81,7 +85,8 @@ class Shards:
             scheduler.queue = queue
 
     def forget_prompts(self) -> None:
-        """Lets go of what is known of prompts whose samples still wait: these are prefilled anew, and may take other routes."""
+        """Lets go of what is known of prompts whose samples still wait: these are prefilled anew, and may
+        take other routes."""
         for scheduler in self.parts:
             scheduler.drop_held()
             for sequence in scheduler.queue:
@@ -92,7 +97,8 @@ class Shards:
 
     def _level(self) -> None:
         while True:
-            fullest, emptiest = max(self.parts, key=lambda scheduler: scheduler.load), self._emptiest()
+            fullest = max(self.parts, key=lambda scheduler: scheduler.load)
+            emptiest = self._emptiest()
             if fullest.load <= self.slots or emptiest.load >= self.slots:
                 return
             emptiest.take_over(fullest.give_away())

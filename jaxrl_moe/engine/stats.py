@@ -4,8 +4,8 @@ import dataclasses
 
 @dataclasses.dataclass
 class Totals:
-    """tokens: drawn ones; seconds: inside step(), compilation included; rows: sequences decoded, summed over chunks;
-    kept_mass: probability that truncation left, summed over drawn tokens."""
+    """tokens: drawn ones; seconds: inside step(), compilation included; rows: sequences decoded, summed over
+    chunks; kept_mass: probability that truncation left, summed over drawn tokens."""
     tokens: int = 0
     prefill_tokens: int = 0
     seconds: float = 0.0

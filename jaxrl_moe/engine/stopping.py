@@ -9,8 +9,8 @@ def stop_cut(ids: Sequence[int], checked: int, strings: Sequence[str],
              detokenise: Callable[[list[int]], str]) -> int | None:
     """Returns how many tokens to keep, so that the last one completes a stop string; None when there is none.
 
-    Only a window is decoded: each token of a stop string adds at least one byte to it, so one that ends after token
-    `checked` begins at most as many tokens earlier as the longest stop string has bytes.
+    Only a window is decoded: each token of a stop string adds at least one byte to it, so one that ends after
+    token `checked` begins at most as many tokens earlier as the longest stop string has bytes.
 
     Args:
       ids: all tokens of the completion so far.

@@ -1,6 +1,8 @@
-r"""GSM8K: the final number of a completion against the gold, with a bonus for a marker and a penalty for length.
+r"""GSM8K: the final number of a completion against the gold, with a bonus for a marker and a penalty for
+length.
 
-The number is looked for in this order: the last \boxed{...}, the last "Final Answer:", the last ####, the last number.
+The number is looked for in this order: the last \boxed{...}, the last "Final Answer:", the last ####, the
+last number.
 """
 import dataclasses
 import re
@@ -39,7 +41,8 @@ class Gsm8k(SingleTurnTask):
 
     def __post_init__(self) -> None:
         if self.overlong_tokens < 0:
-            raise UserError(f"overlong_tokens = {self.overlong_tokens} is out of range: it must be at least 0.")
+            raise UserError(f"overlong_tokens = {self.overlong_tokens} is out of range: it must be at least "
+                            "0.")
         if self.binary and self.overlong_tokens:
             raise UserError(f"overlong_tokens = {self.overlong_tokens} charges long completions, and "
                             "binary = true charges nothing: set one of them.")
@@ -58,7 +61,8 @@ class Gsm8k(SingleTurnTask):
         Raises:
           UserError: the row has no gold number.
         """
-        gold, answer = gold_number(row), final_number(action.text)
+        gold = gold_number(row)
+        answer = final_number(action.text)
         correct = answer is not None and abs(answer - gold) <= TOLERANCE
         marker = bool(_MARKER.search(action.text))
         overlong = action.truncated or 0 < self.overlong_tokens < action.num_tokens
@@ -79,8 +83,8 @@ def gold_number(row: Mapping[str, Any]) -> float:
     gold = row.get("answer") if gold is None else gold
     number = None if gold is None else parse_number(str(gold).rsplit("####", 1)[-1].strip())
     if number is None:
-        raise UserError(f"A data row has no gold number: reward_spec.ground_truth or answer is {gold!r} (the row's columns: "
-                        f"{', '.join(row)}). GSM8K rows end their `answer` in '#### N'.")
+        raise UserError(f"A data row has no gold number: reward_spec.ground_truth or answer is {gold!r} (the "
+                        f"row's columns: {', '.join(row)}). GSM8K rows end their `answer` in '#### N'.")
     return number
 
 
@@ -101,7 +105,8 @@ def _boxed(text: str) -> list[float]:
 
 
 def _braced(text: str) -> str:
-    """The content of the braces that `text` begins with; its first word where none open there or they never close."""
+    """The content of the braces that `text` begins with; its first word where none open there or they never
+    close."""
     depth = 0
     for position, character in enumerate(text if text.startswith("{") else ""):
         depth += {"{": 1, "}": -1}.get(character, 0)
@@ -111,7 +116,8 @@ def _braced(text: str) -> str:
 
 
 def _final_answers(text: str) -> list[float]:
-    """The first number of each line that "Final Answer:" begins; of an equation, the first of its right side."""
+    """The first number of each line that "Final Answer:" begins; of an equation, the first of its right
+    side."""
     lines = (plain(match[1]).rsplit("=", 1)[-1] for match in _FINAL_ANSWER.finditer(text))
     return [numbers[0][0] for line in lines if (numbers := find_numbers(line))]
 

@@ -4,7 +4,8 @@ import re
 
 _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)\].])[-+])?(?:\$\s?(?P<sign2>[-+]?))?"  # a minus after a digit, a letter or a bracket subtracts
+    # a minus after a digit, a letter or a bracket subtracts
+    r"(?P<sign>(?<![\w)\].])[-+])?(?:\$\s?(?P<sign2>[-+]?))?"
     rf"(?P<whole>{_UNSIGNED})"
     rf"(?:(?P<exponent>[eE][-+]?\d+(?!\w|\.\d))|\s*(?:[x*×]|\\times)\s*10\s*\^\s*\(?(?P<power>[-+]?\d+)\)?)?"
     rf"(?:\s*/\s*(?P<below>{_UNSIGNED})|\s+(?P<part>\d+)\s*/\s*(?P<part_below>\d+))?")
@@ -32,13 +33,15 @@ def plain(text: str) -> str:
 
 
 def find_numbers(text: str) -> list[tuple[float, int, int]]:
-    """Returns every number of a plain text as (value, start, end); a per cent sign does not change the value."""
+    """Returns every number of a plain text as (value, start, end); a per cent sign does not change the
+    value."""
     numbers = ((_value(match), match.start(), match.end()) for match in _NUMBER.finditer(text))
     return [number for number in numbers if number[0] is not None]
 
 
 def parse_number(text: str) -> float | None:
-    """Returns the value of a text that is one number with nothing but a currency, a sign or a unit around it."""
+    """Returns the value of a text that is one number with nothing but a currency, a sign or a unit around
+    it."""
     text = _UNIT_POWER.sub("", plain(text))
     numbers = find_numbers(text)
     if len(numbers) != 1 or re.search(r"[^\s$(]", text[:numbers[0][1]]):

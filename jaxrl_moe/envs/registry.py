@@ -16,7 +16,8 @@ from jaxrl_moe.protocols import Task
 from jaxrl_moe.rl.table import AlgorithmError, parse_spec
 from jaxrl_moe.types import Prompt, UserError
 
-# A task's class, or a function that makes one: its parameters are the task's settings, each with a type and a default.
+# A task's class, or a function that makes one: its parameters are the task's settings, each with a type and a
+# default.
 Factory = Callable[..., Task]
 TASKS: dict[str, Factory] = {"gsm8k": Gsm8k, "word_problems": WordProblems}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
@@ -29,8 +30,8 @@ def register(name: str, factory: Factory) -> None:
       UserError: the name is taken, or is none.
     """
     if not name.isidentifier():
-        raise UserError(f"A task cannot be called {name!r}: give a name of letters, digits and underscores, such as "
-                        "my_task.")
+        raise UserError(f"A task cannot be called {name!r}: give a name of letters, digits and underscores, "
+                        "such as my_task.")
     if TASKS.setdefault(name, factory) is not factory:
         raise UserError(f"There is a task {name!r} already: register yours under another name.")
 
@@ -48,8 +49,8 @@ def make_task(spec: str) -> Task:
     """
     match = _SPEC.fullmatch(spec)
     if not match:
-        raise ConfigError(f"env.name = {spec!r} cannot be read: write a task's name, such as gsm8k, or a name with "
-                          "settings in brackets, such as gsm8k(binary=true).")
+        raise ConfigError(f"env.name = {spec!r} cannot be read: write a task's name, such as gsm8k, or a "
+                          "name with settings in brackets, such as gsm8k(binary=true).")
     factory = _factory(match["name"])
     try:
         given = parse_spec(f"task{match['settings'] or ''}")[1]
@@ -81,8 +82,8 @@ def _factory(name: str) -> Factory:
     module, colon, attribute = name.partition(":")
     if colon:
         return _imported(module, attribute)
-    raise ConfigError(f"env.name = {name!r} is not known.{_nearest(name, TASKS)} Known: {', '.join(TASKS)}, or "
-                      "package.module:Name for a task of another package.")
+    raise ConfigError(f"env.name = {name!r} is not known.{_nearest(name, TASKS)} Known: {', '.join(TASKS)}, "
+                      "or package.module:Name for a task of another package.")
 
 
 def _imported(module: str, attribute: str) -> Factory:
@@ -100,7 +101,8 @@ def _imported(module: str, attribute: str) -> Factory:
 
 def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the settings, as the signature of the task has them."""
-    known, hints = _parameters(factory), _hints(factory)
+    known = _parameters(factory)
+    hints = _hints(factory)
     for setting, value in given.items():
         if setting not in known:
             yield (f"the task {name!r} has no setting {setting!r}.{_nearest(setting, known)} Its settings: "

@@ -32,7 +32,9 @@ class OneStep(Env):
     """The episode of a SingleTurnTask."""
 
     def __init__(self, task: SingleTurnTask, row: Mapping[str, Any]):
-        self._task, self._row, self._ended = task, row, False
+        self._task = task
+        self._row = row
+        self._ended = False
 
     def reset(self) -> Messages:
         """Nothing: the row's own prompt is all that the policy is shown."""

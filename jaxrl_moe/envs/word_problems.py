@@ -26,7 +26,8 @@ class WordProblems(SingleTurnTask):
         Raises:
           UserError: the row has no integer `answer`.
         """
-        gold, start = _gold(row), action.text.find("####")
+        gold = _gold(row)
+        start = action.text.find("####")
         answer = _ANSWER.fullmatch(action.text, start) if start >= 0 else None
         correct = answer is not None and int(answer[1]) == gold
         return Step(float(correct), info={"correct": float(correct), "answered": float(answer is not None)})

@@ -1,8 +1,9 @@
-"""Several processes as one program: all run the same code on the same inputs, process 0 alone touches the world outside.
+"""Several processes as one program: all run the same code on the same inputs, process 0 alone touches the
+world outside.
 
-What process 0 finds out (grades, what lies on disk, whether to stop) reaches the others by `from_leader`; what is split over
-devices of several processes reaches every host by `fetch`. Both must be called by all processes, in the same order. In a
-run of one process they are the call itself and jax.device_get.
+What process 0 finds out (grades, what lies on disk, whether to stop) reaches the others by `from_leader`;
+what is split over devices of several processes reaches every host by `fetch`. Both must be called by all
+processes, in the same order. In a run of one process they are the call itself and jax.device_get.
 """
 import pathlib
 import platform
@@ -42,7 +43,10 @@ def processes_here() -> int:
     if not several():
         return 1
     state = distributed.global_state
-    names = [state.client.blocking_key_value_get(f"{MACHINE}/{index}", PATIENCE_MS) for index in range(state.num_processes)]
+    names = [
+        state.client.blocking_key_value_get(f"{MACHINE}/{index}", PATIENCE_MS)
+        for index in range(state.num_processes)
+    ]
     return names.count(names[state.process_id])
 
 
@@ -52,10 +56,12 @@ def _machine() -> str:
 
 
 def from_leader(function: Callable[[], Any]) -> Any:
-    """What process 0 gets from function(), in every process; the others do not call it. The value may hold what JSON has, and arrays.
+    """What process 0 gets from function(), in every process; the others do not call it. The value may hold
+    what JSON has, and arrays.
 
     Raises:
-      UserError: in all processes, if process 0 raised it; another exception is raised there and reaches the others as text.
+      UserError: in all processes, if process 0 raised it; another exception is raised there and reaches the
+        others as text.
     """
     if not several():
         return function()
@@ -101,11 +107,12 @@ def barrier() -> None:
 
 
 def raised(name: str, flag: bool) -> bool:
-    """Whether the flag of this name has ever been raised in some process. All get the same answer; what another process has raised
-    just now may count the next time only."""
+    """Whether the flag of this name has ever been raised in some process. All get the same answer; what
+    another process has raised just now may count the next time only."""
     if not several():
         return flag
-    client, key = distributed.global_state.client, f"jaxrl_moe/flag/{name}"
+    client = distributed.global_state.client
+    key = f"jaxrl_moe/flag/{name}"
     if flag:
         client.key_value_set(key, "1", allow_overwrite=True)
     return from_leader(lambda: flag or _present(client, key))

@@ -1,7 +1,8 @@
-"""Joins the processes of a job: from flags, SLURM, a Kubernetes JobSet, or the JAX_* variables that scripts/launch sets.
+"""Joins the processes of a job: from flags, SLURM, a Kubernetes JobSet, or the JAX_* variables that
+scripts/launch sets.
 
-A process that ends with an error tells the others why, and they end too; one that dies without a word is missed by its
-heartbeat within HEARTBEAT seconds, or by the collective that it leaves, whichever is first.
+A process that ends with an error tells the others why, and they end too; one that dies without a word is
+missed by its heartbeat within HEARTBEAT seconds, or by the collective that it leaves, whichever is first.
 """
 import dataclasses
 import os
@@ -23,7 +24,8 @@ LEAVING = 60    # seconds that a process which is done waits for the others
 FAILED = "jaxrl_moe/failed"
 PORT = 8476     # of process 0, where nothing else names one
 JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-JOBSET_VARIABLES = ("JOBSET_NAME", "REPLICATED_JOB_NAME", "JOBSET_PROCESSES", "JOB_COMPLETION_INDEX")  # as scripts/launch/jobset.yaml
+# as scripts/launch/jobset.yaml
+JOBSET_VARIABLES = ("JOBSET_NAME", "REPLICATED_JOB_NAME", "JOBSET_PROCESSES", "JOB_COMPLETION_INDEX")
 SLURM_VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
 
 
@@ -60,8 +62,8 @@ def find(coordinator: str | None, num_processes: int | None, process_id: int | N
     if any(value is not None for value in flags.values()):
         missing = [name for name, value in flags.items() if value is None]
         if missing:
-            raise LaunchError(f"{' and '.join(missing)} must be given too: --coordinator=HOST:PORT of process 0, --num_processes, and "
-                              "--process_id, which counts from 0.")
+            raise LaunchError(f"{' and '.join(missing)} must be given too: --coordinator=HOST:PORT of "
+                              "process 0, --num_processes, and --process_id, which counts from 0.")
         return _checked(coordinator, num_processes, process_id, "the flags")
     if all(name in environment for name in JAX_VARIABLES):
         return _checked(*(environment[name] for name in JAX_VARIABLES), ", ".join(JAX_VARIABLES))
@@ -83,9 +85,11 @@ def _slurm(environment: Mapping[str, str]) -> Membership | None:
 
 
 def _tasks_of_node(environment: Mapping[str, str]) -> int:
-    """How many of the step's tasks run on this node; SLURM_NTASKS_PER_NODE is there only if that option was given, and may be the job's."""
+    """How many of the step's tasks run on this node; SLURM_NTASKS_PER_NODE is there only if that option was
+    given, and may be the job's."""
     counts = []
-    for entry in environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_NTASKS_PER_NODE", "1")).split(","):
+    for entry in environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_NTASKS_PER_NODE",
+                                                                              "1")).split(","):
         tasks, nodes = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", entry).groups()  # 8(x2) is 8,8
         counts += [int(tasks)] * int(nodes or 1)
     return counts[int(environment.get("SLURM_NODEID", 0)) % len(counts)]
@@ -97,45 +101,58 @@ def first_node(nodes: str) -> str:
     return prefix + (number or "")
 
 
-def _checked(coordinator: str, num_processes: int | str, process_id: int | str, source: str) -> Membership | None:
+def _checked(coordinator: str, num_processes: int | str, process_id: int | str,
+             source: str) -> Membership | None:
     try:
-        count, index = int(num_processes), int(process_id)
+        count = int(num_processes)
+        index = int(process_id)
     except ValueError as error:
-        raise LaunchError(f"The number of processes, {num_processes!r}, or this one's, {process_id!r}, is no whole number (read from "
-                          f"{source}).") from error
+        raise LaunchError(f"The number of processes, {num_processes!r}, or this one's, {process_id!r}, is no "
+                          f"whole number (read from {source}).") from error
     if not 0 <= index < count:
-        raise LaunchError(f"Process {index} of {count} (read from {source}) is out of range: they count from 0 to {count - 1}.")
+        raise LaunchError(f"Process {index} of {count} (read from {source}) is out of range: they count from "
+                          f"0 to {count - 1}.")
     if not re.fullmatch(r".+:\d+", coordinator):
-        raise LaunchError(f"The coordinator {coordinator!r} (read from {source}) must be HOST:PORT of process 0.")
+        raise LaunchError(f"The coordinator {coordinator!r} (read from {source}) must be HOST:PORT of "
+                          "process 0.")
     return None if count == 1 else Membership(coordinator, count, index, source)
 
 
 def join(membership: Membership) -> None:
-    """Waits for all processes of the job; to be called before anything touches a device. Output of all but process 0 is dropped.
+    """Waits for all processes of the job; to be called before anything touches a device. Output of all but
+    process 0 is dropped.
 
     Raises:
       LaunchError: process 0 cannot listen.
     """
-    count, coordinator = membership.num_processes, membership.coordinator
-    print(f"Process {membership.process_id} of {count}, found from {membership.source}; process 0 is at {coordinator}.",
+    count = membership.num_processes
+    coordinator = membership.coordinator
+    print(f"Process {membership.process_id} of {count}, found from {membership.source}; process 0 is at "
+          f"{coordinator}.",
           file=sys.stderr, flush=True)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, upon which the loop saves and stops
+    # it would take SIGTERM, upon which the loop saves and stops
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
-            coordinator, count, membership.process_id, membership.local_devices, cluster_detection_method="deactivate",
-            heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=LEAVING)
+        jax.distributed.initialize(coordinator, count, membership.process_id, membership.local_devices,
+                                   cluster_detection_method="deactivate", heartbeat_timeout_seconds=HEARTBEAT,
+                                   shutdown_timeout_seconds=LEAVING)
     except (RuntimeError, ValueError) as error:
-        raise LaunchError(f"The job of {count} processes at {coordinator} could not be joined: {error}. Check "
-                          "that the port is free on the host of process 0 and can be reached from the others.") from error
+        raise LaunchError(f"The job of {count} processes at {coordinator} could not be joined: {error}. "
+                          "Check that the port is free on the host of process 0 and can be reached from the "
+                          "others.") from error
     hosts.announce()
-    threading.Thread(target=_watch, args=(distributed.global_state.client,), daemon=True, name="watch of the other processes").start()
+    threading.Thread(target=_watch, args=(distributed.global_state.client, ), daemon=True,
+                     name="watch of the "
+                     "other "
+                     "processes").start()
     if membership.process_id:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
 
 
 def fail(reason: str) -> None:
-    """Ends this process and tells the others why. It does not return: an ordinary exit would wait for them."""
+    """Ends this process and tells the others why. It does not return: an ordinary exit would wait for
+    them."""
     state = distributed.global_state
     print(f"Process {state.process_id} of {state.num_processes} stops. {reason}", file=sys.stderr, flush=True)
     try:
@@ -149,7 +166,8 @@ def fail(reason: str) -> None:
 
 
 def _watch(client: Any) -> None:
-    """Ends this process when another says that it failed. A dead one is noticed by JAX, which ends the process by itself."""
+    """Ends this process when another says that it failed. A dead one is noticed by JAX, which ends the
+    process by itself."""
     while True:
         try:
             reason = client.key_value_try_get(FAILED)

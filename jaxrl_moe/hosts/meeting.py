@@ -1,7 +1,9 @@
-"""Work of process 0 for which the others hold themselves ready, as parts of it are computed by all of them together.
+"""Work of process 0 for which the others hold themselves ready, as parts of it are computed by all of them
+together.
 
-Process 0 talks to the world outside (servers) with threads and time-outs of its own; what it needs of arrays that are split over the
-processes, only all of them can compute. So the others wait in `hold`, and do what they are told until the work is done.
+Process 0 talks to the world outside (servers) with threads and time-outs of its own; what it needs of arrays
+that are split over the processes, only all of them can compute. So the others wait in `hold`, and do what
+they are told until the work is done.
 """
 import threading
 from collections.abc import Callable, Mapping
@@ -16,8 +18,8 @@ class Meeting:
     """One piece of work at a time.
 
     Args:
-      parts: {name: what all processes compute}; the arguments travel from process 0, each process returns its own result. One that
-        raises must raise in all of them.
+      parts: {name: what all processes compute}; the arguments travel from process 0, each process returns its
+        own result. One that raises must raise in all of them.
     """
 
     def __init__(self, parts: Mapping[str, Callable[..., Any]]):
@@ -38,7 +40,8 @@ class Meeting:
         return hosts.answered(message)
 
     def together(self, name: str, *arguments: Any) -> Any:
-        """In process 0: its own result of a part that all processes compute. Outside of a meeting it waits for the next one.
+        """In process 0: its own result of a part that all processes compute. Outside of a meeting it waits
+        for the next one.
 
         Raises:
           UserError: it was closed.

@@ -1,4 +1,5 @@
-"""What process 0 tells the others: values of plain parts and NumPy arrays. Every bit of an array is kept; nothing in a message is run."""
+"""What process 0 tells the others: values of plain parts and NumPy arrays. Every bit of an array is kept;
+nothing in a message is run."""
 import itertools
 import json
 import math
@@ -10,9 +11,12 @@ from jax.experimental import multihost_utils
 
 ARRAY = "<array>"  # key of what stands for an array: [dtype, shape, first byte]
 HEAD = 8           # bytes that tell how long something is
-PATIENCE_MS = 24 * 3600 * 1000  # a leader at work may take long (graders, downloads); one that died ends the job by its heartbeat
-SWEEP = 32                      # messages after which all processes wait for each other, and old ones are forgotten
-LARGE = 1 << 20                 # bytes beyond which a message goes over the devices' network, at ten times the speed
+# a leader at work may take long (graders, downloads); one that died ends the job by its heartbeat
+PATIENCE_MS = 24 * 3600 * 1000
+# messages after which all processes wait for each other, and old ones are forgotten
+SWEEP = 32
+# bytes beyond which a message goes over the devices' network, at ten times the speed
+LARGE = 1 << 20
 CHUNK = 1 << 24                 # bytes of such a message that are sent at once
 _numbers = itertools.count()
 
@@ -53,9 +57,11 @@ def unpack(data: bytes) -> Any:
 
 def tell(data: bytes) -> None:
     """Process 0's message to all others, who must `hear` it. Large ones go from device to device."""
-    number, client = next(_numbers), distributed.global_state.client
+    number = next(_numbers)
+    client = distributed.global_state.client
     large = len(data) > LARGE
-    client.key_value_set_bytes(_key(number), bytes([large]) + (len(data).to_bytes(HEAD, "little") if large else data))
+    client.key_value_set_bytes(_key(number),
+                               bytes([large]) + (len(data).to_bytes(HEAD, "little") if large else data))
     if large:
         _spread(data, len(data))
     _sweep(client, number)
@@ -63,9 +69,11 @@ def tell(data: bytes) -> None:
 
 def hear() -> Any:
     """The next message of process 0, waited for."""
-    number, client = next(_numbers), distributed.global_state.client
+    number = next(_numbers)
+    client = distributed.global_state.client
     data = client.blocking_key_value_get_bytes(_key(number), PATIENCE_MS)
-    large, data = data[0], data[1:]
+    large = data[0]
+    data = data[1:]
     if large:
         data = _spread(None, int.from_bytes(data, "little"))
     _sweep(client, number)

@@ -1,6 +1,7 @@
 """Programs over several devices are started by one thread at a time.
 
-Two threads that each start one may reach the devices in different orders; each program then waits on some of them for the other one.
+Two threads that each start one may reach the devices in different orders; each program then waits on some of
+them for the other one.
 """
 import contextlib
 import threading
@@ -11,6 +12,7 @@ _turn = threading.RLock()
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Within it no other thread of this process starts a program, as far as it asks here too; it may be entered again from within."""
+    """Within it no other thread of this process starts a program, as far as it asks here too; it may be
+    entered again from within."""
     with _turn:
         yield

@@ -1,7 +1,7 @@
 """Masked grouped-query attention: one function over a table of backends.
 
-    xla      forms the [T, S] scores at once; any keys; the default over a cache
-    causal   blocks of queries over the keys before them, own backward pass; the default for whole rows, and for parts of rows that say
+    xla      forms the [T, S] scores at once; any keys; the default over a cache causal   blocks of queries
+    over the keys before them, own backward pass; the default for whole rows, and for parts of rows that say
              which pairs of blocks matter (kernels/paired_attention.py)
     chunked  one block of queries after the other, recomputed in the backward pass: for very long rows
     cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias [B, 1, T, S]
@@ -45,7 +45,8 @@ class Visibility(NamedTuple):
 def attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility,
               backend: str = "auto", *, whole_rows: bool = False, pairs: tuple[int, jax.Array] | None = None,
               in_turn: bool = False) -> jax.Array:
-    """softmax(q k / sqrt(H)) v over the visible keys; returns [B, T, N, H]. A query that sees nothing gets finite values.
+    """softmax(q k / sqrt(H)) v over the visible keys; returns [B, T, N, H]. A query that sees nothing gets
+    finite values.
 
     N is a multiple of K; query head n reads key head n // (N / K). Softmax in float32.
 
@@ -53,7 +54,8 @@ def attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibilit
       backend: a row of BACKENDS, or "auto".
       whole_rows: queries and keys are the same tokens in the same order, each segment in order of position.
       in_turn: the backend causal begins a block when the one before it is done: on GPUs, see there.
-      pairs: for a part of whole rows (size of a block, [P, 2] blocks of queries and of keys), outside of which no query sees a key.
+      pairs: for a part of whole rows (size of a block, [P, 2] blocks of queries and of keys), outside of
+        which no query sees a key.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"attention backend {backend!r} is unknown; known are auto, {', '.join(BACKENDS)}")
@@ -85,7 +87,8 @@ def _attend(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_BTS: j
 
 
 def _attend_single(q_B1NH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask_B1S: jax.Array) -> jax.Array:
-    """One query a row, as sums over the keys where they lie: as products they would all be transposed first."""
+    """One query a row, as sums over the keys where they lie: as products they would all be transposed
+    first."""
     batch, _, heads, width = q_B1NH.shape
     q_B1KnH = q_B1NH.reshape(batch, 1, k_BSKH.shape[2], -1, width).astype(jnp.float32)
     scores_BSKn = jnp.sum(k_BSKH[:, :, :, None].astype(jnp.float32) * q_B1KnH, axis=-1) / math.sqrt(width)
@@ -115,10 +118,13 @@ def _chunked(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility
 
 def _cudnn(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibility: Visibility) -> jax.Array:
     """Its backward pass takes no odd lengths: an invisible query or key is added to them."""
-    length, mask_BTS = q_BTNH.shape[1], visibility.mask_BTS()
+    length = q_BTNH.shape[1]
+    mask_BTS = visibility.mask_BTS()
     mask_BTS = jnp.pad(mask_BTS, ((0, 0), (0, mask_BTS.shape[1] % 2), (0, mask_BTS.shape[2] % 2)))
-    q_BTNH, k_BSKH, v_BSKH = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q_BTNH, k_BSKH, v_BSKH))
-    out_BTNH = jax.nn.dot_product_attention(q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], implementation="cudnn")
+    q_BTNH, k_BSKH, v_BSKH = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0)))
+                              for x in (q_BTNH, k_BSKH, v_BSKH))
+    out_BTNH = jax.nn.dot_product_attention(q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None],
+                                            implementation="cudnn")
     return out_BTNH[:, :length]
 
 

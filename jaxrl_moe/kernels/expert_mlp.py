@@ -1,8 +1,9 @@
 """The experts' gated MLP, adapters included: y = (silu(x Wg) * (x Wu)) Wd for rows sorted by expert.
 
-Each W carries an optional low-rank adapter: x W + scale (x A) B. On the backends `tiles` and `padded` one loop does the whole MLP for a
-step of their walk (kernels/tiles.py), and one loop its backward pass; the other backends are three grouped products (and adapters).
-Letters: R rows, D model width, F expert hidden, E experts, r adapter rank.
+Each W carries an optional low-rank adapter: x W + scale (x A) B. On the backends `tiles` and `padded` one
+loop does the whole MLP for a step of their walk (kernels/tiles.py), and one loop its backward pass; the other
+backends are three grouped products (and adapters). Letters: R rows, D model width, F expert hidden, E
+experts, r adapter rank.
 """
 import functools
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from jaxrl_moe.kernels.weight import WeightMatrix, dot, outer, taken, weight_of
 
 
 class ExpertWeight(NamedTuple):
-    """One of the three matrices: w [E, in, out]; a [E, in, r] and b [E, r, out], or None without an adapter."""
+    """One of the three matrices: w [E, in, out]; a [E, in, r] and b [E, r, out], or None without an
+    adapter."""
     w: WeightMatrix | jax.Array
     a: jax.Array | None = None
     b: jax.Array | None = None
@@ -39,7 +41,8 @@ class Groups(NamedTuple):
 
     Attributes:
       sizes_E: how many rows each expert has.
-      spare: how many rows at the end belong to no group whatever the sizes: none, or `spare_rows`, with which nothing is copied.
+      spare: how many rows at the end belong to no group whatever the sizes: none, or `spare_rows`, with which
+        nothing is copied.
       share: one in so many of the rows is expected to belong to a group.
     """
     sizes_E: jax.Array
@@ -113,7 +116,8 @@ WALKED = ("tiles", "padded")
 
 
 def spare_rows(rows: int, experts: int, share: int = 1, backend: str = "tiles") -> int:
-    """Rows past the last of `rows` that a tile may touch, as many as it has; none with a backend that has no tiles."""
+    """Rows past the last of `rows` that a tile may touch, as many as it has; none with a backend that has no
+    tiles."""
     return tiling.tile_size(rows // share, experts) if grouped.choose(backend) == "tiles" else 0
 
 
@@ -166,11 +170,14 @@ def _fused(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights,
 def _forward(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights,
              group_sizes_E: jax.Array) -> tuple[jax.Array, tuple]:
     """(the result, (x Wg, x Wu) as the walk keeps them)."""
-    walk, width, scale = _walk(method, group_sizes_E, x_RD.shape[0]), experts.gate.w.shape[-1], method.scale
+    walk = _walk(method, group_sizes_E, x_RD.shape[0])
+    width = experts.gate.w.shape[-1]
+    scale = method.scale
 
     def body(i: jax.Array, carry: tuple) -> tuple:
         out, gates, ups = carry
-        x, own = walk.rows(x_RD, i), _of_step(experts, walk, i)
+        x = walk.rows(x_RD, i)
+        own = _of_step(experts, walk, i)
         g = _apply(x, own.gate, scale)
         u = _apply(x, own.up, scale)
         y = _apply(jax.nn.silu(g) * u, own.down, scale)
@@ -179,7 +186,8 @@ def _forward(method: FusedMethod, x_RD: jax.Array, experts: ExpertWeights,
 
     empty = [walk.store(x_RD, size) for size in (x_RD.shape[1], width, width)]
     out, *hidden = lax.fori_loop(0, walk.count, body, tuple(empty))
-    # Named, a checkpoint's policy can keep them; else it would keep what each step made of them, to run the loop again.
+    # Named, a checkpoint's policy can keep them; else it would keep what each step made of them, to run the
+    # loop again.
     gates, ups = (checkpoint_name(x, "experts_hidden") for x in hidden)
     return walk.finished(out, x_RD.shape[0]), (gates, ups)
 
@@ -205,7 +213,8 @@ class _Gradient(NamedTuple):
 
     @classmethod
     def zeros(cls, weight: ExpertWeight, wanted: ExpertWeight) -> "_Gradient":
-        shapes = (weight.w.shape, weight.a is not None and weight.a.swapaxes(1, 2).shape, weight.b is not None and weight.b.shape)
+        shapes = (weight.w.shape, weight.a is not None and weight.a.swapaxes(1, 2).shape, weight.b is not None
+                  and weight.b.shape)
         return cls(*(jnp.zeros(shape, jnp.float32) if some else None for shape, some in zip(shapes, wanted)))
 
     def add(self, walk: Tiles | Blocks, i: jax.Array, scale: float, rows: tuple,
@@ -220,7 +229,8 @@ class _Gradient(NamedTuple):
                  factor: float) -> jax.Array | None:
             return None if total is None else walk.add(total, factor * outer(left, right), i)
 
-        return _Gradient(plus(self.w, x, gradient, 1.0), plus(self.a, gradient_low, x, scale), plus(self.b, x_low, gradient, scale))
+        return _Gradient(plus(self.w, x, gradient, 1.0), plus(self.a, gradient_low, x, scale),
+                         plus(self.b, x_low, gradient, scale))
 
     def finished(self, weight: ExpertWeight) -> ExpertWeight:
         w = None if self.w is None else weight.w.gradient(self.w)
@@ -233,11 +243,15 @@ def _fused_backward(method: FusedMethod, residuals: tuple, gradient_RD: Any
     x_RD, experts, group_sizes_E, gates, ups, wanted = residuals
     if isinstance(gradient_RD, jax.custom_derivatives.SymbolicZero):
         gradient_RD = jnp.zeros(gradient_RD.shape, gradient_RD.dtype)
-    walk, scale = _walk(method, group_sizes_E, x_RD.shape[0]), method.scale
+    walk = _walk(method, group_sizes_E, x_RD.shape[0])
+    scale = method.scale
 
     def body(i: jax.Array, carry: tuple) -> tuple:
         x_gradient, gate_sum, up_sum, down_sum = carry
-        x, g, u, dy = walk.rows(x_RD, i), walk.kept(gates, i), walk.kept(ups, i), walk.rows(gradient_RD, i)
+        x = walk.rows(x_RD, i)
+        g = walk.kept(gates, i)
+        u = walk.kept(ups, i)
+        dy = walk.rows(gradient_RD, i)
         dy = jnp.where(walk.valid(i), dy, 0)
         own = _of_step(experts, walk, i)
         sigmoid = jax.nn.sigmoid(g)

@@ -1,12 +1,13 @@
 """y[i] = x[i] @ w[expert of row i], for rows sorted by expert: one function over a table of backends.
 
-Letters: R rows, D in, F out, E experts. Rows past the last group come out as zeros. An expert without rows costs
-nothing and gets a zero gradient. A frozen w has no gradient computed.
+Letters: R rows, D in, F out, E experts. Rows past the last group come out as zeros. An expert without rows
+costs nothing and gets a zero gradient. A frozen w has no gradient computed.
 
-    tiles    a loop over occupied tiles; exact, dropless; the default on CPU
-    padded   groups padded to blocks, batched products (cuBLAS) of some blocks at a time; exact, dropless; the default elsewhere
-    ragged   lax.ragged_dot: the oracle of the tests (on NVIDIA it expands to a dense product: do not train with it)
-    tokamax  tokamax's Mosaic kernels for Hopper; needs the extra `cuda` and Python >= 3.12; padded, with a warning, for what they refuse
+    tiles    a loop over occupied tiles; exact, dropless; the default on CPU padded   groups padded to blocks,
+    batched products (cuBLAS) of some blocks at a time; exact, dropless; the default elsewhere ragged
+    lax.ragged_dot: the oracle of the tests (on NVIDIA it expands to a dense product: do not train with it)
+    tokamax  tokamax's Mosaic kernels for Hopper; needs the extra `cuda` and Python >= 3.12; padded, with a
+    warning, for what they refuse
 
 The first two ask a weight for its products, of any kind; the others take dense matrices, and ask for those.
 """
@@ -25,21 +26,26 @@ from jaxrl_moe.kernels import tiles as tiling
 from jaxrl_moe.kernels.weight import WeightMatrix, dense_of, outer, weight_of
 
 HOPPER = "9.0"
-ROW_UNIT, SIDE_UNIT = 8, 64  # tokamax's kernels take multiples of these, and of ROW_UNIT for a side below SIDE_UNIT
+# tokamax's kernels take multiples of these, and of ROW_UNIT for a side below SIDE_UNIT
+ROW_UNIT = 8
+SIDE_UNIT = 64
 
 
 def grouped_matmul(x_RD: jax.Array, w_EDF: WeightMatrix | jax.Array, group_sizes_E: jax.Array,
                    backend: str = "auto", share: int = 1) -> jax.Array:
-    """Returns [R, F] in x's dtype; accumulates in float32. One in `share` of the rows is expected to belong to a group."""
+    """Returns [R, F] in x's dtype; accumulates in float32. One in `share` of the rows is expected to belong
+    to a group."""
     return BACKENDS[choose(backend)](share, x_RD, weight_of(w_EDF), group_sizes_E)
 
 
 def choose(backend: str, platform: str | None = None) -> str:
-    """Resolves "auto" for devices of a platform, JAX's own by default; raises ValueError on an unknown name."""
+    """Resolves "auto" for devices of a platform, JAX's own by default; raises ValueError on an unknown
+    name."""
     if backend == "auto":
         return "tiles" if (platform or platform_of()) == "cpu" else "padded"
     if backend not in BACKENDS:
-        raise ValueError(f"grouped_matmul backend {backend!r} is unknown; known are auto, {', '.join(BACKENDS)}")
+        raise ValueError(f"grouped_matmul backend {backend!r} is unknown; known are auto, "
+                         f"{', '.join(BACKENDS)}")
     return backend
 
 
@@ -48,8 +54,9 @@ def _ragged(share: int, x_RD: jax.Array, w_EDF: WeightMatrix, group_sizes_E: jax
 
 
 class GroupedProducts(NamedTuple):
-    """Three products of rows sorted by expert: x by w over D; y by w over F, without a transposed copy of all experts' w, which a compiler
-    would make for all layers at once; and x by gradient into each expert's [D, F]."""
+    """Three products of rows sorted by expert: x by w over D; y by w over F, without a transposed copy of all
+    experts' w, which a compiler would make for all layers at once; and x by gradient into each expert's [D,
+    F]."""
     product: Callable
     product_back: Callable
     weight_gradient: Callable
@@ -134,7 +141,8 @@ def _products(walked: Callable) -> GroupedProducts:
     return GroupedProducts(*both, functools.partial(_weight_gradient, walked))
 
 
-TILES, PADDED = _products(_tiles), _products(_blocks)
+TILES = _products(_tiles)
+PADDED = _products(_blocks)
 
 
 def _tokamax_product(share: int, x_RD: jax.Array, w_EDF: WeightMatrix, group_sizes_E: jax.Array,
@@ -148,16 +156,19 @@ def _tokamax_product(share: int, x_RD: jax.Array, w_EDF: WeightMatrix, group_siz
     hidden = f"weights of the kind {type(w_EDF).__name__}"
     refused = hidden if matrices is None else _refused_by_tokamax(x_RD, matrices)
     if refused:
-        warnings.warn(f"tokamax's kernels do not take {refused}: this product goes through the backend padded.", stacklevel=2)
+        warnings.warn(f"tokamax's kernels do not take {refused}: this product goes through the backend "
+                      "padded.", stacklevel=2)
         product = PADDED.product_back if back and matrices is None else PADDED.product
         return product(share, x_RD, w_EDF if matrices is None else weight_of(matrices), group_sizes_E)
     import tokamax  # optional
     y_RF = tokamax.ragged_dot(x_RD, matrices, group_sizes=group_sizes_E, implementation="mosaic_gpu")
-    return jnp.where((jnp.arange(x_RD.shape[0]) < group_sizes_E.sum())[:, None], y_RF, 0)  # rows of no group are never written
+    # rows of no group are never written
+    return jnp.where((jnp.arange(x_RD.shape[0]) < group_sizes_E.sum())[:, None], y_RF, 0)
 
 
 def _refused_by_tokamax(x_RD: jax.Array, w_EDF: jax.Array) -> str:
-    """What stands against its Hopper kernels, found by compiling them (tokamax 0.0.17); "" if nothing does."""
+    """What stands against its Hopper kernels, found by compiling them (tokamax 0.0.17); "" if nothing
+    does."""
     capability = getattr(get_default_device(), "compute_capability", "none")  # of the device that it asks too
     if capability != HOPPER:
         return f"compute capability {capability} ({HOPPER} is Hopper's)"
@@ -165,7 +176,8 @@ def _refused_by_tokamax(x_RD: jax.Array, w_EDF: jax.Array) -> str:
         return f"{x_RD.dtype} rows and {w_EDF.dtype} matrices (both must be bfloat16)"
     sides = [side for side in w_EDF.shape[1:] if side % (SIDE_UNIT if side > SIDE_UNIT else ROW_UNIT)]
     if sides or x_RD.shape[0] % ROW_UNIT:
-        return f"{x_RD.shape[0]} rows and matrices of {w_EDF.shape[1]} x {w_EDF.shape[2]} (rows come in multiples of 8, sides of 64)"
+        shapes = f"{x_RD.shape[0]} rows and matrices of {w_EDF.shape[1]} x {w_EDF.shape[2]}"
+        return f"{shapes} (rows come in multiples of 8, sides of 64)"
     return ""
 
 

@@ -1,7 +1,7 @@
 """(x A) B with a backward pass whose products are laid out for r much smaller than the rest.
 
-The gradient of A is formed as [r, in], with the few rows first: XLA's CPU products of [in, rows] x [rows, r] copy all of x into
-its transpose, and take most of an adapter's time. Letters: r the adapter's rank.
+The gradient of A is formed as [r, in], with the few rows first: XLA's CPU products of [in, rows] x [rows, r]
+copy all of x into its transpose, and take most of an adapter's time. Letters: r the adapter's rank.
 """
 import jax
 
@@ -13,7 +13,8 @@ def low_rank(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def kept(low: jax.Array) -> jax.Array:
-    """x A as it stands, for the product low^T gradient: XLA would otherwise compute A^T x^T anew, for a slower product."""
+    """x A as it stands, for the product low^T gradient: XLA would otherwise compute A^T x^T anew, for a
+    slower product."""
     return jax.lax.optimization_barrier(low)
 
 

@@ -1,4 +1,5 @@
-"""Sorting rows by group, and selecting rows with a gradient that is again a selection: scattered adds are slow everywhere."""
+"""Sorting rows by group, and selecting rows with a gradient that is again a selection: scattered adds are
+slow everywhere."""
 import jax
 import jax.numpy as jnp
 
@@ -8,23 +9,27 @@ LARGEST_KEY = 2**31 - 1
 def order_by(groups_R: jax.Array, groups: int) -> tuple[jax.Array, jax.Array]:
     """(order, inverse): row order[i] comes i-th and row j comes inverse[j]-th; by group, then as they stand.
 
-    Groups are numbered from 0; rows of numbers past the last belong to none and come at the end. Group and row make one number
-    where they fit: on CPU its sort takes a fifth of the time of a sort of pairs.
+    Groups are numbered from 0; rows of numbers past the last belong to none and come at the end. Group and
+    row make one number where they fit: on CPU its sort takes a fifth of the time of a sort of pairs.
     """
     rows = groups_R.shape[0]
-    index_R, groups_R = jnp.arange(rows, dtype=jnp.int32), jnp.minimum(groups_R.astype(jnp.int32), groups)
+    index_R = jnp.arange(rows, dtype=jnp.int32)
+    groups_R = jnp.minimum(groups_R.astype(jnp.int32), groups)
     if (groups + 1) * rows - 1 > LARGEST_KEY:
         order_R = jnp.argsort(groups_R, stable=True)
     else:
         order_R = jnp.sort(groups_R * rows + index_R) % rows
-    return order_R, jnp.zeros_like(index_R).at[order_R].set(index_R, unique_indices=True, mode="promise_in_bounds")
+    return order_R, jnp.zeros_like(index_R).at[order_R].set(index_R, unique_indices=True,
+                                                            mode="promise_in_bounds")
 
 
 @jax.custom_vjp
 def select(x_MD: jax.Array, index_R: jax.Array, inverse_M: jax.Array) -> jax.Array:
-    """x[index], zeros where index is out of range. `inverse` says where each row of x went, out of range if nowhere.
+    """x[index], zeros where index is out of range. `inverse` says where each row of x went, out of range if
+    nowhere.
 
-    index must not name a row twice; under that condition the gradient of a selection is the selection by the inverse.
+    index must not name a row twice; under that condition the gradient of a selection is the selection by the
+    inverse.
     """
     return _take(x_MD, index_R)
 
@@ -33,12 +38,14 @@ def _take(x: jax.Array, index: jax.Array) -> jax.Array:
     return x.at[index].get(mode="fill", fill_value=0)
 
 
-select.defvjp(lambda x, index, inverse: (_take(x, index), inverse), lambda inverse, g: (_take(g, inverse), None, None))
+select.defvjp(lambda x, index, inverse: (_take(x, index), inverse), lambda inverse, g:
+              (_take(g, inverse), None, None))
 
 
 @jax.custom_vjp
 def spread(x_MD: jax.Array, token_R: jax.Array, inverse_R: jax.Array) -> jax.Array:
-    """x[token] where every row is named R / M times: routed copies. The gradient gathers the copies and adds them.
+    """x[token] where every row is named R / M times: routed copies. The gradient gathers the copies and adds
+    them.
 
     `inverse` lists, for token 0's copies, then token 1's, and so on, where each stands in the result.
     """

@@ -1,11 +1,13 @@
-"""Walks over rows sorted by expert, so that each step multiplies rows of one expert by its matrices; nothing is dropped.
+"""Walks over rows sorted by expert, so that each step multiplies rows of one expert by its matrices; nothing
+is dropped.
 
-    Tiles   one tile of rows a step, read and written where it lies: for CPUs, whose cache a tile's products stay in
-    Blocks  some blocks of rows a step, each with a copy of its expert's matrices, as one batched product: for GPUs
+    Tiles   one tile of rows a step, read and written where it lies: for CPUs, whose cache a tile's products
+    stay in Blocks  some blocks of rows a step, each with a copy of its expert's matrices, as one batched
+    product: for GPUs
 
-Both have the same methods, so that a kernel is one loop over `count` steps, whatever the walk. A walk's `store` holds what the steps
-put, in the walk's own order; `finished` brings it back into the order of the rows. Rows of a step that are not `valid` must be put as
-zeros: those of the last tile stay.
+Both have the same methods, so that a kernel is one loop over `count` steps, whatever the walk. A walk's
+`store` holds what the steps put, in the walk's own order; `finished` brings it back into the order of the
+rows. Rows of a step that are not `valid` must be put as zeros: those of the last tile stay.
 
 Letters: R rows, E experts, n blocks of a step, b rows of a block, k steps.
 """
@@ -23,9 +25,10 @@ STEP_BLOCKS = 64   # blocks whose experts' matrices are copied at once
 
 
 class Tiles(NamedTuple):
-    """Expert e's tiles start at its first row; its last tile may reach into the next expert's rows, or past the last row, where arrays
-    must have `size` more. Tiles are visited in order and each writes all its rows, so the next expert's first tile overwrites what does
-    not belong. Only occupied tiles are visited: work follows the true group sizes."""
+    """Expert e's tiles start at its first row; its last tile may reach into the next expert's rows, or past
+    the last row, where arrays must have `size` more. Tiles are visited in order and each writes all its rows,
+    so the next expert's first tile overwrites what does not belong. Only occupied tiles are visited: work
+    follows the true group sizes."""
     size: int
     count: jax.Array   # steps: occupied tiles, a traced scalar
     expert: jax.Array  # [tiles] the expert of each tile
@@ -43,7 +46,8 @@ class Tiles(NamedTuple):
         return self.expert[i]
 
     def valid(self, i: jax.Array) -> jax.Array:
-        """True on the rows of step i that belong to its experts, to be multiplied with them by broadcasting."""
+        """True on the rows of step i that belong to its experts, to be multiplied with them by
+        broadcasting."""
         return (self.start[i] + jnp.arange(self.size) < self.end[i])[:, None]
 
     def store(self, x: jax.Array, width: int) -> jax.Array:
@@ -107,19 +111,22 @@ class Blocks(NamedTuple):
         return lax.dynamic_index_in_dim(store, i, keepdims=False)
 
     def add(self, total: jax.Array, matrices: jax.Array, i: jax.Array) -> jax.Array:
-        """As a product with ones and zeros: scattered adds come in any order on a GPU, or one by one if the order is to be fixed."""
+        """As a product with ones and zeros: scattered adds come in any order on a GPU, or one by one if the
+        order is to be fixed."""
         own_En = (jnp.arange(total.shape[0])[:, None] == self.expert_kn[i]).astype(total.dtype)
-        return total + jnp.einsum("en,nio->eio", own_En, matrices, precision=lax.Precision.HIGHEST).astype(total.dtype)
+        return total + jnp.einsum("en,nio->eio", own_En, matrices, precision=lax.Precision.HIGHEST).astype(
+            total.dtype)
 
     def finished(self, store: jax.Array, rows: int) -> jax.Array:
         return store.reshape(-1, store.shape[-1]).at[self.slot_R[:rows]].get(mode="fill", fill_value=0)
 
 
 def blocks(group_sizes_E: jax.Array, rows: int, share: int = 1) -> Blocks:
-    """Plans the blocks of groups that together fill at most `rows` rows, one in `share` of which is expected to belong to a group.
+    """Plans the blocks of groups that together fill at most `rows` rows, one in `share` of which is expected
+    to belong to a group.
 
-    Where all are, a fixed number of steps costs a step or two, and a bound that the device computes would make a GPU's host wait for
-    it before each of them.
+    Where all are, a fixed number of steps costs a step or two, and a bound that the device computes would
+    make a GPU's host wait for it before each of them.
     """
     tiles = plan(group_sizes_E, rows, BLOCK)
     count = tiles.expert.shape[0]
@@ -136,7 +143,10 @@ def blocks(group_sizes_E: jax.Array, rows: int, share: int = 1) -> Blocks:
 
 def _slots(group_sizes_E: jax.Array, rows: int) -> jax.Array:
     """Row k of an expert is row k % b of its block k // b."""
-    ends_E, blocks_E = jnp.cumsum(group_sizes_E), -(-group_sizes_E // BLOCK)
+    ends_E = jnp.cumsum(group_sizes_E)
+    blocks_E = -(-group_sizes_E // BLOCK)
     expert_R = jnp.minimum(jnp.searchsorted(ends_E, jnp.arange(rows), side="right"), len(group_sizes_E) - 1)
     first_E = (jnp.cumsum(blocks_E) - blocks_E) * BLOCK - (ends_E - group_sizes_E)
-    return jnp.where(jnp.arange(rows) < ends_E[-1], first_E[expert_R] + jnp.arange(rows), jnp.iinfo(jnp.int32).max)
+    return jnp.where(
+        jnp.arange(rows) < ends_E[-1], first_E[expert_R] + jnp.arange(rows),
+        jnp.iinfo(jnp.int32).max)

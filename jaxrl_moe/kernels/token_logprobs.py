@@ -1,10 +1,12 @@
 """Log-probabilities of given tokens straight from hidden states, a chunk of tokens at a time.
 
-[M, V] is never formed. With a frozen output matrix the forward pass also forms d logprob / d hidden, since the upstream
-gradient is one number per token; the backward pass is then a product and no logits are computed twice.
+[M, V] is never formed. With a frozen output matrix the forward pass also forms d logprob / d hidden, since
+the upstream gradient is one number per token; the backward pass is then a product and no logits are computed
+twice.
 
-Over a split vocabulary each device has its own columns of the output matrix; sums and maxima over the vocabulary are then
-taken over the mesh axis, logits stay where they are, and the gradient by hidden is each device's own share.
+Over a split vocabulary each device has its own columns of the output matrix; sums and maxima over the
+vocabulary are then taken over the mesh axis, logits stay where they are, and the gradient by hidden is each
+device's own share.
 """
 import functools
 from typing import NamedTuple
@@ -19,9 +21,11 @@ EVEN = 16  # rows of a chunk come in multiples of this
 
 
 class Vocabulary(NamedTuple):
-    """axis: mesh axis that the columns are split over, or None; size: how many of all columns are tokens, 0 for all.
+    """axis: mesh axis that the columns are split over, or None; size: how many of all columns are tokens, 0
+    for all.
 
-    The axis is named here, and not asked of distributed.collectives: a backward pass is traced when that has forgotten its mesh.
+    The axis is named here, and not asked of distributed.collectives: a backward pass is traced when that has
+    forgotten its mesh.
     """
     axis: str | None = None
     size: int = 0
@@ -47,7 +51,8 @@ class _Settings(NamedTuple):
 def token_logprobs(hidden_MD: jax.Array, head_DV: WeightMatrix | jax.Array, targets_M: jax.Array,
                    temperature: float | jax.Array = 1.0, *, entropy: bool = False, frozen_head: bool = True,
                    chunk: int = CHUNK, vocabulary: Vocabulary = WHOLE) -> tuple[jax.Array, jax.Array | None]:
-    """Log-probability of each target under softmax(hidden head / temperature), and the entropy of that distribution.
+    """Log-probability of each target under softmax(hidden head / temperature), and the entropy of that
+    distribution.
 
     Args:
       hidden_MD: final hidden states, any float type.
@@ -77,7 +82,8 @@ def token_logprobs(hidden_MD: jax.Array, head_DV: WeightMatrix | jax.Array, targ
 
 
 def _even(tokens: int, chunk: int) -> int:
-    """The least multiple of EVEN that needs no more chunks: a few tokens over must not cost a chunk of padding."""
+    """The least multiple of EVEN that needs no more chunks: a few tokens over must not cost a chunk of
+    padding."""
     return min(chunk, -(-tokens // (-(-tokens // chunk) * EVEN)) * EVEN)
 
 
@@ -94,7 +100,8 @@ def _log_softmax(settings: _Settings, h_cD: jax.Array, head_DV: WeightMatrix,
     if vocabulary.axis is None:
         return logits_cV - jax.nn.logsumexp(logits_cV, axis=-1, keepdims=True)
     peak_c1 = jax.lax.pmax(jax.lax.stop_gradient(logits_cV.max(axis=-1, keepdims=True)), vocabulary.axis)
-    return logits_cV - peak_c1 - jnp.log(vocabulary.total(jnp.exp(logits_cV - peak_c1).sum(axis=-1, keepdims=True)))
+    return logits_cV - peak_c1 - jnp.log(
+        vocabulary.total(jnp.exp(logits_cV - peak_c1).sum(axis=-1, keepdims=True)))
 
 
 def _hits(settings: _Settings, head_DV: WeightMatrix, targets_c: jax.Array) -> jax.Array:
@@ -108,7 +115,8 @@ def _read(settings: _Settings, logprobs_cV: jax.Array, head_DV: WeightMatrix,
     if vocabulary.axis is None:
         chosen_c = jnp.take_along_axis(logprobs_cV, targets_c[:, None], axis=1)[:, 0]
     else:
-        chosen_c = vocabulary.total(jnp.where(_hits(settings, head_DV, targets_c), logprobs_cV, 0).sum(axis=1))
+        chosen_c = vocabulary.total(
+            jnp.where(_hits(settings, head_DV, targets_c), logprobs_cV, 0).sum(axis=1))
     if not settings.entropy:
         return chosen_c, jnp.zeros_like(chosen_c)
     return chosen_c, -vocabulary.total(jnp.sum(jnp.exp(logprobs_cV) * logprobs_cV, axis=1))
@@ -151,9 +159,10 @@ def _frozen_forward(settings: _Settings, hidden_MD: jax.Array, head_DV: WeightMa
         h_cD, targets_c = inputs
         logprobs_cV = _log_softmax(settings, h_cD, head_DV, inverse_temperature)
         chosen_c, entropy_c = _read(settings, logprobs_cV, head_DV, targets_c)
-        slope_cD = _back_to_hidden(_slopes(settings, logprobs_cV, head_DV, targets_c), head_DV, inverse_temperature)
-        entropy_slope_cD = (_back_to_hidden(_entropy_slopes(logprobs_cV, entropy_c), head_DV, inverse_temperature)
-                            if settings.entropy else None)
+        slope_cD = _back_to_hidden(_slopes(settings, logprobs_cV, head_DV, targets_c), head_DV,
+                                   inverse_temperature)
+        entropy_slope_cD = (_back_to_hidden(_entropy_slopes(logprobs_cV, entropy_c), head_DV,
+                                            inverse_temperature) if settings.entropy else None)
         return chosen_c, entropy_c, slope_cD, entropy_slope_cD
 
     chosen, entropies, slope, entropy_slope = jax.lax.map(
@@ -164,7 +173,8 @@ def _frozen_forward(settings: _Settings, hidden_MD: jax.Array, head_DV: WeightMa
 
 def _frozen_backward(settings: _Settings, residuals: tuple, gradients: tuple[jax.Array, jax.Array]) -> tuple:
     slope, entropy_slope, dtype_like = residuals
-    gradient_M, entropy_gradient_M = map(settings.vocabulary.total, gradients)  # every device's result depends on this one's logits
+    # every device's result depends on this one's logits
+    gradient_M, entropy_gradient_M = map(settings.vocabulary.total, gradients)
     back = _chunks(gradient_M, settings.chunk)[..., None] * slope
     if settings.entropy:
         back += _chunks(entropy_gradient_M, settings.chunk)[..., None] * entropy_slope

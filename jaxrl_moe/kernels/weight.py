@@ -236,5 +236,6 @@ def dot(x: jax.Array, w: jax.Array, side: int = 0, dtype: Any = jnp.float32) -> 
 
 def outer(x: jax.Array, y: jax.Array) -> jax.Array:
     """The sum over rows: x [*stack, m, in] and y [*stack, m, out] give [*stack, in, out]; float32."""
-    batch, rows = tuple(range(x.ndim - 2)), (x.ndim - 2,)
+    batch = tuple(range(x.ndim - 2))
+    rows = (x.ndim - 2,)
     return lax.dot_general(x, y, ((rows, rows), (batch, batch)), preferred_element_type=jnp.float32)

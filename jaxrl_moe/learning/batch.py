@@ -48,7 +48,8 @@ class MicroBatch:
     def loss_inputs(self, logprobs_BT: Array, *, entropy_BT: Array | None = None,
                     values_BT: Array | None = None, router: RouterStats | None = None,
                     num_routed: Array | None = None) -> LossInputs:
-        """What the objective reads, given the policy's log-probs of the targets and whatever else the model computed."""
+        """What the objective reads, given the policy's log-probs of the targets and whatever else the model
+        computed."""
         return LossInputs(
             logprobs_BT=logprobs_BT,
             advantages_BT=self.advantages_BT,
@@ -72,7 +73,9 @@ class MicroBatch:
 
 
 # The logical axes of each field, see distributed.sharding.RULES.
-TOKENS, ROUTES, WHOLE = ("rows", "tokens"), (None, "rows", "tokens"), ()
+TOKENS = ("rows", "tokens")
+ROUTES = (None, "rows", "tokens")
+WHOLE = ()
 BATCH_AXES = {
     "tokens_BT": TOKENS, "positions_BT": TOKENS, "segments_BT": TOKENS, "targets_BT": TOKENS,
     "mask_BT": TOKENS,
@@ -84,7 +87,8 @@ BATCH_AXES = {
 
 
 class SampleSpan(NamedTuple):
-    """Where a sample lies in a micro-batch: tokens start .. start + length of its row, as the row's given segment."""
+    """Where a sample lies in a micro-batch: tokens start .. start + length of its row, as the row's given
+    segment."""
     sample: int
     row: int
     start: int
@@ -104,8 +108,8 @@ class Packed(NamedTuple):
 
 
 def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> list[list[Sample]]:
-    """Splits the trainable samples into `count` optimiser minibatches of nearly equal size; into fewer, of one sample each,
-    where masked completions leave fewer samples than that.
+    """Splits the trainable samples into `count` optimiser minibatches of nearly equal size; into fewer, of
+    one sample each, where masked completions leave fewer samples than that.
 
     Args:
       samples: the batch.
@@ -123,14 +127,18 @@ def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> li
     return [[samples[index] for index in chosen] for chosen in np.array_split(order, count)]
 
 
-def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0, mask: str = "mask_T") -> np.ndarray:
-    """[N] weights of the samples of one optimiser minibatch, by their tokens under a mask; see rl.aggregation."""
-    return aggregation_weights([getattr(sample, mask).sum() for sample in samples], [sample.group for sample in samples],
-                               aggregation, norm)
+def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0,
+                   mask: str = "mask_T") -> np.ndarray:
+    """[N] weights of the samples of one optimiser minibatch, by their tokens under a mask; see
+    rl.aggregation."""
+    return aggregation_weights([getattr(sample, mask).sum() for sample in samples],
+                               [sample.group for sample in samples], aggregation, norm)
 
 
-def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True, weights_N: np.ndarray | None = None,
-                  longest: int = 0, value_weights_N: np.ndarray | None = None, shards: tuple[int, int] = (1, 1)) -> list[Packed]:
+def micro_batches(
+    samples: Sequence[Sample], tokens: int, pack: bool = True, weights_N: np.ndarray | None = None,
+    longest: int = 0, value_weights_N: np.ndarray | None = None, shards: tuple[int,
+                                                                               int] = (1, 1)) -> list[Packed]:
     """Lays samples out in micro-batches of at most `tokens` padded tokens, in few shapes.
 
     Args:
@@ -151,8 +159,10 @@ def micro_batches(samples: Sequence[Sample], tokens: int, pack: bool = True, wei
               "num_positions": np.float32(sum(len(sample.ids_T) for sample in samples))}
     if value_weights_N is not None:
         counts["num_values"] = np.float32(sum(sample.value_mask_T.sum() for sample in samples))
-    return [_fill(samples, weights_N, value_weights_N, counts, rows, shape)
-            for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack, longest, shards)]
+    return [
+        _fill(samples, weights_N, value_weights_N, counts, rows, shape)
+        for rows, shape in layout([len(sample.ids_T) for sample in samples], tokens, pack, longest, shards)
+    ]
 
 
 def _spans(lengths: Sequence[int], rows: list[list[int]]) -> list[SampleSpan]:
@@ -165,8 +175,8 @@ def _spans(lengths: Sequence[int], rows: list[list[int]]) -> list[SampleSpan]:
     return spans
 
 
-def _fill(samples: Sequence[Sample], weights_N: np.ndarray, value_weights_N: np.ndarray | None, counts: dict[str, np.float32],
-          rows: list[list[int]], shape: tuple[int, int]) -> Packed:
+def _fill(samples: Sequence[Sample], weights_N: np.ndarray, value_weights_N: np.ndarray | None,
+          counts: dict[str, np.float32], rows: list[list[int]], shape: tuple[int, int]) -> Packed:
     spans = _spans([len(sample.ids_T) for sample in samples], rows)
     placed = [samples[span.sample] for span in spans]
 
@@ -226,7 +236,8 @@ def _expert_ids(spans: Sequence[SampleSpan], placed: Sequence[Sample],
 
 
 def per_sample(packed: Sequence[Packed], results_BT: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Takes per-token results [B, T, ...] of micro-batches back to the samples: a list of [T, ...] arrays in their order."""
+    """Takes per-token results [B, T, ...] of micro-batches back to the samples: a list of [T, ...] arrays in
+    their order."""
     by_sample = {}
     for (_, spans), result_BT in zip(packed, results_BT, strict=True):
         result_BT = np.asarray(result_BT)

@@ -78,11 +78,13 @@ def make_learner(config: Config, model: Transformer, total_steps: int,
 
 def lora_config(config: Config) -> LoraConfig | None:
     """The adapters that a run trains, with their routers if moe.router says so; None in full fine-tuning."""
-    return LoraConfig(**dataclasses.asdict(config.lora), router=config.moe.router == "train") if config.lora.rank else None
+    return LoraConfig(**dataclasses.asdict(config.lora), router=config.moe.router
+                      == "train") if config.lora.rank else None
 
 
 def keeps_reference(config: Config) -> bool:
-    """Whether a run keeps the weights that it starts from: full fine-tuning with a KL term, which has no adapters to leave out."""
+    """Whether a run keeps the weights that it starts from: full fine-tuning with a KL term, which has no
+    adapters to leave out."""
     return config.lora.rank == 0 and config.algorithm.kl_coef > 0
 
 
@@ -99,7 +101,8 @@ def build_learner(model: Transformer, settings: LearnerSettings, placement: Plac
     transform = optimizer(settings.optimizer, settings.total_steps)
     schedules = {"policy/lr": learning_rate(settings.optimizer, settings.total_steps)}
     state = TrainState(trainable, _moments(transform, trainable, placement), jnp.zeros((), jnp.int32), biases)
-    critic, critic_transform = None, None
+    critic = None
+    critic_transform = None
     if settings.critic is not None:
         section = dataclasses.replace(settings.optimizer, learning_rate=settings.critic.learning_rate)
         critic_transform = optimizer(section, settings.total_steps)

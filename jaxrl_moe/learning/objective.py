@@ -14,7 +14,8 @@ FIELDS = {"low": "clip_low", "high": "clip_high"}  # of the algorithm section, b
 
 @dataclasses.dataclass(frozen=True)
 class PolicyObjective:
-    """LossInputs -> LossOutputs under fixed settings; equal settings compare equal, so nothing is compiled twice."""
+    """LossInputs -> LossOutputs under fixed settings; equal settings compare equal, so nothing is compiled
+    twice."""
     settings: Objective
 
     def __call__(self, inputs: LossInputs) -> LossOutputs:
@@ -26,13 +27,16 @@ def make_policy_objective(section: AlgorithmSection, critic: CriticSection | Non
     """The objective of the algorithm, critic and moe sections; without the latter two, of their defaults.
 
     Raises:
-      ConfigError, AlgorithmError: unknown names, settings that the loss does not have, or parts that contradict each other.
+      ConfigError, AlgorithmError: unknown names, settings that the loss does not have, or parts that
+        contradict each other.
     """
-    critic, moe = critic or CriticSection(), moe or MoeSection()
+    critic = critic or CriticSection()
+    moe = moe or MoeSection()
     name, settings = parse_spec(section.loss)
     corrections = dict(map(parse_spec, section.corrections))
     if len(corrections) < len(section.corrections):
-        raise ConfigError(f"algorithm.corrections = {', '.join(section.corrections)} names one twice: name each once.")
+        raise ConfigError(f"algorithm.corrections = {', '.join(section.corrections)} names one twice: name "
+                          "each once.")
     try:
         return PolicyObjective(make_objective(
             name, settings | _clips(section, name, settings), corrections=corrections, bypass=section.bypass,
@@ -51,14 +55,15 @@ def clip_bounds(section: AlgorithmSection) -> ClipBounds:
 
 def _clips(section: AlgorithmSection, loss: str, settings: Mapping[str, Any]) -> dict[str, float]:
     """The settings that the bounds of the section fill, by the row of the loss."""
-    row, filled = lookup(LOSSES, loss, "loss"), {}
+    row = lookup(LOSSES, loss, "loss")
+    filled = {}
     for bound, value in clip_bounds(section).given().items():
         field = f"algorithm.{FIELDS[bound]}"
         if bound not in row.takes:
             raise ConfigError(f"{field} = {value} has no effect: the loss {loss!r} has no such bound. Set "
                               f"{field}=0, or choose algorithm.loss=clipped_surrogate.")
         if row.takes[bound] in settings:
-            raise ConfigError(f"{field} = {value} and algorithm.loss = {section.loss!r} both set it: keep one "
-                              "of them.")
+            raise ConfigError(f"{field} = {value} and algorithm.loss = {section.loss!r} both set it: keep "
+                              "one of them.")
         filled[row.takes[bound]] = value
     return filled

@@ -14,7 +14,8 @@ SCHEDULES = ("constant", "cosine", "linear")
 
 def learning_rate(section: OptimizerSection, total_steps: int) -> optax.Schedule:
     """Linear warm-up from 0, then constant, or a cosine or linear fall to 0 at `total_steps`."""
-    peak, warmup = section.learning_rate, section.warmup_steps
+    peak = section.learning_rate
+    warmup = section.warmup_steps
     rest = max(1, total_steps - warmup)
     after = {
         "constant": optax.constant_schedule(peak),
@@ -38,4 +39,5 @@ def _decayed(params: Any) -> Any:
     def decays(path: Any, variable: nnx.Variable) -> bool:
         return row_of(dotted(path), variable.ndim).decayed
 
-    return jax.tree_util.tree_map_with_path(decays, params, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    return jax.tree_util.tree_map_with_path(decays, params,
+                                            is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

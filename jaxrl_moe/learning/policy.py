@@ -96,7 +96,8 @@ class PolicyPass:
         """
         if self.placement is None:
             return self._local(inputs, **wanted)
-        placement, tokens = self.placement, PartitionSpec(ROWS, "context")
+        placement = self.placement
+        tokens = PartitionSpec(ROWS, "context")
         inputs = inputs._replace(batch=_moved(to_devices, inputs.batch, placement.token_shards))
 
         def local(inputs: PassInputs) -> PolicyOutputs:
@@ -106,14 +107,17 @@ class PolicyPass:
         out_specs = PolicyOutputs(tokens, tokens, tokens, tokens, PartitionSpec())
         out = jax.shard_map(local, mesh=placement.mesh, in_specs=(self._specs(inputs),), out_specs=out_specs,
                             check_vma=False)(inputs)
-        in_order = [leaf if leaf is None else from_devices(leaf, 1, placement.token_shards) for leaf in out[:4]]
+        in_order = [
+            leaf if leaf is None else from_devices(leaf, 1, placement.token_shards) for leaf in out[:4]
+        ]
         return PolicyOutputs(*in_order, out.router)
 
     def _specs(self, inputs: PassInputs) -> PassInputs:
         def of_batch(path: tuple[Any, ...], leaf: jax.Array) -> PartitionSpec:
             return spec_of(BATCH_AXES[path[-1].name])
 
-        specs, whole = self.placement.specs, PartitionSpec()
+        specs = self.placement.specs
+        whole = PartitionSpec()
         return PassInputs(
             trainable=specs(inputs.trainable),
             bias=specs(inputs.bias),
@@ -132,7 +136,8 @@ class PolicyPass:
         hidden_BTD, routing = model(batch.tokens_BT, Pass(
             batch.positions_BT, batch.segments_BT, adapters, inputs.key, batch.expert_ids_LBTA, self.remat))
         logprobs_BT, entropy_BT = self._read(model, hidden_BTD, inputs, entropy)
-        ids_BTLA, router = None, None
+        ids_BTLA = None
+        router = None
         if routes:
             ids_BTLA = jnp.moveaxis(routing.expert_ids, 0, 2).astype(model.config.expert_dtype)
         if routing is not None:
@@ -144,7 +149,8 @@ class PolicyPass:
     def _read(self, model: Transformer, hidden_BTD: jax.Array, inputs: PassInputs,
               entropy: bool) -> tuple[jax.Array, jax.Array | None]:
         """([B, T] log-probs, [B, T] entropies or None)."""
-        batch, shape = inputs.batch, inputs.batch.tokens_BT.shape
+        batch = inputs.batch
+        shape = inputs.batch.tokens_BT.shape
         read_R, inverse_M = (indices.reshape(-1) for indices in inputs.read)
         hidden_RD = select(hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), read_R, inverse_M)
         targets_R = batch.targets_BT.reshape(-1).at[read_R].get(mode="fill", fill_value=0)

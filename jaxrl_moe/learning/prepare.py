@@ -1,4 +1,5 @@
-"""From graded groups to samples that an update can use: advantages, and what stays fixed while the batch is learnt from."""
+"""From graded groups to samples that an update can use: advantages, and what stays fixed while the batch is
+learnt from."""
 import dataclasses
 from collections.abc import Iterable, Sequence
 
@@ -20,8 +21,8 @@ from jaxrl_moe.types import RolloutGroup
 
 def prepare(groups: Sequence[RolloutGroup], learner: Learner, config: Config,
             kl: KLCoefficient | None = None) -> list[Sample]:
-    """All samples of a batch, with advantages and with what stays fixed during its updates: old and reference log-probs,
-    values, routes. kl: the step's KL coefficient; None: that of the settings."""
+    """All samples of a batch, with advantages and with what stays fixed during its updates: old and reference
+    log-probs, values, routes. kl: the step's KL coefficient; None: that of the settings."""
     algorithm = config.algorithm
     samples = from_groups(groups, algorithm)
     trainable(samples)  # raises if there is nothing to train on
@@ -41,10 +42,13 @@ def credit(section: AlgorithmSection, kl: KLCoefficient) -> Credit:
 
 
 def needs_forward(config: Config) -> bool:
-    """Whether the policy must be run before the update; otherwise the update's own log-probs are the old ones."""
+    """Whether the policy must be run before the update; otherwise the update's own log-probs are the old
+    ones."""
     algorithm = config.algorithm
-    moves = algorithm.epochs * algorithm.minibatches > 1 or _drops_out(config)  # the update's own log-probs then differ
-    return (moves and not algorithm.bypass or config.moe.replay == "r2" or bool(find_advantage(algorithm.advantage).critic)
+    # the update's own log-probs then differ
+    moves = algorithm.epochs * algorithm.minibatches > 1 or _drops_out(config)
+    return (moves and not algorithm.bypass or config.moe.replay == "r2"
+            or bool(find_advantage(algorithm.advantage).critic)
             or (algorithm.kl_in == "reward" and algorithm.kl_coef > 0))
 
 
@@ -54,7 +58,8 @@ def _drops_out(config: Config) -> bool:
 
 def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) -> list[Sample]:
     """The samples with old log-probs, and with values and routes where the settings ask for them."""
-    packed, replay = lay_out(samples, learner, config), config.moe.replay
+    packed = lay_out(samples, learner, config)
+    replay = config.moe.replay
     options = {"temperature": config.rollout.temperature, "routes": replay == "r2"}
     passes = fetched(learner.forward(pack.batch, **options) for pack in packed)
     fields = {"old_logprobs_T": "logprobs_BT", "values_T": "values_BT", "expert_ids_TLA": "expert_ids_BTLA"}
@@ -68,15 +73,18 @@ def with_forward(samples: Sequence[Sample], learner: Learner, config: Config) ->
 def reference_logprobs(samples: Sequence[Sample], learner: Learner, config: Config) -> list[np.ndarray]:
     """Per sample [T] log-probs of its next tokens under the reference, with its own live routing: the policy
     without adapters, or the weights that the run started from."""
-    packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config)
+    packed = lay_out([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner,
+                     config)
     temperature = config.rollout.temperature
     passes = fetched(learner.forward(pack.batch, reference=True, temperature=temperature) for pack in packed)
     return per_sample(packed, [forward.logprobs_BT for forward in passes])
 
 
 def fetched(passes: Iterable[Forward]) -> list[Forward]:
-    """The passes' results on the host. Each is fetched while the next one runs, so that two at most lie on the device."""
-    results, running = [], []
+    """The passes' results on the host. Each is fetched while the next one runs, so that two at most lie on
+    the device."""
+    results = []
+    running = []
     for forward in passes:
         running.append(forward)
         if len(running) > 1:
@@ -84,7 +92,9 @@ def fetched(passes: Iterable[Forward]) -> list[Forward]:
     return results + hosts.fetch(running)
 
 
-def lay_out(samples: Sequence[Sample], learner: Learner, config: Config, **weights: np.ndarray | None) -> list[Packed]:
+def lay_out(samples: Sequence[Sample], learner: Learner, config: Config,
+            **weights: np.ndarray | None) -> list[Packed]:
     """Micro-batches whose shapes stay the same from step to step; weights as in micro_batches."""
     budget = config.train.tokens_per_micro_batch
-    return micro_batches(samples, budget, config.train.pack, longest=longest_drawn(config), shards=learner.shards, **weights)
+    return micro_batches(samples, budget, config.train.pack, longest=longest_drawn(config),
+                         shards=learner.shards, **weights)

@@ -1,6 +1,8 @@
-"""What the learner compiles: gradients of a micro-batch, the step that applies them, and passes without gradient.
+"""What the learner compiles: gradients of a micro-batch, the step that applies them, and passes without
+gradient.
 
-An objective is a function from LossInputs to LossOutputs whose loss adds up over micro-batches; no loss is known by name.
+An objective is a function from LossInputs to LossOutputs whose loss adds up over micro-batches; no loss is
+known by name.
 """
 import dataclasses
 from collections.abc import Callable
@@ -102,7 +104,8 @@ class TrainingPrograms:
 
         (loss, (outputs, sums)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
         routed = (sums.load_LE, sums.probability_E, sums.dropped) if sums else (None, None, None)
-        means, maxima = outputs.metrics.without(Merge.MAXIMUM), outputs.metrics.only(Merge.MAXIMUM)
+        means = outputs.metrics.without(Merge.MAXIMUM)
+        maxima = outputs.metrics.only(Merge.MAXIMUM)
         return Total(gradient, loss, means, maxima, *routed)
 
     def _gradients(self, *inputs: Any, total: Total, objective: ObjectiveFunction, entropy: bool) -> Total:
@@ -127,7 +130,8 @@ class TrainingPrograms:
         if critic is not None:
             norms["critic/grad_norm"] = optax.tree.norm(critic)
             updates, opt_state = self.critic_transform.update(critic, state.critic_opt_state, state.critic)
-            stepped = stepped._replace(critic=optax.apply_updates(state.critic, updates), critic_opt_state=opt_state)
+            stepped = stepped._replace(critic=optax.apply_updates(state.critic, updates),
+                                       critic_opt_state=opt_state)
         if bias_rate:
             stepped = stepped._replace(router_bias=_balanced(state.router_bias, load, bias_rate))
         finite = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(list(norms.values()))))

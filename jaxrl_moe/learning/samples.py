@@ -1,6 +1,7 @@
 """From finished rollouts to training samples, one token sequence each, on the host.
 
-In a sample's [T] arrays index t holds what concerns the prediction of token t+1; the last entry concerns nothing.
+In a sample's [T] arrays index t holds what concerns the prediction of token t+1; the last entry concerns
+nothing.
 """
 import dataclasses
 from collections.abc import Sequence
@@ -26,11 +27,10 @@ class Sample:
       reward: the scalar that the update uses, see learning.rewards.
       advantages_T: float32, zeros until `with_advantages`.
       sampler_logprobs_T, old_logprobs_T, ref_logprobs_T: float32, or None where not known (or not needed).
-      expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None.
-      values_T: the critic's values, V_t at the index that predicts token t+1 and at the last one V after the sequence; or None.
-      returns_T, value_mask_T: what values should have been, and 1 where one is trained; or None.
-      truncated: the token limit ended it.
-      rollout: number of the rollout within its group.
+      expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None. values_T: the
+      critic's values, V_t at the index that predicts token t+1 and at the last one V after the sequence; or
+      None. returns_T, value_mask_T: what values should have been, and 1 where one is trained; or None.
+      truncated: the token limit ended it. rollout: number of the rollout within its group.
     """
     ids_T: np.ndarray
     mask_T: np.ndarray
@@ -57,9 +57,10 @@ def from_groups(groups: Sequence[RolloutGroup], section: AlgorithmSection | None
 
     Args:
       groups: finished groups; equal prompts drawn twice are two groups.
-      section: says what becomes of several turns, of long completions and of those that hit the token limit: "keep" them as
-        they are, "mask" their tokens (their rewards still count in the group's baseline), "penalise" their rewards, or
-        "bootstrap" them from a critic's value. A turn's sample ends with the turn; only the turn's own tokens are trained.
+      section: says what becomes of several turns, of long completions and of those that hit the token limit:
+        "keep" them as they are, "mask" their tokens (their rewards still count in the group's baseline),
+        "penalise" their rewards, or "bootstrap" them from a critic's value. A turn's sample ends with the
+        turn; only the turn's own tokens are trained.
 
     Raises:
       AlgorithmError: a setting or a rollout that cannot be.
@@ -84,8 +85,9 @@ def _from_rollout(rollout: Rollout, numbers: tuple[int, int], section: Algorithm
         raise AlgorithmError("A rollout has an empty prompt, so that nothing predicts its first token.")
     routed = len(rollout.prompt_ids) + len(rollout.completion_ids) - 1
     if rollout.expert_ids is not None and len(rollout.expert_ids) != routed:
-        raise AlgorithmError(f"A rollout of {routed + 1} tokens has the routes of {len(rollout.expert_ids)}: its engine must return "
-                             "those of each token but the last, -1 where it knows none.")
+        raise AlgorithmError(f"A rollout of {routed + 1} tokens has the routes of {len(rollout.expert_ids)}: "
+                             "its engine must return those of each token but the last, -1 where it knows "
+                             "none.")
     spans = [(0, len(rollout.completion_ids))]
     if section.returns == "turns":
         spans = [(turn.start, turn.end) for turn in turns_of(rollout)]
@@ -101,7 +103,8 @@ def _sample(rollout: Rollout, numbers: tuple[int, int], span: tuple[int, int], r
             masked: bool) -> Sample:
     """The sample that trains the completion's tokens of a span, given all that came before them."""
     start, end = span
-    prompt, length = len(rollout.prompt_ids), len(rollout.prompt_ids) + end
+    prompt = len(rollout.prompt_ids)
+    length = len(rollout.prompt_ids) + end
     routes = _routes(rollout.expert_ids, prompt + len(rollout.completion_ids))
     mask = _shifted(prompt, length, rollout.loss_mask[:end])
     mask[:prompt + start - 1] = 0
@@ -137,7 +140,8 @@ def _routes(expert_ids: np.ndarray | None, length: int) -> np.ndarray | None:
 
 
 def from_conversations(conversations: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Sample]:
-    """Samples for supervised training from (ids, loss_mask) pairs; advantage 1, so that loss 'reinforce' is the NLL."""
+    """Samples for supervised training from (ids, loss_mask) pairs; advantage 1, so that loss 'reinforce' is
+    the NLL."""
     samples = []
     for number, (ids, loss_mask) in enumerate(conversations):
         mask = np.zeros(len(ids), np.float32)
@@ -154,11 +158,14 @@ def trainable(samples: Sequence[Sample]) -> list[Sample]:
     """
     kept = [sample for sample in samples if sample.trained_tokens]
     if not kept:
-        raise AlgorithmError(f"The batch has nothing to train on: none of its {len(samples)} sequences has a trained "
-                             "token. If completions hit the token limit, raise it, or do not mask truncated ones.")
+        raise AlgorithmError(f"The batch has nothing to train on: none of its {len(samples)} sequences has a "
+                             "trained token. If completions hit the token limit, raise it, or do not mask "
+                             "truncated ones.")
     return kept
 
 
 def with_values(samples: Sequence[Sample], field: str, values: Sequence[np.ndarray]) -> list[Sample]:
     """The samples with one [T] field, such as "old_logprobs_T", set from a list in the same order."""
-    return [dataclasses.replace(sample, **{field: value}) for sample, value in zip(samples, values, strict=True)]
+    return [
+        dataclasses.replace(sample, **{field: value}) for sample, value in zip(samples, values, strict=True)
+    ]

@@ -32,7 +32,8 @@ class TrainState(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A model taken apart. `dtypes` are the trainable arrays' types in the model; training keeps them in float32."""
+    """A model taken apart. `dtypes` are the trainable arrays' types in the model; training keeps them in
+    float32."""
     graphdef: Any
     frozen: Any
     dtypes: Any
@@ -46,7 +47,8 @@ def take_apart(model: Transformer, train_router: bool | None = None) -> tuple[Pa
       train_router: whether routers are trained; None: only without adapters.
 
     Returns:
-      (the parts, the trainable arrays in float32: adapters where there are any, else every parameter; the routers' biases).
+      (the parts, the trainable arrays in float32: adapters where there are any, else every parameter; the
+      routers' biases).
     """
     lora = model.lora is not None
     train_router = trains_router(lora, train_router)
@@ -69,7 +71,8 @@ def trains_router(lora: bool, train_router: bool | None) -> bool:
 
 
 def model_weights(trainable: Any, dtypes: Any) -> Any:
-    """The trainable arrays as the model computes with them; the very same arrays where the type is float32."""
+    """The trainable arrays as the model computes with them; the very same arrays where the type is
+    float32."""
     return _cast(trainable, dtypes)
 
 
@@ -88,8 +91,12 @@ def _cast(tree: Any, dtypes: Any) -> Any:
 def flat_arrays(tree: Any) -> dict[str, jax.Array]:
     """{path: array}; a name for each leaf that does not depend on the container types."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {"/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path): leaf
-            for path, leaf in leaves}
+    return {"/".join(map(_name, path)): leaf for path, leaf in leaves}
+
+
+def _name(key: Any) -> str:
+    """Of a step in a path, whatever kind of container it goes into."""
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
 def fingerprint(tree: Any) -> str:
@@ -97,5 +104,7 @@ def fingerprint(tree: Any) -> str:
     values = hashlib.sha256()
     for name, leaf in sorted(flat_arrays(tree).items()):
         values.update(name.encode())
-        values.update(hosts.fetch(leaf[(slice(0, 1),) * (leaf.ndim - 1)].ravel()[:64] if leaf.ndim else leaf).tobytes())
+        values.update(
+            hosts.fetch(leaf[(slice(0, 1), )
+                             * (leaf.ndim - 1)].ravel()[:64] if leaf.ndim else leaf).tobytes())
     return values.hexdigest()[:16]

@@ -1,6 +1,8 @@
-"""One optimiser step: gradients summed over micro-batches, then applied. SFT and every RL algorithm go through here.
+"""One optimiser step: gradients summed over micro-batches, then applied. SFT and every RL algorithm go
+through here.
 
-The learner knows no loss: an objective is a function from LossInputs to LossOutputs whose loss adds up over micro-batches.
+The learner knows no loss: an objective is a function from LossInputs to LossOutputs whose loss adds up over
+micro-batches.
 """
 import dataclasses
 import functools
@@ -23,7 +25,8 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import ValueHead
 from jaxrl_moe.rl.metrics import Merge, Metrics
 
-READ_SHARES = 3  # the tokens whose log-probs are read are padded to a multiple of B*T / READ_SHARES: few shapes
+# the tokens whose log-probs are read are padded to a multiple of B*T / READ_SHARES: few shapes
+READ_SHARES = 3
 
 
 class Reference(NamedTuple):
@@ -60,8 +63,10 @@ class Learner:
     _totals: dict[Any, Total] = dataclasses.field(default_factory=dict)
 
     def stored(self) -> TrainState:
-        """The state as checkpoints hold it, the same on every mesh: its vocabulary cut back to its own size."""
-        return self.state if self.placement is None else self.placement.stored(self.state, self.config.vocab_size)
+        """The state as checkpoints hold it, the same on every mesh: its vocabulary cut back to its own
+        size."""
+        return self.state if self.placement is None else self.placement.stored(
+            self.state, self.config.vocab_size)
 
     def take_over(self, stored: TrainState) -> None:
         """Goes on from a state as `stored` gave it, on this mesh or another."""
@@ -77,25 +82,29 @@ class Learner:
         return self.state.trainable, self.state.router_bias
 
     def params(self) -> nnx.State:
-        """All weights as the model computes with them, for the engine and for export. Shares arrays with the state."""
-        return nnx.merge_state(model_weights(self.state.trainable, self.parts.dtypes), self.state.router_bias, self.parts.frozen)
+        """All weights as the model computes with them, for the engine and for export. Shares arrays with the
+        state."""
+        return nnx.merge_state(model_weights(self.state.trainable, self.parts.dtypes), self.state.router_bias,
+                               self.parts.frozen)
 
     def model(self) -> Transformer:
         """The model with its present weights, its vocabulary cut back to its own size."""
         params = self.params()
-        return nnx.merge(self.parts.graphdef, params if self.placement is None else cut(params, self.config.vocab_size))
+        return nnx.merge(self.parts.graphdef,
+                         params if self.placement is None else cut(params, self.config.vocab_size))
 
     def value_head(self) -> ValueHead:
         """The critic with its present weights."""
         return nnx.merge(self.programs.policy.critic.graphdef, self.state.critic)
 
-    def forward(self, batch: MicroBatch, *, reference: bool = False, temperature: float = 1.0, routes: bool = False) -> Forward:
+    def forward(self, batch: MicroBatch, *, reference: bool = False, temperature: float = 1.0,
+                routes: bool = False) -> Forward:
         """The present policy on a micro-batch, or the reference policy; routes=True asks for its experts."""
         apart = reference and self.reference is not None
         weights = self.reference.weights if apart else self._weights
         streamed = apart and "reference" in self.programs.offload
-        return self.programs.forward(weights, self.state.critic, self.parts.frozen, batch, self._read(batch), temperature,
-                                     adapters=not reference, routes=routes, streamed=streamed)
+        return self.programs.forward(weights, self.state.critic, self.parts.frozen, batch, self._read(batch),
+                                     temperature, adapters=not reference, routes=routes, streamed=streamed)
 
     def update(self, batches: Sequence[MicroBatch], objective: ObjectiveFunction, *, entropy: bool = False,
                temperature: float = 1.0, count_load: bool = False) -> Metrics:
@@ -104,17 +113,19 @@ class Learner:
         Args:
           objective: hashable; each new one compiles anew, so build it once.
           entropy: give the objective the policy's entropy (costs one more product with the output matrix).
-          count_load: give the objective the whole minibatch's expert load, which a load-balancing loss needs (costs one more
-            forward pass where there are several micro-batches).
+          count_load: give the objective the whole minibatch's expert load, which a load-balancing loss needs
+            (costs one more forward pass where there are several micro-batches).
         Returns:
           Device scalars: the objective's metrics and `loss`, policy/grad_norm and policy/lr, the same of a
           critic, and `finite`: False where the loss or the gradient was not finite, and then nothing was
           changed. For MoE also the counts `load` [L, E], `probability` [E], the expert `slots` that tokens
           asked for and those `dropped` for want of a place.
         """
-        total = self.totals(batches, objective, entropy=entropy, temperature=temperature, count_load=count_load)
+        total = self.totals(batches, objective, entropy=entropy, temperature=temperature,
+                            count_load=count_load)
         rates = {name: jnp.asarray(schedule(self.state.step)) for name, schedule in self.schedules.items()}
-        self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load, bias_rate=self.bias_rate)
+        self.state, applied = self.programs.apply(self.state, total.gradient, total.loss, total.load,
+                                                  bias_rate=self.bias_rate)
         loss = Metrics(Merge.UPDATE_MEAN, {"loss": total.loss})
         counts = self._counts(total, batches)
         return total.means | total.maxima | applied | counts | Metrics(Merge.LAST, rates) | loss
@@ -140,8 +151,8 @@ class Learner:
             batches = [dataclasses.replace(batch, expert_load_E=load_E) for batch in batches]
         total = None
         for batch, key in zip(batches, keys):
-            inputs = ((self.state.trainable, self.state.critic), self.state.router_bias, self.parts.frozen, batch,
-                      self._read(batch), temperature, key)
+            inputs = ((self.state.trainable, self.state.critic), self.state.router_bias, self.parts.frozen,
+                      batch, self._read(batch), temperature, key)
             if total is None:
                 total = self._empty_total(inputs, objective, entropy)
             total = self.programs.gradients(*inputs, total=total, objective=objective, entropy=entropy)
@@ -179,7 +190,8 @@ def read_plan(mask_BT: Any, shards: tuple[int, int]) -> tuple[np.ndarray, np.nda
       shards: parts that rows and tokens are split into, (b, c).
 
     Returns:
-      (indices [b, c, R] of the wanted positions in the flattened part, padded to a coarse size; the inverse map [b, c, M]).
+      (indices [b, c, R] of the wanted positions in the flattened part, padded to a coarse size; the inverse
+      map [b, c, M]).
     """
     b, c = shards
     rows, length = (whole // count for whole, count in zip(mask_BT.shape, shards))

@@ -17,11 +17,13 @@ from jaxrl_moe.rl.metrics import Metrics
 
 def update(samples: Sequence[Sample], learner: Learner, objective: ObjectiveFunction, config: Config,
            step: int, kl: KLCoefficient | None = None) -> list[tuple[Metrics, list[MicroBatch]]]:
-    """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device, micro-batches) of each.
+    """Every pass over the batch, one optimiser step a minibatch; returns (metrics on the device,
+    micro-batches) of each.
 
     kl: the step's KL coefficient; None: that of the settings.
     """
-    algorithm, updates = config.algorithm, []
+    algorithm = config.algorithm
+    updates = []
     kl = kl or KLCoefficient(algorithm)
     for epoch in range(algorithm.epochs):
         for chosen in minibatches(samples, algorithm.minibatches, (config.seed, step, epoch)):
@@ -37,8 +39,10 @@ def update(samples: Sequence[Sample], learner: Learner, objective: ObjectiveFunc
 
 
 def loss_weights(samples: Sequence[Sample], config: Config) -> dict[str, np.ndarray]:
-    """The aggregation weights of a minibatch's samples, for the policy's loss and, where there is a critic, for its."""
-    algorithm, norm = config.algorithm, config.rollout.max_tokens
+    """The aggregation weights of a minibatch's samples, for the policy's loss and, where there is a critic,
+    for its."""
+    algorithm = config.algorithm
+    norm = config.rollout.max_tokens
     weights = {"weights_N": sample_weights(samples, algorithm.aggregation, norm)}
     critic = find_advantage(algorithm.advantage).critic
     if critic:  # with one value a sequence, their plain mean

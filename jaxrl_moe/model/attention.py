@@ -1,4 +1,5 @@
-"""Grouped-query attention with per-head query and key norms, rotary positions, and an optional paged cache."""
+"""Grouped-query attention with per-head query and key norms, rotary positions, and an optional paged
+cache."""
 import functools
 from typing import Any
 
@@ -20,7 +21,8 @@ PARTS = 3  # sizes of the cache's visible part that a decode step on CPU chooses
 
 
 def _pairs(parts: int, length: int) -> tuple[int, jax.Array]:
-    """Blocks of this device's `length` tokens of a row, and of all keys, that meet in causal attention: see distributed.context."""
+    """Blocks of this device's `length` tokens of a row, and of all keys, that meet in causal attention: see
+    distributed.context."""
     blocks = block_count(length // 2)
     return length // 2 // blocks, jnp.asarray(block_pairs(parts, blocks))[collectives.index("context")]
 
@@ -30,8 +32,12 @@ class Attention(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, stack: tuple[int, ...], lora: LoraConfig | None, dtype: Any,
                  rngs: nnx.Rngs, platform: str = "cpu", backend: str = "auto"):
-        self.width, self.platform, self.backend = config.head_dim, platform, backend
-        size, inner, shared = config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.width = config.head_dim
+        self.platform = platform
+        self.backend = backend
+        size = config.hidden_size
+        inner = config.num_heads * config.head_dim
+        shared = config.num_kv_heads * config.head_dim
 
         def linear(name: str, size_in: int, size_out: int, split: str = "out") -> Linear:
             init = Init(config.initializer_range, dtype, rngs, stack, lora)
@@ -47,7 +53,8 @@ class Attention(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, call: LayerPass, cache: PagedCache | None = None
                  ) -> tuple[jax.Array, PagedCache | None]:
-        """Returns ([B, T, D], cache). With a cache the new keys and values are stored first, then read with the old."""
+        """Returns ([B, T, D], cache). With a cache the new keys and values are stored first, then read with
+        the old."""
         batch, length, _ = x_BTD.shape
         q, k, v = (project(x_BTD, call.adapters, call.dropout_key).reshape(batch, length, -1, self.width)
                    for project in (self.q_proj, self.k_proj, self.v_proj))
@@ -70,7 +77,8 @@ class Attention(nnx.Module):
                          in_turn=self.platform != "cpu")
 
     def _over_cache(self, q: jax.Array, cache: PagedCache, call: LayerPass) -> jax.Array:
-        """On CPU only as many of the visible pages are read as the furthest token needs, in steps of a third of them."""
+        """On CPU only as many of the visible pages are read as the furthest token needs, in steps of a third
+        of them."""
         def over(pages_BJ: jax.Array, q: jax.Array, cache: PagedCache, layer: Any, window: Any) -> jax.Array:
             k, v = cache.read(layer, pages_BJ)
             positions = jnp.broadcast_to(jnp.arange(k.shape[1]), k.shape[:2])

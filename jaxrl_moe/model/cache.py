@@ -46,7 +46,8 @@ class PagedCache(NamedTuple):
         slot = jnp.clip(positions_UT // self.page_size, 0, pages_UJ.shape[1] - 1)
         page = jnp.where(positions_UT < 0, TRASH_PAGE, jnp.take_along_axis(pages_UJ, slot, axis=1))
         offset = positions_UT % self.page_size
-        return PagedCache(self.k.at[layer, page, offset].set(k_UTKH), self.v.at[layer, page, offset].set(v_UTKH))
+        return PagedCache(self.k.at[layer, page, offset].set(k_UTKH), self.v.at[layer, page,
+                                                                                offset].set(v_UTKH))
 
     def read(self, layer: Any, pages_UJ: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns keys and values [U, S, K, H] of the visible pages, S = J * page_size, in order of

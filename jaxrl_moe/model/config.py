@@ -35,8 +35,9 @@ class RopeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters: y = x W + scale (x A) B. `targets` are "all-linear", names, or regular expressions on the
-    path inside a layer, such as "attention.q_proj". `router`: routers are trained whole, and belong to the adapter."""
+    """Low-rank adapters: y = x W + scale (x A) B. `targets` are "all-linear", names, or regular expressions
+    on the path inside a layer, such as "attention.q_proj". `router`: routers are trained whole, and belong to
+    the adapter."""
     rank: int
     alpha: float
     rslora: bool = False
@@ -87,16 +88,20 @@ class ModelConfig:
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
-            raise ModelConfigError(f"num_attention_heads {self.num_heads} is not a multiple of num_key_value_heads {self.num_kv_heads}.")
+            raise ModelConfigError(f"num_attention_heads {self.num_heads} is not a multiple of "
+                                   f"num_key_value_heads {self.num_kv_heads}.")
         if self.head_dim % 2:
-            raise ModelConfigError(f"head_dim {self.head_dim} is odd; rotary embeddings turn pairs of channels.")
+            raise ModelConfigError(f"head_dim {self.head_dim} is odd; rotary embeddings turn pairs of "
+                                   "channels.")
         if any(self.sparse_layers) and not 0 < self.num_experts_per_tok <= self.num_experts:
-            raise ModelConfigError(f"num_experts_per_tok {self.num_experts_per_tok} must lie between 1 and num_experts {self.num_experts}.")
+            raise ModelConfigError(f"num_experts_per_tok {self.num_experts_per_tok} must lie between 1 and "
+                                   f"num_experts {self.num_experts}.")
 
     @property
     def stacks(self) -> tuple[LayerStack, ...]:
         """The runs of like layers, from the first layer on."""
-        stacks, first = [], 0
+        stacks = []
+        first = 0
         for kind, layers in itertools.groupby(registry.family_of(self).kinds(self)):
             count = len(list(layers))
             stacks.append(LayerStack(first, count, kind))

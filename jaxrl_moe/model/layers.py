@@ -1,5 +1,5 @@
-"""Norm, embedding and linear layers. Arrays of stacked layers lead with the axes in `stack`, such as [L] or [L, E];
-inside the scan over layers a module sees them without the L axis."""
+"""Norm, embedding and linear layers. Arrays of stacked layers lead with the axes in `stack`, such as [L] or
+[L, E]; inside the scan over layers a module sees them without the L axis."""
 import math
 import re
 import zlib
@@ -30,7 +30,8 @@ class RMSNorm(nnx.Module):
 
 
 class Embedding(nnx.Module):
-    """A [V, D] table; also the output matrix of a model with tied embeddings. On a mesh, V is split over tensor, D over fsdp."""
+    """A [V, D] table; also the output matrix of a model with tied embeddings. On a mesh, V is split over
+    tensor, D over fsdp."""
 
     def __init__(self, vocab: int, size: int, *, std: float, dtype: Any, rngs: nnx.Rngs):
         self.weight = nnx.Param(std * jax.random.normal(rngs.params(), (vocab, size), dtype))
@@ -69,28 +70,33 @@ class Init(NamedTuple):
 class Linear(nnx.Module):
     """y = x W + b, plus scale (dropout(x) A) B where a LoRA adapter is attached (arXiv 2106.09685).
 
-    W is [*stack, in, out] and frozen under LoRA; A [*stack, in, r] and B [*stack, r, out] are float32. On a mesh the `split`
-    side ("in" or "out") lies over tensor and the other over fsdp; a layer split on its input gives partial sums, which are
-    added up here unless the caller does (`partial`).
+    W is [*stack, in, out] and frozen under LoRA; A [*stack, in, r] and B [*stack, r, out] are float32. On a
+    mesh the `split` side ("in" or "out") lies over tensor and the other over fsdp; a layer split on its input
+    gives partial sums, which are added up here unless the caller does (`partial`).
     """
 
     def __init__(self, path: str, size_in: int, size_out: int, init: Init, *, bias: bool = False,
                  split: str = "out"):
-        self.path, self.split = path, split
+        self.path = path
+        self.split = split
         shape = (*init.stack, size_in, size_out)
         self.weight = nnx.Param(init.std * jax.random.normal(init.rngs.params(), shape, init.dtype))
         self.bias = nnx.Param(jnp.zeros((*init.stack, size_out), init.dtype)) if bias else None
         self.lora = init.lora if init.lora is not None and targets(init.lora, path) else None
         if self.lora is None:
-            self.lora_a, self.lora_b = None, None
+            self.lora_a = None
+            self.lora_b = None
         else:
             self.draw_adapter(init.rngs)
 
     def draw_adapter(self, rngs: nnx.Rngs) -> None:
-        """A fresh adapter. PEFT draws A by Kaiming's uniform rule with a = sqrt(5), whose bound is 1 / sqrt(in); B is 0."""
+        """A fresh adapter. PEFT draws A by Kaiming's uniform rule with a = sqrt(5), whose bound is 1 /
+        sqrt(in); B is 0."""
         *stack, size_in, size_out = self.weight.shape
-        bound, rank = 1 / math.sqrt(size_in), self.lora.rank
-        self.lora_a = nnx.LoRAParam(jax.random.uniform(rngs.params(), (*stack, size_in, rank), jnp.float32, -bound, bound))
+        bound = 1 / math.sqrt(size_in)
+        rank = self.lora.rank
+        self.lora_a = nnx.LoRAParam(
+            jax.random.uniform(rngs.params(), (*stack, size_in, rank), jnp.float32, -bound, bound))
         self.lora_b = nnx.LoRAParam(jnp.zeros((*stack, rank, size_out), jnp.float32))
 
     def __call__(self, x: jax.Array, adapters: bool = True, dropout_key: jax.Array | None = None, *,
@@ -99,7 +105,8 @@ class Linear(nnx.Module):
         y = multiply(x, base)
         if a is not None:
             product = low_rank if a.ndim == 2 else _batched_low_rank
-            y = y + self.lora.scale * product(self.dropped(x, dropout_key), a.astype(x.dtype), b.astype(x.dtype))
+            y = y + self.lora.scale * product(self.dropped(x, dropout_key), a.astype(x.dtype),
+                                              b.astype(x.dtype))
         if self.split == "in" and not partial:
             y = collectives.total(y, "tensor")
         return y if self.bias is None else y + self.bias[...]
@@ -110,7 +117,8 @@ class Linear(nnx.Module):
         base = whole(self.weight, -2 if self.split == "out" else -1)
         if not adapters or self.lora is None:
             return base, None, None
-        return base, collectives.weight(self.lora_a[...], whole_in), collectives.weight(self.lora_b[...], whole_out)
+        return base, collectives.weight(self.lora_a[...],
+                                        whole_in), collectives.weight(self.lora_b[...], whole_out)
 
     def dropped(self, x: jax.Array, dropout_key: jax.Array | None) -> jax.Array:
         """The adapter's input: x with dropout, drawn from the layer's key and this module's path."""

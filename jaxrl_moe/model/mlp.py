@@ -21,6 +21,7 @@ class MLP(nnx.Module):
         self.up_proj = linear("up_proj", config.hidden_size, config.intermediate_size)
         self.down_proj = linear("down_proj", config.intermediate_size, config.hidden_size, split="in")
 
-    def __call__(self, x: jax.Array, adapters: bool = True, dropout_key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, adapters: bool = True,
+                 dropout_key: jax.Array | None = None) -> jax.Array:
         gate = jax.nn.silu(self.gate_proj(x, adapters, dropout_key))
         return self.down_proj(gate * self.up_proj(x, adapters, dropout_key), adapters, dropout_key)

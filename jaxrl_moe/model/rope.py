@@ -45,13 +45,18 @@ def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT: jax.Array)
 def _yarn_ramp(rope: RopeConfig, dim: int):
     """0 where a channel turns often enough to be left alone, 1 where its positions are interpolated."""
     def channel(turns: float):
-        return dim * math.log(rope.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+        return dim * math.log(rope.original_max_position_embeddings /
+                              (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
 
-    low, high = channel(rope.beta_fast), channel(rope.beta_slow)
+    low = channel(rope.beta_fast)
+    high = channel(rope.beta_slow)
     if rope.truncate:
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, dim - 1)
-    return jnp.clip((jnp.arange(dim // 2, dtype=jnp.float32) - low) / (high - low if high != low else 0.001), 0.0, 1.0)
+        low = math.floor(low)
+        high = math.ceil(high)
+    low = max(low, 0)
+    high = min(high, dim - 1)
+    return jnp.clip((jnp.arange(dim // 2, dtype=jnp.float32) - low) / (high - low if high != low else 0.001),
+                    0.0, 1.0)
 
 
 def _yarn_magnitude(rope: RopeConfig) -> float:

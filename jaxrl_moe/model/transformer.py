@@ -38,9 +38,12 @@ class Transformer(nnx.Module):
     def __init__(self, config: ModelConfig, *, lora: LoraConfig | None = None, dtype: Any = jnp.float32,
                  rngs: nnx.Rngs, attention: str = "auto", grouped_matmul: str = "auto",
                  platform: str | None = None):
-        self.config, self.lora, self.dtype = config, lora, jnp.dtype(dtype)
+        self.config = config
+        self.lora = lora
+        self.dtype = jnp.dtype(dtype)
         self.platform = platform or platform_of()
-        self.embed = Embedding(config.vocab_size, config.hidden_size, std=config.initializer_range, dtype=dtype, rngs=rngs)
+        self.embed = Embedding(config.vocab_size, config.hidden_size, std=config.initializer_range,
+                               dtype=dtype, rngs=rngs)
         build = Build((), lora, dtype, rngs, attention, choose(grouped_matmul, self.platform), self.platform)
         self.stacks = nnx.List([
             stack.kind.make(config, build._replace(stack=(stack.count,))) for stack in config.stacks])
@@ -62,7 +65,8 @@ class Transformer(nnx.Module):
 
     def vocabulary(self) -> Vocabulary:
         """How the columns of head_DV lie: for kernels.token_logprobs."""
-        parts, size = collectives.size("tensor"), self.config.vocab_size
+        parts = collectives.size("tensor")
+        size = self.config.vocab_size
         return Vocabulary("tensor" if parts > 1 else None, size if size % parts else 0)
 
     def logits(self, hidden_BTD: jax.Array) -> jax.Array:
@@ -106,10 +110,12 @@ class Transformer(nnx.Module):
                 apart: Sequence[list[Any] | None] | None = None) -> tuple[jax.Array, Any, Routing | None]:
         common = LayerPass.of(call, self.config)
         x_BTD = self.embed(tokens_BT)
-        routings, sparse_seen = [], 0
+        routings = []
+        sparse_seen = 0
         stacks = self.config.stacks
         for number, layers in enumerate(apart or [None] * len(stacks)):
-            stack, replay = stacks[number], None
+            stack = stacks[number]
+            replay = None
             if stack.kind.sparse and call.expert_ids_LBTA is not None:
                 replay = call.expert_ids_LBTA[sparse_seen:sparse_seen + stack.count]
             sparse_seen += stack.count if stack.kind.sparse else 0
@@ -140,15 +146,18 @@ class Transformer(nnx.Module):
             return x_BTD, cache, routing
         routings = []
         for i, arrays in enumerate(layers):
-            (x_BTD, cache), routing = body((x_BTD, cache), (arrays, *(None if x is None else x[i] for x in inputs[1:])))
+            (x_BTD, cache), routing = body((x_BTD, cache),
+                                           (arrays, *(None if x is None else x[i] for x in inputs[1:])))
             routings.append(routing)
         return x_BTD, cache, jax.tree.map(lambda *parts: jnp.stack(parts), *routings)
 
 
 def _check_targets(model: Transformer, lora: LoraConfig) -> None:
     """Every target must name a linear layer of the model."""
-    paths = sorted({module.path for _, module in nnx.iter_modules(model) if isinstance(module, Linear)} - {"lm_head"})
+    paths = sorted({module.path
+                    for _, module in nnx.iter_modules(model) if isinstance(module, Linear)} - {"lm_head"})
     idle = [target for target in lora.targets if not any(matches(target, path) for path in paths)]
     if idle:
-        raise ModelConfigError(f"LoRA targets {idle} match no linear layer; the model has {', '.join(paths)}. "
-                               "Use 'all-linear', one of these names or its last part, or a regular expression.")
+        raise ModelConfigError(f"LoRA targets {idle} match no linear layer; the model has "
+                               f"{', '.join(paths)}. Use 'all-linear', one of these names or its last part, "
+                               "or a regular expression.")

@@ -30,6 +30,7 @@ class ValueHead(nnx.Module):
 
 
 class Critic(NamedTuple):
-    """A value head, and what it values: "token", every next token, or "last_token", a whole sequence (rl.advantages)."""
+    """A value head, and what it values: "token", every next token, or "last_token", a whole sequence
+    (rl.advantages)."""
     head: ValueHead
     kind: str

@@ -1,20 +1,23 @@
 """Reads where a compiled XLA program puts its temporaries, and tells those apart that only a CPU needs.
 
-XLA's CPU backend computes in float32 what a program says in bfloat16: it converts operands, and whole arrays that are scattered
-into. A GPU does not. Such a float32 array is known by its number of elements, which no float32 array of the program as it was
-written has, while a bfloat16 one has it.
+XLA's CPU backend computes in float32 what a program says in bfloat16: it converts operands, and whole arrays
+that are scattered into. A GPU does not. Such a float32 array is known by its number of elements, which no
+float32 array of the program as it was written has, while a bfloat16 one has it.
 """
 import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-# Passes that would hoist the CPU backend's float32 copies of bfloat16 weights out of the loop over layers, as no GPU does.
+# Passes that would hoist the CPU backend's float32 copies of bfloat16 weights out of the loop over layers, as
+# no GPU does.
 PASSES = "while-loop-invariant-code-motion,while-loop-expensive-invariant-code-motion"
 
 _TENSOR = re.compile(r"tensor<((?:\d+x)*)(f32|bf16)>")
-# Names of instructions that only move values or change their type, such as copy.3, wrapped_scatter, convert_bitcast_fusion.12
-_MOVE = re.compile(r"(?:(?:wrapped|convert|copy|bitcast|transpose|scatter|slice|dynamic-slice|fusion)[-_.\d]*)+")
+# Names of instructions that only move values or change their type, such as copy.3, wrapped_scatter,
+# convert_bitcast_fusion.12
+_MOVE = re.compile(
+    r"(?:(?:wrapped|convert|copy|bitcast|transpose|scatter|slice|dynamic-slice|fusion)[-_.\d]*)+")
 _FLOAT32 = 11  # in ShapeProto
 
 
@@ -27,12 +30,15 @@ class Temporaries(NamedTuple):
 def temporaries(lowered: Any, compiled: Any) -> Temporaries:
     """The temporaries, on one device, of a program that jax.jit(...).lower gave and of its compile.
 
-    A float32 array that is bfloat16 in the program as written counts half elsewhere, and not at all where it is a mere copy. What
-    the others occupy, with the gaps between them closed, holds them all at all times: an upper bound without another compiler.
+    A float32 array that is bfloat16 in the program as written counts half elsewhere, and not at all where it
+    is a mere copy. What the others occupy, with the gaps between them closed, holds them all at all times: an
+    upper bound without another compiler.
     """
-    stats, modules = compiled.memory_analysis(), compiled.runtime_executable().hlo_modules()
+    stats = compiled.memory_analysis()
+    modules = compiled.runtime_executable().hlo_modules()
     shares = _shares(_upcast_sizes(lowered.as_text()), modules[0].as_serialized_hlo_module_proto())
-    assignment, size = stats.serialized_buffer_assignment_proto, stats.temp_size_in_bytes
+    assignment = stats.serialized_buffer_assignment_proto
+    size = stats.temp_size_in_bytes
     return Temporaries(size, size - occupied(assignment, {}) + occupied(assignment, shares))
 
 
@@ -45,7 +51,8 @@ def _upcast_sizes(written: str) -> set[int]:
 
 
 def _shares(upcast: set[int], module: bytes) -> dict[int, float]:
-    """{instruction's id: which share of its float32 result another backend would hold}, of a serialised HloModuleProto."""
+    """{instruction's id: which share of its float32 result another backend would hold}, of a serialised
+    HloModuleProto."""
     shares = {}
     for computation in (value for field, value in fields(module) if field == 3):
         for instruction in (dict(fields(value)) for field, value in fields(computation) if field == 2):
@@ -56,13 +63,16 @@ def _shares(upcast: set[int], module: bytes) -> dict[int, float]:
 
 
 def occupied(assignment: bytes, shares: Mapping[int, float]) -> int:
-    """Bytes that temporaries occupy, each at the offset that XLA gave it; of an instruction in `shares` only that share counts.
+    """Bytes that temporaries occupy, each at the offset that XLA gave it; of an instruction in `shares` only
+    that share counts.
 
     Args:
       assignment: a serialised BufferAssignmentProto (xla/service/hlo.proto).
       shares: {instruction's id: share}.
     """
-    whole, used, total = {}, [], 0
+    whole = {}
+    used = []
+    total = 0
     for field, message in fields(assignment):
         if field == 1:
             buffer = dict(fields(message))
@@ -70,12 +80,14 @@ def occupied(assignment: bytes, shares: Mapping[int, float]) -> int:
         elif field == 3:
             allocation = list(fields(message))
             kind = dict(allocation)
-            if not any(kind.get(kept) for kept in (3, 5, 7, 12)):  # of a thread, a parameter, a result, a constant
+            # of a thread, a parameter, a result, a constant
+            if not any(kind.get(kept) for kept in (3, 5, 7, 12)):
                 parts = [dict(fields(value)) for number, value in allocation if number == 9]
                 used += [(total + assigned.get(2, 0), int(assigned.get(3, 0) * whole[assigned.get(1, 0)]))
                          for assigned in parts]
                 total += kind.get(2, 0)
-    covered, end = 0, 0
+    covered = 0
+    end = 0
     for start, size in sorted(used):
         covered += max(0, start + size - max(start, end))
         end = max(end, start + size)
@@ -91,19 +103,23 @@ def fields(message: bytes) -> Iterator[tuple[int, Any]]:
             value, at = _varint(message, at)
         elif key & 7 == 2:
             size, at = _varint(message, at)
-            value, at = message[at:at + size], at + size
+            value = message[at:at + size]
+            at = at + size
         else:
             size = {1: 8, 5: 4}[key & 7]
-            value, at = message[at:at + size], at + size
+            value = message[at:at + size]
+            at = at + size
         yield key >> 3, value
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
+    value = 0
+    shift = 0
     while True:
         byte = message[at]
         value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+        at = at + 1
+        shift = shift + 7
         if byte < 128:
             return value, at
 

@@ -1,4 +1,5 @@
-"""The engine's programs, compiled for devices that need not be there; parameters are shapes with shardings."""
+"""The engine's programs, compiled for devices that need not be there; parameters are shapes with
+shardings."""
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,8 @@ from jaxrl_moe.planning.shapes import RunShapes
 
 
 class Drawing(NamedTuple):
-    """The programs of the in-process engine: a decode call of all slots, the largest prefill, copies of pages; and the KV pool's shapes."""
+    """The programs of the in-process engine: a decode call of all slots, the largest prefill, copies of
+    pages; and the KV pool's shapes."""
     decode: Program
     prefill: Program
     copy_pages: Program
@@ -42,12 +44,16 @@ def compiled_drawing(config: Config, shapes: RunShapes, free: int | None) -> Dra
     """
     cache = pool(config, shapes, free)
     lowered = lower(config, shapes, cache)
-    return Drawing(**{name: compiled(program, shapes.drawn_at.platform) for name, program in lowered.items()}, cache=cache)
+    return Drawing(**{
+        name: compiled(program, shapes.drawn_at.platform) for name, program in lowered.items()
+    }, cache=cache)
 
 
 def pool(config: Config, shapes: RunShapes, free: int | None) -> Any:
     """The KV pool's shapes."""
-    section, placement, model = config.rollout, shapes.drawn_at, shapes.model
+    section = config.rollout
+    placement = shapes.drawn_at
+    model = shapes.model
     bytes_of_token = token_bytes(model.config, model.dtype, placement)
     pages = pool_pages(section, config.data.max_prompt_tokens, bytes_of_token, free, placement.drawn_shards)
     kind = family_of(model.config).cache()
@@ -59,10 +65,13 @@ def pool(config: Config, shapes: RunShapes, free: int | None) -> Any:
 
 def lower(config: Config, shapes: RunShapes, cache: Any) -> dict:
     """{name: the program, traced for the devices of the mesh}: see Drawing."""
-    section, placement, model, params = config.rollout, shapes.drawn_at, shapes.model, shapes.params
+    section = config.rollout
+    placement = shapes.drawn_at
+    model = shapes.model
+    params = shapes.params
     shards = placement.drawn_shards
-    programs = EnginePrograms(nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype,
-                              placement)
+    programs = EnginePrograms(
+        nnx.split(model)[0], config.seed, section.decode_steps, model.config.expert_dtype, placement)
     slots = slots_of_each(section.slots, shards)
     longest = longest_rollout(config) - 1
     *_, rows = batches.decode_shapes(slots, pages_for(longest, section.page_size), section.page_size, shards)

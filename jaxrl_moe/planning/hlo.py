@@ -1,4 +1,5 @@
-"""Bytes that the collectives of a compiled XLA program move, with the bodies of loops counted as often as they run."""
+"""Bytes that the collectives of a compiled XLA program move, with the bodies of loops counted as often as
+they run."""
 import math
 import re
 from collections import Counter
@@ -10,11 +11,13 @@ COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "coll
 
 
 def collective_bytes(text: str) -> dict[str, int]:
-    """{kind: bytes of the results of a device's collectives of that kind}; a loop of unknown trips counts once.
+    """{kind: bytes of the results of a device's collectives of that kind}; a loop of unknown trips counts
+    once.
 
     An all-reduce counts twice its result, as its ring moves it.
     """
-    module, known = parse(text), {}
+    module = parse(text)
+    known = {}
     bodies = module.computations
 
     def moved(name: str) -> Counter:
@@ -27,7 +30,8 @@ def collective_bytes(text: str) -> dict[str, int]:
 
 
 def moved_bytes(collective: Instruction) -> int:
-    """Bytes that one collective moves, 0 where every device is a group of its own, and for any other instruction."""
+    """Bytes that one collective moves, 0 where every device is a group of its own, and for any other
+    instruction."""
     if collective.kind not in COLLECTIVES or _alone(collective):
         return 0
     size = sum(array.bytes() for array in arrays(result_shape(collective)))
@@ -35,7 +39,8 @@ def moved_bytes(collective: Instruction) -> int:
 
 
 def result_shape(instruction: Instruction) -> str:
-    """The type of what an instruction gives; one that only starts names its operands too, before (an all-reduce does not)."""
+    """The type of what an instruction gives; one that only starts names its operands too, before (an
+    all-reduce does not)."""
     started = instruction.opcode.endswith("-start") and instruction.opcode != "all-reduce-start"
     several = parts(instruction.shape)
     if not started or len(several) < 2:
@@ -67,7 +72,8 @@ def _calls(body: Computation, bodies: Collection[str]) -> Iterator[tuple[str, in
 
 def _alone(collective: Instruction) -> bool:
     """Whether every device is a group of its own, so that nothing moves."""
-    groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\}|mesh\[([^\]]*)\] \{([^}]*)\})", collective.attributes)
+    groups = re.search(r"replica_groups=(?:\[\d+,(\d+)\]|\{\{([\d,]*)\}|mesh\[([^\]]*)\] \{([^}]*)\})",
+                       collective.attributes)
     if not groups:
         return False
     counted, listed, mesh, axes = groups.groups()
@@ -77,7 +83,8 @@ def _alone(collective: Instruction) -> bool:
 
 
 def _mesh_group(mesh: str, axes: str) -> int:
-    """Devices of a group over some axes of a mesh, such as 'x'=4,'y'=2 and 'x', or 'x':(1)2 for a part of an axis."""
+    """Devices of a group over some axes of a mesh, such as 'x'=4,'y'=2 and 'x', or 'x':(1)2 for a part of an
+    axis."""
     sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh))
     split = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", axes)
     return math.prod(int(size_of_part or sizes[name]) for name, size_of_part in split)

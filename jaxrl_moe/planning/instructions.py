@@ -1,4 +1,5 @@
-"""Compiled XLA programs (compiled.as_text()) as instructions: what each is, what it reads, which computations it calls."""
+"""Compiled XLA programs (compiled.as_text()) as instructions: what each is, what it reads, which computations
+it calls."""
 import functools
 import math
 import re
@@ -8,12 +9,16 @@ from typing import NamedTuple
 BITS = {"pred": 8, "token": 0, "opaque": 0, "bf16": 16, "c64": 64, "c128": 128, "f4e2m1fn": 4}
 BITS |= {f"{letter}{bits}": bits for letter in "su" for bits in (1, 2, 4, 8, 16, 32, 64)}
 BITS |= {f"f{bits}": bits for bits in (16, 32, 64)}
-BITS |= {f"f8{kind}": 8 for kind in ("e3m4", "e4m3", "e4m3fn", "e4m3fnuz", "e4m3b11fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")}
+BITS |= {
+    f"f8{kind}": 8
+    for kind in ("e3m4", "e4m3", "e4m3fn", "e4m3fnuz", "e4m3b11fnuz", "e5m2", "e5m2fnuz", "e8m0fnu")
+}
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _NAME = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 _OPCODE = re.compile(r" ?([\w\-]+)\(")
 _ARRAY = re.compile(r"(\w+)\[([\d,<=]*)\](\{[^}]*\})?")
-_ROLES = "body|condition|to_apply|calls|branch_computations|called_computations|true_computation|false_computation"
+_ROLES = ("body|condition|to_apply|calls|branch_computations|called_computations|"
+          "true_computation|false_computation")
 _CALLED = re.compile(rf"\b({_ROLES})=(?:\{{([^}}]*)\}}|%?([\w.\-]+))")
 _PARENTHESIS = re.compile(r"[()]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
@@ -101,7 +106,8 @@ class Module(NamedTuple):
 
 def parse(text: str) -> Module:
     """The module of a program's text."""
-    bodies, entry = {}, ""
+    bodies = {}
+    entry = ""
     for name, lines, first in _computations(text):
         instructions = filter(None, map(_instruction, lines))
         bodies[name] = {instruction.name: instruction for instruction in instructions}
@@ -111,11 +117,15 @@ def parse(text: str) -> Module:
 
 def _computations(text: str) -> Iterator[tuple[str, list[str], bool]]:
     """(name, lines, whether it is the entry) of each computation."""
-    name, lines, first = None, [], False
+    name = None
+    lines = []
+    first = False
     for line in text.splitlines():
         start = _COMPUTATION.match(line)
         if start:
-            name, lines, first = start[1], [], line.startswith("ENTRY")
+            name = start[1]
+            lines = []
+            first = line.startswith("ENTRY")
         elif line.startswith("}") and name is not None:
             yield name, lines, first
             name = None
@@ -157,7 +167,9 @@ def parts(shape: str) -> tuple[str, ...]:
     """The types that a tuple holds, each as text; of an array's type, that type alone."""
     if not shape.startswith("("):
         return (shape,)
-    depth, start, types = 0, 1, []
+    depth = 0
+    start = 1
+    types = []
     for mark in re.finditer(r"[(){}\[\],]", shape):
         depth += {"(": 1, "{": 1, "[": 1, ",": 0}.get(mark[0], -1)
         if (mark[0] == "," and depth == 1) or not depth:

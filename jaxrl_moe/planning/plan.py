@@ -1,9 +1,11 @@
-"""Memory, traffic and time of a run before it is launched: its real programs, compiled for devices that need not be there.
+"""Memory, traffic and time of a run before it is launched: its real programs, compiled for devices that need
+not be there.
 
-Nothing is allocated: parameters are shapes with shardings. The update is compiled for one micro-batch, the engine for all slots.
-Compiled for the GPUs of the run (planning/target.py), bytes are what its own compiler asks for. Derived on a CPU they are an estimate:
-XLA's CPU backend computes bfloat16 products in float32, and what this adds to the temporaries stands apart (planning/buffers.py), as
-does what the layers must keep for the backward pass anywhere; and another compiler makes other temporaries.
+Nothing is allocated: parameters are shapes with shardings. The update is compiled for one micro-batch, the
+engine for all slots. Compiled for the GPUs of the run (planning/target.py), bytes are what its own compiler
+asks for. Derived on a CPU they are an estimate: XLA's CPU backend computes bfloat16 products in float32, and
+what this adds to the temporaries stands apart (planning/buffers.py), as does what the layers must keep for
+the backward pass anywhere; and another compiler makes other temporaries.
 """
 import dataclasses
 import math
@@ -31,20 +33,24 @@ class Plan:
     """Per device, in bytes unless said otherwise.
 
     Attributes:
-      frozen, trained, optimiser, gradient: weights that stay, arrays that are trained (float32), their moments, their gradient.
+      frozen, trained, optimiser, gradient: weights that stay, arrays that are trained (float32), their
+        moments, their gradient.
       published: the weights as the engine reads them, where they are not the trained arrays themselves.
       reference: the weights that the run starts from, kept in full fine-tuning with a KL term.
       offload: which of "optimizer" and "reference" lie in the host's memory between uses.
       kept: what the backward pass needs of the layers, at least, for one micro-batch.
-      compiled_for: the GPU that the programs were compiled for, by its driver's name; empty where they were derived on a CPU.
-      gradients, apply, forward: the programs of a micro-batch, of an optimiser step, and of the pass without gradient, if there is one.
-      decode, prefill, copy_pages: those of drawing tokens in all slots, of the largest prefill, and of copies of pages.
+      compiled_for: the GPU that the programs were compiled for, by its driver's name; empty where they were
+        derived on a CPU.
+      gradients, apply, forward: the programs of a micro-batch, of an optimiser step, and of the pass without
+        gradient, if there is one.
+      decode, prefill, copy_pages: those of drawing tokens in all slots, of the largest prefill, and of copies
+        of pages.
       kv: the KV pool, released during updates.
       flops: of one micro-batch on all devices, model FLOPs; tokens: real tokens of it at most.
       active_bytes: weights that one decode step reads, when every expert is used.
       slots: sequences decoded at once; 0 where servers decode, of which nothing is planned.
-      drawing: devices of the rollout, where it has its own; kv, decode and active_bytes are then of one of them, and all else is of a
-        device that trains.
+      drawing: devices of the rollout, where it has its own; kv, decode and active_bytes are then of one of
+        them, and all else is of a device that trains.
     """
     devices: int
     frozen: int
@@ -72,7 +78,8 @@ class Plan:
     @property
     def resident(self) -> int:
         """What lies on the device all the time."""
-        return self.frozen + self.trained + self.published + self._there("optimizer") + self._there("reference")
+        return self.frozen + self.trained + self.published + self._there("optimizer") + self._there(
+            "reference")
 
     @property
     def on_host(self) -> int:
@@ -90,7 +97,8 @@ class Plan:
 
     def update_peak(self, elsewhere: bool = False) -> int:
         """Of the update; elsewhere: without what only a CPU needs."""
-        # All moments are on the device while an optimiser step runs; a program compiled for a GPU counts those that it fetches itself.
+        # All moments are on the device while an optimiser step runs; a program compiled for a GPU counts
+        # those that it fetches itself.
         streamed = 0 if self.compiled_for else self.optimiser - self._there("optimizer")
         step = self.gradient + max(extra(self.gradients, elsewhere), extra(self.apply, elsewhere) + streamed)
         return self.resident + max(step, extra(self.forward, elsewhere))
@@ -98,7 +106,8 @@ class Plan:
     def rollout_peak(self, elsewhere: bool = False) -> int:
         """While tokens are drawn, likewise."""
         weights = self.active_bytes if self.drawing else self.resident
-        return weights + self.kv + max(extra(program, elsewhere) for program in (self.decode, self.prefill, self.copy_pages))
+        return weights + self.kv + max(
+            extra(program, elsewhere) for program in (self.decode, self.prefill, self.copy_pages))
 
 
 def extra(program: Program, elsewhere: bool) -> int:
@@ -109,13 +118,16 @@ def extra(program: Program, elsewhere: bool) -> int:
 def make_plan(config: Config, model_config: ModelConfig, memory: int | None = None,
               devices: Sequence[jax.Device] | None = None,
               platform: str = "gpu") -> Plan:
-    """Compiles the programs of a run for the mesh of its config, or those of training and of rollout each for its own.
+    """Compiles the programs of a run for the mesh of its config, or those of training and of rollout each for
+    its own.
 
     Args:
       config: resolved; its meshes need as many devices as there are.
       model_config: of the model at model.path.
-      memory: bytes of a device that the run can have, of which the KV pool takes what is left; None does not bound it.
-      devices: those of the run, which need not be there (planning/target.py); None: this process's CPUs stand for them.
+      memory: bytes of a device that the run can have, of which the KV pool takes what is left; None does not
+        bound it.
+      devices: those of the run, which need not be there (planning/target.py); None: this process's CPUs stand
+        for them.
       platform: whose kernels are compiled; those of the CPUs that may stand for GPUs differ.
     """
     devices = jax.devices() if devices is None else devices
@@ -126,28 +138,36 @@ def make_plan(config: Config, model_config: ModelConfig, memory: int | None = No
         return plan  # servers draw, on devices of their own
     taken = plan.active_bytes if plan.drawing else plan.resident
     drawn = compiled_drawing(config, shapes, None if memory is None else memory - taken)
-    return dataclasses.replace(plan, **drawn.programs(), kv=local_bytes(drawn.cache), slots=config.rollout.slots)
+    return dataclasses.replace(plan, **drawn.programs(), kv=local_bytes(drawn.cache),
+                               slots=config.rollout.slots)
 
 
 def _without_drawing(config: Config, shapes: RunShapes, updated: Update) -> Plan:
-    placement, state, batch = shapes.placement, shapes.state, updated.batch
-    draws_apart, device, model = config.rollout_mesh.apart, placement.mesh.devices.flat[0], shapes.model
-    return Plan(
-        devices=placement.mesh.size,
-        frozen=local_bytes(shapes.parts.frozen), trained=local_bytes(state.trainable),
-        optimiser=local_bytes(state.opt_state), gradient=local_bytes(state.trainable),
-        published=0 if draws_apart else copied_bytes(state.trainable, shapes.computed),
-        reference=local_bytes(shapes.computed) if make.keeps_reference(config) else 0, offload=config.train.offload,
-        kept=kept_bytes(model.config, batch, placement, config.train.remat, model.dtype),
-        compiled_for=device.device_kind if placement.platform == "gpu" else "",
-        gradients=updated.gradients, apply=updated.apply, forward=updated.forward, **NO_DRAWING.programs(), kv=0,
-        flops=update_flops(model.config, shapes.cost, [_full(batch)]), tokens=math.prod(batch.tokens_BT.shape),
-        active_bytes=local_bytes(shapes.params), slots=0, drawing=shapes.drawn_at.mesh.size if draws_apart else 0)
+    placement = shapes.placement
+    state = shapes.state
+    batch = updated.batch
+    draws_apart = config.rollout_mesh.apart
+    device = placement.mesh.devices.flat[0]
+    model = shapes.model
+    return Plan(devices=placement.mesh.size, frozen=local_bytes(shapes.parts.frozen),
+                trained=local_bytes(state.trainable), optimiser=local_bytes(state.opt_state),
+                gradient=local_bytes(state.trainable),
+                published=0 if draws_apart else copied_bytes(state.trainable, shapes.computed),
+                reference=local_bytes(shapes.computed) if make.keeps_reference(config) else 0,
+                offload=config.train.offload, kept=kept_bytes(model.config, batch, placement,
+                                                              config.train.remat, model.dtype),
+                compiled_for=device.device_kind if placement.platform == "gpu" else "",
+                gradients=updated.gradients, apply=updated.apply, forward=updated.forward,
+                **NO_DRAWING.programs(), kv=0, flops=update_flops(model.config, shapes.cost, [_full(batch)]),
+                tokens=math.prod(batch.tokens_BT.shape), active_bytes=local_bytes(shapes.params), slots=0,
+                drawing=shapes.drawn_at.mesh.size if draws_apart else 0)
 
 
 def local_bytes(tree: Any) -> int:
     """Bytes of the arrays' parts on one device."""
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if leaf.ndim)
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree) if leaf.ndim)
 
 
 def copied_bytes(masters: Any, computed: Any) -> int:
@@ -157,9 +177,9 @@ def copied_bytes(masters: Any, computed: Any) -> int:
 
 
 def kept_bytes(config: ModelConfig, batch: Any, placement: Placement, remat: str, dtype: Any) -> int:
-    """At least what the backward pass needs: each layer's input under full remat; otherwise also what the mixers
-    keep (queries, keys, values, the attention's output) and the normed inputs; and without remat the MLP's two
-    hidden products."""
+    """At least what the backward pass needs: each layer's input under full remat; otherwise also what the
+    mixers keep (queries, keys, values, the attention's output) and the normed inputs; and without remat the
+    MLP's two hidden products."""
     tokens = math.prod(batch.tokens_BT.shape) // (placement.row_shards * placement.token_shards)
     numbers = config.hidden_size * config.num_layers
     if remat != "full":

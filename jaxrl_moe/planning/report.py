@@ -38,10 +38,12 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
       kernels: whether the tables of kernels follow.
 
     Raises:
-      UserError: unknown chip, no config.json, a mesh that does not fit, or kernels where nothing can be compiled for the chip.
+      UserError: unknown chip, no config.json, a mesh that does not fit, or kernels where nothing can be
+        compiled for the chip.
     """
     refuse(contradictions(config))
-    spec, model = find_chip(chip, chips), model_config(config, shape)
+    spec = find_chip(chip, chips)
+    model = model_config(config, shape)
     if kernels:
         kernel_plan.check(spec, chip)
     plan = make_plan(config, model, spec.client_memory(), devices)
@@ -61,9 +63,11 @@ def with_mesh(config: Config, text: str | None) -> Config:
     sizes = parse(text) if text else {}
     other = [axis for axis in sizes if getattr(config.mesh, axis) not in (1, sizes[axis])]
     if other:
-        axis, size = other[0], sizes[other[0]]
-        raise MeshError(f"--mesh={text} has {axis} = {size}, and the mesh section has {getattr(config.mesh, axis)}: leave it out "
-                        f"of one of them, or give --config.mesh.{axis}={size} too.")
+        axis = other[0]
+        size = sizes[other[0]]
+        raise MeshError(f"--mesh={text} has {axis} = {size}, and the mesh section has "
+                        f"{getattr(config.mesh, axis)}: leave it out of one of them, or give "
+                        f"--config.mesh.{axis}={size} too.")
     return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, **sizes))
 
 
@@ -85,30 +89,39 @@ def model_config(config: Config, shape: str | None) -> ModelConfig:
     """Of a config.json at `shape`, or of model.path, a folder."""
     path = pathlib.Path(shape or pathlib.Path(config.model.path) / "config.json")
     if not path.exists():
-        raise UserError(f"{path} is not there: give --model_config=FILE, such as configs/shapes/qwen3_30b_a3b.json, or a model.path that "
-                        "is a folder with a config.json.")
+        raise UserError(f"{path} is not there: give --model_config=FILE, such as "
+                        "configs/shapes/qwen3_30b_a3b.json, or a model.path that is a folder with a "
+                        "config.json.")
     return ModelConfig.from_hf(json.loads(path.read_text()))
 
 
 def compiler_line(plan: Plan, name: str) -> str:
     """Whose account of the programs the plan is."""
     if plan.compiled_for:
-        return f"Compiled for {plan.compiled_for}: bytes are those that its programs ask for; none of them was run."
-    return (f"Derived on a CPU: an estimate, of which the programs for {name} may differ by tens of GiB. `make target` brings their "
-            "compiler here (402 MB, no GPU needed).")
+        return (f"Compiled for {plan.compiled_for}: bytes are those that its programs ask for; none of them "
+                "was run.")
+    return (f"Derived on a CPU: an estimate, of which the programs for {name} may differ by tens of GiB. "
+            "`make target` brings their compiler here (402 MB, no GPU needed).")
 
 
 def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]:
     """Bytes of a device; what only the CPU's compiler needs stands on lines of its own."""
     lora = config.lora.rank > 0
-    rows = [("parameters that stay", plan.frozen), ("adapters, float32" if lora else "parameters that are trained, float32", plan.trained),
-            ("optimiser state", plan.optimiser), ("copy of the weights that the engine reads", plan.published),
-            ("reference, the weights that the run starts from", plan.reference), ("in the host's memory between uses", plan.on_host),
+    rows = [("parameters that stay", plan.frozen), ("adapters, float32" if lora else "parameters that are "
+                                                                                     "trained, "
+                                                                                     "float32", plan.trained),
+            ("optimiser state", plan.optimiser), ("copy of the weights that the engine "
+                                                  "reads", plan.published),
+            ("reference, the weights that the run starts from", plan.reference), ("in the host's memory "
+                                                                                  "between "
+                                                                                  "uses", plan.on_host),
             ("gradient", plan.gradient),
             ("activations kept for the backward pass, at least", plan.kept),
-            *_temporaries("a micro-batch", plan.gradients), *_temporaries("a pass without gradient", plan.forward),
+            *_temporaries("a micro-batch", plan.gradients), *_temporaries("a pass without "
+                                                                          "gradient", plan.forward),
             *_temporaries("the optimiser step", plan.apply)]
-    drawn = [("KV pool, during rollouts", plan.kv), *_temporaries("decoding", plan.decode), *_temporaries("prefilling", plan.prefill)]
+    drawn = [("KV pool, during rollouts", plan.kv), *_temporaries("decoding", plan.decode),
+             *_temporaries("prefilling", plan.prefill)]
     peaks = [("peak of the update", plan.update_peak(True)), ("  below which no compiler gets", plan.floor)]
     rollouts = [("peak of the rollout", plan.rollout_peak(True))]
     if plan.drawing:
@@ -119,23 +132,33 @@ def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]
 
 
 def _temporaries(of: str, program: Program) -> list[tuple[str, int]]:
-    return [(f"temporaries of {of}", program.elsewhere), ("  and on a CPU also", program.temporary - program.elsewhere)]
+    return [(f"temporaries of {of}", program.elsewhere),
+            ("  and on "
+             "a CPU also", program.temporary - program.elsewhere)]
 
 
 def _lines(title: str, chip: Chip, rows: list[tuple[str, int]]) -> list[str]:
-    always = {label for label, _ in rows} - {"  and on a CPU also", "copy of the weights that the engine reads",
-                                              "reference, the weights that the run starts from", "in the host's memory between uses"}
-    return [f"{title}, {chip.memory / GIB:.1f} GiB each, {chip.client_memory() / GIB:.1f} of them for JAX; per device:",
+    always = {label for label, _ in rows} - {"  and on a CPU also", "copy of the weights that the engine "
+                                                                    "reads",
+                                              "reference, the weights that the run starts from", "in the "
+                                                                                                 "host's "
+                                                                                                 "memory "
+                                                                                                 "between "
+                                                                                                 "uses"}
+    return [f"{title}, {chip.memory / GIB:.1f} GiB each, {chip.client_memory() / GIB:.1f} of them for JAX; "
+            "per device:",
             *(f"  {label:52} {size / GIB:9.3f} GiB" for label, size in rows if size or label in always)]
 
 
 def traffic_lines(plan: Plan) -> list[str]:
     """Bytes that the collectives move, and FLOPs."""
     def moved(collectives: Any):
-        return ", ".join(f"{kind} {size / 2**20:,.1f} MiB" for kind, size in collectives.items() if size) or "none"
+        return ", ".join(f"{kind} {size / 2**20:,.1f} MiB"
+                         for kind, size in collectives.items() if size) or "none"
 
-    return [f"collectives per device: of a micro-batch {moved(plan.gradients.collectives)}; of an optimiser step "
-            f"{moved(plan.apply.collectives)}; of a token of all {plan.slots} slots {moved(plan.decode.collectives)}",
+    return [f"collectives per device: of a micro-batch {moved(plan.gradients.collectives)}; of an optimiser "
+            f"step {moved(plan.apply.collectives)}; of a token of all {plan.slots} slots "
+            f"{moved(plan.decode.collectives)}",
             f"model FLOPs of a micro-batch of {plan.tokens:,} tokens, all devices: {plan.flops:.3g}"]
 
 
@@ -144,14 +167,17 @@ def left_out(plan: Plan, config: Config) -> list[str]:
     parts = [
         (config.mesh.transport == "ragged" and not plan.compiled_for,
          "mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather"),
-        (bool(find_advantage(config.algorithm.advantage).critic), "the critic and its optimiser are not counted"),
-        (config.moe.replay != "none", f"the expert ids that moe.replay = {config.moe.replay} brings along are not counted")]
+        (bool(find_advantage(config.algorithm.advantage).critic), "the critic and its optimiser are not "
+                                                                  "counted"),
+        (config.moe.replay != "none", f"the expert ids that moe.replay = {config.moe.replay} brings along "
+                                      "are not counted")]
     return [f"note: {text}." for there, text in parts if there]
 
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Least seconds of a step's rollout, of its update and of both, its tokens, and the device-hours of the whole run."""
+    """Least seconds of a step's rollout, of its update and of both, its tokens, and the device-hours of the
+    whole run."""
     rollout: float
     update: float
     step: float
@@ -165,16 +191,21 @@ class Times:
 
 def times(plan: Plan, config: Config, chip: Chip) -> Times:
     """Floors: products at the chip's peak, collectives at its links' speed, decoding at its memory's."""
-    rollout, algorithm = config.rollout, config.algorithm
+    rollout = config.rollout
+    algorithm = config.algorithm
     micro = max(plan.flops / plan.devices / chip.flops, sum(plan.gradients.collectives.values()) / chip.link)
     sequences = rollout.prompts_per_step * rollout.group_size
     tokens = sequences * longest_rollout(config)
-    passes = algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0) + (1 / 3 if algorithm.epochs * algorithm.minibatches > 1 else 0)
+    passes = algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0) + (1 / 3 if algorithm.epochs
+                                                                           * algorithm.minibatches > 1 else 0)
     update = tokens / plan.tokens * micro * passes
-    decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth, sum(plan.decode.collectives.values()) / chip.link)
+    decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth,
+                      sum(plan.decode.collectives.values()) / chip.link)
     rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step if plan.slots else 0.0
-    step = max(rollouts, update) if plan.drawing and rollout.max_staleness else rollouts + update  # stale ones are drawn meanwhile
-    return Times(rollouts, update, step, tokens, config.train.steps * step * (plan.devices + plan.drawing) / 3600)
+    # stale ones are drawn meanwhile
+    step = max(rollouts, update) if plan.drawing and rollout.max_staleness else rollouts + update
+    return Times(rollouts, update, step, tokens,
+                 config.train.steps * step * (plan.devices + plan.drawing) / 3600)
 
 
 def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) -> list[str]:
@@ -191,7 +222,8 @@ def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) 
 def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
     """Fits or not, by the compiled programs without what only a CPU needs; and what to change."""
     room = chip.client_memory()
-    update, rollouts = plan.update_peak(True), plan.rollout_peak(True)
+    update = plan.update_peak(True)
+    rollouts = plan.rollout_peak(True)
     peaks = {"training ": update, "rollout ": rollouts} if plan.drawing else {"": max(update, rollouts)}
     said = [f"{role}FITS, {(room - peak) / GIB:.1f} GiB of {room / GIB:.1f} left" if peak <= room else
             f"{role}DOES NOT FIT: {peak / GIB:.1f} GiB of {room / GIB:.1f}" for role, peak in peaks.items()]
@@ -202,7 +234,8 @@ def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:
 
 def advice(plan: Plan, config: Config, room: float) -> list[str]:
     """What to change where a plan does not fit into `room` bytes."""
-    changes, lora = [], config.lora.rank > 0
+    changes = []
+    lora = config.lora.rank > 0
     if plan.resident + plan.gradient > 0.8 * room:
         if not lora and not plan.offload:
             changes.append("train.offload=optimizer" + (",reference" if plan.reference else ""))

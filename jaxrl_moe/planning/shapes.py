@@ -43,7 +43,8 @@ class RunShapes(NamedTuple):
         return model_weights(self.state.trainable, self.parts.dtypes)
 
 
-def run_shapes(config: Config, model_config: ModelConfig, devices: Sequence[jax.Device], platform: str = "gpu") -> RunShapes:
+def run_shapes(config: Config, model_config: ModelConfig, devices: Sequence[jax.Device],
+               platform: str = "gpu") -> RunShapes:
     """Of a resolved configuration.
 
     Args:
@@ -53,13 +54,16 @@ def run_shapes(config: Config, model_config: ModelConfig, devices: Sequence[jax.
     placement = mesh_of(config, model_config, devices)
     refuse([*idle_exchange(config.mesh, placement.layout.size("expert"))])
     drawn_at = rollout_placement(config, model_config, devices) if config.rollout_mesh.apart else placement
-    model = Transformer.abstract(model_config, lora=make.lora_config(config), dtype=jnp.dtype(config.model.dtype or "bfloat16"),
-                                 attention=config.model.attention, grouped_matmul=config.model.grouped_matmul, platform=platform)
+    model = Transformer.abstract(model_config, lora=make.lora_config(config),
+                                 dtype=jnp.dtype(config.model.dtype
+                                                 or "bfloat16"), attention=config.model.attention,
+                                 grouped_matmul=config.model.grouped_matmul, platform=platform)
     parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
     params = drawn_at.shapes(nnx.merge_state(model_weights(trainable, parts.dtypes), biases, parts.frozen))
     cost = model_cost(model_config, trainable, parts.frozen)
     parts = parts._replace(frozen=placement.shapes(parts.frozen))
-    trainable, biases = placement.shapes(trainable), placement.shapes(biases)
+    trainable = placement.shapes(trainable)
+    biases = placement.shapes(biases)
     transform = optimizer(config.optimizer, 100)
     moments = placement.shapes(jax.eval_shape(transform.init, trainable))
     state = TrainState(trainable, moments, jax.ShapeDtypeStruct((), jnp.int32), biases)

@@ -1,9 +1,10 @@
 """Compile-only GPUs: XLA's compiler for an accelerator that this machine need not have.
 
-Needs JAX's CUDA plugin of jaxlib's own version, no GPU, no driver and no CUDA toolkit: `make target` puts it into a folder of its own,
-which only processes that compile for a GPU have on their path (beside an installed plugin, plain `jax.devices()` complains of a missing
-driver before it falls back to the CPU). What is compiled is what a GPU would run, but for products whose algorithm XLA chooses by
-measuring on the card (autotuning), which takes the first one here, and for large sorts, which are XLA's own here and CUB's there.
+Needs JAX's CUDA plugin of jaxlib's own version, no GPU, no driver and no CUDA toolkit: `make target` puts it
+into a folder of its own, which only processes that compile for a GPU have on their path (beside an installed
+plugin, plain `jax.devices()` complains of a missing driver before it falls back to the CPU). What is compiled
+is what a GPU would run, but for products whose algorithm XLA chooses by measuring on the card (autotuning),
+which takes the first one here, and for large sorts, which are XLA's own here and CUB's there.
 """
 import contextlib
 import functools
@@ -25,13 +26,23 @@ from jaxrl_moe.planning.buffers import PASSES
 
 PLUGIN = "jax_plugins.xla_cuda13"
 FOLDER = "JAXRL_MOE_TARGET"  # names another folder than .target/VERSION
-# Products by Triton want to be tuned on a card; without them a compile takes a fraction of the time. CUB's sort asks a card, which is not
-# there, how much memory it needs.
-OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0, "xla_gpu_enable_cub_radix_sort": False}
+# Products by Triton want to be tuned on a card; without them a compile takes a fraction of the time. CUB's
+# sort asks a card, which is not there, how much memory it needs.
+OPTIONS = {
+    "xla_gpu_enable_triton_gemm": False,
+    "xla_gpu_autotune_level": 0,
+    "xla_gpu_enable_cub_radix_sort": False
+}
 # Programs for CPUs are only looked at, never run: their machine code need not be good.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 CUDNN = 91000  # 9.10
-_S8, _U8, _F16, _F32, _F64, _BF16 = 2, 6, 10, 11, 12, 16  # of xla.PrimitiveType
+# of xla.PrimitiveType
+_S8 = 2
+_U8 = 6
+_F16 = 10
+_F32 = 11
+_F64 = 12
+_BF16 = 16
 _F8 = (19, 20, 23, 24, 25, 28, 29)
 _INT32 = 4
 
@@ -43,8 +54,9 @@ def folder() -> pathlib.Path:
 
 
 def environment(chip: Chip | None, count: int) -> dict[str, str]:
-    """Variables of a process that plans for `count` devices. It runs on CPUs, and prints no warnings of XLA's, such as that a GPU's own
-    sort could not be chosen without one. chip: None, or one that cannot be compiled for: as many CPUs stand for the devices."""
+    """Variables of a process that plans for `count` devices. It runs on CPUs, and prints no warnings of
+    XLA's, such as that a GPU's own sort could not be chosen without one. chip: None, or one that cannot be
+    compiled for: as many CPUs stand for the devices."""
     variables = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "JAX_PLATFORMS": "cpu"}
     if chip is None or chip.architecture is None or not at_hand():
         flags = f"--xla_force_host_platform_device_count={count} --xla_disable_hlo_passes={PASSES} {QUICK}"
@@ -77,13 +89,14 @@ def devices(chip: Chip, count: int = 1) -> list[jax.Device]:
 
     Shardings over them make a program theirs: jax.jit(f).trace(*shapes).lower().compile(OPTIONS).
     """
-    description = topologies.get_topology_desc(platform="cuda", target_config=configuration(chip), topology=f"1x1x{count}")
+    description = topologies.get_topology_desc(platform="cuda", target_config=configuration(chip),
+                                               topology=f"1x1x{count}")
     return list(description.devices)
 
 
 class HostSharding(NamedSharding):
-    """Of an array that lies in the host's memory. A NamedSharding drops its kind of memory over devices that are not there, as they tell
-    of none that they reach."""
+    """Of an array that lies in the host's memory. A NamedSharding drops its kind of memory over devices that
+    are not there, as they tell of none that they reach."""
 
     @property
     def memory_kind(self) -> str:
@@ -98,7 +111,8 @@ class HostSharding(NamedSharding):
 
 @contextlib.contextmanager
 def tracing(device: jax.Device) -> Iterator[None]:
-    """While programs for a device are traced: if it is one of `devices`, kernel libraries ask it, and not this machine, what it can do."""
+    """While programs for a device are traced: if it is one of `devices`, kernel libraries ask it, and not
+    this machine, what it can do."""
     if device.platform == "cpu":
         yield
         return
@@ -126,12 +140,28 @@ def configuration(chip: Chip) -> str:
     it = chip.architecture
     major, minor = it.capability
     accelerated = "feature_extension: ACCELERATED_FEATURES" if major >= 9 else ""
-    # An NVIDIA multiprocessor has four matrix units; what they multiply and add in a clock follows from the peak.
+    # An NVIDIA multiprocessor has four matrix units; what they multiply and add in a clock follows from the
+    # peak.
     products = chip.flops / (2 * 4 * it.cores * it.matrix_clock * 1e9)
-    scalar = {_INT32: (64, 1), 8: (64, 1), _F16: (128, 2), _F32: (it.lanes, 1), _F64: (64 if minor == 0 else 2, 1), _BF16: (128, 2)}
-    matrix = {_F16: 1.0, _BF16: 1.0, _F32: 0.5, _S8: 2.0, _U8: 2.0} | dict.fromkeys(_F8, 2.0 if (major, minor) >= (8, 9) else 1.0)
-    scalar_text = "".join(_rate(kind, it.clock, units, operations) for kind, (units, operations) in scalar.items())
-    matrix_text = "".join(_rate(kind, it.matrix_clock, 4, round(share * products)) for kind, share in matrix.items())
+    scalar = {
+        _INT32: (64, 1),
+        8: (64, 1),
+        _F16: (128, 2),
+        _F32: (it.lanes, 1),
+        _F64: (64 if minor == 0 else 2, 1),
+        _BF16: (128, 2)
+    }
+    matrix = {
+        _F16: 1.0,
+        _BF16: 1.0,
+        _F32: 0.5,
+        _S8: 2.0,
+        _U8: 2.0
+    } | dict.fromkeys(_F8, 2.0 if (major, minor) >= (8, 9) else 1.0)
+    scalar_text = "".join(
+        _rate(kind, it.clock, units, operations) for kind, (units, operations) in scalar.items())
+    matrix_text = "".join(
+        _rate(kind, it.matrix_clock, 4, round(share * products)) for kind, share in matrix.items())
     version = f"{CUDNN // 10000}.{CUDNN // 100 % 100}.{CUDNN % 100}"
     return f"""gpu_device_info {{
 threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: {it.threads}

@@ -1,4 +1,5 @@
-"""The programs of an update, compiled for devices that need not be there; parameters are shapes with shardings."""
+"""The programs of an update, compiled for devices that need not be there; parameters are shapes with
+shardings."""
 import functools
 import math
 from typing import Any, NamedTuple
@@ -24,8 +25,8 @@ from jaxrl_moe.planning.shapes import RunShapes
 
 
 class Update(NamedTuple):
-    """The programs of an update: gradients of a micro-batch, the step that applies their sum, and the pass without gradient that old and
-    reference log-probs come from; and the micro-batch."""
+    """The programs of an update: gradients of a micro-batch, the step that applies their sum, and the pass
+    without gradient that old and reference log-probs come from; and the micro-batch."""
     gradients: Program
     apply: Program
     forward: Program
@@ -46,31 +47,41 @@ def lower(config: Config, shapes: RunShapes, batch: MicroBatch, read: Any) -> di
     Args:
       batch, read: see micro_batch_shapes.
     """
-    placement, parts, state = shapes.placement, shapes.parts, shapes.state
-    lora, away = config.lora.rank > 0, offloaded(config, placement)
+    placement = shapes.placement
+    parts = shapes.parts
+    state = shapes.state
+    lora = config.lora.rank > 0
+    away = offloaded(config, placement)
     policy = PolicyPass(parts.graphdef, parts.dtypes, config.train.remat, frozen_head=lora,
                         placement=placement)
     programs = TrainingPrograms(policy, shapes.transform, offload=frozenset(away))
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     entropy = config.logging.entropy or config.algorithm.entropy_coef > 0
     inputs = ((state.trainable, None), state.router_bias, parts.frozen, batch, read, 1.0, None)
-    total = jax.eval_shape(functools.partial(programs.micro_batch, objective=objective, entropy=entropy), *inputs)
-    gradient = jax.tree.map(lambda leaf, like: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=like.sharding),
-                            total.gradient, (state.trainable, None))
+    total = jax.eval_shape(functools.partial(programs.micro_batch, objective=objective, entropy=entropy),
+                           *inputs)
+    gradient = jax.tree.map(
+        lambda leaf, like: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=like.sharding),
+        total.gradient, (state.trainable, None))
     total = total._replace(gradient=gradient)
     stored = moved(state, on_host) if "optimizer" in away else state
     weights, streamed = _reference(config, shapes, away)
     with target.tracing(placement.mesh.devices.flat[0]):
-        lowered = {"gradients": programs.gradients.lower(*inputs, total=total, objective=objective, entropy=entropy),
-                   "apply": programs.apply.lower(stored, total.gradient, total.loss, total.load, bias_rate=config.moe.bias_rate)}
+        lowered = {
+            "gradients": programs.gradients.lower(*inputs, total=total, objective=objective, entropy=entropy),
+            "apply": programs.apply.lower(stored, total.gradient, total.loss, total.load,
+                                          bias_rate=config.moe.bias_rate)
+        }
         if needs_forward(config) or config.algorithm.kl_coef > 0:
-            lowered["forward"] = programs.forward.lower(weights, None, parts.frozen, batch, read, 1.0, routes=False,
-                                                        adapters=needs_forward(config) or not lora, streamed=streamed)
+            lowered["forward"] = programs.forward.lower(weights, None, parts.frozen, batch, read, 1.0,
+                                                        routes=False, adapters=needs_forward(config)
+                                                        or not lora, streamed=streamed)
     return lowered
 
 
 def offloaded(config: Config, placement: Placement) -> tuple[str, ...]:
-    """What a program keeps in the host's memory by itself: CPUs that stand for GPUs have no other memory than their host's."""
+    """What a program keeps in the host's memory by itself: CPUs that stand for GPUs have no other memory than
+    their host's."""
     return config.train.offload if placement.platform == "gpu" else ()
 
 
@@ -89,14 +100,17 @@ def _reference(config: Config, shapes: RunShapes, away: Any):
     """(weights of the reference policy, whether they come from the host)."""
     if not make.keeps_reference(config):
         return (shapes.state.trainable, shapes.state.router_bias), False
-    weights, streamed = (shapes.computed, shapes.state.router_bias), "reference" in away
+    weights = (shapes.computed, shapes.state.router_bias)
+    streamed = "reference" in away
     return on_host(weights) if streamed else weights, streamed
 
 
 def micro_batch_shapes(config: Config, placement: Placement):
     """(the largest micro-batch of a run, the indices of the log-probs to read), as shapes on the mesh."""
     length, rows = whole_batch(longest_drawn(config), config.train.tokens_per_micro_batch, placement.shards)
-    kinds = {name: jnp.int32 for name in ("tokens_BT", "positions_BT", "segments_BT", "targets_BT", "sequence_BT")}
+    kinds = {
+        name: jnp.int32 for name in ("tokens_BT", "positions_BT", "segments_BT", "targets_BT", "sequence_BT")
+    }
     kinds |= {name: jnp.float32 for name in ("mask_BT", "weights_BT", "advantages_BT", "sampler_logprobs_BT")}
     algorithm = config.algorithm
     if algorithm.epochs * algorithm.minibatches > 1:
@@ -110,7 +124,8 @@ def micro_batch_shapes(config: Config, placement: Placement):
     whole = {name: shape(BATCH_AXES[name], jnp.float32) for name in ("num_tokens", "num_positions")}
     rowwise = {name: shape(BATCH_AXES[name], dtype, rows, length) for name, dtype in kinds.items()}
     batch = MicroBatch(**rowwise, **whole)
-    b, c = placement.row_shards, placement.token_shards
+    b = placement.row_shards
+    c = placement.token_shards
     device_tokens = rows * length // (b * c)
     shares = math.ceil(READ_SHARES * min(1.0, config.rollout.max_tokens / length))
     wanted = -(-device_tokens // READ_SHARES) * shares

@@ -1,6 +1,7 @@
 """The mathematics of RL post-training: pure functions of arrays that know no config.
 
-Four log-probabilities of the drawn tokens are kept apart, all of softmax(logits / temperature) over the full vocabulary:
+Four log-probabilities of the drawn tokens are kept apart, all of softmax(logits / temperature) over the full
+vocabulary:
 
     logprobs          p, the policy being trained; carries the gradient
     old_logprobs      o, the trainer's own values before the update, fixed for the batch

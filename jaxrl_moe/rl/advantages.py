@@ -1,7 +1,8 @@
 """Advantages from the scalar rewards of one prompt's completions, on the host in float64.
 
-To add an estimator, write a function from rewards_G to advantages_G and add a row to ADVANTAGES. A constant group gives
-exactly 0 wherever the estimator centres; `is_constant` is also the test of `reward/frac_zero_std` and dynamic sampling.
+To add an estimator, write a function from rewards_G to advantages_G and add a row to ADVANTAGES. A constant
+group gives exactly 0 wherever the estimator centres; `is_constant` is also the test of `reward/frac_zero_std`
+and dynamic sampling.
 """
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -44,7 +45,8 @@ def dr_grpo(rewards_G: np.ndarray, settings: NoSettings) -> np.ndarray:
 
 
 def rloo(rewards_G: np.ndarray, settings: NoSettings) -> np.ndarray:
-    """R less the mean of the others, G/(G-1) (R - mean): arXiv 2402.14740. A group of one has no others and gets 0."""
+    """R less the mean of the others, G/(G-1) (R - mean): arXiv 2402.14740. A group of one has no others and
+    gets 0."""
     size = len(rewards_G)
     return centre(rewards_G) * (size / max(size - 1, 1))
 
@@ -56,18 +58,20 @@ def maxrl(rewards_G: np.ndarray, settings: Epsilon) -> np.ndarray:
       AlgorithmError: a reward is negative, which could flip the sign.
     """
     if rewards_G.min() < 0:
-        raise AlgorithmError(f"Advantage 'maxrl' divides by the mean reward, so no reward may be negative; got "
-                             f"{rewards_G.min():g}. Shift or clip the rewards, or use 'grpo'.")
+        raise AlgorithmError("Advantage 'maxrl' divides by the mean reward, so no reward may be negative; "
+                             f"got {rewards_G.min():g}. Shift or clip the rewards, or use 'grpo'.")
     return centre(rewards_G) / (rewards_G.mean() + settings.eps)
 
 
 def raw(rewards_G: np.ndarray, settings: NoSettings) -> np.ndarray:
-    """The rewards themselves; REINFORCE++ (arXiv 2501.03262) whitens them over the batch's tokens afterwards."""
+    """The rewards themselves; REINFORCE++ (arXiv 2501.03262) whitens them over the batch's tokens
+    afterwards."""
     return rewards_G.copy()
 
 
 def reinforce(rewards_G: np.ndarray, settings: NoSettings) -> np.ndarray:
-    """R - mean of the group; the raw reward where there is one completion, which has nothing to be centred on."""
+    """R - mean of the group; the raw reward where there is one completion, which has nothing to be centred
+    on."""
     return centre(rewards_G) if len(rewards_G) > 1 else rewards_G.copy()
 
 
@@ -77,14 +81,16 @@ class Advantage(NamedTuple):
     Attributes:
       function: (rewards_G, settings) -> advantages_G, one value a completion.
       settings: its default settings.
-      per_token: the value is paid at the last trained token and summed from each token onwards, with discount gamma;
-        a KL penalty in the reward is then paid token by token. Otherwise every token has the completion's value.
+      per_token: the value is paid at the last trained token and summed from each token onwards, with discount
+        gamma; a KL penalty in the reward is then paid token by token. Otherwise every token has the
+        completion's value.
       whiten: then whitened over the trained tokens of the whole batch.
       needs_group: it compares the completions of one prompt, so that a single one gets 0 whatever its reward.
       non_negative: it divides by the mean reward, so that none may be negative.
-      independent: its baseline is unbiased only where a group's rewards do not depend on each other, as those of one rollout's
-        turns do.
-      critic: "" for none; "token": the value of every token, by GAE; "last_token": one value, of the whole sequence.
+      independent: its baseline is unbiased only where a group's rewards do not depend on each other, as those
+        of one rollout's turns do.
+      critic: "" for none; "token": the value of every token, by GAE; "last_token": one value, of the whole
+        sequence.
     """
     function: Callable[[np.ndarray, Any], np.ndarray]
     settings: Any

@@ -1,7 +1,8 @@
-"""How token losses become one number: per-sequence weights, computed on the host over a whole optimiser minibatch.
+"""How token losses become one number: per-sequence weights, computed on the host over a whole optimiser
+minibatch.
 
-With these weights the loss is sum(weight * mask * l), so that neither the split into micro-batches, nor packing, nor the
-mesh can change it. A sequence without trained tokens weighs nothing and leaves every count.
+With these weights the loss is sum(weight * mask * l), so that neither the split into micro-batches, nor
+packing, nor the mesh can change it. A sequence without trained tokens weighs nothing and leaves every count.
 """
 from collections.abc import Sequence
 
@@ -28,8 +29,8 @@ def seq_mean_token_sum(lengths: np.ndarray, groups: np.ndarray, norm: int) -> np
 def seq_mean_token_sum_norm(lengths: np.ndarray, groups: np.ndarray, norm: int) -> np.ndarray:
     """As seq_mean_token_sum, divided by a constant length (Dr.GRPO, arXiv 2503.20783)."""
     if norm <= 0:
-        raise AlgorithmError("Aggregation 'seq-mean-token-sum-norm' divides by a constant length: give a positive "
-                             f"one, such as the longest completion in tokens; got {norm}.")
+        raise AlgorithmError("Aggregation 'seq-mean-token-sum-norm' divides by a constant length: give a "
+                             f"positive one, such as the longest completion in tokens; got {norm}.")
     return np.full(lengths.shape, 1 / (len(lengths) * norm))
 
 
@@ -62,11 +63,13 @@ def aggregation_weights(lengths: Sequence[float] | np.ndarray, groups: Sequence[
     Raises:
       AlgorithmError: no sequence has a trained token, an unknown mode, or no length where the mode needs one.
     """
-    lengths, groups = np.asarray(lengths, np.float64), np.asarray(groups)
+    lengths = np.asarray(lengths, np.float64)
+    groups = np.asarray(groups)
     full = lengths > 0
     if not full.any():
-        raise AlgorithmError(f"The batch has nothing to train on: none of its {len(lengths)} sequences has a trained "
-                             "token. If completions hit the token limit, raise it, or do not mask truncated ones.")
+        raise AlgorithmError(f"The batch has nothing to train on: none of its {len(lengths)} sequences has a "
+                             "trained token. If completions hit the token limit, raise it, or do not mask "
+                             "truncated ones.")
     weights = np.zeros(lengths.shape)
     weights[full] = lookup(AGGREGATIONS, mode, "aggregation")(lengths[full], groups[full], norm)
     return weights

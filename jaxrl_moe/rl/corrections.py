@@ -1,7 +1,8 @@
-"""Corrections for a sampler that is not quite the trained policy: factors on the policy loss, without gradient.
+"""Corrections for a sampler that is not quite the trained policy: factors on the policy loss, without
+gradient.
 
-rho = exp(clamp(o - q, +-20)). They multiply the loss only; the aggregation's denominators stay as they are. Several may be
-combined: their factors multiply. To add one, write the function and add a row to CORRECTIONS.
+rho = exp(clamp(o - q, +-20)). They multiply the loss only; the aggregation's denominators stay as they are.
+Several may be combined: their factors multiply. To add one, write the function and add a row to CORRECTIONS.
 """
 import dataclasses
 from collections.abc import Callable
@@ -52,7 +53,8 @@ class Drift:
 
 
 def tis(inputs: LossInputs, settings: Cap) -> Array:
-    """min(rho, C) per token: truncated importance sampling (Yao et al. 2025, "Your efficient RL framework...")."""
+    """min(rho, C) per token: truncated importance sampling (Yao et al. 2025, "Your efficient RL
+    framework...")."""
     return jnp.minimum(ratio(inputs.old_logprobs_BT, inputs.sampler_logprobs_BT), settings.cap)
 
 

@@ -13,7 +13,8 @@ MOMENTS = {name: f"critic/moments/{name}" for name in ("returns2", "error", "err
 
 
 def value_loss(values: Array, returns: Array, old_values: Array, clip: float = 0.2) -> tuple[Array, Array]:
-    """0.5 max((V - Ret)^2, (V_old + clamp(V - V_old, +-clip) - Ret)^2) per token, and where the clipped one is larger.
+    """0.5 max((V - Ret)^2, (V_old + clamp(V - V_old, +-clip) - Ret)^2) per token, and where the clipped one
+    is larger.
 
     Source: PPO's value clipping, as in Engstrom et al. 2020 (arXiv 2005.12729). All arguments have one shape.
     """
@@ -29,7 +30,8 @@ def critic_terms(inputs: LossInputs, clip: float) -> tuple[Array, Metrics]:
       inputs: with values, old values, returns, value weights and their count.
       clip: the bound on V - V_old; 0 for none.
     """
-    returns, old = inputs.returns_BT, inputs.old_values_BT
+    returns = inputs.returns_BT
+    old = inputs.old_values_BT
     loss, clipped = value_loss(inputs.values_BT, returns, old, clip or jnp.inf)
     read = inputs.value_weights_BT > 0
 
@@ -53,7 +55,8 @@ def finish(means: Mapping[str, float]) -> dict[str, float]:
     if MOMENTS["error"] in means:
         m = {name: float(means[logged]) for name, logged in MOMENTS.items()}
         mean = float(means["critic/return_mean"])
-        variance, unexplained = m["returns2"] - mean ** 2, m["error2"] - m["error"] ** 2
+        variance = m["returns2"] - mean ** 2
+        unexplained = m["error2"] - m["error"] ** 2
         flat = variance <= 1e-6 * m["returns2"]  # float32 sees no more
         metrics["critic/explained_variance"] = 0.0 if flat else 1 - unexplained / variance
     return metrics

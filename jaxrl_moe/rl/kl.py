@@ -47,7 +47,12 @@ def kl_estimate(logprobs: Array, ref_logprobs: Array, estimator: str) -> Array:
 
 
 # The estimators' values on the host: NumPy compiles nothing, however many lengths its arrays have.
-_VALUES = {"k1": lambda d: d, "k2": lambda d: d * d / 2, "k3": lambda d: np.minimum(np.exp(-d) - 1 + d, K3_LIMIT), "abs": np.abs}
+_VALUES = {
+    "k1": lambda d: d,
+    "k2": lambda d: d * d / 2,
+    "k3": lambda d: np.minimum(np.exp(-d) - 1 + d, K3_LIMIT),
+    "abs": np.abs
+}
 _VALUES["k3+"] = _VALUES["k3"]
 
 

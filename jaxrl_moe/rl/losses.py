@@ -25,7 +25,9 @@ class Clip:
     clip_high: float = 0.2
 
     def __post_init__(self):
-        require(self, clip_low=(0 <= self.clip_low <= 1, "from 0 to 1"), clip_high=(self.clip_high >= 0, "at least 0"))
+        require(self, clip_low=(0 <= self.clip_low <= 1, "from 0 to 1"), clip_high=(self.clip_high >= 0, "at "
+                                                                                    "least "
+                                                                                    "0"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,8 @@ class RatioBounds:
     ratio_high: float = 5.0
 
     def __post_init__(self):
-        require(self, ratio_low=(0 <= self.ratio_low < self.ratio_high, f"from 0 to below ratio_high = {self.ratio_high}"))
+        require(self, ratio_low=(0 <= self.ratio_low < self.ratio_high, "from 0 to below ratio_high = "
+                                                                        f"{self.ratio_high}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Soft:
     tau_negative: float = 1.05
 
     def __post_init__(self):
-        require(self, tau_positive=(self.tau_positive > 0, "above 0"), tau_negative=(self.tau_negative > 0, "above 0"))
+        require(self, tau_positive=(self.tau_positive > 0, "above 0"), tau_negative=(self.tau_negative
+                                                                                     > 0, "above "
+                                                                                     "0"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +98,8 @@ def dual_clip(inputs: LossInputs, settings: DualClip) -> TokenLoss:
     """The clipped surrogate, at most -c A where A < 0: arXiv 1912.09729."""
     token = clipped_surrogate(inputs, settings)
     bound = -settings.dual_clip * inputs.advantages_BT
-    return token._replace(loss_BT=jnp.where(inputs.advantages_BT < 0, jnp.minimum(token.loss_BT, bound), token.loss_BT))
+    return token._replace(
+        loss_BT=jnp.where(inputs.advantages_BT < 0, jnp.minimum(token.loss_BT, bound), token.loss_BT))
 
 
 def _log_sequence_ratio(inputs: LossInputs) -> Array:
@@ -101,7 +107,8 @@ def _log_sequence_ratio(inputs: LossInputs) -> Array:
 
 
 def gspo(inputs: LossInputs, settings: Clip) -> TokenLoss:
-    """The clipped surrogate of s = exp(mean over the sequence of p - o), one ratio a sequence: arXiv 2507.18071.
+    """The clipped surrogate of s = exp(mean over the sequence of p - o), one ratio a sequence: arXiv
+    2507.18071.
 
     Every token holds its sequence's loss, so that seq-mean-token-mean is the mean over sequences.
     """
@@ -110,7 +117,8 @@ def gspo(inputs: LossInputs, settings: Clip) -> TokenLoss:
 
 
 def gspo_token(inputs: LossInputs, settings: Clip) -> TokenLoss:
-    """GSPO with the value of the sequence's ratio and the token's own gradient: arXiv 2507.18071, section 4.3."""
+    """GSPO with the value of the sequence's ratio and the token's own gradient: arXiv 2507.18071, section
+    4.3."""
     live = inputs.logprobs_BT - jax.lax.stop_gradient(inputs.logprobs_BT)
     exponent = live + jax.lax.stop_gradient(_log_sequence_ratio(inputs))
     token_ratio = jnp.exp(jnp.minimum(exponent, GSPO_TOKEN_LIMIT))
@@ -134,10 +142,13 @@ def sapo(inputs: LossInputs, settings: Soft) -> TokenLoss:
 
 
 def dppo_tv(inputs: LossInputs, settings: TotalVariation) -> TokenLoss:
-    """-sg(min(e^(p-q), cap)) A p, without tokens whose probability has already moved too far: arXiv 2602.04879."""
+    """-sg(min(e^(p-q), cap)) A p, without tokens whose probability has already moved too far: arXiv
+    2602.04879."""
     if inputs.sampler_logprobs_BT is None:
-        raise AlgorithmError("Loss 'dppo_tv' compares the policy with the sampler's log-probs, and there are none.")
-    p, q = jax.lax.stop_gradient(inputs.logprobs_BT), inputs.sampler_logprobs_BT
+        raise AlgorithmError("Loss 'dppo_tv' compares the policy with the sampler's log-probs, and there are "
+                             "none.")
+    p = jax.lax.stop_gradient(inputs.logprobs_BT)
+    q = inputs.sampler_logprobs_BT
     moved = jnp.exp(p) - jnp.exp(q)
     dropped_high = (inputs.advantages_BT > 0) & (moved > settings.divergence)
     dropped_low = (inputs.advantages_BT < 0) & (moved < -settings.divergence)

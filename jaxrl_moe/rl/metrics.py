@@ -81,7 +81,8 @@ class Metrics(Mapping[str, Array]):
     @classmethod
     def _made(cls, values: dict[str, Array], merges: dict[str, Merge]) -> "Metrics":
         made = cls.empty()
-        made._values, made._merges = values, merges
+        made._values = values
+        made._merges = merges
         return made
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Array]], tuple[tuple[str, Merge], ...]]:

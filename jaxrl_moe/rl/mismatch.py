@@ -17,12 +17,16 @@ MOMENTS = {name: f"mismatch/moments/{name}" for name in ("x", "y", "xx", "yy", "
 def moments(old_logprobs_BT: Array, inputs: LossInputs) -> Metrics:
     """Means and maxima over the trained tokens, from o and inputs.sampler_logprobs_BT.
 
-    kl is the k3 estimate e^(o-q) - 1 - (o-q) of KL(sampler || trainer), k1 the estimate q - o, in nats per token.
+    kl is the k3 estimate e^(o-q) - 1 - (o-q) of KL(sampler || trainer), k1 the estimate q - o, in nats per
+    token.
     """
     d = clamp(old_logprobs_BT - inputs.sampler_logprobs_BT)
-    rho, kl = jnp.exp(d), jnp.expm1(d) - d
+    rho = jnp.exp(d)
+    kl = jnp.expm1(d) - d
     gap = jnp.abs(jnp.exp(old_logprobs_BT) - jnp.exp(inputs.sampler_logprobs_BT))
-    x, y = -jnp.expm1(old_logprobs_BT), -jnp.expm1(inputs.sampler_logprobs_BT)  # 1 - probability: exact near 1
+    # 1 - probability: exact near 1
+    x = -jnp.expm1(old_logprobs_BT)
+    y = -jnp.expm1(inputs.sampler_logprobs_BT)
     sums = {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "rho": rho, "rho2": rho * rho}
     means = {"mismatch/kl": kl, "mismatch/k1": -d, "mismatch/prob_diff_mean": gap}
     means |= {MOMENTS[name]: value for name, value in sums.items()}
@@ -49,7 +53,8 @@ def finish(means: Mapping[str, float]) -> dict[str, float]:
 
 def _pearson(m: dict[str, float], resolution: float = 1e-6) -> float:
     variances = [m[xx] - m[x] ** 2 for x, xx in (("x", "xx"), ("y", "yy"))]
-    flat = [variance <= resolution * m[xx] for variance, xx in zip(variances, ("xx", "yy"))]  # float32 sees no more
+    # float32 sees no more
+    flat = [variance <= resolution * m[xx] for variance, xx in zip(variances, ("xx", "yy"))]
     if any(flat):
         return float(all(flat))
     return (m["xy"] - m["x"] * m["y"]) / math.sqrt(variances[0] * variances[1])

@@ -1,4 +1,5 @@
-"""The whole objective of one micro-batch: policy loss x corrections + KL penalty - entropy bonus + value loss + router losses."""
+"""The whole objective of one micro-batch: policy loss x corrections + KL penalty - entropy bonus + value loss
++ router losses."""
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -67,25 +68,26 @@ def make_objective(loss: str = "clipped_surrogate", loss_settings: Mapping[str, 
         _check_correction(name, loss, bypass)
         rows.append((name, configure(row.settings, overrides, name)))
     if bypass and LOSSES[loss].own_mismatch:
-        raise AlgorithmError(f"Loss {loss!r} reads the sampler's log-probs itself: bypass would change nothing. Remove it.")
+        raise AlgorithmError(f"Loss {loss!r} reads the sampler's log-probs itself: bypass would change "
+                             "nothing. Remove it.")
     return Objective(loss, settings, tuple(rows), kl_coef, kl_estimator, bypass=bypass, **coefficients)
 
 
 def _check_correction(name: str, loss: str, bypass: bool) -> None:
     if CORRECTIONS[name].per_token and LOSSES[loss].per_sequence:
-        raise AlgorithmError(f"Loss {loss!r} has one ratio a sequence, correction {name!r} one a token: together they "
-                             "are neither. Use a sequence correction, such as 'tis_sequence'.")
+        raise AlgorithmError(f"Loss {loss!r} has one ratio a sequence, correction {name!r} one a token: "
+                             "together they are neither. Use a sequence correction, such as 'tis_sequence'.")
     if CORRECTIONS[name].needs_sampler and bypass:
-        raise AlgorithmError(f"With bypass the ratio already runs from the sampler to the policy, so correction {name!r} "
-                             "would count the mismatch twice. Remove one of them.")
+        raise AlgorithmError("With bypass the ratio already runs from the sampler to the policy, so "
+                             f"correction {name!r} would count the mismatch twice. Remove one of them.")
     if CORRECTIONS[name].needs_sampler and LOSSES[loss].own_mismatch:
-        raise AlgorithmError(f"Loss {loss!r} weighs tokens against the sampler itself, so correction {name!r} would "
-                             "count the mismatch twice. Remove it.")
+        raise AlgorithmError(f"Loss {loss!r} weighs tokens against the sampler itself, so correction "
+                             f"{name!r} would count the mismatch twice. Remove it.")
 
 
 def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
-    """loss = agg(correction * l) + kl_coef * agg(kl) - entropy_coef * agg(entropy) + value_coef * value loss + router losses,
-    agg(x) = sum(weights * mask * x).
+    """loss = agg(correction * l) + kl_coef * agg(kl) - entropy_coef * agg(entropy) + value_coef * value loss
+    + router losses, agg(x) = sum(weights * mask * x).
 
     Args:
       inputs: one micro-batch.
@@ -102,7 +104,8 @@ def policy_objective(inputs: LossInputs, objective: Objective) -> LossOutputs:
     loss, metrics = _policy_term(inputs, objective)
     if inputs.ref_logprobs_BT is not None:
         kl_loss, of_kl = _kl_term(inputs, trainer_logprobs, objective)
-        loss, metrics = loss + kl_coef * kl_loss, metrics | of_kl
+        loss = loss + kl_coef * kl_loss
+        metrics = metrics | of_kl
     if inputs.entropy_BT is not None:
         metrics |= _of_tokens({"policy/entropy": inputs.entropy_BT}, inputs)
         loss = loss - objective.entropy_coef * weighted_sum(inputs.entropy_BT, inputs)
@@ -185,10 +188,13 @@ def _check_inputs(inputs: LossInputs, objective: Objective, kl_coef: Any) -> Non
     no_sampler = inputs.sampler_logprobs_BT is None
     needy = [name for name, _ in objective.corrections if CORRECTIONS[name].needs_sampler]
     if no_sampler and (needy or objective.bypass):
-        raise AlgorithmError(f"{needy[0] if needy else 'bypass'!r} needs the sampler's log-probs, and there are none.")
+        raise AlgorithmError(f"{needy[0] if needy else 'bypass'!r} needs the sampler's log-probs, and there "
+                             "are none.")
     if inputs.ref_logprobs_BT is None and (not isinstance(kl_coef, (int, float)) or kl_coef != 0):
-        raise AlgorithmError("A KL penalty needs a reference policy, and there is none. Set kl_coef to 0, or keep one.")
+        raise AlgorithmError("A KL penalty needs a reference policy, and there is none. Set kl_coef to 0, or "
+                             "keep one.")
     if inputs.entropy_BT is None and objective.entropy_coef != 0:
         raise AlgorithmError("The entropy bonus needs the policy's entropy, and it was not computed.")
     if inputs.router is None and (objective.aux_loss_coef or objective.z_loss_coef):
-        raise AlgorithmError("A router loss needs a Mixture-of-Experts model, and this one is dense. Set its coefficient to 0.")
+        raise AlgorithmError("A router loss needs a Mixture-of-Experts model, and this one is dense. Set its "
+                             "coefficient to 0.")

@@ -1,6 +1,7 @@
 """Losses on a Mixture-of-Experts router, and the selection bias that balances without a loss.
 
-Both losses add up over micro-batches: what belongs to the whole optimiser minibatch (the load, the count) is given.
+Both losses add up over micro-batches: what belongs to the whole optimiser minibatch (the load, the count) is
+given.
 """
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,11 @@ BIAS_LIMIT = 16.0
 
 
 def load_balance_loss(inputs: LossInputs) -> Array:
-    """E sum_e f_e P_e, the Switch form (arXiv 2101.03961) pooled over layers as HF's Qwen3-MoE does; num_experts_per_tok when
-    balanced.
+    """E sum_e f_e P_e, the Switch form (arXiv 2101.03961) pooled over layers as HF's Qwen3-MoE does;
+    num_experts_per_tok when balanced.
 
-    f_e is the minibatch's slots given to expert e over its tokens, without gradient; P_e the mean of the full softmax.
+    f_e is the minibatch's slots given to expert e over its tokens, without gradient; P_e the mean of the full
+    softmax.
     """
     router = inputs.router
     load_E = router.load_E if inputs.expert_load_E is None else inputs.expert_load_E
@@ -28,7 +30,8 @@ def router_z_loss(inputs: LossInputs) -> Array:
 
 
 def balanced_bias(bias_LE: Array, load_LE: Array, rate: float) -> Array:
-    """The selection bias after one step: up for experts below the mean load, down for those above it, then centred.
+    """The selection bias after one step: up for experts below the mean load, down for those above it, then
+    centred.
 
     Source: loss-free balancing, arXiv 2408.15664; centred and clamped to +-16 as nmoe does.
     """

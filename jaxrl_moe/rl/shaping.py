@@ -14,18 +14,22 @@ def blend_rewards(env: float, event: float, outcome: float, weights: tuple[float
     return float(np.dot((env, event, outcome), weights))
 
 
-def decision_stepwise(achieved: Sequence[Collection[str]], indicator_lambda: float = 1.0, start: Collection[str] = ()) -> np.ndarray:
+def decision_stepwise(achieved: Sequence[Collection[str]], indicator_lambda: float = 1.0,
+                      start: Collection[str] = ()) -> np.ndarray:
     """[decisions] indicator_lambda for each decision that unlocks an achievement, else 0: one reward a turn.
 
-    Several achievements unlocked at once count as one. An achievement that was lost counts again when it comes back.
+    Several achievements unlocked at once count as one. An achievement that was lost counts again when it
+    comes back.
 
     Args:
       achieved: the names of the achievements that stand after each decision, in order.
       indicator_lambda: what a decision that unlocks something is worth.
       start: the achievements that stand before the first decision.
 
-    Source: step_rewards.mode = "decision_stepwise" of the synth-ai SDK (compute_stepwise_reward of its hosted Crafter task app, with the
-    plain indicator strategy). The setting step_beta beside it is reserved there and enters no reward, so there is none here.
+    Source: step_rewards.mode = "decision_stepwise" of the synth-ai SDK (compute_stepwise_reward of its hosted
+    Crafter task app, with the plain indicator strategy). The setting step_beta beside it is reserved there
+    and enters no reward, so there is none here.
     """
     before = [set(start), *map(set, achieved)]
-    return np.array([indicator_lambda * bool(after - earlier) for earlier, after in zip(before, before[1:])], np.float64)
+    return np.array([indicator_lambda * bool(after - earlier) for earlier, after in zip(before, before[1:])],
+                    np.float64)

@@ -25,7 +25,8 @@ def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
     """
     if name in table:
         return table[name]
-    raise AlgorithmError(f"There is no {kind} named {name!r}.{_hint(name, table)} Known: {', '.join(sorted(table))}.")
+    raise AlgorithmError(f"There is no {kind} named {name!r}.{_hint(name, table)} Known: "
+                         f"{', '.join(sorted(table))}.")
 
 
 def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
@@ -38,7 +39,8 @@ def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
     for name, value in overrides.items():
         if name not in fields:
             known = ", ".join(sorted(fields)) or "none"
-            raise AlgorithmError(f"{owner!r} has no setting {name!r}.{_hint(name, fields)} Its settings: {known}.")
+            raise AlgorithmError(f"{owner!r} has no setting {name!r}.{_hint(name, fields)} Its settings: "
+                                 f"{known}.")
         kinds = (str, bool) if isinstance(fields[name], (str, bool)) else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(fields[name], bool):
             raise AlgorithmError(f"{owner!r}: setting {name!r} must be like {fields[name]!r}, got {value!r}.")
@@ -67,20 +69,22 @@ def check_takes(table: Mapping[str, Any], given: type) -> None:
 
 
 def require(settings: Any, **bounds: tuple[bool, str]) -> None:
-    """Raises AlgorithmError for the first named field of a settings dataclass whose (is it right?, what it must be) is wrong."""
+    """Raises AlgorithmError for the first named field of a settings dataclass whose (is it right?, what it
+    must be) is wrong."""
     for name, (right, needed) in bounds.items():
         if not right:
             raise AlgorithmError(f"Setting {name} = {getattr(settings, name)} must be {needed}.")
 
 
 def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
-    """Reads a row's name with settings in brackets: "icepop(low=0.5, high=4)" gives ("icepop", {"low": 0.5, "high": 4}).
+    """Reads a row's name with settings in brackets: "icepop(low=0.5, high=4)" gives ("icepop", {"low": 0.5,
+    "high": 4}).
 
     Raises:
       AlgorithmError: it is not a name, or a name with name=value pairs in brackets.
     """
-    problem = AlgorithmError(f"{text!r} cannot be read: write a name, such as tis, or a name with settings in brackets, such as "
-                             "icepop(low=0.5,high=4).")
+    problem = AlgorithmError(f"{text!r} cannot be read: write a name, such as tis, or a name with settings "
+                             "in brackets, such as icepop(low=0.5,high=4).")
     try:
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):

@@ -12,8 +12,8 @@ Array = Any
 class RouterStats(NamedTuple):
     """What the routers did with one micro-batch, summed over its real (not padding) tokens and over layers.
 
-    probability_E: of the full softmax, with gradient; squared_logsumexp: scalar, with gradient; load_E: slots given to each
-    expert.
+    probability_E: of the full softmax, with gradient; squared_logsumexp: scalar, with gradient; load_E: slots
+    given to each expert.
     """
     probability_E: Array
     squared_logsumexp: Array
@@ -30,7 +30,8 @@ class LossInputs:
       advantages_BT: A.
       mask_BT: 1 where the predicted token is trained, else 0.
       weights_BT: aggregation weights w; the loss is sum(w * mask * l) over the whole optimiser minibatch.
-      sequence_BT: int32 index of the token's sequence in this micro-batch, below B*T (any valid index on padding).
+      sequence_BT: int32 index of the token's sequence in this micro-batch, below B*T (any valid index on
+        padding).
       num_tokens: scalar, the trained tokens of the whole optimiser minibatch.
       old_logprobs_BT: o, or None on the first and only update of a batch, where it equals p.
       sampler_logprobs_BT: q, or None where no engine drew the tokens.

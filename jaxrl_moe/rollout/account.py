@@ -1,4 +1,5 @@
-"""The accounts of rollouts that run ahead: what is admitted, set aside and aborted, when a batch is complete, what it waits for."""
+"""The accounts of rollouts that run ahead: what is admitted, set aside and aborted, when a batch is complete,
+what it waits for."""
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,9 +28,9 @@ class Rules:
 
 
 class Drawn(NamedTuple):
-    """A batch: the groups that are kept, those that were set aside since the last batch, both in order of their draw numbers; groups
-    that were aborted meanwhile; and, of what else was drawn and graded meanwhile too, the tokens of finished completions and the seconds,
-    of all threads together."""
+    """A batch: the groups that are kept, those that were set aside since the last batch, both in order of
+    their draw numbers; groups that were aborted meanwhile; and, of what else was drawn and graded meanwhile
+    too, the tokens of finished completions and the seconds, of all threads together."""
     kept: list[RolloutGroup]
     aside: list[RolloutGroup]
     aborted: int
@@ -39,7 +40,8 @@ class Drawn(NamedTuple):
 
 
 class Account:
-    """Every draw number is in it once: still to be drawn, under way, set aside, or handed out with a batch. Not thread-safe.
+    """Every draw number is in it once: still to be drawn, under way, set aside, or handed out with a batch.
+    Not thread-safe.
 
     Args:
       draws: what is drawn, and under which numbers.
@@ -48,14 +50,19 @@ class Account:
     """
 
     def __init__(self, draws: Draws, rules: Rules, last: int):
-        self._draws, self._rules, self._last = draws, rules, last
+        self._draws = draws
+        self._rules = rules
+        self._last = last
         self._buffer: Buffer | None = None
         self._aside: list[Entry] = []  # since the last batch
         self._once: set[int] = set()   # draw numbers of aborted groups
         self._reset()
 
     def _reset(self):
-        self._aborted, self._tokens, self.draw_seconds, self.grade_seconds = 0, 0, 0.0, 0.0
+        self._aborted = 0
+        self._tokens = 0
+        self.draw_seconds = 0.0
+        self.grade_seconds = 0.0
 
     def publish(self, version: int) -> None:
         """New weights, under which what is admitted from now on starts."""
@@ -98,31 +105,36 @@ class Account:
         self._aborted += 1
 
     def take(self) -> Drawn | None:
-        """The next batch if it is complete. Where it is not, and the rules say so, the stragglers that it waits for are marked."""
+        """The next batch if it is complete. Where it is not, and the rules say so, the stragglers that it
+        waits for are marked."""
         batch = self._complete()
         if batch is None:
             return None
         self._buffer.take(batch)
-        aside, self._aside = sorted(self._aside, key=lambda entry: entry.sequence), []
-        drawn = Drawn([entry.group for entry in batch], [entry.group for entry in aside], self._aborted, self._tokens,
-                      self.draw_seconds, self.grade_seconds)
+        aside = sorted(self._aside, key=lambda entry: entry.sequence)
+        self._aside = []
+        drawn = Drawn([entry.group for entry in batch], [entry.group for entry in aside], self._aborted,
+                      self._tokens, self.draw_seconds, self.grade_seconds)
         self._reset()
         return drawn
 
     def position(self) -> dict[str, Any]:
-        """Fields of checkpoint.Progress: a run that goes on from there draws anew what is neither in a batch nor set aside with one."""
+        """Fields of checkpoint.Progress: a run that goes on from there draws anew what is neither in a batch
+        nor set aside with one."""
         entries = [] if self._buffer is None else self._buffer.entries
         return self._draws.position((entry.prompt, entry.sequence) for entry in [*entries, *self._aside])
 
     def _complete(self) -> list[Entry] | None:
-        buffer, rules = self._buffer, self._rules
+        buffer = self._buffer
+        rules = self._rules
         choice = buffer.choose()
         if choice.late:
             self._end_late(choice.late, choice.missing)
             return None
         if len(choice.batch) == rules.count:
             return choice.batch
-        fits = len(buffer.entries) - len(choice.batch) <= rules.bound * rules.count  # the others can still be in time
+        # the others can still be in time
+        fits = len(buffer.entries) - len(choice.batch) <= rules.bound * rules.count
         return choice.batch if self._exhausted() and fits else None
 
     def _exhausted(self) -> bool:
@@ -130,8 +142,10 @@ class Account:
         return self._rules.keep is not None and len(self._aside) + len(self._buffer.ready) >= self._rules.most
 
     def _end_late(self, late: list[Entry], missing: int):
-        """Marks as many unfinished groups as the batch lacks, once it waits for nothing else; those being graded are waited for."""
-        rules, ready = self._rules, len(self._buffer.ready)
+        """Marks as many unfinished groups as the batch lacks, once it waits for nothing else; those being
+        graded are waited for."""
+        rules = self._rules
+        ready = len(self._buffer.ready)
         drawing = [entry for entry in late if entry.completions is None and not entry.ending]
         spare = max(0, missing - (len(late) - len(drawing)))
         if rules.stragglers == "cut" and ready >= rules.count - missing:

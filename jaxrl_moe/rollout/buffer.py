@@ -1,9 +1,11 @@
-"""What is drawn ahead of the trainer, and which of it makes up the next batch, so that nothing is ever staler than it may be.
+"""What is drawn ahead of the trainer, and which of it makes up the next batch, so that nothing is ever staler
+than it may be.
 
-A group starts under the newest weights when it is admitted, version s, and all its tokens are of version s or later. The batch that
-updates version t may hold it while t - s <= max_staleness. Two rules see to that. Admission: what is admitted and not yet trained on
-fits into the batches of versions up to the newest + max_staleness (the capacity rule of AReaL, arXiv 2505.24298, section 5.1). Choice: a
-batch takes at least so many of the oldest groups that all others can still be in time; beyond those, the first in order of their draw
+A group starts under the newest weights when it is admitted, version s, and all its tokens are of version s or
+later. The batch that updates version t may hold it while t - s <= max_staleness. Two rules see to that.
+Admission: what is admitted and not yet trained on fits into the batches of versions up to the newest +
+max_staleness (the capacity rule of AReaL, arXiv 2505.24298, section 5.1). Choice: a batch takes at least so
+many of the oldest groups that all others can still be in time; beyond those, the first in order of their draw
 numbers that are graded.
 """
 import dataclasses
@@ -37,7 +39,8 @@ class Entry:
 
 
 class Choice(NamedTuple):
-    """The groups of the next batch, or as many as there are; or the unfinished ones of which `missing` more have to be in it."""
+    """The groups of the next batch, or as many as there are; or the unfinished ones of which `missing` more
+    have to be in it."""
     batch: list[Entry]
     late: list[Entry]
     missing: int = 0
@@ -54,7 +57,9 @@ class Buffer:
     """
 
     def __init__(self, count: int, bound: int, version: int, last: int):
-        self.count, self.bound, self.last = count, bound, last
+        self.count = count
+        self.bound = bound
+        self.last = last
         self.version = version  # newest weights, under which groups start
         self.step = version     # version that the next batch updates
         self.entries: list[Entry] = []
@@ -68,7 +73,8 @@ class Buffer:
     @property
     def ready(self) -> list[Entry]:
         """The graded groups, in order of their draw numbers."""
-        return sorted((entry for entry in self.entries if entry.group is not None), key=lambda entry: entry.sequence)
+        return sorted((entry for entry in self.entries if entry.group is not None),
+                      key=lambda entry: entry.sequence)
 
     def slack(self, entry: Entry) -> int:
         """Batches that may go by before the one that has to hold it."""
@@ -76,10 +82,14 @@ class Buffer:
 
     def choose(self) -> Choice:
         """What the next batch takes: at most `count` groups, fewer where no more are graded."""
-        ready, chosen = self.ready, {}  # a dict as an ordered set
+        # a dict as an ordered set
+        ready = self.ready
+        chosen = {}
 
         def add(entries: Iterable[Entry], most: int):
-            chosen.update(dict.fromkeys(itertools.islice((entry for entry in entries if entry not in chosen), max(0, most))))
+            chosen.update(
+                dict.fromkeys(
+                    itertools.islice((entry for entry in entries if entry not in chosen), max(0, most))))
 
         for slack in range(self.bound):
             due = [entry for entry in self.entries if self.slack(entry) <= slack]

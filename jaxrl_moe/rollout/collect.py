@@ -47,8 +47,10 @@ Draw = tuple[Prompt, int, list[Completion]]
 
 def draw(numbered: Sequence[tuple[Prompt, int]], engine: Engine, params: SamplingParams,
          stream: int = TRAIN_STREAM) -> list[Draw]:
-    """The ungraded half of `collect`, of prompts with their draw numbers: (prompt, draw number, its completions)."""
-    completions = engine.generate([Request(prompt.ids, params, sequence, stream=stream) for prompt, sequence in numbered])
+    """The ungraded half of `collect`, of prompts with their draw numbers: (prompt, draw number, its
+    completions)."""
+    completions = engine.generate(
+        [Request(prompt.ids, params, sequence, stream=stream) for prompt, sequence in numbered])
     return [(*numbers, drawn) for numbers, drawn in zip(numbered, completions, strict=True)]
 
 
@@ -92,8 +94,8 @@ def rollout(prompt: Prompt, completion: Completion, action: Action, outcome: Out
     (step,) = outcome.turns
     achieved = None if step.achieved is None else tuple(step.achieved)
     turn = Turn(0, len(completion.ids), outcome.reward, achieved)
-    return Rollout(
-        prompt_ids=prompt.ids, completion_ids=completion.ids, loss_mask=np.ones(len(completion.ids), np.int32),
-        sampler_logprobs=completion.logprobs, policy_version=completion.policy_version,
-        reward=outcome.reward, text=action.text, truncated=truncated(completion), info=outcome.info,
-        expert_ids=completion.expert_ids, turns=(turn,))
+    return Rollout(prompt_ids=prompt.ids, completion_ids=completion.ids,
+                   loss_mask=np.ones(len(completion.ids), np.int32), sampler_logprobs=completion.logprobs,
+                   policy_version=completion.policy_version, reward=outcome.reward, text=action.text,
+                   truncated=truncated(completion), info=outcome.info, expert_ids=completion.expert_ids,
+                   turns=(turn, ))

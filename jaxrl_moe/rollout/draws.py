@@ -1,4 +1,5 @@
-"""Which prompts are drawn next, and under which draw numbers: those that an earlier start left unfinished come first."""
+"""Which prompts are drawn next, and under which draw numbers: those that an earlier start left unfinished
+come first."""
 import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,15 +19,20 @@ class Draws:
     """
 
     def __init__(self, data: PromptIterator, prompts: Sequence[Prompt]):
-        self._data, self._number, self._again = data, 0, []
+        self._data = data
+        self._number = 0
+        self._again = []
         self._prompts = {prompt.index: prompt for prompt in prompts}
 
     def take(self, count: int) -> list[Numbered]:
         """The next `count` prompts: what was given back, in order of the draw numbers, then new ones."""
-        again, self._again = self._again[:count], self._again[count:]
+        again = self._again[:count]
+        self._again = self._again[count:]
         fresh = self._data.next_prompts(count - len(again))
-        first, self._number = self._number, self._number + len(fresh)
-        return [(self._prompts[index], sequence) for sequence, index in again] + list(zip(fresh, range(first, self._number)))
+        first = self._number
+        self._number = self._number + len(fresh)
+        return [(self._prompts[index], sequence)
+                for sequence, index in again] + list(zip(fresh, range(first, self._number)))
 
     def give_back(self, prompt: Prompt, sequence: int) -> None:
         """To be drawn again, under its own number."""
@@ -41,4 +47,5 @@ class Draws:
     def restore(self, position: Mapping[str, Any]) -> None:
         """Goes to a saved position. Raises DataError if it belongs to another order of prompts."""
         self._data.restore(position["data"])
-        self._number, self._again = position["sequence"], sorted(map(tuple, position["unfinished"]))
+        self._number = position["sequence"]
+        self._again = sorted(map(tuple, position["unfinished"]))

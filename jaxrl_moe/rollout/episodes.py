@@ -46,13 +46,14 @@ class Episodes:
         seed = np.random.SeedSequence((self.seed, stream, sequence)).generate_state(1)[0]
         with contextlib.closing(self.task.open(prompt.row, int(seed))) as env:
             if env.reset():
-                raise UserError(f"The task opens data row {prompt.index} with messages of its own, and a run of "
-                                "single completions shows the policy the row's prompt alone: put them into the "
-                                "prompt.")
+                raise UserError(f"The task opens data row {prompt.index} with messages of its own, and a run "
+                                "of single completions shows the policy the row's prompt alone: put them "
+                                "into the prompt.")
             step = env.step(action)
         if not step.done:
-            raise UserError(f"The task goes on after the first completion of data row {prompt.index}, and a run of "
-                            "single completions has one turn an episode: take a task that grades one completion.")
+            raise UserError(f"The task goes on after the first completion of data row {prompt.index}, and a "
+                            "run of single completions has one turn an episode: take a task that grades one "
+                            "completion.")
         return Outcome(float(step.reward), Status.TRUNCATED if action.truncated else Status.FINISHED,
                        {name: float(value) for name, value in step.info.items()}, (step,))
 

@@ -16,7 +16,10 @@ class Graders:
 
     def __init__(self, threads: int):
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, name=f"grader-{number}", daemon=True) for number in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"grader-{number}", daemon=True)
+            for number in range(threads)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -42,7 +45,8 @@ def in_order(jobs: Sequence[Callable[[], T]], threads: int) -> list[T]:
     """
     if threads == 1 or len(jobs) < 2:
         return [job() for job in jobs]
-    graders, answers = Graders(min(threads, len(jobs))), [Future() for _ in jobs]
+    graders = Graders(min(threads, len(jobs)))
+    answers = [Future() for _ in jobs]
     try:
         for job, answer in zip(jobs, answers, strict=True):
             graders.put(lambda job=job, answer=answer: _answer(job, answer))

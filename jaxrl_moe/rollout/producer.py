@@ -1,7 +1,9 @@
-"""Draws and grades groups in threads of its own while the trainer updates: the asynchronous half of the rollout.
+"""Draws and grades groups in threads of its own while the trainer updates: the asynchronous half of the
+rollout.
 
-One thread drives the engine; further ones grade. They share an Account with the trainer under one lock. Between two steps of the engine
-the thread looks up: it stands still while the trainer wants the engine or its devices, ends stragglers, and admits new groups.
+One thread drives the engine; further ones grade. They share an Account with the trainer under one lock.
+Between two steps of the engine the thread looks up: it stands still while the trainer wants the engine or its
+devices, ends stragglers, and admits new groups.
 """
 import contextlib
 import functools
@@ -34,18 +36,24 @@ class Producer:
 
     def __init__(self, engine: StreamingEngine, draws: Draws, episodes: Episodes, params: SamplingParams,
                  rules: Rules, last: int):
-        self._engine, self._episodes, self._params, self._rules = engine, episodes, params, rules
+        self._engine = engine
+        self._episodes = episodes
+        self._params = params
+        self._rules = rules
         self._drawing: dict[Any, Entry] = {}       # by the engine's handle; the driving thread's own
         self._account = Account(draws, rules, last)
         self._failure: BaseException | None = None
-        self._held, self._working, self._closed = True, False, False
+        self._held = True
+        self._working = False
+        self._closed = False
         self._changed = threading.Condition()      # guards all above but _drawing
         self._graders = Graders(episodes.threads)
         self._thread = threading.Thread(target=self._drive, name="producer", daemon=True)
 
     def publish(self, params: Any, version: int) -> Any:
-        """New weights, from the engine's next step on; the first call starts the drawing. Requests in flight keep their tokens and go on,
-        prefilled anew, so that each token's log-prob is that of its version over all tokens before it."""
+        """New weights, from the engine's next step on; the first call starts the drawing. Requests in flight
+        keep their tokens and go on, prefilled anew, so that each token's log-prob is that of its version over
+        all tokens before it."""
         self._hold()
         self._engine.release()
         synced = self._engine.publish(params, version)
@@ -60,7 +68,8 @@ class Producer:
         """Waits for the next batch and takes it.
 
         Args:
-          hold: nothing is drawn until publish(), and the engine gives its memory back: it shares devices with the update.
+          hold: nothing is drawn until publish(), and the engine gives its memory back: it shares devices with
+            the update.
 
         Raises:
           Whatever the engine or a grader raised meanwhile.
@@ -130,7 +139,8 @@ class Producer:
         with self._changed:
             self._working = False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closed or not self._held and (self._drawing or self._account.room))
+            self._changed.wait_for(lambda: self._closed or not self._held and (self._drawing or self._account.
+                                                                               room))
             self._working = True
             return not self._closed
 

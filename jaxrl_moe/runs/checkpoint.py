@@ -1,7 +1,7 @@
 """Checkpoints: the trained arrays through Orbax, and beside them JSON that says where the run stood.
 
-A checkpoint is a folder named by its step. Orbax writes it under a temporary name and renames it when it is whole, so a
-killed or failed save leaves earlier ones untouched and nothing that looks like a checkpoint.
+A checkpoint is a folder named by its step. Orbax writes it under a temporary name and renames it when it is
+whole, so a killed or failed save leaves earlier ones untouched and nothing that looks like a checkpoint.
 """
 import contextlib
 import dataclasses
@@ -33,8 +33,8 @@ class Progress:
       step: finished steps.
       sequence: the draw counter: number of the next prompt drawn, which with the seed decides its noise.
       data: position of the prompt iterator.
-      unfinished: [draw number, prompt's index] of prompts that were drawn before these, but neither trained on nor set aside: they are
-        drawn again, under their own numbers.
+      unfinished: [draw number, prompt's index] of prompts that were drawn before these, but neither trained
+        on nor set aside: they are drawn again, under their own numbers.
       best_score: highest evaluation score so far, or None.
       kl_coef: the adaptive KL coefficient of the next step, or None.
     """
@@ -58,13 +58,15 @@ class Checkpoints:
 
     def __init__(self, folder: str | pathlib.Path, *, keep: int, identity: dict, config: dict):
         self.folder = pathlib.Path(folder).absolute()
-        self.identity, self.config = identity, config
+        self.identity = identity
+        self.config = config
         best = checkpoint_managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy([checkpoint_managers.LatestN(keep), best]),
-            best_fn=_score, enable_async_checkpointing=False)
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                [checkpoint_managers.LatestN(keep), best]), best_fn=_score, enable_async_checkpointing=False)
         self.folder.mkdir(parents=True, exist_ok=True)
-        hosts.on_leader(self._remove_partial)  # Orbax would do it in the background, while this run writes already
+        # Orbax would do it in the background, while this run writes already
+        hosts.on_leader(self._remove_partial)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
 
     def steps(self) -> list[int]:
@@ -75,13 +77,15 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: Any, progress: Progress, score: float | None = None) -> None:
-        """Writes state (a pytree of arrays) and progress; `score` is the evaluation at this step, if there was one.
+        """Writes state (a pytree of arrays) and progress; `score` is the evaluation at this step, if there
+        was one.
 
         Raises:
           CheckpointError: the disk is full or cannot be written; earlier checkpoints stay as they were.
         """
         meta = {"progress": dataclasses.asdict(progress), "identity": self.identity, "config": self.config}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(flat_arrays(state)), meta=ocp.args.JsonSave(meta))
+        items = ocp.args.Composite(state=ocp.args.StandardSave(flat_arrays(state)),
+                                   meta=ocp.args.JsonSave(meta))
         metrics = None if score is None else {"score": score}
         try:
             with quiet():
@@ -90,15 +94,16 @@ class Checkpoints:
             self._remove_partial()
             self._manager.reload()
             raise CheckpointError(
-                f"The checkpoint of step {progress.step} could not be saved in {self.folder}: {_reason(error)}. Whole "
-                f"checkpoints there: {self._steps() or 'none'}. Free some space or give another run_dir, then start again: "
-                "the run goes on from the newest one.") from error
+                f"The checkpoint of step {progress.step} could not be saved in {self.folder}: "
+                f"{_reason(error)}. Whole checkpoints there: {self._steps() or 'none'}. Free some space or "
+                "give another run_dir, then start again: the run goes on from the newest one.") from error
 
     def restore(self, like: Any) -> tuple[Any, Progress]:
         """The newest checkpoint as (a pytree like `like`, its Progress).
 
         Raises:
-          CheckpointError: it was written for another model or another set of trained weights, or it is damaged.
+          CheckpointError: it was written for another model or another set of trained weights, or it is
+            damaged.
         """
         step = self.steps()[-1]
         meta = self._read(step, "meta", ocp.args.JsonRestore())
@@ -123,8 +128,8 @@ class Checkpoints:
     def _damaged(self, step: int, reason: str) -> CheckpointError:
         before = [other for other in self._steps() if other < step]
         mend = f"go on from step {before[-1]}" if before else "start this phase again, for there is no earlier one"
-        return CheckpointError(f"The checkpoint {self.folder / str(step)} cannot be read: {reason}. Delete that folder, or move it "
-                               f"away, and give the same command again to {mend}.")
+        return CheckpointError(f"The checkpoint {self.folder / str(step)} cannot be read: {reason}. Delete "
+                               f"that folder, or move it away, and give the same command again to {mend}.")
 
     def close(self) -> None:
         self._manager.close()
@@ -132,15 +137,18 @@ class Checkpoints:
     def _compare(self, step: int, saved: dict) -> None:
         """Refuses a checkpoint whose identity differs, naming what differs."""
         ours = json.loads(json.dumps(self.identity))
-        differences = [f"{key}: {_short(saved.get(key))} there, {_short(ours.get(key))} here"
-                       for key in sorted(saved.keys() | ours.keys(), key=lambda key: (key.startswith("array "), key))
-                       if saved.get(key) != ours.get(key)]
+        differences = [
+            f"{key}: {_short(saved.get(key))} there, {_short(ours.get(key))} here"
+            for key in sorted(saved.keys() | ours.keys(), key=lambda key: (key.startswith("array "), key))
+            if saved.get(key) != ours.get(key)
+        ]
         if differences:
             more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
             raise CheckpointError(
-                f"The checkpoint {self.folder / str(step)} belongs to another model or run ({'; '.join(differences[:5])}"
-                f"{more}). Give a fresh run_dir, or set the model and lora sections, and algorithm.advantage if it has another critic, "
-                "as they were; the checkpoint's own configuration stands in its meta folder.")
+                f"The checkpoint {self.folder / str(step)} belongs to another model or run "
+                f"({'; '.join(differences[:5])}{more}). Give a fresh run_dir, or set the model and lora "
+                "sections, and algorithm.advantage if it has another critic, as they were; the checkpoint's "
+                "own configuration stands in its meta folder.")
 
     def _remove_partial(self) -> None:
         for path in self.folder.glob("*orbax-checkpoint-tmp*"):
@@ -154,8 +162,8 @@ def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
       model_config: the model's configuration as a dict.
       lora: the lora section as JSON.
       state: pytree of the arrays that are trained and their optimiser state.
-      frozen: pytree of the weights that stay as loaded; a few values of each are hashed, so that a checkpoint of
-        adapters is not laid over another base of the same shape.
+      frozen: pytree of the weights that stay as loaded; a few values of each are hashed, so that a checkpoint
+        of adapters is not laid over another base of the same shape.
     """
     shapes = {f"array {name}": f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in flat_arrays(state).items()}
     return {f"model {key}": value for key, value in model_config.items()} | {
@@ -185,4 +193,5 @@ def _reason(error: Exception) -> str:
     """One line for the cause; a full disk is named, whatever layer met it."""
     text = f"{error} {error.__cause__ or ''}"
     full = any(sign in text for sign in ("No space left", "ENOSPC", "RESOURCE_EXHAUSTED", "Disk quota"))
-    return "the disk is full" if full else (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return "the disk is full" if full else (str(error).strip().splitlines()
+                                            or [type(error).__name__])[0][:300]

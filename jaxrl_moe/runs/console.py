@@ -5,17 +5,27 @@ from collections.abc import Mapping
 from typing import Any
 
 _SHOWN = {  # metric: (label, format)
-    "reward/mean": ("reward", "{:.3f}"), "env/correct": ("correct", "{:.3f}"), "sft/loss": ("loss", "{:.4f}"),
-    "eval/pass_at_1": ("held-out pass@1", "{:.3f}"), "eval/greedy": ("greedy", "{:.3f}"),
-    "policy/loss": ("loss", "{:+.4f}"), "policy/kl_loss": ("kl", "{:.4f}"), "policy/entropy": ("entropy", "{:.3f}"),
-    "critic/explained_variance": ("explained", "{:.2f}"), "mismatch/kl": ("mismatch", "{:.1e}"), "policy/grad_norm": ("grad", "{:.3f}"),
-    "completion/length_mean": ("length", "{:.0f}"), "rollout/tokens_per_s": ("tok/s", "{:.0f}"),
-    "time/step_s": ("s/step", "{:.1f}")}
+    "reward/mean": ("reward", "{:.3f}"),
+    "env/correct": ("correct", "{:.3f}"),
+    "sft/loss": ("loss", "{:.4f}"),
+    "eval/pass_at_1": ("held-out pass@1", "{:.3f}"),
+    "eval/greedy": ("greedy", "{:.3f}"),
+    "policy/loss": ("loss", "{:+.4f}"),
+    "policy/kl_loss": ("kl", "{:.4f}"),
+    "policy/entropy": ("entropy", "{:.3f}"),
+    "critic/explained_variance": ("explained", "{:.2f}"),
+    "mismatch/kl": ("mismatch", "{:.1e}"),
+    "policy/grad_norm": ("grad", "{:.3f}"),
+    "completion/length_mean": ("length", "{:.0f}"),
+    "rollout/tokens_per_s": ("tok/s", "{:.0f}"),
+    "time/step_s": ("s/step", "{:.1f}")
+}
 
 
 def summary(metrics: Mapping[str, float]) -> str:
     """The handful of numbers worth watching, on one line."""
-    return "  ".join(f"{label} {form.format(metrics[name])}" for name, (label, form) in _SHOWN.items() if name in metrics)
+    return "  ".join(f"{label} {form.format(metrics[name])}" for name, (label, form) in _SHOWN.items()
+                     if name in metrics)
 
 
 class Console:
@@ -28,7 +38,9 @@ class Console:
     """
 
     def __init__(self, title: str, total: int, done: int = 0):
-        self._title, self._total, self._progress = title, total, None
+        self._title = title
+        self._total = total
+        self._progress = None
         if sys.stdout.isatty():
             self._progress = _live_display()
             self._progress.start()
@@ -56,6 +68,7 @@ class Console:
 
 def _live_display() -> Any:
     from rich import progress
-    return progress.Progress(
-        progress.TextColumn("[bold]{task.description}"), progress.BarColumn(bar_width=24), progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), progress.TextColumn("{task.fields[numbers]}"))
+    return progress.Progress(progress.TextColumn("[bold]{task.description}"),
+                             progress.BarColumn(bar_width=24), progress.MofNCompleteColumn(),
+                             progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
+                             progress.TextColumn("{task.fields[numbers]}"))

@@ -20,15 +20,16 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """What the best checkpoint is chosen by: sampled pass@1, or the mean reward where nothing is right or wrong."""
+        """What the best checkpoint is chosen by: sampled pass@1, or the mean reward where nothing is right or
+        wrong."""
         return self.metrics.get("eval/pass_at_1", self.metrics["eval/reward_mean"])
 
 
 def evaluate(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, config: Config) -> Evaluation:
     """Draws eval.samples completions of each prompt (and a greedy one if asked for) and scores them.
 
-    The noise depends on the seed and on the prompt's place in the list alone, so two evaluations differ only by the
-    weights.
+    The noise depends on the seed and on the prompt's place in the list alone, so two evaluations differ only
+    by the weights.
     """
     params = SamplingParams(max_tokens=config.rollout.max_tokens, temperature=config.eval.temperature,
                             stop_strings=config.rollout.stop_strings, n=config.eval.samples)
@@ -37,12 +38,14 @@ def evaluate(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, conf
     if config.eval.greedy:
         greedy = dataclasses.replace(params, temperature=0.0, n=1)
         groups["greedy"] = collect(prompts, episodes, engine, greedy, 0, GREEDY_STREAM)
-        metrics["eval/greedy"] = sampled_metrics(groups["greedy"]).get("eval/pass_at_1", _mean_reward(groups["greedy"]))
+        metrics["eval/greedy"] = sampled_metrics(groups["greedy"]).get("eval/pass_at_1",
+                                                                       _mean_reward(groups["greedy"]))
     return Evaluation(metrics, groups)
 
 
 def sampled_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """pass@k for k = 1, 2, 4, ... and the number of samples, mean reward and length, and the grader's named numbers."""
+    """pass@k for k = 1, 2, 4, ... and the number of samples, mean reward and length, and the grader's named
+    numbers."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     metrics = {"eval/reward_mean": _mean_reward(groups),
                "eval/length_mean": float(np.mean([len(rollout.completion_ids) for rollout in rollouts])),
@@ -52,7 +55,8 @@ def sampled_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     if correct_PG is not None:
         samples = len(correct_PG[0])
         for k in sorted({2**power for power in range(samples.bit_length())} | {samples}):
-            metrics[f"eval/pass_at_{k}"] = float(np.mean([pass_at_k(samples, sum(row), k) for row in correct_PG]))
+            metrics[f"eval/pass_at_{k}"] = float(
+                np.mean([pass_at_k(samples, sum(row), k) for row in correct_PG]))
     return metrics
 
 

@@ -1,7 +1,7 @@
 """The numbers of a step that follow from its rollouts alone, and a stopwatch for its phases.
 
-Letters: P prompts, G completions per prompt. All names are those that users of other RL libraries look for. Everything
-here can be computed again from the trajectories file.
+Letters: P prompts, G completions per prompt. All names are those that users of other RL libraries look for.
+Everything here can be computed again from the trajectories file.
 """
 import contextlib
 import math
@@ -25,9 +25,10 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
       aborted: rollouts that were given up instead, to be drawn again.
 
     Returns:
-      reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/aborted_frac (the share, of these and the
-      aborted ones, that was aborted or has no token of the policy's, as when an engine gave up on them: nothing of these can be
-      trained on), and env/NAME for the mean of each named number of the grader.
+      reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/aborted_frac (the share, of
+      these and the aborted ones, that was aborted or has no token of the policy's, as when an engine gave up
+      on them: nothing of these can be trained on), and env/NAME for the mean of each named number of the
+      grader.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
@@ -40,8 +41,11 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
         "rollout/staleness_mean": float(staleness.mean()),
         "rollout/staleness_max": float(staleness.max()),
         "rollout/turns_mean": float(np.mean([turns(rollout.loss_mask) for rollout in rollouts])),
-        "rollout/aborted_frac": (aborted + sum(not np.any(rollout.loss_mask) for rollout in rollouts)) / (aborted + len(rollouts)),
-        **{f"env/{name}": value for name, value in info_means(rollouts).items()},
+        "rollout/aborted_frac": (aborted + sum(not np.any(rollout.loss_mask) for rollout in rollouts)) /
+        (aborted + len(rollouts)),
+        **{
+            f"env/{name}": value for name, value in info_means(rollouts).items()
+        },
     }
 
 
@@ -51,21 +55,26 @@ def turns(loss_mask: np.ndarray) -> int:
 
 
 def reward_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """Mean, spread (ddof 0) and range of the rewards, the share of constant groups, and pass@G if graded for it."""
+    """Mean, spread (ddof 0) and range of the rewards, the share of constant groups, and pass@G if graded for
+    it."""
     rewards = np.concatenate([group.rewards_G for group in groups]).astype(np.float64)
     metrics = {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std()),
                "reward/max": float(rewards.max()), "reward/min": float(rewards.min()),
                "reward/frac_zero_std": float(np.mean([is_constant(group.rewards_G) for group in groups]))}
     correct_PG = correct(groups)
     if correct_PG is not None:
-        metrics["reward/pass_at_k"] = float(np.mean([pass_at_k(len(row), sum(row), len(row)) for row in correct_PG]))
+        metrics["reward/pass_at_k"] = float(
+            np.mean([pass_at_k(len(row), sum(row), len(row)) for row in correct_PG]))
     return metrics
 
 
 def info_means(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """The mean of each named number over the rollouts that have it."""
     names = sorted({name for rollout in rollouts for name in rollout.info})
-    return {name: float(np.mean([rollout.info[name] for rollout in rollouts if name in rollout.info])) for name in names}
+    return {
+        name: float(np.mean([rollout.info[name] for rollout in rollouts if name in rollout.info]))
+        for name in names
+    }
 
 
 def correct(groups: Sequence[RolloutGroup]) -> list[list[int]] | None:
@@ -77,7 +86,8 @@ def correct(groups: Sequence[RolloutGroup]) -> list[list[int]] | None:
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:
-    """The unbiased estimate of the chance that one of k draws is right: 1 - C(n - c, k) / C(n, k) (2107.03374)."""
+    """The unbiased estimate of the chance that one of k draws is right: 1 - C(n - c, k) / C(n, k)
+    (2107.03374)."""
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
@@ -105,7 +115,8 @@ class Stopwatch:
 
 
 def kept_mass(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """Mean probability that top-p, top-k and min-p left of a token's distribution, between two calls of engine.stats()."""
+    """Mean probability that top-p, top-k and min-p left of a token's distribution, between two calls of
+    engine.stats()."""
     total = after["kept_mass"] * after["tokens"] - before["kept_mass"] * before["tokens"]
     return total / max(after["tokens"] - before["tokens"], 1)
 
@@ -136,7 +147,8 @@ def update_metrics(updates: Sequence[Metrics], tokens: Sequence[float] = (1.0,),
 
 
 def router_metrics(load_LE: np.ndarray, probability_E: np.ndarray) -> dict[str, float]:
-    """load_metrics, and moe/aux_loss: E sum_e f_e P_e over all layers' tokens, num_experts_per_tok when balanced."""
+    """load_metrics, and moe/aux_loss: E sum_e f_e P_e over all layers' tokens, num_experts_per_tok when
+    balanced."""
     tokens = probability_E.sum()  # each token's probabilities sum to 1
     balance = len(probability_E) * np.sum(load_LE.sum(axis=0) / tokens * probability_E / tokens)
     return load_metrics(load_LE) | {"moe/aux_loss": float(balance)}
@@ -145,8 +157,9 @@ def router_metrics(load_LE: np.ndarray, probability_E: np.ndarray) -> dict[str, 
 def load_metrics(load_LE: np.ndarray) -> dict[str, float]:
     """How evenly tokens spread over experts, per sparse layer and over layers.
 
-    max_vio is max_e(E share_e) - 1 and min_vio is min_e(E share_e) - 1 (0 when balanced); load_entropy is that of the
-    shares in nats. Of all layers together the worst max_vio and min_vio are given, and the mean entropy.
+    max_vio is max_e(E share_e) - 1 and min_vio is min_e(E share_e) - 1 (0 when balanced); load_entropy is
+    that of the shares in nats. Of all layers together the worst max_vio and min_vio are given, and the mean
+    entropy.
     """
     shares_LE = load_LE / np.maximum(load_LE.sum(axis=1, keepdims=True), 1)
     logs_LE = np.log(np.where(shares_LE > 0, shares_LE, 1.0))
@@ -155,5 +168,8 @@ def load_metrics(load_LE: np.ndarray) -> dict[str, float]:
               "load_entropy": -(shares_LE * logs_LE).sum(axis=1)}
     whole = {"moe/max_vio": layers["max_vio"].max(), "moe/min_vio": layers["min_vio"].min(),
              "moe/load_entropy": layers["load_entropy"].mean()}
-    each = {f"moe/layer_{layer:02d}/{name}": values[layer] for name, values in layers.items() for layer in range(len(load_LE))}
+    each = {
+        f"moe/layer_{layer:02d}/{name}": values[layer] for name, values in layers.items()
+        for layer in range(len(load_LE))
+    }
     return {name: float(value) for name, value in (whole | each).items()}

@@ -1,4 +1,5 @@
-"""What watches a run: compilations, memory, the profiler's window, SIGTERM, and numbers that are no longer numbers."""
+"""What watches a run: compilations, memory, the profiler's window, SIGTERM, and numbers that are no longer
+numbers."""
 import contextlib
 import math
 import pathlib
@@ -21,8 +22,10 @@ class Compilations:
     """Counts XLA compilations and their seconds; after the first steps any further one is a recompilation."""
 
     def __init__(self):
-        self.count, self.seconds = 0, 0.0
-        self._count_before, self._seconds_before = 0, 0.0
+        self.count = 0
+        self.seconds = 0.0
+        self._count_before = 0
+        self._seconds_before = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, duration: float, **_: Any) -> None:
@@ -34,7 +37,8 @@ class Compilations:
         """Compilations and their seconds since the last call."""
         new = {"perf/compiles": float(self.count - self._count_before),
                "perf/compile_s": self.seconds - self._seconds_before}
-        self._count_before, self._seconds_before = self.count, self.seconds
+        self._count_before = self.count
+        self._seconds_before = self.seconds
         return new
 
     def close(self) -> None:
@@ -53,8 +57,10 @@ class ProfilerWindow:
     """Opens jax.profiler at logging.profile_start and closes it profile_steps later; view it with XProf."""
 
     def __init__(self, section: LoggingSection, folder: pathlib.Path):
-        self._first, self._last = section.profile_start, section.profile_start + section.profile_steps
-        self._folder, self._open = folder, False
+        self._first = section.profile_start
+        self._last = section.profile_start + section.profile_steps
+        self._folder = folder
+        self._open = False
 
     def before(self, step: int) -> None:
         """To be called before step `step` (counted from 0)."""
@@ -71,7 +77,8 @@ class ProfilerWindow:
 
 
 class StopSignal:
-    """True once a process of the job got SIGTERM: the loop then finishes its step, saves and returns. All must ask together."""
+    """True once a process of the job got SIGTERM: the loop then finishes its step, saves and returns. All
+    must ask together."""
 
     def __init__(self):
         self._got = False
@@ -96,7 +103,8 @@ class NonFiniteError(UserError):
     """A loss or gradient that is infinite or not a number."""
 
 
-def refuse_non_finite(step: int, metrics: Mapping[str, float], micro_batches: Sequence, folder: pathlib.Path) -> None:
+def refuse_non_finite(step: int, metrics: Mapping[str, float], micro_batches: Sequence,
+                      folder: pathlib.Path) -> None:
     """Stops the run if a metric of the update is not finite, and dumps the batch that led there.
 
     Raises:
@@ -106,11 +114,13 @@ def refuse_non_finite(step: int, metrics: Mapping[str, float], micro_batches: Se
     if not wrong:
         return
     path = folder / f"non_finite_step_{step}.npz"
-    arrays = {f"micro_batch_{number}/{name}": np.asarray(value) for number, micro_batch in enumerate(micro_batches)
-              for name, value in vars(micro_batch).items() if hasattr(value, "shape")}
+    arrays = {
+        f"micro_batch_{number}/{name}": np.asarray(value) for number, micro_batch in enumerate(micro_batches)
+        for name, value in vars(micro_batch).items() if hasattr(value, "shape")
+    }
     hosts.on_leader(lambda: np.savez(path, **arrays))
     raise NonFiniteError(
-        f"Step {step}: {', '.join(f'{name} = {value}' for name, value in wrong.items())}, so the run stops before more is "
-        f"spoilt. The batch lies in {path}; the weights of this step were not saved. Look there for extreme log-probs or "
-        "advantages, lower optimizer.learning_rate or optimizer.clip_norm, and start again: the run goes on from its "
-        "newest checkpoint.")
+        f"Step {step}: {', '.join(f'{name} = {value}' for name, value in wrong.items())}, so the run stops "
+        f"before more is spoilt. The batch lies in {path}; the weights of this step were not saved. Look "
+        "there for extreme log-probs or advantages, lower optimizer.learning_rate or optimizer.clip_norm, "
+        "and start again: the run goes on from its newest checkpoint.")

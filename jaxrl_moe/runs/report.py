@@ -13,15 +13,17 @@ LAST = 10  # steps whose load is shown expert by expert
 
 
 def report(folder: pathlib.Path) -> None:
-    """Reads the logs of a run, prints its table and its paths, and draws reward_curve.png and, for MoE, moe_load.png.
+    """Reads the logs of a run, prints its table and its paths, and draws reward_curve.png and, for MoE,
+    moe_load.png.
 
     Args:
-      folder: run_dir; metrics.jsonl, moe_load.jsonl, and sft/metrics.jsonl if there was a warm-up. Where SFT is all there was, the files
-        shown are those of sft/.
+      folder: run_dir; metrics.jsonl, moe_load.jsonl, and sft/metrics.jsonl if there was a warm-up. Where SFT
+        is all there was, the files shown are those of sft/.
     """
     import rich.console
     import rich.table
-    rl, sft = read_rows(folder / "metrics.jsonl"), read_rows(folder / "sft" / "metrics.jsonl")
+    rl = read_rows(folder / "metrics.jsonl")
+    sft = read_rows(folder / "sft" / "metrics.jsonl")
     table = rich.table.Table("", "", title=f"Run {folder}", show_header=False)
     phase = folder if rl else folder / "sft"
     for label, value in summary(rl, sft):
@@ -30,14 +32,23 @@ def report(folder: pathlib.Path) -> None:
     console.print(table)
     curve = draw_curve(rl, sft, phase / "reward_curve.png")
     loads = draw_load(read_rows(phase / LOADS), phase / "moe_load.png")
-    paths = {"reward curve": curve, "experts' load": loads,
-             "metrics": phase / "metrics.jsonl", "trajectories": phase / "trajectories.jsonl",
-             "TensorBoard": phase / "tensorboard", "checkpoints": phase / "checkpoints",
-             "Hugging Face checkpoint": phase / "model", "PEFT adapter": phase / "adapter", "critic": phase / "critic"}
+    paths = {
+        "reward curve": curve,
+        "experts' load": loads,
+        "metrics": phase / "metrics.jsonl",
+        "trajectories": phase / "trajectories.jsonl",
+        "TensorBoard": phase / "tensorboard",
+        "checkpoints": phase / "checkpoints",
+        "Hugging Face checkpoint": phase / "model",
+        "PEFT "
+        "adapter": phase / "adapter",
+        "critic": phase / "critic"
+    }
     for name, path in paths.items():
         if path.exists():
             console.print(f"{name}: {path}", soft_wrap=True)
-    console.print(f"Try next: python scripts/generate.py --model={phase / 'model'} --prompt=\"...\"", soft_wrap=True)
+    console.print(f"Try next: python scripts/generate.py --model={phase / 'model'} "
+                  "--prompt=\"...\"", soft_wrap=True)
 
 
 def read_rows(path: pathlib.Path) -> Rows:
@@ -57,8 +68,10 @@ def summary(rl: Rows, sft: Rows) -> list[tuple[str, str]]:
                   ("RL tokens/s, whole step (median)", f"{np.median(column(rl, 'perf/tokens_per_s')):,.0f}")]
     judged = [row["critic/explained_variance"] for row in rl if "critic/explained_variance" in row]
     if judged:
-        lines.append(("returns explained by the critic (mean of the last ten steps)", f"{np.mean(judged[-10:]):.2f}"))
-    return lines + [(f"seconds in {name}", f"{seconds(rows):.0f}") for name, rows in (("SFT", sft), ("RL", rl)) if rows]
+        lines.append(("returns explained by the critic (mean of the last "
+                      "ten steps)", f"{np.mean(judged[-10:]):.2f}"))
+    return lines + [(f"seconds in {name}", f"{seconds(rows):.0f}")
+                    for name, rows in (("SFT", sft), ("RL", rl)) if rows]
 
 
 def accuracy(row: Mapping[str, float]) -> str:
@@ -71,8 +84,12 @@ def evaluations(rows: Rows) -> Rows:
 
 
 def seconds(rows: Rows) -> float:
-    """A phase's time: every step, evaluations and checkpoints included, but for the last save, which no row can hold."""
-    return float(sum(row.get("time/step_s", row.get("time/evaluate_s", 0.0)) + row.get("time/checkpoint_s", 0.0) for row in rows))
+    """A phase's time: every step, evaluations and checkpoints included, but for the last save, which no row
+    can hold."""
+    return float(
+        sum(
+            row.get("time/step_s", row.get("time/evaluate_s", 0.0)) + row.get("time/checkpoint_s", 0.0)
+            for row in rows))
 
 
 def column(rows: Rows, name: str) -> list[float]:
@@ -91,9 +108,11 @@ def draw_curve(rl: Rows, sft: Rows, path: pathlib.Path) -> pathlib.Path:
     steps = [row["step"] for row in rl if "reward/mean" in row]
     held_out = [(0, row) for row in evaluations(sft)[-1:]] + [(row["step"], row) for row in evaluations(rl)]
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(steps, [row["reward/mean"] for row in rl if "reward/mean" in row], label="training reward", alpha=0.6)
-    axes.plot([step for step, _ in held_out], [row.get("eval/pass_at_1", row["eval/reward_mean"]) for _, row in held_out],
-              marker="o", label="held-out pass@1")
+    axes.plot(steps, [row["reward/mean"] for row in rl if "reward/mean" in row], label="training "
+                                                                                       "reward", alpha=0.6)
+    axes.plot([step for step, _ in held_out],
+              [row.get("eval/pass_at_1", row["eval/reward_mean"]) for _, row in held_out], marker="o",
+              label="held-out pass@1")
     axes.set(xlabel="RL step", ylabel="reward", title=str(path.parent))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -103,8 +122,8 @@ def draw_curve(rl: Rows, sft: Rows, path: pathlib.Path) -> pathlib.Path:
 
 
 def draw_load(rows: Rows, path: pathlib.Path) -> pathlib.Path:
-    """Two heat maps of a run's routing: each expert's share of its layer's rows over the last steps, and max_vio of each layer over
-    all steps. Nothing is drawn without rows, as for a dense model.
+    """Two heat maps of a run's routing: each expert's share of its layer's rows over the last steps, and
+    max_vio of each layer over all steps. Nothing is drawn without rows, as for a dense model.
 
     Args:
       rows: of moe_load.jsonl, {"step": ..., "load": [L, E] rows that each expert got}.
@@ -120,10 +139,12 @@ def draw_load(rows: Rows, path: pathlib.Path) -> pathlib.Path:
     experts = last.shape[1]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
     image = left.imshow(experts * last, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0)
-    left.set(xlabel="expert", ylabel="sparse layer", title=f"share of rows x experts, last {min(LAST, len(rows))} steps (1: balanced)")
+    left.set(xlabel="expert", ylabel="sparse layer", title="share of rows x experts, last "
+                                                           f"{min(LAST, len(rows))} steps (1: balanced)")
     figure.colorbar(image, ax=left)
     steps = [row["step"] for row in rows]
-    image = right.imshow((experts * shares_SLE.max(axis=2) - 1).T, aspect="auto", interpolation="nearest", cmap="magma", vmin=0,
+    image = right.imshow((experts * shares_SLE.max(axis=2) - 1).T, aspect="auto", interpolation="nearest",
+                         cmap="magma", vmin=0,
                          extent=(steps[0] - 0.5, steps[-1] + 0.5, last.shape[0] - 0.5, -0.5))
     right.set(xlabel="step", ylabel="sparse layer", title="max_vio (0: balanced)")
     figure.colorbar(image, ax=right)

@@ -1,4 +1,5 @@
-"""One phase of a run (SFT or RL) as far as it touches disk and screen, and its way back to where it was killed."""
+"""One phase of a run (SFT or RL) as far as it touches disk and screen, and its way back to where it was
+killed."""
 import contextlib
 import dataclasses
 import json
@@ -49,7 +50,8 @@ class Run:
 
     def lap(self) -> float:
         """Seconds since the last call, or since the start."""
-        before, self._lap = self._lap, time.perf_counter()
+        before = self._lap
+        self._lap = time.perf_counter()
         return self._lap - before
 
     @property
@@ -67,7 +69,8 @@ class Run:
             writer.write(step, metrics)
 
     def record(self, phase: str, groups: Sequence[RolloutGroup], samples: Sequence | None = None) -> None:
-        """Writes rollouts to the trajectories file, if one is kept; samples: [group][rollout] what was trained on."""
+        """Writes rollouts to the trajectories file, if one is kept; samples: [group][rollout] what was
+        trained on."""
         if self.trajectories is not None:
             self.trajectories.write(self.progress.step, phase, groups, samples)
 
@@ -96,10 +99,12 @@ def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, i
       UserError: the folder holds an earlier run and checkpoint.resume is false.
     """
     settings = to_json(config)
-    checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep, identity=identity, config=settings)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep, identity=identity,
+                              config=settings)
     steps = checkpoints.steps()
     if not config.checkpoint.resume and (steps or hosts.from_leader((folder / "metrics.jsonl").exists)):
-        raise UserError(f"{folder} holds an earlier run, and checkpoint.resume is false: give another run_dir, or delete it.")
+        raise UserError(f"{folder} holds an earlier run, and checkpoint.resume is false: give another "
+                        "run_dir, or delete it.")
     newest = steps[-1] if steps else -1
     if hosts.leads():
         _cut_back(folder, newest)
@@ -120,12 +125,15 @@ def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, i
 
 
 def identity(learner: Learner, config: Config) -> dict:
-    """What a checkpoint must share with the run that loads it: model, adapters, critic, trained arrays, frozen weights, and the
-    weights of the reference where these are kept: those that the run started from."""
+    """What a checkpoint must share with the run that loads it: model, adapters, critic, trained arrays,
+    frozen weights, and the weights of the reference where these are kept: those that the run started from."""
     lora = {} if config.lora.rank == 0 else to_json(config)["lora"]
-    critic = {} if learner.state.critic is None else {"critic": find_advantage(config.algorithm.advantage).critic}
+    critic = {} if learner.state.critic is None else {
+        "critic": find_advantage(config.algorithm.advantage).critic
+    }
     reference = {} if learner.reference is None else {"reference weights": learner.reference.mark}
-    return critic | reference | checkpoint.identity(dataclasses.asdict(learner.config), lora, learner.stored(), learner.parts.frozen)
+    return critic | reference | checkpoint.identity(dataclasses.asdict(learner.config), lora,
+                                                    learner.stored(), learner.parts.frozen)
 
 
 def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping) -> list[writers.Writer]:
@@ -140,7 +148,8 @@ def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping
 
 
 def _cut_back(folder: pathlib.Path, step: int) -> None:
-    """Drops what was logged after the step; -1 drops all, of a run that was killed before its first checkpoint."""
+    """Drops what was logged after the step; -1 drops all, of a run that was killed before its first
+    checkpoint."""
     log_files.cut_lines(folder / "metrics.jsonl", step)
     log_files.cut_lines(folder / "trajectories.jsonl", step)
     log_files.cut_lines(folder / LOADS, step)
@@ -151,7 +160,8 @@ def _cut_back(folder: pathlib.Path, step: int) -> None:
 def _tell_changes(path: pathlib.Path, settings: dict, console: Console, resuming: bool) -> None:
     """Writes config.json; a resumed run says which settings differ from its last start."""
     if resuming and path.exists():
-        before, now = flat(read_settings(path)), flat(settings)
+        before = flat(read_settings(path))
+        now = flat(settings)
         changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now)
                    if before.get(key) != now.get(key)]
         if changed:
@@ -170,11 +180,11 @@ def read_settings(path: pathlib.Path) -> dict[str, Any]:
     try:
         settings = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}. Put back the settings of that run, or delete the file: "
-                        "the run then goes on without comparing them.") from error
+        raise UserError(f"{path} cannot be read as JSON: {error}. Put back the settings of that run, or "
+                        "delete the file: the run then goes on without comparing them.") from error
     if not isinstance(settings, dict):
-        raise UserError(f"{path} holds no JSON object. Put back the settings of that run, or delete the file: the run then "
-                        "goes on without comparing them.")
+        raise UserError(f"{path} holds no JSON object. Put back the settings of that run, or delete the "
+                        "file: the run then goes on without comparing them.")
     return settings
 
 
@@ -182,5 +192,9 @@ def flat(settings: Mapping) -> dict[str, Any]:
     """{"seed": 0, "lora.rank": 16, ...} of nested settings."""
     rows = {}
     for name, value in settings.items():
-        rows |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+        rows |= {
+            f"{name}.{key}": inner for key, inner in value.items()
+        } if isinstance(value, dict) else {
+            name: value
+        }
     return rows

@@ -1,4 +1,5 @@
-"""For runs that need no download: data made on the spot, and a small random model with a tokenizer of its own."""
+"""For runs that need no download: data made on the spot, and a small random model with a tokenizer of its
+own."""
 import json
 import pathlib
 import shutil
@@ -17,10 +18,12 @@ from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.protocols import Bridge
 
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+PAD = "<|endoftext|>"
+START = "<|im_start|>"
+END = "<|im_end|>"
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + "
+    "'<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 
 
 def ensure_data(config: Config) -> None:
@@ -35,7 +38,8 @@ def ensure_data(config: Config) -> None:
 
 
 def to_be_made(config: Config) -> bool:
-    """Whether model and tokenizer are still to be made: the scratch section asks for them, and no folder is there."""
+    """Whether model and tokenizer are still to be made: the scratch section asks for them, and no folder is
+    there."""
     return config.scratch.vocab_size > 0 and not pathlib.Path(config.model.path).exists()
 
 
@@ -63,7 +67,8 @@ def texts(config: Config) -> Iterable[str]:
             yield from (message["content"] for message in row_messages(row)[0])
     if config.data.path:
         for row in read_rows(config.data.path, config.data.split):
-            yield from (message["content"] for message in prompt_messages(row, config.data.system_prompt, config.data.suffix))
+            yield from (message["content"]
+                        for message in prompt_messages(row, config.data.system_prompt, config.data.suffix))
     yield "user\nassistant\nsystem\n"
 
 
@@ -77,7 +82,8 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int):
         vocab_size=vocab_size, special_tokens=[PAD, START, END], show_progress=False,
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))
     bpe.train_from_iterator(corpus, trainer)
-    tokenizer = import_transformers().PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=PAD,
+    tokenizer = import_transformers().PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END,
+                                                              pad_token=PAD,
                                                               clean_up_tokenization_spaces=False)
     tokenizer.chat_template = CHATML
     return tokenizer

@@ -41,7 +41,8 @@ class TensorBoard:
 
     def __init__(self, folder: pathlib.Path):
         import tensorboardX
-        suffix = f".{time.time_ns()}"  # names are by the second otherwise, and a quick restart would overwrite
+        # names are by the second otherwise, and a quick restart would overwrite
+        suffix = f".{time.time_ns()}"
         self._writer = tensorboardX.SummaryWriter(str(folder), flush_secs=3600, filename_suffix=suffix)
 
     def write(self, step: int, metrics: Row) -> None:
@@ -63,13 +64,14 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError as error:
-            raise UserError("logging.wandb_project is set, but wandb is not installed: `pip install wandb`, or set "
-                            "logging.wandb_project to an empty string.") from error
+            raise UserError("logging.wandb_project is set, but wandb is not installed: `pip install wandb`, "
+                            "or set logging.wandb_project to an empty string.") from error
         name = pathlib.Path(config.run_dir).name
         mark = folder / "wandb_id"
         run_id = mark.read_text().strip() if mark.exists() else wandb.util.generate_id()
         mark.write_text(run_id)
-        self._run = wandb.init(project=config.logging.wandb_project, name=f"{name} {phase}", group=name, id=run_id,
+        self._run = wandb.init(project=config.logging.wandb_project, name=f"{name} "
+                                                                          f"{phase}", group=name, id=run_id,
                                resume="allow", config=dict(settings))
 
     def write(self, step: int, metrics: Row) -> None:
@@ -80,7 +82,8 @@ class WeightsAndBiases:
 
 
 def cut_events(folder: pathlib.Path, last_step: int) -> None:
-    """Drops the events beyond last_step from all TensorBoard files in a folder, and an unfinished last record."""
+    """Drops the events beyond last_step from all TensorBoard files in a folder, and an unfinished last
+    record."""
     for path in sorted(folder.glob("*tfevents*")) if folder.exists() else ():
         replace(path, b"".join(_events(path.read_bytes(), lambda step: step <= last_step)))
 
@@ -88,7 +91,8 @@ def cut_events(folder: pathlib.Path, last_step: int) -> None:
 def _events(data: bytes, keep: Callable[[int], bool]) -> list[bytes]:
     """The whole records of an event file (length u64, its CRC, payload, its CRC) whose step is to be kept."""
     from tensorboardX.proto.event_pb2 import Event
-    kept, start = [], 0
+    kept = []
+    start = 0
     while start + 12 <= len(data):
         length = struct.unpack("<Q", data[start:start + 8])[0]
         end = start + 12 + length + 4

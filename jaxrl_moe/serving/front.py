@@ -1,4 +1,5 @@
-"""One engine, many callers: a driver thread steps it, and all other threads reach it through here, between its steps."""
+"""One engine, many callers: a driver thread steps it, and all other threads reach it through here, between
+its steps."""
 import logging
 import queue
 import threading
@@ -18,15 +19,16 @@ T = TypeVar("T")
 class EngineFront(Engine):
     """An Engine that training and HTTP requests share.
 
-    Every call is carried out on the driver's thread, in order of arrival, between two steps. After release() nothing is
-    drawn until publish(), generate() or resume(): during an update the pool's memory is the trainer's and the weights
-    are in change, so requests that arrive then wait; nothing that the update itself waits for, such as a grader, may ask
-    then. Tokens carry the version of the weights that drew them. With HTTP requests among them a rollout's batches differ,
-    so its numbers agree to rounding, not bit for bit.
+    Every call is carried out on the driver's thread, in order of arrival, between two steps. After release()
+    nothing is drawn until publish(), generate() or resume(): during an update the pool's memory is the
+    trainer's and the weights are in change, so requests that arrive then wait; nothing that the update itself
+    waits for, such as a grader, may ask then. Tokens carry the version of the weights that drew them. With
+    HTTP requests among them a rollout's batches differ, so its numbers agree to rounding, not bit for bit.
 
     Args:
       engine: nobody else may use it meanwhile.
-      paused: whether requests wait for the first publish() or generate(), as where the weights are still to be read.
+      paused: whether requests wait for the first publish() or generate(), as where the weights are still to
+        be read.
     """
 
     def __init__(self, engine: JaxEngine, paused: bool = False):
@@ -34,7 +36,9 @@ class EngineFront(Engine):
         self._engine = engine
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._tickets: dict[int, Ticket] = {}
-        self._paused, self._closed, self._door = paused, False, threading.Lock()
+        self._paused = paused
+        self._closed = False
+        self._door = threading.Lock()
         self._thread = threading.Thread(target=self._drive, name="engine", daemon=True)
         self._thread.start()
 
@@ -69,7 +73,8 @@ class EngineFront(Engine):
         return self._engine.stats()
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. Raises UserError for one that cannot be met."""
+        """Returns request.params.n completions for each request, in order. Raises UserError for one that
+        cannot be met."""
         for request in requests:
             self.check(request)
         tickets = [Ticket(request) for request in requests]
@@ -106,7 +111,8 @@ class EngineFront(Engine):
         """Draws from these weights from the next step on; requests in flight go on with them."""
         def swap(engine: JaxEngine):
             figures = engine.publish(params, version)
-            self.version, self._paused = version, False
+            self.version = version
+            self._paused = False
             return figures
         return self.ask(swap)
 
@@ -138,7 +144,8 @@ class EngineFront(Engine):
     def close(self) -> None:
         """Ends the driver; requests in flight fail."""
         with self._door:
-            first, self._closed = not self._closed, True
+            first = not self._closed
+            self._closed = True
             if first:
                 self._inbox.put(None)
         self._thread.join()
@@ -163,7 +170,8 @@ class EngineFront(Engine):
             self._step()
 
     def _obey(self) -> bool:
-        """Carries out what was posted, and waits for more while there is nothing to step; False at the end."""
+        """Carries out what was posted, and waits for more while there is nothing to step; False at the
+        end."""
         while True:
             try:
                 action = self._inbox.get(block=self._paused or not self._tickets)
@@ -186,7 +194,8 @@ class EngineFront(Engine):
             self._tickets.pop(handle).done.set_result(completions)
 
     def _fail(self, error: BaseException):
-        tickets, self._tickets = self._tickets, {}
+        tickets = self._tickets
+        self._tickets = {}
         for ticket in tickets.values():
             ticket.done.set_exception(error)
 

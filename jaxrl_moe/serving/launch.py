@@ -26,8 +26,9 @@ from jaxrl_moe.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """model, adapter: folders or hub names; name: of the model, "" for its folder's. max_lora_rank 0: no adapters but the one
-    given. max_prompt_tokens and max_tokens size the KV pool; max_tokens also is the limit of a chat that names none."""
+    """model, adapter: folders or hub names; name: of the model, "" for its folder's. max_lora_rank 0: no
+    adapters but the one given. max_prompt_tokens and max_tokens size the KV pool; max_tokens also is the
+    limit of a chat that names none."""
     model: str
     adapter: str = ""
     name: str = ""
@@ -55,19 +56,22 @@ def serve(options: Options, bridge: Bridge) -> None:
     _check(options)
     model, load = load_policy(options, bridge)
     tokenizer = load_tokenizer(options.model)
-    settings = RolloutSection(slots=options.slots, max_tokens=options.max_tokens, decode_steps=options.decode_steps)
-    engine = JaxEngine(model, settings, max_prompt_tokens=options.max_prompt_tokens, seed=options.seed, eos_ids=tokenizer.eos_ids,
-                       detokenise=tokenizer.decode)
+    settings = RolloutSection(slots=options.slots, max_tokens=options.max_tokens,
+                              decode_steps=options.decode_steps)
+    engine = JaxEngine(model, settings, max_prompt_tokens=options.max_prompt_tokens, seed=options.seed,
+                       eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)
     name = options.name or _last_part(options.model)
     recorder = Recorder(pathlib.Path(options.record)) if options.record else None
     with EngineFront(engine) as front:
         adapter = (_last_part(options.adapter), options.adapter) if options.adapter else None
         models = Models(front, name, options.model, load, adapter)
-        service = Service(front, tokenizer, models, queue=options.max_queue, chat_tokens=options.max_tokens, recorder=recorder)
+        service = Service(front, tokenizer, models, queue=options.max_queue, chat_tokens=options.max_tokens,
+                          recorder=recorder)
         server = HttpServer(service, host=options.host, port=options.port, api_key=options.api_key,
                             grace=options.grace)
         if options.warmup:
-            print(f"Compiled {front.ask(lambda engine: engine.warmup() + engine.warmup(truncate=True))} programs.", flush=True)
+            print(f"Compiled {front.ask(lambda engine: engine.warmup() + engine.warmup(truncate=True))} "
+                  "programs.", flush=True)
         print(f"Serving {models.name!r} at {server.url}/v1", flush=True)
         server.run()
     print("Stopped; all requests in flight were answered or given up.")
@@ -75,20 +79,23 @@ def serve(options: Options, bridge: Bridge) -> None:
 
 @contextlib.contextmanager
 def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> Iterator[EngineFront]:
-    """Serves the policy while it is trained, as the endpoint section says: the loop gets the front in place of the engine.
+    """Serves the policy while it is trained, as the endpoint section says: the loop gets the front in place
+    of the engine.
 
     Clients know the model as "policy" while versions pass. Calls wait for the first publish().
 
     Raises:
       UserError: the address cannot be taken, or the API key is not there.
     """
-    options, record = config.endpoint, pathlib.Path(config.run_dir) / log_files.SERVED
+    options = config.endpoint
+    record = pathlib.Path(config.run_dir) / log_files.SERVED
     key = key_of_setting("endpoint.api_key_env", options.api_key_env, "the endpoint")
     with EngineFront(engine, paused=True) as front:
-        service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue, chat_tokens=config.rollout.max_tokens,
-                          recorder=Recorder(record))
+        service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue,
+                          chat_tokens=config.rollout.max_tokens, recorder=Recorder(record))
         with HttpServer(service, host=options.host, port=options.port, api_key=key) as server:
-            print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in {record}.", flush=True)
+            print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in "
+                  f"{record}.", flush=True)
             yield front
             front.resume()  # the last update paused it; who still waits gets an answer by the last weights
 
@@ -98,7 +105,8 @@ def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | N
     lora = bridge.read_lora(options.adapter) if options.adapter else None
     if options.max_lora_rank:
         if lora and lora.rank > options.max_lora_rank:
-            raise UserError(f"The adapter {options.adapter!r} has rank {lora.rank}; raise --max_lora_rank={options.max_lora_rank} to it.")
+            raise UserError(f"The adapter {options.adapter!r} has rank {lora.rank}; raise "
+                            f"--max_lora_rank={options.max_lora_rank} to it.")
         lora = LoraConfig(options.max_lora_rank, float(options.max_lora_rank))
     model = bridge.load_model(options.model, lora=lora)
     if options.adapter:
@@ -107,7 +115,8 @@ def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | N
 
 
 def _loader(model: Transformer, bridge: Bridge) -> Load:
-    """Reads adapters into a model of its own, which shares the arrays of the base: what is served changes by publish alone."""
+    """Reads adapters into a model of its own, which shares the arrays of the base: what is served changes by
+    publish alone."""
     graphdef, state = nnx.split(model)
     spare = nnx.merge(graphdef, _snapshot(state))
 
@@ -115,7 +124,8 @@ def _loader(model: Transformer, bridge: Bridge) -> Load:
         if not path:
             bridge.draw_adapters(spare, 0)  # fresh ones change nothing
         elif not pathlib.Path(path).is_dir():
-            raise UserError(f"There is no folder {path!r} on the server's machine. Give the path of a PEFT adapter's folder.")
+            raise UserError(f"There is no folder {path!r} on the server's machine. Give the path of a PEFT "
+                            "adapter's folder.")
         else:
             bridge.import_adapter(spare, path, subset=True)
         return _snapshot(nnx.state(spare))
@@ -128,8 +138,8 @@ def _snapshot(state: nnx.State):
 
 
 def _check(options: Options):
-    for name, least in (("slots", 1), ("max_prompt_tokens", 1), ("max_tokens", 1), ("decode_steps", 1), ("max_queue", 0),
-                        ("max_lora_rank", 0), ("port", 0), ("grace", 1), ("seed", 0)):
+    for name, least in (("slots", 1), ("max_prompt_tokens", 1), ("max_tokens", 1), ("decode_steps", 1),
+                        ("max_queue", 0), ("max_lora_rank", 0), ("port", 0), ("grace", 1), ("seed", 0)):
         if getattr(options, name) < least:
             raise UserError(f"--{name}={getattr(options, name)} must be at least {least}.")
 

@@ -12,7 +12,8 @@ from jaxrl_moe.types import UserError
 
 
 class HttpServer:
-    """Serves a service over HTTP. As a context manager it runs in a thread of its own; run() takes the calling thread.
+    """Serves a service over HTTP. As a context manager it runs in a thread of its own; run() takes the
+    calling thread.
 
     Args:
       service: closed with the server, unlike its front.
@@ -24,13 +25,17 @@ class HttpServer:
       UserError: the address cannot be taken, or is open to others without a key.
     """
 
-    def __init__(self, service: Service, *, host: str = "127.0.0.1", port: int = 0, api_key: str = "", grace: float = 30.0):
+    def __init__(self, service: Service, *, host: str = "127.0.0.1", port: int = 0, api_key: str = "",
+                 grace: float = 30.0):
         if not api_key and not is_loopback(host):
-            raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set one, or listen on 127.0.0.1.")
-        self._service, self._socket = service, _listen(host, port)
+            raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set "
+                            "one, or listen on 127.0.0.1.")
+        self._service = service
+        self._socket = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(make_app(service, api_key), log_level="warning", access_log=False, lifespan="off",
+        config = uvicorn.Config(make_app(service,
+                                         api_key), log_level="warning", access_log=False, lifespan="off",
                                 timeout_graceful_shutdown=max(1, round(grace)), server_header=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
@@ -44,8 +49,11 @@ class HttpServer:
         self._thread.join()
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT; then takes no more requests, finishes those in flight, and returns."""
-        before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+        """Serves until SIGTERM or SIGINT; then takes no more requests, finishes those in flight, and
+        returns."""
+        before = {
+            number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         try:
             self._serve()  # uvicorn handles the signals meanwhile, and raises them again at the end
         finally:
@@ -68,6 +76,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)  # so that a client can connect before the loop runs
     except (OSError, OverflowError) as error:
         listener.close()
-        raise UserError(f"The server cannot listen on {host} port {port}: {error}. Choose another host or port; port 0 takes a free "
-                        "one.") from error
+        raise UserError(f"The server cannot listen on {host} port {port}: {error}. Choose another host or "
+                        "port; port 0 takes a free one.") from error
     return listener

@@ -12,7 +12,8 @@ class Ticket:
     """What the driver knows of a request.
 
     Attributes:
-      notify: called on the driver's thread after each step that drew tokens for it; must neither raise nor wait.
+      notify: called on the driver's thread after each step that drew tokens for it; must neither raise nor
+        wait.
       done: its completions, the error that ended it, or cancelled.
       handle: the engine's.
     """
@@ -29,7 +30,8 @@ class Ticket:
 
     def pass_on(self) -> None:
         """Hands over what was drawn since the last time."""
-        fresh, self._fresh = self._fresh, []
+        fresh = self._fresh
+        self._fresh = []
         if fresh:
             self.notify(fresh)
 

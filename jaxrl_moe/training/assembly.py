@@ -1,4 +1,5 @@
-"""What a run is put together from: the data and model on disk, tokenizer and prompts, policy, optimiser and engine."""
+"""What a run is put together from: the data and model on disk, tokenizer and prompts, policy, optimiser and
+engine."""
 import dataclasses
 
 from flax import nnx
@@ -31,8 +32,9 @@ class Data:
 
 
 def prepare(start: Start) -> Data:
-    """Makes the data and the model that are to be made on the spot, since nothing speaks against the run by now; then the tokenizer and
-    the prompts (if nothing is trained by RL, only the held-out ones). Prints how many were left out.
+    """Makes the data and the model that are to be made on the spot, since nothing speaks against the run by
+    now; then the tokenizer and the prompts (if nothing is trained by RL, only the held-out ones). Prints how
+    many were left out.
 
     Where there are several processes, process 0 makes and downloads, and the others find it.
 
@@ -42,7 +44,8 @@ def prepare(start: Start) -> Data:
     unseen = start.makes_model or start.makes_data
     if not start.given:
         hosts.leader_first(lambda: _make_scratch(start.config, start.bridge))
-    hosts.on_leader(lambda: refuse([*data_checks.tokenizer_problems(start), *data_checks.problems(start)] if unseen else []))
+    hosts.on_leader(lambda: refuse([*data_checks.tokenizer_problems(start), *data_checks.problems(start)]
+                                   if unseen else []))
     prompts = start.prompts if start.rl else ([], None)
     held_out = start.held_out if start.config.data.eval_path else ([], None)
     for counts in filter(None, (prompts[1], held_out[1])):
@@ -55,8 +58,10 @@ def _make_scratch(config: Config, bridge: Bridge) -> None:
     ensure_model(config, bridge)
 
 
-def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps: int) -> tuple[Learner, Engine]:
-    """The policy with its optimiser, and an engine: over the same arrays, or over servers that get them by publish."""
+def build(config: Config, bridge: Bridge, tokenizer: Tokenizer,
+          optimiser_steps: int) -> tuple[Learner, Engine]:
+    """The policy with its optimiser, and an engine: over the same arrays, or over servers that get them by
+    publish."""
     model = load(config, bridge, make.lora_config(config))
     warn_of_router(config, model.config)
     kind = find_advantage(config.algorithm.advantage).critic
@@ -64,7 +69,8 @@ def build(config: Config, bridge: Bridge, tokenizer: Tokenizer, optimiser_steps:
     learner = make.make_learner(config, model, optimiser_steps, head)
     if config.rollout.backend != "jax":
         return learner, bridge.make_engine(config, learner.model(), tokenizer, learner.placement)
-    return learner, make_engine(config, learner.model(), tokenizer)  # last: its pool takes what the optimiser leaves free
+    # last: its pool takes what the optimiser leaves free
+    return learner, make_engine(config, learner.model(), tokenizer)
 
 
 def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer:
@@ -76,8 +82,8 @@ def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:
-    """An engine over the model's own arrays, laid out on the mesh if they are not yet; where rollout has devices of its own, over copies
-    there."""
+    """An engine over the model's own arrays, laid out on the mesh if they are not yet; where rollout has
+    devices of its own, over copies there."""
     drawn_at = rollout_placement(config, model.config)
     if drawn_at is not None and not config.rollout_mesh.apart:
         nnx.update(model, drawn_at.put(nnx.state(model)))

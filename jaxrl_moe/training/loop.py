@@ -49,7 +49,8 @@ def resume(run: Run, learner: Learner, draws: Draws) -> None:
         state, run.progress = run.checkpoints.restore(learner.stored())
         learner.take_over(state)
         draws.restore(dataclasses.asdict(run.progress))
-        newest, folder = run.progress.step, run.checkpoints.folder
+        newest = run.progress.step
+        folder = run.checkpoints.folder
         run.console.say(f"Going on from the checkpoint of step {newest} in {folder}.")
 
 
@@ -71,7 +72,10 @@ def fetch(updates: Updates, run: Run) -> dict[str, float]:
     if there is one."""
     if not updates:
         return {}
-    on_host, rows, tokens, values = [], [], [], []
+    on_host = []
+    rows = []
+    tokens = []
+    values = []
     for on_device, batches in updates:
         on_host.append(hosts.fetch(on_device))
         rows.append(update_metrics(on_host[-1:]))

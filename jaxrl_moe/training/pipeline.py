@@ -31,7 +31,8 @@ from jaxrl_moe.types import UserError
 
 
 def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) -> bool:
-    """SFT first if the recipe has it, then RL, then the export and the report. Each phase goes on from its newest checkpoint.
+    """SFT first if the recipe has it, then RL, then the export and the report. Each phase goes on from its
+    newest checkpoint.
 
     Args:
       config: resolved.
@@ -47,14 +48,15 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
     begin = start.training(config, bridge)
     refuse_before_run(begin)
     if config.endpoint.serve and endpoint is None:
-        raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: start it by "
-                        "scripts/train.py, or hand serving.launch.beside_training to run_all.")
+        raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: "
+                        "start it by scripts/train.py, or hand serving.launch.beside_training to run_all.")
     with locked(config.run_dir), contextlib.closing(make_task(config.env.name)) as task:
         return _run_all(begin, task, endpoint)
 
 
 def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
-    config, bridge = begin.config, begin.bridge
+    config = begin.config
+    bridge = begin.bridge
     data = prepare(begin)
     if begin.sft:
         if not warm_up(begin, task, data):
@@ -152,7 +154,8 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     """
     if warmed_up(begin.recipe):
         return True
-    config, bridge = sft_config(begin.recipe), begin.bridge
+    config = sft_config(begin.recipe)
+    bridge = begin.bridge
     conversations, counts = begin.conversations
     print(counts)
     learner, engine = build(config, bridge, data.tokenizer, total_steps(config, len(conversations)))
@@ -184,15 +187,20 @@ def after_warm_up(config: Config) -> Config:
 
 
 def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:
-    """Writes folder/model (merged) and, if adapters were trained, folder/adapter with the critic, if any, beside them; without
-    adapters a critic has folder/critic to itself. Prints where they are.
+    """Writes folder/model (merged) and, if adapters were trained, folder/adapter with the critic, if any,
+    beside them; without adapters a critic has folder/critic to itself. Prints where they are.
 
     Every process takes part in gathering the arrays; process 0 writes."""
-    model, kind = learner.model(), find_advantage(config.algorithm.advantage).critic
+    model = learner.model()
+    kind = find_advantage(config.algorithm.advantage).critic
     critic = Critic(learner.value_head(), kind) if kind else None
-    print("Hugging Face checkpoint:", bridge.export_model(model, folder / "model", source=config.model.path, overwrite=True))
+    print("Hugging Face checkpoint:",
+          bridge.export_model(model, folder / "model", source=config.model.path, overwrite=True))
     if config.lora.rank:
-        print("PEFT adapter:", bridge.export_adapter(model, folder / "adapter", config.model.path, overwrite=True, critic=critic))
+        print(
+            "PEFT adapter:",
+            bridge.export_adapter(model, folder / "adapter", config.model.path, overwrite=True,
+                                  critic=critic))
     elif critic:
         print("Critic:", bridge.export_critic(critic, folder / "critic", config.model.path, overwrite=True))
     hosts.barrier()  # whoever reads them next finds them

@@ -1,4 +1,5 @@
-"""Which of the groups that are drawn for a step its update uses: all, those that differ, or as many of these as it takes."""
+"""Which of the groups that are drawn for a step its update uses: all, those that differ, or as many of these
+as it takes."""
 import dataclasses
 import math
 from collections.abc import Callable
@@ -46,17 +47,20 @@ class Selection:
 def select(draw: Callable[[int], list[RolloutGroup]], config: Config) -> Selection:
     """Draws groups for a step and chooses those that its update uses.
 
-    Under rollout.dynamic_sampling (DAPO, arXiv 2503.14476) groups whose rewards are all equal are set aside, and further prompts
-    drawn until rollout.prompts_per_step groups differ or rollout.max_rounds rounds are over. A further round draws as many prompts
-    as it takes to fill the batch at the share of groups that differed so far, at most prompts_per_step. The rewards are the
-    graded ones, without penalties on length or a KL: whether a group has something to teach is the task's to say.
+    Under rollout.dynamic_sampling (DAPO, arXiv 2503.14476) groups whose rewards are all equal are set aside,
+    and further prompts drawn until rollout.prompts_per_step groups differ or rollout.max_rounds rounds are
+    over. A further round draws as many prompts as it takes to fill the batch at the share of groups that
+    differed so far, at most prompts_per_step. The rewards are the graded ones, without penalties on length or
+    a KL: whether a group has something to teach is the task's to say.
 
     Args:
       draw: how many, to the graded groups of so many next prompts.
       config: its rollout and algorithm sections.
     """
-    section, rollout = config.algorithm, config.rollout
-    drawn, rounds = draw(rollout.prompts_per_step), 1
+    section = config.algorithm
+    rollout = config.rollout
+    drawn = draw(rollout.prompts_per_step)
+    rounds = 1
     if not rollout.dynamic_sampling and not section.drop_constant_groups:
         return Selection(drawn, [], [])
     constant = [all_equal(group, section) for group in drawn]
@@ -64,27 +68,40 @@ def select(draw: Callable[[int], list[RolloutGroup]], config: Config) -> Selecti
         while len(drawn) - sum(constant) < rollout.prompts_per_step and rounds < rollout.max_rounds:
             count = refill(len(drawn) - sum(constant), len(drawn), rollout.prompts_per_step)
             more = draw(count)
-            drawn, constant, rounds = drawn + more, constant + [all_equal(group, section) for group in more], rounds + 1
+            drawn = drawn + more
+            constant = constant + [all_equal(group, section) for group in more]
+            rounds = rounds + 1
     differing = [group for group, equal in zip(drawn, constant) if not equal]
-    return Selection(differing[:rollout.prompts_per_step], [group for group, equal in zip(drawn, constant) if equal],
+    return Selection(differing[:rollout.prompts_per_step],
+                     [group for group, equal in zip(drawn, constant) if equal],
                      differing[rollout.prompts_per_step:], rounds)
 
 
 def refill(kept: int, drawn: int, wanted: int) -> int:
-    """How many prompts a further round draws: those that miss over the share kept so far, from 1 to `wanted`."""
+    """How many prompts a further round draws: those that miss over the share kept so far, from 1 to
+    `wanted`."""
     return min(wanted, math.ceil((wanted - kept) * drawn / max(kept, 1)))
 
 
 def selection_metrics(batch: Selection, config: Config) -> dict[str, float]:
-    """How many groups were drawn and dropped, and the rewards of those that the update used, as graded and after shaping.
+    """How many groups were drawn and dropped, and the rewards of those that the update used, as graded and
+    after shaping.
 
     reward/mean and its like are of all groups that were drawn.
     """
-    metrics = {"rollout/rounds": batch.rounds, "rollout/groups_drawn": len(batch.drawn),
-               "rollout/groups_dropped_constant": len(batch.constant), "rollout/groups_dropped_surplus": len(batch.surplus)}
+    metrics = {
+        "rollout/rounds": batch.rounds,
+        "rollout/groups_drawn": len(batch.drawn),
+        "rollout/groups_dropped_constant": len(batch.constant),
+        "rollout/groups_dropped_surplus": len(batch.surplus)
+    }
     if batch.used:
-        shaped = np.concatenate([rewards_of(rollout, config.algorithm) for group in batch.used for rollout in group.rollouts])
-        metrics |= {"reward/used_mean": reward_metrics(batch.used)["reward/mean"], "reward/shaped_mean": float(shaped.mean())}
+        shaped = np.concatenate(
+            [rewards_of(rollout, config.algorithm) for group in batch.used for rollout in group.rollouts])
+        metrics |= {
+            "reward/used_mean": reward_metrics(batch.used)["reward/mean"],
+            "reward/shaped_mean": float(shaped.mean())
+        }
     return {name: float(value) for name, value in metrics.items()}
 
 
@@ -92,7 +109,8 @@ def nothing_to_learn(batch: Selection, config: Config, step: int) -> NothingToLe
     """The error that ends a run when dynamic sampling has come to an end without a single group to use."""
     rewards = np.concatenate([group.rewards_G for group in batch.drawn])
     return NothingToLearnError(
-        f"Step {step}: none of {len(batch.drawn)} groups, drawn in {batch.rounds} rounds, has rewards that differ (their mean is "
-        f"{rewards.mean():.3g}), so dynamic sampling has nothing to train on. All steps before this one are saved. Where rewards are "
-        "all low take easier prompts or a warm-up, where all high harder ones; or raise rollout.group_size, "
-        f"rollout.temperature or rollout.max_rounds (now {config.rollout.max_rounds}), and start again.")
+        f"Step {step}: none of {len(batch.drawn)} groups, drawn in {batch.rounds} rounds, has rewards that "
+        f"differ (their mean is {rewards.mean():.3g}), so dynamic sampling has nothing to train on. All "
+        "steps before this one are saved. Where rewards are all low take easier prompts or a warm-up, where "
+        "all high harder ones; or raise rollout.group_size, rollout.temperature or rollout.max_rounds (now "
+        f"{config.rollout.max_rounds}), and start again.")

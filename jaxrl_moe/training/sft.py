@@ -1,4 +1,5 @@
-"""Supervised fine-tuning: the mean negative log-likelihood of the trained tokens, through the RL update itself."""
+"""Supervised fine-tuning: the mean negative log-likelihood of the trained tokens, through the RL update
+itself."""
 import dataclasses
 import functools
 import pathlib
@@ -22,8 +23,8 @@ from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.runs.run import Run, identity, open_run
 
 
-def sft(config: Config, learner: Learner, conversations: Sequence[Conversation], decode: Callable[[Sequence[int]], str],
-        evaluation: Callable[[], Evaluation] | None = None) -> bool:
+def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
+        decode: Callable[[Sequence[int]], str], evaluation: Callable[[], Evaluation] | None = None) -> bool:
     """Trains on conversations, from the newest checkpoint in run_dir/sft if there is one.
 
     Args:
@@ -34,12 +35,17 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
       evaluation: evaluates the present weights, or None.
 
     Returns:
-      True when it is done, False if SIGTERM ended it early; it is saved either way. The metrics of a step are fetched
-      after the next one has been dispatched.
+      True when it is done, False if SIGTERM ended it early; it is saved either way. The metrics of a step are
+      fetched after the next one has been dispatched.
     """
-    samples, objective = trainable(from_conversations(conversations)), make_policy_objective(config.algorithm, moe=config.moe)
-    last, waiting, meter = total_steps(config, len(samples)), None, FlopMeter(learner)
-    with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config), decode) as run:
+    samples = trainable(from_conversations(conversations))
+    objective = make_policy_objective(config.algorithm, moe=config.moe)
+    last = total_steps(config, len(samples))
+    waiting = None
+    meter = FlopMeter(learner)
+    with open_run(config,
+                  pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config),
+                  decode) as run:
         if run.checkpoints.steps():
             state, run.progress = run.checkpoints.restore(learner.stored())
             learner.take_over(state)
@@ -60,16 +66,19 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                 (_, row), waiting, score = fetch(run, meter, *waiting), None, None
                 if evaluation and run.due(config.sft.eval_every):
                     result = evaluation()
-                    row, score = row | evaluated(run, result), result.score
+                    row = row | evaluated(run, result)
+                    score = result.score
                 run.log(step + 1, row)
                 if save or reached(run, config) or run.stop:  # SIGTERM may have come during the evaluation
                     run.checkpoints.save(learner.stored(), run.progress, score)
         return run.progress.step >= run.last_step or reached(run, config)
 
 
-def batch(samples: Sequence[Sample], config: Config, step: int, shards: tuple[int, int] = (1, 1)) -> list[MicroBatch]:
+def batch(samples: Sequence[Sample], config: Config, step: int,
+          shards: tuple[int, int] = (1, 1)) -> list[MicroBatch]:
     """The micro-batches of a step; which conversations it takes follows from the seed and the step alone."""
-    count, size = len(samples), config.sft.sequences_per_step
+    count = len(samples)
+    size = config.sft.sequences_per_step
     chosen = []
     for position in range(step * size, (step + 1) * size):
         epoch, turn = divmod(position, count)
@@ -95,7 +104,8 @@ def fetch(run: Run, meter: FlopMeter, step: int, update: Metrics,
     if "load" in values:
         run.record_load(step, values["load"])
         row |= router_metrics(values["load"], values["probability"])
-    tokens, seconds = float(packed[0].num_tokens), run.lap()
+    tokens = float(packed[0].num_tokens)
+    seconds = run.lap()
     return step, row | {"sft/tokens": tokens, "time/step_s": seconds, "perf/peak_bytes": peak_bytes()} | (
         meter.metrics(packed, seconds) | run.compilations.metrics())
 
@@ -108,5 +118,6 @@ def evaluated(run: Run, result: Evaluation) -> dict[str, float]:
 
 def reached(run: Run, config: Config) -> bool:
     """Whether an evaluation has met sft.stop_at_accuracy."""
-    best, goal = run.progress.best_score, config.sft.stop_at_accuracy
+    best = run.progress.best_score
+    goal = config.sft.stop_at_accuracy
     return goal > 0 and best is not None and best >= goal

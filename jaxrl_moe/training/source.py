@@ -1,4 +1,5 @@
-"""Where the loop's batches come from: drawn and graded when they are asked for, or ahead of it, bounded by rollout.max_staleness."""
+"""Where the loop's batches come from: drawn and graded when they are asked for, or ahead of it, bounded by
+rollout.max_staleness."""
 import abc
 import contextlib
 import dataclasses
@@ -31,7 +32,8 @@ class Source(Protocol):
 
     @abc.abstractmethod
     def next(self, watch: Stopwatch) -> Selection:
-        """The next batch. An engine that shares devices with the trainer then stands still, its memory free, until publish()."""
+        """The next batch. An engine that shares devices with the trainer then stands still, its memory free,
+        until publish()."""
 
     @abc.abstractmethod
     def idle(self) -> contextlib.AbstractContextManager[None]:
@@ -39,7 +41,8 @@ class Source(Protocol):
 
     @abc.abstractmethod
     def position(self) -> dict[str, Any]:
-        """Fields of checkpoint.Progress: a run that goes on from there trains on what is not in a batch yet."""
+        """Fields of checkpoint.Progress: a run that goes on from there trains on what is not in a batch
+        yet."""
 
 
 @contextlib.contextmanager
@@ -51,8 +54,8 @@ def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws
         yield Synchronous(config, engine, episodes, draws, params)
         return
     if not isinstance(engine, StreamingEngine):
-        raise TypeError(f"a {type(engine).__name__} draws whole batches alone, and rollout.max_staleness needs a "
-                        "StreamingEngine")
+        raise TypeError(f"a {type(engine).__name__} draws whole batches alone, and rollout.max_staleness "
+                        "needs a StreamingEngine")
     producer = Producer(engine, draws, episodes, params, _rules(config), config.train.steps)
     with contextlib.closing(producer):
         yield Asynchronous(config, engine, producer)
@@ -60,9 +63,10 @@ def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws
 
 def _rules(config: Config) -> Rules:
     rollout = config.rollout
-    return Rules(rollout.prompts_per_step, rollout.max_staleness, rollout.stragglers,
-                 keep=functools.partial(_differs, section=config.algorithm) if rollout.dynamic_sampling else None,
-                 most=rollout.max_rounds * rollout.prompts_per_step)
+    return Rules(
+        rollout.prompts_per_step, rollout.max_staleness, rollout.stragglers,
+        keep=functools.partial(_differs, section=config.algorithm) if rollout.dynamic_sampling else None,
+        most=rollout.max_rounds * rollout.prompts_per_step)
 
 
 def _differs(group: RolloutGroup, section: AlgorithmSection) -> bool:
@@ -106,7 +110,10 @@ class Asynchronous(Source):
     """Takes batches that a producer draws and grades ahead, while the loop updates."""
 
     def __init__(self, config: Config, engine: StreamingEngine, producer: Producer):
-        self._config, self._engine, self._producer, self._shares = config, engine, producer, True
+        self._config = config
+        self._engine = engine
+        self._producer = producer
+        self._shares = True
 
     def publish(self, params: Any, version: int) -> Any:
         synced = self._producer.publish(params, version)
@@ -114,7 +121,8 @@ class Asynchronous(Source):
         return synced
 
     def next(self, watch: Stopwatch) -> Selection:
-        """As Source.next; "wait" is the time that the loop lost, "rollout" and "reward" what threads spent meanwhile."""
+        """As Source.next; "wait" is the time that the loop lost, "rollout" and "reward" what threads spent
+        meanwhile."""
         with watch("wait"):
             drawn = self._producer.next(hold=self._shares)
         watch.add("rollout", drawn.draw_seconds)
@@ -128,9 +136,12 @@ class Asynchronous(Source):
         return self._producer.position()
 
     def _selection(self, drawn: Drawn) -> Selection:
-        algorithm, rollout = self._config.algorithm, self._config.rollout
-        used, aside = drawn.kept, drawn.aside
+        algorithm = self._config.algorithm
+        rollout = self._config.rollout
+        used = drawn.kept
+        aside = drawn.aside
         if algorithm.drop_constant_groups:
-            used, aside = ([group for group in drawn.kept if _differs(group, algorithm) == differs] for differs in (True, False))
+            used, aside = ([group for group in drawn.kept if _differs(group, algorithm) == differs]
+                           for differs in (True, False))
         rounds = math.ceil((len(used) + len(aside)) / rollout.prompts_per_step)
         return Selection(used, aside, [], rounds, drawn.aborted, drawn.tokens)

@@ -87,7 +87,8 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
     params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
-    folder, named = pathlib.Path(config.run_dir), identity(learner, config)
+    folder = pathlib.Path(config.run_dir)
+    named = identity(learner, config)
     with (open_run(config, folder, "RL", config.train.steps, named, tokenizer.decode) as run,
           open_source(config, engine, episodes, draws, params) as source):
         loop = TrainingLoop(config, learner, engine, episodes, eval_prompts, params, objective,
@@ -103,7 +104,8 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
 
 def step(loop: TrainingLoop) -> None:
     """One step of the algorithm; Progress.step counts those that are done."""
-    number, watch = loop.run.progress.step, Stopwatch()
+    number = loop.run.progress.step
+    watch = Stopwatch()
     kl = KLCoefficient(loop.config.algorithm, loop.run.progress.kl_coef)
     loop.run.profiler.before(number)
     before = loop.engine.stats()
@@ -139,7 +141,8 @@ def to_samples(loop: TrainingLoop, watch: Stopwatch, batch: Selection, kl: KLCoe
 def learn(loop: TrainingLoop, watch: Stopwatch, batch: Selection, samples: list[Sample],
           kl: KLCoefficient) -> tuple[Updates, dict[str, float]]:
     """The updates of the step, and its metrics; from here on the step is done, and Progress says so."""
-    run, config = loop.run, loop.config
+    run = loop.run
+    config = loop.config
     with watch("update"), alone():
         updates = []
         if batch.used:

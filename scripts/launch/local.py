@@ -1,8 +1,11 @@
-"""Starts a script as several processes on this machine, each with its share of the devices: to try a run of many hosts.
+"""Starts a script as several processes on this machine, each with its share of the devices: to try a run of
+many hosts.
 
-    python scripts/launch/local.py --processes=2 --cpu_devices=2 -- scripts/train.py --config=configs/quickstart.py --config.mesh.data=-1
+    python scripts/launch/local.py --processes=2 --cpu_devices=2 -- scripts/train.py
+    --config=configs/quickstart.py --config.mesh.data=-1
 
-Everything after -- is the command that each process runs. If one fails, the others stop by themselves, and this exits non-zero.
+Everything after -- is the command that each process runs. If one fails, the others stop by themselves, and
+this exits non-zero.
 """
 import os
 import signal
@@ -13,16 +16,20 @@ import sys
 from absl import app, flags
 
 PROCESSES = flags.DEFINE_integer("processes", 2, "how many to start", lower_bound=1)
-CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "virtual CPU devices of each process; 0: each gets its share of the accelerators")
-ACCELERATORS = flags.DEFINE_integer("accelerators", 0, "devices of this machine, to be divided; needed where cpu_devices is 0")
+CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "virtual CPU devices of each process; 0: each gets its "
+                                                     "share of the accelerators")
+ACCELERATORS = flags.DEFINE_integer("accelerators", 0, "devices of this machine, to be divided; needed where "
+                                                       "cpu_devices is 0")
 PORT = flags.DEFINE_integer("port", 0, "of process 0; 0: a free one")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print what would run, and start nothing")
 
 
 def main(arguments: list[str]) -> None:
-    command, count = [sys.executable, *arguments[1:]], PROCESSES.value
+    command = [sys.executable, *arguments[1:]]
+    count = PROCESSES.value
     if len(command) < 2:
-        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py --config=configs/quickstart.py")
+        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py "
+                             "--config=configs/quickstart.py")
     if not CPU_DEVICES.value and (ACCELERATORS.value < count or ACCELERATORS.value % count):
         raise app.UsageError(f"give --cpu_devices, or --accelerators as a multiple of the {count} processes")
     address = f"127.0.0.1:{PORT.value or free_port()}"
@@ -35,14 +42,20 @@ def main(arguments: list[str]) -> None:
 
 def place(index: int, count: int, address: str) -> dict[str, str]:
     """The environment variables of a process, beside those it inherits."""
-    variables = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
+    variables = {
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": str(count),
+        "JAX_PROCESS_ID": str(index)
+    }
     if CPU_DEVICES.value:
         old = os.environ.get("XLA_FLAGS", "").split()
         kept = [flag for flag in old if "host_platform_device_count" not in flag]
         return variables | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(
             [*kept, f"--xla_force_host_platform_device_count={CPU_DEVICES.value}"])}
     share = ACCELERATORS.value // count
-    return variables | {"CUDA_VISIBLE_DEVICES": ",".join(str(number) for number in range(index * share, (index + 1) * share))}
+    return variables | {
+        "CUDA_VISIBLE_DEVICES": ",".join(str(number) for number in range(index * share, (index + 1) * share))
+    }
 
 
 def free_port() -> int:
@@ -52,7 +65,8 @@ def free_port() -> int:
 
 
 def run(command: list[str], places: list[dict[str, str]]) -> int:
-    """Waits for all; SIGTERM goes on to process 0, which has all stop at the same step. Returns the first code that is not 0."""
+    """Waits for all; SIGTERM goes on to process 0, which has all stop at the same step. Returns the first
+    code that is not 0."""
     children = [subprocess.Popen(command, env=os.environ | variables) for variables in places]
     signal.signal(signal.SIGTERM, lambda *_: children[0].send_signal(signal.SIGTERM))
     codes = [child.wait() for child in children]

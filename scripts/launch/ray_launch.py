@@ -1,10 +1,11 @@
 """Starts a script on several hosts of a Ray cluster: one process a host, placed apart, each with its GPUs.
 
-    python scripts/launch/ray_launch.py --hosts=4 --gpus=8 -- scripts/train.py --config=configs/gsm8k/grpo.py --config.mesh.fsdp=-1
+    python scripts/launch/ray_launch.py --hosts=4 --gpus=8 -- scripts/train.py --config=configs/gsm8k/grpo.py
+    --config.mesh.fsdp=-1
 
-Run it from the repository on the head node; hosts need the package, and a shared disk for run_dir. Ray only places the processes:
-they join jax.distributed by themselves, and if one dies the others end within 30 s. --restarts starts the whole job again, which
-goes on from its newest checkpoint. Needs `pip install ray`.
+Run it from the repository on the head node; hosts need the package, and a shared disk for run_dir. Ray only
+places the processes: they join jax.distributed by themselves, and if one dies the others end within 30 s.
+--restarts starts the whole job again, which goes on from its newest checkpoint. Needs `pip install ray`.
 """
 import os
 import signal
@@ -47,7 +48,8 @@ def _end_with_parent() -> None:
 def main(arguments: list[str]) -> None:
     command = ["python", "-u", *arguments[1:]]
     if len(command) < 3:
-        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py --config=configs/gsm8k/grpo.py")
+        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py "
+                             "--config=configs/gsm8k/grpo.py")
     bundles = [{"CPU": CPUS.value} | ({"GPU": GPUS.value} if GPUS.value else {}) for _ in range(HOSTS.value)]
     print(f"Placement group, one bundle a host (STRICT_SPREAD): {bundles}")
     for index in range(HOSTS.value):
@@ -64,28 +66,39 @@ def main(arguments: list[str]) -> None:
 
 def place(index: int, address: str) -> dict[str, str]:
     """The environment variables by which a process joins."""
-    return {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(HOSTS.value), "JAX_PROCESS_ID": str(index)}
+    return {
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": str(HOSTS.value),
+        "JAX_PROCESS_ID": str(index)
+    }
 
 
 def start(command: list[str], bundles: list[dict[str, int]]) -> int:
-    """Places the actors and waits for all of them; the first exit code that is not 0, 1 for a host that was lost."""
+    """Places the actors and waits for all of them; the first exit code that is not 0, 1 for a host that was
+    lost."""
     try:
         import ray
         from ray.util.placement_group import placement_group, remove_placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
     except ImportError:
-        sys.exit("Error: ray is not installed: `pip install ray`, or start the processes with --coordinator on each host.")
+        sys.exit("Error: ray is not installed: `pip install ray`, or start the processes with --coordinator "
+                 "on each host.")
     if not ray.is_initialized():
         ray.init(address=ADDRESS.value)
     group = placement_group(bundles, strategy="STRICT_SPREAD")
     ray.get(group.ready())
     try:
-        hosts = [ray.remote(Host).options(
-            num_cpus=CPUS.value, num_gpus=GPUS.value,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=index)).remote()
-            for index in range(len(bundles))]
+        hosts = [
+            ray.remote(Host).options(
+                num_cpus=CPUS.value,
+                num_gpus=GPUS.value, scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    placement_group=group, placement_group_bundle_index=index)).remote()
+            for index in range(len(bundles))
+        ]
         address = ray.get(hosts[0].address.remote())
-        return wait([host.run.remote(command, os.getcwd(), place(index, address)) for index, host in enumerate(hosts)])
+        return wait([
+            host.run.remote(command, os.getcwd(), place(index, address)) for index, host in enumerate(hosts)
+        ])
     finally:
         remove_placement_group(group)
 

@@ -1,4 +1,5 @@
-"""A stage of the GPU check with a good row, one that failed, and one for which the machine has not what it needs."""
+"""A stage of the GPU check with a good row, one that failed, and one for which the machine has not what it
+needs."""
 from benchmarks.gpu.record import PASSED, Recorder, Settings
 
 

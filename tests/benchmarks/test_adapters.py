@@ -29,7 +29,10 @@ class Stub:
     """A server that draws by a model of ours, or refuses."""
 
     def __init__(self, model, refuses="", dies=False):
-        self.model, self.refuses, self.dies, self.loaded = model, refuses, dies, []
+        self.model = model
+        self.refuses = refuses
+        self.dies = dies
+        self.loaded = []
 
     def load(self, weights):
         if self.refuses:
@@ -67,7 +70,8 @@ def test_peft_reads_a_good_adapter_and_one_that_it_leaves_out_is_told(adapters, 
 
 def test_a_server_that_draws_what_ours_does_and_one_that_does_not(adapters):
     good, gates, _ = adapters
-    right, wrong = Stub(good.model), Stub(gates.model)
+    right = Stub(good.model)
+    wrong = Stub(gates.model)
     assert by_server(right, good, True).error < 1e-5 and right.loaded == []
     assert by_server(wrong, good, True).error > 0.1
 

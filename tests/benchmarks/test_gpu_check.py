@@ -1,4 +1,5 @@
-"""The GPU check: whatever becomes of a stage, the others' results stand, and table and exit status say what happened."""
+"""The GPU check: whatever becomes of a stage, the others' results stand, and table and exit status say what
+happened."""
 import json
 import os
 import pathlib
@@ -29,7 +30,9 @@ def terminated():
 def run(folder, *options, stages=GOOD):
     """(exit status, table, {letter: rows})."""
     status = check.main([str(folder), "--rehearse", f"--work={folder / 'work'}", *options], stages)
-    return status, (folder / "gpu.md").read_text(), {stage.letter: record.read(report.rows_file(folder, stage)) for stage in stages}
+    return status, (folder / "gpu.md").read_text(), {
+        stage.letter: record.read(report.rows_file(folder, stage)) for stage in stages
+    }
 
 
 def results(table):
@@ -41,10 +44,14 @@ def test_good_stages_give_a_table_and_exit_status_0(tmp_path):
     status, table, rows = run(tmp_path)
     assert status == 0 and results(table) == dict.fromkeys("abc", "passed")
     assert [len(found) for found in rows.values()] == [2, 2, 2]
-    assert "no NVIDIA driver" in table and "jax " in table and "tokens/s 12,346" in table and "A rehearsal of" in table
+    assert "no NVIDIA driver" in table
+    assert "jax " in table
+    assert "tokens/s 12,346" in table
+    assert "A rehearsal of" in table
 
 
-@pytest.mark.parametrize("how, said", [("raise", "ended with an error: RuntimeError: this failure is simulated"),
+@pytest.mark.parametrize("how, said", [("raise", "ended with an error: RuntimeError: this failure is "
+                                                 "simulated"),
                                        ("hang", "cut after its "), ("kill", "ended by SIGKILL")])
 @pytest.mark.parametrize("letter", ["a", "c"])
 def test_a_stage_that_fails_takes_nothing_else_with_it(tmp_path, monkeypatch, how, said, letter):
@@ -64,13 +71,15 @@ def test_a_failed_row_and_one_that_the_machine_cannot_have(tmp_path):
 
 
 def test_what_a_machine_cannot_have_fails_nothing():
-    outcome, absent = check.box.Outcome(GOOD[0], 1.0, ""), {"status": record.ABSENT}
+    outcome = check.box.Outcome(GOOD[0], 1.0, "")
+    absent = {"status": record.ABSENT}
     assert report.result(outcome, [absent]) == report.GOOD
     assert report.result(outcome, []) == "FAILED"  # a stage that found nothing has checked nothing
 
 
 def test_a_stage_whose_module_is_broken_is_cut_with_the_reason(tmp_path):
-    status, table, _ = run(tmp_path, stages=(Stage("a", "stub a", "tests.scripts.no_such_stage", 1.0), *GOOD[1:]))
+    status, table, _ = run(tmp_path, stages=(Stage("a", "stub a", "tests.scripts.no_such_stage",
+                                                   1.0), *GOOD[1:]))
     assert status == 1 and results(table) == {"a": "CUT", "b": "passed", "c": "passed"}
     assert "No module named 'tests.scripts.no_such_stage'" in table
 
@@ -94,10 +103,12 @@ def test_what_a_killed_process_left_half_written_is_dropped(tmp_path):
 
 
 def test_a_check_that_is_terminated_ends_its_stage_and_leaves_the_table(tmp_path):
-    program = f"import sys; from benchmarks.gpu import check; from tests.benchmarks.test_gpu_check import GOOD; " \
+    program = "import sys; from benchmarks.gpu import check; " \
+              "from tests.benchmarks.test_gpu_check import GOOD; " \
               f"sys.exit(check.main([{str(tmp_path)!r}, '--rehearse'], GOOD))"
     variables = os.environ | {"PYTHONPATH": f"{ROOT}", record.SIMULATED: "b:hang"}
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=variables, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=variables,
+                               stdout=subprocess.DEVNULL)
     waiting = time.monotonic() + 60
     while not record.read(tmp_path / "gpu_b.jsonl") and time.monotonic() < waiting:
         time.sleep(0.05)
@@ -113,7 +124,8 @@ def test_every_stage_can_be_imported_and_run():
 
 
 def fake_pip(tmp_path, report):
-    """A `python -m pip` that resolves to the report and downloads files of ten bytes; any other use of Python is the real one."""
+    """A `python -m pip` that resolves to the report and downloads files of ten bytes; any other use of Python
+    is the real one."""
     path = tmp_path / "python"
     path.write_text(f"""#!{sys.executable}
 import os, pathlib, sys
@@ -131,21 +143,47 @@ else:
 
 
 def wheels(tmp_path, limit):
-    named = {"ml_collections": ["absl-py"], "grain": ["array-record; sys_platform != 'win32'", "protobuf"], "tensorboardX": [], "flax": [],
-             "optax": [], "orbax-checkpoint": [], "tokamax": ["einshape", "xprof", "extra-thing; extra == 'dev'"], "array_record": [],
-             "einshape": [], "xprof": ["duckdb", "fire"], "duckdb": [], "fire": [], "absl-py": [], "protobuf": [], "extra-thing": []}
-    report = {"install": [{"metadata": {"name": name, "version": "1.0", "requires_dist": needs}} for name, needs in named.items()]}
+    named = {
+        "ml_collections": ["absl-py"],
+        "grain": ["array-record; "
+                  "sys_platform != 'win32'", "protobuf"],
+        "tensorboardX": [],
+        "flax": [],
+        "optax": [],
+        "orbax-checkpoint": [],
+        "tokamax": ["einshape", "xprof", "extra-thing; extra == "
+                    "'dev'"],
+        "array_record": [],
+        "einshape": [],
+        "xprof": ["duckdb", "fire"],
+        "duckdb": [],
+        "fire": [],
+        "absl-py": [],
+        "protobuf": [],
+        "extra-thing": []
+    }
+    report = {
+        "install": [{
+            "metadata": {
+                "name": name,
+                "version": "1.0",
+                "requires_dist": needs
+            }
+        } for name, needs in named.items()]
+    }
     variables = os.environ | {"PYTHON": str(fake_pip(tmp_path, report)), "LIMIT": str(limit)}
-    return subprocess.run(["bash", "scripts/gpu_wheels.sh", str(tmp_path / "wheels")], cwd=ROOT, capture_output=True, text=True,
-                          env=variables)
+    return subprocess.run(["bash", "scripts/gpu_wheels.sh",
+                           str(tmp_path / "wheels")], cwd=ROOT, capture_output=True, text=True, env=variables)
 
 
 def test_wheels_are_what_the_machine_has_not(tmp_path):
     done = wheels(tmp_path, 110)
     assert done.returncode == 0, done.stderr
     names = {path.name.partition("==")[0] for path in (tmp_path / "wheels").iterdir()}
-    assert names == {"ml-collections", "grain", "tensorboardx", "flax", "optax", "orbax-checkpoint", "tokamax", "array-record", "einshape",
-                     "xprof", "fire"}
+    assert names == {
+        "ml-collections", "grain", "tensorboardx", "flax", "optax", "orbax-checkpoint", "tokamax",
+        "array-record", "einshape", "xprof", "fire"
+    }
 
 
 def test_too_many_bytes_of_wheels_are_an_error(tmp_path):
@@ -155,7 +193,8 @@ def test_too_many_bytes_of_wheels_are_an_error(tmp_path):
 
 def test_a_folder_without_wheels_is_refused(tmp_path):
     variables = os.environ | {"WHEELS": str(tmp_path), "PYTHON": sys.executable}
-    done = subprocess.run(["bash", "scripts/gpu_check.sh", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, env=variables)
+    done = subprocess.run(["bash", "scripts/gpu_check.sh", str(tmp_path)], cwd=ROOT, capture_output=True,
+                          text=True, env=variables)
     assert done.returncode == 2 and "gpu_wheels.sh" in done.stderr
 
 
@@ -171,8 +210,10 @@ def test_an_error_is_told_with_what_it_came_from():
 
 @pytest.mark.slow
 def test_the_whole_check_can_be_rehearsed_on_a_cpu(tmp_path):
-    done = subprocess.run(["bash", "scripts/gpu_check.sh", str(tmp_path), "--rehearse", f"--work={tmp_path / 'work'}"], cwd=ROOT,
-                          env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "scripts/gpu_check.sh",
+         str(tmp_path), "--rehearse", f"--work={tmp_path / 'work'}"], cwd=ROOT,
+        env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
     table = (tmp_path / "gpu.md").read_text()
     assert done.returncode == 0, done.stdout + table
     assert results(table) == dict.fromkeys("abcdef", "passed")

@@ -1,4 +1,5 @@
-"""Plans in processes of their own: bytes predicted beside those measured, and what the 30B's recipe leaves free."""
+"""Plans in processes of their own: bytes predicted beside those measured, and what the 30B's recipe leaves
+free."""
 import json
 import sys
 
@@ -11,7 +12,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_bfloat16_takes_no_more_than_float32_and_the_rest_of_it_is_the_cpus():
-    one, other = (in_process("temporaries", "MoE, LoRA, remat none", dtype) for dtype in ("float32", "bfloat16"))
+    one, other = (in_process("temporaries", "MoE, LoRA, remat none", dtype)
+                  for dtype in ("float32", "bfloat16"))
     assert one["gradients"][0] == one["gradients"][1] and one["decode"][0] == one["decode"][1]
     here, elsewhere = other["gradients"]
     assert elsewhere <= here <= one["gradients"][0]

@@ -1,4 +1,5 @@
-"""Bad folders give one paragraph that names the tensor, the file and the mend, and leave nothing half-written."""
+"""Bad folders give one paragraph that names the tensor, the file and the mend, and leave nothing
+half-written."""
 import errno
 import json
 import os
@@ -112,8 +113,8 @@ def test_missing_and_unused_tensors_are_all_named_together(folder):
         del tensors["model.norm.weight"]
 
     edit(folder / "model.safetensors", change)
-    load(folder, "model.layers.7.extra.weight", "model.layers.1.mlp.gate.weight", "model.norm.weight", "model.safetensors", "missing",
-         "used by nothing")
+    load(folder, "model.layers.7.extra.weight", "model.layers.1.mlp.gate.weight", "model.norm.weight",
+         "model.safetensors", "missing", "used by nothing")
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(folder):
@@ -132,7 +133,8 @@ def test_quantised_tensors_are_refused(folder):
     load(folder, "model.norm.weight", "I8")
 
 
-@pytest.mark.parametrize("experts, words", [(3, ("experts.3.", "used by nothing")), (8, ("experts.4.", "missing"))])
+@pytest.mark.parametrize("experts, words", [(3, ("experts.3.", "used by "
+                                                               "nothing")), (8, ("experts.4.", "missing"))])
 def test_a_number_of_experts_unlike_the_file_is_refused(folder, experts, words):
     edit(folder / "config.json", lambda config: config.update(num_local_experts=experts))
     load(folder, *words)
@@ -146,7 +148,8 @@ def test_a_missing_shard_is_named(tmp_path):
 
 def test_an_index_that_promises_a_tensor_its_shard_lacks_is_refused(tmp_path):
     make_checkpoint(tmp_path, max_shard_size="60KB")
-    edit(tmp_path / "model.safetensors.index.json", lambda index: index["weight_map"].update(ghost="model-00001-of-00005.safetensors"))
+    edit(tmp_path / "model.safetensors.index.json",
+         lambda index: index["weight_map"].update(ghost="model-00001-of-00005.safetensors"))
     load(tmp_path, "ghost", "model.safetensors.index.json")
 
 
@@ -205,8 +208,12 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(folder, tmp_path, monkeyp
     model = bridges.load_model(folder, lora=LoraConfig(4, 8.0))
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr("bridges.hf.tensor_files.os.posix_fallocate", full)
-    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out", "disk is full", "Free some space")
-    refused(lambda: bridges.export_adapter(model, tmp_path / "out", base=folder), tmp_path / "out", "disk is full")
+    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out", "disk is "
+            "full", "Free "
+            "some "
+            "space")
+    refused(lambda: bridges.export_adapter(model, tmp_path / "out", base=folder), tmp_path / "out", "disk is "
+                                                                                                    "full")
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -214,8 +221,13 @@ def test_a_failed_export_over_an_older_one_keeps_the_older(folder, tmp_path, mon
     model = bridges.load_model(folder)
     bridges.export_model(model, tmp_path / "out", source=folder)
     names = sorted(os.listdir(tmp_path / "out"))
-    monkeypatch.setattr("bridges.hf.exporting._write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
-    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True), "could not be written", "broken disk")
+    monkeypatch.setattr("bridges.hf.exporting._write", lambda *_:
+                        (_ for _ in ()).throw(OSError(errno.EIO, "broken "
+                                                      "disk")))
+    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True), "could not "
+            "be "
+            "written", "broken "
+            "disk")
     assert sorted(os.listdir(tmp_path / "out")) == names
     assert (tmp_path / "out/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
@@ -224,7 +236,8 @@ def test_an_output_that_is_there_is_not_overwritten_unasked(folder, tmp_path):
     model = bridges.load_model(folder)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/notes.txt").write_text("mine")
-    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out", "--overwrite")
+    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out",
+            "--overwrite")
     assert (tmp_path / "out/notes.txt").read_text() == "mine"
     bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True)
     assert not (tmp_path / "out/notes.txt").exists()
@@ -233,7 +246,9 @@ def test_an_output_that_is_there_is_not_overwritten_unasked(folder, tmp_path):
 def test_a_source_of_another_model_is_refused(folder, tmp_path):
     make_checkpoint(tmp_path / "other", num_hidden_layers=2)
     model = bridges.load_model(folder)
-    refused(lambda: bridges.export_model(model, tmp_path / "out", source=tmp_path / "other"), tmp_path / "other", "another model")
+    refused(lambda: bridges.export_model(model, tmp_path / "out", source=tmp_path / "other"),
+            tmp_path / "other", "another "
+            "model")
     assert not (tmp_path / "out").exists()
 
 
@@ -259,7 +274,8 @@ def test_an_adapter_of_another_model_is_refused(adapter, tmp_path, other, words)
 
 
 def test_an_adapter_of_higher_rank_than_the_model_is_refused(folder, adapter):
-    import_adapter(folder, adapter, "rank 4", "rank 4, the model's is 2", "read_lora", lora=LoraConfig(2, 4.0))
+    import_adapter(folder, adapter, "rank 4", "rank 4, the model's is "
+                                              "2", "read_lora", lora=LoraConfig(2, 4.0))
 
 
 def test_an_adapter_without_one_of_its_tensors_is_refused(folder, adapter):
@@ -286,8 +302,14 @@ def test_an_adapter_that_lacks_what_the_model_trains_is_refused(folder, tmp_path
 
 
 @pytest.mark.parametrize("change, words", [
-    (dict(peft_type="LOHA"), ("LOHA",)), (dict(use_dora=True), ("use_dora",)), (dict(bias="all"), ("bias='all'",)),
-    (dict(modules_to_save=["lm_head"]), ("modules_to_save",)), (dict(r=None), ("'r'",)), (dict(r=8), ("rank 8", "different adapters")),
+    (dict(peft_type="LOHA"), ("LOHA", )),
+    (dict(use_dora=True), ("use_dora", )),
+    (dict(bias="all"), ("bias='all'", )),
+    (dict(modules_to_save=["lm_head"]), ("modules_to_save", )),
+    (dict(r=None), ("'r'", )),
+    (dict(r=8), ("rank "
+                 "8", "different "
+                 "adapters")),
 ])
 def test_adapters_of_another_kind_are_refused(folder, adapter, change, words):
     edit(adapter / "adapter_config.json", lambda config: config.update(change))
@@ -310,7 +332,8 @@ def test_an_adapter_folder_without_weights_is_named(folder, adapter):
 
 def test_exporting_adapters_that_peft_cannot_load_is_refused(folder, tmp_path):
     model = bridges.load_model(folder, lora=LoraConfig(4, 8.0, targets=("q_proj", "gate_proj")))
-    refused(lambda: bridges.export_adapter(model, tmp_path / "out", base=folder), "gate_proj", "up_proj", "lora.targets")
+    refused(lambda: bridges.export_adapter(model, tmp_path / "out", base=folder), "gate_proj", "up_proj",
+            "lora.targets")
 
 
 def test_a_model_without_adapters_exports_none_and_takes_none(folder, adapter, tmp_path):

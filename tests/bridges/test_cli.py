@@ -55,8 +55,9 @@ def save_run(folder, run_dir, lora):
     learner = build_learner(model, LearnerSettings(OptimizerSection(), 10))
     section = LoraSection(rank=0) if lora is None else LoraSection(lora.rank, lora.alpha)
     config = to_json(Config(model=ModelSection(path=str(folder)), lora=section))
-    checkpoints = Checkpoints(run_dir / "checkpoints", keep=2, config=config,
-                              identity=identity(learner.config.to_hf(), {}, learner.state, learner.parts.frozen))
+    checkpoints = Checkpoints(
+        run_dir / "checkpoints", keep=2, config=config,
+        identity=identity(learner.config.to_hf(), {}, learner.state, learner.parts.frozen))
     for step in (3, 12):
         checkpoints.save(learner.state, Progress(step=step))
     checkpoints.close()
@@ -132,8 +133,17 @@ def test_score_applies_an_adapter(folder, adapter, tmp_path):
     assert status == 0 and relative(found[0], expected_logprobs(theirs, ids)) < 1e-5
 
 
-@pytest.mark.parametrize("row, word", [({"id": [1]}, "ids"), ({"ids": [1, 320]}, "320"), ({"ids": [-1]}, "-1"), ({"ids": [1.5]}, "ids"),
-                                       ({"ids": "text"}, "ids"), ([1], "ids")])
+@pytest.mark.parametrize("row, word", [({
+    "id": [1]
+}, "ids"), ({
+    "ids": [1, 320]
+}, "320"), ({
+    "ids": [-1]
+}, "-1"), ({
+    "ids": [1.5]
+}, "ids"), ({
+    "ids": "text"
+}, "ids"), ([1], "ids")])
 def test_score_names_the_line_that_it_cannot_read(folder, tmp_path, capsys, row, word):
     status, _ = score_rows(tmp_path, [{"ids": [1, 2]}, row], "--model", folder)
     error = capsys.readouterr().err
@@ -152,7 +162,8 @@ def test_import_then_export_gives_the_same_checkpoint(folder, tmp_path):
     assert run("import", folder, tmp_path / "ours") == 0
     assert run("export", tmp_path / "ours", tmp_path / "out") == 0
     assert (tmp_path / "out/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
-    assert run("export", tmp_path / "ours", tmp_path / "cast", "--dtype", "bfloat16", "--max-shard-size", "60KB") == 0
+    assert run("export", tmp_path / "ours", tmp_path / "cast", "--dtype", "bfloat16", "--max-shard-size",
+               "60KB") == 0
     assert len(list((tmp_path / "cast").glob("model-*.safetensors"))) > 1
 
 
@@ -192,6 +203,8 @@ def test_help_lists_every_command(capsys):
 
 def test_a_bad_folder_ends_the_process_with_one_line_and_status_1(tmp_path):
     command = [sys.executable, "-m", "bridges", "verify", str(tmp_path / "absent")]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
+                              env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert finished.returncode == 1
-    assert finished.stderr.startswith("error: ") and finished.stderr.count("\n") == 1 and "absent" in finished.stderr
+    assert finished.stderr.startswith("error: ") and finished.stderr.count(
+        "\n") == 1 and "absent" in finished.stderr

@@ -33,10 +33,35 @@ def test_a_recipe_cannot_set_an_unknown_key():
         base().lora.rnk = 3
 
 
-@pytest.mark.parametrize("settings, near", [
-    ({"lora": {"rnk": 3}}, "mean 'lora.rank'"), ({"rolout": {"slots": 3}}, "mean 'rollout'"), ({"sed": 1}, "mean 'seed'"),
-    ({"optimizer": {"lr": 1.0}}, "Those of optimizer are learning_rate, schedule"), ({"quux": 1}, "The sections are model"),
-    ({"optimizer": {"learningrate": 1.0}}, "mean 'optimizer.learning_rate'")])
+@pytest.mark.parametrize("settings, near", [({
+    "lora": {
+        "rnk": 3
+    }
+}, "mean 'lora.rank'"), ({
+    "rolout": {
+        "slots": 3
+    }
+}, "mean "
+                         "'rollout'"), ({
+                             "sed": 1
+                         }, "mean "
+                                        "'seed'"),
+                                            ({
+                                                "optimizer": {
+                                                    "lr": 1.0
+                                                }
+                                            }, "Those of optimizer are learning_rate, schedule"),
+                                            ({
+                                                "quux": 1
+                                            }, "The "
+                                             "sections "
+                                             "are "
+                                             "model"),
+                                            ({
+                                                "optimizer": {
+                                                    "learningrate": 1.0
+                                                }
+                                            }, "mean 'optimizer.learning_rate'")])
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(settings, near):
     with pytest.raises(ConfigError, match=f"no setting.*{near}"):
         resolve(settings)
@@ -103,7 +128,8 @@ def test_a_value_below_its_range_is_refused(key):
     described = config_lib.setting_of(FIELDS[key])
     value = described.above if described.at_least is None else described.at_least - 1
     settings = changed(**{key.replace(".", "__"): FIELDS[key].type(value)})
-    with pytest.raises(ConfigError, match=f"{key} = .* out of range: it must be (at least|more than|between)"):
+    with pytest.raises(ConfigError, match=f"{key} = .* out of range: it must be (at least|more "
+                                          "than|between)"):
         resolve(settings)
 
 
@@ -130,7 +156,8 @@ def test_all_that_is_wrong_is_told_together():
 
 
 def test_one_problem_is_told_as_a_sentence():
-    with pytest.raises(ConfigError, match="^rollout.slots = 0 is out of range: it must be at least 1.$") as refused:
+    with pytest.raises(ConfigError, match="^rollout.slots = 0 is out of range: it must be at "
+                                          "least 1.$") as refused:
         resolve({"rollout": {"slots": 0}})
     assert len(refused.value.problems) == 1
     assert ConfigError("words").problems == ("words",) and str(ConfigError("words")) == "words"
@@ -146,8 +173,10 @@ def test_contradictions_are_told_together_too():
 def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypatch):
     monkeypatch.setenv("HOME", "/home/her")
     paths = [key for key in FIELDS if config_lib.setting_of(FIELDS[key]).kind == "path"]
-    assert {"run_dir", "model.path", "data.path", "data.eval_path", "sft.path", "critic.path", "servers.python",
-            "servers.sync_folder"} == set(paths)
+    assert {
+        "run_dir", "model.path", "data.path", "data.eval_path", "sft.path", "critic.path", "servers.python",
+        "servers.sync_folder"
+    } == set(paths)
     config = resolve(changed(**{key.replace(".", "__"): "~/here" for key in paths}, data__suffix="~/here"))
     assert {config_lib.value_of(config, key) for key in paths} == {"/home/her/here"}
     assert config.data.suffix == "~/here"
@@ -164,7 +193,8 @@ def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypat
     (dict(lora__targets=()), "lora.targets is empty"),
     (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
     (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
-    (dict(train__offload=("reference",)), "train.offload names 'reference', and this run keeps none: lora.rank = 16"),
+    (dict(train__offload=("reference",)), "train.offload names 'reference', and this run keeps none: "
+                                          "lora.rank = 16"),
     (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
     (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
     (dict(algorithm__truncated="penalise"), "penalises nothing"),
@@ -174,10 +204,12 @@ def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypat
     (dict(sft__full=False, lora__rank=0, algorithm__kl_coef=0.0), "lora.rank = 0 makes none"),
     (dict(eval__every=5), "eval.every = 5 has no effect, as data.eval_path"),
     (dict(sft__eval_every=5), "sft.eval_every = 5 has no effect"),
-    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__dropout=0.1), "lora.dropout = 0.1 has no effect, as lora.rank = 0"),
+    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__dropout=0.1), "lora.dropout = 0.1 has no effect, as "
+                                                                    "lora.rank = 0"),
     (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__alpha=8.0), "lora.alpha = 8.0 has no effect"),
     (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__rslora=True), "lora.rslora = True has no effect"),
-    (dict(scratch__num_layers=2), "scratch.num_layers = 2 has no effect, as scratch.vocab_size = 0 makes no model"),
+    (dict(scratch__num_layers=2), "scratch.num_layers = 2 has no effect, as scratch.vocab_size = 0 makes no "
+                                  "model"),
     (dict(scratch__router_bias=True), "scratch.router_bias = True has no effect"),
     (dict(logging__profile_start=100), "lies beyond train.steps"),
     (dict(mesh__expert=4, mesh__transport="raged"), "mesh.transport = 'raged' is not known: use gather"),
@@ -186,34 +218,42 @@ def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypat
     (dict(mesh__expert=4, mesh__transport="ragged", mesh__dispatch="hybrid"), "goes in one stage"),
     (dict(mesh__transport="gather"), "mesh.transport = 'gather' has no effect, as mesh.expert = 1"),
     (dict(mesh__host_devices=4), "mesh.host_devices = 4 has no effect, as mesh.expert = 1"),
-    (dict(mesh__dispatch="hybrid"), "mesh.dispatch = 'hybrid' sends tokens over the expert axis, and mesh.expert = 1"),
+    (dict(mesh__dispatch="hybrid"), "mesh.dispatch = 'hybrid' sends tokens over the expert axis, and "
+                                    "mesh.expert = 1"),
 ])
 def test_contradictions_are_refused_with_the_reason(values, message):
     with pytest.raises(ConfigError, match=message):
         refuse_settings(resolve(usable(**values)))
 
 
-@pytest.mark.parametrize("key, value, near", [
-    ("env__name", "gsm8", "gsm8k"), ("algorithm__advantage", "gpro", "grpo"), ("algorithm__loss", "gsp", "gspo"),
-    ("algorithm__aggregation", "token_mean", "token-mean"), ("algorithm__kl_estimator", "k33", "k3"),
-    ("optimizer__schedule", "cosin", "cosine"), ("train__remat", "ful", "full"),
-    ("algorithm__truncated", "keeep", "keep"), ("model__attention", "xlaa", "xla"),
-    ("model__grouped_matmul", "raged", "ragged")])
+@pytest.mark.parametrize("key, value, near", [("env__name", "gsm8", "gsm8k"),
+                                              ("algorithm__advantage", "gpro", "grpo"),
+                                              ("algorithm__loss", "gsp", "gspo"),
+                                              ("algorithm__aggregation", "token_mean", "token-mean"),
+                                              ("algorithm__kl_estimator", "k33", "k3"),
+                                              ("optimizer__schedule", "cosin", "cosine"),
+                                              ("train__remat", "ful", "full"),
+                                              ("algorithm__truncated", "keeep", "keep"),
+                                              ("model__attention", "xlaa", "xla"),
+                                              ("model__grouped_matmul", "raged", "ragged")])
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_known(key, value, near):
-    with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean '{near}'.*Known: "):
+    with pytest.raises(ConfigError, match=f"{key.replace('__', '.')} = '{value}' is not known. Did you mean "
+                                          f"'{near}'.*Known: "):
         refuse_settings(resolve(usable(**{key: value})))
 
 
 @pytest.mark.parametrize("name", [name for name, row in ADVANTAGES.items() if row.needs_group])
 def test_an_advantage_that_compares_completions_needs_more_than_one(name):
-    config = resolve(usable(rollout__group_size=1, algorithm__advantage=name, sft__path="x.jsonl", sft__epochs=1))
+    config = resolve(
+        usable(rollout__group_size=1, algorithm__advantage=name, sft__path="x.jsonl", sft__epochs=1))
     with pytest.raises(ConfigError, match="rollout.group_size = 1 every advantage is 0"):
         refuse_settings(config)
     refuse_settings(config, fine_tuning)
 
 
 def test_each_phase_asks_that_its_batches_can_be_laid_out():
-    short = resolve(usable(train__tokens_per_micro_batch=700, sft__path="x.jsonl", sft__steps=1, sft__max_tokens=700))
+    short = resolve(
+        usable(train__tokens_per_micro_batch=700, sft__path="x.jsonl", sft__steps=1, sft__max_tokens=700))
     with pytest.raises(ConfigError, match="cannot hold the longest sequence: .* = 768"):
         refuse_settings(short)
     refuse_settings(short, fine_tuning)
@@ -244,7 +284,8 @@ def test_a_named_task_is_looked_up_for_pure_sft_too():
     with pytest.raises(UserError, match="the task 'word_problems' has no setting 'overlong_tokens'"):
         refuse_settings(resolve(usable(env__name="word_problems(overlong_tokens=5)")))
     with pytest.raises(ConfigError, match="sft.eval_every = 5 has no effect, as env.name"):
-        refuse_settings(resolve(changed(sft__path="x", sft__steps=1, sft__eval_every=5, data__eval_path="y")), fine_tuning)
+        refuse_settings(resolve(changed(sft__path="x", sft__steps=1, sft__eval_every=5, data__eval_path="y")),
+                        fine_tuning)
 
 
 def test_an_evaluation_asks_for_a_task_and_held_out_prompts():
@@ -277,7 +318,8 @@ def asking(**fields):
 def test_routers_trained_without_the_balance_that_their_checkpoint_asks_for_are_warned_of():
     full = {"lora__rank": 0, "algorithm__kl_coef": 0.0}
     for settings in (full, {"moe__router": "train", "algorithm__kl_coef": 0.0}):
-        with pytest.warns(UserWarning, match=r"router_aux_loss_coef = 0.01: set moe.aux_loss_coef=0.01 to apply it"):
+        with pytest.warns(UserWarning,
+                          match=r"router_aux_loss_coef = 0.01: set moe.aux_loss_coef=0.01 to apply it"):
             warn_of_router(resolve(usable(**settings)), asking())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -299,22 +341,26 @@ def test_balancing_frozen_routers_warns_of_where_the_loss_goes_instead():
 def test_settings_of_routers_are_refused_on_a_dense_model(settings):
     dense = from_scratch(ScratchSection(num_experts=0), 320)
     name, value = next(iter(settings.items()))
-    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r} concerns routers, .* is dense"):
+    with pytest.raises(ConfigError, match=f"{name.replace('__', '.')} = {value!r} concerns routers, .* is "
+                                          "dense"):
         problems.refuse([*router_problems(resolve(usable(**settings)), dense)])
     problems.refuse([*router_problems(resolve(usable()), dense)])
 
 
 def test_a_bias_rate_needs_a_model_with_a_selection_bias():
     config = resolve(usable(moe__bias_rate=0.001, algorithm__kl_coef=0.0))
-    with pytest.raises(ConfigError, match="moe.bias_rate = 0.001 .* has none: .* scratch.router_bias=true makes one from scratch"):
+    with pytest.raises(ConfigError, match="moe.bias_rate = 0.001 .* has none: .* scratch.router_bias=true "
+                                          "makes one from scratch"):
         problems.refuse([*router_problems(config, asking())])
     problems.refuse([*router_problems(config, from_scratch(ScratchSection(router_bias=True), 320))])
 
 
 @pytest.mark.parametrize("settings, reason", [
-    ({"moe__router": "train"}, "moe.router = 'train' moves the routers, which the reference policy .* moving reference"),
+    ({"moe__router": "train"}, "moe.router = 'train' moves the routers, which the reference policy .* moving "
+                               "reference"),
     ({"moe__bias_rate": 0.001}, "moe.bias_rate = 0.001 moves .* moving reference"),
-    ({"moe__replay": "r2", "algorithm__bypass": True}, "moe.replay = 'r2' takes the routes .* which algorithm.bypass"),
+    ({"moe__replay": "r2", "algorithm__bypass": True}, "moe.replay = 'r2' takes the routes .* which "
+                                                       "algorithm.bypass"),
     ({"moe__aux_loss_coef": -1.0}, "moe.aux_loss_coef = -1.0 is out of range")])
 def test_settings_of_routers_that_contradict_others_are_refused(settings, reason):
     with pytest.raises(ConfigError, match=reason):
@@ -333,6 +379,7 @@ def test_clip_bounds_of_0_leave_a_loss_its_own_default():
     assert make_policy_objective(section).settings.loss_settings.clip_low == 0.2
     gspo = dataclasses.replace(section, loss="gspo")
     assert make_policy_objective(gspo).settings.loss_settings.clip_high == 4e-4
-    assert make_policy_objective(dataclasses.replace(gspo, clip_high=0.01)).settings.loss_settings.clip_high == 0.01
+    assert make_policy_objective(dataclasses.replace(gspo,
+                                                     clip_high=0.01)).settings.loss_settings.clip_high == 0.01
     with pytest.raises(ConfigError, match="algorithm.clip_low = 0.1 has no effect"):
         make_policy_objective(dataclasses.replace(section, loss="cispo", clip_low=0.1))

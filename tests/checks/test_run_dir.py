@@ -1,4 +1,5 @@
-"""What is refused before a run spends time: too long a context, adapters without export, changed settings, a run_dir in use."""
+"""What is refused before a run spends time: too long a context, adapters without export, changed settings, a
+run_dir in use."""
 import json
 import types
 
@@ -22,12 +23,15 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"rollout__max_tokens": 97}, "data.max_prompt_tokens . rollout.max_tokens = 129.*holds 128 tokens.*lower"),
-    ({"sft__max_tokens": 200, "sft__steps": 2}, "sft.max_tokens = 200.*holds 128 tokens.*lower sft.max_tokens"),
+    ({"rollout__max_tokens": 97}, "data.max_prompt_tokens . rollout.max_tokens = 129.*holds 128 "
+                                  "tokens.*lower"),
+    ({"sft__max_tokens": 200, "sft__steps": 2}, "sft.max_tokens = 200.*holds 128 tokens.*lower "
+                                                "sft.max_tokens"),
     ({"lora__targets": ("gate_proj", "down_proj")}, "gate_proj and up_proj.*lora.targets"),
     ({"lora__targets": ("q_prj",)}, "q_prj"),
 ])
-def test_what_the_model_cannot_hold_or_export_is_refused_before_any_training(files, tmp_path, changes, message):
+def test_what_the_model_cannot_hold_or_export_is_refused_before_any_training(files, tmp_path, changes,
+                                                                             message):
     with pytest.raises(UserError, match=message):
         pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **changes)), bridges)
     assert not (tmp_path / "run").exists()
@@ -40,8 +44,9 @@ def test_an_endpoint_that_nobody_handed_in_is_refused_before_any_training(files,
 
 
 def test_a_model_that_is_still_to_be_made_is_measured_by_its_scratch_section(files, tmp_path):
-    config = resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "new"), scratch__vocab_size=300,
-                                       scratch__context=50))
+    config = resolve(
+        tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "new"), scratch__vocab_size=300,
+                          scratch__context=50))
     with pytest.raises(ConfigError, match="holds 50 tokens"):
         pipeline.run_all(config, bridges)
     assert not (tmp_path / "new").exists()
@@ -67,9 +72,22 @@ def after_sft(files, tmp_path):
 
 
 @pytest.mark.parametrize("changes, named", [
-    ({"sft__learning_rate": 1e-4}, "sft.learning_rate .was 0.001, is 0.0001."),
-    ({"model__path": "another"}, "model.path .was"), ({"scratch__vocab_size": 300, "scratch__num_layers": 9}, "scratch.num_layers"),
-    ({"sft__full": False}, "lora.rank"), ({"data__suffix": "!"}, "data.suffix"),
+    ({
+        "sft__learning_rate": 1e-4
+    }, "sft.learning_rate .was 0.001, is 0.0001."),
+    ({
+        "model__path": "another"
+    }, "model.path .was"),
+    ({
+        "scratch__vocab_size": 300,
+        "scratch__num_layers": 9
+    }, "scratch.num_layers"),
+    ({
+        "sft__full": False
+    }, "lora.rank"),
+    ({
+        "data__suffix": "!"
+    }, "data.suffix"),
 ])
 def test_a_fine_tuned_model_of_other_settings_is_refused(files, after_sft, changes, named):
     with pytest.raises(ConfigError, match=f"with other settings.*{named}.*delete .*sft"):
@@ -77,13 +95,22 @@ def test_a_fine_tuned_model_of_other_settings_is_refused(files, after_sft, chang
 
 
 def test_settings_that_fine_tuning_does_not_use_may_change_after_it(files, after_sft):
-    free = {"rollout__max_tokens": 9, "algorithm__loss": "gspo", "eval__samples": 2, "logging__tensorboard": False,
-            "checkpoint__every": 1, "train__steps": 1, "lora__targets": ("o_proj",), "optimizer__learning_rate": 0.5}
+    free = {
+        "rollout__max_tokens": 9,
+        "algorithm__loss": "gspo",
+        "eval__samples": 2,
+        "logging__tensorboard": False,
+        "checkpoint__every": 1,
+        "train__steps": 1,
+        "lora__targets": ("o_proj", ),
+        "optimizer__learning_rate": 0.5
+    }
     assert checks.warmed_up(warmed(files, after_sft, **free))
     assert not checks.warmed_up(warmed(files, after_sft / "new"))
 
 
-def test_fine_tuned_adapters_that_a_kill_kept_from_their_export_are_exported_by_the_next_start(files, after_sft):
+def test_fine_tuned_adapters_that_a_kill_kept_from_their_export_are_exported_by_the_next_start(
+        files, after_sft):
     config = warmed(files, after_sft, sft__full=False)
     (after_sft / "sft" / "config.json").write_text(json.dumps(to_json(sft_config(config))))
     assert not checks.warmed_up(config)
@@ -103,7 +130,8 @@ def test_a_broken_config_json_of_the_model_is_named(files, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{")
     with pytest.raises(UserError, match="model/config.json"):
-        pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "model"))), bridges)
+        pipeline.run_all(
+            resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "model"))), bridges)
 
 
 def test_a_run_dir_belongs_to_one_process_at_a_time(files, tmp_path):
@@ -116,13 +144,16 @@ def test_a_run_dir_belongs_to_one_process_at_a_time(files, tmp_path):
         pass
 
 
-def test_an_evaluation_of_a_given_model_needs_neither_training_data_nor_the_runs_seed(files, tmp_path, monkeypatch):
+def test_an_evaluation_of_a_given_model_needs_neither_training_data_nor_the_runs_seed(
+        files, tmp_path, monkeypatch):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "config.json").write_text('{"seed": 7}')
-    monkeypatch.setattr(pipeline, "evaluate", lambda prompts, *args: pipeline.Evaluation({"prompts": len(prompts)}, {}))
-    config = resolve(tiny_run.settings(files, run_dir, data__path="", model__path=str(tmp_path / "new"), scratch__vocab_size=300,
-                                       data__generate="word_problems"))
+    monkeypatch.setattr(pipeline, "evaluate",
+                        lambda prompts, *args: pipeline.Evaluation({"prompts": len(prompts)}, {}))
+    config = resolve(
+        tiny_run.settings(files, run_dir, data__path="", model__path=str(tmp_path / "new"),
+                          scratch__vocab_size=300, data__generate="word_problems"))
     metrics = pipeline.run_evaluation(config, bridges, str(files / "model"), None, tmp_path / "out")
     assert metrics == {"prompts": 4}
     assert not (tmp_path / "new").exists()

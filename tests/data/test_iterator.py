@@ -24,7 +24,10 @@ def test_every_epoch_holds_every_prompt_once_in_its_own_order():
 
 def test_the_order_follows_from_the_seed_alone():
     assert indices(PromptIterator(PROMPTS, seed=1), 40) == indices(PromptIterator(PROMPTS, seed=1), 40)
-    orders = {tuple(indices(PromptIterator(PROMPTS, seed=seed), 26)[start:start + 13]) for seed in range(5) for start in (0, 13)}
+    orders = {
+        tuple(indices(PromptIterator(PROMPTS, seed=seed), 26)[start:start + 13]) for seed in range(5)
+        for start in (0, 13)
+    }
     assert len(orders) == 10
 
 
@@ -46,13 +49,17 @@ def test_a_restored_position_goes_on_exactly_where_it_was_saved(drawn):
 
 
 def test_draws_of_any_size_give_the_same_order():
-    one, many = PromptIterator(PROMPTS, seed=2), PromptIterator(PROMPTS, seed=2)
+    one = PromptIterator(PROMPTS, seed=2)
+    many = PromptIterator(PROMPTS, seed=2)
     assert sum((indices(one, count) for count in (1, 7, 20, 2)), []) == indices(many, 30)
 
 
 @pytest.mark.parametrize("other", [
-    PromptIterator(PROMPTS[:-1], seed=0), PromptIterator(PROMPTS[::-1], seed=0), PromptIterator(PROMPTS, seed=1),
-    PromptIterator(PROMPTS, seed=0, shuffle=False)])
+    PromptIterator(PROMPTS[:-1], seed=0),
+    PromptIterator(PROMPTS[::-1], seed=0),
+    PromptIterator(PROMPTS, seed=1),
+    PromptIterator(PROMPTS, seed=0, shuffle=False)
+])
 def test_a_position_in_another_order_is_refused(other):
     with pytest.raises(DataError, match="belongs to another order"):
         other.restore(PromptIterator(PROMPTS, seed=0).state())

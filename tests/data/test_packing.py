@@ -42,8 +42,9 @@ def test_a_sequence_longer_than_the_row_is_refused():
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("longest, tokens, parts", [
-    (4000, 1 << 14, 6), (9000, 9222, 4), (4000, 4096, 6), (30, 40, 4), (2731, 1 << 13, 14), (100_000, 100_000, 8), (100_000, 1 << 20, 8)])
+@pytest.mark.parametrize("longest, tokens, parts", [(4000, 1 << 14, 6), (9000, 9222, 4), (4000, 4096, 6),
+                                                    (30, 40, 4), (2731, 1 << 13, 14), (100_000, 100_000, 8),
+                                                    (100_000, 1 << 20, 8)])
 def test_rows_that_devices_share_are_cut_into_large_blocks(packed, longest, tokens, parts):
     [(_, (rows, width))] = layout([longest, 7], tokens, packed, shards=(1, parts))[:1]
     assert width % parts == 0 and longest <= width and rows * width <= tokens

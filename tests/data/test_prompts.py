@@ -1,4 +1,5 @@
-"""Prompt rows of every shape and form, the length filter with its counts, and errors that name file and row."""
+"""Prompt rows of every shape and form, the length filter with its counts, and errors that name file and
+row."""
 import json
 
 import pytest
@@ -9,8 +10,26 @@ from jaxrl_moe.data.rows import DataError, choose_files, read_rows
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from tests.helpers.tiny_models import make_tokenizer
 
-SKYRL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}], "env_class": "gsm8k",
-         "reward_spec": {"method": "rule", "ground_truth": "4"}, "extra_info": {"split": "train", "index": 3}, "odd": [1, 2]}
+SKYRL = {
+    "prompt": [{
+        "role": "system",
+        "content": "Be brief."
+    }, {
+        "role": "user",
+        "content": "2 "
+        "+ 2?"
+    }],
+    "env_class": "gsm8k",
+    "reward_spec": {
+        "method": "rule",
+        "ground_truth": "4"
+    },
+    "extra_info": {
+        "split": "train",
+        "index": 3
+    },
+    "odd": [1, 2]
+}
 BARE = {"prompt": "2 + 3?", "env_class": "gsm8k", "reward_spec": {"method": "rule", "ground_truth": "5"},
         "extra_info": {"split": "train", "index": 4}, "odd": [3, 4]}
 GSM8K = {"question": "1 + 1?", "answer": "#### 2"}
@@ -46,10 +65,15 @@ def test_rows_travel_along_untouched_from_every_form(tmp_path, tokenizer, form):
 
 
 def test_a_bare_string_becomes_one_user_message_with_system_prompt_and_suffix(tmp_path, tokenizer):
-    section = DataSection(path=write(tmp_path / "d.jsonl", [BARE, GSM8K, SKYRL]), system_prompt="Think.", suffix=" End in ####.")
+    section = DataSection(path=write(tmp_path / "d.jsonl", [BARE, GSM8K, SKYRL]), system_prompt="Think.",
+                          suffix=" "
+                          "End "
+                          "in "
+                          "####.")
     prompts, _ = load_prompts(section, tokenizer)
     texts = [tokenizer.decode(prompt.ids, skip_special_tokens=False) for prompt in prompts]
-    frame = "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n{} End in ####.<|im_end|>\n<|im_start|>assistant\n"
+    frame = ("<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n{} End in "
+             "####.<|im_end|>\n<|im_start|>assistant\n")
     assert texts[:2] == [frame.format("2 + 3?"), frame.format("1 + 1?")]
     assert "Think." not in texts[2] and "####" not in texts[2]
 
@@ -61,7 +85,8 @@ def test_a_null_prompt_beside_a_question_is_a_gsm8k_row(tmp_path, tokenizer):
 
 
 def test_evaluation_reads_the_evaluation_path(tmp_path, tokenizer):
-    section = DataSection(path=write(tmp_path / "a.jsonl", [BARE]), eval_path=write(tmp_path / "b.jsonl", [GSM8K, GSM8K]))
+    section = DataSection(path=write(tmp_path / "a.jsonl", [BARE]),
+                          eval_path=write(tmp_path / "b.jsonl", [GSM8K, GSM8K]))
     assert load_prompts(section, tokenizer, evaluation=True)[1].kept == 2
 
 
@@ -89,7 +114,8 @@ def test_a_prompt_longer_than_the_context_is_an_error_that_names_the_row(tmp_pat
     ({"text": "2?"}, "row 2 has no prompt .its columns: text"), ({"prompt": "  "}, "row 2 has no prompt"),
     ({"prompt": []}, "`prompt` is empty"), ({"prompt": 3}, "`prompt` is a int"),
     ({"prompt": [{"content": "x"}]}, "message 0 of `prompt` has no role"),
-    ({"prompt": [{"role": "user"}]}, r"message 0 of `prompt` \(user\) has no text"), (["x"], "row 2 is a list")])
+    ({"prompt": [{"role": "user"}]}, r"message 0 of `prompt` \(user\) has no text"), (["x"], "row 2 is a "
+                                                                                             "list")])
 def test_a_row_without_a_usable_prompt_is_an_error_that_names_file_and_row(tmp_path, tokenizer, row, reason):
     with pytest.raises(DataError, match=reason) as error:
         load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [GSM8K, row])), tokenizer)
@@ -97,9 +123,11 @@ def test_a_row_without_a_usable_prompt_is_an_error_that_names_file_and_row(tmp_p
 
 
 @pytest.mark.parametrize("name, content, reason", [
-    ("d.jsonl", b'{"a": 1}\n{"a": \n', "row 2 is not JSON"), ("d.json", b'{"a": 1}\n{"a": 2}\n', "name it .jsonl"),
+    ("d.jsonl", b'{"a": 1}\n{"a": \n', "row 2 is not JSON"), ("d.json", b'{"a": 1}\n{"a": 2}\n', "name it "
+                                                                                                 ".jsonl"),
     ("d.json", b'{"a": 1}', "is a list of objects"), ("d.parquet", b"PAR1 cut", "not a whole parquet file"),
-    ("d.csv", b"a,b", "unknown form"), ("d.jsonl", b"\xff\xfe", "not UTF-8"), ("d.jsonl", b"\n", "has no rows")])
+    ("d.csv", b"a,b", "unknown form"), ("d.jsonl", b"\xff\xfe", "not UTF-8"), ("d.jsonl", b"\n", "has no "
+                                                                                                 "rows")])
 def test_a_file_that_is_not_what_its_name_says_is_an_error(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=reason):
@@ -117,7 +145,8 @@ def test_a_split_is_found_among_the_files_of_a_data_set():
              "main/train-00001-of-00002.parquet", "socratic/train-00000-of-00001.parquet"]
     assert choose_files(names, "train", None, "openai/gsm8k") == names[2:4]
     assert choose_files(names, "train", "socratic", "openai/gsm8k") == names[4:]
-    assert choose_files(["data/train.jsonl", "data/retrain.jsonl", "data/train_notes.txt"], "train", None, "x") == ["data/train.jsonl"]
+    assert choose_files(["data/train.jsonl", "data/retrain.jsonl", "data/train_notes.txt"], "train", None,
+                        "x") == ["data/train.jsonl"]
     with pytest.raises(DataError, match="no jsonl, json or parquet file of the split 'val'"):
         choose_files(names, "val", None, "openai/gsm8k")
     with pytest.raises(DataError, match="in several folders: a, b"):
@@ -130,7 +159,8 @@ def test_a_hub_data_set_is_read_through_the_hub_client(tmp_path, tokenizer, monk
     write(tmp_path / "main" / "test-00000-of-00001.parquet", [GSM8K])
     names = ["README.md", "main/test-00000-of-00001.parquet", "socratic/test-00000-of-00001.parquet"]
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repo, repo_type: names)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name, repo_type: str(tmp_path / name))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download",
+                        lambda repo, name, repo_type: str(tmp_path / name))
     prompts, report = load_prompts(DataSection(eval_path="openai/gsm8k"), tokenizer, evaluation=True)
     assert report.kept == 1
     assert dict(prompts[0].row) == GSM8K

@@ -1,4 +1,5 @@
-"""Conversation masks against the template's own words: only what the assistant says, its end token included."""
+"""Conversation masks against the template's own words: only what the assistant says, its end token
+included."""
 import json
 import os
 import pathlib
@@ -12,17 +13,18 @@ from jaxrl_moe.data.sft import load_conversations, mask_conversation, remove_cal
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from tests.helpers.tiny_models import make_tokenizer
 
-REAL = pathlib.Path(os.environ.get("JAXRL_GSM8K") or pathlib.Path(__file__).parents[2] / "../shared/data/gsm8k")
+REAL = pathlib.Path(
+    os.environ.get("JAXRL_GSM8K") or pathlib.Path(__file__).parents[2] / "../shared/data/gsm8k")
 TALK = [{"role": "system", "content": "Count."}, {"role": "user", "content": "2 + 2?"},
         {"role": "assistant", "content": "4"}, {"role": "user", "content": "and 1?"},
         {"role": "assistant", "content": "\n5, so five"}]
 REASONING_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['role'] == 'assistant' and loop.last %}"
-    "<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['role'] == 'assistant' "
+    "and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}<|im_end|>\n{% endfor %}{% if "
+    "add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 REWRITING_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }} of {{ messages | length }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }} of {{ messages "
+    "| length }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 
 @pytest.fixture
@@ -34,7 +36,10 @@ def tokenizer(tmp_path):
 def trained_text(conversation, tokenizer):
     """The trained spans as text, one string for each run of ones."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], conversation.loss_mask, [0]])))
-    return [tokenizer.decode(conversation.ids[a:b], skip_special_tokens=False) for a, b in zip(edges[::2], edges[1::2])]
+    return [
+        tokenizer.decode(conversation.ids[a:b], skip_special_tokens=False)
+        for a, b in zip(edges[::2], edges[1::2])
+    ]
 
 
 def load(tmp_path, rows, tokenizer, **settings):
@@ -65,10 +70,42 @@ def test_a_message_that_asks_for_no_loss_is_not_trained(tmp_path, tokenizer):
 
 
 def test_agent_trajectories_train_only_turns_with_loss_true(tmp_path, tokenizer):
-    turns = [{"from": "human", "loss": None, "value": "Rules"}, {"from": "gpt", "loss": False, "value": "OK"},
-             {"from": "human", "loss": None, "value": "You see a door"}, {"from": "gpt", "loss": True, "value": "Action: open"},
-             {"from": "human", "loss": None, "value": "It opens"}, {"from": "gpt", "loss": None, "value": "Action: wait"},
-             {"from": "human", "loss": None, "value": "More"}, {"from": "gpt", "loss": True, "value": "Action: go"}]
+    turns = [{
+        "from": "human",
+        "loss": None,
+        "value": "Rules"
+    }, {
+        "from": "gpt",
+        "loss": False,
+        "value": "OK"
+    }, {
+        "from": "human",
+        "loss": None,
+        "value": "You see a door"
+    }, {
+        "from": "gpt",
+        "loss": True,
+        "value": "Action: "
+        "open"
+    }, {
+        "from": "human",
+        "loss": None,
+        "value": "It opens"
+    }, {
+        "from": "gpt",
+        "loss": None,
+        "value": "Action: "
+        "wait"
+    }, {
+        "from": "human",
+        "loss": None,
+        "value": "More"
+    }, {
+        "from": "gpt",
+        "loss": True,
+        "value": "Action: "
+        "go"
+    }]
     conversation, = load(tmp_path, [{"item_id": "x_1", "conversations": turns}], tokenizer)
     assert trained_text(conversation, tokenizer) == ["Action: open<|im_end|>", "Action: go<|im_end|>"]
 
@@ -78,11 +115,25 @@ def test_gsm8k_rows_lose_their_calculator_spans_and_share_the_prompt_of_the_rl_p
     conversation, = load(tmp_path, [row], tokenizer, system_prompt="Think.", suffix=" End in ####.")
     assert trained_text(conversation, tokenizer) == ["48/2 = 24.\n#### 24<|im_end|>"]
     text = tokenizer.decode(conversation.ids, skip_special_tokens=False)
-    assert text.startswith("<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\nHalf of 48? End in ####.<|im_end|>")
+    assert text.startswith("<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\nHalf of 48? End in "
+                           "####.<|im_end|>")
 
 
-@pytest.mark.parametrize("row", [{"prompt": "2?", "answer": "two <<x>>"}, {"prompt": "2?", "completion": "two <<x>>"},
-                                 {"prompt": [{"role": "user", "content": "2?"}], "answer": "two <<x>>"}])
+@pytest.mark.parametrize("row", [{
+    "prompt": "2?",
+    "answer": "two "
+    "<<x>>"
+}, {
+    "prompt": "2?",
+    "completion": "two "
+    "<<x>>"
+}, {
+    "prompt": [{
+        "role": "user",
+        "content": "2?"
+    }],
+    "answer": "two <<x>>"
+}])
 def test_prompt_and_answer_rows_train_the_answer_as_it_stands(tmp_path, tokenizer, row):
     conversation, = load(tmp_path, [row], tokenizer)
     assert trained_text(conversation, tokenizer) == ["two <<x>><|im_end|>"]
@@ -91,7 +142,8 @@ def test_prompt_and_answer_rows_train_the_answer_as_it_stands(tmp_path, tokenize
 def test_a_template_that_treats_only_the_last_turn_differently_keeps_the_mask_right(tokenizer):
     tokenizer.hf.chat_template = REASONING_TEMPLATE
     conversation = mask_conversation(TALK, [False, False, True, False, True], tokenizer)
-    assert trained_text(conversation, tokenizer) == ["4<|im_end|>", "<think>\n\n</think>\n\n\n5, so five<|im_end|>"]
+    assert trained_text(conversation, tokenizer) == ["4<|im_end|>", "<think>\n\n</think>\n\n\n5, so "
+                                                                    "five<|im_end|>"]
 
 
 def test_a_template_that_rewrites_earlier_turns_is_an_error_that_says_how_to_split(tokenizer):
@@ -110,11 +162,36 @@ def test_long_conversations_are_left_out_and_counted(tmp_path, tokenizer):
         load_conversations(SftSection(path=str(path), max_tokens=5), tokenizer)
 
 
-@pytest.mark.parametrize("row, reason", [
-    ({"text": "x"}, "is no conversation"), ({"messages": TALK[:2]}, "no assistant turn"), ({"messages": []}, "`messages` is empty"),
-    ({"conversations": []}, "`conversations` is not a list"), ({"prompt": "x"}, "is no conversation"),
-    ({"conversations": [{"from": "dog", "value": "x"}]}, "turn 0 of `conversations` needs `from`"),
-    ({"conversations": [{"from": "human", "value": "x", "loss": True}]}, "only turns from gpt can be trained")])
+@pytest.mark.parametrize("row, reason", [({
+    "text": "x"
+}, "is no conversation"), ({
+    "messages": TALK[:2]
+}, "no "
+                           "assistant turn"), ({
+                               "messages": []
+                           }, "`messages` "
+                                               "is "
+                                               "empty"),
+                                         ({
+                                             "conversations": []
+                                         }, "`conversations` is not a list"),
+                                         ({
+                                             "prompt": "x"
+                                         }, "is no conversation"),
+                                         ({
+                                             "conversations": [{
+                                                 "from": "dog",
+                                                 "value": "x"
+                                             }]
+                                         }, "turn 0 of `conversations` needs `from`"),
+                                         ({
+                                             "conversations": [{
+                                                 "from": "human",
+                                                 "value": "x",
+                                                 "loss": True
+                                             }]
+                                         }, "only turns from gpt can be "
+                                          "trained")])
 def test_a_row_of_unknown_shape_is_an_error_that_names_file_and_row(tmp_path, tokenizer, row, reason):
     with pytest.raises(DataError, match=f"d.jsonl, row 2.*{reason}"):
         load(tmp_path, [{"prompt": "2?", "answer": "2"}, row], tokenizer)
@@ -124,7 +201,8 @@ def test_a_calculator_span_is_removed_whole():
     assert remove_calculator_spans("48/2 = <<48/2=24>>24 and <<1+1=2>>2") == "48/2 = 24 and 2"
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no GSM8K files: set JAXRL_GSM8K to the folder of train.jsonl and test.jsonl")
+@pytest.mark.skipif(not REAL.is_dir(), reason="no GSM8K files: set JAXRL_GSM8K to the folder of train.jsonl "
+                                              "and test.jsonl")
 def test_no_real_answer_keeps_a_calculator_span():
     lines = (REAL / "train.jsonl").read_text().splitlines()
     rows = [Row(json.loads(line), "row", index) for index, line in enumerate(lines)]

@@ -9,7 +9,11 @@ import pytest
 from jaxrl_moe.data.tokenizer import TokenizerError, load_tokenizer
 from tests.helpers.tiny_models import make_tokenizer
 
-MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What is 12 plus 7?"}]
+MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What "
+                                                                                                       "is "
+                                                                                                       "12 "
+                                                                                                       "plus "
+                                                                                                       "7?"}]
 
 
 @pytest.fixture
@@ -25,8 +29,8 @@ def test_render_gives_the_ids_of_the_chat_template(folder):
     assert ids.dtype == np.int32
     assert ids.tolist() == official
     assert tokenizer.decode(ids, skip_special_tokens=False) == (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nWhat is 12 plus 7?<|im_end|>\n"
-        "<|im_start|>assistant\n")
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nWhat is 12 plus "
+        "7?<|im_end|>\n<|im_start|>assistant\n")
     assert tokenizer.decode(ids).startswith("system\nYou are")
 
 
@@ -37,8 +41,9 @@ def test_decode_gives_back_the_encoded_text_to_the_byte(folder):
 
 
 def test_without_torch_a_tokenizer_loads_silently_while_other_warnings_are_shown(folder):
-    program = (f"import sys; sys.modules['torch'] = None; from jaxrl_moe.data.tokenizer import load_tokenizer; "
-               f"load_tokenizer({str(folder)!r}); import logging; logging.getLogger('transformers').warning('something else')")
+    program = ("import sys; sys.modules['torch'] = None; from jaxrl_moe.data.tokenizer import "
+               f"load_tokenizer; load_tokenizer({str(folder)!r}); import logging; "
+               "logging.getLogger('transformers').warning('something else')")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "[transformers] something else" and not done.stdout
@@ -87,7 +92,8 @@ def test_a_broken_tokenizer_file_is_an_error(folder):
 
 def test_tools_and_variables_reach_a_template_that_reads_them_and_are_refused_by_one_that_does_not(tmp_path):
     hf = make_tokenizer(tmp_path)
-    tool, messages = {"type": "function", "function": {"name": "add"}}, [{"role": "user", "content": "hi"}]
+    tool = {"type": "function", "function": {"name": "add"}}
+    messages = [{"role": "user", "content": "hi"}]
     for options in ({"tools": [tool]}, {"variables": {"thinking": True}}, {"variables": {"tokenize": True}}):
         with pytest.raises(TokenizerError, match="reads no variable"):
             load_tokenizer(str(tmp_path)).render(messages, **options)

@@ -1,4 +1,5 @@
-"""The quickstart's word problems: right by construction, held out by their numbers, solutions as their pupils write."""
+"""The quickstart's word problems: right by construction, held out by their numbers, solutions as their pupils
+write."""
 import json
 import re
 
@@ -56,7 +57,8 @@ def test_a_careful_pupil_follows_the_story_and_a_careless_one_adds():
 
 
 @pytest.mark.parametrize("completion, reward", {
-    "3 * 4 = 12\n#### 12": 1, "#### 12": 1, "#### 12 ": 1, "#### 13": 0, "####12": 0, "12": 0, "#### 12 apples": 0,
+    "3 * 4 = 12\n#### 12": 1, "#### 12": 1, "#### 12 ": 1, "#### 13": 0, "####12": 0, "12": 0, "#### 12 "
+                                                                                               "apples": 0,
     "#### 1#### 12": 0, "#### 12\n#### 12": 0, "#### 012": 1, "#### -12": 0, "": 0}.items())
 def test_the_reward_is_for_the_exact_answer_after_the_first_marker(completion, reward):
     step = WordProblems().grade({"answer": 12}, Action(completion, 9, False))
@@ -67,8 +69,9 @@ def test_the_files_hold_disjoint_problems_whose_careful_solutions_are_right(tmp_
     for name, count in (("TRAIN_ROWS", 300), ("EVAL_ROWS", 200), ("SFT_ROWS", 600)):
         monkeypatch.setattr(word_problems, name, count)
     word_problems.write_data(tmp_path, 5)
-    train, held_out, sft = ([json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
-                            for name in ("train", "eval", "sft"))
+    train, held_out, sft = ([
+        json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
+    ] for name in ("train", "eval", "sft"))
     assert (len(train), len(held_out), len(sft)) == (300, 200, 600)
     seen = {numbers_in(row["prompt"]) + (row["operations"],) for row in train}
     assert not seen & {numbers_in(row["prompt"]) + (row["operations"],) for row in held_out}

@@ -1,4 +1,5 @@
-"""Transports against a loop over experts, forward and gradient, on virtual devices; what runs where, and what is refused."""
+"""Transports against a loop over experts, forward and gradient, on virtual devices; what runs where, and what
+is refused."""
 import functools
 
 import jax
@@ -16,16 +17,31 @@ from jaxrl_moe.distributed.sharding import MeshError
 from tests.helpers.close import assert_close
 from tests.helpers.emulated import ragged_all_to_all
 
-E, A, D, M, DEVICES = 8, 2, 6, 32, 4  # M tokens of all devices
+# M tokens of all devices
+E = 8
+A = 2
+D = 6
+M = 32
+DEVICES = 4
 RNG = np.random.default_rng(0)
 X, W, EXPERTS = (RNG.normal(size=shape).astype(np.float32) for shape in ((M, D), (M, A), (E, D, D)))
-ROUTES = {"random": RNG.permuted(np.tile(np.arange(E), (M, 1)), axis=1)[:, :A], "all to one": np.tile([5, 6], (M, 1)),
-          "empty experts": RNG.integers(0, 2, (M, A)) * 3,
-          "padding": np.where(np.arange(M)[:, None] % 3 == 0, E, RNG.integers(0, E, (M, A)))}
-WAYS = {name: {"transport": name} | ({"capacity_factor": float(E)} if name == "capacity" else {})  # room for all
+ROUTES = {
+    "random": RNG.permuted(np.tile(np.arange(E), (M, 1)), axis=1)[:, :A],
+    "all "
+    "to one": np.tile([5, 6], (M, 1)),
+    "empty experts": RNG.integers(0, 2, (M, A)) * 3,
+    "padding": np.where(np.arange(M)[:, None] % 3 == 0, E, RNG.integers(0, E, (M, A)))
+}
+# room for all
+WAYS = {name: {"transport": name} | ({"capacity_factor": float(E)} if name == "capacity" else {})
         for name in ("gather", "capacity", "ragged", "replicated")}
-HYBRID = {f"{name}, {8 // devices} hosts of {devices}": WAYS[name] | {"devices": 8, "dispatch": "hybrid", "host_devices": devices}
-          for name in ("gather", "capacity") for devices in (2, 4)}
+HYBRID = {
+    f"{name}, {8 // devices} hosts of {devices}": WAYS[name] | {
+        "devices": 8,
+        "dispatch": "hybrid",
+        "host_devices": devices
+    } for name in ("gather", "capacity") for devices in (2, 4)
+}
 
 
 def loop(x_MD, weights_MA, experts, ids_MA, kept_MA=None):
@@ -43,7 +59,9 @@ def on_devices(x, weights, experts, ids, devices=DEVICES, **options):
 
     def local(x, weights, experts, ids):
         with inside(place.layout):
-            compute = lambda x, w, i, share: loop(x, w, experts, i)  # noqa: E731  (an id past the last has no one-hot)
+            def compute(x, w, i, share):
+                return loop(x, w, experts, i)  # an id past the last has no one-hot
+
             y, dropped = dispatch(x, weights, ids, E, compute)
             return y, jax.lax.psum(dropped, "expert")
 
@@ -55,7 +73,8 @@ def on_devices(x, weights, experts, ids, devices=DEVICES, **options):
 @pytest.mark.parametrize("way", WAYS | HYBRID)
 def test_every_transport_equals_the_loop_over_experts(way, routes, monkeypatch):
     monkeypatch.setattr(jax.lax, "ragged_all_to_all", ragged_all_to_all)
-    ids, probe = ROUTES[routes], RNG.normal(size=(M, D)).astype(np.float32)
+    ids = ROUTES[routes]
+    probe = RNG.normal(size=(M, D)).astype(np.float32)
 
     def weighed(function, x, weights, experts):
         y = function(x, weights, experts)
@@ -68,11 +87,17 @@ def test_every_transport_equals_the_loop_over_experts(way, routes, monkeypatch):
     assert_close(*results)
 
 
-@pytest.mark.parametrize("routes, options", [("random", {}), ("all to one", {}), ("padding", {}), ("random", {"host_devices": 2})], ids=str)
+@pytest.mark.parametrize("routes, options", [("random", {}), ("all "
+                                                              "to one", {}), ("padding", {}),
+                                             ("random", {
+                                                 "host_devices": 2
+                                             })], ids=str)
 def test_a_capacity_keeps_the_first_of_each_device_and_counts_what_it_drops(routes, options):
-    ids, factor = ROUTES[routes], 1.0
+    ids = ROUTES[routes]
+    factor = 1.0
     places = int(np.ceil(factor * M / DEVICES * A / E))
-    kept, dropped = np.zeros(ids.shape, bool), 0
+    kept = np.zeros(ids.shape, bool)
+    dropped = 0
     for device in range(DEVICES):
         taken = np.zeros(E + 1, int)
         for token in range(device * M // DEVICES, (device + 1) * M // DEVICES):
@@ -97,24 +122,82 @@ def test_the_self_test_runs_what_the_transport_needs(options, names, monkeypatch
 def test_ragged_compiles_for_gpus_to_the_exchange_there_and_back_and_no_other():
     call = jax.jit(lambda *a: on_devices(*a, ROUTES["random"], transport="ragged")[0])
     text = call.trace(X, W, EXPERTS).lower(lowering_platforms=("cuda",)).as_text()
-    assert text.count("@ragged_all_to_all(") == 4 and "@all_to_all" not in text  # tokens, weights, numbers; sums
+    # tokens, weights, numbers; sums
+    assert text.count("@ragged_all_to_all(") == 4 and "@all_to_all" not in text
 
 
-@pytest.mark.parametrize("sizes, host_devices, in_host", [
-    ({"expert": 8}, 0, 0), ({"expert": 8}, 4, 4), ({"expert": 8}, 2, 2), ({"expert": 4, "data": 2}, 4, 0),
-    ({"expert": 4, "tensor": 2}, 4, 2), ({"expert": 2, "tensor": 4}, 4, 0), ({"expert": 8}, 1, 0), ({"data": 8}, 2, 0)], ids=str)
+@pytest.mark.parametrize("sizes, host_devices, in_host", [({
+    "expert": 8
+}, 0, 0), ({
+    "expert": 8
+}, 4, 4), ({
+    "expert": 8
+}, 2, 2), ({
+    "expert": 4,
+    "data": 2
+}, 4, 0), ({
+    "expert": 4,
+    "tensor": 2
+}, 4, 2), ({
+    "expert": 2,
+    "tensor": 4
+}, 4, 0), ({
+    "expert": 8
+}, 1, 0), ({
+    "data": 8
+}, 2, 0)], ids=str)
 def test_stages_follow_from_where_the_expert_axis_lies(sizes, host_devices, in_host):
     assert make_placement(sizes, host_devices=host_devices).layout.in_host == in_host
 
 
-@pytest.mark.parametrize("sizes, options, message", [
-    ({"expert": 4}, {"dispatch": "single"}, "mesh.expert = 4 splits the experts: set mesh.expert=1"),
-    ({"data": 4}, {"dispatch": "ipc"}, "which has one device"), ({"data": 4}, {"dispatch": "hybrid"}, "which has one device"),
-    ({"expert": 8}, {"dispatch": "ipc", "host_devices": 2}, "lie on 4 hosts: set mesh.dispatch=hybrid or auto, or mesh.expert=2"),
-    ({"expert": 4}, {"dispatch": "hybrid", "host_devices": 4}, "lie on one host: set mesh.dispatch=ipc"),
-    ({"expert": 3}, {"host_devices": 2}, r"spread unevenly over hosts .*\[\[0, 0, 1\]\]"),
-    ({"expert": 6}, {"host_devices": 4}, r"spread unevenly over hosts .*\[\[0, 0, 0, 0, 1, 1\]\]"),
-    ({"data": 2, "expert": 4}, {"host_devices": 3}, r"spread unevenly over hosts .*\[\[0, 0, 0, 1\], \[1, 1, 2, 2\]\]")], ids=str)
+@pytest.mark.parametrize("sizes, options, message",
+                         [({
+                             "expert": 4
+                         }, {
+                             "dispatch": "single"
+                         }, "mesh.expert = 4 splits the experts: set mesh.expert=1"),
+                          ({
+                              "data": 4
+                          }, {
+                              "dispatch": "ipc"
+                          }, "which has one device"),
+                          ({
+                              "data": 4
+                          }, {
+                              "dispatch": "hybrid"
+                          }, "which "
+                           "has "
+                           "one "
+                           "device"),
+                          ({
+                              "expert": 8
+                          }, {
+                              "dispatch": "ipc",
+                              "host_devices": 2
+                          }, "lie on 4 hosts: set mesh.dispatch=hybrid or "
+                           "auto, or mesh.expert=2"),
+                          ({
+                              "expert": 4
+                          }, {
+                              "dispatch": "hybrid",
+                              "host_devices": 4
+                          }, "lie on one host: set mesh.dispatch=ipc"),
+                          ({
+                              "expert": 3
+                          }, {
+                              "host_devices": 2
+                          }, r"spread unevenly over hosts .*\[\[0, 0, 1\]\]"),
+                          ({
+                              "expert": 6
+                          }, {
+                              "host_devices": 4
+                          }, r"spread unevenly over hosts .*\[\[0, 0, 0, 0, 1, 1\]\]"),
+                          ({
+                              "data": 2,
+                              "expert": 4
+                          }, {
+                              "host_devices": 3
+                          }, r"spread unevenly over hosts .*\[\[0, 0, 0, 1\], \[1, 1, 2, 2\]\]")], ids=str)
 def test_a_dispatch_that_the_devices_do_not_allow_is_refused(sizes, options, message):
     with pytest.raises(MeshError, match=message):
         make_placement(sizes, **options)

@@ -24,14 +24,17 @@ def folder(tmp_path_factory):
 
 
 def test_adapters_and_moments_are_split_from_the_start_and_the_same_bits(folder, monkeypatch):
-    place, lora, seen = make_placement(MESH), LoraConfig(4, 8.0), []
+    place = make_placement(MESH)
+    lora = LoraConfig(4, 8.0)
+    seen = []
     alone = dict(nnx.to_flat_state(nnx.state(bridges.load_model(folder, lora=lora, seed=3), nnx.LoRAParam)))
     model = bridges.load_model(folder, lora=lora, seed=3, placement=place)
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
         assert variable[...].sharding.device_set == set(place.mesh.devices.flat)
         np.testing.assert_array_equal(variable[...], alone[path][...], err_msg=str(path))
     put = place.put_one
-    monkeypatch.setattr(type(place), "put_one", lambda self, path, array: seen.append((path, array)) or put(path, array))
+    monkeypatch.setattr(type(place), "put_one", lambda self, path, array: seen.append(
+        (path, array)) or put(path, array))
     learner = build_learner(model, LearnerSettings(OptimizerSection(), 10), place)
     whole = [path for path, array in seen if array.ndim and len(array.sharding.device_set) == 1]
     assert seen and not whole
@@ -44,7 +47,9 @@ def test_adapters_and_moments_are_split_from_the_start_and_the_same_bits(folder,
 def test_a_checkpoint_loads_into_its_shards(folder, imported, tmp_path, monkeypatch):
     alone = dict(nnx.to_flat_state(nnx.state(bridges.load_model(folder))))
     source = importing.import_checkpoint(folder, tmp_path / "params") if imported else folder
-    place, parts, read = make_placement(MESH), [], importing._part
+    place = make_placement(MESH)
+    parts = []
+    read = importing._part
     monkeypatch.setattr(importing, "_part", lambda *a: parts.append(read(*a)) or parts[-1])
     model = bridges.load_model(source, placement=place)
     for path, variable in nnx.to_flat_state(cut(nnx.state(model), 321)):

@@ -1,4 +1,5 @@
-"""Rollouts on a mesh of eight virtual devices: the tokens of one device, drawn by parts that each hold their share of rows and pages."""
+"""Rollouts on a mesh of eight virtual devices: the tokens of one device, drawn by parts that each hold their
+share of rows and pages."""
 import dataclasses
 
 import jax
@@ -14,19 +15,39 @@ from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import Request, SamplingParams
 
-CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (False, True), (0, 6), num_experts=8, num_experts_per_tok=2,
-                     moe_intermediate_size=16, norm_topk_prob=True, initializer_range=0.2)
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (False, True), (0, 6), num_experts=8,
+                     num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True,
+                     initializer_range=0.2)
 SETTINGS = RolloutSection(slots=8, page_size=8, max_tokens=12, decode_steps=5)
 MESHES = [{"data": 8}, {"fsdp": 8}, {"fsdp": 2, "tensor": 2, "expert": 2}]
-LONG = [{"tensor": 2}, {"context": 2}, {"context": 4}, {"expert": 2}, {"expert": 4}, {"expert": 8}, {"data": 2, "expert": 4},
-        {"context": 2, "tensor": 2}]
+LONG = [{
+    "tensor": 2
+}, {
+    "context": 2
+}, {
+    "context": 4
+}, {
+    "expert": 2
+}, {
+    "expert": 4
+}, {
+    "expert": 8
+}, {
+    "data": 2,
+    "expert": 4
+}, {
+    "context": 2,
+    "tensor": 2
+}]
 
 
 def make_engine(mesh=None, max_prompt_tokens=20, **settings):
-    model, place = Transformer(CONFIG, rngs=nnx.Rngs(0)), make_placement(mesh) if mesh else None
+    model = Transformer(CONFIG, rngs=nnx.Rngs(0))
+    place = make_placement(mesh) if mesh else None
     if place is not None:
         nnx.update(model, place.put(nnx.state(model)))
-    return JaxEngine(model, dataclasses.replace(SETTINGS, **settings), max_prompt_tokens=max_prompt_tokens, seed=7, placement=place)
+    return JaxEngine(model, dataclasses.replace(SETTINGS, **settings), max_prompt_tokens=max_prompt_tokens,
+                     seed=7, placement=place)
 
 
 def requests(n=2, **params):
@@ -56,7 +77,8 @@ def expected(alone):
 
 @pytest.fixture(scope="module")
 def tight():
-    """Four parts of two slots, each with a pool too small for two sequences: some are sent back to the queue."""
+    """Four parts of two slots, each with a pool too small for two sequences: some are sent back to the
+    queue."""
     return make_engine({"data": 2, "fsdp": 2}, kv_tokens=40)
 
 
@@ -71,7 +93,8 @@ def test_a_mesh_draws_the_tokens_and_routes_of_one_device(expected, mesh):
 
 @pytest.mark.slow
 def test_preempted_released_and_heard_sequences_go_on_in_their_part(alone, tight):
-    work, heard = requests(n=4), []
+    work = requests(n=4)
+    heard = []
     want = alone.generate(work)
     handles = [tight.submit(request, heard.append) for request in work]
     gone = tight.submit(dataclasses.replace(work[2], sequence=9))
@@ -90,7 +113,8 @@ def test_preempted_released_and_heard_sequences_go_on_in_their_part(alone, tight
 
 
 def test_weights_published_in_flight_reach_every_part(tight):
-    done, handles = {}, [tight.submit(request) for request in requests(n=2)]
+    done = {}
+    handles = [tight.submit(request) for request in requests(n=2)]
     tight.publish(tight._params, 1)
     tight.step()
     tight.publish(tight._params, 2)
@@ -106,14 +130,17 @@ def test_each_device_holds_and_computes_its_share():
         engine = make_engine({"data": size} if size > 1 else None)
         engine._reserve()
         local = engine._cache.k.addressable_shards[0].data
-        assert engine.kv_bytes == 2 * local.nbytes and engine.stats()["kv_tokens"] == size * (local.shape[1] - 1) * 8
+        assert engine.kv_bytes == 2 * local.nbytes and engine.stats()["kv_tokens"] == size * (local.shape[1]
+                                                                                              - 1) * 8
         *_, rows = batches.decode_shapes(engine._slots, 1, 8, engine._shards)
         assert rows.tokens_U.shape == (8,)
-        compiled = engine._programs.decode.lower(engine._params, engine._cache, rows, truncate=False, routes=False).compile()
+        compiled = engine._programs.decode.lower(engine._params, engine._cache, rows, truncate=False,
+                                                 routes=False).compile()
         memory = compiled.memory_analysis()
         assert memory.alias_size_in_bytes == engine.kv_bytes
         found[size] = local.shape[1], compiled.cost_analysis()["flops"]
-    assert found[1][0] == 1 + 8 * 4 + 3 and found[4][0] == 1 + 2 * 4 + 3  # pages: trash, those of the slots, a held prompt
+    # pages: trash, those of the slots, a held prompt
+    assert found[1][0] == 1 + 8 * 4 + 3 and found[4][0] == 1 + 2 * 4 + 3
     assert found[4][1] < 0.35 * found[1][1]
 
 
@@ -133,7 +160,8 @@ def test_an_engine_on_devices_of_its_own_holds_copies_there_and_sizes_its_pool_b
     asked = []
     monkeypatch.setattr(memory, "free_bytes", asked.append)
     model = Transformer(CONFIG, rngs=nnx.Rngs(0))
-    engine = JaxEngine(model, SETTINGS, max_prompt_tokens=20, placement=make_placement({"tensor": 2}, jax.devices()[3:]))
+    engine = JaxEngine(model, SETTINGS, max_prompt_tokens=20, placement=make_placement({"tensor": 2},
+                                                                                       jax.devices()[3:]))
     assert engine.devices == set(jax.devices()[3:5]) and asked[0] in engine.devices
     params = nnx.state(model)
     assert engine.publish(params, 1)["sync/bytes"] == 0

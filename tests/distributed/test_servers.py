@@ -1,4 +1,5 @@
-"""Rollouts on servers for a trainer on a mesh and of several processes: the same run as on one device, and the same end."""
+"""Rollouts on servers for a trainer on a mesh and of several processes: the same run as on one device, and
+the same end."""
 import json
 
 import numpy as np
@@ -28,16 +29,28 @@ def server(files):
 
 
 @pytest.mark.parametrize("count, kind, mesh", [
-    pytest.param(1, "delta", {"expert": 2, "tensor": 2}, marks=pytest.mark.slow), (2, "delta", {"data": 2, "tensor": 2}),
-    pytest.param(2, "disk", {"fsdp": 2, "context": 2}, marks=pytest.mark.slow)])
+    pytest.param(1, "delta", {
+        "expert": 2,
+        "tensor": 2
+    }, marks=pytest.mark.slow), (2, "delta", {
+        "data": 2,
+        "tensor": 2
+    }),
+    pytest.param(2, "disk", {
+        "fsdp": 2,
+        "context": 2
+    }, marks=pytest.mark.slow)
+])
 def test_weights_on_a_mesh_reach_a_server_as_those_of_one_device_do(odd, tmp_path, count, kind, mesh):
     files, server, expected = odd
-    finished(start("tests/distributed/servers_case.py", count, f"--files={files}", f"--url={server.url}", f"--kind={kind}",
-                   f"--mesh={json.dumps(mesh)}", f"--output={tmp_path / 'drawn'}"))
+    finished(
+        start("tests/distributed/servers_case.py", count, f"--files={files}", f"--url={server.url}",
+              f"--kind={kind}", f"--mesh={json.dumps(mesh)}", f"--output={tmp_path / 'drawn'}"))
     drawn = json.loads((tmp_path / "drawn").read_text())
     for one, other in zip(drawn, expected, strict=True):
         assert one["ids"] == other["ids"] and one["stats"]["tokens"] == other["stats"]["tokens"]
-        np.testing.assert_allclose(np.concatenate(sum(one["logprobs"], [])), np.concatenate(sum(other["logprobs"], [])), atol=1e-5)
+        np.testing.assert_allclose(np.concatenate(sum(one["logprobs"], [])),
+                                   np.concatenate(sum(other["logprobs"], [])), atol=1e-5)
         assert one["took"]["sync/probe_error"] < 1e-5 and one["took"]["sync/servers"] == 1
     assert drawn[0]["ids"] != drawn[1]["ids"]
 
@@ -47,8 +60,11 @@ def odd(tmp_path_factory):
     """(files, server, what is drawn on one device) of a model whose vocabulary no mesh divides."""
     files = make_files(tmp_path_factory.mktemp("odd"))
     make_checkpoint(files / "model", num_hidden_layers=2, max_position_embeddings=128, vocab_size=321)
-    server, output = PolicyServer("vllm", files / "model"), files / "drawn"
-    finished(start("tests/distributed/servers_case.py", 1, f"--files={files}", f"--url={server.url}", f"--output={output}", devices=1))
+    server = PolicyServer("vllm", files / "model")
+    output = files / "drawn"
+    finished(
+        start("tests/distributed/servers_case.py", 1, f"--files={files}", f"--url={server.url}",
+              f"--output={output}", devices=1))
     yield files, server, json.loads(output.read_text())
     server.close()
 
@@ -62,7 +78,8 @@ def run(files, folder, count, server, **overrides):
 def alone(files, server, tmp_path_factory):
     """A run on one device of this process, and what the server was asked."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    assert pipeline.run_all(resolve(settings(files, folder, servers__urls=(server.url,), **SETTINGS | ON_SERVERS)), bridges)
+    assert pipeline.run_all(
+        resolve(settings(files, folder, servers__urls=(server.url, ), **SETTINGS | ON_SERVERS)), bridges)
     return folder, sorted(server.given)
 
 

@@ -1,4 +1,5 @@
-"""A train step on a mesh of eight virtual devices equals that of one device: loss, every gradient, updated weights."""
+"""A train step on a mesh of eight virtual devices equals that of one device: loss, every gradient, updated
+weights."""
 import dataclasses
 
 import jax
@@ -33,14 +34,18 @@ MESHES = [{"data": 8}, {"fsdp": 8}, {"tensor": 2}, {"context": 4}, {"expert": 4}
 LIKE_OTHERS = [{"context": 2}, {"expert": 2}, {"data": 2, "expert": 4}]  # axes and exchanges of some above
 PADDED = [{"expert": 4, "grouped_matmul": "padded"},  # what a GPU uses
           {"expert": 4, "transport": "capacity", "capacity_factor": 8.0, "grouped_matmul": "padded"}]
-OBJECTIVE = PolicyObjective(make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01, z_loss_coef=1e-3))
-SECTION = OptimizerSection(learning_rate=1e-2, eps=1e-3)  # so that Adam does not blow rounding up where a gradient is almost 0
+OBJECTIVE = PolicyObjective(
+    make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01, z_loss_coef=1e-3))
+# so that Adam does not blow rounding up where a gradient is almost 0
+SECTION = OptimizerSection(learning_rate=1e-2, eps=1e-3)
 
 
 def learner(lora, mesh, remat="none"):
-    """On a mesh given by its axes and options, or by None on one device; grouped_matmul is the model's backend."""
+    """On a mesh given by its axes and options, or by None on one device; grouped_matmul is the model's
+    backend."""
     mesh = dict(mesh or {})
-    model = Transformer(CONFIG, lora=lora, rngs=nnx.Rngs(0), grouped_matmul=mesh.pop("grouped_matmul", "auto"))
+    model = Transformer(CONFIG, lora=lora, rngs=nnx.Rngs(0),
+                        grouped_matmul=mesh.pop("grouped_matmul", "auto"))
     if lora:
         for _, value in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
             value.set_value(value[...] + 0.02)
@@ -56,7 +61,9 @@ def batches(experts=None):
                                  for n in (30, 17, 5, 31, 2, 20, 9, 28)])
     if experts is not None:
         chosen = with_values(chosen, "expert_ids_TLA", [
-            np.broadcast_to(np.asarray(experts, np.int8), (len(sample.ids_T), CONFIG.num_sparse_layers, 2)) for sample in chosen])
+            np.broadcast_to(np.asarray(experts, np.int8), (len(sample.ids_T), CONFIG.num_sparse_layers, 2))
+            for sample in chosen
+        ])
     [part] = micro_batches(chosen, 8 * 32, False, sample_weights(chosen, "token-mean"))
     return [part.batch]
 
@@ -89,7 +96,8 @@ def test_a_step_on_a_mesh_has_the_gradients_of_one_device(reference, mesh, monke
     monkeypatch.setattr(jax.lax, "ragged_all_to_all", ragged_all_to_all)
     lora, expected = reference
     got = gradients(lora, mesh)
-    for (path, one), (_, other) in zip(*(jax.tree_util.tree_leaves_with_path(x[0]) for x in (got, expected)), strict=True):
+    for (path, one), (_, other) in zip(*(jax.tree_util.tree_leaves_with_path(x[0]) for x in (got, expected)),
+                                       strict=True):
         assert_close(one, other, 1e-5), path
     assert_close(got[1:3], expected[1:3])
     np.testing.assert_array_equal(got[3], expected[3])
@@ -100,7 +108,10 @@ def test_updates_on_a_mesh_give_the_weights_of_one_device(lora):
     before = jax.device_get(learner(lora, None).state.trainable)
     want = updated(lora, None)
     assert_close(updated(lora, {"fsdp": 2, "tensor": 2, "expert": 2}), want, 1e-5)
-    moved = [np.abs(new - old).max() for new, old in zip(jax.tree.leaves(want[0]), jax.tree.leaves(before), strict=True)]
+    moved = [
+        np.abs(new - old).max()
+        for new, old in zip(jax.tree.leaves(want[0]), jax.tree.leaves(before), strict=True)
+    ]
     assert np.mean(np.array(moved) > 1e-3) > 0.8
 
 
@@ -110,9 +121,12 @@ def replayed():
     return {experts: totals(one, batches(experts)) for experts in ((5, 6), (0, 3))}
 
 
-@pytest.mark.parametrize("mesh", [PADDED[0], pytest.param(PADDED[1], marks=pytest.mark.slow)], ids=["gather", "capacity"])
-def test_experts_that_get_every_token_and_those_that_get_none_have_the_gradients_of_one_device(replayed, mesh):
-    """The base is frozen. (5, 6): two devices get every token, two none; (0, 3): one device's second expert, another's first get none."""
+@pytest.mark.parametrize("mesh", [PADDED[0], pytest.param(PADDED[1], marks=pytest.mark.slow)],
+                         ids=["gather", "capacity"])
+def test_experts_that_get_every_token_and_those_that_get_none_have_the_gradients_of_one_device(
+        replayed, mesh):
+    """The base is frozen. (5, 6): two devices get every token, two none; (0, 3): one device's second expert,
+    another's first get none."""
     one = learner(LORA, mesh)
     for experts, expected in replayed.items():
         got = totals(one, batches(experts))
@@ -124,7 +138,8 @@ def test_experts_that_get_every_token_and_those_that_get_none_have_the_gradients
 @pytest.mark.slow
 def test_dropout_on_parts_of_a_width_is_that_of_the_whole():
     lora = LoraConfig(4, 8.0, targets=("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), dropout=0.3)
-    got, expected = gradients(lora, {"tensor": 2}, "mlp"), gradients(lora, None)
+    got = gradients(lora, {"tensor": 2}, "mlp")
+    expected = gradients(lora, None)
     assert_close(got[:3], expected[:3], 1e-5)
     assert abs(expected[1] / gradients(dataclasses.replace(lora, dropout=0.0), None)[1] - 1) > 1e-4
 
@@ -135,8 +150,10 @@ def test_rematerialisation_on_a_mesh_changes_no_gradient(reference):
 
 
 def test_rematerialisation_keeps_as_little_with_weights_split_by_fsdp():
-    config = ModelConfig("qwen3", 64, 32, 4, 2, 2, 16, 1024, (False,) * 4, (0,) * 4)  # the MLP's hidden products are most of what is kept
-    place, tokens = make_placement({"fsdp": 2}), jnp.zeros((8, 64), jnp.int32)
+    # the MLP's hidden products are most of what is kept
+    config = ModelConfig("qwen3", 64, 32, 4, 2, 2, 16, 1024, (False,) * 4, (0,) * 4)
+    place = make_placement({"fsdp": 2})
+    tokens = jnp.zeros((8, 64), jnp.int32)
     graphdef, params = nnx.split(Transformer(config, rngs=nnx.Rngs(0)))
     specs = place.specs(params)
 
@@ -149,7 +166,8 @@ def test_rematerialisation_keeps_as_little_with_weights_split_by_fsdp():
                     return nnx.merge(graphdef, params)(tokens, call)[0].sum()
             return jax.grad(loss)(params)
 
-        mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(specs, PartitionSpec("fsdp")), out_specs=specs, check_vma=False)
+        mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(specs, PartitionSpec("fsdp")),
+                               out_specs=specs, check_vma=False)
         return jax.jit(mapped).lower(place.put(params), tokens).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary("mlp") < temporary("none") / 2

@@ -1,4 +1,5 @@
-"""Weights between disjoint meshes: every number arrives, only what changed is moved, and nothing passes through the host."""
+"""Weights between disjoint meshes: every number arrives, only what changed is moved, and nothing passes
+through the host."""
 import contextlib
 
 import jax
@@ -15,8 +16,8 @@ from jaxrl_moe.distributed.transfer import Transfer, moved
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 
-CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (True, False), (0, 0), num_experts=4, num_experts_per_tok=2,
-                     moe_intermediate_size=16)
+CONFIG = ModelConfig("qwen3_moe", 65, 32, 2, 4, 2, 8, 48, (True, False), (0, 0), num_experts=4,
+                     num_experts_per_tok=2, moe_intermediate_size=16)
 PAIRS = [({}, {"data": 1}), ({}, {"tensor": 2, "data": 2}), ({"fsdp": 4}, {"tensor": 2, "expert": 2}),
          ({"fsdp": 2, "expert": 2}, {"tensor": 2}), ({"tensor": 2, "data": 2}, {"fsdp": 4})]
 
@@ -45,14 +46,16 @@ def received(arrays):
 
 @pytest.mark.parametrize("source, target", PAIRS, ids=str)
 def test_weights_arrive_whole_and_only_what_changed_is_moved(no_host, source, target):
-    model, there = Transformer(CONFIG, lora=LoraConfig(4, 8.0), rngs=nnx.Rngs(0)), on(target, 4)
+    model = Transformer(CONFIG, lora=LoraConfig(4, 8.0), rngs=nnx.Rngs(0))
+    there = on(target, 4)
     values = {path: np.asarray(value[...]) for path, value in nnx.to_flat_state(nnx.state(model))}
     params = nnx.state(model) if not source else on(source).put(nnx.state(model))
     transfer = Transfer(there, CONFIG.vocab_size)
     with no_host():
         copies, first = transfer(params)
     for path, value in nnx.to_flat_state(copies):
-        array, whole = value[...], values[path]
+        array = value[...]
+        whole = values[path]
         assert array.devices() == set(there.mesh.devices.flat)
         np.testing.assert_array_equal(np.asarray(array)[tuple(map(slice, whole.shape))], whole)
         assert np.count_nonzero(array) == np.count_nonzero(whole)
@@ -66,7 +69,8 @@ def test_weights_arrive_whole_and_only_what_changed_is_moved(no_host, source, ta
     assert all(one is other for one, other in zip(jax.tree.leaves(kept), jax.tree.leaves(before)))
     assert all(one.is_deleted() for one in jax.tree.leaves(old))
     assert second["sync/bytes"] == received(new) < first["sync/bytes"]
-    assert transfer(nnx.merge_state(adapters, base))[1]["sync/bytes"] > 0  # back to the first ones: those copies are gone
+    # back to the first ones: those copies are gone
+    assert transfer(nnx.merge_state(adapters, base))[1]["sync/bytes"] > 0
     assert transfer(nnx.merge_state(adapters, base))[1]["sync/bytes"] == 0
 
 
@@ -90,9 +94,27 @@ def test_copies_outlive_the_arrays_they_were_made_of():
     np.testing.assert_array_equal(copy, np.arange(1024.0))
 
 
-@pytest.mark.parametrize("training, rollout, counts", [
-    ({}, {"data": 1}, (1, 7)), ({"data": 2}, {"tensor": 4}, (2, 6)), ({"fsdp": -1}, {"tensor": 2}, (6, 2)),
-    ({"fsdp": 2, "expert": 2}, {"data": -1}, (4, 4)), ({"data": -1, "fsdp": 2}, {"tensor": 2}, (6, 2))], ids=str)
+@pytest.mark.parametrize("training, rollout, counts", [({}, {
+    "data": 1
+}, (1, 7)), ({
+    "data": 2
+}, {
+    "tensor": 4
+}, (2, 6)), ({
+    "fsdp": -1
+}, {
+    "tensor": 2
+}, (6, 2)), ({
+    "fsdp": 2,
+    "expert": 2
+}, {
+    "data": -1
+}, (4, 4)), ({
+    "data": -1,
+    "fsdp": 2
+}, {
+    "tensor": 2
+}, (6, 2))], ids=str)
 def test_training_has_the_first_devices_and_rollout_those_after_them(training, rollout, counts):
     first, second = divided(training, rollout)
     assert first + second == jax.devices() and (len(first), len(second)) == counts

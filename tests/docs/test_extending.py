@@ -19,7 +19,8 @@ def test_the_files_of_a_page_do_what_its_check_says(page, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert "check.py" in dict(blocks), "every page ends in a check"
-    done = subprocess.run([sys.executable, "check.py"], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "check.py"], cwd=tmp_path, env=environment(tmp_path),
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -32,7 +32,11 @@ def model(checkpoint):
 def make_engine(model):
     """make_engine(slots=..., ...) with settings of RolloutSection; `options` go to JaxEngine."""
     def make(*, options=None, **settings):
-        return JaxEngine(model, dataclasses.replace(SETTINGS, **settings), **({"max_prompt_tokens": 20, "seed": 7} | (options or {})))
+        return JaxEngine(model, dataclasses.replace(SETTINGS, **settings),
+                         **({
+                             "max_prompt_tokens": 20,
+                             "seed": 7
+                         } | (options or {})))
     return make
 
 
@@ -51,8 +55,8 @@ def prompts():
 
 @pytest.fixture(scope="session")
 def forward(model):
-    """forward(ids) -> (logits [T, V] float64, expert ids [T, L, A]) by one pass over the whole sequence, padded to 48; of the engines'
-    model, or of another like it."""
+    """forward(ids) -> (logits [T, V] float64, expert ids [T, L, A]) by one pass over the whole sequence,
+    padded to 48; of the engines' model, or of another like it."""
     @nnx.jit
     def whole(model, tokens, segments):
         hidden, routing = model(tokens, Pass(jnp.arange(48)[None], segments))

@@ -1,4 +1,5 @@
-"""The KV pool: what pages hold must not show in what is drawn; shapes compile once; memory goes and comes back."""
+"""The KV pool: what pages hold must not show in what is drawn; shapes compile once; memory goes and comes
+back."""
 import dataclasses
 
 import jax
@@ -10,7 +11,11 @@ from jaxrl_moe.types import Request, SamplingParams, UserError
 
 
 def requests(prompts, **params):
-    return [Request(ids, SamplingParams(**({"max_tokens": 12} | params)), sequence) for sequence, ids in enumerate(prompts)]
+    return [
+        Request(ids, SamplingParams(**({
+            "max_tokens": 12
+        } | params)), sequence) for sequence, ids in enumerate(prompts)
+    ]
 
 
 def assert_same(got, want):
@@ -48,7 +53,8 @@ def test_preempted_sequences_go_on_with_the_same_tokens(engine, make_engine, pro
 def test_release_in_flight_keeps_the_tokens_and_takes_the_pool_back(engine, prompts):
     work = requests(prompts, n=2)
     expected = engine.generate(work)
-    handles, done = [engine.submit(request) for request in work], {}
+    handles = [engine.submit(request) for request in work]
+    done = {}
     while len(done) < len(handles):
         pool = engine._cache
         engine.release()
@@ -60,7 +66,8 @@ def test_release_in_flight_keeps_the_tokens_and_takes_the_pool_back(engine, prom
 
 def test_the_pool_is_sized_by_slots_and_longest_sequences_unless_told(make_engine):
     token = 2 * 2 * 2 * 8 * 4  # keys and values x layers x heads x width x bytes
-    assert make_engine().kv_bytes == token * 4 * (1 + 4 * 8 + 5)  # trash + 4 slots of 32 tokens + a held prompt of 20
+    # trash + 4 slots of 32 tokens + a held prompt of 20
+    assert make_engine().kv_bytes == token * 4 * (1 + 4 * 8 + 5)
     assert make_engine(kv_tokens=101).kv_bytes == token * 4 * (1 + 26)
 
 
@@ -83,11 +90,13 @@ def test_nothing_compiles_after_the_warm_up(make_engine, prompts):
 
 
 def test_decoding_updates_the_pool_in_place(make_engine):
-    """Beside the donated pool, decoding needs memory for the visible pages only, however large the pool is."""
+    """Beside the donated pool, decoding needs memory for the visible pages only, however large the pool
+    is."""
     engine = make_engine(kv_tokens=40_000)
     engine._reserve()
     rows = next(batches.decode_shapes(4, 1, 4))
-    memory = engine._programs.decode.lower(engine._params, engine._cache, rows, truncate=False, routes=False).compile().memory_analysis()
+    memory = engine._programs.decode.lower(engine._params, engine._cache, rows, truncate=False,
+                                           routes=False).compile().memory_analysis()
     assert memory.alias_size_in_bytes == engine.kv_bytes
     assert memory.temp_size_in_bytes < engine.kv_bytes / 4
 
@@ -111,7 +120,8 @@ def test_non_finite_weights_stop_the_engine_and_leave_it_usable(engine, model, p
 
 
 @pytest.mark.parametrize("change,match", [
-    (dict(max_tokens=0), "max_tokens = 0"), (dict(n=0), "n = 0"), (dict(temperature=-1.0), "temperature = -1.0"),
+    (dict(max_tokens=0), "max_tokens = 0"), (dict(n=0), "n = 0"), (dict(temperature=-1.0), "temperature = "
+                                                                                           "-1.0"),
     (dict(top_p=0.0), "top_p = 0.0"), (dict(top_k=-1), "top_k = -1"), (dict(min_p=1.0), "min_p = 1.0"),
     (dict(stop_strings=("a", "")), "empty strings"), (dict(stop_strings=("a",)), "detokenise"),
     (dict(max_tokens=250), "context is 256"), (dict(max_tokens=200), "KV pool has 37")])
@@ -122,7 +132,11 @@ def test_a_request_that_cannot_be_met_is_refused_with_its_reason(engine, prompts
     assert engine.step() == {}, "nothing of a refused call stays queued"
 
 
-@pytest.mark.parametrize("ids", [np.zeros(0, np.int32), np.array([320], np.int32), np.array([-1], np.int32), np.array([1.5])])
+@pytest.mark.parametrize(
+    "ids", [np.zeros(0, np.int32),
+            np.array([320], np.int32),
+            np.array([-1], np.int32),
+            np.array([1.5])])
 def test_a_prompt_without_valid_ids_is_refused(engine, ids):
     with pytest.raises(UserError, match="Request 0"):
         engine.generate([Request(ids, SamplingParams(max_tokens=4), 0)])

@@ -1,4 +1,5 @@
-"""The routes that the engine returns are those its tokens took, whatever happened to the sequence meanwhile."""
+"""The routes that the engine returns are those its tokens took, whatever happened to the sequence
+meanwhile."""
 import jax
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ from jaxrl_moe.types import Request, SamplingParams
 
 
 def requests(prompts, **params):
-    return [Request(ids, SamplingParams(max_tokens=12, return_routed_experts=True, **params), number) for number, ids in enumerate(prompts)]
+    return [
+        Request(ids, SamplingParams(max_tokens=12, return_routed_experts=True, **params), number)
+        for number, ids in enumerate(prompts)
+    ]
 
 
 def finish(engine, handles):
@@ -26,7 +30,8 @@ def assert_routes_of(forward, ids, completion):
 
 @pytest.fixture(scope="module")
 def small(make_engine):
-    """An engine whose pool is too small for four sequences: some are sent back to the queue and prefilled again."""
+    """An engine whose pool is too small for four sequences: some are sent back to the queue and prefilled
+    again."""
     return make_engine(kv_tokens=48)
 
 
@@ -52,8 +57,10 @@ def test_sequences_whose_pool_was_released_keep_their_routes(engine, prompts, fo
 
 def test_a_sample_begun_after_a_publish_has_its_own_routes_of_the_prompt(engine, model, forward, prompts):
     """Of six samples four are drawing when other weights come; the last two read the prompt under those."""
-    ids, params = prompts[7], nnx.state(model)
-    other = jax.tree.map(lambda x: x[..., ::-1] if x.shape[-2:] == (32, 4) else x, params)  # the routers' experts, in reverse
+    ids = prompts[7]
+    params = nnx.state(model)
+    # the routers' experts, in reverse
+    other = jax.tree.map(lambda x: x[..., ::-1] if x.shape[-2:] == (32, 4) else x, params)
     engine.publish(params, 0)  # other tests published before
     handle = engine.submit(requests([ids], n=6)[0])
     engine.step()
@@ -67,4 +74,5 @@ def test_a_sample_begun_after_a_publish_has_its_own_routes_of_the_prompt(engine,
     for completion in old:
         np.testing.assert_array_equal(np.sort(completion.expert_ids[:len(ids) - 1]), np.sort(routes[:-1]))
     for completion in new:
-        np.testing.assert_array_equal(np.sort(completion.expert_ids[:len(ids) - 1, 0]), np.sort(3 - routes[:-1, 0]))
+        np.testing.assert_array_equal(np.sort(completion.expert_ids[:len(ids) - 1, 0]),
+                                      np.sort(3 - routes[:-1, 0]))

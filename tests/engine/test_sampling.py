@@ -13,7 +13,8 @@ def softmax(x):
 
 
 def mask_oracle(logits, top_p, top_k, min_p):
-    """One row: top-k by rank, then the shortest prefix of the sorted rest with mass >= top_p, then min-p by the peak."""
+    """One row: top-k by rank, then the shortest prefix of the sorted rest with mass >= top_p, then min-p by
+    the peak."""
     probabilities = softmax(logits.astype(np.float64))
     order = np.argsort(-probabilities, kind="stable")
     kept = order[:top_k] if top_k else order
@@ -23,14 +24,15 @@ def mask_oracle(logits, top_p, top_k, min_p):
     return np.isin(np.arange(len(logits)), kept)
 
 
-@pytest.mark.parametrize("top_p,top_k,min_p", [
-    (1.0, 0, 0.0), (0.9, 0, 0.0), (0.3, 0, 0.0), (1e-6, 0, 0.0), (1.0, 1, 0.0), (1.0, 7, 0.0), (1.0, 10_000, 0.0),
-    (1.0, 0, 0.2), (0.8, 20, 0.05), (0.999, 150, 1e-3)])
+@pytest.mark.parametrize("top_p,top_k,min_p", [(1.0, 0, 0.0), (0.9, 0, 0.0), (0.3, 0, 0.0), (1e-6, 0, 0.0),
+                                               (1.0, 1, 0.0), (1.0, 7, 0.0), (1.0, 10_000, 0.0),
+                                               (1.0, 0, 0.2), (0.8, 20, 0.05), (0.999, 150, 1e-3)])
 def test_truncation_keeps_what_sorting_keeps(top_p, top_k, min_p):
     logits = np.random.default_rng(0).normal(0, 3, (16, 301)).astype(np.float32)
     weights = jnp.exp(logits - logits.max(1, keepdims=True))
     fill = lambda value, dtype: jnp.full(16, value, dtype)  # noqa: E731
-    mask = sampling.truncation_mask(weights, fill(top_p, jnp.float32), fill(top_k, jnp.int32), fill(min_p, jnp.float32))
+    mask = sampling.truncation_mask(weights, fill(top_p, jnp.float32), fill(top_k, jnp.int32),
+                                    fill(min_p, jnp.float32))
     np.testing.assert_array_equal(mask, [mask_oracle(row, top_p, top_k, min_p) for row in logits])
 
 
@@ -39,11 +41,13 @@ def test_truncation_settings_hold_per_row():
     settings = [(0.7, 0, 0.0), (1.0, 3, 0.0), (1.0, 0, 0.3)]
     top_p, top_k, min_p = (jnp.array(column) for column in zip(*settings))
     mask = sampling.truncation_mask(jnp.exp(logits - logits.max(1, keepdims=True)), top_p, top_k, min_p)
-    np.testing.assert_array_equal(mask, [mask_oracle(row, *row_settings) for row, row_settings in zip(logits, settings)])
+    np.testing.assert_array_equal(
+        mask, [mask_oracle(row, *row_settings) for row, row_settings in zip(logits, settings)])
 
 
 def test_tokens_that_tie_with_the_last_one_kept_are_kept():
-    mask = sampling.truncation_mask(jnp.array([[1.0, 0.5, 0.5, 0.25]]), jnp.array([1.0]), jnp.array([2]), jnp.array([0.0]))
+    mask = sampling.truncation_mask(jnp.array([[1.0, 0.5, 0.5, 0.25]]), jnp.array([1.0]), jnp.array([2]),
+                                    jnp.array([0.0]))
     np.testing.assert_array_equal(mask, [[True, True, True, False]])
 
 
@@ -52,16 +56,17 @@ def draw_many(logits, count, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0):
     key = sampling.row_keys(jax.random.key(3), jnp.array([[0, 5, 1, 0]], jnp.uint32))
     uniforms = sampling.token_uniforms(jnp.repeat(key, count), jnp.arange(count))
     fill = lambda value, dtype: jnp.full(count, value, dtype)  # noqa: E731
-    return sampling.sample(
-        jnp.tile(jnp.asarray(logits, jnp.float32), (count, 1)), uniforms, fill(temperature, jnp.float32), fill(top_p, jnp.float32),
-        fill(top_k, jnp.int32), fill(min_p, jnp.float32), truncate=top_p < 1 or top_k > 0 or min_p > 0)
+    return sampling.sample(jnp.tile(jnp.asarray(logits, jnp.float32), (count, 1)), uniforms,
+                           fill(temperature, jnp.float32), fill(top_p, jnp.float32), fill(top_k, jnp.int32),
+                           fill(min_p, jnp.float32), truncate=top_p < 1 or top_k > 0 or min_p > 0)
 
 
 @pytest.mark.parametrize("temperature,top_p,top_k,min_p", [
     (1.0, 1.0, 0, 0.0), (0.7, 1.0, 0, 0.0), (1.0, 0.8, 0, 0.0), (1.5, 0.9, 40, 0.01)])
 def test_frequencies_follow_the_probabilities(temperature, top_p, top_k, min_p):
     from scipy import stats
-    logits, count = np.random.default_rng(2).normal(0, 1.5, 200).astype(np.float32), 40_000
+    logits = np.random.default_rng(2).normal(0, 1.5, 200).astype(np.float32)
+    count = 40_000
     expected = softmax(logits.astype(np.float64) / temperature)
     expected = np.where(mask_oracle(logits / temperature, top_p, top_k, min_p), expected, 0)
     expected = count * expected / expected.sum()
@@ -83,7 +88,8 @@ def test_logprobs_are_those_of_the_tempered_distribution_over_the_full_vocabular
     if temperature == 0:
         assert (np.asarray(tokens) == logits.argmax()).all() and (np.asarray(kept) == 1).all()
     else:
-        mass = softmax(logits.astype(np.float64) / temperature)[mask_oracle(logits / temperature, 0.5, 0, 0.0)].sum()
+        mass = softmax(logits.astype(np.float64) / temperature)[mask_oracle(logits / temperature, 0.5, 0,
+                                                                            0.0)].sum()
         np.testing.assert_allclose(kept, mass, rtol=1e-5)
 
 

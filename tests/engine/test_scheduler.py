@@ -1,4 +1,5 @@
-"""The scheduler against a simulated pool: every cell remembers which token of which history was written to it."""
+"""The scheduler against a simulated pool: every cell remembers which token of which history was written to
+it."""
 import collections
 
 import numpy as np
@@ -17,9 +18,13 @@ class Simulation:
 
     def __init__(self, pages, page_size, slots, steps, seed, scheduler=None):
         self.cells = collections.defaultdict(dict)
-        self.page_size, self.steps, self.rng = page_size, steps, np.random.default_rng(seed)
+        self.page_size = page_size
+        self.steps = steps
+        self.rng = np.random.default_rng(seed)
         self.scheduler = scheduler or Scheduler(PagePool(pages + 1), page_size, slots, steps)
-        self.done, self.firsts, self.prefilled = [], [], 0
+        self.done = []
+        self.firsts = []
+        self.prefilled = 0
 
     def write(self, pages, position, history):
         self.cells[pages[position // self.page_size]][position % self.page_size] = (position, history)
@@ -30,7 +35,8 @@ class Simulation:
 
     def step(self):
         plan = self.scheduler.plan()
-        ages = [(sequence.group.handle, sequence.sample) for sequence in (*self.scheduler.running, *self.scheduler.queue)]
+        ages = [(sequence.group.handle, sequence.sample)
+                for sequence in (*self.scheduler.running, *self.scheduler.queue)]
         assert ages == sorted(ages), "every running sequence is older than every queued one"
         self.carry_out(plan)
 
@@ -53,7 +59,8 @@ class Simulation:
         if sequence not in self.firsts:
             self.firsts.append(sequence)
         for position in range(sequence.length - 1):
-            assert self.history(sequence.pages, position) == (position, tuple(sequence.ids[:position + 1].tolist()))
+            assert self.history(sequence.pages,
+                                position) == (position, tuple(sequence.ids[:position + 1].tolist()))
         count = min(self.steps, sequence.limit - sequence.length)
         drawn = self.rng.integers(0, 1000, count)
         stop = np.flatnonzero(drawn < 30)
@@ -67,7 +74,8 @@ class Simulation:
             self.done.append(sequence)
 
     def check_holders(self):
-        """The pool counts exactly the holders there are: running sequences and groups that keep their prompt."""
+        """The pool counts exactly the holders there are: running sequences and groups that keep their
+        prompt."""
         held = collections.Counter(page for sequence in self.scheduler.running for page in sequence.pages)
         groups = {id(s.group): s.group for s in self.scheduler.queue}.values()
         held.update(page for group in groups for page in group.held or ())
@@ -77,14 +85,18 @@ class Simulation:
 def groups(rng, count, longest, max_tokens, n):
     def request(handle):
         ids = rng.integers(0, 1000, rng.integers(1, longest + 1)).astype(np.int32)
-        return Request(ids, SamplingParams(max_tokens=int(rng.integers(1, max_tokens + 1)), n=int(rng.integers(1, n + 1))), handle)
+        return Request(
+            ids, SamplingParams(max_tokens=int(rng.integers(1, max_tokens + 1)),
+                                n=int(rng.integers(1, n + 1))), handle)
     return [RequestGroup(handle, request(handle), ()) for handle in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_every_sequence_reads_its_own_tokens_whatever_is_shared_copied_or_preempted(seed):
     rng = np.random.default_rng(seed)
-    page_size, slots, steps = int(rng.integers(1, 6)), int(rng.integers(1, 7)), int(rng.integers(1, 8))
+    page_size = int(rng.integers(1, 6))
+    slots = int(rng.integers(1, 7))
+    steps = int(rng.integers(1, 8))
     work = groups(rng, 12, 14, 20, 5)
     least = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, page_size) for g in work) + 1
     simulation = Simulation(least + int(rng.integers(0, 3 * least)), page_size, slots, steps, seed)
@@ -126,22 +138,30 @@ def test_a_cancelled_request_gives_back_its_pages_and_disturbs_no_other(seed):
         assert handle not in {sequence.group.handle for sequence in (*scheduler.running, *scheduler.queue)}
     while scheduler.running or scheduler.queue:
         simulation.step()
-    done = [(sequence.group.handle, sequence.sample) for sequence in simulation.done if sequence.group.handle not in gone]
-    assert sorted(done) == [(g.handle, i) for g in work if g.handle not in gone for i in range(g.request.params.n)]
+    done = [(sequence.group.handle, sequence.sample) for sequence in simulation.done
+            if sequence.group.handle not in gone]
+    assert sorted(done) == [(g.handle, i) for g in work if g.handle not in gone
+                            for i in range(g.request.params.n)]
     assert scheduler.pool.num_used == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_parts_draw_every_sample_once_and_none_waits_while_another_has_slots_to_spare(seed):
     rng = np.random.default_rng(seed)
-    count, page_size, slots, steps = (int(rng.integers(low, high)) for low, high in ((2, 5), (1, 6), (1, 5), (1, 8)))
+    count, page_size, slots, steps = (int(rng.integers(low, high))
+                                      for low, high in ((2, 5), (1, 6), (1, 5), (1, 8)))
     work = groups(rng, 14, 14, 20, 5)
-    pages = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, page_size) for g in work) + 1 + int(rng.integers(0, 20))
+    pages = max(pages_for(len(g.request.ids) + g.request.params.max_tokens - 1, page_size)
+                for g in work) + 1 + int(rng.integers(0, 20))
     shards = Shards(count, pages + 1, page_size, slots, steps)
-    tables = [Simulation(pages, page_size, slots, steps, seed + number, part) for number, part in enumerate(shards.parts)]
+    tables = [
+        Simulation(pages, page_size, slots, steps, seed + number, part)
+        for number, part in enumerate(shards.parts)
+    ]
     for group in work:
         shards.add(group)
-    gone, rounds = int(rng.integers(0, 14)), 0
+    gone = int(rng.integers(0, 14))
+    rounds = 0
     while not shards.idle:
         plans = shards.plan()
         loads = [part.load for part in shards.parts]
@@ -157,16 +177,20 @@ def test_parts_draw_every_sample_once_and_none_waits_while_another_has_slots_to_
             shards.forget_prompts()
     done = sorted((sequence.group.handle, sequence.sample) for table in tables for sequence in table.done)
     everything = [(g.handle, i) for g in work for i in range(g.request.params.n)]
-    assert [one for one in done if one[0] != gone] == [one for one in everything if one[0] != gone] and len(set(done)) == len(done)
+    assert [one for one in done if one[0] != gone] == [one for one in everything if one[0] != gone] and len(
+        set(done)) == len(done)
     assert shards.pages_used == 0
 
 
 def test_a_group_stays_whole_while_others_wait_and_is_shared_out_at_the_end():
     shards = Shards(3, 100, 4, 2, 3)
     for handle in range(4):
-        shards.add(RequestGroup(handle, Request(np.arange(9, dtype=np.int32), SamplingParams(max_tokens=9, n=3), 0), ()))
+        shards.add(
+            RequestGroup(handle, Request(np.arange(9, dtype=np.int32), SamplingParams(max_tokens=9, n=3), 0),
+                         ()))
     shards.plan()
-    assert [[s.group.handle for s in (*part.running, *part.queue)] for part in shards.parts] == [[0] * 3, [1] * 3, [2] * 3]
+    assert [[s.group.handle for s in (*part.running, *part.queue)]
+            for part in shards.parts] == [[0] * 3, [1] * 3, [2] * 3]
     for part in shards.parts[1:]:
         for sequence in list(part.running):
             part.finish(sequence)
@@ -178,7 +202,9 @@ def test_a_group_stays_whole_while_others_wait_and_is_shared_out_at_the_end():
 
 def test_a_prompt_is_prefilled_once_for_its_group_even_when_samples_are_admitted_later():
     simulation = Simulation(pages=40, page_size=4, slots=2, steps=3, seed=0)
-    simulation.scheduler.add(RequestGroup(0, Request(np.arange(100, 111, dtype=np.int32), SamplingParams(max_tokens=9, n=7), 0), ()))
+    simulation.scheduler.add(
+        RequestGroup(0, Request(np.arange(100, 111, dtype=np.int32), SamplingParams(max_tokens=9, n=7), 0),
+                     ()))
     while len(simulation.done) < 7:
         simulation.step()
     assert simulation.prefilled == 10 and simulation.scheduler.preemptions == 0
@@ -186,7 +212,9 @@ def test_a_prompt_is_prefilled_once_for_its_group_even_when_samples_are_admitted
 
 def test_full_pages_of_a_prompt_are_shared_by_its_samples():
     simulation = Simulation(pages=40, page_size=4, slots=8, steps=1, seed=0)
-    simulation.scheduler.add(RequestGroup(0, Request(np.arange(100, 114, dtype=np.int32), SamplingParams(max_tokens=2, n=8), 0), ()))
+    simulation.scheduler.add(
+        RequestGroup(0, Request(np.arange(100, 114, dtype=np.int32), SamplingParams(max_tokens=2, n=8), 0),
+                     ()))
     simulation.scheduler.plan()
     assert simulation.scheduler.pool.num_used == 3 + 8  # 13 tokens: 3 full pages once, the fourth for each
 
@@ -194,7 +222,9 @@ def test_full_pages_of_a_prompt_are_shared_by_its_samples():
 def test_the_youngest_sequence_gives_way_when_pages_run_out():
     simulation = Simulation(pages=6, page_size=2, slots=3, steps=2, seed=1)
     for handle in range(3):
-        simulation.scheduler.add(RequestGroup(handle, Request(np.array([500], np.int32), SamplingParams(max_tokens=9), handle), ()))
+        simulation.scheduler.add(
+            RequestGroup(handle, Request(np.array([500], np.int32), SamplingParams(max_tokens=9), handle),
+                         ()))
     while not simulation.scheduler.preemptions:
         before = list(simulation.scheduler.running)
         simulation.scheduler.plan()

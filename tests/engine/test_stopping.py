@@ -28,4 +28,5 @@ def test_a_string_of_multibyte_characters_is_found_in_its_last_byte():
 
 def test_no_string_gives_none_however_it_is_chunked():
     ids = list(b"abcabdabe" * 20)
-    assert all(stop_cut(ids[:end], max(0, end - 3), ("abf", "zz"), text) is None for end in range(1, len(ids)))
+    assert all(
+        stop_cut(ids[:end], max(0, end - 3), ("abf", "zz"), text) is None for end in range(1, len(ids)))

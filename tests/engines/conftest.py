@@ -33,5 +33,6 @@ def servers(mark):
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue  # it has ended, or is another user's
-        if marked and int(folder.name) != os.getpid() and any(name in command.lower() for name in ("vllm", "sglang")):
+        if marked and int(folder.name) != os.getpid() and any(name in command.lower()
+                                                              for name in ("vllm", "sglang")):
             yield int(folder.name), command[:200]

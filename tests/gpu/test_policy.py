@@ -21,21 +21,27 @@ NEW = 12
 
 def requests(temperature=1.0):
     rng = np.random.default_rng(0)
-    return [Request(rng.integers(0, 47, length).astype(np.int32), SamplingParams(max_tokens=NEW, temperature=temperature), number)
-            for number, length in enumerate((1, 7, 8, 9, 70))]
+    return [
+        Request(
+            rng.integers(0, 47, length).astype(np.int32),
+            SamplingParams(max_tokens=NEW, temperature=temperature), number)
+        for number, length in enumerate((1, 7, 8, 9, 70))
+    ]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_the_engines_logprobs_are_the_trainers(temperature):
     with jax.default_matmul_precision("highest"):
         learner = moe_case.learner(moe_case.LORA)
-        engine = JaxEngine(learner.model(), RolloutSection(slots=4, page_size=8, max_tokens=NEW), max_prompt_tokens=70)
+        engine = JaxEngine(learner.model(), RolloutSection(slots=4, page_size=8, max_tokens=NEW),
+                           max_prompt_tokens=70)
         asked = requests(temperature)
         drawn = [completion for completion, in engine.generate(asked)]
         whole = [np.concatenate([request.ids, completion.ids]) for request, completion in zip(asked, drawn)]
         samples = from_conversations([(ids, np.r_[np.zeros(len(ids) - NEW), np.ones(NEW)]) for ids in whole])
         packed = micro_batches(samples, 256)
-        trained = per_sample(packed, [learner.forward(one.batch, temperature=temperature).logprobs_BT for one in packed])
+        trained = per_sample(
+            packed, [learner.forward(one.batch, temperature=temperature).logprobs_BT for one in packed])
     for completion, logprobs_T in zip(drawn, trained):
         assert_close(completion.logprobs, logprobs_T[-NEW - 1:-1])
 
@@ -43,11 +49,16 @@ def test_the_engines_logprobs_are_the_trainers(temperature):
 def grpo_batches():
     """Of groups whose advantages differ, with a sampler a little off the policy."""
     rng = np.random.default_rng(1)
-    samples = [dataclasses.replace(sample, advantages_T=np.full(len(sample.ids_T), rng.normal(), np.float32),
-                                   sampler_logprobs_T=rng.normal(-3.8, 0.1, len(sample.ids_T)).astype(np.float32),
-                                   ref_logprobs_T=rng.normal(-3.8, 0.1, len(sample.ids_T)).astype(np.float32))
-               for sample in moe_case.conversations()]
-    return [item.batch for item in micro_batches(samples, 64, True, sample_weights(samples, "seq-mean-token-mean"))]
+    samples = [
+        dataclasses.replace(sample, advantages_T=np.full(len(sample.ids_T), rng.normal(), np.float32),
+                            sampler_logprobs_T=rng.normal(-3.8, 0.1, len(sample.ids_T)).astype(np.float32),
+                            ref_logprobs_T=rng.normal(-3.8, 0.1, len(sample.ids_T)).astype(np.float32))
+        for sample in moe_case.conversations()
+    ]
+    return [
+        item.batch
+        for item in micro_batches(samples, 64, True, sample_weights(samples, "seq-mean-token-mean"))
+    ]
 
 
 def grpo_step(device):
@@ -59,11 +70,14 @@ def grpo_step(device):
         learner = moe_case.learner_over(policy)
         total = learner.totals(grpo_batches(), objective, entropy=True)
         metrics = learner.update(grpo_batches(), objective, entropy=True)
-        return jax.tree.map(np.asarray, (total.gradient[0], total.loss, metrics["policy/grad_norm"], metrics["policy/kl_loss"]))
+        return jax.tree.map(
+            np.asarray,
+            (total.gradient[0], total.loss, metrics["policy/grad_norm"], metrics["policy/kl_loss"]))
 
 
 def test_a_grpo_step_on_the_gpu_is_that_on_the_cpu():
-    here, there = grpo_step(jax.devices()[0]), grpo_step(jax.devices("cpu")[0])
+    here = grpo_step(jax.devices()[0])
+    there = grpo_step(jax.devices("cpu")[0])
     assert np.isfinite(there[1]) and there[2] > 0
     assert_close(here[1:], there[1:], 1e-4)
     for mine, theirs in zip(jax.tree.leaves(here[0]), jax.tree.leaves(there[0])):
@@ -71,7 +85,9 @@ def test_a_grpo_step_on_the_gpu_is_that_on_the_cpu():
 
 
 def test_the_kv_pool_takes_its_share_of_what_the_device_has_free_and_gives_it_back(rehearsed):
-    model, device, share = moe_case.model(), jax.devices()[0], 0.002
+    model = moe_case.model()
+    device = jax.devices()[0]
+    share = 0.002
     stats = device.memory_stats()
     assert rehearsed or memory.free_bytes(device) <= stats["bytes_limit"] - stats["bytes_in_use"]
     free = memory.free_bytes(device)

@@ -15,10 +15,9 @@ from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 
-SIZES = dict(
-    family="qwen3_moe", vocab_size=47, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,
-    sparse_layers=(True, True), windows=(0, 0), num_experts=8, num_experts_per_tok=2, moe_intermediate_size=12,
-    norm_topk_prob=True, initializer_range=0.3)
+SIZES = dict(family="qwen3_moe", vocab_size=47, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2,
+             head_dim=8, intermediate_size=24, sparse_layers=(True, True), windows=(0, 0), num_experts=8,
+             num_experts_per_tok=2, moe_intermediate_size=12, norm_topk_prob=True, initializer_range=0.3)
 CONFIG = ModelConfig(**SIZES)
 LORA = LoraConfig(rank=3, alpha=6.0)
 SECTION = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
@@ -43,11 +42,14 @@ def learner_over(policy: Transformer, section: OptimizerSection = SECTION, place
 
 def conversations(seed: int = 0, lengths: Sequence[int] = LENGTHS) -> list[Sample]:
     rng = np.random.default_rng(seed)
-    return from_conversations([(rng.integers(0, 47, n), np.r_[0, rng.integers(0, 2, n - 2), 1]) for n in lengths])
+    return from_conversations([(rng.integers(0, 47, n), np.r_[0, rng.integers(0, 2, n - 2), 1])
+                               for n in lengths])
 
 
 def batches(samples: Sequence[Sample], tokens: int = 1000, pack: bool = True) -> list[MicroBatch]:
-    return [item.batch for item in micro_batches(samples, tokens, pack, sample_weights(samples, "token-mean"))]
+    return [
+        item.batch for item in micro_batches(samples, tokens, pack, sample_weights(samples, "token-mean"))
+    ]
 
 
 def routed(samples: Sequence[Sample], seed: int = 0) -> list[np.ndarray]:

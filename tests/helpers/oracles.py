@@ -1,5 +1,5 @@
-"""What tests compare with: torch, transformers' models and PEFT, which the extra test-core leaves out. A test that asks for one is skipped
-where it is not installed."""
+"""What tests compare with: torch, transformers' models and PEFT, which the extra test-core leaves out. A test
+that asks for one is skipped where it is not installed."""
 import pytest
 
 

@@ -24,7 +24,8 @@ def relative(ours, theirs):
 
 
 def logits_error(model, hf_model, tokens_BT):
-    """Relative error of our logits, without the positions that follow a near tie of a router (nearly none)."""
+    """Relative error of our logits, without the positions that follow a near tie of a router (nearly
+    none)."""
     ours, router_logits = our_logits(model, tokens_BT)
     keep_BT = np.ones(tokens_BT.shape, bool)
     if router_logits is not None:

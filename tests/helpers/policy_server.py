@@ -1,4 +1,5 @@
-"""A server in the engines' recorded shapes that computes: it loads the weights it is sent, and draws by the request's seed."""
+"""A server in the engines' recorded shapes that computes: it loads the weights it is sent, and draws by the
+request's seed."""
 import pathlib
 import shutil
 import tempfile
@@ -18,7 +19,8 @@ SECTION = RolloutSection(slots=8, page_size=16, max_tokens=64, decode_steps=8)
 
 
 class PolicyServer(FakeServer):
-    """Equal requests have equal answers, whatever it was asked before. Takes weights whole or in parts, and no adapters.
+    """Equal requests have equal answers, whatever it was asked before. Takes weights whole or in parts, and
+    no adapters.
 
     Attributes:
       given: [(seed, prompt)] of the draws that were answered.
@@ -29,7 +31,10 @@ class PolicyServer(FakeServer):
         self._folder = pathlib.Path(tempfile.mkdtemp())
         shutil.copytree(checkpoint, self._folder, dirs_exist_ok=True)
         self._file = self._folder / "model.safetensors"
-        self._tensors, self._lock, self.given, self._stale = load_file(self._file), threading.Lock(), [], False
+        self._tensors = load_file(self._file)
+        self._lock = threading.Lock()
+        self.given = []
+        self._stale = False
         self._engine = JaxEngine(bridges.load_model(self._folder), SECTION, max_prompt_tokens=64, seed=0)
         super().__init__(kind)
 
@@ -47,14 +52,16 @@ class PolicyServer(FakeServer):
     def answer(self, prompt, sampling, labels, reason):
         drawn = []
         for index, one in enumerate(self._draws(prompt, sampling)):
-            whole = SHAPES[self.kind](one.ids.tolist(), one.logprobs.tolist(), spans(labels[:1] * len(one.ids)), 1, one.finish_reason)
+            whole = SHAPES[self.kind](one.ids.tolist(), one.logprobs.tolist(),
+                                      spans(labels[:1] * len(one.ids)), 1, one.finish_reason)
             drawn.append(whole["choices"][0] | {"index": index} if self.kind == "vllm" else whole)
         return {"choices": drawn} if self.kind == "vllm" else drawn
 
     def _draws(self, prompt, sampling):
         seed = sampling.get("seed", sampling.get("sampling_seed"))
-        params = SamplingParams(sampling.get("max_tokens") or sampling["max_new_tokens"], sampling["temperature"], n=sampling["n"],
-                                stop_ids=tuple(sampling["stop_token_ids"]))
+        params = SamplingParams(
+            sampling.get("max_tokens") or sampling["max_new_tokens"], sampling["temperature"],
+            n=sampling["n"], stop_ids=tuple(sampling["stop_token_ids"]))
         with self._lock:
             if self._stale:
                 save_file(self._tensors, self._file)

@@ -18,13 +18,23 @@ from tests.helpers.tiny_run import settings
 def get_config():
     return settings(pathlib.Path({files!r}), {folder!r}, **{overrides!r})
 """
-SETTINGS = {"lora__dropout": 0.0, "lora__targets": ("all-linear",), "sft__path": "", "data__eval_path": "",
-            "eval__every": 0, "eval__at_start": False, "rollout__max_tokens": 60, "algorithm__minibatches": 1, "checkpoint__every": 1,
-            "train__steps": 2}
+SETTINGS = {
+    "lora__dropout": 0.0,
+    "lora__targets": ("all-linear", ),
+    "sft__path": "",
+    "data__eval_path": "",
+    "eval__every": 0,
+    "eval__at_start": False,
+    "rollout__max_tokens": 60,
+    "algorithm__minibatches": 1,
+    "checkpoint__every": 1,
+    "train__steps": 2
+}
 
 
 def start(script, count, *options, devices=4, last=()):
-    """The script as `count` processes that share so many virtual devices; `last` are options of the last one alone."""
+    """The script as `count` processes that share so many virtual devices; `last` are options of the last one
+    alone."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
@@ -49,7 +59,8 @@ def wait(processes, seconds=300):
 
 def train(files, folder, count, last=(), **overrides):
     recipe = folder.with_name(f"{folder.name}.py")
-    recipe.write_text(RECIPE.format(files=str(files), folder=str(folder), overrides=SETTINGS | MESH | overrides))
+    recipe.write_text(
+        RECIPE.format(files=str(files), folder=str(folder), overrides=SETTINGS | MESH | overrides))
     return start("scripts/train.py", count, f"--config={recipe}", last=last)
 
 
@@ -65,8 +76,8 @@ def rows(folder, name):
 
 def compare(got, expected):
     """Equal completions, and numbers and weights that are equal but for rounding."""
-    drawn = [[(row["step"], row["sequence"], row["sample"], row["completion_ids"]) for row in rows(folder, "trajectories")]
-             for folder in (got, expected)]
+    drawn = [[(row["step"], row["sequence"], row["sample"], row["completion_ids"])
+              for row in rows(folder, "trajectories")] for folder in (got, expected)]
     assert drawn[0] == drawn[1] and len(drawn[0]) == 24
     for one, other in zip(rows(got, "metrics"), rows(expected, "metrics"), strict=True):
         names = [name for name in one if name.startswith(("policy/", "reward/", "moe/"))]
@@ -74,7 +85,8 @@ def compare(got, expected):
         for name in names:
             np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=1e-6, err_msg=name)
     for file in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
-        one, other = load_file(got / file), load_file(expected / file)
+        one = load_file(got / file)
+        other = load_file(expected / file)
         assert one.keys() == other.keys()
         for name, array in one.items():
             np.testing.assert_allclose(array, other[name], atol=2e-4, err_msg=name)

@@ -13,11 +13,11 @@ def rollout(rng: np.random.Generator, prompt: int = 3, completion: int = 5, rewa
     if holes and completion > 2:
         mask[completion // 2] = 0
     routes = rng.integers(0, experts, (prompt + completion - 1, 2, 3)).astype(np.int8) if experts else None
-    return Rollout(
-        prompt_ids=rng.integers(0, 90, prompt).astype(np.int32), completion_ids=rng.integers(0, 90, completion).astype(np.int32),
-        loss_mask=mask, sampler_logprobs=(-rng.random(completion) * mask).astype(np.float32),
-        policy_version=np.zeros(completion, np.int32), reward=reward, text="", truncated=truncated, info={},
-        expert_ids=routes)
+    return Rollout(prompt_ids=rng.integers(0, 90, prompt).astype(np.int32),
+                   completion_ids=rng.integers(0, 90, completion).astype(np.int32), loss_mask=mask,
+                   sampler_logprobs=(-rng.random(completion) * mask).astype(np.float32),
+                   policy_version=np.zeros(completion, np.int32), reward=reward, text="", truncated=truncated,
+                   info={}, expert_ids=routes)
 
 
 def group(rollouts: list[Rollout], sequence: int = 0) -> RolloutGroup:
@@ -27,5 +27,9 @@ def group(rollouts: list[Rollout], sequence: int = 0) -> RolloutGroup:
 def groups(seed: int = 0, count: int = 3, size: int = 4, **kwargs: Any) -> list[RolloutGroup]:
     """Groups of random lengths and rewards."""
     rng = np.random.default_rng(seed)
-    return [group([rollout(rng, int(rng.integers(1, 6)), int(rng.integers(1, 12)), float(rng.integers(0, 2)), **kwargs)
-                   for _ in range(size)], i) for i in range(count)]
+    return [
+        group([
+            rollout(rng, int(rng.integers(1, 6)), int(rng.integers(1, 12)), float(rng.integers(0, 2)), **
+                    kwargs) for _ in range(size)
+        ], i) for i in range(count)
+    ]

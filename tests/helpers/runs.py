@@ -35,7 +35,8 @@ def arrays(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
 def assert_same_run(run: pathlib.Path, other: pathlib.Path) -> None:
     assert untimed(run / "metrics.jsonl") == untimed(other / "metrics.jsonl")
     assert (run / "trajectories.jsonl").read_text() == (other / "trajectories.jsonl").read_text()
-    ours, theirs = arrays(run), arrays(other)
+    ours = arrays(run)
+    theirs = arrays(other)
     assert ours.keys() == theirs.keys()
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
@@ -43,19 +44,30 @@ def assert_same_run(run: pathlib.Path, other: pathlib.Path) -> None:
 
 def recomputed(step: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The reward and completion numbers of one step from its trajectory rows alone."""
-    rewards, lengths = [row["reward"] for row in drawn], [len(row["completion_ids"]) for row in drawn]
+    rewards = [row["reward"] for row in drawn]
+    lengths = [len(row["completion_ids"]) for row in drawn]
     groups = {}
     for row in drawn:
         groups.setdefault(row["sequence"], []).append(row)
     ages = [step - 1 - version for row in drawn for version in row["policy_version"]]
     return {
-        "reward/mean": np.mean(rewards), "reward/std": np.std(rewards), "reward/max": max(rewards), "reward/min": min(rewards),
-        "reward/frac_zero_std": np.mean([len({np.float32(row["reward"]) for row in group}) == 1 for group in groups.values()]),
-        "reward/pass_at_k": np.mean([any(row["info"]["correct"] for row in group) for group in groups.values()]),
-        "completion/length_mean": np.mean(lengths), "completion/length_max": max(lengths),
+        "reward/mean": np.mean(rewards),
+        "reward/std": np.std(rewards),
+        "reward/max": max(rewards),
+        "reward/min": min(rewards),
+        "reward/frac_zero_std": np.mean(
+            [len({np.float32(row["reward"]) for row in group}) == 1 for group in groups.values()]),
+        "reward/pass_at_k": np.mean(
+            [any(row["info"]["correct"] for row in group) for group in groups.values()]),
+        "completion/length_mean": np.mean(lengths),
+        "completion/length_max": max(lengths),
         "completion/truncated_frac": np.mean([row["truncated"] for row in drawn]),
-        "rollout/staleness_mean": np.mean(ages), "rollout/staleness_max": max(ages),
-        **{f"env/{name}": np.mean([row["info"][name] for row in drawn]) for name in drawn[0]["info"]}}
+        "rollout/staleness_mean": np.mean(ages),
+        "rollout/staleness_max": max(ages),
+        **{
+            f"env/{name}": np.mean([row["info"][name] for row in drawn]) for name in drawn[0]["info"]
+        }
+    }
 
 
 def start(recipe: pathlib.Path, cache: pathlib.Path) -> subprocess.Popen[str]:
@@ -64,8 +76,8 @@ def start(recipe: pathlib.Path, cache: pathlib.Path) -> subprocess.Popen[str]:
     settings = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_COMPILATION_CACHE_MAX_SIZE": "-1",
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     environment = os.environ | settings | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "scripts/train.py", f"--config={recipe}"], cwd=ROOT, env=environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([sys.executable, "scripts/train.py", f"--config={recipe}"], cwd=ROOT,
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def rows_so_far(path: pathlib.Path) -> list[str]:

@@ -1,4 +1,5 @@
-"""An engine without a model: every sample takes as many steps as a script says. And what goes with it: prompts, a task, a trainer."""
+"""An engine without a model: every sample takes as many steps as a script says. And what goes with it:
+prompts, a task, a trainer."""
 import itertools
 import threading
 import time
@@ -20,15 +21,25 @@ PARAMS = SamplingParams(max_tokens=8, n=2)  # the scripted engine heeds no limit
 
 
 class ScriptedEngine(StreamingEngine):
-    """Draws one token a step of each sample in flight; `lengths(sequence, sample)` says how many. Notes what it must not meet."""
+    """Draws one token a step of each sample in flight; `lengths(sequence, sample)` says how many. Notes what
+    it must not meet."""
 
     devices = frozenset()
 
     def __init__(self, lengths=lambda sequence, sample: 1, pause=0.0, slots=10**6):
-        self.lengths, self.pause, self.slots, self.drawn = lengths, pause, slots, 0
-        self.devices, self.version, self.flying, self.submitted, self.released = {DEVICE}, None, {}, [], 0
-        self._handles, self._busy = itertools.count(), threading.Lock()
-        self.fail_at, self.steps = None, 0
+        self.lengths = lengths
+        self.pause = pause
+        self.slots = slots
+        self.drawn = 0
+        self.devices = {DEVICE}
+        self.version = None
+        self.flying = {}
+        self.submitted = []
+        self.released = 0
+        self._handles = itertools.count()
+        self._busy = threading.Lock()
+        self.fail_at = None
+        self.steps = 0
 
     def _alone(self):
         assert self._busy.acquire(blocking=False), "two threads drive the engine at once"
@@ -46,7 +57,8 @@ class ScriptedEngine(StreamingEngine):
         self._busy.release()
 
     def generate(self, requests):
-        handles, done = [self.submit(request) for request in requests], {}
+        handles = [self.submit(request) for request in requests]
+        done = {}
         while len(done) < len(handles):
             done |= self.step()
         return [done[handle] for handle in handles]
@@ -64,7 +76,8 @@ class ScriptedEngine(StreamingEngine):
         return handle
 
     def step(self):
-        lock, done = self._alone(), {}
+        lock = self._alone()
+        done = {}
         self.steps += 1
         try:
             time.sleep(self.pause)
@@ -75,7 +88,9 @@ class ScriptedEngine(StreamingEngine):
                     if len(versions) < self.lengths(request.sequence, sample):
                         versions.append(self.version)
                         self.drawn += 1
-                if all(len(versions) == self.lengths(request.sequence, sample) for sample, versions in enumerate(samples)):
+                if all(
+                        len(versions) == self.lengths(request.sequence, sample)
+                        for sample, versions in enumerate(samples)):
                     done[handle] = [completion(versions, "stop") for versions in samples]
                     del self.flying[handle]
             return done
@@ -90,20 +105,25 @@ class ScriptedEngine(StreamingEngine):
         if not all(samples):
             return None
         del self.flying[handle]
-        return [completion(versions, "stop" if len(versions) == self.lengths(request.sequence, sample) else "length")
-                for sample, versions in enumerate(samples)]
+        return [
+            completion(versions,
+                       "stop" if len(versions) == self.lengths(request.sequence, sample) else "length")
+            for sample, versions in enumerate(samples)
+        ]
 
 
 def completion(versions, reason):
     count = len(versions)
-    return Completion(np.arange(count, dtype=np.int32), np.zeros(count, np.float32), reason, np.array(versions, np.int32))
+    return Completion(np.arange(count, dtype=np.int32), np.zeros(count, np.float32), reason,
+                      np.array(versions, np.int32))
 
 
 class ScriptedTask(SingleTurnTask):
     """Grades by a function of (prompt's index, number of tokens), after a while."""
 
     def __init__(self, reward=lambda index, tokens: float(index % 2), delay=lambda: 0.0):
-        self.reward, self.delay = reward, delay
+        self.reward = reward
+        self.delay = delay
 
     def check_row(self, row, index):
         assert row["index"] == index

@@ -8,12 +8,17 @@ from jaxrl_moe.types import Completion
 
 
 class Scripted:
-    """Draws `text`, three tokens a step, with log-prob -k for the k-th; `failing` is raised at the second step."""
-    slots, context = 4, 4096
+    """Draws `text`, three tokens a step, with log-prob -k for the k-th; `failing` is raised at the second
+    step."""
+    slots = 4
+    context = 4096
 
     def __init__(self, tokenizer, text, failing=None):
         self.ids = np.append(tokenizer.encode(text), tokenizer.eos_ids[0]).astype(np.int32)
-        self.handles, self.work, self.failing, self.steps = itertools.count(), {}, failing, 0
+        self.handles = itertools.count()
+        self.work = {}
+        self.failing = failing
+        self.steps = 0
 
     def check(self, request, name=""):
         pass
@@ -36,7 +41,8 @@ class Scripted:
             request, listen, start = job
             job[2] = end = min(start + 3, len(self.ids))
             reason = "stop" if end == len(self.ids) else ""
-            logprobs, versions = -np.arange(len(self.ids), dtype=np.float32), np.zeros(len(self.ids), np.int32)
+            logprobs = -np.arange(len(self.ids), dtype=np.float32)
+            versions = np.zeros(len(self.ids), np.int32)
             for sample in range(request.params.n):
                 listen(Chunk(sample, self.ids[start:end], logprobs[start:end], versions[start:end], reason))
             if reason:

@@ -1,4 +1,5 @@
-"""A tiny but complete run: a random model, sums as prompts, the GSM8K reward, whose length penalty makes groups differ."""
+"""A tiny but complete run: a random model, sums as prompts, the GSM8K reward, whose length penalty makes
+groups differ."""
 import json
 import pathlib
 import random
@@ -17,29 +18,46 @@ def make_files(folder: pathlib.Path) -> pathlib.Path:
     for name in ("train", "eval", "sft"):
         rows = []
         for _ in range(24):
-            a, b = generator.randint(1, 9), generator.randint(1, 9)
+            a = generator.randint(1, 9)
+            b = generator.randint(1, 9)
             rows.append({"question": f"{a} + {b} = ?", "answer": f"It is {a + b}.\n#### {a + b}"})
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
 def settings(files: pathlib.Path, run_dir: pathlib.Path, **overrides: Any) -> ConfigDict:
-    """A recipe over the files: every part that has state is on (dropout, several updates a batch, evaluation)."""
+    """A recipe over the files: every part that has state is on (dropout, several updates a batch,
+    evaluation)."""
     config = base()
     config.run_dir = str(run_dir)
     config.model.path = str(files / "model")
-    config.data.path, config.data.eval_path = str(files / "train.jsonl"), str(files / "eval.jsonl")
+    config.data.path = str(files / "train.jsonl")
+    config.data.eval_path = str(files / "eval.jsonl")
     config.data.max_prompt_tokens = 32
     config.env.name = "gsm8k"
-    config.lora.rank, config.lora.dropout, config.lora.targets = 4, 0.1, ("q_proj", "down_proj")
-    config.rollout.prompts_per_step, config.rollout.group_size, config.rollout.max_tokens = 3, 4, 24
-    config.rollout.slots, config.rollout.page_size = 12, 16
+    config.lora.rank = 4
+    config.lora.dropout = 0.1
+    config.lora.targets = ("q_proj", "down_proj")
+    config.rollout.prompts_per_step = 3
+    config.rollout.group_size = 4
+    config.rollout.max_tokens = 24
+    config.rollout.slots = 12
+    config.rollout.page_size = 16
     config.algorithm.minibatches = 2
-    config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 2
-    config.train.steps, config.train.tokens_per_micro_batch, config.train.pack = 6, 1024, False
-    config.eval.every, config.eval.prompts, config.eval.samples, config.eval.greedy = 3, 4, 4, True
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 2
+    config.train.steps = 6
+    config.train.tokens_per_micro_batch = 1024
+    config.train.pack = False
+    config.eval.every = 3
+    config.eval.prompts = 4
+    config.eval.samples = 4
+    config.eval.greedy = True
     config.checkpoint.every = 2
-    config.sft.path, config.sft.steps, config.sft.sequences_per_step, config.sft.max_tokens = str(files / "sft.jsonl"), 0, 4, 96
+    config.sft.path = str(files / "sft.jsonl")
+    config.sft.steps = 0
+    config.sft.sequences_per_step = 4
+    config.sft.max_tokens = 96
     config.update_from_flattened_dict({key.replace("__", "."): value for key, value in overrides.items()})
     return config
 

@@ -1,4 +1,5 @@
-"""What two processes do together, without a model: run by test_hosts.py as `hosts_case.py --coordinator=... [--fault=...]`."""
+"""What two processes do together, without a model: run by test_hosts.py as `hosts_case.py --coordinator=...
+[--fault=...]`."""
 import concurrent.futures
 import os
 import signal
@@ -15,13 +16,17 @@ from jaxrl_moe.hosts import hosts, messages
 from jaxrl_moe.hosts.meeting import Meeting
 from jaxrl_moe.types import UserError
 
-FAULT = flags.DEFINE_enum("fault", "none", ["none", "grader", "second", "bug", "still0", "still1"], "which process fails, and how")
+FAULT = flags.DEFINE_enum("fault", "none", ["none", "grader", "second", "bug", "still0", "still1"], "which "
+                                                                                                    "process "
+                                                                                                    "fails, "
+                                                                                                    "and how")
 
 
 def main():
     place = make_placement({"data": 2, "tensor": -1})
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
-    split = jax.make_array_from_callback((4, 3), jax.NamedSharding(place.mesh, PartitionSpec("data")), values.__getitem__)
+    split = jax.make_array_from_callback((4, 3), jax.NamedSharding(place.mesh, PartitionSpec("data")),
+                                         values.__getitem__)
     for call in range(2 * messages.SWEEP + 3):
         assert hosts.from_leader(lambda number=call: [number, jax.process_index()]) == [call, 0]
     check_arrays()
@@ -51,28 +56,40 @@ def main():
 def check_arrays():
     """Every bit arrives, in small messages and in large ones."""
     for count in (5, messages.LARGE + 7):
-        bits = np.random.default_rng(count).integers(0, 2**32, count, np.uint32)  # infinities and every kind of NaN among them
-        made = {"odd": bits.view(np.float32), "rest": [bits[:0], bits.astype(np.int8).reshape(count, 1), "text", None, 0.1]}
+        # infinities and every kind of NaN among them
+        bits = np.random.default_rng(count).integers(0, 2**32, count, np.uint32)
+        made = {
+            "odd": bits.view(np.float32),
+            "rest": [bits[:0], bits.astype(np.int8).reshape(count, 1), "text", None, 0.1]
+        }
         got = hosts.from_leader(lambda made=made: made)
         assert got["odd"].dtype == np.float32 and np.array_equal(got["odd"].view(np.uint32), bits)
-        assert got["rest"][0].shape == (0,) and np.array_equal(got["rest"][1], made["rest"][1]) and got["rest"][2:] == ["text", None, 0.1]
+        assert got["rest"][0].shape == (0, ) and np.array_equal(
+            got["rest"][1], made["rest"][1]) and got["rest"][2:] == ["text", None, 0.1]
 
 
 def check_meeting():
-    """Threads of process 0 have everybody compute, also one that came too early; an error of the work reaches all."""
+    """Threads of process 0 have everybody compute, also one that came too early; an error of the work reaches
+    all."""
     place = make_placement({"data": -1})
     add = jax.jit(lambda x: jax.numpy.sum(x), out_shardings=jax.NamedSharding(place.mesh, PartitionSpec()))
 
     def part(values, factor):
-        split = jax.make_array_from_callback(values.shape, jax.NamedSharding(place.mesh, PartitionSpec("data")), values.__getitem__)
+        split = jax.make_array_from_callback(values.shape, jax.NamedSharding(place.mesh,
+                                                                             PartitionSpec("data")),
+                                             values.__getitem__)
         return float(add(split)) * factor
 
-    meeting, values = Meeting({"add": part}), np.arange(8, dtype=np.float32)
+    meeting = Meeting({"add": part})
+    values = np.arange(8, dtype=np.float32)
     with concurrent.futures.ThreadPoolExecutor(5) as threads:
         early = threads.submit(meeting.together, "add", values, 10.0) if hosts.leads() else None
 
         def work():
-            return [future.result() for future in [early, *(threads.submit(meeting.together, "add", values, 2.0 + n) for n in range(4))]]
+            return [
+                future.result() for future in
+                [early, *(threads.submit(meeting.together, "add", values, 2.0 + n) for n in range(4))]
+            ]
         assert meeting.hold(work) == [280.0, 56.0, 84.0, 112.0, 140.0]
         late = threads.submit(meeting.together, "add", values, 1.0) if hosts.leads() else None
         try:

@@ -1,4 +1,5 @@
-"""Several processes over loopback: what they agree on, whole runs against one process, and what happens when one ends."""
+"""Several processes over loopback: what they agree on, whole runs against one process, and what happens when
+one ends."""
 import itertools
 import pathlib
 import re
@@ -62,8 +63,12 @@ def test_four_processes_draw_and_learn_what_one_does(files, alone, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", [{}, {"mesh__transport": "capacity", "mesh__capacity_factor": 4.0}], ids=["gather", "capacity"])
-def test_experts_split_inside_and_over_two_processes_learn_what_one_process_does(files, alone, tmp_path, transport):
+@pytest.mark.parametrize("transport", [{}, {
+    "mesh__transport": "capacity",
+    "mesh__capacity_factor": 4.0
+}], ids=["gather", "capacity"])
+def test_experts_split_inside_and_over_two_processes_learn_what_one_process_does(
+        files, alone, tmp_path, transport):
     axes = {"mesh__data": 1, "mesh__expert": 4, "mesh__dispatch": "hybrid"}
     finished(train(files, tmp_path / "run", 2, **axes, **transport))
     compare(tmp_path / "run", alone)
@@ -71,7 +76,9 @@ def test_experts_split_inside_and_over_two_processes_learn_what_one_process_does
 
 
 def without_times(folder):
-    return [{key: value for key, value in row.items() if not re.search("^(time|perf)/|per_s$", key)} for row in rows(folder, "metrics")]
+    return [{
+        key: value for key, value in row.items() if not re.search("^(time|perf)/|per_s$", key)
+    } for row in rows(folder, "metrics")]
 
 
 def until(condition, processes, seconds=200):
@@ -94,11 +101,13 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes_to_the_same_bits(f
     code, _, err = wait(processes)[1 - victim]
     assert time.monotonic() - start_time < 30
     assert code not in (0, -signal.SIGKILL), err[-3000:]
-    assert re.search("another (process|task)|unhealthy|(closed|reset) by peer|unavailable", err, re.I), err[-3000:]
+    assert re.search("another (process|task)|unhealthy|(closed|reset) by "
+                     "peer|unavailable", err, re.I), err[-3000:]
     finished(train(files, folder, 2))
     assert without_times(folder) == without_times(two[0])
     assert rows(folder, "trajectories") == rows(two[0], "trajectories")
-    assert (folder / "model/model.safetensors").read_bytes() == (two[0] / "model/model.safetensors").read_bytes()
+    assert (folder / "model/model.safetensors").read_bytes() == (two[0]
+                                                                 / "model/model.safetensors").read_bytes()
 
 
 @pytest.mark.slow
@@ -125,7 +134,8 @@ def test_processes_with_dropout_draw_the_masks_of_one_process_with_the_same_mesh
     for count, folder in enumerate(folders, 1):
         finished(train(files, folder, count, lora__dropout=0.3))
     compare(*folders)
-    assert rows(folders[0], "metrics")[-1]["policy/grad_norm"] != rows(alone, "metrics")[-1]["policy/grad_norm"]
+    assert rows(folders[0], "metrics")[-1]["policy/grad_norm"] != rows(alone,
+                                                                       "metrics")[-1]["policy/grad_norm"]
 
 
 @pytest.mark.slow

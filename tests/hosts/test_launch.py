@@ -16,14 +16,25 @@ from jaxrl_moe.hosts.launch import LaunchError, find, first_node
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ["--", "scripts/train.py", "--config=a.py"]
 FILES = ROOT / "scripts" / "launch"
-SLURM = {"SLURM_JOB_ID": "5000", "SLURM_STEP_NODELIST": "gpu[003-005,9],login1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2"}
-JOBSET = {"JOBSET_NAME": "rl", "REPLICATED_JOB_NAME": "train", "JOBSET_PROCESSES": "4", "JOB_COMPLETION_INDEX": "3"}
+SLURM = {
+    "SLURM_JOB_ID": "5000",
+    "SLURM_STEP_NODELIST": "gpu[003-005,9],login1",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_PROCID": "2"
+}
+JOBSET = {
+    "JOBSET_NAME": "rl",
+    "REPLICATED_JOB_NAME": "train",
+    "JOBSET_PROCESSES": "4",
+    "JOB_COMPLETION_INDEX": "3"
+}
 PLAIN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:99", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
 
 
 @pytest.mark.parametrize("environment, place", [
     (SLURM, ("gpu003:62344", 4, 2, "SLURM job 5000", None)),
-    (SLURM | {"SLURM_NTASKS_PER_NODE": "8", "SLURM_LOCALID": "2"}, ("gpu003:62344", 4, 2, "SLURM job 5000", (2,))),
+    (SLURM | {"SLURM_NTASKS_PER_NODE": "8", "SLURM_LOCALID": "2"}, ("gpu003:62344", 4, 2, "SLURM "
+                                                                                          "job 5000", (2,))),
     (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_NODEID": "1", "SLURM_LOCALID": "2"},
      ("gpu003:62344", 4, 2, "SLURM job 5000", (2,))),
     (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2,1(x2)", "SLURM_NODEID": "2", "SLURM_LOCALID": "0"},
@@ -66,15 +77,25 @@ def test_a_mesh_must_use_every_process(monkeypatch):
 
 
 @pytest.mark.parametrize("command, expected", [
-    ([sys.executable, FILES / "local.py", "--processes=2", "--cpu_devices=3", "--port=77", "--dry_run", *SCRIPT],
-     ["JAX_COORDINATOR_ADDRESS='127.0.0.1:77' JAX_NUM_PROCESSES='2' JAX_PROCESS_ID='1'", "device_count=3",
-      "scripts/train.py --config=a.py"]),
-    ([sys.executable, FILES / "ray_launch.py", "--hosts=2", "--gpus=4", "--dry_run", *SCRIPT],
-     ["[{'CPU': 16, 'GPU': 4}, {'CPU': 16, 'GPU': 4}]", "JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=1 python -u scripts/train.py --config=a.py"]),
-    (["bash", FILES / "slurm.sbatch", "--dry_run", "--config=a.py"], ["srun --kill-on-bad-exit=1", "scripts/train.py --config=a.py"])],
-    ids=["local", "ray", "slurm"])
+    ([
+        sys.executable, FILES / "local.py", "--processes=2", "--cpu_devices=3", "--port=77", "--dry_run",
+        *SCRIPT
+    ], [
+        "JAX_COORDINATOR_ADDRESS='127.0.0.1:77' JAX_NUM_PROCESSES='2' JAX_PROCESS_ID='1'", "device_count=3",
+        "scripts/train.py --config=a.py"
+    ]),
+    ([sys.executable, FILES / "ray_launch.py", "--hosts=2", "--gpus=4", "--dry_run", *SCRIPT], [
+        "[{'CPU': 16, 'GPU': 4}, {'CPU': 16, 'GPU': 4}]", "JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=1 python -u "
+        "scripts/train.py --config=a.py"
+    ]),
+    (["bash", FILES / "slurm.sbatch", "--dry_run", "--config=a.py"
+      ], ["srun "
+          "--kill-on-bad-exit=1", "scripts/train.py "
+          "--config=a.py"])
+], ids=["local", "ray", "slurm"])
 def test_a_dry_run_prints_what_would_run(command, expected):
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
     for part in expected:
         assert part in done.stdout
 
@@ -84,6 +105,8 @@ def test_the_jobset_gives_each_pod_the_variables_that_are_read():
     spec = job["template"]["spec"]
     [container] = spec["template"]["spec"]["containers"]
     variables = {entry["name"]: entry.get("value") for entry in container["env"]}
-    assert set(launch.JOBSET_VARIABLES) - {"JOB_COMPLETION_INDEX"} <= variables.keys()  # Kubernetes sets that one in indexed jobs
-    assert spec["completionMode"] == "Indexed" and int(variables["JOBSET_PROCESSES"]) == spec["parallelism"] == spec["completions"]
+    # Kubernetes sets that one in indexed jobs
+    assert set(launch.JOBSET_VARIABLES) - {"JOB_COMPLETION_INDEX"} <= variables.keys()
+    assert spec["completionMode"] == "Indexed" and int(
+        variables["JOBSET_PROCESSES"]) == spec["parallelism"] == spec["completions"]
     assert container["ports"] == [{"containerPort": launch.PORT}]

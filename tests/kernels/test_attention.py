@@ -9,7 +9,8 @@ from tests.helpers.close import assert_close
 
 
 @pytest.mark.parametrize("backend", ["xla", "causal", "chunked"])
-@pytest.mark.parametrize("length, heads, kv_heads, window", [(1, 2, 1, 0), (20, 4, 2, 0), (70, 4, 4, 0), (70, 4, 2, 9)])
+@pytest.mark.parametrize("length, heads, kv_heads, window", [(1, 2, 1, 0), (20, 4, 2, 0), (70, 4, 4, 0),
+                                                             (70, 4, 2, 9)])
 def test_attention_equals_a_loop_over_tokens(backend, length, heads, kv_heads, window):
     q, k, v, positions, segments = inputs(length, heads, kv_heads)
     seen = Visibility(positions, positions, segments, segments, jnp.int32(window))
@@ -47,8 +48,10 @@ def test_blocks_in_turn_give_the_same(length):
 
 @pytest.mark.parametrize("length", [1, 20, 21])
 def test_cudnn_is_given_even_lengths_and_its_result_is_cut_back(length, monkeypatch):
-    """XLA's attention stands in for cuDNN's, which takes bfloat16 on a GPU alone: see tests/planning for what is compiled for one."""
-    given, plain = [], jax.nn.dot_product_attention
+    """XLA's attention stands in for cuDNN's, which takes bfloat16 on a GPU alone: see tests/planning for what
+    is compiled for one."""
+    given = []
+    plain = jax.nn.dot_product_attention
 
     def stand_in(q, k, v, *, mask, implementation):
         assert implementation == "cudnn" and mask.shape == (q.shape[0], 1, q.shape[1], k.shape[1])
@@ -57,7 +60,8 @@ def test_cudnn_is_given_even_lengths_and_its_result_is_cut_back(length, monkeypa
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
     q, k, v, positions, segments = inputs(length, 4, 2)
-    seen, real = Visibility(positions, positions, segments, segments), (segments > 0)[..., None, None]
+    seen = Visibility(positions, positions, segments, segments)
+    real = (segments > 0)[..., None, None]
 
     def both(backend):
         def run(*a):

@@ -17,7 +17,11 @@ SIZES = {
     "one row": [0, 1, 0, 0],
     "beyond a tile": [140, 17, 0, 30],
 }
-D, F, E, r, SCALE = 12, 8, 4, 3, 1.7
+D = 12
+F = 8
+E = 4
+r = 3
+SCALE = 1.7
 
 
 def rows_of(sizes):
@@ -42,7 +46,8 @@ def normal(seed, *shape):
 @pytest.mark.parametrize("name", SIZES)
 def test_grouped_matmul_and_its_gradients_equal_a_loop_over_experts(backend, name):
     sizes = SIZES[name]
-    x, w = normal(0, total_rows(sizes), D), normal(1, E, D, F)
+    x = normal(0, total_rows(sizes), D)
+    w = normal(1, E, D, F)
     target = normal(2, total_rows(sizes), F)
 
     def loop(x, w):
@@ -63,8 +68,10 @@ def test_grouped_matmul_and_its_gradients_equal_a_loop_over_experts(backend, nam
 @pytest.mark.parametrize("backend", ["tiles", "padded"])
 def test_rows_of_which_few_belong_to_a_group_give_the_same(backend, monkeypatch):
     monkeypatch.setattr(tiles, "STEP_BLOCKS", 2)
-    x, sizes = normal(0, 1000, D), jnp.array([140, 17, 0, 30])
-    w, target = normal(1, E, D, F), normal(2, 1000, F)
+    x = normal(0, 1000, D)
+    sizes = jnp.array([140, 17, 0, 30])
+    w = normal(1, E, D, F)
+    target = normal(2, 1000, F)
 
     def ours(share):
         def product(x, w):
@@ -78,7 +85,8 @@ def weights(adapters):
     shapes = {"gate": (D, F), "up": (D, F), "down": (F, D)}
     result = []
     for seed, (size_in, size_out) in enumerate(shapes.values()):
-        low = (0.3 * normal(10 + seed, E, size_in, r), 0.3 * normal(20 + seed, E, r, size_out)) if adapters else (None, None)
+        low = (0.3 * normal(10 + seed, E, size_in, r),
+               0.3 * normal(20 + seed, E, r, size_out)) if adapters else (None, None)
         result.append(ExpertWeight(0.3 * normal(seed, E, size_in, size_out), *low))
     return result
 
@@ -88,7 +96,8 @@ def loop_mlp(x, gate, up, down, sizes):
         y = jnp.dot(x, weight.w[e], precision="highest")
         if weight.a is None:
             return y
-        return y + SCALE * jnp.dot(jnp.dot(x, weight.a[e], precision="highest"), weight.b[e], precision="highest")
+        return y + SCALE * jnp.dot(jnp.dot(x, weight.a[e], precision="highest"), weight.b[e],
+                                   precision="highest")
 
     y = jnp.zeros_like(x)
     for e, rows in rows_of(sizes):
@@ -102,7 +111,9 @@ def loop_mlp(x, gate, up, down, sizes):
 @pytest.mark.parametrize("name", SIZES)
 def test_expert_mlp_and_every_gradient_equal_a_loop_over_experts(backend, name, adapters):
     sizes = SIZES[name]
-    x, experts, target = 0.3 * normal(5, total_rows(sizes), D), weights(adapters), normal(6, total_rows(sizes), D)
+    x = 0.3 * normal(5, total_rows(sizes), D)
+    experts = weights(adapters)
+    target = normal(6, total_rows(sizes), D)
 
     def loss(function):
         return lambda x, experts: jnp.sum(function(x, experts) * target)
@@ -121,7 +132,8 @@ def dots(jaxpr):
     count = 0
     for equation in jaxpr.eqns:
         count += equation.primitive.name == "dot_general"
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
+        for value in jax.tree.leaves(list(equation.params.values()),
+                                     is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
             inner = getattr(value, "jaxpr", value)
             count += dots(inner) if hasattr(inner, "eqns") else 0
     return count
@@ -129,7 +141,8 @@ def dots(jaxpr):
 
 def test_a_frozen_weight_has_no_gradient_product():
     gate, up, down = weights(adapters=False)
-    x, sizes = normal(5, 40, D), jnp.array([10, 10, 10, 10])
+    x = normal(5, 40, D)
+    sizes = jnp.array([10, 10, 10, 10])
 
     def loss(x, experts):
         return jnp.sum(expert_mlp(x, ExpertWeights(*experts), Groups(sizes), backend="tiles") ** 2)
@@ -140,7 +153,9 @@ def test_a_frozen_weight_has_no_gradient_product():
 
 
 def test_bfloat16_rows_stay_close_to_float32():
-    sizes, experts, x = jnp.array([7, 0, 20, 13]), weights(True), 0.3 * normal(5, 40, D)
+    sizes = jnp.array([7, 0, 20, 13])
+    experts = weights(True)
+    x = 0.3 * normal(5, 40, D)
     weights_and_rows = ExpertWeights(*experts), Groups(sizes), Adapters(SCALE), "tiles"
     exact = expert_mlp(x, *weights_and_rows)
     half = expert_mlp(x.astype(jnp.bfloat16), *weights_and_rows)

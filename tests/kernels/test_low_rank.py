@@ -14,7 +14,8 @@ def test_a_low_rank_product_and_its_gradients_equal_the_plain_ones(leading):
     weight = jnp.asarray(rng.normal(size=(*leading, 6)), jnp.float32)
 
     def gradients(product):
-        return jax.tree.leaves(jax.value_and_grad(lambda *m: jnp.sum(weight * product(*m)), (0, 1, 2))(x, a, b))
+        return jax.tree.leaves(
+            jax.value_and_grad(lambda *m: jnp.sum(weight * product(*m)), (0, 1, 2))(x, a, b))
 
     for found, wanted in zip(gradients(low_rank), gradients(lambda x, a, b: x @ a @ b)):
         assert_close(found, wanted)

@@ -18,7 +18,12 @@ from tests.helpers.close import assert_close
 from tests.helpers.int8 import Hidden, Int8
 from tests.helpers.programs import arrays_of, count_of
 
-D, F, E, r, SCALE, ROWS = 12, 8, 4, 3, 1.7, 190
+D = 12
+F = 8
+E = 4
+r = 3
+SCALE = 1.7
+ROWS = 190
 SIZES = {
     "uneven": [5, 0, 33, 2],
     "all to one": [0, 0, 40, 0],
@@ -59,14 +64,17 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_keeps_every_promise(kind):
     weight = KINDS[kind](normal(0, E, D, F))
-    w, x, g = numbers(weight), normal(1, E, 5, D), normal(2, E, 5, F)
+    w = numbers(weight)
+    x = normal(1, E, 5, D)
+    g = normal(2, E, 5, F)
     assert weight.shape == (E, D, F) and weight.dtype == jnp.float32
     assert_close(weight.matmul(x), exact(x) @ w)
     assert_close(weight.matmul_t(g), exact(g) @ w.swapaxes(-1, -2))
     half = weight.matmul(x.astype(jnp.bfloat16)), weight.matmul(x.astype(jnp.bfloat16), jnp.float32)
     assert [y.dtype for y in half] == [jnp.bfloat16, jnp.float32]
     assert weight.matmul_t(g.astype(jnp.bfloat16)).dtype == jnp.bfloat16
-    single, several = weight.take(jnp.int32(2)), weight.take(jnp.array([3, 0, 3]))
+    single = weight.take(jnp.int32(2))
+    several = weight.take(jnp.array([3, 0, 3]))
     assert single.shape == (D, F) and several.shape == (3, D, F)
     assert_close(single.matmul(x[2]), exact(x[2]) @ w[2])
     assert_close(several.matmul(x[:3]), exact(x[:3]) @ w[[3, 0, 3]])
@@ -105,9 +113,13 @@ def test_bytes_are_those_of_codes_and_scales():
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SIZES)
 def test_grouped_products_of_int8_equal_a_loop_over_decoded_experts(backend, name):
-    sizes, weight = SIZES[name], Int8.of(normal(1, E, D, F))
-    x, dy, w = normal(0, ROWS, D), normal(2, ROWS, F), numbers(weight)
-    wanted_y, wanted_dx = np.zeros((ROWS, F)), np.zeros((ROWS, D))
+    sizes = SIZES[name]
+    weight = Int8.of(normal(1, E, D, F))
+    x = normal(0, ROWS, D)
+    dy = normal(2, ROWS, F)
+    w = numbers(weight)
+    wanted_y = np.zeros((ROWS, F))
+    wanted_dx = np.zeros((ROWS, D))
     for e, rows in rows_of(sizes):
         wanted_y[rows] = exact(x[rows]) @ w[e]
         wanted_dx[rows] = exact(dy[rows]) @ w[e].T
@@ -136,18 +148,22 @@ def int8_experts():
 
 def mlp_oracle(x, experts, sizes, dy):
     """(y, dx, the gradients of the adapters) in float64, by hand."""
-    x, dy = exact(x), exact(dy)
-    y, dx = np.zeros(x.shape), np.zeros(x.shape)
+    x = exact(x)
+    dy = exact(dy)
+    y = np.zeros(x.shape)
+    dx = np.zeros(x.shape)
     low = [(numbers(weight.w), exact(weight.a), exact(weight.b)) for weight in experts]
     gradients = [(np.zeros(a.shape), np.zeros(b.shape)) for _, a, b in low]
     for e, rows in rows_of(sizes):
         gate, up, down = (w[e] + SCALE * a[e] @ b[e] for w, a, b in low)
-        g, u = x[rows] @ gate, x[rows] @ up
+        g = x[rows] @ gate
+        u = x[rows] @ up
         sigmoid = 1 / (1 + np.exp(-g))
         h = g * sigmoid * u
         y[rows] = h @ down
         dh = dy[rows] @ down.T
-        dg, du = dh * u * sigmoid * (1 + g * (1 - sigmoid)), dh * g * sigmoid
+        dg = dh * u * sigmoid * (1 + g * (1 - sigmoid))
+        du = dh * g * sigmoid
         dx[rows] = dg @ gate.T + du @ up.T
         sides = zip(low, gradients, (x[rows], x[rows], h), (dg, du, dy[rows]))
         for (_, a, b), (da, db), rows_in, slope in sides:
@@ -165,7 +181,10 @@ DROPPED = [("tiles", "uneven", True), ("padded", "uneven", True)]
 @pytest.mark.parametrize("backend, name, dropout", CASES + DROPPED)
 def test_int8_experts_with_adapters_equal_a_loop_over_decoded_experts(backend, name, dropout):
     """With dropout the MLP is three products and those of the adapters, on every backend."""
-    sizes, experts, x, dy = SIZES[name], int8_experts(), 0.3 * normal(5, ROWS, D), normal(6, ROWS, D)
+    sizes = SIZES[name]
+    experts = int8_experts()
+    x = 0.3 * normal(5, ROWS, D)
+    dy = normal(6, ROWS, D)
     adapters = Adapters(SCALE, (lambda name, x: x) if dropout else None)
 
     def product(x, experts):
@@ -184,7 +203,8 @@ def test_int8_experts_with_adapters_equal_a_loop_over_decoded_experts(backend, n
 
 
 def test_experts_are_decoded_one_by_one_and_have_no_gradient_product():
-    x, sizes = 0.3 * normal(5, 40, D), jnp.array([10, 10, 10, 10])
+    x = 0.3 * normal(5, 40, D)
+    sizes = jnp.array([10, 10, 10, 10])
 
     def loss(x, experts):
         return jnp.sum(expert_mlp(x, experts, Groups(sizes), backend="tiles") ** 2)
@@ -199,9 +219,11 @@ def test_experts_are_decoded_one_by_one_and_have_no_gradient_product():
 
 
 def test_layers_of_int8_experts_are_scanned_over():
-    sizes, experts = jnp.array(SIZES["uneven"]), int8_experts()
+    sizes = jnp.array(SIZES["uneven"])
+    experts = int8_experts()
     layers = [experts, jax.tree.map(lambda array: array[::-1], experts)]
-    x, stacked = 0.3 * normal(5, 40, D), jax.tree.map(lambda *arrays: jnp.stack(arrays), *layers)
+    x = 0.3 * normal(5, 40, D)
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *layers)
     assert stacked.gate.w.shape == (2, E, D, F)
 
     def scanned(x, stacked):
@@ -223,7 +245,9 @@ def test_backends_of_dense_matrices_are_given_them_or_say_that_there_are_none(ba
 
     monkeypatch.setitem(sys.modules, "tokamax", types.SimpleNamespace(ragged_dot=ragged_dot))
     monkeypatch.setattr("jaxrl_moe.kernels.grouped_matmul._refused_by_tokamax", lambda x, w: "")
-    x, weight, sizes = normal(0, 40, D), Int8.of(normal(1, E, D, F)), jnp.array([10, 0, 20, 3])
+    x = normal(0, 40, D)
+    weight = Int8.of(normal(1, E, D, F))
+    sizes = jnp.array([10, 0, 20, 3])
     hidden = Hidden(weight.codes, weight.scales)
 
     def both(weight, backend):
@@ -246,9 +270,11 @@ def test_backends_of_dense_matrices_are_given_them_or_say_that_there_are_none(ba
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_logprobs_over_an_int8_output_matrix(tied, frozen):
-    tokens, vocabulary = 37, 50
+    tokens = 37
+    vocabulary = 50
     table = Int8.of(normal(1, vocabulary, D)).transposed() if tied else Int8.of(normal(1, D, vocabulary))
-    hidden, weights = normal(0, tokens, D), jnp.arange(tokens)
+    hidden = normal(0, tokens, D)
+    weights = jnp.arange(tokens)
     targets = jax.random.randint(jax.random.key(2), (tokens,), 0, vocabulary)
 
     def loss(hidden, head):
@@ -259,7 +285,8 @@ def test_logprobs_over_an_int8_output_matrix(tied, frozen):
     ours = jax.jit(jax.value_and_grad(loss))(hidden, table)
     logits = exact(hidden) @ numbers(table) / 0.7
     logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    shares, chosen = np.exp(logprobs), np.eye(vocabulary)[np.asarray(targets)]
+    shares = np.exp(logprobs)
+    chosen = np.eye(vocabulary)[np.asarray(targets)]
     entropy = -(shares * logprobs).sum(axis=1, keepdims=True)
     slopes = exact(weights)[:, None] * (chosen - shares) - shares * (logprobs + entropy)
     wanted = (exact(weights) * (logprobs * chosen).sum(axis=1)).sum() + entropy.sum()
@@ -267,7 +294,8 @@ def test_logprobs_over_an_int8_output_matrix(tied, frozen):
 
 
 def test_a_frozen_product_keeps_codes_for_its_backward_pass():
-    x, weight = normal(0, 5, D), Int8.of(normal(1, D, F))
+    x = normal(0, 5, D)
+    weight = Int8.of(normal(1, D, F))
     y, back = jax.vjp(lambda x: multiply(x, weight), x)
     assert_close((y, back(y)[0]), (exact(x) @ numbers(weight), exact(y) @ numbers(weight).T))
     kept = [array for array in jax.tree.leaves(back) if array.shape == weight.shape]

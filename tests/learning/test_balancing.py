@@ -1,4 +1,5 @@
-"""What evens out the experts' load: the auxiliary loss, which must see the whole minibatch, and the selection bias."""
+"""What evens out the experts' load: the auxiliary loss, which must see the whole minibatch, and the selection
+bias."""
 import dataclasses
 
 import jax
@@ -61,7 +62,8 @@ def aux_loss(total):
 def totals(parts, devices=1):
     """Of a minibatch in so many micro-batches on so many devices."""
     one = moe_case.learner(placement=make_placement({"data": devices}) if devices > 1 else None)
-    batches = moe_case.batches(moe_case.conversations(lengths=(32, 25, 30, 32, 29, 31, 27, 30)), 256 // parts, pack=False)
+    batches = moe_case.batches(moe_case.conversations(lengths=(32, 25, 30, 32, 29, 31, 27, 30)), 256 // parts,
+                               pack=False)
     assert len(batches) == parts
     return jax.device_get(one.totals(batches, AUX, count_load=True))
 
@@ -83,7 +85,8 @@ def test_the_balancing_loss_counts_replayed_experts_and_trains_the_live_softmax(
     samples = S.with_values(samples, "expert_ids_TLA", moe_case.routed(samples))
     one = moe_case.learner()
     batches = moe_case.batches(samples)
-    total, plain = one.totals(batches, AUX, count_load=True), one.totals(batches, PLAIN)
+    total = one.totals(batches, AUX, count_load=True)
+    plain = one.totals(batches, PLAIN)
     assert_close(total.loss - plain.loss, np.float32(aux_loss(total)), 1e-4)
     difference = jax.tree.map(lambda a, b: a - b, total.gradient[0], plain.gradient[0])
     router = [value for path, value in nnx.to_flat_state(difference) if path[-2] == "router"]
@@ -91,7 +94,8 @@ def test_the_balancing_loss_counts_replayed_experts_and_trains_the_live_softmax(
 
 
 def skewed():
-    """A model in which one direction of the hidden states, common to all tokens, sends most of them to experts 0 and 1."""
+    """A model in which one direction of the hidden states, common to all tokens, sends most of them to
+    experts 0 and 1."""
     model = moe_case.model()
     model.embed.weight.set_value(model.embed.weight[...] + 0.3)
     router = model.stacks[0].mlp.router
@@ -100,13 +104,17 @@ def skewed():
 
 
 def test_a_skewed_router_becomes_even_with_the_loss_and_not_without():
-    batches, violation = moe_case.batches(ROWS, 128, pack=False), {}
+    batches = moe_case.batches(ROWS, 128, pack=False)
+    violation = {}
     one = moe_case.learner_over(skewed(), dataclasses.replace(moe_case.SECTION, learning_rate=3e-3))
     state = jax.device_get(one.state)
     for coef in (0.0, 0.5):
         objective = PolicyObjective(make_objective("reinforce", aux_loss_coef=coef))
         one.state = jax.tree.map(jnp.array, state)
-        rows = [update_metrics([jax.device_get(one.update(batches, objective, count_load=coef > 0))]) for _ in range(30)]
+        rows = [
+            update_metrics([jax.device_get(one.update(batches, objective, count_load=coef > 0))])
+            for _ in range(30)
+        ]
         violation[coef] = [row["moe/max_vio"] for row in rows]
         assert all(row["moe/dropped"] == 0 for row in rows)
         assert (rows[-1]["moe/aux_loss"] < rows[0]["moe/aux_loss"] - 0.5) == (coef > 0)
@@ -133,7 +141,10 @@ def test_each_optimiser_step_moves_the_bias_by_its_rule_once_whatever_the_micro_
     for tokens in (128, 32, 128):
         load = np.asarray(biased.update(moe_case.batches(ROWS, tokens, pack=False), PLAIN)["load"])
         for layer in range(2):
-            moved = [b + 0.01 * np.sign(load[layer].mean() - count) for b, count in zip(expected[layer], load[layer])]
+            moved = [
+                b + 0.01 * np.sign(load[layer].mean() - count)
+                for b, count in zip(expected[layer], load[layer])
+            ]
             expected[layer] = np.clip(moved - np.mean(moved), -16, 16)
         assert_close(biases(biased), expected)
     assert np.abs(expected).max() > 0.02
@@ -143,7 +154,9 @@ def test_a_step_that_is_not_finite_leaves_the_bias_alone(biased):
     batches = moe_case.batches(ROWS, 128, pack=False)
     biased.update(batches, PLAIN)
     before = biases(biased)
-    broken = [dataclasses.replace(batch, weights_BT=np.full_like(batch.weights_BT, np.nan)) for batch in batches]
+    broken = [
+        dataclasses.replace(batch, weights_BT=np.full_like(batch.weights_BT, np.nan)) for batch in batches
+    ]
     assert not biased.update(broken, PLAIN)["finite"]
     np.testing.assert_array_equal(biases(biased), before)
     assert np.abs(before).max() > 0
@@ -175,12 +188,14 @@ def test_the_engine_chooses_by_the_published_bias(biased):
     used = np.asarray(one.forward(batch, routes=True).expert_ids_BTLA)[0, :18]
     np.testing.assert_array_equal(np.sort(completion.expert_ids), np.sort(used))
     set_biases(one, 0.0)
-    assert (np.sort(used) != np.sort(np.asarray(one.forward(batch, routes=True).expert_ids_BTLA)[0, :18])).any()
+    assert (np.sort(used) != np.sort(np.asarray(one.forward(batch,
+                                                            routes=True).expert_ids_BTLA)[0, :18])).any()
 
 
 def test_the_load_of_layer_runs_reaches_their_own_biases():
     """Twelve runs of one sparse layer each: the tenth's bias follows the tenth row of the load."""
-    config = dict(num_layers=23, sparse_layers=(True, False) * 11 + (True,), windows=(0,) * 23, router_bias=True)
+    config = dict(num_layers=23, sparse_layers=(True, False) * 11 + (True, ), windows=(0, ) * 23,
+                  router_bias=True)
     model = Transformer.abstract(dataclasses.replace(moe_case.CONFIG, **config))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), nnx.state(model, RouterBias))
     load = np.zeros((12, 8), np.int32)
@@ -192,7 +207,8 @@ def test_the_load_of_layer_runs_reaches_their_own_biases():
 
 @pytest.mark.parametrize("lora, train_router, expected", [
     (None, None, True), (None, False, False), (moe_case.LORA, None, False), (moe_case.LORA, True, True)])
-def test_routers_are_trained_in_full_fine_tuning_and_frozen_under_adapters_unless_asked_otherwise(lora, train_router, expected):
+def test_routers_are_trained_in_full_fine_tuning_and_frozen_under_adapters_unless_asked_otherwise(
+        lora, train_router, expected):
     model = moe_case.model(lora, router_bias=True)
     _, trainable, bias = take_apart(model, train_router)
     names = [path[-2:] for path, _ in nnx.to_flat_state(trainable)]

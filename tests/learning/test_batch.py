@@ -20,19 +20,23 @@ def batch_of(seed=0, **kwargs):
 
 
 def made_up_logprobs(micro):
-    """A function of a token and its own past alone, such as a model computes: -(token + position mod 7) / 10."""
+    """A function of a token and its own past alone, such as a model computes: -(token + position mod 7) /
+    10."""
     return -((micro.targets_BT + micro.positions_BT) % 7).astype(np.float32) / 10
 
 
 def outcome(samples, tokens, pack, mode, objective):
     packed = B.micro_batches(samples, tokens, pack, B.sample_weights(samples, mode, 16))
-    inputs = [p.batch.loss_inputs(made_up_logprobs(p.batch), entropy_BT=-made_up_logprobs(p.batch)) for p in packed]
+    inputs = [
+        p.batch.loss_inputs(made_up_logprobs(p.batch), entropy_BT=-made_up_logprobs(p.batch)) for p in packed
+    ]
     loss, metrics, gradients = cases.total(inputs, objective)
     return loss, metrics, B.per_sample(packed, gradients)
 
 
 def test_a_packed_row_holds_whole_sequences_one_after_the_other():
-    samples = S.from_conversations([([1, 2, 3, 4], [0, 1, 0, 1]), ([5, 6], [0, 1]), ([7] * 5, [0, 0, 0, 0, 1])])
+    samples = S.from_conversations([([1, 2, 3, 4], [0, 1, 0, 1]), ([5, 6], [0, 1]), ([7] * 5, [0, 0, 0, 0,
+                                                                                               1])])
     (packed,) = B.micro_batches(samples, 12, True, np.array([0.5, 0.25, 0.125]))
     batch = packed.batch
     rows = {
@@ -88,7 +92,8 @@ def test_every_sample_lies_whole_in_one_micro_batch_within_the_budget(seed, toke
        loss=st.sampled_from(["clipped_surrogate", "gspo"]))
 def test_budget_packing_and_order_change_neither_loss_nor_gradient(budget, pack, order, mode, loss):
     samples = batch_of(3, holes=True)
-    samples = S.with_values(samples, "ref_logprobs_T", [np.full(len(s.ids_T), -0.4, np.float32) for s in samples])
+    samples = S.with_values(samples, "ref_logprobs_T",
+                            [np.full(len(s.ids_T), -0.4, np.float32) for s in samples])
     objective = make_objective(loss, kl_coef=0.2, entropy_coef=0.1, corrections={"tis_sequence": {}})
     plain = outcome(samples, 4096, False, mode, objective)
     other = outcome([samples[i] for i in order], budget, pack, mode, objective)
@@ -192,14 +197,17 @@ def test_one_minibatch_keeps_the_order():
 def test_fewer_surviving_sequences_than_minibatches_make_one_minibatch_each():
     samples = [dataclasses.replace(s, mask_T=s.mask_T * (i < 3)) for i, s in enumerate(batch_of())]
     parts = B.minibatches(samples, 4, (0,))
-    assert sorted(id(s) for part in parts for s in part) == sorted(map(id, samples[:3])) and list(map(len, parts)) == [1, 1, 1]
+    assert sorted(id(s) for part in parts
+                  for s in part) == sorted(map(id, samples[:3])) and list(map(len, parts)) == [1, 1, 1]
     with pytest.raises(AlgorithmError, match="nothing to train on"):
         B.minibatches(samples[3:], 4, (0,))
 
 
 def test_masked_truncated_sequences_leave_every_denominator():
     samples = with_advantages(S.from_groups(rollouts.groups(7)), "grpo")
-    masked = [dataclasses.replace(s, mask_T=np.zeros_like(s.mask_T)) if i == 0 else s for i, s in enumerate(samples)]
+    masked = [
+        dataclasses.replace(s, mask_T=np.zeros_like(s.mask_T)) if i == 0 else s for i, s in enumerate(samples)
+    ]
     objective = make_objective()
     for mode in ("token-mean", "seq-mean-token-mean", "prompt-mean"):
         full, without = (outcome(x, 64, True, mode, objective)[0] for x in (masked, samples[1:]))

@@ -1,4 +1,5 @@
-"""The critic end to end: from rollouts and a tiny model's values to advantages, returns, value loss and gradients."""
+"""The critic end to end: from rollouts and a tiny model's values to advantages, returns, value loss and
+gradients."""
 import dataclasses
 import types
 
@@ -39,14 +40,15 @@ from tests.helpers.close import assert_close, relative
 from tests.helpers.parity import randomise_adapters
 from tests.rl import cases, oracle
 
-MODEL = ModelConfig(
-    family="qwen3", vocab_size=96, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,
-    sparse_layers=(False, False), windows=(0, 0), initializer_range=0.3)
+MODEL = ModelConfig(family="qwen3", vocab_size=96, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2,
+                    head_dim=8, intermediate_size=24, sparse_layers=(False, False), windows=(0, 0),
+                    initializer_range=0.3)
 PLAIN = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
 GAE = Config(
-    algorithm=AlgorithmSection(advantage="gae", aggregation="token-mean", gamma=0.9, lam=0.8, truncated="bootstrap", kl_coef=0.2,
-                               kl_estimator="k1", kl_in="reward"),
-    critic=CriticSection(coef=0.7, clip=0.1), data=DataSection(max_prompt_tokens=6), rollout=RolloutSection(max_tokens=12),
+    algorithm=AlgorithmSection(advantage="gae", aggregation="token-mean", gamma=0.9, lam=0.8,
+                               truncated="bootstrap", kl_coef=0.2, kl_estimator="k1",
+                               kl_in="reward"), critic=CriticSection(coef=0.7, clip=0.1),
+    data=DataSection(max_prompt_tokens=6), rollout=RolloutSection(max_tokens=12),
     train=TrainSection(tokens_per_micro_batch=144), logging=LoggingSection(entropy=False))
 LAST = dataclasses.replace(GAE, critic=CriticSection(clip=0.0), algorithm=AlgorithmSection(
     advantage="last_token_critic", loss="reinforce", aggregation="token-mean", kl_coef=0.0))
@@ -54,7 +56,8 @@ CONFIGS = pytest.mark.parametrize("config", [GAE, LAST], ids=["gae", "last_token
 
 
 def make_learner(config=GAE, critic=True, placement=None, **section):
-    model = Transformer(MODEL, lora=LoraConfig(rank=3, alpha=6.0, targets=("q_proj", "down_proj")), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    model = Transformer(MODEL, lora=LoraConfig(rank=3, alpha=6.0, targets=("q_proj", "down_proj")),
+                        dtype=jnp.float32, rngs=nnx.Rngs(0))
     randomise_adapters(model)
     head = ValueHead(MODEL.hidden_size, rngs=nnx.Rngs(7))
     head.out.set_value(60 * head.out[...])  # values of the size of the rewards
@@ -78,7 +81,8 @@ def run_model(model, ids_BT):
 
 
 def hidden(learner, samples):
-    """[T, D] hidden states of each sequence, run in a row of its own; what stands after its end does not reach it."""
+    """[T, D] hidden states of each sequence, run in a row of its own; what stands after its end does not
+    reach it."""
     ids = np.zeros((len(samples), 20), np.int32)
     for row, sample in enumerate(samples):
         ids[row, :len(sample.ids_T)] = sample.ids_T
@@ -88,7 +92,10 @@ def hidden(learner, samples):
 
 def head_arrays(learner):
     head = learner.value_head()
-    return {name: np.asarray(getattr(head, name)[...], np.float64) for name in ("dense", "dense_bias", "out", "out_bias")}
+    return {
+        name: np.asarray(getattr(head, name)[...], np.float64)
+        for name in ("dense", "dense_bias", "out", "out_bias")
+    }
 
 
 def values(head, hidden_TD):
@@ -101,10 +108,15 @@ def trained(sample):
 
 def expected_gae(learner, samples, config):
     """{t: A_t} before whitening and {t: return_t} of each sample, by loops."""
-    algorithm, head, advantages, returns = config.algorithm, head_arrays(learner), [], []
+    algorithm = config.algorithm
+    head = head_arrays(learner)
+    advantages = []
+    returns = []
     for sample, states in zip(samples, hidden(learner, samples)):
         v = values(head, states)
-        rewards = [-algorithm.kl_coef * float(o - f) for o, f in zip(sample.old_logprobs_T, sample.ref_logprobs_T)]
+        rewards = [
+            -algorithm.kl_coef * float(o - f) for o, f in zip(sample.old_logprobs_T, sample.ref_logprobs_T)
+        ]
         rewards[trained(sample)[-1]] += sample.reward
         after = v[-1] if sample.truncated else 0.0
         advantages.append(oracle.gae(rewards, v, sample.mask_T, algorithm.gamma, algorithm.lam, after))
@@ -128,7 +140,8 @@ def test_advantages_and_returns_of_gae_are_those_of_loops_over_the_models_own_va
 def test_the_last_token_critic_compares_centred_rewards_with_one_value_a_sequence():
     learner = make_learner(LAST)
     groups = make_groups()
-    samples, head = prepare(groups, learner, LAST), head_arrays(learner)
+    samples = prepare(groups, learner, LAST)
+    head = head_arrays(learner)
     rewards = [[r.reward for r in g.rollouts] for g in groups]
     centred = [r - np.mean(row) if len(row) > 1 else r for row in rewards for r in row]
     assert centred[-1] == 1.0  # a group of one keeps its raw reward
@@ -146,7 +159,8 @@ def test_a_sequence_without_trained_tokens_takes_no_part_in_either_critic():
     for spec in ("gae", "last_token_critic"):
         changed = [dataclasses.replace(s, values_T=v) for s, v in zip(samples, values_T)]
         other = [dataclasses.replace(changed[0], values_T=values_T[0] + 5), *changed[1:]]
-        plain, moved = with_advantages(changed, spec), with_advantages(other, spec)
+        plain = with_advantages(changed, spec)
+        moved = with_advantages(other, spec)
         assert not plain[0].value_mask_T.any()
         for one, two in zip(plain[1:], moved[1:]):
             np.testing.assert_array_equal(one.advantages_T, two.advantages_T)
@@ -154,8 +168,11 @@ def test_a_sequence_without_trained_tokens_takes_no_part_in_either_critic():
 
 def test_a_completion_of_one_token_has_the_reward_as_its_return():
     (sample,) = from_groups([rollouts.group([rollouts.rollout(np.random.default_rng(0), 1, 1, 0.5)])])
-    (judged,) = with_advantages([dataclasses.replace(sample, values_T=np.array([0.2, 9.0], np.float32))], "gae")
-    assert judged.returns_T[0] == 0.5 and judged.value_mask_T.tolist() == [1, 0] and judged.advantages_T.tolist() == [0, 0]
+    (judged, ) = with_advantages([dataclasses.replace(sample, values_T=np.array([0.2, 9.0], np.float32))],
+                                 "gae")
+    assert judged.returns_T[0] == 0.5 and judged.value_mask_T.tolist() == [
+        1, 0
+    ] and judged.advantages_T.tolist() == [0, 0]
 
 
 def test_a_critics_advantage_needs_values():
@@ -171,12 +188,14 @@ def total(learner, parts, config):
     """Loss, gradient of (policy, critic) and metrics of one minibatch, nothing applied."""
     found = learner.totals(parts, make_policy_objective(config.algorithm, config.critic))
     metrics = update_metrics([found.means | found.maxima | Metrics(Merge.UPDATE_MEAN, {"loss": found.loss})])
-    return types.SimpleNamespace(loss=found.loss, policy=found.gradient[0], critic=found.gradient[1], metrics=metrics)
+    return types.SimpleNamespace(loss=found.loss, policy=found.gradient[0], critic=found.gradient[1],
+                                 metrics=metrics)
 
 
 @pytest.fixture(scope="module", params=[GAE, LAST], ids=["gae", "last_token"])
 def moved(request):
-    """A learner one update after its samples were prepared, so that values have left V_old; and those samples."""
+    """A learner one update after its samples were prepared, so that values have left V_old; and those
+    samples."""
     config = request.param
     learner = make_learner(config, learning_rate=3e-2)
     samples = prepare(make_groups(), learner, config)
@@ -185,12 +204,16 @@ def moved(request):
 
 
 def value_oracle(config, samples, states, head):
-    """0.5 mean max((V - Ret)^2, (clip(V, V_old +- eps) - Ret)^2) in float64, and how often the clipped one was larger."""
-    clip, losses, clipped = config.critic.clip, [], []
+    """0.5 mean max((V - Ret)^2, (clip(V, V_old +- eps) - Ret)^2) in float64, and how often the clipped one
+    was larger."""
+    clip = config.critic.clip
+    losses = []
+    clipped = []
     for sample, hidden_TD in zip(samples, states):
         v = values(head, hidden_TD)
         for t in np.flatnonzero(sample.value_mask_T):
-            old, target = float(sample.values_T[t]), float(sample.returns_T[t])
+            old = float(sample.values_T[t])
+            target = float(sample.returns_T[t])
             near = min(max(v[t], old - clip), old + clip) if clip else v[t]
             losses.append(0.5 * max((v[t] - target) ** 2, (near - target) ** 2))
             clipped.append((near - target) ** 2 > (v[t] - target) ** 2)
@@ -204,16 +227,21 @@ def test_value_loss_and_metrics_equal_the_loop(moved):
     assert found.metrics["critic/value_loss"] == pytest.approx(loss, rel=1e-5)
     assert found.metrics["critic/clip_frac"] == pytest.approx(clipped, abs=1e-6)
     assert (clipped > 0) == (config is GAE)
-    old, returns = (np.concatenate([getattr(s, f)[s.value_mask_T > 0] for s in samples]).astype(float) for f in ("values_T", "returns_T"))
-    assert found.metrics["critic/explained_variance"] == pytest.approx(1 - np.var(returns - old) / np.var(returns), rel=1e-4)
-    assert float(found.loss) == pytest.approx(found.metrics["policy/loss"] + config.critic.coef * loss, rel=1e-5)
+    old, returns = (np.concatenate([getattr(s, f)[s.value_mask_T > 0] for s in samples]).astype(float)
+                    for f in ("values_T", "returns_T"))
+    assert found.metrics["critic/explained_variance"] == pytest.approx(
+        1 - np.var(returns - old) / np.var(returns), rel=1e-4)
+    assert float(found.loss) == pytest.approx(found.metrics["policy/loss"] + config.critic.coef * loss,
+                                              rel=1e-5)
 
 
 def test_the_heads_gradient_equals_finite_differences_of_the_loop(moved):
     config, learner, samples = moved
-    head, states = head_arrays(learner), hidden(learner, samples)
+    head = head_arrays(learner)
+    states = hidden(learner, samples)
     gradient = nnx.to_pure_dict(total(learner, batches(samples, learner, config), config).critic)
-    rng, step = np.random.default_rng(0), 1e-6
+    rng = np.random.default_rng(0)
+    step = 1e-6
     for name, array in head.items():
         largest = np.abs(gradient[name]).max()
         for index in {tuple(rng.integers(0, n) for n in array.shape) for _ in range(6)}:
@@ -232,7 +260,8 @@ def frozen_trunk(config):
 
 @pytest.fixture(scope="module")
 def trunks():
-    """A learner, its samples in micro-batches, and their totals with the trunk trained by the value loss and without."""
+    """A learner, its samples in micro-batches, and their totals with the trunk trained by the value loss and
+    without."""
     learner = make_learner()
     parts = batches(prepare(make_groups(), learner, GAE), learner, GAE)
     return learner, parts, total(learner, parts, GAE), total(make_learner(frozen_trunk(GAE)), parts, GAE)
@@ -248,8 +277,10 @@ def test_without_the_trunk_the_policys_gradient_is_that_of_a_run_without_a_criti
 def test_with_the_trunk_an_adapters_gradient_equals_finite_differences(trunks):
     """Of the value loss through the whole model, along the gradient's own direction."""
     learner, parts, whole, apart = trunks
-    start, gradient = learner.state.trainable, jax.tree.map(jnp.subtract, whole.policy, apart.policy)
-    size, step = optax.tree.norm(gradient), 3e-3
+    start = learner.state.trainable
+    gradient = jax.tree.map(jnp.subtract, whole.policy, apart.policy)
+    size = optax.tree.norm(gradient)
+    step = 3e-3
     assert size > 0.05
 
     def loss(distance):
@@ -270,8 +301,10 @@ def test_micro_batches_and_packing_change_neither_value_loss_nor_gradient(moved)
         other = total(learner, parts, cut)
         assert_close((other.policy, other.critic), (whole.policy, whole.critic))
         for name in ("value_loss", "clip_frac", "explained_variance"):
-            assert other.metrics[f"critic/{name}"] == pytest.approx(whole.metrics[f"critic/{name}"], rel=1e-5, abs=1e-6)
-        assert float(other.loss) == pytest.approx(float(whole.loss), abs=1e-6)  # whitened advantages nearly cancel in it
+            assert other.metrics[f"critic/{name}"] == pytest.approx(whole.metrics[f"critic/{name}"], rel=1e-5,
+                                                                    abs=1e-6)
+        # whitened advantages nearly cancel in it
+        assert float(other.loss) == pytest.approx(float(whole.loss), abs=1e-6)
 
 
 def test_a_mesh_changes_neither_values_nor_value_loss_nor_gradient(trunks):
@@ -286,7 +319,8 @@ def test_a_mesh_changes_neither_values_nor_value_loss_nor_gradient(trunks):
 def test_the_head_is_clipped_by_its_own_norm_and_has_its_own_learning_rate():
     learner = make_learner(critic=True, clip_norm=0.05, weight_decay=0.1)
     samples = prepare(make_groups(), learner, GAE)
-    before, gradient = learner.state.critic, total(learner, batches(samples, learner, GAE), GAE).critic
+    before = learner.state.critic
+    gradient = total(learner, batches(samples, learner, GAE), GAE).critic
     norm = optax.tree.norm(gradient)
     assert norm > 0.05
     section = OptimizerSection(learning_rate=GAE.critic.learning_rate, clip_norm=0.05, weight_decay=0.1)
@@ -296,28 +330,36 @@ def test_the_head_is_clipped_by_its_own_norm_and_has_its_own_learning_rate():
     metrics = learner.update(batches(samples, learner, GAE), make_policy_objective(GAE.algorithm, GAE.critic))
     assert_close(learner.state.critic, optax.apply_updates(start, expected), 1e-6)
     assert float(metrics["critic/grad_norm"]) == pytest.approx(float(norm), rel=1e-5)
-    assert float(metrics["critic/lr"]) == pytest.approx(5e-5) and float(metrics["policy/lr"]) == pytest.approx(1e-2)
+    assert float(metrics["critic/lr"]) == pytest.approx(5e-5) and float(
+        metrics["policy/lr"]) == pytest.approx(1e-2)
 
 
 def test_the_heads_biases_are_not_decayed():
     head = nnx.state(ValueHead(4, rngs=nnx.Rngs(0)))
     head = jax.tree.map(lambda x: x + 1, head)
     transform = optimizer(OptimizerSection(learning_rate=1.0, weight_decay=0.5), 10)
-    updates = nnx.to_pure_dict(transform.update(jax.tree.map(jnp.zeros_like, head), transform.init(head), head)[0])
-    assert not updates["dense_bias"].any() and not updates["out_bias"].any() and updates["dense"].any() and updates["out"].any()
+    updates = nnx.to_pure_dict(
+        transform.update(jax.tree.map(jnp.zeros_like, head), transform.init(head), head)[0])
+    assert not updates["dense_bias"].any() and not updates["out_bias"].any() and updates["dense"].any(
+    ) and updates["out"].any()
 
 
 @CONFIGS
 def test_the_critic_learns_which_prompt_pays(config):
-    """Two prompts of constant reward, 1 and 0, one completion each: the value tells them apart, and little is left to explain."""
-    algorithm = dataclasses.replace(config.algorithm, gamma=1.0, lam=1.0, kl_coef=0.0, kl_in="loss", truncated="keep")
+    """Two prompts of constant reward, 1 and 0, one completion each: the value tells them apart, and little is
+    left to explain."""
+    algorithm = dataclasses.replace(config.algorithm, gamma=1.0, lam=1.0, kl_coef=0.0, kl_in="loss",
+                                    truncated="keep")
     config = dataclasses.replace(config, algorithm=algorithm, critic=CriticSection(learning_rate=1e-2))
     rng = np.random.default_rng(1)
-    groups = [rollouts.group([rollouts.rollout(rng, 3, 4, float(pays))], i) for i, pays in enumerate((1, 0, 1, 0))]
+    groups = [
+        rollouts.group([rollouts.rollout(rng, 3, 4, float(pays))], i) for i, pays in enumerate((1, 0, 1, 0))
+    ]
     for group in groups:  # the prompt's first token decides
         group.rollouts[0].prompt_ids[:] = 11 if group.rollouts[0].reward else 12
     learner = make_learner(config, learning_rate=1e-3)
-    objective, explained = make_policy_objective(config.algorithm, config.critic), []
+    objective = make_policy_objective(config.algorithm, config.critic)
+    explained = []
     for step in range(25):
         ((metrics, _),) = update(prepare(groups, learner, config), learner, objective, config, step)
         explained.append(update_metrics([metrics])["critic/explained_variance"])

@@ -13,7 +13,8 @@ def test_the_adaptive_coefficient_rises_above_and_falls_below_its_band():
 
 
 def test_an_adaptive_coefficient_stays_where_it_can_come_back_from():
-    thermostat, coef = AdaptiveKL(target=0.1, least=0.01, most=10.0), 1.0
+    thermostat = AdaptiveKL(target=0.1, least=0.01, most=10.0)
+    coef = 1.0
     for _ in range(100):
         coef = adapt_kl_coef(coef, 0.0, thermostat)
     assert coef == 0.01
@@ -34,7 +35,8 @@ def test_the_coefficient_moves_by_factors_outside_a_band_around_the_target():
 
 
 def test_the_coefficient_is_charged_in_the_loss_or_in_the_reward_and_logged_where_it_is():
-    fixed, adaptive = AlgorithmSection(kl_coef=0.05), AlgorithmSection(kl_coef=0.05, kl_target=0.03)
+    fixed = AlgorithmSection(kl_coef=0.05)
+    adaptive = AlgorithmSection(kl_coef=0.05, kl_target=0.03)
     in_reward = AlgorithmSection(kl_coef=0.05, kl_target=0.03, kl_in="reward")
     assert KLCoefficient(fixed).in_loss is None and KLCoefficient(fixed).in_reward == 0
     assert KLCoefficient(adaptive, 0.2).in_loss == 0.2 and KLCoefficient(adaptive, 0.2).in_reward == 0

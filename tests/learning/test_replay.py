@@ -1,4 +1,5 @@
-"""Router replay: the given experts are those used, in every pass, and they take a noisy sampler's mismatch away."""
+"""Router replay: the given experts are those used, in every pass, and they take a noisy sampler's mismatch
+away."""
 import dataclasses
 
 import jax
@@ -29,8 +30,10 @@ def nll(inputs):
 
 def config(replay="none", **settings):
     section = base()
-    section.moe.replay, section.train.tokens_per_micro_batch = replay, 256
-    section.data.max_prompt_tokens, section.rollout.max_tokens = 12, 24
+    section.moe.replay = replay
+    section.train.tokens_per_micro_batch = 256
+    section.data.max_prompt_tokens = 12
+    section.rollout.max_tokens = 24
     section.update_from_flattened_dict({key.replace("__", "."): value for key, value in settings.items()})
     return resolve(section)
 
@@ -39,27 +42,35 @@ def with_router_noise(params, model, std):
     """The parameters with noise on the router weights alone."""
     routers = {path for path, module in nnx.iter_modules(model) if isinstance(module, Router)}
     key = iter(jax.random.split(jax.random.key(1), 9))
-    flat = {path: jax.tree.map(lambda x: x + std * jax.random.normal(next(key), x.shape), value) if path[:-1] in routers else value
-            for path, value in nnx.to_flat_state(params)}
+    flat = {
+        path: jax.tree.map(lambda x: x + std * jax.random.normal(next(key), x.shape), value)
+        if path[:-1] in routers else value for path, value in nnx.to_flat_state(params)
+    }
     return nnx.from_flat_state(flat)
 
 
 def drawn(model, params):
     """Samples that an engine drew with these parameters, with its log-probs and routes."""
     rng = np.random.default_rng(0)
-    engine = JaxEngine(model, dataclasses.replace(config().rollout, slots=32, page_size=8), max_prompt_tokens=12)
+    engine = JaxEngine(model, dataclasses.replace(config().rollout, slots=32, page_size=8),
+                       max_prompt_tokens=12)
     engine.publish(params, 0)
-    numbered = [(Prompt(rng.integers(0, 47, n).astype(np.int32), {}, n), i) for i, n in enumerate((1, 3, 7, 8, 9, 12))]
-    groups = [RolloutGroup(prompt, [
-        Rollout(prompt.ids, one.ids, np.ones(len(one.ids), np.int32), one.logprobs, one.policy_version, 0.0, "", True, {}, one.expert_ids)
-        for one in completions], sequence)
-        for prompt, sequence, completions in draw(numbered, engine, SamplingParams(24, n=6, return_routed_experts=True))]
+    numbered = [(Prompt(rng.integers(0, 47, n).astype(np.int32), {}, n), i)
+                for i, n in enumerate((1, 3, 7, 8, 9, 12))]
+    groups = [
+        RolloutGroup(prompt, [
+            Rollout(prompt.ids, one.ids, np.ones(len(one.ids), np.int32), one.logprobs, one.policy_version,
+                    0.0, "", True, {}, one.expert_ids) for one in completions
+        ], sequence) for prompt, sequence, completions in draw(
+            numbered, engine, SamplingParams(24, n=6, return_routed_experts=True))
+    ]
     return S.from_groups(groups)
 
 
 def mismatch_kl(samples):
     """k3 of the trainer's log-probs against the sampler's, over trained tokens."""
-    log_rho = np.concatenate([(s.old_logprobs_T - s.sampler_logprobs_T)[s.mask_T > 0] for s in samples]).astype(np.float64)
+    log_rho = np.concatenate([(s.old_logprobs_T - s.sampler_logprobs_T)[s.mask_T > 0]
+                              for s in samples]).astype(np.float64)
     return np.mean(np.expm1(log_rho) - log_rho)
 
 
@@ -77,8 +88,10 @@ def test_noise_on_the_samplers_router_logits_is_taken_away_by_replay():
 
 def test_without_noise_the_engines_routes_are_those_of_the_trainer_and_replaying_them_changes_nothing():
     model = moe_case.model()
-    samples, learner = drawn(model, nnx.state(model)), moe_case.learner()
-    live = with_forward([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner, config("r2"))
+    samples = drawn(model, nnx.state(model))
+    learner = moe_case.learner()
+    live = with_forward([dataclasses.replace(sample, expert_ids_TLA=None) for sample in samples], learner,
+                        config("r2"))
     for sample, own in zip(samples, live, strict=True):
         np.testing.assert_array_equal(np.sort(sample.expert_ids_TLA[:-1]), np.sort(own.expert_ids_TLA[:-1]))
         assert (sample.expert_ids_TLA[-1] == -1).all() and (own.expert_ids_TLA >= 0).all()
@@ -97,18 +110,23 @@ def test_the_experts_used_are_exactly_those_given_and_the_live_ones_where_none_a
                       for part in (batch, dataclasses.replace(batch, expert_ids_LBTA=None)))
         asked = np.moveaxis(batch.expert_ids_LBTA, 0, 2)
         np.testing.assert_array_equal(used[asked >= 0], asked[asked >= 0])
-        np.testing.assert_array_equal(used[:, :, 0][asked[:, :, 0] < 0], live[:, :, 0][asked[:, :, 0] < 0])  # nothing differs below
+        # nothing differs below
+        np.testing.assert_array_equal(used[:, :, 0][asked[:, :, 0] < 0], live[:, :, 0][asked[:, :, 0] < 0])
 
 
 def test_the_update_counts_the_given_experts_in_packed_rows_and_over_micro_batches():
     samples = moe_case.conversations()
     given = moe_case.routed(samples)
     samples = S.with_values(samples, "expert_ids_TLA", given)
-    expected = np.stack([np.bincount(np.concatenate([ids[:-1, layer].ravel() for ids in given]), minlength=8) for layer in range(2)])
+    expected = np.stack([
+        np.bincount(np.concatenate([ids[:-1, layer].ravel() for ids in given]), minlength=8)
+        for layer in range(2)
+    ])
     one = moe_case.learner()
     for tokens, pack in ((1000, True), (32, False)):
         metrics = one.update(moe_case.batches(samples, tokens, pack), nll)
-        live = np.asarray(metrics["load"]) - expected  # what is left are the last tokens, one of each sequence
+        # what is left are the last tokens, one of each sequence
+        live = np.asarray(metrics["load"]) - expected
         assert (live >= 0).all() and (live.sum(axis=1) == 2 * len(samples)).all()
         assert metrics["slots"] == metrics["load"].sum() and metrics["dropped"] == 0
 
@@ -116,7 +134,8 @@ def test_the_update_counts_the_given_experts_in_packed_rows_and_over_micro_batch
 def test_rematerialisation_replays_too():
     samples = moe_case.conversations()
     batches = moe_case.batches(S.with_values(samples, "expert_ids_TLA", moe_case.routed(samples)))
-    plain, again = (moe_case.gradients(moe_case.learner(remat=remat), batches, nll) for remat in ("none", "full"))
+    plain, again = (moe_case.gradients(moe_case.learner(remat=remat), batches, nll)
+                    for remat in ("none", "full"))
     assert_close(again, plain)
     live, _ = moe_case.gradients(moe_case.learner(), moe_case.batches(samples), nll)
     assert max(relative(a, b) for a, b in zip(jax.tree.leaves(live), jax.tree.leaves(plain[0]))) > 0.1
@@ -126,7 +145,10 @@ def test_r2_keeps_the_routes_of_the_old_logprob_pass_while_the_router_moves():
     one = moe_case.learner()
     samples = with_forward(moe_case.conversations(), one, config("r2"))
     routes = [sample.expert_ids_TLA for sample in samples]
-    expected = np.stack([np.bincount(np.concatenate([ids[:, layer].ravel() for ids in routes]), minlength=8) for layer in range(2)])
+    expected = np.stack([
+        np.bincount(np.concatenate([ids[:, layer].ravel() for ids in routes]), minlength=8)
+        for layer in range(2)
+    ])
     batches = moe_case.batches(samples)
     for _ in range(3):
         np.testing.assert_array_equal(one.update(batches, nll)["load"], expected)
@@ -138,10 +160,11 @@ def test_the_reference_policy_routes_live():
     one = moe_case.learner(moe_case.LORA)
     plain = moe_case.conversations()
     replayed = S.with_values(plain, "expert_ids_TLA", moe_case.routed(plain))
-    for ours, theirs in zip(reference_logprobs(replayed, one, config("r3")), reference_logprobs(plain, one, config()), strict=True):
+    for ours, theirs in zip(reference_logprobs(replayed, one, config("r3")),
+                            reference_logprobs(plain, one, config()), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert any((a.old_logprobs_T != b.old_logprobs_T).any() for a, b in
-               zip(with_forward(replayed, one, config("r3")), with_forward(plain, one, config()), strict=True))
+    assert any((a.old_logprobs_T != b.old_logprobs_T).any() for a, b in zip(
+        with_forward(replayed, one, config("r3")), with_forward(plain, one, config()), strict=True))
 
 
 def test_routes_cost_a_byte_for_each_layer_and_active_expert_up_to_128_experts():
@@ -172,6 +195,7 @@ def test_engines_that_return_no_routes_or_wrong_ones_are_refused():
     samples[0].expert_ids_TLA[1, 0, 0] = -1
     with pytest.raises(AlgorithmError, match="-1 for all of a token without a route"):
         engine_routes(samples, model)
-    short = dataclasses.replace(rollouts.rollout(np.random.default_rng(0), experts=8), expert_ids=np.zeros((6, 2, 3), np.int8))
+    short = dataclasses.replace(rollouts.rollout(np.random.default_rng(0), experts=8), expert_ids=np.zeros(
+        (6, 2, 3), np.int8))
     with pytest.raises(AlgorithmError, match="8 tokens has the routes of 6"):
         S.from_groups([rollouts.group([short])])

@@ -31,7 +31,8 @@ def test_a_sample_holds_each_value_at_the_index_that_predicts_its_token():
 def test_truncated_completions_are_kept_masked_or_penalised():
     pair = [rollouts.rollout(RNG, reward=1.0, truncated=True), rollouts.rollout(RNG, reward=0.0)]
     group = rollouts.group(pair)
-    kept, masked, penalised = (S.from_groups([group], AlgorithmSection(truncated=mode, truncated_penalty=0.75))
+    kept, masked, penalised = (S.from_groups([group], AlgorithmSection(truncated=mode,
+                                                                       truncated_penalty=0.75))
                                for mode in ("keep", "mask", "penalise"))
     assert [s.reward for s in kept] == [s.reward for s in masked] == [1.0, 0.0]
     assert [s.reward for s in penalised] == [0.25, 0.0]
@@ -50,7 +51,8 @@ def test_an_empty_prompt_is_refused():
 
 
 def test_a_batch_without_trained_tokens_is_refused():
-    batch = S.from_groups([rollouts.group([rollouts.rollout(RNG, truncated=True)])], AlgorithmSection(truncated="mask"))
+    batch = S.from_groups([rollouts.group([rollouts.rollout(RNG, truncated=True)])],
+                          AlgorithmSection(truncated="mask"))
     with pytest.raises(AlgorithmError, match="nothing to train on: none of its 1 sequences"):
         S.trainable(batch)
 
@@ -71,9 +73,12 @@ def test_every_token_has_its_completions_advantage(name):
 
 
 def test_groups_of_different_sizes_keep_their_own_baselines():
-    groups = [rollouts.group([rollouts.rollout(RNG, reward=r) for r in rewards]) for rewards in ([1, 0], [1, 1, 0])]
+    groups = [
+        rollouts.group([rollouts.rollout(RNG, reward=r) for r in rewards]) for rewards in ([1, 0], [1, 1, 0])
+    ]
     batch = with_advantages(S.from_groups(groups), "dr_grpo")
-    np.testing.assert_allclose([s.advantages_T[0] for s in batch], [0.5, -0.5, 1 / 3, 1 / 3, -2 / 3], rtol=1e-6)
+    np.testing.assert_allclose([s.advantages_T[0] for s in batch], [0.5, -0.5, 1 / 3, 1 / 3, -2 / 3],
+                               rtol=1e-6)
 
 
 def with_logprobs(batch, seed=1):

@@ -21,10 +21,10 @@ from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.types import LossOutputs
 from tests.helpers.close import assert_close
 
-CONFIG = ModelConfig(
-    family="qwen3_moe", vocab_size=47, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,
-    sparse_layers=(True, True), windows=(0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, norm_topk_prob=True,
-    initializer_range=0.3)
+CONFIG = ModelConfig(family="qwen3_moe", vocab_size=47, hidden_size=16, num_layers=2, num_heads=4,
+                     num_kv_heads=2, head_dim=8, intermediate_size=24, sparse_layers=(True, True),
+                     windows=(0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12,
+                     norm_topk_prob=True, initializer_range=0.3)
 LORA = LoraConfig(rank=3, alpha=6.0)
 SECTION = OptimizerSection(learning_rate=1e-2, clip_norm=0.0)
 
@@ -48,7 +48,8 @@ def learner(lora=LORA, section=SECTION, dtype=jnp.float32, **options):
 def samples():
     rng = np.random.default_rng(0)
     lengths = [19, 5, 12, 2, 30, 9]
-    return from_conversations([(rng.integers(0, 47, n), np.r_[0, rng.integers(0, 2, n - 2), 1]) for n in lengths])
+    return from_conversations([(rng.integers(0, 47, n), np.r_[0, rng.integers(0, 2, n - 2), 1])
+                               for n in lengths])
 
 
 def batches(tokens=1000, pack=True):
@@ -63,7 +64,8 @@ def test_splits_and_packing_change_neither_loss_nor_update(lora):
     for tokens, pack in ((1000, True), (40, True), (32, False)):
         one = learner(lora)
         metrics = one.update(batches(tokens, pack), nll)
-        results.append((one.state.trainable, metrics["loss"], metrics["policy/grad_norm"], metrics["worst"], metrics["load"]))
+        results.append((one.state.trainable, metrics["loss"], metrics["policy/grad_norm"], metrics["worst"],
+                        metrics["load"]))
     assert len(batches(32, False)) > 2
     for other in results[1:]:
         np.testing.assert_array_equal(other[-1], results[0][-1])
@@ -87,21 +89,26 @@ def test_an_update_is_the_gradient_of_the_plain_loss_through_adamw():
     def loss(params):
         model = nnx.merge(graphdef, params)
         logprobs = jax.nn.log_softmax(model.logits(model(ids, Pass(positions, np.ones_like(ids)))[0]))[:, :-1]
-        return -jnp.sum(mask[:, :-1] * jnp.take_along_axis(logprobs, ids[:, 1:, None], -1)[..., 0]) / mask.sum()
+        return -jnp.sum(
+            mask[:, :-1] * jnp.take_along_axis(logprobs, ids[:, 1:, None], -1)[..., 0]) / mask.sum()
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(params)
     metrics = one.update(batches(), nll)
     assert_close((metrics["loss"], metrics["policy/grad_norm"]), (value, optax.tree.norm(gradient)))
     flat = dict(nnx.to_flat_state(gradient))
-    moments = dict(nnx.to_flat_state(next(s.mu for s in jax.tree.leaves(one.state.opt_state, is_leaf=lambda s: hasattr(s, "mu"))
-                                          if hasattr(s, "mu"))))
+    moments = dict(
+        nnx.to_flat_state(
+            next(s.mu for s in jax.tree.leaves(one.state.opt_state, is_leaf=lambda s: hasattr(s, "mu"))
+                 if hasattr(s, "mu"))))
     for path, moment in moments.items():
         assert_close(moment[...], 0.1 * flat[path][...], 1e-5)
 
 
 def test_only_adapters_move_and_the_frozen_arrays_are_the_models_own():
     model = Transformer(CONFIG, lora=LORA, rngs=nnx.Rngs(0))
-    frozen = {path: v[...] for path, v in nnx.to_flat_state(nnx.state(model)) if not path[-1].startswith("lora")}
+    frozen = {
+        path: v[...] for path, v in nnx.to_flat_state(nnx.state(model)) if not path[-1].startswith("lora")
+    }
     one = build_learner(model, LearnerSettings(SECTION, 100))
     one.update(batches(), nll)
     after = dict(nnx.to_flat_state(one.params()))

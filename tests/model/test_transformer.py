@@ -13,11 +13,12 @@ from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import REMAT, Transformer
 from tests.helpers.close import assert_close
 
-MOE = ModelConfig(
-    family="qwen3_moe", vocab_size=61, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=24,
-    sparse_layers=(True, False, True), windows=(0, 0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12,
-    norm_topk_prob=True)
-DENSE = dataclasses.replace(MOE, family="qwen3", sparse_layers=(False,) * 3, windows=(0, 5, 0), num_experts=0, num_experts_per_tok=0)
+MOE = ModelConfig(family="qwen3_moe", vocab_size=61, hidden_size=16, num_layers=3, num_heads=4,
+                  num_kv_heads=2, head_dim=8, intermediate_size=24, sparse_layers=(True, False, True),
+                  windows=(0, 0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12,
+                  norm_topk_prob=True)
+DENSE = dataclasses.replace(MOE, family="qwen3", sparse_layers=(False, ) * 3, windows=(0, 5, 0),
+                            num_experts=0, num_experts_per_tok=0)
 LORA = LoraConfig(rank=3, alpha=6.0)
 
 
@@ -109,20 +110,25 @@ def test_rematerialisation_changes_no_gradient():
 @pytest.mark.slow
 def test_what_is_computed_again_needs_no_memory():
     config = dataclasses.replace(MOE, num_layers=16, sparse_layers=(True,) * 16, windows=(0,) * 16)
-    graphdef, adapters, rest = nnx.split(Transformer.abstract(config, lora=LORA, grouped_matmul="padded"), nnx.LoRAParam, ...)
+    graphdef, adapters, rest = nnx.split(Transformer.abstract(config, lora=LORA, grouped_matmul="padded"),
+                                         nnx.LoRAParam, ...)
     ids = jax.ShapeDtypeStruct((4, 256), jnp.int32)
 
     def loss(adapters, rest, ids, remat):
         return jnp.sum(nnx.merge(graphdef, adapters, rest)(ids, Pass(ids, ids, remat=remat))[0])
 
-    done = [jax.jit(jax.grad(loss), static_argnums=3).lower(adapters, rest, ids, remat).compile() for remat in REMAT]
+    done = [
+        jax.jit(jax.grad(loss), static_argnums=3).lower(adapters, rest, ids, remat).compile()
+        for remat in REMAT
+    ]
     memory = [one.memory_analysis().temp_size_in_bytes for one in done]
     flops = [one.cost_analysis()["flops"] for one in done]  # of one layer: the scan's body counts once
     assert memory[0] > 1.4 * memory[1] and memory[1] > memory[2] and flops[0] < flops[1] < flops[2]
 
 
 def test_adapters_off_is_the_model_without_adapters():
-    with_adapters, without = build(), build(lora=None)
+    with_adapters = build()
+    without = build(lora=None)
     weights = dict(nnx.to_flat_state(nnx.state(with_adapters)))
     for path, variable in nnx.to_flat_state(nnx.state(without)):
         variable[...] = weights[path][...]
@@ -171,7 +177,8 @@ def test_bfloat16_weights_keep_a_float32_router_and_adapters():
 
 def test_the_compiled_program_does_not_grow_with_depth():
     def size(layers):
-        config = dataclasses.replace(MOE, num_layers=layers, sparse_layers=(True,) * layers, windows=(0,) * layers)
+        config = dataclasses.replace(MOE, num_layers=layers, sparse_layers=(True, ) * layers,
+                                     windows=(0, ) * layers)
         graphdef, state = nnx.split(Transformer.abstract(config, lora=LORA))
         ids, *where = tokens()
         lowered = jax.jit(lambda state: nnx.merge(graphdef, state)(ids, Pass(*where))[0]).lower(state)
@@ -185,7 +192,9 @@ def test_a_lora_target_that_matches_nothing_is_refused():
         Transformer(MOE, lora=dataclasses.replace(LORA, targets=("v_proj", "qproj")), rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("target, count", [("q_proj", 1), ("all-linear", 7), (r"attention\..*", 4), ("mlp.down_proj", 1)])
+@pytest.mark.parametrize("target, count", [("q_proj", 1), ("all-linear", 7), (r"attention\..*", 4),
+                                           ("mlp.down_proj", 1)])
 def test_lora_targets_select_layers(target, count):
-    model = Transformer.abstract(dataclasses.replace(MOE, sparse_layers=(True,) * 3), lora=dataclasses.replace(LORA, targets=(target,)))
+    model = Transformer.abstract(dataclasses.replace(MOE, sparse_layers=(True, ) * 3),
+                                 lora=dataclasses.replace(LORA, targets=(target, )))
     assert sum(path[-1] == "lora_a" for path, _ in nnx.to_flat_state(nnx.state(model))) == count

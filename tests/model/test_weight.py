@@ -53,7 +53,8 @@ def passes(model):
     def run(state):
         model = nnx.merge(graphdef, state)
         hidden, _ = model(TOKENS, Pass(POSITIONS, SEGMENTS))
-        cache, pages = PagedCache.zeros(model.config, 4, 8, model.dtype), jnp.arange(4).reshape(2, 2)
+        cache = PagedCache.zeros(model.config, 4, 8, model.dtype)
+        pages = jnp.arange(4).reshape(2, 2)
         _, cache, _ = model.extend(TOKENS[:, :9], cache, Pass(POSITIONS[:, :9], pages_BJ=pages))
         step, _, _ = model.extend(TOKENS[:, 9:10], cache, Pass(POSITIONS[:, 9:10], pages_BJ=pages))
         return hidden, model.logits(hidden), model.logits(step)
@@ -126,7 +127,8 @@ def test_codes_that_are_split_over_fsdp_make_the_same_products(split):
     axis, codes = (-2, PartitionSpec("fsdp", None)) if split == "out" else (-1, PartitionSpec(None, "fsdp"))
     scales = PartitionSpec() if split == "out" else codes
     linear = Linear("mlp.up_proj", 16, 8, Init(0.3, jnp.float32, nnx.Rngs(0)), split=split)
-    weight, x = Int8.of(linear.weight[...]), jax.random.normal(jax.random.key(1), (5, 16))
+    weight = Int8.of(linear.weight[...])
+    x = jax.random.normal(jax.random.key(1), (5, 16))
     linear.weight = FrozenWeight(weight)
     graphdef, state = nnx.split(linear)
     place = make_placement({"fsdp": 2})

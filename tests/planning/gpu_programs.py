@@ -1,4 +1,5 @@
-"""Small programs compiled for four H100s that are not there; printed as JSON, {name: [text, bytes of arguments, of results]}.
+"""Small programs compiled for four H100s that are not there; printed as JSON, {name: [text, bytes of
+arguments, of results]}.
 
     JAX_PLATFORMS=cpu PYTHONPATH=.target/VERSION python -m tests.planning.gpu_programs
 """
@@ -13,7 +14,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 from jaxrl_moe.distributed.chips import CHIPS
 from jaxrl_moe.planning import target
 
-BF16, F32, INT = jnp.bfloat16, jnp.float32, jnp.int32
+BF16 = jnp.bfloat16
+F32 = jnp.float32
+INT = jnp.int32
 
 
 def scan(x, stack):
@@ -29,7 +32,8 @@ def attention_gradient(q, k, v):
 
 
 def repeated(count, x, weights):
-    return jax.lax.while_loop(lambda carry: carry[0] < count, lambda carry: (carry[0] + 1, carry[1] @ weights), (0, x))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] < count, lambda carry:
+                              (carry[0] + 1, carry[1] @ weights), (0, x))[1]
 
 
 def programs() -> dict:
@@ -37,24 +41,29 @@ def programs() -> dict:
     heads = [((2, 512, count, 64), BF16) for count in (8, 4, 4)]
     return {
         "matmul": (jnp.matmul, [((512, 1024), BF16), ((1024, 2048), BF16)]),
-        "batched": (functools.partial(jnp.einsum, "ebd,edf->ebf"), [((8, 128, 256), BF16), ((8, 256, 512), BF16)]),
+        "batched": (functools.partial(jnp.einsum, "ebd,edf->ebf"), [((8, 128, 256), BF16),
+                                                                    ((8, 256, 512), BF16)]),
         "scan": (scan, [((256, 512), BF16), ((6, 512, 512), BF16)]),
-        "update": (lambda pool, rows, at: pool.at[at].set(rows), [((4096, 256), BF16), ((16, 256), BF16), ((16,), INT)]),
-        "gather": (lambda pool, at: 2 * pool[at], [((4096, 256), BF16), ((16,), INT)]),
+        "update": (lambda pool, rows, at: pool.at[at].set(rows), [((4096, 256), BF16), ((16, 256), BF16),
+                                                                  ((16, ), INT)]),
+        "gather": (lambda pool, at: 2 * pool[at], [((4096, 256), BF16), ((16, ), INT)]),
         "repeated": (repeated, [((), INT), ((256, 256), BF16), ((256, 256), BF16)]),
         "attention": (attention, heads),
-        "attention_gradient": (attention_gradient, heads)}
+        "attention_gradient": (attention_gradient, heads)
+    }
 
 
 def main():
     devices = target.devices(CHIPS["H100"], 4)
-    alone, mesh = SingleDeviceSharding(devices[0]), Mesh(np.array(devices), "x")
+    alone = SingleDeviceSharding(devices[0])
+    mesh = Mesh(np.array(devices), "x")
     found = {}
     for name, (function, arguments) in programs().items():
         shapes = [jax.ShapeDtypeStruct(size, dtype, sharding=alone) for size, dtype in arguments]
         with target.tracing(devices[0]):
             found[name] = compiled(function, shapes, donated=name == "update")
-    total = jax.shard_map(lambda x: jax.lax.psum(x, "x"), mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec())
+    total = jax.shard_map(lambda x: jax.lax.psum(x, "x"), mesh=mesh, in_specs=PartitionSpec("x"),
+                          out_specs=PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec("x"))
     found["all_reduce"] = compiled(total, [jax.ShapeDtypeStruct((4, 1024), F32, sharding=split)])
     print(json.dumps(found))

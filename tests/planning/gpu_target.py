@@ -1,4 +1,5 @@
-"""Cases of tests.planning.gpu_cases in a process that has the GPUs' compiler, or a skip that says how to get it."""
+"""Cases of tests.planning.gpu_cases in a process that has the GPUs' compiler, or a skip that says how to get
+it."""
 import functools
 import json
 import pathlib

@@ -19,13 +19,17 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def programs():
-    """{name: (parsed program, bytes of its arguments, of its results)}, all of one process; see gpu_programs.py."""
+    """{name: (parsed program, bytes of its arguments, of its results)}, all of one process; see
+    gpu_programs.py."""
     if not target.at_hand():
         pytest.skip("XLA's compiler for GPUs is not beside JAX: `make target`")
-    done = subprocess.run([sys.executable, "-m", "tests.planning.gpu_programs"], cwd=ROOT, env=target.environment(CHIP, 1), check=False,
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tests.planning.gpu_programs"], cwd=ROOT,
+                          env=target.environment(CHIP, 1), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    return {name: (parse(text), *sizes) for name, (text, *sizes) in json.loads(done.stdout.splitlines()[-1]).items()}
+    return {
+        name: (parse(text), *sizes)
+        for name, (text, *sizes) in json.loads(done.stdout.splitlines()[-1]).items()
+    }
 
 
 def table(programs, name, **options):
@@ -51,8 +55,11 @@ def test_a_batched_product_counts_each_of_the_batch(programs):
 
 def test_a_scan_reads_a_slice_of_its_weights_for_each_layer(programs):
     product, = of_kind(programs, "scan", "gemm")
-    copied = [kernel for kernel in table(programs, "scan").kernels if kernel.shape.startswith("bf16[1,512,512]")]
-    number = 0 if copied else 4  # of the layer, which a product is given that takes its slice from the stack itself
+    copied = [
+        kernel for kernel in table(programs, "scan").kernels if kernel.shape.startswith("bf16[1,512,512]")
+    ]
+    # of the layer, which a product is given that takes its slice from the stack itself
+    number = 0 if copied else 4
     assert product.launches == 6 and product.flops == 2 * 256 * 512 * 512
     assert product.bytes == 2 * (256 * 512 + 512 * 512 + 256 * 512) + number
     assert all(kernel.launches == 6 and kernel.bytes == 2 * (2 * 512 * 512) + 4 for kernel in copied)
@@ -76,8 +83,10 @@ def test_attention_is_two_products_forward_and_five_backward(programs):
     product = 2 * 2 * 8 * 512 * 512 * 64
     forward, = of_kind(programs, "attention", "attention")
     assert forward.flops == 2 * product
-    assert forward.bytes == 2 * 2 * 512 * 64 * (8 + 4 + 4 + 8)  # queries, keys and values, and what comes of them
-    assert [kernel.flops for kernel in of_kind(programs, "attention_gradient", "attention")] == [2 * product, 5 * product]
+    # queries, keys and values, and what comes of them
+    assert forward.bytes == 2 * 2 * 512 * 64 * (8 + 4 + 4 + 8)
+    assert [kernel.flops
+            for kernel in of_kind(programs, "attention_gradient", "attention")] == [2 * product, 5 * product]
 
 
 def test_an_all_reduce_moves_its_result_twice(programs):

@@ -1,4 +1,5 @@
-"""Every kernel compiles for GPUs, forward and backward, and asks for no more memory than it should. Nothing runs."""
+"""Every kernel compiles for GPUs, forward and backward, and asks for no more memory than it should. Nothing
+runs."""
 import importlib.util
 
 import pytest
@@ -6,13 +7,26 @@ import pytest
 from tests.planning.gpu_target import MIB, found
 
 CHIPS = ("H100", "B200")
-CUBLAS, CUDNN = "__cublas$lt$matmul", "__cudnn$fmhaScaleBiasSoftmax"
+CUBLAS = "__cublas$lt$matmul"
+CUDNN = "__cudnn$fmhaScaleBiasSoftmax"
 WORKSPACE = 34 * MIB  # of cuBLAS
-# Temporaries in MiB at the shape of a 30B layer. Scores of all heads, [4, 32, 2048, 2048] in float32, are 2 GiB; the experts' matrices of
-# two layers 2.3 GiB, of one product's 0.4.
-MOST = {"attention causal": 1000, "attention chunked": 2400, "attention cudnn": 200, "grouped padded": 1000, "layers padded": 2300,
-        "logprobs frozen": 450, "logprobs trained": 1450, "grouped tokamax": 1000, "layers tokamax": 2600}
-TOKAMAX = pytest.mark.skipif(importlib.util.find_spec("tokamax") is None, reason="tokamax is not installed (Python >= 3.12)")
+# Temporaries in MiB at the shape of a 30B layer. Scores of all heads, [4, 32, 2048, 2048] in float32, are 2
+# GiB; the experts' matrices of two layers 2.3 GiB, of one product's 0.4.
+MOST = {
+    "attention causal": 1000,
+    "attention chunked": 2400,
+    "attention cudnn": 200,
+    "grouped "
+    "padded": 1000,
+    "layers "
+    "padded": 2300,
+    "logprobs frozen": 450,
+    "logprobs trained": 1450,
+    "grouped tokamax": 1000,
+    "layers tokamax": 2600
+}
+TOKAMAX = pytest.mark.skipif(importlib.util.find_spec("tokamax") is None, reason="tokamax is not installed "
+                                                                                 "(Python >= 3.12)")
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -43,8 +57,10 @@ def test_tokamaxs_kernels_are_called_on_hopper_and_replaced_elsewhere(kind, size
     assert CUBLAS in found("kernels", "B200", f"{kind} tokamax {size}")["calls"]
 
 
-@pytest.mark.parametrize("chip, name", [pytest.param(chip, name, marks=TOKAMAX if "tokamax" in name else ())
-                                        for name in MOST for chip in (CHIPS[:1] if "tokamax" in name else CHIPS)])
+@pytest.mark.parametrize("chip, name", [
+    pytest.param(chip, name, marks=TOKAMAX if "tokamax" in name else ()) for name in MOST
+    for chip in (CHIPS[:1] if "tokamax" in name else CHIPS)
+])
 def test_temporaries_at_the_shape_of_a_30b_layer_stay_within_bounds(chip, name):
     assert found("kernels", chip, f"{name} 30B")["temporary"] < MOST[name] * MIB
 

@@ -1,13 +1,19 @@
-"""The programs of a run compile for GPUs: the update, the engine's, the exchange of tokens, offload. Nothing runs."""
+"""The programs of a run compile for GPUs: the update, the engine's, the exchange of tokens, offload. Nothing
+runs."""
 import pytest
 
 from tests.planning.gpu_target import MIB, found
 
 CHIPS = pytest.mark.parametrize("chip", ["H100", "B200"])
 CUBLAS = "__cublas$lt$matmul"
-# Of two layers of the 30B with its recipe: micro-batches of 15,360 tokens, 128 slots. The experts of one layer are 1.1 GiB.
+# Of two layers of the 30B with its recipe: micro-batches of 15,360 tokens, 128 slots. The experts of one
+# layer are 1.1 GiB.
 MOST = {"gradients": 5700, "apply": 1, "forward": 3100, "decode": 1800, "prefill": 2500, "copy_pages": 40}
-EXCHANGES = {"gather": ("all-gather", "reduce-scatter"), "capacity": ("all-to-all",), "ragged": ("ragged-all-to-all",)}
+EXCHANGES = {
+    "gather": ("all-gather", "reduce-scatter"),
+    "capacity": ("all-to-all", ),
+    "ragged": ("ragged-all-to-all", )
+}
 
 
 def program(chip, case):

@@ -15,8 +15,11 @@ from jaxrl_moe.planning.programs import NOTHING
 from jaxrl_moe.types import UserError
 
 CHIP = CHIPS["H100"]
-GEMM = ('custom-call({}), custom_call_target="__cublas$gemm", backend_config={{"gemm_backend_config":{{"dot_dimension_numbers":'
-        '{{"lhs_contracting_dimensions":["{}"],"rhs_contracting_dimensions":["{}"],"lhs_batch_dimensions":[{}]}}}}}}')
+GEMM = (
+    'custom-call({}), custom_call_target="__cublas$gemm", '
+    'backend_config={{"gemm_backend_config":{{"dot_dimension_numbers":'
+    '{{"lhs_contracting_dimensions":["{}"],"rhs_contracting_dimensions":["{}"],"lhs_batch_dimensions":[{}]}}}}}}'
+)
 COMPARE = """
 %go_on (c: (s32[], f32[8])) -> pred[] {
   %c = (s32[], f32[8]{0}) parameter(0)
@@ -63,9 +66,11 @@ def test_loops_within_loops_multiply_and_the_condition_of_a_counted_loop_launche
 def test_a_loop_of_unknown_trips_is_listed_and_counts_the_trips_that_are_assumed():
     outer = body("outer", loop("within", "inner", None))
     module = parse(program(ENTRY + loop("around", "outer", 3), INNER + outer + COMPARE))
-    once, often = kernel_table(module, CHIP), kernel_table(module, CHIP, trips={"within": 7})
+    once = kernel_table(module, CHIP)
+    often = kernel_table(module, CHIP, trips={"within": 7})
     assert once.loops == (("within", "", 3, 1, 2),) and once.launches == 3 * (1 + 2)
-    assert often.loops[0].trips == 7 and often.launches == 3 * (7 + 8) == kernel_table(module, CHIP, trips=7).launches
+    assert often.loops[0].trips == 7 and often.launches == 3 * (7 + 8) == kernel_table(module, CHIP,
+                                                                                       trips=7).launches
     with pytest.raises(ValueError, match="around: there are within"):
         kernel_table(module, CHIP, trips={"around": 2})
 
@@ -92,7 +97,8 @@ def test_a_slice_of_a_stack_counts_the_slice_and_a_gather_its_rows():
 }
 """
     entry = "\n".join([
-        "  %a = bf16[6,64,32]{2,1,0} parameter(0)", "  %b = s32[] parameter(1)", "  %c = f32[1000,32]{1,0} parameter(2)",
+        "  %a = bf16[6,64,32]{2,1,0} parameter(0)", "  %b = s32[] parameter(1)", "  %c = f32[1000,32]{1,0} "
+                                                                                 "parameter(2)",
         "  %d = s32[64]{0} parameter(3)",
         "  ROOT %sums = bf16[1,64,32]{2,1,0} fusion(%a, %b, %c, %d), kind=kLoop, calls=%fused"])
     assert kernels(entry, fused)["sums"].bytes == 2 * 2048 + 4 + 4 * 2048 + 4 * 64 + 2 * 2048
@@ -112,8 +118,11 @@ def test_an_update_of_an_argument_counts_the_update_alone(buffer, moved):
   ROOT %changed = f32[16,64]{{1,0}} dynamic-update-slice({buffer}, %shaped, %at, %none)
 }}
 """
-    entry = "\n".join(["  %a = f32[16,64]{1,0} parameter(0)", "  %b = f32[64]{0} parameter(1)", "  %c = s32[] parameter(2)",
-                       "  ROOT %kept = f32[16,64]{1,0} fusion(%a, %b, %c), kind=kLoop, calls=%fused"])
+    entry = "\n".join([
+        "  %a = f32[16,64]{1,0} parameter(0)", "  %b = f32[64]{0} parameter(1)", "  %c = "
+        "s32[] "
+        "parameter(2)", "  ROOT %kept = f32[16,64]{1,0} fusion(%a, %b, %c), kind=kLoop, calls=%fused"
+    ])
     assert kernels(entry, fused)["kept"].bytes == 4 * 64 + 4 + 4 * 64 + moved
 
 
@@ -126,7 +135,9 @@ def test_a_scatter_that_adds_reads_what_it_changes():
 }}
 """
     entry = "\n".join([
-        "  %pool = f32[1000,8]{1,0} parameter(0)", "  %at = s32[4,1]{1,0} parameter(1)", "  %rows = f32[4,8]{1,0} parameter(2)",
+        "  %pool = f32[1000,8]{1,0} parameter(0)", "  %at = s32[4,1]{1,0} parameter(1)", "  %rows = "
+                                                                                         "f32[4,8]{1,0} "
+                                                                                         "parameter(2)",
         "  %sum = f32[1000,8]{1,0} scatter(%pool, %at, %rows), to_apply=%plus",
         "  ROOT %set = f32[1000,8]{1,0} scatter(%sum, %at, %rows), to_apply=%second"])
     found = kernels(entry, text.format("plus", "add(%a, %b)") + text.format("second", "parameter(1)"))
@@ -157,7 +168,11 @@ def test_a_fusion_within_a_fusion_and_a_call_count_what_is_inside():
 """
     entry = "\n".join(["  %a = s32[] parameter(0)", "  %b = f32[6,32]{1,0} parameter(1)",
                        "  ROOT %graph = f32[1,32]{1,0} call(%a, %b), to_apply=%captured"])
-    assert {name: kernel.bytes for name, kernel in kernels(entry, others).items()} == {"taken_away": 4 + 4 * 32 + 4 * 32}
+    assert {
+        name: kernel.bytes for name, kernel in kernels(entry, others).items()
+    } == {
+        "taken_away": 4 + 4 * 32 + 4 * 32
+    }
 
 
 def test_every_result_of_a_fusion_is_written_and_scalars_cost_nothing():
@@ -176,8 +191,11 @@ def test_every_result_of_a_fusion_is_written_and_scalars_cost_nothing():
 
 
 def test_a_product_counts_its_batch_and_not_its_scratch_memory():
-    entry = "\n".join(["  %a = bf16[8,16,32]{2,1,0} parameter(0)", "  %b = bf16[8,32,64]{2,1,0} parameter(1)",
-                       "  ROOT %ab = (f32[8,16,64]{2,1,0}, s8[33554432]{0}) " + GEMM.format("%a, %b", 2, 1, '"0"')])
+    entry = "\n".join([
+        "  %a = bf16[8,16,32]{2,1,0} parameter(0)", "  %b = bf16[8,32,64]{2,1,0} parameter(1)",
+        "  ROOT %ab = (f32[8,16,64]{2,1,0}, s8[33554432]{0}) " + GEMM.format("%a, "
+                                                                             "%b", 2, 1, '"0"')
+    ])
     found = kernels(entry)["ab"]
     assert (found.kind, found.flops) == ("gemm", 2 * 8 * 16 * 32 * 64)
     assert found.bytes == 2 * 8 * 16 * 32 + 2 * 8 * 32 * 64 + 4 * 8 * 16 * 64
@@ -196,8 +214,11 @@ def test_a_product_that_is_fused_with_the_slice_of_its_stack_reads_the_slice():
   ROOT %product = f32[4,8]{1,0} get-tuple-element(%call), index=0
 }
 """
-    entry = "\n".join(["  %x = f32[4,8]{1,0} parameter(0)", "  %w = f32[6,8,8]{2,1,0} parameter(1)", "  %i = s32[] parameter(2)",
-                       "  ROOT %y = f32[4,8]{1,0} fusion(%x, %w, %i), kind=kCustom, calls=%fused"])
+    entry = "\n".join([
+        "  %x = f32[4,8]{1,0} parameter(0)", "  %w = f32[6,8,8]{2,1,0} parameter(1)", "  %i = "
+        "s32[] "
+        "parameter(2)", "  ROOT %y = f32[4,8]{1,0} fusion(%x, %w, %i), kind=kCustom, calls=%fused"
+    ])
     found = kernels(entry, fused)["y"]
     assert (found.kind, found.flops, found.bytes) == ("gemm", 2 * 4 * 8 * 8, 4 * (32 + 64 + 1 + 32))
 
@@ -215,8 +236,10 @@ def test_products_and_convolutions_in_fusions_count():
 }
 """
     entry = "\n".join(["  %a = f32[4,8]{1,0} parameter(0)", "  %b = f32[8,16]{1,0} parameter(1)",
-                       "  %c = f32[1,10,10,3]{3,2,1,0} parameter(2)", "  %d = f32[3,3,3,5]{3,2,1,0} parameter(3)",
-                       "  ROOT %y = (f32[4,16]{1,0}, f32[1,10,10,5]{3,2,1,0}) fusion(%a, %b, %c, %d), kind=kLoop, calls=%fused"])
+                       "  %c = f32[1,10,10,3]{3,2,1,0} parameter(2)", "  %d = f32[3,3,3,5]{3,2,1,0} "
+                                                                      "parameter(3)",
+                       "  ROOT %y = (f32[4,16]{1,0}, f32[1,10,10,5]{3,2,1,0}) fusion(%a, %b, %c, %d), "
+                       "kind=kLoop, calls=%fused"])
     assert kernels(entry, fused)["y"].flops == 2 * 4 * 8 * 16 + 2 * (10 * 10 * 5) * (3 * 3 * 3)
 
 
@@ -234,7 +257,8 @@ BRANCHES = """
 """
 
 
-@pytest.mark.parametrize("named", ["branch_computations={%cheap, %dear, %cheap}", "true_computation=%cheap, false_computation=%dear"])
+@pytest.mark.parametrize("named", ["branch_computations={%cheap, %dear, %cheap}", "true_computation=%cheap, "
+                                                                                  "false_computation=%dear"])
 def test_of_a_conditional_the_dearest_branch_counts(named):
     entry = f"  %x = f32[8]{{0}} parameter(0)\n  ROOT %c = f32[8]{{0}} conditional(%x, %x, %x), {named}"
     table = kernel_table(parse(program(entry, BRANCHES)), CHIP)
@@ -253,13 +277,25 @@ STARTS = """  %x = bf16[4,8]{1,0} parameter(0)
 
 def test_a_collective_that_only_starts_moves_its_result_and_counts_once():
     found = kernels(STARTS)
-    assert {name: (kernel.kind, kernel.link, kernel.bytes) for name, kernel in found.items()} == {
-        "ag": ("all-gather", 256, 64 + 256), "rs": ("reduce-scatter", 64, 256 + 64), "ar": ("all-reduce", 0, 64 + 64)}
-    assert {kind: size for kind, size in collective_bytes(program(STARTS)).items() if size} == {"all-gather": 256, "reduce-scatter": 64}
+    assert {
+        name: (kernel.kind, kernel.link, kernel.bytes) for name, kernel in found.items()
+    } == {
+        "ag": ("all-gather", 256, 64 + 256),
+        "rs": ("reduce-scatter", 64, 256 + 64),
+        "ar": ("all-reduce", 0, 64 + 64)
+    }
+    assert {
+        kind: size for kind, size in collective_bytes(program(STARTS)).items() if size
+    } == {
+        "all-gather": 256,
+        "reduce-scatter": 64
+    }
 
 
-@pytest.mark.parametrize("groups, moved", [("mesh['x'=4,'y'=1] {'x'}", 64), ("mesh['x'=4,'y'=1] {'y'}", 0), ("[2,2]<=[4]", 64),
-                                          ("mesh['x'=4] {'x':(1)2}", 64), ("[4,1]<=[4]", 0), ("{{0,1},{2,3}}", 64), ("{}", 64)])
+@pytest.mark.parametrize("groups, moved", [("mesh['x'=4,'y'=1] {'x'}", 64), ("mesh['x'=4,'y'=1] "
+                                                                             "{'y'}", 0), ("[2,2]<=[4]", 64),
+                                           ("mesh['x'=4] {'x':(1)2}", 64), ("[4,1]<=[4]", 0),
+                                           ("{{0,1},{2,3}}", 64), ("{}", 64)])
 def test_a_collective_within_a_fusion_moves_what_its_groups_need(groups, moved):
     fused = f"""
 %fused (x: f32[8]) -> f32[8] {{
@@ -291,20 +327,28 @@ def test_an_array_in_the_memory_of_the_host_takes_none_of_the_device():
 
 
 def test_the_floor_reads_what_is_used_and_writes_what_is_made():
-    entry = "\n".join(["  %x = f32[8]{0} parameter(0)", "  %unused = f32[100]{0} parameter(1)", "  %y = f32[8]{0} copy(%x)",
+    entry = "\n".join(["  %x = f32[8]{0} parameter(0)", "  %unused = f32[100]{0} parameter(1)", "  %y = "
+                                                                                                "f32[8]{0} "
+                                                                                                "copy(%x)",
                        "  ROOT %both = (f32[8]{0}, f32[100]{0}) tuple(%y, %unused)"])
     assert least_bytes(parse(program(entry))) == 64
-    least, chip = Least(20.0, 30.0), Chip(10.0, 1.0, 10.0, 1.0)
-    assert (least.seconds(chip), least.bound(chip), Least(40.0, 30.0).bound(chip)) == (3.0, "memory", "products")
+    least = Least(20.0, 30.0)
+    chip = Chip(10.0, 1.0, 10.0, 1.0)
+    assert (least.seconds(chip), least.bound(chip), Least(40.0,
+                                                          30.0).bound(chip)) == (3.0, "memory", "products")
 
 
 def test_the_report_says_what_is_dear_and_what_it_does_not_know():
     outer = body("outer", loop("within", "inner", None))
-    module = parse(program(ENTRY + loop("around", "outer", 3) + "\n" + CALL.replace("%x", "%w"), INNER + outer + COMPARE))
-    table, chip = kernel_table(module, CHIP), Chip(1e3, 1.0, 1e3, 1.0)
+    module = parse(
+        program(ENTRY + loop("around", "outer", 3) + "\n" + CALL.replace("%x", "%w"),
+                INNER + outer + COMPARE))
+    table = kernel_table(module, CHIP)
+    chip = Chip(1e3, 1.0, 1e3, 1.0)
     text = "\n".join(kernel_lines(table, chip, "a step", Least(0.0, 32.0), launch=1e-3, count=2))
     first, _, dearest, *_ = text.splitlines()
-    assert first.startswith("a step: 10 kernels, ") and "1000 us assumed for each launch; floor 32 ms (memory), " in first
+    assert first.startswith(
+        "a step: 10 kernels, ") and "1000 us assumed for each launch; floor 32 ms (memory), " in first
     assert dearest.split()[:4] == ["195", "ms", "73.9%", "3"] and dearest.endswith("doubled, copy, f32[8]")
     assert "trips unknown: within, , entered 3 times, counted with 1 trip of 2 kernels each" in text
     assert "FLOPs unknown, counted as none: 1 launches of mosaic_gpu_v2" in text and "1 other groups" in text
@@ -312,7 +356,8 @@ def test_the_report_says_what_is_dear_and_what_it_does_not_know():
 
 @pytest.mark.parametrize("source, said", [
     ("jit(f)/jvp()/while/body/closed_call/jit(silu)/mul", "silu/mul"),
-    ("jit(f)/transpose(jvp(Attention))/while/body/dot_general;jit(f)/copy", "Attention/dot_general (backward)"),
+    ("jit(f)/transpose(jvp(Attention))/while/body/dot_general;jit(f)/copy", "Attention/dot_general "
+                                                                            "(backward)"),
     ("jit(f)/transpose(jvp())/while/body/checkpoint/rematted_computation/gather", "gather (recomputed)"),
     ("jit(f)/cond/branch_1_fun", ""), ("", "")])
 def test_a_kernel_is_called_by_what_it_comes_from(source, said):
@@ -322,7 +367,8 @@ def test_a_kernel_is_called_by_what_it_comes_from(source, said):
 def test_types_are_read_with_their_layouts():
     assert parts("((f32[4,2]{1,0}), bf16[8]{0:T(8,128)(2,1)S(1)}, /*index=5*/u4[3]{0})") == (
         "(f32[4,2]{1,0})", "bf16[8]{0:T(8,128)(2,1)S(1)}", "/*index=5*/u4[3]{0}")
-    assert [array.bytes() for array in arrays("(f32[4,2]{1,0}, /*index=5*/u4[3]{0}, pred[], token[], f8e4m3fn[7]{0})")] == [32, 2, 1, 0, 7]
+    assert [array.bytes() for array in arrays("(f32[4,2]{1,0}, /*index=5*/u4[3]{0}, pred[], token[], "
+                                              "f8e4m3fn[7]{0})")] == [32, 2, 1, 0, 7]
 
 
 def test_kernels_are_refused_where_nothing_compiles_for_a_gpu(monkeypatch):
@@ -346,10 +392,13 @@ def planned(text: str) -> Plan:
 
 def test_a_plan_has_the_tables_of_a_micro_batch_of_the_optimiser_and_of_one_decode_step():
     found = kernel_plan.tables(planned(program(CALL)), CHIP)
-    assert [title for title, _, _ in found] == ["micro-batch of 1,000 tokens", "optimiser step", "one decode step of 4 slots"]
+    assert [title for title, _, _ in found] == ["micro-batch of 1,000 tokens", "optimiser step", "one decode "
+                                                                                                 "step of 4 "
+                                                                                                 "slots"]
     assert [table.launches for _, table, _ in found] == [1, 1, 1]
     assert [least for _, _, least in found] == [(4e12, 32), (0.0, 32), (0.0, 350.0)]
-    assert kernel_plan.lines(planned(program(CALL)), CHIP, "H100")[0].startswith("micro-batch of 1,000 tokens on H100: 1 kernels")
+    assert kernel_plan.lines(planned(program(CALL)), CHIP, "H100")[0].startswith("micro-batch of 1,000 "
+                                                                                 "tokens on H100: 1 kernels")
 
 
 def test_a_plan_that_was_derived_on_a_cpu_has_no_kernels():

@@ -24,16 +24,20 @@ from jaxrl_moe.types import UserError
 
 
 def shape(layers):
-    return ModelConfig("qwen3_moe", 66, 32, layers, 4, 2, 8, 48, (True,) * layers, (0,) * layers, num_experts=8, num_experts_per_tok=2,
-                       moe_intermediate_size=16, norm_topk_prob=True)
+    return ModelConfig("qwen3_moe", 66, 32, layers, 4, 2, 8, 48, (True, ) * layers, (0, ) * layers,
+                       num_experts=8, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True)
 
 
 def recipe(**mesh):
     config = base()
     config.model.path = config.data.path = "unused"
-    config.model.dtype, config.lora.rank = "float32", 4
-    config.data.max_prompt_tokens, config.rollout.max_tokens, config.rollout.slots = 32, 32, 4
-    config.train.tokens_per_micro_batch, config.train.remat = 512, "full"
+    config.model.dtype = "float32"
+    config.lora.rank = 4
+    config.data.max_prompt_tokens = 32
+    config.rollout.max_tokens = 32
+    config.rollout.slots = 4
+    config.train.tokens_per_micro_batch = 512
+    config.train.remat = "full"
     config.mesh.update(mesh)
     return resolve(config)
 
@@ -55,7 +59,8 @@ def test_bytes_of_weights_and_optimiser_are_those_on_a_device(plans):
         return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree) if leaf.ndim)
 
     plan = found[4]
-    assert plan.frozen == on_first(one.parts.frozen) and plan.trained == plan.gradient == on_first(one.state.trainable)
+    assert plan.frozen == on_first(
+        one.parts.frozen) and plan.trained == plan.gradient == on_first(one.state.trainable)
     assert plan.optimiser == on_first(one.state.opt_state) == 2 * plan.trained
 
 
@@ -86,9 +91,11 @@ def test_a_single_device_moves_nothing(alone):
 
 def test_the_backward_pass_gathers_weights_again_instead_of_keeping_them():
     config = recipe(fsdp=2)
-    plan = make_plan(dataclasses.replace(config, train=dataclasses.replace(config.train, remat="none")), shape(2))
+    plan = make_plan(dataclasses.replace(config, train=dataclasses.replace(config.train, remat="none")),
+                     shape(2))
     layers = Transformer.abstract(shape(2)).stacks[0]
-    matrices = [leaf for leaf in jax.tree.leaves(nnx.state(layers)) if leaf.ndim >= 3 and leaf.shape[-1] != 8]  # the router is whole
+    # the router is whole
+    matrices = [leaf for leaf in jax.tree.leaves(nnx.state(layers)) if leaf.ndim >= 3 and leaf.shape[-1] != 8]
     assert plan.gradients.collectives["all-gather"] >= 2 * 4 * sum(leaf.size for leaf in matrices)
 
 
@@ -105,7 +112,12 @@ ENTRY %main (a: f32[4]) -> f32[4] {
   %n = f32[8]{0} all-reduce(f32[8]{0} %z), replica_groups={{0},{1}}, to_apply=%add
 }
 """
-    assert {kind: size for kind, size in collective_bytes(text).items() if size} == {"all-reduce": 5 * 2 * 16, "all-gather": 32}
+    assert {
+        kind: size for kind, size in collective_bytes(text).items() if size
+    } == {
+        "all-reduce": 5 * 2 * 16,
+        "all-gather": 32
+    }
 
 
 def test_the_report_says_whether_it_fits_and_what_to_change(alone, tmp_path, monkeypatch):
@@ -114,10 +126,24 @@ def test_the_report_says_whether_it_fits_and_what_to_change(alone, tmp_path, mon
     config = recipe()
     monkeypatch.setattr(plan_report, "make_plan", lambda *_: alone)
     text = plan_report.text(config, chip="H200", price=3.0, shape=str(path))
-    for words in ("estimate: FITS", "adapters, float32", "optimiser state", "kept for the backward pass", "KV pool", "peak of the rollout",
-                  "collectives per device", "model FLOPs", "time floor on H200", "tokens/s", "GPU-hours", "at 3 an hour"):
+    for words in ("estimate: FITS", "adapters, float32", "optimiser state", "kept for the backward "
+                  "pass", "KV "
+                  "pool", "peak "
+                  "of "
+                  "the "
+                  "rollout", "collectives per device", "model FLOPs", "time floor on "
+                  "H200", "tokens/s", "GPU-hours", "at "
+                  "3 "
+                  "an "
+                  "hour"):
         assert words in text, words
-    (tmp_path / "chips.json").write_text(json.dumps({"tiny": {"flops": 1e9, "memory": 1e5, "bandwidth": 1e9, "link": 1e9}}))
+    (tmp_path / "chips.json").write_text(
+        json.dumps({"tiny": {
+            "flops": 1e9,
+            "memory": 1e5,
+            "bandwidth": 1e9,
+            "link": 1e9
+        }}))
     for remat, mend in (("none", "train.remat=mlp or full"), ("mlp", "train.remat=full")):
         one = dataclasses.replace(config, train=dataclasses.replace(config.train, remat=remat))
         text = plan_report.text(one, chip="tiny", chips=str(tmp_path / "chips.json"), shape=str(path))
@@ -139,24 +165,30 @@ def assert_conversions_are_told_apart(program, *shapes, options=None):
         lowered = program.lower(*arguments)
         return temporaries(lowered, lowered.compile(options))
 
-    float32, half = found(jnp.float32), found(jnp.bfloat16)
+    float32 = found(jnp.float32)
+    half = found(jnp.bfloat16)
     assert float32.elsewhere == float32.compiled < 2**20
     assert half.compiled >= 64 * 2**14 * 4 and half.elsewhere < 2**20
 
 
 def test_what_the_cpu_converts_to_write_rows_is_told_apart():
-    emitters = "xla_cpu_use_fusion_emitters"  # XLA's default, which conftest switches off where there is a choice
+    # XLA's default, which conftest switches off where there is a choice
+    emitters = "xla_cpu_use_fusion_emitters"
     if emitters not in os.environ["XLA_FLAGS"]:
         pytest.skip("from jaxlib 0.11 on, the CPU writes rows of bfloat16 without a conversion")
     grown = jax.jit(lambda x, rows, ids: x.at[ids].set(rows), donate_argnums=0)
-    shapes = [jax.ShapeDtypeStruct(*shape) for shape in (((64, 2**14), jnp.float32), ((3, 2**14), jnp.float32), ((3,), jnp.int32))]
+    shapes = [
+        jax.ShapeDtypeStruct(*shape)
+        for shape in (((64, 2**14), jnp.float32), ((3, 2**14), jnp.float32), ((3, ), jnp.int32))
+    ]
     assert_conversions_are_told_apart(grown, *shapes, options={emitters: True})
 
 
 def test_what_the_cpu_converts_to_sum_over_devices_is_told_apart():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.PartitionSpec("data")
-    total = jax.shard_map(lambda x: jax.lax.psum_scatter(x[0], "data", tiled=True), mesh=mesh, in_specs=rows, out_specs=rows)
+    total = jax.shard_map(lambda x: jax.lax.psum_scatter(x[0], "data", tiled=True), mesh=mesh, in_specs=rows,
+                          out_specs=rows)
     shape = jax.ShapeDtypeStruct((8, 64, 2**14), jnp.float32, sharding=jax.sharding.NamedSharding(mesh, rows))
     assert_conversions_are_told_apart(jax.jit(total), shape)
 
@@ -164,7 +196,8 @@ def test_what_the_cpu_converts_to_sum_over_devices_is_told_apart():
 def test_a_mesh_can_be_given_as_text_if_the_recipe_does_not_say_otherwise():
     config = recipe(expert=2)
     mesh = plan_report.with_mesh(config, "fsdp=4,expert=2").mesh
-    assert (mesh.fsdp, mesh.expert, mesh.tensor) == (4, 2, 1) and plan_report.with_mesh(config, None) == config
+    assert (mesh.fsdp, mesh.expert, mesh.tensor) == (4, 2, 1) and plan_report.with_mesh(config,
+                                                                                        None) == config
     with pytest.raises(MeshError, match="expert = 4, and the mesh section has 2"):
         plan_report.with_mesh(config, "expert=4")
     for text in ("fsdp", "fsdp=two", "fsdp=2,fsdp=2", "rows=2", ","):
@@ -183,7 +216,8 @@ def test_a_mesh_is_planned_as_runs_would_take_it_and_ragged_as_gather_on_cpus(al
         mesh_of(recipe(expert=4, transport="ragged", host_devices=2), shape(2), planned=jax.devices())
     place = make_placement({"data": 2, "context": 2})
     assert micro_batch_shapes(recipe(), place)[0].tokens_BT.shape == (8, 64)
-    small = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train, tokens_per_micro_batch=100))
+    small = dataclasses.replace(recipe(), train=dataclasses.replace(recipe().train,
+                                                                    tokens_per_micro_batch=100))
     with pytest.raises(UserError, match="cannot hold 2 rows of 64 tokens"):
         micro_batch_shapes(small, place)
 
@@ -196,14 +230,18 @@ def test_training_and_rollout_on_devices_of_their_own_are_planned_each_by_itself
     plan = make_plan(config, shape(2))
     weights = nnx.state(Transformer.abstract(shape(2), lora=LoraConfig(4, 32.0)))
     assert (plan.devices, plan.drawing, plan.published) == (2, 1, 0)
-    assert plan.active_bytes == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))  # whole, and training's in halves
+    # whole, and training's in halves
+    assert plan.active_bytes == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(weights))
     drawn = max(program.extra for program in (plan.decode, plan.prefill, plan.copy_pages))
-    assert plan.rollout_peak() == plan.active_bytes + plan.kv + drawn and plan.frozen < 0.7 * plan.active_bytes
+    assert plan.rollout_peak(
+    ) == plan.active_bytes + plan.kv + drawn and plan.frozen < 0.7 * plan.active_bytes
     assert sum(plan.decode.collectives.values()) == 0 < sum(plan.gradients.collectives.values())
     chip = find_chip("H200")
     assert sum(" x H200 that " in line for line in plan_report.memory_lines(plan, config, chip, "H200")) == 2
-    small = dataclasses.replace(chip, memory=(plan.rollout_peak(True) + plan.update_peak(True)) / 2 / DEFAULT_FRACTION)
-    text, roles = plan_report.verdict(plan, config, small, "it"), ("training ", "rollout ")
+    small = dataclasses.replace(
+        chip, memory=(plan.rollout_peak(True) + plan.update_peak(True)) / 2 / DEFAULT_FRACTION)
+    text = plan_report.verdict(plan, config, small, "it")
+    roles = ("training ", "rollout ")
     larger = plan.update_peak(True) < plan.rollout_peak(True)
     assert f"{roles[larger]}DOES NOT FIT" in text and f"{roles[not larger]}FITS" in text
 

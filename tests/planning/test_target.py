@@ -1,4 +1,5 @@
-"""What plans are compiled for: chips from a table or a file, how much of their memory JAX gets, where their compiler is."""
+"""What plans are compiled for: chips from a table or a file, how much of their memory JAX gets, where their
+compiler is."""
 import dataclasses
 import json
 import pathlib
@@ -12,7 +13,15 @@ from jaxrl_moe.types import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 OWN = {"flops": 1e14, "memory": 1e10, "bandwidth": 1e12, "link": 1e10}
-BUILD = {"kind": "NVIDIA A10", "capability": [8, 6], "cores": 72, "clock": 1.7, "matrix_clock": 1.7, "l2": 6 << 20, "shared": 100 << 10}
+BUILD = {
+    "kind": "NVIDIA A10",
+    "capability": [8, 6],
+    "cores": 72,
+    "clock": 1.7,
+    "matrix_clock": 1.7,
+    "l2": 6 << 20,
+    "shared": 100 << 10
+}
 
 
 def test_a_file_adds_chips_with_and_without_an_architecture(tmp_path):
@@ -68,11 +77,14 @@ def test_matrix_units_reach_the_peak_of_the_data_sheet():
         build = chip.architecture
         rate = re.search(r"key: 16 value \{ clock_rate_ghz: (\S+) units_per_core: 4 ops_per_clock: (\d+)",
                          target.configuration(chip).split("matrix_unit_description")[1])
-        assert 2 * 4 * build.cores * float(rate[1]) * 1e9 * int(rate[2]) == pytest.approx(chip.flops, rel=0.01), name
+        assert 2 * 4 * build.cores * float(rate[1]) * 1e9 * int(rate[2]) == pytest.approx(
+            chip.flops, rel=0.01), name
         assert dataclasses.replace(chip, architecture=None) != chip
 
 
 def test_code_asks_its_devices_for_their_platform():
-    asks = [path for folder in ("jaxrl_moe", "bridges", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")
-            if "default_backend(" in path.read_text()]
+    asks = [
+        path for folder in ("jaxrl_moe", "bridges", "scripts", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py") if "default_backend(" in path.read_text()
+    ]
     assert not asks

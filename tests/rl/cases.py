@@ -15,7 +15,8 @@ FIELDS = {"p": "logprobs_BT", "o": "old_logprobs_BT", "q": "sampler_logprobs_BT"
 
 
 def sequences(seed=0, count=6, longest=7, spread=0.4, token_advantages=True):
-    """Sequences of lengths 1 .. longest in groups of two, with holes in the masks; `spread` separates the log-probs."""
+    """Sequences of lengths 1 .. longest in groups of two, with holes in the masks; `spread` separates the
+    log-probs."""
     rng = np.random.default_rng(seed)
     result = []
     for i in range(count):
@@ -35,10 +36,12 @@ def weights(seqs, mode="seq-mean-token-mean", norm=0):
 
 
 def inputs(seqs, seq_weights, rows, width, dtype=np.float32, num_tokens=None) -> LossInputs:
-    """One micro-batch with the given rows of sequence indices, in arrays [len(rows), width]; padding holds rubbish."""
+    """One micro-batch with the given rows of sequence indices, in arrays [len(rows), width]; padding holds
+    rubbish."""
     arrays = {name: np.full((len(rows), width), -0.7, dtype) for name in FIELDS.values()}
     arrays["mask_BT"][:] = 0
-    weight, sequence = np.full((len(rows), width), 3.0, dtype), np.zeros((len(rows), width), np.int32)
+    weight = np.full((len(rows), width), 3.0, dtype)
+    sequence = np.zeros((len(rows), width), np.int32)
     number = 0
     for row, members in enumerate(rows):
         start = 0
@@ -47,7 +50,8 @@ def inputs(seqs, seq_weights, rows, width, dtype=np.float32, num_tokens=None) ->
             for key, name in FIELDS.items():
                 arrays[name][row, span] = seqs[i][key]
             weight[row, span], sequence[row, span] = seq_weights[i], number
-            start, number = span.stop, number + 1
+            start = span.stop
+            number = number + 1
     total = sum(sum(s["m"]) for s in seqs) if num_tokens is None else num_tokens
     return LossInputs(weights_BT=weight, sequence_BT=sequence, num_tokens=dtype(total), **arrays)
 
@@ -73,11 +77,15 @@ def _value_and_grad(logprobs_BT, batch, objective):
 
 def total(batches, objective):
     """Loss and metrics of a minibatch, and the gradient by logprobs_BT of each micro-batch."""
-    loss, means, maxima, gradients = 0.0, {}, {}, []
+    loss = 0.0
+    means = {}
+    maxima = {}
+    gradients = []
     for batch in batches:
         (value, out), gradient = _value_and_grad(batch.logprobs_BT, batch, objective)
         loss += float(value)
-        sums, largest = out.metrics.without(Merge.MAXIMUM), out.metrics.only(Merge.MAXIMUM)
+        sums = out.metrics.without(Merge.MAXIMUM)
+        largest = out.metrics.only(Merge.MAXIMUM)
         means = {name: means.get(name, 0.0) + float(x) for name, x in sums.items()}
         maxima = {name: max(maxima.get(name, -np.inf), float(x)) for name, x in largest.items()}
         gradients.append(np.asarray(gradient))
@@ -86,7 +94,8 @@ def total(batches, objective):
 
 def assert_close(actual, expected, rtol=1e-5):
     """max |a - b| / max |b| <= rtol."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    actual = np.asarray(actual, np.float64)
+    expected = np.asarray(expected, np.float64)
     assert actual.shape == expected.shape
     error = np.max(np.abs(actual - expected)) / max(np.max(np.abs(expected)), 1e-30)
     assert error <= rtol, f"relative error {error:.3g}\n{actual}\n{expected}"

@@ -1,8 +1,9 @@
-"""The algorithms once more, slowly: plain Python loops over sequences and tokens, written from the papers' formulas.
+"""The algorithms once more, slowly: plain Python loops over sequences and tokens, written from the papers'
+formulas.
 
-A sequence is a dict of equally long lists p, o, q, f (log-probs), m (mask), A (advantages), H (entropies), and a number
-`group`. `held` is the list of p at which factors without gradient are taken: pass the same p for values, and keep it fixed
-while p is moved for finite differences.
+A sequence is a dict of equally long lists p, o, q, f (log-probs), m (mask), A (advantages), H (entropies),
+and a number `group`. `held` is the list of p at which factors without gradient are taken: pass the same p for
+values, and keep it fixed while p is moved for finite differences.
 """
 import math
 
@@ -27,10 +28,14 @@ def clipped(A, r, low, high):
 
 def policy_loss(name, seq, held, s):
     """Token losses l_t of one sequence; s is a dict of settings."""
-    p, o, q, A = seq["p"], seq["o"], seq["q"], seq["A"]
+    p = seq["p"]
+    o = seq["o"]
+    q = seq["q"]
+    A = seq["A"]
     losses = []
     for t in range(len(p)):
-        r, r0 = math.exp(clamp(p[t] - o[t])), math.exp(clamp(held[t] - o[t]))
+        r = math.exp(clamp(p[t] - o[t]))
+        r0 = math.exp(clamp(held[t] - o[t]))
         if name == "clipped_surrogate":
             loss = clipped(A[t], r, s["clip_low"], s["clip_high"])
         elif name == "dual_clip":
@@ -59,14 +64,23 @@ def policy_loss(name, seq, held, s):
 
 
 def kl(estimator, p, f, held):
-    d, d0 = clamp(p - f), clamp(held - f)
-    k2, k3 = (lambda x: x * x / 2), (lambda x: clamp(math.exp(-x) - 1 + x, 10))
+    d = clamp(p - f)
+    d0 = clamp(held - f)
+
+    def k2(x):
+        return x * x / 2
+
+    def k3(x):
+        return clamp(math.exp(-x) - 1 + x, 10)
+
     return {"k1": d, "k2": k2(d), "k3": k3(d), "abs": abs(d), "k3+": k2(d) - k2(d0) + k3(d0)}[estimator]
 
 
 def correction(name, seq, held, s):
     """The factor of each token of one sequence."""
-    o, q, A = seq["o"], seq["q"], seq["A"]
+    o = seq["o"]
+    q = seq["q"]
+    A = seq["A"]
     rho = [math.exp(clamp(o[t] - q[t])) for t in range(len(o))]
     log_product = sum(o[t] - q[t] for t in tokens(seq))
     product = math.exp(clamp(log_product))
@@ -78,8 +92,12 @@ def correction(name, seq, held, s):
         return s["low"] <= x <= s["high"]
 
     def factor(t):
-        whole = {"tis_sequence": lambda: min(product, s["cap"]), "mis_sequence": lambda: float(inside(product)),
-                 "mis_geometric": lambda: float(inside(geometric)), "veto": lambda: 0.0 if vetoed else 1.0}
+        whole = {
+            "tis_sequence": lambda: min(product, s["cap"]),
+            "mis_sequence": lambda: float(inside(product)),
+            "mis_geometric": lambda: float(inside(geometric)),
+            "veto": lambda: 0.0 if vetoed else 1.0
+        }
         single = {"tis": lambda: min(rho[t], s["cap"]), "icepop": lambda: rho[t] if inside(rho[t]) else 0.0,
                   "mis_token": lambda: float(inside(rho[t])),
                   "opsm": lambda: 0.0 if A[t] < 0 and drift > s["drift"] else 1.0}
@@ -109,7 +127,8 @@ def aggregate(values, seqs, mode, norm=0):
     return total / len(prompts)
 
 
-def objective(seqs, helds, loss, s, mode, norm=0, corrections=(), kl_coef=0.0, estimator="k3", entropy_coef=0.0):
+def objective(seqs, helds, loss, s, mode, norm=0, corrections=(), kl_coef=0.0, estimator="k3",
+              entropy_coef=0.0):
     values = []
     for seq, held in zip(seqs, helds):
         losses = policy_loss(loss, seq, held, s)
@@ -117,7 +136,9 @@ def objective(seqs, helds, loss, s, mode, norm=0, corrections=(), kl_coef=0.0, e
         for name, settings in corrections:
             factors = [a * b for a, b in zip(factors, correction(name, seq, held, settings))]
         kls = [kl(estimator, seq["p"][t], seq["f"][t], held[t]) for t in range(len(losses))]
-        values.append([factors[t] * losses[t] + kl_coef * kls[t] - entropy_coef * seq["H"][t] for t in range(len(losses))])
+        values.append([
+            factors[t] * losses[t] + kl_coef * kls[t] - entropy_coef * seq["H"][t] for t in range(len(losses))
+        ])
     return aggregate(values, seqs, mode, norm)
 
 
@@ -127,8 +148,10 @@ def mismatch(seqs):
     logs = [clamp(o - q) for o, q in pairs]
     k3s = [math.exp(d) - 1 - d for d in logs]
     rho = [math.exp(d) for d in logs]
-    x, y = [math.exp(o) for o, _ in pairs], [math.exp(q) for _, q in pairs]
-    mean_x, mean_y = sum(x) / n, sum(y) / n
+    x = [math.exp(o) for o, _ in pairs]
+    y = [math.exp(q) for _, q in pairs]
+    mean_x = sum(x) / n
+    mean_y = sum(y) / n
     covariance = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y))
     spread = math.sqrt(sum((a - mean_x) ** 2 for a in x) * sum((b - mean_y) ** 2 for b in y))
     gaps = [abs(a - b) for a, b in zip(x, y)]
@@ -142,7 +165,8 @@ def advantages(name, groups):
     """Scalars of each group, before REINFORCE++'s whitening."""
     result = []
     for rewards in groups:
-        size, mean = len(rewards), sum(rewards) / len(rewards)
+        size = len(rewards)
+        mean = sum(rewards) / len(rewards)
         same = max(rewards) == min(rewards)
         variance = sum((r - mean) ** 2 for r in rewards) / (size - 1) if size > 1 else 0.0
         row = []
@@ -178,10 +202,14 @@ def gae(rewards, values, mask, gamma, lam, bootstrap):
     inside = [t for t in range(len(mask)) if mask[t]]
     following = [values[t] for t in inside[1:]] + [bootstrap]
     deltas = [rewards[t] + gamma * following[i] - values[t] for i, t in enumerate(inside)]
-    return {t: sum((gamma * lam) ** (j - i) * deltas[j] for j in range(i, len(inside))) for i, t in enumerate(inside)}
+    return {
+        t: sum((gamma * lam)**(j - i) * deltas[j] for j in range(i, len(inside)))
+        for i, t in enumerate(inside)
+    }
 
 
 def whiten(values):
-    n, mean = len(values), sum(values) / len(values)
+    n = len(values)
+    mean = sum(values) / len(values)
     variance = sum((v - mean) ** 2 for v in values) / (n - 1)
     return [(v - mean) / math.sqrt(variance + 1e-8) for v in values]

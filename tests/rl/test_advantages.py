@@ -5,7 +5,12 @@ from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages, is_constant
 from jaxrl_moe.rl.table import AlgorithmError
 from tests.rl import cases, oracle
 
-GROUPS = [np.array([1.0, 0.0, 0.5, 0.05]), np.array([0.3, 0.9]), np.array([0.7]), np.array([1.05] * 5, np.float32)]
+GROUPS = [
+    np.array([1.0, 0.0, 0.5, 0.05]),
+    np.array([0.3, 0.9]),
+    np.array([0.7]),
+    np.array([1.05] * 5, np.float32)
+]
 CENTRED = sorted(set(ADVANTAGES) - {"reinforce_pp", "gae"})
 
 
@@ -15,17 +20,25 @@ def run(name, groups):
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
 def test_every_estimator_equals_the_loop(name):
-    for got, expected in zip(run(name, GROUPS), oracle.advantages(name, [g.tolist() for g in GROUPS]), strict=True):
+    for got, expected in zip(run(name, GROUPS), oracle.advantages(name, [g.tolist() for g in GROUPS]),
+                             strict=True):
         cases.assert_close(got, expected, 1e-12)
 
 
 def test_estimators_give_the_expected_arrays():
-    rewards, std = [np.array([1.0, 0.0, 0.0, 0.0])], 0.5
-    expected = {"grpo": np.array([0.75, -0.25, -0.25, -0.25]) / (std + 1e-6), "dr_grpo": [0.75, -0.25, -0.25, -0.25],
-                "rloo": [1, -1 / 3, -1 / 3, -1 / 3], "maxrl": np.array([3, -1, -1, -1]) / (1 + 4e-6),
-                "reinforce": [0.75, -0.25, -0.25, -0.25], "reinforce_pp": [1, 0, 0, 0],
-                "reinforce_pp_baseline": [0.75, -0.25, -0.25, -0.25], "gae": [1.0, 0, 0, 0],
-                "last_token_critic": [0.75, -0.25, -0.25, -0.25]}
+    rewards = [np.array([1.0, 0.0, 0.0, 0.0])]
+    std = 0.5
+    expected = {
+        "grpo": np.array([0.75, -0.25, -0.25, -0.25]) / (std + 1e-6),
+        "dr_grpo": [0.75, -0.25, -0.25, -0.25],
+        "rloo": [1, -1 / 3, -1 / 3, -1 / 3],
+        "maxrl": np.array([3, -1, -1, -1]) / (1 + 4e-6),
+        "reinforce": [0.75, -0.25, -0.25, -0.25],
+        "reinforce_pp": [1, 0, 0, 0],
+        "reinforce_pp_baseline": [0.75, -0.25, -0.25, -0.25],
+        "gae": [1.0, 0, 0, 0],
+        "last_token_critic": [0.75, -0.25, -0.25, -0.25]
+    }
     assert set(expected) == set(ADVANTAGES)
     for name, values in expected.items():
         cases.assert_close(run(name, rewards)[0], values, 1e-12)
@@ -40,7 +53,8 @@ def test_a_constant_group_gives_exactly_zero(name, reward):
 
 def test_a_group_of_one_gets_zero_but_keeps_its_raw_reward_under_reinforce():
     for name in CENTRED:
-        assert run(name, [np.array([0.7])])[0].tolist() == [0.7 if name in ("reinforce", "last_token_critic") else 0.0]
+        assert run(name, [np.array([0.7])
+                          ])[0].tolist() == [0.7 if name in ("reinforce", "last_token_critic") else 0.0]
 
 
 def test_maxrl_refuses_negative_rewards():

@@ -17,7 +17,8 @@ def test_weighted_sums_equal_the_definition(mode):
 
 
 def test_weights_are_the_expected_arrays():
-    lengths, groups = [1, 3, 0, 4], [7, 7, 9, 8]
+    lengths = [1, 3, 0, 4]
+    groups = [7, 7, 9, 8]
     expected = {
         "token-mean": [1 / 8, 1 / 8, 0, 1 / 8],
         "seq-mean-token-mean": [1 / 3, 1 / 9, 0, 1 / 12],
@@ -27,7 +28,8 @@ def test_weights_are_the_expected_arrays():
     }
     assert set(expected) == set(AGGREGATIONS)
     for mode, weights in expected.items():
-        np.testing.assert_allclose(aggregation_weights(lengths, groups, mode, 10), weights, rtol=1e-12, err_msg=mode)
+        np.testing.assert_allclose(aggregation_weights(lengths, groups, mode, 10), weights, rtol=1e-12,
+                                   err_msg=mode)
 
 
 def test_an_all_empty_batch_is_refused():

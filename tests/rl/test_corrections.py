@@ -65,7 +65,8 @@ def drifting(inputs, settings):
 @pytest.mark.parametrize("loss", ["reinforce", "clipped_surrogate"])
 @pytest.mark.parametrize("update", ["first", "later"])
 def test_a_correction_weighs_the_gradient_and_has_none_of_its_own(loss, update, monkeypatch):
-    """Its factor depends on the policy: a path through it would show. On the first update o is the policy itself."""
+    """Its factor depends on the policy: a path through it would show. On the first update o is the policy
+    itself."""
     monkeypatch.setitem(CORRECTIONS, "drifting", Correction(drifting, Cap(1.5), per_token=True))
     seqs = cases.sequences(seed=3)
     batch = cases.padded(seqs, cases.weights(seqs))

@@ -14,12 +14,16 @@ F = [-0.9, -0.4, -1.0, -29.0, -2.0]
 @pytest.mark.parametrize("name", sorted(KL_ESTIMATORS))
 def test_every_estimator_and_its_gradient_equal_the_loop(name):
     with jax.enable_x64(True):
-        p, f = jnp.array(P), jnp.array(F)
-        got, gradient = kl_estimate(p, f, name), jax.grad(lambda p: kl_estimate(p, f, name).sum())(p)
-        got, gradient = np.asarray(got), np.asarray(gradient)
+        p = jnp.array(P)
+        f = jnp.array(F)
+        got = kl_estimate(p, f, name)
+        gradient = jax.grad(lambda p: kl_estimate(p, f, name).sum())(p)
+        got = np.asarray(got)
+        gradient = np.asarray(gradient)
     cases.assert_close(got, [oracle.kl(name, a, b, a) for a, b in zip(P, F)])
     step = 1e-6
-    expected = [(oracle.kl(name, a + step, b, a) - oracle.kl(name, a - step, b, a)) / (2 * step) for a, b in zip(P, F)]
+    expected = [(oracle.kl(name, a + step, b, a) - oracle.kl(name, a - step, b, a)) / (2 * step)
+                for a, b in zip(P, F)]
     smooth = slice(0, 4)  # |d| has a kink at the last
     cases.assert_close(gradient[smooth], expected[smooth], 1e-6)
 
@@ -27,8 +31,9 @@ def test_every_estimator_and_its_gradient_equal_the_loop(name):
 LN2 = float(np.log(2))
 
 
-@pytest.mark.parametrize("name, value, slope", [
-    ("k1", LN2, 1.0), ("k2", LN2**2 / 2, LN2), ("k3", 0.5 - 1 + LN2, 0.5), ("k3+", 0.5 - 1 + LN2, LN2), ("abs", LN2, 1.0)])
+@pytest.mark.parametrize("name, value, slope", [("k1", LN2, 1.0), ("k2", LN2**2 / 2, LN2),
+                                                ("k3", 0.5 - 1 + LN2, 0.5), ("k3+", 0.5 - 1 + LN2, LN2),
+                                                ("abs", LN2, 1.0)])
 def test_estimators_give_the_expected_values_and_gradients_at_ln_2(name, value, slope):
     f = jnp.array(-1.0)
     got, gradient = jax.value_and_grad(kl_estimate)(f + LN2, f, name)

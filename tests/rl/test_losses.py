@@ -30,7 +30,8 @@ def test_every_loss_equals_the_loop_over_tokens(name, spread):
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_loss_has_the_gradient_of_finite_differences_with_its_held_factors(name):
-    seqs, settings = cases.sequences(seed=3), LOSSES[name].settings
+    seqs = cases.sequences(seed=3)
+    settings = LOSSES[name].settings
     weights = cases.weights(seqs)
     with jax.enable_x64(True):
         batch = cases.padded(seqs, weights, dtype=np.float64)
@@ -120,16 +121,19 @@ def test_cispo_bounds_the_ratio_absolutely_and_keeps_every_gradient():
     batch = cases.padded(seqs, [1])
     token = token_loss("cispo", batch)
     np.testing.assert_allclose(token.loss_BT[0, :2], [-5 * (-1 + 3 * LN2), -0.5 * (-1 - LN2)], rtol=1e-6)
-    gradient = jax.grad(lambda p: token_loss("cispo", dataclasses.replace(batch, logprobs_BT=p)).loss_BT[0, :2].sum())
+    gradient = jax.grad(lambda p: token_loss("cispo", dataclasses.replace(batch, logprobs_BT=p)).loss_BT[
+        0, :2].sum())
     np.testing.assert_allclose(gradient(batch.logprobs_BT)[0, :2], [-5, -0.5], rtol=1e-6)
     narrow = token_loss("cispo", batch, RatioBounds(0.8, 1.2))
-    assert (narrow.clipped_low_BT[0, :2].tolist(), narrow.clipped_high_BT[0, :2].tolist()) == ([False, True], [True, False])
+    assert (narrow.clipped_low_BT[0, :2].tolist(), narrow.clipped_high_BT[0, :2].tolist()) == ([False, True],
+                                                                                               [True, False])
 
 
 def test_sapo_is_minus_two_advantages_over_tau_on_policy_with_gradient_minus_advantage():
     batch = cases.padded(two_tokens([0, 0], [1, -1]), [1])
     np.testing.assert_allclose(token_loss("sapo", batch).loss_BT[0, :2], [-2.0, 2 / 1.05], rtol=1e-6)
-    gradient = jax.grad(lambda p: token_loss("sapo", dataclasses.replace(batch, logprobs_BT=p)).loss_BT[0, :2].sum())
+    gradient = jax.grad(lambda p: token_loss("sapo", dataclasses.replace(batch, logprobs_BT=p)).loss_BT[0, :2]
+                        .sum())
     np.testing.assert_allclose(gradient(batch.logprobs_BT)[0, :2], [-1, 1], rtol=1e-6)
 
 
@@ -151,7 +155,8 @@ def test_dppo_without_sampler_log_probs_is_refused():
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"gspo"}))
 def test_on_policy_every_loss_has_the_gradient_of_reinforce(name):
     batch = cases.padded(two_tokens([0, 0], [0.5, -2.0]), [1])
-    gradient = jax.grad(lambda p: token_loss(name, dataclasses.replace(batch, logprobs_BT=p)).loss_BT[0, :2].sum())
+    gradient = jax.grad(lambda p: token_loss(name, dataclasses.replace(batch, logprobs_BT=p)).loss_BT[0, :2].
+                        sum())
     np.testing.assert_allclose(gradient(batch.logprobs_BT)[0, :2], [-0.5, 2.0], rtol=1e-5)
 
 

@@ -21,17 +21,20 @@ def test_the_objective_equals_the_loop(mode):
     seqs = cases.sequences(seed=2)
     objective = make_objective("clipped_surrogate", corrections={"tis": {}, "veto": {"floor": 0.4}}, **TERMS)
     loss, metrics, _ = cases.total([cases.padded(seqs, cases.weights(seqs, mode, 9))], objective)
-    held, clip = [s["p"] for s in seqs], {"clip_low": 0.2, "clip_high": 0.2}
+    held = [s["p"] for s in seqs]
+    clip = {"clip_low": 0.2, "clip_high": 0.2}
     corrections = [("tis", {"cap": 2.0}), ("veto", {"floor": 0.4})]
     expected = oracle.objective(seqs, held, "clipped_surrogate", clip, mode, 9, corrections, 0.3, "k3", 0.1)
     assert loss == pytest.approx(expected, rel=1e-5)
-    kl_only = expected - oracle.objective(seqs, held, "clipped_surrogate", clip, mode, 9, corrections, 0.0, "k3", 0.1)
+    kl_only = expected - oracle.objective(seqs, held, "clipped_surrogate", clip, mode, 9, corrections, 0.0,
+                                          "k3", 0.1)
     assert metrics["policy/kl_loss"] == pytest.approx(kl_only / 0.3, rel=1e-4)
 
 
 def split(order, sizes):
     """Cuts `order` into consecutive parts of the given sizes, repeated."""
-    parts, start = [], 0
+    parts = []
+    start = 0
     while start < len(order):
         size = sizes[len(parts) % len(sizes)]
         parts.append(order[start:start + size])
@@ -42,10 +45,17 @@ def split(order, sizes):
 @pytest.mark.parametrize("loss", ["clipped_surrogate", "gspo", "gspo_token", "dppo_tv"])
 @settings(max_examples=15, deadline=None)
 @given(order=st.permutations(range(8)), rows=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-       batches=st.lists(st.integers(1, 3), min_size=1, max_size=3), mode=st.sampled_from(sorted(AGGREGATIONS)))
+       batches=st.lists(st.integers(1, 3), min_size=1,
+                        max_size=3), mode=st.sampled_from(sorted(AGGREGATIONS)))
 def test_order_padding_packing_and_micro_batches_change_nothing(loss, order, rows, batches, mode):
     seqs = cases.sequences(seed=4, count=8, longest=5)
-    corrections = {} if loss == "dppo_tv" else {"tis_sequence": {}, "mis_geometric": {"low": 0.7, "high": 1.4}}
+    corrections = {} if loss == "dppo_tv" else {
+        "tis_sequence": {},
+        "mis_geometric": {
+            "low": 0.7,
+            "high": 1.4
+        }
+    }
     objective = make_objective(loss, corrections=corrections, **TERMS)
     weights = cases.weights(seqs, mode, 9)
     plain, plain_metrics, (plain_gradient,) = cases.total([cases.padded(seqs, weights)], objective)
@@ -61,7 +71,8 @@ def test_order_padding_packing_and_micro_batches_change_nothing(loss, order, row
             for i in members:
                 length = len(seqs[i]["m"])
                 expected = plain_gradient[i, :length]
-                np.testing.assert_allclose(gradient[row, start:start + length], expected, rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(gradient[row, start:start + length], expected, rtol=1e-5,
+                                           atol=1e-6)
                 start += length
             assert not gradient[row, start:].any()
 
@@ -73,10 +84,13 @@ def test_metrics_are_means_over_tokens_and_maxima():
     logs = np.array([s["p"][t] - s["o"][t] for s, t in pairs])
     advantages = np.array([s["A"][t] for s, t in pairs])
     expected = {
-        "policy/ratio_mean": np.exp(logs).mean(), "policy/ratio_max": np.exp(logs).max(),
-        "policy/approx_kl": (np.exp(logs) - 1 - logs).mean(), "policy/entropy": np.mean([s["H"][t] for s, t in pairs]),
+        "policy/ratio_mean": np.exp(logs).mean(),
+        "policy/ratio_max": np.exp(logs).max(),
+        "policy/approx_kl": (np.exp(logs) - 1 - logs).mean(),
+        "policy/entropy": np.mean([s["H"][t] for s, t in pairs]),
         "policy/clip_frac_low": ((np.exp(logs) < 0.8) & (advantages < 0)).mean(),
-        "policy/clip_frac_high": ((np.exp(logs) > 1.2) & (advantages > 0)).mean()} | oracle.mismatch(seqs)
+        "policy/clip_frac_high": ((np.exp(logs) > 1.2) & (advantages > 0)).mean()
+    } | oracle.mismatch(seqs)
     assert min(expected["policy/clip_frac_low"], expected["policy/clip_frac_high"]) > 0
     for name, value in expected.items():
         assert metrics[name] == pytest.approx(value, rel=1e-4), name
@@ -97,7 +111,8 @@ def test_bypass_puts_the_sampler_in_the_place_of_the_old_policy_and_still_measur
     seqs = cases.sequences(seed=9)
     batch = cases.padded(seqs, cases.weights(seqs))
     got = cases.total([batch], make_objective(bypass=True))
-    swapped = cases.total([dataclasses.replace(batch, old_logprobs_BT=batch.sampler_logprobs_BT)], make_objective())
+    swapped = cases.total([dataclasses.replace(batch, old_logprobs_BT=batch.sampler_logprobs_BT)],
+                          make_objective())
     assert got[0] == swapped[0]
     assert got[1]["mismatch/kl"] == pytest.approx(oracle.mismatch(seqs)["mismatch/kl"], rel=1e-4)
 
@@ -105,8 +120,10 @@ def test_bypass_puts_the_sampler_in_the_place_of_the_old_policy_and_still_measur
 def test_an_adaptive_coefficient_takes_the_place_of_the_fixed_one():
     seqs = cases.sequences()
     batch = cases.padded(seqs, cases.weights(seqs))
-    adaptive = jax.jit(lambda b, c: policy_objective(dataclasses.replace(b, kl_coef=c), make_objective(kl_coef=0.1)).loss)
-    assert float(adaptive(batch, 0.7)) == pytest.approx(cases.total([batch], make_objective(kl_coef=0.7))[0], rel=1e-5)
+    adaptive = jax.jit(lambda b, c: policy_objective(dataclasses.replace(b, kl_coef=c),
+                                                     make_objective(kl_coef=0.1)).loss)
+    assert float(adaptive(batch, 0.7)) == pytest.approx(
+        cases.total([batch], make_objective(kl_coef=0.7))[0], rel=1e-5)
 
 
 def test_a_micro_batch_without_trained_tokens_adds_exactly_nothing():
@@ -158,14 +175,67 @@ def test_terms_without_their_inputs_are_refused(missing, arguments, reason):
 
 
 LOSS_DEFAULTS = {  # as the papers have them
-    "clipped_surrogate": {"clip_low": 0.2, "clip_high": 0.2}, "dual_clip": {"clip_low": 0.2, "clip_high": 0.2, "dual_clip": 3},
-    "gspo": {"clip_low": 3e-4, "clip_high": 4e-4}, "gspo_token": {"clip_low": 3e-4, "clip_high": 4e-4},
-    "cispo": {"ratio_low": 0, "ratio_high": 5}, "sapo": {"tau_positive": 1, "tau_negative": 1.05},
-    "dppo_tv": {"divergence": 0.2, "ratio_cap": 20}, "reinforce": {}}
+    "clipped_surrogate": {
+        "clip_low": 0.2,
+        "clip_high": 0.2
+    },
+    "dual_clip": {
+        "clip_low": 0.2,
+        "clip_high": 0.2,
+        "dual_clip": 3
+    },
+    "gspo": {
+        "clip_low": 3e-4,
+        "clip_high": 4e-4
+    },
+    "gspo_token": {
+        "clip_low": 3e-4,
+        "clip_high": 4e-4
+    },
+    "cispo": {
+        "ratio_low": 0,
+        "ratio_high": 5
+    },
+    "sapo": {
+        "tau_positive": 1,
+        "tau_negative": 1.05
+    },
+    "dppo_tv": {
+        "divergence": 0.2,
+        "ratio_cap": 20
+    },
+    "reinforce": {}
+}
 CORRECTION_DEFAULTS = {
-    "tis": {"cap": 2}, "tis_sequence": {"cap": 5}, "icepop": {"low": 0.5, "high": 5}, "mis_token": {"low": 0.5, "high": 2},
-    "mis_sequence": {"low": 0.5, "high": 2}, "mis_geometric": {"low": 0.99, "high": 1.01}, "veto": {"floor": 1e-4},
-    "opsm": {"drift": 0.5}}
+    "tis": {
+        "cap": 2
+    },
+    "tis_sequence": {
+        "cap": 5
+    },
+    "icepop": {
+        "low": 0.5,
+        "high": 5
+    },
+    "mis_token": {
+        "low": 0.5,
+        "high": 2
+    },
+    "mis_sequence": {
+        "low": 0.5,
+        "high": 2
+    },
+    "mis_geometric": {
+        "low": 0.99,
+        "high": 1.01
+    },
+    "veto": {
+        "floor": 1e-4
+    },
+    "opsm": {
+        "drift": 0.5
+    }
+}
 
 
 def test_every_row_of_the_tables_makes_an_objective_with_the_defaults_of_its_paper():

@@ -8,16 +8,19 @@ from tests.rl import cases, oracle
 
 MASK = np.array([0, 1, 1, 0, 0, 1, 1, 0])
 RNG = np.random.default_rng(0)
-REWARDS, VALUES = RNG.standard_normal(8) * MASK, RNG.standard_normal(8)
+REWARDS = RNG.standard_normal(8) * MASK
+VALUES = RNG.standard_normal(8)
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.4])
 def test_discounted_returns_equal_the_loop(gamma):
-    got, expected = returns.discounted_returns(REWARDS, MASK, gamma), oracle.returns(REWARDS, MASK, gamma)
+    got = returns.discounted_returns(REWARDS, MASK, gamma)
+    expected = oracle.returns(REWARDS, MASK, gamma)
     cases.assert_close([got[t] for t in expected], list(expected.values()), 1e-12)
 
 
-@pytest.mark.parametrize("gamma, lam, bootstrap", [(1, 1, 0), (0.9, 0.8, 0), (0.99, 0.0, 0.5), (1, 0.95, -2.0)])
+@pytest.mark.parametrize("gamma, lam, bootstrap", [(1, 1, 0), (0.9, 0.8, 0), (0.99, 0.0, 0.5),
+                                                   (1, 0.95, -2.0)])
 def test_gae_equals_the_sum_over_later_tokens(gamma, lam, bootstrap):
     advantages, target = returns.gae(REWARDS, VALUES, MASK, gamma, lam, bootstrap)
     expected = oracle.gae(REWARDS, VALUES, MASK, gamma, lam, bootstrap)
@@ -44,7 +47,8 @@ def test_gae_carries_value_and_advantage_through_observation_tokens():
 @given(at=st.integers(0, 8), junk=st.floats(-5, 5))
 def test_gae_does_not_see_masked_turns(at, junk):
     plain = returns.gae(REWARDS, VALUES, MASK, 0.9, 0.8, 0.3)[0]
-    wider = returns.gae(np.insert(REWARDS, at, 0), np.insert(VALUES, at, junk), np.insert(MASK, at, 0), 0.9, 0.8, 0.3)[0]
+    wider = returns.gae(np.insert(REWARDS, at, 0), np.insert(VALUES, at, junk), np.insert(MASK, at, 0), 0.9,
+                        0.8, 0.3)[0]
     np.testing.assert_allclose(np.delete(wider, at), plain, rtol=1e-12)
 
 
@@ -79,7 +83,8 @@ def test_turn_returns_and_the_trajectory_return_discount_by_turn():
 
 
 def test_the_last_token_critic_gives_whitened_clamped_advantages():
-    rewards, values = np.array([1.0] + [0.0] * 30), np.full(31, 0.2)
+    rewards = np.array([1.0] + [0.0] * 30)
+    values = np.full(31, 0.2)
     got = returns.critic_advantage(rewards, values)
     expected = np.clip(oracle.whiten((rewards - values).tolist()), -3, 3)
     cases.assert_close(got, expected, 1e-12)

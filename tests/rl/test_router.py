@@ -14,7 +14,11 @@ from tests.helpers import oracles
 from tests.helpers.close import assert_close
 from tests.rl import cases
 
-LAYERS, ROWS, TOKENS, EXPERTS, ACTIVE = 3, 4, 5, 6, 2
+LAYERS = 3
+ROWS = 4
+TOKENS = 5
+EXPERTS = 6
+ACTIVE = 2
 LOGITS = np.random.default_rng(0).normal(size=(LAYERS, ROWS, TOKENS, EXPERTS)).astype(np.float32) * 2
 VALID = np.arange(TOKENS)[None] < np.array([5, 3, 1, 4])[:, None]
 
@@ -70,7 +74,8 @@ def test_router_losses_do_not_depend_on_the_split_into_micro_batches(rows):
 
     def losses(logits, parts, load):
         found = [inputs(logits[:, part], VALID[part], load) for part in parts]
-        return sum(objective.aux_loss_coef * load_balance_loss(one) + objective.z_loss_coef * router_z_loss(one) for one in found)
+        return sum(objective.aux_loss_coef * load_balance_loss(one)
+                   + objective.z_loss_coef * router_z_loss(one) for one in found)
 
     whole = jax.value_and_grad(losses)(LOGITS, [[0, 1, 2, 3]], None)
     split = jax.value_and_grad(losses)(LOGITS, rows, stats(LOGITS, VALID).load_E)
@@ -80,7 +85,10 @@ def test_router_losses_do_not_depend_on_the_split_into_micro_batches(rows):
 
 
 def test_the_objective_adds_router_losses_with_their_coefficients():
-    base, full = (policy_objective(inputs(), make_objective(**c)) for c in ({}, {"aux_loss_coef": 0.3, "z_loss_coef": 0.2}))
+    base, full = (policy_objective(inputs(), make_objective(**c)) for c in ({}, {
+        "aux_loss_coef": 0.3,
+        "z_loss_coef": 0.2
+    }))
     assert_close(full.loss - base.loss, 0.3 * load_balance_loss(inputs()) + 0.2 * router_z_loss(inputs()))
     assert_close(base.metrics["moe/z_loss"], router_z_loss(inputs()))
 
@@ -91,7 +99,8 @@ def test_router_losses_on_a_dense_model_are_refused():
 
 
 def test_the_bias_moves_up_for_starved_experts_then_is_centred_and_bounded():
-    bias, load = np.array([[0.1, -0.1, 0.0], [0.0, 0.0, 0.0]], np.float32), np.array([[9, 0, 3], [5, 5, 5]])
+    bias = np.array([[0.1, -0.1, 0.0], [0.0, 0.0, 0.0]], np.float32)
+    load = np.array([[9, 0, 3], [5, 5, 5]])
     expected = []
     for row, counts in zip(bias.astype(np.float64), load):
         mean = counts.sum() / 3
@@ -99,11 +108,13 @@ def test_the_bias_moves_up_for_starved_experts_then_is_centred_and_bounded():
         expected.append([min(max(b - sum(moved) / 3, -16), 16) for b in moved])
     assert_close(balanced_bias(bias, load, 0.01), np.array(expected))
     np.testing.assert_array_equal(balanced_bias(bias, load, 0.01)[1], 0)
-    assert_close(balanced_bias(np.array([[30.0, 0.0, -30.0]]), load[:1], 1.0), np.array([[16.0, 2 / 3, -16.0]]))
+    assert_close(balanced_bias(np.array([[30.0, 0.0, -30.0]]), load[:1], 1.0), np.array([[16.0, 2 / 3,
+                                                                                          -16.0]]))
 
 
 def test_the_bias_ends_an_uneven_choice():
-    """A router that always prefers two of four experts by 0.2 of probability spreads its tokens evenly after 0.2 / rate steps."""
+    """A router that always prefers two of four experts by 0.2 of probability spreads its tokens evenly after
+    0.2 / rate steps."""
     scores = np.random.default_rng(0).random((256, 4)) * 0.05 + np.array([0.2, 0.2, 0.0, 0.0])
     bias = np.zeros((1, 4), np.float32)
     loads = []
@@ -111,4 +122,5 @@ def test_the_bias_ends_an_uneven_choice():
         chosen = np.argsort(-(scores + bias), axis=1)[:, :2]
         loads.append(np.bincount(chosen.ravel(), minlength=4))
         bias = np.asarray(balanced_bias(bias, loads[-1][None], 0.002))
-    assert loads[0].tolist() == [256, 256, 0, 0] and np.abs(np.array(loads[-10:]).mean(axis=0) / 128 - 1).max() < 0.2
+    assert loads[0].tolist() == [256, 256, 0, 0
+                                 ] and np.abs(np.array(loads[-10:]).mean(axis=0) / 128 - 1).max() < 0.2

@@ -22,6 +22,7 @@ def test_step_rewards_are_discounted_like_any_turns():
     assert turn_returns(rewards, 0.5).tolist() == [1.25, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("weights, expected", [((0.2, 0.4, 0.4), 0.2 * 1 + 0.4 * 0.5 + 0.4 * 0.25), ((0.3, 0.3, 0.4), 0.3 + 0.15 + 0.1)])
+@pytest.mark.parametrize("weights, expected", [((0.2, 0.4, 0.4), 0.2 * 1 + 0.4 * 0.5 + 0.4 * 0.25),
+                                               ((0.3, 0.3, 0.4), 0.3 + 0.15 + 0.1)])
 def test_the_blends_of_environment_event_and_outcome(weights, expected):
     assert blend_rewards(1.0, 0.5, 0.25, weights) == pytest.approx(expected)

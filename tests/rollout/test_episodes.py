@@ -25,7 +25,12 @@ class Noted(Task):
     concurrent = True
 
     def __init__(self, first=(), last=LAST, wait=lambda row: 0.0):
-        self.first, self.last, self.wait, self.seeds, self.open_now, self.most = first, last, wait, {}, 0, 0
+        self.first = first
+        self.last = last
+        self.wait = wait
+        self.seeds = {}
+        self.open_now = 0
+        self.most = 0
         self._lock = threading.Lock()
 
     def check_row(self, row, index):
@@ -44,7 +49,8 @@ class Noted(Task):
 
 class NotedEnv(Env):
     def __init__(self, task, row):
-        self._task, self._row = task, row
+        self._task = task
+        self._row = row
 
     def reset(self):
         return self._task.first
@@ -61,7 +67,8 @@ class NotedEnv(Env):
 
 
 def drawn(prompts=PROMPTS, samples=2):
-    completion = Completion(np.arange(3, dtype=np.int32), np.zeros(3, np.float32), "stop", np.zeros(3, np.int32))
+    completion = Completion(np.arange(3, dtype=np.int32), np.zeros(3, np.float32), "stop",
+                            np.zeros(3, np.int32))
     return [(prompt, 10 + prompt.index, [completion] * samples) for prompt in prompts]
 
 
@@ -85,8 +92,10 @@ def test_groups_come_in_the_order_of_their_draws_whichever_is_graded_first(grade
     engine = ScriptedEngine(lambda sequence, sample: 1 + sample)
     engine.publish(None, 0)
     groups = collect(PROMPTS, Episodes(ByLength(), text, graders=graders), engine, SamplingParams(8, n=2), 5)
-    assert [group.sequence for group in groups] == list(range(5, 12)) and [group.prompt for group in groups] == PROMPTS
-    assert [[rollout.reward for rollout in group.rollouts] for group in groups] == [[index + 0.1, index + 0.2] for index in range(7)]
+    assert [group.sequence for group in groups] == list(range(5, 12)) and [group.prompt
+                                                                           for group in groups] == PROMPTS
+    assert [[rollout.reward for rollout in group.rollouts]
+            for group in groups] == [[index + 0.1, index + 0.2] for index in range(7)]
     assert groups[3].rollouts[1].info == {"tokens": 2.0} and groups[3].rollouts[1].text == "0 1"
 
 
@@ -136,7 +145,8 @@ def test_the_first_error_in_order_is_raised_and_what_has_not_begun_is_left_out()
 
 
 def test_a_group_s_episodes_begin_alike_and_those_of_other_draws_and_streams_do_not():
-    task, again = Noted(), Noted()
+    task = Noted()
+    again = Noted()
     for noted, stream in ((task, 0), (again, EVAL_STREAM)):
         grade(drawn(samples=3), Episodes(noted, text, seed=4), stream)
     first = [seeds[0] for seeds in task.seeds.values()]

@@ -78,7 +78,8 @@ def test_a_damaged_checkpoint_is_named_with_the_way_back(tmp_path, item):
     for path in (tmp_path / "2" / item).rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:3])
-    with pytest.raises(CheckpointError, match=f"{tmp_path}/2 cannot be read.*Delete that folder.*go on from step 1"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/2 cannot be read.*Delete that folder.*go on from "
+                                              "step 1"):
         at(tmp_path).restore(STATE)
     shutil.rmtree(tmp_path / "2")
     assert at(tmp_path).restore(STATE)[1].step == 1
@@ -101,10 +102,13 @@ def noise():
 
 
 def test_a_full_disk_is_named_and_leaves_earlier_checkpoints_whole(small_disk):
-    checkpoints, state = at(small_disk / "checkpoints", keep=9), noise()
+    checkpoints = at(small_disk / "checkpoints", keep=9)
+    state = noise()
     checkpoints.save(state, Progress(step=1))
     checkpoints.save(state, Progress(step=2))
-    with pytest.raises(CheckpointError, match=r"step 3 could not be saved.*the disk is full.*\[1, 2\].*goes on from the newest"):
+    with pytest.raises(
+            CheckpointError,
+            match=r"step 3 could not be saved.*the disk is full.*\[1, 2\].*goes on from the newest"):
         checkpoints.save(state, Progress(step=3))
     assert sorted(os.listdir(small_disk / "checkpoints")) == ["1", "2"]
     restored, progress = at(small_disk / "checkpoints").restore(state)
@@ -136,13 +140,18 @@ def learner(tensor, offload=(), shift=0.0):
     settings = LearnerSettings(OptimizerSection(), 10, offload=offload)
     placement = make_placement({"tensor": tensor}) if tensor else None
     one = build_learner(Transformer(shape, rngs=nnx.Rngs(0)), settings, placement)
-    one.take_over(jax.tree.map(lambda leaf: jax.device_put(leaf + jnp.asarray(shift, leaf.dtype), leaf.sharding), one.stored()))
+    one.take_over(
+        jax.tree.map(lambda leaf: jax.device_put(leaf + jnp.asarray(shift, leaf.dtype), leaf.sharding),
+                     one.stored()))
     return one
 
 
-@pytest.mark.parametrize("before, after, offload", [(2, None, ()), (None, 2, ()), (2, 1, ("optimizer",))], ids=str)
-def test_a_vocabulary_that_does_not_divide_goes_on_over_another_number_of_devices(tmp_path, before, after, offload):
-    old, new = learner(before, offload, shift=1.0), learner(after, offload)
+@pytest.mark.parametrize("before, after, offload", [(2, None, ()), (None, 2, ()), (2, 1, ("optimizer", ))],
+                         ids=str)
+def test_a_vocabulary_that_does_not_divide_goes_on_over_another_number_of_devices(
+        tmp_path, before, after, offload):
+    old = learner(before, offload, shift=1.0)
+    new = learner(after, offload)
     names = [checkpoint.identity({}, {}, one.stored(), one.parts.frozen) for one in (old, new)]
     assert names[0] == names[1] and "float32[65, 16]" in names[0].values()
     Checkpoints(tmp_path, keep=1, identity=names[0], config={}).save(old.stored(), Progress(step=1))

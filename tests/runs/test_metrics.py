@@ -14,11 +14,13 @@ from jaxrl_moe.types import Prompt, Rollout, RolloutGroup
 
 
 def group(rewards, lengths, version=3, correct=None):
-    rollouts = [Rollout(
-        prompt_ids=np.arange(4), completion_ids=np.arange(length), loss_mask=np.ones(length, np.int32),
-        sampler_logprobs=np.zeros(length, np.float32), policy_version=np.full(length, version), reward=reward, text="",
-        truncated=length > 5, info={} if correct is None else {"correct": float(right)})
-        for reward, length, right in zip(rewards, lengths, correct or rewards)]
+    rollouts = [
+        Rollout(prompt_ids=np.arange(4), completion_ids=np.arange(length),
+                loss_mask=np.ones(length, np.int32), sampler_logprobs=np.zeros(length, np.float32),
+                policy_version=np.full(length, version), reward=reward, text="", truncated=length > 5,
+                info={} if correct is None else {"correct": float(right)})
+        for reward, length, right in zip(rewards, lengths, correct or rewards)
+    ]
     return RolloutGroup(Prompt(np.arange(4), {}, 0), rollouts, 0)
 
 
@@ -31,15 +33,29 @@ def test_pass_at_k_is_the_share_of_k_subsets_that_hold_a_right_one(n, c):
 
 
 def test_rollout_metrics_are_those_of_the_flattened_batch():
-    groups = [group([1.0, 0.0, 1.05], [2, 4, 9], correct=[1, 0, 1]), group([0.05, 0.05, 0.05], [3, 3, 3], 1, [0, 0, 0])]
+    groups = [
+        group([1.0, 0.0, 1.05], [2, 4, 9], correct=[1, 0, 1]),
+        group([0.05, 0.05, 0.05], [3, 3, 3], 1, [0, 0, 0])
+    ]
     found = metrics.rollout_metrics(groups, version=4)
     rewards = np.array([1.0, 0.0, 1.05, 0.05, 0.05, 0.05])
     tokens = [1] * 15 + [3] * 9
     expected = {
-        "reward/mean": rewards.mean(), "reward/std": rewards.std(), "reward/max": 1.05, "reward/min": 0.0,
-        "reward/frac_zero_std": 0.5, "reward/pass_at_k": 0.5, "completion/length_mean": 4.0, "completion/length_max": 9.0,
-        "completion/truncated_frac": 1 / 6, "rollout/staleness_mean": np.mean(tokens), "rollout/staleness_max": 3.0,
-        "rollout/turns_mean": 1.0, "rollout/aborted_frac": 0.0, "env/correct": 1 / 3}
+        "reward/mean": rewards.mean(),
+        "reward/std": rewards.std(),
+        "reward/max": 1.05,
+        "reward/min": 0.0,
+        "reward/frac_zero_std": 0.5,
+        "reward/pass_at_k": 0.5,
+        "completion/length_mean": 4.0,
+        "completion/length_max": 9.0,
+        "completion/truncated_frac": 1 / 6,
+        "rollout/staleness_mean": np.mean(tokens),
+        "rollout/staleness_max": 3.0,
+        "rollout/turns_mean": 1.0,
+        "rollout/aborted_frac": 0.0,
+        "env/correct": 1 / 3
+    }
     assert set(found) == set(expected)
     for name, value in expected.items():
         assert math.isclose(found[name], value, rel_tol=1e-6), name
@@ -48,7 +64,10 @@ def test_rollout_metrics_are_those_of_the_flattened_batch():
 def test_turns_are_what_the_policy_drew_between_observations_and_an_episode_without_any_is_aborted():
     masks = [[1, 1, 0, 1, 0, 0, 1], [0, 1, 0], [1, 1, 1], []]
     one = group([0.0] * 4, [len(mask) for mask in masks])
-    rollouts = [dataclasses.replace(rollout, loss_mask=np.array(mask, np.int32)) for rollout, mask in zip(one.rollouts, masks)]
+    rollouts = [
+        dataclasses.replace(rollout, loss_mask=np.array(mask, np.int32))
+        for rollout, mask in zip(one.rollouts, masks)
+    ]
     found = metrics.rollout_metrics([RolloutGroup(one.prompt, rollouts, 0)], version=4)
     assert found["rollout/turns_mean"] == (3 + 1 + 1 + 0) / 4 and found["rollout/aborted_frac"] == 1 / 4
 
@@ -74,11 +93,13 @@ def test_expert_load_metrics_are_0_when_balanced_and_name_the_worst_layer():
 def test_updates_of_unlike_size_merge_into_the_numbers_of_the_whole_step():
     rng = np.random.default_rng(0)
     old, sampler = -rng.exponential(size=(2, 1000)).astype(np.float32)
-    sampler = np.where(np.arange(1000) < 900, old - 0.01, sampler)  # the second, smaller update is quite unlike the first
+    # the second, smaller update is quite unlike the first
+    sampler = np.where(np.arange(1000) < 900, old - 0.01, sampler)
     parts = [slice(0, 900), slice(900, 1000)]
 
     def moments(part):
-        count, zeros = old[part].size, np.zeros((1, old[part].size), np.float32)
+        count = old[part].size
+        zeros = np.zeros((1, old[part].size), np.float32)
         inputs = LossInputs(*[zeros] * 5, num_tokens=count, sampler_logprobs_BT=sampler[part][None])
         of_tokens = mismatch.moments(old[part][None], dataclasses.replace(inputs, mask_BT=zeros + 1))
         of_updates = Metrics(Merge.UPDATE_MEAN, {"loss": 0.5, "policy/loss": count / 900})

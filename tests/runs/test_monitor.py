@@ -57,11 +57,15 @@ def test_the_profiler_opens_at_its_step_and_closes_after_its_window(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_stops_the_run_and_dumps_the_batch(tmp_path, value):
-    batch = SimpleNamespace(tokens_BT=np.arange(6).reshape(2, 3), old_logprobs_BT=None, num_tokens=np.float32(5))
+    batch = SimpleNamespace(tokens_BT=np.arange(6).reshape(2, 3), old_logprobs_BT=None,
+                            num_tokens=np.float32(5))
     monitor.refuse_non_finite(1, {"policy/loss": 0.5}, [batch], tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(monitor.NonFiniteError, match="Step 7: policy/grad_norm = .*non_finite_step_7.npz"):
-        monitor.refuse_non_finite(7, {"policy/loss": 0.5, "policy/grad_norm": value}, [batch, batch], tmp_path)
+        monitor.refuse_non_finite(7, {
+            "policy/loss": 0.5,
+            "policy/grad_norm": value
+        }, [batch, batch], tmp_path)
     dump = np.load(tmp_path / "non_finite_step_7.npz")
     np.testing.assert_array_equal(dump["micro_batch_1/tokens_BT"], batch.tokens_BT)
     assert "micro_batch_0/num_tokens" in dump and "micro_batch_0/old_logprobs_BT" not in dump

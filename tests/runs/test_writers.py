@@ -78,7 +78,8 @@ def test_tensorboard_files_are_cut_to_whole_records_of_the_steps_kept(tmp_path):
 
 
 def test_a_full_disk_under_a_log_is_a_clear_error():
-    with open("/dev/full", "w") as file, pytest.raises(UserError, match="/dev/full cannot be written.*No space left"):
+    with open("/dev/full", "w") as file, pytest.raises(UserError, match="/dev/full cannot be written.*No "
+                                                                        "space left"):
         log_files.write_line(file, {"step": 1, "filler": "x" * 100000})
 
 
@@ -90,7 +91,8 @@ def test_wandb_is_asked_for_by_name_when_it_is_not_installed(monkeypatch, tmp_pa
 
 
 def test_wandb_has_one_run_a_phase_and_goes_on_with_it(monkeypatch, tmp_path):
-    started, ids = [], iter("abc")
+    started = []
+    ids = iter("abc")
     wandb = types.SimpleNamespace(init=lambda **options: started.append(options),
                                   util=types.SimpleNamespace(generate_id=lambda: next(ids)))
     monkeypatch.setitem(sys.modules, "wandb", wandb)

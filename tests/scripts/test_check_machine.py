@@ -10,8 +10,13 @@ VARIABLE = "PYTHON" + OWN.replace(".", "")
 
 
 def find(tmp_path, version=OWN, **variables):
-    environment = {name: value for name, value in os.environ.items() if name != VARIABLE} | {"PYENV_ROOT": str(tmp_path)} | variables
-    return subprocess.run([sys.executable, str(SCRIPT), f"--find_python={version}"], env=environment, capture_output=True, text=True)
+    environment = {
+        name: value for name, value in os.environ.items() if name != VARIABLE
+    } | {
+        "PYENV_ROOT": str(tmp_path)
+    } | variables
+    return subprocess.run([sys.executable, str(SCRIPT), f"--find_python={version}"], env=environment,
+                          capture_output=True, text=True)
 
 
 def add_python(tmp_path, patch, text):

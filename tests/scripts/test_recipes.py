@@ -17,8 +17,8 @@ from tests.helpers.settings import refuse_settings
 
 
 def test_the_promised_recipes_are_there():
-    on_gsm8k = ("grpo", "sft", "tiny", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "rloo", "reinforce_pp", "maxrl",
-                "dppo_tv", "ppo")
+    on_gsm8k = ("grpo", "sft", "tiny", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "rloo", "reinforce_pp",
+                "maxrl", "dppo_tv", "ppo")
     at_scale = ("qwen3_30b_a3b_grpo_h200", "agora_2xh200", "nmoe_8xb200")
     setups = ("quickstart", "gsm8k_ppo", "agora_gspo_qwen3_moe", "nmoe_grpo", "qwen3_8b_sglang")
     promised = {*setups, *(f"gsm8k/{name}" for name in on_gsm8k), *(f"scale/{name}" for name in at_scale)}

@@ -19,8 +19,8 @@ def files(tmp_path_factory):
 
 def run(script, *options):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run([sys.executable, f"scripts/{script}.py", *map(str, options)], cwd=ROOT, env=environment,
-                          capture_output=True, text=True)
+    return subprocess.run([sys.executable, f"scripts/{script}.py", *map(str, options)], cwd=ROOT,
+                          env=environment, capture_output=True, text=True)
 
 
 def recipe(files, tmp_path):
@@ -29,8 +29,9 @@ def recipe(files, tmp_path):
     return f"--config={path}"
 
 
-@pytest.mark.parametrize("script, word", [("train", "--config.rollout.group_size=8"), ("sft", "sft.full"), ("evaluate", "--adapter"),
-                                          ("generate", "--temperature"), ("serve", "--max_lora_rank")])
+@pytest.mark.parametrize("script, word", [("train", "--config.rollout.group_size=8"), ("sft", "sft.full"),
+                                          ("evaluate", "--adapter"), ("generate", "--temperature"),
+                                          ("serve", "--max_lora_rank")])
 def test_help_shows_the_command_the_options_and_the_settings(script, word):
     done = run(script, "--help")
     assert done.returncode == 0
@@ -59,7 +60,8 @@ def test_bad_input_is_one_paragraph_and_exit_code_1(files, tmp_path, option, mes
 def test_a_missing_recipe_and_a_misspelt_key_in_one_are_refused(tmp_path):
     assert "'configs/none.py' does not exist" in run("train", "--config=configs/none.py").stderr
     path = tmp_path / "recipe.py"
-    path.write_text("from jaxrl_moe.config import base\n\n\ndef get_config():\n    config = base()\n    config.lora.rnk = 3\n")
+    path.write_text("from jaxrl_moe.config import base\n\n\ndef get_config():\n    config = base()\n    "
+                    "config.lora.rnk = 3\n")
     done = run("train", f"--config={path}")
     assert done.returncode == 1 and "Did you mean" in done.stderr and "Traceback" not in done.stderr
 

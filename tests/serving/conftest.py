@@ -12,7 +12,8 @@ from tests.helpers.serving import serving
 from tests.helpers.tiny_models import CHAT_TEMPLATE, make_checkpoint, make_tokenizer
 
 SETTINGS = RolloutSection(slots=4, page_size=64, max_tokens=64, decode_steps=4)
-TOOLS = "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+TOOLS = ("{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor "
+         "%}<|im_end|>\n{% endif %}")
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,8 @@ def policy(folder):
 @pytest.fixture(scope="session")
 def engine(policy, tokenizer):
     """Compiled once. Tests that use it directly go through front.ask."""
-    return JaxEngine(policy[0], SETTINGS, max_prompt_tokens=64, seed=3, eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode)
+    return JaxEngine(policy[0], SETTINGS, max_prompt_tokens=64, seed=3, eos_ids=tokenizer.eos_ids,
+                     detokenise=tokenizer.decode)
 
 
 @pytest.fixture(scope="session")

@@ -20,18 +20,28 @@ CHAT = dict(model="tiny", messages=[{"role": "user", "content": "What is 12 plus
 
 def complete(server, prompt=IDS, **options):
     extra = RAW | options.pop("extra_body", {})
-    return server.openai.completions.create(**{"model": "tiny", "prompt": prompt, "max_tokens": 12, "logprobs": 0, "seed": 1} | options,
-                                            extra_body=extra)
+    return server.openai.completions.create(
+        **{
+            "model": "tiny",
+            "prompt": prompt,
+            "max_tokens": 12,
+            "logprobs": 0,
+            "seed": 1
+        } | options, extra_body=extra)
 
 
 def drawn(front, ids=IDS, seed=1, **params):
     """The engine's own completions."""
-    return front.generate([seeded(np.array(ids, np.int32), SamplingParams(**({"max_tokens": 12} | params)), seed)])[0]
+    return front.generate(
+        [seeded(np.array(ids, np.int32), SamplingParams(**({
+            "max_tokens": 12
+        } | params)), seed)])[0]
 
 
 def assert_drawn(choice, completion, tokenizer, tolerance=1e-4):
     assert choice.token_ids == completion.ids.tolist() and choice.finish_reason == completion.finish_reason
-    np.testing.assert_allclose(choice.logprobs.token_logprobs, completion.logprobs, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(choice.logprobs.token_logprobs, completion.logprobs, rtol=tolerance,
+                               atol=tolerance)
     assert choice.text == tokenizer.decode(completion.ids)
 
 
@@ -63,12 +73,14 @@ def test_prompts_as_texts_ids_and_lists_have_n_samples_each(server, front, token
 def test_a_streamed_completion_joins_to_the_whole_one(server, tokenizer):
     whole = complete(server, n=2, max_tokens=30)
     events = list(complete(server, n=2, max_tokens=30, stream=True, stream_options={"include_usage": True}))
-    assert events[-1].choices == [] and events[-1].usage == whole.usage and all(event.usage is None for event in events[:-1])
+    assert events[-1].choices == [] and events[-1].usage == whole.usage and all(event.usage is None
+                                                                                for event in events[:-1])
     for choice in whole.choices:
         mine = [event.choices[0] for event in events[:-1] if event.choices[0].index == choice.index]
         assert len(mine) > 2 and "".join(part.text for part in mine) == choice.text
         assert [i for part in mine for i in part.token_ids] == choice.token_ids
-        np.testing.assert_allclose([x for part in mine for x in part.logprobs.token_logprobs], choice.logprobs.token_logprobs, atol=1e-4)
+        np.testing.assert_allclose([x for part in mine for x in part.logprobs.token_logprobs],
+                                   choice.logprobs.token_logprobs, atol=1e-4)
         assert [x for part in mine for x in part.logprobs.text_offset] == choice.logprobs.text_offset
         assert [part.finish_reason for part in mine] == [None] * (len(mine) - 1) + [choice.finish_reason]
         assert [hasattr(part, "prompt_token_ids") for part in mine] == [True] + [False] * (len(mine) - 1)
@@ -85,13 +97,21 @@ def test_a_chat_is_the_completion_of_its_rendered_messages_streamed_or_not(serve
     events = list(server.openai.chat.completions.create(**CHAT, logprobs=True, stream=True, extra_body=RAW))
     assert events[0].choices[0].delta.role == "assistant" and events[0].prompt_token_ids == ids.tolist()
     assert "".join(event.choices[0].delta.content or "" for event in events) == choice.message.content
-    np.testing.assert_array_equal([part.logprob for e in events for part in e.choices[0].logprobs.content], want.logprobs)
+    np.testing.assert_array_equal([part.logprob for e in events for part in e.choices[0].logprobs.content],
+                                  want.logprobs)
     for part in choice.logprobs.content:
         assert part.bytes is None or bytes(part.bytes).decode() == part.token
 
 
 def test_a_chat_without_a_limit_may_use_what_the_context_leaves(server, front):
-    options = CHAT | {"max_tokens": None, "temperature": 0, "messages": [{"role": "user", "content": "Ben " * 20}]}
+    options = CHAT | {
+        "max_tokens": None,
+        "temperature": 0,
+        "messages": [{
+            "role": "user",
+            "content": "Ben " * 20
+        }]
+    }
     got = server.openai.chat.completions.create(**options)
     assert got.usage.total_tokens == front.context == 128 and got.choices[0].finish_reason == "length"
 
@@ -99,14 +119,31 @@ def test_a_chat_without_a_limit_may_use_what_the_context_leaves(server, front):
 def test_messages_tools_and_variables_reach_the_template(server, tokenizer):
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    messages = [{"role": "user", "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "2?"}]},
-                {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c1", "content": "3"}]
+    messages = [{
+        "role": "user",
+        "content": [{
+            "type": "text",
+            "text": "1 "
+            "+ "
+        }, {
+            "type": "text",
+            "text": "2?"
+        }]
+    }, {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [call]
+    }, {
+        "role": "tool",
+        "tool_call_id": "c1",
+        "content": "3"
+    }]
     got = server.openai.chat.completions.create(model="tiny", messages=messages, tools=[tool], max_tokens=1,
                                                 extra_body=RAW | {"chat_template_kwargs": {"mood": "calm"}})
     text = tokenizer.decode(got.prompt_token_ids, skip_special_tokens=False)
     assert '"name": "add"' in text and "1 + 2?" in text and text.endswith("calm") and "None" not in text
-    without = server.openai.chat.completions.create(model="tiny", messages=messages, tools=[tool], tool_choice="none", max_tokens=1,
-                                                    extra_body=RAW)
+    without = server.openai.chat.completions.create(model="tiny", messages=messages, tools=[tool],
+                                                    tool_choice="none", max_tokens=1, extra_body=RAW)
     assert '"name": "add"' not in tokenizer.decode(without.prompt_token_ids)
 
 
@@ -125,16 +162,20 @@ def test_equal_seeds_draw_equal_tokens_whoever_shares_the_batch_and_others_do_no
 
 def test_32_clients_of_mixed_lengths_each_get_their_own_completion(server, front, tokenizer):
     rng = np.random.default_rng(2)
-    work = [(rng.integers(3, 320, rng.integers(1, 16)).tolist(), int(rng.integers(1, 40)), number) for number in range(32)]
+    work = [(rng.integers(3, 320, rng.integers(1, 16)).tolist(), int(rng.integers(1, 40)), number)
+            for number in range(32)]
     expected = [drawn(front, ids, seed, max_tokens=limit)[0] for ids, limit, seed in work]
 
     def call(number):
         ids, limit, seed = work[number]
         if number % 2:
             return complete(server, ids, max_tokens=limit, seed=seed).choices[0]
-        parts = [event.choices[0] for event in complete(server, ids, max_tokens=limit, seed=seed, stream=True)]
+        parts = [
+            event.choices[0] for event in complete(server, ids, max_tokens=limit, seed=seed, stream=True)
+        ]
         last = parts[-1]
-        last.text, last.token_ids = "".join(part.text for part in parts), [i for part in parts for i in part.token_ids]
+        last.text = "".join(part.text for part in parts)
+        last.token_ids = [i for part in parts for i in part.token_ids]
         last.logprobs.token_logprobs = [x for part in parts for x in part.logprobs.token_logprobs]
         return last
 
@@ -151,57 +192,119 @@ def test_a_stop_string_ends_the_text_before_it_and_a_stop_id_after_it(server, fr
     stop = text[len(text) // 2:][:3]
     got = complete(server, max_tokens=30, stop=[stop, "never"], stream=stream)
     parts = [event.choices[0] for event in got] if stream else got.choices
-    assert "".join(part.text for part in parts) == text[:text.index(stop)] and parts[-1].finish_reason == "stop"
+    assert "".join(part.text
+                   for part in parts) == text[:text.index(stop)] and parts[-1].finish_reason == "stop"
     ids = [i for part in parts for i in part.token_ids]
     assert ids == free.ids[:len(ids)].tolist() and stop in tokenizer.decode(ids)
     ended = complete(server, max_tokens=30, extra_body={"stop_token_ids": [int(free.ids[9])]}).choices[0]
-    assert ended.finish_reason == "stop" and ended.token_ids == free.ids[:list(free.ids).index(free.ids[9]) + 1].tolist()
+    assert ended.finish_reason == "stop" and ended.token_ids == free.ids[:list(free.ids).index(free.ids[9])
+                                                                         + 1].tolist()
 
 
 REFUSED = [
-    (dict(temprature=1), "temprature: unknown field"), (dict(max_tokens=0), "max_tokens"), (dict(max_tokens="12"), "max_tokens"),
-    (dict(temperature=-1), "temperature"), (dict(temperature=1e-9), "at least 0.01"), (dict(top_p=0), "top_p"), (dict(top_k=-2), "top_k"),
-    (dict(n=0), "n"), (dict(n=1000), "n"), (dict(seed=2**64), "seed"), (dict(stop=[""]), "stop"),
+    (dict(temprature=1), "temprature: unknown field"),
+    (dict(max_tokens=0), "max_tokens"),
+    (dict(max_tokens="12"), "max_tokens"),
+    (dict(temperature=-1), "temperature"),
+    (dict(temperature=1e-9), "at "
+     "least 0.01"),
+    (dict(top_p=0), "top_p"),
+    (dict(top_k=-2), "top_k"),
+    (dict(n=0), "n"),
+    (dict(n=1000), "n"),
+    (dict(seed=2**64), "seed"),
+    (dict(stop=[""]), "stop"),
     (dict(stop=["x<|im_end|>"]), "im_end"),
-    (dict(logprobs=3), "logprobs: .*drawn token"), (dict(echo=True), "echo"), (dict(suffix="x"), "suffix"), (dict(best_of=2), "best_of"),
-    (dict(frequency_penalty=0.5), "frequency_penalty"), (dict(logit_bias={"5": 1}), "logit_bias"), (dict(prompt=""), "prompt"),
-    (dict(prompt=[]), "prompt"), (dict(prompt=[[]]), "prompt"), (dict(prompt=[1, "a"]), "prompt"), (dict(prompt=[320]), "vocabulary"),
-    (dict(prompt=[-1]), "prompt"), (dict(prompt=[1] * 300), "context"), (dict(max_tokens=300), "context"),
-    (dict(stream_options={"include_usage": True}), "stream"), (dict(model=3), "model"),
+    (dict(logprobs=3), "logprobs: .*drawn token"),
+    (dict(echo=True), "echo"),
+    (dict(suffix="x"), "suffix"),
+    (dict(best_of=2), "best_of"),
+    (dict(frequency_penalty=0.5), "frequency_penalty"),
+    (dict(logit_bias={"5": 1}), "logit_bias"),
+    (dict(prompt=""), "prompt"),
+    (dict(prompt=[]), "prompt"),
+    (dict(prompt=[[]]), "prompt"),
+    (dict(prompt=[1, "a"]), "prompt"),
+    (dict(prompt=[320]), "vocabulary"),
+    (dict(prompt=[-1]), "prompt"),
+    (dict(prompt=[1] * 300), "context"),
+    (dict(max_tokens=300), "context"),
+    (dict(stream_options={"include_usage": True}), "stream"),
+    (dict(model=3), "model"),
 ]
-NEUTRAL = dict(frequency_penalty=0, presence_penalty=0.0, logit_bias={}, echo=False, suffix=None, best_of=1, user="me", stop=None,
-               temperature=None, top_p=None, n=None, seed=None, stream=False, store=False)
+NEUTRAL = dict(frequency_penalty=0, presence_penalty=0.0, logit_bias={}, echo=False, suffix=None, best_of=1,
+               user="me", stop=None, temperature=None, top_p=None, n=None, seed=None, stream=False,
+               store=False)
 
 
 @pytest.mark.parametrize("fields, message", REFUSED, ids=lambda value: str(value)[:40])
 def test_what_cannot_be_honoured_is_refused_by_name(server, fields, message):
-    answer = server.http.post("/v1/completions", json={"model": "tiny", "prompt": IDS, "max_tokens": 2} | fields)
+    answer = server.http.post("/v1/completions", json={
+        "model": "tiny",
+        "prompt": IDS,
+        "max_tokens": 2
+    } | fields)
     error = answer.json()["error"]
-    assert answer.status_code == 400 and re.search(message, error["message"]) and error["type"] == "invalid_request_error", answer.text
+    assert answer.status_code == 400 and re.search(
+        message, error["message"]) and error["type"] == "invalid_request_error", answer.text
 
 
 @pytest.mark.parametrize("fields, message", [
-    (dict(top_logprobs=2, logprobs=True), "top_logprobs"), (dict(tool_choice="required"), "tool_choice"), (dict(messages=[]), "messages"),
-    (dict(response_format={"type": "json_object"}), "response_format"), (dict(parallel_tool_calls=False), "parallel_tool_calls"),
-    (dict(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]), "messages"),
-    (dict(messages=[{"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "[1]"}}]}]), "JSON object"),
-    (dict(chat_template_kwargs={"enable_thinking": False}), "enable_thinking"), (dict(max_tokens=3, max_completion_tokens=4), "differ"),
-    (dict(messages=[{"role": "wizard", "content": "x"}]), "messages.0.role"), (dict(max_completion_tokens=300), "context"),
+    (dict(top_logprobs=2, logprobs=True), "top_logprobs"),
+    (dict(tool_choice="required"), "tool_choice"),
+    (dict(messages=[]), "messages"),
+    (dict(response_format={"type": "json_object"}), "response_format"),
+    (dict(parallel_tool_calls=False), "parallel_tool_calls"),
+    (dict(messages=[{
+        "role": "user",
+        "content": [{
+            "type": "image_url",
+            "image_url": {
+                "url": "x"
+            }
+        }]
+    }]), "messages"),
+    (dict(messages=[{
+        "role": "assistant",
+        "tool_calls": [{
+            "id": "a",
+            "function": {
+                "name": "f",
+                "arguments": "[1]"
+            }
+        }]
+    }]), "JSON "
+     "object"),
+    (dict(chat_template_kwargs={"enable_thinking": False}), "enable_thinking"),
+    (dict(max_tokens=3, max_completion_tokens=4), "differ"),
+    (dict(messages=[{
+        "role": "wizard",
+        "content": "x"
+    }]), "messages.0.role"),
+    (dict(max_completion_tokens=300), "context"),
 ])
 def test_a_chat_that_cannot_be_honoured_is_refused_by_name(server, fields, message):
-    answer = server.http.post("/v1/chat/completions", json={"model": "tiny", "messages": CHAT["messages"]} | fields)
+    answer = server.http.post("/v1/chat/completions", json={
+        "model": "tiny",
+        "messages": CHAT["messages"]
+    } | fields)
     assert answer.status_code == 400 and re.search(message, answer.json()["error"]["message"]), answer.text
 
 
 def test_neutral_values_of_what_is_not_served_are_accepted(server):
-    assert server.http.post("/v1/completions", json={"model": "tiny", "prompt": IDS, "max_tokens": 2} | NEUTRAL).status_code == 200
+    assert server.http.post("/v1/completions", json={
+        "model": "tiny",
+        "prompt": IDS,
+        "max_tokens": 2
+    } | NEUTRAL).status_code == 200
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"model": NaN}',
-                                  b'{"model": "\\ud800"}',
-                                  b'{"\\ud800": 1}', b'{"model": "tiny", "prompt": "\\ud800"}',
-                                  b'{"model": "tiny", "prompt": "x", "messages": [], "stop": "\\ud800"}',
-                                  b'{"model":"tiny","prompt":[1e400]}'])
+@pytest.mark.parametrize("body", [
+    b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"model": NaN}',
+    b'{"model": "\\ud800"}', b'{"\\ud800": 1}', b'{"model": "tiny", "prompt": "\\ud800"}',
+    b'{"model": "tiny", "prompt": "x", "messages": [], "stop": "\\ud800"}',
+    b'{"model":"tiny","prompt":[1e400]}'
+])
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/load_lora_adapter"])
 def test_a_malformed_body_is_answered_with_400(server, path, body):
     answer = server.http.post(path, content=body, headers={"Content-Type": "application/json"})
@@ -213,13 +316,17 @@ def test_errors_have_openais_classes(server):
         complete(server, model="other")
     with pytest.raises(openai.BadRequestError, match="drawn token"):
         complete(server, logprobs=2)
-    assert server.http.get("/nowhere").status_code == 404 and server.http.get("/v1/completions").status_code == 405
+    assert server.http.get("/nowhere").status_code == 404 and server.http.get(
+        "/v1/completions").status_code == 405
     assert server.http.post("/v1/completions", content=b"x" * (16 * 2**20 + 1)).status_code == 413
 
     def drip():
         for _ in range(17):
             yield b" " * 2**20
-    assert server.http.post("/v1/completions", content=drip(), headers={"Content-Type": "application/json"}).status_code == 400
+
+    assert server.http.post("/v1/completions", content=drip(), headers={
+        "Content-Type": "application/json"
+    }).status_code == 400
 
 
 def test_models_health_and_metrics(server, front):
@@ -250,15 +357,23 @@ def metrics(server):
 def test_every_call_is_recorded_with_its_exact_tokens(front, tokenizer, tmp_path):
     with serving(front, tokenizer, recorder=Recorder(tmp_path / "calls.jsonl")) as server:
         whole = complete(server, [IDS, IDS[:2]], n=2, user="episode 3", stop=["zzz"])
-        chat = server.openai.chat.completions.create(**CHAT | {"seed": None}, logprobs=True, stream=True, extra_body=RAW)
+        chat = server.openai.chat.completions.create(**CHAT | {"seed": None}, logprobs=True, stream=True,
+                                                     extra_body=RAW)
         parts = [event.choices[0] for event in chat]
     rows = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
-    assert [row["prompt_ids"] for row in rows[:2]] == [IDS, IDS[:2]] and {row["id"] for row in rows[:2]} == {whole.id}
+    assert [row["prompt_ids"] for row in rows[:2]] == [IDS, IDS[:2]] and {row["id"]
+                                                                          for row in rows[:2]} == {whole.id}
     recorded = [completion for row in rows[:2] for completion in row["completions"]]
     for choice, completion in zip(whole.choices, recorded, strict=True):
         assert (choice.token_ids, choice.policy_version) == (completion["ids"], completion["policy_version"])
-        assert choice.logprobs.token_logprobs == completion["logprobs"] and choice.finish_reason == completion["finish_reason"]
-    assert rows[0]["user"] == "episode 3" and rows[0]["sampling"]["stop_strings"] == ["zzz"] and rows[0]["step"] == front.version
+        assert choice.logprobs.token_logprobs == completion[
+            "logprobs"] and choice.finish_reason == completion["finish_reason"]
+    assert rows[0]["user"] == "episode 3" and rows[0]["sampling"]["stop_strings"] == [
+        "zzz"
+    ] and rows[0]["step"] == front.version
     assert rows[2]["completions"][0]["ids"] == [i for part in parts for i in part.token_ids]
-    again = front.generate([seeded(np.array(rows[2]["prompt_ids"], np.int32), sampling(ChatRequest(**CHAT), 12), rows[2]["seed"])])
-    assert again[0][0].ids.tolist() == rows[2]["completions"][0]["ids"]  # the recorded seed draws the same tokens
+    again = front.generate([
+        seeded(np.array(rows[2]["prompt_ids"], np.int32), sampling(ChatRequest(**CHAT), 12), rows[2]["seed"])
+    ])
+    # the recorded seed draws the same tokens
+    assert again[0][0].ids.tolist() == rows[2]["completions"][0]["ids"]

@@ -14,12 +14,16 @@ from jaxrl_moe.types import Request, SamplingParams, UserError
 def requests(count=6, first=0, stream=0, **params):
     rng = np.random.default_rng(0)
     params = SamplingParams(**({"max_tokens": 12, "n": 2} | params))
-    return [Request(rng.integers(3, 320, 9).astype(np.int32), params, first + i, stream=stream) for i in range(count)]
+    return [
+        Request(rng.integers(3, 320, 9).astype(np.int32), params, first + i, stream=stream)
+        for i in range(count)
+    ]
 
 
 def heard(front, request):
     """Submits it; returns (ticket, chunks that come in, an event at the first of them)."""
-    chunks, begun = [], threading.Event()
+    chunks = []
+    begun = threading.Event()
 
     def notify(news):
         chunks.extend(news)
@@ -44,9 +48,13 @@ def test_a_rollout_and_requests_from_other_threads_share_the_engine(front):
     others = requests(first=100, stream=5, max_tokens=20)
     expected = front.generate(others)
     with concurrent.futures.ThreadPoolExecutor(7) as pool:
-        served = [pool.submit(lambda request: front.submit(request, lambda _: None).done.result(60), request) for request in others]
+        served = [
+            pool.submit(lambda request: front.submit(request, lambda _: None).done.result(60), request)
+            for request in others
+        ]
         together = front.generate(requests())
-    for got, want in zip([*together, *(future.result() for future in served)], [*alone, *expected], strict=True):
+    for got, want in zip([*together, *(future.result() for future in served)], [*alone, *expected],
+                         strict=True):
         for a, b in zip(got, want, strict=True):
             np.testing.assert_array_equal(a.ids, b.ids)
             np.testing.assert_allclose(a.logprobs, b.logprobs, rtol=1e-4, atol=1e-5)
@@ -54,7 +62,8 @@ def test_a_rollout_and_requests_from_other_threads_share_the_engine(front):
 
 
 def test_during_an_update_requests_wait_and_then_go_on_under_the_new_version(front, policy):
-    weights, version = nnx.state(policy[0]), front.version
+    weights = nnx.state(policy[0])
+    version = front.version
     ticket, chunks, begun = heard(front, requests(1, max_tokens=40, n=1)[0])
     assert begun.wait(60)
     front.release()
@@ -64,9 +73,11 @@ def test_during_an_update_requests_wait_and_then_go_on_under_the_new_version(fro
     assert front.ask(lambda engine: engine._cache is None)
     front.publish(weights, version + 1)
     (done,) = ticket.done.result(60)
-    assert set(done.policy_version.tolist()) == {version, version + 1} and (np.diff(done.policy_version) >= 0).all()
+    assert set(done.policy_version.tolist()) == {version, version + 1} and (np.diff(done.policy_version)
+                                                                            >= 0).all()
     assert set(late.done.result(60)[0].policy_version.tolist()) == {version + 1}
-    np.testing.assert_array_equal(np.concatenate([chunk.policy_version for chunk in chunks]), done.policy_version)
+    np.testing.assert_array_equal(np.concatenate([chunk.policy_version for chunk in chunks]),
+                                  done.policy_version)
     front.release()
     front.resume()
     assert not front.paused and idle(front)
@@ -83,7 +94,8 @@ def test_a_cancelled_ticket_frees_its_pages_and_its_future(front):
 
 
 def test_an_error_in_a_step_reaches_all_who_wait_and_the_front_lives_on(front, policy):
-    weights, version = nnx.state(policy[0]), front.version
+    weights = nnx.state(policy[0])
+    version = front.version
     front.release()
     ticket, _, _ = heard(front, requests(1)[0])
     front.publish(jax.tree.map(lambda x: x * float("nan"), weights), version + 1)

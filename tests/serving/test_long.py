@@ -29,9 +29,13 @@ def files(tmp_path_factory):
 
 
 def run(files, run_dir, monkeypatch, clients):
-    """A run of three steps whose policy is served meanwhile; `clients` threads ask it without a break. Returns their answers."""
+    """A run of three steps whose policy is served meanwhile; `clients` threads ask it without a break.
+    Returns their answers."""
     config = resolve(settings(files, run_dir, endpoint__serve=True, endpoint__port=0))
-    server_class, train, over, answers = launch.HttpServer, pipeline.train, threading.Event(), []
+    server_class = launch.HttpServer
+    train = pipeline.train
+    over = threading.Event()
+    answers = []
     servers = []
 
     def watched(*arguments, **options):
@@ -39,11 +43,13 @@ def run(files, run_dir, monkeypatch, clients):
         return servers[-1]
 
     def ask(number):
-        with openai.OpenAI(base_url=f"{servers[0].url}/v1", api_key="none", max_retries=0, timeout=120) as client:
+        with openai.OpenAI(base_url=f"{servers[0].url}/v1", api_key="none", max_retries=0,
+                           timeout=120) as client:
             while not over.is_set():
-                answers.append(client.completions.create(
-                    model="policy", prompt="1 + 2 = ?", max_tokens=20, n=2, seed=len(answers), user=f"client {number}",
-                    logprobs=0, extra_body={"return_token_ids": True}))
+                answers.append(
+                    client.completions.create(model="policy", prompt="1 + 2 = ?", max_tokens=20, n=2,
+                                              seed=len(answers), user="client "
+                                              f"{number}", logprobs=0, extra_body={"return_token_ids": True}))
 
     def asked(config, learner, front, *rest):
         with concurrent.futures.ThreadPoolExecutor(max(clients, 1)) as pool:
@@ -64,7 +70,8 @@ def run(files, run_dir, monkeypatch, clients):
 
 
 def settings(files, run_dir, **changes):
-    return tiny_run.settings(files, run_dir, train__steps=3, eval__every=0, eval__at_start=False, checkpoint__every=0, **changes)
+    return tiny_run.settings(files, run_dir, train__steps=3, eval__every=0, eval__at_start=False,
+                             checkpoint__every=0, **changes)
 
 
 def test_a_run_that_serves_its_policy_trains_as_one_that_does_not(files, tmp_path, monkeypatch):
@@ -78,33 +85,52 @@ def test_a_run_that_serves_its_policy_trains_as_one_that_does_not(files, tmp_pat
     first = [row for row in busy if row["step"] == 0 and row["phase"] == "train"]
     assert [row["completion_ids"] for row in first] == [row["completion_ids"] for row in plain[:len(first)]]
     assert len(busy) == len(plain)
-    assert all(row["mismatch/kl"] < 1e-8 for row in rows(tmp_path / "busy" / "metrics.jsonl") if "mismatch/kl" in row)
+    assert all(row["mismatch/kl"] < 1e-8 for row in rows(tmp_path / "busy" / "metrics.jsonl")
+               if "mismatch/kl" in row)
 
     served = rows(tmp_path / "busy" / "served.jsonl")
-    versions = {version for answer in answers for choice in answer.choices for version in choice.policy_version}
+    versions = {
+        version for answer in answers for choice in answer.choices for version in choice.policy_version
+    }
     assert len(versions) > 1 and versions <= {0, 1, 2, 3}
     by_id = {row["id"]: row for row in served}
     for answer in answers:
         recorded = by_id.pop(answer.id)["completions"]
         assert [choice.token_ids for choice in answer.choices] == [one["ids"] for one in recorded]
-        assert [choice.logprobs.token_logprobs for choice in answer.choices] == [one["logprobs"] for one in recorded]
-        assert [choice.policy_version for choice in answer.choices] == [one["policy_version"] for one in recorded]
+        assert [choice.logprobs.token_logprobs
+                for choice in answer.choices] == [one["logprobs"] for one in recorded]
+        assert [choice.policy_version
+                for choice in answer.choices] == [one["policy_version"] for one in recorded]
     assert not by_id
 
 
 def test_a_fuzzer_on_the_schema_finds_no_server_error(front, policy, tokenizer, tmp_path):
-    """The schema's model is the one that is served and its completions are short, so that many requests reach the engine."""
+    """The schema's model is the one that is served and its completions are short, so that many requests reach
+    the engine."""
     with serving(front, tokenizer, load=policy[1], api_key="k") as server:
         schema = server.http.get("/openapi.json").json()
         for name in ("CompletionRequest", "ChatRequest"):
             body = schema["components"]["schemas"][name]
-            body["properties"] |= {"model": {"const": "tiny"}, "max_tokens": {"type": "integer", "minimum": 1, "maximum": 3}}
+            body["properties"] |= {
+                "model": {
+                    "const": "tiny"
+                },
+                "max_tokens": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 3
+                }
+            }
             body["required"].append("max_tokens")
         path = tmp_path / "openapi.json"
         path.write_text(json.dumps(schema))
-        command = [sys.executable, "-m", "schemathesis.cli", "run", str(path), f"--url={server.url}", "--header=Authorization: Bearer k",
-                   "--checks=not_a_server_error", "--phases=examples,coverage,fuzzing", "--max-examples=60", "--request-timeout=60",
-                   "--no-color"]
+        command = [
+            sys.executable, "-m", "schemathesis.cli", "run",
+            str(path), f"--url={server.url}", "--header=Authorization: "
+            "Bearer "
+            "k", "--checks=not_a_server_error", "--phases=examples,coverage,fuzzing", "--max-examples=60",
+            "--request-timeout=60", "--no-color"
+        ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
         assert sum(server.service.counters.calls.values()) > 50 and server.service.in_flight == 0

@@ -66,7 +66,8 @@ def test_who_waits_when_the_training_ends_is_answered(tokenizer, tmp_path):
     body = BODY | {"model": "policy"}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with launch.beside_training(config, Scripted(tokenizer, "at last"), tokenizer) as front:
-            waiting = pool.submit(httpx2.post, f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=60)
+            waiting = pool.submit(httpx2.post, f"http://127.0.0.1:{port}/v1/completions", json=body,
+                                  timeout=60)
             until(lambda: front._tickets)  # it waits, since nothing was published
         answer = waiting.result()
     assert answer.status_code == 200 and answer.json()["choices"][0]["text"] == "at last"
@@ -87,8 +88,10 @@ def test_a_client_that_disconnects_frees_its_slots_and_is_recorded(front, tokeni
     with serving(front, tokenizer, recorder=Recorder(tmp_path / "calls.jsonl")) as server:
         body = json.dumps(BODY | {"n": 6, "stream": stream}).encode()
         with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as client:
-            client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-                           % len(body) + body)
+            client.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n"
+                % len(body) + body)
             until(lambda: pages(front) > 0)
             if stream:
                 received = b""
@@ -100,7 +103,8 @@ def test_a_client_that_disconnects_frees_its_slots_and_is_recorded(front, tokeni
         assert server.service.counters.calls["/v1/completions", "cancelled"] == 1
         assert server.http.post("/v1/completions", json=BODY | {"max_tokens": 2}).status_code == 200
     row = json.loads((tmp_path / "calls.jsonl").read_text().splitlines()[0])
-    assert {completion["finish_reason"] for completion in row["completions"]} == {"cancelled"} and len(row["completions"]) == 6
+    assert {completion["finish_reason"]
+            for completion in row["completions"]} == {"cancelled"} and len(row["completions"]) == 6
 
 
 def test_beyond_the_queue_requests_are_refused_with_429_until_there_is_room(front, tokenizer):
@@ -111,7 +115,8 @@ def test_beyond_the_queue_requests_are_refused_with_429_until_there_is_room(fron
         for stream in (False, True):
             with pytest.raises(openai.RateLimitError) as refused:
                 server.openai.completions.create(**BODY, n=2, stream=stream)
-            assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 60 and refused.value.body["type"] == "rate_limit_error"
+            assert 1 <= int(refused.value.response.headers["Retry-After"]
+                            ) <= 60 and refused.value.body["type"] == "rate_limit_error"
         last = pool.submit(lambda: server.http.post("/v1/completions", json=BODY | {"max_tokens": 3}))
         front.resume()
         assert waiting.result(60).status_code == last.result(60).status_code == 200
@@ -120,12 +125,22 @@ def test_beyond_the_queue_requests_are_refused_with_429_until_there_is_room(fron
             server.openai.completions.create(**BODY, n=7)
 
 
-def test_without_the_key_nothing_but_health_is_answered_and_the_key_shows_nowhere(front, tokenizer, caplog, capfd):
+def test_without_the_key_nothing_but_health_is_answered_and_the_key_shows_nowhere(
+        front, tokenizer, caplog, capfd):
     with serving(front, tokenizer, api_key=KEY) as server:
         assert server.openai.completions.create(**BODY | {"max_tokens": 2}).choices
-        texts = [server.http.get(path).text for path in ("/health", "/metrics", "/openapi.json", "/v1/models")]
-        for header in ({}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": KEY}, {"Authorization": "Bearer"},
-                       {"Authorization": b"Bearer \xff\xfe"}):
+        texts = [
+            server.http.get(path).text for path in ("/health", "/metrics", "/openapi.json", "/v1/models")
+        ]
+        for header in ({}, {
+                "Authorization": f"Bearer {KEY}x"
+        }, {
+                "Authorization": KEY
+        }, {
+                "Authorization": "Bearer"
+        }, {
+                "Authorization": b"Bearer \xff\xfe"
+        }):
             with httpx2.Client(base_url=server.url, headers=header) as stranger:
                 assert stranger.get("/health").status_code == 200
                 for path in ("/v1/models", "/metrics", "/openapi.json", "/nowhere"):
@@ -147,9 +162,11 @@ def test_a_server_that_others_can_reach_needs_a_key_and_a_free_port(front, token
         assert server.url.startswith("http://127.0.0.1:")
 
 
-@pytest.mark.parametrize("text, content, calls", [
-    (f"Let me see.\n{CALL}\n{CALL}", "Let me see.", 2), (CALL, None, 1), ("No <tool_call> here", "No <tool_call> here", 0),
-    ("Fine.", "Fine.", 0)])
+@pytest.mark.parametrize("text, content, calls", [(f"Let me see.\n{CALL}\n{CALL}", "Let me see.", 2),
+                                                  (CALL, None, 1),
+                                                  ("No <tool_call> here", "No "
+                                                   "<tool_call> "
+                                                   "here", 0), ("Fine.", "Fine.", 0)])
 def test_tool_calls_reach_the_client_as_such_streamed_or_not(tokenizer, text, content, calls):
     chat = dict(model="tiny", messages=[{"role": "user", "content": "How is the weather?"}], tools=[TOOL])
     with scripted(tokenizer, text) as server:
@@ -157,24 +174,36 @@ def test_tool_calls_reach_the_client_as_such_streamed_or_not(tokenizer, text, co
         events = [event.choices[0] for event in server.openai.chat.completions.create(**chat, stream=True)]
         plain = server.openai.chat.completions.create(**chat, tool_choice="none").choices[0]
     assert choice.message.content == content and choice.finish_reason == ("tool_calls" if calls else "stop")
-    assert [(call.type, call.function.name, json.loads(call.function.arguments)) for call in choice.message.tool_calls or ()] == [
-        ("function", "weather", {"city": "Rom"})] * calls
+    assert [(call.type, call.function.name, json.loads(call.function.arguments))
+            for call in choice.message.tool_calls or ()] == [("function", "weather", {
+                "city": "Rom"
+            })] * calls
     assert "".join(event.delta.content or "" for event in events) == (content or "")
     streamed = [call for event in events for call in event.delta.tool_calls or ()]
-    assert [call.index for call in streamed] == list(range(calls)) and events[-1].finish_reason == choice.finish_reason
-    assert [call.function for call in streamed] == [type(call.function)(name="weather", arguments='{"city": "Rom"}') for call in streamed]
+    assert [call.index
+            for call in streamed] == list(range(calls)) and events[-1].finish_reason == choice.finish_reason
+    assert [call.function for call in streamed
+            ] == [type(call.function)(name="weather", arguments='{"city": '
+                                      '"Rom"}') for call in streamed]
     assert plain.message.content == text and plain.finish_reason == "stop" and not plain.message.tool_calls
 
 
 def test_an_answer_with_tool_calls_can_be_sent_back_as_it_is(tokenizer):
     messages = [{"role": "user", "content": "How is the weather?"}]
     with scripted(tokenizer, CALL) as server:
-        message = server.openai.chat.completions.create(model="tiny", messages=messages, tools=[TOOL]).choices[0].message
+        message = server.openai.chat.completions.create(model="tiny", messages=messages,
+                                                        tools=[TOOL]).choices[0].message
         answer = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"}
-        assert server.openai.chat.completions.create(model="tiny", messages=[*messages, message.model_dump(), answer], tools=[TOOL]).choices
+        assert server.openai.chat.completions.create(model="tiny",
+                                                     messages=[*messages,
+                                                               message.model_dump(),
+                                                               answer], tools=[TOOL]).choices
 
 
-@pytest.mark.parametrize("error, message", [(UserError("The policy gave NaN."), "gave NaN"), (RuntimeError("a secret"), "server's log")])
+@pytest.mark.parametrize("error, message", [(UserError("The policy gave NaN."), "gave "
+                                             "NaN"), (RuntimeError("a "
+                                                                   "secret"), "server's "
+                                                      "log")])
 def test_a_failing_engine_gives_500_or_an_error_event_and_serves_on(tokenizer, error, message):
     with scripted(tokenizer, "one two three four five", error) as server:
         with pytest.raises(openai.InternalServerError, match=message):
@@ -203,9 +232,11 @@ def forward_logprobs(model, prompt, completion):
     return logits[len(prompt) - 1:-1][np.arange(len(completion)), completion]
 
 
-def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, folder, tokenizer, policy, tmp_path, slow):
+def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, folder, tokenizer, policy,
+                                                               tmp_path, slow):
     path, adapted = adapter(folder, tmp_path / "adapter")
-    load, ask = policy[1], dict(prompt=IDS, max_tokens=12, seed=1, logprobs=0, extra_body={"return_token_ids": True})
+    load = policy[1]
+    ask = dict(prompt=IDS, max_tokens=12, seed=1, logprobs=0, extra_body={"return_token_ids": True})
     with serving(front, tokenizer, load=load, api_key=KEY) as server:
         before = server.openai.completions.create(model="tiny", **ask).choices[0]
         stream = iter(server.openai.completions.create(model="tiny", stream=True, **ask | {"max_tokens": 60}))
@@ -220,20 +251,39 @@ def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, fo
         assert (card.id, card.parent, card.root, card.policy_version) == ("sums", "tiny", path, front.version)
         got = server.openai.completions.create(model="sums", **ask).choices[0]
         assert relative(got.logprobs.token_logprobs, forward_logprobs(adapted, IDS, got.token_ids)) < 1e-5
-        assert relative(forward_logprobs(adapted, IDS, before.token_ids), before.logprobs.token_logprobs) > 0.01
+        assert relative(forward_logprobs(adapted, IDS, before.token_ids),
+                        before.logprobs.token_logprobs) > 0.01
         with pytest.raises(openai.NotFoundError, match="'tiny'.*'sums'"):
             server.openai.completions.create(model="tiny", **ask)
 
-        for body, status, message in [
-                ({"lora_name": "sums", "lora_path": path}, 400, "load_inplace"), ({"lora_name": "tiny", "lora_path": path}, 400, "in use"),
-                ({"lora_name": "b", "lora_path": str(tmp_path / "none")}, 400, "no folder"),
-                ({"lora_name": "b", "lora_path": str(folder)}, 400, "adapter_config.json"),
-                ({"lora_name": "b", "lora_path": adapter(folder, tmp_path / "big", rank=8)[0]}, 400, "rank 8"),
-                ({"lora_name": "b"}, 400, "lora_path")]:
+        for body, status, message in [({
+                "lora_name": "sums",
+                "lora_path": path
+        }, 400, "load_inplace"), ({
+                "lora_name": "tiny",
+                "lora_path": path
+        }, 400, "in "
+                                  "use"),
+                                      ({
+                                          "lora_name": "b",
+                                          "lora_path": str(tmp_path / "none")
+                                      }, 400, "no folder"),
+                                      ({
+                                          "lora_name": "b",
+                                          "lora_path": str(folder)
+                                      }, 400, "adapter_config.json"),
+                                      ({
+                                          "lora_name": "b",
+                                          "lora_path": adapter(folder, tmp_path / "big", rank=8)[0]
+                                      }, 400, "rank "
+                                       "8"), ({
+                                           "lora_name": "b"
+                                       }, 400, "lora_path")]:
             answer = server.http.post("/v1/load_lora_adapter", json=body)
             assert answer.status_code == status and message in answer.json()["error"]["message"], answer.text
         again = server.openai.completions.create(model="sums", **ask).choices[0]
-        assert again.logprobs.token_logprobs == got.logprobs.token_logprobs and again.policy_version == got.policy_version
+        assert again.logprobs.token_logprobs == got.logprobs.token_logprobs
+        assert again.policy_version == got.policy_version
 
         other, adapted = adapter(folder, tmp_path / "other", ("v_proj",), 4)
         body = {"lora_name": "sums", "lora_path": other, "load_inplace": True}
@@ -261,7 +311,8 @@ def test_sigterm_lets_the_requests_in_flight_finish_and_leaves_the_front_running
     server = HttpServer(service, grace=20)
 
     def client():
-        answer = pool.submit(httpx2.post, f"{server.url}/v1/completions", json=BODY | {"max_tokens": 30}, timeout=60)
+        answer = pool.submit(httpx2.post, f"{server.url}/v1/completions", json=BODY | {"max_tokens": 30},
+                             timeout=60)
         until(lambda: service.in_flight == 1)
         os.kill(os.getpid(), signal.SIGTERM)
         return answer.result(60)
@@ -279,16 +330,20 @@ def test_sigterm_lets_the_requests_in_flight_finish_and_leaves_the_front_running
 
 @pytest.mark.slow
 def test_the_script_serves_an_adapter_and_ends_with_code_0_after_sigterm(folder, tmp_path):
-    command = [sys.executable, "scripts/serve.py", f"--model={folder}", f"--adapter={adapter(folder, tmp_path / 'sums')[0]}", "--port=0",
-               "--slots=2", "--max_tokens=64", "--max_prompt_tokens=64", f"--record={tmp_path / 'calls.jsonl'}"]
+    command = [
+        sys.executable, "scripts/serve.py", f"--model={folder}",
+        f"--adapter={adapter(folder, tmp_path / 'sums')[0]}", "--port=0", "--slots=2", "--max_tokens=64",
+        "--max_prompt_tokens=64", f"--record={tmp_path / 'calls.jsonl'}"
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), keys.KEY_VARIABLE: KEY}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
     try:
         lines = iter(process.stdout.readline, "")
         url = next(match[1] for line in lines if (match := re.search(r"'sums' at (\S+)", line)))
         client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
-        events = client.completions.create(model="sums", prompt=IDS, max_tokens=120, stream=True, seed=0, temperature=0,
-                                           extra_body={"return_token_ids": True})
+        events = client.completions.create(model="sums", prompt=IDS, max_tokens=120, stream=True, seed=0,
+                                           temperature=0, extra_body={"return_token_ids": True})
         drawn = len(next(events).choices[0].token_ids)
         process.send_signal(signal.SIGTERM)
         drawn += sum(len(event.choices[0].token_ids) for event in events)
@@ -297,7 +352,8 @@ def test_the_script_serves_an_adapter_and_ends_with_code_0_after_sigterm(folder,
     finally:
         process.kill()
     (row,) = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
-    assert len(row["completions"][0]["ids"]) == drawn and row["completions"][0]["finish_reason"] in ("stop", "length")
+    assert len(row["completions"][0]["ids"]) == drawn and row["completions"][0]["finish_reason"] in ("stop",
+                                                                                                     "length")
 
 
 def test_without_the_extra_the_import_names_it(monkeypatch):
@@ -319,9 +375,10 @@ def test_a_key_comes_from_a_file_or_the_environment_and_must_fit_a_header(tmp_pa
             keys.key_of_file(str(path))
 
 
-@pytest.mark.parametrize("option, message", [
-    (dict(slots=0), "--slots=0"), (dict(max_lora_rank=1, adapter="big"), "--max_lora_rank=1"), (dict(model="/nowhere/at/all"), "/nowhere"),
-    (dict(host="0.0.0.0"), "no API key")])
+@pytest.mark.parametrize("option, message", [(dict(slots=0), "--slots=0"),
+                                             (dict(max_lora_rank=1, adapter="big"), "--max_lora_rank=1"),
+                                             (dict(model="/nowhere/at/all"), "/nowhere"),
+                                             (dict(host="0.0.0.0"), "no API key")])
 def test_what_cannot_be_served_is_refused_at_the_start(folder, tmp_path, option, message):
     if option.get("adapter"):
         option = option | {"adapter": adapter(folder, tmp_path / "big")[0]}

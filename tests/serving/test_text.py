@@ -18,7 +18,8 @@ def hf(tmp_path_factory):
 
 def cut(items, seed):
     """The items in runs of 1 to 4."""
-    generator, rest = random.Random(seed), list(items)
+    generator = random.Random(seed)
+    rest = list(items)
     while rest:
         count = generator.randint(1, 4)
         yield rest[:count], not rest[count:]
@@ -26,8 +27,10 @@ def cut(items, seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("stops, shown", [((), TEXT), (("#### 18", "🙃"), TEXT[:TEXT.index("🙃")]), (("#### 18",), TEXT[:-len("#### 18")]),
-                                          (("#### 19", "never"), TEXT)])
+@pytest.mark.parametrize("stops, shown", [((), TEXT), (("#### 18", "🙃"), TEXT[:TEXT.index("🙃")]),
+                                          (("#### "
+                                            "18", ), TEXT[:-len("#### "
+                                                                "18")]), (("#### 19", "never"), TEXT)])
 def test_the_pieces_of_a_stream_join_to_its_text_up_to_the_first_stop_string(hf, stops, shown, seed):
     stream = TextStream(hf.decode, stops)
     pieces = [stream.add(ids, last) for ids, last in cut(hf.encode(TEXT), seed)]
@@ -64,7 +67,8 @@ CASES = {
 def test_tool_calls_are_told_from_content_however_the_text_is_cut(case):
     text, expected = CASES[case]
     for seed in range(8):
-        parser, got = ToolParser(), []
+        parser = ToolParser()
+        got = []
         for part, last in cut(text, seed):
             got += parser.add("".join(part), last)
         merged = []
@@ -74,4 +78,5 @@ def test_tool_calls_are_told_from_content_however_the_text_is_cut(case):
             else:
                 merged.append(piece)
         assert merged == expected
-    assert all(isinstance(json.loads(piece.arguments), dict) for piece in merged if isinstance(piece, ToolCall))
+    assert all(
+        isinstance(json.loads(piece.arguments), dict) for piece in merged if isinstance(piece, ToolCall))

@@ -1,4 +1,5 @@
-"""Rollouts that run ahead, in the loop: what a source hands to it, whole runs on a tiny model, their ends and their resumption."""
+"""Rollouts that run ahead, in the loop: what a source hands to it, whole runs on a tiny model, their ends and
+their resumption."""
 import dataclasses
 import itertools
 import json
@@ -58,7 +59,8 @@ def files(tmp_path_factory):
 
 def batches(config, engine, task, steps):
     """The batches that a source hands out, with their metrics and times."""
-    draws, config = Draws(PromptIterator(PROMPTS, seed=0), PROMPTS), dataclasses.replace(config, train=TrainSection(steps=steps))
+    draws = Draws(PromptIterator(PROMPTS, seed=0), PROMPTS)
+    config = dataclasses.replace(config, train=TrainSection(steps=steps))
     weights = jnp.zeros(1)
     engine.devices = weights.devices() if engine.devices else set()
     episodes = Episodes(task, str, graders=config.rollout.graders)
@@ -67,7 +69,8 @@ def batches(config, engine, task, steps):
         for step in range(steps):
             watch = Stopwatch()
             batch = source.next(watch)
-            yield batch, rollout_metrics(batch.drawn, step, batch.aborted * PARAMS.n), watch.times(), source.position()
+            yield batch, rollout_metrics(batch.drawn, step,
+                                         batch.aborted * PARAMS.n), watch.times(), source.position()
             source.publish(weights, step + 1)
 
 
@@ -77,12 +80,17 @@ def test_without_staleness_prompts_are_drawn_in_their_order_when_they_are_asked_
             asked.append([(int(request.ids[0]), request.sequence) for request in requests])
             return super().generate(requests)
 
-    asked, data = [], PromptIterator(PROMPTS, seed=0)
+    asked = []
+    data = PromptIterator(PROMPTS, seed=0)
     config = dataclasses.replace(Config(), rollout=RolloutSection(prompts_per_step=3))
     for step, (batch, metrics, times, position) in enumerate(batches(config, Engine(), ScriptedTask(), 4)):
-        assert asked == [[(prompt.index, 3 * step + number) for number, prompt in enumerate(data.next_prompts(3))]]
-        assert [group.sequence for group in batch.used] == [3 * step, 3 * step + 1, 3 * step + 2] and not batch.dropped
-        assert metrics["rollout/staleness_max"] == 0 and times.keys() == {"time/rollout_s", "time/reward_s", "time/step_s"}
+        assert asked == [[(prompt.index, 3 * step + number)
+                          for number, prompt in enumerate(data.next_prompts(3))]]
+        assert [group.sequence
+                for group in batch.used] == [3 * step, 3 * step + 1, 3 * step + 2] and not batch.dropped
+        assert metrics["rollout/staleness_max"] == 0 and times.keys() == {
+            "time/rollout_s", "time/reward_s", "time/step_s"
+        }
         assert position == {"sequence": 3 * step + 3, "data": data.state(), "unfinished": []}
         asked.clear()
 
@@ -106,12 +114,15 @@ def test_a_batch_of_differing_groups_is_drawn_ahead_and_what_was_set_aside_is_co
     seen = []
     for batch, metrics, times, position in batches(ahead(dynamic=True), engine, by_index(), 6):
         assert len(batch.used) == 3 and not batch.surplus and batch.rounds == -(-len(batch.drawn) // 3)
-        assert all(group.prompt.index % 3 for group in batch.used) and not any(group.prompt.index % 3 for group in batch.constant)
+        assert all(group.prompt.index % 3 for group in batch.used) and not any(group.prompt.index % 3
+                                                                               for group in batch.constant)
         assert metrics["rollout/staleness_max"] <= 1 and metrics["rollout/aborted_frac"] == 0
         assert times.keys() == {"time/wait_s", "time/rollout_s", "time/reward_s", "time/step_s"}
         seen += [group.sequence for group in batch.drawn]
         assert not {sequence for sequence, _ in position["unfinished"]} & set(seen)
-        assert sorted([*seen, *(sequence for sequence, _ in position["unfinished"])]) == list(range(position["sequence"]))
+        assert sorted([*seen,
+                       *(sequence
+                         for sequence, _ in position["unfinished"])]) == list(range(position["sequence"]))
     assert len(seen) > 18
 
 
@@ -124,14 +135,18 @@ def test_left_out_groups_are_not_replaced_without_dynamic_sampling():
 def test_aborted_rollouts_count_in_the_share_of_lost_ones():
     engine = ScriptedEngine(lambda sequence, sample: 300 if sequence == 0 else 1, pause=0.0003)
     config = dataclasses.replace(ahead(), rollout=dataclasses.replace(ahead().rollout, stragglers="abort"))
-    shares = [metrics["rollout/aborted_frac"] for _, metrics, *_ in batches(config, engine, ScriptedTask(), 4)]
+    shares = [
+        metrics["rollout/aborted_frac"] for _, metrics, *_ in batches(config, engine, ScriptedTask(), 4)
+    ]
     assert shares == [0, 2 / 8, 0, 0]
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_the_middle_goes_on_with_every_draw_trained_once_within_the_bound(files, tmp_path, monkeypatch):
+def test_a_run_stopped_in_the_middle_goes_on_with_every_draw_trained_once_within_the_bound(
+        files, tmp_path, monkeypatch):
     """And its first evaluation, with rollouts in flight, has the bits of an evaluation by an idle engine."""
-    assert pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "turn", train__steps=1, eval__every=0)), bridges)
+    assert pipeline.run_all(
+        resolve(tiny_run.settings(files, tmp_path / "turn", train__steps=1, eval__every=0)), bridges)
     whole = monitor.ProfilerWindow.before
 
     def before(window, step):
@@ -147,22 +162,27 @@ def test_a_run_stopped_in_the_middle_goes_on_with_every_draw_trained_once_within
     monkeypatch.setattr(monitor.ProfilerWindow, "before", whole)
     assert pipeline.run_all(config, bridges)
     assert_complete(tmp_path / "run", 1)
-    first, idle = ([row for row in rows(folder / "trajectories.jsonl") if row["phase"] in ("eval", "greedy") and row["step"] == 0]
-                   for folder in (tmp_path / "run", tmp_path / "turn"))
+    first, idle = ([
+        row for row in rows(folder / "trajectories.jsonl")
+        if row["phase"] in ("eval", "greedy") and row["step"] == 0
+    ] for folder in (tmp_path / "run", tmp_path / "turn"))
     assert first and first == idle
     assert max(row["rollout/staleness_max"] for row in rows(tmp_path / "run" / "metrics.jsonl")[1:]) == 1
 
 
 def assert_complete(folder, bound, steps=6):
     """Every draw is trained on once, in time, and the log follows from the trajectories."""
-    drawn, logged = rows(folder / "trajectories.jsonl"), rows(folder / "metrics.jsonl")
+    drawn = rows(folder / "trajectories.jsonl")
+    logged = rows(folder / "metrics.jsonl")
     train = [row for row in drawn if row["phase"] == "train"]
-    assert sorted((row["sequence"], row["sample"]) for row in train) == [(one, sample) for one in range(3 * steps) for sample in range(4)]
+    assert sorted((row["sequence"], row["sample"])
+                  for row in train) == [(one, sample) for one in range(3 * steps) for sample in range(4)]
     assert all(0 <= row["step"] - 1 - version <= bound for row in train for version in row["policy_version"])
     assert [row["step"] for row in logged if row["step"]] == list(range(1, steps + 1))
     for row in logged:
         if row["step"]:
-            for name, value in recomputed(row["step"], [one for one in train if one["step"] == row["step"]]).items():
+            for name, value in recomputed(row["step"],
+                                          [one for one in train if one["step"] == row["step"]]).items():
                 assert row[name] == pytest.approx(value, rel=1e-6, abs=1e-9), (name, row["step"])
 
 
@@ -171,15 +191,20 @@ def assert_complete(folder, bound, steps=6):
     pytest.param(dict(mesh__fsdp=2, rollout_mesh__fsdp=2), marks=pytest.mark.slow)])
 def test_rollouts_run_ahead_on_devices_of_their_own_and_on_meshes(files, tmp_path, meshes):
     short = dict(train__steps=3, eval__every=0, eval__at_start=False)
-    assert pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **AHEAD, **short, **meshes)), bridges)
+    assert pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **AHEAD, **short, **meshes)),
+                            bridges)
     assert_complete(tmp_path / "run", 1, steps=3)
 
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_trains_on_every_draw_once(files, compiled, tmp_path):
-    recipe, log, steps, bound = tmp_path / "recipe.py", tmp_path / "run" / "metrics.jsonl", 40, 2
+    recipe = tmp_path / "recipe.py"
+    log = tmp_path / "run" / "metrics.jsonl"
+    steps = 40
+    bound = 2
     text = tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / "run"), steps=steps)
-    more = f"rollout__max_staleness={bound}, rollout__stragglers='abort', algorithm__corrections=('tis',), eval__every=0"
+    more = (f"rollout__max_staleness={bound}, rollout__stragglers='abort', algorithm__corrections=('tis',), "
+            "eval__every=0")
     recipe.write_text(text.replace(f"train__steps={steps}", f"train__steps={steps}, {more}"))
     for done in (8, 24):
         process = start(recipe, compiled)
@@ -195,21 +220,28 @@ def test_a_run_killed_again_and_again_trains_on_every_draw_once(files, compiled,
 
 @pytest.mark.parametrize("bound", [1, 2])
 def test_a_small_policy_learns_from_rollouts_that_run_ahead(bound):
-    """To draw odd tokens, by GRPO on all weights with truncated importance sampling; half of its tokens are odd at first."""
+    """To draw odd tokens, by GRPO on all weights with truncated importance sampling; half of its tokens are
+    odd at first."""
     config = dataclasses.replace(
-        ahead(bound, kl_coef=0.0, corrections=("tis",)), lora=LoraSection(rank=0), optimizer=OptimizerSection(learning_rate=1e-2),
-        rollout=RolloutSection(prompts_per_step=4, group_size=8, max_tokens=8, slots=32, page_size=32, decode_steps=8, max_staleness=bound),
-        data=DataSection(max_prompt_tokens=8), train=TrainSection(steps=25, tokens_per_micro_batch=512, pack=False))
-    model = Transformer(ModelConfig(
-        family="qwen3_moe", vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, intermediate_size=48,
-        sparse_layers=(True, True), windows=(0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24), rngs=nnx.Rngs(0))
+        ahead(bound, kl_coef=0.0, corrections=("tis", )), lora=LoraSection(rank=0),
+        optimizer=OptimizerSection(learning_rate=1e-2),
+        rollout=RolloutSection(prompts_per_step=4, group_size=8, max_tokens=8, slots=32, page_size=32,
+                               decode_steps=8, max_staleness=bound), data=DataSection(max_prompt_tokens=8),
+        train=TrainSection(steps=25, tokens_per_micro_batch=512, pack=False))
+    model = Transformer(
+        ModelConfig(family="qwen3_moe", vocab_size=64, hidden_size=32, num_layers=2, num_heads=4,
+                    num_kv_heads=2, head_dim=8, intermediate_size=48, sparse_layers=(True, True),
+                    windows=(0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24),
+        rngs=nnx.Rngs(0))
     learner = build_learner(model, LearnerSettings(config.optimizer, 25))
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     engine = JaxEngine(learner.model(), config.rollout, max_prompt_tokens=8)
     prompts = [Prompt(np.arange(number, number + 4, dtype=np.int32), {}, number) for number in range(16)]
-    rewards, ages = [], []
+    rewards = []
+    ages = []
     draws = Draws(PromptIterator(prompts, seed=0), prompts)
-    with open_source(config, engine, Episodes(OddTokens(), str, graders=8), draws, SamplingParams(8, n=8)) as source:
+    with open_source(config, engine, Episodes(OddTokens(), str, graders=8), draws,
+                     SamplingParams(8, n=8)) as source:
         source.publish(learner.params(), 0)
         for step in range(25):
             batch = source.next(Stopwatch())
@@ -255,7 +287,10 @@ def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, bound):
     for name in ("metrics.jsonl", "trajectories.jsonl", "config.json"):
         (warmed_up / name).unlink(missing_ok=True)
     shutil.rmtree(warmed_up / "checkpoints", ignore_errors=True)
-    assert pipeline.run_all(quickstart(warmed_up, train__steps=60, **(AHEAD | {"rollout__max_staleness": bound})), bridges)
+    assert pipeline.run_all(
+        quickstart(warmed_up, train__steps=60, **(AHEAD | {
+            "rollout__max_staleness": bound
+        })), bridges)
     logged = rows(warmed_up / "metrics.jsonl")
     assert np.mean([row["rollout/staleness_mean"] for row in logged if "rollout/staleness_mean" in row]) > 0.3
     assert logged[0]["reward/mean"] < 0.5 and logged[-1]["eval/pass_at_1"] > 0.65
@@ -264,8 +299,9 @@ def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, bound):
 @pytest.mark.parametrize("overrides, message", [
     (dict(rollout__stragglers="cut"), "stragglers = 'cut' has no effect with rollout.max_staleness = 0"),
     (dict(rollout__max_staleness=1, rollout__stragglers="drop"), "stragglers = 'drop' is not known"),
-    (dict(rollout__max_staleness=1, rollout__stragglers="cut", rollout__backend="vllm", servers__urls=("http://localhost:1",)),
-     "which servers do not hand out")])
+    (dict(rollout__max_staleness=1, rollout__stragglers="cut", rollout__backend="vllm",
+          servers__urls=("http://localhost:1", )), "which servers do not hand out")
+])
 def test_settings_of_rollouts_ahead_that_do_nothing_are_refused(files, tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=message):
         refuse_settings(resolve(tiny_run.settings(files, tmp_path / "run", **overrides)))
@@ -273,7 +309,8 @@ def test_settings_of_rollouts_ahead_that_do_nothing_are_refused(files, tmp_path,
 
 def test_uncorrected_staleness_is_warned_of(files, tmp_path):
     with pytest.warns(UserWarning, match="algorithm.corrections=tis"):
-        refuse_before_run(training(resolve(tiny_run.settings(files, tmp_path / "run", rollout__max_staleness=2)), bridges))
+        refuse_before_run(
+            training(resolve(tiny_run.settings(files, tmp_path / "run", rollout__max_staleness=2)), bridges))
 
 
 def test_several_processes_are_refused(files, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
-"""A whole run with a critic: its log, its way back to the same bits, its export, and another run that starts from it."""
+"""A whole run with a critic: its log, its way back to the same bits, its export, and another run that starts
+from it."""
 import os
 import signal
 
@@ -16,9 +17,10 @@ from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run
 from tests.helpers.runs import arrays, assert_same_run, rows
 
-PPO = dict(algorithm__advantage="gae", algorithm__aggregation="token-mean", algorithm__kl_in="reward", algorithm__kl_coef=0.01,
-           algorithm__kl_estimator="k1", algorithm__lam=0.95, algorithm__truncated="bootstrap", critic__learning_rate=3e-3,
-           train__steps=3, checkpoint__every=1, eval__every=0, eval__at_start=False, eval__greedy=False, logging__tensorboard=False)
+PPO = dict(algorithm__advantage="gae", algorithm__aggregation="token-mean", algorithm__kl_in="reward",
+           algorithm__kl_coef=0.01, algorithm__kl_estimator="k1", algorithm__lam=0.95,
+           algorithm__truncated="bootstrap", critic__learning_rate=3e-3, train__steps=3, checkpoint__every=1,
+           eval__every=0, eval__at_start=False, eval__greedy=False, logging__tensorboard=False)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,14 @@ def finished(files, tmp_path_factory):
 
 def test_the_log_has_the_critics_numbers(finished):
     for row in rows(finished / "metrics.jsonl"):
-        assert row["critic/value_loss"] > 0 and row["critic/grad_norm"] > 0 and 0 <= row["critic/clip_frac"] <= 1
+        assert row["critic/value_loss"] > 0 and row[
+            "critic/grad_norm"] > 0 and 0 <= row["critic/clip_frac"] <= 1
         assert row["critic/explained_variance"] <= 1
     assert rows(finished / "metrics.jsonl")[-1]["critic/lr"] == pytest.approx(3e-3)
 
 
-def test_a_run_with_a_critic_stopped_by_sigterm_goes_on_to_the_same_bits(files, finished, tmp_path, monkeypatch):
+def test_a_run_with_a_critic_stopped_by_sigterm_goes_on_to_the_same_bits(files, finished, tmp_path,
+                                                                         monkeypatch):
     whole = monitor.ProfilerWindow.before
 
     def before(window, step):
@@ -69,18 +73,23 @@ def test_a_run_does_not_go_on_with_another_critic_or_without(files, finished, tm
 
 
 def test_the_critic_lies_beside_the_adapter_and_another_run_starts_from_it(files, finished, tmp_path):
-    saved = {name.split("/")[1]: array for name, array in arrays(finished).items() if name.startswith("critic/")}
+    saved = {
+        name.split("/")[1]: array for name, array in arrays(finished).items() if name.startswith("critic/")
+    }
     critic = bridges.load_critic(finished / "adapter")
     assert critic.kind == "token" and saved.keys() == {"dense", "dense_bias", "out", "out_bias"}
     for name, array in saved.items():
         np.testing.assert_array_equal(getattr(critic.head, name)[...], array)
     assert not [name for name in load_file(finished / "model" / "model.safetensors") if "dense" in name]
 
-    config = resolve(tiny_run.settings(files, tmp_path / "run", **PPO, critic__path=str(finished / "adapter")))
+    config = resolve(tiny_run.settings(files, tmp_path / "run", **PPO,
+                                       critic__path=str(finished / "adapter")))
     learner, _ = assembly.build(config, bridges, load_tokenizer(config.model.path), 6)
     np.testing.assert_array_equal(learner.value_head().out[...], saved["out"])
     with pytest.raises(UserError, match="holds no critic: there is no value_head.json"):
-        pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **PPO, critic__path=str(files / "model"))), bridges)
+        pipeline.run_all(
+            resolve(tiny_run.settings(files, tmp_path / "run", **PPO, critic__path=str(files / "model"))),
+            bridges)
 
 
 def test_a_run_without_a_critic_does_not_go_on_with_one(tmp_path):
@@ -93,15 +102,18 @@ def test_a_run_without_a_critic_does_not_go_on_with_one(tmp_path):
     before.save(state, checkpoint.Progress(step=1))
     before.close()
     after = open_checkpoints({"critic": "token", "array critic/out": "float32[32, 1]"})
-    with pytest.raises(checkpoint.CheckpointError, match="belongs to another model or run .critic: absent there, token here"):
+    with pytest.raises(checkpoint.CheckpointError, match="belongs to another model or run .critic: absent "
+                                                         "there, token here"):
         after.restore(state)
     after.close()
 
 
 @pytest.mark.filterwarnings("ignore:This run trains the routers")
 def test_full_fine_tuning_exports_its_critic_alone(files, tmp_path):
-    config = resolve(tiny_run.settings(files, tmp_path / "run", **PPO | dict(
-        lora__rank=0, lora__dropout=0.0, algorithm__kl_coef=0.0, algorithm__kl_in="loss", algorithm__kl_estimator="k3")))
+    config = resolve(
+        tiny_run.settings(
+            files, tmp_path / "run", **PPO | dict(lora__rank=0, lora__dropout=0.0, algorithm__kl_coef=0.0,
+                                                  algorithm__kl_in="loss", algorithm__kl_estimator="k3")))
     learner, _ = assembly.build(config, bridges, load_tokenizer(config.model.path), 6)
     pipeline.export(config, bridges, learner, tmp_path / "run")
     critic = bridges.load_critic(tmp_path / "run" / "critic")

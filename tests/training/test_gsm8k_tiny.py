@@ -1,4 +1,5 @@
-"""configs/gsm8k/tiny.py on the real rows: the marker bonus rises, 200 test rows are evaluated, the log can be recomputed."""
+"""configs/gsm8k/tiny.py on the real rows: the marker bonus rises, 200 test rows are evaluated, the log can be
+recomputed."""
 import json
 import os
 import pathlib
@@ -17,14 +18,21 @@ def rows(path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "train.jsonl").exists(), reason="no GSM8K rows: set JAXRL_GSM8K to a folder with train.jsonl, test.jsonl")
+@pytest.mark.skipif(not (DATA / "train.jsonl").exists(), reason="no GSM8K rows: set JAXRL_GSM8K to a folder "
+                                                                "with train.jsonl, test.jsonl")
 def test_a_tiny_moe_learns_the_answer_marker_on_gsm8k(tmp_path):
-    train, test = DATA / "train.jsonl", DATA / "test.jsonl"
-    command = [sys.executable, "scripts/train.py", "--config=configs/gsm8k/tiny.py", f"--config.run_dir={tmp_path / 'run'}",
-               f"--config.data.path={train}", f"--config.data.eval_path={test}", f"--config.sft.path={train}"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    train = DATA / "train.jsonl"
+    test = DATA / "test.jsonl"
+    command = [
+        sys.executable, "scripts/train.py", "--config=configs/gsm8k/tiny.py",
+        f"--config.run_dir={tmp_path / 'run'}", f"--config.data.path={train}",
+        f"--config.data.eval_path={test}", f"--config.sft.path={train}"
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True)
     assert done.returncode == 0, done.stderr
-    logged, drawn = rows(tmp_path / "run" / "metrics.jsonl"), rows(tmp_path / "run" / "trajectories.jsonl")
+    logged = rows(tmp_path / "run" / "metrics.jsonl")
+    drawn = rows(tmp_path / "run" / "trajectories.jsonl")
     marker = [row["env/marker"] for row in logged if "env/marker" in row]
     assert len(marker) == 30
     assert np.mean(marker[-5:]) > np.mean(marker[:5]) + 0.1
@@ -34,4 +42,5 @@ def test_a_tiny_moe_learns_the_answer_marker_on_gsm8k(tmp_path):
         assert row["env/marker"] == pytest.approx(np.mean([one["info"]["marker"] for one in mine]))
     held_out = [one for one in drawn if one["phase"] == "eval"]
     assert len(held_out) == 200
-    assert logged[-1]["eval/pass_at_1"] == pytest.approx(np.mean([one["info"]["correct"] for one in held_out]))
+    assert logged[-1]["eval/pass_at_1"] == pytest.approx(np.mean([one["info"]["correct"]
+                                                                  for one in held_out]))

@@ -1,4 +1,5 @@
-"""Whole runs with the settings of the moe section: replay with a balancing loss on trained routers, and a selection bias."""
+"""Whole runs with the settings of the moe section: replay with a balancing loss on trained routers, and a
+selection bias."""
 import json
 
 import numpy as np
@@ -25,8 +26,16 @@ def files(tmp_path_factory):
 
 
 def settings(files, run_dir, **overrides):
-    short = {"train__steps": 2, "eval__every": 0, "eval__at_start": False, "eval__greedy": False, "data__eval_path": "",
-             "algorithm__kl_coef": 0.0, "checkpoint__every": 1, "rollout__max_tokens": 12}
+    short = {
+        "train__steps": 2,
+        "eval__every": 0,
+        "eval__at_start": False,
+        "eval__greedy": False,
+        "data__eval_path": "",
+        "algorithm__kl_coef": 0.0,
+        "checkpoint__every": 1,
+        "rollout__max_tokens": 12
+    }
     return tiny_run.settings(files, run_dir, **short | overrides)
 
 
@@ -34,8 +43,8 @@ def settings(files, run_dir, **overrides):
 def replayed(files, tmp_path_factory):
     """R3, a balancing loss and routers trained with adapters on every layer, each layer rematerialised."""
     run_dir = tmp_path_factory.mktemp("replayed") / "run"
-    config = settings(files, run_dir, moe__replay="r3", moe__aux_loss_coef=0.01, moe__z_loss_coef=1e-3, moe__router="train",
-                      train__remat="full", lora__targets=("all-linear",))
+    config = settings(files, run_dir, moe__replay="r3", moe__aux_loss_coef=0.01, moe__z_loss_coef=1e-3,
+                      moe__router="train", train__remat="full", lora__targets=("all-linear", ))
     with pytest.warns(UserWarning, match="which PEFT loads and vLLM and SGLang refuse"):
         assert pipeline.run_all(resolve(config), bridges)
     return run_dir
@@ -47,7 +56,8 @@ def test_the_log_has_the_names_of_routing_and_of_replay(replayed):
         assert 0.8 < row["moe/replayed_frac"] < 1 and row["moe/z_loss"] > 0
         assert 1 < row["moe/aux_loss"] < 4 and row["mismatch/kl"] < 1e-9
         for layer in range(2):
-            low, high, entropy = (row[f"moe/layer_{layer:02d}/{name}"] for name in ("min_vio", "max_vio", "load_entropy"))
+            low, high, entropy = (row[f"moe/layer_{layer:02d}/{name}"]
+                                  for name in ("min_vio", "max_vio", "load_entropy"))
             assert -1 <= low <= 0 <= high <= 1 and 0 < entropy <= np.log(4) + 1e-9
 
 
@@ -57,13 +67,17 @@ def test_the_load_of_each_step_is_logged_and_drawn(replayed):
     for row in rows:
         load = np.array(row["load"])
         assert load.shape == (2, 4) and len(set(load.sum(axis=1))) == 1
-        tokens = sum(len(one["prompt_ids"]) + len(one["completion_ids"]) for one in drawn(replayed, row["step"]))
+        tokens = sum(
+            len(one["prompt_ids"]) + len(one["completion_ids"]) for one in drawn(replayed, row["step"]))
         assert load.sum() == tokens * 2 * 2
     assert (replayed / "moe_load.png").read_bytes().startswith(b"\x89PNG")
 
 
 def drawn(run_dir, step):
-    return [row for row in read_rows(run_dir / "trajectories.jsonl") if row["step"] == step and row["phase"] == "train"]
+    return [
+        row for row in read_rows(run_dir / "trajectories.jsonl")
+        if row["step"] == step and row["phase"] == "train"
+    ]
 
 
 def test_nothing_is_drawn_of_a_model_without_routers(tmp_path):
@@ -82,7 +96,8 @@ def test_the_trained_routers_stand_in_checkpoint_merged_model_and_adapter_alike(
         for other in (merged, fresh):
             np.testing.assert_array_equal(routers(other)[path][...], routers(model)[path][...])
     expected = our_logits(model, TOKENS)[0]
-    assert relative(our_logits(merged, TOKENS)[0], expected) < 1e-5 and relative(our_logits(fresh, TOKENS)[0], expected) < 1e-5
+    assert relative(our_logits(merged, TOKENS)[0], expected) < 1e-5 and relative(
+        our_logits(fresh, TOKENS)[0], expected) < 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +124,15 @@ def biased_files(files, tmp_path_factory):
 @pytest.mark.filterwarnings("ignore:.*selection bias")
 def test_a_bias_moves_in_a_run_and_stands_in_its_checkpoint_and_export(biased_files, tmp_path):
     """Full fine-tuning with frozen routers, R2, and two updates a step."""
-    config = settings(biased_files, tmp_path / "run", lora__rank=0, lora__dropout=0.0, moe__router="freeze", moe__bias_rate=0.01,
-                      moe__replay="r2")
+    config = settings(biased_files, tmp_path / "run", lora__rank=0, lora__dropout=0.0, moe__router="freeze",
+                      moe__bias_rate=0.01, moe__replay="r2")
     assert pipeline.run_all(resolve(config), bridges)
-    exported, before = (base_weights(bridges.load_model(folder / "model")) for folder in (tmp_path / "run", biased_files))
+    exported, before = (base_weights(bridges.load_model(folder / "model"))
+                        for folder in (tmp_path / "run", biased_files))
     steps = exported["stacks.0.mlp.router.bias"][...] / 0.01
     assert np.abs(steps).max() > 1 and np.abs(steps.sum(axis=1)).max() < 1e-3
-    np.testing.assert_array_equal(exported["stacks.0.mlp.router.weight"][...], before["stacks.0.mlp.router.weight"][...])
+    np.testing.assert_array_equal(exported["stacks.0.mlp.router.weight"][...],
+                                  before["stacks.0.mlp.router.weight"][...])
     model, _ = load_run(find_step(tmp_path / "run"))
     for path, value in base_weights(model).items():
         np.testing.assert_array_equal(exported[path][...], value[...], err_msg=path)
@@ -136,8 +153,8 @@ def test_a_resumed_run_cuts_the_log_of_loads_back_to_its_checkpoint(replayed, tm
 def test_fine_tuning_adds_the_balancing_loss_too(files, tmp_path):
     rows = {}
     for coef in (0.0, 0.5):
-        config = settings(files, tmp_path / str(coef), sft__steps=1, lora__rank=0, lora__dropout=0.0, moe__aux_loss_coef=coef,
-                          train__tokens_per_micro_batch=96)
+        config = settings(files, tmp_path / str(coef), sft__steps=1, lora__rank=0, lora__dropout=0.0,
+                          moe__aux_loss_coef=coef, train__tokens_per_micro_batch=96)
         assert pipeline.run_sft(resolve(config), bridges)
         (rows[coef],) = read_rows(tmp_path / str(coef) / "sft" / "metrics.jsonl")
         assert (tmp_path / str(coef) / "sft" / "moe_load.png").exists()

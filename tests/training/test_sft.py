@@ -25,7 +25,13 @@ def files(tmp_path_factory):
 
 
 def config(files, run_dir, **overrides):
-    settings = {"sft__steps": 12, "sft__learning_rate": 3e-3, "sft__eval_every": 6, "eval__greedy": False, "train__pack": True}
+    settings = {
+        "sft__steps": 12,
+        "sft__learning_rate": 3e-3,
+        "sft__eval_every": 6,
+        "eval__greedy": False,
+        "train__pack": True
+    }
     return resolve(tiny_run.settings(files, run_dir, **settings | overrides))
 
 
@@ -49,7 +55,8 @@ def transformers_loss(path, conversations):
         with torch.no_grad():
             logprobs = model(torch.tensor(ids[None]).long()).logits[0].log_softmax(-1)
         own = logprobs[np.arange(len(ids) - 1), ids[1:]].numpy() * mask[1:]
-        total, count = total - own.sum(), count + mask[1:].sum()
+        total = total - own.sum()
+        count = count + mask[1:].sum()
     return total / count
 
 
@@ -71,10 +78,14 @@ def test_every_step_has_one_row_in_order_and_the_loss_falls(finished):
 def test_an_epoch_holds_every_conversation_once(files, tmp_path):
     settings = config(files, tmp_path)
     conversations, _ = load_conversations(settings.sft, load_tokenizer(str(files / "model")))
-    samples = from_conversations([(np.append(ids, number % 7), np.append(mask, 0)) for number, (ids, mask) in enumerate(conversations)])
-    weights = [sum(float(one.mask_BT.sum()) for one in sft.batch(samples, settings, step)) for step in range(6)]
+    samples = from_conversations([(np.append(ids, number % 7), np.append(mask, 0))
+                                  for number, (ids, mask) in enumerate(conversations)])
+    weights = [
+        sum(float(one.mask_BT.sum()) for one in sft.batch(samples, settings, step)) for step in range(6)
+    ]
     assert sum(weights) == sum(sample.trained_tokens for sample in samples)
-    assert phases.total_steps(dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, steps=0, epochs=2)), 25) == 13
+    assert phases.total_steps(
+        dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, steps=0, epochs=2)), 25) == 13
 
 
 def test_sft_ends_early_once_the_accuracy_is_reached_and_stays_ended(files, tmp_path, monkeypatch):
@@ -100,9 +111,12 @@ def test_sft_stopped_by_sigterm_goes_on_to_the_same_numbers(files, finished, tmp
     assert not (tmp_path / "run" / "sft" / "model").exists()
     monkeypatch.setattr(monitor.ProfilerWindow, "before", whole)
     assert pipeline.run_sft(config(files, tmp_path / "run"), bridges)
-    ours, theirs = rows(tmp_path / "run" / "sft" / "metrics.jsonl"), rows(finished / "metrics.jsonl")
+    ours = rows(tmp_path / "run" / "sft" / "metrics.jsonl")
+    theirs = rows(finished / "metrics.jsonl")
     assert [row.get("sft/loss") for row in ours] == [row.get("sft/loss") for row in theirs]
-    assert (tmp_path / "run/sft/model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
+    assert (tmp_path
+            / "run/sft/model/model.safetensors").read_bytes() == (finished
+                                                                  / "model/model.safetensors").read_bytes()
 
 
 def test_sigterm_during_an_evaluation_is_saved_too(files, tmp_path, monkeypatch):
@@ -115,7 +129,8 @@ def test_sigterm_during_an_evaluation_is_saved_too(files, tmp_path, monkeypatch)
         return pipeline.Evaluation({"eval/pass_at_1": score, "eval/reward_mean": score}, {})
 
     monkeypatch.setattr(pipeline, "evaluate", evaluate)
-    assert not pipeline.run_sft(config(files, tmp_path / "run", checkpoint__every=0, sft__eval_every=2), bridges)
+    assert not pipeline.run_sft(config(files, tmp_path / "run", checkpoint__every=0, sft__eval_every=2),
+                                bridges)
     assert (tmp_path / "run" / "sft" / "checkpoints" / "2").exists()
 
 

@@ -1,4 +1,5 @@
-"""The loop as a whole, on a tiny model: its log against its trajectories, its resumption to the bit, its early ends."""
+"""The loop as a whole, on a tiny model: its log against its trajectories, its resumption to the bit, its
+early ends."""
 import dataclasses
 import math
 import os
@@ -30,7 +31,8 @@ def files(tmp_path_factory):
 def finished(files, tmp_path_factory):
     """run_dir of a run of 6 steps."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    config = tiny_run.settings(files, run_dir, checkpoint__keep=4)  # those of steps 2, 4 and 6, and one if an evaluation finds a better
+    # those of steps 2, 4 and 6, and one if an evaluation finds a better
+    config = tiny_run.settings(files, run_dir, checkpoint__keep=4)
     assert pipeline.run_all(resolve(config), bridges)
     return run_dir
 
@@ -38,15 +40,18 @@ def finished(files, tmp_path_factory):
 def test_a_run_leaves_logs_checkpoints_a_model_an_adapter_and_a_plot(finished):
     assert [row["step"] for row in rows(finished / "metrics.jsonl")] == [0, 1, 2, 3, 4, 5, 6]
     assert {"2", "4", "6"} <= {path.name for path in (finished / "checkpoints").iterdir()}
-    for part in ("config.json", "model/model.safetensors", "adapter/adapter_model.safetensors", "reward_curve.png", "tensorboard"):
+    for part in ("config.json", "model/model.safetensors", "adapter/adapter_model.safetensors",
+                 "reward_curve.png", "tensorboard"):
         assert (finished / part).exists()
 
 
 def test_the_log_has_the_names_that_users_look_for(finished):
     names = set(rows(finished / "metrics.jsonl")[3])
     wanted = {
-        "reward": "mean std max min frac_zero_std pass_at_k", "completion": "length_mean length_max truncated_frac",
-        "policy": "loss kl_loss entropy clip_frac_low clip_frac_high approx_kl ratio_mean ratio_max grad_norm lr",
+        "reward": "mean std max min frac_zero_std pass_at_k", "completion": "length_mean length_max "
+                                                                            "truncated_frac",
+        "policy": "loss kl_loss entropy clip_frac_low clip_frac_high approx_kl ratio_mean ratio_max "
+                  "grad_norm lr",
         "mismatch": "kl prob_diff_mean prob_diff_max pearson ess", "moe": "max_vio min_vio load_entropy",
         "rollout": "tokens_per_s staleness_mean staleness_max turns_mean aborted_frac",
         "time": "rollout_s reward_s old_logprobs_s update_s sync_s step_s",
@@ -77,7 +82,8 @@ def test_every_evaluation_number_in_the_log_follows_from_the_trajectories(finish
         sampled = [row for row in drawn if row["step"] == logged["step"] and row["phase"] == "eval"]
         greedy = [row for row in drawn if row["step"] == logged["step"] and row["phase"] == "greedy"]
         assert (len(sampled), len(greedy)) == (16, 4)
-        assert math.isclose(logged["eval/reward_mean"], np.mean([row["reward"] for row in sampled]), rel_tol=1e-6)
+        assert math.isclose(logged["eval/reward_mean"], np.mean([row["reward"] for row in sampled]),
+                            rel_tol=1e-6)
         assert math.isclose(logged["eval/pass_at_1"], np.mean([row["info"]["correct"] for row in sampled]))
         assert math.isclose(logged["eval/greedy"], np.mean([row["info"]["correct"] for row in greedy]))
 
@@ -91,7 +97,8 @@ def test_advantages_in_the_trajectories_are_those_of_their_groups(finished):
     spread = 0
     for group in groups.values():
         rewards = np.array([row["reward"] for row in group])
-        expected = np.zeros(4) if len(set(np.float32(rewards))) == 1 else (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-6)
+        expected = np.zeros(4) if len(set(
+            np.float32(rewards))) == 1 else (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-6)
         np.testing.assert_allclose([row["advantage"] for row in group], expected, rtol=1e-5)
         spread += rewards.std() > 0
     assert spread > 0
@@ -122,7 +129,8 @@ def test_a_lora_target_that_matches_nothing_is_refused_before_any_training(files
     assert not (tmp_path / "run" / "sft").exists()
 
 
-def test_sigterm_saves_and_a_second_start_ends_as_if_nothing_had_happened(files, finished, tmp_path, monkeypatch):
+def test_sigterm_saves_and_a_second_start_ends_as_if_nothing_had_happened(files, finished, tmp_path,
+                                                                          monkeypatch):
     whole = monitor.ProfilerWindow.before
 
     def before(window, step):
@@ -154,20 +162,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_dump(files, tmp_path, mo
 
 
 def test_truncated_sampling_warns_and_logs_the_kept_mass(files, tmp_path, capsys):
-    config = resolve(tiny_run.settings(files, tmp_path / "run", rollout__top_k=20, train__steps=1, eval__at_start=False))
+    config = resolve(
+        tiny_run.settings(files, tmp_path / "run", rollout__top_k=20, train__steps=1, eval__at_start=False))
     assert pipeline.run_all(config, bridges)
     assert "the policy gradient is biased" in " ".join(capsys.readouterr().out.split())
     assert 0.1 < rows(tmp_path / "run" / "metrics.jsonl")[0]["rollout/kept_mass"] < 1
 
 
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(files, compiled, tmp_path):
-    steps, recipes = 16, {}
+    steps = 16
+    recipes = {}
     for name in ("whole", "killed"):
         recipes[name] = tmp_path / f"{name}.py"
-        recipes[name].write_text(tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / name), steps=steps))
+        recipes[name].write_text(
+            tiny_run.RECIPE.format(files=str(files), run_dir=str(tmp_path / name), steps=steps))
     whole = start(recipes["whole"], compiled)
     assert whole.wait() == 0, whole.stdout.read()
-    killed, log = start(recipes["killed"], compiled), tmp_path / "killed" / "metrics.jsonl"
+    killed = start(recipes["killed"], compiled)
+    log = tmp_path / "killed" / "metrics.jsonl"
     while killed.poll() is None and not (log.exists() and len(rows_so_far(log)) > 6):
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)
@@ -180,14 +192,21 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_bits(files, compiled, tm
 
 
 def test_what_was_done_is_saved_where_a_batch_has_nothing_to_train_on(files, tmp_path, monkeypatch):
-    config = resolve(tiny_run.settings(files, tmp_path, train__steps=4, checkpoint__every=0, eval__every=0, eval__at_start=False))
-    real, seen = train.prepare, []
+    config = resolve(
+        tiny_run.settings(files, tmp_path, train__steps=4, checkpoint__every=0, eval__every=0,
+                          eval__at_start=False))
+    real = train.prepare
+    seen = []
 
     def prepare(groups, *rest):
         seen.append(groups)
         if len(seen) == 3:
-            groups = [dataclasses.replace(group, rollouts=[dataclasses.replace(one, loss_mask=0 * one.loss_mask) for one in group.rollouts])
-                      for group in groups]
+            groups = [
+                dataclasses.replace(
+                    group, rollouts=[
+                        dataclasses.replace(one, loss_mask=0 * one.loss_mask) for one in group.rollouts
+                    ]) for group in groups
+            ]
         return real(groups, *rest)
 
     monkeypatch.setattr(train, "prepare", prepare)
@@ -203,7 +222,8 @@ def noting(made):
     class Noted(Gsm8k):
         def __post_init__(self):
             super().__post_init__()
-            self.opened, self.closed = 0, 0
+            self.opened = 0
+            self.closed = 0
             made.append(self)
 
         def open(self, row, seed):
@@ -221,7 +241,8 @@ def noting(made):
 def test_a_run_has_one_task_and_closes_it_however_it_ends(files, tmp_path, monkeypatch, fails):
     made = []
     monkeypatch.setitem(TASKS, "noted", noting(made))
-    short = dict(train__steps=1, sft__steps=1, eval__at_start=False, eval__every=1, env__name="noted(overlong_tokens=20)")
+    short = dict(train__steps=1, sft__steps=1, eval__at_start=False, eval__every=1,
+                 env__name="noted(overlong_tokens=20)")
     config = resolve(tiny_run.settings(files, tmp_path / "run", **short))
     if fails:
         monkeypatch.setattr(train, "prepare", lambda *_: int("the update broke"))
@@ -229,4 +250,5 @@ def test_a_run_has_one_task_and_closes_it_however_it_ends(files, tmp_path, monke
             pipeline.run_all(config, bridges)
     else:
         assert pipeline.run_all(config, bridges)
-    assert [task.closed for task in made] == [1] * len(made) and len([task for task in made if task.opened]) == 1
+    assert [task.closed for task in made] == [1] * len(made) and len([task
+                                                                      for task in made if task.opened]) == 1

@@ -10,11 +10,14 @@ from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.types import Request, SamplingParams
 
-LENGTH, NEW = {False: 1024, True: 64}, {False: 192, True: 32}  # tokens at the end, and drawn, by whether it is a rehearsal
+# tokens at the end, and drawn, by whether it is a rehearsal
+LENGTH = {False: 1024, True: 64}
+NEW = {False: 192, True: 32}
 
 
 class Rate(NamedTuple):
-    """tokens_per_s: the median over chunks of tokens that nothing but decoding took; first_s: of the first, with prefill."""
+    """tokens_per_s: the median over chunks of tokens that nothing but decoding took; first_s: of the first,
+    with prefill."""
     tokens_per_s: float
     chunks: int
     first_s: float
@@ -24,9 +27,11 @@ def rate(learner: Learner, config: Config, slots: int, rehearse: bool) -> Rate:
     """Draws in all slots at once from the learner's present weights; the KV pool is given back."""
     prompt = LENGTH[rehearse] - NEW[rehearse]
     steps = min(config.rollout.decode_steps, NEW[rehearse] // 4)
-    section = dataclasses.replace(config.rollout, slots=slots, kv_tokens=(slots + 1) * LENGTH[rehearse], decode_steps=steps)
+    section = dataclasses.replace(config.rollout, slots=slots, kv_tokens=(slots + 1) * LENGTH[rehearse],
+                                  decode_steps=steps)
     engine = JaxEngine(learner.model(), section, max_prompt_tokens=prompt)
-    rows = np.random.default_rng(slots).integers(0, learner.config.vocab_size, (slots, prompt)).astype(np.int32)
+    rows = np.random.default_rng(slots).integers(0, learner.config.vocab_size,
+                                                 (slots, prompt)).astype(np.int32)
     for number, row in enumerate(rows):
         engine.submit(Request(row, SamplingParams(max_tokens=NEW[rehearse]), number))
     try:
@@ -37,11 +42,14 @@ def rate(learner: Learner, config: Config, slots: int, rehearse: bool) -> Rate:
 
 def drawn(engine: JaxEngine, requests: int) -> list[tuple[float, int, bool]]:
     """(seconds, tokens, whether it did nothing but decode) of each chunk until all requests are done."""
-    chunks, done, before = [], 0, engine.stats()
+    chunks = []
+    done = 0
+    before = engine.stats()
     while done < requests:
         start = time.perf_counter()
         done += len(engine.step())
-        seconds, after = time.perf_counter() - start, engine.stats()
+        seconds = time.perf_counter() - start
+        after = engine.stats()
         pure = all(after[name] == before[name] for name in ("prefill_tokens", "compiles"))
         chunks.append((seconds, int(after["tokens"] - before["tokens"]), pure))
         before = after

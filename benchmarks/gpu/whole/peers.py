@@ -1,4 +1,5 @@
-"""Stage e: transformers and PEFT on the same card at the same shape: a LoRA step on all linear layers, and greedy decoding."""
+"""Stage e: transformers and PEFT on the same card at the same shape: a LoRA step on all linear layers, and
+greedy decoding."""
 import importlib.util
 import time
 
@@ -8,8 +9,12 @@ from benchmarks.gpu.record import ABSENT, MEASURED, Recorder, Settings
 from benchmarks.gpu.whole.shape import ALPHA, ATTENTION, RANK, fields, scaled
 
 EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
-ROWS, LENGTH = {False: 8, True: 2}, {False: 2048, True: 64}  # of a step; by whether it is a rehearsal
-BATCHES, PROMPT, NEW = {False: (32, 128), True: (2,)}, {False: 832, True: 16}, {False: 64, True: 8}
+# of a step; by whether it is a rehearsal
+ROWS = {False: 8, True: 2}
+LENGTH = {False: 2048, True: 64}
+BATCHES = {False: (32, 128), True: (2,)}
+PROMPT = {False: 832, True: 16}
+NEW = {False: 64, True: 8}
 STEPS = 3
 EXPERTS_AS = "grouped_mm"  # transformers' own fastest for many experts
 
@@ -27,16 +32,21 @@ def run(recorder: Recorder, settings: Settings) -> None:
     if model is None:
         return
     for slots in BATCHES[settings.rehearse]:
-        name = f"transformers generate, greedy, no adapters, B = {slots}, {PROMPT[settings.rehearse]} + {NEW[settings.rehearse]}"
+        name = (f"transformers generate, greedy, no adapters, B = {slots}, {PROMPT[settings.rehearse]} + "
+                f"{NEW[settings.rehearse]}")
         rate = recorder.attempt(name, lambda slots=slots: decode(model, slots, settings))
         if rate is not None:
             recorder.add(name, MEASURED, **{"tokens/s": rate, **scaled(settings, rate)}, **_peak())
     for name, targets in (("attention", []), ("attention and experts", list(EXPERTS))):
-        name = f"transformers + PEFT, LoRA step on {name}, {ROWS[settings.rehearse]} x {LENGTH[settings.rehearse]}, checkpointing"
+        name = (f"transformers + PEFT, LoRA step on {name}, {ROWS[settings.rehearse]} x "
+                f"{LENGTH[settings.rehearse]}, checkpointing")
         seconds = recorder.attempt(name, lambda targets=targets: train(model, targets, settings))
         if seconds is not None:
             rate = ROWS[settings.rehearse] * LENGTH[settings.rehearse] / seconds
-            recorder.add(name, MEASURED, **{"tokens/s": rate, **scaled(settings, rate), "s": seconds}, **_peak())
+            recorder.add(name, MEASURED, **{
+                "tokens/s": rate,
+                **scaled(settings, rate), "s": seconds
+            }, **_peak())
 
 
 def make(settings: Settings):
@@ -56,19 +66,23 @@ def make(settings: Settings):
 
 
 def train(model, expert_parameters: list[str], settings: Settings) -> float:
-    """Median seconds of a step: forward, backward, AdamW over the adapters. The model is left without them."""
+    """Median seconds of a step: forward, backward, AdamW over the adapters. The model is left without
+    them."""
     import torch
     from peft import LoraConfig, get_peft_model
-    adapters = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION), target_parameters=expert_parameters)
+    adapters = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(ATTENTION),
+                          target_parameters=expert_parameters)
     wrapped = get_peft_model(model, adapters)
     try:
         wrapped.train()
         wrapped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        optimiser = torch.optim.AdamW([weight for weight in wrapped.parameters() if weight.requires_grad], lr=1e-4)
+        optimiser = torch.optim.AdamW([weight for weight in wrapped.parameters() if weight.requires_grad],
+                                      lr=1e-4)
         ids = _ids(model, ROWS[settings.rehearse], LENGTH[settings.rehearse])
 
         def step():
-            loss = sum(_backward(wrapped, row, len(ids)) for row in ids)  # a row at a time: its logits alone are gigabytes
+            # a row at a time: its logits alone are gigabytes
+            loss = sum(_backward(wrapped, row, len(ids)) for row in ids)
             optimiser.step()
             optimiser.zero_grad()
             return float(loss)
@@ -92,12 +106,13 @@ def decode(model, slots: int, settings: Settings) -> float:
 
     def generate(count):
         with torch.no_grad():
-            return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, min_new_tokens=count, do_sample=False,
-                                  pad_token_id=0)
+            return model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count,
+                                  min_new_tokens=count, do_sample=False, pad_token_id=0)
 
     new = NEW[settings.rehearse]
     generate(2)
-    prefill, whole = _seconds(lambda: generate(1)), _seconds(lambda: generate(new))
+    prefill = _seconds(lambda: generate(1))
+    whole = _seconds(lambda: generate(new))
     return slots * (new - 1) / max(whole - prefill, 1e-9)
 
 

@@ -1,4 +1,5 @@
-"""A model of random weights made on the device a slice at a time, so that making it takes hardly more memory than it has."""
+"""A model of random weights made on the device a slice at a time, so that making it takes hardly more memory
+than it has."""
 import functools
 
 import jax
@@ -19,8 +20,8 @@ def make(config: ModelConfig, lora: LoraConfig | None, section: ModelSection) ->
       config, lora: its shape and adapters.
       section: dtype and backends.
     """
-    model = Transformer.abstract(config, lora=lora, dtype=jnp.dtype(section.dtype), attention=section.attention,
-                                 grouped_matmul=section.grouped_matmul)
+    model = Transformer.abstract(config, lora=lora, dtype=jnp.dtype(section.dtype),
+                                 attention=section.attention, grouped_matmul=section.grouped_matmul)
     graphdef, state = nnx.split(model)
     leaves, structure = jax.tree_util.tree_flatten_with_path(state)
     made = [_leaf(number, jax.tree_util.keystr(path), leaf) for number, (path, leaf) in enumerate(leaves)]
@@ -35,7 +36,8 @@ def _leaf(number: int, path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _normal(key, shape, dtype):
-    """Stacks one layer after the other: float32 numbers of a whole stack would need twice its memory again."""
+    """Stacks one layer after the other: float32 numbers of a whole stack would need twice its memory
+    again."""
     if len(shape) < 3:
         return (STD * jax.random.normal(key, shape, jnp.float32)).astype(dtype)
     keys = jax.random.split(key, shape[0])

@@ -1,7 +1,8 @@
-"""A vLLM worker extension: takes weights from folders or a broadcast, and makes that right for a Mixture of Experts on CPU.
+"""A vLLM worker extension: takes weights from folders or a broadcast, and makes that right for a Mixture of
+Experts on CPU.
 
-It runs inside the server, in an environment that has vLLM and torch but not this package, so it imports neither; the folder
-that holds it goes on the server's PYTHONPATH. The server is started with
+It runs inside the server, in an environment that has vLLM and torch but not this package, so it imports
+neither; the folder that holds it goes on the server's PYTHONPATH. The server is started with
 
     --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "jaxrl"}'
 
@@ -17,10 +18,18 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from vllm.distributed.weight_transfer import WeightTransferEngineFactory
-from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
 from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as fused_moe
 from vllm.model_executor.layers.fused_moe.oracle import unquantized as oracle
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload, layerwise
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+    layerwise,
+)
 from vllm.platforms import current_platform
 
 SECONDS = 60.0  # until a broadcast has gone through
@@ -28,7 +37,8 @@ SECONDS = 60.0  # until a broadcast has gone through
 
 @dataclasses.dataclass
 class GroupToJoin(WeightTransferInitInfo):
-    """A group of torch.distributed to join, whose rank 0 is at address:port; without a name there is none to join."""
+    """A group of torch.distributed to join, whose rank 0 is at address:port; without a name there is none to
+    join."""
     name: str = ""
     address: str = ""
     port: int = 0
@@ -38,8 +48,8 @@ class GroupToJoin(WeightTransferInitInfo):
 
 @dataclasses.dataclass
 class TensorsToLoad(WeightTransferUpdateInfo):
-    """Tensors in Hugging Face's spelling: those in the safetensors files of the folder `path`, or such as are broadcast in `group`, one
-    behind the other as bytes."""
+    """Tensors in Hugging Face's spelling: those in the safetensors files of the folder `path`, or such as are
+    broadcast in `group`, one behind the other as bytes."""
     path: str = ""
     names: list = ()
     dtypes: list = ()
@@ -50,25 +60,29 @@ class TensorsToLoad(WeightTransferUpdateInfo):
 class TensorLoader(WeightTransferEngine):
     """Loads tensors one at a time, as if the model was started from them.
 
-    An update may bring a part of the model. What vLLM keeps in one array (q, k and v; all experts of a layer) must come whole.
+    An update may bring a part of the model. What vLLM keeps in one array (q, k and v; all experts of a layer)
+    must come whole.
     """
     init_info_cls = GroupToJoin
     update_info_cls = TensorsToLoad
-    group, group_name = None, ""
+    group = None
+    group_name = ""
     forgotten = {}
 
     def init_transfer_engine(self, init_info: Any):
         if init_info.name:
-            self.group, self.group_name = self._join(init_info), init_info.name
+            self.group = self._join(init_info)
+            self.group_name = init_info.name
 
     def _join(self, meeting: GroupToJoin):
-        c10d, timeout = torch.distributed.distributed_c10d, datetime.timedelta(seconds=SECONDS)
+        c10d = torch.distributed.distributed_c10d
+        timeout = datetime.timedelta(seconds=SECONDS)
         store = torch.distributed.TCPStore(meeting.address, meeting.port, meeting.size, False, timeout)
         config = self.parallel_config
         rank = 1 + config.data_parallel_index * config.world_size + config.rank
-        group, _ = c10d._new_process_group_helper(
-            meeting.size, rank, [], c10d.Backend(meeting.backend), c10d.PrefixStore(meeting.name, store), group_name=meeting.name,
-            timeout=timeout)
+        group, _ = c10d._new_process_group_helper(meeting.size, rank, [], c10d.Backend(meeting.backend),
+                                                  c10d.PrefixStore(meeting.name, store),
+                                                  group_name=meeting.name, timeout=timeout)
         self.device_of_broadcasts = self.device if meeting.backend == "nccl" else "cpu"
         return group
 
@@ -81,7 +95,8 @@ class TensorLoader(WeightTransferEngine):
     def receive_weights(self, update_info: Any):
         try:
             self._load(update_info)
-        except BaseException:  # the update has ended: requests must find arrays to compute with, if those of two versions
+        except BaseException:
+            # the update has ended: requests must find arrays to compute with, if those of two versions
             forget_half_loaded(self.model)
             self._remember_experts()
             raise
@@ -92,7 +107,8 @@ class TensorLoader(WeightTransferEngine):
             return
         files = sorted(pathlib.Path(update_info.path).glob("*.safetensors")) if update_info.path else []
         if not files:
-            raise ValueError(f"{update_info.path or 'an update without a path'} holds no safetensors files that this server can see")
+            raise ValueError(f"{update_info.path or 'an update without a path'} holds no safetensors files "
+                             "that this server can see")
         self.model.load_weights(tensors(files))
 
     def _broadcast(self, announced: TensorsToLoad):
@@ -112,11 +128,13 @@ class TensorLoader(WeightTransferEngine):
 
     def _remember_experts(self):
         for method, kernel in self.forgotten.items():
-            method.moe_kernel = kernel if method.moe_kernel is None else method.moe_kernel  # of experts that the update left as they were
+            # of experts that the update left as they were
+            method.moe_kernel = kernel if method.moe_kernel is None else method.moe_kernel
         self.forgotten = {}
 
     def shutdown(self):
-        self.group, self.group_name = None, ""
+        self.group = None
+        self.group_name = ""
 
 
 def tensors(files: Any):
@@ -128,8 +146,8 @@ def tensors(files: Any):
 
 
 def forget_half_loaded(model: Any):
-    """An update that ended half-way left layers that wait for the rest of their tensors: with those of the next update they would
-    be filled from both. Each gets back the arrays that it had."""
+    """An update that ended half-way left layers that wait for the rest of their tensors: with those of the
+    next update they would be filled from both. Each gets back the arrays that it had."""
     for module in model.modules():
         info = layerwise.get_layerwise_info(module)
         if info.can_load() and info.kernel_tensors is not None:
@@ -138,8 +156,9 @@ def forget_half_loaded(model: Any):
 
 
 def forget_packed_experts(model: Any):
-    """On CPU vLLM packs the experts' weights when it makes their kernel, and only then: a reload leaves the old packing in
-    place, and answers 200. Without a kernel the reload makes one, and packs what it read. Returns what was forgotten."""
+    """On CPU vLLM packs the experts' weights when it makes their kernel, and only then: a reload leaves the
+    old packing in place, and answers 200. Without a kernel the reload makes one, and packs what it read.
+    Returns what was forgotten."""
     forgotten = {}
     for module in model.modules():
         method = getattr(module, "quant_method", None)
@@ -150,8 +169,9 @@ def forget_packed_experts(model: Any):
 
 
 def leave_experts_to_the_cpu_kernel():
-    """With LoRA on, vLLM gives experts a Triton kernel, which no CPU runs, even where only attention is adapted. An adapter's
-    experts are then ignored in silence, so this is for servers that never get such adapters."""
+    """With LoRA on, vLLM gives experts a Triton kernel, which no CPU runs, even where only attention is
+    adapted. An adapter's experts are then ignored in silence, so this is for servers that never get such
+    adapters."""
     choose = oracle.select_unquantized_moe_backend
 
     def without_lora(moe_config: Any, *args, **kwargs):

@@ -38,7 +38,8 @@ def _unknown_spec(field: str, spec: str, table: Mapping[str, Any]) -> Iterator[P
 def contradictions(config: Config) -> Iterator[Problem]:
     """Yields settings of the section that cannot work together, in whatever phase."""
     section = config.algorithm
-    blend, penalty = section.reward_blend, section.truncated_penalty
+    blend = section.reward_blend
+    penalty = section.truncated_penalty
     if blend and (len(blend) != 3 or not all(map(math.isfinite, blend))):
         yield Problem("algorithm.reward_blend", blend, "must be three weights, of the reward, of the event "
                       "judge's and of the outcome judge's number",
@@ -66,7 +67,8 @@ def _of_loss(config: Config) -> Iterator[Problem]:
     section = config.algorithm
     yield from told("algorithm.loss", section.loss,
                     lambda: make_policy_objective(section, config.critic, config.moe))
-    loss, only = parse_spec(section.loss)[0], find_loss(section.loss).aggregation
+    loss = parse_spec(section.loss)[0]
+    only = find_loss(section.loss).aggregation
     if only and section.aggregation != only:
         others = ", ".join(name for name, row in LOSSES.items() if not row.aggregation)
         yield Problem("algorithm.aggregation", section.aggregation,
@@ -76,7 +78,8 @@ def _of_loss(config: Config) -> Iterator[Problem]:
 
 
 def _of_advantage(config: Config) -> Iterator[Problem]:
-    section, row = config.algorithm, find_advantage(config.algorithm.advantage)
+    section = config.algorithm
+    row = find_advantage(config.algorithm.advantage)
     if config.rollout.group_size == 1 and row.needs_group:
         yield Problem("algorithm.advantage", section.advantage, "compares the completions of one prompt, so "
                       "with rollout.group_size = 1 every advantage is 0 and nothing is learnt",
@@ -138,8 +141,10 @@ def _idle_kl(section: AlgorithmSection) -> Iterator[Problem]:
 
 
 def _idle_lengths(config: Config) -> Iterator[Problem]:
-    section, longest = config.algorithm, config.rollout.max_tokens
-    tokens, cushion = section.overlong_tokens, section.overlong_cushion
+    section = config.algorithm
+    longest = config.rollout.max_tokens
+    tokens = section.overlong_tokens
+    cushion = section.overlong_cushion
     if cushion and not tokens:
         yield Problem("algorithm.overlong_cushion", cushion, "has no effect without "
                       "algorithm.overlong_tokens, the length at which the penalty is full",

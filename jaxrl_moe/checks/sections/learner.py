@@ -22,7 +22,8 @@ def contradictions(config: Config) -> Iterator[Problem]:
 
 
 def _of_adapters(config: Config) -> Iterator[Problem]:
-    lora, kl_coef = config.lora, config.algorithm.kl_coef
+    lora = config.lora
+    kl_coef = config.algorithm.kl_coef
     if lora.rank > 0 and not lora.targets:
         yield Problem("lora.targets", None, "is empty while lora.rank > 0",
                       "name layers such as q_proj,v_proj or all-linear, or set lora.rank=0 to train all "
@@ -40,7 +41,9 @@ def _of_adapters(config: Config) -> Iterator[Problem]:
 
 
 def _of_routers(config: Config) -> Iterator[Problem]:
-    lora, moe, kl_coef = config.lora, config.moe, config.algorithm.kl_coef
+    lora = config.lora
+    moe = config.moe
+    kl_coef = config.algorithm.kl_coef
     shares = "which the reference policy (the same weights with adapters off) " + _AGAINST_KL.format(kl_coef)
     if moe.router == "train" and lora.rank > 0 and kl_coef > 0:
         yield Problem("moe.router", "train", f"moves the routers, {shares}",
@@ -72,7 +75,8 @@ def unknown_offload(config: Config) -> Iterator[Problem]:
 
 def critic_problems(config: Config) -> Iterator[Problem]:
     """Yields settings of a critic or of discounting that the advantage would not read."""
-    algorithm, row = config.algorithm, find_advantage(config.algorithm.advantage)
+    algorithm = config.algorithm
+    row = find_advantage(config.algorithm.advantage)
     without = f"algorithm.advantage = {algorithm.advantage!r}"
     for field in dataclasses.fields(config.critic) if not row.critic else ():
         if changed(config.critic, field.name):
@@ -97,7 +101,8 @@ def critic_problems(config: Config) -> Iterator[Problem]:
 
 def router_problems(config: Config, model: ModelConfig) -> Iterator[Problem]:
     """Yields settings of the moe section that the model cannot follow."""
-    moe, path = config.moe, config.model.path
+    moe = config.moe
+    path = config.model.path
     chosen = [field.name for field in dataclasses.fields(moe) if changed(moe, field.name)]
     if not any(model.sparse_layers):
         for name in chosen:
@@ -113,10 +118,13 @@ def router_problems(config: Config, model: ModelConfig) -> Iterator[Problem]:
 
 def warn_of_router(config: Config, model: ModelConfig) -> None:
     """Warns of routers trained without the balancing that their checkpoint asks for, or not trained."""
-    moe, path, rank = config.moe, config.model.path, config.lora.rank
+    moe = config.moe
+    path = config.model.path
+    rank = config.lora.rank
     if not any(model.sparse_layers):
         return
-    trained, asked = trains_router(rank > 0, ROUTER[moe.router]), model.router_aux_loss_coef
+    trained = trains_router(rank > 0, ROUTER[moe.router])
+    asked = model.router_aux_loss_coef
     if trained and asked > 0 and not (moe.aux_loss_coef or moe.bias_rate):
         warnings.warn(f"This run trains the routers of {path!r} without balancing them, and the checkpoint "
                       f"asks for router_aux_loss_coef = {asked:g}: set moe.aux_loss_coef={asked:g} to apply "

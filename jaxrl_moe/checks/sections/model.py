@@ -70,8 +70,10 @@ def adapter_problems(start: Start) -> Iterator[Problem]:
 
 def critic_problems(start: Start) -> Iterator[Problem]:
     """Yields why a critic that the run is to start from does not fit the model or the advantage."""
-    path, advantage = start.config.critic.path, start.config.algorithm.advantage
-    kind, size = find_advantage(advantage).critic, start.model.hidden_size
+    path = start.config.critic.path
+    advantage = start.config.algorithm.advantage
+    kind = find_advantage(advantage).critic
+    size = start.model.hidden_size
     if not kind or not path or start.given:
         return
     try:

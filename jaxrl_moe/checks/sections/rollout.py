@@ -16,8 +16,10 @@ from jaxrl_moe.types import Problem
 
 def contradictions(config: Config) -> Iterator[Problem]:
     """Yields settings that cannot work together, in whatever phase."""
-    rollout, endpoint = config.rollout, config.endpoint
-    longest, page = longest_rollout(config), rollout.page_size
+    rollout = config.rollout
+    endpoint = config.endpoint
+    longest = longest_rollout(config)
+    page = rollout.page_size
     if page & (page - 1):
         yield Problem("rollout.page_size", page, "is not a power of two", "use one, such as 32")
     if 0 < rollout.kv_tokens < longest + page:
@@ -40,7 +42,8 @@ def contradictions(config: Config) -> Iterator[Problem]:
 
 def problems(config: Config) -> Iterator[Problem]:
     """Yields what speaks against an RL phase with these settings."""
-    rollout, algorithm = config.rollout, config.algorithm
+    rollout = config.rollout
+    algorithm = config.algorithm
     sequences = rollout.prompts_per_step * rollout.group_size
     if sequences % algorithm.minibatches:
         yield Problem("algorithm.minibatches", algorithm.minibatches,
@@ -104,7 +107,8 @@ def _taken(host: str, port: int) -> Iterator[Problem]:
 
 def warn_of_staleness(config: Config) -> None:
     """Warns of rollouts of older weights that nothing corrects for."""
-    staleness, algorithm = config.rollout.max_staleness, config.algorithm
+    staleness = config.rollout.max_staleness
+    algorithm = config.algorithm
     if staleness and not algorithm.bypass and not algorithm.corrections:
         warnings.warn(f"rollout.max_staleness = {staleness} trains on tokens of weights up to {staleness} "
                       "versions old, and the importance ratios start from the weights of the update, so "

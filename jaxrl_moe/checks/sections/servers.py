@@ -31,7 +31,8 @@ def server_problems(config: Config) -> Iterator[Problem]:
 
 
 def _ways_to_servers(config: Config, chosen: Mapping[str, Any]) -> Iterator[Problem]:
-    servers, backend = config.servers, config.rollout.backend
+    servers = config.servers
+    backend = config.rollout.backend
     if servers.urls:
         for name in _TO_LAUNCH:
             if name in chosen:
@@ -53,7 +54,8 @@ def _ways_to_servers(config: Config, chosen: Mapping[str, Any]) -> Iterator[Prob
 
 
 def _bad_url(config: Config, url: str) -> Iterator[Problem]:
-    servers, address = config.servers, urllib.parse.urlsplit(url)
+    servers = config.servers
+    address = urllib.parse.urlsplit(url)
     broadcast = servers.weight_sync_backend == "distributed"
     if address.scheme not in ("http", "https") or not address.hostname:
         yield Problem("servers.urls", None, f"holds {url!r}, which is no URL of a server",
@@ -65,7 +67,9 @@ def _bad_url(config: Config, url: str) -> Iterator[Problem]:
 
 
 def _what_servers_cannot_do(config: Config) -> Iterator[Problem]:
-    backend, wanted, moe = config.rollout.backend, config.servers.weight_sync_backend, config.moe
+    backend = config.rollout.backend
+    wanted = config.servers.weight_sync_backend
+    moe = config.moe
     if config.rollout_mesh.apart:
         yield Problem("rollout_mesh", None, "gives the rollout devices of this process, and rollout.backend "
                       f"= {backend!r} draws on servers", "leave rollout_mesh out, or set rollout.backend=jax")
@@ -92,7 +96,8 @@ def _what_servers_cannot_do(config: Config) -> Iterator[Problem]:
 
 
 def _idle_sync(config: Config) -> Iterator[Problem]:
-    servers, wanted = config.servers, config.servers.weight_sync_backend
+    servers = config.servers
+    wanted = config.servers.weight_sync_backend
     under = f" under servers.weight_sync_backend = {wanted!r}, which"
     if wanted in ("adapter", "disk"):
         yield from idle("servers", servers, ["bucket_bytes"], f"{under} sends no buckets", "choose another")

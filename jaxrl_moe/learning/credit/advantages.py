@@ -34,24 +34,27 @@ def with_advantages(samples: Sequence[Sample], spec: str, credit: Credit = Credi
     """The samples with advantages from their rewards, and with returns where the row has a critic.
 
     Args:
-      samples: all samples of the batch; those of one group share a baseline, unless they are turns of one rollout, which is then
-        a group of one whatever its turns.
+      samples: all samples of the batch; those of one group share a baseline, unless they are turns of one
+        rollout, which is then a group of one whatever its turns.
       spec: a row of ADVANTAGES, with its settings in brackets where they differ from the defaults.
       credit: how rewards reach the tokens.
 
     Raises:
-      AlgorithmError: unknown name or setting, rewards the row refuses, no log-probs for the KL, or no values for the critic.
+      AlgorithmError: unknown name or setting, rewards the row refuses, no log-probs for the KL, or no values
+        for the critic.
     """
     name, overrides = parse_spec(spec)
     row = lookup(ADVANTAGES, name, "advantage")
     settings = configure(row.settings, overrides, name)
     kls = [_reward_kl(sample, credit) for sample in samples]
-    rewards = np.array([sample.reward for sample in samples], np.float32).astype(np.float64)  # equal as the metrics see it
+    # equal as the metrics see it
+    rewards = np.array([sample.reward for sample in samples], np.float32).astype(np.float64)
     if not row.per_token:
         rewards -= np.array([kl.sum() for kl in kls])
     members = _members(samples)
     scalars = np.zeros(len(samples))
-    for indices, values in zip(members, group_advantages([rewards[m] for m in members], row, settings), strict=True):
+    for indices, values in zip(members, group_advantages([rewards[m] for m in members], row, settings),
+                               strict=True):
         scalars[indices] = values
     if row.critic == "last_token":
         samples, scalars = last_token_critic(samples, scalars)
@@ -70,7 +73,8 @@ def with_advantages(samples: Sequence[Sample], spec: str, credit: Credit = Credi
 
 
 def _members(samples: Sequence[Sample]) -> list[np.ndarray]:
-    """The samples that are compared: those of one prompt. The turns of a prompt's only rollout stand alone, as it does."""
+    """The samples that are compared: those of one prompt. The turns of a prompt's only rollout stand alone,
+    as it does."""
     numbers = np.array([sample.group for sample in samples])
     groups = [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
     members = []
@@ -84,7 +88,8 @@ def _reward_kl(sample: Sample, credit: Credit) -> np.ndarray:
     if credit.kl_coef == 0:
         return np.zeros(len(sample.ids_T))
     if sample.old_logprobs_T is None or sample.ref_logprobs_T is None:
-        raise AlgorithmError("A KL penalty in the reward needs old and reference log-probs, and a sample has none.")
+        raise AlgorithmError("A KL penalty in the reward needs old and reference log-probs, and a sample has "
+                             "none.")
     kl_T = kl_value(sample.old_logprobs_T, sample.ref_logprobs_T, credit.kl_estimator)
     return credit.kl_coef * np.where(sample.mask_T > 0, kl_T, 0)
 

@@ -9,8 +9,8 @@ from jaxrl_moe.rl.returns import critic_advantage, gae, token_rewards
 from jaxrl_moe.rl.table import AlgorithmError
 
 
-def token_critic(samples: Sequence[Sample], rewards_N: np.ndarray, kls: Sequence[np.ndarray], gamma: float, lam: float,
-                 bootstrap: bool) -> tuple[list[Sample], list[np.ndarray]]:
+def token_critic(samples: Sequence[Sample], rewards_N: np.ndarray, kls: Sequence[np.ndarray], gamma: float,
+                 lam: float, bootstrap: bool) -> tuple[list[Sample], list[np.ndarray]]:
     """Generalised advantage estimation with a value a token.
 
     Args:
@@ -24,12 +24,15 @@ def token_critic(samples: Sequence[Sample], rewards_N: np.ndarray, kls: Sequence
       (the samples with returns at their trained tokens, their advantages [T] before whitening).
     """
     _check_values(samples)
-    advantages, judged = [], []
+    advantages = []
+    judged = []
     for sample, reward, kl in zip(samples, rewards_N, kls, strict=True):
         after = float(sample.values_T[-1]) if bootstrap and sample.truncated else 0.0
-        values, returns = gae(token_rewards(reward, kl, sample.mask_T, 1.0), sample.values_T, sample.mask_T, gamma, lam, after)
+        values, returns = gae(token_rewards(reward, kl, sample.mask_T, 1.0), sample.values_T, sample.mask_T,
+                              gamma, lam, after)
         advantages.append(values)
-        judged.append(dataclasses.replace(sample, returns_T=returns.astype(np.float32), value_mask_T=sample.mask_T))
+        judged.append(
+            dataclasses.replace(sample, returns_T=returns.astype(np.float32), value_mask_T=sample.mask_T))
     return judged, advantages
 
 
@@ -41,8 +44,8 @@ def last_token_critic(samples: Sequence[Sample], centred_N: np.ndarray) -> tuple
       centred_N: rewards less their group's mean, or raw where a group is one completion.
 
     Returns:
-      (the samples with the return at their last token, advantages [N]: centred reward less value, whitened over the samples that
-      have trained tokens and clamped to +-3).
+      (the samples with the return at their last token, advantages [N]: centred reward less value, whitened
+      over the samples that have trained tokens and clamped to +-3).
     """
     _check_values(samples)
     trained = np.array([sample.trained_tokens > 0 for sample in samples])
@@ -52,10 +55,12 @@ def last_token_critic(samples: Sequence[Sample], centred_N: np.ndarray) -> tuple
     judged = []
     for sample, reward, counts in zip(samples, centred_N, trained, strict=True):
         last_T = (np.arange(len(sample.ids_T)) == len(sample.ids_T) - 1).astype(np.float32)
-        judged.append(dataclasses.replace(sample, returns_T=np.float32(reward) * last_T, value_mask_T=last_T * counts))
+        judged.append(
+            dataclasses.replace(sample, returns_T=np.float32(reward) * last_T, value_mask_T=last_T * counts))
     return judged, advantages_N
 
 
 def _check_values(samples: Sequence[Sample]) -> None:
     if any(sample.values_T is None for sample in samples):
-        raise AlgorithmError("This advantage needs a critic's values, and a sample has none: run the policy with its critic first.")
+        raise AlgorithmError("This advantage needs a critic's values, and a sample has none: run the policy "
+                             "with its critic first.")

@@ -34,7 +34,8 @@ MLP_PARAMETERS = (
 NORM_PARAMETERS = norm_rows("input_norm", "post_attention_norm", "attention.q_norm", "attention.k_norm")
 
 LAYER = "model.layers.{layer}"
-QKV, GATE_UP = LAYER + ".self_attn.qkv_proj", LAYER + ".mlp.gate_up_proj"
+QKV = LAYER + ".self_attn.qkv_proj"
+GATE_UP = LAYER + ".mlp.gate_up_proj"
 OUTER_TENSORS = (
     TensorRow("embed.weight", "model.embed_tokens.weight"),
     TensorRow("norm.weight", "model.norm.weight"),
@@ -80,7 +81,8 @@ class Decoder(Family):
     def cost(self, config: ModelConfig, weights: Iterable[CountedArray]) -> Cost:
         """2 FLOPs a number and product. Only the active experts count; what looks up (embeddings) or works
         elementwise is left out."""
-        token, read = 0.0, 0.0
+        token = 0.0
+        read = 0.0
         output = "embed.weight" if config.tie_word_embeddings else "lm_head.weight"
         for path, shape, flops in weights:
             row = row_of(path, len(shape))

@@ -23,7 +23,8 @@ from jaxrl_moe.model.families.registry import register
 
 PARAMETERS = OUTER_PARAMETERS + NORM_PARAMETERS + ATTENTION_PARAMETERS + MLP_PARAMETERS
 TENSORS = OUTER_TENSORS + LAYER_TENSORS + MLP_TENSORS
-SLIDING, FULL = "sliding_attention", "full_attention"
+SLIDING = "sliding_attention"
+FULL = "full_attention"
 
 
 class Qwen3(Decoder):
@@ -130,7 +131,8 @@ def sliding_window(hf: Mapping[str, Any]) -> int:
 
 def _windows(hf: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:
     """As `layer_types` says, or else sliding from `max_window_layers` on."""
-    window, kinds = sliding_window(hf), hf.get("layer_types")
+    window = sliding_window(hf)
+    kinds = hf.get("layer_types")
     if not window:
         return (0,) * num_layers
     if kinds is None:

@@ -50,7 +50,8 @@ class Qwen3Moe(Decoder):
     joins_dense_names = True
 
     def from_hf(self, hf: Mapping[str, Any]) -> ModelConfig:
-        common, experts = qwen3.common_from_hf(hf), _num_experts(hf)
+        common = qwen3.common_from_hf(hf)
+        experts = _num_experts(hf)
         num_layers = common["num_layers"]
         return ModelConfig(
             family=self.name,
@@ -101,7 +102,8 @@ def _num_experts(hf: Mapping[str, Any]) -> int:
 
 
 def _sparse_layers(hf: Mapping[str, Any], num_layers: int, experts: int) -> tuple[bool, ...]:
-    step, dense = hf.get("decoder_sparse_step", 1), hf.get("mlp_only_layers") or []
+    step = hf.get("decoder_sparse_step", 1)
+    dense = hf.get("mlp_only_layers") or []
     return tuple(
         layer not in dense and experts > 0 and (layer + 1) % step == 0 for layer in range(num_layers)
     )

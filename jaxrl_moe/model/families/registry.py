@@ -27,7 +27,8 @@ def register(family: "Family") -> "Family":
         common = {family.name, *family.architectures} & {known.name, *known.architectures}
         if common and type(known) is not type(family):
             raise ValueError(
-                f"Two families of models are called, or read, {', '.join(sorted(common))}: {known} and {family}."
+                f"Two families of models are called, or read, {', '.join(sorted(common))}: {known} and "
+                f"{family}."
             )
     declare(family.parameters)
     _families[family.name] = family

@@ -1,9 +1,10 @@
-"""Bytes that one launch of a kernel moves between a GPU and its memory: what it reads of its operands, and what it writes.
+"""Bytes that one launch of a kernel moves between a GPU and its memory: what it reads of its operands, and
+what it writes.
 
-Walks a fused computation from its results to its parameters, with how many elements are wanted of each instruction. Exact
-but for these: what several users read of an array adds up until it is whole, though they might read the same part; a
-select reads both sides; a custom call that is none of XLA's own reads and writes its arrays whole, once; a sort reads and
-writes once; caches keep nothing.
+Walks a fused computation from its results to its parameters, with how many elements are wanted of each
+instruction. Exact but for these: what several users read of an array adds up until it is whole, though they
+might read the same part; a select reads both sides; a custom call that is none of XLA's own reads and writes
+its arrays whole, once; a sort reads and writes once; caches keep nothing.
 """
 from collections import Counter
 
@@ -14,14 +15,16 @@ _PICKS = ("slice", "dynamic-slice", "gather")  # read of their first operand wha
 _SPREADS = ("broadcast", "pad")  # at most their operand, however large they are
 _UPDATES = ("dynamic-update-slice", "scatter")
 _RENAMES = ("bitcast", "get-tuple-element")
-_SCRATCH = ("__cublas$", "__cudnn$", "__cub$")  # the last result of these libraries' calls is their scratch memory
+# the last result of these libraries' calls is their scratch memory
+_SCRATCH = ("__cublas$", "__cudnn$", "__cub$")
 
 
 def kernel_bytes(module: Module, body: Computation, kernel: Instruction) -> int:
     """Of one launch of an instruction of `body`."""
     fused = _computation(module, body, kernel)
     wanted = _wanted(module, fused)
-    read = sum(_bytes(given.shape, wanted[given.name]) for given in fused.values() if given.opcode == "parameter")
+    read = sum(
+        _bytes(given.shape, wanted[given.name]) for given in fused.values() if given.opcode == "parameter")
     return read + sum(_written(module, fused, result) for result in _results(fused))
 
 
@@ -66,9 +69,11 @@ def _wanted(module: Module, fused: Computation) -> Counter:
     return wanted
 
 
-def _read(module: Module, fused: Computation, user: Instruction, index: int, share: int, in_place: bool) -> int:
+def _read(module: Module, fused: Computation, user: Instruction, index: int, share: int,
+          in_place: bool) -> int:
     """Elements that an instruction reads of an operand, when `share` elements of its own are wanted."""
-    size, whole = elements(fused[user.operands[index]].shape), elements(user.shape)
+    size = elements(fused[user.operands[index]].shape)
+    whole = elements(user.shape)
     if in_place:
         return 0 if index < _buffers(user) else size
     if user.opcode == "fusion":
@@ -84,17 +89,20 @@ def _read(module: Module, fused: Computation, user: Instruction, index: int, sha
 
 
 def _written(module: Module, fused: Computation, result: Instruction) -> int:
-    """Bytes that a result of a fused computation writes; where an update in place adds, it reads them before."""
+    """Bytes that a result of a fused computation writes; where an update in place adds, it reads them
+    before."""
     if _in_place(fused, result):
         update = _renamed(fused, result)
-        return _bytes(parts(update.shape)[0], _updated(fused, update)) * (2 if _combines(module, update) else 1)
+        return _bytes(parts(update.shape)[0], _updated(fused,
+                                                       update)) * (2 if _combines(module, update) else 1)
     return sum(array.bytes() for shape in _kept(fused, result) for array in arrays(shape))
 
 
 def _kept(fused: Computation, result: Instruction) -> list[str]:
     """The types of a result of a fused computation, without a library's scratch memory."""
     if result.opcode == "get-tuple-element":
-        call, index = fused[result.operands[0]], result.numbers("index")[0]
+        call = fused[result.operands[0]]
+        index = result.numbers("index")[0]
         return _kept(fused, call)[index:index + 1]
     several = list(parts(result_shape(result)))
     if len(several) < 2 or not result.target.startswith(_SCRATCH):
@@ -109,7 +117,8 @@ def _results(fused: Computation) -> list[Instruction]:
 
 
 def _in_place(fused: Computation, result: Instruction) -> bool:
-    """Whether a result is an argument of which only a part changes; where it is needed afterwards, XLA copies it before."""
+    """Whether a result is an argument of which only a part changes; where it is needed afterwards, XLA copies
+    it before."""
     update = _renamed(fused, result)
     return update.opcode in _UPDATES and _renamed(fused, fused[update.operands[0]]).opcode == "parameter"
 
@@ -135,14 +144,16 @@ def _updated(fused: Computation, update: Instruction) -> int:
 
 def _combines(module: Module, update: Instruction) -> bool:
     """Whether what was there matters to what an update writes."""
-    combiner = next((module.computations.get(name) for role, name in update.called if role == "to_apply"), None)
+    combiner = next((module.computations.get(name) for role, name in update.called if role == "to_apply"),
+                    None)
     if combiner is None:
         return False
     return next(instruction for instruction in combiner.values() if instruction.root).opcode != "parameter"
 
 
 def _bytes(shape: str, count: int) -> int:
-    """Bytes of some elements of a type; of a tuple of several, as many of each as it has if all are asked for."""
+    """Bytes of some elements of a type; of a tuple of several, as many of each as it has if all are asked
+    for."""
     members = arrays(shape)
     if count >= elements(shape):
         return sum(array.bytes() for array in members)

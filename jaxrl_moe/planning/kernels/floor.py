@@ -1,4 +1,5 @@
-"""What a program cannot do without: the FLOPs of its model, and its arguments and results in memory once each."""
+"""What a program cannot do without: the FLOPs of its model, and its arguments and results in memory once
+each."""
 from typing import NamedTuple
 
 from jaxrl_moe.distributed.chips import Chip
@@ -20,7 +21,8 @@ class Least(NamedTuple):
 
 
 def least_bytes(module: Module, within: str | None = None) -> int:
-    """Bytes of every array that a computation is given and uses, and of every array that it makes and returns.
+    """Bytes of every array that a computation is given and uses, and of every array that it makes and
+    returns.
 
     An array that changes in place counts twice, as read and as written, though only a part of it may change.
 

@@ -1,6 +1,8 @@
-"""FLOPs of one launch of a kernel: 2 for each multiplication of matrix products and convolutions, none for the rest.
+"""FLOPs of one launch of a kernel: 2 for each multiplication of matrix products and convolutions, none for
+the rest.
 
-Attention of cuDNN is counted from its shapes, two products forward and five backward, with the pairs that a mask hides.
+Attention of cuDNN is counted from its shapes, two products forward and five backward, with the pairs that a
+mask hides.
 """
 import math
 import re
@@ -9,21 +11,30 @@ from collections.abc import Mapping
 from jaxrl_moe.planning.hlo import result_shape
 from jaxrl_moe.planning.instructions import Array, Computation, Instruction, Module, arrays
 
-# Custom calls without products, by how their targets begin; of those that stand nowhere here nothing is known.
-_WITHOUT = ("__cub$", "__gpu$TopK", "cu_threefry2x32", "xla.gpu.ext.cub", "Sharding", "annotate_device_placement", "MoveTo")
+# Custom calls without products, by how their targets begin; of those that stand nowhere here nothing is
+# known.
+_WITHOUT = ("__cub$", "__gpu$TopK", "cu_threefry2x32", "xla.gpu.ext.cub", "Sharding",
+            "annotate_device_placement", "MoveTo")
 _GEMM = "__cublas$"
 _ATTENTION = "__cudnn$fmha"
-# cuDNN's convolutions: which operand is the filter, and which the side with the output's features; -1 is the result.
+# cuDNN's convolutions: which operand is the filter, and which the side with the output's features; -1 is the
+# result.
 _CONVOLUTIONS = {
-    "__cudnn$convForward": (1, -1), "__cudnn$convBiasActivationForward": (1, -1), "__cudnn$convForwardGraph": (1, -1),
-    "__cudnn$convBackwardInput": (1, 0), "__cudnn$convBackwardFilter": (-1, 1)}
+    "__cudnn$convForward": (1, -1),
+    "__cudnn$convBiasActivationForward": (1, -1),
+    "__cudnn$convForwardGraph": (1, -1),
+    "__cudnn$convBackwardInput": (1, 0),
+    "__cudnn$convBackwardFilter": (-1, 1)
+}
 
 
-def kernel_flops(module: Module, body: Computation, kernel: Instruction, given: Mapping[str, float]) -> float | None:
+def kernel_flops(module: Module, body: Computation, kernel: Instruction,
+                 given: Mapping[str, float]) -> float | None:
     """Of one launch of an instruction of `body`, None where they are not known.
 
     Args:
-      given: {name, source or custom call target: FLOPs of a launch}, for calls whose products XLA does not know.
+      given: {name, source or custom call target: FLOPs of a launch}, for calls whose products XLA does not
+        know.
     """
     for name in (kernel.name, kernel.source, kernel.target):
         if name and name in given:
@@ -69,7 +80,8 @@ def _product(body: Computation, product: Instruction, contracted: str) -> float 
 
 
 def _attention(body: Computation, call: Instruction) -> float | None:
-    """Each product meets every query, [B, T, N, H] in some order, with the S keys of its head, or weighs S values for it."""
+    """Each product meets every query, [B, T, N, H] in some order, with the S keys of its head, or weighs S
+    values for it."""
     scores = call.numbers("dimensions")  # of intermediate_tensor_shape, B N T S
     if len(scores) != 4:
         return None
@@ -82,7 +94,8 @@ def _convolution(body: Computation, call: Instruction, filter_at: int, output_at
     if not labels:
         return None
     weights = _array(body, call, filter_at)
-    return 2.0 * _array(body, call, output_at).elements * weights.elements / weights.sizes[labels[1].index("o")]
+    return 2.0 * _array(body, call,
+                        output_at).elements * weights.elements / weights.sizes[labels[1].index("o")]
 
 
 def _array(body: Computation, instruction: Instruction, index: int) -> Array:

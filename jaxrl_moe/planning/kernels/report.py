@@ -1,4 +1,5 @@
-"""A program's kernels in words: the dearest, grouped by what they come from, and how far all are from the program's floor."""
+"""A program's kernels in words: the dearest, grouped by what they come from, and how far all are from the
+program's floor."""
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,14 +9,16 @@ from jaxrl_moe.planning.kernels.floor import Least
 from jaxrl_moe.planning.kernels.table import Kernel, Table
 
 # Steps of a source that say how something was traced, not what it is.
-_HOW = ("while", "body", "cond", "closed_call", "eval_jaxpr", "checkpoint", "rematted_computation", "shard_map", "")
+_HOW = ("while", "body", "cond", "closed_call", "eval_jaxpr", "checkpoint", "rematted_computation",
+        "shard_map", "")
 _BRANCH = re.compile(r"branch_\d+_fun")
 _WRAPPER = re.compile(r"^\w+\((.*)\)$")
 _PASSES = {"rematted_computation": "recomputed", "transpose(": "backward"}
 _WIDTH = 140  # of what a group is called
 
 
-def kernel_lines(table: Table, chip: Chip, title: str, least: Least, *, launch: float = 0.0, count: int = 20) -> list[str]:
+def kernel_lines(table: Table, chip: Chip, title: str, least: Least, *, launch: float = 0.0,
+                 count: int = 20) -> list[str]:
     """What a program launches, its dearest kernels, and what the figures do not know.
 
     Args:
@@ -23,7 +26,8 @@ def kernel_lines(table: Table, chip: Chip, title: str, least: Least, *, launch: 
       launch: seconds that are assumed for each launch beside its work.
       count: groups of kernels that are listed.
     """
-    whole, floor = table.seconds(chip, launch), least.seconds(chip)
+    whole = table.seconds(chip, launch)
+    floor = least.seconds(chip)
     assumed = f", {launch * 1e6:g} us assumed for each launch" if launch else ""
     linked = f", {figure(table.link / 1e9)} GB over links" if table.link else ""
     sums = (f"{table.launches:,} kernels, {figure(table.bytes / 1e9)} GB moved, "
@@ -34,7 +38,8 @@ def kernel_lines(table: Table, chip: Chip, title: str, least: Least, *, launch: 
 
 
 def groups(kernels: Sequence[Kernel]) -> dict[tuple[str, str, str], list[Kernel]]:
-    """{(what they come from, kind, types of the results): kernels}; without a source, by name without its number."""
+    """{(what they come from, kind, types of the results): kernels}; without a source, by name without its
+    number."""
     alike = defaultdict(list)
     for kernel in kernels:
         name = label(kernel.source) or kernel.name.rstrip(".0123456789")
@@ -80,14 +85,17 @@ def _row(name: str, table: Table, seconds: float, whole: float) -> str:
 
 
 def _unknown_lines(table: Table) -> list[str]:
-    loops = [f"  trips unknown: {loop.name}, {loop.source}, entered {loop.entered:,} times, counted with {loop.trips} "
-             f"trip{'s' * (loop.trips != 1)} of {loop.launches:,} kernels each" for loop in table.loops]
-    branchings = [f"  conditional: {branching.name}, {branching.source}, reached {branching.entered:,} times, the dearest "
-                  f"branch is counted: {', '.join(map(duration, branching.seconds))}" for branching in table.branchings]
+    loops = [f"  trips unknown: {loop.name}, {loop.source}, entered {loop.entered:,} times, counted with "
+             f"{loop.trips} trip{'s' * (loop.trips != 1)} of {loop.launches:,} "
+             "kernels each" for loop in table.loops]
+    branchings = [f"  conditional: {branching.name}, {branching.source}, reached {branching.entered:,} "
+                  "times, the dearest branch is counted: "
+                  f"{', '.join(map(duration, branching.seconds))}" for branching in table.branchings]
     calls = Counter()
     for kernel in table.kernels:
         calls[kernel.kind] += kernel.launches if kernel.flops is None else 0
-    unknown = [f"  FLOPs unknown, counted as none: {count:,} launches of {kind}" for kind, count in calls.items() if count]
+    unknown = [f"  FLOPs unknown, counted as none: {count:,} "
+               f"launches of {kind}" for kind, count in calls.items() if count]
     return loops + branchings + unknown
 
 

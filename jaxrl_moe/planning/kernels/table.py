@@ -12,8 +12,8 @@ class Kernel(NamedTuple):
       kind: fusion, gemm, attention, copy, ..., a collective's name, or the target of another custom call.
       shape: of its results; source: what it was traced from.
       launches: in a run of the program.
-      bytes: that one launch reads and writes; flops: of its products, None where they are not known; link: bytes that a
-        collective moves between devices.
+      bytes: that one launch reads and writes; flops: of its products, None where they are not known; link:
+        bytes that a collective moves between devices.
     """
     name: str
     kind: str
@@ -25,7 +25,8 @@ class Kernel(NamedTuple):
     link: int
 
     def seconds(self, chip: Chip, launch: float = 0.0) -> float:
-        """Of all its launches, each as long as the slowest of memory, products and links; `launch` seconds more each."""
+        """Of all its launches, each as long as the slowest of memory, products and links; `launch` seconds
+        more each."""
         work = max(self.bytes / chip.bandwidth, (self.flops or 0.0) / chip.flops, self.link / chip.link)
         return self.launches * (work + launch)
 
@@ -93,4 +94,5 @@ class Table(NamedTuple):
 def joined(tables: Iterable[Table]) -> Table:
     """One after the other."""
     several = list(tables)
-    return Table(*(tuple(row for table in several for row in table[field]) for field in range(len(Table._fields))))
+    return Table(*(tuple(row for table in several for row in table[field])
+                   for field in range(len(Table._fields))))

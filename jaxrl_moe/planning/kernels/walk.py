@@ -1,7 +1,9 @@
-"""The table of a compiled GPU program, from its text (compiled.as_text()), which needs no GPU (planning/target.py).
+"""The table of a compiled GPU program, from its text (compiled.as_text()), which needs no GPU
+(planning/target.py).
 
-A kernel is an instruction for which XLA launches something. A sort, a product that is split along its sum or a library's
-call may launch more than one; a graph (command buffer) launches several at once, which the text does not say.
+A kernel is an instruction for which XLA launches something. A sort, a product that is split along its sum or
+a library's call may launch more than one; a graph (command buffer) launches several at once, which the text
+does not say.
 """
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -16,7 +18,12 @@ from jaxrl_moe.planning.kernels.table import Branching, Kernel, Loop, Table, joi
 # What XLA only keeps account of, or waits for; so is what ends in -done.
 _SILENT = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency",
            "opt-barrier", "domain", "async-update")
-_LIBRARIES = {"__cublas$": "gemm", "__cudnn$fmha": "attention", "__cudnn$conv": "convolution", "__cub$": "sort"}
+_LIBRARIES = {
+    "__cublas$": "gemm",
+    "__cudnn$fmha": "attention",
+    "__cudnn$conv": "convolution",
+    "__cub$": "sort"
+}
 
 
 class Assumed(NamedTuple):
@@ -34,8 +41,10 @@ def kernel_table(module: Module, chip: Chip, *, trips: Mapping[str, int] | int =
     Args:
       module: the parsed text of the program.
       chip: by which the dearest branch of a conditional is chosen.
-      trips: of the loops whose trips only the device knows: of each by its name, 1 for one that is not named; or of all.
-      flops: {name, source or target of a custom call: FLOPs of a launch}, for calls whose products XLA does not know.
+      trips: of the loops whose trips only the device knows: of each by its name, 1 for one that is not named;
+        or of all.
+      flops: {name, source or target of a custom call: FLOPs of a launch}, for calls whose products XLA does
+        not know.
       within: the computation to count, such as a loop's body for one trip of it; None: the whole program.
 
     Raises:
@@ -50,7 +59,8 @@ def kernel_table(module: Module, chip: Chip, *, trips: Mapping[str, int] | int =
 
 
 def open_loop(module: Module) -> str | None:
-    """The body of the only loop of unknown trips in the entry computation, None where there is none or more than one."""
+    """The body of the only loop of unknown trips in the entry computation, None where there is none or more
+    than one."""
     entry = module.computations[module.entry].values()
     loops = [instruction for instruction in entry
              if instruction.opcode == "while" and instruction.trips is None]
@@ -99,9 +109,10 @@ def _kernel(assumed: Assumed, body: Computation, instruction: Instruction) -> Ke
     module = assumed.module
     shape = " ".join(result_shapes(module, body, instruction))
     link = sum(map(moved_bytes, [instruction, *_fused(module, instruction)]))
-    return Kernel(
-        name=instruction.name, kind=_kind(module, instruction), shape=shape, source=_source(module, instruction), launches=1,
-        bytes=kernel_bytes(module, body, instruction), flops=kernel_flops(module, body, instruction, assumed.flops), link=link)
+    return Kernel(name=instruction.name, kind=_kind(module, instruction), shape=shape,
+                  source=_source(module,
+                                 instruction), launches=1, bytes=kernel_bytes(module, body, instruction),
+                  flops=kernel_flops(module, body, instruction, assumed.flops), link=link)
 
 
 def _kind(module: Module, instruction: Instruction) -> str:

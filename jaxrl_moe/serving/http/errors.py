@@ -10,7 +10,12 @@ from starlette.responses import Response
 
 from jaxrl_moe.types import UserError
 
-TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error"
+}
 SHOWN = 4  # faults of a body that are spelled out
 
 
@@ -20,7 +25,9 @@ class Refusal(Exception):
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None,
                  headers: dict[str, str] | None = None):
         super().__init__(message)
-        self.status, self.body, self.headers = status, error_body(status, message, param, code), headers
+        self.status = status
+        self.body = error_body(status, message, param, code)
+        self.headers = headers
 
 
 class JsonAnswer(Response):
@@ -37,7 +44,8 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Makes every error an answer of that shape; what nobody expected is logged, and says nothing of the inside."""
+    """Makes every error an answer of that shape; what nobody expected is logged, and says nothing of the
+    inside."""
     @app.exception_handler(Refusal)
     async def refusal(_: Request, error: Refusal):
         return JsonAnswer(error.body, error.status, headers=error.headers)
@@ -53,7 +61,8 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException):
-        return JsonAnswer(error_body(error.status_code, str(error.detail)), error.status_code, headers=error.headers)
+        return JsonAnswer(error_body(error.status_code, str(error.detail)), error.status_code,
+                          headers=error.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception):
@@ -63,12 +72,14 @@ def add_handlers(app: FastAPI) -> None:
 
 def describe(faults: Any) -> tuple[str | None, str]:
     """(name of the first field at fault, all in one line) of pydantic's errors."""
-    lines, first = [], None
+    lines = []
+    first = None
     for fault in faults:
         path = [str(key) for key in fault["loc"] if key not in ("body", "path", "query")]
         first = first or (path[0] if path else None)
         unknown = fault["type"] == "extra_forbidden"
-        what = "unknown field; this server ignores none" if unknown else fault["msg"].removeprefix("Value error, ")
+        what = "unknown field; this server ignores none" if unknown else fault["msg"].removeprefix("Value "
+                                                                                                   "error, ")
         lines.append(f"{'.'.join(path) or 'body'}: {what}")
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return first, "; ".join(lines[:SHOWN]) + more

@@ -1,4 +1,5 @@
-"""What stands before the application: the API key, and a limit on bodies. Nothing of a body is read before both."""
+"""What stands before the application: the API key, and a limit on bodies. Nothing of a body is read before
+both."""
 import hmac
 from typing import Any
 
@@ -17,15 +18,19 @@ class Gate:
     """
 
     def __init__(self, app: Any, api_key: str = ""):
-        self._app, self._key = app, f"Bearer {api_key}".encode() if api_key else b""
+        self._app = app
+        self._key = f"Bearer {api_key}".encode() if api_key else b""
 
     async def __call__(self, scope: Any, receive: Any, send: Any):
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
-        if self._key and scope["path"] not in OPEN_PATHS and not hmac.compare_digest(headers.get(b"authorization", b""), self._key):
-            refusal = error_body(401, "The API key is missing or wrong: send it as Authorization: Bearer KEY.", code="invalid_api_key")
-            return await JsonAnswer(refusal, 401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        if self._key and scope["path"] not in OPEN_PATHS and not hmac.compare_digest(
+                headers.get(b"authorization", b""), self._key):
+            refusal = error_body(401, "The API key is missing or wrong: send it as "
+                                      "Authorization: Bearer KEY.", code="invalid_api_key")
+            return await JsonAnswer(refusal, 401, headers={"WWW-Authenticate": "Bearer"})(scope, receive,
+                                                                                          send)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > MOST_BYTES:
             refusal = error_body(413, f"The body has {int(length)} bytes; at most {MOST_BYTES} are read.")

@@ -16,7 +16,8 @@ Body = CompletionRequest | ChatRequest
 
 
 class Piece(NamedTuple):
-    """What a sample has got to show: content, complete tool calls, the tokens drawn meanwhile, and why it ended, if it has."""
+    """What a sample has got to show: content, complete tool calls, the tokens drawn meanwhile, and why it
+    ended, if it has."""
     content: str
     calls: list[ToolCall]
     chunks: Sequence[Chunk]
@@ -27,7 +28,8 @@ class SampleText:
     """Turns the chunks of one sample into pieces."""
 
     def __init__(self, decode: Decode, stops: Sequence[str], tools: bool):
-        self._text, self._parser = TextStream(decode, stops), ToolParser() if tools else None
+        self._text = TextStream(decode, stops)
+        self._parser = ToolParser() if tools else None
         self.called = 0
 
     def piece(self, chunks: Sequence[Chunk]) -> Piece:
@@ -44,11 +46,15 @@ class Answer:
     """The answer to one call."""
 
     def __init__(self, generation: Generation, body: Body, decode: Decode):
-        self._generation, self._body, self._decode, self._created = generation, body, decode, int(time.time())
+        self._generation = generation
+        self._body = body
+        self._decode = decode
+        self._created = int(time.time())
         self._chat = isinstance(body, ChatRequest)
         tools = self._chat and body.offers_tools
         self._samples = [SampleText(decode, body.stops, tools) for _ in generation.samples]
-        self._begun, self._offsets = set(), [0] * len(generation.samples)
+        self._begun = set()
+        self._offsets = [0] * len(generation.samples)
 
     async def whole(self) -> dict[str, Any]:
         """Waits for all samples."""
@@ -56,7 +62,8 @@ class Answer:
             pass
         pieces = [sample.piece(chunks) for sample, chunks in zip(self._samples, self._generation.samples)]
         kind = "chat.completion" if self._chat else "text_completion"
-        return self._frame(kind, [self._choice(index, piece) for index, piece in enumerate(pieces)], self._usage())
+        return self._frame(kind, [self._choice(index, piece) for index, piece in enumerate(pieces)],
+                           self._usage())
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """As tokens come: the chunks of the stream; the last one holds the usage, if that is asked for."""
@@ -65,7 +72,8 @@ class Answer:
         usage = {"usage": None} if options and options.include_usage else {}
         async for index, chunk in self._generation.chunks():
             piece = self._samples[index].piece([chunk])
-            if not (piece.content or piece.calls or piece.finish_reason or self._body.wants_logprobs or self._body.return_token_ids):
+            if not (piece.content or piece.calls or piece.finish_reason or self._body.wants_logprobs
+                    or self._body.return_token_ids):
                 continue  # half a character, or what may become a stop string
             choice = self._delta(index, piece) if self._chat else self._choice(index, piece)
             yield self._frame(kind, [choice]) | usage
@@ -73,21 +81,35 @@ class Answer:
             yield self._frame(kind, [], self._usage())
 
     def _frame(self, kind: str, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None):
-        frame = {"id": self._generation.id, "object": kind, "created": self._created, "model": self._body.model, "choices": choices}
+        frame = {
+            "id": self._generation.id,
+            "object": kind,
+            "created": self._created,
+            "model": self._body.model,
+            "choices": choices
+        }
         if self._chat and self._body.return_token_ids and not self._begun:
             frame["prompt_token_ids"] = self._generation.requests[0].ids.tolist()
         self._begun |= {choice["index"] for choice in choices}
         return frame if usage is None else frame | {"usage": usage}
 
     def _choice(self, index: int, piece: Piece):
-        choice = {"index": index, "logprobs": self._logprobs(index, piece), "finish_reason": piece.finish_reason}
+        choice = {
+            "index": index,
+            "logprobs": self._logprobs(index, piece),
+            "finish_reason": piece.finish_reason
+        }
         if self._chat:
-            message = {"role": "assistant", "content": piece.content if piece.content or not piece.calls else None}
+            message = {
+                "role": "assistant",
+                "content": piece.content if piece.content or not piece.calls else None
+            }
             choice["message"] = message | self._calls(piece, 0, whole=True)
         else:
             choice["text"] = piece.content
             if self._body.return_token_ids and index not in self._begun:
-                choice["prompt_token_ids"] = self._generation.requests[index // self._generation.n].ids.tolist()
+                choice["prompt_token_ids"] = self._generation.requests[index
+                                                                       // self._generation.n].ids.tolist()
         return choice | self._tokens(piece)
 
     def _delta(self, index: int, piece: Piece):
@@ -116,8 +138,15 @@ class Answer:
         texts = [self._decode([token], skip_special_tokens=False) for token in _column(piece, "ids")]
         logprobs = _column(piece, "logprobs")
         if self._chat:
-            return {"content": [{"token": text, "logprob": logprob, "bytes": None if HALF in text else list(text.encode()),
-                                 "top_logprobs": []} for text, logprob in zip(texts, logprobs)], "refusal": None}
+            return {
+                "content": [{
+                    "token": text,
+                    "logprob": logprob,
+                    "bytes": None if HALF in text else list(text.encode()),
+                    "top_logprobs": []
+                } for text, logprob in zip(texts, logprobs)],
+                "refusal": None
+            }
         offsets = []
         for text in texts:
             offsets.append(self._offsets[index])
@@ -125,7 +154,8 @@ class Answer:
         return {"tokens": texts, "token_logprobs": logprobs, "top_logprobs": None, "text_offset": offsets}
 
     def _usage(self):
-        prompt, drawn = self._generation.prompt_tokens, self._generation.drawn_tokens
+        prompt = self._generation.prompt_tokens
+        drawn = self._generation.drawn_tokens
         return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}
 
 

@@ -25,7 +25,8 @@ def make_app(service: Service, api_key: str = "") -> Gate:
     Args:
       api_key: asked of every request but /health; without one adapters cannot be loaded over HTTP.
     """
-    app = FastAPI(title="jaxrl_moe", version=__version__, responses={400: {"description": "the error says what to mend"}})
+    app = FastAPI(title="jaxrl_moe", version=__version__, responses={400: {"description": "the error says "
+                                                                                          "what to mend"}})
     add_handlers(app)
     _add_models(app, service)
     _add_adapters(app, service, bool(api_key))
@@ -41,12 +42,18 @@ def make_app(service: Service, api_key: str = "") -> Gate:
     @app.get("/health")
     async def health():
         alive = service.front.alive
-        return JsonAnswer({"status": "ok" if alive else "the engine has stopped", "paused": service.front.paused}, 200 if alive else 503)
+        return JsonAnswer(
+            {
+                "status": "ok" if alive else "the engine "
+                "has stopped",
+                "paused": service.front.paused
+            }, 200 if alive else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus():
         front = service.front
-        text = metrics.exposition(service.counters, front.stats(), service.in_flight, front.version, front.paused)
+        text = metrics.exposition(service.counters, front.stats(), service.in_flight, front.version,
+                                  front.paused)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     return Gate(app, api_key)
@@ -66,12 +73,14 @@ def _add_models(app: FastAPI, service: Service):
 def _add_adapters(app: FastAPI, service: Service, trusted: bool):
     def check_trust():
         if not trusted:
-            raise Refusal(403, "Adapters are read from the server's disk, so only a server with an API key takes them over HTTP.")
+            raise Refusal(403, "Adapters are read from the server's disk, so only a server with an API key "
+                               "takes them over HTTP.")
 
     @app.post("/v1/load_lora_adapter", response_class=PlainTextResponse)
     async def load_lora_adapter(body: LoadAdapter):
         check_trust()
-        return PlainTextResponse(await asyncio.to_thread(service.models.load, body.lora_name, body.lora_path, body.load_inplace))
+        return PlainTextResponse(await asyncio.to_thread(service.models.load, body.lora_name, body.lora_path,
+                                                         body.load_inplace))
 
     @app.post("/v1/unload_lora_adapter", response_class=PlainTextResponse)
     async def unload_lora_adapter(body: UnloadAdapter):
@@ -80,7 +89,8 @@ def _add_adapters(app: FastAPI, service: Service, trusted: bool):
 
 
 async def _answer(service: Service, generation: Generation, body: Body, request: Request) -> Response:
-    """The whole answer, or a stream of it; either way the generation is closed when the client has it, or has gone."""
+    """The whole answer, or a stream of it; either way the generation is closed when the client has it, or has
+    gone."""
     answer = Answer(generation, body, service.tokenizer.decode)
     if body.stream:
         return EventStream(generation, answer)
@@ -113,7 +123,10 @@ class EventStream(StreamingResponse):
     """Server-sent events; Starlette cancels the stream when the client goes."""
 
     def __init__(self, generation: Generation, answer: Answer):
-        super().__init__(_events(answer), media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(_events(answer), media_type="text/event-stream", headers={
+            "Cache-Control": "no-cache",
+            "X-Accel-Buffering": "no"
+        })
         self._generation = generation
 
     async def __call__(self, scope: Any, receive: Any, send: Any):

@@ -27,13 +27,19 @@ class Generation:
 
     def __init__(self, front: EngineFront, prefix: str, requests: Sequence[Request],
                  ended: Callable[["Generation"], None]):
-        self.id, self.requests, self.n = f"{prefix}-{secrets.token_hex(16)}", requests, requests[0].params.n
+        self.id = f"{prefix}-{secrets.token_hex(16)}"
+        self.requests = requests
+        self.n = requests[0].params.n
         self.samples: list[list[Chunk]] = [[] for _ in range(len(requests) * self.n)]
-        self._front, self._ended, self._closed = front, ended, False
+        self._front = front
+        self._ended = ended
+        self._closed = False
         self._start, self._left = time.perf_counter(), len(self.samples)
         self._news: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        self._tickets = [front.submit(request, self._listener(number)) for number, request in enumerate(requests)]
+        self._tickets = [
+            front.submit(request, self._listener(number)) for number, request in enumerate(requests)
+        ]
         for number, ticket in enumerate(self._tickets):
             ticket.done.add_done_callback(self._listener(number))
 
@@ -61,7 +67,9 @@ class Generation:
             if isinstance(news, Future):
                 error = None if news.cancelled() else news.exception()
                 if error is not None:
-                    raise Refusal(500, str(error) if isinstance(error, UserError) else "The engine failed; the server's log has more.")
+                    raise Refusal(500, str(error) if isinstance(error, UserError) else "The engine failed; "
+                                                                                       "the server's log has "
+                                                                                       "more.")
                 continue
             for chunk in news:
                 sample = number * self.n + chunk.sample
@@ -95,4 +103,6 @@ class Generation:
 def _joined(chunks: Sequence[Chunk]):
     columns = {name: [value for chunk in chunks for value in getattr(chunk, name).tolist()]
                for name in ("ids", "logprobs", "policy_version")}
-    return columns | {"finish_reason": chunks[-1].finish_reason if chunks and chunks[-1].finish_reason else "cancelled"}
+    return columns | {
+        "finish_reason": chunks[-1].finish_reason if chunks and chunks[-1].finish_reason else "cancelled"
+    }

@@ -8,7 +8,8 @@ from jaxrl_moe.serving.openai.protocol import Message
 
 
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Content becomes one string, and the arguments of tool calls become objects; raises Refusal where they are none."""
+    """Content becomes one string, and the arguments of tool calls become objects; raises Refusal where they
+    are none."""
     return [_message(number, message) for number, message in enumerate(messages)]
 
 

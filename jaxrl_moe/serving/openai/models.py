@@ -1,4 +1,5 @@
-"""What the server calls its weights. One policy is served at a time: the base model, or an adapter over it."""
+"""What the server calls its weights. One policy is served at a time: the base model, or an adapter over
+it."""
 import threading
 import time
 from collections.abc import Callable
@@ -17,19 +18,26 @@ class Models:
       front: gets the weights of an adapter.
       name: of the model; in training, of the policy, whatever its version.
       path: where it was read from, for who asks.
-      load: reads an adapter; raises UserError. None: adapters cannot be loaded, as in training, whose loop publishes.
+      load: reads an adapter; raises UserError. None: adapters cannot be loaded, as in training, whose loop
+        publishes.
       adapter: (name, folder) of the adapter that the engine starts with.
     """
 
     def __init__(self, front: EngineFront, name: str, path: str = "", load: Load | None = None,
                  adapter: tuple[str, str] | None = None):
-        self._front, self._name, self._path, self._load, self._adapter = front, name, path, load, adapter
-        self._lock, self._created = threading.Lock(), int(time.time())
+        self._front = front
+        self._name = name
+        self._path = path
+        self._load = load
+        self._adapter = adapter
+        self._lock = threading.Lock()
+        self._created = int(time.time())
 
     def check(self, name: str) -> None:
         """Raises Refusal unless that is what the engine holds."""
         if name != self.name:
-            raise Refusal(404, f"There is no model {name!r} here; this server has {self.name!r} in its engine.", param="model",
+            raise Refusal(404, f"There is no model {name!r} here; this server has {self.name!r} in its "
+                               "engine.", param="model",
                           code="model_not_found")
 
     @property
@@ -39,16 +47,26 @@ class Models:
     def cards(self, context: int) -> list[dict[str, Any]]:
         """The entries of /v1/models."""
         path, parent = (self._adapter[1], self._name) if self._adapter else (self._path, None)
-        return [{"id": self.name, "object": "model", "created": self._created, "owned_by": "jaxrl_moe", "root": path,
-                 "parent": parent, "max_model_len": context, "policy_version": self._front.version}]
+        return [{
+            "id": self.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "jaxrl_moe",
+            "root": path,
+            "parent": parent,
+            "max_model_len": context,
+            "policy_version": self._front.version
+        }]
 
     def load(self, name: str, path: str, replace: bool) -> str:
-        """Publishes an adapter in place of what is served; says so. Waits for the file and for the engine's step."""
+        """Publishes an adapter in place of what is served; says so. Waits for the file and for the engine's
+        step."""
         with self._lock:
             if name == self._name or (self._adapter and name == self._adapter[0] and not replace):
-                raise Refusal(400, f"The name {name!r} is in use. Choose another"
-                                   f"{'' if name == self._name else ', or send load_inplace: true to replace the adapter'}.",
-                              param="lora_name")
+                raise Refusal(
+                    400, f"The name {name!r} is in use. Choose another"
+                    f"{'' if name == self._name else ', or send load_inplace: true to replace the adapter'}.",
+                    param="lora_name")
             former = self.name
             self._publish(path)
             self._adapter = name, path
@@ -58,12 +76,14 @@ class Models:
         """Goes back to the model without an adapter."""
         with self._lock:
             if not self._adapter or name != self._adapter[0]:
-                raise Refusal(404, f"There is no adapter {name!r} here.", param="lora_name", code="model_not_found")
+                raise Refusal(404, f"There is no adapter {name!r} "
+                                   "here.", param="lora_name", code="model_not_found")
             self._publish("")
             self._adapter = None
         return f"Model {self._name!r} is served without adapter {name!r}, as version {self._front.version}."
 
     def _publish(self, path: str):
         if self._load is None:
-            raise Refusal(400, "This server takes no adapters: its model was loaded without room for them, or is in training.")
+            raise Refusal(400, "This server takes no adapters: its model was loaded without room for them, "
+                               "or is in training.")
         self._front.publish(self._load(path), self._front.version + 1)

@@ -1,4 +1,5 @@
-"""What a client may send. A field that is not here is refused, and so is a value that the engine cannot honour."""
+"""What a client may send. A field that is not here is refused, and so is a value that the engine cannot
+honour."""
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -33,7 +34,8 @@ class StreamOptions(Strict):
 
 
 class Sampling(Strict):
-    """What both endpoints share. top_k, min_p, stop_token_ids and return_token_ids extend OpenAI's, as in vLLM."""
+    """What both endpoints share. top_k, min_p, stop_token_ids and return_token_ids extend OpenAI's, as in
+    vLLM."""
     model: str
     max_tokens: int | None = Field(None, ge=1, le=MOST_INT)
     n: int | None = Field(None, ge=1, le=128)
@@ -41,17 +43,20 @@ class Sampling(Strict):
     top_p: float | None = Field(None, ge=1e-6, le=1)
     top_k: int | None = Field(None, ge=-1, le=MOST_INT, description="-1 and 0: all tokens")
     min_p: float | None = Field(None, ge=0, lt=1)
-    seed: int | None = Field(None, ge=-2**63, lt=2**64, description="equal requests with equal seeds draw equal tokens")
+    seed: int | None = Field(None, ge=-2**63, lt=2**64, description="equal requests with equal seeds draw "
+                                                                    "equal tokens")
     stop: str | list[str] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    return_token_ids: bool | None = Field(None, description="adds token ids, and the version of the weights that drew each")
+    return_token_ids: bool | None = Field(None, description="adds token ids, and the version of the weights "
+                                                            "that drew each")
     user: str | None = Field(None, description="recorded with the call")
     frequency_penalty: Annotated[float | None, only(0, "the engine draws without penalties")] = None
     presence_penalty: Annotated[float | None, only(0, "the engine draws without penalties")] = None
     repetition_penalty: Annotated[float | None, only(1, "the engine draws without penalties")] = None
-    logit_bias: Annotated[dict[str, float] | None, only({}, "the engine draws from the model's own logits")] = None
+    logit_bias: Annotated[dict[str, float] | None, only({}, "the engine draws from the model's own "
+                                                            "logits")] = None
     store: Annotated[bool | None, only(False, "this server keeps no answers for later")] = None
 
     @model_validator(mode="after")
@@ -71,7 +76,8 @@ class Sampling(Strict):
 
 class CompletionRequest(Sampling):
     prompt: str | Ids | Annotated[list[str], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
-    logprobs: Annotated[int | None, only(0, "the log-prob of the drawn token; the engine reports no other token's")] = None
+    logprobs: Annotated[int | None, only(0, "the log-prob of the drawn token; the engine reports no other "
+                                            "token's")] = None
     echo: Annotated[bool | None, only(False, "the prompt is not scored, and you have it")] = None
     suffix: Annotated[str | None, only("", "the model continues a prompt and fills no gaps")] = None
     best_of: Annotated[int | None, only(1, "ask for n completions and choose among them")] = None
@@ -110,7 +116,8 @@ class Message(Strict):
     reasoning_content: str | None = None
     tool_calls: list[CalledTool] | None = None
     tool_call_id: str | None = None
-    refusal: None = None        # with the next three, an answer of the openai client can be sent back as it is
+    # with the next three, an answer of the openai client can be sent back as it is
+    refusal: None = None
     annotations: None = None
     audio: None = None
     function_call: None = None
@@ -136,16 +143,20 @@ class ChatRequest(Sampling):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1, le=MOST_INT)
     logprobs: bool | None = None
-    top_logprobs: Annotated[int | None, only(0, "the log-prob of the drawn token; the engine reports no other token's")] = None
+    top_logprobs: Annotated[int | None, only(0, "the log-prob of the drawn token; the engine reports no "
+                                                "other token's")] = None
     tools: list[Tool] | None = None
     tool_choice: Literal["auto", "none"] | None = Field(None, description="the engine cannot force a call")
-    parallel_tool_calls: Annotated[bool | None, only(True, "the engine cannot keep the model from several calls")] = None
+    parallel_tool_calls: Annotated[bool | None, only(True, "the engine cannot keep the model from several "
+                                                           "calls")] = None
     response_format: ResponseFormat | None = None
-    chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables of the chat template, as enable_thinking")
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables of the chat template, "
+                                                                          "as enable_thinking")
 
     @model_validator(mode="after")
     def _one_limit(self):
-        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+        if None not in (self.max_tokens,
+                        self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens are two names of one limit, but differ")
         return self
 

@@ -38,9 +38,14 @@ class Service:
 
     def __init__(self, front: EngineFront, tokenizer: Tokenizer, models: Models, *, queue: int = 256,
                  chat_tokens: int = 1024, recorder: Recorder | None = None):
-        self.front, self.tokenizer, self.models, self.recorder = front, tokenizer, models, recorder
+        self.front = front
+        self.tokenizer = tokenizer
+        self.models = models
+        self.recorder = recorder
         self.counters = Counters()
-        self._room, self._chat_tokens, self._in_flight = front.slots + queue, chat_tokens, 0
+        self._room = front.slots + queue
+        self._chat_tokens = chat_tokens
+        self._in_flight = 0
         self._seconds = 1.0  # that calls take, lately
         self._tokenising = ThreadPoolExecutor(1, "tokeniser")  # so that a long prompt keeps nobody waiting
 
@@ -52,17 +57,21 @@ class Service:
     async def completions(self, body: CompletionRequest) -> Generation:
         """Admits a call of /v1/completions; raises Refusal or UserError."""
         self.models.check(body.model)
-        prompts = [await self._tokenise(self.tokenizer.encode, prompt) if isinstance(prompt, str) else np.array(prompt, np.int32)
-                   for prompt in body.prompts]
+        prompts = [
+            await self._tokenise(self.tokenizer.encode, prompt) if isinstance(prompt, str) else np.array(
+                prompt, np.int32) for prompt in body.prompts
+        ]
         return self._admit("/v1/completions", body, prompts, body.max_tokens or COMPLETION_TOKENS)
 
     async def chat(self, body: ChatRequest) -> Generation:
         """Admits a call of /v1/chat/completions; raises Refusal or UserError."""
         self.models.check(body.model)
-        tools = [tool.model_dump(exclude_unset=True) for tool in body.tools or ()] if body.offers_tools else []
+        tools = [tool.model_dump(exclude_unset=True)
+                 for tool in body.tools or ()] if body.offers_tools else []
         prompt = await self._tokenise(lambda: self.tokenizer.render(
             template_messages(body.messages), tools=tools, variables=body.chat_template_kwargs))
-        limit = body.max_tokens or body.max_completion_tokens or max(1, min(self._chat_tokens, self.front.context - len(prompt)))
+        limit = body.max_tokens or body.max_completion_tokens or max(
+            1, min(self._chat_tokens, self.front.context - len(prompt)))
         return self._admit("/v1/chat/completions", body, [prompt], limit)
 
     async def _tokenise(self, work: Callable[..., Any], *args):
@@ -70,29 +79,41 @@ class Service:
 
     def _admit(self, path: str, body: Sampling, prompts: Sequence[np.ndarray], max_tokens: int) -> Generation:
         self.tokenizer.check_stop_strings(body.stops, "stop")
-        params, seeds = sampling(body, max_tokens), [body.seed if body.seed is not None else secrets.randbits(63) for _ in prompts]
+        params = sampling(body, max_tokens)
+        seeds = [body.seed if body.seed is not None else secrets.randbits(63) for _ in prompts]
         requests = [seeded(ids, params, seed) for ids, seed in zip(prompts, seeds)]
         for number, request in enumerate(requests):
-            self.front.check(request, "The request" if len(requests) == 1 else f"Prompt {number} of the request")
+            self.front.check(request, "The request" if len(requests) == 1 else f"Prompt {number} of the "
+                                                                               "request")
         samples = len(requests) * params.n
         if samples > self._room:
-            raise Refusal(400, f"The request asks for {samples} samples; this server takes at most {self._room} at once.", param="n")
+            raise Refusal(400, f"The request asks for {samples} samples; this server takes at most "
+                               f"{self._room} at once.", param="n")
         if self._in_flight + samples > self._room:
             self.counters.refused += 1
-            raise Refusal(429, f"{self._in_flight} samples are being drawn or wait; there is no room for {samples} more. Try again later.",
+            raise Refusal(429, f"{self._in_flight} samples are being drawn or wait; there is no room for "
+                               f"{samples} more. Try again later.",
                           headers={"Retry-After": str(min(60, max(1, math.ceil(self._seconds))))})
         self._in_flight += samples
         prefix = "chatcmpl" if isinstance(body, ChatRequest) else "cmpl"
-        return Generation(self.front, prefix, requests, lambda generation: self._ended(path, body, seeds, generation))
+        return Generation(self.front, prefix, requests,
+                          lambda generation: self._ended(path, body, seeds, generation))
 
     def _ended(self, path: str, body: Sampling, seeds: Sequence[int], generation: Generation):
         """Makes room for others, counts the call and records it."""
         seconds = generation.seconds
         self._in_flight -= len(generation.samples)
         self._seconds += 0.1 * (seconds - self._seconds)
-        self.counters.call(path, "done" if generation.complete else "cancelled", seconds, generation.prompt_tokens, generation.drawn_tokens)
+        self.counters.call(path, "done" if generation.complete else "cancelled", seconds,
+                           generation.prompt_tokens, generation.drawn_tokens)
         if self.recorder is not None:
-            call = {"step": self.front.version, "id": generation.id, "path": path, "model": body.model, "user": body.user}
+            call = {
+                "step": self.front.version,
+                "id": generation.id,
+                "path": path,
+                "model": body.model,
+                "user": body.user
+            }
             for seed, request, completions in zip(seeds, generation.requests, generation.records()):
                 self.recorder.write(call, seed, request, completions)
 
@@ -105,12 +126,14 @@ def sampling(body: Sampling, max_tokens: int) -> SamplingParams:
     def given(value: Any, default: Any):
         return default if value is None else value
 
-    return SamplingParams(
-        max_tokens=max_tokens, temperature=given(body.temperature, 1.0), top_p=given(body.top_p, 1.0),
-        top_k=max(given(body.top_k, 0), 0), min_p=given(body.min_p, 0.0), stop_ids=tuple(body.stop_token_ids or ()),
-        stop_strings=body.stops, n=given(body.n, 1))
+    return SamplingParams(max_tokens=max_tokens, temperature=given(body.temperature, 1.0),
+                          top_p=given(body.top_p, 1.0), top_k=max(given(body.top_k, 0),
+                                                                  0), min_p=given(body.min_p, 0.0),
+                          stop_ids=tuple(body.stop_token_ids
+                                         or ()), stop_strings=body.stops, n=given(body.n, 1))
 
 
 def seeded(ids: np.ndarray, params: SamplingParams, seed: int) -> Request:
-    """A request whose noise is the seed's alone: equal requests with equal seeds draw equal tokens, whoever else is served."""
+    """A request whose noise is the seed's alone: equal requests with equal seeds draw equal tokens, whoever
+    else is served."""
     return Request(ids, params, sequence=seed & WORD, turn=(seed >> 32) & WORD, stream=SERVED_STREAM)

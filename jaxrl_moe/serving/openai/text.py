@@ -1,4 +1,5 @@
-"""A completion's text while it is being drawn: half characters and the beginnings of stop strings are held back."""
+"""A completion's text while it is being drawn: half characters and the beginnings of stop strings are held
+back."""
 from collections.abc import Callable, Sequence
 
 HALF = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of a character whose last bytes are still to come
@@ -8,10 +9,14 @@ class TextStream:
     """Tokens in, text out; the pieces joined are the text of all tokens, cut before the first stop string."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str] = ()):
-        self._decode, self._stops = decode, tuple(stops)
+        self._decode = decode
+        self._stops = tuple(stops)
         self._ids: list[int] = []
-        self._context, self._read = 0, 0  # tokens [context, read) were shown, and are decoded again with what follows
-        self._held, self._stopped = "", False
+        # tokens [context, read) were shown, and are decoded again with what follows
+        self._context = 0
+        self._read = 0
+        self._held = ""
+        self._stopped = False
 
     def add(self, ids: Sequence[int], last: bool) -> str:
         """Returns what can be shown now; with `last` nothing is held back."""
@@ -22,7 +27,8 @@ class TextStream:
         ends = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
         self._stopped = bool(ends)
         end = min(ends) if ends else len(self._held) - (0 if last else held_back(self._held, self._stops))
-        shown, self._held = self._held[:end], self._held[end:]
+        shown = self._held[:end]
+        self._held = self._held[end:]
         return shown
 
     def _decoded(self, last: bool):

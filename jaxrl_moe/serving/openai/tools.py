@@ -1,10 +1,12 @@
-"""Tool calls in Qwen's format: <tool_call>{"name": ..., "arguments": {...}}</tool_call>, any number, after the content."""
+"""Tool calls in Qwen's format: <tool_call>{"name": ..., "arguments": {...}}</tool_call>, any number, after
+the content."""
 import json
 from typing import NamedTuple
 
 from jaxrl_moe.serving.openai.text import held_back
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+OPEN = "<tool_call>"
+CLOSE = "</tool_call>"
 
 
 class ToolCall(NamedTuple):
@@ -14,13 +16,16 @@ class ToolCall(NamedTuple):
 
 
 class ToolParser:
-    """Splits text, as it comes, into content and tool calls. A call that is no such JSON stays in the content.
+    """Splits text, as it comes, into content and tool calls. A call that is no such JSON stays in the
+    content.
 
     White space around calls belongs to neither; so it is held back until it is clear that content goes on.
     """
 
     def __init__(self):
-        self._text, self._inside, self._after_call = "", False, False
+        self._text = ""
+        self._inside = False
+        self._after_call = False
         self._space = ""  # before the tag; content after all if what follows is no call
 
     def add(self, text: str, last: bool) -> list[str | ToolCall]:
@@ -42,13 +47,15 @@ class ToolParser:
         return len(self._text[:end].rstrip())
 
     def _content(self, end: int):
-        taken, self._inside = self._take(end), True
+        taken = self._take(end)
+        self._inside = True
         content = taken.rstrip()
         self._space = taken[len(content):]
         return content
 
     def _take(self, end: int):
-        taken, self._text = self._text[:end], self._text[end:]
+        taken = self._text[:end]
+        self._text = self._text[end:]
         if self._after_call:
             taken = taken.lstrip()
             self._after_call = not taken
@@ -59,7 +66,8 @@ class ToolParser:
         body, closed, rest = self._text.removeprefix(OPEN).partition(CLOSE)
         if not closed and not last:
             return None
-        self._text, self._inside = rest, False
+        self._text = rest
+        self._inside = False
         call = parse(body)
         if call is None:
             return self._space + OPEN + body + closed
@@ -71,8 +79,10 @@ def parse(body: str) -> ToolCall | None:
     """The call that the text between the tags describes, or None."""
     try:
         call = json.loads(body)
-        if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not isinstance(call.get("arguments", {}), dict):
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not isinstance(
+                call.get("arguments", {}), dict):
             return None
-        return ToolCall(call["name"], json.dumps(call.get("arguments", {}), ensure_ascii=False, allow_nan=False))
+        return ToolCall(call["name"],
+                        json.dumps(call.get("arguments", {}), ensure_ascii=False, allow_nan=False))
     except (ValueError, RecursionError):
         return None

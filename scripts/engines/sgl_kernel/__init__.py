@@ -1,5 +1,6 @@
-"""A stand-in for SGLang's compiled kernels, which no package index has for CPUs: enough for SGLang to start and to serve through
-its PyTorch paths. Any name can be imported; a kernel that is really called says that it is not here."""
+"""A stand-in for SGLang's compiled kernels, which no package index has for CPUs: enough for SGLang to start
+and to serve through its PyTorch paths. Any name can be imported; a kernel that is really called says that it
+is not here."""
 import importlib.abc
 import importlib.machinery
 import sys
@@ -20,7 +21,8 @@ def _missing(name):
         raise AttributeError(name)
 
     def kernel(*arguments, **options):
-        raise NotImplementedError(f"sgl_kernel.{name} is a compiled kernel, and this is a stand-in without any")
+        raise NotImplementedError(f"sgl_kernel.{name} is a compiled kernel, and this is a stand-in without "
+                                  "any")
     kernel.__name__ = name
     return kernel
 
@@ -55,7 +57,8 @@ def _unpinned(make):
 
 
 class _Runtime:
-    """Of CUDA, as the buffers of routed experts ask for it: they register host memory, which a CPU needs not."""
+    """Of CUDA, as the buffers of routed experts ask for it: they register host memory, which a CPU needs
+    not."""
 
     @staticmethod
     def cudaHostRegister(*arguments):

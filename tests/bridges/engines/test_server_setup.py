@@ -1,4 +1,5 @@
-"""What a run on servers is put together from: the kind of sync, launched processes, folders of weights, and the settings."""
+"""What a run on servers is put together from: the kind of sync, launched processes, folders of weights, and
+the settings."""
 import dataclasses
 import os
 import re
@@ -47,7 +48,9 @@ def adapted(checkpoint):
 
 
 def settings(**servers):
-    return Config(rollout=RolloutSection(backend="vllm"), servers=ServersSection(**({"urls": ("http://localhost:1",)} | servers)))
+    return Config(rollout=RolloutSection(backend="vllm"), servers=ServersSection(**({
+        "urls": ("http://localhost:1", )
+    } | servers)))
 
 
 @pytest.mark.parametrize("targets, backend, wanted, kind, reason", [
@@ -67,7 +70,8 @@ def test_the_kind_of_sync_is_chosen_with_a_reason(adapted, targets, backend, wan
 
 
 def test_adapters_on_experts_are_not_forced_on_sglang(adapted):
-    config = dataclasses.replace(settings(weight_sync_backend="adapter"), rollout=RolloutSection(backend="sglang"))
+    config = dataclasses.replace(settings(weight_sync_backend="adapter"),
+                                 rollout=RolloutSection(backend="sglang"))
     with pytest.raises(EngineError, match="SGLang rejects adapters on experts"):
         choose(config, adapted(ALL))
 
@@ -109,13 +113,18 @@ def test_a_full_disk_during_a_sync_is_said_and_leaves_nothing(adapted, checkpoin
     assert not any(list(folder.iterdir()) for folder in tmp_path.iterdir())
 
 
-def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_are_not(adapted, checkpoint, tmp_path, monkeypatch):
+def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_are_not(
+        adapted, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("bridges.engines.sync.RAM_DISK", tmp_path)
-    killed, host = 4194305, socket.gethostname()  # above Linux's highest process number
-    for name in (f"policy-{killed}-{host}-x", f"policy-{os.getpid()}-{host}-x", f"policy-{killed}-other-x", f"policy-notes-{host}-x"):
+    # above Linux's highest process number
+    killed = 4194305
+    host = socket.gethostname()
+    for name in (f"policy-{killed}-{host}-x", f"policy-{os.getpid()}-{host}-x", f"policy-{killed}-other-x",
+                 f"policy-notes-{host}-x"):
         (tmp_path / name).mkdir()
     writers = [WeightWriter(adapted(()), str(checkpoint), "disk", folder) for folder in ("", str(tmp_path))]
-    assert not (tmp_path / f"policy-{killed}-{host}-x").exists() and len(list(tmp_path.iterdir())) == 3 + len(writers)
+    assert not (tmp_path / f"policy-{killed}-{host}-x").exists() and len(list(
+        tmp_path.iterdir())) == 3 + len(writers)
     for writer in writers:
         writer.close()
 
@@ -158,10 +167,12 @@ def test_a_server_that_ends_while_it_starts_is_reported_with_the_end_of_its_log(
 
 
 def test_a_server_that_never_comes_up_is_stopped_with_all_that_it_started(tmp_path):
-    process = Process(plan(script(tmp_path, f"trap '' TERM; sleep 60 & echo $! > {tmp_path}/child; wait; sleep 60")), tmp_path / "log")
+    process = Process(plan(script(tmp_path, f"trap '' TERM; sleep 60 & echo $! > {tmp_path}/child; wait; "
+                                            "sleep 60")), tmp_path / "log")
     process.start()
     child = written_number(tmp_path / "child")
-    with pytest.raises(EngineError, match="not healthy within servers.start_timeout = 0.2 seconds"), pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(EngineError, match="not healthy within "
+                       "servers.start_timeout = 0.2 seconds"), pytest.MonkeyPatch.context() as patch:
         patch.setattr("bridges.servers.launch.STOP_SECONDS", 0.5)
         process.wait(lambda: False, 0.2)
     assert not process.running
@@ -169,23 +180,31 @@ def test_a_server_that_never_comes_up_is_stopped_with_all_that_it_started(tmp_pa
 
 
 def test_a_server_is_started_anew_on_its_port_after_it_was_killed_and_its_workers_are_ended(tmp_path):
-    process = Process(plan(script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/worker; wait"), flags="--max-num-seqs 4"),
+    process = Process(plan(script(tmp_path, "sleep 60 & echo $! > "
+                                            f"{tmp_path}/worker; wait"), flags="--max-num-seqs "
+                                                                                                    "4"),
                       tmp_path / "log", gpus="2,3")
     process.start()
-    first, worker = process.pid, written_number(tmp_path / "worker")
+    first = process.pid
+    worker = written_number(tmp_path / "worker")
     os.kill(first, signal.SIGKILL)  # the leader alone, as where it runs out of memory
     while process.running:
         time.sleep(0.02)
     os.kill(worker, 0)
     process.start()
     assert_ends(worker)
-    assert process.running and process.pid != first and (tmp_path / "log").read_text().count(f"--port {process.port} --max-num-seqs 4") == 2
+    assert process.running and process.pid != first and (tmp_path / "log").read_text().count(
+        "--port "
+        f"{process.port} "
+        "--max-num-seqs "
+        "4") == 2
     process.stop()
     assert not process.running
 
 
 def test_a_server_that_a_killed_run_left_behind_is_ended_by_the_next(tmp_path, monkeypatch):
-    monkeypatch.setattr("bridges.servers.launch.STOP_SECONDS", 0.2)  # it stays a zombie until this process looks for it
+    # it stays a zombie until this process looks for it
+    monkeypatch.setattr("bridges.servers.launch.STOP_SECONDS", 0.2)
     python = script(tmp_path, f"touch {tmp_path}/started; sleep 60")
     left, following = (Process(plan(python), tmp_path / "server.log") for _ in range(2))
     left.start()
@@ -204,32 +223,48 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path):
 
 def test_launched_servers_get_what_their_sync_needs():
     vllm = plan("python", lora_rank=5, lora_targets=["q_proj", "v_proj"])
-    assert "--enable-lora --max-lora-rank 8" in " ".join(vllm.command(80)) and vllm.environment("1")["CUDA_VISIBLE_DEVICES"] == "1"
-    assert vllm.environment("")["JAXRL_LORA_ON_ATTENTION_ONLY"] == "1" and vllm.environment("")["VLLM_SERVER_DEV_MODE"] == "1"
-    assert "JAXRL_LORA_ON_ATTENTION_ONLY" not in plan("python", lora_rank=4, lora_targets=list(ALL)).environment("")
+    assert "--enable-lora --max-lora-rank 8" in " ".join(
+        vllm.command(80)) and vllm.environment("1")["CUDA_VISIBLE_DEVICES"] == "1"
+    assert vllm.environment("")["JAXRL_LORA_ON_ATTENTION_ONLY"] == "1" and vllm.environment(
+        "")["VLLM_SERVER_DEV_MODE"] == "1"
+    assert "JAXRL_LORA_ON_ATTENTION_ONLY" not in plan("python", lora_rank=4,
+                                                      lora_targets=list(ALL)).environment("")
     sglang = dataclasses.replace(vllm, kind="sglang")
-    assert "--max-lora-rank 5 --max-loras-per-batch 2 --lora-target-modules q_proj v_proj" in " ".join(sglang.command(80))
+    assert "--max-lora-rank 5 --max-loras-per-batch 2 --lora-target-modules q_proj v_proj" in " ".join(
+        sglang.command(80))
     assert "--enable-lora" not in plan("python").command(80)
 
 
 @pytest.mark.parametrize("config, message", [
-    (Config(servers=ServersSection(count=2)), "servers.count = 2 has no effect under rollout.backend = 'jax'"),
+    (Config(servers=ServersSection(count=2)), "servers.count = 2 has no effect under rollout.backend = "
+     "'jax'"),
     (settings(urls=()), "needs servers: give servers.urls, or servers.python.*install_vllm_cpu.sh"),
     (settings(python="python"), "servers.python = 'python' is for servers that the run launches"),
     (settings(urls=(), python="p", gpus="0;1", count=3), "is for 2 servers and servers.count = 3"),
-    (settings(urls=("localhost:80",)), "no URL of a server"),
-    (settings(urls=("http://other:80",)), "another machine.*servers.sync_folder"),
+    (settings(urls=("localhost:80", )), "no URL of a server"),
+    (settings(urls=("http://other:80", )), "another machine.*servers.sync_folder"),
     (settings(urls=("http://localhost:1", "http://localhost:1")), "a server twice"),
     (settings(in_flight="abort"), "servers.in_flight = 'abort' has no effect with rollout.max_staleness = 0"),
     (settings(in_flight="abort", weight_sync_backend="adapter"), "which leaves requests their own adapter"),
-    (settings(bucket_bytes=5, weight_sync_backend="disk"), "servers.bucket_bytes = 5 .*which sends no buckets"),
-    (settings(sync_folder="/s", weight_sync_backend="distributed"), "servers.sync_folder = '/s' has no effect"),
-    (dataclasses.replace(settings(), rollout=RolloutSection(backend="vllm", top_p=0.9)), "do not go with rollout.backend = 'vllm'"),
-    (dataclasses.replace(settings(), moe=dataclasses.replace(Config().moe, replay="r3")), "moe.replay = 'r3'"),
-    (dataclasses.replace(settings(weight_sync_backend="adapter"), lora=dataclasses.replace(Config().lora, rank=0)), "lora.rank = 0"),
-    (dataclasses.replace(settings(weight_sync_backend="adapter"), moe=dataclasses.replace(Config().moe, router="train")), "routers")])
+    (settings(bucket_bytes=5, weight_sync_backend="disk"), "servers.bucket_bytes = 5 .*which sends no "
+     "buckets"),
+    (settings(sync_folder="/s", weight_sync_backend="distributed"), "servers.sync_folder = '/s' has no "
+     "effect"),
+    (dataclasses.replace(settings(), rollout=RolloutSection(backend="vllm", top_p=0.9)), "do not go with "
+     "rollout.backend = "
+     "'vllm'"),
+    (dataclasses.replace(settings(), moe=dataclasses.replace(Config().moe, replay="r3")), "moe.replay = "
+     "'r3'"),
+    (dataclasses.replace(settings(weight_sync_backend="adapter"), lora=dataclasses.replace(
+        Config().lora, rank=0)), "lora.rank "
+     "= "
+     "0"),
+    (dataclasses.replace(settings(weight_sync_backend="adapter"), moe=dataclasses.replace(
+        Config().moe, router="train")), "routers")
+])
 def test_settings_of_servers_that_contradict_each_other_are_refused(config, message):
-    assert any(re.search(message, str(problem)) for problem in server_problems(config)), list(server_problems(config))
+    assert any(re.search(message, str(problem))
+               for problem in server_problems(config)), list(server_problems(config))
 
 
 def test_sound_settings_of_servers_are_not_refused():
@@ -237,8 +272,10 @@ def test_sound_settings_of_servers_are_not_refused():
     assert not list(server_problems(settings(urls=(), python="python", gpus="0;1")))
     assert not list(server_problems(settings(urls=("http://other:80",), sync_folder="/shared")))
     assert not list(server_problems(settings(urls=("http://other:80",), weight_sync_backend="distributed")))
-    assert not list(server_problems(dataclasses.replace(settings(in_flight="abort"),
-                                                        rollout=RolloutSection(backend="vllm", max_staleness=1))))
+    assert not list(
+        server_problems(
+            dataclasses.replace(settings(in_flight="abort"), rollout=RolloutSection(
+                backend="vllm", max_staleness=1))))
 
 
 def test_diff_names_what_two_folders_differ_in(checkpoint, tmp_path, capsys):
@@ -249,7 +286,9 @@ def test_diff_names_what_two_folders_differ_in(checkpoint, tmp_path, capsys):
     assert cli.main(["diff", str(checkpoint), str(checkpoint)]) == 0
     assert cli.main(["diff", str(checkpoint), str(tmp_path / "changed")]) == 1
     out = capsys.readouterr().out
-    assert "model.norm.weight: max |difference| 5.000e-01" in out and "differ in their numbers" in out and "0 differ" in out
+    assert "model.norm.weight: max |difference| 5.000e-01" in out
+    assert "differ in their numbers" in out
+    assert "0 differ" in out
     found = diff(checkpoint, tmp_path / "halved")
     assert found.dtypes["model.norm.weight"] == ("F32", "BF16") and not found.shapes
     (tmp_path / "empty").mkdir()

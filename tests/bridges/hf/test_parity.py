@@ -26,30 +26,37 @@ VARIANTS = {
     "dense": dict(family="qwen3"),
     "dense, tied": dict(family="qwen3", tie_word_embeddings=True),
     "dense, attention bias": dict(family="qwen3", attention_bias=True),
-    "dense, window from layer 1": dict(family="qwen3", use_sliding_window=True, sliding_window=8, max_window_layers=1),
+    "dense, window from layer 1": dict(family="qwen3", use_sliding_window=True, sliding_window=8,
+                                       max_window_layers=1),
     "dense, window by layer_types": dict(
         family="qwen3", use_sliding_window=True, sliding_window=5,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
-    "window switched off": dict(family="qwen3", use_sliding_window=False, sliding_window=4, max_window_layers=0),
+    "window switched off": dict(family="qwen3", use_sliding_window=False, sliding_window=4,
+                                max_window_layers=0),
     "head_dim unlike hidden / heads": dict(family="qwen3", head_dim=10),
     "one key-value head": dict(family="qwen3", num_key_value_heads=1),
     "as many key-value heads as heads": dict(family="qwen3", num_key_value_heads=4),
     "rope theta": dict(family="qwen3", rope_parameters=dict(rope_type="default", rope_theta=1e6)),
     "linear rope": dict(family="qwen3", rope_parameters=dict(rope_type="linear", rope_theta=1e4, factor=3.0)),
-    "dynamic rope below the limit": dict(family="qwen3", rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=3.0)),
+    "dynamic rope below the limit": dict(
+        family="qwen3", rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=3.0)),
     "dynamic rope beyond the limit": dict(
         max_position_embeddings=24, rope_parameters=dict(rope_type="dynamic", rope_theta=1e4, factor=3.0)),
     "yarn": dict(rope_parameters=YARN | dict(rope_theta=1e4)),
-    "yarn, all settings": dict(family="qwen3", rope_parameters=YARN | dict(
-        rope_theta=1e6, beta_fast=16.0, beta_slow=2.0, attention_factor=0.9, truncate=False)),
-    "yarn, mscale": dict(family="qwen3", rope_parameters=YARN | dict(rope_theta=1e4, mscale=0.7, mscale_all_dim=1.3)),
-    "yarn, original length left out": dict(
-        family="qwen3", max_position_embeddings=32, rope_parameters=dict(rope_type="yarn", factor=2.0, rope_theta=1e4)),
+    "yarn, all settings": dict(
+        family="qwen3", rope_parameters=YARN
+        | dict(rope_theta=1e6, beta_fast=16.0, beta_slow=2.0, attention_factor=0.9, truncate=False)),
+    "yarn, mscale": dict(family="qwen3",
+                         rope_parameters=YARN | dict(rope_theta=1e4, mscale=0.7, mscale_all_dim=1.3)),
+    "yarn, original length left out": dict(family="qwen3", max_position_embeddings=32,
+                                           rope_parameters=dict(rope_type="yarn", factor=2.0,
+                                                                rope_theta=1e4)),
 }
 OLD_SPELLINGS = {
     "theta": dict(rope_theta=5e5),
     "linear": dict(rope_theta=1e4, rope_scaling=dict(type="linear", factor=3.0)),
-    "dynamic": dict(rope_theta=1e4, max_position_embeddings=24, rope_scaling=dict(type="dynamic", factor=3.0)),
+    "dynamic": dict(rope_theta=1e4, max_position_embeddings=24, rope_scaling=dict(type="dynamic",
+                                                                                  factor=3.0)),
     "yarn": dict(rope_theta=1e6, rope_scaling=OLD_YARN),
     "yarn, rope_type": dict(rope_theta=1e6, rope_scaling=YARN),
 }
@@ -79,7 +86,8 @@ def test_absent_and_renamed_fields_take_the_defaults_of_transformers(tmp_path):
 def test_head_dim_left_out_is_hidden_over_heads_for_moe_and_128_for_dense(tmp_path):
     for family, head_dim in (("qwen3_moe", 8), ("qwen3", 128)):
         folder = tmp_path / family
-        hf_model = make_model(folder, family, tokenizer=False, head_dim=head_dim, config_json=dict(head_dim=None))
+        hf_model = make_model(folder, family, tokenizer=False, head_dim=head_dim,
+                              config_json=dict(head_dim=None))
         assert logits_error(bridges.load_model(folder), hf_model, tokens()) < 1e-5
 
 
@@ -88,8 +96,10 @@ def test_a_config_written_from_the_model_reads_back_equal(variant, tmp_path):
     import transformers
 
     from tests.helpers.tiny_models import make_config
-    ours = ModelConfig.from_hf(make_config(**VARIANTS[variant]).to_dict() | dict(
-        architectures=["Qwen3ForCausalLM" if VARIANTS[variant].get("family") == "qwen3" else "Qwen3MoeForCausalLM"]))
+    ours = ModelConfig.from_hf(
+        make_config(**VARIANTS[variant]).to_dict() | dict(architectures=[
+            "Qwen3ForCausalLM" if VARIANTS[variant].get("family") == "qwen3" else "Qwen3MoeForCausalLM"
+        ]))
     (tmp_path / "config.json").write_text(json.dumps(ours.to_hf()))
     theirs = transformers.AutoConfig.from_pretrained(tmp_path).to_dict()
     assert ModelConfig.from_hf(ours.to_hf()) == ours

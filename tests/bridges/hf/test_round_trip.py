@@ -21,9 +21,16 @@ from tests.helpers.parity import hf_logits, relative, tokens
 from tests.helpers.tiny_models import make_checkpoint, make_model
 
 MODELS = {
-    "moe": {}, "dense": dict(family="qwen3"), "tied": dict(tie_word_embeddings=True), "bias": dict(attention_bias=True),
-    "mixed": dict(mlp_only_layers=[1]), "bfloat16": dict(dtype="bfloat16"), "float16": dict(dtype="float16"),
-    "shards": dict(max_shard_size="60KB"), "many layers": dict(family="qwen3", num_hidden_layers=12, max_shard_size="100KB")}
+    "moe": {},
+    "dense": dict(family="qwen3"),
+    "tied": dict(tie_word_embeddings=True),
+    "bias": dict(attention_bias=True),
+    "mixed": dict(mlp_only_layers=[1]),
+    "bfloat16": dict(dtype="bfloat16"),
+    "float16": dict(dtype="float16"),
+    "shards": dict(max_shard_size="60KB"),
+    "many layers": dict(family="qwen3", num_hidden_layers=12, max_shard_size="100KB")
+}
 
 
 def same_files(folder, other):
@@ -37,7 +44,8 @@ def fuse_experts(folder):
     tensors = load_file(folder / "model.safetensors")
     for layer in range(3):
         stem = f"model.layers.{layer}.mlp.experts"
-        gate, up, down = ([tensors.pop(f"{stem}.{e}.{name}_proj.weight") for e in range(4)] for name in ("gate", "up", "down"))
+        gate, up, down = ([tensors.pop(f"{stem}.{e}.{name}_proj.weight") for e in range(4)]
+                          for name in ("gate", "up", "down"))
         tensors[f"{stem}.gate_up_proj"] = np.concatenate([np.stack(gate), np.stack(up)], axis=1)
         tensors[f"{stem}.down_proj"] = np.stack(down)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -90,8 +98,10 @@ def test_a_tied_head_stored_twice_is_read_and_written_back_twice(tmp_path):
 
 def test_a_cast_export_rounds_each_weight_once_and_says_so_in_its_config(tmp_path):
     make_checkpoint(tmp_path / "hf")
-    bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf", dtype="bfloat16")
-    before, after = Checkpoint(tmp_path / "hf"), Checkpoint(tmp_path / "out")
+    bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf",
+                         dtype="bfloat16")
+    before = Checkpoint(tmp_path / "hf")
+    after = Checkpoint(tmp_path / "out")
     assert before.infos.keys() == after.infos.keys()
     for key in before.infos:
         assert after[key].dtype == ml_dtypes.bfloat16
@@ -102,7 +112,8 @@ def test_a_cast_export_rounds_each_weight_once_and_says_so_in_its_config(tmp_pat
 def test_no_shard_is_over_the_limit_and_transformers_reads_them(tmp_path):
     torch = oracles.torch()
     hf_model = make_model(tmp_path / "hf")
-    bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf", max_shard_bytes=50_000)
+    bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf",
+                         max_shard_bytes=50_000)
     shards = list((tmp_path / "out").glob("*.safetensors"))
     assert len(shards) > 3
     assert all(sum(tensor.nbytes for tensor in load_file(path).values()) <= 50_000 for path in shards)
@@ -112,11 +123,15 @@ def test_no_shard_is_over_the_limit_and_transformers_reads_them(tmp_path):
 
 def test_a_tensor_above_the_limit_stands_alone():
     infos = {name: TensorInfo("F32", (size,)) for name, size in (("a", 10), ("b", 100), ("c", 10), ("d", 10))}
-    assert [sorted(key for key in infos if shard(infos, 80)[key] == file) for file in sorted(set(shard(infos, 80).values()))] == [
-        ["a"], ["b"], ["c", "d"]]
+    assert [
+        sorted(key for key in infos if shard(infos, 80)[key] == file)
+        for file in sorted(set(shard(infos, 80).values()))
+    ] == [["a"], ["b"], ["c", "d"]]
 
 
-@pytest.mark.parametrize("options", [dict(family="qwen3", tie_word_embeddings=True), dict(mlp_only_layers=[0])])
+@pytest.mark.parametrize("options",
+                         [dict(family="qwen3", tie_word_embeddings=True),
+                          dict(mlp_only_layers=[0])])
 def test_a_model_made_from_scratch_exports_to_what_transformers_computes(options, tmp_path):
     from bridges.hf.checkpoint import read_config
     from tests.helpers.parity import logits_error
@@ -132,7 +147,11 @@ def test_transformers_reads_the_tokenizer_and_generation_settings_of_an_export(t
     make_checkpoint(tmp_path / "hf")
     bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "1 + 2?"}], add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template([{
+        "role": "user",
+        "content": "1 "
+        "+ 2?"
+    }], add_generation_prompt=True, tokenize=False)
     assert text == "<|im_start|>user\n1 + 2?<|im_end|>\n<|im_start|>assistant\n"
     assert transformers.GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id == 2
 
@@ -140,7 +159,8 @@ def test_transformers_reads_the_tokenizer_and_generation_settings_of_an_export(t
 def test_a_bfloat16_load_computes_what_transformers_computes_in_bfloat16(tmp_path):
     from bridges.compare.verify import our_logits
     torch = oracles.torch()
-    make_checkpoint(tmp_path, family="qwen3", dtype="bfloat16", std=0.1)  # at 0.2 transformers itself is 0.036 from its float32
+    # at 0.2 transformers itself is 0.036 from its float32
+    make_checkpoint(tmp_path, family="qwen3", dtype="bfloat16", std=0.1)
     theirs = oracles.transformers_model(tmp_path, dtype=torch.bfloat16)
     ours = our_logits(bridges.load_model(tmp_path, dtype="bfloat16"), tokens())[0]
     assert relative(ours, hf_logits(theirs, tokens())) < 0.03
@@ -148,9 +168,11 @@ def test_a_bfloat16_load_computes_what_transformers_computes_in_bfloat16(tmp_pat
 
 
 def test_an_import_holds_no_more_than_the_model_and_one_stack(tmp_path, monkeypatch):
-    """The arrays made on the host are one at a time, and each is as large as a stack of the model, never larger."""
+    """The arrays made on the host are one at a time, and each is as large as a stack of the model, never
+    larger."""
     make_checkpoint(tmp_path, num_hidden_layers=6)
-    alive, zeros = [], np.zeros
+    alive = []
+    zeros = np.zeros
 
     def tracked(shape, dtype):
         alive.append(int(np.prod(shape)))

@@ -1,4 +1,5 @@
-"""Routers outside of plain checkpoints: trained with adapters, and with a selection bias that only this package knows."""
+"""Routers outside of plain checkpoints: trained with adapters, and with a selection bias that only this
+package knows."""
 import json
 
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ def with_routers(folder, lora=LORA):
     model = bridges.load_model(folder, lora=lora)
     randomise_adapters(model)
     for number, variable in enumerate(routers(model).values()):
-        variable.set_value(variable[...] + np.random.default_rng(number).normal(0, 0.2, variable.shape).astype(np.float32))
+        variable.set_value(variable[...]
+                           + np.random.default_rng(number).normal(0, 0.2, variable.shape).astype(np.float32))
     return model
 
 
@@ -32,7 +34,8 @@ def with_routers(folder, lora=LORA):
 def test_routers_trained_with_adapters_travel_in_the_peft_folder(tmp_path):
     make_checkpoint(tmp_path / "hf", tokenizer=False, mlp_only_layers=[1])
     model = with_routers(tmp_path / "hf")
-    with pytest.warns(UserWarning, match="which PEFT loads and vLLM and SGLang refuse: give those the merged checkpoint"):
+    with pytest.warns(UserWarning, match="which PEFT loads and vLLM and SGLang refuse: give those the merged "
+                                         "checkpoint"):
         bridges.export_adapter(model, tmp_path / "adapter", base=tmp_path / "hf")
     theirs = oracles.peft_model(tmp_path / "hf", tmp_path / "adapter")
     assert logits_error(model, theirs, tokens()) < 1e-5
@@ -62,7 +65,8 @@ def test_whole_routers_that_do_not_fit_are_refused(tmp_path):
     make_checkpoint(tmp_path / "hf", tokenizer=False)
     model = with_routers(tmp_path / "hf")
     bridges.export_adapter(model, tmp_path / "adapter", base=tmp_path / "hf")
-    with pytest.raises(bridges.BridgeError, match="adapters that share one base model cannot each have their own"):
+    with pytest.raises(bridges.BridgeError, match="adapters that share one base model cannot each have their "
+                                                  "own"):
         bridges.import_adapter(model, tmp_path / "adapter", subset=True)
     path = tmp_path / "adapter" / "adapter_model.safetensors"
     tensors = load_file(path)
@@ -71,11 +75,14 @@ def test_whole_routers_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(bridges.BridgeError, match=r"no router model.layers.1.mlp.gate"):
         bridges.import_adapter(model, tmp_path / "adapter")
     save_file(tensors | {one: tensors[one][:2]}, path)
-    with pytest.raises(bridges.BridgeError, match=r"router model.layers.1.mlp.gate has shape \[2, 32\], the model's \[4, 32\]"):
+    with pytest.raises(bridges.BridgeError,
+                       match=r"router model.layers.1.mlp.gate has shape \[2, 32\], the model's \[4, 32\]"):
         bridges.import_adapter(model, tmp_path / "adapter")
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
-    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(settings | {"modules_to_save": ["gate", "lm_head"]}))
-    with pytest.raises(bridges.BridgeError, match=r"modules_to_save=\['lm_head'\] \(of these only routers, gate, can be read\)"):
+    (tmp_path / "adapter"
+     / "adapter_config.json").write_text(json.dumps(settings | {"modules_to_save": ["gate", "lm_head"]}))
+    with pytest.raises(bridges.BridgeError,
+                       match=r"modules_to_save=\['lm_head'\] \(of these only routers, gate, can be read\)"):
         bridges.read_lora(tmp_path / "adapter")
 
 
@@ -91,14 +98,16 @@ def make_biased(folder, scale=0.1):
 
 
 def biases_of(model):
-    return np.concatenate([variable[...] for path, variable in base_weights(model).items() if path.endswith("router.bias")])
+    return np.concatenate(
+        [variable[...] for path, variable in base_weights(model).items() if path.endswith("router.bias")])
 
 
 def test_a_selection_bias_comes_in_and_goes_out_bit_for_bit_with_a_plain_warning(tmp_path):
     expected = make_biased(tmp_path / "hf")
     model = bridges.load_model(tmp_path / "hf")
     np.testing.assert_array_equal(biases_of(model), expected)
-    with pytest.warns(UserWarning, match="Stock loaders of Qwen3-MoE .* ignore both and choose experts without it"):
+    with pytest.warns(UserWarning, match="Stock loaders of Qwen3-MoE .* ignore both and choose experts "
+                                         "without it"):
         bridges.export_model(model, tmp_path / "same", source=tmp_path / "hf")
     assert (tmp_path / "same" / "config.json").read_bytes() == (tmp_path / "hf" / "config.json").read_bytes()
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("hf", "same"))
@@ -116,7 +125,8 @@ def test_a_bias_without_its_switch_or_a_switch_without_its_bias_is_refused(tmp_p
     make_biased(tmp_path / "hf")
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
     (tmp_path / "hf" / "config.json").write_text(json.dumps(config | {"router_selection_bias": False}))
-    with pytest.raises(bridges.BridgeError, match=r"e_score_correction_bias of model.safetensors is used by nothing"):
+    with pytest.raises(bridges.BridgeError,
+                       match=r"e_score_correction_bias of model.safetensors is used by nothing"):
         bridges.load_model(tmp_path / "hf")
     (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
     path = tmp_path / "hf" / "model.safetensors"

@@ -48,7 +48,10 @@ def test_a_stream_has_the_bytes_of_the_exported_checkpoint(checkpoint, tmp_path,
     model = bridges.load_model(checkpoint, lora=LoraConfig(4, 8.0, targets=TARGETS), dtype=jnp.dtype(dtype))
     randomise_adapters(model)
     bridges.export_model(model, tmp_path / "whole", source=checkpoint, dtype=dtype)
-    whole = {name: reader[name] for reader in map(TensorReader, (tmp_path / "whole").glob("*.safetensors")) for name in reader.infos}
+    whole = {
+        name: reader[name] for reader in map(TensorReader, (tmp_path / "whole").glob("*.safetensors"))
+        for name in reader.infos
+    }
     ours = streamed(tensor_sets(model))
     assert ours.keys() == whole.keys()
     for key, array in whole.items():
@@ -65,15 +68,21 @@ def test_sets_are_what_servers_keep_in_one_array(model):
     config = dataclasses.replace(model.config, num_layers=13, sparse_layers=(True,) * 12 + (False,),
                                  windows=(0,) * 13, num_experts=8,
                                  attention_bias=True)
-    layer, known = "model.layers.11.", set_names(config)
+    layer = "model.layers.11."
+    known = set_names(config)
     names = {key: known[layer + key] for key in ("self_attn.k_proj.weight", "self_attn.v_proj.bias",
                                                  "self_attn.q_norm.weight",
                                                  "mlp.experts.7.up_proj.weight", "mlp.gate.weight")}
     assert known["model.layers.12.mlp.up_proj.weight"] == "model.layers.12.mlp.gate_up_proj"
     names["mlp.up_proj.weight"] = known["model.layers.12.mlp.up_proj.weight"].replace("12", "11")
-    assert names == {"self_attn.k_proj.weight": layer + "self_attn.qkv_proj", "self_attn.v_proj.bias": layer + "self_attn.qkv_proj",
-                     "self_attn.q_norm.weight": layer + "self_attn.q_norm.weight", "mlp.experts.7.up_proj.weight": layer + "mlp.experts",
-                     "mlp.up_proj.weight": layer + "mlp.gate_up_proj", "mlp.gate.weight": layer + "mlp.gate.weight"}
+    assert names == {
+        "self_attn.k_proj.weight": layer + "self_attn.qkv_proj",
+        "self_attn.v_proj.bias": layer + "self_attn.qkv_proj",
+        "self_attn.q_norm.weight": layer + "self_attn.q_norm.weight",
+        "mlp.experts.7.up_proj.weight": layer + "mlp.experts",
+        "mlp.up_proj.weight": layer + "mlp.gate_up_proj",
+        "mlp.gate.weight": layer + "mlp.gate.weight"
+    }
 
 
 def test_what_training_of_adapters_leaves_alone_is_all_without_one_but_the_routers(model):
@@ -103,12 +112,16 @@ def test_a_delivery_holds_what_is_lacking_in_buckets_of_at_most_so_many_bytes(mo
     lacking = {key: array for key, array in streamed(tensor_sets(model)).items() if names[key] not in held}
     assert {key: array.tobytes() for bucket in buckets for key, array in bucket.items()} == \
         {key: array.tobytes() for key, array in lacking.items()}
-    assert all(len(bucket) == 1 or sum(array.nbytes for array in bucket.values()) <= 6000 for bucket in buckets) and len(buckets) > 2
-    assert delivery.digests == everything and delivery.bytes == sum(array.nbytes for array in lacking.values())
+    assert all(
+        len(bucket) == 1 or sum(array.nbytes for array in bucket.values()) <= 6000
+        for bucket in buckets) and len(buckets) > 2
+    assert delivery.digests == everything and delivery.bytes == sum(array.nbytes
+                                                                    for array in lacking.values())
     assert not list(Delivery(tensor_sets(model), everything, 6000))
 
 
-def test_frozen_sets_are_not_read_again_where_all_have_them_and_a_server_that_does_not_is_told(model, checkpoint, tmp_path):
+def test_frozen_sets_are_not_read_again_where_all_have_them_and_a_server_that_does_not_is_told(
+        model, checkpoint, tmp_path):
     writer = WeightWriter(model, str(checkpoint), "delta", str(tmp_path))
     first = writer(nnx.state(model), 1)
     held = {one.name: one.digest for one in first.walk([{}])}
@@ -162,7 +175,8 @@ def test_a_walk_that_fails_is_told_to_its_readers_and_raised():
     def walk():
         yield 1
         raise ValueError("no such layer")
-    fan, found = Fan(walk(), 1), []
+    fan = Fan(walk(), 1)
+    found = []
 
     def read():
         try:

@@ -69,11 +69,12 @@ def test_an_adapter_that_peft_saves_in_its_own_form_is_read(case, tmp_path):
 
 PEFT_CONFIGS = {
     "experts by name": dict(target_modules=["q_proj", "gate_proj", "up_proj", "down_proj"]),
-    "experts by parameter": dict(target_modules=["v_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
+    "experts by parameter": dict(target_modules=["v_proj"],
+                                 target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
     "gate_up alone": dict(target_modules=["v_proj"], target_parameters=["mlp.experts.gate_up_proj"]),
     "rslora by name": dict(target_modules=["o_proj", "gate_proj", "up_proj", "down_proj"], use_rslora=True),
-    "rank and alpha patterns": dict(
-        target_modules=["q_proj", "k_proj"], rank_pattern={"k_proj": 2}, alpha_pattern={"layers.1.self_attn.q_proj": 20}),
+    "rank and alpha patterns": dict(target_modules=["q_proj", "k_proj"], rank_pattern={"k_proj": 2},
+                                    alpha_pattern={"layers.1.self_attn.q_proj": 20}),
     "some layers": dict(target_modules=["q_proj"], layers_to_transform=[0, 2]),
 }
 
@@ -82,7 +83,8 @@ PEFT_CONFIGS = {
 @pytest.mark.parametrize("name", PEFT_CONFIGS)
 def test_an_adapter_made_by_peft_gives_its_logits(name, tmp_path):
     """Random A and B, so gate and up share all of A and the halves have off-diagonal blocks."""
-    torch, peft = oracles.torch(), oracles.peft()
+    torch = oracles.torch()
+    peft = oracles.peft()
     make_checkpoint(tmp_path / "hf", tokenizer=False)
     base = oracles.transformers_model(tmp_path / "hf")
     theirs = peft.get_peft_model(base, peft.LoraConfig(r=4, lora_alpha=6, **PEFT_CONFIGS[name])).eval()
@@ -96,10 +98,13 @@ def test_an_adapter_made_by_peft_gives_its_logits(name, tmp_path):
 
 def test_the_adapter_file_names_experts_one_by_one_and_its_config_the_rank(tmp_path):
     make_checkpoint(tmp_path / "hf", tokenizer=False)
-    bridges.export_adapter(with_adapters(tmp_path / "hf", LoraConfig(4, 8.0)), tmp_path / "adapter", base="some/model")
+    bridges.export_adapter(with_adapters(tmp_path / "hf", LoraConfig(4, 8.0)), tmp_path / "adapter",
+                           base="some/model")
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (4, 8, "some/model")
-    assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert config["target_modules"] == [
+        "down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"
+    ]
     tensors = load_file(tmp_path / "adapter/adapter_model.safetensors")
     assert len(tensors) == 3 * 2 * (4 + 4 * 3)
     stem = "base_model.model.model.layers.2.mlp.experts.3"
@@ -119,8 +124,10 @@ def test_the_merged_checkpoint_computes_what_the_live_adapters_compute(case, tmp
 
 def test_an_unmerged_export_leaves_the_base_as_it_was(tmp_path):
     make_checkpoint(tmp_path / "hf")
-    bridges.export_model(with_adapters(tmp_path / "hf", LoraConfig(4, 8.0)), tmp_path / "out", source=tmp_path / "hf", merge=False)
-    assert (tmp_path / "hf/model.safetensors").read_bytes() == (tmp_path / "out/model.safetensors").read_bytes()
+    bridges.export_model(with_adapters(tmp_path / "hf", LoraConfig(4, 8.0)), tmp_path / "out",
+                         source=tmp_path / "hf", merge=False)
+    assert (tmp_path / "hf/model.safetensors").read_bytes() == (tmp_path
+                                                                / "out/model.safetensors").read_bytes()
 
 
 def test_merging_into_bfloat16_adds_in_float32_and_rounds_once(tmp_path):
@@ -128,7 +135,8 @@ def test_merging_into_bfloat16_adds_in_float32_and_rounds_once(tmp_path):
     model = bridges.load_model(tmp_path / "hf", lora=LoraConfig(4, 8.0), dtype="bfloat16")
     randomise_adapters(model, std=0.01)
     bridges.export_model(model, tmp_path / "merged", source=tmp_path / "hf")
-    weights, low_rank = base_weights(model), adapters(model)
+    weights = base_weights(model)
+    low_rank = adapters(model)
     path = "stacks.0.mlp.up_proj"
     exact = np.asarray(weights[f"{path}.weight"][...], np.float64) + 2.0 * np.einsum(
         "leir,lero->leio", *(np.asarray(low_rank[f"{path}.lora_{x}"][...], np.float64) for x in "ab"))
@@ -147,13 +155,16 @@ def test_adapters_switched_off_are_the_base_model(tmp_path):
     assert relative(model.logits(hidden), hf_logits(hf_model, tokens())) < 1e-5
 
 
-@pytest.mark.parametrize("targets, refused", [(("gate_proj", "down_proj"), True), (("gate_proj", "up_proj"), False),
+@pytest.mark.parametrize("targets, refused", [(("gate_proj", "down_proj"), True),
+                                              (("gate_proj", "up_proj"), False),
                                               (("q_proj", "down_proj"), False)])
 def test_the_check_before_training_refuses_what_the_export_after_it_would(targets, refused, tmp_path):
     make_checkpoint(tmp_path / "hf", tokenizer=False)
     lora = LoraConfig(4, 8.0, targets=targets)
-    checks = [lambda: bridges.check_adapters(bridges.model_config(tmp_path / "hf"), lora),
-              lambda: bridges.export_adapter(bridges.load_model(tmp_path / "hf", lora=lora), tmp_path / "out", base="hf")]
+    checks = [
+        lambda: bridges.check_adapters(bridges.model_config(tmp_path / "hf"), lora), lambda: bridges.
+        export_adapter(bridges.load_model(tmp_path / "hf", lora=lora), tmp_path / "out", base="hf")
+    ]
     for check in checks:
         if refused:
             with pytest.raises(bridges.BridgeError, match="gate_proj and up_proj.*lora.targets"):

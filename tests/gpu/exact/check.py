@@ -8,7 +8,8 @@ import numpy as np
 
 
 class Precision(NamedTuple):
-    """name; type of the inputs; precision of float32 products; the largest ||out - wanted|| / ||wanted|| that is let pass."""
+    """name; type of the inputs; precision of float32 products; the largest ||out - wanted|| / ||wanted|| that
+    is let pass."""
     name: str
     dtype: Any
     products: str
@@ -22,7 +23,8 @@ ALL = (FLOAT32, TF32, BFLOAT16)
 
 
 class Check(NamedTuple):
-    """compute() -> (what, found, wanted) of each array; gpu_only: its library is no part of a machine without a GPU."""
+    """compute() -> (what, found, wanted) of each array; gpu_only: its library is no part of a machine without
+    a GPU."""
     name: str
     precision: Precision
     compute: Callable[[], Iterable[tuple[str, Any, np.ndarray]]]

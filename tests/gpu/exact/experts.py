@@ -1,4 +1,5 @@
-"""Grouped products and the experts' MLP, forward and backward: empty experts, all rows to one, rows that belong to none."""
+"""Grouped products and the experts' MLP, forward and backward: empty experts, all rows to one, rows that
+belong to none."""
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +9,20 @@ from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 from tests.gpu.exact import oracle
 from tests.gpu.exact.check import ALL, BFLOAT16, FLOAT32, Check, Precision, normal
 
-ROWS, D, F, EXPERTS, RANK, SCALE = 512, 256, 128, 8, 16, 1.7
+ROWS = 512
+D = 256
+F = 128
+EXPERTS = 8
+RANK = 16
+SCALE = 1.7
 SIZES = {
     "empty experts": (130, 0, 257, 1, 0, 64, 60, 0),
     "all rows to one expert": (0, 0, 512, 0, 0, 0, 0, 0),
     "rows that belong to none": (3, 0, 100, 0, 7, 128, 1, 20),
     "no rows": (0,) * 8,
 }
-BACKENDS = {"padded": ALL, "ragged": (FLOAT32, BFLOAT16), "tokamax": (BFLOAT16,)}  # tokamax's kernels for Hopper take bfloat16
+# tokamax's kernels for Hopper take bfloat16
+BACKENDS = {"padded": ALL, "ragged": (FLOAT32, BFLOAT16), "tokamax": (BFLOAT16,)}
 
 
 def checks() -> list[Check]:
@@ -24,16 +31,25 @@ def checks() -> list[Check]:
 
 
 def _of(backend: str, name: str, precision: Precision) -> list[Check]:
-    label, tokamax = f"{backend}, {name}, {precision.name}", backend == "tokamax"
-    found = [Check(f"grouped_matmul {label}", precision, lambda: product(backend, SIZES[name], precision), tokamax),
-             Check(f"expert_mlp {label}", precision, lambda: mlp(backend, SIZES[name], precision), tokamax)]
+    label = f"{backend}, {name}, {precision.name}"
+    tokamax = backend == "tokamax"
+    found = [
+        Check(f"grouped_matmul {label}", precision, lambda: product(backend, SIZES[name], precision),
+              tokamax),
+        Check(f"expert_mlp {label}", precision, lambda: mlp(backend, SIZES[name], precision), tokamax)
+    ]
     if sum(SIZES[name]) < ROWS and backend == "padded":
-        found.append(Check(f"grouped_matmul {label}, a third expected", precision, lambda: product(backend, SIZES[name], precision, 3)))
+        found.append(
+            Check(f"grouped_matmul {label}, a third expected", precision,
+                  lambda: product(backend, SIZES[name], precision, 3)))
     return found
 
 
 def product(backend: str, sizes, precision: Precision, share: int = 1):
-    pairs = [normal(seed, shape, precision.dtype) for seed, shape in enumerate([(ROWS, D), (EXPERTS, D, F), (ROWS, F)])]
+    pairs = [
+        normal(seed, shape, precision.dtype)
+        for seed, shape in enumerate([(ROWS, D), (EXPERTS, D, F), (ROWS, F)])
+    ]
 
     @jax.jit
     def ours(x, w, gradient):
@@ -46,7 +62,8 @@ def product(backend: str, sizes, precision: Precision, share: int = 1):
 
 def mlp(backend: str, sizes, precision: Precision):
     x, gradient = (normal(seed, (ROWS, D), precision.dtype) for seed in (10, 11))
-    ours, exact = zip(*(_weight(seed, shape, precision.dtype) for seed, shape in ((20, (D, F)), (30, (D, F)), (40, (F, D)))))
+    ours, exact = zip(*(_weight(seed, shape, precision.dtype)
+                        for seed, shape in ((20, (D, F)), (30, (D, F)), (40, (F, D)))))
 
     @jax.jit
     def run(x, weights, gradient):
@@ -69,4 +86,5 @@ def _weight(seed: int, shape, dtype) -> tuple[ExpertWeight, oracle.Weight]:
     w, wanted_w = normal(seed, (EXPERTS, *shape), dtype, size_in ** -0.5)
     a, wanted_a = normal(seed + 1, (EXPERTS, size_in, RANK), dtype, size_in ** -0.5)
     b, wanted_b = normal(seed + 2, (EXPERTS, RANK, size_out), dtype, RANK ** -0.5)
-    return ExpertWeight(w, a.astype(np.float32), b.astype(np.float32)), oracle.Weight(wanted_w, wanted_a, wanted_b)
+    return ExpertWeight(w, a.astype(np.float32),
+                        b.astype(np.float32)), oracle.Weight(wanted_w, wanted_a, wanted_b)

@@ -8,13 +8,18 @@ import numpy as np
 
 
 def attention(q, k, v, seen, gradient):
-    """softmax(q k / sqrt(H)) v where `seen` [B, T, S]; 0 for a query that sees nothing. Returns (out, dq, dk, dv)."""
+    """softmax(q k / sqrt(H)) v where `seen` [B, T, S]; 0 for a query that sees nothing. Returns (out, dq, dk,
+    dv)."""
     batch, queries, heads, width = q.shape
     shared = heads // k.shape[2]
-    out, dq, dk, dv = np.zeros(q.shape), np.zeros(q.shape), np.zeros(k.shape), np.zeros(v.shape)
+    out = np.zeros(q.shape)
+    dq = np.zeros(q.shape)
+    dk = np.zeros(k.shape)
+    dv = np.zeros(v.shape)
     for b in range(batch):
         for n in range(heads):
-            keys, values = k[b, :, n // shared], v[b, :, n // shared]
+            keys = k[b, :, n // shared]
+            values = v[b, :, n // shared]
             scores = np.where(seen[b], q[b, :, n] @ keys.T / np.sqrt(width), -np.inf)
             top = np.where(seen[b].any(1), scores.max(1), 0)[:, None]
             weights = np.exp(scores - top)
@@ -36,7 +41,9 @@ def spans(sizes):
 
 def grouped(x, w, sizes, gradient):
     """x[i] w[expert of i]; zeros past the last group. Returns (y, dx, dw)."""
-    y, dx, dw = np.zeros((len(x), w.shape[2])), np.zeros(x.shape), np.zeros(w.shape)
+    y = np.zeros((len(x), w.shape[2]))
+    dx = np.zeros(x.shape)
+    dw = np.zeros(w.shape)
     for e, rows in spans(sizes):
         y[rows] = x[rows] @ w[e]
         dx[rows] = gradient[rows] @ w[e].T
@@ -58,16 +65,20 @@ def _linear(x, weight: Weight, scale):
 def _linear_back(x, weight: Weight, scale, dy):
     """(dx, (dw, da, db))."""
     low = dy @ weight.b.T
-    return dy @ weight.w.T + scale * low @ weight.a.T, Weight(x.T @ dy, scale * x.T @ low, scale * (x @ weight.a).T @ dy)
+    return dy @ weight.w.T + scale * low @ weight.a.T, Weight(x.T @ dy, scale * x.T @ low,
+                                                              scale * (x @ weight.a).T @ dy)
 
 
 def experts(x, weights: list[Weight], sizes, scale, gradient):
-    """(silu(x Wg) * (x Wu)) Wd by each row's expert, adapters included. Returns (y, dx, [gradients of gate, up, down])."""
-    y, dx = np.zeros(x.shape), np.zeros(x.shape)
+    """(silu(x Wg) * (x Wu)) Wd by each row's expert, adapters included. Returns (y, dx, [gradients of gate,
+    up, down])."""
+    y = np.zeros(x.shape)
+    dx = np.zeros(x.shape)
     sums = [Weight(*(np.zeros(m.shape) for m in weight)) for weight in weights]
     for e, rows in spans(sizes):
         gate, up, down = (Weight(*(m[e] for m in weight)) for weight in weights)
-        g, u = _linear(x[rows], gate, scale), _linear(x[rows], up, scale)
+        g = _linear(x[rows], gate, scale)
+        u = _linear(x[rows], up, scale)
         sigmoid = 1 / (1 + np.exp(-g))
         hidden = g * sigmoid * u
         y[rows] = _linear(hidden, down, scale)
@@ -87,9 +98,12 @@ def log_softmax(logits):
 
 
 def token_logprobs(hidden, head, targets, temperature, gradient, entropy_gradient):
-    """Log-probs of the targets under softmax(hidden head / temperature), and entropies. Returns (both, dhidden, dhead)."""
+    """Log-probs of the targets under softmax(hidden head / temperature), and entropies. Returns (both,
+    dhidden, dhead)."""
     logprobs = log_softmax(hidden @ head / temperature)
-    rows, entropy = np.arange(len(targets)), -(np.exp(logprobs) * logprobs).sum(1)
-    slopes = -gradient[:, None] * np.exp(logprobs) - entropy_gradient[:, None] * np.exp(logprobs) * (logprobs + entropy[:, None])
+    rows = np.arange(len(targets))
+    entropy = -(np.exp(logprobs) * logprobs).sum(1)
+    slopes = -gradient[:, None] * np.exp(logprobs) - entropy_gradient[:, None] * np.exp(logprobs) * (
+        logprobs + entropy[:, None])
     slopes[rows, targets] += gradient
     return logprobs[rows, targets], entropy, slopes @ head.T / temperature, hidden.T @ slopes / temperature

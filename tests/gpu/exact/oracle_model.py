@@ -1,7 +1,9 @@
-"""A Qwen3-MoE model's log-probs in float64 on the host, token by token's experts: plain NumPy over the arrays of a Transformer.
+"""A Qwen3-MoE model's log-probs in float64 on the host, token by token's experts: plain NumPy over the arrays
+of a Transformer.
 
-The experts of each token may be given, since two that are nearly tied may swap by rounding alone. Written after the description in
-arXiv 2505.09388: normed queries and keys, rotary positions in halves, softmax over all experts before the best are taken.
+The experts of each token may be given, since two that are nearly tied may swap by rounding alone. Written
+after the description in arXiv 2505.09388: normed queries and keys, rotary positions in halves, softmax over
+all experts before the best are taken.
 """
 import numpy as np
 
@@ -16,12 +18,14 @@ def logprobs(model, ids, expert_ids_TLA=None):
       ids: [T].
       expert_ids_TLA: of the first T - 1 tokens; None for those of the routers.
     """
-    x, preferred = _array(model.embed.weight)[ids[:-1]], []
+    x = _array(model.embed.weight)[ids[:-1]]
+    preferred = []
     stack, = model.stacks
     for layer in range(model.config.num_layers):
         x = x + _attention(stack, layer, model.config, _norm(x, stack.input_norm, layer))
         given = None if expert_ids_TLA is None else expert_ids_TLA[:, layer]
-        y, chosen = _experts(stack.mlp, layer, model.config, _norm(x, stack.post_attention_norm, layer), given)
+        y, chosen = _experts(stack.mlp, layer, model.config, _norm(x, stack.post_attention_norm, layer),
+                             given)
         x = x + y
         preferred.append(chosen)
     logits = _norm(x, model.norm) @ _array(model.lm_head.weight)
@@ -38,7 +42,8 @@ def _matrix(linear, layer, dtype):
     base = _array(linear.weight, layer)
     if linear.lora_a is None:
         return base
-    low, high = (np.asarray(m[...].astype(dtype)).astype(np.float64)[layer] for m in (linear.lora_a, linear.lora_b))
+    low, high = (np.asarray(m[...].astype(dtype)).astype(np.float64)[layer]
+                 for m in (linear.lora_a, linear.lora_b))
     return base + linear.lora.scale * low @ high
 
 
@@ -50,18 +55,23 @@ def _turned(x_TNH, theta):
     """Pairs (i, i + H/2) turned by position over theta^(2i/H)."""
     length, _, width = x_TNH.shape
     angle = np.arange(length)[:, None, None] * theta ** (-np.arange(0, width, 2) / width)
-    low, high = x_TNH[..., :width // 2], x_TNH[..., width // 2:]
-    return np.concatenate([low * np.cos(angle) - high * np.sin(angle), high * np.cos(angle) + low * np.sin(angle)], axis=-1)
+    low = x_TNH[..., :width // 2]
+    high = x_TNH[..., width // 2:]
+    return np.concatenate(
+        [low * np.cos(angle) - high * np.sin(angle), high * np.cos(angle) + low * np.sin(angle)], axis=-1)
 
 
 def _attention(stack, layer, config, x):
-    part, length = stack.attention, len(x)
+    part = stack.attention
+    length = len(x)
     dtype = part.q_proj.weight.dtype
     projections = (part.q_proj, part.k_proj, part.v_proj)
-    q, k, v = ((x @ _matrix(linear, layer, dtype)).reshape(length, -1, config.head_dim) for linear in projections)
+    q, k, v = ((x @ _matrix(linear, layer, dtype)).reshape(length, -1, config.head_dim)
+               for linear in projections)
     q = _turned(_norm(q, part.q_norm, layer), config.rope.theta)
     k = _turned(_norm(k, part.k_norm, layer), config.rope.theta)
-    out, shared = np.zeros(q.shape), config.num_heads // config.num_kv_heads
+    out = np.zeros(q.shape)
+    shared = config.num_heads // config.num_kv_heads
     for n in range(config.num_heads):
         scores = q[:, n] @ k[:, n // shared].T / np.sqrt(config.head_dim)
         scores = np.where(np.tril(np.ones((length, length), bool)), scores, -np.inf)
@@ -76,7 +86,8 @@ def _experts(mlp, layer, config, x, given):
     used = chosen if given is None else given.astype(int)
     weights = np.take_along_axis(probabilities, used, 1)
     weights = weights / weights.sum(1, keepdims=True) if config.norm_topk_prob else weights
-    gate, up, down = (_matrix(linear, layer, linear.weight.dtype) for linear in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+    gate, up, down = (_matrix(linear, layer, linear.weight.dtype)
+                      for linear in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
     y = np.zeros(x.shape)
     for t, row in enumerate(x):
         for expert, weight in zip(used[t], weights[t]):
