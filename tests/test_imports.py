@@ -1,7 +1,9 @@
 """Imports point one way, from the loop down to the mathematics, and nothing in the library needs a bridge or
-torch."""
+torch. `python tests/test_imports.py` draws them anew in CONTRIBUTING.md."""
 import ast
+import functools
 import pathlib
+import re
 
 import pytest
 
@@ -69,3 +71,43 @@ def test_tests_import_no_tests_and_only_their_own_test_imports_the_benchmarks(pa
     for name in imported(path):
         assert not any(part.startswith("test_") for part in name.split(".")), f"{path} imports {name}"
         assert name.split(".")[0] != "benchmarks" or "benchmarks" in path.parts, f"{path} imports {name}"
+
+
+COMMON = {"__init__", "types", "protocols", "config", "phases", "log_files", "config_checks"}  # all may use
+DRAWN = re.compile(r"(<!-- imports: [^\n]*-->\n).*?(<!-- end of imports -->)", re.DOTALL)
+
+
+def arrows(root):
+    """{room: rooms that it imports from}, bridges as one room, without what is COMMON."""
+    drawn = {}
+    for path in sorted([*(root / "jaxrl_moe").rglob("*.py"), *(root / "bridges").rglob("*.py")]):
+        room = path.relative_to(root / "jaxrl_moe").with_suffix("").parts[0] if "jaxrl_moe" in path.parts else "bridges"
+        used = {other for _, other in rooms(path)} - COMMON - {room}
+        if room not in COMMON:
+            drawn.setdefault(room, set()).update(used)
+    return drawn
+
+
+def drawing(root=ROOT):
+    """The rooms' imports as a Mermaid graph; an arrow that a longer way implies is left out."""
+    direct = arrows(root)
+
+    @functools.cache
+    def reached(room):
+        return frozenset(direct.get(room, ())).union(*(reached(other) for other in direct.get(room, ())))
+
+    lines = ["flowchart TD"]
+    for room, others in sorted(direct.items()):
+        implied = frozenset().union(*(reached(other) for other in others))
+        lines += [f"    {room} --> {other}" for other in sorted(others - implied)]
+    return "\n".join(lines) + "\n"
+
+
+def test_contributing_draws_the_imports_as_they_are():
+    drawn = DRAWN.search((ROOT / "CONTRIBUTING.md").read_text())[0]
+    assert drawing() in drawn, "run python tests/test_imports.py"
+
+
+if __name__ == "__main__":
+    page = ROOT / "CONTRIBUTING.md"
+    page.write_text(DRAWN.sub(lambda match: f"{match[1]}```mermaid\n{drawing()}```\n{match[2]}", page.read_text()))
