@@ -81,7 +81,8 @@ def arrows(root):
     """{room: rooms that it imports from}, bridges as one room, without what is COMMON."""
     drawn = {}
     for path in sorted([*(root / "jaxrl_moe").rglob("*.py"), *(root / "bridges").rglob("*.py")]):
-        room = path.relative_to(root / "jaxrl_moe").with_suffix("").parts[0] if "jaxrl_moe" in path.parts else "bridges"
+        library, *names = path.relative_to(root).with_suffix("").parts
+        room = names[0] if library == "jaxrl_moe" else "bridges"
         used = {other for _, other in rooms(path)} - COMMON - {room}
         if room not in COMMON:
             drawn.setdefault(room, set()).update(used)
@@ -110,4 +111,5 @@ def test_contributing_draws_the_imports_as_they_are():
 
 if __name__ == "__main__":
     page = ROOT / "CONTRIBUTING.md"
-    page.write_text(DRAWN.sub(lambda match: f"{match[1]}```mermaid\n{drawing()}```\n{match[2]}", page.read_text()))
+    drawn = f"```mermaid\n{drawing()}```\n"
+    page.write_text(DRAWN.sub(lambda match: match[1] + drawn + match[2], page.read_text()))

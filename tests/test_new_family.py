@@ -27,10 +27,10 @@ from jaxrl_moe.distributed.sharding import MeshError, cut
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.engine.memory import token_bytes
 from jaxrl_moe.learning.batch import micro_batches, sample_weights
+from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.optimizer import optimizer
 from jaxrl_moe.learning.samples import from_conversations
-from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig, ModelConfig, RopeConfig
 from jaxrl_moe.model.families import registry
 from jaxrl_moe.model.families.decoder import (
@@ -273,7 +273,7 @@ def learner(folder, mesh=None, lora=LORA):
     model = bridges.load_model(folder, lora=lora, placement=place)
     for variable in adapters(model).values():
         variable.set_value(variable[...] + 0.02)
-    return Learner(model, SECTION, 10, placement=place)
+    return build_learner(model, LearnerSettings(SECTION, 10), place)
 
 
 def batches():
@@ -411,7 +411,7 @@ def test_what_is_planned_follows_from_the_familys_numbers(config, folder):
     width = 16
     inner = 32
     shared = 16
-    one = Learner(Transformer(config, rngs=nnx.Rngs(0)), SECTION, 10)
+    one = build_learner(Transformer(config, rngs=nnx.Rngs(0)), LearnerSettings(SECTION, 10))
     cost = model_cost(config, one.state.trainable, one.parts.frozen)
     attention = 3 * (2 * width * inner + 2 * width * shared)
     mlps = 2 * (4 * width + 2 * 3 * width * 12) + 3 * width * 24

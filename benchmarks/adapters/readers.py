@@ -18,7 +18,7 @@ from bridges.compare.score import logprobs
 from bridges.engines.assembly import KINDS
 from bridges.hf.importing import model_config
 from bridges.servers.http import EngineError, Http, Unavailable
-from bridges.servers.launch import Plan, Process
+from bridges.servers.launch import LaunchPlan, Process
 from bridges.servers.receiver import Weights
 from bridges.servers.server import Server
 from jaxrl_moe.types import SamplingParams
@@ -125,7 +125,7 @@ def by_new_server(kind: str, group: str, adapters: Sequence[Adapter],
 def started(kind: str, group: str, base: pathlib.Path, folder: pathlib.Path) -> Iterator[Server]:
     """A server of the base model that is up. Raises EngineError: it does not come up."""
     os.environ.update(real.ENVIRONMENT)
-    plan = Plan(kind, str(real.PYTHON[kind]), str(base), "float32", CONTEXT, lora_rank=RANK,
+    plan = LaunchPlan(kind, str(real.PYTHON[kind]), str(base), "float32", CONTEXT, lora_rank=RANK,
                 lora_targets=TARGETS[kind][group], flags=FLAGS[kind])
     process = Process(plan, folder / f"{kind}_{group}.log")
     process.start()

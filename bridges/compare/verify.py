@@ -118,8 +118,10 @@ def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, token
     with torch.no_grad():
         out = theirs.eval()(torch.tensor(tokens_BT), **(dict(output_router_logits=True) if scoring else {}))
     routers = getattr(out, "router_logits", None) or ()
-    scores = [scoring.scores(jnp.asarray(logits.numpy())) for logits in routers]
-    chosen = [np.asarray(scoring.chosen(scores_ME)).reshape(*tokens_BT.shape, -1) for scores_ME in scores]
+    scores = [np.array(scoring.scores(jnp.asarray(logits.numpy()))) for logits in routers]
+    # By torch, so that ties are broken as there.
+    chosen = [torch.topk(torch.from_numpy(scores_ME), scoring.active).indices.numpy() for scores_ME in scores]
+    chosen = [ids_MA.reshape(*tokens_BT.shape, -1) for ids_MA in chosen]
     return out.logits.numpy(), np.stack(chosen).astype(np.int32) if chosen else None
 
 

@@ -10,12 +10,12 @@ import threading
 import time
 
 import pytest
-from jaxrl_moe.checks.validate import validate
 
 from benchmarks.soak import checks, clients, drive, legs, text
 from benchmarks.soak.legs import KILLED_ONES, UNKILLED, Moments
 from benchmarks.soak.watch import LEAST, Sample, Watch, grown, growth, last_step, left_behind
 from jaxrl_moe.config import ConfigError, resolve
+from tests.helpers.settings import refuse_settings
 
 # A run of so many steps, which goes on from where its log ends.
 STUB = """
@@ -128,7 +128,7 @@ def test_another_run_than_the_unkilled_one_is_told(tmp_path, monkeypatch):
 def test_every_leg_is_a_configuration_that_is_accepted(tmp_path):
     for leg in (UNKILLED, *KILLED_ONES):
         config = resolve(legs.settings(str(tmp_path), str(tmp_path / "run"), 40, leg.changes))
-        validate(config)
+        refuse_settings(config)
         assert config.checkpoint.every and config.eval.every and config.train.steps == 40
     assert config.rollout.max_staleness == AHEAD.max_staleness == 1
     assert [leg.repeats for leg in KILLED_ONES] == [True, False, False]

@@ -165,7 +165,7 @@ def test_one_problem_is_told_as_a_sentence():
 
 def test_contradictions_are_told_together_too():
     with pytest.raises(ConfigError) as refused:
-        resolve(changed(run_dir="", rollout__page_size=24))
+        refuse_settings(resolve(usable(run_dir="", rollout__page_size=24)))
     fields = [str(problem).partition(" ")[0] for problem in refused.value.problems]
     assert fields == ["rollout.page_size", "run_dir"]
 
