@@ -11,7 +11,7 @@ from benchmarks.adapters.readers import Read, by_server
 from benchmarks.adapters.words import in_one_line
 from bridges.compare.score import logprobs
 from bridges.servers.http import Refused, Unavailable
-from bridges.servers.server import Sample
+from bridges.servers.server import DrawnSample
 from jaxrl_moe.model.config import LoraConfig
 from tests.helpers import oracles
 
@@ -48,7 +48,7 @@ class Stub:
         generator = np.random.default_rng(seed)
         drawn = generator.integers(0, self.model.config.vocab_size, params.max_tokens, np.int32)
         [scored] = logprobs(self.model, [np.concatenate([np.array(ids, np.int32), drawn])])
-        return [Sample(drawn, scored[-params.max_tokens:], "length", ())]
+        return [DrawnSample(drawn, scored[-params.max_tokens:], "length", ())]
 
 
 def test_an_adapter_moves_its_model_and_one_that_cannot_be_exported_says_why(adapters):
