@@ -4,16 +4,17 @@ LoRA.
     python scripts/train.py --config=configs/gsm8k_ppo.py
 
 Hardware: one GPU of 24 GB; compiled for an RTX 3090 without the value head (benchmarks/plan.md), not run on
-one. What happens: advantage = centred reward (raw for one completion a prompt, less the group's mean for
-more) less the value head's prediction at the last token, whitened over the batch and clamped to +-3; the
-value loss 0.5 mean((V - target)^2) trains the head alone; beta follows the KL to the reference. 128 prompts
-an update, at least 4 sequences in a micro-batch (more where they are short), added up; 1200 updates are 20
-passes over GSM8K. Several completions a prompt: --config.rollout.group_size=4
---config.rollout.prompts_per_step=32 What to expect: the marker bonus is learnt within tens of updates,
-accuracy over hundreds; critic/explained_variance rises slowly, as the head alone learns, one value a
-sequence; policy/kl_coef falls at first, while the policy has not moved, to a hundredth of where it starts at
-most. top_p = 0.95 leaves out tokens and so biases the policy gradient a little: watch rollout/kept_mass, or
-set --config.rollout.top_p=1.
+one.
+What happens: advantage = centred reward (raw for one completion a prompt, less the group's mean for more)
+less the value head's prediction at the last token, whitened over the batch and clamped to +-3; the value loss
+0.5 mean((V - target)^2) trains the head alone; beta follows the KL to the reference. 128 prompts an update,
+at least 4 sequences in a micro-batch (more where they are short), added up; 1200 updates are 20 passes over
+GSM8K. Several completions a prompt: --config.rollout.group_size=4 --config.rollout.prompts_per_step=32
+What to expect: the marker bonus is learnt within tens of updates, accuracy over hundreds;
+critic/explained_variance rises slowly, as the head alone learns, one value a sequence; policy/kl_coef falls
+at first, while the policy has not moved, to a hundredth of where it starts at most. top_p = 0.95 leaves out
+tokens and so biases the policy gradient a little: watch rollout/kept_mass, or set
+--config.rollout.top_p=1.
 """
 from configs.shared.gsm8k import every
 from configs.shared.huihui_1b import huihui_1b

@@ -3,12 +3,13 @@
     python scripts/train.py --config=configs/quickstart.py
 
 Hardware: two CPU cores; 3 to 5 minutes, compilation included, as seen on a machine that was busy with other
-work too. What happens: data, tokenizer and model are made on the spot. Three in ten of the pupils whose
-solutions SFT imitates follow the story; the others add up whatever numbers they see (data/word_problems.py).
-SFT learns to calculate and to write like all of them, and so solves about as many problems; GRPO with LoRA on
-all linear layers, experts included, finds out which pupils are right. What to expect on 512 held-out
-problems, sampled at T = 1 (greedy): after SFT 0.35 to 0.40 (0.10 to 0.15), after 100 steps of GRPO 0.85 to
-0.86 (0.90 to 0.92); seeds 0, 1 and 2. Another seed needs a folder of its own: --config.seed=1
+work too.
+What happens: data, tokenizer and model are made on the spot. Three in ten of the pupils whose solutions SFT
+imitates follow the story; the others add up whatever numbers they see (data/word_problems.py). SFT learns to
+calculate and to write like all of them, and so solves about as many problems; GRPO with LoRA on all linear
+layers, experts included, finds out which pupils are right. What to expect on 512 held-out problems, sampled
+at T = 1 (greedy): after SFT 0.35 to 0.40 (0.10 to 0.15), after 100 steps of GRPO 0.85 to 0.86 (0.90 to 0.92);
+seeds 0, 1 and 2. Another seed needs a folder of its own: --config.seed=1
 --config.run_dir=runs/quickstart_1
 """
 from jaxrl_moe.config import base

@@ -10,12 +10,14 @@ Hardware: six H200; not run here; training compiled for four of them leaves 37 G
 The run launches a server on each of GPUs 4 and 5, and stops them at the end. Training is split over tensor 2
 x context 2, as in the original: a device holds half of the weights, with float32 masters, Adam's moments and
 gradient; scripts/plan.py --config=configs/qwen3_8b_sglang.py --model_config=configs/shapes/qwen3_8b.json
-counts them. From the original: 4 prompts with 4 completions each and one update of them, completions of up to
-12,288 tokens at T = 0.8, learning rate 1e-6, betas 0.9 and 0.98, weight decay 0.1, clip 0.2 and 0.28, entropy
-0.001, 0.01 of the k3 KL to a frozen copy of the model; its three turns and their discount of 0.4 need an
-environment of several turns, GSM8K has one. What to expect: at 1e-6 and 16 completions a step the reward
-moves over hundreds of steps; watch mismatch/kl (about 1e-3 in bfloat16) and sync/seconds: all 16 GB of
-weights go to both servers after each update, in buckets through shared memory.
+counts them.
+From the original: 4 prompts with 4 completions each and one update of them, completions of up to 12,288
+tokens at T = 0.8, learning rate 1e-6, betas 0.9 and 0.98, weight decay 0.1, clip 0.2 and 0.28, entropy 0.001,
+0.01 of the k3 KL to a frozen copy of the model; its three turns and their discount of 0.4 need an environment
+of several turns, GSM8K has one.
+What to expect: at 1e-6 and 16 completions a step the reward moves over hundreds of steps; watch mismatch/kl
+(about 1e-3 in bfloat16) and sync/seconds: all 16 GB of weights go to both servers after each update, in
+buckets through shared memory.
 """
 from configs.shared.gsm8k import every, gsm8k
 

@@ -1,8 +1,8 @@
 """Evaluates a model on a recipe's held-out prompts: pass@1, pass@k, greedy accuracy.
 
-    python scripts/evaluate.py --config=configs/gsm8k/grpo.py python scripts/evaluate.py
-    --config=configs/quickstart.py --model=runs/quickstart/model --config.eval.samples=8 python
-    scripts/evaluate.py --config=configs/gsm8k/grpo.py --adapter=runs/gsm8k/adapter
+    python scripts/evaluate.py --config=configs/gsm8k/grpo.py
+    python scripts/evaluate.py --config=configs/quickstart.py --model=runs/quickstart/model
+    python scripts/evaluate.py --config=configs/gsm8k/grpo.py --adapter=runs/gsm8k/adapter
 
 It prints the numbers, and writes them with every completion to --output.
 """

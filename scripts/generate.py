@@ -1,8 +1,7 @@
 """Completes prompts with a model folder, and an adapter if one is given.
 
-    python scripts/generate.py --model=runs/quickstart/model --prompt="Ann has 3 apples and gets 4 more. How
-    many?" python scripts/generate.py --model=Qwen/Qwen3-0.6B --adapter=runs/gsm8k/adapter --prompt="..."
-    --n=4 --temperature=0.8
+    python scripts/generate.py --model=runs/quickstart/model --prompt="Ann has 3 apples and gets 4 more."
+    python scripts/generate.py --model=Qwen/Qwen3-0.6B --adapter=runs/gsm8k/adapter --prompt="..." --n=4
 
 The prompt becomes one user message under the chat template; --raw gives it to the model as it is.
 """

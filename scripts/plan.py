@@ -1,12 +1,12 @@
 """Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best,
 and what it costs.
 
-    make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB) python scripts/plan.py
-    --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200 python scripts/plan.py
-    --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200 --kernels python scripts/plan.py
-    --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5 python scripts/plan.py
-    --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_8b.json --devices=4
-    --mesh=tensor=2,context=2
+    make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB)
+    python scripts/plan.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200
+    python scripts/plan.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200 --kernels
+    python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
+    python scripts/plan.py --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_8b.json \\
+        --devices=4 --mesh=tensor=2,context=2
 
 The run's own programs are compiled for the chip, or, without `make target`, for virtual CPU devices: then
 memory is an estimate, see jaxrl_moe/planning/plan.py. No weights are read or made, only config.json (of

@@ -1,7 +1,8 @@
 """Serves a model folder, and an adapter if one is given, over OpenAI's HTTP interface.
 
-    python scripts/serve.py --model=runs/quickstart/model JAXRL_MOE_API_KEY=$(openssl rand -hex 24) python
-    scripts/serve.py --model=Qwen/Qwen3-0.6B --max_lora_rank=16 --host=0.0.0.0
+    python scripts/serve.py --model=runs/quickstart/model
+    JAXRL_MOE_API_KEY=$(openssl rand -hex 24) python scripts/serve.py --model=Qwen/Qwen3-0.6B \\
+        --max_lora_rank=16 --host=0.0.0.0
 
 Needs the extra `serve`: pip install -e ".[serve]". Adapters are changed without a restart by POST
 /v1/load_lora_adapter, if there is an API key and --max_lora_rank. SIGTERM ends it once the requests in flight

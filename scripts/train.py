@@ -1,9 +1,9 @@
 """Trains a model: SFT warm-up if the recipe has one, then RL, then the export of the merged model and its
 adapter.
 
-    python scripts/train.py --config=configs/quickstart.py python scripts/train.py
-    --config=configs/gsm8k/grpo.py --config.run_dir=runs/first --config.train.steps=200 python
-    scripts/train.py --config=configs/gsm8k/grpo.py --dry_run
+    python scripts/train.py --config=configs/quickstart.py
+    python scripts/train.py --config=configs/gsm8k/grpo.py --config.run_dir=runs/first --config.lora.rank=8
+    python scripts/train.py --config=configs/gsm8k/grpo.py --dry_run
 
 On several hosts each runs the same command; see scripts/launch.
 

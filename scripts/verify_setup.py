@@ -1,10 +1,10 @@
 """Checks what a run needs before it starts: recipe, versions, devices, settings, model files, mesh,
 collectives, data, disk, servers.
 
-    python scripts/verify_setup.py --config=configs/gsm8k/grpo.py python scripts/verify_setup.py
-    --config=configs/gsm8k/grpo.py --config.mesh.fsdp=8 python scripts/launch/local.py --processes=2
-    --accelerators=8 -- scripts/verify_setup.py --config=configs/gsm8k/grpo.py \
-        --config.mesh.fsdp=-1
+    python scripts/verify_setup.py --config=configs/gsm8k/grpo.py
+    python scripts/verify_setup.py --config=configs/gsm8k/grpo.py --config.mesh.fsdp=8
+    python scripts/launch/local.py --processes=2 --accelerators=8 -- \\
+        scripts/verify_setup.py --config=configs/gsm8k/grpo.py --config.mesh.fsdp=-1
 
 One line a check; the exit code is 1 if any fails, in any of several processes. Nothing is trained, started or
 left behind.

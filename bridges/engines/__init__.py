@@ -5,14 +5,14 @@ A run launches its servers by itself (rollout.backend, servers.python), or takes
 which are started so:
 
     VLLM_SERVER_DEV_MODE=1 PYTHONPATH=bridges/servers/worker python -m vllm.entrypoints.openai.api_server
-    --model MODEL
+        --model MODEL
         --enable-scale-out --logprobs-mode processed_logprobs
         --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "jaxrl"}'
         (adapters: --enable-lora --max-lora-rank 16 --max-loras 2, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)
 
     python -m sglang.launch_server --model-path MODEL
-        (adapters: --enable-lora --max-lora-rank 16 --max-loras-per-batch 2 --lora-target-modules q_proj
-        k_proj v_proj o_proj)
+        (adapters: --enable-lora --max-lora-rank 16 --max-loras-per-batch 2
+        --lora-target-modules q_proj k_proj v_proj o_proj)
 
 Read in this order: http (one request), server (what is asked of a server) with receiver (how it comes to new
 weights), vllm and sglang, launch, sync (versions of the weights) with buckets (how they are streamed) and

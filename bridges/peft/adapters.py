@@ -98,7 +98,8 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
       critic: written beside the adapter, where one was trained with it; see bridges.peft.critics.
 
     Raises:
-      BridgeError: when there are no adapters, or PEFT could not load them, or the folder cannot be written.
+      BridgeError: when there are no adapters, or PEFT could not load them, or the folder cannot be
+        written.
     """
     config = peft_config(model, os.fspath(base))
     router_slots = _router_slots(model) if config["modules_to_save"] else []

@@ -2,12 +2,13 @@
 
     python scripts/train.py --config=configs/gsm8k/dapo.py
 
-Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one. What to expect:
-rollout/rounds rises as the policy improves, since ever more groups are all right and are replaced;
-reward/mean covers all that was drawn, reward/used_mean what was trained on; policy/entropy falls more slowly
-than under GRPO. From the paper: clip 0.2 / 0.28, token-mean, no KL, groups of equal rewards replaced in at
-most 10 rounds, several updates a batch, and the soft overlong penalty over the last fifth of the length
-(there 4,096 of 20,480 tokens, here 102 of 512). The reward is 1 or 0.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
+What to expect: rollout/rounds rises as the policy improves, since ever more groups are all right and are
+replaced; reward/mean covers all that was drawn, reward/used_mean what was trained on; policy/entropy falls
+more slowly than under GRPO.
+From the paper: clip 0.2 / 0.28, token-mean, no KL, groups of equal rewards replaced in at most 10 rounds,
+several updates a batch, and the soft overlong penalty over the last fifth of the length (there 4,096 of
+20,480 tokens, here 102 of 512). The reward is 1 or 0.
 """
 from configs.shared.huihui_1b import rl_on_24gb
 

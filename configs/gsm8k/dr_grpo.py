@@ -2,10 +2,11 @@
 
     python scripts/train.py --config=configs/gsm8k/dr_grpo.py
 
-Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one. What to expect: as
-with grpo, but completion/length_mean does not creep up on wrong answers, since neither the length of a
-completion nor the spread of its group scales the gradient; policy/loss is small, as it is divided by
-rollout.max_tokens. From the paper: A = R - mean, a constant length in the denominator, no KL.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
+What to expect: as with grpo, but completion/length_mean does not creep up on wrong answers, since neither the
+length of a completion nor the spread of its group scales the gradient; policy/loss is small, as it is divided
+by rollout.max_tokens.
+From the paper: A = R - mean, a constant length in the denominator, no KL.
 """
 from configs.shared.huihui_1b import rl_on_24gb
 

@@ -2,10 +2,11 @@
 
     python scripts/train.py --config=configs/gsm8k/maxrl.py
 
-Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one. What to expect:
-hard prompts pull harder than under GRPO, since a group's advantages are divided by its success rate;
-reward/pass_at_k suffers less while reward/mean rises. From the paper: (R - mean) / mean, on policy. The
-reward is 1 or 0: a negative one would turn the sign, and is refused.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
+What to expect: hard prompts pull harder than under GRPO, since a group's advantages are divided by its
+success rate; reward/pass_at_k suffers less while reward/mean rises.
+From the paper: (R - mean) / mean, on policy. The reward is 1 or 0: a negative one would turn the sign, and is
+refused.
 """
 from configs.shared.huihui_1b import rl_on_24gb
 

@@ -2,10 +2,11 @@
 
     python scripts/train.py --config=configs/gsm8k/sapo.py
 
-Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one. What to expect: no
-clip fractions, as nothing is clipped: the further a token's ratio is from 1 the less it pulls, smoothly.
-Watch policy/approx_kl and policy/ratio_max instead. From the paper: a sigmoid gate of temperature 1 where the
-advantage is positive, 1.05 where it is negative; no KL.
+Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one.
+What to expect: no clip fractions, as nothing is clipped: the further a token's ratio is from 1 the less it
+pulls, smoothly. Watch policy/approx_kl and policy/ratio_max instead.
+From the paper: a sigmoid gate of temperature 1 where the advantage is positive, 1.05 where it is negative; no
+KL.
 """
 from configs.shared.huihui_1b import rl_on_24gb
 

@@ -4,9 +4,9 @@
     python scripts/sft.py --config=configs/gsm8k/sft.py --config.sft.full=true --config.sft.learning_rate=1e-5
 
 Hardware: one GPU; how large it must be was not found out, as scripts/plan.py plans RL alone. sft.full=true
-adds masters, moments and gradients of all weights in float32, 16 bytes a weight. What to expect: calculator
-spans are removed, only the answers are trained, several conversations share a row; the result is
-runs/gsm8k_sft/sft/model, and an adapter beside it. Go on with RL:
+adds masters, moments and gradients of all weights in float32, 16 bytes a weight.
+What to expect: calculator spans are removed, only the answers are trained, several conversations share a row;
+the result is runs/gsm8k_sft/sft/model, and an adapter beside it. Go on with RL:
     python scripts/train.py --config=configs/gsm8k/grpo.py --config.model.path=runs/gsm8k_sft/sft/model
 """
 from configs.shared.huihui_1b import huihui_1b

@@ -7,9 +7,10 @@ update asks for 80 GiB, the rollout for 86, of the 131 that JAX gets. bfloat16 w
 the engine and the trainer; adapters of rank 16 on every linear layer, experts included, take 13 GiB in
 float32 with gradient and Adam's moments; a micro-batch of 15,360 tokens asks for 11 GiB beside them, each
 layer being computed again in the backward pass (train.remat). 128 sequences of up to 1,536 tokens take 18 GiB
-of KV pages, which are freed during the update. What to expect: the base answers most GSM8K rows already;
-watch reward/mean, mismatch/kl (bfloat16: about 1e-3) and moe/max_vio. Adapters on attention alone
-(--config.lora.targets=q_proj,k_proj,v_proj,o_proj) take a twentieth of the adapters' memory.
+of KV pages, which are freed during the update.
+What to expect: the base answers most GSM8K rows already; watch reward/mean, mismatch/kl (bfloat16: about
+1e-3) and moe/max_vio. Adapters on attention alone (--config.lora.targets=q_proj,k_proj,v_proj,o_proj) take a
+twentieth of the adapters' memory.
 """
 from configs.shared.gsm8k import every
 from configs.shared.qwen3_30b_a3b import qwen3_30b_a3b

@@ -110,7 +110,8 @@ class JaxEngine(StreamingEngine):
         thread calls it between two.
 
         Returns:
-          sync/bytes that reached the rollout's devices, and sync/move_s; None where nothing had to be moved.
+          sync/bytes that reached the rollout's devices, and sync/move_s; None where nothing had to be
+            moved.
         """
         self._params, figures = self._here(params)
         self._version = version

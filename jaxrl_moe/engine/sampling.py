@@ -1,7 +1,8 @@
 """Drawing tokens. The noise of a token is fixed by the seed and the token's own coordinates, never by its
 neighbours.
 
-Letters: U rows (sequences decoded together), V vocabulary, C blocks of the vocabulary, W tokens in a block.
+Letters: U rows (sequences decoded together), V vocabulary, C blocks of the vocabulary, W tokens in a
+block.
 """
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,8 @@ def sample(logits_UV: jax.Array, uniforms_U2: jax.Array, temperature_U: jax.Arra
 
     Returns:
       tokens_U int32; logprobs_U float32, of softmax(logits / T) over the full vocabulary (T = 1 for
-      temperature 0); kept_U float32, the probability mass that truncation left.
+        temperature 0);
+      kept_U float32, the probability mass that truncation left.
     """
     greedy_U = temperature_U == 0
     scaled_UV = logits_UV / jnp.where(greedy_U, 1.0, temperature_U)[:, None]

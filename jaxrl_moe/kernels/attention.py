@@ -1,8 +1,8 @@
 """Masked grouped-query attention: one function over a table of backends.
 
-    xla      forms the [T, S] scores at once; any keys; the default over a cache causal   blocks of queries
-    over the keys before them, own backward pass; the default for whole rows, and for parts of rows that say
-             which pairs of blocks matter (kernels/paired_attention.py)
+    xla      forms the [T, S] scores at once; any keys; the default over a cache
+    causal   blocks of queries over the keys before them, own backward pass; the default for whole rows, and
+             for parts of rows that say which pairs of blocks matter (kernels/paired_attention.py)
     chunked  one block of queries after the other, recomputed in the backward pass: for very long rows
     cudnn    NVIDIA's fused kernel (bfloat16, GPU); the mask becomes a dense bias [B, 1, T, S]
 """

@@ -2,8 +2,8 @@
 
 Each W carries an optional low-rank adapter: x W + scale (x A) B. On the backends `tiles` and `padded` one
 loop does the whole MLP for a step of their walk (kernels/tiles.py), and one loop its backward pass; the other
-backends are three grouped products (and adapters). Letters: R rows, D model width, F expert hidden, E
-experts, r adapter rank.
+backends are three grouped products (and adapters).
+Letters: R rows, D model width, F expert hidden, E experts, r adapter rank.
 """
 import functools
 from collections.abc import Callable

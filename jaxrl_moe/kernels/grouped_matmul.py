@@ -3,13 +3,16 @@
 Letters: R rows, D in, F out, E experts. Rows past the last group come out as zeros. An expert without rows
 costs nothing and gets a zero gradient. A frozen w has no gradient computed.
 
-    tiles    a loop over occupied tiles; exact, dropless; the default on CPU padded   groups padded to blocks,
-    batched products (cuBLAS) of some blocks at a time; exact, dropless; the default elsewhere ragged
-    lax.ragged_dot: the oracle of the tests (on NVIDIA it expands to a dense product: do not train with it)
+    tiles    a loop over occupied tiles; exact, dropless; the default on CPU
+    padded   groups padded to blocks, batched products (cuBLAS) of some blocks at a time; exact, dropless;
+             the default elsewhere
+    ragged   lax.ragged_dot: the oracle of the tests (on NVIDIA it expands to a dense product: do not train
+             with it)
     tokamax  tokamax's Mosaic kernels for Hopper; needs the extra `cuda` and Python >= 3.12; padded, with a
-    warning, for what they refuse
+             warning, for what they refuse
 
-The first two ask a weight for its products, of any kind; the others take dense matrices, and ask for those.
+The first two ask a weight for its products, of any kind; the others take dense matrices, and ask for
+those.
 """
 import functools
 import warnings

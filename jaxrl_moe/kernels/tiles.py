@@ -2,8 +2,9 @@
 is dropped.
 
     Tiles   one tile of rows a step, read and written where it lies: for CPUs, whose cache a tile's products
-    stay in Blocks  some blocks of rows a step, each with a copy of its expert's matrices, as one batched
-    product: for GPUs
+            stay in
+    Blocks  some blocks of rows a step, each with a copy of its expert's matrices, as one batched product:
+            for GPUs
 
 Both have the same methods, so that a kernel is one loop over `count` steps, whatever the walk. A walk's
 `store` holds what the steps put, in the walk's own order; `finished` brings it back into the order of the

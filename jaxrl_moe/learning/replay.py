@@ -2,7 +2,8 @@
 old-logprob pass (R2), are those it goes to in the update.
 
 Letters: T tokens of a sample, L sparse layers, A active experts per token. Routes cost L * A bytes a token
-(twice that above 128 experts): on the host for the whole batch, on the device for one micro-batch at a time.
+(twice that above 128 experts): on the host for the whole batch, on the device for one micro-batch at a
+time.
 """
 import dataclasses
 from collections.abc import Sequence

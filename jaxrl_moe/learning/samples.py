@@ -27,10 +27,12 @@ class Sample:
       reward: the scalar that the update uses, see learning.rewards.
       advantages_T: float32, zeros until `with_advantages`.
       sampler_logprobs_T, old_logprobs_T, ref_logprobs_T: float32, or None where not known (or not needed).
-      expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None. values_T: the
-      critic's values, V_t at the index that predicts token t+1 and at the last one V after the sequence; or
-      None. returns_T, value_mask_T: what values should have been, and 1 where one is trained; or None.
-      truncated: the token limit ended it. rollout: number of the rollout within its group.
+      expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None.
+      values_T: the critic's values, V_t at the index that predicts token t+1 and at the last one V after the
+        sequence; or None.
+      returns_T, value_mask_T: what values should have been, and 1 where one is trained; or None.
+      truncated: the token limit ended it.
+      rollout: number of the rollout within its group.
     """
     ids_T: np.ndarray
     mask_T: np.ndarray

@@ -48,7 +48,7 @@ def take_apart(model: Transformer, train_router: bool | None = None) -> tuple[Pa
 
     Returns:
       (the parts, the trainable arrays in float32: adapters where there are any, else every parameter; the
-      routers' biases).
+        routers' biases).
     """
     lora = model.lora is not None
     train_router = trains_router(lora, train_router)

@@ -191,7 +191,7 @@ def read_plan(mask_BT: Any, shards: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
     Returns:
       (indices [b, c, R] of the wanted positions in the flattened part, padded to a coarse size; the inverse
-      map [b, c, M]).
+        map [b, c, M]).
     """
     b, c = shards
     rows, length = (whole // count for whole, count in zip(mask_BT.shape, shards))

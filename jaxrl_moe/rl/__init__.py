@@ -8,5 +8,6 @@ vocabulary:
     sampler_logprobs  q, what the rollout engine reported
     ref_logprobs      f, the frozen reference policy
 
-A sequence is a prompt and its completion. Index t of a row holds what concerns the prediction of token t+1.
+A sequence is a prompt and its completion. Index t of a row holds what concerns the prediction of token
+t+1.
 """

@@ -2,7 +2,8 @@
 minibatch.
 
 With these weights the loss is sum(weight * mask * l), so that neither the split into micro-batches, nor
-packing, nor the mesh can change it. A sequence without trained tokens weighs nothing and leaves every count.
+packing, nor the mesh can change it. A sequence without trained tokens weighs nothing and leaves every
+count.
 """
 from collections.abc import Sequence
 

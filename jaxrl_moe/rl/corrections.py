@@ -2,7 +2,8 @@
 gradient.
 
 rho = exp(clamp(o - q, +-20)). They multiply the loss only; the aggregation's denominators stay as they are.
-Several may be combined: their factors multiply. To add one, write the function and add a row to CORRECTIONS.
+Several may be combined: their factors multiply. To add one, write the function and add a row to
+CORRECTIONS.
 """
 import dataclasses
 from collections.abc import Callable

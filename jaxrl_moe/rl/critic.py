@@ -16,7 +16,8 @@ def value_loss(values: Array, returns: Array, old_values: Array, clip: float = 0
     """0.5 max((V - Ret)^2, (V_old + clamp(V - V_old, +-clip) - Ret)^2) per token, and where the clipped one
     is larger.
 
-    Source: PPO's value clipping, as in Engstrom et al. 2020 (arXiv 2005.12729). All arguments have one shape.
+    Source: PPO's value clipping, as in Engstrom et al. 2020 (arXiv 2005.12729). All arguments have one
+    shape.
     """
     clipped = jnp.square(jnp.clip(values, old_values - clip, old_values + clip) - returns)
     plain = jnp.square(values - returns)

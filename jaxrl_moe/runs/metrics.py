@@ -26,9 +26,10 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
 
     Returns:
       reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/aborted_frac (the share, of
-      these and the aborted ones, that was aborted or has no token of the policy's, as when an engine gave up
-      on them: nothing of these can be trained on), and env/NAME for the mean of each named number of the
-      grader.
+        these and the
+      aborted ones, that was aborted or has no token of the policy's, as when an engine gave up on them:
+        nothing of these can be
+      trained on), and env/NAME for the mean of each named number of the grader.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])

@@ -43,7 +43,8 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
       False if SIGTERM ended it early; all is saved then.
 
     Raises:
-      UserError: a setting that cannot work, or endpoint.serve where no endpoint is handed in; see the parts.
+      UserError: a setting that cannot work, or endpoint.serve where no endpoint is handed in; see the
+        parts.
     """
     begin = start.training(config, bridge)
     refuse_before_run(begin)

@@ -36,7 +36,8 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
 
     Returns:
       True when it is done, False if SIGTERM ended it early; it is saved either way. The metrics of a step are
-      fetched after the next one has been dispatched.
+        fetched
+      after the next one has been dispatched.
     """
     samples = trainable(from_conversations(conversations))
     objective = make_policy_objective(config.algorithm, moe=config.moe)

@@ -1,8 +1,8 @@
 """Starts a script as several processes on this machine, each with its share of the devices: to try a run of
 many hosts.
 
-    python scripts/launch/local.py --processes=2 --cpu_devices=2 -- scripts/train.py
-    --config=configs/quickstart.py --config.mesh.data=-1
+    python scripts/launch/local.py --processes=2 --cpu_devices=2 -- \\
+        scripts/train.py --config=configs/quickstart.py --config.mesh.data=-1
 
 Everything after -- is the command that each process runs. If one fails, the others stop by themselves, and
 this exits non-zero.

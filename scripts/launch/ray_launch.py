@@ -1,7 +1,7 @@
 """Starts a script on several hosts of a Ray cluster: one process a host, placed apart, each with its GPUs.
 
-    python scripts/launch/ray_launch.py --hosts=4 --gpus=8 -- scripts/train.py --config=configs/gsm8k/grpo.py
-    --config.mesh.fsdp=-1
+    python scripts/launch/ray_launch.py --hosts=4 --gpus=8 -- \\
+        scripts/train.py --config=configs/gsm8k/grpo.py --config.mesh.fsdp=-1
 
 Run it from the repository on the head node; hosts need the package, and a shared disk for run_dir. Ray only
 places the processes: they join jax.distributed by themselves, and if one dies the others end within 30 s.

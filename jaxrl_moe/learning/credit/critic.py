@@ -45,7 +45,8 @@ def last_token_critic(samples: Sequence[Sample], centred_N: np.ndarray) -> tuple
 
     Returns:
       (the samples with the return at their last token, advantages [N]: centred reward less value, whitened
-      over the samples that have trained tokens and clamped to +-3).
+        over the samples that
+      have trained tokens and clamped to +-3).
     """
     _check_values(samples)
     trained = np.array([sample.trained_tokens > 0 for sample in samples])

@@ -12,9 +12,10 @@ STACK = "stacks.*"
 class TensorRow:
     """One correspondence between arrays of ours and tensors of a Hugging Face checkpoint. Placeholders:
 
-      {layers} or {NAME}   a stack of layers: any, or of the kind of this name; its arrays lead with the layer
-      axis {layer}              the layer's number, and so the first index into our array {expert}
-      the expert's number, and so the second index into our array
+      {layers} or {NAME}   a stack of layers: any, or of the LayerKind of this name, such as {sparse}; its
+                           arrays lead with the layer axis
+      {layer}              the layer's number, and so the first index into our array
+      {expert}             the expert's number, and so the second index into our array
 
     Attributes:
       ours, theirs: the names.
