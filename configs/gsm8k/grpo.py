@@ -1,7 +1,7 @@
 """GRPO on GSM8K with Huihui-MoE-1B-A0.6B (3 experts, 1 active), LoRA on all linear layers.
 
     python scripts/train.py --config=configs/gsm8k/grpo.py
-    python scripts/train.py --config=configs/gsm8k/grpo.py --config.data.path=gsm8k/train.jsonl \
+    python scripts/train.py --config=configs/gsm8k/grpo.py --config.data.path=gsm8k/train.jsonl \\
         --config.data.eval_path=gsm8k/test.jsonl     # local files in place of the hub's
 
 Hardware: one GPU of 24 GB; compiled for an RTX 3090 (benchmarks/plan.md), not run on one. On a CPU it runs

@@ -2,7 +2,7 @@
 whole path.
 
     python scripts/train.py --config=configs/gsm8k/tiny.py
-    python scripts/train.py --config=configs/gsm8k/tiny.py --config.data.path=gsm8k/train.jsonl \
+    python scripts/train.py --config=configs/gsm8k/tiny.py --config.data.path=gsm8k/train.jsonl \\
         --config.data.eval_path=gsm8k/test.jsonl --config.sft.path=gsm8k/train.jsonl     # local files
 
 Hardware: two CPU cores. What to expect: two million parameters do not learn to calculate; they learn the
