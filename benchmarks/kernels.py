@@ -49,7 +49,7 @@ def in_process(case: tuple[str, str, str]) -> dict:
 
 def answer(recipe: str, shape: str, chip: str) -> dict:
     """{rows: the figures of each program, texts: its dearest kernels}."""
-    from jaxrl_moe import recipes
+    from benchmarks import recipes
     from jaxrl_moe.config import resolve
     from jaxrl_moe.planning.kernels.plan import tables
     from jaxrl_moe.planning.kernels.report import duration, figure, kernel_lines

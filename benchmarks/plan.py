@@ -205,7 +205,6 @@ def _decode(config: "Config", model_config: "ModelConfig") -> Callable[[], Any]:
 
 def recipe(name: str, mesh: dict, changes: dict) -> "Config":
     """The configuration of a shipped recipe on another mesh."""
-    from jaxrl_moe import recipes
     from jaxrl_moe.config import resolve
     config = recipes.load(name)
     config.mesh.update({"data": 1, "fsdp": 1, "expert": 1, "tensor": 1, "context": 1} | mesh)

@@ -8,12 +8,15 @@ from jaxrl_moe.config import ConfigError
 
 
 def path(name: str) -> pathlib.Path:
-    """The file of a recipe.
+    """The file of a recipe, whose folder may be left out where that leaves one.
 
     Raises:
       ConfigError: there is none.
     """
     file = recipes.SHIPPED / f"{name}.py"
+    meant = recipes.same_name(f"{name}.py")
+    if not file.is_file() and len(meant) == 1:  # gspo is gsm8k/gspo
+        return recipes.SHIPPED.parent / meant[0]
     if not file.is_file():
         names = [str(other.relative_to(recipes.SHIPPED).with_suffix("")) for other in recipes.shipped()]
         raise ConfigError(f"The recipe {name!r} is named, and there is no {file}. Give names of recipes: "

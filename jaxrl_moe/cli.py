@@ -1,7 +1,6 @@
 """What the scripts share: the --config flag with checked overrides, --help, and errors printed as one
 paragraph."""
 import contextlib
-import errno
 import inspect
 import os
 import pathlib
@@ -21,6 +20,7 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
 from jaxrl_moe.help_text import options_help, settings_help
 from jaxrl_moe.hosts import launch
+from jaxrl_moe.system_errors import system_error
 from jaxrl_moe.types import UserError
 
 CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
@@ -128,23 +128,6 @@ def _mark_unused(folder: pathlib.Path) -> None:
         mark = entry.with_name(entry.name.removesuffix("-cache") + "-atime")
         if not mark.exists():
             mark.write_bytes(bytes(8))
-
-
-def system_error(error: OSError) -> UserError:
-    """The same error with its mend; text that a library wrote stays as it is."""
-    if error.errno is None:
-        return UserError(str(error))
-    files = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
-    mends = {errno.ENOENT: "Check the path", errno.EACCES: "Check who may read and write there, or give "
-                                                           "another path",
-             errno.EPERM: "Check who may read and write there, or give another path", errno.ENOSPC: "Free "
-                                                                                                    "some "
-                                                                                                    "space",
-             errno.EDQUOT: "Free some space"}
-    mend = mends.get(error.errno, "Check the path, its permissions and the free space")
-    return UserError(f"{files + ': ' if files else ''}{os.strerror(error.errno)} (error {error.errno} of the "
-                     f"operating system). {mend}, then give the same command again; a run goes on from its "
-                     "newest checkpoint.")
 
 
 def require(*holders: flags.FlagHolder) -> None:

@@ -58,7 +58,7 @@ def _of_prompts(start: Start, field: str, path: str, split: str,
     except (UserError, OSError) as error:
         yield as_problem(field, path, error)
         return
-    yield from tasks.ungraded(start.config, field, path, prompts)
+    yield from tasks.ungraded(start, field, path, prompts)
 
 
 def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:

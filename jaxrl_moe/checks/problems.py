@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.system_errors import system_error
 from jaxrl_moe.types import Problem, UserError
 
 
 class Told(Problem):
-    """A problem that another room of the house has put into words: `why` is all that it said."""
+    """A problem that another room of the house has put into words: `why` is all that it said. Where that does
+    not name the field, the field stands before it."""
 
     def __str__(self) -> str:
-        return self.why
+        return self.why if self.field in self.why else f"{self.field}: {self.why}"
 
 
 def changed(section: Any, name: str) -> bool:
@@ -48,7 +50,8 @@ def unknown(field: str, value: str, table: Iterable[str]) -> Iterator[Problem]:
 
 def as_problem(field: str, value: Any, error: Exception) -> Problem:
     """What another part of the house, or the operating system, refused in words of its own."""
-    return Told(field, value, str(error), "")
+    mended = system_error(error) if isinstance(error, OSError) else error
+    return Told(field, value, str(mended), "")
 
 
 def told(field: str, value: Any, action: Callable[[], Any]) -> Iterator[Problem]:

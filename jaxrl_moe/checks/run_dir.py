@@ -42,6 +42,7 @@ def folder_problems(start: Start) -> Iterator[Problem]:
         yield Problem("run_dir", path, f"cannot be made or written to in {str(parent)!r}",
                       "check who may write there, or give another run_dir")
         return
+    yield from told("run_dir", path, lambda: check_space(parent))
     yield from told("run_dir", path, lambda: _try_lock(pathlib.Path(path)))
 
 
@@ -151,5 +152,5 @@ def _lock(file: IO[Any], run_dir: str) -> None:
 def _try_lock(folder: pathlib.Path) -> None:
     """Raises UserError if another process holds the folder."""
     if (folder / ".lock").exists():
-        with (folder / ".lock").open() as file:
+        with (folder / ".lock").open("r+") as file:  # NFS locks no file that is open to be read alone
             _lock(file, str(folder))

@@ -17,10 +17,10 @@ RULES = (mesh, model, learner, rollout, algorithm)  # each has contradictions(co
 def problems(start: Start) -> list[Problem]:
     """What speaks against a start by its settings alone. What reads an unknown name is not asked."""
     config = start.config
-    unknowns = [*names(start.recipe if start.job is Job.SFT else config, start.rl)]
+    unknowns = [*names(start)]
     refused = [*contradictions(start.recipe), *unknowns, *required(start)]
     if start.rl and not any(problem.field.startswith("algorithm.") for problem in unknowns):
-        refused += algorithm.problems(config)
+        refused += algorithm.problems(config, tasks.lowest_reward(start))
         refused += learner.critic_problems(config)
     return [*refused, *_of_phases(start)]
 
@@ -30,15 +30,16 @@ def contradictions(config: Config) -> list[Problem]:
     return [*(problem for rules in RULES for problem in rules.contradictions(config)), *_of_run(config)]
 
 
-def names(config: Config, rl: bool) -> Iterator[Problem]:
-    """Yields names that no table has. rl: whether a task is needed."""
+def names(start: Start) -> Iterator[Problem]:
+    """Yields names that no table has."""
+    config = start.recipe if start.job is Job.SFT else start.config
     yield from algorithm.unknown_specs(config.algorithm)
     for key, field in known_fields().items():
         setting = setting_of(field)
         if field.type is str and setting.table and not setting.brackets:
             yield from unknown(key, value_of(config, key), [*setting.choices, *table_rows(setting.table)])
-    if rl or config.env.name:
-        yield from tasks.problems(config)
+    if start.rl or config.env.name:
+        yield from tasks.problems(start)
     yield from learner.unknown_offload(config)
 
 
@@ -58,7 +59,7 @@ def required(start: Start) -> Iterator[Problem]:
         yield Problem("data.path", None, "is empty",
                       "give a jsonl, json or parquet file, or a hub data set such as openai/gsm8k")
     if start.job is Job.EVALUATE:
-        yield from () if config.env.name else tasks.problems(config)
+        yield from () if config.env.name else tasks.problems(start)
         if not config.data.eval_path:
             yield Problem("data.eval_path", None, "is empty, so there is nothing to evaluate on",
                           "give held-out prompts")

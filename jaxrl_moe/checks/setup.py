@@ -12,6 +12,7 @@ import numpy as np
 from jaxrl_moe.checks import run_dir
 from jaxrl_moe.checks.data import QUESTION
 from jaxrl_moe.checks.entry import by_name
+from jaxrl_moe.checks.sections.rollout import warn_of_staleness
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.distributed import placements
 from jaxrl_moe.distributed.selftest import check_collectives
@@ -41,6 +42,8 @@ def check_all(start: Start) -> Iterator[Checked]:
     if not hosts.smallest(int(recipe.passed)):
         return
     problems = by_name(start)
+    if start.rl:
+        warn_of_staleness(start.config)
     lines: list[tuple[str, Callable[[Start], str]]] = [
         ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh",
                                                                                                      _mesh),

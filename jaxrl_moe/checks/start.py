@@ -9,10 +9,11 @@ from jaxrl_moe.data.prompts import PromptReport, load_prompts
 from jaxrl_moe.data.sft import Conversation, ConversationReport, load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed.placements import drawing_alone
+from jaxrl_moe.envs import make_task
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.phases import NLL, has_warm_up, longest_conversation, longest_drawn, sft_config
-from jaxrl_moe.protocols import Bridge
+from jaxrl_moe.protocols import Bridge, Task
 from jaxrl_moe.runs import scratch
 from jaxrl_moe.types import Prompt
 
@@ -85,6 +86,12 @@ class Start:
         """The model's shape, also of one still to be made. Raises UserError where it cannot be read."""
         section = self.config.scratch
         return from_scratch(section, section.vocab_size) if self.makes_model else self._model
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The run's task, made once, which reads its settings alone; whoever runs it closes it. Raises
+        ConfigError."""
+        return make_task(self.config.env.name)
 
     @functools.cached_property
     def _model(self) -> ModelConfig:

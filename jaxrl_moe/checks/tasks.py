@@ -1,29 +1,23 @@
 """The task of a run: is it known, does it take its settings, and can it open an episode of every row?"""
-import contextlib
 from collections.abc import Iterable, Iterator
 
 from jaxrl_moe.checks.problems import told
-from jaxrl_moe.config import Config
-from jaxrl_moe.envs import check_rows, make_task
+from jaxrl_moe.checks.start import Start
+from jaxrl_moe.envs import check_rows
 from jaxrl_moe.types import Problem, Prompt
 
 
-def problems(config: Config) -> Iterator[Problem]:
+def problems(start: Start) -> Iterator[Problem]:
     """Yields what is wrong with the env section."""
-    yield from told("env.name", config.env.name, lambda: make_task(config.env.name).close())
+    yield from told("env.name", start.config.env.name, lambda: start.task)
 
 
-def lowest_reward(config: Config) -> float:
+def lowest_reward(start: Start) -> float:
     """The least reward that the task says it gives; 0 where it does not say so, or is refused itself."""
-    if list(problems(config)):
-        return 0.0
-    with contextlib.closing(make_task(config.env.name)) as task:
-        return task.lowest_reward or 0.0
+    return 0.0 if list(problems(start)) else start.task.lowest_reward or 0.0
 
 
-def ungraded(config: Config, field: str, path: str, prompts: Iterable[Prompt]) -> Iterator[Problem]:
+def ungraded(start: Start, field: str, path: str, prompts: Iterable[Prompt]) -> Iterator[Problem]:
     """Yields the first row that the task refuses; nothing without a task, or where that is refused itself."""
-    if not config.env.name or list(problems(config)):
-        return
-    with contextlib.closing(make_task(config.env.name)) as task:
-        yield from told(field, path, lambda: check_rows(task, prompts))
+    if start.config.env.name and not list(problems(start)):
+        yield from told(field, path, lambda: check_rows(start.task, prompts))

@@ -127,13 +127,19 @@ def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
 
 
 def _hints(factory: Factory) -> dict[str, Any]:
-    return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    """Types of the parameters; none of what has no annotations, such as a functools.partial."""
+    try:
+        return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except TypeError:
+        return {}
 
 
 def _fits(value: Any, kind: Any) -> bool:
     """Whether a value is of an annotated type; whole numbers are numbers, and true and false are none."""
     if kind is Any:
         return True
+    if typing.get_origin(kind) is typing.Literal:
+        return value in typing.get_args(kind)
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         return any(_fits(value, choice) for choice in typing.get_args(kind))
     kind = typing.get_origin(kind) or kind

@@ -12,7 +12,6 @@ from jaxrl_moe.checks.run_dir import locked, warmed_up
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.tokenizer import Tokenizer
-from jaxrl_moe.envs import make_task
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.value_head import Critic
@@ -51,7 +50,7 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
     if config.endpoint.serve and endpoint is None:
         raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: "
                         "start it by scripts/train.py, or hand serving.launch.beside_training to run_all.")
-    with locked(config.run_dir), contextlib.closing(make_task(config.env.name)) as task:
+    with locked(config.run_dir), contextlib.closing(begin.task) as task:
         return _run_all(begin, task, endpoint)
 
 
@@ -97,7 +96,7 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     """
     begin = start.fine_tuning(config, bridge)
     refuse_before_run(begin)
-    with locked(config.run_dir), task_if_any(begin.config) as task:
+    with locked(config.run_dir), task_if_any(begin) as task:
         done = warm_up(begin, task, prepare(begin))
         if done:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
@@ -105,12 +104,12 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
 
 
 @contextlib.contextmanager
-def task_if_any(config: Config) -> Iterator[Task | None]:
+def task_if_any(begin: Start) -> Iterator[Task | None]:
     """The task of a run that need not have one; closed in the end."""
-    if not config.env.name:
+    if not begin.config.env.name:
         yield None
         return
-    with contextlib.closing(make_task(config.env.name)) as task:
+    with contextlib.closing(begin.task) as task:
         yield task
 
 
@@ -128,12 +127,13 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
     begin = start.evaluation(config, bridge, model or "", adapter or "")
     refuse_before_run(begin)
     config = begin.config
-    with contextlib.closing(make_task(config.env.name)) as task:
+    with contextlib.closing(begin.task) as task:
         data = prepare(begin)
         policy = load(config, bridge, bridge.read_lora(adapter) if adapter else None)
         if adapter:
             bridge.import_adapter(policy, adapter)
-        result = evaluate_policy(config, make_engine(config, policy, data.tokenizer), task, data)
+        with contextlib.closing(make_engine(config, policy, data.tokenizer)) as engine:
+            result = evaluate_policy(config, engine, task, data)
     hosts.on_leader(lambda: _write_evaluation(result, output, data))
     return result.metrics
 
@@ -168,8 +168,9 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
         return result
 
     graded = evaluation if task is not None and data.eval_prompts else None
-    if not sft(config, learner, conversations, data.tokenizer.decode, graded):
-        return False
+    with contextlib.closing(engine):
+        if not sft(config, learner, conversations, data.tokenizer.decode, graded):
+            return False
     export(config, bridge, learner, pathlib.Path(config.run_dir) / "sft")
     return True
 

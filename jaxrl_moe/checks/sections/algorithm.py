@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxrl_moe.checks.problems import Told, idle, told, unknown
-from jaxrl_moe.checks.tasks import lowest_reward
 from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.learning.objective import make_policy_objective
 from jaxrl_moe.rl.advantages import ADVANTAGES, find_advantage
@@ -54,10 +53,15 @@ def contradictions(config: Config) -> Iterator[Problem]:
                       "set algorithm.truncated=penalise, or the penalty to 0")
 
 
-def problems(config: Config) -> Iterator[Problem]:
-    """Yields what speaks against an RL phase with this section, whose names are known already."""
+def problems(config: Config, lowest: float) -> Iterator[Problem]:
+    """Yields what speaks against an RL phase with this section, whose names are known already.
+
+    Args:
+      config: resolved.
+      lowest: the least reward that the task gives.
+    """
     yield from _of_loss(config)
-    yield from _of_advantage(config)
+    yield from _of_advantage(config, lowest)
     yield from _idle_kl(config.algorithm)
     yield from _idle_lengths(config)
     yield from _idle_turns(config.algorithm)
@@ -77,7 +81,7 @@ def _of_loss(config: Config) -> Iterator[Problem]:
                       f"set algorithm.aggregation={only}, or take another loss than {loss} ({others})")
 
 
-def _of_advantage(config: Config) -> Iterator[Problem]:
+def _of_advantage(config: Config, lowest: float) -> Iterator[Problem]:
     section = config.algorithm
     row = find_advantage(config.algorithm.advantage)
     if config.rollout.group_size == 1 and row.needs_group:
@@ -90,7 +94,7 @@ def _of_advantage(config: Config) -> Iterator[Problem]:
                       f"algorithm.advantage = {section.advantage!r} learns from them too",
                       f"set it to false, or take an advantage that compares a group's completions ({others})")
     if row.non_negative:
-        for problem in _negative_rewards(config):
+        for problem in _negative_rewards(config, lowest):
             yield Problem(problem.field, problem.value, f"{problem.why}, and algorithm.advantage = "
                           f"{section.advantage!r}, which divides by their mean, refuses negative ones",
                           f"set {problem.mend}, or take another advantage")
@@ -105,7 +109,7 @@ def _of_advantage(config: Config) -> Iterator[Problem]:
                       "other for its baseline", "use grpo or dr_grpo, or another return")
 
 
-def _negative_rewards(config: Config) -> Iterator[Problem]:
+def _negative_rewards(config: Config, lowest: float) -> Iterator[Problem]:
     """What can make a reward negative, of the settings; judges and turns are seen only when they grade."""
     section = config.algorithm
     if section.kl_in == "reward" and section.kl_coef > 0:
@@ -119,7 +123,6 @@ def _negative_rewards(config: Config) -> Iterator[Problem]:
     if min(section.reward_blend, default=0) < 0:
         yield Problem("algorithm.reward_blend", section.reward_blend, "can make rewards negative",
                       "weights of 0 or more")
-    lowest = lowest_reward(config)
     if lowest < 0:
         yield Problem("env.name", config.env.name, f"gives rewards down to {lowest:g}",
                       'env.name="gsm8k(binary=true)" or another task')
