@@ -80,11 +80,11 @@ def _define_recipe() -> flags.FlagHolder:
 
 
 def _define_membership() -> tuple[flags.FlagHolder, ...]:
-    return (flags.DEFINE_string("coordinator", None, "host:port of process 0, where a run has several "
-                                                     "processes; SLURM, a Kubernetes JobSet and the files in "
-                                                     "scripts/launch say it by themselves"),
-            flags.DEFINE_integer("num_processes", None, "how many processes the run has; 1: alone, whatever "
-                                                        "the environment says"),
+    return (flags.DEFINE_string("coordinator", None,
+                                "host:port of process 0, where a run has several processes; SLURM, a "
+                                "Kubernetes JobSet and the files in scripts/launch say it by themselves"),
+            flags.DEFINE_integer("num_processes", None,
+                                 "how many processes the run has; 1: alone, whatever the environment says"),
             flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
 
 
@@ -135,11 +135,10 @@ def system_error(error: OSError) -> UserError:
     if error.errno is None:
         return UserError(str(error))
     files = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
-    mends = {errno.ENOENT: "Check the path", errno.EACCES: "Check who may read and write there, or give "
-                                                           "another path",
-             errno.EPERM: "Check who may read and write there, or give another path", errno.ENOSPC: "Free "
-                                                                                                    "some "
-                                                                                                    "space",
+    mends = {errno.ENOENT: "Check the path",
+             errno.EACCES: "Check who may read and write there, or give another path",
+             errno.EPERM: "Check who may read and write there, or give another path",
+             errno.ENOSPC: "Free some space",
              errno.EDQUOT: "Free some space"}
     mend = mends.get(error.errno, "Check the path, its permissions and the free space")
     return UserError(f"{files + ': ' if files else ''}{os.strerror(error.errno)} (error {error.errno} of the "
