@@ -73,7 +73,7 @@ def test_tests_import_no_tests_and_only_their_own_test_imports_the_benchmarks(pa
         assert name.split(".")[0] != "benchmarks" or "benchmarks" in path.parts, f"{path} imports {name}"
 
 
-COMMON = {"__init__", "types", "protocols", "config", "phases", "log_files", "config_checks"}  # all may use
+COMMON = {"__init__", "types", "protocols", "config", "phases", "log_files"}  # all may use
 DRAWN = re.compile(r"(<!-- imports: [^\n]*-->\n).*?(<!-- end of imports -->)", re.DOTALL)
 
 
