@@ -11,27 +11,25 @@ import numpy as np
 from benchmarks.harness import Case
 from benchmarks.models import hf_model, our_model
 
-# tokens of the shortest request in continuous batching
+# of the shortest request in continuous batching, in tokens
 PROMPT_AT_LEAST = 8
 NEW_AT_LEAST = 16
 
 
 def batch_case(batch: int = 8, prompt: int = 32, new: int = 128, experts: int = 8, active: int = 2) -> Case:
     """Greedy, every completion exactly `new` tokens."""
-    return Case(f"Greedy decode, E={experts} top-{active}, {batch} x ({prompt} + {new})", "transformers "
-                "generate", __name__,
+    return Case(f"Greedy decode, E={experts} top-{active}, {batch} x ({prompt} + {new})",
+                "transformers generate", __name__,
                 dict(kind="batch", batch=batch, prompt=prompt, new=new, experts=experts, active=active))
 
 
 def continuous_case(requests: int = 64, slots: int = 16, longest_prompt: int = 64,
                     longest: int = 128) -> Case:
     """Prompts and completions of mixed length through continuous batching on both sides."""
-    return Case(
-        f"Continuous batching, {requests} requests of mixed length, {slots} slots", "transformers "
-        "continuous "
-        "batching", __name__,
-        dict(kind="continuous", requests=requests, slots=slots, longest_prompt=longest_prompt,
-             longest=longest))
+    return Case(f"Continuous batching, {requests} requests of mixed length, {slots} slots",
+                "transformers continuous batching", __name__,
+                dict(kind="continuous", requests=requests, slots=slots, longest_prompt=longest_prompt,
+                     longest=longest))
 
 
 def ours(kind: str, **settings: int) -> Callable[[], Any]:

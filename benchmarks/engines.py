@@ -98,10 +98,8 @@ def table(pairs: int) -> str:
             for kind, peer in NAMES.items():
                 case = Case(name, peer, __name__, {"folder": path, "work": WORK}, {"kind": kind})
                 rows.append(_row(name, peer, harness.run(case, pairs)))
-    header = [
-        "model", "against", "ours tokens/s", "theirs tokens/s", "time, ours / theirs", "range", "equal "
-        "completions"
-    ]
+    header = ["model", "against", "ours tokens/s", "theirs tokens/s", "time, ours / theirs", "range",
+              "equal completions"]
     return table_rows(header, rows) + "\n" + _HOW
 
 

@@ -31,19 +31,12 @@ SCHEMES = {  # name: (transport, devices that count as a host)
     "masked replication": ("masked", 0),
     "replicated": ("replicated", 0),
     "gather": ("gather", 0),
-    "gather, "
-    "two "
-    "stages": ("gather", 2),
+    "gather, two stages": ("gather", 2),
     "capacity": ("capacity", 0),
     "capacity, two stages": ("capacity", 2),
-    "one device": ("none", 0)
-}
-HEAD = [
-    "experts, active", "scheme", "ms", "against masked replication", "rows a device computes", "share of "
-    "all", "GFLOP "
-    "a "
-    "device", "MB a device moves"
-]
+    "one device": ("none", 0)}
+HEAD = ["experts, active", "scheme", "ms", "against masked replication", "rows a device computes",
+        "share of all", "GFLOP a device", "MB a device moves"]
 
 
 def table() -> str:
@@ -125,7 +118,7 @@ def gradient(devices: int, transport: str, host: int, experts: int, active: int,
     from jaxrl_moe.model.config import ModelConfig
     from jaxrl_moe.model.moe import MoE
     grouped_matmul.CHUNK_BLOCKS = 1 << 20
-    config = ModelConfig("qwen3_moe", 64, WIDTH, 1, 4, 2, 32, 64, (True, ), (0, ), num_experts=experts,
+    config = ModelConfig("qwen3_moe", 64, WIDTH, 1, 4, 2, 32, 64, (True,), (0,), num_experts=experts,
                          num_experts_per_tok=active, moe_intermediate_size=HIDDEN, norm_topk_prob=True)
     layer = MoE(config, stack=(), lora=None, dtype=jnp.float32, rngs=nnx.Rngs(0), backend=backend)
     graphdef, state = nnx.split(layer)

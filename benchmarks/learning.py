@@ -28,11 +28,16 @@ from jaxrl_moe.types import UserError
 
 QUICKSTART = "quickstart"
 ALGORITHMS = {  # recipe, see benchmarks/recipes.py: what it is called
-    "gsm8k/grpo": "GRPO", "gsm8k/dr_grpo": "Dr.GRPO", "gsm8k/dapo": "DAPO", "gsm8k/gspo": "GSPO",
-    "gsm8k/cispo": "CISPO", "gsm8k/rloo": "RLOO", "gsm8k/reinforce_pp": "REINFORCE++", "gsm8k/ppo": "PPO + "
-                                                                                                    "GAE",
+    "gsm8k/grpo": "GRPO",
+    "gsm8k/dr_grpo": "Dr.GRPO",
+    "gsm8k/dapo": "DAPO",
+    "gsm8k/gspo": "GSPO",
+    "gsm8k/cispo": "CISPO",
+    "gsm8k/rloo": "RLOO",
+    "gsm8k/reinforce_pp": "REINFORCE++",
+    "gsm8k/ppo": "PPO + GAE",
     "gsm8k_ppo": "last-token critic"}
-# None: the whole section
+# {section: its settings that are taken}; None: the whole section
 TAKEN = {"algorithm": None, "critic": None, "moe": None, "rollout": ("dynamic_sampling", "max_rounds")}
 EVALUATIONS = 6  # along a curve
 SLASH = "."  # in the name of a run's folder
@@ -171,8 +176,8 @@ def table(steps: int, folder: pathlib.Path, image: str) -> str:
             f"{spent:.0f}"
         ])
         notes.append(f"- {name} (`configs/{recipe}.py`): {differences(recipe)}")
-    header = ["algorithm", "before", "after", *(f"seed {seed}" for seed in seeds), "lift", "least "
-                                                                                           "lift", "seconds"]
+    header = ["algorithm", "before", "after", *(f"seed {seed}" for seed in seeds), "lift", "least lift",
+              "seconds"]
     task = load(QUICKSTART)
     batch = (f"{task.rollout.prompts_per_step} x {task.rollout.group_size} completions "
              f"({task.rollout.prompts_per_step * task.rollout.group_size} x 1 where the recipe has groups of "

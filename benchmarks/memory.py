@@ -6,12 +6,9 @@ import sys
 
 from benchmarks.table import rows
 
-CASES = {
-    "LoRA step, E=8 top-2, B8 x T256": ("train_step", "case"),
-    "greedy "
-    "decode, 8 x (32 + 128)": ("decode", "batch_case"),
-    "GRPO step": ("grpo_step", "case")
-}
+CASES = {"LoRA step, E=8 top-2, B8 x T256": ("train_step", "case"),
+         "greedy decode, 8 x (32 + 128)": ("decode", "batch_case"),
+         "GRPO step": ("grpo_step", "case")}
 
 
 def measure(module: str, function: str, side: str) -> int:

@@ -53,7 +53,7 @@ def our_model(expert_lora: bool | None, **shape: int) -> Transformer:
     A child process writes the checkpoint: torch and its threads stay out of the process that is measured.
     """
     lora = None if expert_lora is None else LoraConfig(RANK, ALPHA,
-                                                       targets=("all-linear", ) if expert_lora else ATTENTION)
+                                                       targets=("all-linear",) if expert_lora else ATTENTION)
     with tempfile.TemporaryDirectory() as folder:
         writer = multiprocessing.get_context("spawn").Process(target=_save, args=(folder, shape))
         writer.start()

@@ -54,44 +54,27 @@ NEW = 48
 VOCAB = 512
 SLOTS = 16
 LATENCIES = (0.0, 0.5, 2.0)
-WAYS = {
-    "in turn": (False, {}),
-    "staleness 1": (False, {
-        "max_staleness": 1,
-        "graders": 1
-    }),
-    "staleness 2": (False, {
-        "max_staleness": 2,
-        "graders": 1
-    }),
-    "staleness "
-    "2, 8 graders": (False, {
-        "max_staleness": 2
-    }),
-    "staleness 1, own device": (True, {
-        "max_staleness": 1,
-        "graders": 1
-    })
-}
-# steps before the clock starts, when what runs ahead has filled up; timed ones
-WARM = 2
-STEPS = 4
+WAYS = {"in turn": (False, {}),
+        "staleness 1": (False, {"max_staleness": 1, "graders": 1}),
+        "staleness 2": (False, {"max_staleness": 2, "graders": 1}),
+        "staleness 2, 8 graders": (False, {"max_staleness": 2}),
+        "staleness 1, own device": (True, {"max_staleness": 1, "graders": 1})}
+WARM = 2  # steps before the clock starts, when what runs ahead has filled up
+STEPS = 4  # timed ones
 
 
 def table() -> str:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process of its own, which sees the flag
         lines = pool.apply(measured)
-    return rows([
-        "reward s a batch", "rollouts", "step s", "to in turn", "of it waiting", "mean "
-        "staleness"
-    ], lines) + (
-        f"\nMedians of {STEPS} steps after {WARM}: {PROMPTS} prompts x {GROUP} completions of at most {NEW} "
-        "tokens, LoRA r8 on a Qwen3-MoE of 4 layers and 8 experts. Where engine and trainer share a device, "
-        "drawing and updating take turns there in any case: what runs ahead is the reward, and drawing while "
-        "it is waited for. With a device of its own the engine draws during the update; here both devices "
-        "are virtual and share the machine's cores. Eight graders sleep side by side, as calls to a judge "
-        "elsewhere would.\n")
+    return rows(["reward s a batch", "rollouts", "step s", "to in turn", "of it waiting", "mean staleness"],
+                lines) + (f"\nMedians of {STEPS} steps after {WARM}: {PROMPTS} prompts x {GROUP} completions "
+                          f"of at most {NEW} tokens, LoRA r8 on a Qwen3-MoE of 4 layers and 8 experts. Where "
+                          "engine and trainer share a device, drawing and updating take turns there in any "
+                          "case: what runs ahead is the reward, and drawing while it is waited for. With a "
+                          "device of its own the engine draws during the update; here both devices are "
+                          "virtual and share the machine's cores. Eight graders sleep side by side, as calls "
+                          "to a judge elsewhere would.\n")
 
 
 def measured() -> list[tuple[str, ...]]:
@@ -119,12 +102,12 @@ def parts() -> tuple[Config, Learner, dict[bool, JaxEngine], list[Prompt]]:
         rollout=RolloutSection(prompts_per_step=PROMPTS, group_size=GROUP, max_tokens=NEW, slots=SLOTS,
                                page_size=64, decode_steps=8),
         algorithm=AlgorithmSection(kl_coef=0.0,
-                                   corrections=("tis", )), data=DataSection(max_prompt_tokens=PROMPT),
+                                   corrections=("tis",)), data=DataSection(max_prompt_tokens=PROMPT),
         train=TrainSection(steps=10**6, tokens_per_micro_batch=PROMPTS * GROUP * (PROMPT + NEW), pack=False))
     model = Transformer(
         ModelConfig(family="qwen3_moe", vocab_size=VOCAB, hidden_size=128, num_layers=4, num_heads=4,
-                    num_kv_heads=2, head_dim=32, intermediate_size=256, sparse_layers=(True, ) * 4,
-                    windows=(0, ) * 4, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=128),
+                    num_kv_heads=2, head_dim=32, intermediate_size=256, sparse_layers=(True,) * 4,
+                    windows=(0,) * 4, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=128),
         lora=LoraConfig(8, 16.0), rngs=nnx.Rngs(0))
     learner = build_learner(model, LearnerSettings(config.optimizer, 10**6))
     engines = {}

@@ -80,7 +80,7 @@ def setting(hidden: int, layers: int, experts: int, width: int, vocab: int, rank
     chosen = dict(num_experts=experts, num_experts_per_tok=2, moe_intermediate_size=width,
                   norm_topk_prob=True) if sparse else {}
     return resolve(config), ModelConfig("qwen3_moe" if sparse else "qwen3", vocab, hidden, layers, 8, 4, 64,
-                                        width, (sparse, ) * layers, (0, ) * layers, **chosen)
+                                        width, (sparse,) * layers, (0,) * layers, **chosen)
 
 
 def predict(shape: dict) -> dict:
@@ -279,13 +279,11 @@ def plans_table() -> str:
                       f"{made['moved'] / 2**20:,.0f}", f"{made['tokens_per_s']:,.0f}", verdict(made)))
     return ("Plans compiled for H200s, unless the mesh says otherwise, on a machine without one; nothing was "
             "run. GiB of one device: temporaries of a micro-batch, of the optimiser step and of decoding. "
-            "MiB moved are those of a micro-batch.\n\n" + rows([
-                "model", "recipe", "mesh", "to plan, CPU s", "to plan, GiB", "parameters", "trained and "
-                "gradient", "optimiser", "KV", "kept at least", "micro-batch", "optimiser step", "decoding",
-                "peak of update", "peak of "
-                "rollout", "MiB "
-                "moved", "tokens/s at best", "verdict"
-            ], lines))
+            "MiB moved are those of a micro-batch.\n\n"
+            + rows(["model", "recipe", "mesh", "to plan, CPU s", "to plan, GiB", "parameters",
+                    "trained and gradient", "optimiser", "KV", "kept at least", "micro-batch",
+                    "optimiser step", "decoding", "peak of update", "peak of rollout", "MiB moved",
+                    "tokens/s at best", "verdict"], lines))
 
 
 def small_table() -> str:
@@ -314,8 +312,7 @@ def counts_table() -> str:
              or "-", f"{made['seconds']:.0f}", f"{made['cpu_seconds']:.0f}", f"{made['rss'] / GIB:.1f}"))
     return ("Qwen3-30B-A3B with adapters on more and more H200s: what it takes to trace and compile the "
             "programs of the update and of the engine.\n\n"
-            + rows(["devices", "mesh", "seconds", "CPU seconds", "peak of the process, "
-                    "GiB"], lines))
+            + rows(["devices", "mesh", "seconds", "CPU seconds", "peak of the process, GiB"], lines))
 
 
 def in_process(*arguments: str) -> dict:

@@ -22,9 +22,8 @@ from typing import Any
 
 from benchmarks.table import rows
 
-# traced calls; lines of a table
-RUNS = 3
-SHOWN = 14
+RUNS = 3  # traced calls
+SHOWN = 14  # lines of a table
 CONTROL = ("while", "call", "conditional")  # their time is that of the operations inside
 CASES = (("train_step", "case", dict(experts=64, active=8)),
          ("train_step", "case", dict(experts=64, active=8, expert_lora=False)), ("decode", "batch_case", {}))

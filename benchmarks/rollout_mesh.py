@@ -56,13 +56,9 @@ def table() -> str:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}"
     with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process of its own, which sees the flag
         lines = pool.apply(measure)
-    head = [
-        "mesh", "devices", "rows a device decodes", "KV kB a device holds", "MFLOP a decode step and "
-        "device", "share "
-        "of "
-        "one "
-        "device's", "kB a decode step gathers or adds up", "tokens/s of all", "against one device"
-    ]
+    head = ["mesh", "devices", "rows a device decodes", "KV kB a device holds",
+            "MFLOP a decode step and device", "share of one device's", "kB a decode step gathers or adds up",
+            "tokens/s of all", "against one device"]
     return (f"{PROMPTS} prompts x {GROUP} completions, {PROMPT} + {NEW} tokens, {SLOTS} slots, 2 MoE layers, "
             f"E8 top-2, D128 F64, float32; medians of {ROUNDS} in turn. FLOPs are XLA's count of the "
             "compiled decode program of all slots, whose loops count once.\n\n" + rows(head, lines))
@@ -106,7 +102,7 @@ def build(mesh: dict[str, int]) -> tuple["JaxEngine", list["Request"]]:
     from jaxrl_moe.model.config import ModelConfig
     from jaxrl_moe.model.transformer import Transformer
     from jaxrl_moe.types import Request, SamplingParams
-    config = ModelConfig("qwen3_moe", 1024, 128, 2, 8, 4, 16, 256, (True, ) * 2, (0, ) * 2, num_experts=8,
+    config = ModelConfig("qwen3_moe", 1024, 128, 2, 8, 4, 16, 256, (True,) * 2, (0,) * 2, num_experts=8,
                          num_experts_per_tok=2, moe_intermediate_size=64, norm_topk_prob=True)
     model = Transformer(config, rngs=nnx.Rngs(0))
     arrangement = make_placement(mesh) if mesh else None

@@ -74,8 +74,8 @@ def _measure(kind: str, backends: Sequence[str], model: Transformer, files: path
             for backend in backends
         }
         try:
+            # each sends what the server does not have yet
             syncs = [(backend, *_sync(pool, writers[backend], _moved(model, len(published)), published))
-                     # each sends what the server does not have yet
                      for _ in range(rounds + 1) for backend in backends]
         finally:
             for writer in writers.values():
@@ -115,8 +115,8 @@ def _sync(pool: Pool, writer: WeightWriter, params: nnx.State,
 
 
 def _text(rows: Sequence[tuple], size: int, rounds: int) -> str:
-    header = ("engine", "servers.weight_sync_backend", "MB sent", "write s", "load s", "both s", "probe, "
-                                                                                                 "nats")
+    header = ("engine", "servers.weight_sync_backend", "MB sent", "write s", "load s", "both s",
+              "probe, nats")
     cells = [(kind, backend, f"{taken / 1e6:.1f}", f"{write:.3f}", f"{load:.3f}", f"**{both:.3f}**",
               f"{error:.0e}") for kind, backend, taken, write, load, both, error in rows]
     return markdown.rows(header, cells) + (

@@ -120,8 +120,8 @@ def _push(options: argparse.Namespace) -> int:
     from bridges.hf.importing import stored_dtype
     from jaxrl_moe.hosts.keys import key_of_setting
     alone = options.adapter and not options.merge
-    for flag, useless in (("--merge", options.merge and not options.adapter), ("--folder", options.folder
-                                                                               and alone),
+    for flag, useless in (("--merge", options.merge and not options.adapter),
+                          ("--folder", options.folder and alone),
                           ("--base", options.base and options.adapter),
                           ("--backend", options.backend and alone)):
         if useless:
@@ -222,8 +222,8 @@ def _parser() -> argparse.ArgumentParser:
                                        "torch); fails above the tolerance.")
     added.add_argument("model", help="Hugging Face folder, or hub name")
     added.add_argument("--adapter", help="PEFT adapter folder, to be loaded on both sides")
-    added.add_argument("--tolerance", type=float, default=1e-5, help="largest relative difference (default "
-                                                                     "%(default)g)")
+    added.add_argument("--tolerance", type=float, default=1e-5,
+                       help="largest relative difference (default %(default)g)")
     added.add_argument("--rows", type=int, default=2, help="random sequences compared (default %(default)s)")
     added.add_argument("--length", type=int, default=64, help="tokens in each (default %(default)s)")
     added.add_argument("--seed", type=int, default=0, help="draws the tokens (default %(default)s)")
@@ -233,8 +233,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--adapter", help="PEFT adapter folder or hub name")
     added.add_argument("--input", required=True, help='JSON lines of {"ids": [...]}')
     added.add_argument("--output", required=True, help="JSON lines, one for each of the input")
-    added.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default: float32 on "
-                                                                        "CPU, bfloat16 elsewhere)")
+    added.add_argument("--dtype", choices=("float32", "bfloat16"),
+                       help="of the weights (default: float32 on CPU, bfloat16 elsewhere)")
     added = command("push", _push, "Brings a running SGLang or vLLM server to a model's weights, and "
                                    "compares its log-probs with ours.")
     added.add_argument("url", help="of the server, such as http://127.0.0.1:30000")
@@ -242,8 +242,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--engine", required=True, choices=("sglang", "vllm"), help="what runs there")
     added.add_argument("--adapter", help="PEFT folder, loaded on its own beside the weights that the server "
                                          "has")
-    added.add_argument("--merge", action="store_true", help="fold the adapter into the model and send all "
-                                                            "weights")
+    added.add_argument("--merge", action="store_true",
+                       help="fold the adapter into the model and send all weights")
     added.add_argument("--base", help="the model that training started from, if it has moved since")
     added.add_argument("--name", default="", help="what the server shall call the adapter or the version")
     added.add_argument("--backend", choices=("stream", "disk", "distributed"),
@@ -251,31 +251,27 @@ def _parser() -> argparse.ArgumentParser:
                             "through --folder, or broadcast")
     added.add_argument("--folder", default="", help="where all weights are left for the server; needed if it "
                                                     "is on another machine")
-    added.add_argument("--api-key-env", default="", help="environment variable that holds the server's API "
-                                                         "key")
+    added.add_argument("--api-key-env", default="",
+                       help="environment variable that holds the server's API key")
     added.add_argument("--tolerance", type=float, default=0.0, help="largest mean difference in nats "
                                                                     "(default: 1e-4, or 0.1 in bfloat16)")
     added = command("diff", _diff, "Compares two folders of safetensors, checkpoints or adapters; exits with "
                                    "1 if they differ.")
     added.add_argument("a", help="folder or hub name")
     added.add_argument("b", help="folder or hub name")
-    added.add_argument("--rows", type=int, default=10, help="tensors listed, the worst first (default "
-                                                            "%(default)s)")
+    added.add_argument("--rows", type=int, default=10,
+                       help="tensors listed, the worst first (default %(default)s)")
     return parser
 
 
 def _output(parser: argparse.ArgumentParser, named: bool = False, sharded: bool = True, dtype: bool = True):
-    parser.add_argument(*(["--output"] if named else ["output"]), **({
-        "required": True
-    } if named else {}), help="folder "
-                        "to "
-                        "make")
+    parser.add_argument(*(["--output"] if named else ["output"]), **({"required": True} if named else {}),
+                        help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
     parser.set_defaults(dtype=None)
     if dtype:
-        parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="cast all tensors "
-                                                                                        "(default: keep "
-                                                                                        "their dtypes)")
+        parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"),
+                            help="cast all tensors (default: keep their dtypes)")
     if sharded:
         parser.add_argument("--max-shard-size", type=_size, metavar="SIZE",
                             help="of one file, such as 5GB (default: as in the source, or 5GB)")

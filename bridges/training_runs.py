@@ -51,11 +51,8 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
     meta = read_json(step / META / "metadata")
     model_section = meta["config"]["model"]
     lora_section = meta["config"]["lora"]
-    stored = {
-        key.removeprefix("array ") for key in meta["identity"] if key.startswith(("array "
-                                                                                  f"{TRAINED}", "array "
-                                                                                  f"{BIAS}"))
-    }
+    stored = {key.removeprefix("array ") for key in meta["identity"]
+              if key.startswith((f"array {TRAINED}", f"array {BIAS}"))}
     lora = None
     if any(_our_path(name).endswith(".lora_a") for name in stored):
         router = any(_our_path(name).endswith(".router.weight") for name in stored)

@@ -80,11 +80,11 @@ def _define_recipe() -> flags.FlagHolder:
 
 
 def _define_membership() -> tuple[flags.FlagHolder, ...]:
-    return (flags.DEFINE_string("coordinator", None, "host:port of process 0, where a run has several "
-                                                     "processes; SLURM, a Kubernetes JobSet and the files in "
-                                                     "scripts/launch say it by themselves"),
-            flags.DEFINE_integer("num_processes", None, "how many processes the run has; 1: alone, whatever "
-                                                        "the environment says"),
+    return (flags.DEFINE_string("coordinator", None,
+                                "host:port of process 0, where a run has several processes; SLURM, a "
+                                "Kubernetes JobSet and the files in scripts/launch say it by themselves"),
+            flags.DEFINE_integer("num_processes", None,
+                                 "how many processes the run has; 1: alone, whatever the environment says"),
             flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
 
 

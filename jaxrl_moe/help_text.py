@@ -74,7 +74,7 @@ def _default(flag: flags.Flag) -> str:
 
 def _own_words(flag: flags.Flag) -> str:
     words = " ".join(flag.help.split()).removesuffix("; repeat this option to specify a list of values")
-    # absl's form
+    # absl writes "<a|b|c>: meaning"
     choices, closing, rest = words.partition(">: ") if words.startswith("<") else ("", "", words)
     return choices.replace("|", " | ") + closing + rest
 

@@ -17,8 +17,8 @@ def sft_config(config: Config) -> Config:
     """The configuration that the SFT phase is built from: its own learning rate, all weights if sft.full,
     drawing in process."""
     return dataclasses.replace(
-        config, algorithm=NLL, optimizer=dataclasses.replace(config.optimizer,
-                                                             learning_rate=config.sft.learning_rate),
+        config, algorithm=NLL,
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=config.sft.learning_rate),
         lora=dataclasses.replace(config.lora, rank=0) if config.sft.full else config.lora,
         rollout=dataclasses.replace(config.rollout, backend="jax"))
 

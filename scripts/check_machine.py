@@ -54,8 +54,8 @@ def check() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--find_python", metavar="3.12", help="print the path of a Python of this version, "
-                                                              "and check nothing else")
+    parser.add_argument("--find_python", metavar="3.12",
+                        help="print the path of a Python of this version, and check nothing else")
     version = parser.parse_args().find_python
     if version is None:
         check()

@@ -13,6 +13,7 @@ from absl import flags
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
+from jaxrl_moe.config import Config
 from jaxrl_moe.options import define_path
 from jaxrl_moe.training import pipeline
 
@@ -24,7 +25,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or a
                                               "nothing is written")
 
 
-def main(config):
+def main(config: Config) -> None:
     if DRY_RUN.value:
         print(dry_run.dry_run(start.evaluation(config, bridges, MODEL.value or "", ADAPTER.value or "")))
         return

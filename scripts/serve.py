@@ -23,14 +23,14 @@ PORT = flags.DEFINE_integer("port", 8000, "0 takes a free one")
 KEY_FILE = define_path("api_key_file", "", "file with the API key; empty: the variable JAXRL_MOE_API_KEY, or "
                                            "no key")
 SLOTS = flags.DEFINE_integer("slots", 16, "samples drawn at once")
-MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 1024, "prompts that the KV pool has room for "
-                                                                    "in every slot")
+MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 1024,
+                                         "prompts that the KV pool has room for in every slot")
 MAX_TOKENS = flags.DEFINE_integer("max_tokens", 1024, "completions that it has room for; the limit of a chat "
                                                       "that names none")
 DECODE_STEPS = flags.DEFINE_integer("decode_steps", 8, "tokens drawn between two looks at the clients")
 MAX_QUEUE = flags.DEFINE_integer("max_queue", 256, "samples that may wait; more are refused with 429")
-MAX_LORA_RANK = flags.DEFINE_integer("max_lora_rank", 0, "room for adapters up to this rank; 0: none but "
-                                                         "--adapter")
+MAX_LORA_RANK = flags.DEFINE_integer("max_lora_rank", 0,
+                                     "room for adapters up to this rank; 0: none but --adapter")
 SEED = flags.DEFINE_integer("seed", 0, "of the engine; with a request's seed it decides the tokens")
 RECORD = define_path("record", "", "JSONL file to append every call to, with its exact tokens and log-probs")
 WARMUP = flags.DEFINE_bool("warmup", False, "compile everything before the first request")

@@ -10,13 +10,14 @@ from absl import flags
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
+from jaxrl_moe.config import Config
 from jaxrl_moe.training import pipeline
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
                                               "nothing is written")
 
 
-def main(config):
+def main(config: Config) -> None:
     if DRY_RUN.value:
         print(dry_run.dry_run(start.fine_tuning(config, bridges)))
     elif not pipeline.run_sft(config, bridges):

@@ -17,11 +17,12 @@ import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import start
 from jaxrl_moe.checks.setup import check_all
+from jaxrl_moe.config import Config
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.types import UserError
 
 
-def main(config):
+def main(config: Config) -> None:
     failed = 0
     for checked in check_all(start.training(config, bridges)):
         line = f"{'ok  ' if checked.passed else 'FAIL'}  {checked.name:12} {checked.text}"

@@ -60,8 +60,8 @@ def _parse(arguments: Sequence[str], stages: Sequence[Stage]) -> argparse.Namesp
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     letters = [stage.letter for stage in stages]
     parser.add_argument("out", metavar="OUT", help="folder for gpu.md, gpu.log and each stage's rows")
-    parser.add_argument("--card", choices=("h100", "h200"), default="h200", help="h100: fewer layers of the "
-                                                                                 "30B shape, as fit 80 GB")
+    parser.add_argument("--card", choices=("h100", "h200"), default="h200",
+                        help="h100: fewer layers of the 30B shape, as fit 80 GB")
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes on this machine's CPU")
     parser.add_argument("--stages", type=lambda text: text.split(","), default=letters, metavar="a,b,...",
                         help="; ".join(f"{stage.letter}: {stage.title}" for stage in stages))

@@ -39,7 +39,7 @@ def judge(check: Check, recorder: Recorder, rehearse: bool) -> None:
     # NaN is wrong
     wrong = {what: error for what, error in errors.items() if not error <= check.precision.tolerance}
     worst = max(errors, key=lambda what: errors[what] if errors[what] == errors[what] else float("inf"))
-    note = "" if not wrong else "beyond it: " + ", ".join(f"{what} "
-                                                          f"{error:.1e}" for what, error in wrong.items())
+    note = "" if not wrong else "beyond it: " + ", ".join(f"{what} {error:.1e}"
+                                                          for what, error in wrong.items())
     recorder.add(check.name, FAILED if wrong else PASSED, note, error=f"{errors[worst]:.1e} ({worst})",
                  allowed=f"{check.precision.tolerance:.0e}")

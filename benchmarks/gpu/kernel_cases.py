@@ -79,7 +79,7 @@ def ceilings(size: Size) -> list[Kernel]:
                2.0 * side**3, 6.0 * side**2),
         Kernel(
             COPY, lambda key:
-            (jax.lax.bitcast_convert_type(jax.random.bits(key, (count, ), jnp.uint16), jnp.int16), ),
+            (jax.lax.bitcast_convert_type(jax.random.bits(key, (count,), jnp.uint16), jnp.int16),),
             jnp.copy, 0.0, 4.0 * count)
     ]
 
@@ -123,7 +123,7 @@ def attentions(size: Size) -> list[Kernel]:
 def sizes(key, size: Size, rows: int):
     """Rows of each expert as a router might have it: uneven, as multinomial draws over random shares."""
     share = jax.nn.softmax(0.5 * jax.random.normal(key, (size.E,)))
-    return jnp.bincount(jax.random.categorical(key, jnp.log(share), shape=(rows, )),
+    return jnp.bincount(jax.random.categorical(key, jnp.log(share), shape=(rows,)),
                         length=size.E).astype(jnp.int32)
 
 
@@ -169,8 +169,8 @@ def _mlp(size: Size, backend: str) -> list[Kernel]:
         x, gradient, *rest = keys(key, 12)
         shapes = [(E, D, F), (E, D, r), (E, r, F)] * 2 + [(E, F, D), (E, F, r), (E, r, D)]
         arrays = [normal(k, shape, shape[1] ** -0.5) for k, shape in zip(rest, shapes)]
-        return normal(x, (R, D)), arrays[::3], arrays[1::3], arrays[2::3], sizes(key, size,
-                                                                                 R), normal(gradient, (R, D))
+        return (normal(x, (R, D)), arrays[::3], arrays[1::3], arrays[2::3], sizes(key, size, R),
+                normal(gradient, (R, D)))
 
     def run(x, ws, low, high, rows, gradient):
         def mlp(x, low, high):
@@ -225,7 +225,7 @@ def heads(size: Size) -> list[Kernel]:
 
     def make(key):
         hidden, head, targets = keys(key, 3)
-        return normal(hidden, (M, D)), normal(head, (D, V), D**-0.5), jax.random.randint(targets, (M, ), 0, V)
+        return normal(hidden, (M, D)), normal(head, (D, V), D**-0.5), jax.random.randint(targets, (M,), 0, V)
 
     def back(hidden, head, targets):
         return jax.grad(lambda hidden: token_logprobs(hidden, head, targets)[0].sum())(hidden)

@@ -30,10 +30,10 @@ SMALL = {
     "eval.prompts": 16,
     "eval.greedy": "false"
 }
-# of the short runs; their first steps compile
+# of the short runs
 STEPS = {False: 16, True: 6}
 KILLED_AFTER = {False: 9, True: 3}
-WARM = 3
+WARM = 3  # their first steps, which compile
 
 
 def run(recorder: Recorder, settings: Settings) -> None:
@@ -78,9 +78,10 @@ def learn(recorder: Recorder, folder: pathlib.Path, changes: dict) -> bool:
         return False
     rows = read(folder / "metrics.jsonl")
     rates = [row["rollout/tokens_per_s"] for row in rows if "rollout/tokens_per_s" in row]
-    recorder.add("quickstart", PASSED, s=time.monotonic() - begun, **{
-        "steps": rows[-1]["step"], "s a step": seconds(rows, len(rows)), "rollout "
-                                                                         "tokens/s": float(np.median(rates))})
+    recorder.add("quickstart", PASSED, s=time.monotonic() - begun,
+                 **{"steps": rows[-1]["step"],
+                    "s a step": seconds(rows, len(rows)),
+                    "rollout tokens/s": float(np.median(rates))})
     return True
 
 

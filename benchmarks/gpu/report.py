@@ -105,5 +105,5 @@ def _number(value) -> str:
 def table(header: Sequence[str], lines: Sequence[Sequence]) -> str:
     """A markdown table; bars inside a cell would end it."""
     body = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " "
-                     "|" for line in body) + "\n"
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |"
+                     for line in body) + "\n"

@@ -27,11 +27,11 @@ from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.protocols import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
-WORDS = {"adapter": "adapters", "disk": "whole checkpoints", "stream": "buckets of all weights in shared "
-                                                                       "memory",
-         "distributed": "buckets of all weights, broadcast by torch.distributed", "delta": "buckets of the "
-                                                                                           "tensors that "
-                                                                                           "changed"}
+WORDS = {"adapter": "adapters",
+         "disk": "whole checkpoints",
+         "stream": "buckets of all weights in shared memory",
+         "distributed": "buckets of all weights, broadcast by torch.distributed",
+         "delta": "buckets of the tensors that changed"}
 # settings of section rollout for JaxEngine alone
 IN_PROCESS = ("slots", "page_size", "kv_tokens", "memory_fraction", "decode_steps")
 
@@ -61,8 +61,8 @@ def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer,
 
 
 def _over_servers(config: Config, model: Transformer, tokenizer: Tokenizer, kind: str,
-                  score: Callable[..., Any], writing: Callable[[WeightWriter],
-                                                               Any] = lambda writer: writer) -> ServerEngine:
+                  score: Callable[..., Any],
+                  writing: Callable[[WeightWriter], Any] = lambda writer: writer) -> ServerEngine:
     """The engine, whose probe scores by `score`, and which makes versions of the weights by
     writing(WeightWriter)."""
     adapter = kind == "adapter"

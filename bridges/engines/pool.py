@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 SAY_SECONDS = 30.0     # between two messages of a run that waits
 # a group stays at its server while this one has no more samples than so many above the least loaded
 STICKY_SAMPLES = 16
-# that a server holds at a time: the present one, and one that requests in flight are drawn from
+# adapters that a server holds at a time: the present one, and one that requests in flight are drawn from
 ADAPTERS = 2
 
 
@@ -122,7 +122,7 @@ class Pool:
             rest = dataclasses.replace(params, n=1, max_tokens=params.max_tokens - len(sample.ids))
             if not rest.max_tokens:
                 return dataclasses.replace(sample, finish_reason="length")
-            # unlike its siblings' and its own
+            # unlike its siblings' seeds, and the one that it began with
             seed = int(np.random.SeedSequence((*seeds, len(sample.ids))).generate_state(1)[0] >> 1)
             [more] = self._drawn([*ids, *sample.ids], rest, seed, stop_ids, group)
             if len(more.ids):
@@ -302,7 +302,7 @@ class Pool:
 
     def _load(self, member: Member, weights: Weights, sets: Iterable[TensorSet] | None):
         if weights.adapter:
-            # or it is refused as loaded already
+            # one that is there under this label would have it refused as loaded already
             self._unload(member, [label for label in member.adapters if label == weights.label])
             self._await_room(member)
             member.adapters.append(weights.label)
@@ -370,7 +370,7 @@ def joined(first: DrawnSample, more: DrawnSample) -> DrawnSample:
     count = len(first.ids)
     routes = more.expert_ids
     if routes is not None and first.expert_ids is not None:
-        # those that the tokens were drawn by
+        # the first sample's own routes for its tokens: those that they were drawn by
         routes = np.concatenate([first.expert_ids, routes[len(first.expert_ids):]])
     ids = np.concatenate([first.ids, more.ids])
     logprobs = np.concatenate([first.logprobs, more.logprobs])

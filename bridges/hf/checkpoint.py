@@ -82,7 +82,8 @@ class Checkpoint:
             raise BridgeError(f"{path} is missing{hint}. Copy or download the whole checkpoint.")
         self._readers[file] = TensorReader(path)
         for key, info in self._readers[file].infos.items():
-            self.shards[key], self.infos[key] = file, info
+            self.shards[key] = file
+            self.infos[key] = info
 
     def __getitem__(self, key: str) -> np.ndarray:
         """A read-only view of the tensor, in the dtype on disk."""

@@ -89,7 +89,7 @@ class BroadcastGroup:
           Unavailable: they did not go through.
         """
         torch = _torch()
-        # so that each begins at a multiple of its item
+        # widest items first, so that each tensor begins at a multiple of its item
         rows = sorted(bucket.items(), key=lambda row: -row[1].itemsize)
         flat = torch.from_numpy(np.concatenate([array.reshape(-1).view(np.uint8)
                                                 for _, array in rows])).to(self._device)

@@ -91,7 +91,7 @@ class Server(Receiver):
                               f"{error})") from error
         if weights and weights.adapter:  # what the server labels are the weights below it
             samples = [
-                dataclasses.replace(sample, versions=((weights.label, 0, len(sample.ids)), ))
+                dataclasses.replace(sample, versions=((weights.label, 0, len(sample.ids)),))
                 for sample in samples
             ]
         later = {

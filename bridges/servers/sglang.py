@@ -99,7 +99,7 @@ class Sglang(Server):
 
     def _receive(self, buckets: Iterable[Bucket], group: BroadcastGroup):
         with contextlib.suppress(Unavailable):
-            # one that a sync which ended half-way left open; there is none as a rule
+            # closes the one that a sync which ended half-way left open; there is none as a rule
             self._update("/end_weight_update")
         self._update("/begin_weight_update")
         try:

@@ -23,7 +23,11 @@ _SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix
 
 
 def refuse_other_settings(config: Config) -> None:
-    """All processes of a job must have the same settings, or they would wait for each other for ever."""
+    """All processes of a job must have the same settings, or they would wait for each other for ever.
+
+    Raises:
+      ConfigError: this one has others than process 0.
+    """
     ours = json.loads(json.dumps(flat(to_json(config))))
     theirs = hosts.from_leader(lambda: ours)
     differing = [f"{key} = {ours[key]!r} (there {theirs[key]!r})" for key in ours if ours[key] != theirs[key]]
@@ -89,7 +93,11 @@ def checkpointed(folder: pathlib.Path) -> list[int]:
 
 
 def refuse_other_seed(config: Config) -> None:
-    """Files of a run made with one seed must not be taken for those of another."""
+    """Files of a run made with one seed must not be taken for those of another.
+
+    Raises:
+      ConfigError: the folder holds a run with another seed.
+    """
     for path in (pathlib.Path(config.run_dir) / phase / "config.json" for phase in (".", "sft")):
         seed = read_settings(path).get("seed", config.seed)
         if seed != config.seed:

@@ -45,19 +45,26 @@ def check_all(start: Start) -> Iterator[Checked]:
     if start.rl:
         warn_of_staleness(start.config)
     lines: list[tuple[str, Callable[[Start], str]]] = [
-        ("versions", _versions), ("devices", _devices), ("settings", _settings), ("model", _model), ("mesh",
-                                                                                                     _mesh),
-        ("collectives", _collectives), ("tokenizer", _tokenizer), ("data", _data), ("run_dir", _run_dir),
+        ("versions", _versions),
+        ("devices", _devices),
+        ("settings", _settings),
+        ("model", _model),
+        ("mesh", _mesh),
+        ("collectives", _collectives),
+        ("tokenizer", _tokenizer),
+        ("data", _data),
+        ("run_dir", _run_dir),
         ("checkpoints", _checkpoints),
-        ("servers", _servers), ("endpoint", _endpoint)]
+        ("servers", _servers),
+        ("endpoint", _endpoint)]
     sound = not problems["settings"]
     for name, describe in lines:
         refused = problems.get(name, [])
         if name == "servers" and not refused and not sound:
             yield Checked(name, True, "will be asked once the settings are sound")
         else:
-            yield Checked(name, False, " ".join(map(str, refused))) if refused else _tried(name, describe,
-                                                                                           start)
+            yield (Checked(name, False, " ".join(map(str, refused))) if refused
+                   else _tried(name, describe, start))
 
 
 def _tried(name: str, describe: Callable[[Start], str], start: Start) -> Checked:

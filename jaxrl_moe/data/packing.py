@@ -84,8 +84,8 @@ def _even(length: int, parts: int, granule: int = GRANULE) -> int:
     return length if parts == 1 else parts * even_chunk(_divide_up(length, parts), granule)
 
 
-def _packed_layout(lengths: Sequence[int], tokens: int, longest: int, shards: tuple[int,
-                                                                                    int]) -> _MicroBatches:
+def _packed_layout(lengths: Sequence[int], tokens: int, longest: int,
+                   shards: tuple[int, int]) -> _MicroBatches:
     width, most = whole_batch(longest, tokens, shards)
     rows = pack(lengths, width)
     batches = [rows[start:start + most] for start in range(0, len(rows), most)]

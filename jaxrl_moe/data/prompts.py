@@ -98,7 +98,11 @@ def string_messages(prompt: str, system_prompt: str, suffix: str) -> list[Mappin
 
 
 def check_messages(messages: Any, row: Row, column: str) -> list[Mapping[str, Any]]:
-    """Returns `messages` if it is a non-empty list of {role, content}; other keys of a message stay."""
+    """Returns `messages` if it is a non-empty list of {role, content}; other keys of a message stay.
+
+    Raises:
+      DataError: it is no such list.
+    """
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{row.where}: `{column}` is {_name(messages)}, not a list of {{role, content}} "
                         "messages.")

@@ -72,6 +72,9 @@ def row_messages(row: Row, system_prompt: str = "", suffix: str = "") -> tuple[l
     Rows may have `messages` (every assistant message is trained, save where its own `loss` is false),
     AgentTraj `conversations` (messages from gpt are trained where `loss` is true), a GSM8K `question` and
     `answer` (calculator spans are removed), or `prompt` and `answer` (or `completion`).
+
+    Raises:
+      DataError: the row is none of these, or what it holds cannot be read.
     """
     values = row.values
     if values.get("messages") is not None:

@@ -10,7 +10,11 @@ from jaxrl_moe.distributed.sharding import MeshError
 
 
 def neighbours(hosts: np.ndarray) -> int:
-    """How many neighbours along the expert axis share a host, from the host of each of the mesh's devices."""
+    """How many neighbours along the expert axis share a host, from the host of each of the mesh's devices.
+
+    Raises:
+      MeshError: the devices of the expert axis are spread unevenly over hosts.
+    """
     lines = np.moveaxis(hosts, AXES.index("expert"), -1)
     lines = lines.reshape(-1, lines.shape[-1])
     inner = int(np.argmax(lines[0] != lines[0, 0])) or lines.shape[1]
@@ -27,7 +31,11 @@ def neighbours(hosts: np.ndarray) -> int:
 
 def check_dispatch(dispatch: str, size: int, inner: int) -> None:
     """Whether an expert axis of this size, of which `inner` neighbours share a host, is what was asked
-    for."""
+    for.
+
+    Raises:
+      MeshError: it is not.
+    """
     if dispatch == "single" and size > 1:
         raise MeshError(f"mesh.dispatch = 'single' keeps tokens on their device, and mesh.expert = {size} "
                         "splits the experts: set mesh.expert=1, or mesh.dispatch=auto.")

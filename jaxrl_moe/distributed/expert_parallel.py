@@ -98,7 +98,7 @@ def capacity(x_MD: jax.Array, weights_MA: jax.Array, ids_MA: jax.Array, num_expe
     sent = jnp.zeros((num_experts * places, x_MD.shape[1]),
                      x_MD.dtype).at[slot_R].set(jnp.repeat(x_MD, active, axis=0), mode="drop")
     full = jnp.zeros(num_experts * places, bool).at[slot_R].set(True, mode="drop")
-    # now [n, local experts * places]: what each device sent to this one's
+    # from here on [n, local experts * places]: what each device sent to this one's experts
     here, full = (stages.exchanged(x) for x in (sent, full))
     local = num_experts // collectives.size("expert")
     ids = jnp.where(full, jnp.tile(jnp.repeat(jnp.arange(local), places), collectives.size("expert")), local)

@@ -84,7 +84,11 @@ def divided(training: Mapping[str, int], rollout: Mapping[str, int],
 
 
 def inferred(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
-    """The sizes with -1 replaced by what is left of the devices."""
+    """The sizes with -1 replaced by what is left of the devices.
+
+    Raises:
+      MeshError: an axis is unknown, a size cannot be, or the devices do not make such a mesh.
+    """
     unknown = sorted(set(sizes) - set(AXES))
     if unknown:
         raise MeshError(f"The mesh has no axis {unknown[0]!r}: its axes are {', '.join(AXES)}.")

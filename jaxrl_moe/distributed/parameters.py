@@ -4,7 +4,6 @@ Families of models, and the critic, declare rows; where arrays lie on a mesh, wh
 leaves alone, and what a product costs is read from the row. A parameter without a row is an error that names
 it: nothing is guessed from how a name is spelt.
 """
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -33,7 +32,6 @@ class ParameterRow:
       decayed: whether the optimiser's weight decay acts on it.
       router: whether it is the matrix of a router.
     """
-
     path: str
     axes: tuple[str | None, ...]
     decayed: bool = True
@@ -63,15 +61,11 @@ def declare(rows: Sequence[ParameterRow]) -> None:
         odd = [axis for axis in row.axes if axis is not None and axis not in LOGICAL]
         known = _rows.get((row.path, len(row.axes)), row)
         if odd:
-            raise ValueError(
-                f"The row of the parameter {row.path!r} names the axis {odd[0]!r}; known are "
-                f"{', '.join(LOGICAL)}."
-            )
+            raise ValueError(f"The row of the parameter {row.path!r} names the axis {odd[0]!r}; known are "
+                             f"{', '.join(LOGICAL)}.")
         if known != row:
-            raise ValueError(
-                f"The parameter {row.path!r} with {len(row.axes)} axes is declared twice: {known} and {row}. "
-                "Give one of the two another name."
-            )
+            raise ValueError(f"The parameter {row.path!r} with {len(row.axes)} axes is declared twice: "
+                             f"{known} and {row}. Give one of the two another name.")
         _rows[row.path, len(row.axes)] = row
         _roots.add(row.path.partition(".")[0])
 
@@ -87,8 +81,7 @@ def row_of(path: str, ndim: int) -> ParameterRow:
     first = next((index for index, name in enumerate(names) if name in _roots), 0)
     row = _rows.get((".".join(names[first:]), ndim))
     if row is None:
-        raise UndeclaredParameter(
-            f"The parameter {path!r} with {ndim} axes has no row: declare one, with the logical axes of its "
-            "dimensions, in the file of its model's family (jaxrl_moe/model/families)."
-        )
+        raise UndeclaredParameter(f"The parameter {path!r} with {ndim} axes has no row: declare one, with "
+                                  "the logical axes of its dimensions, in the file of its model's family "
+                                  "(jaxrl_moe/model/families).")
     return row

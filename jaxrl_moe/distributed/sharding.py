@@ -95,8 +95,8 @@ class Placement:
             axes = [None if axis == "vocab" else axis for axis in logical_axes(dotted(path), leaf.ndim)]
             sharding = NamedSharding(self.mesh, spec_of(axes))
             array = jax.device_put(leaf, leaf.sharding.with_memory_kind(DEVICE))
-            array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(dotted(path), array,
-                                                                                    vocab_size)
+            array = jax.jit(cut_one, static_argnums=(0, 2), out_shardings=sharding)(
+                dotted(path), array, vocab_size)
             return jax.device_put(array, sharding.with_memory_kind(leaf.sharding.memory_kind))
 
         return jax.tree_util.tree_map_with_path(cut_leaf, tree)

@@ -17,12 +17,11 @@ from jaxrl_moe.engine.scheduler import Prefill
 from jaxrl_moe.engine.sequences import Sequence
 from jaxrl_moe.model.cache import TRASH_PAGE
 
-# tokens of a row in one prefill call; longer prefixes take several calls
-SHORTEST = 16
-LONGEST = 1024
-TOKENS = 4096                 # rows x tokens in one prefill call
-VISIBLE = 64                  # least tokens visible to a decode call, so that short sequences share one shape
-STOPS = 4                     # stop ids of a row are filled up to 4, 8, 16, ...
+SHORTEST = 16  # least tokens of a row in one prefill call
+LONGEST = 1024  # most tokens of a row in one prefill call; longer prefixes take several calls
+TOKENS = 4096  # rows x tokens in one prefill call
+VISIBLE = 64  # least tokens visible to a decode call, so that short sequences share one shape
+STOPS = 4  # stop ids of a row are filled up to 4, 8, 16, ...
 
 
 class PrefillBatch(NamedTuple):
@@ -129,14 +128,14 @@ def decode_rows(rows: list[Sequence | None], width: int) -> DecodeRows:
         return column(lambda sequence: getattr(sequence.group.request.params, name), dtype, fill)
 
     return DecodeRows(
-        tokens_U=column(lambda sequence: sequence.ids[sequence.length - 1],
-                        np.int32), positions_U=column(lambda sequence: sequence.length - 1, np.int32),
-        remaining_U=column(lambda sequence: sequence.limit - sequence.length,
-                           np.int32), draws_U4=column(_draw, np.uint32, (0, ) * 4),
-        temperature_U=setting("temperature", np.float32), top_p_U=setting("top_p", np.float32, 1.0),
-        top_k_U=setting("top_k", np.int32), min_p_U=setting("min_p", np.float32), stop_UX=_stops([
-            () if sequence is None else sequence.group.stop_ids for sequence in rows
-        ]), pages_UJ=page_table([() if sequence is None else sequence.pages for sequence in rows], width))
+        tokens_U=column(lambda sequence: sequence.ids[sequence.length - 1], np.int32),
+        positions_U=column(lambda sequence: sequence.length - 1, np.int32),
+        remaining_U=column(lambda sequence: sequence.limit - sequence.length, np.int32),
+        draws_U4=column(_draw, np.uint32, (0,) * 4), temperature_U=setting("temperature", np.float32),
+        top_p_U=setting("top_p", np.float32, 1.0), top_k_U=setting("top_k", np.int32),
+        min_p_U=setting("min_p", np.float32),
+        stop_UX=_stops([() if sequence is None else sequence.group.stop_ids for sequence in rows]),
+        pages_UJ=page_table([() if sequence is None else sequence.pages for sequence in rows], width))
 
 
 def _draw(sequence: Sequence):

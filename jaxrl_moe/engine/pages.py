@@ -30,7 +30,11 @@ class PagePool:
         return pages
 
     def share(self, pages: list[int]) -> list[int]:
-        """Adds one holder to each page and returns the pages."""
+        """Adds one holder to each page and returns the pages.
+
+        Raises:
+          ValueError: a page is free.
+        """
         for page in pages:
             if self._holders[page] < 1:
                 raise ValueError(f"page {page} is free and cannot be shared")
@@ -38,7 +42,11 @@ class PagePool:
         return list(pages)
 
     def drop(self, pages: list[int]) -> None:
-        """Removes one holder from each page; a page without holders is free again."""
+        """Removes one holder from each page; a page without holders is free again.
+
+        Raises:
+          ValueError: a page is free already.
+        """
         for page in pages:
             if self._holders[page] < 1:
                 raise ValueError(f"page {page} is free already")

@@ -61,19 +61,13 @@ class Limits:
 
 
 def _check_params(name: str, params: SamplingParams):
-    rules = (("max_tokens", params.max_tokens
-              >= 1, "at least 1"), ("n", params.n
-                                    >= 1, "at least 1"), ("temperature", params.temperature
-                                                          >= 0, "0 (greedy) or "
-                                                          "more"), ("top_p", 0 < params.top_p <= 1, "above "
-                                                                    "0 "
-                                                                    "and "
-                                                                    "at "
-                                                                    "most "
-                                                                    "1"), ("top_k", params.top_k
-                                                                           >= 0, "0 (off) or more"),
-             ("min_p", 0 <= params.min_p < 1, "at least 0 "
-              "and below 1"), ("stop_strings", all(params.stop_strings), "without empty strings"))
+    rules = (("max_tokens", params.max_tokens >= 1, "at least 1"),
+             ("n", params.n >= 1, "at least 1"),
+             ("temperature", params.temperature >= 0, "0 (greedy) or more"),
+             ("top_p", 0 < params.top_p <= 1, "above 0 and at most 1"),
+             ("top_k", params.top_k >= 0, "0 (off) or more"),
+             ("min_p", 0 <= params.min_p < 1, "at least 0 and below 1"),
+             ("stop_strings", all(params.stop_strings), "without empty strings"))
     for field, holds, must in rules:
         if not holds:
             raise UserError(f"{name} has {field} = {getattr(params, field)!r}; it must be {must}.")

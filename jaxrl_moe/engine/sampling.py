@@ -21,7 +21,7 @@ def row_keys(seed_key: jax.Array, draws_U4: jax.Array):
 
 def token_uniforms(keys_U: jax.Array, positions_U: jax.Array):
     """Two uniforms in [0, 1) for the token at each row's position: [U, 2]."""
-    return jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position), (2, )))(
+    return jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position), (2,)))(
         keys_U, positions_U)
 
 

@@ -75,7 +75,8 @@ class Sequence:
         start = self.drawn
         end = self.drawn + len(ids)
         self.ids[self.length:self.length + len(ids)] = ids
-        self.logprobs[start:end], self.versions[start:end] = logprobs, version
+        self.logprobs[start:end] = logprobs
+        self.versions[start:end] = version
         if routes is not None:
             if start == 0:
                 self.prompt_routes = self.group.prompt_routes

@@ -24,7 +24,7 @@ LEAVING = 60    # seconds that a process which is done waits for the others
 FAILED = "jaxrl_moe/failed"
 PORT = 8476     # of process 0, where nothing else names one
 JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-# as scripts/launch/jobset.yaml
+# as scripts/launch/jobset.yaml sets them
 JOBSET_VARIABLES = ("JOBSET_NAME", "REPLICATED_JOB_NAME", "JOBSET_PROCESSES", "JOB_COMPLETION_INDEX")
 SLURM_VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")
 
@@ -88,8 +88,8 @@ def _tasks_of_node(environment: Mapping[str, str]) -> int:
     """How many of the step's tasks run on this node; SLURM_NTASKS_PER_NODE is there only if that option was
     given, and may be the job's."""
     counts = []
-    for entry in environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_NTASKS_PER_NODE",
-                                                                              "1")).split(","):
+    for entry in environment.get("SLURM_STEP_TASKS_PER_NODE",
+                                 environment.get("SLURM_NTASKS_PER_NODE", "1")).split(","):
         tasks, nodes = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", entry).groups()  # 8(x2) is 8,8
         counts += [int(tasks)] * int(nodes or 1)
     return counts[int(environment.get("SLURM_NODEID", 0)) % len(counts)]
@@ -142,10 +142,8 @@ def join(membership: Membership) -> None:
                           "Check that the port is free on the host of process 0 and can be reached from the "
                           "others.") from error
     hosts.announce()
-    threading.Thread(target=_watch, args=(distributed.global_state.client, ), daemon=True,
-                     name="watch of the "
-                     "other "
-                     "processes").start()
+    threading.Thread(target=_watch, args=(distributed.global_state.client,), daemon=True,
+                     name="watch of the other processes").start()
     if membership.process_id:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
 

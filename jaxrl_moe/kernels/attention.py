@@ -56,6 +56,9 @@ def attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, visibilit
       in_turn: the backend causal begins a block when the one before it is done: on GPUs, see there.
       pairs: for a part of whole rows (size of a block, [P, 2] blocks of queries and of keys), outside of
         which no query sees a key.
+
+    Raises:
+      ValueError: there is no such backend.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"attention backend {backend!r} is unknown; known are auto, {', '.join(BACKENDS)}")

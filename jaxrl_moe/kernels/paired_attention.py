@@ -121,10 +121,9 @@ def _backward(size: int, saved: tuple, gradient_BTNH: jax.Array) -> tuple:
         slopes = weights * (_product("bknqh,bksh->bknqs", gradient_block, v_block) - overlap_block) * scale
         weights = weights.astype(dtype)
         slopes = slopes.astype(dtype)
-        updates = (_product("bknqs,bksh->bknqh", slopes,
-                            k_block), _product("bknqs,bknqh->bksh", slopes,
-                                               q_block), _product("bknqs,bknqh->bksh", weights,
-                                                                  gradient_block))
+        updates = (_product("bknqs,bksh->bknqh", slopes, k_block),
+                   _product("bknqs,bknqh->bksh", slopes, q_block),
+                   _product("bknqs,bknqh->bksh", weights, gradient_block))
         return tuple(_put(x, _at(x, block, size, axis) + update, block, size, axis)
                      for x, update, block, axis in zip(carry, updates, (queries, keys, keys), (3, 2, 2)))
 

@@ -73,13 +73,6 @@ class WeightMatrix(Protocol):
         """
 
 
-class TrainedMatrix(WeightMatrix, Protocol):
-    """A kind that trains."""
-
-    def gradient(self, total: jax.Array) -> Self:
-        """A gradient [*stack, in, out], in float32, as the cotangent of this weight."""
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Dense:
@@ -121,6 +114,7 @@ class Dense:
         return self.array.astype(dtype)
 
     def gradient(self, total: jax.Array) -> "Dense":
+        """A gradient [*stack, in, out], in float32, as the cotangent of this weight."""
         return Dense(total.astype(self.array.dtype))
 
 

@@ -78,8 +78,8 @@ def make_learner(config: Config, model: Transformer, total_steps: int,
 
 def lora_config(config: Config) -> LoraConfig | None:
     """The adapters that a run trains, with their routers if moe.router says so; None in full fine-tuning."""
-    return LoraConfig(**dataclasses.asdict(config.lora), router=config.moe.router
-                      == "train") if config.lora.rank else None
+    return (LoraConfig(**dataclasses.asdict(config.lora), router=config.moe.router == "train")
+            if config.lora.rank else None)
 
 
 def keeps_reference(config: Config) -> bool:

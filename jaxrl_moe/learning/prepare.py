@@ -45,7 +45,7 @@ def needs_forward(config: Config) -> bool:
     """Whether the policy must be run before the update; otherwise the update's own log-probs are the old
     ones."""
     algorithm = config.algorithm
-    # the update's own log-probs then differ
+    # where the policy moves between the old log-probs and the update's own, the two differ
     moves = algorithm.epochs * algorithm.minibatches > 1 or _drops_out(config)
     return (moves and not algorithm.bypass or config.moe.replay == "r2"
             or bool(find_advantage(algorithm.advantage).critic)

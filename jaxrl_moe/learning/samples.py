@@ -24,7 +24,7 @@ class Sample:
       ids_T: int32 prompt and completion.
       mask_T: float32, 1 where the next token is trained.
       group: number of the prompt within the batch.
-      reward: the scalar that the update uses, see learning.rewards.
+      reward: the scalar that the update uses, see learning.credit.rewards.
       advantages_T: float32, zeros until `with_advantages`.
       sampler_logprobs_T, old_logprobs_T, ref_logprobs_T: float32, or None where not known (or not needed).
       expert_ids_TLA: experts to replay for each token, -1 where the model routes live; or None.

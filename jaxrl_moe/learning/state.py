@@ -105,6 +105,5 @@ def fingerprint(tree: Any) -> str:
     for name, leaf in sorted(flat_arrays(tree).items()):
         values.update(name.encode())
         values.update(
-            hosts.fetch(leaf[(slice(0, 1), )
-                             * (leaf.ndim - 1)].ravel()[:64] if leaf.ndim else leaf).tobytes())
+            hosts.fetch(leaf[(slice(0, 1),) * (leaf.ndim - 1)].ravel()[:64] if leaf.ndim else leaf).tobytes())
     return values.hexdigest()[:16]

@@ -40,14 +40,13 @@ class PagedCache(NamedTuple):
         return 2 * itemsize * config.num_layers * heads * config.head_dim
 
     def write(self, layer: Any, k_UTKH: jax.Array, v_UTKH: jax.Array, positions_UT: jax.Array,
-              pages_UJ: jax.Array
-              ) -> "PagedCache":
+              pages_UJ: jax.Array) -> "PagedCache":
         """Stores the new tokens' keys and values at their positions; positions below 0 are padding."""
         slot = jnp.clip(positions_UT // self.page_size, 0, pages_UJ.shape[1] - 1)
         page = jnp.where(positions_UT < 0, TRASH_PAGE, jnp.take_along_axis(pages_UJ, slot, axis=1))
         offset = positions_UT % self.page_size
-        return PagedCache(self.k.at[layer, page, offset].set(k_UTKH), self.v.at[layer, page,
-                                                                                offset].set(v_UTKH))
+        return PagedCache(self.k.at[layer, page, offset].set(k_UTKH),
+                          self.v.at[layer, page, offset].set(v_UTKH))
 
     def read(self, layer: Any, pages_UJ: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns keys and values [U, S, K, H] of the visible pages, S = J * page_size, in order of

@@ -1,5 +1,4 @@
 """A layer of a decoder: a mixer of tokens and an MLP, each behind a norm and beside a residual."""
-
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +24,6 @@ class Build(NamedTuple):
       attention, grouped_matmul: backends of kernels.
       platform: of the devices that compute, such as "gpu".
     """
-
     stack: tuple[int, ...]
     lora: LoraConfig | None
     dtype: Any
@@ -44,7 +42,6 @@ class LayerKind(NamedTuple):
       make: from (ModelConfig, Build) to a module with Layer's call. The same object for all layers of the
         kind.
     """
-
     name: str
     sparse: bool
     make: Callable[[ModelConfig, Build], nnx.Module]
@@ -54,9 +51,8 @@ class Layer(nnx.Module):
     """A stack of like layers; a call computes one of them, whose arrays the scan has sliced out."""
 
     def __init__(self, config: ModelConfig, build: Build):
-        norm = functools.partial(
-            RMSNorm, config.hidden_size, config.rms_norm_eps, stack=build.stack, dtype=build.dtype
-        )
+        norm = functools.partial(RMSNorm, config.hidden_size, config.rms_norm_eps, stack=build.stack,
+                                 dtype=build.dtype)
         self.input_norm = norm()
         self.post_attention_norm = norm()
         self.attention = self.make_attention(config, build)
@@ -64,15 +60,8 @@ class Layer(nnx.Module):
 
     def make_attention(self, config: ModelConfig, build: Build) -> nnx.Module:
         """A module with Attention's call."""
-        return Attention(
-            config,
-            stack=build.stack,
-            lora=build.lora,
-            dtype=build.dtype,
-            rngs=build.rngs,
-            platform=build.platform,
-            backend=build.attention,
-        )
+        return Attention(config, stack=build.stack, lora=build.lora, dtype=build.dtype, rngs=build.rngs,
+                         platform=build.platform, backend=build.attention)
 
     def make_mlp(self, config: ModelConfig, build: Build) -> nnx.Module:
         return MLP(config, stack=build.stack, lora=build.lora, dtype=build.dtype, rngs=build.rngs)
@@ -106,20 +95,12 @@ class SparseLayer(Layer):
     """The same with a mixture of experts."""
 
     def make_mlp(self, config: ModelConfig, build: Build) -> nnx.Module:
-        return MoE(
-            config,
-            stack=build.stack,
-            lora=build.lora,
-            dtype=build.dtype,
-            rngs=build.rngs,
-            backend=build.grouped_matmul,
-            platform=build.platform,
-        )
+        return MoE(config, stack=build.stack, lora=build.lora, dtype=build.dtype, rngs=build.rngs,
+                   backend=build.grouped_matmul, platform=build.platform)
 
     def run_mlp(self, normed_BTD: jax.Array, call: LayerPass) -> tuple[jax.Array, Routing | None]:
-        return self.mlp(
-            normed_BTD, call.segments_BT > 0, call.adapters, call.dropout_key, call.expert_ids_BTA
-        )
+        return self.mlp(normed_BTD, call.segments_BT > 0, call.adapters, call.dropout_key,
+                        call.expert_ids_BTA)
 
 
 DENSE = LayerKind("dense", False, Layer)

@@ -80,7 +80,7 @@ def occupied(assignment: bytes, shares: Mapping[int, float]) -> int:
         elif field == 3:
             allocation = list(fields(message))
             kind = dict(allocation)
-            # of a thread, a parameter, a result, a constant
+            # not those of a thread, a parameter, a result or a constant
             if not any(kind.get(kept) for kept in (3, 5, 7, 12)):
                 parts = [dict(fields(value)) for number, value in allocation if number == 9]
                 used += [(total + assigned.get(2, 0), int(assigned.get(3, 0) * whole[assigned.get(1, 0)]))

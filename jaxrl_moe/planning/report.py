@@ -86,7 +86,11 @@ def device_count(config: Config, given: int) -> int:
 
 
 def model_config(config: Config, shape: str | None) -> ModelConfig:
-    """Of a config.json at `shape`, or of model.path, a folder."""
+    """Of a config.json at `shape`, or of model.path, a folder.
+
+    Raises:
+      UserError: there is none, or it describes a model that no family reads.
+    """
     path = pathlib.Path(shape or pathlib.Path(config.model.path) / "config.json")
     if not path.exists():
         raise UserError(f"{path} is not there: give --model_config=FILE, such as "
@@ -107,18 +111,16 @@ def compiler_line(plan: Plan, name: str) -> str:
 def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]:
     """Bytes of a device; what only the CPU's compiler needs stands on lines of its own."""
     lora = config.lora.rank > 0
-    rows = [("parameters that stay", plan.frozen), ("adapters, float32" if lora else "parameters that are "
-                                                                                     "trained, "
-                                                                                     "float32", plan.trained),
-            ("optimiser state", plan.optimiser), ("copy of the weights that the engine "
-                                                  "reads", plan.published),
-            ("reference, the weights that the run starts from", plan.reference), ("in the host's memory "
-                                                                                  "between "
-                                                                                  "uses", plan.on_host),
+    rows = [("parameters that stay", plan.frozen),
+            ("adapters, float32" if lora else "parameters that are trained, float32", plan.trained),
+            ("optimiser state", plan.optimiser),
+            ("copy of the weights that the engine reads", plan.published),
+            ("reference, the weights that the run starts from", plan.reference),
+            ("in the host's memory between uses", plan.on_host),
             ("gradient", plan.gradient),
             ("activations kept for the backward pass, at least", plan.kept),
-            *_temporaries("a micro-batch", plan.gradients), *_temporaries("a pass without "
-                                                                          "gradient", plan.forward),
+            *_temporaries("a micro-batch", plan.gradients),
+            *_temporaries("a pass without gradient", plan.forward),
             *_temporaries("the optimiser step", plan.apply)]
     drawn = [("KV pool, during rollouts", plan.kv), *_temporaries("decoding", plan.decode),
              *_temporaries("prefilling", plan.prefill)]
@@ -133,18 +135,14 @@ def memory_lines(plan: Plan, config: Config, chip: Chip, name: str) -> list[str]
 
 def _temporaries(of: str, program: Program) -> list[tuple[str, int]]:
     return [(f"temporaries of {of}", program.elsewhere),
-            ("  and on "
-             "a CPU also", program.temporary - program.elsewhere)]
+            ("  and on a CPU also", program.temporary - program.elsewhere)]
 
 
 def _lines(title: str, chip: Chip, rows: list[tuple[str, int]]) -> list[str]:
-    always = {label for label, _ in rows} - {"  and on a CPU also", "copy of the weights that the engine "
-                                                                    "reads",
-                                              "reference, the weights that the run starts from", "in the "
-                                                                                                 "host's "
-                                                                                                 "memory "
-                                                                                                 "between "
-                                                                                                 "uses"}
+    always = {label for label, _ in rows} - {"  and on a CPU also",
+                                             "copy of the weights that the engine reads",
+                                             "reference, the weights that the run starts from",
+                                             "in the host's memory between uses"}
     return [f"{title}, {chip.memory / GIB:.1f} GiB each, {chip.client_memory() / GIB:.1f} of them for JAX; "
             "per device:",
             *(f"  {label:52} {size / GIB:9.3f} GiB" for label, size in rows if size or label in always)]
@@ -164,13 +162,12 @@ def traffic_lines(plan: Plan) -> list[str]:
 
 def left_out(plan: Plan, config: Config) -> list[str]:
     """What the plan does not count, or counts as something else."""
-    parts = [
-        (config.mesh.transport == "ragged" and not plan.compiled_for,
-         "mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather"),
-        (bool(find_advantage(config.algorithm.advantage).critic), "the critic and its optimiser are not "
-                                                                  "counted"),
-        (config.moe.replay != "none", f"the expert ids that moe.replay = {config.moe.replay} brings along "
-                                      "are not counted")]
+    parts = [(config.mesh.transport == "ragged" and not plan.compiled_for,
+              "mesh.transport = ragged, which cannot be compiled on a CPU, is counted as gather"),
+             (bool(find_advantage(config.algorithm.advantage).critic),
+              "the critic and its optimiser are not counted"),
+             (config.moe.replay != "none",
+              f"the expert ids that moe.replay = {config.moe.replay} brings along are not counted")]
     return [f"note: {text}." for there, text in parts if there]
 
 
@@ -196,13 +193,13 @@ def times(plan: Plan, config: Config, chip: Chip) -> Times:
     micro = max(plan.flops / plan.devices / chip.flops, sum(plan.gradients.collectives.values()) / chip.link)
     sequences = rollout.prompts_per_step * rollout.group_size
     tokens = sequences * longest_rollout(config)
-    passes = algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0) + (1 / 3 if algorithm.epochs
-                                                                           * algorithm.minibatches > 1 else 0)
+    passes = (algorithm.epochs + (1 / 3 if algorithm.kl_coef > 0 else 0)
+              + (1 / 3 if algorithm.epochs * algorithm.minibatches > 1 else 0))
     update = tokens / plan.tokens * micro * passes
     decode_step = max((plan.active_bytes + plan.kv / 2) / chip.bandwidth,
                       sum(plan.decode.collectives.values()) / chip.link)
     rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step if plan.slots else 0.0
-    # stale ones are drawn meanwhile
+    # rollouts that may be stale are drawn while the update runs
     step = max(rollouts, update) if plan.drawing and rollout.max_staleness else rollouts + update
     return Times(rollouts, update, step, tokens,
                  config.train.steps * step * (plan.devices + plan.drawing) / 3600)

@@ -55,8 +55,8 @@ def run_shapes(config: Config, model_config: ModelConfig, devices: Sequence[jax.
     refuse([*idle_exchange(config.mesh, placement.layout.size("expert"))])
     drawn_at = rollout_placement(config, model_config, devices) if config.rollout_mesh.apart else placement
     model = Transformer.abstract(model_config, lora=make.lora_config(config),
-                                 dtype=jnp.dtype(config.model.dtype
-                                                 or "bfloat16"), attention=config.model.attention,
+                                 dtype=jnp.dtype(config.model.dtype or "bfloat16"),
+                                 attention=config.model.attention,
                                  grouped_matmul=config.model.grouped_matmul, platform=platform)
     parts, trainable, biases = take_apart(model, ROUTER[config.moe.router])
     params = drawn_at.shapes(nnx.merge_state(model_weights(trainable, parts.dtypes), biases, parts.frozen))

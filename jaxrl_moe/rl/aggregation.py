@@ -28,7 +28,11 @@ def seq_mean_token_sum(lengths: np.ndarray, groups: np.ndarray, norm: int) -> np
 
 
 def seq_mean_token_sum_norm(lengths: np.ndarray, groups: np.ndarray, norm: int) -> np.ndarray:
-    """As seq_mean_token_sum, divided by a constant length (Dr.GRPO, arXiv 2503.20783)."""
+    """As seq_mean_token_sum, divided by a constant length (Dr.GRPO, arXiv 2503.20783).
+
+    Raises:
+      AlgorithmError: the length is not positive.
+    """
     if norm <= 0:
         raise AlgorithmError("Aggregation 'seq-mean-token-sum-norm' divides by a constant length: give a "
                              f"positive one, such as the longest completion in tokens; got {norm}.")

@@ -25,9 +25,8 @@ class Clip:
     clip_high: float = 0.2
 
     def __post_init__(self):
-        require(self, clip_low=(0 <= self.clip_low <= 1, "from 0 to 1"), clip_high=(self.clip_high >= 0, "at "
-                                                                                    "least "
-                                                                                    "0"))
+        require(self, clip_low=(0 <= self.clip_low <= 1, "from 0 to 1"),
+                clip_high=(self.clip_high >= 0, "at least 0"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +45,8 @@ class RatioBounds:
     ratio_high: float = 5.0
 
     def __post_init__(self):
-        require(self, ratio_low=(0 <= self.ratio_low < self.ratio_high, "from 0 to below ratio_high = "
-                                                                        f"{self.ratio_high}"))
+        require(self, ratio_low=(0 <= self.ratio_low < self.ratio_high,
+                                 f"from 0 to below ratio_high = {self.ratio_high}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +55,8 @@ class Soft:
     tau_negative: float = 1.05
 
     def __post_init__(self):
-        require(self, tau_positive=(self.tau_positive > 0, "above 0"), tau_negative=(self.tau_negative
-                                                                                     > 0, "above "
-                                                                                     "0"))
+        require(self, tau_positive=(self.tau_positive > 0, "above 0"),
+                tau_negative=(self.tau_negative > 0, "above 0"))
 
 
 @dataclasses.dataclass(frozen=True)

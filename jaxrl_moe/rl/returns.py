@@ -53,7 +53,8 @@ def gae(rewards_T: np.ndarray, values_T: np.ndarray, mask_T: np.ndarray, gamma: 
             delta = rewards_T[t] + gamma * next_value - values[t]
             next_value = values[t]
             next_advantage = delta + gamma * lam * next_advantage
-        advantages[t], values[t] = next_advantage, next_value
+        advantages[t] = next_advantage
+        values[t] = next_value
     return advantages, advantages + values
 
 

@@ -133,7 +133,7 @@ class Account:
             return None
         if len(choice.batch) == rules.count:
             return choice.batch
-        # the others can still be in time
+        # whether the groups that stay can still be in time
         fits = len(buffer.entries) - len(choice.batch) <= rules.bound * rules.count
         return choice.batch if self._exhausted() and fits else None
 

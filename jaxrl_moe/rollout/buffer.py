@@ -82,9 +82,8 @@ class Buffer:
 
     def choose(self) -> Choice:
         """What the next batch takes: at most `count` groups, fewer where no more are graded."""
-        # a dict as an ordered set
         ready = self.ready
-        chosen = {}
+        chosen = {}  # a dict as an ordered set
 
         def add(entries: Iterable[Entry], most: int):
             chosen.update(

@@ -98,4 +98,4 @@ def rollout(prompt: Prompt, completion: Completion, action: Action, outcome: Out
                    loss_mask=np.ones(len(completion.ids), np.int32), sampler_logprobs=completion.logprobs,
                    policy_version=completion.policy_version, reward=outcome.reward, text=action.text,
                    truncated=truncated(completion), info=outcome.info, expert_ids=completion.expert_ids,
-                   turns=(turn, ))
+                   turns=(turn,))

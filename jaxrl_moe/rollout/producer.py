@@ -139,8 +139,8 @@ class Producer:
         with self._changed:
             self._working = False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._closed or not self._held and (self._drawing or self._account.
-                                                                               room))
+            self._changed.wait_for(
+                lambda: self._closed or not self._held and (self._drawing or self._account.room))
             self._working = True
             return not self._closed
 

@@ -40,10 +40,8 @@ def report(folder: pathlib.Path) -> None:
         "TensorBoard": phase / "tensorboard",
         "checkpoints": phase / "checkpoints",
         "Hugging Face checkpoint": phase / "model",
-        "PEFT "
-        "adapter": phase / "adapter",
-        "critic": phase / "critic"
-    }
+        "PEFT adapter": phase / "adapter",
+        "critic": phase / "critic"}
     for name, path in paths.items():
         if path.exists():
             console.print(f"{name}: {path}", soft_wrap=True)
@@ -108,8 +106,8 @@ def draw_curve(rl: Rows, sft: Rows, path: pathlib.Path) -> pathlib.Path:
     steps = [row["step"] for row in rl if "reward/mean" in row]
     held_out = [(0, row) for row in evaluations(sft)[-1:]] + [(row["step"], row) for row in evaluations(rl)]
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(steps, [row["reward/mean"] for row in rl if "reward/mean" in row], label="training "
-                                                                                       "reward", alpha=0.6)
+    axes.plot(steps, [row["reward/mean"] for row in rl if "reward/mean" in row], label="training reward",
+              alpha=0.6)
     axes.plot([step for step, _ in held_out],
               [row.get("eval/pass_at_1", row["eval/reward_mean"]) for _, row in held_out], marker="o",
               label="held-out pass@1")

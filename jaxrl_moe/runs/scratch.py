@@ -82,8 +82,7 @@ def train_tokenizer(corpus: Iterable[str], vocab_size: int):
         vocab_size=vocab_size, special_tokens=[PAD, START, END], show_progress=False,
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))
     bpe.train_from_iterator(corpus, trainer)
-    tokenizer = import_transformers().PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END,
-                                                              pad_token=PAD,
-                                                              clean_up_tokenization_spaces=False)
+    tokenizer = import_transformers().PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False)
     tokenizer.chat_template = CHATML
     return tokenizer

@@ -70,9 +70,8 @@ class WeightsAndBiases:
         mark = folder / "wandb_id"
         run_id = mark.read_text().strip() if mark.exists() else wandb.util.generate_id()
         mark.write_text(run_id)
-        self._run = wandb.init(project=config.logging.wandb_project, name=f"{name} "
-                                                                          f"{phase}", group=name, id=run_id,
-                               resume="allow", config=dict(settings))
+        self._run = wandb.init(project=config.logging.wandb_project, name=f"{name} {phase}", group=name,
+                               id=run_id, resume="allow", config=dict(settings))
 
     def write(self, step: int, metrics: Row) -> None:
         self._run.log(dict(metrics), step=step)

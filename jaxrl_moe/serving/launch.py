@@ -101,7 +101,11 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
 
 
 def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | None]:
-    """The model, with room for adapters if they are wanted, and what reads the weights of a later one."""
+    """The model, with room for adapters if they are wanted, and what reads the weights of a later one.
+
+    Raises:
+      UserError: a model or an adapter cannot be read, or the adapter does not fit into the room.
+    """
     lora = bridge.read_lora(options.adapter) if options.adapter else None
     if options.max_lora_rank:
         if lora and lora.rank > options.max_lora_rank:

@@ -79,7 +79,7 @@ def shared(config: Config, engine: Engine, tokenizer: Tokenizer,
     clients over HTTP.
 
     Raises:
-      UserError: the job has several processes.
+      UserError: the endpoint's own: its address cannot be taken, or its API key is not there.
     """
     if not config.endpoint.serve:
         yield engine

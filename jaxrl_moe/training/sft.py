@@ -64,7 +64,9 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
             waiting = (step + 1, update, packed)
             save = run.due(config.checkpoint.every)
             if save or run.stop or (evaluation and run.due(config.sft.eval_every)):
-                (_, row), waiting, score = fetch(run, meter, *waiting), None, None
+                _, row = fetch(run, meter, *waiting)
+                waiting = None
+                score = None
                 if evaluation and run.due(config.sft.eval_every):
                     result = evaluation()
                     row = row | evaluated(run, result)

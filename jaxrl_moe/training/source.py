@@ -49,7 +49,11 @@ class Source(Protocol):
 def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws,
                 params: SamplingParams) -> Iterator[Source]:
     """The source that the settings ask for; ends what it started. Above max_staleness 0 the engine must be a
-    StreamingEngine."""
+    StreamingEngine.
+
+    Raises:
+      TypeError: the engine is no StreamingEngine there.
+    """
     if config.rollout.max_staleness == 0:
         yield Synchronous(config, engine, episodes, draws, params)
         return

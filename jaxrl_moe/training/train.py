@@ -70,7 +70,7 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
     """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
 
     Args:
-      config: resolved and validated.
+      config: resolved and checked.
       learner: holds the policy, its optimiser and its update.
       engine: draws completions; gets the weights after every update.
       task: grades what is drawn.

@@ -18,8 +18,8 @@ from absl import app, flags
 PROCESSES = flags.DEFINE_integer("processes", 2, "how many to start", lower_bound=1)
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "virtual CPU devices of each process; 0: each gets its "
                                                      "share of the accelerators")
-ACCELERATORS = flags.DEFINE_integer("accelerators", 0, "devices of this machine, to be divided; needed where "
-                                                       "cpu_devices is 0")
+ACCELERATORS = flags.DEFINE_integer("accelerators", 0,
+                                    "devices of this machine, to be divided; needed where cpu_devices is 0")
 PORT = flags.DEFINE_integer("port", 0, "of process 0; 0: a free one")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print what would run, and start nothing")
 

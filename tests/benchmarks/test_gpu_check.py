@@ -145,14 +145,12 @@ else:
 def wheels(tmp_path, limit):
     named = {
         "ml_collections": ["absl-py"],
-        "grain": ["array-record; "
-                  "sys_platform != 'win32'", "protobuf"],
+        "grain": ["array-record; sys_platform != 'win32'", "protobuf"],
         "tensorboardX": [],
         "flax": [],
         "optax": [],
         "orbax-checkpoint": [],
-        "tokamax": ["einshape", "xprof", "extra-thing; extra == "
-                    "'dev'"],
+        "tokamax": ["einshape", "xprof", "extra-thing; extra == 'dev'"],
         "array_record": [],
         "einshape": [],
         "xprof": ["duckdb", "fire"],

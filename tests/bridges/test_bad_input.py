@@ -133,8 +133,8 @@ def test_quantised_tensors_are_refused(folder):
     load(folder, "model.norm.weight", "I8")
 
 
-@pytest.mark.parametrize("experts, words", [(3, ("experts.3.", "used by "
-                                                               "nothing")), (8, ("experts.4.", "missing"))])
+@pytest.mark.parametrize("experts, words",
+                         [(3, ("experts.3.", "used by nothing")), (8, ("experts.4.", "missing"))])
 def test_a_number_of_experts_unlike_the_file_is_refused(folder, experts, words):
     edit(folder / "config.json", lambda config: config.update(num_local_experts=experts))
     load(folder, *words)
@@ -208,12 +208,10 @@ def test_a_full_disk_leaves_nothing_behind_and_says_so(folder, tmp_path, monkeyp
     model = bridges.load_model(folder, lora=LoraConfig(4, 8.0))
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr("bridges.hf.tensor_files.os.posix_fallocate", full)
-    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out", "disk is "
-            "full", "Free "
-            "some "
-            "space")
-    refused(lambda: bridges.export_adapter(model, tmp_path / "out", base=folder), tmp_path / "out", "disk is "
-                                                                                                    "full")
+    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out",
+            "disk is full", "Free some space")
+    refused(lambda: bridges.export_adapter(model, tmp_path / "out", base=folder), tmp_path / "out",
+            "disk is full")
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -221,13 +219,10 @@ def test_a_failed_export_over_an_older_one_keeps_the_older(folder, tmp_path, mon
     model = bridges.load_model(folder)
     bridges.export_model(model, tmp_path / "out", source=folder)
     names = sorted(os.listdir(tmp_path / "out"))
-    monkeypatch.setattr("bridges.hf.exporting._write", lambda *_:
-                        (_ for _ in ()).throw(OSError(errno.EIO, "broken "
-                                                      "disk")))
-    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True), "could not "
-            "be "
-            "written", "broken "
-            "disk")
+    monkeypatch.setattr("bridges.hf.exporting._write",
+                        lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
+    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True),
+            "could not be written", "broken disk")
     assert sorted(os.listdir(tmp_path / "out")) == names
     assert (tmp_path / "out/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
@@ -247,8 +242,7 @@ def test_a_source_of_another_model_is_refused(folder, tmp_path):
     make_checkpoint(tmp_path / "other", num_hidden_layers=2)
     model = bridges.load_model(folder)
     refused(lambda: bridges.export_model(model, tmp_path / "out", source=tmp_path / "other"),
-            tmp_path / "other", "another "
-            "model")
+            tmp_path / "other", "another model")
     assert not (tmp_path / "out").exists()
 
 
@@ -274,8 +268,8 @@ def test_an_adapter_of_another_model_is_refused(adapter, tmp_path, other, words)
 
 
 def test_an_adapter_of_higher_rank_than_the_model_is_refused(folder, adapter):
-    import_adapter(folder, adapter, "rank 4", "rank 4, the model's is "
-                                              "2", "read_lora", lora=LoraConfig(2, 4.0))
+    import_adapter(folder, adapter, "rank 4", "rank 4, the model's is 2", "read_lora",
+                   lora=LoraConfig(2, 4.0))
 
 
 def test_an_adapter_without_one_of_its_tensors_is_refused(folder, adapter):
@@ -301,16 +295,13 @@ def test_an_adapter_that_lacks_what_the_model_trains_is_refused(folder, tmp_path
     import_adapter(folder, tmp_path / "narrow", "no adapter for model.layers.0.self_attn.k_proj")
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(peft_type="LOHA"), ("LOHA", )),
-    (dict(use_dora=True), ("use_dora", )),
-    (dict(bias="all"), ("bias='all'", )),
-    (dict(modules_to_save=["lm_head"]), ("modules_to_save", )),
-    (dict(r=None), ("'r'", )),
-    (dict(r=8), ("rank "
-                 "8", "different "
-                 "adapters")),
-])
+@pytest.mark.parametrize("change, words",
+                         [(dict(peft_type="LOHA"), ("LOHA",)),
+                          (dict(use_dora=True), ("use_dora",)),
+                          (dict(bias="all"), ("bias='all'",)),
+                          (dict(modules_to_save=["lm_head"]), ("modules_to_save",)),
+                          (dict(r=None), ("'r'",)),
+                          (dict(r=8), ("rank 8", "different adapters"))])
 def test_adapters_of_another_kind_are_refused(folder, adapter, change, words):
     edit(adapter / "adapter_config.json", lambda config: config.update(change))
     import_adapter(folder, adapter, adapter, *words)

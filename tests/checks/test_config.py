@@ -33,35 +33,13 @@ def test_a_recipe_cannot_set_an_unknown_key():
         base().lora.rnk = 3
 
 
-@pytest.mark.parametrize("settings, near", [({
-    "lora": {
-        "rnk": 3
-    }
-}, "mean 'lora.rank'"), ({
-    "rolout": {
-        "slots": 3
-    }
-}, "mean "
-                         "'rollout'"), ({
-                             "sed": 1
-                         }, "mean "
-                                        "'seed'"),
-                                            ({
-                                                "optimizer": {
-                                                    "lr": 1.0
-                                                }
-                                            }, "Those of optimizer are learning_rate, schedule"),
-                                            ({
-                                                "quux": 1
-                                            }, "The "
-                                             "sections "
-                                             "are "
-                                             "model"),
-                                            ({
-                                                "optimizer": {
-                                                    "learningrate": 1.0
-                                                }
-                                            }, "mean 'optimizer.learning_rate'")])
+@pytest.mark.parametrize("settings, near",
+                         [({"lora": {"rnk": 3}}, "mean 'lora.rank'"),
+                          ({"rolout": {"slots": 3}}, "mean 'rollout'"),
+                          ({"sed": 1}, "mean 'seed'"),
+                          ({"optimizer": {"lr": 1.0}}, "Those of optimizer are learning_rate, schedule"),
+                          ({"quux": 1}, "The sections are model"),
+                          ({"optimizer": {"learningrate": 1.0}}, "mean 'optimizer.learning_rate'")])
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(settings, near):
     with pytest.raises(ConfigError, match=f"no setting.*{near}"):
         resolve(settings)
@@ -183,44 +161,44 @@ def test_paths_have_their_home_folder_filled_in_and_other_texts_do_not(monkeypat
     assert resolve(changed(model__path="Qwen/Qwen3-8B")).model.path == "Qwen/Qwen3-8B"
 
 
-@pytest.mark.parametrize("values, message", [
-    (dict(run_dir=""), "run_dir is empty"),
-    (dict(model__dtype="fp8"), "model.dtype = 'fp8'"),
-    (dict(scratch__vocab_size=100), "scratch.vocab_size = 100"),
-    (dict(scratch__num_heads=3), "does not divide scratch.num_heads = 3"),
-    (dict(scratch__num_experts=1), "exceeds scratch.num_experts = 1"),
-    (dict(data__generate="poems"), "data.generate = 'poems'"),
-    (dict(lora__targets=()), "lora.targets is empty"),
-    (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
-    (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
-    (dict(train__offload=("reference",)), "train.offload names 'reference', and this run keeps none: "
-                                          "lora.rank = 16"),
-    (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
-    (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
-    (dict(algorithm__truncated="penalise"), "penalises nothing"),
-    (dict(algorithm__truncated_penalty=0.5), "has no effect under"),
-    (dict(sft__steps=5, sft__epochs=1), "both say how long"),
-    (dict(sft__stop_at_accuracy=0.5), "needs evaluations during SFT"),
-    (dict(sft__full=False, lora__rank=0, algorithm__kl_coef=0.0), "lora.rank = 0 makes none"),
-    (dict(eval__every=5), "eval.every = 5 has no effect, as data.eval_path"),
-    (dict(sft__eval_every=5), "sft.eval_every = 5 has no effect"),
-    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__dropout=0.1), "lora.dropout = 0.1 has no effect, as "
-                                                                    "lora.rank = 0"),
-    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__alpha=8.0), "lora.alpha = 8.0 has no effect"),
-    (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__rslora=True), "lora.rslora = True has no effect"),
-    (dict(scratch__num_layers=2), "scratch.num_layers = 2 has no effect, as scratch.vocab_size = 0 makes no "
-                                  "model"),
-    (dict(scratch__router_bias=True), "scratch.router_bias = True has no effect"),
-    (dict(logging__profile_start=100), "lies beyond train.steps"),
-    (dict(mesh__expert=4, mesh__transport="raged"), "mesh.transport = 'raged' is not known: use gather"),
-    (dict(mesh__expert=4, mesh__dispatch="multi"), "mesh.dispatch = 'multi' is not known: use single"),
-    (dict(mesh__expert=4, mesh__transport="capacity"), "a capacity needs both"),
-    (dict(mesh__expert=4, mesh__transport="ragged", mesh__dispatch="hybrid"), "goes in one stage"),
-    (dict(mesh__transport="gather"), "mesh.transport = 'gather' has no effect, as mesh.expert = 1"),
-    (dict(mesh__host_devices=4), "mesh.host_devices = 4 has no effect, as mesh.expert = 1"),
-    (dict(mesh__dispatch="hybrid"), "mesh.dispatch = 'hybrid' sends tokens over the expert axis, and "
-                                    "mesh.expert = 1"),
-])
+@pytest.mark.parametrize(
+    "values, message",
+    [(dict(run_dir=""), "run_dir is empty"),
+     (dict(model__dtype="fp8"), "model.dtype = 'fp8'"),
+     (dict(scratch__vocab_size=100), "scratch.vocab_size = 100"),
+     (dict(scratch__num_heads=3), "does not divide scratch.num_heads = 3"),
+     (dict(scratch__num_experts=1), "exceeds scratch.num_experts = 1"),
+     (dict(data__generate="poems"), "data.generate = 'poems'"),
+     (dict(lora__targets=()), "lora.targets is empty"),
+     (dict(lora__targets=("q_proj", "*_proj")), r"lora.targets holds '\*_proj'.*such as \.\*_proj"),
+     (dict(rollout__min_p=1.0), "rollout.min_p = 1.0 is out of range"),
+     (dict(train__offload=("reference",)),
+      "train.offload names 'reference', and this run keeps none: lora.rank = 16"),
+     (dict(rollout__page_size=24), "rollout.page_size = 24 is not a power of two"),
+     (dict(rollout__kv_tokens=100), "rollout.kv_tokens = 100 cannot hold even one sequence"),
+     (dict(algorithm__truncated="penalise"), "penalises nothing"),
+     (dict(algorithm__truncated_penalty=0.5), "has no effect under"),
+     (dict(sft__steps=5, sft__epochs=1), "both say how long"),
+     (dict(sft__stop_at_accuracy=0.5), "needs evaluations during SFT"),
+     (dict(sft__full=False, lora__rank=0, algorithm__kl_coef=0.0), "lora.rank = 0 makes none"),
+     (dict(eval__every=5), "eval.every = 5 has no effect, as data.eval_path"),
+     (dict(sft__eval_every=5), "sft.eval_every = 5 has no effect"),
+     (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__dropout=0.1),
+      "lora.dropout = 0.1 has no effect, as lora.rank = 0"),
+     (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__alpha=8.0), "lora.alpha = 8.0 has no effect"),
+     (dict(lora__rank=0, algorithm__kl_coef=0.0, lora__rslora=True), "lora.rslora = True has no effect"),
+     (dict(scratch__num_layers=2),
+      "scratch.num_layers = 2 has no effect, as scratch.vocab_size = 0 makes no model"),
+     (dict(scratch__router_bias=True), "scratch.router_bias = True has no effect"),
+     (dict(logging__profile_start=100), "lies beyond train.steps"),
+     (dict(mesh__expert=4, mesh__transport="raged"), "mesh.transport = 'raged' is not known: use gather"),
+     (dict(mesh__expert=4, mesh__dispatch="multi"), "mesh.dispatch = 'multi' is not known: use single"),
+     (dict(mesh__expert=4, mesh__transport="capacity"), "a capacity needs both"),
+     (dict(mesh__expert=4, mesh__transport="ragged", mesh__dispatch="hybrid"), "goes in one stage"),
+     (dict(mesh__transport="gather"), "mesh.transport = 'gather' has no effect, as mesh.expert = 1"),
+     (dict(mesh__host_devices=4), "mesh.host_devices = 4 has no effect, as mesh.expert = 1"),
+     (dict(mesh__dispatch="hybrid"),
+      "mesh.dispatch = 'hybrid' sends tokens over the expert axis, and mesh.expert = 1")])
 def test_contradictions_are_refused_with_the_reason(values, message):
     with pytest.raises(ConfigError, match=message):
         refuse_settings(resolve(usable(**values)))
@@ -355,13 +333,14 @@ def test_a_bias_rate_needs_a_model_with_a_selection_bias():
     problems.refuse([*router_problems(config, from_scratch(ScratchSection(router_bias=True), 320))])
 
 
-@pytest.mark.parametrize("settings, reason", [
-    ({"moe__router": "train"}, "moe.router = 'train' moves the routers, which the reference policy .* moving "
-                               "reference"),
-    ({"moe__bias_rate": 0.001}, "moe.bias_rate = 0.001 moves .* moving reference"),
-    ({"moe__replay": "r2", "algorithm__bypass": True}, "moe.replay = 'r2' takes the routes .* which "
-                                                       "algorithm.bypass"),
-    ({"moe__aux_loss_coef": -1.0}, "moe.aux_loss_coef = -1.0 is out of range")])
+@pytest.mark.parametrize(
+    "settings, reason",
+    [({"moe__router": "train"},
+      "moe.router = 'train' moves the routers, which the reference policy .* moving reference"),
+     ({"moe__bias_rate": 0.001}, "moe.bias_rate = 0.001 moves .* moving reference"),
+     ({"moe__replay": "r2", "algorithm__bypass": True},
+      "moe.replay = 'r2' takes the routes .* which algorithm.bypass"),
+     ({"moe__aux_loss_coef": -1.0}, "moe.aux_loss_coef = -1.0 is out of range")])
 def test_settings_of_routers_that_contradict_others_are_refused(settings, reason):
     with pytest.raises(ConfigError, match=reason):
         refuse_settings(resolve(usable(**settings)))

@@ -20,21 +20,22 @@ def config(**values):
     return resolve(settings)
 
 
-@pytest.mark.parametrize("values, message", [
-    (dict(critic__learning_rate=1e-3), "critic.learning_rate = 0.001 has no effect.*'grpo' has no critic: "
-                                       ".*gae, last_token_critic"),
-    (dict(critic__coef=0.5), "critic.coef = 0.5 has no effect"),
-    (dict(critic__clip=0.0), "critic.clip = 0.0 has no effect"),
-    (dict(critic__train_trunk=False), "critic.train_trunk = False has no effect.*leave it at True"),
-    (dict(critic__path="runs/a/adapter"), "critic.path = 'runs/a/adapter' has no effect"),
-    (dict(algorithm__lam=0.95), "algorithm.lam = 0.95 has no effect"),
-    (dict(algorithm__lam=0.95, algorithm__advantage="last_token_critic"), "is no generalised advantage "
-                                                                          "estimation"),
-    (dict(algorithm__gamma=0.9), "algorithm.gamma = 0.9 has no effect.*reinforce_pp or gae"),
-    (dict(algorithm__truncated="bootstrap"), "algorithm.truncated = 'bootstrap' .*has no value a token: "
-                                             "choose gae"),
-    (dict(algorithm__truncated="bootstrap", algorithm__advantage="last_token_critic"), "has no value a "
-                                                                                       "token")])
+@pytest.mark.parametrize(
+    "values, message",
+    [(dict(critic__learning_rate=1e-3),
+      "critic.learning_rate = 0.001 has no effect.*'grpo' has no critic: .*gae, last_token_critic"),
+     (dict(critic__coef=0.5), "critic.coef = 0.5 has no effect"),
+     (dict(critic__clip=0.0), "critic.clip = 0.0 has no effect"),
+     (dict(critic__train_trunk=False), "critic.train_trunk = False has no effect.*leave it at True"),
+     (dict(critic__path="runs/a/adapter"), "critic.path = 'runs/a/adapter' has no effect"),
+     (dict(algorithm__lam=0.95), "algorithm.lam = 0.95 has no effect"),
+     (dict(algorithm__lam=0.95, algorithm__advantage="last_token_critic"),
+      "is no generalised advantage estimation"),
+     (dict(algorithm__gamma=0.9), "algorithm.gamma = 0.9 has no effect.*reinforce_pp or gae"),
+     (dict(algorithm__truncated="bootstrap"),
+      "algorithm.truncated = 'bootstrap' .*has no value a token: choose gae"),
+     (dict(algorithm__truncated="bootstrap", algorithm__advantage="last_token_critic"),
+      "has no value a token")])
 def test_settings_that_no_advantage_reads_are_refused_with_the_reason(values, message):
     with pytest.raises(ConfigError, match=message):
         refuse_settings(config(**values))

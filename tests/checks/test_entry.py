@@ -25,8 +25,8 @@ SERVERS = {"rollout__backend": "vllm", "servers__urls": ("http://127.0.0.1:9",)}
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tiny_run.make_files(tmp_path_factory.mktemp("files"))
-    (folder / "unanswered.jsonl").write_text(json.dumps({"question": "1 + 1 = ?",
-                                                         "answer": "no number"}) + "\n")
+    (folder / "unanswered.jsonl").write_text(
+        json.dumps({"question": "1 + 1 = ?", "answer": "no number"}) + "\n")
     (folder / "silent.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}) + "\n")
     (folder / "broken.jsonl").write_text('{"question": \n')
     (folder / "file").write_text("")
@@ -43,10 +43,9 @@ def recipe(files, folder, **changes):
 
 
 FAULTS = {
-    "an endpoint's key that is not set": ({"endpoint__serve": True, "endpoint__port": 0,
-                                           "endpoint__api_key_env": "NO_SUCH_KEY"},
-                                          r"endpoint.api_key_env = 'NO_SUCH_KEY' names an environment "
-                                          r"variable that is not set"),
+    "an endpoint's key that is not set": (
+        {"endpoint__serve": True, "endpoint__port": 0, "endpoint__api_key_env": "NO_SUCH_KEY"},
+        r"endpoint.api_key_env = 'NO_SUCH_KEY' names an environment variable that is not set"),
     "an endpoint open to others without a key": ({"endpoint__serve": True, "endpoint__port": 0,
                                                   "endpoint__host": "0.0.0.0"},
                                                  r"endpoint.host = '0.0.0.0' .* no API key"),
@@ -67,8 +66,8 @@ FAULTS = {
     "a row that the task refuses": ({"data__path": "{files}/unanswered.jsonl"},
                                     r"Data row 0 cannot be graded"),
     "conversations that are not there": ({"sft__path": "nowhere.jsonl"}, r"nowhere.jsonl"),
-    "a conversation without an answer": ({"sft__path": "{files}/silent.jsonl"}, r"silent.jsonl, row 1 has "
-                                         r"no assistant turn"),
+    "a conversation without an answer": ({"sft__path": "{files}/silent.jsonl"},
+                                         r"silent.jsonl, row 1 has no assistant turn"),
     "a critic that is not there": ({"algorithm__advantage": "gae", "critic__path": "{files}/model"},
                                    r"holds no critic"),
     "adapters that match nothing": ({"lora__targets": ("q_prj",)}, r"q_prj"),

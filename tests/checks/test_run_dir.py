@@ -102,7 +102,7 @@ def test_settings_that_fine_tuning_does_not_use_may_change_after_it(files, after
         "logging__tensorboard": False,
         "checkpoint__every": 1,
         "train__steps": 1,
-        "lora__targets": ("o_proj", ),
+        "lora__targets": ("o_proj",),
         "optimizer__learning_rate": 0.5
     }
     assert checks.warmed_up(warmed(files, after_sft, **free))

@@ -10,26 +10,11 @@ from jaxrl_moe.data.rows import DataError, choose_files, read_rows
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from tests.helpers.tiny_models import make_tokenizer
 
-SKYRL = {
-    "prompt": [{
-        "role": "system",
-        "content": "Be brief."
-    }, {
-        "role": "user",
-        "content": "2 "
-        "+ 2?"
-    }],
-    "env_class": "gsm8k",
-    "reward_spec": {
-        "method": "rule",
-        "ground_truth": "4"
-    },
-    "extra_info": {
-        "split": "train",
-        "index": 3
-    },
-    "odd": [1, 2]
-}
+SKYRL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}],
+         "env_class": "gsm8k",
+         "reward_spec": {"method": "rule", "ground_truth": "4"},
+         "extra_info": {"split": "train", "index": 3},
+         "odd": [1, 2]}
 BARE = {"prompt": "2 + 3?", "env_class": "gsm8k", "reward_spec": {"method": "rule", "ground_truth": "5"},
         "extra_info": {"split": "train", "index": 4}, "odd": [3, 4]}
 GSM8K = {"question": "1 + 1?", "answer": "#### 2"}
@@ -66,10 +51,7 @@ def test_rows_travel_along_untouched_from_every_form(tmp_path, tokenizer, form):
 
 def test_a_bare_string_becomes_one_user_message_with_system_prompt_and_suffix(tmp_path, tokenizer):
     section = DataSection(path=write(tmp_path / "d.jsonl", [BARE, GSM8K, SKYRL]), system_prompt="Think.",
-                          suffix=" "
-                          "End "
-                          "in "
-                          "####.")
+                          suffix=" End in ####.")
     prompts, _ = load_prompts(section, tokenizer)
     texts = [tokenizer.decode(prompt.ids, skip_special_tokens=False) for prompt in prompts]
     frame = ("<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n{} End in "
@@ -110,24 +92,28 @@ def test_a_prompt_longer_than_the_context_is_an_error_that_names_the_row(tmp_pat
         load_prompts(DataSection(path=path, max_prompt_tokens=1000), tokenizer, context=64)
 
 
-@pytest.mark.parametrize("row, reason", [
-    ({"text": "2?"}, "row 2 has no prompt .its columns: text"), ({"prompt": "  "}, "row 2 has no prompt"),
-    ({"prompt": []}, "`prompt` is empty"), ({"prompt": 3}, "`prompt` is a int"),
-    ({"prompt": [{"content": "x"}]}, "message 0 of `prompt` has no role"),
-    ({"prompt": [{"role": "user"}]}, r"message 0 of `prompt` \(user\) has no text"), (["x"], "row 2 is a "
-                                                                                             "list")])
+@pytest.mark.parametrize("row, reason",
+                         [({"text": "2?"}, "row 2 has no prompt .its columns: text"),
+                          ({"prompt": "  "}, "row 2 has no prompt"),
+                          ({"prompt": []}, "`prompt` is empty"),
+                          ({"prompt": 3}, "`prompt` is a int"),
+                          ({"prompt": [{"content": "x"}]}, "message 0 of `prompt` has no role"),
+                          ({"prompt": [{"role": "user"}]}, r"message 0 of `prompt` \(user\) has no text"),
+                          (["x"], "row 2 is a list")])
 def test_a_row_without_a_usable_prompt_is_an_error_that_names_file_and_row(tmp_path, tokenizer, row, reason):
     with pytest.raises(DataError, match=reason) as error:
         load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [GSM8K, row])), tokenizer)
     assert "d.jsonl, row 2" in str(error.value)
 
 
-@pytest.mark.parametrize("name, content, reason", [
-    ("d.jsonl", b'{"a": 1}\n{"a": \n', "row 2 is not JSON"), ("d.json", b'{"a": 1}\n{"a": 2}\n', "name it "
-                                                                                                 ".jsonl"),
-    ("d.json", b'{"a": 1}', "is a list of objects"), ("d.parquet", b"PAR1 cut", "not a whole parquet file"),
-    ("d.csv", b"a,b", "unknown form"), ("d.jsonl", b"\xff\xfe", "not UTF-8"), ("d.jsonl", b"\n", "has no "
-                                                                                                 "rows")])
+@pytest.mark.parametrize("name, content, reason",
+                         [("d.jsonl", b'{"a": 1}\n{"a": \n', "row 2 is not JSON"),
+                          ("d.json", b'{"a": 1}\n{"a": 2}\n', "name it .jsonl"),
+                          ("d.json", b'{"a": 1}', "is a list of objects"),
+                          ("d.parquet", b"PAR1 cut", "not a whole parquet file"),
+                          ("d.csv", b"a,b", "unknown form"),
+                          ("d.jsonl", b"\xff\xfe", "not UTF-8"),
+                          ("d.jsonl", b"\n", "has no rows")])
 def test_a_file_that_is_not_what_its_name_says_is_an_error(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=reason):

@@ -70,42 +70,13 @@ def test_a_message_that_asks_for_no_loss_is_not_trained(tmp_path, tokenizer):
 
 
 def test_agent_trajectories_train_only_turns_with_loss_true(tmp_path, tokenizer):
-    turns = [{
-        "from": "human",
-        "loss": None,
-        "value": "Rules"
-    }, {
-        "from": "gpt",
-        "loss": False,
-        "value": "OK"
-    }, {
-        "from": "human",
-        "loss": None,
-        "value": "You see a door"
-    }, {
-        "from": "gpt",
-        "loss": True,
-        "value": "Action: "
-        "open"
-    }, {
-        "from": "human",
-        "loss": None,
-        "value": "It opens"
-    }, {
-        "from": "gpt",
-        "loss": None,
-        "value": "Action: "
-        "wait"
-    }, {
-        "from": "human",
-        "loss": None,
-        "value": "More"
-    }, {
-        "from": "gpt",
-        "loss": True,
-        "value": "Action: "
-        "go"
-    }]
+    turns = [{"from": "human", "loss": None, "value": "Rules"}, {"from": "gpt", "loss": False, "value": "OK"},
+             {"from": "human", "loss": None, "value": "You see a door"},
+             {"from": "gpt", "loss": True, "value": "Action: open"},
+             {"from": "human", "loss": None, "value": "It opens"},
+             {"from": "gpt", "loss": None, "value": "Action: wait"},
+             {"from": "human", "loss": None, "value": "More"},
+             {"from": "gpt", "loss": True, "value": "Action: go"}]
     conversation, = load(tmp_path, [{"item_id": "x_1", "conversations": turns}], tokenizer)
     assert trained_text(conversation, tokenizer) == ["Action: open<|im_end|>", "Action: go<|im_end|>"]
 
@@ -119,21 +90,10 @@ def test_gsm8k_rows_lose_their_calculator_spans_and_share_the_prompt_of_the_rl_p
                            "####.<|im_end|>")
 
 
-@pytest.mark.parametrize("row", [{
-    "prompt": "2?",
-    "answer": "two "
-    "<<x>>"
-}, {
-    "prompt": "2?",
-    "completion": "two "
-    "<<x>>"
-}, {
-    "prompt": [{
-        "role": "user",
-        "content": "2?"
-    }],
-    "answer": "two <<x>>"
-}])
+@pytest.mark.parametrize("row",
+                         [{"prompt": "2?", "answer": "two <<x>>"},
+                          {"prompt": "2?", "completion": "two <<x>>"},
+                          {"prompt": [{"role": "user", "content": "2?"}], "answer": "two <<x>>"}])
 def test_prompt_and_answer_rows_train_the_answer_as_it_stands(tmp_path, tokenizer, row):
     conversation, = load(tmp_path, [row], tokenizer)
     assert trained_text(conversation, tokenizer) == ["two <<x>><|im_end|>"]
@@ -142,8 +102,8 @@ def test_prompt_and_answer_rows_train_the_answer_as_it_stands(tmp_path, tokenize
 def test_a_template_that_treats_only_the_last_turn_differently_keeps_the_mask_right(tokenizer):
     tokenizer.hf.chat_template = REASONING_TEMPLATE
     conversation = mask_conversation(TALK, [False, False, True, False, True], tokenizer)
-    assert trained_text(conversation, tokenizer) == ["4<|im_end|>", "<think>\n\n</think>\n\n\n5, so "
-                                                                    "five<|im_end|>"]
+    assert trained_text(conversation, tokenizer) == ["4<|im_end|>",
+                                                     "<think>\n\n</think>\n\n\n5, so five<|im_end|>"]
 
 
 def test_a_template_that_rewrites_earlier_turns_is_an_error_that_says_how_to_split(tokenizer):
@@ -162,36 +122,16 @@ def test_long_conversations_are_left_out_and_counted(tmp_path, tokenizer):
         load_conversations(SftSection(path=str(path), max_tokens=5), tokenizer)
 
 
-@pytest.mark.parametrize("row, reason", [({
-    "text": "x"
-}, "is no conversation"), ({
-    "messages": TALK[:2]
-}, "no "
-                           "assistant turn"), ({
-                               "messages": []
-                           }, "`messages` "
-                                               "is "
-                                               "empty"),
-                                         ({
-                                             "conversations": []
-                                         }, "`conversations` is not a list"),
-                                         ({
-                                             "prompt": "x"
-                                         }, "is no conversation"),
-                                         ({
-                                             "conversations": [{
-                                                 "from": "dog",
-                                                 "value": "x"
-                                             }]
-                                         }, "turn 0 of `conversations` needs `from`"),
-                                         ({
-                                             "conversations": [{
-                                                 "from": "human",
-                                                 "value": "x",
-                                                 "loss": True
-                                             }]
-                                         }, "only turns from gpt can be "
-                                          "trained")])
+@pytest.mark.parametrize("row, reason",
+                         [({"text": "x"}, "is no conversation"),
+                          ({"messages": TALK[:2]}, "no assistant turn"),
+                          ({"messages": []}, "`messages` is empty"),
+                          ({"conversations": []}, "`conversations` is not a list"),
+                          ({"prompt": "x"}, "is no conversation"),
+                          ({"conversations": [{"from": "dog", "value": "x"}]},
+                           "turn 0 of `conversations` needs `from`"),
+                          ({"conversations": [{"from": "human", "value": "x", "loss": True}]},
+                           "only turns from gpt can be trained")])
 def test_a_row_of_unknown_shape_is_an_error_that_names_file_and_row(tmp_path, tokenizer, row, reason):
     with pytest.raises(DataError, match=f"d.jsonl, row 2.*{reason}"):
         load(tmp_path, [{"prompt": "2?", "answer": "2"}, row], tokenizer)

@@ -9,11 +9,8 @@ import pytest
 from jaxrl_moe.data.tokenizer import TokenizerError, load_tokenizer
 from tests.helpers.tiny_models import make_tokenizer
 
-MESSAGES = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "What "
-                                                                                                       "is "
-                                                                                                       "12 "
-                                                                                                       "plus "
-                                                                                                       "7?"}]
+MESSAGES = [{"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": "What is 12 plus 7?"}]
 
 
 @pytest.fixture

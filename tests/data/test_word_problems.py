@@ -56,10 +56,10 @@ def test_a_careful_pupil_follows_the_story_and_a_careless_one_adds():
     assert solution(problem, careful=False) == "3 + 4 = 7\n7 + 5 = 12\n#### 12"
 
 
-@pytest.mark.parametrize("completion, reward", {
-    "3 * 4 = 12\n#### 12": 1, "#### 12": 1, "#### 12 ": 1, "#### 13": 0, "####12": 0, "12": 0, "#### 12 "
-                                                                                               "apples": 0,
-    "#### 1#### 12": 0, "#### 12\n#### 12": 0, "#### 012": 1, "#### -12": 0, "": 0}.items())
+@pytest.mark.parametrize("completion, reward",
+                         {"3 * 4 = 12\n#### 12": 1, "#### 12": 1, "#### 12 ": 1, "#### 13": 0, "####12": 0,
+                          "12": 0, "#### 12 apples": 0, "#### 1#### 12": 0, "#### 12\n#### 12": 0,
+                          "#### 012": 1, "#### -12": 0, "": 0}.items())
 def test_the_reward_is_for_the_exact_answer_after_the_first_marker(completion, reward):
     step = WordProblems().grade({"answer": 12}, Action(completion, 9, False))
     assert step.reward == step.info["correct"] == reward

@@ -28,9 +28,9 @@ OUTPUT = flags.DEFINE_string("output", None, "file that process 0 writes what wa
 def main():
     place = make_placement(json.loads(MESH.value)) if MESH.value else None
     config = resolve(
-        settings(pathlib.Path(FILES.value), "unused", rollout__backend="vllm", servers__urls=(URL.value, ),
+        settings(pathlib.Path(FILES.value), "unused", rollout__backend="vllm", servers__urls=(URL.value,),
                  servers__weight_sync_backend=KIND.value, servers__bucket_bytes=50_000,
-                 lora__targets=("all-linear", )))
+                 lora__targets=("all-linear",)))
     model = bridges.load_model(config.model.path, lora=lora_config(config))
     engine = bridges.make_engine(config, model, load_tokenizer(config.model.path), place)
     found = []

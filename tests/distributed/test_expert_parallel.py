@@ -17,21 +17,17 @@ from jaxrl_moe.distributed.sharding import MeshError
 from tests.helpers.close import assert_close
 from tests.helpers.emulated import ragged_all_to_all
 
-# M tokens of all devices
 E = 8
 A = 2
 D = 6
-M = 32
+M = 32  # tokens of all devices
 DEVICES = 4
 RNG = np.random.default_rng(0)
 X, W, EXPERTS = (RNG.normal(size=shape).astype(np.float32) for shape in ((M, D), (M, A), (E, D, D)))
-ROUTES = {
-    "random": RNG.permuted(np.tile(np.arange(E), (M, 1)), axis=1)[:, :A],
-    "all "
-    "to one": np.tile([5, 6], (M, 1)),
-    "empty experts": RNG.integers(0, 2, (M, A)) * 3,
-    "padding": np.where(np.arange(M)[:, None] % 3 == 0, E, RNG.integers(0, E, (M, A)))
-}
+ROUTES = {"random": RNG.permuted(np.tile(np.arange(E), (M, 1)), axis=1)[:, :A],
+          "all to one": np.tile([5, 6], (M, 1)),
+          "empty experts": RNG.integers(0, 2, (M, A)) * 3,
+          "padding": np.where(np.arange(M)[:, None] % 3 == 0, E, RNG.integers(0, E, (M, A)))}
 # room for all
 WAYS = {name: {"transport": name} | ({"capacity_factor": float(E)} if name == "capacity" else {})
         for name in ("gather", "capacity", "ragged", "replicated")}
@@ -87,11 +83,9 @@ def test_every_transport_equals_the_loop_over_experts(way, routes, monkeypatch):
     assert_close(*results)
 
 
-@pytest.mark.parametrize("routes, options", [("random", {}), ("all "
-                                                              "to one", {}), ("padding", {}),
-                                             ("random", {
-                                                 "host_devices": 2
-                                             })], ids=str)
+@pytest.mark.parametrize(
+    "routes, options", [("random", {}), ("all to one", {}), ("padding", {}), ("random", {"host_devices": 2})],
+    ids=str)
 def test_a_capacity_keeps_the_first_of_each_device_and_counts_what_it_drops(routes, options):
     ids = ROUTES[routes]
     factor = 1.0
@@ -150,54 +144,19 @@ def test_stages_follow_from_where_the_expert_axis_lies(sizes, host_devices, in_h
     assert make_placement(sizes, host_devices=host_devices).layout.in_host == in_host
 
 
-@pytest.mark.parametrize("sizes, options, message",
-                         [({
-                             "expert": 4
-                         }, {
-                             "dispatch": "single"
-                         }, "mesh.expert = 4 splits the experts: set mesh.expert=1"),
-                          ({
-                              "data": 4
-                          }, {
-                              "dispatch": "ipc"
-                          }, "which has one device"),
-                          ({
-                              "data": 4
-                          }, {
-                              "dispatch": "hybrid"
-                          }, "which "
-                           "has "
-                           "one "
-                           "device"),
-                          ({
-                              "expert": 8
-                          }, {
-                              "dispatch": "ipc",
-                              "host_devices": 2
-                          }, "lie on 4 hosts: set mesh.dispatch=hybrid or "
-                           "auto, or mesh.expert=2"),
-                          ({
-                              "expert": 4
-                          }, {
-                              "dispatch": "hybrid",
-                              "host_devices": 4
-                          }, "lie on one host: set mesh.dispatch=ipc"),
-                          ({
-                              "expert": 3
-                          }, {
-                              "host_devices": 2
-                          }, r"spread unevenly over hosts .*\[\[0, 0, 1\]\]"),
-                          ({
-                              "expert": 6
-                          }, {
-                              "host_devices": 4
-                          }, r"spread unevenly over hosts .*\[\[0, 0, 0, 0, 1, 1\]\]"),
-                          ({
-                              "data": 2,
-                              "expert": 4
-                          }, {
-                              "host_devices": 3
-                          }, r"spread unevenly over hosts .*\[\[0, 0, 0, 1\], \[1, 1, 2, 2\]\]")], ids=str)
+@pytest.mark.parametrize(
+    "sizes, options, message",
+    [({"expert": 4}, {"dispatch": "single"}, "mesh.expert = 4 splits the experts: set mesh.expert=1"),
+     ({"data": 4}, {"dispatch": "ipc"}, "which has one device"),
+     ({"data": 4}, {"dispatch": "hybrid"}, "which has one device"),
+     ({"expert": 8}, {"dispatch": "ipc", "host_devices": 2},
+      "lie on 4 hosts: set mesh.dispatch=hybrid or auto, or mesh.expert=2"),
+     ({"expert": 4}, {"dispatch": "hybrid", "host_devices": 4}, "lie on one host: set mesh.dispatch=ipc"),
+     ({"expert": 3}, {"host_devices": 2}, r"spread unevenly over hosts .*\[\[0, 0, 1\]\]"),
+     ({"expert": 6}, {"host_devices": 4}, r"spread unevenly over hosts .*\[\[0, 0, 0, 0, 1, 1\]\]"),
+     ({"data": 2, "expert": 4}, {"host_devices": 3},
+      r"spread unevenly over hosts .*\[\[0, 0, 0, 1\], \[1, 1, 2, 2\]\]")],
+    ids=str)
 def test_a_dispatch_that_the_devices_do_not_allow_is_refused(sizes, options, message):
     with pytest.raises(MeshError, match=message):
         make_placement(sizes, **options)

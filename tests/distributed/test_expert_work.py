@@ -21,7 +21,7 @@ A = 2
 TOKENS = 2048
 WIDTH = 32
 HIDDEN = 64
-CONFIG = ModelConfig("qwen3_moe", 64, WIDTH, 1, 4, 2, 8, 64, (True, ), (0, ), num_experts=E,
+CONFIG = ModelConfig("qwen3_moe", 64, WIDTH, 1, 4, 2, 8, 64, (True,), (0,), num_experts=E,
                      num_experts_per_tok=A, moe_intermediate_size=HIDDEN, norm_topk_prob=True)
 BALANCED = ((np.arange(TOKENS)[:, None] * A + np.arange(A)) % E).astype(np.int32)
 

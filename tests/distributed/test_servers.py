@@ -79,7 +79,7 @@ def alone(files, server, tmp_path_factory):
     """A run on one device of this process, and what the server was asked."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     assert pipeline.run_all(
-        resolve(settings(files, folder, servers__urls=(server.url, ), **SETTINGS | ON_SERVERS)), bridges)
+        resolve(settings(files, folder, servers__urls=(server.url,), **SETTINGS | ON_SERVERS)), bridges)
     return folder, sorted(server.given)
 
 

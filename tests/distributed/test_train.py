@@ -40,7 +40,7 @@ def files(tmp_path_factory):
 def run(files, folder, **overrides):
     overrides = {
         "lora__dropout": 0.0,
-        "lora__targets": ("all-linear", ),
+        "lora__targets": ("all-linear",),
         "eval__every": 0,
         "eval__prompts": 2,
         "rollout__max_tokens": 60,
@@ -104,60 +104,30 @@ def test_a_run_goes_on_from_its_checkpoint_on_other_meshes(files, runs, tmp_path
     compare(run(files, folder, train__steps=2, **overrides), expected, 2)
 
 
-@pytest.mark.parametrize("mesh, message", [({
-    "tensor": 4
-}, "tensor = 4 does not divide the model's "
-                                            "num_key_value_heads = 2.*does is 2"),
-                                           ({
-                                               "expert": 3
-                                           }, "num_experts "
-                                            "= "
-                                            "4"), ({
-                                                "data": 16
-                                            }, "needs 16 devices, and there are 8"),
-                                           ({
-                                               "data": -1,
-                                               "fsdp": -1
-                                           }, "at "
-                                            "most one -1"), ({
-                                                "data": 0
-                                            }, "must "
-                                                             "be "
-                                                             "positive"),
-                                           ({
-                                               "data": -1,
-                                               "tensor": 3
-                                           }, "a multiple of 3 devices"),
-                                           ({
-                                               "pipeline": 2
-                                           }, "mesh.pipeline = 2.*by "
-                                            "mesh.fsdp.*mesh.tensor"),
-                                           ({
-                                               "pipeline": 1,
-                                               "expert": 3
-                                           }, "num_experts = 4")], ids=str)
+@pytest.mark.parametrize("mesh, message",
+                         [({"tensor": 4},
+                           "tensor = 4 does not divide the model's num_key_value_heads = 2.*does is 2"),
+                          ({"expert": 3}, "num_experts = 4"),
+                          ({"data": 16}, "needs 16 devices, and there are 8"),
+                          ({"data": -1, "fsdp": -1}, "at most one -1"),
+                          ({"data": 0}, "must be positive"),
+                          ({"data": -1, "tensor": 3}, "a multiple of 3 devices"),
+                          ({"pipeline": 2}, "mesh.pipeline = 2.*by mesh.fsdp.*mesh.tensor"),
+                          ({"pipeline": 1, "expert": 3}, "num_experts = 4")],
+                         ids=str)
 def test_a_mesh_that_does_not_fit_is_refused_with_the_numbers(files, tmp_path, mesh, message):
     with pytest.raises(UserError, match=message):
         run(files, tmp_path, **{f"mesh__{axis}": size for axis, size in mesh.items()})
 
 
-@pytest.mark.parametrize("overrides, message", [({
-    "rollout_mesh__tensor": 4
-}, "rollout_mesh.tensor = 4 does not divide the model's num_key_value_heads"),
-                                                ({
-                                                    "mesh__data": 4,
-                                                    "rollout_mesh__data": 5
-                                                }, "4 devices beside rollout on one of 5 needs 9"),
-                                                ({
-                                                    "rollout_mesh__data": -2
-                                                }, "rollout_mesh.data = -2 is out of range"),
-                                                ({
-                                                    "rollout_mesh__data": 1,
-                                                    "rollout__backend": "vllm",
-                                                    "servers__urls": ("http://localhost:1", )
-                                                }, "draws "
-                                                 "on "
-                                                 "servers")], ids=str)
+@pytest.mark.parametrize(
+    "overrides, message",
+    [({"rollout_mesh__tensor": 4}, "rollout_mesh.tensor = 4 does not divide the model's num_key_value_heads"),
+     ({"mesh__data": 4, "rollout_mesh__data": 5}, "4 devices beside rollout on one of 5 needs 9"),
+     ({"rollout_mesh__data": -2}, "rollout_mesh.data = -2 is out of range"),
+     ({"rollout_mesh__data": 1, "rollout__backend": "vllm", "servers__urls": ("http://localhost:1",)},
+      "draws on servers")],
+    ids=str)
 def test_a_rollout_mesh_that_cannot_be_is_refused(files, tmp_path, overrides, message):
     with pytest.raises(UserError, match=message):
         run(files, tmp_path, **overrides)

@@ -121,7 +121,7 @@ def test_a_stop_id_ends_the_completion_and_is_its_last_token(engine, prompts, ma
     work = requests(prompts)
     free = engine.generate(work)
     stop = int(free[3][0].ids[6])
-    for (got, ), (whole, ) in zip(engine.generate(requests(prompts, stop_ids=(stop, 400, 401, 402, 403))),
+    for (got,), (whole,) in zip(engine.generate(requests(prompts, stop_ids=(stop, 400, 401, 402, 403))),
                                   free, strict=True):
         hits = np.flatnonzero(whole.ids == stop)
         end = hits[0] + 1 if len(hits) else 12
@@ -153,8 +153,8 @@ def test_published_weights_are_used_and_named(engine, model, prompts):
     assert engine.stats()["compiles"] == compiles
     assert any((x.ids != y.ids).any() for (x,), (y,) in zip(before, after))
     assert_same(again, before)
-    assert {int(v) for (c, ) in after
-            for v in c.policy_version} == {5} and {int(v) for (c, ) in again
+    assert {int(v) for (c,) in after
+            for v in c.policy_version} == {5} and {int(v) for (c,) in again
                                                    for v in c.policy_version} == {6}
 
 
@@ -224,11 +224,9 @@ def test_a_rollout_carried_over_versions_has_the_logprobs_of_the_weights_that_dr
         for completion in done[handle]:
             whole = np.concatenate([ids, completion.ids])
             expected = {
-                version: log_softmax(forward(whole, nnx.merge(graphdef,
-                                                              one))[0])[len(ids) - 1:-1][np.arange(12),
-                                                                                         completion.ids]
-                for version, one in weights.items()
-            }
+                version: log_softmax(forward(whole, nnx.merge(graphdef, one))[0])[len(ids) - 1:-1][
+                    np.arange(12), completion.ids]
+                for version, one in weights.items()}
             drew = np.array(
                 [expected[version][token] for token, version in enumerate(completion.policy_version)])
             assert np.abs(completion.logprobs - drew).max() / np.abs(drew).max() < 1e-5

@@ -119,12 +119,17 @@ def test_non_finite_weights_stop_the_engine_and_leave_it_usable(engine, model, p
     assert len(engine.generate(requests(prompts[:2]))) == 2
 
 
-@pytest.mark.parametrize("change,match", [
-    (dict(max_tokens=0), "max_tokens = 0"), (dict(n=0), "n = 0"), (dict(temperature=-1.0), "temperature = "
-                                                                                           "-1.0"),
-    (dict(top_p=0.0), "top_p = 0.0"), (dict(top_k=-1), "top_k = -1"), (dict(min_p=1.0), "min_p = 1.0"),
-    (dict(stop_strings=("a", "")), "empty strings"), (dict(stop_strings=("a",)), "detokenise"),
-    (dict(max_tokens=250), "context is 256"), (dict(max_tokens=200), "KV pool has 37")])
+@pytest.mark.parametrize("change,match",
+                         [(dict(max_tokens=0), "max_tokens = 0"),
+                          (dict(n=0), "n = 0"),
+                          (dict(temperature=-1.0), "temperature = -1.0"),
+                          (dict(top_p=0.0), "top_p = 0.0"),
+                          (dict(top_k=-1), "top_k = -1"),
+                          (dict(min_p=1.0), "min_p = 1.0"),
+                          (dict(stop_strings=("a", "")), "empty strings"),
+                          (dict(stop_strings=("a",)), "detokenise"),
+                          (dict(max_tokens=250), "context is 256"),
+                          (dict(max_tokens=200), "KV pool has 37")])
 def test_a_request_that_cannot_be_met_is_refused_with_its_reason(engine, prompts, change, match):
     request = Request(prompts[7], dataclasses.replace(SamplingParams(max_tokens=12), **change), 0)
     with pytest.raises(UserError, match=match):

@@ -35,10 +35,9 @@ def make_files(folder):
 def start(kind, files, folder, flags=""):
     """A server of the engines' model, its log in the folder; whoever starts it stops it. One that does not
     come up says why."""
-    process = Process(
-        LaunchPlan(kind, str(PYTHON[kind]), str(files / "engine_model"), "float32", 128,
-                   flags=f"{FLAGS[kind]} "
-                   f"{flags}"), folder / "server.log")
+    process = Process(LaunchPlan(kind, str(PYTHON[kind]), str(files / "engine_model"), "float32", 128,
+                                 flags=f"{FLAGS[kind]} {flags}"),
+                      folder / "server.log")
     process.start()
     process.wait(Http(process.url).is_up, 180)
     return process

@@ -95,7 +95,7 @@ def test_rollouts_run_ahead_on_a_real_server_with_nothing_too_old_and_nothing_tw
     steps = 5
     bound = 2
     overrides = dict(rollout__max_staleness=bound, rollout__max_tokens=60, rollout__stop_strings=(),
-                     algorithm__corrections=("tis", ), algorithm__overlong_tokens=60,
+                     algorithm__corrections=("tis",), algorithm__overlong_tokens=60,
                      algorithm__overlong_cushion=60, train__steps=steps)
     assert pipeline.run_all(resolve(real.settings(files, folder, kind, EXPERTS, **overrides)), bridges)
     train = [row for row in rows(folder, "trajectories") if row["phase"] == "train"]

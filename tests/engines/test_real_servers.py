@@ -51,7 +51,7 @@ def server(request, files, tmp_path_factory):
 def over(files, folder, kind, url, **overrides):
     """The configuration of a run on a server that is there already."""
     return resolve(
-        real.settings(files, folder, kind, EXPERTS, servers__urls=(url, ), servers__python="",
+        real.settings(files, folder, kind, EXPERTS, servers__urls=(url,), servers__python="",
                       servers__flags="", **overrides))
 
 
@@ -89,8 +89,8 @@ def test_a_server_draws_what_the_engine_in_process_does(server, files, tmp_path)
         [drawn] = theirs.generate(requests(1, temperature=1.7, n=8, stop_ids=tuple(range(3, 60))))
         assert len({completion.ids.tobytes() for completion in drawn}) > 4
         for one in drawn:
-            assert (one.finish_reason
-                    == "stop") == (2 <= one.ids[-1] < 60) and not np.isin(one.ids[:-1], range(2, 60)).any()
+            assert (one.finish_reason == "stop") == (2 <= one.ids[-1] < 60) and not np.isin(
+                one.ids[:-1], range(2, 60)).any()
             assert one.policy_version.tolist() == [3] * len(one.ids)
         with pytest.raises(Exception, match="vocabulary"):
             theirs.generate([Request(np.array([1, 9999]), SamplingParams(4), 0)])

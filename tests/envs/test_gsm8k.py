@@ -15,46 +15,13 @@ REAL = pathlib.Path(
     os.environ.get("JAXRL_GSM8K") or pathlib.Path(__file__).parents[2] / "../shared/data/gsm8k")
 ROW = {"question": "?", "answer": "It is <<1200+34=1234>>1,234.\n#### 1,234"}
 
-NUMBERS = {
-    "72": 72,
-    "1,234": 1234,
-    "$1,234.50": 1234.5,
-    "-7": -7,
-    "-$5": -5,
-    "$-5": -5,
-    "−7": -7,
-    "+3": 3,
-    "50%": 50,
-    "3/4": 0.75,
-    "1 1/2": 1.5,
-    "1,000/4": 250,
-    "0.5": 0.5,
-    ".5": 0.5,
-    "$.50": 0.5,
-    "1e3": 1000,
-    "1.5E-2": 0.015,
-    "2 x 10^3": 2000,
-    r"1.5 \times 10^{3}": 1500,
-    r"2 \cdot 10^{-1}": 0.2,
-    r"\frac{1}{4}": 0.25,
-    r"\dfrac{3}{2}": 1.5,
-    r"-\frac{1}{2}": -0.5,
-    r"\frac12": 0.5,
-    r"2\frac{1}{2}": 2.5,
-    r"\text{42}": 42,
-    r"42 \text{ apples}": 42,
-    r"\$18": 18,
-    r"50\%": 50,
-    r"1{,}234": 1234,
-    r"12\,345": 12345,
-    r"1,\!000": 1000,
-    "5 "
-    "m^2": 5,
-    r"5\text{ m}^{2}": 5,
-    "2,520,000": 2520000,
-    "16,800,000": 16800000,
-    "10 dollars": 10,
-}
+NUMBERS = {"72": 72, "1,234": 1234, "$1,234.50": 1234.5, "-7": -7, "-$5": -5, "$-5": -5, "−7": -7, "+3": 3,
+           "50%": 50, "3/4": 0.75, "1 1/2": 1.5, "1,000/4": 250, "0.5": 0.5, ".5": 0.5, "$.50": 0.5,
+           "1e3": 1000, "1.5E-2": 0.015, "2 x 10^3": 2000, r"1.5 \times 10^{3}": 1500,
+           r"2 \cdot 10^{-1}": 0.2, r"\frac{1}{4}": 0.25, r"\dfrac{3}{2}": 1.5, r"-\frac{1}{2}": -0.5,
+           r"\frac12": 0.5, r"2\frac{1}{2}": 2.5, r"\text{42}": 42, r"42 \text{ apples}": 42, r"\$18": 18,
+           r"50\%": 50, r"1{,}234": 1234, r"12\,345": 12345, r"1,\!000": 1000, "5 m^2": 5,
+           r"5\text{ m}^{2}": 5, "2,520,000": 2520000, "16,800,000": 16800000, "10 dollars": 10}
 COMPLETIONS = {
     r"So \boxed{12}. Final Answer: 13 #### 14 and 15": 12,
     "Final Answer: 13\n#### 14\nthen 15": 13,
@@ -103,19 +70,10 @@ def test_a_text_that_is_not_one_number_has_no_value(text):
     assert parse_number(text) is None
 
 
-@pytest.mark.parametrize(
-    "completion, reward", {
-        "#### 1,234": 1.05,
-        "#### 1234": 1.05,
-        "It is 1234.": 1.0,
-        "#### 234": 0.05,
-        "It "
-        "is 234": 0.0,
-        r"\boxed{1234}": 1.05,
-        "Final Answer: 1234.0000001": 1.05,
-        "Final Answer: 1234.00001": 0.05,
-        "": 0.0
-    }.items())
+@pytest.mark.parametrize("completion, reward",
+                         {"#### 1,234": 1.05, "#### 1234": 1.05, "It is 1234.": 1.0, "#### 234": 0.05,
+                          "It is 234": 0.0, r"\boxed{1234}": 1.05, "Final Answer: 1234.0000001": 1.05,
+                          "Final Answer: 1234.00001": 0.05, "": 0.0}.items())
 def test_the_reward_is_one_for_the_right_number_and_a_bonus_for_a_marker(completion, reward):
     assert Gsm8k().grade(ROW, Action(completion, 10, False)).reward == pytest.approx(reward)
 
@@ -135,32 +93,22 @@ def test_an_over_long_completion_costs_a_twentieth():
 
 def test_a_binary_reward_is_one_or_zero_whatever_marker_and_length():
     task = Gsm8k(binary=True)
-    assert [
-        task.grade(ROW, Action(text, 5, True)).reward for text in ("#### 1234", "1234", "#### "
-                                                                   "5", "none")
-    ] == [1.0, 1.0, 0.0, 0.0]
+    assert [task.grade(ROW, Action(text, 5, True)).reward
+            for text in ("#### 1234", "1234", "#### 5", "none")] == [1.0, 1.0, 0.0, 0.0]
     assert task.grade(ROW, Action("#### 5", 5, True)).info["overlong"] == 1.0
     with pytest.raises(UserError, match="charges nothing"):
         Gsm8k(overlong_tokens=3, binary=True)
 
 
 def test_the_gold_may_come_from_a_reward_spec():
-    assert gold_number({"reward_spec": {"method": "rule", "ground_truth": "1,080"}, "answer": "#### "
-                                                                                              "3"}) == 1080
+    assert gold_number({"reward_spec": {"method": "rule", "ground_truth": "1,080"},
+                        "answer": "#### 3"}) == 1080
     assert gold_number({"reward_spec": {"ground_truth": -7}}) == -7
     assert gold_number({"answer": "12"}) == 12
 
 
-@pytest.mark.parametrize("row", [{}, {
-    "answer": "none"
-}, {
-    "answer": "#### "
-    "1 or 2"
-}, {
-    "reward_spec": {
-        "method": "rule"
-    }
-}])
+@pytest.mark.parametrize(
+    "row", [{}, {"answer": "none"}, {"answer": "#### 1 or 2"}, {"reward_spec": {"method": "rule"}}])
 def test_a_row_without_a_gold_number_is_an_error_that_shows_it(row):
     for completion in ("#### 1", "no number", ""):
         with pytest.raises(UserError, match="no gold number"):

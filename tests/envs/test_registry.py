@@ -57,38 +57,34 @@ def test_settings_in_brackets_reach_the_task_that_has_them():
 
 def test_zero_and_false_are_values():
     assert make_task("gsm8k(overlong_tokens=0, binary=false)") == Gsm8k()
-    assert make_task("gsm8k(overlong_tokens=0)").grade(ROW, Action("#### "
-                                                                   "1234", 100_000,
-                                                                   False)).info["overlong"] == 0
+    assert make_task("gsm8k(overlong_tokens=0)").grade(ROW, Action("#### 1234", 100_000, False)).info[
+        "overlong"] == 0
     with pytest.raises(ConfigError, match="'word_problems' has no setting 'overlong_tokens'.* Its settings: "
                                           "none"):
         make_task("word_problems(overlong_tokens=0)")
 
 
-@pytest.mark.parametrize("spec, reason", [
-    ("", "env.name = '' is not known"), ("gsm8", "env.name = 'gsm8' is not known. Did you mean 'gsm8k'"),
-    ("gsm8k(binry=true)", "'gsm8k' has no setting 'binry'. Did you mean 'binary'.* overlong_tokens, binary"),
-    ("gsm8k(binary=1)", "binary = 1 must be of type bool"),
-    ("gsm8k(overlong_tokens=true)", "overlong_tokens "
-     "= True must be "
-     "of type int"), ("gsm8k(overlong_tokens=1.5)", "overlong_tokens = 1.5 must be of type int"),
-    ("gsm8k(overlong_tokens='2')", "overlong_tokens = '2' must be of type int"),
-    ("gsm8k(overlong_tokens=-1)", "overlong_tokens = -1 is out of range: it must be at least 0"),
-    ("gsm8k(binary=true, overlong_tokens=3)", "charges nothing"), ("gsm8k(binary=true", "cannot be read"),
-    ("gsm8k(true)", "cannot be "
-     "read"), ("gsm8k(binary=yes)", "cannot "
-               "be "
-               "read"), ("gsm8k(binary=true,binary=false)", "cannot be read"),
-    ("gsm8k(**{'binary': True})", "cannot be "
-     "read"), ("a "
-               "task", "cannot "
-               "be "
-               "read"),
-    ("no_such_package.tasks:Own", "cannot be imported: No module named 'no_such_package'.*Install"),
-    (":Own", "cannot be imported"), ("json:Own", "no class or function 'Own'"),
-    ("json:", "no class or "
-     "function ''")
-])
+@pytest.mark.parametrize(
+    "spec, reason",
+    [("", "env.name = '' is not known"),
+     ("gsm8", "env.name = 'gsm8' is not known. Did you mean 'gsm8k'"),
+     ("gsm8k(binry=true)", "'gsm8k' has no setting 'binry'. Did you mean 'binary'.* overlong_tokens, binary"),
+     ("gsm8k(binary=1)", "binary = 1 must be of type bool"),
+     ("gsm8k(overlong_tokens=true)", "overlong_tokens = True must be of type int"),
+     ("gsm8k(overlong_tokens=1.5)", "overlong_tokens = 1.5 must be of type int"),
+     ("gsm8k(overlong_tokens='2')", "overlong_tokens = '2' must be of type int"),
+     ("gsm8k(overlong_tokens=-1)", "overlong_tokens = -1 is out of range: it must be at least 0"),
+     ("gsm8k(binary=true, overlong_tokens=3)", "charges nothing"),
+     ("gsm8k(binary=true", "cannot be read"),
+     ("gsm8k(true)", "cannot be read"),
+     ("gsm8k(binary=yes)", "cannot be read"),
+     ("gsm8k(binary=true,binary=false)", "cannot be read"),
+     ("gsm8k(**{'binary': True})", "cannot be read"),
+     ("a task", "cannot be read"),
+     ("no_such_package.tasks:Own", "cannot be imported: No module named 'no_such_package'.*Install"),
+     (":Own", "cannot be imported"),
+     ("json:Own", "no class or function 'Own'"),
+     ("json:", "no class or function ''")])
 def test_what_makes_no_task_is_refused_with_the_reason(spec, reason):
     with pytest.raises(ConfigError, match=reason):
         make_task(spec)
@@ -101,10 +97,8 @@ def test_a_task_of_another_package_is_named_by_its_path(outside):
     assert make_task(f"{outside}:Lengths").unit == 1.0 and make_task(f"{outside}:made(limit=2)").unit == 2
     for spec, reason in ((f"{outside}:Lengths(unit=true)", "unit = True must be of type float"),
                          (f"{outside}:Lengths(name=3)", "name = 3 must be of type str . None"),
-                         (f"{outside}:Lengths(units=2)", "Did you mean 'unit'"), (f"{outside}:made", "needs "
-                                                                                  "the "
-                                                                                  "setting "
-                                                                                  "'limit'"),
+                         (f"{outside}:Lengths(units=2)", "Did you mean 'unit'"),
+                         (f"{outside}:made", "needs the setting 'limit'"),
                          (f"{outside}:three", "no class or function 'three'")):
         with pytest.raises(ConfigError, match=reason):
             make_task(spec)
@@ -128,8 +122,8 @@ def test_a_task_can_be_registered_from_outside_and_not_over_another(monkeypatch)
     register("parrot", Parrot)
     register("parrot", Parrot)
     assert make_task("parrot(bonus=2)").grade({"text": "a"}, Action("a", 1, False)).reward == 2
-    for name, reason in (("gsm8k", "There is a task 'gsm8k' already"), ("my-task", "cannot be called "
-                                                                                   "'my-task'")):
+    for name, reason in (("gsm8k", "There is a task 'gsm8k' already"),
+                         ("my-task", "cannot be called 'my-task'")):
         with pytest.raises(UserError, match=reason):
             register(name, Parrot)
 

@@ -20,8 +20,8 @@ def test_a_kernel_and_its_gradients_are_those_of_float64(check, rehearsed):
 
 
 def test_the_engines_logprobs_are_those_of_a_float64_model():
-    check, = (check for check in policy.checks() if check.name == "paged decode of a tiny MoE, padded, "
-                                                                  "float32")
+    check, = (
+        check for check in policy.checks() if check.name == "paged decode of a tiny MoE, padded, float32")
     assert check.precision is FLOAT32
     errors = check.errors()
     assert max(errors.values()) <= check.precision.tolerance, errors

@@ -119,8 +119,8 @@ class FakeServer:
         if path in ("/v1/unload_lora_adapter", "/unload_lora_adapter"):
             gone = body["lora_name"] not in self.adapters
             self.adapters.discard(body["lora_name"])
-            return send(request, 404 if gone else 200, {"error": "no such "
-                                                                 "adapter"} if gone else {"success": True})
+            return send(request, 404 if gone else 200,
+                        {"error": "no such adapter"} if gone else {"success": True})
         if path == "/update_weight_version":
             self.label = body["new_version"]
         if path in ("/pause", "/pause_generation"):
@@ -170,8 +170,8 @@ class FakeServer:
         if self.load_fault == "garbage":
             return send(request, 200, [])
         if self.load_fault and isinstance(self.load_fault, str):
-            return send(request, 500 if self.load_fault == "500" else 400, {"error": {"message": "no such "
-                                                                                                 "folder"}})
+            return send(request, 500 if self.load_fault == "500" else 400,
+                        {"error": {"message": "no such folder"}})
         if "lora" in path and body["lora_name"] in self.adapters:
             return send(request, 400, {"error": {"message": f"{body['lora_name']} has already been loaded"}})
         self.loaded(body.get("lora_path") or body.get("model_path") or body["update_info"]["path"])

@@ -20,7 +20,7 @@ def get_config():
 """
 SETTINGS = {
     "lora__dropout": 0.0,
-    "lora__targets": ("all-linear", ),
+    "lora__targets": ("all-linear",),
     "sft__path": "",
     "data__eval_path": "",
     "eval__every": 0,

@@ -13,11 +13,11 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% "
     "endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-CORPUS = (
-    "Tom has 3 apples and buys 14 more. How many apples does he have now? The answer is 17.\n#### 17",
-    "Question: what is 12 plus 7? Final Answer: 19", "user assistant system You are a helpful assistant.",
-    "1 + 2 = 3, 4 * 5 = 20, 60 - 42 = 18, 0.5 of 8 is 4", "Anna gives 5 of her 11 marbles to Ben and keeps "
-                                                          "6.")
+CORPUS = ("Tom has 3 apples and buys 14 more. How many apples does he have now? The answer is 17.\n#### 17",
+          "Question: what is 12 plus 7? Final Answer: 19",
+          "user assistant system You are a helpful assistant.",
+          "1 + 2 = 3, 4 * 5 = 20, 60 - 42 = 18, 0.5 of 8 is 4",
+          "Anna gives 5 of her 11 marbles to Ben and keeps 6.")
 SIZES = dict(
     vocab_size=320, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
     num_key_value_heads=2, head_dim=8, max_position_embeddings=256)
@@ -124,7 +124,7 @@ def tensor_shapes(config):
     for layer in range(config.num_hidden_layers):
         own = _attention_shapes(config) | _mlp_shapes(config, layer)
         own |= dict.fromkeys(("input_layernorm.weight", "post_attention_layernorm.weight"),
-                             (config.hidden_size, ))
+                             (config.hidden_size,))
         # a projection of all experts, then the next projection
         in_order = sorted(own, key=lambda name: re.sub(r"\d+\.", "", name))
         shapes |= {f"model.layers.{layer}.{name}": own[name] for name in in_order}

@@ -16,10 +16,8 @@ from jaxrl_moe.hosts import hosts, messages
 from jaxrl_moe.hosts.meeting import Meeting
 from jaxrl_moe.types import UserError
 
-FAULT = flags.DEFINE_enum("fault", "none", ["none", "grader", "second", "bug", "still0", "still1"], "which "
-                                                                                                    "process "
-                                                                                                    "fails, "
-                                                                                                    "and how")
+FAULT = flags.DEFINE_enum("fault", "none", ["none", "grader", "second", "bug", "still0", "still1"],
+                          "which process fails, and how")
 
 
 def main():
@@ -64,7 +62,7 @@ def check_arrays():
         }
         got = hosts.from_leader(lambda made=made: made)
         assert got["odd"].dtype == np.float32 and np.array_equal(got["odd"].view(np.uint32), bits)
-        assert got["rest"][0].shape == (0, ) and np.array_equal(
+        assert got["rest"][0].shape == (0,) and np.array_equal(
             got["rest"][1], made["rest"][1]) and got["rest"][2:] == ["text", None, 0.1]
 
 

@@ -134,8 +134,8 @@ def test_processes_with_dropout_draw_the_masks_of_one_process_with_the_same_mesh
     for count, folder in enumerate(folders, 1):
         finished(train(files, folder, count, lora__dropout=0.3))
     compare(*folders)
-    assert rows(folders[0], "metrics")[-1]["policy/grad_norm"] != rows(alone,
-                                                                       "metrics")[-1]["policy/grad_norm"]
+    assert rows(folders[0], "metrics")[-1]["policy/grad_norm"] != rows(alone, "metrics")[-1][
+        "policy/grad_norm"]
 
 
 @pytest.mark.slow

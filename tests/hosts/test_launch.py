@@ -31,17 +31,19 @@ JOBSET = {
 PLAIN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:99", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
 
 
-@pytest.mark.parametrize("environment, place", [
-    (SLURM, ("gpu003:62344", 4, 2, "SLURM job 5000", None)),
-    (SLURM | {"SLURM_NTASKS_PER_NODE": "8", "SLURM_LOCALID": "2"}, ("gpu003:62344", 4, 2, "SLURM "
-                                                                                          "job 5000", (2,))),
-    (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_NODEID": "1", "SLURM_LOCALID": "2"},
-     ("gpu003:62344", 4, 2, "SLURM job 5000", (2,))),
-    (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2,1(x2)", "SLURM_NODEID": "2", "SLURM_LOCALID": "0"},
-     ("gpu003:62344", 4, 2, "SLURM job 5000", None)),
-    (JOBSET, ("rl-train-0-0.rl:8476", 4, 3, "the Kubernetes JobSet", None)),
-    (PLAIN, ("10.0.0.1:99", 2, 1, "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID", None)),
-    (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None), ({}, None)])
+@pytest.mark.parametrize(
+    "environment, place",
+    [(SLURM, ("gpu003:62344", 4, 2, "SLURM job 5000", None)),
+     (SLURM | {"SLURM_NTASKS_PER_NODE": "8", "SLURM_LOCALID": "2"},
+      ("gpu003:62344", 4, 2, "SLURM job 5000", (2,))),
+     (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "SLURM_NODEID": "1", "SLURM_LOCALID": "2"},
+      ("gpu003:62344", 4, 2, "SLURM job 5000", (2,))),
+     (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2,1(x2)", "SLURM_NODEID": "2", "SLURM_LOCALID": "0"},
+      ("gpu003:62344", 4, 2, "SLURM job 5000", None)),
+     (JOBSET, ("rl-train-0-0.rl:8476", 4, 3, "the Kubernetes JobSet", None)),
+     (PLAIN, ("10.0.0.1:99", 2, 1, "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID", None)),
+     (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),
+     ({}, None)])
 def test_a_place_is_found_from_the_environment(environment, place):
     assert find(None, None, None, environment) == (place and launch.Membership(*place))
 
@@ -76,23 +78,18 @@ def test_a_mesh_must_use_every_process(monkeypatch):
         make_placement({"data": 2})
 
 
-@pytest.mark.parametrize("command, expected", [
-    ([
-        sys.executable, FILES / "local.py", "--processes=2", "--cpu_devices=3", "--port=77", "--dry_run",
-        *SCRIPT
-    ], [
-        "JAX_COORDINATOR_ADDRESS='127.0.0.1:77' JAX_NUM_PROCESSES='2' JAX_PROCESS_ID='1'", "device_count=3",
-        "scripts/train.py --config=a.py"
-    ]),
-    ([sys.executable, FILES / "ray_launch.py", "--hosts=2", "--gpus=4", "--dry_run", *SCRIPT], [
-        "[{'CPU': 16, 'GPU': 4}, {'CPU': 16, 'GPU': 4}]", "JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=1 python -u "
-        "scripts/train.py --config=a.py"
-    ]),
-    (["bash", FILES / "slurm.sbatch", "--dry_run", "--config=a.py"
-      ], ["srun "
-          "--kill-on-bad-exit=1", "scripts/train.py "
-          "--config=a.py"])
-], ids=["local", "ray", "slurm"])
+@pytest.mark.parametrize("command, expected",
+                         [([sys.executable, FILES / "local.py", "--processes=2", "--cpu_devices=3",
+                            "--port=77", "--dry_run", *SCRIPT],
+                           ["JAX_COORDINATOR_ADDRESS='127.0.0.1:77' JAX_NUM_PROCESSES='2' JAX_PROCESS_ID='1'",
+                            "device_count=3", "scripts/train.py --config=a.py"]),
+                          ([sys.executable, FILES / "ray_launch.py", "--hosts=2", "--gpus=4", "--dry_run",
+                            *SCRIPT],
+                           ["[{'CPU': 16, 'GPU': 4}, {'CPU': 16, 'GPU': 4}]",
+                            "JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=1 python -u scripts/train.py --config=a.py"]),
+                          (["bash", FILES / "slurm.sbatch", "--dry_run", "--config=a.py"],
+                           ["srun --kill-on-bad-exit=1", "scripts/train.py --config=a.py"])],
+                         ids=["local", "ray", "slurm"])
 def test_a_dry_run_prints_what_would_run(command, expected):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT,
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)

@@ -60,14 +60,13 @@ def test_what_its_kernels_refuse_goes_another_way_and_says_so(asked):
     assert not asked
 
 
-@pytest.mark.parametrize("rows, sides, dtype, reason", [(32, (64, 128), jnp.float32, "float32 rows"),
-                                                        (33, (64, 128), jnp.bfloat16, "33 "
-                                                         "rows"), (32, (64, 96), jnp.bfloat16, "64 "
-                                                                   "x "
-                                                                   "96"),
-                                                        (32, (12, 64), jnp.bfloat16, "12 x 64"),
-                                                        (32, (64, 16), jnp.bfloat16, ""),
-                                                        (8, (2048, 768), jnp.bfloat16, "")])
+@pytest.mark.parametrize("rows, sides, dtype, reason",
+                         [(32, (64, 128), jnp.float32, "float32 rows"),
+                          (33, (64, 128), jnp.bfloat16, "33 rows"),
+                          (32, (64, 96), jnp.bfloat16, "64 x 96"),
+                          (32, (12, 64), jnp.bfloat16, "12 x 64"),
+                          (32, (64, 16), jnp.bfloat16, ""),
+                          (8, (2048, 768), jnp.bfloat16, "")])
 def test_reasons_name_what_does_not_fit(rows, sides, dtype, reason, monkeypatch):
     monkeypatch.setattr(grouped, "get_default_device",
                         lambda: types.SimpleNamespace(compute_capability="9.0"))

@@ -15,7 +15,7 @@ def inputs():
     keys = jax.random.split(jax.random.key(0), 3)
     return (jax.random.normal(keys[0],
                               (M, D)), jax.random.normal(keys[1],
-                                                         (D, V)), jax.random.randint(keys[2], (M, ), 0, V))
+                                                         (D, V)), jax.random.randint(keys[2], (M,), 0, V))
 
 
 def plain(hidden, head, targets, temperature):

@@ -194,7 +194,7 @@ def test_the_engine_chooses_by_the_published_bias(biased):
 
 def test_the_load_of_layer_runs_reaches_their_own_biases():
     """Twelve runs of one sparse layer each: the tenth's bias follows the tenth row of the load."""
-    config = dict(num_layers=23, sparse_layers=(True, False) * 11 + (True, ), windows=(0, ) * 23,
+    config = dict(num_layers=23, sparse_layers=(True, False) * 11 + (True,), windows=(0,) * 23,
                   router_bias=True)
     model = Transformer.abstract(dataclasses.replace(moe_case.CONFIG, **config))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), nnx.state(model, RouterBias))

@@ -168,8 +168,8 @@ def test_a_sequence_without_trained_tokens_takes_no_part_in_either_critic():
 
 def test_a_completion_of_one_token_has_the_reward_as_its_return():
     (sample,) = from_groups([rollouts.group([rollouts.rollout(np.random.default_rng(0), 1, 1, 0.5)])])
-    (judged, ) = with_advantages([dataclasses.replace(sample, values_T=np.array([0.2, 9.0], np.float32))],
-                                 "gae")
+    (judged,) = with_advantages([dataclasses.replace(sample, values_T=np.array([0.2, 9.0], np.float32))],
+                                "gae")
     assert judged.returns_T[0] == 0.5 and judged.value_mask_T.tolist() == [
         1, 0
     ] and judged.advantages_T.tolist() == [0, 0]

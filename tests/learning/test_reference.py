@@ -126,7 +126,7 @@ def run(files, folder, **overrides):
         "lora__rank": 0,
         "lora__dropout": 0.0,
         "lora__alpha": 32.0,
-        "lora__targets": ("all-linear", ),
+        "lora__targets": ("all-linear",),
         "algorithm__kl_coef": 0.1,
         "eval__every": 0,
         "eval__at_start": False,

@@ -113,8 +113,8 @@ class Crafting(SingleTurnTask):
 def test_what_a_grade_says_is_achieved_and_judged_reaches_the_update():
     drawn = [Completion(np.arange(3), np.zeros(3, np.float32), "stop", np.zeros(3, np.int32))]
     for text, earned in (("wood table", 1.0), ("", 0.0)):
-        (made, ) = grade([(Prompt(np.arange(2), {}, 0), 0, drawn)],
-                         Episodes(Crafting(), lambda ids, text=text: text))
+        (made,) = grade([(Prompt(np.arange(2), {}, 0), 0, drawn)],
+                        Episodes(Crafting(), lambda ids, text=text: text))
         (sample,) = from_groups([made], section(returns="turns", step_rewards="decision_stepwise"))
         assert sample.reward == earned
         assert from_groups([made], section(reward_blend=(1.0, 0.5, 2.0)))[0].reward == 1.5
@@ -129,12 +129,10 @@ def test_a_blend_weighs_the_reward_and_the_numbers_of_judges_before_any_penalty(
     np.testing.assert_allclose(rewards_of(one, charged), [blended - 0.5])
 
 
-@pytest.mark.parametrize("info, lacking", [({
-    "correct": 1.0
-}, r"no 'event' \(it has 'correct'\)"), ({
-    "event": 1.0
-}, "no "
-                                         "'outcome'"), ({}, r"no 'event' \(it has nothing\)")])
+@pytest.mark.parametrize("info, lacking",
+                         [({"correct": 1.0}, r"no 'event' \(it has 'correct'\)"),
+                          ({"event": 1.0}, "no 'outcome'"),
+                          ({}, r"no 'event' \(it has nothing\)")])
 def test_a_blend_of_numbers_that_no_judge_gave_is_refused(info, lacking):
     with pytest.raises(AlgorithmError, match=f"algorithm.reward_blend .* {lacking}.* leave "
                                              "algorithm.reward_blend empty"):
@@ -234,10 +232,10 @@ def test_a_penalty_leaves_equal_rewards_equal():
     assert not all_equal(rollouts.group(judged), section(reward_blend=(1.0, 1.0, 0.0)))
 
 
-@pytest.mark.parametrize("turns, message", [
-    ((Turn(0, 3, 0.0), Turn(2, 5, 1.0)), "must follow each other"), ((Turn(0, 9, 1.0),), "within its 5 "
-                                                                                         "completion tokens"),
-    ((Turn(0, 3, 1.0),), "token 3 .* belongs to none of its turns")])
+@pytest.mark.parametrize("turns, message",
+                         [((Turn(0, 3, 0.0), Turn(2, 5, 1.0)), "must follow each other"),
+                          ((Turn(0, 9, 1.0),), "within its 5 completion tokens"),
+                          ((Turn(0, 3, 1.0),), "token 3 .* belongs to none of its turns")])
 def test_turns_that_cannot_be_are_refused(turns, message):
     with pytest.raises(AlgorithmError, match=message):
         turns_of(dataclasses.replace(rollouts.rollout(RNG, completion=5), turns=turns))

@@ -17,7 +17,7 @@ MOE = ModelConfig(family="qwen3_moe", vocab_size=61, hidden_size=16, num_layers=
                   num_kv_heads=2, head_dim=8, intermediate_size=24, sparse_layers=(True, False, True),
                   windows=(0, 0, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12,
                   norm_topk_prob=True)
-DENSE = dataclasses.replace(MOE, family="qwen3", sparse_layers=(False, ) * 3, windows=(0, 5, 0),
+DENSE = dataclasses.replace(MOE, family="qwen3", sparse_layers=(False,) * 3, windows=(0, 5, 0),
                             num_experts=0, num_experts_per_tok=0)
 LORA = LoraConfig(rank=3, alpha=6.0)
 
@@ -177,8 +177,8 @@ def test_bfloat16_weights_keep_a_float32_router_and_adapters():
 
 def test_the_compiled_program_does_not_grow_with_depth():
     def size(layers):
-        config = dataclasses.replace(MOE, num_layers=layers, sparse_layers=(True, ) * layers,
-                                     windows=(0, ) * layers)
+        config = dataclasses.replace(MOE, num_layers=layers, sparse_layers=(True,) * layers,
+                                     windows=(0,) * layers)
         graphdef, state = nnx.split(Transformer.abstract(config, lora=LORA))
         ids, *where = tokens()
         lowered = jax.jit(lambda state: nnx.merge(graphdef, state)(ids, Pass(*where))[0]).lower(state)
@@ -195,6 +195,6 @@ def test_a_lora_target_that_matches_nothing_is_refused():
 @pytest.mark.parametrize("target, count", [("q_proj", 1), ("all-linear", 7), (r"attention\..*", 4),
                                            ("mlp.down_proj", 1)])
 def test_lora_targets_select_layers(target, count):
-    model = Transformer.abstract(dataclasses.replace(MOE, sparse_layers=(True, ) * 3),
-                                 lora=dataclasses.replace(LORA, targets=(target, )))
+    model = Transformer.abstract(dataclasses.replace(MOE, sparse_layers=(True,) * 3),
+                                 lora=dataclasses.replace(LORA, targets=(target,)))
     assert sum(path[-1] == "lora_a" for path, _ in nnx.to_flat_state(nnx.state(model))) == count

@@ -79,7 +79,7 @@ def grouped_case(device, shape, backend):
         return grouped_matmul(x, w, sizes, backend)
 
     return compiled(device, run, ((rows, model), jnp.bfloat16), ((experts, model, hidden), jnp.bfloat16),
-                    ((experts, ), jnp.int32))
+                    ((experts,), jnp.int32))
 
 
 def layers_case(device, shape, backend):
@@ -116,7 +116,7 @@ def logprobs_case(device, shape, frozen):
     tokens = rows // 8
     vocabulary = shape["vocabulary"]
     return compiled(device, run, ((tokens, model), jnp.bfloat16), ((model, vocabulary), jnp.bfloat16),
-                    ((tokens, ), jnp.int32))
+                    ((tokens,), jnp.int32))
 
 
 def kernels(chip) -> dict:
@@ -140,12 +140,12 @@ def kernels(chip) -> dict:
 
 
 def tiny(layers=2):
-    return ModelConfig("qwen3_moe", 512, 64, layers, 4, 2, 32, 128, (True, ) * layers, (0, ) * layers,
+    return ModelConfig("qwen3_moe", 512, 64, layers, 4, 2, 32, 128, (True,) * layers, (0,) * layers,
                        num_experts=8, num_experts_per_tok=2, moe_intermediate_size=128, norm_topk_prob=True)
 
 
 def layers_of_30b(layers=2):
-    return ModelConfig("qwen3_moe", 151936, 2048, layers, 32, 4, 128, 6144, (True, ) * layers, (0, ) * layers,
+    return ModelConfig("qwen3_moe", 151936, 2048, layers, 32, 4, 128, 6144, (True,) * layers, (0,) * layers,
                        num_experts=128, num_experts_per_tok=8, moe_intermediate_size=768, norm_topk_prob=True)
 
 
@@ -192,10 +192,10 @@ def programs(chip) -> dict:
                            ("apply", "forward")),
         "small, fsdp and tensor": (recipe(**full, mesh__fsdp=2, mesh__tensor=2), tiny(), four,
                                    ("gradients", "decode")),
-        "small, context": (recipe(**SMALL, mesh__context=2), tiny(), four[:2], ("gradients", )),
+        "small, context": (recipe(**SMALL, mesh__context=2), tiny(), four[:2], ("gradients",)),
         "30B": (recipe(), layers_of_30b(), four[:1], everything),
     } | {
-        f"small, {name}": (recipe(**settings), tiny(), four, ("gradients", ))
+        f"small, {name}": (recipe(**settings), tiny(), four, ("gradients",))
         for name, settings in meshes.items()
     }
     return {name: functools.partial(program_case, *case) for name, case in cases.items()}

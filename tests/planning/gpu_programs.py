@@ -45,8 +45,8 @@ def programs() -> dict:
                                                                     ((8, 256, 512), BF16)]),
         "scan": (scan, [((256, 512), BF16), ((6, 512, 512), BF16)]),
         "update": (lambda pool, rows, at: pool.at[at].set(rows), [((4096, 256), BF16), ((16, 256), BF16),
-                                                                  ((16, ), INT)]),
-        "gather": (lambda pool, at: 2 * pool[at], [((4096, 256), BF16), ((16, ), INT)]),
+                                                                  ((16,), INT)]),
+        "gather": (lambda pool, at: 2 * pool[at], [((4096, 256), BF16), ((16,), INT)]),
         "repeated": (repeated, [((), INT), ((256, 256), BF16), ((256, 256), BF16)]),
         "attention": (attention, heads),
         "attention_gradient": (attention_gradient, heads)

@@ -12,21 +12,11 @@ CUDNN = "__cudnn$fmhaScaleBiasSoftmax"
 WORKSPACE = 34 * MIB  # of cuBLAS
 # Temporaries in MiB at the shape of a 30B layer. Scores of all heads, [4, 32, 2048, 2048] in float32, are 2
 # GiB; the experts' matrices of two layers 2.3 GiB, of one product's 0.4.
-MOST = {
-    "attention causal": 1000,
-    "attention chunked": 2400,
-    "attention cudnn": 200,
-    "grouped "
-    "padded": 1000,
-    "layers "
-    "padded": 2300,
-    "logprobs frozen": 450,
-    "logprobs trained": 1450,
-    "grouped tokamax": 1000,
-    "layers tokamax": 2600
-}
-TOKAMAX = pytest.mark.skipif(importlib.util.find_spec("tokamax") is None, reason="tokamax is not installed "
-                                                                                 "(Python >= 3.12)")
+MOST = {"attention causal": 1000, "attention chunked": 2400, "attention cudnn": 200, "grouped padded": 1000,
+        "layers padded": 2300, "logprobs frozen": 450, "logprobs trained": 1450, "grouped tokamax": 1000,
+        "layers tokamax": 2600}
+TOKAMAX = pytest.mark.skipif(importlib.util.find_spec("tokamax") is None,
+                             reason="tokamax is not installed (Python >= 3.12)")
 
 
 @pytest.mark.parametrize("chip", CHIPS)

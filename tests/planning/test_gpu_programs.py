@@ -11,8 +11,8 @@ CUBLAS = "__cublas$lt$matmul"
 MOST = {"gradients": 5700, "apply": 1, "forward": 3100, "decode": 1800, "prefill": 2500, "copy_pages": 40}
 EXCHANGES = {
     "gather": ("all-gather", "reduce-scatter"),
-    "capacity": ("all-to-all", ),
-    "ragged": ("ragged-all-to-all", )
+    "capacity": ("all-to-all",),
+    "ragged": ("ragged-all-to-all",)
 }
 
 

@@ -96,11 +96,10 @@ def test_a_slice_of_a_stack_counts_the_slice_and_a_gather_its_rows():
   ROOT %sum = bf16[1,64,32]{2,1,0} add(%layer, %shaped)
 }
 """
-    entry = "\n".join([
-        "  %a = bf16[6,64,32]{2,1,0} parameter(0)", "  %b = s32[] parameter(1)", "  %c = f32[1000,32]{1,0} "
-                                                                                 "parameter(2)",
-        "  %d = s32[64]{0} parameter(3)",
-        "  ROOT %sums = bf16[1,64,32]{2,1,0} fusion(%a, %b, %c, %d), kind=kLoop, calls=%fused"])
+    entry = "\n".join(
+        ["  %a = bf16[6,64,32]{2,1,0} parameter(0)", "  %b = s32[] parameter(1)",
+         "  %c = f32[1000,32]{1,0} parameter(2)", "  %d = s32[64]{0} parameter(3)",
+         "  ROOT %sums = bf16[1,64,32]{2,1,0} fusion(%a, %b, %c, %d), kind=kLoop, calls=%fused"])
     assert kernels(entry, fused)["sums"].bytes == 2 * 2048 + 4 + 4 * 2048 + 4 * 64 + 2 * 2048
 
 
@@ -118,11 +117,9 @@ def test_an_update_of_an_argument_counts_the_update_alone(buffer, moved):
   ROOT %changed = f32[16,64]{{1,0}} dynamic-update-slice({buffer}, %shaped, %at, %none)
 }}
 """
-    entry = "\n".join([
-        "  %a = f32[16,64]{1,0} parameter(0)", "  %b = f32[64]{0} parameter(1)", "  %c = "
-        "s32[] "
-        "parameter(2)", "  ROOT %kept = f32[16,64]{1,0} fusion(%a, %b, %c), kind=kLoop, calls=%fused"
-    ])
+    entry = "\n".join(["  %a = f32[16,64]{1,0} parameter(0)", "  %b = f32[64]{0} parameter(1)",
+                       "  %c = s32[] parameter(2)",
+                       "  ROOT %kept = f32[16,64]{1,0} fusion(%a, %b, %c), kind=kLoop, calls=%fused"])
     assert kernels(entry, fused)["kept"].bytes == 4 * 64 + 4 + 4 * 64 + moved
 
 
@@ -134,12 +131,10 @@ def test_a_scatter_that_adds_reads_what_it_changes():
   ROOT %c = f32[] {1}
 }}
 """
-    entry = "\n".join([
-        "  %pool = f32[1000,8]{1,0} parameter(0)", "  %at = s32[4,1]{1,0} parameter(1)", "  %rows = "
-                                                                                         "f32[4,8]{1,0} "
-                                                                                         "parameter(2)",
-        "  %sum = f32[1000,8]{1,0} scatter(%pool, %at, %rows), to_apply=%plus",
-        "  ROOT %set = f32[1000,8]{1,0} scatter(%sum, %at, %rows), to_apply=%second"])
+    entry = "\n".join(["  %pool = f32[1000,8]{1,0} parameter(0)", "  %at = s32[4,1]{1,0} parameter(1)",
+                       "  %rows = f32[4,8]{1,0} parameter(2)",
+                       "  %sum = f32[1000,8]{1,0} scatter(%pool, %at, %rows), to_apply=%plus",
+                       "  ROOT %set = f32[1000,8]{1,0} scatter(%sum, %at, %rows), to_apply=%second"])
     found = kernels(entry, text.format("plus", "add(%a, %b)") + text.format("second", "parameter(1)"))
     assert found["set"].bytes == 4 * (4 + 32 + 32) and found["sum"].bytes == found["set"].bytes + 4 * 32
 
@@ -191,11 +186,9 @@ def test_every_result_of_a_fusion_is_written_and_scalars_cost_nothing():
 
 
 def test_a_product_counts_its_batch_and_not_its_scratch_memory():
-    entry = "\n".join([
-        "  %a = bf16[8,16,32]{2,1,0} parameter(0)", "  %b = bf16[8,32,64]{2,1,0} parameter(1)",
-        "  ROOT %ab = (f32[8,16,64]{2,1,0}, s8[33554432]{0}) " + GEMM.format("%a, "
-                                                                             "%b", 2, 1, '"0"')
-    ])
+    entry = "\n".join(["  %a = bf16[8,16,32]{2,1,0} parameter(0)", "  %b = bf16[8,32,64]{2,1,0} parameter(1)",
+                       "  ROOT %ab = (f32[8,16,64]{2,1,0}, s8[33554432]{0}) " + GEMM.format(
+                           "%a, %b", 2, 1, '"0"')])
     found = kernels(entry)["ab"]
     assert (found.kind, found.flops) == ("gemm", 2 * 8 * 16 * 32 * 64)
     assert found.bytes == 2 * 8 * 16 * 32 + 2 * 8 * 32 * 64 + 4 * 8 * 16 * 64
@@ -214,11 +207,9 @@ def test_a_product_that_is_fused_with_the_slice_of_its_stack_reads_the_slice():
   ROOT %product = f32[4,8]{1,0} get-tuple-element(%call), index=0
 }
 """
-    entry = "\n".join([
-        "  %x = f32[4,8]{1,0} parameter(0)", "  %w = f32[6,8,8]{2,1,0} parameter(1)", "  %i = "
-        "s32[] "
-        "parameter(2)", "  ROOT %y = f32[4,8]{1,0} fusion(%x, %w, %i), kind=kCustom, calls=%fused"
-    ])
+    entry = "\n".join(["  %x = f32[4,8]{1,0} parameter(0)", "  %w = f32[6,8,8]{2,1,0} parameter(1)",
+                       "  %i = s32[] parameter(2)",
+                       "  ROOT %y = f32[4,8]{1,0} fusion(%x, %w, %i), kind=kCustom, calls=%fused"])
     found = kernels(entry, fused)["y"]
     assert (found.kind, found.flops, found.bytes) == ("gemm", 2 * 4 * 8 * 8, 4 * (32 + 64 + 1 + 32))
 
@@ -236,8 +227,8 @@ def test_products_and_convolutions_in_fusions_count():
 }
 """
     entry = "\n".join(["  %a = f32[4,8]{1,0} parameter(0)", "  %b = f32[8,16]{1,0} parameter(1)",
-                       "  %c = f32[1,10,10,3]{3,2,1,0} parameter(2)", "  %d = f32[3,3,3,5]{3,2,1,0} "
-                                                                      "parameter(3)",
+                       "  %c = f32[1,10,10,3]{3,2,1,0} parameter(2)",
+                       "  %d = f32[3,3,3,5]{3,2,1,0} parameter(3)",
                        "  ROOT %y = (f32[4,16]{1,0}, f32[1,10,10,5]{3,2,1,0}) fusion(%a, %b, %c, %d), "
                        "kind=kLoop, calls=%fused"])
     assert kernels(entry, fused)["y"].flops == 2 * 4 * 8 * 16 + 2 * (10 * 10 * 5) * (3 * 3 * 3)
@@ -257,8 +248,9 @@ BRANCHES = """
 """
 
 
-@pytest.mark.parametrize("named", ["branch_computations={%cheap, %dear, %cheap}", "true_computation=%cheap, "
-                                                                                  "false_computation=%dear"])
+@pytest.mark.parametrize("named",
+                         ["branch_computations={%cheap, %dear, %cheap}",
+                          "true_computation=%cheap, false_computation=%dear"])
 def test_of_a_conditional_the_dearest_branch_counts(named):
     entry = f"  %x = f32[8]{{0}} parameter(0)\n  ROOT %c = f32[8]{{0}} conditional(%x, %x, %x), {named}"
     table = kernel_table(parse(program(entry, BRANCHES)), CHIP)
@@ -292,10 +284,14 @@ def test_a_collective_that_only_starts_moves_its_result_and_counts_once():
     }
 
 
-@pytest.mark.parametrize("groups, moved", [("mesh['x'=4,'y'=1] {'x'}", 64), ("mesh['x'=4,'y'=1] "
-                                                                             "{'y'}", 0), ("[2,2]<=[4]", 64),
-                                           ("mesh['x'=4] {'x':(1)2}", 64), ("[4,1]<=[4]", 0),
-                                           ("{{0,1},{2,3}}", 64), ("{}", 64)])
+@pytest.mark.parametrize("groups, moved",
+                         [("mesh['x'=4,'y'=1] {'x'}", 64),
+                          ("mesh['x'=4,'y'=1] {'y'}", 0),
+                          ("[2,2]<=[4]", 64),
+                          ("mesh['x'=4] {'x':(1)2}", 64),
+                          ("[4,1]<=[4]", 0),
+                          ("{{0,1},{2,3}}", 64),
+                          ("{}", 64)])
 def test_a_collective_within_a_fusion_moves_what_its_groups_need(groups, moved):
     fused = f"""
 %fused (x: f32[8]) -> f32[8] {{
@@ -327,9 +323,8 @@ def test_an_array_in_the_memory_of_the_host_takes_none_of_the_device():
 
 
 def test_the_floor_reads_what_is_used_and_writes_what_is_made():
-    entry = "\n".join(["  %x = f32[8]{0} parameter(0)", "  %unused = f32[100]{0} parameter(1)", "  %y = "
-                                                                                                "f32[8]{0} "
-                                                                                                "copy(%x)",
+    entry = "\n".join(["  %x = f32[8]{0} parameter(0)", "  %unused = f32[100]{0} parameter(1)",
+                       "  %y = f32[8]{0} copy(%x)",
                        "  ROOT %both = (f32[8]{0}, f32[100]{0}) tuple(%y, %unused)"])
     assert least_bytes(parse(program(entry))) == 64
     least = Least(20.0, 30.0)
@@ -354,12 +349,14 @@ def test_the_report_says_what_is_dear_and_what_it_does_not_know():
     assert "FLOPs unknown, counted as none: 1 launches of mosaic_gpu_v2" in text and "1 other groups" in text
 
 
-@pytest.mark.parametrize("source, said", [
-    ("jit(f)/jvp()/while/body/closed_call/jit(silu)/mul", "silu/mul"),
-    ("jit(f)/transpose(jvp(Attention))/while/body/dot_general;jit(f)/copy", "Attention/dot_general "
-                                                                            "(backward)"),
-    ("jit(f)/transpose(jvp())/while/body/checkpoint/rematted_computation/gather", "gather (recomputed)"),
-    ("jit(f)/cond/branch_1_fun", ""), ("", "")])
+@pytest.mark.parametrize("source, said",
+                         [("jit(f)/jvp()/while/body/closed_call/jit(silu)/mul", "silu/mul"),
+                          ("jit(f)/transpose(jvp(Attention))/while/body/dot_general;jit(f)/copy",
+                           "Attention/dot_general (backward)"),
+                          ("jit(f)/transpose(jvp())/while/body/checkpoint/rematted_computation/gather",
+                           "gather (recomputed)"),
+                          ("jit(f)/cond/branch_1_fun", ""),
+                          ("", "")])
 def test_a_kernel_is_called_by_what_it_comes_from(source, said):
     assert label(source) == said
 
@@ -392,13 +389,12 @@ def planned(text: str) -> Plan:
 
 def test_a_plan_has_the_tables_of_a_micro_batch_of_the_optimiser_and_of_one_decode_step():
     found = kernel_plan.tables(planned(program(CALL)), CHIP)
-    assert [title for title, _, _ in found] == ["micro-batch of 1,000 tokens", "optimiser step", "one decode "
-                                                                                                 "step of 4 "
-                                                                                                 "slots"]
+    assert [title for title, _, _ in found] == ["micro-batch of 1,000 tokens", "optimiser step",
+                                                "one decode step of 4 slots"]
     assert [table.launches for _, table, _ in found] == [1, 1, 1]
     assert [least for _, _, least in found] == [(4e12, 32), (0.0, 32), (0.0, 350.0)]
-    assert kernel_plan.lines(planned(program(CALL)), CHIP, "H100")[0].startswith("micro-batch of 1,000 "
-                                                                                 "tokens on H100: 1 kernels")
+    assert kernel_plan.lines(planned(program(CALL)), CHIP, "H100")[0].startswith(
+        "micro-batch of 1,000 tokens on H100: 1 kernels")
 
 
 def test_a_plan_that_was_derived_on_a_cpu_has_no_kernels():

@@ -18,26 +18,21 @@ CLIP = {"clip_low": 0.2, "clip_high": 0.28}
 CASES = {
     # TRL's settings; ours: loss, its settings, aggregation, other terms
     "grpo": (dict(loss_type="grpo"), ("clipped_surrogate", CLIP, "seq-mean-token-mean", {})),
-    "grpo-kl": (dict(loss_type="grpo",
-                     beta=0.3), ("clipped_surrogate", CLIP, "seq-mean-token-mean", dict(kl_coef=0.3))),
+    "grpo-kl": (dict(loss_type="grpo", beta=0.3),
+                ("clipped_surrogate", CLIP, "seq-mean-token-mean", dict(kl_coef=0.3))),
     "dapo": (dict(loss_type="dapo"), ("clipped_surrogate", CLIP, "token-mean", {})),
-    "dapo-entropy": (dict(loss_type="dapo", entropy_coef=0.2), ("clipped_surrogate", CLIP, "token-mean",
-                                                                dict(entropy_coef=0.2))),
+    "dapo-entropy": (dict(loss_type="dapo", entropy_coef=0.2),
+                     ("clipped_surrogate", CLIP, "token-mean", dict(entropy_coef=0.2))),
     "dr_grpo": (dict(loss_type="dr_grpo"), ("clipped_surrogate", CLIP, "seq-mean-token-sum-norm", {})),
     "gspo": (dict(loss_type="grpo", importance_sampling_level="sequence", epsilon_low=3e-4,
-                  epsilon_high=4e-4), ("gspo", {}, "seq-mean-token-mean", {})),
-    "cispo": (dict(loss_type="cispo", epsilon_high=1.5), ("cispo", {
-        "ratio_high": 1.5
-    }, "token-mean", {})),
+                  epsilon_high=4e-4),
+             ("gspo", {}, "seq-mean-token-mean", {})),
+    "cispo": (dict(loss_type="cispo", epsilon_high=1.5), ("cispo", {"ratio_high": 1.5}, "token-mean", {})),
     "sapo": (dict(loss_type="sapo"), ("sapo", {}, "seq-mean-token-mean", {})),
-    "opsm": (dict(loss_type="grpo",
-                  off_policy_mask_threshold=0.05), ("clipped_surrogate", CLIP, "seq-mean-token-mean",
-                                                    dict(corrections={"opsm": {
-                                                        "drift": 0.05
-                                                    }}))),
-    "tis": (dict(loss_type="grpo", use_vllm=True), ("clipped_surrogate", CLIP, "seq-mean-token-mean",
-                                                    dict(corrections={"tis": {}}))),
-}
+    "opsm": (dict(loss_type="grpo", off_policy_mask_threshold=0.05),
+             ("clipped_surrogate", CLIP, "seq-mean-token-mean", dict(corrections={"opsm": {"drift": 0.05}}))),
+    "tis": (dict(loss_type="grpo", use_vllm=True),
+            ("clipped_surrogate", CLIP, "seq-mean-token-mean", dict(corrections={"tis": {}})))}
 
 
 def trl_loss(batch, loss_type, beta=0.0, entropy_coef=0.0, importance_sampling_level="token", epsilon_low=0.2,

@@ -128,8 +128,8 @@ def test_a_straggler_is_waited_for_or_cut_or_drawn_again_once_its_time_is_up(str
         batches = [batch for _, batch, _ in train(producer, 4, hold=True)]
     assert [0 in numbers(batch.kept) for batch in batches] == [number == step for number in range(4)]
     straggler = batches[step].kept[0].rollouts[0]
-    assert straggler.truncated == (stragglers == "cut") and (len(straggler.completion_ids)
-                                                             == 300) == (stragglers != "cut")
+    assert straggler.truncated == (stragglers == "cut") and (
+        (len(straggler.completion_ids) == 300) == (stragglers != "cut"))
     assert set(straggler.policy_version) <= ({1, 2} if stragglers == "abort" else {0, 1})
     assert [batch.aborted for batch in batches] == [0, int(stragglers == "abort"), 0, 0]
 
@@ -167,8 +167,8 @@ def test_a_run_that_ends_anywhere_goes_on_from_its_checkpoint_with_nothing_lost_
         engine, task, update = random_times(rng.random())
         rules = Rules(2, 2, rng.choice(("carry", "abort")),
                       (lambda group: group.sequence % 4 > 0) if seed % 2 else None, most=100)
-        # steps until a kill; what came after the last checkpoint is lost with it
         since = []
+        # steps until a kill; what came after the last checkpoint is lost with it
         stop = rng.randint(1, 6)
         with contextlib.closing(make(engine, rules, task, last=15, position=position, graders=2)) as producer:
             for step, batch, now in train(producer, 15, hold=rng.random() < 0.5, version=version,
@@ -231,13 +231,9 @@ def test_an_error_in_a_thread_is_raised_where_the_batch_is_waited_for(where):
             raise UserError("row 3 has no answer")
         return 0.0
 
-    expected = {
-        "engine": (RuntimeError, "the engine broke"),
-        "task": (ValueError, "the "
-                 "judge broke"),
-        "user": (UserError, "no "
-                 "answer")
-    }
+    expected = {"engine": (RuntimeError, "the engine broke"),
+                "task": (ValueError, "the judge broke"),
+                "user": (UserError, "no answer")}
     with contextlib.closing(make(engine, Rules(2, 1), ScriptedTask(reward))) as producer:
         with pytest.raises(expected[where][0], match=expected[where][1]):
             list(train(producer, 10, hold=True))

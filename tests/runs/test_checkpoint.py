@@ -146,7 +146,7 @@ def learner(tensor, offload=(), shift=0.0):
     return one
 
 
-@pytest.mark.parametrize("before, after, offload", [(2, None, ()), (None, 2, ()), (2, 1, ("optimizer", ))],
+@pytest.mark.parametrize("before, after, offload", [(2, None, ()), (None, 2, ()), (2, 1, ("optimizer",))],
                          ids=str)
 def test_a_vocabulary_that_does_not_divide_goes_on_over_another_number_of_devices(
         tmp_path, before, after, offload):

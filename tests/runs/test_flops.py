@@ -19,7 +19,7 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.runs import flops
 
 DENSE = ModelConfig(family="qwen3", vocab_size=96, hidden_size=64, num_layers=3, num_heads=4, num_kv_heads=2,
-                    head_dim=16, intermediate_size=80, sparse_layers=(False, ) * 3, windows=(0, ) * 3)
+                    head_dim=16, intermediate_size=80, sparse_layers=(False,) * 3, windows=(0,) * 3)
 SPARSE = ModelConfig(family="qwen3_moe", vocab_size=90, hidden_size=16, num_layers=3, num_heads=4,
                      num_kv_heads=2, head_dim=6, intermediate_size=40, sparse_layers=(False, True, True),
                      windows=(0, 4, 4), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24,
@@ -120,12 +120,18 @@ def test_flops_are_those_of_a_loop_over_tokens_and_layers(config, rank):
     np.testing.assert_allclose(counted(config, lora, batch(lengths, 24, trained)), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind, peak", [
-    ("NVIDIA H200", 989e12), ("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H100 "
-                                                                                               "NVL", 835e12),
-    ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA L40S", 362e12), ("NVIDIA GeForce RTX 3090", 71e12),
-    ("NVIDIA B200", 2250e12), ("NVIDIA GB200", None), ("NVIDIA H200 MIG 1g.18gb", None),
-    ("cpu", None)])
+@pytest.mark.parametrize("kind, peak",
+                         [("NVIDIA H200", 989e12),
+                          ("NVIDIA H100 80GB HBM3", 989e12),
+                          ("NVIDIA H100 PCIe", 756e12),
+                          ("NVIDIA H100 NVL", 835e12),
+                          ("NVIDIA A100-SXM4-80GB", 312e12),
+                          ("NVIDIA L40S", 362e12),
+                          ("NVIDIA GeForce RTX 3090", 71e12),
+                          ("NVIDIA B200", 2250e12),
+                          ("NVIDIA GB200", None),
+                          ("NVIDIA H200 MIG 1g.18gb", None),
+                          ("cpu", None)])
 def test_the_peak_is_that_of_the_devices_kind_or_unknown(kind, peak):
     assert flops.peak_flops(kind) == peak
 

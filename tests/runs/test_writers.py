@@ -78,8 +78,8 @@ def test_tensorboard_files_are_cut_to_whole_records_of_the_steps_kept(tmp_path):
 
 
 def test_a_full_disk_under_a_log_is_a_clear_error():
-    with open("/dev/full", "w") as file, pytest.raises(UserError, match="/dev/full cannot be written.*No "
-                                                                        "space left"):
+    with (open("/dev/full", "w") as file,
+          pytest.raises(UserError, match="/dev/full cannot be written.*No space left")):
         log_files.write_line(file, {"step": 1, "filler": "x" * 100000})
 
 

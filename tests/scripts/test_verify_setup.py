@@ -52,44 +52,27 @@ def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):
 def test_versions_are_held_against_what_the_package_declares_for_this_python(files, tmp_path, monkeypatch):
     config = resolve(settings(files, tmp_path / "run"))
     elsewhere = ['jax>=99; python_version < "3"', 'flax<0.1; extra == "cuda"', "torch>=99"]
-    monkeypatch.setattr("importlib.metadata.requires", lambda name: [*elsewhere, 'flax>=0.12,<0.13; '
-                                                                                 'python_version >= "3.11"'])
+    monkeypatch.setattr("importlib.metadata.requires",
+                        lambda name: [*elsewhere, 'flax>=0.12,<0.13; python_version >= "3.11"'])
     assert f"jax {jax.__version__}" in setup._versions(training(config, bridges))
-    monkeypatch.setattr("importlib.metadata.requires", lambda name: [*elsewhere, 'jax<0.12,>=99; '
-                                                                                 'python_version '
-                                                                                 '>= "3.11"', "optax>=99"])
+    monkeypatch.setattr("importlib.metadata.requires",
+                        lambda name: [*elsewhere, 'jax<0.12,>=99; python_version >= "3.11"', "optax>=99"])
     with pytest.raises(
             UserError,
             match=rf"outside of .*: jax {jax.__version__} \(needs <0.12,>=99\), optax .*\(needs >=99\)"):
         setup._versions(training(config, bridges))
 
 
-@pytest.mark.parametrize("changes, failing, message", [({
-    "mesh__data": 4,
-    "rollout_mesh__data": 5
-}, ["mesh", "collectives"], "5 needs 9"),
-                                                       ({
-                                                           "mesh__data": 8,
-                                                           "train__tokens_per_micro_batch": 500
-                                                       }, ["mesh"], "cannot hold 8 rows of 64 tokens"),
-                                                       ({
-                                                           "mesh__data": 8,
-                                                           "train__tokens_per_micro_batch": 512,
-                                                           "sft__steps": 1
-                                                       }, ["mesh"], "raise it to 768"),
-                                                       ({
-                                                           "data__path": "nowhere.jsonl"
-                                                       }, ["data"], "nowhere.jsonl"),
-                                                       ({
-                                                           "mesh__tensor": 4
-                                                       }, ["mesh"], "num_key_value_heads "
-                                                        "= 2"),
-                                                       ({
-                                                           "algorithm__loss": "grop"
-                                                       }, ["settings"], "'grop'"),
-                                                       ({
-                                                           "folder": "/proc/nowhere/run"
-                                                       }, ["run_dir"], "/proc")], ids=str)
+@pytest.mark.parametrize(
+    "changes, failing, message",
+    [({"mesh__data": 4, "rollout_mesh__data": 5}, ["mesh", "collectives"], "5 needs 9"),
+     ({"mesh__data": 8, "train__tokens_per_micro_batch": 500}, ["mesh"], "cannot hold 8 rows of 64 tokens"),
+     ({"mesh__data": 8, "train__tokens_per_micro_batch": 512, "sft__steps": 1}, ["mesh"], "raise it to 768"),
+     ({"data__path": "nowhere.jsonl"}, ["data"], "nowhere.jsonl"),
+     ({"mesh__tensor": 4}, ["mesh"], "num_key_value_heads = 2"),
+     ({"algorithm__loss": "grop"}, ["settings"], "'grop'"),
+     ({"folder": "/proc/nowhere/run"}, ["run_dir"], "/proc")],
+    ids=str)
 def test_what_is_wrong_is_named_and_the_other_checks_run(files, tmp_path, changes, failing, message):
     changes = dict(changes)
     found = outcomes(resolve(settings(files, changes.pop("folder", tmp_path / "run"), **changes)))
@@ -152,7 +135,7 @@ def servers(files, folder, fake, **changes):
     """The outcome of the check of a fake server, which draws nothing that a policy would."""
     overrides = {
         "rollout__backend": fake.kind,
-        "servers__urls": (fake.url, ),
+        "servers__urls": (fake.url,),
         "lora__targets": ("q_proj", "v_proj")
     } | changes
     return {
@@ -202,7 +185,7 @@ def test_what_a_run_on_servers_lacks_is_found_before_one_is_asked(files, tmp_pat
     config = resolve(
         settings(files, tmp_path / "run", **{
             "rollout__backend": "vllm",
-            "servers__urls": ("http://127.0.0.1:9", )
+            "servers__urls": ("http://127.0.0.1:9",)
         } | changes))
     found = outcomes(config)["servers"]
     assert not found.passed and re.search(message, found.text), found
@@ -211,8 +194,8 @@ def test_what_a_run_on_servers_lacks_is_found_before_one_is_asked(files, tmp_pat
 def test_too_small_a_ram_disk_for_the_weights_is_said_with_the_numbers(files, tmp_path, monkeypatch):
     monkeypatch.setattr(verify.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=2**20))
     config = resolve(
-        settings(files, tmp_path / "run", rollout__backend="vllm", servers__urls=("http://127.0.0.1:9", ),
-                 lora__rank=0, lora__targets=("all-linear", ), lora__dropout=0.0, algorithm__kl_coef=0.0))
+        settings(files, tmp_path / "run", rollout__backend="vllm", servers__urls=("http://127.0.0.1:9",),
+                 lora__rank=0, lora__targets=("all-linear",), lora__dropout=0.0, algorithm__kl_coef=0.0))
     found = outcomes(config)
     assert not found["servers"].passed
     assert "has 0.0 GiB free, and a version takes 0.5" in found["servers"].text

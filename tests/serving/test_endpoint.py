@@ -119,25 +119,10 @@ def test_a_chat_without_a_limit_may_use_what_the_context_leaves(server, front):
 def test_messages_tools_and_variables_reach_the_template(server, tokenizer):
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    messages = [{
-        "role": "user",
-        "content": [{
-            "type": "text",
-            "text": "1 "
-            "+ "
-        }, {
-            "type": "text",
-            "text": "2?"
-        }]
-    }, {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [call]
-    }, {
-        "role": "tool",
-        "tool_call_id": "c1",
-        "content": "3"
-    }]
+    messages = [{"role": "user",
+                 "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "2?"}]},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c1", "content": "3"}]
     got = server.openai.chat.completions.create(model="tiny", messages=messages, tools=[tool], max_tokens=1,
                                                 extra_body=RAW | {"chat_template_kwargs": {"mood": "calm"}})
     text = tokenizer.decode(got.prompt_token_ids, skip_special_tokens=False)
@@ -201,37 +186,34 @@ def test_a_stop_string_ends_the_text_before_it_and_a_stop_id_after_it(server, fr
                                                                          + 1].tolist()
 
 
-REFUSED = [
-    (dict(temprature=1), "temprature: unknown field"),
-    (dict(max_tokens=0), "max_tokens"),
-    (dict(max_tokens="12"), "max_tokens"),
-    (dict(temperature=-1), "temperature"),
-    (dict(temperature=1e-9), "at "
-     "least 0.01"),
-    (dict(top_p=0), "top_p"),
-    (dict(top_k=-2), "top_k"),
-    (dict(n=0), "n"),
-    (dict(n=1000), "n"),
-    (dict(seed=2**64), "seed"),
-    (dict(stop=[""]), "stop"),
-    (dict(stop=["x<|im_end|>"]), "im_end"),
-    (dict(logprobs=3), "logprobs: .*drawn token"),
-    (dict(echo=True), "echo"),
-    (dict(suffix="x"), "suffix"),
-    (dict(best_of=2), "best_of"),
-    (dict(frequency_penalty=0.5), "frequency_penalty"),
-    (dict(logit_bias={"5": 1}), "logit_bias"),
-    (dict(prompt=""), "prompt"),
-    (dict(prompt=[]), "prompt"),
-    (dict(prompt=[[]]), "prompt"),
-    (dict(prompt=[1, "a"]), "prompt"),
-    (dict(prompt=[320]), "vocabulary"),
-    (dict(prompt=[-1]), "prompt"),
-    (dict(prompt=[1] * 300), "context"),
-    (dict(max_tokens=300), "context"),
-    (dict(stream_options={"include_usage": True}), "stream"),
-    (dict(model=3), "model"),
-]
+REFUSED = [(dict(temprature=1), "temprature: unknown field"),
+           (dict(max_tokens=0), "max_tokens"),
+           (dict(max_tokens="12"), "max_tokens"),
+           (dict(temperature=-1), "temperature"),
+           (dict(temperature=1e-9), "at least 0.01"),
+           (dict(top_p=0), "top_p"),
+           (dict(top_k=-2), "top_k"),
+           (dict(n=0), "n"),
+           (dict(n=1000), "n"),
+           (dict(seed=2**64), "seed"),
+           (dict(stop=[""]), "stop"),
+           (dict(stop=["x<|im_end|>"]), "im_end"),
+           (dict(logprobs=3), "logprobs: .*drawn token"),
+           (dict(echo=True), "echo"),
+           (dict(suffix="x"), "suffix"),
+           (dict(best_of=2), "best_of"),
+           (dict(frequency_penalty=0.5), "frequency_penalty"),
+           (dict(logit_bias={"5": 1}), "logit_bias"),
+           (dict(prompt=""), "prompt"),
+           (dict(prompt=[]), "prompt"),
+           (dict(prompt=[[]]), "prompt"),
+           (dict(prompt=[1, "a"]), "prompt"),
+           (dict(prompt=[320]), "vocabulary"),
+           (dict(prompt=[-1]), "prompt"),
+           (dict(prompt=[1] * 300), "context"),
+           (dict(max_tokens=300), "context"),
+           (dict(stream_options={"include_usage": True}), "stream"),
+           (dict(model=3), "model")]
 NEUTRAL = dict(frequency_penalty=0, presence_penalty=0.0, logit_bias={}, echo=False, suffix=None, best_of=1,
                user="me", stop=None, temperature=None, top_p=None, n=None, seed=None, stream=False,
                store=False)
@@ -249,40 +231,22 @@ def test_what_cannot_be_honoured_is_refused_by_name(server, fields, message):
         message, error["message"]) and error["type"] == "invalid_request_error", answer.text
 
 
-@pytest.mark.parametrize("fields, message", [
-    (dict(top_logprobs=2, logprobs=True), "top_logprobs"),
-    (dict(tool_choice="required"), "tool_choice"),
-    (dict(messages=[]), "messages"),
-    (dict(response_format={"type": "json_object"}), "response_format"),
-    (dict(parallel_tool_calls=False), "parallel_tool_calls"),
-    (dict(messages=[{
-        "role": "user",
-        "content": [{
-            "type": "image_url",
-            "image_url": {
-                "url": "x"
-            }
-        }]
-    }]), "messages"),
-    (dict(messages=[{
-        "role": "assistant",
-        "tool_calls": [{
-            "id": "a",
-            "function": {
-                "name": "f",
-                "arguments": "[1]"
-            }
-        }]
-    }]), "JSON "
-     "object"),
-    (dict(chat_template_kwargs={"enable_thinking": False}), "enable_thinking"),
-    (dict(max_tokens=3, max_completion_tokens=4), "differ"),
-    (dict(messages=[{
-        "role": "wizard",
-        "content": "x"
-    }]), "messages.0.role"),
-    (dict(max_completion_tokens=300), "context"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [(dict(top_logprobs=2, logprobs=True), "top_logprobs"),
+     (dict(tool_choice="required"), "tool_choice"),
+     (dict(messages=[]), "messages"),
+     (dict(response_format={"type": "json_object"}), "response_format"),
+     (dict(parallel_tool_calls=False), "parallel_tool_calls"),
+     (dict(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
+      "messages"),
+     (dict(messages=[{"role": "assistant",
+                      "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "[1]"}}]}]),
+      "JSON object"),
+     (dict(chat_template_kwargs={"enable_thinking": False}), "enable_thinking"),
+     (dict(max_tokens=3, max_completion_tokens=4), "differ"),
+     (dict(messages=[{"role": "wizard", "content": "x"}]), "messages.0.role"),
+     (dict(max_completion_tokens=300), "context")])
 def test_a_chat_that_cannot_be_honoured_is_refused_by_name(server, fields, message):
     answer = server.http.post("/v1/chat/completions", json={
         "model": "tiny",

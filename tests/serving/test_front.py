@@ -73,8 +73,8 @@ def test_during_an_update_requests_wait_and_then_go_on_under_the_new_version(fro
     assert front.ask(lambda engine: engine._cache is None)
     front.publish(weights, version + 1)
     (done,) = ticket.done.result(60)
-    assert set(done.policy_version.tolist()) == {version, version + 1} and (np.diff(done.policy_version)
-                                                                            >= 0).all()
+    assert set(done.policy_version.tolist()) == {version, version + 1} and (
+        np.diff(done.policy_version) >= 0).all()
     assert set(late.done.result(60)[0].policy_version.tolist()) == {version + 1}
     np.testing.assert_array_equal(np.concatenate([chunk.policy_version for chunk in chunks]),
                                   done.policy_version)

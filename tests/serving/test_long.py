@@ -46,10 +46,9 @@ def run(files, run_dir, monkeypatch, clients):
         with openai.OpenAI(base_url=f"{servers[0].url}/v1", api_key="none", max_retries=0,
                            timeout=120) as client:
             while not over.is_set():
-                answers.append(
-                    client.completions.create(model="policy", prompt="1 + 2 = ?", max_tokens=20, n=2,
-                                              seed=len(answers), user="client "
-                                              f"{number}", logprobs=0, extra_body={"return_token_ids": True}))
+                answers.append(client.completions.create(model="policy", prompt="1 + 2 = ?", max_tokens=20,
+                                                         n=2, seed=len(answers), user=f"client {number}",
+                                                         logprobs=0, extra_body={"return_token_ids": True}))
 
     def asked(config, learner, front, *rest):
         with concurrent.futures.ThreadPoolExecutor(max(clients, 1)) as pool:
@@ -124,13 +123,10 @@ def test_a_fuzzer_on_the_schema_finds_no_server_error(front, policy, tokenizer, 
             body["required"].append("max_tokens")
         path = tmp_path / "openapi.json"
         path.write_text(json.dumps(schema))
-        command = [
-            sys.executable, "-m", "schemathesis.cli", "run",
-            str(path), f"--url={server.url}", "--header=Authorization: "
-            "Bearer "
-            "k", "--checks=not_a_server_error", "--phases=examples,coverage,fuzzing", "--max-examples=60",
-            "--request-timeout=60", "--no-color"
-        ]
+        command = [sys.executable, "-m", "schemathesis.cli", "run", str(path), f"--url={server.url}",
+                   "--header=Authorization: Bearer k", "--checks=not_a_server_error",
+                   "--phases=examples,coverage,fuzzing", "--max-examples=60", "--request-timeout=60",
+                   "--no-color"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
         assert sum(server.service.counters.calls.values()) > 50 and server.service.in_flight == 0

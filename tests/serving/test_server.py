@@ -162,11 +162,11 @@ def test_a_server_that_others_can_reach_needs_a_key_and_a_free_port(front, token
         assert server.url.startswith("http://127.0.0.1:")
 
 
-@pytest.mark.parametrize("text, content, calls", [(f"Let me see.\n{CALL}\n{CALL}", "Let me see.", 2),
-                                                  (CALL, None, 1),
-                                                  ("No <tool_call> here", "No "
-                                                   "<tool_call> "
-                                                   "here", 0), ("Fine.", "Fine.", 0)])
+@pytest.mark.parametrize("text, content, calls",
+                         [(f"Let me see.\n{CALL}\n{CALL}", "Let me see.", 2),
+                          (CALL, None, 1),
+                          ("No <tool_call> here", "No <tool_call> here", 0),
+                          ("Fine.", "Fine.", 0)])
 def test_tool_calls_reach_the_client_as_such_streamed_or_not(tokenizer, text, content, calls):
     chat = dict(model="tiny", messages=[{"role": "user", "content": "How is the weather?"}], tools=[TOOL])
     with scripted(tokenizer, text) as server:
@@ -200,10 +200,9 @@ def test_an_answer_with_tool_calls_can_be_sent_back_as_it_is(tokenizer):
                                                                answer], tools=[TOOL]).choices
 
 
-@pytest.mark.parametrize("error, message", [(UserError("The policy gave NaN."), "gave "
-                                             "NaN"), (RuntimeError("a "
-                                                                   "secret"), "server's "
-                                                      "log")])
+@pytest.mark.parametrize("error, message",
+                         [(UserError("The policy gave NaN."), "gave NaN"),
+                          (RuntimeError("a secret"), "server's log")])
 def test_a_failing_engine_gives_500_or_an_error_event_and_serves_on(tokenizer, error, message):
     with scripted(tokenizer, "one two three four five", error) as server:
         with pytest.raises(openai.InternalServerError, match=message):
@@ -256,29 +255,13 @@ def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, fo
         with pytest.raises(openai.NotFoundError, match="'tiny'.*'sums'"):
             server.openai.completions.create(model="tiny", **ask)
 
-        for body, status, message in [({
-                "lora_name": "sums",
-                "lora_path": path
-        }, 400, "load_inplace"), ({
-                "lora_name": "tiny",
-                "lora_path": path
-        }, 400, "in "
-                                  "use"),
-                                      ({
-                                          "lora_name": "b",
-                                          "lora_path": str(tmp_path / "none")
-                                      }, 400, "no folder"),
-                                      ({
-                                          "lora_name": "b",
-                                          "lora_path": str(folder)
-                                      }, 400, "adapter_config.json"),
-                                      ({
-                                          "lora_name": "b",
-                                          "lora_path": adapter(folder, tmp_path / "big", rank=8)[0]
-                                      }, 400, "rank "
-                                       "8"), ({
-                                           "lora_name": "b"
-                                       }, 400, "lora_path")]:
+        for body, status, message in [
+            ({"lora_name": "sums", "lora_path": path}, 400, "load_inplace"),
+            ({"lora_name": "tiny", "lora_path": path}, 400, "in use"),
+            ({"lora_name": "b", "lora_path": str(tmp_path / "none")}, 400, "no folder"),
+            ({"lora_name": "b", "lora_path": str(folder)}, 400, "adapter_config.json"),
+            ({"lora_name": "b", "lora_path": adapter(folder, tmp_path / "big", rank=8)[0]}, 400, "rank 8"),
+            ({"lora_name": "b"}, 400, "lora_path")]:
             answer = server.http.post("/v1/load_lora_adapter", json=body)
             assert answer.status_code == status and message in answer.json()["error"]["message"], answer.text
         again = server.openai.completions.create(model="sums", **ask).choices[0]
@@ -352,8 +335,8 @@ def test_the_script_serves_an_adapter_and_ends_with_code_0_after_sigterm(folder,
     finally:
         process.kill()
     (row,) = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
-    assert len(row["completions"][0]["ids"]) == drawn and row["completions"][0]["finish_reason"] in ("stop",
-                                                                                                     "length")
+    assert len(row["completions"][0]["ids"]) == drawn and row["completions"][0]["finish_reason"] in (
+        "stop", "length")
 
 
 def test_without_the_extra_the_import_names_it(monkeypatch):

@@ -27,10 +27,11 @@ def cut(items, seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("stops, shown", [((), TEXT), (("#### 18", "🙃"), TEXT[:TEXT.index("🙃")]),
-                                          (("#### "
-                                            "18", ), TEXT[:-len("#### "
-                                                                "18")]), (("#### 19", "never"), TEXT)])
+@pytest.mark.parametrize("stops, shown",
+                         [((), TEXT),
+                          (("#### 18", "🙃"), TEXT[:TEXT.index("🙃")]),
+                          (("#### 18",), TEXT[:-len("#### 18")]),
+                          (("#### 19", "never"), TEXT)])
 def test_the_pieces_of_a_stream_join_to_its_text_up_to_the_first_stop_string(hf, stops, shown, seed):
     stream = TextStream(hf.decode, stops)
     pieces = [stream.add(ids, last) for ids, last in cut(hf.encode(TEXT), seed)]

@@ -125,7 +125,7 @@ def test_dynamic_sampling_of_equal_completions_gives_up_after_its_rounds(files, 
 
 
 def test_a_step_whose_groups_are_all_left_out_updates_nothing(files, tmp_path):
-    (logged, ) = rows(
+    (logged,) = rows(
         run(files, tmp_path / "run", **SAME, algorithm__drop_constant_groups=True) / "metrics.jsonl")
     assert logged["rollout/groups_dropped_constant"] == 3 and logged["reward/frac_zero_std"] == 1
     assert "policy/loss" not in logged and "reward/used_mean" not in logged

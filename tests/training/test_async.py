@@ -223,7 +223,7 @@ def test_a_small_policy_learns_from_rollouts_that_run_ahead(bound):
     """To draw odd tokens, by GRPO on all weights with truncated importance sampling; half of its tokens are
     odd at first."""
     config = dataclasses.replace(
-        ahead(bound, kl_coef=0.0, corrections=("tis", )), lora=LoraSection(rank=0),
+        ahead(bound, kl_coef=0.0, corrections=("tis",)), lora=LoraSection(rank=0),
         optimizer=OptimizerSection(learning_rate=1e-2),
         rollout=RolloutSection(prompts_per_step=4, group_size=8, max_tokens=8, slots=32, page_size=32,
                                decode_steps=8, max_staleness=bound), data=DataSection(max_prompt_tokens=8),
@@ -300,7 +300,7 @@ def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, bound):
     (dict(rollout__stragglers="cut"), "stragglers = 'cut' has no effect with rollout.max_staleness = 0"),
     (dict(rollout__max_staleness=1, rollout__stragglers="drop"), "stragglers = 'drop' is not known"),
     (dict(rollout__max_staleness=1, rollout__stragglers="cut", rollout__backend="vllm",
-          servers__urls=("http://localhost:1", )), "which servers do not hand out")
+          servers__urls=("http://localhost:1",)), "which servers do not hand out")
 ])
 def test_settings_of_rollouts_ahead_that_do_nothing_are_refused(files, tmp_path, overrides, message):
     with pytest.raises(ConfigError, match=message):

@@ -102,8 +102,8 @@ def test_a_run_without_a_critic_does_not_go_on_with_one(tmp_path):
     before.save(state, checkpoint.Progress(step=1))
     before.close()
     after = open_checkpoints({"critic": "token", "array critic/out": "float32[32, 1]"})
-    with pytest.raises(checkpoint.CheckpointError, match="belongs to another model or run .critic: absent "
-                                                         "there, token here"):
+    with pytest.raises(checkpoint.CheckpointError,
+                       match="belongs to another model or run .critic: absent there, token here"):
         after.restore(state)
     after.close()
 

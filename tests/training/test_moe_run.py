@@ -44,7 +44,7 @@ def replayed(files, tmp_path_factory):
     """R3, a balancing loss and routers trained with adapters on every layer, each layer rematerialised."""
     run_dir = tmp_path_factory.mktemp("replayed") / "run"
     config = settings(files, run_dir, moe__replay="r3", moe__aux_loss_coef=0.01, moe__z_loss_coef=1e-3,
-                      moe__router="train", train__remat="full", lora__targets=("all-linear", ))
+                      moe__router="train", train__remat="full", lora__targets=("all-linear",))
     with pytest.warns(UserWarning, match="which PEFT loads and vLLM and SGLang refuse"):
         assert pipeline.run_all(resolve(config), bridges)
     return run_dir

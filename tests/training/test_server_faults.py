@@ -20,9 +20,7 @@ pytestmark = pytest.mark.slow
 # once, while it draws from this version
 FAULTS = {0: "500", 1: "truncated", 2: "hang", 3: "slow", 5: "nan", 6: "reset"}
 SAID = ("answered 500", "no JSON", "ReadTimeout|had not answered", "RemoteProtocolError|ReadError",
-        "log-probs "
-        "from "
-        "nan")
+        "log-probs from nan")
 BROKEN = 4  # the sync of this version ends half-way, after its first bucket
 STEPS = 7
 

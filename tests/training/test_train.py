@@ -47,15 +47,16 @@ def test_a_run_leaves_logs_checkpoints_a_model_an_adapter_and_a_plot(finished):
 
 def test_the_log_has_the_names_that_users_look_for(finished):
     names = set(rows(finished / "metrics.jsonl")[3])
-    wanted = {
-        "reward": "mean std max min frac_zero_std pass_at_k", "completion": "length_mean length_max "
-                                                                            "truncated_frac",
-        "policy": "loss kl_loss entropy clip_frac_low clip_frac_high approx_kl ratio_mean ratio_max "
-                  "grad_norm lr",
-        "mismatch": "kl prob_diff_mean prob_diff_max pearson ess", "moe": "max_vio min_vio load_entropy",
-        "rollout": "tokens_per_s staleness_mean staleness_max turns_mean aborted_frac",
-        "time": "rollout_s reward_s old_logprobs_s update_s sync_s step_s",
-        "perf": "tokens_per_s tflops_per_s peak_bytes compiles", "eval": "pass_at_1 pass_at_4 greedy"}
+    wanted = {"reward": "mean std max min frac_zero_std pass_at_k",
+              "completion": "length_mean length_max truncated_frac",
+              "policy": "loss kl_loss entropy clip_frac_low clip_frac_high approx_kl ratio_mean ratio_max "
+                        "grad_norm lr",
+              "mismatch": "kl prob_diff_mean prob_diff_max pearson ess",
+              "moe": "max_vio min_vio load_entropy",
+              "rollout": "tokens_per_s staleness_mean staleness_max turns_mean aborted_frac",
+              "time": "rollout_s reward_s old_logprobs_s update_s sync_s step_s",
+              "perf": "tokens_per_s tflops_per_s peak_bytes compiles",
+              "eval": "pass_at_1 pass_at_4 greedy"}
     assert {f"{group}/{name}" for group, text in wanted.items() for name in text.split()} <= names
     assert "time/checkpoint_s" in rows(finished / "metrics.jsonl")[3]
 

@@ -10,9 +10,9 @@ from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.types import Request, SamplingParams
 
-# tokens at the end, and drawn, by whether it is a rehearsal
-LENGTH = {False: 1024, True: 64}
-NEW = {False: 192, True: 32}
+# by whether it is a rehearsal
+LENGTH = {False: 1024, True: 64}  # tokens at the end
+NEW = {False: 192, True: 32}  # tokens drawn of them
 
 
 class Rate(NamedTuple):

@@ -31,10 +31,9 @@ from jaxrl_moe.planning import target
 from jaxrl_moe.runs.flops import FlopMeter
 
 GIB = 2**30
-# timed training steps; seconds to wait for the plan at the end
-STEPS = 5
-PLAN_S = 120.0
-# sequences decoded, by whether it is a rehearsal; what matters most comes first
+STEPS = 5  # timed, of training
+PLAN_S = 120.0  # seconds to wait for the plan at the end
+# sequences decoded, by whether it is a rehearsal; the number that matters most comes first
 BATCHES = {False: (128, 32, 256, 64), True: (4,)}
 NEAR = 0.15  # how far a measured peak may lie above the predicted one
 
@@ -91,8 +90,8 @@ def train(recorder: Recorder, learner: Learner, config: Config, settings: Settin
         return
     seconds = float(np.median(times[1:]))
     rate = rows * length / seconds
-    recorder.add(name, MEASURED, **{"tokens/s": rate, **scaled(settings, rate), "s": seconds, "first "
-                                                                                              "s": times[0]},
+    recorder.add(name, MEASURED,
+                 **{"tokens/s": rate, **scaled(settings, rate), "s": seconds, "first s": times[0]},
                  **FlopMeter(learner).metrics([batch], seconds))
     report_peak(recorder, "training")
 
@@ -128,13 +127,11 @@ def draw(recorder: Recorder, learner: Learner, config: Config, settings: Setting
                                  lambda slots=slots: decoding.rate(learner, config, slots, settings.rehearse))
         gc.collect()  # an engine has copies of the adapters, and is part of cycles
         if found is not None:
-            recorder.add(
-                name, MEASURED, **{
-                    "tokens/s": found.tokens_per_s,
-                    **scaled(settings, found.tokens_per_s), "chunks": found.chunks,
-                    "prefill and first "
-                    "compilation s": found.first_s
-                })
+            recorder.add(name, MEASURED,
+                         **{"tokens/s": found.tokens_per_s,
+                            **scaled(settings, found.tokens_per_s),
+                            "chunks": found.chunks,
+                            "prefill and first compilation s": found.first_s})
     report_peak(recorder, "rollout")
 
 
@@ -143,11 +140,8 @@ def report_peak(recorder: Recorder, phase: str) -> None:
     if not stats or "peak_bytes_in_use" not in stats:
         recorder.add(f"peak memory, {phase}", ABSENT, "this device keeps no count of its memory")
         return
-    recorder.add(f"peak memory, {phase}", MEASURED, **{
-        "GiB": stats["peak_bytes_in_use"] / GIB,
-        "limit "
-        "GiB": stats["bytes_limit"] / GIB
-    })
+    recorder.add(f"peak memory, {phase}", MEASURED,
+                 **{"GiB": stats["peak_bytes_in_use"] / GIB, "limit GiB": stats["bytes_limit"] / GIB})
 
 
 def start_plan(settings: Settings) -> subprocess.Popen:
@@ -184,8 +178,8 @@ def judge(recorder: Recorder, planning: subprocess.Popen) -> None:
         output = planning.communicate(timeout=PLAN_S)[0]
         plan = json.loads(output.splitlines()[-1])
     except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
-        recorder.add("plan of the same configuration", FAILED, f"it gave nothing within {PLAN_S:.0f} s: "
-                                                               f"{type(error).__name__}")
+        recorder.add("plan of the same configuration", FAILED,
+                     f"it gave nothing within {PLAN_S:.0f} s: {type(error).__name__}")
         return
     measured = {
         row["name"].removeprefix("peak memory, "): row["values"] for row in read(recorder.path)
@@ -195,8 +189,8 @@ def judge(recorder: Recorder, planning: subprocess.Popen) -> None:
         name = f"peak memory against the plan, {phase}"
         found = measured.get(phase, {}).get("GiB")
         if found is None:
-            recorder.add(name, MEASURED, "nothing was measured to stand against it", **{"predicted "
-                                                                                        "GiB": size})
+            recorder.add(name, MEASURED, "nothing was measured to stand against it",
+                         **{"predicted GiB": size})
             continue
         recorder.add(name, PASSED if found <= (1 + NEAR) * size else FAILED,
                      **{"predicted GiB": size, "measured GiB": found, "measured / predicted": found / size})

@@ -128,7 +128,7 @@ class TensorLoader(WeightTransferEngine):
 
     def _remember_experts(self):
         for method, kernel in self.forgotten.items():
-            # of experts that the update left as they were
+            # None: experts that the update left as they were, so their kernel serves on
             method.moe_kernel = kernel if method.moe_kernel is None else method.moe_kernel
         self.forgotten = {}
 

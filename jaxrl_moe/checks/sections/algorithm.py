@@ -149,9 +149,10 @@ def _idle_lengths(config: Config) -> Iterator[Problem]:
     tokens = section.overlong_tokens
     cushion = section.overlong_cushion
     if cushion and not tokens:
-        yield Problem("algorithm.overlong_cushion", cushion, "has no effect without "
-                      "algorithm.overlong_tokens, the length at which the penalty is full",
-                      "set both, or neither")
+        yield Problem(
+            "algorithm.overlong_cushion", cushion,
+            "has no effect without algorithm.overlong_tokens, the length at which the penalty is full",
+            "set both, or neither")
     if tokens and not 0 < cushion <= tokens:
         yield Problem("algorithm.overlong_cushion", cushion,
                       f"must be from 1 to algorithm.overlong_tokens = {tokens}",

@@ -25,8 +25,9 @@ def contradictions(config: Config) -> Iterator[Problem]:
                       "goes in one stage, and mesh.dispatch = 'hybrid' asks for two",
                       "use gather or capacity, or ipc")
     if (mesh.transport == "capacity") != (mesh.capacity_factor > 0):
-        yield Problem("mesh.transport", mesh.transport, "with mesh.capacity_factor = "
-                      f"{mesh.capacity_factor}: a capacity needs both, and the others need neither",
+        yield Problem("mesh.transport", mesh.transport,
+                      f"with mesh.capacity_factor = {mesh.capacity_factor}: a capacity needs both, and the "
+                      "others need neither",
                       "set both, such as transport capacity and a factor of 1.25, or neither")
     if mesh.pipeline != 1:
         yield Problem("mesh.pipeline", mesh.pipeline,

@@ -29,7 +29,8 @@ def turns_of(rollout: Rollout) -> tuple[Turn, ...]:
             raise AlgorithmError(f"A rollout's turns must follow each other within its {len(left)} "
                                  "completion tokens; got "
                                  f"{[(other.start, other.end) for other in rollout.turns]}.")
-        left[turn.start:turn.end], before = 0, turn.end
+        left[turn.start:turn.end] = 0
+        before = turn.end
     if left.any():
         raise AlgorithmError(f"Completion token {int(np.argmax(left))} of a rollout was drawn by the policy "
                              "(loss_mask 1), but belongs to none of its turns.")

@@ -1,6 +1,5 @@
 """What decoders with rotary grouped-query attention, RMSNorm and gated MLPs share; a family overrides what is
 its own."""
-
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,47 +14,36 @@ from jaxrl_moe.model.families.rows import TensorRow, linear_rows, linear_tensors
 from jaxrl_moe.model.layer import DENSE, SPARSE, LayerKind
 from jaxrl_moe.model.scoring import Softmax
 
-OUTER_PARAMETERS = (
-    ParameterRow("embed.weight", ("vocab", "model")),
-    ParameterRow("norm.weight", (None,), decayed=False),
-    ParameterRow("lm_head.weight", ("model", "vocab")),
-)
-ATTENTION_PARAMETERS = (
-    *linear_rows("attention.q_proj", "out"),
-    *linear_rows("attention.k_proj", "out"),
-    *linear_rows("attention.v_proj", "out"),
-    *linear_rows("attention.o_proj", "in"),
-)
-MLP_PARAMETERS = (
-    *linear_rows("mlp.gate_proj", "out"),
-    *linear_rows("mlp.up_proj", "out"),
-    *linear_rows("mlp.down_proj", "in"),
-)
+OUTER_PARAMETERS = (ParameterRow("embed.weight", ("vocab", "model")),
+                    ParameterRow("norm.weight", (None,), decayed=False),
+                    ParameterRow("lm_head.weight", ("model", "vocab")))
+ATTENTION_PARAMETERS = (*linear_rows("attention.q_proj", "out"),
+                        *linear_rows("attention.k_proj", "out"),
+                        *linear_rows("attention.v_proj", "out"),
+                        *linear_rows("attention.o_proj", "in"))
+MLP_PARAMETERS = (*linear_rows("mlp.gate_proj", "out"),
+                  *linear_rows("mlp.up_proj", "out"),
+                  *linear_rows("mlp.down_proj", "in"))
 NORM_PARAMETERS = norm_rows("input_norm", "post_attention_norm", "attention.q_norm", "attention.k_norm")
 
 LAYER = "model.layers.{layer}"
 QKV = LAYER + ".self_attn.qkv_proj"
 GATE_UP = LAYER + ".mlp.gate_up_proj"
-OUTER_TENSORS = (
-    TensorRow("embed.weight", "model.embed_tokens.weight"),
-    TensorRow("norm.weight", "model.norm.weight"),
-    TensorRow("lm_head.weight", "lm_head.weight", True),
-)
-LAYER_TENSORS = (
-    TensorRow("{layers}.input_norm.weight", LAYER + ".input_layernorm.weight"),
-    TensorRow("{layers}.post_attention_norm.weight", LAYER + ".post_attention_layernorm.weight"),
-    TensorRow("{layers}.attention.q_norm.weight", LAYER + ".self_attn.q_norm.weight"),
-    TensorRow("{layers}.attention.k_norm.weight", LAYER + ".self_attn.k_norm.weight"),
-    *linear_tensors("{layers}.attention.q_proj", LAYER + ".self_attn.q_proj", QKV),
-    *linear_tensors("{layers}.attention.k_proj", LAYER + ".self_attn.k_proj", QKV),
-    *linear_tensors("{layers}.attention.v_proj", LAYER + ".self_attn.v_proj", QKV),
-    *linear_tensors("{layers}.attention.o_proj", LAYER + ".self_attn.o_proj"),
-)
-MLP_TENSORS = (
-    TensorRow("{dense}.mlp.gate_proj.weight", LAYER + ".mlp.gate_proj.weight", True, joint=GATE_UP),
-    TensorRow("{dense}.mlp.up_proj.weight", LAYER + ".mlp.up_proj.weight", True, joint=GATE_UP),
-    TensorRow("{dense}.mlp.down_proj.weight", LAYER + ".mlp.down_proj.weight", True),
-)
+OUTER_TENSORS = (TensorRow("embed.weight", "model.embed_tokens.weight"),
+                 TensorRow("norm.weight", "model.norm.weight"),
+                 TensorRow("lm_head.weight", "lm_head.weight", True))
+LAYER_TENSORS = (TensorRow("{layers}.input_norm.weight", LAYER + ".input_layernorm.weight"),
+                 TensorRow("{layers}.post_attention_norm.weight", LAYER + ".post_attention_layernorm.weight"),
+                 TensorRow("{layers}.attention.q_norm.weight", LAYER + ".self_attn.q_norm.weight"),
+                 TensorRow("{layers}.attention.k_norm.weight", LAYER + ".self_attn.k_norm.weight"),
+                 *linear_tensors("{layers}.attention.q_proj", LAYER + ".self_attn.q_proj", QKV),
+                 *linear_tensors("{layers}.attention.k_proj", LAYER + ".self_attn.k_proj", QKV),
+                 *linear_tensors("{layers}.attention.v_proj", LAYER + ".self_attn.v_proj", QKV),
+                 *linear_tensors("{layers}.attention.o_proj", LAYER + ".self_attn.o_proj"))
+MLP_TENSORS = (TensorRow("{dense}.mlp.gate_proj.weight", LAYER + ".mlp.gate_proj.weight", True,
+                         joint=GATE_UP),
+               TensorRow("{dense}.mlp.up_proj.weight", LAYER + ".mlp.up_proj.weight", True, joint=GATE_UP),
+               TensorRow("{dense}.mlp.down_proj.weight", LAYER + ".mlp.down_proj.weight", True))
 
 
 class Decoder(Family):
@@ -89,38 +77,37 @@ class Decoder(Family):
             if path == output:
                 read += flops * np.prod(shape)
             elif path.startswith("stacks.") and row.is_matrix:
-                token += (
-                    flops
-                    * np.prod(shape)
-                    * (config.num_experts_per_tok / config.num_experts if EXPERT in row.axes else 1)
-                )
-        return Cost(
-            float(token), float(read), 12.0 * config.num_heads * config.head_dim
-        )  # q k and p v; their four products backward
+                token += flops * np.prod(shape) * (config.num_experts_per_tok / config.num_experts
+                                                   if EXPERT in row.axes else 1)
+        # of a pair: q k and p v, and their four products backward
+        return Cost(float(token), float(read), 12.0 * config.num_heads * config.head_dim)
 
     def kept(self, config: ModelConfig) -> Kept:
         heads = (2 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim * config.num_layers
-        hidden = sum(
-            2 * config.num_experts_per_tok * config.moe_intermediate_size
-            if sparse
-            else 2 * config.intermediate_size
-            for sparse in config.sparse_layers
-        )
+        hidden = sum(2 * config.num_experts_per_tok * config.moe_intermediate_size if sparse
+                     else 2 * config.intermediate_size for sparse in config.sparse_layers)
         return Kept(heads, hidden)
 
 
 def required(hf: Mapping[str, Any], key: str) -> Any:
-    """A field that the model cannot be built without."""
+    """A field that the model cannot be built without.
+
+    Raises:
+      ModelConfigError: it is not there.
+    """
     if hf.get(key) is None:
         raise ModelConfigError(f"config.json has no {key!r}; it is needed to build the model.")
     return hf[key]
 
 
 def rope_from_hf(hf: Mapping[str, Any]) -> RopeConfig:
-    """`rope_parameters` (transformers 5), or `rope_theta` with `rope_scaling` (transformers 4)."""
-    settings = dict(
-        hf.get("rope_scaling") or hf.get("rope_parameters") or {}
-    )  # transformers lets the old name win
+    """`rope_parameters` (transformers 5), or `rope_theta` with `rope_scaling` (transformers 4).
+
+    Raises:
+      ModelConfigError: a kind or a setting of rotary embeddings that the model does not have.
+    """
+    # as transformers, which lets the old name win
+    settings = dict(hf.get("rope_scaling") or hf.get("rope_parameters") or {})
     kind = settings.pop("rope_type", None) or settings.pop("type", None) or "default"
     settings.pop("type", None)
     theta = settings.pop("rope_theta", None) or hf.get("rope_theta", 10000.0)

@@ -1,5 +1,4 @@
 """What a family of models tells the rest of the house."""
-
 import abc
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 class Cost(NamedTuple):
     """FLOPs of a forward and backward pass: of a token through the matrices of all layers, of a log-prob
     through the output matrix, and of a query that sees a key in one layer."""
-
     token: float
     read: float
     pair: float
@@ -25,7 +23,6 @@ class Cost(NamedTuple):
 
 class CountedArray(NamedTuple):
     """An array as its cost is counted: path, shape, and the FLOPs for each number that a token meets."""
-
     path: str
     shape: tuple[int, ...]
     flops: int
@@ -35,7 +32,6 @@ class Kept(NamedTuple):
     """How many numbers of a token the backward pass keeps at least, in all layers together: of the mixers
     (what enters and leaves them), and of the MLPs (their hidden products). Both are split over the tensor
     axis."""
-
     mixers: int
     mlps: int
 
@@ -53,7 +49,6 @@ class Family(abc.ABC):
       joins_dense_names: whether PEFT takes the MLP's names in such a model to mean experts alone, so that
         dense MLPs beside them must be named as parameters.
     """
-
     name: ClassVar[str]
     title: ClassVar[str]
     architectures: ClassVar[tuple[str, ...]]

@@ -1,5 +1,4 @@
 """Finds the family of a model: by its name, or by what a config.json says."""
-
 import functools
 import importlib
 import pkgutil
@@ -26,10 +25,8 @@ def register(family: "Family") -> "Family":
     for known in _families.values():
         common = {family.name, *family.architectures} & {known.name, *known.architectures}
         if common and type(known) is not type(family):
-            raise ValueError(
-                f"Two families of models are called, or read, {', '.join(sorted(common))}: {known} and "
-                f"{family}."
-            )
+            raise ValueError(f"Two families of models are called, or read, {', '.join(sorted(common))}: "
+                             f"{known} and {family}.")
     declare(family.parameters)
     _families[family.name] = family
     return family

@@ -1,6 +1,5 @@
 """What a family's rows are made of: rows of its weight map, and the rows of parameters that layers of the
 house have."""
-
 import dataclasses
 
 from jaxrl_moe.distributed.parameters import ParameterRow
@@ -26,7 +25,6 @@ class TensorRow:
       float32: whether our array is float32 in any model.
       stored_float32: whether the tensor is too: its numbers are finer than bfloat16's spacing.
     """
-
     ours: str
     theirs: str
     transpose: bool = False
@@ -38,19 +36,14 @@ class TensorRow:
 
 def linear_tensors(ours: str, theirs: str, joint: str = "") -> tuple[TensorRow, TensorRow]:
     """Weight and bias of a linear layer."""
-    return (
-        TensorRow(f"{ours}.weight", f"{theirs}.weight", True, joint=joint),
-        TensorRow(f"{ours}.bias", f"{theirs}.bias", joint=joint),
-    )
+    return (TensorRow(f"{ours}.weight", f"{theirs}.weight", True, joint=joint),
+            TensorRow(f"{ours}.bias", f"{theirs}.bias", joint=joint))
 
 
 def norm_rows(*names: str) -> tuple[ParameterRow, ...]:
     """Of norms in a stack of layers, weight and bias: whole on every device, and not decayed."""
-    return tuple(
-        ParameterRow(f"{STACK}.{name}.{parameter}", ("layers", None), decayed=False)
-        for name in names
-        for parameter in ("weight", "bias")
-    )
+    return tuple(ParameterRow(f"{STACK}.{name}.{parameter}", ("layers", None), decayed=False)
+                 for name in names for parameter in ("weight", "bias"))
 
 
 def linear_rows(name: str, split: str, stack: tuple[str, ...] = ("layers",)) -> tuple[ParameterRow, ...]:
@@ -62,12 +55,11 @@ def linear_rows(name: str, split: str, stack: tuple[str, ...] = ("layers",)) -> 
       stack: axes that lead.
     """
     size_in, size_out = ("model", "heads") if split == "out" else ("heads", "model")
-    return (
-        ParameterRow(f"{STACK}.{name}.weight", (*stack, size_in, size_out)),
-        ParameterRow(f"{STACK}.{name}.bias", (*stack, "heads" if split == "out" else None), decayed=False),
-        ParameterRow(f"{STACK}.{name}.lora_a", (*stack, size_in, None)),
-        ParameterRow(f"{STACK}.{name}.lora_b", (*stack, None, size_out)),
-    )
+    return (ParameterRow(f"{STACK}.{name}.weight", (*stack, size_in, size_out)),
+            ParameterRow(f"{STACK}.{name}.bias", (*stack, "heads" if split == "out" else None),
+                         decayed=False),
+            ParameterRow(f"{STACK}.{name}.lora_a", (*stack, size_in, None)),
+            ParameterRow(f"{STACK}.{name}.lora_b", (*stack, None, size_out)))
 
 
 def expert_rows(name: str, split: str) -> tuple[ParameterRow, ...]:
@@ -78,7 +70,5 @@ def expert_rows(name: str, split: str) -> tuple[ParameterRow, ...]:
 
 def router_rows(name: str = "mlp.router") -> tuple[ParameterRow, ...]:
     """Of a router, with its selection bias: whole on every device."""
-    return (
-        ParameterRow(f"{STACK}.{name}.weight", ("layers", None, None), router=True),
-        ParameterRow(f"{STACK}.{name}.bias", ("layers", None), decayed=False),
-    )
+    return (ParameterRow(f"{STACK}.{name}.weight", ("layers", None, None), router=True),
+            ParameterRow(f"{STACK}.{name}.bias", ("layers", None), decayed=False))

@@ -25,12 +25,8 @@ def check(chip: Chip, name: str) -> None:
 
 def lines(plan: Any, chip: Chip, name: str) -> list[str]:
     """The tables of a planning.plan.Plan in words; see tables."""
-    return [
-        line for title, table, least in tables(plan, chip)
-        for line in kernel_lines(table, chip, f"{title} "
-                                 "on "
-                                 f"{name}", least)
-    ]
+    return [line for title, table, least in tables(plan, chip)
+            for line in kernel_lines(table, chip, f"{title} on {name}", least)]
 
 
 def tables(plan: Any, chip: Chip) -> list[tuple[str, Table, Least]]:

@@ -78,8 +78,8 @@ def describe(faults: Any) -> tuple[str | None, str]:
         path = [str(key) for key in fault["loc"] if key not in ("body", "path", "query")]
         first = first or (path[0] if path else None)
         unknown = fault["type"] == "extra_forbidden"
-        what = "unknown field; this server ignores none" if unknown else fault["msg"].removeprefix("Value "
-                                                                                                   "error, ")
+        what = ("unknown field; this server ignores none" if unknown
+                else fault["msg"].removeprefix("Value error, "))
         lines.append(f"{'.'.join(path) or 'body'}: {what}")
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return first, "; ".join(lines[:SHOWN]) + more

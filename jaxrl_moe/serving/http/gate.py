@@ -28,9 +28,9 @@ class Gate:
         if self._key and scope["path"] not in OPEN_PATHS and not hmac.compare_digest(
                 headers.get(b"authorization", b""), self._key):
             refusal = error_body(401, "The API key is missing or wrong: send it as "
-                                      "Authorization: Bearer KEY.", code="invalid_api_key")
-            return await JsonAnswer(refusal, 401, headers={"WWW-Authenticate": "Bearer"})(scope, receive,
-                                                                                          send)
+                                 "Authorization: Bearer KEY.", code="invalid_api_key")
+            return await JsonAnswer(refusal, 401, headers={"WWW-Authenticate": "Bearer"})(
+                scope, receive, send)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > MOST_BYTES:
             refusal = error_body(413, f"The body has {int(length)} bytes; at most {MOST_BYTES} are read.")

@@ -3,15 +3,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 # engine statistic -> (kind, meaning)
-ENGINE = {"tokens": ("counter", "tokens drawn"), "prefill_tokens": ("counter", "prompt tokens prefilled"),
-          "seconds": ("counter", "seconds of the engine at work"), "preemptions": ("counter", "samples sent "
-                                                                                              "back to the "
-                                                                                              "queue"),
-          "compiles": ("counter", "programs compiled"), "occupancy": ("gauge", "mean share of slots at work"),
-          "kv_bytes": ("gauge", "bytes of the KV pool on each device"), "kv_pages_used": ("gauge", "pages of "
-                                                                                                   "the KV "
-                                                                                                   "pool in "
-                                                                                                   "use")}
+ENGINE = {"tokens": ("counter", "tokens drawn"),
+          "prefill_tokens": ("counter", "prompt tokens prefilled"),
+          "seconds": ("counter", "seconds of the engine at work"),
+          "preemptions": ("counter", "samples sent back to the queue"),
+          "compiles": ("counter", "programs compiled"),
+          "occupancy": ("gauge", "mean share of slots at work"),
+          "kv_bytes": ("gauge", "bytes of the KV pool on each device"),
+          "kv_pages_used": ("gauge", "pages of the KV pool in use")}
 
 
 class Counters:
@@ -35,20 +34,18 @@ class Counters:
 def exposition(counters: Counters, engine: Mapping[str, float], in_flight: int, version: int,
                paused: bool) -> str:
     """All metrics, one a line under its # HELP and # TYPE."""
-    lines = [
-        *_metric("requests_total", "counter", "calls that ended, by outcome", _labelled(counters.calls)),
-        *_metric("request_seconds_total", "counter", "seconds that these "
-                 "calls took", _labelled(counters.seconds)),
-        *_metric("refused_total", "counter", "calls refused because the queue "
-                 "was full", {"": counters.refused}),
-        *_metric("prompt_tokens_total", "counter", "prompt tokens of "
-                 "these calls", {"": counters.prompt_tokens}),
-        *_metric("completion_tokens_total", "counter", "tokens "
-                 "drawn for these calls", {"": counters.completion_tokens}),
-        *_metric("samples_in_flight", "gauge", "samples admitted and not done", {"": in_flight}),
-        *_metric("policy_version", "gauge", "version of the weights", {"": version}),
-        *_metric("paused", "gauge", "1 while an update holds the weights", {"": int(paused)})
-    ]
+    lines = [*_metric("requests_total", "counter", "calls that ended, by outcome", _labelled(counters.calls)),
+             *_metric("request_seconds_total", "counter", "seconds that these calls took",
+                      _labelled(counters.seconds)),
+             *_metric("refused_total", "counter", "calls refused because the queue was full",
+                      {"": counters.refused}),
+             *_metric("prompt_tokens_total", "counter", "prompt tokens of these calls",
+                      {"": counters.prompt_tokens}),
+             *_metric("completion_tokens_total", "counter", "tokens drawn for these calls",
+                      {"": counters.completion_tokens}),
+             *_metric("samples_in_flight", "gauge", "samples admitted and not done", {"": in_flight}),
+             *_metric("policy_version", "gauge", "version of the weights", {"": version}),
+             *_metric("paused", "gauge", "1 while an update holds the weights", {"": int(paused)})]
     for name, (kind, meaning) in ENGINE.items():
         lines += _metric(f"engine_{name}" + ("_total" if kind == "counter" else ""), kind, meaning,
                          {"": engine[name]})

@@ -108,8 +108,8 @@ class Answer:
         else:
             choice["text"] = piece.content
             if self._body.return_token_ids and index not in self._begun:
-                choice["prompt_token_ids"] = self._generation.requests[index
-                                                                       // self._generation.n].ids.tolist()
+                choice["prompt_token_ids"] = (
+                    self._generation.requests[index // self._generation.n].ids.tolist())
         return choice | self._tokens(piece)
 
     def _delta(self, index: int, piece: Piece):

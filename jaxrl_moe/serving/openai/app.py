@@ -25,8 +25,8 @@ def make_app(service: Service, api_key: str = "") -> Gate:
     Args:
       api_key: asked of every request but /health; without one adapters cannot be loaded over HTTP.
     """
-    app = FastAPI(title="jaxrl_moe", version=__version__, responses={400: {"description": "the error says "
-                                                                                          "what to mend"}})
+    app = FastAPI(title="jaxrl_moe", version=__version__,
+                  responses={400: {"description": "the error says what to mend"}})
     add_handlers(app)
     _add_models(app, service)
     _add_adapters(app, service, bool(api_key))
@@ -42,12 +42,8 @@ def make_app(service: Service, api_key: str = "") -> Gate:
     @app.get("/health")
     async def health():
         alive = service.front.alive
-        return JsonAnswer(
-            {
-                "status": "ok" if alive else "the engine "
-                "has stopped",
-                "paused": service.front.paused
-            }, 200 if alive else 503)
+        return JsonAnswer({"status": "ok" if alive else "the engine has stopped",
+                           "paused": service.front.paused}, 200 if alive else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus():

@@ -34,7 +34,8 @@ class Generation:
         self._front = front
         self._ended = ended
         self._closed = False
-        self._start, self._left = time.perf_counter(), len(self.samples)
+        self._start = time.perf_counter()
+        self._left = len(self.samples)
         self._news: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._tickets = [
@@ -67,9 +68,8 @@ class Generation:
             if isinstance(news, Future):
                 error = None if news.cancelled() else news.exception()
                 if error is not None:
-                    raise Refusal(500, str(error) if isinstance(error, UserError) else "The engine failed; "
-                                                                                       "the server's log has "
-                                                                                       "more.")
+                    raise Refusal(500, str(error) if isinstance(error, UserError)
+                                  else "The engine failed; the server's log has more.")
                 continue
             for chunk in news:
                 sample = number * self.n + chunk.sample

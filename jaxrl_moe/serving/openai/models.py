@@ -76,8 +76,8 @@ class Models:
         """Goes back to the model without an adapter."""
         with self._lock:
             if not self._adapter or name != self._adapter[0]:
-                raise Refusal(404, f"There is no adapter {name!r} "
-                                   "here.", param="lora_name", code="model_not_found")
+                raise Refusal(404, f"There is no adapter {name!r} here.", param="lora_name",
+                              code="model_not_found")
             self._publish("")
             self._adapter = None
         return f"Model {self._name!r} is served without adapter {name!r}, as version {self._front.version}."

@@ -43,20 +43,20 @@ class Sampling(Strict):
     top_p: float | None = Field(None, ge=1e-6, le=1)
     top_k: int | None = Field(None, ge=-1, le=MOST_INT, description="-1 and 0: all tokens")
     min_p: float | None = Field(None, ge=0, lt=1)
-    seed: int | None = Field(None, ge=-2**63, lt=2**64, description="equal requests with equal seeds draw "
-                                                                    "equal tokens")
+    seed: int | None = Field(None, ge=-2**63, lt=2**64,
+                             description="equal requests with equal seeds draw equal tokens")
     stop: str | list[str] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    return_token_ids: bool | None = Field(None, description="adds token ids, and the version of the weights "
-                                                            "that drew each")
+    return_token_ids: bool | None = Field(
+        None, description="adds token ids, and the version of the weights that drew each")
     user: str | None = Field(None, description="recorded with the call")
     frequency_penalty: Annotated[float | None, only(0, "the engine draws without penalties")] = None
     presence_penalty: Annotated[float | None, only(0, "the engine draws without penalties")] = None
     repetition_penalty: Annotated[float | None, only(1, "the engine draws without penalties")] = None
-    logit_bias: Annotated[dict[str, float] | None, only({}, "the engine draws from the model's own "
-                                                            "logits")] = None
+    logit_bias: Annotated[dict[str, float] | None,
+                          only({}, "the engine draws from the model's own logits")] = None
     store: Annotated[bool | None, only(False, "this server keeps no answers for later")] = None
 
     @model_validator(mode="after")
@@ -147,11 +147,11 @@ class ChatRequest(Sampling):
                                                 "other token's")] = None
     tools: list[Tool] | None = None
     tool_choice: Literal["auto", "none"] | None = Field(None, description="the engine cannot force a call")
-    parallel_tool_calls: Annotated[bool | None, only(True, "the engine cannot keep the model from several "
-                                                           "calls")] = None
+    parallel_tool_calls: Annotated[bool | None,
+                                   only(True, "the engine cannot keep the model from several calls")] = None
     response_format: ResponseFormat | None = None
-    chat_template_kwargs: dict[str, Any] | None = Field(None, description="variables of the chat template, "
-                                                                          "as enable_thinking")
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="variables of the chat template, as enable_thinking")
 
     @model_validator(mode="after")
     def _one_limit(self):

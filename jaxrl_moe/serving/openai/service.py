@@ -83,8 +83,8 @@ class Service:
         seeds = [body.seed if body.seed is not None else secrets.randbits(63) for _ in prompts]
         requests = [seeded(ids, params, seed) for ids, seed in zip(prompts, seeds)]
         for number, request in enumerate(requests):
-            self.front.check(request, "The request" if len(requests) == 1 else f"Prompt {number} of the "
-                                                                               "request")
+            self.front.check(request,
+                             "The request" if len(requests) == 1 else f"Prompt {number} of the request")
         samples = len(requests) * params.n
         if samples > self._room:
             raise Refusal(400, f"The request asks for {samples} samples; this server takes at most "
@@ -127,10 +127,9 @@ def sampling(body: Sampling, max_tokens: int) -> SamplingParams:
         return default if value is None else value
 
     return SamplingParams(max_tokens=max_tokens, temperature=given(body.temperature, 1.0),
-                          top_p=given(body.top_p, 1.0), top_k=max(given(body.top_k, 0),
-                                                                  0), min_p=given(body.min_p, 0.0),
-                          stop_ids=tuple(body.stop_token_ids
-                                         or ()), stop_strings=body.stops, n=given(body.n, 1))
+                          top_p=given(body.top_p, 1.0), top_k=max(given(body.top_k, 0), 0),
+                          min_p=given(body.min_p, 0.0), stop_ids=tuple(body.stop_token_ids or ()),
+                          stop_strings=body.stops, n=given(body.n, 1))
 
 
 def seeded(ids: np.ndarray, params: SamplingParams, seed: int) -> Request:

@@ -36,7 +36,8 @@ class TextStream:
         if text.endswith(HALF) and not last:
             return ""
         fresh = text[len(self._decode(self._ids[self._context:self._read])):]
-        self._context, self._read = self._read, len(self._ids)
+        self._context = self._read
+        self._read = len(self._ids)
         return fresh
 
 

@@ -49,7 +49,7 @@ def adapted(checkpoint):
 
 def settings(**servers):
     return Config(rollout=RolloutSection(backend="vllm"), servers=ServersSection(**({
-        "urls": ("http://localhost:1", )
+        "urls": ("http://localhost:1",)
     } | servers)))
 
 
@@ -116,8 +116,7 @@ def test_a_full_disk_during_a_sync_is_said_and_leaves_nothing(adapted, checkpoin
 def test_weights_that_a_killed_run_left_in_the_ram_disk_are_removed_and_others_are_not(
         adapted, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("bridges.engines.sync.RAM_DISK", tmp_path)
-    # above Linux's highest process number
-    killed = 4194305
+    killed = 4194305  # above Linux's highest process number
     host = socket.gethostname()
     for name in (f"policy-{killed}-{host}-x", f"policy-{os.getpid()}-{host}-x", f"policy-{killed}-other-x",
                  f"policy-notes-{host}-x"):
@@ -171,8 +170,8 @@ def test_a_server_that_never_comes_up_is_stopped_with_all_that_it_started(tmp_pa
                                             "sleep 60")), tmp_path / "log")
     process.start()
     child = written_number(tmp_path / "child")
-    with pytest.raises(EngineError, match="not healthy within "
-                       "servers.start_timeout = 0.2 seconds"), pytest.MonkeyPatch.context() as patch:
+    with (pytest.raises(EngineError, match="not healthy within servers.start_timeout = 0.2 seconds"),
+          pytest.MonkeyPatch.context() as patch):
         patch.setattr("bridges.servers.launch.STOP_SECONDS", 0.5)
         process.wait(lambda: False, 0.2)
     assert not process.running
@@ -180,9 +179,8 @@ def test_a_server_that_never_comes_up_is_stopped_with_all_that_it_started(tmp_pa
 
 
 def test_a_server_is_started_anew_on_its_port_after_it_was_killed_and_its_workers_are_ended(tmp_path):
-    process = Process(plan(script(tmp_path, "sleep 60 & echo $! > "
-                                            f"{tmp_path}/worker; wait"), flags="--max-num-seqs "
-                                                                                                    "4"),
+    process = Process(plan(script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/worker; wait"),
+                           flags="--max-num-seqs 4"),
                       tmp_path / "log", gpus="2,3")
     process.start()
     first = process.pid
@@ -194,10 +192,7 @@ def test_a_server_is_started_anew_on_its_port_after_it_was_killed_and_its_worker
     process.start()
     assert_ends(worker)
     assert process.running and process.pid != first and (tmp_path / "log").read_text().count(
-        "--port "
-        f"{process.port} "
-        "--max-num-seqs "
-        "4") == 2
+        f"--port {process.port} --max-num-seqs 4") == 2
     process.stop()
     assert not process.running
 
@@ -235,33 +230,33 @@ def test_launched_servers_get_what_their_sync_needs():
     assert "--enable-lora" not in plan("python").command(80)
 
 
-@pytest.mark.parametrize("config, message", [
-    (Config(servers=ServersSection(count=2)), "servers.count = 2 has no effect under rollout.backend = "
-     "'jax'"),
-    (settings(urls=()), "needs servers: give servers.urls, or servers.python.*install_vllm_cpu.sh"),
-    (settings(python="python"), "servers.python = 'python' is for servers that the run launches"),
-    (settings(urls=(), python="p", gpus="0;1", count=3), "is for 2 servers and servers.count = 3"),
-    (settings(urls=("localhost:80", )), "no URL of a server"),
-    (settings(urls=("http://other:80", )), "another machine.*servers.sync_folder"),
-    (settings(urls=("http://localhost:1", "http://localhost:1")), "a server twice"),
-    (settings(in_flight="abort"), "servers.in_flight = 'abort' has no effect with rollout.max_staleness = 0"),
-    (settings(in_flight="abort", weight_sync_backend="adapter"), "which leaves requests their own adapter"),
-    (settings(bucket_bytes=5, weight_sync_backend="disk"), "servers.bucket_bytes = 5 .*which sends no "
-     "buckets"),
-    (settings(sync_folder="/s", weight_sync_backend="distributed"), "servers.sync_folder = '/s' has no "
-     "effect"),
-    (dataclasses.replace(settings(), rollout=RolloutSection(backend="vllm", top_p=0.9)), "do not go with "
-     "rollout.backend = "
-     "'vllm'"),
-    (dataclasses.replace(settings(), moe=dataclasses.replace(Config().moe, replay="r3")), "moe.replay = "
-     "'r3'"),
-    (dataclasses.replace(settings(weight_sync_backend="adapter"), lora=dataclasses.replace(
-        Config().lora, rank=0)), "lora.rank "
-     "= "
-     "0"),
-    (dataclasses.replace(settings(weight_sync_backend="adapter"), moe=dataclasses.replace(
-        Config().moe, router="train")), "routers")
-])
+@pytest.mark.parametrize(
+    "config, message",
+    [(Config(servers=ServersSection(count=2)),
+      "servers.count = 2 has no effect under rollout.backend = 'jax'"),
+     (settings(urls=()), "needs servers: give servers.urls, or servers.python.*install_vllm_cpu.sh"),
+     (settings(python="python"), "servers.python = 'python' is for servers that the run launches"),
+     (settings(urls=(), python="p", gpus="0;1", count=3), "is for 2 servers and servers.count = 3"),
+     (settings(urls=("localhost:80",)), "no URL of a server"),
+     (settings(urls=("http://other:80",)), "another machine.*servers.sync_folder"),
+     (settings(urls=("http://localhost:1", "http://localhost:1")), "a server twice"),
+     (settings(in_flight="abort"),
+      "servers.in_flight = 'abort' has no effect with rollout.max_staleness = 0"),
+     (settings(in_flight="abort", weight_sync_backend="adapter"), "which leaves requests their own adapter"),
+     (settings(bucket_bytes=5, weight_sync_backend="disk"),
+      "servers.bucket_bytes = 5 .*which sends no buckets"),
+     (settings(sync_folder="/s", weight_sync_backend="distributed"),
+      "servers.sync_folder = '/s' has no effect"),
+     (dataclasses.replace(settings(), rollout=RolloutSection(backend="vllm", top_p=0.9)),
+      "do not go with rollout.backend = 'vllm'"),
+     (dataclasses.replace(settings(), moe=dataclasses.replace(Config().moe, replay="r3")),
+      "moe.replay = 'r3'"),
+     (dataclasses.replace(settings(weight_sync_backend="adapter"),
+                          lora=dataclasses.replace(Config().lora, rank=0)),
+      "lora.rank = 0"),
+     (dataclasses.replace(settings(weight_sync_backend="adapter"),
+                          moe=dataclasses.replace(Config().moe, router="train")),
+      "routers")])
 def test_settings_of_servers_that_contradict_each_other_are_refused(config, message):
     assert any(re.search(message, str(problem))
                for problem in server_problems(config)), list(server_problems(config))

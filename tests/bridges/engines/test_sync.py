@@ -200,7 +200,7 @@ def engine(model, *fakes, adapter=False, in_flight="resume"):
         Member(KINDS[fake.kind](Http(fake.url, timeout=20.0), model.config, in_flight)) for fake in fakes
     ]
     made = over_servers(members, Versions(adapter), lambda server, params, weights: 1e-6, config=model.config,
-                        context=64, concurrency=8, seed=0, eos_ids=(2, ), detokenise=str)
+                        context=64, concurrency=8, seed=0, eos_ids=(2,), detokenise=str)
     made.publish(jnp.zeros(1), 1)
     return made
 

@@ -67,10 +67,7 @@ def expert_blocks(theirs, layer):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("length", [30, 50], ids=["every expert on every token", "rows sorted by expert"])
 @pytest.mark.parametrize("options", [{}, dict(num_experts_per_tok=1, norm_topk_prob=False)],
-                         ids=["two of "
-                              "four", "one "
-                              "of "
-                              "four"])
+                         ids=["two of four", "one of four"])
 def test_lora_gradients_of_attention_and_experts_equal_those_of_peft(options, length, tmp_path):
     make_checkpoint(tmp_path / "hf", tokenizer=False, num_hidden_layers=2, **options)
     model = bridges.load_model(tmp_path / "hf", lora=LoraConfig(RANK, 6.0))

@@ -147,11 +147,8 @@ def test_transformers_reads_the_tokenizer_and_generation_settings_of_an_export(t
     make_checkpoint(tmp_path / "hf")
     bridges.export_model(bridges.load_model(tmp_path / "hf"), tmp_path / "out", source=tmp_path / "hf")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    text = tokenizer.apply_chat_template([{
-        "role": "user",
-        "content": "1 "
-        "+ 2?"
-    }], add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "1 + 2?"}], add_generation_prompt=True,
+                                         tokenize=False)
     assert text == "<|im_start|>user\n1 + 2?<|im_end|>\n<|im_start|>assistant\n"
     assert transformers.GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id == 2
 

@@ -130,22 +130,19 @@ def damage_tensors(folder, change):
     save_file(tensors, folder / "value_head.safetensors")
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda folder: (folder / "value_head.json").unlink(), "holds no critic: there is no value_head.json"),
-    (lambda folder: (folder / "value_head.json").write_text('{"layers": ["linear"], "critic": '
-                                                            '"token"}'), "describes "
-     "no "
-     "critic"),
-    (lambda folder: (folder / "value_head.safetensors").unlink(), "value_head.safetensors is missing"),
-    (lambda folder: damage_tensors(folder, lambda tensors: tensors.pop("out.bias")), "tensor out.bias is "
-     "missing"),
-    (lambda folder: damage_tensors(folder, lambda tensors: tensors.update(more=np.zeros(1))), "tensor more "
-     "is used by "
-     "nothing"),
-    (lambda folder: damage_tensors(
-        folder, lambda tensors: tensors.update({"out.weight": np.zeros(
-            (12, 1), np.float32)})), r"out.weight has shape \[12, 1\], not \[1, 12\]")
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [(lambda folder: (folder / "value_head.json").unlink(), "holds no critic: there is no value_head.json"),
+     (lambda folder: (folder / "value_head.json").write_text('{"layers": ["linear"], "critic": "token"}'),
+      "describes no critic"),
+     (lambda folder: (folder / "value_head.safetensors").unlink(), "value_head.safetensors is missing"),
+     (lambda folder: damage_tensors(folder, lambda tensors: tensors.pop("out.bias")),
+      "tensor out.bias is missing"),
+     (lambda folder: damage_tensors(folder, lambda tensors: tensors.update(more=np.zeros(1))),
+      "tensor more is used by nothing"),
+     (lambda folder: damage_tensors(
+          folder, lambda tensors: tensors.update({"out.weight": np.zeros((12, 1), np.float32)})),
+      r"out.weight has shape \[12, 1\], not \[1, 12\]")])
 def test_a_damaged_critic_is_refused_by_name(tmp_path, damage, message):
     bridges.export_critic(make_critic(), tmp_path / "critic", "org/base")
     damage(tmp_path / "critic")

@@ -58,7 +58,7 @@ class Written:
 def engine(*fakes, timeout=5.0, wait=5.0):
     made = over_servers([Member(client(fake, timeout))
                          for fake in fakes], Written(), lambda server, params, weights: 1e-6, config=CONFIG,
-                        context=64, concurrency=4, seed=0, eos_ids=(2, ),
+                        context=64, concurrency=4, seed=0, eos_ids=(2,),
                         detokenise=lambda ids: "".join(chr(97 + one % 26) for one in ids), wait_seconds=wait)
     made.publish("x", 1)
     return made
@@ -103,9 +103,8 @@ def test_a_faulty_server_is_taken_out_and_every_request_is_answered_once_by_anot
     sound = fakes(kind)
     faulty = fakes(kind)
     made = engine(sound, faulty, timeout=0.6)
-    # nor does it come back
     faulty.fault = fault
-    faulty.load_fault = "500"
+    faulty.load_fault = "500"  # nor does it come back
     drawn = made.generate(requests(8))
     assert [[one.ids.tolist() for one in completions] for completions in drawn] == [[[3 + number] * 4] * 2
                                                                                     for number in range(8)]
@@ -363,9 +362,7 @@ def test_prompts_that_no_server_should_see_are_refused_here(fakes):
     made = engine(fake)
     before = len(fake.asked)
     for ids, tokens, message in ((np.array([VOCAB], np.int32), 4, "vocabulary"),
-                                 (np.arange(3, 43, dtype=np.int32), 30, "context "
-                                  "is "
-                                  "64")):
+                                 (np.arange(3, 43, dtype=np.int32), 30, "context is 64")):
         with pytest.raises(UserError, match=message):
             made.generate([Request(ids, SamplingParams(tokens), 0)])
     assert len(fake.asked) == before

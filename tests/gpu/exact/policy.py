@@ -21,9 +21,8 @@ TINY = ModelConfig(family="qwen3_moe", vocab_size=211, hidden_size=64, num_layer
                    num_kv_heads=2, head_dim=32, intermediate_size=96, sparse_layers=(True, True),
                    windows=(0, 0), num_experts=8, num_experts_per_tok=2, moe_intermediate_size=48,
                    norm_topk_prob=True, initializer_range=0.1)
-# lengths around a page, and one whose experts are sorted; tokens drawn after each
-PROMPTS = (1, 16, 17, 90)
-NEW = 12
+PROMPTS = (1, 16, 17, 90)  # lengths around a page, and one whose experts are sorted
+NEW = 12  # tokens drawn after each
 
 
 def checks() -> list[Check]:
