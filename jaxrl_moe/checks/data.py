@@ -42,7 +42,7 @@ def problems(start: Start) -> Iterator[Problem]:
     if data.eval_path and not _unmade(start, data.eval_path):
         yield from _of_prompts(start, "data.eval_path", data.eval_path, data.eval_split,
                                lambda: start.held_out[0])
-    if start.sft and start.config.sft.path and not _unmade(start, start.config.sft.path):
+    if start.reads_conversations and start.config.sft.path and not _unmade(start, start.config.sft.path):
         yield from _of_conversations(start)
 
 
@@ -67,7 +67,7 @@ def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
 
     def prompt(row: Row) -> Prompt:
         prompt_messages(row, data.system_prompt, data.suffix)
-        return Prompt(np.zeros(0, np.int32), row.values, row.index)
+        return Prompt(np.zeros(0, np.int32), row.values, row.index, row.where)
 
     return [prompt(row) for row in read_rows(path, split)]
 
