@@ -184,7 +184,7 @@ def test_rows_are_looked_at_where_the_model_is_still_to_be_made(files, tmp_path)
     assert [problem.field for problem in entry.before_run(fine_tuning(broken, bridges))][-1] == "sft.path"
 
 
-def test_conversations_are_looked_at_where_a_phase_or_the_new_tokenizer_reads_them(files, tmp_path):
+def test_rows_are_looked_at_where_a_phase_or_the_new_tokenizer_reads_them(files, tmp_path):
     new = {"model__path": str(tmp_path / "new"), "scratch__vocab_size": 300, "scratch__context": 128,
            "scratch__num_layers": 1}
     absent = new | {"sft__path": "{files}/absent.jsonl"}
@@ -193,6 +193,11 @@ def test_conversations_are_looked_at_where_a_phase_or_the_new_tokenizer_reads_th
     assert not entry.before_run(training(idle, bridges)) and not entry.before_run(evaluation(idle, bridges))
     for start in (fine_tuning(idle, bridges), training(used, bridges), evaluation(used, bridges)):
         assert [problem.field for problem in entry.before_run(start)][-1:] == ["sft.path"]
+    for start in (fine_tuning, evaluation):
+        bare = recipe(files, tmp_path / "run", **new, data__path="{files}/absent.jsonl")
+        assert [problem.field for problem in entry.before_run(start(bare, bridges))] == ["data.path"]
+        kept = recipe(files, tmp_path / "run", data__path="{files}/absent.jsonl")
+        assert not entry.before_run(start(kept, bridges))
     assert not list(tmp_path.iterdir())
     assert len(assembly.prepare(training(idle, bridges)).prompts) == 24
 
