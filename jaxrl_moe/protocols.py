@@ -8,7 +8,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Hashable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from jaxrl_moe.types import Action, Completion, Messages, Request, Step
 
@@ -121,14 +121,15 @@ class Task(Protocol):
         else one does.
       deterministic: whether the same row, seed and actions always give the same steps.
     """
-    lowest_reward: float | None = None
-    concurrent: bool = False
-    deterministic: bool = False
+    lowest_reward: ClassVar[float | None] = None
+    concurrent: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = False
 
     @abc.abstractmethod
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
-        """Raises UserError, with the row's index, for a row that no episode can be made of; looks at the row
-        alone and runs nothing."""
+        """Raises UserError for a row that no episode can be made of; looks at the row alone and runs nothing.
+        The message need not say which row: whoever reads the rows puts file and row before it. `index` is
+        its position in the data set, from 0."""
 
     @abc.abstractmethod
     def open(self, row: Mapping[str, Any], seed: int) -> Env:

@@ -42,10 +42,12 @@ class Prompt:
       ids: [T] int32 token ids under the chat template, generation prompt included.
       row: the data row as read, unknown columns included.
       index: the row's position in its file; names the prompt in logs.
+      where: file and row as data.rows.Row says them, for messages; empty: not known.
     """
     ids: np.ndarray
     row: Mapping[str, Any]
     index: int
+    where: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

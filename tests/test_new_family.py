@@ -16,6 +16,8 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 import bridges
+from bridges.compare.verify import verify
+from bridges.hf import weight_map
 from bridges.hf.importing import adapters
 from bridges.hf.streaming import frozen_sets, tensor_sets
 from jaxrl_moe.config import OptimizerSection, RolloutSection, ScratchSection
@@ -31,7 +33,7 @@ from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.optimizer import optimizer
 from jaxrl_moe.learning.samples import from_conversations
-from jaxrl_moe.model.config import LoraConfig, ModelConfig, RopeConfig
+from jaxrl_moe.model.config import LoraConfig, ModelConfig, ModelConfigError, RopeConfig
 from jaxrl_moe.model.families import registry
 from jaxrl_moe.model.families.decoder import (
     ATTENTION_PARAMETERS,
@@ -424,6 +426,64 @@ def test_what_is_planned_follows_from_the_familys_numbers(config, folder):
     assert found == rows * length * kept * 4
     with pytest.raises(MeshError, match="mesh.expert = 3 does not divide the model's num_experts = 4"):
         check_model(Layout.of({"expert": 3}), config)
+
+
+def change(monkeypatch, **attributes):
+    """Of Pebble."""
+    for name, value in attributes.items():
+        monkeypatch.setattr(Pebble, name, value)
+
+
+def test_a_parameter_without_a_row_is_refused_before_anything_is_read(folder, monkeypatch):
+    def without(*key):
+        rows = {known: row for known, row in parameters._rows.items() if known != key}
+        monkeypatch.setattr(parameters, "_rows", rows)
+
+    without("stacks.*.last_norm.weight", 2)
+    for check in (bridges.load_model, bridges.check_tensors):
+        with pytest.raises(UndeclaredParameter, match=r"'stacks\.0\.last_norm\.weight' .* has no row"):
+            check(folder)
+    monkeypatch.undo()
+    without("stacks.*.attention.q_proj.lora_b", 3)
+    bridges.check_tensors(folder)
+    with pytest.raises(UndeclaredParameter, match=r"q_proj\.lora_b"):
+        bridges.load_model(folder, lora=LORA)
+
+
+def test_a_weight_map_that_lacks_a_row_says_which_to_add(config, folder, monkeypatch):
+    (rows,) = Pebble.spellings
+    lacking = tuple(row for row in rows if row.ours not in ("{layers}.last_norm.weight", "norm.weight"))
+    change(monkeypatch, spellings=(lacking,))
+    with pytest.raises(bridges.BridgeError) as refused:
+        bridges.check_tensors(folder)
+    for words in ("of the family pebble (jaxrl_moe/model/families) have no row for the parameter "
+                  "'norm.weight': add TensorRow('norm.weight', ...); ",
+                  "'stacks.0.last_norm.weight', of layers of the kind 'mixed': add "
+                  "TensorRow('{mixed}.last_norm.weight', ...)"):
+        assert words in str(refused.value)
+    assert "stacks.2" not in str(refused.value)  # of the same kind
+    with pytest.raises(bridges.BridgeError, match=r"no row for the parameter 'norm\.weight'"):
+        weight_map.their_name(config, "norm.weight")
+    odd = tuple(dataclasses.replace(row, ours=row.ours.replace("{plain}", "{dense}")) for row in rows)
+    change(monkeypatch, spellings=(odd,))
+    with pytest.raises(bridges.BridgeError, match=r"kind 'plain' \(there is \{dense\}\.mlp\.down_proj"):
+        bridges.load_model(folder)
+
+
+def test_kinds_that_contradict_the_numbers_are_refused(config, monkeypatch):
+    for kinds, reason in (((PLAIN, MIXED), "'pebble' has 2 entries, and num_layers is 3"),
+                          ((MIXED,) * 3, r"layer 1 is 'mixed', whose `sparse` is True, and")):
+        change(monkeypatch, kinds=lambda self, config, kinds=kinds: kinds)
+        with pytest.raises(ModelConfigError, match=reason):
+            Transformer.abstract(config)
+    with pytest.raises(ModelConfigError, match="sparse_layers has 2 entries"):
+        _ = dataclasses.replace(config, sparse_layers=(True, False), num_layers=3).stacks
+
+
+def test_verify_needs_a_family_that_transformers_knows(folder):
+    pytest.importorskip("torch")
+    with pytest.raises(bridges.BridgeError, match="knows no model_type 'pebble'.*loop in NumPy"):
+        verify(folder)
 
 
 def test_a_model_from_scratch_is_of_a_family_that_makes_such():

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from bridges.errors import BridgeError
-from bridges.hf.folders import resolve
+from bridges.hf.folders import read_json, resolve
 from bridges.hf.importing import load_model, selection_biases
 from bridges.peft.adapters import import_adapter, read_lora
 from jaxrl_moe.model.families.registry import family_of
@@ -47,9 +47,11 @@ def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *,
     """Compares float32 logits on random tokens, and in a mixture of experts the choices of the routers.
 
     Raises:
-      BridgeError: when transformers (or, with an adapter, PEFT) is not installed.
+      BridgeError: when transformers (or, with an adapter, PEFT) is not installed, or does not know the kind
+        of model.
     """
     folder = resolve(path)
+    _check_known(folder)
     model = load_model(folder, lora=None if adapter is None else read_lora(adapter), dtype=jnp.float32,
                        seed=seed)
     if adapter is not None:
@@ -67,6 +69,27 @@ def verify(path: str | os.PathLike, adapter: str | os.PathLike | None = None, *,
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()
     return Agreement(float(error), int((differ & ~clear).sum()), int((differ & clear).sum()),
                      model.config.router_bias, family_of(model.config).title)
+
+
+def _check_known(folder: pathlib.Path) -> None:
+    """Raises BridgeError unless transformers can compute the model."""
+    _, transformers = _libraries()
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        raise BridgeError(f"transformers {transformers.__version__} knows no model_type {kind!r}, which "
+                          f"{folder / 'config.json'} names, and verify compares with transformers alone: "
+                          "hold such a family against a loop in NumPy, as tests/test_new_family.py does.")
+
+
+def _libraries() -> tuple[Any, Any]:
+    """(torch, transformers)."""
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise BridgeError("verify compares with transformers on torch, which is not installed: pip install "
+                          "'jaxrl-moe[test]'.") from error
+    return torch, transformers
 
 
 def our_logits(model: Transformer, tokens_BT: np.ndarray, expert_ids_LBTA: Any = None
@@ -105,12 +128,7 @@ def _their_logits(folder: pathlib.Path, adapter: str | os.PathLike | None, token
                   scoring: Scoring | None) -> tuple[np.ndarray, np.ndarray | None]:
     """transformers' float32 logits, and the experts that its routers chose, [L, B, T, A] (None for a dense
     model)."""
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise BridgeError("verify compares with transformers on torch, which is not installed: pip install "
-                          "'jaxrl-moe[test]'.") from error
+    torch, transformers = _libraries()
     transformers.utils.logging.disable_progress_bar()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if adapter is not None:

@@ -40,12 +40,14 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
     Raises:
       BridgeError: with every missing, unused or misshapen tensor and its file.
       ModelConfigError: when the architecture or a setting is not supported.
+      UndeclaredParameter: when the model's family has no row for one of its parameters.
     """
     folder = resolve(path)
     config = read_config(folder)
     model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(placement),
                                  attention=attention, grouped_matmul=grouped_matmul,
                                  platform=platform(placement))
+    check_declared(model)
     if is_params_folder(folder):
         restore(base_weights(model), folder, placement)
     else:
@@ -61,15 +63,24 @@ def model_config(path: str | os.PathLike) -> ModelConfig:
 
 def check_tensors(path: str | os.PathLike) -> None:
     """Raises BridgeError unless every tensor that the model needs is there, with its shape, and none is left
-    over. Reads headers."""
+    over; UndeclaredParameter as load_model does. Reads headers."""
     folder = resolve(path)
+    model = Transformer.abstract(read_config(folder))
+    check_declared(model)
     if is_params_folder(folder):
         read_layout(folder)
         return
-    variables = base_weights(Transformer.abstract(read_config(folder)))
+    variables = base_weights(model)
     Checkpoint(folder).slots(read_config(folder), {
         name: variable.shape for name, variable in variables.items()
     })
+
+
+def check_declared(model: Transformer) -> None:
+    """Raises UndeclaredParameter for a parameter, of an adapter too, that no row of the model's family
+    covers."""
+    for path, variable in _variables(model):
+        row_of(path, variable.ndim)
 
 
 def draw_adapters(model: Transformer, seed: int, placement: Placement | None = None) -> None:

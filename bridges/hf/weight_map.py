@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from bridges.errors import BridgeError, listed
 from jaxrl_moe.model.config import LayerStack, ModelConfig
 from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.families.rows import TensorRow
@@ -70,7 +71,10 @@ def pattern(theirs: str) -> re.Pattern:
 
 def their_name(config: ModelConfig, ours: str) -> str:
     """What an array of ours that is in no layer is called."""
-    return next(row.theirs for row in table(config) if row.ours == ours)
+    name = next((row.theirs for row in table(config) if row.ours == ours), None)
+    if name is None:
+        raise _lacking(config, table(config), [ours])
+    return name
 
 
 def tied_head(config: ModelConfig) -> Slot:
@@ -85,13 +89,32 @@ def slots(config: ModelConfig, rows: tuple[TensorRow, ...], shapes: Mapping[str,
     """All slots of the arrays named in `shapes` ({our path: shape}), in order of our paths, layers and
     experts.
 
-    Raises KeyError when a path is in no row: the table and the model disagree.
+    Raises BridgeError when a path is in no row: the table and the model disagree.
     """
     sources = {path: (row, stack) for row in rows for path, stack in _paths(row, config) if path in shapes}
     missing = sorted(set(shapes) - set(sources))
     if missing:
-        raise KeyError(f"the weight map of {config.family} has no row for {missing}")
+        raise _lacking(config, rows, missing)
     return [slot for path, (row, stack) in sources.items() for slot in _slots(path, row, stack, shapes[path])]
+
+
+def _lacking(config: ModelConfig, rows: Iterable[TensorRow], paths: Iterable[str]) -> BridgeError:
+    """That parameters are in no row, and which to add."""
+    needs = {}
+    for path in paths:
+        ours = path
+        whose = ""
+        if path.startswith("stacks."):
+            _, number, rest = path.split(".", 2)
+            kind = config.stacks[int(number)].kind.name
+            ours = f"{{{kind}}}.{rest}"
+            whose = f", of layers of the kind {kind!r}"
+            others = [row.ours for row in rows if row.ours.endswith(f"}}.{rest}")]
+            if others:
+                whose += f" (there is {' and '.join(others)})"
+        needs.setdefault(ours, f"the parameter {path!r}{whose}: add TensorRow({ours!r}, ...)")
+    return BridgeError(f"The spellings of the family {config.family} (jaxrl_moe/model/families) have no row "
+                       f"for {listed(list(needs.values()))}.")
 
 
 def _paths(row: TensorRow, config: ModelConfig) -> Iterator[tuple[str, LayerStack | None]]:

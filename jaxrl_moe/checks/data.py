@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from jaxrl_moe.checks import tasks
-from jaxrl_moe.checks.problems import as_problem
+from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.data.prompts import prompt_messages
 from jaxrl_moe.data.rows import Row, read_rows
@@ -37,12 +37,15 @@ def tokenizer_problems(start: Start) -> Iterator[Problem]:
 def problems(start: Start) -> Iterator[Problem]:
     """Yields, for each file of prompts and of conversations, the first thing that is wrong with it."""
     data = start.config.data
-    if start.rl and data.path and not _unmade(start, data.path):
-        yield from _of_prompts(start, "data.path", data.path, data.split, lambda: start.prompts[0])
+    if data.path and not _unmade(start, data.path):
+        if start.rl:
+            yield from _of_prompts(start, "data.path", data.path, data.split, lambda: start.prompts[0])
+        elif start.makes_model:  # whose tokenizer is trained on them
+            yield from told("data.path", data.path, lambda: _raw_prompts(start, data.path, data.split))
     if data.eval_path and not _unmade(start, data.eval_path):
         yield from _of_prompts(start, "data.eval_path", data.eval_path, data.eval_split,
                                lambda: start.held_out[0])
-    if start.sft and start.config.sft.path and not _unmade(start, start.config.sft.path):
+    if start.reads_conversations and start.config.sft.path and not _unmade(start, start.config.sft.path):
         yield from _of_conversations(start)
 
 
@@ -67,7 +70,7 @@ def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
 
     def prompt(row: Row) -> Prompt:
         prompt_messages(row, data.system_prompt, data.suffix)
-        return Prompt(np.zeros(0, np.int32), row.values, row.index)
+        return Prompt(np.zeros(0, np.int32), row.values, row.index, row.where)
 
     return [prompt(row) for row in read_rows(path, split)]
 

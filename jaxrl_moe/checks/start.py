@@ -55,6 +55,12 @@ class Start:
         return self.job is Job.SFT or (self.rl and has_warm_up(self.recipe))
 
     @property
+    def reads_conversations(self) -> bool:
+        """Whether the file of conversations is read: they are trained on, or the tokenizer of a model that is
+        still to be made is."""
+        return self.sft or (self.makes_model and has_warm_up(self.recipe))
+
+    @property
     def draws(self) -> bool:
         """Whether completions are drawn."""
         return self.job is not Job.SFT or bool(self.config.env.name and self.config.data.eval_path)

@@ -51,7 +51,7 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
     path, split = (section.eval_path, section.eval_split) if evaluation else (section.path, section.split)
     rows = read_rows(path, split)
     ids = [tokenizer.render(prompt_messages(row, section.system_prompt, section.suffix)) for row in rows]
-    prompts = [Prompt(ids_T, row.values, row.index) for row, ids_T in zip(rows, ids)
+    prompts = [Prompt(ids_T, row.values, row.index, row.where) for row, ids_T in zip(rows, ids)
                if len(ids_T) <= section.max_prompt_tokens]
     report = PromptReport(path, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)))
     if not prompts:

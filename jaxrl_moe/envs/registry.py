@@ -57,6 +57,10 @@ def make_task(spec: str) -> Task:
     except AlgorithmError as error:
         raise ConfigError(f"env.name = {spec!r} cannot be read: write settings as name=value, such as "
                           "gsm8k(binary=true).") from error
+    lacking = [_signature(factory, method) for method in sorted(getattr(factory, "__abstractmethods__", ()))]
+    if lacking:
+        raise ConfigError(f"env.name = {spec!r}: the task lacks {' and '.join(lacking)}: define what a task "
+                          "is made of, see docs/extending/task.md.")
     for problem in _problems(match["name"], factory, given):
         raise ConfigError(f"env.name = {spec!r}: {problem}")
     try:
@@ -70,10 +74,19 @@ def check_rows(task: Task, prompts: Iterable[Prompt]) -> None:
     Runs nothing.
 
     Raises:
-      UserError: naming the first such row.
+      UserError: what the task says of the first such row, after its file and row.
     """
     for prompt in prompts:
-        task.check_row(prompt.row, prompt.index)
+        try:
+            task.check_row(prompt.row, prompt.index)
+        except UserError as error:
+            raise UserError(f"{prompt.where or f'Prompt {prompt.index}'}: {error}") from error
+
+
+def _signature(factory: Factory, method: str) -> str:
+    """A method as it is called."""
+    _, *names = inspect.signature(getattr(factory, method)).parameters
+    return f"{method}({', '.join(names)})"
 
 
 def _factory(name: str) -> Factory:
@@ -82,21 +95,39 @@ def _factory(name: str) -> Factory:
     module, colon, attribute = name.partition(":")
     if colon:
         return _imported(module, attribute)
-    raise ConfigError(f"env.name = {name!r} is not known.{_nearest(name, TASKS)} Known: {', '.join(TASKS)}, "
-                      "or package.module:Name for a task of another package.")
+    near = _nearest(name, TASKS) or _with_colon(name)
+    raise ConfigError(f"env.name = {name!r} is not known.{near} Known: {', '.join(TASKS)}, or "
+                      "package.module:Name for a task of another package.")
+
+
+def _with_colon(name: str) -> str:
+    """A hint for package.module.Name, if there is such a module."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        names = _makers(importlib.import_module(module))
+    except (ImportError, TypeError, ValueError):
+        return ""
+    near = difflib.get_close_matches(attribute, names, 1)
+    return f" Did you mean '{module}:{near[0]}'?" if near else ""
 
 
 def _imported(module: str, attribute: str) -> Factory:
     where = f"env.name = '{module}:{attribute}'"
     try:
-        factory = getattr(importlib.import_module(module), attribute, None)
-    except (ImportError, ValueError) as error:
+        imported = importlib.import_module(module)
+    except (ImportError, TypeError, ValueError) as error:
         raise ConfigError(f"{where} cannot be imported: {error}. Install the package, or put its folder on "
                           "PYTHONPATH.") from error
+    factory = getattr(imported, attribute, None)
     if not callable(factory):
         raise ConfigError(f"{where}: the module {module} has no class or function {attribute!r} that makes a "
-                          "task.")
+                          f"task.{_nearest(attribute, _makers(imported))}")
     return factory
+
+
+def _makers(module: types.ModuleType) -> list[str]:
+    """What a module has that may make a task."""
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
 
 
 def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator[str]:
@@ -105,13 +136,20 @@ def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator
     hints = _hints(factory)
     for setting, value in given.items():
         if setting not in known:
+            bare = " Its fields are settings if it is a @dataclasses.dataclass." * _is_bare(factory, setting)
             yield (f"the task {name!r} has no setting {setting!r}.{_nearest(setting, known)} Its settings: "
-                   f"{', '.join(known) or 'none'}.")
+                   f"{', '.join(known) or 'none'}.{bare}")
         elif not _fits(value, hints.get(setting, Any)):
             yield f"setting {setting} = {value!r} must be of type {_shown(hints[setting])}."
     for setting, parameter in known.items():
         if parameter.default is parameter.empty and setting not in given:
             yield f"the task {name!r} needs the setting {setting!r}: write {name}({setting}=...)."
+
+
+def _is_bare(factory: Factory, setting: str) -> bool:
+    """Whether it is a class that has such a field, and is no dataclass."""
+    return (inspect.isclass(factory) and "__dataclass_fields__" not in vars(factory)
+            and setting in inspect.get_annotations(factory))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

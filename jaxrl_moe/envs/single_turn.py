@@ -1,7 +1,7 @@
 """Tasks that grade one completion: an episode of one step."""
 import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.types import Action, Messages, Step, UserError
@@ -12,8 +12,8 @@ class SingleTurnTask(Task):
 
     grade must not change the task where it is concurrent: several threads call it at once.
     """
-    concurrent = True
-    deterministic = True
+    concurrent: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True
 
     @abc.abstractmethod
     def grade(self, row: Mapping[str, Any], action: Action) -> Step:

@@ -1,7 +1,7 @@
 """Generated word problems: the completion must end in exactly `#### N`."""
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.types import Action, Step, UserError
@@ -11,14 +11,11 @@ _ANSWER = re.compile(r"#### (-?\d+)\s*")
 
 class WordProblems(SingleTurnTask):
     """Reward 1 if what follows the first #### is the row's `answer` and nothing else, otherwise 0."""
-    lowest_reward = 0.0
+    lowest_reward: ClassVar[float] = 0.0
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row without an integer `answer`."""
-        try:
-            _gold(row)
-        except UserError as error:
-            raise UserError(f"Data row {index} cannot be graded. {error}") from error
+        _gold(row)
 
     def grade(self, row: Mapping[str, Any], action: Action) -> Step:
         """Scores one completion against the row's `answer`, an integer.

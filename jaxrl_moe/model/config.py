@@ -99,14 +99,32 @@ class ModelConfig:
 
     @property
     def stacks(self) -> tuple[LayerStack, ...]:
-        """The runs of like layers, from the first layer on."""
+        """The runs of like layers, from the first layer on.
+
+        Raises:
+          ModelConfigError: the family's kinds are not those of num_layers and sparse_layers.
+        """
         stacks = []
         first = 0
-        for kind, layers in itertools.groupby(registry.family_of(self).kinds(self)):
+        for kind, layers in itertools.groupby(self._kinds()):
             count = len(list(layers))
             stacks.append(LayerStack(first, count, kind))
             first += count
         return tuple(stacks)
+
+    def _kinds(self) -> tuple[Any, ...]:
+        kinds = tuple(registry.family_of(self).kinds(self))
+        whose = f"kinds(config) of the family {self.family!r}"
+        for name, given in ((whose, kinds), ("sparse_layers", self.sparse_layers)):
+            if len(given) != self.num_layers:
+                raise ModelConfigError(f"{name} has {len(given)} entries, and num_layers is "
+                                       f"{self.num_layers}: give one for each layer.")
+        for layer, (kind, sparse) in enumerate(zip(kinds, self.sparse_layers)):
+            if kind.sparse != sparse:
+                raise ModelConfigError(f"{whose} says that layer {layer} is {kind.name!r}, whose `sparse` is "
+                                       f"{kind.sparse}, and sparse_layers[{layer}] is {sparse}: make the two "
+                                       "agree.")
+        return kinds
 
     def splits(self) -> dict[str, dict[str, int]]:
         """What the axes of a mesh split: see Family.splits."""

@@ -43,14 +43,20 @@ def to_be_made(config: Config) -> bool:
     return config.scratch.vocab_size > 0 and not pathlib.Path(config.model.path).exists()
 
 
-def ensure_model(config: Config, bridge: Bridge) -> None:
-    """Makes the model at model.path if it is to be made; whole or not at all."""
+def ensure_model(config: Config, bridge: Bridge, *, conversations: bool) -> None:
+    """Makes the model at model.path if it is to be made; whole or not at all.
+
+    Args:
+      config: whose model, data and sizes.
+      bridge: writes it.
+      conversations: whether its tokenizer is also trained on those of SFT.
+    """
     folder = pathlib.Path(config.model.path)
     if not to_be_made(config):
         return
     partial = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(partial, ignore_errors=True)
-    tokenizer = train_tokenizer(texts(config), config.scratch.vocab_size)
+    tokenizer = train_tokenizer(texts(config, conversations), config.scratch.vocab_size)
     shape = from_scratch(config.scratch, len(tokenizer))
     model = Transformer(shape, rngs=nnx.Rngs(config.seed), dtype=jnp.float32)
     bridge.export_model(model, partial)
@@ -60,9 +66,9 @@ def ensure_model(config: Config, bridge: Bridge) -> None:
     partial.rename(folder)
 
 
-def texts(config: Config) -> Iterable[str]:
-    """What the tokenizer is trained on: the messages of the SFT data if there are any, and the RL prompts."""
-    if config.sft.path:
+def texts(config: Config, conversations: bool) -> Iterable[str]:
+    """What the tokenizer is trained on: the messages of the SFT data if they are used, and the RL prompts."""
+    if conversations:
         for row in read_rows(config.sft.path):
             yield from (message["content"] for message in row_messages(row)[0])
     if config.data.path:

@@ -43,7 +43,7 @@ def prepare(start: Start) -> Data:
     """
     unseen = start.makes_model or start.makes_data
     if not start.given:
-        hosts.leader_first(lambda: _make_scratch(start.config, start.bridge))
+        hosts.leader_first(lambda: _make_scratch(start))
     hosts.on_leader(lambda: refuse([*data_checks.tokenizer_problems(start), *data_checks.problems(start)]
                                    if unseen else []))
     prompts = start.prompts if start.rl else ([], None)
@@ -53,9 +53,10 @@ def prepare(start: Start) -> Data:
     return Data(start.tokenizer, prompts[0], held_out[0])
 
 
-def _make_scratch(config: Config, bridge: Bridge) -> None:
-    ensure_data(config)
-    ensure_model(config, bridge)
+def _make_scratch(start: Start) -> None:
+    conversations = start.reads_conversations  # asked before what it depends on is made
+    ensure_data(start.config)
+    ensure_model(start.config, start.bridge, conversations=conversations)
 
 
 def build(config: Config, bridge: Bridge, tokenizer: Tokenizer,

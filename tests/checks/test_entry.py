@@ -15,7 +15,7 @@ from jaxrl_moe.checks.sections import rollout
 from jaxrl_moe.checks.start import evaluation, fine_tuning, training
 from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.hosts import hosts
-from jaxrl_moe.training import pipeline
+from jaxrl_moe.training import assembly, pipeline
 from jaxrl_moe.types import Problem
 from tests.helpers import processes, tiny_run
 
@@ -64,7 +64,7 @@ FAULTS = {
     "held-out prompts that are no JSON": ({"data__eval_path": "{files}/broken.jsonl"},
                                           r"broken.jsonl, row 1 is not JSON"),
     "a row that the task refuses": ({"data__path": "{files}/unanswered.jsonl"},
-                                    r"Data row 0 cannot be graded"),
+                                    r"unanswered.jsonl, row 1: .*no gold number"),
     "conversations that are not there": ({"sft__path": "nowhere.jsonl"}, r"nowhere.jsonl"),
     "a conversation without an answer": ({"sft__path": "{files}/silent.jsonl"},
                                          r"silent.jsonl, row 1 has no assistant turn"),
@@ -181,6 +181,24 @@ def test_rows_are_looked_at_where_the_model_is_still_to_be_made(files, tmp_path)
                                                     "data.path"] and not list(tmp_path.iterdir())
     broken = recipe(files, tmp_path / "run", **new, sft__path="{files}/broken.jsonl")
     assert [problem.field for problem in entry.before_run(fine_tuning(broken, bridges))][-1] == "sft.path"
+
+
+def test_rows_are_looked_at_where_a_phase_or_the_new_tokenizer_reads_them(files, tmp_path):
+    new = {"model__path": str(tmp_path / "new"), "scratch__vocab_size": 300, "scratch__context": 128,
+           "scratch__num_layers": 1}
+    absent = new | {"sft__path": "{files}/absent.jsonl"}
+    idle = recipe(files, tmp_path / "run", **absent, sft__steps=0)
+    used = recipe(files, tmp_path / "run", **absent)
+    assert not entry.before_run(training(idle, bridges)) and not entry.before_run(evaluation(idle, bridges))
+    for start in (fine_tuning(idle, bridges), training(used, bridges), evaluation(used, bridges)):
+        assert [problem.field for problem in entry.before_run(start)][-1:] == ["sft.path"]
+    for start in (fine_tuning, evaluation):
+        bare = recipe(files, tmp_path / "run", **new, data__path="{files}/absent.jsonl")
+        assert [problem.field for problem in entry.before_run(start(bare, bridges))] == ["data.path"]
+        kept = recipe(files, tmp_path / "run", data__path="{files}/absent.jsonl")
+        assert not entry.before_run(start(kept, bridges))
+    assert not list(tmp_path.iterdir())
+    assert len(assembly.prepare(training(idle, bridges)).prompts) == 24
 
 
 def test_an_adapter_that_is_not_there_is_refused_before_an_evaluation(files, tmp_path, nothing_is_trained):

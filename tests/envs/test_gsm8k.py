@@ -117,8 +117,10 @@ def test_a_row_without_a_gold_number_is_an_error_that_shows_it(row):
 
 def test_a_row_that_cannot_be_graded_is_found_before_the_training():
     check_rows(Gsm8k(), [Prompt(None, ROW, 1)])
-    with pytest.raises(UserError, match="Data row 7 cannot be graded. .*no gold number"):
-        check_rows(Gsm8k(), [Prompt(None, ROW, 1), Prompt(None, {"answer": "none"}, 7)])
+    with pytest.raises(UserError, match="^eval.jsonl, row 4: .*no gold number"):
+        check_rows(Gsm8k(), [Prompt(None, ROW, 1), Prompt(None, {"answer": "none"}, 7, "eval.jsonl, row 4")])
+    with pytest.raises(UserError, match="^Prompt 7: .*no gold number"):
+        check_rows(Gsm8k(), [Prompt(None, {"answer": "none"}, 7)])
 
 
 def test_hostile_completions_are_graded_quickly():

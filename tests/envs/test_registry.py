@@ -2,6 +2,8 @@
 import dataclasses
 import pathlib
 import sys
+import typing
+from typing import ClassVar
 
 import pytest
 
@@ -9,6 +11,7 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import TASKS, make_task, register
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import Action, Step, UserError
 
 ROW = {"answer": "#### 1234"}
@@ -32,6 +35,21 @@ def made(limit: int):
     return Lengths(limit)
 
 three = 3
+
+class Bare(SingleTurnTask):
+    unit: float = 1.0
+
+    def check_row(self, row, index):
+        pass
+
+class Whole(Bare):
+    unit: float = 1.0
+    grade = Lengths.grade
+
+@dataclasses.dataclass
+class Half(Lengths):
+    grade = SingleTurnTask.grade
+    check_row = SingleTurnTask.check_row
 '''
 
 
@@ -104,6 +122,33 @@ def test_a_task_of_another_package_is_named_by_its_path(outside):
             make_task(spec)
 
 
+def test_a_task_that_is_not_whole_or_misspelt_is_told_what_it_lacks(outside):
+    dataclass = "no setting 'unit'.* Its settings: none. Its fields are settings if it is a @dataclasses"
+    for name, reason in (("Bare", r"the task lacks grade\(row, action\): define"),
+                         ("Half", r"the task lacks check_row\(row, index\) and grade\(row, action\)"),
+                         ("Whole(unit=2)", dataclass), ("Length", "Did you mean 'Lengths'")):
+        with pytest.raises(ConfigError, match=reason):
+            make_task(f"{outside}:{name}")
+    for name, known in (("Lengths", "Lengths"), ("Length", "Lengths"), ("maid", "made")):
+        with pytest.raises(ConfigError, match=f"is not known. Did you mean '{outside}:{known}'"):
+            make_task(f"{outside}.{name}")
+    for name in ("own_package.task.Own", "..Own", "Own"):
+        with pytest.raises(ConfigError, match="is not known. Known"):
+            make_task(name)
+
+
+def test_what_every_task_says_of_itself_is_no_setting():
+    @dataclasses.dataclass
+    class Own(SingleTurnTask):
+        lowest_reward: ClassVar[float] = 0.0
+        concurrent: ClassVar[bool] = False
+
+    assert not dataclasses.fields(Own)
+    for name in ("lowest_reward", "concurrent", "deterministic"):
+        assert typing.get_origin(typing.get_type_hints(Task)[name]) is ClassVar
+    assert make_task("gsm8k").lowest_reward == -0.05 and make_task("gsm8k(binary=true)").lowest_reward == 0
+
+
 @dataclasses.dataclass
 class Parrot(SingleTurnTask):
     """Rewards the row's own text."""
@@ -111,7 +156,7 @@ class Parrot(SingleTurnTask):
 
     def check_row(self, row, index):
         if "text" not in row:
-            raise UserError(f"Data row {index} has no text.")
+            raise UserError("The row has no text.")
 
     def grade(self, row, action):
         return Step(self.bonus * (action.text == row["text"]))
@@ -138,9 +183,9 @@ def test_an_episode_of_one_step_ends_with_it():
 def test_checking_a_row_grades_nothing(monkeypatch):
     monkeypatch.setattr(Gsm8k, "grade", lambda *_: pytest.fail("graded"))
     make_task("gsm8k").check_row(ROW, 3)
-    with pytest.raises(UserError, match="Data row 3 cannot be graded. .*no gold number"):
+    with pytest.raises(UserError, match="no gold number"):
         make_task("gsm8k").check_row({"answer": "none"}, 3)
-    with pytest.raises(UserError, match="Data row 4 cannot be graded. .*integer `answer`"):
+    with pytest.raises(UserError, match="integer `answer`"):
         make_task("word_problems").check_row({"answer": "none"}, 4)
 
 

@@ -59,6 +59,9 @@ def policy_loss(name, seq, held, s):
             loss = 0.0 if bad else -min(math.exp(clamp(held[t] - q[t])), s["ratio_cap"]) * A[t] * p[t]
         elif name == "reinforce":
             loss = -A[t] * p[t]
+        else:
+            raise NotImplementedError(f"There is no formula of the loss {name!r} here: add it to policy_loss "
+                                      "in tests/rl/oracle.py, written from its paper.")
         losses.append(loss)
     return losses
 

@@ -46,6 +46,12 @@ def test_every_loss_has_the_gradient_of_finite_differences_with_its_held_factors
     assert np.abs(np.concatenate(expected)).max() > 1e-3
 
 
+def test_a_loss_whose_formula_is_nowhere_is_told_where_to_put_it():
+    (seq,) = two_tokens([0, 0], [1, -1])
+    with pytest.raises(NotImplementedError, match="'own'.* add it to policy_loss in tests/rl/oracle.py"):
+        oracle.policy_loss("own", seq, seq["p"], {})
+
+
 def finite_differences(seqs, name, settings, step=1e-6):
     held = [list(s["p"]) for s in seqs]
     gradients = [np.zeros(len(s["p"])) for s in seqs]
