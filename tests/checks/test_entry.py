@@ -215,7 +215,7 @@ def test_problems_travel_between_processes_as_they_are():
     back = problems.unpacked(json.loads(json.dumps(problems.packed(told))))
     assert back == told and list(map(str, back)) == ["a.b = x,1.5 is odd: choose another.", "c: All of it."]
     problems.refuse([])
-    with pytest.raises(ConfigError, match=r"^All of it\.$"):
+    with pytest.raises(ConfigError, match=r"^c: All of it\.$"):
         problems.refuse(back[1:])
 
 
