@@ -60,6 +60,12 @@ def test_a_module_imports_nothing_above_it(path):
             assert room in LEVEL and LEVEL[room] <= LEVEL[own], f"{path} imports {name}"
 
 
+def test_every_room_is_a_package():
+    folders = {path.parent for path in [*FILES, *(ROOT / "bridges").rglob("*.py")]}
+    bare = {folder for folder in folders if not (folder / "__init__.py").exists()}
+    assert bare == {ROOT / "bridges" / "servers" / "worker"}  # which runs inside vLLM
+
+
 def test_the_library_imports_torch_nowhere():
     users = [path for path in FILES if any(name.split(".")[0] == "torch" for name in imported(path))]
     assert not users, users
