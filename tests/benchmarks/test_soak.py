@@ -24,7 +24,7 @@ log = pathlib.Path(sys.argv[1]) / "metrics.jsonl"
 log.parent.mkdir(parents=True, exist_ok=True)
 done = len(log.read_text().splitlines()) if log.exists() else 0
 for step in range(done + 1, int(sys.argv[2]) + 1):
-    time.sleep(0.05)
+    time.sleep(0.2)
     with log.open("a") as file:
         file.write(json.dumps({"step": step}) + "\\n")
 """
