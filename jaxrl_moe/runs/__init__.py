@@ -1,1 +1,1 @@
-"""What a run keeps and shows: its folder, checkpoints, logs, trajectories, console, evaluations and report."""
+"""What a run keeps and shows: its folder, checkpoints, logs, trajectories, evaluations and report."""

@@ -127,7 +127,9 @@ class Checkpoints:
 
     def _damaged(self, step: int, reason: str) -> CheckpointError:
         before = [other for other in self._steps() if other < step]
-        mend = f"go on from step {before[-1]}" if before else "start this phase again, for there is no earlier one"
+        mend = "start this phase again, for there is no earlier one"
+        if before:
+            mend = f"go on from step {before[-1]}"
         return CheckpointError(f"The checkpoint {self.folder / str(step)} cannot be read: {reason}. Delete "
                                f"that folder, or move it away, and give the same command again to {mend}.")
 

@@ -8,11 +8,11 @@ import numpy as np
 from flax import nnx
 
 from jaxrl_moe.distributed.chips import CHIPS
+from jaxrl_moe.learning.batch import MicroBatch
+from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.families.family import Cost, CountedArray
 from jaxrl_moe.model.families.registry import family_of
-from jaxrl_moe.learning.batch import MicroBatch
-from jaxrl_moe.learning.step import Learner
 
 # Peak bfloat16 FLOP/s of dense products, from the makers' data sheets; the first row whose words are all in
 # the device's kind.
