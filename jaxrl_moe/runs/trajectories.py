@@ -16,9 +16,12 @@ class Trajectories:
     """Appends the rollouts of each step to a JSONL file.
 
     Columns of a row:
-      step: the optimisation step that the completion was drawn for (train), or after which it was drawn (evaluation).
-      phase: "train", "dropped" (drawn for the step, but left out of its update), "eval" (sampled) or "greedy".
-      sequence, sample: draw number of the prompt, and which of its completions this is; with the seed they give the noise.
+      step: the optimisation step that the completion was drawn for (train), or after which it was drawn
+        (evaluation).
+      phase: "train", "dropped" (drawn for the step, but left out of its update), "eval" (sampled) or
+        "greedy".
+      sequence, sample: draw number of the prompt, and which of its completions this is; with the seed they
+        give the noise.
       prompt_index: row of the prompt in its data file.
       prompt_ids, prompt, completion_ids, completion: token ids and text.
       loss_mask: 1 on the tokens that the policy drew.
@@ -26,8 +29,8 @@ class Trajectories:
       policy_version: of each token's weights.
       reward, info: as graded; info holds named numbers such as {"correct": 1.0}.
       turns: [start, end, reward] of each turn, in completion tokens.
-      used_reward, advantage: what the update used, of the first trained token where advantages differ; null where there was no
-        update, lists where each turn was a sample of its own.
+      used_reward, advantage: what the update used, of the first trained token where advantages differ; null
+        where there was no update, lists where each turn was a sample of its own.
       truncated: whether the token limit ended it.
     """
 
