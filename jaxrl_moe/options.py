@@ -16,3 +16,9 @@ def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolde
     """A script's option that is a path or a hub name, with `~` as the home folder. To be called at its
     top."""
     return flags.DEFINE(_PathParser(), name, default, meaning, module_name=sys.argv[0])
+
+
+def define_dry_run() -> flags.FlagHolder:
+    """A script's --dry_run. To be called at its top."""
+    return flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
+                             "nothing is written", module_name=sys.argv[0])

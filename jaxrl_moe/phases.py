@@ -6,6 +6,7 @@ from jaxrl_moe.config import AlgorithmSection, Config, RolloutSection
 from jaxrl_moe.types import SamplingParams
 
 NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0)  # advantage 1: l = -log p
+LONGEST = "data.max_prompt_tokens + rollout.max_tokens"  # longest_sequence, as messages say it
 
 
 def has_warm_up(config: Config) -> bool:

@@ -8,21 +8,18 @@ It prints the numbers, and writes them with every completion to --output.
 """
 import pathlib
 
-from absl import flags
-
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.config import Config
-from jaxrl_moe.options import define_path
+from jaxrl_moe.options import define_dry_run, define_path
 from jaxrl_moe.training import pipeline
 
 MODEL = define_path("model", None, "HF checkpoint folder or hub name; by default the recipe's model.path")
 ADAPTER = define_path("adapter", None, "PEFT adapter to lay over the model")
 OUTPUT = define_path("output", None, "folder for metrics.jsonl and trajectories.jsonl; by default "
                                      "run_dir/evaluation")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
-                                              "nothing is written")
+DRY_RUN = define_dry_run()
 
 
 def main(config: Config) -> None:

@@ -5,16 +5,14 @@
 
 sft.full trains all weights, sft.full=false the adapters of the lora section. The files go to run_dir/sft.
 """
-from absl import flags
-
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.config import Config
+from jaxrl_moe.options import define_dry_run
 from jaxrl_moe.training import pipeline
 
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
-                                              "nothing is written")
+DRY_RUN = define_dry_run()
 
 
 def main(config: Config) -> None:

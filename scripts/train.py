@@ -9,17 +9,15 @@ On several hosts each runs the same command; see scripts/launch.
 
 Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the same command is given again.
 """
-from absl import flags
-
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.config import Config
+from jaxrl_moe.options import define_dry_run
 from jaxrl_moe.protocols import Endpoint
 from jaxrl_moe.training import pipeline
 
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
-                                              "nothing is written")
+DRY_RUN = define_dry_run()
 
 
 def main(config: Config) -> None:

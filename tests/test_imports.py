@@ -12,9 +12,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 # imports what stands in its own line or above it. `if TYPE_CHECKING:` does not count: names of types carry no
 # code.
 ORDER = [
-    {"__init__"}, {"types"}, {"protocols"}, {"log_files", "system_errors"}, {"config"}, {"phases"}, {"hosts"},
-    {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"},
-    {"runs"}, {"checks"}, {"planning"}, {"training"}, {"options", "recipes", "help_text"}, {"cli"}]
+    {"__init__"}, {"types"}, {"protocols"}, {"log_files", "spelling", "system_errors"}, {"config"},
+    {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"}, {"engine"},
+    {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
+    {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "hosts", "distributed", "model", "data", "envs",
@@ -79,7 +80,8 @@ def test_tests_import_no_tests_and_only_their_own_test_imports_the_benchmarks(pa
         assert name.split(".")[0] != "benchmarks" or "benchmarks" in path.parts, f"{path} imports {name}"
 
 
-COMMON = {"__init__", "types", "protocols", "config", "phases", "log_files", "system_errors"}  # all may use
+# What all may use.
+COMMON = {"__init__", "types", "protocols", "config", "phases", "log_files", "spelling", "system_errors"}
 DRAWN = re.compile(r"(<!-- imports: [^\n]*-->\n).*?(<!-- end of imports -->)", re.DOTALL)
 
 

@@ -14,8 +14,8 @@ from benchmarks.soak.clients import Clients
 from benchmarks.soak.legs import Leg, Moments
 from benchmarks.soak.watch import Sample, Watch, grown, growth
 from benchmarks.table import ROOT
-from bridges.servers.launch import free_port
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.hosts.addresses import free_port
 
 STUCK_S = 300.0  # without another step: a process hangs
 LOOK_S = 0.2  # between two looks at a process

@@ -23,7 +23,7 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.phases import longest_rollout
+from jaxrl_moe.phases import LONGEST, longest_rollout
 from jaxrl_moe.protocols import Engine
 
 KINDS: dict[str, type[Server]] = {"sglang": Sglang, "vllm": Vllm}
@@ -166,8 +166,7 @@ def capacity(config: Config, server: Server, adapter: bool) -> int:
     need = longest_rollout(config)
     if context < need:
         raise EngineError(f"The server {server.url} takes sequences of at most {context} tokens, and "
-                          f"data.max_prompt_tokens + rollout.max_tokens = {need}: start it with a longer "
-                          "context, or lower those.")
+                          f"{LONGEST} = {need}: start it with a longer context, or lower those.")
     return context
 
 

@@ -6,12 +6,12 @@ import os
 import pathlib
 import shlex
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 
 from bridges.servers.http import EngineError
+from jaxrl_moe.hosts.addresses import free_port
 
 WORKER = pathlib.Path(__file__).parent / "worker"
 STOP_SECONDS = 15.0
@@ -198,9 +198,3 @@ def _group_lives(group: int, seconds: float) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

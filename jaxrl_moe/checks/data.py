@@ -28,10 +28,8 @@ def tokenizer_problems(start: Start) -> Iterator[Problem]:
     except (UserError, OSError) as error:
         yield as_problem("model.path", start.config.model.path, error)
         return
-    try:
-        start.tokenizer.check_stop_strings(start.config.rollout.stop_strings)
-    except UserError as error:
-        yield as_problem("rollout.stop_strings", start.config.rollout.stop_strings, error)
+    stops = start.config.rollout.stop_strings
+    yield from told("rollout.stop_strings", stops, lambda: start.tokenizer.check_stop_strings(stops))
 
 
 def problems(start: Start) -> Iterator[Problem]:
@@ -78,11 +76,12 @@ def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
 def _of_conversations(start: Start) -> Iterator[Problem]:
     path = start.config.sft.path
     data = start.config.data
-    try:
-        if start.makes_model:
-            for row in read_rows(path):
-                row_messages(row, data.system_prompt, data.suffix)
-        else:
+
+    def read() -> None:
+        if not start.makes_model:
             _ = start.conversations
-    except (UserError, OSError) as error:
-        yield as_problem("sft.path", path, error)
+            return
+        for row in read_rows(path):
+            row_messages(row, data.system_prompt, data.suffix)
+
+    yield from told("sft.path", path, read)

@@ -41,13 +41,11 @@ def lines(start: Start) -> Iterator[tuple[str, str]]:
 
 def _model(start: Start) -> str:
     model = start.model
-    rank = start.config.lora.rank
     experts = f", {model.num_experts} experts" if any(model.sparse_layers) else ""
-    trained = f"adapters of rank {rank} are trained" if rank else "all weights are trained"
     made = " (will be made from scratch)" if start.makes_model else ""
     layers = f"{model.num_layers} layers of {model.hidden_size}{experts}"
     shape = f"{start.config.model.path}{made}: {model.family}, {layers}"
-    return shape if start.job is Job.EVALUATE else f"{shape}; {trained}"
+    return shape if start.job is Job.EVALUATE else f"{shape}; {_trained(start.config)} are trained"
 
 
 def _fine_tuning(start: Start) -> str:

@@ -1,9 +1,9 @@
 """How a refusal is said: checks yield Problems, and all that speaks against a start is told together."""
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.system_errors import system_error
 from jaxrl_moe.types import Problem, UserError
 
@@ -43,9 +43,7 @@ def unknown(field: str, value: str, table: Iterable[str]) -> Iterator[Problem]:
     known = list(table)
     if value in known:
         return
-    near = difflib.get_close_matches(value, known, 1)
-    yield Problem(field, value, f"is not known.{f' Did you mean {near[0]!r}?' if near else ''} Known",
-                  ", ".join(known))
+    yield Problem(field, value, f"is not known.{did_you_mean(value, known)} Known", ", ".join(known))
 
 
 def as_problem(field: str, value: Any, error: Exception) -> Problem:

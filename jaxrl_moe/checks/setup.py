@@ -49,7 +49,7 @@ def check_all(start: Start) -> Iterator[Checked]:
         ("devices", _devices),
         ("settings", _settings),
         ("model", _model),
-        ("mesh", _mesh),
+        ("mesh", mesh_line),
         ("collectives", _collectives),
         ("tokenizer", _tokenizer),
         ("data", _data),
@@ -116,10 +116,6 @@ def _model(start: Start) -> str:
         return f"{path} will be made from scratch: {model.family}, {model.num_layers} layers"
     shape = f"{model.family}, {model.num_layers} layers"
     return f"{path}: {shape}, every tensor is there; context and adapters fit"
-
-
-def _mesh(start: Start) -> str:
-    return mesh_line(start)
 
 
 def mesh_line(start: Start) -> str:

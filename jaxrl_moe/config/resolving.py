@@ -1,6 +1,5 @@
 """From a recipe's ConfigDict to a checked Config, with everything that is wrong told together."""
 import dataclasses
-import difflib
 import os
 import types
 from collections.abc import Iterator, Mapping
@@ -8,6 +7,7 @@ from typing import Any
 
 import ml_collections
 
+from jaxrl_moe import spelling
 from jaxrl_moe.config.setting import Setting, listed, setting_of
 from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
 from jaxrl_moe.types import Problem, UserError
@@ -69,8 +69,8 @@ def value_problems(config: Config) -> Iterator[Problem]:
 
 def _choose(value: str, setting: Setting) -> str:
     """What there is to choose from, and what was most likely meant."""
-    close = difflib.get_close_matches(value, filter(None, setting.choices), 1)
-    meant = f"; {close[0]!r} is the nearest" if close else ""
+    close = spelling.nearest(value, filter(None, setting.choices))
+    meant = f"; {close!r} is the nearest" if close else ""
     names = [f"{name} ({meaning})" if meaning else name for name, meaning in setting.choices.items() if name]
     empty = [f"leave it empty ({setting.choices['']})"] if "" in setting.choices else []
     return f"use {listed([*names, *empty])}{meant}"

@@ -1,10 +1,10 @@
 """The whole configuration, its keys by their dotted names, and its form in files."""
 import dataclasses
-import difflib
 from typing import Any
 
 import ml_collections
 
+from jaxrl_moe import spelling
 from jaxrl_moe.config.algorithm import AlgorithmSection, CriticSection, MoeSection
 from jaxrl_moe.config.inputs import DataSection, EnvSection, LoraSection, ModelSection, ScratchSection
 from jaxrl_moe.config.sampling import EndpointSection, RolloutSection, ServersSection
@@ -98,13 +98,14 @@ def nearest(key: str) -> str:
     known = list(known_keys())
     if section in SECTIONS:
         inner = [other.partition(".")[2] for other in known if other.startswith(section + ".")]
-        close = [f"{section}.{match}" for match in difflib.get_close_matches(name, inner, 1)]
-        close = close or [other for other in known if other.endswith("." + name)]
+        match = spelling.nearest(name, inner)
+        close = f"{section}.{match}" if match else next(
+            (other for other in known if other.endswith("." + name)), "")
     else:
         inner = []
-        close = difflib.get_close_matches(key, [*known, *(() if name else SECTIONS)], 1)
+        close = spelling.nearest(key, [*known, *(() if name else SECTIONS)])
     if close:
-        return f"Did you mean {close[0]!r}?"
+        return f"Did you mean {close!r}?"
     if inner:
         return f"Those of {section} are {', '.join(inner)}."
     return f"The sections are {', '.join(SECTIONS)}."

@@ -163,5 +163,9 @@ def filled_up(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def dotted(path: Sequence[Any]) -> str:
     """A key path of nnx.State as text, without the Variable's own `value`."""
-    names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
-    return ".".join(name for name in names if name != "value")
+    return ".".join(name for name in map(key_name, path) if name != "value")
+
+
+def key_name(key: Any) -> str:
+    """Of a step in a key path, whatever kind of container it goes into."""
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))

@@ -11,7 +11,7 @@ from jaxrl_moe.engine.pages import pages_for
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.families.registry import family_of
-from jaxrl_moe.phases import longest_sequence
+from jaxrl_moe.phases import LONGEST, longest_sequence
 
 MEMORY = pathlib.Path("/proc/meminfo")
 
@@ -67,8 +67,8 @@ def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: in
     least = 2 + pages_for(longest, size)
     if room < least:
         raise ConfigError(
-            "The KV pool cannot hold the longest sequence: data.max_prompt_tokens + rollout.max_tokens = "
-            f"{longest} tokens at {token_bytes:,} bytes a token take {least * size * token_bytes:,} bytes in "
+            f"The KV pool cannot hold the longest sequence: {LONGEST} = {longest} "
+            f"tokens at {token_bytes:,} bytes a token take {least * size * token_bytes:,} bytes in "
             f"pages of {size} tokens, but rollout.memory_fraction = {settings.memory_fraction} of the "
             f"{max(free, 0):,} bytes that the device has free is "
             f"{max(int(free * settings.memory_fraction), 0):,}. Lower data.max_prompt_tokens or "

@@ -1,6 +1,5 @@
 """Tasks by name: the table of those that the package has, those that others add to it, and env.name with its
 settings read into one."""
-import difflib
 import importlib
 import inspect
 import re
@@ -14,6 +13,7 @@ from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.rl.table import AlgorithmError, parse_spec
+from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import Prompt, UserError
 
 # A task's class, or a function that makes one: its parameters are the task's settings, each with a type and a
@@ -95,7 +95,7 @@ def _factory(name: str) -> Factory:
     module, colon, attribute = name.partition(":")
     if colon:
         return _imported(module, attribute)
-    near = _nearest(name, TASKS) or _with_colon(name)
+    near = did_you_mean(name, TASKS) or _with_colon(name)
     raise ConfigError(f"env.name = {name!r} is not known.{near} Known: {', '.join(TASKS)}, or "
                       "package.module:Name for a task of another package.")
 
@@ -107,8 +107,7 @@ def _with_colon(name: str) -> str:
         names = _makers(importlib.import_module(module))
     except (ImportError, TypeError, ValueError):
         return ""
-    near = difflib.get_close_matches(attribute, names, 1)
-    return f" Did you mean '{module}:{near[0]}'?" if near else ""
+    return did_you_mean(attribute, names, prefix=f"{module}:")
 
 
 def _imported(module: str, attribute: str) -> Factory:
@@ -121,7 +120,7 @@ def _imported(module: str, attribute: str) -> Factory:
     factory = getattr(imported, attribute, None)
     if not callable(factory):
         raise ConfigError(f"{where}: the module {module} has no class or function {attribute!r} that makes a "
-                          f"task.{_nearest(attribute, _makers(imported))}")
+                          f"task.{did_you_mean(attribute, _makers(imported))}")
     return factory
 
 
@@ -137,8 +136,8 @@ def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator
     for setting, value in given.items():
         if setting not in known:
             bare = " Its fields are settings if it is a @dataclasses.dataclass." * _is_bare(factory, setting)
-            yield (f"the task {name!r} has no setting {setting!r}.{_nearest(setting, known)} Its settings: "
-                   f"{', '.join(known) or 'none'}.{bare}")
+            yield (f"the task {name!r} has no setting {setting!r}.{did_you_mean(setting, known)} "
+                   f"Its settings: {', '.join(known) or 'none'}.{bare}")
         elif not _fits(value, hints.get(setting, Any)):
             yield f"setting {setting} = {value!r} must be of type {_shown(hints[setting])}."
     for setting, parameter in known.items():
@@ -150,11 +149,6 @@ def _is_bare(factory: Factory, setting: str) -> bool:
     """Whether it is a class that has such a field, and is no dataclass."""
     return (inspect.isclass(factory) and "__dataclass_fields__" not in vars(factory)
             and setting in inspect.get_annotations(factory))
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:

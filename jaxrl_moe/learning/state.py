@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxrl_moe.distributed.sharding import key_name
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.moe import Router, RouterBias
 from jaxrl_moe.model.transformer import Transformer
@@ -91,12 +92,7 @@ def _cast(tree: Any, dtypes: Any) -> Any:
 def flat_arrays(tree: Any) -> dict[str, jax.Array]:
     """{path: array}; a name for each leaf that does not depend on the container types."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {"/".join(map(_name, path)): leaf for path, leaf in leaves}
-
-
-def _name(key: Any) -> str:
-    """Of a step in a path, whatever kind of container it goes into."""
-    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+    return {"/".join(map(key_name, path)): leaf for path, leaf in leaves}
 
 
 def fingerprint(tree: Any) -> str:

@@ -1,10 +1,10 @@
 """Rows of the algorithm tables: a function and its typed default settings, found by name."""
 import ast
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import UserError
 
 
@@ -25,7 +25,7 @@ def lookup(table: Mapping[str, Any], name: str, kind: str) -> Any:
     """
     if name in table:
         return table[name]
-    raise AlgorithmError(f"There is no {kind} named {name!r}.{_hint(name, table)} Known: "
+    raise AlgorithmError(f"There is no {kind} named {name!r}.{did_you_mean(name, table)} Known: "
                          f"{', '.join(sorted(table))}.")
 
 
@@ -39,8 +39,8 @@ def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
     for name, value in overrides.items():
         if name not in fields:
             known = ", ".join(sorted(fields)) or "none"
-            raise AlgorithmError(f"{owner!r} has no setting {name!r}.{_hint(name, fields)} Its settings: "
-                                 f"{known}.")
+            raise AlgorithmError(f"{owner!r} has no setting {name!r}.{did_you_mean(name, fields)} "
+                                 f"Its settings: {known}.")
         kinds = (str, bool) if isinstance(fields[name], (str, bool)) else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(fields[name], bool):
             raise AlgorithmError(f"{owner!r}: setting {name!r} must be like {fields[name]!r}, got {value!r}.")
@@ -104,8 +104,3 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Name) and node.id in ("true", "false"):
         return node.id == "true"
     return ast.literal_eval(node)
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

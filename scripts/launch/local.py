@@ -9,11 +9,12 @@ this exits non-zero.
 """
 import os
 import signal
-import socket
 import subprocess
 import sys
 
 from absl import app, flags
+
+from jaxrl_moe.hosts.addresses import free_port
 
 PROCESSES = flags.DEFINE_integer("processes", 2, "how many to start", lower_bound=1)
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "virtual CPU devices of each process; 0: each gets its "
@@ -56,12 +57,6 @@ def place(index: int, count: int, address: str) -> dict[str, str]:
     return variables | {
         "CUDA_VISIBLE_DEVICES": ",".join(str(number) for number in range(index * share, (index + 1) * share))
     }
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def run(command: list[str], places: list[dict[str, str]]) -> int:

@@ -11,14 +11,7 @@ from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import Request, SamplingParams
 from tests.helpers import oracles
-
-
-def requests(prompts, **params):
-    return [
-        Request(ids, SamplingParams(**({
-            "max_tokens": 12
-        } | params)), sequence) for sequence, ids in enumerate(prompts)
-    ]
+from tests.helpers.rollouts import requests
 
 
 def log_softmax(x):

@@ -8,14 +8,7 @@ import pytest
 
 from jaxrl_moe.engine import batches
 from jaxrl_moe.types import Request, SamplingParams, UserError
-
-
-def requests(prompts, **params):
-    return [
-        Request(ids, SamplingParams(**({
-            "max_tokens": 12
-        } | params)), sequence) for sequence, ids in enumerate(prompts)
-    ]
+from tests.helpers.rollouts import requests
 
 
 def assert_same(got, want):

@@ -1,18 +1,15 @@
 """The routes that the engine returns are those its tokens took, whatever happened to the sequence
 meanwhile."""
+import functools
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from jaxrl_moe.types import Request, SamplingParams
+from tests.helpers import rollouts
 
-
-def requests(prompts, **params):
-    return [
-        Request(ids, SamplingParams(max_tokens=12, return_routed_experts=True, **params), number)
-        for number, ids in enumerate(prompts)
-    ]
+requests = functools.partial(rollouts.requests, return_routed_experts=True)
 
 
 def finish(engine, handles):

@@ -30,6 +30,7 @@ from jaxrl_moe.types import Request, SamplingParams
 from tests.engines import real
 from tests.helpers.close import assert_close
 from tests.helpers.parity import randomise_adapters
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.engines
 EXPERTS = ("q_proj", "gate_proj", "up_proj", "down_proj")
@@ -365,10 +366,3 @@ class Killing:
                     self._process = None
                 yield one
         return dataclasses.replace(weights, walk=walk)
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

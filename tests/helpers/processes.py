@@ -2,12 +2,13 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import numpy as np
 from safetensors.numpy import load_file
+
+from jaxrl_moe.hosts.addresses import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MESH = {"mesh__data": 2, "mesh__expert": 2}
@@ -35,13 +36,10 @@ SETTINGS = {
 def start(script, count, *options, devices=4, last=()):
     """The script as `count` processes that share so many virtual devices; `last` are options of the last one
     alone."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
     kept = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
     flags = " ".join([*kept, f"--xla_force_host_platform_device_count={devices // count}"])
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    place = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
+    place = [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={count}"]
     return [subprocess.Popen([sys.executable, script, *place, f"--process_id={index}", *options,
                               *(last if index == count - 1 else ())], cwd=ROOT, env=environment, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for index in range(count)]

@@ -1,9 +1,17 @@
-"""Made-up rollout groups."""
+"""Made-up rollout groups, and requests of prompts."""
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from jaxrl_moe.types import Prompt, Rollout, RolloutGroup
+from jaxrl_moe.types import Prompt, Request, Rollout, RolloutGroup, SamplingParams
+
+
+def requests(prompts: Iterable[np.ndarray], **params: Any) -> list[Request]:
+    """One of each prompt's ids, numbered; of 12 tokens at most unless `params`, as of SamplingParams, say
+    otherwise."""
+    params = {"max_tokens": 12} | params
+    return [Request(ids, SamplingParams(**params), number) for number, ids in enumerate(prompts)]
 
 
 def rollout(rng: np.random.Generator, prompt: int = 3, completion: int = 5, reward: float = 0.0,

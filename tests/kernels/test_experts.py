@@ -1,11 +1,11 @@
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxrl_moe.kernels import tiles
 from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, Groups, expert_mlp
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
+from tests.gpu.exact.oracle import spans
 from tests.helpers.close import assert_close
 
 SIZES = {
@@ -22,11 +22,6 @@ F = 8
 E = 4
 r = 3
 SCALE = 1.7
-
-
-def rows_of(sizes):
-    ends = np.cumsum(sizes)
-    return [(e, slice(end - size, end)) for e, (size, end) in enumerate(zip(sizes, ends))]
 
 
 def total_rows(sizes):
@@ -52,7 +47,7 @@ def test_grouped_matmul_and_its_gradients_equal_a_loop_over_experts(backend, nam
 
     def loop(x, w):
         y = jnp.zeros((x.shape[0], F))
-        for e, rows in rows_of(sizes):
+        for e, rows in spans(sizes):
             y = y.at[rows].set(jnp.dot(x[rows], w[e], precision="highest"))
         return y
 
@@ -100,7 +95,7 @@ def loop_mlp(x, gate, up, down, sizes):
                                    precision="highest")
 
     y = jnp.zeros_like(x)
-    for e, rows in rows_of(sizes):
+    for e, rows in spans(sizes):
         hidden = jax.nn.silu(linear(x[rows], gate, e)) * linear(x[rows], up, e)
         y = y.at[rows].set(linear(hidden, down, e))
     return y

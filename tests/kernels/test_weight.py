@@ -14,6 +14,7 @@ from jaxrl_moe.kernels.expert_mlp import Adapters, ExpertWeight, ExpertWeights, 
 from jaxrl_moe.kernels.grouped_matmul import grouped_matmul
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.kernels.weight import Dense, Transposed, WeightMatrix, multiply
+from tests.gpu.exact.oracle import spans
 from tests.helpers.close import assert_close
 from tests.helpers.int8 import Hidden, Int8
 from tests.helpers.programs import arrays_of, count_of
@@ -47,11 +48,6 @@ def numbers(weight):
     if isinstance(weight, Transposed):
         return numbers(weight.weight).swapaxes(-1, -2)
     return exact(weight.codes) * exact(weight.scales) if isinstance(weight, Int8) else exact(weight.array)
-
-
-def rows_of(sizes):
-    ends = np.cumsum(sizes)
-    return [(e, slice(end - size, end)) for e, (size, end) in enumerate(zip(sizes, ends)) if size]
 
 
 KINDS = {
@@ -120,7 +116,7 @@ def test_grouped_products_of_int8_equal_a_loop_over_decoded_experts(backend, nam
     w = numbers(weight)
     wanted_y = np.zeros((ROWS, F))
     wanted_dx = np.zeros((ROWS, D))
-    for e, rows in rows_of(sizes):
+    for e, rows in spans(sizes):
         wanted_y[rows] = exact(x[rows]) @ w[e]
         wanted_dx[rows] = exact(dy[rows]) @ w[e].T
 
@@ -154,7 +150,7 @@ def mlp_oracle(x, experts, sizes, dy):
     dx = np.zeros(x.shape)
     low = [(numbers(weight.w), exact(weight.a), exact(weight.b)) for weight in experts]
     gradients = [(np.zeros(a.shape), np.zeros(b.shape)) for _, a, b in low]
-    for e, rows in rows_of(sizes):
+    for e, rows in spans(sizes):
         gate, up, down = (w[e] + SCALE * a[e] @ b[e] for w, a, b in low)
         g = x[rows] @ gate
         u = x[rows] @ up

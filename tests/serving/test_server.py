@@ -22,6 +22,7 @@ import bridges
 import jaxrl_moe.serving
 from jaxrl_moe.config import Config, EndpointSection
 from jaxrl_moe.hosts import keys
+from jaxrl_moe.hosts.addresses import free_port
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.serving import launch
@@ -34,6 +35,7 @@ from jaxrl_moe.types import UserError
 from tests.helpers.parity import randomise_adapters, relative
 from tests.helpers.scripted_texts import Scripted
 from tests.helpers.serving import serving
+from tests.helpers.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 IDS = [5, 17, 100, 42, 250, 33]
@@ -44,13 +46,6 @@ TOOL = {"type": "function", "function": {"name": "weather", "description": "of a
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rom"}}\n</tool_call>'
 
 
-def until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def slow(engine, monkeypatch):
     """The shared engine, 50 ms slower a step."""
@@ -59,16 +54,14 @@ def slow(engine, monkeypatch):
 
 
 def test_who_waits_when_the_training_ends_is_answered(tokenizer, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = Config(run_dir=str(tmp_path), endpoint=EndpointSection(serve=True, port=port))
     body = BODY | {"model": "policy"}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with launch.beside_training(config, Scripted(tokenizer, "at last"), tokenizer) as front:
             waiting = pool.submit(httpx2.post, f"http://127.0.0.1:{port}/v1/completions", json=body,
                                   timeout=60)
-            until(lambda: front._tickets)  # it waits, since nothing was published
+            wait_until(lambda: front._tickets)  # it waits, since nothing was published
         answer = waiting.result()
     assert answer.status_code == 200 and answer.json()["choices"][0]["text"] == "at last"
 
@@ -92,14 +85,14 @@ def test_a_client_that_disconnects_frees_its_slots_and_is_recorded(front, tokeni
                 b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n"
                 % len(body) + body)
-            until(lambda: pages(front) > 0)
+            wait_until(lambda: pages(front) > 0)
             if stream:
                 received = b""
                 while b"data: {" not in received:
                     received += client.recv(4096)
             assert server.service.in_flight == 6
-        until(lambda: server.service.in_flight == 0)
-        until(lambda: pages(front) == 0)
+        wait_until(lambda: server.service.in_flight == 0)
+        wait_until(lambda: pages(front) == 0)
         assert server.service.counters.calls["/v1/completions", "cancelled"] == 1
         assert server.http.post("/v1/completions", json=BODY | {"max_tokens": 2}).status_code == 200
     row = json.loads((tmp_path / "calls.jsonl").read_text().splitlines()[0])
@@ -111,7 +104,7 @@ def test_beyond_the_queue_requests_are_refused_with_429_until_there_is_room(fron
     with serving(front, tokenizer, queue=2) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
         front.release()
         waiting = pool.submit(server.http.post, "/v1/completions", json=BODY | {"n": 5, "max_tokens": 3})
-        until(lambda: server.service.in_flight == 5)
+        wait_until(lambda: server.service.in_flight == 5)
         for stream in (False, True):
             with pytest.raises(openai.RateLimitError) as refused:
                 server.openai.completions.create(**BODY, n=2, stream=stream)
@@ -296,7 +289,7 @@ def test_sigterm_lets_the_requests_in_flight_finish_and_leaves_the_front_running
     def client():
         answer = pool.submit(httpx2.post, f"{server.url}/v1/completions", json=BODY | {"max_tokens": 30},
                              timeout=60)
-        until(lambda: service.in_flight == 1)
+        wait_until(lambda: service.in_flight == 1)
         os.kill(os.getpid(), signal.SIGTERM)
         return answer.result(60)
 

@@ -7,7 +7,7 @@ from jaxrl_moe.checks.sections import learner
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config
 from jaxrl_moe.learning.make import lora_config
-from jaxrl_moe.phases import longest_rollout
+from jaxrl_moe.phases import LONGEST, longest_rollout
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import Problem, UserError
 
@@ -49,7 +49,7 @@ def too_long(start: Start) -> Iterator[Problem]:
     """Yields sequences that the model's context cannot hold."""
     longest = {}
     if start.draws:
-        longest["data.max_prompt_tokens + rollout.max_tokens"] = longest_rollout(start.config)
+        longest[LONGEST] = longest_rollout(start.config)
     if start.sft:
         longest["sft.max_tokens"] = start.config.sft.max_tokens
     for fields, tokens in longest.items():

@@ -24,16 +24,8 @@ from jaxrl_moe.config import Config, RolloutSection, ServersSection, resolve
 from jaxrl_moe.model.config import LoraConfig
 from tests.helpers.fake_server import FakeServer
 from tests.helpers.parity import randomise_adapters
-from tests.helpers.tiny_models import make_checkpoint
 
 ALL = ("q_proj", "gate_proj", "up_proj", "down_proj")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_checkpoint(folder, num_hidden_layers=2)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,9 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.types import Request, SamplingParams
 from tests.helpers import oracles
 from tests.helpers.parity import randomise_adapters
-from tests.helpers.tiny_models import make_checkpoint
+from tests.helpers.waiting import wait_until
 
 STREAMS = ("stream", "delta")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_checkpoint(folder, num_hidden_layers=2)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +152,6 @@ def test_a_full_disk_under_a_stream_stops_the_run_and_says_so(model, checkpoint,
         both.update(writer(nnx.state(model), 1))
     assert one.label.startswith(UNFINISHED) and other.label.startswith(UNFINISHED) and not both.live
     writer.close()
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def drawing(made, count=6, tokens=30):
