@@ -1,11 +1,11 @@
 """Times this project against its peers on this machine, in turn, and writes a dated table under benchmarks/.
 
-    python scripts/benchmark.py --case=train_step python scripts/benchmark.py --case=decode --pairs=5
-    --output=benchmarks/decode.md python scripts/benchmark.py --case=sync --pairs=5       # weights to real
-    vLLM and SGLang, of make test-engines python scripts/benchmark.py --case=engines --pairs=5    # needs
-    .venv-vllm and .venv-sglang: see scripts/engines python scripts/benchmark.py --case=learning             #
-    make learn: every algorithm from one SFT checkpoint python scripts/benchmark.py --case=learning
-    --recipes=gspo --seeds=1    # one run, and all that are there
+    python scripts/benchmark.py --case=train_step
+    python scripts/benchmark.py --case=decode --pairs=5 --output=benchmarks/decode.md
+    python scripts/benchmark.py --case=sync --pairs=5      # weights to vLLM and SGLang of make test-engines
+    python scripts/benchmark.py --case=engines --pairs=5   # needs .venv-vllm, .venv-sglang: scripts/engines
+    python scripts/benchmark.py --case=learning            # make learn: every algorithm from one checkpoint
+    python scripts/benchmark.py --case=learning --recipes=gspo --seeds=1    # one run, and all that are there
 
 Cases with a peer need the extra `peers`: pip install -e ".[test,peers]". Close other programs first: ratios
 hold on an idle machine only. What case learning says is written to benchmarks/learning.md only where all of

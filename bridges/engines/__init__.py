@@ -4,9 +4,8 @@ pool of them.
 A run launches its servers by itself (rollout.backend, servers.python), or takes running ones (servers.urls),
 which are started so:
 
-    VLLM_SERVER_DEV_MODE=1 PYTHONPATH=bridges/servers/worker python -m vllm.entrypoints.openai.api_server
-        --model MODEL
-        --enable-scale-out --logprobs-mode processed_logprobs
+    VLLM_SERVER_DEV_MODE=1 PYTHONPATH=bridges/servers/worker python -m vllm.entrypoints.openai.api_server \\
+        --model MODEL --enable-scale-out --logprobs-mode processed_logprobs \\
         --worker-extension-cls jaxrl_vllm_worker.Extension --weight-transfer-config '{"backend": "jaxrl"}'
         (adapters: --enable-lora --max-lora-rank 16 --max-loras 2, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)
 
