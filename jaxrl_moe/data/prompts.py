@@ -1,12 +1,16 @@
 """Prompts: data rows under the chat template, filtered by length, in one global order whose position can be
 saved."""
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+import numpy as np
+
+from jaxrl_moe import outside
 from jaxrl_moe.config import DataSection
+from jaxrl_moe.data.messages import Chat, check_messages, column, with_context
 from jaxrl_moe.data.rows import DataError, Row, read_rows
-from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
+from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.types import Prompt
 
 
@@ -20,16 +24,18 @@ class PromptReport:
       kept: rows that became prompts.
       too_long: rows left out because they exceed max_prompt_tokens.
       longest: tokens of the longest row, kept or not.
+      spelt: rows with text that spells a control token; it is encoded as text.
     """
     source: str
     rows: int
     kept: int
     too_long: int
     longest: int
+    spelt: int = 0
 
     def __str__(self) -> str:
         return (f"{self.source}: {self.kept} prompts of {self.rows} rows, {self.too_long} left out as too "
-                f"long (longest {self.longest} tokens)")
+                f"long (longest {self.longest} tokens){spelt_note(self.spelt)}")
 
 
 def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool = False,
@@ -50,15 +56,30 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
     """
     path, split = (section.eval_path, section.eval_split) if evaluation else (section.path, section.split)
     rows = read_rows(path, split)
-    ids = [tokenizer.render(prompt_messages(row, section.system_prompt, section.suffix)) for row in rows]
+    chats = [prompt_messages(row, section.system_prompt, section.suffix) for row in rows]
+    ids = [_encode(row, chat, tokenizer) for row, chat in zip(rows, chats)]
     prompts = [Prompt(ids_T, row.values, row.index, row.where) for row, ids_T in zip(rows, ids)
                if len(ids_T) <= section.max_prompt_tokens]
-    report = PromptReport(path, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)))
+    report = PromptReport(path, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)),
+                          sum(tokenizer.literals.spelt(chat.messages) for chat in chats))
     if not prompts:
         raise DataError(f"No prompt is left: {report}. Raise data.max_prompt_tokens (now "
                         f"{section.max_prompt_tokens}).")
     _check_context(prompts, rows, context)
     return prompts, report
+
+
+def spelt_note(rows: int) -> str:
+    """For a report: how many rows spell control tokens."""
+    return f"; {rows} rows spell control tokens, which are encoded as plain text" if rows else ""
+
+
+def _encode(row: Row, chat: Chat, tokenizer: Tokenizer) -> np.ndarray:
+    try:
+        return tokenizer.render(chat.messages, tools=chat.tools, variables=chat.variables,
+                                continue_final=continues(chat.messages))
+    except TokenizerError as error:
+        raise DataError(f"{row.where}: {error}") from error
 
 
 def _check_context(prompts: Sequence[Prompt], rows: Sequence[Row], context: int) -> None:
@@ -71,8 +92,9 @@ def _check_context(prompts: Sequence[Prompt], rows: Sequence[Row], context: int)
                         "longer context.")
 
 
-def prompt_messages(row: Row, system_prompt: str = "", suffix: str = "") -> list[Mapping[str, Any]]:
-    """Returns the messages of a row: its `prompt` (a string or messages), or the `question` of a GSM8K row.
+def prompt_messages(row: Row, system_prompt: str = "", suffix: str = "") -> Chat:
+    """Returns a row's `prompt` (a string or messages), or the `question` of a GSM8K row, with what other
+    columns say of it.
 
     A bare string becomes one user message, with the suffix after it and the system prompt (if any) before it;
     messages are taken as they are.
@@ -80,41 +102,42 @@ def prompt_messages(row: Row, system_prompt: str = "", suffix: str = "") -> list
     Raises:
       DataError: the row has neither, or they have the wrong form.
     """
-    prompt = row.values.get("prompt")
-    prompt = row.values.get("question") if prompt is None else prompt
+    messages = _messages(row, system_prompt, suffix)
+    return with_context(row, messages, [False] * len(messages))
+
+
+def _messages(row: Row, system_prompt: str, suffix: str) -> list[Message]:
+    name = "question" if row.values.get("prompt") is None else "prompt"
+    prompt = column(row, name) if isinstance(row.values.get(name), list) else row.values.get(name)
     if isinstance(prompt, str) and prompt.strip():
+        if _is_encoded(prompt):
+            raise DataError(f"{row.where}: `{name}` is a text that spells a list of messages in JSON. Write "
+                            "the list itself.")
         return string_messages(prompt, system_prompt, suffix)
     if prompt is None or isinstance(prompt, str):
         raise DataError(f"{row.where} has no prompt (its columns: {', '.join(row.values) or 'none'}). Each "
                         "row needs a `prompt`, a string or a list of {role, content} messages, or a GSM8K "
                         "`question`.")
-    return check_messages(prompt, row, "prompt")
+    return check_messages(prompt, row, name)
 
 
-def string_messages(prompt: str, system_prompt: str, suffix: str) -> list[Mapping[str, Any]]:
+def _is_encoded(prompt: str) -> bool:
+    """Whether a text is a list of messages, written as JSON."""
+    if not prompt.lstrip().startswith("[{"):
+        return False
+    try:
+        values = outside.parse(prompt, "the prompt")
+    except OutsideError:  # a text like any other
+        return False
+    return all(isinstance(value, dict) and "role" in value for value in values)
+
+
+def string_messages(prompt: str, system_prompt: str, suffix: str) -> list[Message]:
     """Returns a bare string as one user message, after the system prompt if there is one."""
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return [*system, {"role": "user", "content": prompt + suffix}]
 
 
-def check_messages(messages: Any, row: Row, column: str) -> list[Mapping[str, Any]]:
-    """Returns `messages` if it is a non-empty list of {role, content}; other keys of a message stay.
-
-    Raises:
-      DataError: it is no such list.
-    """
-    if not isinstance(messages, list) or not messages:
-        raise DataError(f"{row.where}: `{column}` is {_name(messages)}, not a list of {{role, content}} "
-                        "messages.")
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise DataError(f"{row.where}: message {number} of `{column}` has no role; each message needs "
-                            "{role, content}.")
-        if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
-            raise DataError(f"{row.where}: message {number} of `{column}` ({message['role']}) has no text in "
-                            "`content`.")
-    return messages
-
-
-def _name(value: Any) -> str:
-    return "empty" if value == [] else f"a {type(value).__name__}"
+def continues(messages: Sequence[Message]) -> bool:
+    """Whether a prompt ends in the middle of the assistant's turn, which the completion then goes on with."""
+    return messages[-1]["role"] == "assistant"

@@ -1,11 +1,12 @@
 """Rows of data files: jsonl, json and parquet, from a file, a folder or a hub data set."""
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxrl_moe import outside
+from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.types import UserError
 
 _HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
@@ -22,12 +23,14 @@ class Row:
 
     Attributes:
       values: its columns, all of them.
-      where: file and row, for messages.
+      where: file and row, for messages; the row of a jsonl file is its line, else rows count from 1.
       index: its position in the data set, from 0.
+      filled: nested objects read null for keys that they had not, as all rows of a parquet file share them.
     """
     values: Mapping[str, Any]
     where: str
     index: int
+    filled: bool = False
 
 
 def read_rows(path: str, split: str = "train") -> list[Row]:
@@ -43,7 +46,7 @@ def read_rows(path: str, split: str = "train") -> list[Row]:
     """
     rows = []
     for name, file in _locate(path, split):
-        rows += [Row(values, f"{name}, row {number}", len(rows) + offset)
+        rows += [Row(values, f"{name}, row {number}", len(rows) + offset, file.suffix == ".parquet")
                  for offset, (number, values) in enumerate(_read_file(file, name))]
     if not rows:
         raise DataError(f"The data set {path!r} has no rows. Check the path and the split ({split!r}).")
@@ -130,26 +133,26 @@ def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, An
 
 def _read_jsonl(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
     rows = []
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                rows.append((number, json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{name}, row {number} is not JSON: {error}. A jsonl file has one object a "
-                                "line.") from error
+                rows.append((number, outside.parse(line, "it")))
+            except OutsideError as error:
+                raise DataError(f"{name}, row {number} is not JSON as rows need it: {error} A jsonl file has "
+                                "one object a line.") from error
     return rows
 
 
 def _read_json(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{name} is not JSON: {error}. If it has one object a line, name it "
+        values = outside.parse(file.read_text(encoding="utf-8-sig"), "it")
+    except OutsideError as error:
+        raise DataError(f"{name} is not JSON as rows need it: {error} If it has one object a line, name it "
                         ".jsonl.") from error
     if not isinstance(values, list):
-        raise DataError(f"{name} holds a {type(values).__name__}; a json data file is a list of objects.")
+        raise DataError(f"{name} holds {outside.kind(values)}; a json data file is a list of objects.")
     return list(enumerate(values, 1))
 
 
@@ -158,7 +161,7 @@ def _read_parquet(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
     import pyarrow.parquet
     try:
         return list(enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1))
-    except pyarrow.ArrowInvalid as error:
+    except pyarrow.ArrowException as error:
         raise DataError(f"{name} is not a whole parquet file: {error}. Fetch or write it again.") from error
 
 

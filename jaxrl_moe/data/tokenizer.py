@@ -1,24 +1,25 @@
 """The tokenizer: a Hugging Face tokenizer behind the few calls that the loop needs."""
-import inspect
+import copy
+import functools
 import json
 import logging
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxrl_moe.types import UserError
+from jaxrl_moe.data.literals import Literals, Piece
+from jaxrl_moe.data.reach import Message
+from jaxrl_moe.data.template import ChatTemplate, TokenizerError
+
+__all__ = ["Message", "Tokenizer", "TokenizerError", "import_transformers", "load_tokenizer"]
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
-Message = Mapping[str, Any]
-
-
-class TokenizerError(UserError):
-    """The tokenizer is missing, or cannot do what the data needs."""
+_LEADS = ("\n", "a", "0", ".", ")", "#")  # what a text may go on after
 
 
 class Tokenizer:
@@ -76,51 +77,113 @@ class Tokenizer:
                                      f"none. To stop at it, {fix}.")
 
     def render_text(self, messages: Sequence[Message], *, generation_prompt: bool = True,
-                    tools: Sequence[Mapping[str,
-                                            Any]] = (), variables: Mapping[str, Any] | None = None) -> str:
-        """Returns the messages as one string under the chat template.
+                    tools: Sequence[Mapping[str, Any]] = (), variables: Mapping[str, Any] | None = None,
+                    continue_final: bool = False) -> str:
+        """Returns the messages as one string under the chat template, for people to read.
 
         Args:
+          generation_prompt: whether an assistant's turn is begun at the end.
           tools: descriptions of functions, {"type": "function", "function": {"name", "description",
             "parameters"}}.
           variables: of the template's own, such as enable_thinking.
+          continue_final: leaves the last message, which is an assistant's, open at its end; there is no
+            generation prompt then.
 
         Raises:
-          TokenizerError: there is no chat template, it refuses these messages, or it reads no tools or not
-            these variables.
+          TokenizerError: there is no chat template, it refuses these messages, it reads no tools or not
+            these variables, or there is nothing to continue.
         """
-        if not self.hf.chat_template:
-            raise TokenizerError(f"The tokenizer in {self.path!r} has no chat template. Put a "
-                                 "chat_template.jinja beside it (that of the model's instruct version fits), "
-                                 "or choose a model that has one.")
-        variables = dict(variables or {})
-        self._check_template_reads([*(["tools"] if tools else []), *variables], variables)
-        try:
-            return self.hf.apply_chat_template(list(messages), tools=list(tools) or None, tokenize=False,
-                                               add_generation_prompt=generation_prompt, **variables)
-        except Exception as error:  # Jinja raises its own classes, and templates raise whatever they like
-            roles = [message.get("role") for message in messages]
-            raise TokenizerError(f"The chat template of {self.path!r} refuses a conversation with the roles "
-                                 f"{roles}: {error}. Change the messages to what the template "
-                                 "accepts.") from error
-
-    def _check_template_reads(self, names: Iterable[str], variables: Mapping[str, Any]) -> None:
-        """Refuses what the template would ignore, and variables that are arguments of the renderer itself."""
-        template = self.hf.chat_template if isinstance(self.hf.chat_template, str) else "\n".join(
-            self.hf.chat_template.values())
-        taken = inspect.signature(self.hf.apply_chat_template).parameters.keys() & variables.keys()
-        for name in names:
-            if name in taken or not re.search(rf"\b{re.escape(name)}\b", template):
-                raise TokenizerError(f"The chat template of {self.path!r} reads no variable {name!r}, so it "
-                                     "would have no effect. Leave it out, or use a model whose template has "
-                                     "it.")
+        return self.literals.show(
+            self.template.render(messages, generation_prompt=generation_prompt, tools=tools,
+                                 variables=variables, continue_final=continue_final))
 
     def render(self, messages: Sequence[Message], *, generation_prompt: bool = True,
-               tools: Sequence[Mapping[str,
-                                       Any]] = (), variables: Mapping[str, Any] | None = None) -> np.ndarray:
-        """Returns the [T] int32 ids of the messages under the chat template; see render_text."""
-        return self.encode(
-            self.render_text(messages, generation_prompt=generation_prompt, tools=tools, variables=variables))
+               tools: Sequence[Mapping[str, Any]] = (), variables: Mapping[str, Any] | None = None,
+               continue_final: bool = False) -> np.ndarray:
+        """Returns the [T] int32 ids of the messages under the chat template; see render_text. Control tokens
+        are those that the template writes: what messages spell like one is encoded as the text that it is.
+
+        Raises:
+          TokenizerError: as render_text; or the template leaves out something that the messages or tools
+            say; or the tokenizer cannot encode the spelling of a control token as text.
+        """
+        options = {"tools": tools, "variables": variables}
+        text = self.template.render(messages, generation_prompt=generation_prompt,
+                                    continue_final=continue_final, **options)
+        self.template.check(messages, generation_prompt=generation_prompt and not continue_final, **options)
+        return self.encode_hidden(text)
+
+    def encode_hidden(self, text: str, before: str = "") -> np.ndarray:
+        """Returns the [T] int32 ids of a hidden text (see Literals) that follows the hidden text `before`,
+        whose ids stand already.
+
+        They are what the ids of the whole have after those of `before`, where the two do not run into one
+        token; else those with which a model would go on, without the space that some tokenizers put before
+        a text.
+
+        Raises:
+          TokenizerError: as encode; or there are no such ids.
+        """
+        ids = [np.zeros(0, np.int32)]
+        for piece in self.literals.pieces(text):
+            ids.append(self._encode_after(before, piece))
+            before += self.literals.hide(piece.text)
+        return np.concatenate(ids)
+
+    def _encode_after(self, before: str, piece: Piece) -> np.ndarray:
+        context = "" if piece.literal else self.literals.tail(before)
+        leads = [context] if context else []
+        if before and not self._starts_clean:
+            leads += _LEADS
+        for lead in leads:
+            ids = self._encode_piece(Piece(lead, piece.literal))
+            whole = self._encode_piece(Piece(lead + piece.text, piece.literal))
+            if np.array_equal(whole[:len(ids)], ids):
+                return whole[len(ids):]
+        if before and not self._starts_clean:
+            raise TokenizerError(f"The tokenizer in {self.path!r} has no ids for {piece.text[:40]!r} where "
+                                 "it goes on after other text.")
+        return self._encode_piece(piece)
+
+    def _encode_piece(self, piece: Piece) -> np.ndarray:
+        if not piece.literal:
+            return self.encode(piece.text)
+        ids = np.array(self._plain.encode(piece.text, add_special_tokens=False, split_special_tokens=True),
+                       np.int32)
+        control = [i for i in ids.tolist() if i in self._control]
+        if control:
+            raise TokenizerError(f"A message spells the control token {piece.text!r} (id {control[0]}), and "
+                                 f"the tokenizer in {self.path!r} cannot encode it as text. Spell it "
+                                 "otherwise.")
+        return ids
+
+    @functools.cached_property
+    def _control(self) -> Mapping[int, str]:
+        """{id: text} of the tokens that steer a model: special ones, and those that end a completion."""
+        return {i: str(token) for i, token in self.hf.added_tokens_decoder.items()
+                if token.special or i in self.eos_ids}
+
+    @functools.cached_property
+    def literals(self) -> Literals:
+        """Tells control tokens of the template from text that spells them."""
+        return Literals(self._control.values())
+
+    @functools.cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+        return ChatTemplate(self.hf, self.path, self.literals)
+
+    @functools.cached_property
+    def _plain(self) -> Any:
+        """A tokenizer for texts that spell control tokens: its own, since splitting them is a state, and
+        other threads encode meanwhile."""
+        return copy.deepcopy(self.hf)
+
+    @functools.cached_property
+    def _starts_clean(self) -> bool:
+        """Whether a text has the same ids wherever it stands; SentencePiece puts a space before the first."""
+        ids = self.encode("a").tolist()
+        return self.decode(ids + ids) == "aa"
 
 
 def load_tokenizer(path: str) -> Tokenizer:

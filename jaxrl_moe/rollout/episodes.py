@@ -41,19 +41,23 @@ class Episodes:
         """Plays an episode of one step: the completion is its only action.
 
         Raises:
-          UserError: the task wants several turns, or shows messages that the prompt has not.
+          UserError: the task wants several turns, shows messages that the prompt has not, or raises one
+            itself; file and row are named.
         """
         seed = np.random.SeedSequence((self.seed, stream, sequence)).generate_state(1)[0]
-        with contextlib.closing(self.task.open(prompt.row, int(seed))) as env:
-            if env.reset():
-                raise UserError(f"The task opens data row {prompt.index} with messages of its own, and a run "
-                                "of single completions shows the policy the row's prompt alone: put them "
-                                "into the prompt.")
-            step = env.step(action)
+        row = prompt.where or f"data row {prompt.index}"
+        try:
+            with contextlib.closing(self.task.open(prompt.row, int(seed))) as env:
+                opening = env.reset()
+                step = None if opening else env.step(action)
+        except UserError as error:
+            raise UserError(f"{row}: {error}") from error
+        if step is None:
+            raise UserError(f"The task opens {row} with messages of its own, and a run of single completions "
+                            "shows the policy the row's prompt alone: put them into the prompt.")
         if not step.done:
-            raise UserError(f"The task goes on after the first completion of data row {prompt.index}, and a "
-                            "run of single completions has one turn an episode: take a task that grades one "
-                            "completion.")
+            raise UserError(f"The task goes on after the first completion of {row}, and a run of single "
+                            "completions has one turn an episode: take a task that grades one completion.")
         return Outcome(float(step.reward), Status.TRUNCATED if action.truncated else Status.FINISHED,
                        {name: float(value) for name, value in step.info.items()}, (step,))
 

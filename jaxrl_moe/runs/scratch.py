@@ -74,7 +74,8 @@ def texts(config: Config, conversations: bool) -> Iterable[str]:
     if config.data.path:
         for row in read_rows(config.data.path, config.data.split):
             yield from (message["content"]
-                        for message in prompt_messages(row, config.data.system_prompt, config.data.suffix))
+                        for message in prompt_messages(row, config.data.system_prompt,
+                                                       config.data.suffix).messages)
     yield "user\nassistant\nsystem\n"
 
 

@@ -152,6 +152,19 @@ class ChatRequest(Sampling):
     response_format: ResponseFormat | None = None
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="variables of the chat template, as enable_thinking")
+    add_generation_prompt: bool | None = Field(None, description="begin a turn of the assistant; by default "
+                                                                 "unless the final message is continued")
+    continue_final_message: bool | None = Field(
+        None, description="leave the last message, the assistant's, open, and go on with it")
+
+    @model_validator(mode="after")
+    def _one_turn(self):
+        if self.continue_final_message and self.add_generation_prompt:
+            raise ValueError("continue_final_message goes on with the last message, and "
+                             "add_generation_prompt begins another: set one of them")
+        if self.continue_final_message and self.messages[-1].role != "assistant":
+            raise ValueError("continue_final_message needs a last message of the assistant")
+        return self
 
     @model_validator(mode="after")
     def _one_limit(self):

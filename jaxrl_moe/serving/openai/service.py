@@ -69,7 +69,9 @@ class Service:
         tools = [tool.model_dump(exclude_unset=True)
                  for tool in body.tools or ()] if body.offers_tools else []
         prompt = await self._tokenise(lambda: self.tokenizer.render(
-            template_messages(body.messages), tools=tools, variables=body.chat_template_kwargs))
+            template_messages(body.messages), tools=tools, variables=body.chat_template_kwargs,
+            generation_prompt=body.add_generation_prompt is not False,
+            continue_final=bool(body.continue_final_message)))
         limit = body.max_tokens or body.max_completion_tokens or max(
             1, min(self._chat_tokens, self.front.context - len(prompt)))
         return self._admit("/v1/chat/completions", body, [prompt], limit)

@@ -1,0 +1,227 @@
+"""Messages of data rows, in the spellings that people use, as chat templates read them."""
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxrl_moe import outside
+from jaxrl_moe.data.rows import DataError, Row
+from jaxrl_moe.data.template import Message
+from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.spelling import did_you_mean
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
+_SWITCHES = ("loss", "train", "training")  # whether a message is trained, as true or false
+_FLAGS = (*_SWITCHES, "train_detail", "weight")
+_UNSHOWN = {
+    "functions": "write `tools`",
+    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"),
+                    "the models here read text alone")}
+
+
+class Chat(NamedTuple):
+    """A conversation of a data row.
+
+    Attributes:
+      messages: as templates read them, contents as strings.
+      trained: for each message whether it is trained.
+      tools: descriptions of functions.
+      variables: of the chat template.
+    """
+    messages: list[Message]
+    trained: list[bool]
+    tools: list[Message]
+    variables: dict[str, Any]
+
+
+def column(row: Row, name: str) -> Any:
+    """A column of nested values: parsed where it is JSON as text, and without the nulls that parquet fills
+    absent keys with. What those stood for in the writer's rows cannot be told: a null that was meant goes
+    too, save in JSON as text.
+
+    Raises:
+      DataError: it is a text, but no JSON.
+    """
+    value = row.values.get(name)
+    if not isinstance(value, str):
+        return _without_nulls(value) if row.filled else value
+    try:
+        return outside.parse(value, f"{row.where}: `{name}`, a text,")
+    except OutsideError as error:
+        raise DataError(str(error)) from error
+
+
+def with_context(row: Row, messages: Sequence[Message], trained: Sequence[bool]) -> Chat:
+    """The conversation with what other columns say of it: `system`, `tools`, `chat_template_kwargs` and
+    `enable_thinking`.
+
+    Raises:
+      DataError: one of these cannot be used, or there are columns with images or sounds.
+    """
+    for name, mend in _UNSHOWN.items():
+        if row.values.get(name):
+            raise DataError(f"{row.where}: the column `{name}` would not reach the model: {mend}, or drop "
+                            "the column.")
+    messages = list(messages)
+    trained = list(trained)
+    system = row.values.get("system")
+    if isinstance(system, str) and system.strip():
+        if messages and messages[0]["role"] == "system":
+            raise DataError(f"{row.where} has a column `system`, and its messages begin with another system "
+                            "message (data.system_prompt, if they have none of their own). Keep one.")
+        messages.insert(0, {"role": "system", "content": system})
+        trained.insert(0, False)
+    return Chat(messages, trained, _tools(row), _variables(row))
+
+
+def check_messages(messages: Any, row: Row, name: str) -> list[Message]:
+    """Returns the messages of a column as templates read them, without the marks for training.
+
+    Raises:
+      DataError: it is no non-empty list of messages, or one of them cannot be used.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise DataError(f"{row.where}: `{name}` is {_name(messages)}, not a list of {{role, content}} "
+                        "messages.")
+    return [_message(message, f"{row.where}: message {number} of `{name}`")
+            for number, message in enumerate(messages)]
+
+
+def _message(message: Any, where: str) -> Message:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise DataError(f"{where} has no role; each message needs {{role, content}}.")
+    role = message["role"]
+    if role not in ROLES:
+        raise DataError(f"{where} has the role {role!r}, which is none of {', '.join(ROLES)}."
+                        f"{did_you_mean(role, ROLES)}")
+    if message.get("content") is None and not any(
+            message.get(name) for name in ("tool_calls", "function_call", "reasoning_content")):
+        raise DataError(f"{where} ({role}) has no text in `content`.")
+    try:
+        return template_message({key: value for key, value in message.items() if key not in _FLAGS},
+                                f"{where} ({role})")
+    except OutsideError as error:
+        raise DataError(str(error)) from error
+
+
+def template_message(message: Mapping[str, Any], where: str) -> Message:
+    """Returns a message as templates read it: content as one string, arguments of tool calls as objects, and
+    no fields that are null.
+
+    Raises:
+      OutsideError: content has other parts than text, or a call no name or arguments.
+    """
+    plain = {key: value for key, value in message.items() if value is not None}
+    plain["content"] = _text(message.get("content"), where)
+    if not plain.get("tool_calls"):
+        plain.pop("tool_calls", None)
+        return plain
+    if not isinstance(plain["tool_calls"], list):
+        raise OutsideError(f"{where}: `tool_calls` is {outside.kind(plain['tool_calls'])}, not a list.")
+    plain["tool_calls"] = [called(call, f"{where}: tool_calls[{number}]")
+                           for number, call in enumerate(plain["tool_calls"])]
+    return plain
+
+
+def called(call: Any, where: str) -> Message:
+    """Returns a tool call as templates read it, {"type": "function", "function": {name, arguments}}, with
+    its id if it has one. Arguments may be a JSON object as text, as OpenAI writes them.
+
+    Raises:
+      OutsideError: it is no such call.
+    """
+    fields = outside.Fields(outside.as_object(call, where), where)
+    frame = {"id": fields.string("id")} if "id" in fields else {}
+    if "function" in fields:
+        fields.only(("id", "type", "index", "function"))
+        fields.string("type", "function", choices=("function",))
+        fields = fields.object("function")
+    else:  # without the frame
+        fields.only(("id", "type", "name", "arguments"))
+    name = fields.string("name")
+    given = fields.values.get("arguments")
+    where = f"{where}.function.arguments"
+    arguments = outside.parse(given or "{}", where) if isinstance(given, str) else given
+    if not isinstance(arguments, dict | None):
+        raise OutsideError(f"{where} must be a JSON object, or one as text, such as "
+                           "'{\"city\": \"Rome\"}'; it is " + f"{outside.kind(arguments)}.")
+    return {**frame, "type": "function", "function": {"name": name, "arguments": arguments or {}}}
+
+
+def asked(message: Mapping[str, Any], where: str) -> bool | None:
+    """Whether a message asks to be trained, by `loss`, `train` or `training` (true, false) or `weight` (1,
+    0); None: it says nothing.
+
+    Raises:
+      DataError: it asks for half measures, for two things, or for something that is no answer.
+    """
+    if message.get("train_detail") is not None:
+        raise DataError(f"{where}: `train_detail` asks for parts of a message; only whole messages are "
+                        "trained here.")
+    answers = {name: message[name] for name in (*_SWITCHES, "weight") if message.get(name) is not None}
+    for name, value in answers.items():
+        if isinstance(value, bool) == (name == "weight") or value not in (0, 1):
+            choices = "0 or 1" if name == "weight" else "true or false"
+            raise DataError(f"{where}: `{name}` is {outside.shown(value)}, and must be {choices}: a message "
+                            "is trained whole, or not at all.")
+    if len(set(map(bool, answers.values()))) > 1:
+        raise DataError(f"{where} asks for loss and for none: {', '.join(answers)} differ.")
+    return bool(next(iter(answers.values()))) if answers else None
+
+
+def _text(content: Any, where: str) -> str:
+    """The content as one string; parts of text are joined as they are."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise OutsideError(f"{where}: `content` is {outside.kind(content)}; a text, or a list of parts "
+                           '{"type": "text", "text": ...}, is needed.')
+    texts = []
+    for number, part in enumerate(content):
+        fields = outside.Fields(part, f"{where}: content[{number}]")
+        fields.string("type", choices=("text",))
+        texts.append(fields.string("text"))
+        extra = [key for key, value in part.items() if value is not None and key not in ("type", "text")]
+        if extra:
+            raise OutsideError(f"{where}: content[{number}] has the field {extra[0]!r}, which the model "
+                               "would not see.")
+    return "".join(texts)
+
+
+def _tools(row: Row) -> list[Message]:
+    tools = column(row, "tools") if row.values.get("tools") else []
+    if not isinstance(tools, list):
+        raise DataError(f"{row.where}: `tools` is {outside.kind(tools)}, not a list of descriptions of "
+                        "functions.")
+    return [_tool(tool, f"{row.where}: tool {number} of `tools`") for number, tool in enumerate(tools)]
+
+
+def _tool(tool: Any, where: str) -> Message:
+    """A description of a function in its frame, {"type": "function", "function": {name, ...}}."""
+    framed = tool if isinstance(tool, dict) and "function" in tool else {"type": "function", "function": tool}
+    function = framed["function"]
+    if framed.get("type", "function") != "function" or not isinstance(function, dict) or not isinstance(
+            function.get("name"), str):
+        raise DataError(f"{where} is {outside.shown(tool)}; a description "
+                        '{"type": "function", "function": {"name", "description", "parameters"}} is needed.')
+    return {"type": "function", **framed}
+
+
+def _variables(row: Row) -> dict[str, Any]:
+    variables = column(row, "chat_template_kwargs") or {}
+    if not isinstance(variables, dict):
+        raise DataError(f"{row.where}: `chat_template_kwargs` is {outside.kind(variables)}, not an object.")
+    thinking = row.values.get("enable_thinking")
+    if thinking is None:
+        return variables
+    if variables.get("enable_thinking", thinking) != thinking:
+        raise DataError(f"{row.where}: `enable_thinking` and `chat_template_kwargs` differ.")
+    return variables | {"enable_thinking": thinking}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _name(value: Any) -> str:
+    return "empty" if value == [] else f"a {type(value).__name__}"
