@@ -100,7 +100,8 @@ class _Turns:
         return DataError(f"{self._where}: the chat template of {self._path!r} does not begin message "
                          f"{number} with its own generation prompt, so the model would be trained on what it "
                          "is never asked for. If the prompt begins reasoning, give the message "
-                         "`reasoning_content`; variables of the template, such as enable_thinking, may decide it too.")
+                         "`reasoning_content`; variables of the template, such as enable_thinking, may "
+                         "decide it too.")
 
     def _end(self, number: int, text: str, start: int) -> int:
         """Where the last message of `text` ends, the token that ends a turn included."""
