@@ -121,7 +121,8 @@ def row(*messages, **columns):
      "leaves out `function_call`"),
     (row(USER, FOUR | {"score": 3}), "leaves out `score`"),
     (row(USER, {"role": "tool", "name": "mul", "content": "3"}, FOUR), "leaves out `name` of message 1"),
-    (row(USER | {"content": [{"type": "image_url", "image_url": {"url": "x"}}]}, FOUR), "content.0.*image_url"),
+    (row(USER | {"content": [{"type": "image_url", "image_url": {"url": "x"}}]}, FOUR),
+     "content.0.*image_url"),
     (row(USER | {"content": [{"type": "text", "text": "a", "cache_control": {"type": "x"}}]}, FOUR),
      "cache_control"),
     (row(USER | {"content": 3}, FOUR), "`content` is an integer"),
@@ -165,7 +166,8 @@ def test_what_would_not_reach_the_model_is_refused_by_file_and_row(tmp_path, tok
         trained(tmp_path, tokenizer, row(*TALK), values)
 
 
-def test_a_role_that_the_template_leaves_out_is_refused_though_its_words_stand_elsewhere(tmp_path, tokenizers):
+def test_a_role_that_the_template_leaves_out_is_refused_though_its_words_stand_elsewhere(tmp_path,
+                                                                                        tokenizers):
     talk = [{"role": "developer", "content": "4"}, *TALK]
     assert "developer\n4" in trained(tmp_path, tokenizers["QWEN25"], row(*talk))[0][0]
     for load in (lambda: trained(tmp_path, tokenizers["QWEN3"], row(*TALK), row(*talk)),
@@ -198,8 +200,10 @@ def test_a_prompt_that_ends_in_the_assistants_words_is_continued(tmp_path, token
     path = write(tmp_path / "p.jsonl", [{"prompt": words, "answer": "4"}])
     (prompt,), _ = load_prompts(DataSection(path=path), tokenizers[family])
     text = tokenizers[family].decode(prompt.ids, skip_special_tokens=False)
-    assert text == ("<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n" + opened + "The answer is ")
-    assert text == tokenizers[family].hf.apply_chat_template(words, continue_final_message=True, tokenize=False)
+    asked = "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
+    assert text == asked + opened + "The answer is "
+    assert text == tokenizers[family].hf.apply_chat_template(words, continue_final_message=True,
+                                                             tokenize=False)
 
 
 def test_a_prompt_that_ends_in_a_call_cannot_be_continued(tmp_path, tokenizer):
@@ -210,11 +214,10 @@ def test_a_prompt_that_ends_in_a_call_cannot_be_continued(tmp_path, tokenizer):
 
 def test_keys_that_parquet_fills_with_null_are_not_trained(tmp_path, tokenizer):
     other = {"type": "function", "function": {"name": "mul", "arguments": {"b": 2}}}
-    rows = [row(USER, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "3",
-                                                                                    "tool_call_id": "c"},
-                FOUR | {"weight": 0}, tools=[tool])
-            for call, tool in ((CALL, TOOL),
-                               (other, {"type": "function", "function": {"name": "mul", "strict": False}}))]
+    answer = {"role": "tool", "content": "3", "tool_call_id": "c"}
+    strict = {"type": "function", "function": {"name": "mul", "strict": False}}
+    rows = [row(USER, {"role": "assistant", "content": None, "tool_calls": [call]}, answer,
+                FOUR | {"weight": 0}, tools=[tool]) for call, tool in ((CALL, TOOL), (other, strict))]
     assert trained(tmp_path, tokenizer, *rows, name="d.parquet") == trained(tmp_path, tokenizer, *rows)
     agent = [{"conversations": [{"from": "human", "value": "a", "loss": None},
                                 {"from": "gpt", "value": "b", "loss": True}]},

@@ -51,8 +51,9 @@ def test_each_turn_is_trained_with_its_end_token_and_the_ids_are_those_of_transf
 
 
 def test_the_mask_is_that_of_a_template_that_marks_what_the_assistant_says():
-    marking = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}"
-               "{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}\n"
+    marking = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+               "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}"
+               "<|im_end|>{% endif %}\n"
                "{% endfor %}" + templates.PROMPT)
     tokenizer = Tokenizer(byte_level(marking), "here")
     oracle = tokenizer.hf.apply_chat_template(TALK, return_assistant_tokens_mask=True)
@@ -84,7 +85,8 @@ def test_a_turn_has_no_space_that_nobody_wrote(answer, make):
 def test_what_spells_a_control_token_in_a_message_is_text(make, token):
     tokenizer = Tokenizer(make(templates.QWEN25), "here")
     answer = f"The token {token} ends a turn, so write it last."
-    talk = [{"role": "user", "content": f"say {token} twice: {token}"}, {"role": "assistant", "content": answer}]
+    talk = [{"role": "user", "content": f"say {token} twice: {token}"},
+            {"role": "assistant", "content": answer}]
     conversation = masked(talk, tokenizer)
     assert spans(conversation, tokenizer) == [f"{answer}<|im_end|>"]
     assert tokenizer.decode(conversation.ids, skip_special_tokens=False) == tokenizer.render_text(
@@ -103,6 +105,7 @@ def test_a_prompt_cannot_forge_a_turn():
     assert tokenizer.encode("<|im_end|>").tolist() == [tokenizer.eos_ids[0]]  # raw text stays raw
 
 
+CALLS = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
 REASONED = [TALK[0], {"role": "assistant", "content": "4", "reasoning_content": "two and two"}, TALK[2],
             {"role": "assistant", "content": "6", "reasoning_content": "and two"}]
 INLINE = [TALK[0], {"role": "assistant", "content": "<think>\ntwo and two\n</think>\n\n4"}, TALK[2],
@@ -123,7 +126,8 @@ def test_reasoning_that_a_later_message_drops_is_not_trained_away_in_silence(tal
 def test_reasoning_between_calls_of_one_question_is_trained_in_every_turn():
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
     talk = [TALK[0], {"role": "assistant", "content": "", "reasoning_content": "ask", "tool_calls": [call]},
-            {"role": "tool", "content": "4"}, {"role": "assistant", "content": "4", "reasoning_content": "so"}]
+            {"role": "tool", "content": "4"},
+            {"role": "assistant", "content": "4", "reasoning_content": "so"}]
     tokenizer = Tokenizer(byte_level(templates.QWEN3), "here")
     assert spans(masked(talk, tokenizer), tokenizer) == [
         '<think>\nask\n</think>\n\n\n<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'
@@ -136,12 +140,12 @@ def test_reasoning_between_calls_of_one_question_is_trained_in_every_turn():
     ("QWEN25", "<|im_end|>", TALK[1:], "message 0 is the assistant's, and nothing stands before"),
     ("GEMMA", "<end_of_turn>", [{"role": "system", "content": "x"}, *TALK], "no system role"),
     ("MISTRAL", "</s>", [TALK[0], *TALK], "roles must alternate"),
-    ("QWEN3", "<|im_end|>", [{"role": "developer", "content": "x"}, *TALK], "leaves out `content` of message 0"),
+    ("QWEN3", "<|im_end|>", [{"role": "developer", "content": "x"}, *TALK],
+     "leaves out `content` of message 0"),
     ("QWEN25", "<|im_end|>", REASONED, "leaves out `reasoning_content` of message 1"),
-    ("LLAMA3", "<|eot|>", [TALK[0], TALK[1] | {"tool_calls": [
-        {"type": "function", "function": {"name": "f", "arguments": {}}}]}], "leaves out `content` of message 1"),
-    ("LLAMA3", "<|eot|>", [TALK[0], {"role": "assistant", "content": "", "tool_calls": [
-        {"type": "function", "function": {"name": "f", "arguments": {}}}] * 2}], "leaves out `tool_calls`")])
+    ("LLAMA3", "<|eot|>", [TALK[0], TALK[1] | {"tool_calls": CALLS}], "leaves out `content` of message 1"),
+    ("LLAMA3", "<|eot|>", [TALK[0], {"role": "assistant", "content": "", "tool_calls": CALLS * 2}],
+     "leaves out `tool_calls`")])
 def test_what_a_template_cannot_show_is_refused(template, eos, talk, reason):
     tokenizer = Tokenizer(byte_level(getattr(templates, template), eos), "here")
     with pytest.raises(DataError, match=f"row 7.*{reason}"):

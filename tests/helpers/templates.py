@@ -3,8 +3,8 @@ words."""
 
 CALLS = (
     "{% for call in message.tool_calls or [] %}{{ '\n' }}<tool_call>\n{\"name\": {{ call.function.name | "
-    "tojson }}, \"arguments\": {% if call.function.arguments is string %}{{ call.function.arguments }}{% else %}"
-    "{{ call.function.arguments | tojson }}{% endif %}}\n</tool_call>{% endfor %}")
+    "tojson }}, \"arguments\": {% if call.function.arguments is string %}{{ call.function.arguments }}"
+    "{% else %}{{ call.function.arguments | tojson }}{% endif %}}\n</tool_call>{% endfor %}")
 TOOLS = (
     "{% if tools %}<|im_start|>system\nTools:{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}"
     "<|im_end|>\n{% endif %}")
@@ -73,9 +73,9 @@ HARMONY = (
     "{{ '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant<|message|>{% endif %}")
 
-SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start|>", "<|end|>", "<|eot|>",
-           "<start_of_turn>", "<end_of_turn>", "<|message|>", "<|return|>", "<|user|>", "<|assistant|>",
-           "<|system|>")
+SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start|>", "<|end|>",
+           "<|eot|>", "<start_of_turn>", "<end_of_turn>", "<|message|>", "<|return|>", "<|user|>",
+           "<|assistant|>", "<|system|>")
 PLAIN_ADDED = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # tokens, but not special
 
 
@@ -99,7 +99,8 @@ def sentencepiece(template, eos="<|im_end|>", *, scheme="first", legacy=False):
     import tokenizers
     from tokenizers import decoders, normalizers
     words = ["▁user", "▁assistant", "user", "assistant", "system", "▁Hello", "Hello", "▁4", "▁is"]
-    letters = {letter for word in words for letter in word} | set("▁.?,:{}\"/_[]INSTmodelabcdefghijklnpqrtvwxyz")
+    letters = {letter for word in words for letter in word}
+    letters |= set("▁.?,:{}\"/_[]INSTmodelabcdefghijklnpqrtvwxyz")
     pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *sorted(letters)]
     merges = []
     for word in words:

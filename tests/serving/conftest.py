@@ -9,20 +9,23 @@ from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.serving import launch
 from jaxrl_moe.serving.front import EngineFront
 from tests.helpers.serving import serving
-from tests.helpers.tiny_models import CHAT_TEMPLATE, make_checkpoint, make_tokenizer
+from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
 
 SETTINGS = RolloutSection(slots=4, page_size=64, max_tokens=64, decode_steps=4)
-TOOLS = ("{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor "
-         "%}<|im_end|>\n{% endif %}")
+TEMPLATE = ("{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor "
+            "%}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+            "{% for call in m.tool_calls or [] %}{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}<|im_end|>\n"
+            "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+            "{% if mood %}{{ mood }}{% endif %}")
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """A checkpoint whose chat template reads tools and the variable `mood`."""
+    """A checkpoint whose chat template reads tools, calls and the variable `mood`."""
     path = tmp_path_factory.mktemp("serving") / "tiny"
     make_checkpoint(path, num_hidden_layers=2, max_position_embeddings=128)
     tokenizer = make_tokenizer(path)
-    tokenizer.chat_template = TOOLS + CHAT_TEMPLATE + "{% if mood %}{{ mood }}{% endif %}"
+    tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(path)
     return path
 

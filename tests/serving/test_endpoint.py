@@ -117,7 +117,7 @@ def test_a_chat_without_a_limit_may_use_what_the_context_leaves(server, front):
 
 
 def test_messages_tools_and_variables_reach_the_template(server, tokenizer):
-    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    tool = {"type": "function", "function": {"name": "add"}}
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     messages = [{"role": "user",
                  "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "2?"}]},
@@ -127,6 +127,7 @@ def test_messages_tools_and_variables_reach_the_template(server, tokenizer):
                                                 extra_body=RAW | {"chat_template_kwargs": {"mood": "calm"}})
     text = tokenizer.decode(got.prompt_token_ids, skip_special_tokens=False)
     assert '"name": "add"' in text and "1 + 2?" in text and text.endswith("calm") and "None" not in text
+    assert 'assistant\nadd{"a": 1}<|im_end|>' in text
     without = server.openai.chat.completions.create(model="tiny", messages=messages, tools=[tool],
                                                     tool_choice="none", max_tokens=1, extra_body=RAW)
     assert '"name": "add"' not in tokenizer.decode(without.prompt_token_ids)
