@@ -128,18 +128,21 @@ def called(call: Any, where: str) -> Message:
     Raises:
       OutsideError: it is no such call.
     """
-    fields = outside.Fields(outside.as_object(call, where), where)
+    given = {key: value for key, value in outside.as_object(call, where).items() if value is not None}
+    fields = outside.Fields(given, where)
     frame = {"id": fields.string("id")} if "id" in fields else {}
     if "function" in fields:
         fields.only(("id", "type", "index", "function"))
         fields.string("type", "function", choices=("function",))
         fields = fields.object("function")
+        fields.only(("name", "arguments"))
     else:  # without the frame
         fields.only(("id", "type", "name", "arguments"))
     name = fields.string("name")
-    given = fields.values.get("arguments")
+    arguments = fields.values.get("arguments")
     where = f"{where}.function.arguments"
-    arguments = outside.parse(given or "{}", where) if isinstance(given, str) else given
+    if isinstance(arguments, str):
+        arguments = outside.parse(arguments or "{}", where)
     if not isinstance(arguments, dict | None):
         raise OutsideError(f"{where} must be a JSON object, or one as text, such as "
                            "'{\"city\": \"Rome\"}'; it is " + f"{outside.kind(arguments)}.")

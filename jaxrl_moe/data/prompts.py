@@ -71,7 +71,7 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
 
 def spelt_note(rows: int) -> str:
     """For a report: how many rows spell control tokens."""
-    return f"; {rows} rows spell control tokens, which are encoded as plain text" if rows else ""
+    return f"; rows that spell control tokens, encoded as plain text: {rows}" if rows else ""
 
 
 def _encode(row: Row, chat: Chat, tokenizer: Tokenizer) -> np.ndarray:

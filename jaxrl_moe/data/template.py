@@ -117,8 +117,10 @@ class ChatTemplate:
 
     def _check_variables(self, names: Sequence[str], variables: Mapping[str, Any]) -> None:
         """Refuses what the template would ignore, and variables that are arguments of the renderer itself."""
+        if not names or not self._hf.chat_template:
+            return
         taken = {"messages", *inspect.signature(self._hf.apply_chat_template).parameters}
-        read = _variables(self._source()) if names and self._hf.chat_template else names
+        read = _variables(self._source())
         for name in names:
             if name not in read or (name in variables and name in taken):
                 raise TokenizerError(f"The chat template of {self._path!r} reads no variable {name!r}, so it "

@@ -131,16 +131,18 @@ class Tokenizer:
         return np.concatenate(ids)
 
     def _encode_after(self, before: str, piece: Piece) -> np.ndarray:
+        if not before or self._same_anywhere:
+            return self._encode_piece(piece)
         context = "" if piece.literal else self.literals.tail(before)
         leads = [context] if context else []
-        if before and not self._starts_clean:
+        if not self._starts_clean:
             leads += _LEADS
         for lead in leads:
             ids = self._encode_piece(Piece(lead, piece.literal))
             whole = self._encode_piece(Piece(lead + piece.text, piece.literal))
             if np.array_equal(whole[:len(ids)], ids):
                 return whole[len(ids):]
-        if before and not self._starts_clean:
+        if not self._starts_clean:
             raise TokenizerError(f"The tokenizer in {self.path!r} has no ids for {piece.text[:40]!r} where "
                                  "it goes on after other text.")
         return self._encode_piece(piece)
@@ -181,9 +183,15 @@ class Tokenizer:
 
     @functools.cached_property
     def _starts_clean(self) -> bool:
-        """Whether a text has the same ids wherever it stands; SentencePiece puts a space before the first."""
+        """Whether a text by itself has no space before it; SentencePiece and its like put one there."""
         ids = self.encode("a").tolist()
         return self.decode(ids + ids) == "aa"
+
+    @functools.cached_property
+    def _same_anywhere(self) -> bool:
+        """Whether a text has the same ids wherever it stands, after control tokens that take space too."""
+        takes_space = any(token.lstrip or token.rstrip for token in self.hf.added_tokens_decoder.values())
+        return self._starts_clean and not takes_space
 
 
 def load_tokenizer(path: str) -> Tokenizer:

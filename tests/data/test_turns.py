@@ -21,6 +21,7 @@ FAMILIES = [("QWEN25", "<|im_end|>", ["4<|im_end|>", "Hello 6<|im_end|>"]),
             ("PHI3", "<|endoftext|>", ["4<|end|>", "Hello 6<|end|>"])]
 TOKENIZERS = {
     "bytes": byte_level,
+    "takes_space": lambda *args: byte_level(*args, takes_space=True),
     "first": sentencepiece,
     "always": lambda *args: sentencepiece(*args, scheme="always"),
     "legacy": lambda *args: sentencepiece(*args, legacy=True)
@@ -46,8 +47,9 @@ def test_each_turn_is_trained_with_its_end_token_and_the_ids_are_those_of_transf
     conversation = masked(TALK, tokenizer)
     assert conversation.ids.tolist() == tokenizer.hf.apply_chat_template(TALK, return_dict=False)
     got = spans(conversation, tokenizer)
-    # where a text begins with a space of its own, decoding it alone loses that on such tokenizers
-    assert got == ([text.lstrip(" ") for text in expected] if make is not byte_level else expected)
+    # where a text begins with a space of its own, decoding it alone loses that on the others
+    bytewise = make in (TOKENIZERS["bytes"], TOKENIZERS["takes_space"])
+    assert got == (expected if bytewise else [text.lstrip(" ") for text in expected])
 
 
 def test_the_mask_is_that_of_a_template_that_marks_what_the_assistant_says():
@@ -168,4 +170,4 @@ def test_turns_that_end_where_no_completion_does_are_warned_of(tmp_path):
     with pytest.warns(UserWarning, match=r"'<\|im_end\|>' \(id 4\), which ends no completion.*\(5,\).*"
                                          "generation_config.json"):
         _, report = load_conversations(SftSection(path=str(path)), base)
-    assert report.spelt == 1 and "1 rows spell control tokens" in str(report)
+    assert report.spelt == 1 and str(report).endswith("encoded as plain text: 1")

@@ -79,14 +79,16 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 PLAIN_ADDED = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # tokens, but not special
 
 
-def byte_level(template, eos="<|im_end|>"):
-    """A byte-level BPE tokenizer with the control tokens of all the templates; returns transformers' own."""
+def byte_level(template, eos="<|im_end|>", *, takes_space=False):
+    """A byte-level BPE tokenizer with the control tokens of all the templates; `takes_space`: they take the
+    space after them, as Phi-3's do. Returns transformers' own."""
     import tokenizers
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=400, special_tokens=list(SPECIAL), show_progress=False,
+        vocab_size=400, show_progress=False,
+        special_tokens=[tokenizers.AddedToken(token, rstrip=takes_space, special=True) for token in SPECIAL],
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))
     bpe.train_from_iterator(["user assistant system\n\n4 5 6 seven"] * 3, trainer)
     bpe.add_tokens([*PLAIN_ADDED])

@@ -1,6 +1,7 @@
 """Grading a completion is an episode of one step: by several threads, in the order of the draws, and closed
 whatever happens."""
 import contextlib
+import dataclasses
 import threading
 import time
 
@@ -164,6 +165,21 @@ def test_what_an_episode_of_one_step_cannot_do_is_refused_and_the_episode_closed
     with pytest.raises(UserError, match=reason):
         grade(drawn(), Episodes(task, text))
     assert not task.open_now
+
+
+class Refusing(Noted):
+    def open(self, row, seed):
+        raise UserError("this row has no gold number")
+
+
+@pytest.mark.parametrize("task, reason", [
+    (Noted(first=({"role": "user", "content": "go on"},)), "opens d.jsonl, row 5 with messages"),
+    (Noted(last=Step(0.0, done=False)), "first completion of d.jsonl, row 5,"),
+    (Refusing(), "d.jsonl, row 5: this row has no gold number")])
+def test_a_row_that_an_episode_fails_on_is_named_by_file_and_line(task, reason):
+    prompt = dataclasses.replace(PROMPTS[3], where="d.jsonl, row 5")
+    with pytest.raises(UserError, match=reason):
+        Episodes(task, text).play(prompt, 0, 0, Action("x", 3, False))
 
 
 def test_an_outcome_says_how_the_episode_ended_and_travels_as_it_is():

@@ -14,7 +14,8 @@ from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
 SETTINGS = RolloutSection(slots=4, page_size=64, max_tokens=64, decode_steps=4)
 TEMPLATE = ("{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor "
             "%}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
-            "{% for call in m.tool_calls or [] %}{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}<|im_end|>\n"
+            "{% for call in m.tool_calls or [] %}{{ call.function.name }}"
+            "{{ call.function.arguments | tojson }}{% endfor %}<|im_end|>\n"
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
             "{% if mood %}{{ mood }}{% endif %}")
 
