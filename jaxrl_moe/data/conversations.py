@@ -113,7 +113,8 @@ def _turns(turns: Sequence[Any], row: Row, name: str) -> tuple[list[Message], li
     for number, turn in enumerate(turns):
         where = f"{row.where}: turn {number} of `{name}`"
         speaker = turn.get("from") if isinstance(turn, Mapping) else None
-        if speaker not in _TURN_ROLES or not isinstance(turn.get("value"), str):
+        if not isinstance(speaker, str) or speaker not in _TURN_ROLES or not isinstance(
+                turn.get("value"), str):
             raise DataError(f"{where} needs `from` ({', '.join(_TURN_ROLES)}) and a text in `value`.")
         unknown = set(turn) - {"from", "value", "loss", "train", "training", "train_detail", "weight"}
         if any(turn[key] is not None for key in unknown):

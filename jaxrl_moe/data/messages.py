@@ -215,6 +215,9 @@ def _variables(row: Row) -> dict[str, Any]:
     thinking = row.values.get("enable_thinking")
     if thinking is None:
         return variables
+    if not isinstance(thinking, bool):
+        raise DataError(f"{row.where}: `enable_thinking` is {outside.shown(thinking)}; true or false is "
+                        "needed.")
     if variables.get("enable_thinking", thinking) != thinking:
         raise DataError(f"{row.where}: `enable_thinking` and `chat_template_kwargs` differ.")
     return variables | {"enable_thinking": thinking}

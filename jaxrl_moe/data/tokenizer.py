@@ -127,7 +127,7 @@ class Tokenizer:
         ids = [np.zeros(0, np.int32)]
         for piece in self.literals.pieces(text):
             ids.append(self._encode_after(before, piece))
-            before += self.literals.hide(piece.text)
+            before += self.literals.hide(piece.text) if piece.literal else piece.text
         return np.concatenate(ids)
 
     def _encode_after(self, before: str, piece: Piece) -> np.ndarray:
@@ -140,7 +140,8 @@ class Tokenizer:
         for lead in leads:
             ids = self._encode_piece(Piece(lead, piece.literal))
             whole = self._encode_piece(Piece(lead + piece.text, piece.literal))
-            if np.array_equal(whole[:len(ids)], ids):
+            swallowed = len(whole) == len(ids) and piece.text.strip()  # as by an unknown token before it
+            if np.array_equal(whole[:len(ids)], ids) and not swallowed:
                 return whole[len(ids):]
         if not self._starts_clean:
             raise TokenizerError(f"The tokenizer in {self.path!r} has no ids for {piece.text[:40]!r} where "

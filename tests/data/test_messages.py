@@ -148,6 +148,8 @@ def row(*messages, **columns):
     (row(USER, FOUR, tools={"name": "add"}), "`tools` is an object"),
     (row(USER, FOUR, chat_template_kwargs={"mood": "calm"}), "reads no variable 'mood'"),
     (row(USER, FOUR, chat_template_kwargs={"content": "calm"}), "reads no variable 'content'"),
+    (row(USER, FOUR, enable_thinking="no"), "true or false is needed"),
+    ({"conversations": [{"from": ["human"], "value": "x"}]}, "turn 0 of `conversations` needs `from`"),
     (row(USER, FOUR, enable_thinking=False), "reads no variable 'enable_thinking'"),
     (row({"role": "system", "content": "a"}, USER, FOUR, system="b"), "column `system`"),
     ({"messages": "two"}, "`messages`, a text, is no JSON"),
