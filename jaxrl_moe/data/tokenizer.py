@@ -1,5 +1,4 @@
 """The tokenizer: a Hugging Face tokenizer behind the few calls that the loop needs."""
-import copy
 import functools
 import json
 import logging
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_moe.data.literals import Literals, Piece
+from jaxrl_moe.data.encoder import Encoder
+from jaxrl_moe.data.literals import Literals
 from jaxrl_moe.data.reach import Message
 from jaxrl_moe.data.template import ChatTemplate, TokenizerError
 
@@ -18,8 +18,6 @@ __all__ = ["Message", "Tokenizer", "TokenizerError", "import_transformers", "loa
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
-
-_LEADS = ("\n", "a", "0", ".", ")", "#")  # what a text may go on after
 
 
 class Tokenizer:
@@ -47,13 +45,7 @@ class Tokenizer:
         Raises:
           TokenizerError: it is no Unicode text, but holds half of a surrogate pair, as JSON can.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise TokenizerError(f"The text has {text[error.start]!a} at character {error.start}, half of a "
-                                 "surrogate pair, which is no Unicode character. Write the whole "
-                                 "character.") from error
-        return np.array(self.hf.encode(text, add_special_tokens=False), np.int32)
+        return self._encoder.encode(text)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Returns the text of the ids; special tokens are left out unless asked for."""
@@ -114,62 +106,13 @@ class Tokenizer:
         return self.encode_hidden(text)
 
     def encode_hidden(self, text: str, before: str = "") -> np.ndarray:
-        """Returns the [T] int32 ids of a hidden text (see Literals) that follows the hidden text `before`,
-        whose ids stand already.
+        """Returns the [T] int32 ids of a hidden text that follows another; see Encoder.encode_hidden."""
+        return self._encoder.encode_hidden(text, before)
 
-        They are what the ids of the whole have after those of `before`, where the two do not run into one
-        token; else those with which a model would go on, without the space that some tokenizers put before
-        a text.
-
-        Raises:
-          TokenizerError: as encode; or there are no such ids.
-        """
-        ids = [np.zeros(0, np.int32)]
-        for piece in self.literals.pieces(text):
-            ids.append(self._encode_after(before, piece))
-            before += self.literals.hide(piece.text) if piece.literal else piece.text
-        return np.concatenate(ids)
-
-    def _encode_after(self, before: str, piece: Piece) -> np.ndarray:
-        if not before or self._same_anywhere:
-            return self._encode_piece(piece)
-        context = "" if piece.literal else self.literals.tail(before)
-        leads = [context] if context else []
-        if not self._starts_clean:
-            leads += _LEADS
-        for lead in leads:
-            ids = self._encode_piece(Piece(lead, piece.literal))
-            whole = self._encode_piece(Piece(lead + piece.text, piece.literal))
-            swallowed = len(whole) == len(ids) and piece.text.strip()  # as by an unknown token before it
-            if np.array_equal(whole[:len(ids)], ids) and not swallowed:
-                return whole[len(ids):]
-        if not self._starts_clean:
-            raise TokenizerError(f"The tokenizer in {self.path!r} has no ids for {piece.text[:40]!r} where "
-                                 "it goes on after other text.")
-        return self._encode_piece(piece)
-
-    def _encode_piece(self, piece: Piece) -> np.ndarray:
-        if not piece.literal:
-            return self.encode(piece.text)
-        ids = np.array(self._plain.encode(piece.text, add_special_tokens=False, split_special_tokens=True),
-                       np.int32)
-        control = [i for i in ids.tolist() if i in self._control]
-        if control:
-            raise TokenizerError(f"A message spells the control token {piece.text!r} (id {control[0]}), and "
-                                 f"the tokenizer in {self.path!r} cannot encode it as text. Spell it "
-                                 "otherwise.")
-        return ids
-
-    @functools.cached_property
-    def _control(self) -> Mapping[int, str]:
-        """{id: text} of the tokens that steer a model: special ones, and those that end a completion."""
-        return {i: str(token) for i, token in self.hf.added_tokens_decoder.items()
-                if token.special or i in self.eos_ids}
-
-    @functools.cached_property
+    @property
     def literals(self) -> Literals:
         """Tells control tokens of the template from text that spells them."""
-        return Literals(self._control.values())
+        return self._encoder.literals
 
     @functools.cached_property
     def template(self) -> ChatTemplate:
@@ -177,22 +120,8 @@ class Tokenizer:
         return ChatTemplate(self.hf, self.path, self.literals)
 
     @functools.cached_property
-    def _plain(self) -> Any:
-        """A tokenizer for texts that spell control tokens: its own, since splitting them is a state, and
-        other threads encode meanwhile."""
-        return copy.deepcopy(self.hf)
-
-    @functools.cached_property
-    def _starts_clean(self) -> bool:
-        """Whether a text by itself has no space before it; SentencePiece and its like put one there."""
-        ids = self.encode("a").tolist()
-        return self.decode(ids + ids) == "aa"
-
-    @functools.cached_property
-    def _same_anywhere(self) -> bool:
-        """Whether a text has the same ids wherever it stands, after control tokens that take space too."""
-        takes_space = any(token.lstrip or token.rstrip for token in self.hf.added_tokens_decoder.values())
-        return self._starts_clean and not takes_space
+    def _encoder(self) -> Encoder:
+        return Encoder(self.hf, self.path, self.eos_ids)
 
 
 def load_tokenizer(path: str) -> Tokenizer:
