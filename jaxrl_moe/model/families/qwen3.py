@@ -144,8 +144,8 @@ def layer_types(fields: Fields, num_layers: int, usual: Sequence[str]) -> Sequen
 def _windows(fields: Fields, num_layers: int) -> tuple[int, ...]:
     """As `layer_types` says, or else sliding from `max_window_layers` on."""
     window = sliding_window(fields)
-    first = fields.integer("max_window_layers", 28) if window else num_layers
-    usual = [SLIDING if layer >= first else FULL for layer in range(num_layers)]
+    first = fields.integer("max_window_layers", 28)
+    usual = [SLIDING if window and layer >= first else FULL for layer in range(num_layers)]
     kinds = layer_types(fields, num_layers, usual)
     return tuple(window if kind == SLIDING else 0 for kind in kinds)
 
