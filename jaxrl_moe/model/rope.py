@@ -55,7 +55,7 @@ def _lengths(positions_BT: jax.Array, segments_BT: jax.Array) -> jax.Array:
     """[B, T] the length of each token's segment; a row may be split over the axis context."""
     positions, segments = (collectives.gather(x, "context", 1) for x in (positions_BT, segments_BT))
     rows = jnp.arange(positions.shape[0])[:, None]
-    last = jnp.zeros((positions.shape[0], positions.shape[1] + 1), positions.dtype)
+    last = jnp.zeros((positions.shape[0], positions.shape[1] + 1), jnp.int32)
     return last.at[rows, segments].max(positions)[rows, segments_BT] + 1
 
 
