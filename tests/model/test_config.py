@@ -85,6 +85,8 @@ REFUSED = {
     "a factor that is no number": (DENSE, rope(rope_type="yarn", factor=float("nan")), "factor"),
     "a linear scaling without a factor": (DENSE, rope(rope_type="linear"), "rope_parameters has no factor"),
     "a factor without a scaling": (DENSE, rope(factor=4.0), "factor is not read by .*'default'"),
+    "true for a factor that nothing reads": (DENSE, rope(factor=True), "factor is not read"),
+    "a beta beyond logarithms": (DENSE, {"rope_parameters": YARN | {"beta_slow": 1e-300}}, "beta_slow"),
     "settings of YaRN for another": (DENSE, rope(rope_type="linear", factor=2.0, beta_fast=16), "beta_fast"),
     "a context that linear scaling does not read": (
         DENSE, rope(rope_type="linear", factor=2.0, original_max_position_embeddings=16), "original_max"),

@@ -66,7 +66,8 @@ def _refuse_idle(fields: Fields, settings: Fields, kind: str, longest: int) -> N
     neutral = {"factor": 1.0, "original_max_position_embeddings": longest}
     read = ("rope_type", "type", "rope_theta", "partial_rotary_factor", *SETTINGS[kind])
     for key, value in settings.values.items():
-        if key not in read and value is not None and neutral.get(key) != value:
+        holds_anyway = type(value) in (int, float) and neutral.get(key) == value
+        if key not in read and value is not None and not holds_anyway:
             raise ModelConfigError(f"{settings.where}: {key} is not read by rotary embeddings of the kind "
                                    f"{kind!r}, which read {', '.join(read)}. Remove it, or correct "
                                    "rope_type.")
@@ -94,8 +95,8 @@ def _trained(fields: Fields, settings: Fields, longest: int) -> int:
 
 def _yarn(settings: Fields) -> dict[str, Any]:
     read = {"attention_factor": settings.number("attention_factor", None, above=0.0, most=1e6),
-            "beta_fast": settings.number("beta_fast", RopeConfig.beta_fast, above=0.0, most=1e6),
-            "beta_slow": settings.number("beta_slow", RopeConfig.beta_slow, above=0.0, most=1e6),
+            "beta_fast": settings.number("beta_fast", RopeConfig.beta_fast, least=1e-6, most=1e6),
+            "beta_slow": settings.number("beta_slow", RopeConfig.beta_slow, least=1e-6, most=1e6),
             "mscale": settings.number("mscale", None, least=0.0, most=1e6),
             "mscale_all_dim": settings.number("mscale_all_dim", None, least=0.0, most=1e6),
             "truncate": settings.boolean("truncate", RopeConfig.truncate)}
