@@ -113,7 +113,8 @@ def mask_conversation(messages: Sequence[Message], trained: Sequence[bool], toke
         once later messages follow, so that no one sequence shows the model what it would see in use.
     """
     text = tokenizer.render_text(messages, generation_prompt=False)
-    end_tokens = [tokenizer.decode([i], skip_special_tokens=False) for i in tokenizer.eos_ids]
+    ends = (tokenizer.decode([i], skip_special_tokens=False) for i in tokenizer.eos_ids)
+    end_tokens = [token for token in ends if token]  # a file may name an id that no token of text has
     pieces = []
     masks = []
     done = 0
