@@ -164,22 +164,31 @@ def load_tokenizer(path: str) -> Tokenizer:
     elif not _HUB_NAME.fullmatch(path):
         raise TokenizerError(f"{path!r} is neither a folder nor a hub name such as Qwen/Qwen3-0.6B. Check "
                              "the path.")
-    transformers = import_transformers()
     try:
-        if folder.is_dir():
-            tokenizer_files.check(folder)
-        declared = tokenizer_files.declared_ids(functools.partial(_find, path))
-        return Tokenizer(transformers.AutoTokenizer.from_pretrained(path), path, declared)
-    except TokenizerError:
-        raise
+        return _load(path)
     except OutsideError as error:
         raise TokenizerError(f"The tokenizer cannot be read. {error} Copy or download it again.") from error
+
+
+def _load(path: str) -> Tokenizer:
+    folder = pathlib.Path(path)
+    transformers = import_transformers()
+    if folder.is_dir():
+        tokenizer_files.check(folder)
+    try:
+        hf = transformers.AutoTokenizer.from_pretrained(path)
     except BaseException as error:  # transformers and the hub client raise many unrelated classes here
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not (isinstance(error, Exception) or _is_panic(error)):
             raise
         raise TokenizerError(f"No tokenizer could be loaded from {_culprit(folder)}: {first_sentence(error)} "
                              "Give a folder with a whole tokenizer, or a hub name that can be "
                              "reached.") from error
+    return Tokenizer(hf, path, tokenizer_files.declared_ids(functools.partial(_find, path)))
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether Rust code gave up; its class is no Exception, and not to be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def import_transformers() -> Any:
@@ -212,8 +221,8 @@ def _culprit(folder: pathlib.Path) -> str:
     import tokenizers
     try:
         tokenizers.Tokenizer.from_file(str(file))
-    except BaseException as error:  # tokenizers raises Exception itself, and what Rust panics with
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+    except BaseException as error:  # tokenizers raises Exception itself
+        if not (isinstance(error, Exception) or _is_panic(error)):
             raise
         return repr(str(file))
     others = set(tokenizer_files.present(folder)) - {file.name}

@@ -9,6 +9,7 @@ EOS = "eos_token_id"
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _SWITCHES = ("add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces",
              "split_special_tokens")
+_DECLARING = ("generation_config.json", "config.json")
 DeclaredIds = Mapping[tuple[str, str], tuple[int, ...]]
 
 
@@ -35,12 +36,15 @@ def declared_ids(find: Callable[[str], str | None]) -> DeclaredIds:
       OutsideError: such a file is damaged, or the field holds no id.
     """
     ids = {}
-    for name in ("generation_config.json", "config.json"):
+    for name in _DECLARING:
         path = find(name)
-        fields = Fields(read_object(path) if path else {}, str(path))
-        for key in (EOS, "bos_token_id", "pad_token_id"):
-            ids[name, key] = _ids(fields, key)
-    return {place: given for place, given in ids.items() if given}
+        given = _declared(Fields(read_object(path), path)) if path else {}
+        ids |= {(name, key): numbers for key, numbers in given.items() if numbers}
+    return ids
+
+
+def _declared(fields: Fields) -> Mapping[str, tuple[int, ...]]:
+    return {key: _ids(fields, key) for key in (EOS, "bos_token_id", "pad_token_id")}
 
 
 def _ids(fields: Fields, key: str) -> tuple[int, ...]:
@@ -134,7 +138,7 @@ def _object(fields: Fields, key: str) -> Mapping[str, Any]:
     return value.values if value else {}
 
 
-_FILES: Mapping[str, Callable[[Fields], None]] = {
+_FILES: Mapping[str, Callable[[Fields], Any]] = {
     "tokenizer.json": _check_tokenizer, "tokenizer_config.json": _check_config,
     "special_tokens_map.json": _check_special_tokens, "added_tokens.json": _check_ids,
-    "vocab.json": _check_ids}
+    "vocab.json": _check_ids, **dict.fromkeys(_DECLARING, _declared)}
