@@ -1,6 +1,7 @@
-"""What an error of the operating system means to whoever started us."""
+"""What an error of the operating system, or of somebody else's library, means to whoever started us."""
 import errno
 import os
+import re
 
 from jaxrl_moe.types import UserError
 
@@ -20,3 +21,12 @@ def system_error(error: OSError) -> UserError:
     mend = _MENDS.get(error.errno, "Check the path, its permissions and the free space")
     return UserError(f"{where}{os.strerror(error.errno)} (error {error.errno} of the operating system). "
                      f"{mend}, then give the same command again; a run goes on from its newest checkpoint.")
+
+
+def first_sentence(error: BaseException) -> str:
+    """What a library's error says first, ending in one full stop; libraries append advice, requests' numbers
+    and stacks, which would bury our own."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not re.search(r"Request ID|^Traceback", line)]
+    line = (told or [type(error).__name__])[0]
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", line)[0].rstrip(" .,:;") + "."

@@ -9,6 +9,7 @@ from absl import flags
 
 import bridges
 from jaxrl_moe import cli
+from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.engine.generate import generate_texts
 from jaxrl_moe.options import define_path
 from jaxrl_moe.types import SamplingParams
@@ -29,13 +30,15 @@ SEED = flags.DEFINE_integer("seed", 0, "of the draws")
 
 def main() -> None:
     cli.require(MODEL, PROMPT)
+    tokenizer = load_tokenizer(MODEL.value)
+    tokenizer.check_vocabulary(bridges.model_config(MODEL.value).vocab_size)
     lora = bridges.read_lora(ADAPTER.value) if ADAPTER.value else None
     model = bridges.load_model(MODEL.value, lora=lora)
     if lora:
         bridges.import_adapter(model, ADAPTER.value)
     params = SamplingParams(MAX_TOKENS.value, TEMPERATURE.value, TOP_P.value, TOP_K.value, MIN_P.value,
                             n=N.value)
-    completions = generate_texts(model, MODEL.value, PROMPT.value, params, system=SYSTEM.value, raw=RAW.value,
+    completions = generate_texts(model, tokenizer, PROMPT.value, params, system=SYSTEM.value, raw=RAW.value,
                                  seed=SEED.value)
     for prompt, texts in zip(PROMPT.value, completions):
         for text in texts:

@@ -41,7 +41,6 @@ from jaxrl_moe.model.families.decoder import (
     NORM_PARAMETERS,
     OUTER_PARAMETERS,
     Decoder,
-    required,
 )
 from jaxrl_moe.model.families.rows import TensorRow, expert_rows, norm_rows, router_rows
 from jaxrl_moe.model.layer import Layer, LayerKind, SparseLayer
@@ -108,7 +107,6 @@ FIELDS = {
     "moe_intermediate_size": "expert_width",
     "num_experts": "experts",
     "num_experts_per_tok": "experts_used",
-    "route_scale": "route_scale",
     "max_position_embeddings": "context"
 }
 LINEARS = {"attention.q_proj": "attn.wq", "attention.k_proj": "attn.wk", "attention.v_proj": "attn.wv",
@@ -139,17 +137,18 @@ class Pebble(Decoder):
                     joint=BLOCK + "moe")
           for ours, theirs in MLP.items())),)
 
-    def from_hf(self, hf):
-        numbers = {ours: required(hf, theirs) for ours, theirs in FIELDS.items()}
+    def from_hf(self, fields):
+        numbers = {ours: fields.integer(theirs, least=1) for ours, theirs in FIELDS.items()}
         depth = numbers["num_layers"]
         sparse = tuple(layer % 2 == 0 for layer in range(depth))
         return PebbleConfig(family=self.name, sparse_layers=sparse, windows=(0,) * depth,
-                            rope=RopeConfig(theta=hf["theta"]), **numbers)
+                            route_scale=fields.number("route_scale", above=0.0),
+                            rope=RopeConfig(theta=fields.number("theta", above=1.0)), **numbers)
 
     def to_hf(self, config):
         numbers = {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
         names = {"architectures": list(self.architectures), "model_type": self.name}
-        return names | {"theta": config.rope.theta} | numbers
+        return names | {"theta": config.rope.theta, "route_scale": config.route_scale} | numbers
 
     def kinds(self, config):
         return tuple(MIXED if sparse else PLAIN for sparse in config.sparse_layers)

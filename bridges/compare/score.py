@@ -14,6 +14,7 @@ from bridges.errors import BridgeError
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.outside import MOST_INT, Fields, OutsideError, parse
 
 TOKENS = 4096   # padded tokens in one forward pass
 SHORTEST = 16   # rows are padded to this length, or the next power of two
@@ -89,7 +90,7 @@ def _batches(sequences: Any) -> Iterator[tuple[list[int], np.ndarray]]:
 def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
     """Parses the input; raises BridgeError that names the line."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # other ends of lines may stand in strings
     except (OSError, UnicodeDecodeError) as error:
         raise BridgeError(f"{path} cannot be read: {error}.") from error
     return [
@@ -98,14 +99,12 @@ def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
     ]
 
 
-def _ids(line: Any, where: Any, vocab_size: Any):
+def _ids(line: str, where: str, vocab_size: int) -> np.ndarray:
     try:
-        ids = json.loads(line)["ids"]
-        valid = isinstance(ids, list) and all(type(token) is int for token in ids)
-    except (ValueError, KeyError, TypeError):
-        valid = False
-    if not valid:
-        raise BridgeError(f'{where}: a row must look like {{"ids": [1, 2, 3]}}, this one is {line[:80]!r}.')
+        ids = Fields(parse(line, where), where).integers("ids", least=-MOST_INT)
+    except OutsideError as error:
+        raise BridgeError(f'{error} A row must look like {{"ids": [1, 2, 3]}}; this one is '
+                          f"{line[:80]!r}.") from error
     beyond = [token for token in ids if not 0 <= token < vocab_size]
     if beyond:
         raise BridgeError(f"{where}: id {beyond[0]} is outside the model's vocabulary of {vocab_size}. "

@@ -130,7 +130,7 @@ def _processes(config: Config, model: Transformer, adapter: bool):
         config.rollout.backend, servers.python,
         str(pathlib.Path(config.model.path).absolute())
         if pathlib.Path(config.model.path).exists() else config.model.path, str(model.dtype),
-        min(model.config.max_position_embeddings,
+        min(model.config.drawn_context,
             longest_rollout(config) + 1), lora_rank=model.lora.rank if adapter else 0,
         lora_targets=sorted(adapted_layers(model)) if adapter else (), adapters=_adapter_places(config),
         routes=config.moe.replay == "r3", flags=servers.flags)

@@ -1,7 +1,6 @@
 """The engine protocol over a pool of SGLang or vLLM servers; the training loop cannot tell it from the
 in-process engine."""
 import concurrent.futures
-import dataclasses
 import itertools
 import queue
 import time
@@ -215,8 +214,7 @@ def over_servers(members: Sequence[Member], writer: WeightWriter, probe: Probe, 
     """
     verifier = Verifier(probe)
     pool = Pool(members, verifier, wait_seconds=wait_seconds, adapters=adapters)
-    served = dataclasses.replace(config, max_position_embeddings=min(config.max_position_embeddings, context))
-    limits = Limits(served, 1, NO_PAGES, has_text=True)
+    limits = Limits(config, 1, NO_PAGES, has_text=True, context=context)
     threads = concurrent.futures.ThreadPoolExecutor(concurrency * len(members), "rollout")
     return ServerEngine(pool, writer, verifier, limits, threads, seed=seed, eos_ids=eos_ids,
                         detokenise=detokenise)

@@ -20,10 +20,11 @@ INDEX = "model.safetensors.index.json"
 
 def read_config(folder: pathlib.Path) -> ModelConfig:
     """Reads config.json; raises BridgeError that names the file."""
+    path = folder / "config.json"
     try:
-        return ModelConfig.from_hf(read_json(folder / "config.json"))
+        return ModelConfig.from_hf(read_json(path), str(path))
     except ModelConfigError as error:
-        raise BridgeError(f"{folder / 'config.json'}: {error}") from error
+        raise BridgeError(str(error)) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +99,26 @@ class Checkpoint:
 
         Raises BridgeError that lists every missing, unused or misshapen tensor.
         """
+        self.check_count(config)
         slots = weight_map.slots(config, weight_map.table(config, self.infos), shapes)
         problems = self._problems(config, slots, shapes)
         if problems:
             raise BridgeError(f"{self.folder} does not fit its config.json: {listed(problems)}. Correct "
                               "config.json, or give the folder of an unmodified checkpoint.")
         return slots
+
+    def check_count(self, config: ModelConfig) -> None:
+        """Raises BridgeError where the config has more layers or experts than this folder has tensors. Costs
+        nothing, so that a config.json with absurd numbers is refused before anything is made of them."""
+        spelt_alone = any("{expert}" in row.theirs for row in weight_map.table(config, self.infos))
+        counts = {"layers": config.num_layers}
+        if spelt_alone and any(config.sparse_layers):
+            counts["experts in all layers"] = config.num_experts * config.num_sparse_layers
+        for what, count in counts.items():
+            if count > len(self.infos):
+                raise BridgeError(f"{self.folder} does not fit its config.json, which has {count} {what}: "
+                                  f"there are {len(self.infos)} tensors. Correct config.json, or give the "
+                                  "folder of an unmodified checkpoint.")
 
     def _problems(self, config: ModelConfig, slots: Sequence[Slot], shapes: Mapping[str, tuple[int, ...]]
                   ) -> list[str]:

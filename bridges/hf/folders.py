@@ -1,14 +1,16 @@
 """Folders of model files: found locally or on the Hugging Face hub, and written whole or not at all."""
 import contextlib
 import errno
-import json
 import os
 import pathlib
 import re
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 from bridges.errors import BridgeError
+from jaxrl_moe.outside import OutsideError, read_object
+from jaxrl_moe.system_errors import first_sentence
 
 # What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
 # settings.
@@ -38,23 +40,17 @@ def _download(name: str) -> pathlib.Path:
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # the hub client raises its own, its transport's and the system's errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BridgeError(f"{name} is no local folder, and the Hugging Face hub did not deliver it: {reason} "
-                          "Check the name and the network (HF_HUB_OFFLINE, HF_TOKEN for gated models), or "
-                          "give a local folder.") from error
+        raise BridgeError(f"{name} is no local folder, and the Hugging Face hub did not deliver it: "
+                          f"{first_sentence(error)} Check the name and the network (HF_HUB_OFFLINE, HF_TOKEN "
+                          "for gated models), or give a local folder.") from error
 
 
-def read_json(path: pathlib.Path) -> dict:
+def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Parses a JSON object; raises BridgeError that names the file."""
     try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise BridgeError(f"{path} does not exist; a model folder needs it.") from error
-    except (OSError, ValueError) as error:
-        raise BridgeError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise BridgeError(f"{path} holds {type(value).__name__}, a JSON object is needed.")
-    return value
+        return read_object(path)
+    except OutsideError as error:
+        raise BridgeError(str(error)) from error
 
 
 def copy_companions(source: pathlib.Path, target: pathlib.Path) -> None:

@@ -43,17 +43,27 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
       UndeclaredParameter: when the model's family has no row for one of its parameters.
     """
     folder = resolve(path)
-    config = read_config(folder)
+    config, checkpoint = _opened(folder)
     model = Transformer.abstract(config, lora=lora, dtype=dtype or default_dtype(placement),
                                  attention=attention, grouped_matmul=grouped_matmul,
                                  platform=platform(placement))
     check_declared(model)
-    if is_params_folder(folder):
-        restore(base_weights(model), folder, placement)
+    if checkpoint:
+        fill(model, checkpoint, placement)
     else:
-        fill(model, Checkpoint(folder), placement)
+        restore(base_weights(model), folder, placement)
     draw_adapters(model, seed, placement)
     return model
+
+
+def _opened(folder: pathlib.Path) -> tuple[ModelConfig, Checkpoint | None]:
+    """The shape of a folder's model, and its tensors where it is a checkpoint, which can be as many."""
+    config = read_config(folder)
+    if is_params_folder(folder):
+        return config, None
+    checkpoint = Checkpoint(folder)
+    checkpoint.check_count(config)
+    return config, checkpoint
 
 
 def model_config(path: str | os.PathLike) -> ModelConfig:
@@ -65,15 +75,13 @@ def check_tensors(path: str | os.PathLike) -> None:
     """Raises BridgeError unless every tensor that the model needs is there, with its shape, and none is left
     over; UndeclaredParameter as load_model does. Reads headers."""
     folder = resolve(path)
-    model = Transformer.abstract(read_config(folder))
+    config, checkpoint = _opened(folder)
+    model = Transformer.abstract(config)
     check_declared(model)
-    if is_params_folder(folder):
+    if checkpoint is None:
         read_layout(folder)
         return
-    variables = base_weights(model)
-    Checkpoint(folder).slots(read_config(folder), {
-        name: variable.shape for name, variable in variables.items()
-    })
+    checkpoint.slots(config, {name: variable.shape for name, variable in base_weights(model).items()})
 
 
 def check_declared(model: Transformer) -> None:
@@ -109,8 +117,10 @@ def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *,
       overwrite: replace a folder that is there already.
     """
     folder = resolve(path)
+    config = read_config(folder)
     checkpoint = Checkpoint(folder)
-    model = Transformer.abstract(read_config(folder), dtype=checkpoint.layout.dtype)
+    checkpoint.check_count(config)
+    model = Transformer.abstract(config, dtype=checkpoint.layout.dtype)
     fill(model, checkpoint)
     return write(base_weights(model), checkpoint.layout, output, overwrite)
 

@@ -18,8 +18,9 @@ from flax import nnx
 from bridges.errors import BridgeError, listed
 from bridges.hf.checkpoint import INDEX, DiskLayout
 from bridges.hf.folders import copy_companions, new_folder, read_json
-from bridges.hf.tensor_files import TensorInfo
+from bridges.hf.tensor_files import DTYPES, TensorInfo
 from jaxrl_moe.distributed.sharding import Placement
+from jaxrl_moe.outside import MOST_INT, shown
 from jaxrl_moe.runs.checkpoint import quiet
 
 ARRAYS = "params"
@@ -92,7 +93,20 @@ def _check(variables: Any, stored: Any, folder: pathlib.Path):
 
 
 def read_layout(folder: pathlib.Path) -> DiskLayout:
-    """How the checkpoint lay on disk that the folder was imported from."""
+    """How the checkpoint lay on disk that the folder was imported from; raises BridgeError where layout.json
+    does not say it."""
     rows = read_json(folder / LAYOUT)
+    for key, row in rows.items():
+        if not _is_layout(row):
+            raise BridgeError(f"{folder / LAYOUT}: {key} is {shown(row)}; [file, dtype, shape] is needed. "
+                              "Import the checkpoint again.")
     return DiskLayout(folder, {key: row[0] for key, row in rows.items()},
-                  {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})
+                      {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})
+
+
+def _is_layout(row: Any) -> bool:
+    if not isinstance(row, list) or [type(value) for value in row] != [str, str, list]:
+        return False
+    file, dtype, shape = row
+    return pathlib.Path(file).name == file and dtype in DTYPES and all(
+        type(size) is int and 0 <= size <= MOST_INT for size in shape)

@@ -55,6 +55,8 @@ class LaunchPlan:
         env = dict(os.environ)
         if gpus:
             env["CUDA_VISIBLE_DEVICES"] = gpus
+        if self.kind == "sglang":  # which does not count what YaRN stretches the context to
+            env["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] = "1"
         if self.kind == "vllm":
             env |= {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
                     "PYTHONPATH": os.pathsep.join([str(WORKER), *filter(None, [env.get("PYTHONPATH")])])}

@@ -20,10 +20,12 @@ QUESTION = [{"role": "user", "content": "1 + 1 = ?"}]
 
 
 def tokenizer_problems(start: Start) -> Iterator[Problem]:
-    """Yields why the tokenizer cannot be used, and stop strings that would never match."""
+    """Yields why the tokenizer cannot be used, such as ids beyond the model's vocabulary, and stop strings
+    that would never match."""
     if start.makes_model:
         return
     try:
+        start.tokenizer.check_vocabulary(start.model.vocab_size)
         start.tokenizer.render(QUESTION)
     except (UserError, OSError) as error:
         yield as_problem("model.path", start.config.model.path, error)

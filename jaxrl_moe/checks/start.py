@@ -103,13 +103,6 @@ class Start:
     def _model(self) -> ModelConfig:
         return self.bridge.model_config(self.config.model.path)
 
-    @property
-    def context(self) -> int:
-        """Tokens in the model's context, RoPE scaling included."""
-        rope = self.model.rope
-        trained = rope.original_max_position_embeddings or self.model.max_position_embeddings
-        return max(self.model.max_position_embeddings, int(trained * rope.factor))
-
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's own; it must be there."""
@@ -118,13 +111,13 @@ class Start:
     @functools.cached_property
     def prompts(self) -> tuple[list[Prompt], PromptReport]:
         """The prompts of RL, and what became of their rows."""
-        return load_prompts(self.config.data, self.tokenizer, context=self.context)
+        return load_prompts(self.config.data, self.tokenizer, context=self.model.drawn_context)
 
     @functools.cached_property
     def held_out(self) -> tuple[list[Prompt], PromptReport]:
         """The held-out prompts that are used (the first eval.prompts), and what became of their rows."""
         prompts, report = load_prompts(self.config.data, self.tokenizer, evaluation=True,
-                                       context=self.context)
+                                       context=self.model.drawn_context)
         return prompts[:self.config.eval.prompts or None], report
 
     @functools.cached_property

@@ -1,18 +1,22 @@
 """The tokenizer: a Hugging Face tokenizer behind the few calls that the loop needs."""
 import functools
-import json
 import logging
 import pathlib
 import re
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxrl_moe.data import tokenizer_files
 from jaxrl_moe.data.encoder import Encoder
 from jaxrl_moe.data.literals import Literals
 from jaxrl_moe.data.reach import Message
 from jaxrl_moe.data.template import ChatTemplate, TokenizerError
+from jaxrl_moe.data.tokenizer_files import EOS, DeclaredIds
+from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.system_errors import first_sentence
 
 __all__ = ["Message", "Tokenizer", "TokenizerError", "import_transformers", "load_tokenizer"]
 
@@ -26,18 +30,39 @@ class Tokenizer:
     Attributes:
       hf: the transformers tokenizer.
       path: where it was read from, for messages.
-      eos_ids: ids that end a completion: the tokenizer's end token and those of generation_config.json.
+      eos_ids: ids that end a completion: the tokenizer's end token, and those that generation_config.json and
+        config.json name.
+      declared: the ids of special tokens that these two files name.
     """
 
-    def __init__(self, hf: Any, path: str, eos_ids: Sequence[int] = ()) -> None:
-        own = () if hf.eos_token_id is None else (hf.eos_token_id,)
+    def __init__(self, hf: Any, path: str, declared: DeclaredIds = types.MappingProxyType({})) -> None:
+        ends = [] if hf.eos_token_id is None else [hf.eos_token_id]
+        for (_, key), ids in declared.items():
+            ends += ids if key == EOS else ()
         self.hf = hf
         self.path = path
-        self.eos_ids = tuple(dict.fromkeys((*own, *eos_ids)))
+        self.eos_ids = tuple(dict.fromkeys(ends))
+        self.declared = declared
         if not self.eos_ids:
             raise TokenizerError(f"The tokenizer in {path!r} names no end token, so no completion could ever "
                                  "end. Set eos_token in tokenizer_config.json or eos_token_id in "
                                  "generation_config.json.")
+
+    def check_vocabulary(self, size: int) -> None:
+        """Refuses ids that a model with a vocabulary of `size` has no embedding for.
+
+        Raises:
+          TokenizerError: naming the token, or the file and field, and its id.
+        """
+        last, number = max(self.hf.get_vocab().items(), key=lambda token: token[1])
+        named = {f"the token {last!r}": (number,)}
+        named |= {f"{key} in {file}": ids for (file, key), ids in self.declared.items()}
+        for name, ids in named.items():
+            if max(ids) >= size:
+                raise TokenizerError(f"The tokenizer in {self.path!r} does not fit the model: {name} has the "
+                                     f"id {max(ids)}, and the model's vocabulary holds 0 to {size - 1} "
+                                     "(vocab_size in its config.json). Use the tokenizer that belongs to the "
+                                     "model, or a model whose embedding was enlarged for it.")
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the [T] int32 ids of `text`; nothing (such as a start token) is added.
@@ -128,7 +153,7 @@ def load_tokenizer(path: str) -> Tokenizer:
     """Loads the tokenizer of a checkpoint folder or of a hub name; needs neither torch nor the weights.
 
     Raises:
-      TokenizerError: the folder has no tokenizer files, or the name cannot be fetched.
+      TokenizerError: the folder has no tokenizer files, one is damaged, or the name cannot be fetched.
     """
     folder = pathlib.Path(path)
     if folder.is_dir():
@@ -139,13 +164,31 @@ def load_tokenizer(path: str) -> Tokenizer:
     elif not _HUB_NAME.fullmatch(path):
         raise TokenizerError(f"{path!r} is neither a folder nor a hub name such as Qwen/Qwen3-0.6B. Check "
                              "the path.")
+    try:
+        return _load(path)
+    except OutsideError as error:
+        raise TokenizerError(f"The tokenizer cannot be read. {error} Copy or download it again.") from error
+
+
+def _load(path: str) -> Tokenizer:
+    folder = pathlib.Path(path)
     transformers = import_transformers()
+    if folder.is_dir():
+        tokenizer_files.check(folder)
     try:
         hf = transformers.AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # transformers and the hub client raise many unrelated classes here
-        raise TokenizerError(f"No tokenizer could be loaded from {path!r}: {_first_line(error)} Give a "
-                             "folder with tokenizer.json, or a hub name that can be reached.") from error
-    return Tokenizer(hf, path, _generation_eos(path))
+    except BaseException as error:  # transformers and the hub client raise many unrelated classes here
+        if not (isinstance(error, Exception) or _is_panic(error)):
+            raise
+        raise TokenizerError(f"No tokenizer could be loaded from {_culprit(folder)}: {first_sentence(error)} "
+                             "Give a folder with a whole tokenizer, or a hub name that can be "
+                             "reached.") from error
+    return Tokenizer(hf, path, tokenizer_files.declared_ids(functools.partial(_find, path)))
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether Rust code gave up; its class is no Exception, and not to be imported."""
+    return type(error).__name__ == "PanicException"
 
 
 def import_transformers() -> Any:
@@ -160,18 +203,27 @@ def _not_of_torch(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("PyTorch was not found")
 
 
-def _generation_eos(path: str) -> tuple[int, ...]:
-    """The end ids of generation_config.json, where the checkpoint has that file."""
+def _find(path: str, name: str) -> str | None:
+    """A file of a folder or of a hub's repository."""
+    if pathlib.Path(path).is_dir():
+        file = pathlib.Path(path, name)
+        return str(file) if file.exists() else None
     from transformers.utils import cached_file
-    name = cached_file(path, "generation_config.json", _raise_exceptions_for_missing_entries=False,
+    return cached_file(path, name, _raise_exceptions_for_missing_entries=False,
                        _raise_exceptions_for_connection_errors=False)
-    if name is None:
-        return ()
-    eos = json.loads(pathlib.Path(name).read_text()).get("eos_token_id")
-    if eos is None:
-        return ()
-    return tuple(eos) if isinstance(eos, list) else (eos,)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+def _culprit(folder: pathlib.Path) -> str:
+    """The file that keeps a tokenizer from being loaded, as far as that can be told."""
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        return repr(str(folder))
+    import tokenizers
+    try:
+        tokenizers.Tokenizer.from_file(str(file))
+    except BaseException as error:  # tokenizers raises Exception itself
+        if not (isinstance(error, Exception) or _is_panic(error)):
+            raise
+        return repr(str(file))
+    others = set(tokenizer_files.present(folder)) - {file.name}
+    return f"{str(folder)!r}, whose tokenizer.json is sound, but not {' or '.join(sorted(others))}"

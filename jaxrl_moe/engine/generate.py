@@ -4,23 +4,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrl_moe.config import RolloutSection
-from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import Request, SamplingParams
 
 
-def generate_texts(model: Transformer, path: str, prompts: Sequence[str], params: SamplingParams, *,
-                   system: str = "", raw: bool = False, seed: int = 0) -> list[list[str]]:
+def generate_texts(model: Transformer, tokenizer: Tokenizer, prompts: Sequence[str],
+                   params: SamplingParams, *, system: str = "", raw: bool = False, seed: int = 0
+                   ) -> list[list[str]]:
     """Completes prompts.
 
     Args:
       model: the policy.
-      path: folder or hub name with its tokenizer.
+      tokenizer: its own.
       prompts: texts; each becomes a user message under the chat template, unless raw.
       params: how to draw; params.n texts come back for each prompt.
     """
-    tokenizer = load_tokenizer(path)
     ids = [_ids(tokenizer, prompt, system, raw) for prompt in prompts]
     slots = min(64, len(prompts) * params.n)
     settings = RolloutSection(max_tokens=params.max_tokens, slots=slots)

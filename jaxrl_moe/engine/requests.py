@@ -10,17 +10,24 @@ from jaxrl_moe.types import Request, SamplingParams, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What this engine can serve: the model's context, a pool of `pages` pages, stop strings or not."""
+    """What this engine can serve: sequences of the model's context (or of `context` tokens, where a server
+    takes fewer), a pool of `pages` pages, stop strings or not."""
     config: ModelConfig
     page_size: int
     pages: int
     has_text: bool
+    context: int = 0
 
     @property
     def longest(self) -> int:
         """Most tokens of any sequence: the newest token is not cached, and a page may be needed for a
         prompt's copy."""
-        return min(self.config.max_position_embeddings, max(self.pages - 1, 1) * self.page_size + 1)
+        return min(self._context, max(self.pages - 1, 1) * self.page_size + 1)
+
+    @property
+    def _context(self) -> int:
+        model = self.config.drawn_context
+        return min(model, self.context or model)
 
     def check(self, request: Request, name: str = "") -> None:
         """Raises UserError for a request that could never be met; by default it is named by its place in the
@@ -48,7 +55,7 @@ class Limits:
     def _check_length(self, name: str, request: Request):
         prompt = len(request.ids)
         new = request.params.max_tokens
-        context = self.config.max_position_embeddings
+        context = self._context
         if prompt + new > context:
             raise UserError(f"{name} has {prompt} prompt tokens and max_tokens {new}, {prompt + new} in all; "
                             f"the model's context is {context}. Shorten the prompt or lower max_tokens.")

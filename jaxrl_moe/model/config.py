@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl_moe.model.families import registry
-from jaxrl_moe.types import UserError
+from jaxrl_moe.outside import Fields, OutsideError
 
-ROPE_TYPES = ("default", "linear", "dynamic", "yarn")
+# Sizes beyond which a number is a mistake and no model's. The products of those that lie in one array stay
+# below 2**63, so that an array's size can be told before it is compared with a checkpoint's.
+LARGEST = {"vocab_size": 2**24, "hidden_size": 2**17, "num_layers": 2**10, "num_heads": 2**12,
+           "num_kv_heads": 2**12, "head_dim": 2**12, "intermediate_size": 2**20,
+           "max_position_embeddings": 2**31 - 1}
+LARGEST_OF_EXPERTS = {"num_experts": 2**14, "num_experts_per_tok": 2**14, "moe_intermediate_size": 2**20}
 
 
-class ModelConfigError(UserError):
+class ModelConfigError(OutsideError):
     """A config.json that this package cannot honour."""
 
 
@@ -87,15 +92,40 @@ class ModelConfig:
     router_bias: bool = False  # a selection bias that balances the experts without a loss
 
     def __post_init__(self):
+        sizes = LARGEST | (LARGEST_OF_EXPERTS if any(self.sparse_layers) else {})
+        for name, most in sizes.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 0 < value <= most:
+                raise ModelConfigError(f"{name} is {value!r}; an integer from 1 to {most} is needed.")
         if self.num_heads % self.num_kv_heads:
             raise ModelConfigError(f"num_attention_heads {self.num_heads} is not a multiple of "
                                    f"num_key_value_heads {self.num_kv_heads}.")
         if self.head_dim % 2:
             raise ModelConfigError(f"head_dim {self.head_dim} is odd; rotary embeddings turn pairs of "
                                    "channels.")
+        if self.rope.type == "dynamic" and self.head_dim == 2:
+            raise ModelConfigError("head_dim 2 leaves dynamic rotary embeddings nothing to scale; it must be "
+                                   "larger.")
+        if self.context > LARGEST["max_position_embeddings"]:
+            raise ModelConfigError(f"the rotary embedding's factor {self.rope.factor:g} makes a context of "
+                                   f"{self.context} tokens, more than positions can number.")
         if any(self.sparse_layers) and not 0 < self.num_experts_per_tok <= self.num_experts:
             raise ModelConfigError(f"num_experts_per_tok {self.num_experts_per_tok} must lie between 1 and "
                                    f"num_experts {self.num_experts}.")
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longest sequence that the model is made for: max_position_embeddings, or what its
+        rotary embeddings are stretched to, `factor` times what it was trained on, where that is more."""
+        trained = self.rope.original_max_position_embeddings or self.max_position_embeddings
+        return max(self.max_position_embeddings, int(trained * self.rope.factor))
+
+    @property
+    def drawn_context(self) -> int:
+        """Tokens of the longest sequence that can be drawn, prompt included. With dynamic scaling that is
+        max_position_embeddings: beyond, each new token changes the angles of all before it, so that neither
+        a cache nor a later pass over the whole agrees with what it was drawn by."""
+        return self.max_position_embeddings if self.rope.type == "dynamic" else self.context
 
     @property
     def stacks(self) -> tuple[LayerStack, ...]:
@@ -140,14 +170,18 @@ class ModelConfig:
         return np.int8 if self.num_experts <= 128 else np.int16
 
     @classmethod
-    def from_hf(cls, hf: Mapping[str, Any]) -> "ModelConfig":
-        """Reads a parsed config.json; raises ModelConfigError on whatever could not be honoured."""
-        family = registry.reading(hf)
-        if family is None:
-            names = ", ".join(hf.get("architectures") or []) or "nothing"
-            raise ModelConfigError(f"config.json names the architecture {names}; supported are "
-                                   f"{', '.join(registry.architectures())}.")
-        return family.from_hf(hf)
+    def from_hf(cls, hf: Mapping[str, Any], where: str = "config.json") -> "ModelConfig":
+        """Reads a parsed config.json; `where` names it in messages.
+
+        Raises:
+          ModelConfigError: naming what could not be honoured.
+        """
+        try:
+            return registry.reading(Fields(hf, where))
+        except ModelConfigError as error:
+            raise ModelConfigError(f"{where}: {error}") from error
+        except OutsideError as error:
+            raise ModelConfigError(str(error)) from error
 
     def to_hf(self) -> dict[str, Any]:
         """A config.json that transformers reads as this model; `from_hf` gives it back."""

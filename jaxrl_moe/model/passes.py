@@ -62,8 +62,8 @@ class LayerPass(NamedTuple):
         segments_BT = call.segments_BT
         if segments_BT is None:
             segments_BT = (call.positions_BT >= 0).astype(jnp.int32)
-        return cls(call.positions_BT, segments_BT, *rotary(config, call.positions_BT), call.pages_BJ,
-                   call.adapters, call.dropout_key, remat=call.remat)
+        return cls(call.positions_BT, segments_BT, *rotary(config, call.positions_BT, segments_BT),
+                   call.pages_BJ, call.adapters, call.dropout_key, remat=call.remat)
 
     def at(self, number: Any, window: Any, expert_ids_BTA: Any) -> "LayerPass":
         """Of one layer, which draws a dropout of its own."""

@@ -4,13 +4,22 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxrl_moe.distributed import collectives
 from jaxrl_moe.model.config import ModelConfig, RopeConfig
 
 
-def rotary(config: ModelConfig, positions_BT: jax.Array):
-    """Returns (cos, sin), each [B, T, 1, H] float32, for the half-split layout of HF's Qwen3."""
+def rotary(config: ModelConfig, positions_BT: jax.Array, segments_BT: jax.Array):
+    """Returns (cos, sin), each [B, T, 1, H] float32, for the half-split layout of HF's Qwen3.
+
+    Dynamic scaling follows the length of each segment, as transformers does for a sequence by itself, once
+    that exceeds max_position_embeddings. With a cache a segment is as long as its newest token of this call
+    says; so that its older keys agree, nothing is drawn beyond (ModelConfig.drawn_context).
+
+    Args:
+      segments_BT: numbers of a row's segments, from 0 to T.
+    """
     rope = config.rope
-    frequency = _frequencies(rope, config, positions_BT)
+    frequency = _frequencies(rope, config, positions_BT, segments_BT)
     angle_BTh = positions_BT[..., None].astype(jnp.float32) * frequency
     angle_BT1H = jnp.concatenate([angle_BTh, angle_BTh], axis=-1)[:, :, None, :]
     magnitude = _yarn_magnitude(rope) if rope.type == "yarn" else 1.0
@@ -24,14 +33,14 @@ def rotate(x_BTNH: jax.Array, cos_BT1H: jax.Array, sin_BT1H: jax.Array):
     return (x_BTNH * cos_BT1H + turned * sin_BT1H).astype(x_BTNH.dtype)
 
 
-def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT: jax.Array):
+def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT: jax.Array,
+                 segments_BT: jax.Array):
     dim = config.head_dim
     exponent = jnp.arange(0, dim, 2, dtype=jnp.float32) / dim
     if rope.type == "dynamic":
-        # The base grows with each row's length, once that exceeds the trained context.
         limit = config.max_position_embeddings
-        length_B11 = jnp.maximum(positions_BT.max(axis=1) + 1, limit)[:, None, None]
-        stretch = rope.factor * length_B11 / limit - (rope.factor - 1)
+        length_BT1 = jnp.maximum(_lengths(positions_BT, segments_BT), limit)[..., None]
+        stretch = rope.factor * length_BT1 / limit - (rope.factor - 1)
         return 1.0 / (rope.theta * stretch ** (dim / (dim - 2))) ** exponent
     frequency = 1.0 / rope.theta ** exponent
     if rope.type == "linear":
@@ -40,6 +49,14 @@ def _frequencies(rope: RopeConfig, config: ModelConfig, positions_BT: jax.Array)
         keep = 1.0 - _yarn_ramp(rope, dim)
         return frequency / rope.factor * (1.0 - keep) + frequency * keep
     return frequency
+
+
+def _lengths(positions_BT: jax.Array, segments_BT: jax.Array) -> jax.Array:
+    """[B, T] the length of each token's segment; a row may be split over the axis context."""
+    positions, segments = (collectives.gather(x, "context", 1) for x in (positions_BT, segments_BT))
+    rows = jnp.arange(positions.shape[0])[:, None]
+    last = jnp.zeros((positions.shape[0], positions.shape[1] + 1), jnp.int32)
+    return last.at[rows, segments].max(positions)[rows, segments_BT] + 1
 
 
 def _yarn_ramp(rope: RopeConfig, dim: int):

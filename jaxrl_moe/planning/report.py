@@ -1,6 +1,5 @@
 """A plan in words: bytes per device, times, cost, and whether it fits."""
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from jaxrl_moe.distributed.chips import Chip, find_chip
 from jaxrl_moe.distributed.collectives import AXES
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.outside import read_object
 from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
@@ -96,7 +96,7 @@ def model_config(config: Config, shape: str | None) -> ModelConfig:
         raise UserError(f"{path} is not there: give --model_config=FILE, such as "
                         "configs/shapes/qwen3_30b_a3b.json, or a model.path that is a folder with a "
                         "config.json.")
-    return ModelConfig.from_hf(json.loads(path.read_text()))
+    return ModelConfig.from_hf(read_object(path), str(path))
 
 
 def compiler_line(plan: Plan, name: str) -> str:

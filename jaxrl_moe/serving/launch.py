@@ -54,8 +54,9 @@ def serve(options: Options, bridge: Bridge) -> None:
       UserError: a model, an adapter or an option that cannot be served.
     """
     _check(options)
-    model, load = load_policy(options, bridge)
     tokenizer = load_tokenizer(options.model)
+    tokenizer.check_vocabulary(bridge.model_config(options.model).vocab_size)
+    model, load = load_policy(options, bridge)
     settings = RolloutSection(slots=options.slots, max_tokens=options.max_tokens,
                               decode_steps=options.decode_steps)
     engine = JaxEngine(model, settings, max_prompt_tokens=options.max_prompt_tokens, seed=options.seed,

@@ -143,7 +143,11 @@ def test_score_applies_an_adapter(folder, adapter, tmp_path):
     "ids": [1.5]
 }, "ids"), ({
     "ids": "text"
-}, "ids"), ([1], "ids")])
+}, "ids"), ([1], "ids"), ({
+    "ids": [1, True]
+}, "ids"), ({
+    "ids": [2**63]
+}, "ids")])
 def test_score_names_the_line_that_it_cannot_read(folder, tmp_path, capsys, row, word):
     status, _ = score_rows(tmp_path, [{"ids": [1, 2]}, row], "--model", folder)
     error = capsys.readouterr().err

@@ -2,6 +2,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,11 +15,22 @@ from jaxrl_moe.checks.dry_run import dry_run
 from jaxrl_moe.checks.sections import rollout
 from jaxrl_moe.checks.start import evaluation, fine_tuning, training
 from jaxrl_moe.config import ConfigError, resolve
+from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.training import assembly, pipeline
 from jaxrl_moe.types import Problem
 from tests.helpers import processes, tiny_run
 
+ROPE = {"rope_theta": 1e4, "factor": 2.0}
+ODD_MODELS = [  # copies of the model: name, file, what it says
+    ("added", "config.json", {}),
+    ("ends", "generation_config.json", {"eos_token_id": [2, 320]}),
+    ("quoted", "config.json", {"tie_word_embeddings": "false"}),
+    ("unending", "generation_config.json", {"eos_token_id": "2"}),
+    ("dynamic", "config.json", {"max_position_embeddings": 40, "rope_parameters": ROPE
+                                | {"rope_type": "dynamic"}}),
+    ("yarn", "config.json", {"max_position_embeddings": 40, "rope_parameters": ROPE
+                             | {"rope_type": "yarn", "original_max_position_embeddings": 32}})]
 SERVERS = {"rollout__backend": "vllm", "servers__urls": ("http://127.0.0.1:9",)}
 
 
@@ -30,6 +42,13 @@ def files(tmp_path_factory):
     (folder / "silent.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}) + "\n")
     (folder / "broken.jsonl").write_text('{"question": \n')
     (folder / "file").write_text("")
+    for name, file, change in ODD_MODELS:
+        shutil.copytree(folder / "model", folder / name)
+        path = folder / name / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    hf = load_tokenizer(str(folder / "model")).hf
+    hf.add_tokens([f"<{i}>" for i in range(321 - len(hf))])
+    hf.save_pretrained(folder / "added")
     return folder
 
 
@@ -73,6 +92,17 @@ FAULTS = {
     "adapters that match nothing": ({"lora__targets": ("q_prj",)}, r"q_prj"),
     "a model that is not there": ({"model__path": "/nowhere/at/all"}, r"/nowhere/at/all"),
     "a folder under a file": ({"folder": "{files}/file/run"}, r"run_dir = .* cannot be made or written to"),
+    "added tokens beyond the vocabulary": ({"model__path": "{files}/added"},
+                                           r"the token '<\d+>' has the id 320, .* holds 0 to 319"),
+    "an end id beyond the vocabulary": ({"model__path": "{files}/ends"},
+                                        r"eos_token_id in generation_config.json has the id 320"),
+    "a switch in quotes": ({"model__path": "{files}/quoted"},
+                           r"quoted/config.json: tie_word_embeddings is .*true or false is needed"),
+    "an end id in quotes": ({"model__path": "{files}/unending"}, r"generation_config.json: eos_token_id is"),
+    "more than dynamic embeddings can draw": ({"model__path": "{files}/dynamic", "sft__max_tokens": 80},
+                                              r"data.max_prompt_tokens.* = 56 is too long.* holds 40 tokens"),
+    "more than YaRN stretches to": ({"model__path": "{files}/yarn", "sft__max_tokens": 65},
+                                    r"sft.max_tokens = 65 is too long.* holds 64 tokens"),
     "a mesh that does not fit": ({"mesh__data": 16}, r"needs 16 devices, and there are 8"),
     "stop strings that never match": ({"rollout__stop_strings": ("<|im_end|>",)},
                                       r"'<\|im_end\|>', which would never match")}

@@ -1,15 +1,12 @@
 """What is refused before a run spends time: too long a context, adapters without export, changed settings, a
 run_dir in use."""
 import json
-import types
 
 import pytest
 
 import bridges
 from jaxrl_moe.checks import run_dir as checks
-from jaxrl_moe.checks.start import training
 from jaxrl_moe.config import ConfigError, resolve, to_json
-from jaxrl_moe.model.config import ModelConfig, RopeConfig
 from jaxrl_moe.phases import sft_config
 from jaxrl_moe.runs.run import read_settings
 from jaxrl_moe.training import pipeline
@@ -50,13 +47,6 @@ def test_a_model_that_is_still_to_be_made_is_measured_by_its_scratch_section(fil
     with pytest.raises(ConfigError, match="holds 50 tokens"):
         pipeline.run_all(config, bridges)
     assert not (tmp_path / "new").exists()
-
-
-def test_scaled_rope_lengthens_the_context(files, tmp_path):
-    shape = ModelConfig("qwen3", 8, 8, 1, 1, 1, 8, 8, (False,), (0,), max_position_embeddings=40,
-                        rope=RopeConfig(type="yarn", factor=4.0, original_max_position_embeddings=32))
-    bridge = types.SimpleNamespace(model_config=lambda path: shape)
-    assert training(resolve(tiny_run.settings(files, tmp_path)), bridge).context == 128
 
 
 def warmed(files, run_dir, **changes):

@@ -56,6 +56,13 @@ def test_only_assistant_turns_and_their_end_tokens_are_trained(tmp_path, tokeniz
     assert conversation.ids.dtype == conversation.loss_mask.dtype == np.int32
 
 
+def test_an_end_id_that_has_no_text_ends_no_turn(tmp_path, tokenizer):
+    (tmp_path / "tokenizer" / "config.json").write_text(json.dumps({"eos_token_id": len(tokenizer.hf) + 5}))
+    padded = load_tokenizer(str(tmp_path / "tokenizer"))
+    assert trained_text(mask_conversation(TALK, [False, False, True, False, True], padded), padded) == [
+        "4<|im_end|>", "\n5, so five<|im_end|>"]
+
+
 def test_what_comes_before_a_trained_turn_has_the_ids_that_the_engine_would_see(tmp_path, tokenizer):
     conversation, = load(tmp_path, [{"messages": TALK}], tokenizer)
     starts = np.flatnonzero(np.diff(np.concatenate([[0], conversation.loss_mask])) == 1)

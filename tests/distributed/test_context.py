@@ -111,7 +111,8 @@ def test_a_device_forms_half_of_the_scores_of_its_queries_over_all_keys(parts, m
 
     def local(state, x_BTD, positions_BT):
         with inside(place.layout):
-            where = LayerPass(positions_BT, jnp.ones_like(positions_BT), *rotary(config, positions_BT))
+            segments_BT = jnp.ones_like(positions_BT)
+            where = LayerPass(positions_BT, segments_BT, *rotary(config, positions_BT, segments_BT))
             return nnx.merge(graphdef, state)(x_BTD, where)[0]
 
     mapped = jax.shard_map(local, mesh=place.mesh, in_specs=(PartitionSpec(), tokens, tokens),

@@ -6,10 +6,10 @@ from flax import nnx
 
 from jaxrl_moe.config import RolloutSection
 from jaxrl_moe.engine.engine import JaxEngine
-from jaxrl_moe.model.config import LoraConfig, ModelConfig
+from jaxrl_moe.model.config import LoraConfig, ModelConfig, RopeConfig
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.types import Request, SamplingParams
+from jaxrl_moe.types import Request, SamplingParams, UserError
 from tests.helpers import oracles
 from tests.helpers.rollouts import requests
 
@@ -289,3 +289,27 @@ def test_adapters_windows_and_dense_layers_draw_as_in_a_full_forward_pass(prompt
     for row, (ids, (completion,)) in enumerate(zip(prompts, groups)):
         want = expected[row, len(ids) - 1:len(ids) + 11][np.arange(12), completion.ids]
         assert np.abs(completion.logprobs - want).max() / np.abs(want).max() < 1e-5
+
+
+@pytest.mark.parametrize("rope, context", [
+    (RopeConfig(type="yarn", factor=4.0, original_max_position_embeddings=8), 32),
+    (RopeConfig(type="dynamic", factor=2.0, original_max_position_embeddings=16), 16)])
+def test_up_to_the_drawn_context_of_scaled_embeddings_logprobs_are_those_of_a_packed_pass(rope, context):
+    config = ModelConfig(family="qwen3", vocab_size=320, hidden_size=32, num_layers=2, num_heads=4,
+                         num_kv_heads=2, head_dim=8, intermediate_size=48, sparse_layers=(False,) * 2,
+                         windows=(0, 0), initializer_range=0.2, rope=rope, max_position_embeddings=16)
+    model = Transformer(config, rngs=nnx.Rngs(0))
+    engine = JaxEngine(model, RolloutSection(slots=4, page_size=4, max_tokens=28, decode_steps=5),
+                       max_prompt_tokens=8, seed=1)
+    assert engine.context == config.drawn_context == context
+    ids = np.arange(3, 7, dtype=np.int32)
+    with pytest.raises(UserError, match=f"the model's context is {context}"):
+        engine.generate(requests([ids], max_tokens=context - 3))
+    ((completion,),) = engine.generate(requests([ids], max_tokens=context - 4))
+    row = np.concatenate([np.full(20, 7), ids, completion.ids]).astype(np.int32)  # behind a longer segment
+    lengths = (20, context)
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    hidden, _ = model(row[None], Pass(positions[None], np.repeat([1, 2], lengths)[None]))
+    expected = log_softmax(np.asarray(model.logits(hidden), np.float64))[0, 23:-1]
+    want = expected[np.arange(context - 4), completion.ids]
+    assert np.abs(completion.logprobs - want).max() / np.abs(want).max() < 1e-5

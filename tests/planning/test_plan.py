@@ -254,3 +254,12 @@ def test_unknown_chips_and_meshes_that_do_not_fit_are_refused(tmp_path):
         find_chip("x", str(tmp_path / "chips.json"))
     with pytest.raises(MeshError, match="num_key_value_heads = 2"):
         make_plan(recipe(tensor=4), shape(2))
+
+
+@pytest.mark.parametrize("text, words", [("{", "is no JSON"), ("[]", "a list"), ("{}", "no architecture"),
+                                         ('{"model_type": "qwen3", "num_attention_heads": "4"}', "heads")])
+def test_a_config_json_that_cannot_be_read_is_named(tmp_path, text, words):
+    path = tmp_path / "shape.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"^{path}.*{words}"):
+        plan_report.model_config(resolve(base()), str(path))

@@ -6,11 +6,13 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import types
 
 import httpx2
 import jax
@@ -360,3 +362,11 @@ def test_what_cannot_be_served_is_refused_at_the_start(folder, tmp_path, option,
         option = option | {"adapter": adapter(folder, tmp_path / "big")[0]}
     with pytest.raises(UserError, match=re.escape(message)):
         launch.serve(launch.Options(**{"model": str(folder), "port": 0, "slots": 1} | option), bridges)
+
+
+def test_a_tokenizer_beyond_the_models_vocabulary_is_refused_before_the_model_is_loaded(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").write_text('{"eos_token_id": 999}')
+    bridge = types.SimpleNamespace(model_config=bridges.model_config)  # which cannot load one
+    with pytest.raises(UserError, match="eos_token_id in generation_config.json has the id 999"):
+        launch.serve(launch.Options(model=str(tmp_path / "model"), port=0, slots=1), bridge)

@@ -49,15 +49,15 @@ def too_long(start: Start) -> Iterator[Problem]:
     """Yields sequences that the model's context cannot hold."""
     longest = {}
     if start.draws:
-        longest[LONGEST] = longest_rollout(start.config)
+        longest[LONGEST] = longest_rollout(start.config), start.model.drawn_context
     if start.sft:
-        longest["sft.max_tokens"] = start.config.sft.max_tokens
-    for fields, tokens in longest.items():
-        if tokens > start.context:
+        longest["sft.max_tokens"] = start.config.sft.max_tokens, start.model.context
+    for fields, (tokens, context) in longest.items():
+        if tokens > context:
             yield Problem(fields, tokens, "is too long, as the context of the model "
-                          f"{start.config.model.path!r} holds {start.context} tokens "
-                          "(max_position_embeddings in its config.json, or scratch.context for a model that "
-                          "is still to be made)",
+                          f"{start.config.model.path!r} holds {context} tokens (max_position_embeddings in "
+                          "its config.json, and the scaling of its rotary embeddings; or scratch.context for "
+                          "a model that is still to be made)",
                           f"lower {fields.replace(' + ', ' or ')}, or take a model with a longer context")
 
 

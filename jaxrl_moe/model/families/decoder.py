@@ -1,18 +1,18 @@
 """What decoders with rotary grouped-query attention, RMSNorm and gated MLPs share; a family overrides what is
 its own."""
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from jaxrl_moe.distributed.parameters import EXPERT, ParameterRow, row_of
 from jaxrl_moe.model.cache import PagedCache
-from jaxrl_moe.model.config import ROPE_TYPES, ModelConfig, ModelConfigError, RopeConfig
+from jaxrl_moe.model.config import LARGEST, LARGEST_OF_EXPERTS, ModelConfig
 from jaxrl_moe.model.families.family import Cost, CountedArray, Family, Kept
 from jaxrl_moe.model.families.rows import TensorRow, linear_rows, linear_tensors, norm_rows
 from jaxrl_moe.model.layer import DENSE, SPARSE, LayerKind
 from jaxrl_moe.model.scoring import Softmax
+from jaxrl_moe.outside import REQUIRED, Fields
 
 OUTER_PARAMETERS = (ParameterRow("embed.weight", ("vocab", "model")),
                     ParameterRow("norm.weight", (None,), decayed=False),
@@ -89,50 +89,10 @@ class Decoder(Family):
         return Kept(heads, hidden)
 
 
-def required(hf: Mapping[str, Any], key: str) -> Any:
-    """A field that the model cannot be built without.
+def size(fields: Fields, theirs: str, ours: str, default: Any = REQUIRED) -> Any:
+    """A size that config.json calls `theirs` and ModelConfig `ours`, within the bounds of that.
 
     Raises:
-      ModelConfigError: it is not there.
+      OutsideError: it is none such, or it is absent and required.
     """
-    if hf.get(key) is None:
-        raise ModelConfigError(f"config.json has no {key!r}; it is needed to build the model.")
-    return hf[key]
-
-
-def rope_from_hf(hf: Mapping[str, Any]) -> RopeConfig:
-    """`rope_parameters` (transformers 5), or `rope_theta` with `rope_scaling` (transformers 4).
-
-    Raises:
-      ModelConfigError: a kind or a setting of rotary embeddings that the model does not have.
-    """
-    # as transformers, which lets the old name win
-    settings = dict(hf.get("rope_scaling") or hf.get("rope_parameters") or {})
-    kind = settings.pop("rope_type", None) or settings.pop("type", None) or "default"
-    settings.pop("type", None)
-    theta = settings.pop("rope_theta", None) or hf.get("rope_theta", 10000.0)
-    if kind not in ROPE_TYPES:
-        raise ModelConfigError(f"rope_type {kind!r} is not supported; known are {', '.join(ROPE_TYPES)}.")
-    if settings.pop("partial_rotary_factor", 1.0) != 1.0:
-        raise ModelConfigError("partial_rotary_factor other than 1 is not used by this model family.")
-    known = {field.name for field in dataclasses.fields(RopeConfig)} - {"theta", "type"}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise ModelConfigError(f"rope settings {unknown} are unknown; known are {sorted(known)}.")
-    inner = settings.pop("original_max_position_embeddings", None)
-    original = hf.get("original_max_position_embeddings") or inner or hf.get("max_position_embeddings", 32768)
-    if kind != "default" and settings.get("factor") is None:
-        if kind != "yarn":
-            raise ModelConfigError(f"rope_type {kind!r} needs a 'factor'.")
-        settings["factor"] = hf.get("max_position_embeddings", 32768) / original
-    settings = {key: value for key, value in settings.items() if value is not None}
-    return RopeConfig(theta=theta, type=kind, original_max_position_embeddings=original, **settings)
-
-
-def rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
-    """As transformers 5 spells it."""
-    hf = {"rope_type": rope.type, "rope_theta": rope.theta}
-    if rope.type == "default":
-        return hf
-    named = ("factor",) if rope.type != "yarn" else [field.name for field in dataclasses.fields(rope)[2:]]
-    return hf | {name: getattr(rope, name) for name in named if getattr(rope, name) is not None}
+    return fields.integer(theirs, default, least=1, most=(LARGEST | LARGEST_OF_EXPERTS)[ours])

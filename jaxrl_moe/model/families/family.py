@@ -1,12 +1,13 @@
 """What a family of models tells the rest of the house."""
 import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from jaxrl_moe.config import ScratchSection
 from jaxrl_moe.distributed.parameters import ParameterRow
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.families.rows import TensorRow
+from jaxrl_moe.outside import Fields
 
 if TYPE_CHECKING:
     from jaxrl_moe.model.layer import LayerKind
@@ -57,8 +58,9 @@ class Family(abc.ABC):
     joins_dense_names: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def from_hf(self, hf: Mapping[str, Any]) -> ModelConfig:
-        """Reads a parsed config.json; raises ModelConfigError on whatever could not be honoured."""
+    def from_hf(self, fields: Fields) -> ModelConfig:
+        """Reads config.json; raises OutsideError, such as ModelConfigError, on whatever could not be
+        honoured."""
 
     @abc.abstractmethod
     def to_hf(self, config: ModelConfig) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Qwen3 (arXiv 2505.09388): a dense decoder with norms on queries and keys. Qwen3-MoE is made of the same
 pieces."""
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from jaxrl_moe.config import ScratchSection
@@ -14,11 +14,11 @@ from jaxrl_moe.model.families.decoder import (
     OUTER_PARAMETERS,
     OUTER_TENSORS,
     Decoder,
-    required,
-    rope_from_hf,
-    rope_to_hf,
+    size,
 )
+from jaxrl_moe.model.families.hf_rope import CONTEXT, rope_from_hf, rope_to_hf
 from jaxrl_moe.model.families.registry import register
+from jaxrl_moe.outside import Fields, shown
 
 PARAMETERS = OUTER_PARAMETERS + NORM_PARAMETERS + ATTENTION_PARAMETERS + MLP_PARAMETERS
 TENSORS = OUTER_TENSORS + LAYER_TENSORS + MLP_TENSORS
@@ -33,12 +33,12 @@ class Qwen3(Decoder):
     parameters = PARAMETERS
     spellings = (TENSORS,)
 
-    def from_hf(self, hf: Mapping[str, Any]) -> ModelConfig:
-        common = common_from_hf(hf)
+    def from_hf(self, fields: Fields) -> ModelConfig:
+        common = common_from_hf(fields)
         num_layers = common["num_layers"]
-        return ModelConfig(family=self.name, head_dim=hf.get("head_dim") or 128,
-                           sparse_layers=(False,) * num_layers, windows=_windows(hf, num_layers),
-                           norm_topk_prob=bool(hf.get("norm_topk_prob", False)), **common)
+        return ModelConfig(family=self.name, head_dim=size(fields, "head_dim", "head_dim", 128),
+                           sparse_layers=(False,) * num_layers, windows=_windows(fields, num_layers),
+                           norm_topk_prob=fields.boolean("norm_topk_prob", False), **common)
 
     def to_hf(self, config: ModelConfig) -> dict[str, Any]:
         kinds = [SLIDING if window else FULL for window in config.windows]
@@ -52,27 +52,28 @@ class Qwen3(Decoder):
                            **common_from_scratch(section, vocab_size))
 
 
-def common_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+def common_from_hf(fields: Fields) -> dict[str, Any]:
     """The fields of ModelConfig that Qwen3 and Qwen3-MoE read alike.
 
     Raises:
-      ModelConfigError: a field that is needed is not there, or says what these models do not have.
+      OutsideError: a field that is needed is not there, or says what these models do not have.
     """
-    if hf.get("hidden_act", "silu") != "silu":
-        raise ModelConfigError(f"hidden_act {hf['hidden_act']!r} is not supported; Qwen3 models use 'silu'.")
-    num_heads = required(hf, "num_attention_heads")
-    return {"vocab_size": required(hf, "vocab_size"),
-            "hidden_size": required(hf, "hidden_size"),
-            "num_layers": required(hf, "num_hidden_layers"),
+    fields.string("hidden_act", "silu", choices=["silu"])
+    if fields.number("attention_dropout", 0.0):
+        raise ModelConfigError("attention_dropout is not 0, and attention drops nothing here. Set it to 0.")
+    num_heads = size(fields, "num_attention_heads", "num_heads")
+    return {"vocab_size": size(fields, "vocab_size", "vocab_size"),
+            "hidden_size": size(fields, "hidden_size", "hidden_size"),
+            "num_layers": size(fields, "num_hidden_layers", "num_layers"),
             "num_heads": num_heads,
-            "num_kv_heads": hf.get("num_key_value_heads") or num_heads,
-            "intermediate_size": required(hf, "intermediate_size"),
-            "tie_word_embeddings": bool(hf.get("tie_word_embeddings", False)),
-            "attention_bias": bool(hf.get("attention_bias", False)),
-            "rms_norm_eps": hf.get("rms_norm_eps", 1e-6),
-            "rope": rope_from_hf(hf),
-            "max_position_embeddings": hf.get("max_position_embeddings", 32768),
-            "initializer_range": hf.get("initializer_range", 0.02)}
+            "num_kv_heads": size(fields, "num_key_value_heads", "num_kv_heads", num_heads),
+            "intermediate_size": size(fields, "intermediate_size", "intermediate_size"),
+            "tie_word_embeddings": fields.boolean("tie_word_embeddings", False),
+            "attention_bias": fields.boolean("attention_bias", False),
+            "rms_norm_eps": fields.number("rms_norm_eps", 1e-6, above=0.0, most=1.0),
+            "rope": rope_from_hf(fields),
+            "max_position_embeddings": fields.integer("max_position_embeddings", CONTEXT, least=1),
+            "initializer_range": fields.number("initializer_range", 0.02, least=0.0, most=1e3)}
 
 
 def common_to_hf(config: ModelConfig, family: Decoder) -> dict[str, Any]:
@@ -113,22 +114,39 @@ def common_from_scratch(section: ScratchSection, vocab_size: int) -> dict[str, A
             "initializer_range": section.initializer_range}
 
 
-def sliding_window(hf: Mapping[str, Any]) -> int:
+def sliding_window(fields: Fields) -> int:
     """The width of the sliding window; 0 where there is none."""
-    return (hf.get("sliding_window", 4096) if hf.get("use_sliding_window") else None) or 0
+    used = fields.boolean("use_sliding_window", False)
+    absent = 0 if "sliding_window" in fields.values else 4096  # a null switches it off
+    width = fields.integer("sliding_window", absent)
+    if used and "sliding_window" in fields and width == 0:
+        raise ModelConfigError("use_sliding_window is true, and sliding_window is 0. Give its width, or set "
+                               "use_sliding_window to false.")
+    return width if used else 0
 
 
-def _windows(hf: Mapping[str, Any], num_layers: int) -> tuple[int, ...]:
-    """As `layer_types` says, or else sliding from `max_window_layers` on."""
-    window = sliding_window(hf)
-    kinds = hf.get("layer_types")
-    if not window:
-        return (0,) * num_layers
-    if kinds is None:
-        kinds = [SLIDING if layer >= hf.get("max_window_layers", 28) else FULL for layer in range(num_layers)]
+def layer_types(fields: Fields, num_layers: int, usual: Sequence[str]) -> Sequence[str]:
+    """What config.json says of each layer's attention, or else `usual`.
+
+    Raises:
+      ModelConfigError: it says something else than these models have, or not of each layer.
+    """
+    kinds = fields.strings("layer_types", list(usual))
     if len(kinds) != num_layers or set(kinds) - {SLIDING, FULL}:
-        raise ModelConfigError("layer_types must give 'full_attention' or 'sliding_attention' for each of "
-                               f"{num_layers} layers; it is {kinds}.")
+        raise ModelConfigError(f"layer_types must give {FULL!r} or {SLIDING!r} for each of {num_layers} "
+                               f"layers; it is {shown(kinds)}, {len(kinds)} entries.")
+    if SLIDING in kinds and not sliding_window(fields):
+        raise ModelConfigError(f"layer_types has {SLIDING!r}, but there is no window: set use_sliding_window "
+                               "to true and give sliding_window.")
+    return kinds
+
+
+def _windows(fields: Fields, num_layers: int) -> tuple[int, ...]:
+    """As `layer_types` says, or else sliding from `max_window_layers` on."""
+    window = sliding_window(fields)
+    first = fields.integer("max_window_layers", 28)
+    usual = [SLIDING if window and layer >= first else FULL for layer in range(num_layers)]
+    kinds = layer_types(fields, num_layers, usual)
     return tuple(window if kind == SLIDING else 0 for kind in kinds)
 
 

@@ -1,14 +1,14 @@
 """Qwen3-MoE (arXiv 2505.09388): Qwen3 whose MLPs are mixtures of experts, in all layers or in those that
 config.json says."""
-from collections.abc import Mapping
 from typing import Any
 
 from jaxrl_moe.config import ScratchSection
-from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.config import ModelConfig, ModelConfigError
 from jaxrl_moe.model.families import qwen3
-from jaxrl_moe.model.families.decoder import LAYER, Decoder, required
+from jaxrl_moe.model.families.decoder import LAYER, Decoder, size
 from jaxrl_moe.model.families.registry import register
 from jaxrl_moe.model.families.rows import TensorRow, expert_rows, router_rows
+from jaxrl_moe.outside import REQUIRED, Fields
 
 JOINT = LAYER + ".mlp.experts"
 # The selection bias is there where config.json says router_selection_bias; its tensor is called as in
@@ -37,19 +37,20 @@ class Qwen3Moe(Decoder):
     spellings = (qwen3.TENSORS + ROUTER + EXPERTS, qwen3.TENSORS + ROUTER + FUSED_EXPERTS)
     joins_dense_names = True
 
-    def from_hf(self, hf: Mapping[str, Any]) -> ModelConfig:
-        common = qwen3.common_from_hf(hf)
-        experts = _num_experts(hf)
+    def from_hf(self, fields: Fields) -> ModelConfig:
+        common = qwen3.common_from_hf(fields)
         num_layers = common["num_layers"]
-        return ModelConfig(family=self.name,
-                           head_dim=hf.get("head_dim") or common["hidden_size"] // common["num_heads"],
-                           sparse_layers=_sparse_layers(hf, num_layers, experts),
-                           windows=(qwen3.sliding_window(hf),) * num_layers, num_experts=experts,
-                           num_experts_per_tok=hf.get("num_experts_per_tok", 8),
-                           moe_intermediate_size=required(hf, "moe_intermediate_size"),
-                           norm_topk_prob=bool(hf.get("norm_topk_prob", False)),
-                           router_aux_loss_coef=hf.get("router_aux_loss_coef", 0.001),
-                           router_bias=bool(hf.get("router_selection_bias", False)), **common)
+        head_dim = max(1, common["hidden_size"] // common["num_heads"])
+        return ModelConfig(family=self.name, head_dim=size(fields, "head_dim", "head_dim", head_dim),
+                           sparse_layers=_sparse_layers(fields, num_layers),
+                           windows=_windows(fields, num_layers), num_experts=_num_experts(fields),
+                           num_experts_per_tok=size(fields, "num_experts_per_tok", "num_experts_per_tok", 8),
+                           moe_intermediate_size=size(fields, "moe_intermediate_size",
+                                                      "moe_intermediate_size"),
+                           norm_topk_prob=fields.boolean("norm_topk_prob", False),
+                           router_aux_loss_coef=fields.number("router_aux_loss_coef", 0.001, least=0.0,
+                                                              most=1e6),
+                           router_bias=fields.boolean("router_selection_bias", False), **common)
 
     def to_hf(self, config: ModelConfig) -> dict[str, Any]:
         # router_selection_bias is ours alone: transformers has no such switch
@@ -73,15 +74,29 @@ class Qwen3Moe(Decoder):
                            router_bias=section.router_bias, **qwen3.common_from_scratch(section, vocab_size))
 
 
-def _num_experts(hf: Mapping[str, Any]) -> int:
-    return hf.get("num_experts") or required(hf, "num_local_experts")
+def _num_experts(fields: Fields) -> int:
+    """Under its name, or that of other models of experts."""
+    other = size(fields, "num_local_experts", "num_experts", None)
+    experts = size(fields, "num_experts", "num_experts", other or REQUIRED)
+    if other not in (None, experts):
+        raise ModelConfigError(f"num_experts is {experts}, and num_local_experts {other}; keep one of them.")
+    return experts
 
 
-def _sparse_layers(hf: Mapping[str, Any], num_layers: int, experts: int) -> tuple[bool, ...]:
-    step = hf.get("decoder_sparse_step", 1)
-    dense = hf.get("mlp_only_layers") or []
-    return tuple(layer not in dense and experts > 0 and (layer + 1) % step == 0
-                 for layer in range(num_layers))
+def _sparse_layers(fields: Fields, num_layers: int) -> tuple[bool, ...]:
+    step = fields.integer("decoder_sparse_step", 1, least=1)
+    dense = fields.integers("mlp_only_layers", [], most=num_layers - 1)
+    return tuple(layer not in dense and (layer + 1) % step == 0 for layer in range(num_layers))
+
+
+def _windows(fields: Fields, num_layers: int) -> tuple[int, ...]:
+    """All layers have the window, or none."""
+    window = qwen3.sliding_window(fields)
+    usual = [qwen3.SLIDING if window else qwen3.FULL] * num_layers
+    if qwen3.layer_types(fields, num_layers, usual) != usual:
+        raise ModelConfigError(f"layer_types says something else than {usual[0]!r}, which all layers of "
+                               "these models have under this use_sliding_window. Remove it.")
+    return (window,) * num_layers
 
 
 register(Qwen3Moe())

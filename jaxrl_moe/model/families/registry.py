@@ -2,11 +2,11 @@
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxrl_moe.distributed.parameters import declare
 from jaxrl_moe.model import families as package
+from jaxrl_moe.outside import Fields, OutsideError
 
 if TYPE_CHECKING:
     from jaxrl_moe.config import ScratchSection
@@ -55,13 +55,24 @@ def family_of(config: "ModelConfig") -> "Family":
     return family_named(config.family)
 
 
-def reading(hf: Mapping[str, Any]) -> "Family | None":
-    """The family that reads this config.json; None if none does. One that was saved without a model names its
-    type alone."""
-    names = hf.get("architectures") or []
-    if not names:
-        return next((family for family in families() if family.name == hf.get("model_type")), None)
-    return next((family for name in names for family in families() if name in family.architectures), None)
+def reading(fields: Fields) -> "ModelConfig":
+    """The model that a config.json describes, read by the family that knows its architecture. One that was
+    saved without a model names its type alone.
+
+    Raises:
+      OutsideError: no family reads it, two names contradict each other, or the family cannot honour it.
+    """
+    names = fields.strings("architectures", [])
+    kind = fields.string("model_type", None)
+    read = ((family, family.architectures if names else (family.name,)) for family in families())
+    family = next((family for family, known in read if set(known) & set(names or [kind])), None)
+    if family is None:
+        named = f"the architecture {', '.join(names)}" if names else f"no architecture, and the type {kind}"
+        raise OutsideError(f"{fields.where} names {named}; supported are {', '.join(architectures())}.")
+    if kind not in (None, family.name):
+        raise OutsideError(f"{fields.where}: model_type is {kind!r}, and the architecture {', '.join(names)} "
+                           f"is of the type {family.name!r}. Correct one of them.")
+    return family.from_hf(fields)
 
 
 def architectures() -> list[str]:

@@ -217,6 +217,8 @@ def test_launched_servers_get_what_their_sync_needs():
     assert "JAXRL_LORA_ON_ATTENTION_ONLY" not in plan("python", lora_rank=4,
                                                       lora_targets=list(ALL)).environment("")
     sglang = dataclasses.replace(vllm, kind="sglang")
+    # or it would refuse the context that YaRN gives a model whose max_position_embeddings was left
+    assert sglang.environment("")["SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"] == "1"
     assert "--max-lora-rank 5 --max-loras-per-batch 2 --lora-target-modules q_proj v_proj" in " ".join(
         sglang.command(80))
     assert "--enable-lora" not in plan("python").command(80)

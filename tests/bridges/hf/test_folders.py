@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from bridges.hf.folders import new_folder
+from bridges.errors import BridgeError
+from bridges.hf.folders import new_folder, read_json, resolve
 
 
 @pytest.fixture
@@ -42,3 +43,32 @@ def test_a_folder_that_was_set_aside_by_a_killed_process_is_put_back(tmp_path, d
         raise RuntimeError("the next one fails too")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model" / "file").read_text() == "before"
+
+
+@pytest.mark.parametrize("reason, told", [
+    ("404 Client Error. (Request ID: Root=1-2)\n\nRepository Not Found for url: https://x/y.\nPlease make",
+     "Repository Not Found for url: https://x/y. Check"),
+    ("Cannot find an appropriate cached snapshot folder. To enable look-ups, set HF_HUB_OFFLINE=0",
+     "Cannot find an appropriate cached snapshot folder. Check"),
+    ("no full stop", "no full stop. Check"), ("", "OSError. Check")])
+def test_what_the_hub_says_is_told_in_one_sentence_before_our_own(monkeypatch, reason, told):
+    import huggingface_hub
+
+    def refuse(name, allow_patterns):
+        raise OSError(reason)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(BridgeError) as refused:
+        resolve("somebody/model")
+    assert f"did not deliver it: {told} the name and the network" in str(refused.value)
+
+
+@pytest.mark.parametrize("text, words", [("", "is empty"), ("[]", "holds a list"), ("{", "is no JSON"),
+                                         ('{"a": 1, "a": 2}', "'a' stands twice"),
+                                         ('{"a": Infinity}', "Infinity"),
+                                         ("[" * 100000, "nested")])
+def test_json_that_is_damaged_or_no_object_is_named(tmp_path, text, words):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BridgeError, match=f"config.json .*{words}"):
+        read_json(tmp_path / "config.json")
+    with pytest.raises(BridgeError, match="absent.json does not exist"):
+        read_json(tmp_path / "absent.json")
