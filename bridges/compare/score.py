@@ -11,36 +11,34 @@ import numpy as np
 from flax import nnx
 
 from bridges.errors import BridgeError
+from bridges.hf.folders import as_path, new_file
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.outside import MOST_INT, Fields, OutsideError, parse
 
 TOKENS = 4096   # padded tokens in one forward pass
 SHORTEST = 16   # rows are padded to this length, or the next power of two
 
 
-def score(model: Transformer, source: str | os.PathLike, target: str | os.PathLike) -> int:
+def score(model: Transformer, source: str | os.PathLike, target: str | os.PathLike,
+          overwrite: bool = False) -> int:
     """Reads JSON lines {"ids": [...]} and writes {"logprobs": [...]}, one number for each id but the first.
 
-    The output has the input's order, and appears whole or not at all. Returns the number of rows.
+    The output has the input's order, and appears whole or not at all; one that is there already is replaced
+    under `overwrite` alone. Returns the number of rows.
 
     Raises:
-      BridgeError: on a row without ids, an id outside the vocabulary, or a file that cannot be read or
-        written.
+      BridgeError: on a row without ids, an id outside the vocabulary, log-probs that are not finite, or a
+        file that cannot be read or written.
     """
-    sequences = read_ids(pathlib.Path(source), model.config.vocab_size)
-    target = pathlib.Path(target)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("w") as file:
-            for logprobs_T in logprobs(model, sequences):
-                file.write(json.dumps({"logprobs": [float(value) for value in logprobs_T]}) + "\n")
-        partial.replace(target)
-    except OSError as error:
-        raise BridgeError(f"{target} could not be written: {error.strerror}. Nothing of it was "
-                          "kept.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    sequences = read_ids(as_path(source), model.config.vocab_size)
+    with new_file(target, overwrite) as partial, partial.open("w") as file:
+        for row, logprobs_T in enumerate(logprobs(model, sequences), 1):
+            if not np.isfinite(logprobs_T).all():
+                raise BridgeError(f"The log-probs of row {row} of {source} are not finite, and nothing was "
+                                  "written. Check the model with python -m bridges verify.")
+            file.write(json.dumps({"logprobs": [float(value) for value in logprobs_T]}) + "\n")
     return len(sequences)
 
 
@@ -89,7 +87,7 @@ def _batches(sequences: Any) -> Iterator[tuple[list[int], np.ndarray]]:
 def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
     """Parses the input; raises BridgeError that names the line."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BridgeError(f"{path} cannot be read: {error}.") from error
     return [
@@ -98,14 +96,11 @@ def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
     ]
 
 
-def _ids(line: Any, where: Any, vocab_size: Any):
+def _ids(line: str, where: str, vocab_size: int) -> np.ndarray:
     try:
-        ids = json.loads(line)["ids"]
-        valid = isinstance(ids, list) and all(type(token) is int for token in ids)
-    except (ValueError, KeyError, TypeError):
-        valid = False
-    if not valid:
-        raise BridgeError(f'{where}: a row must look like {{"ids": [1, 2, 3]}}, this one is {line[:80]!r}.')
+        ids = Fields(parse(line, where), where).integers("ids", least=-MOST_INT)
+    except OutsideError as error:
+        raise BridgeError(f'{error} A row looks like {{"ids": [1, 2, 3]}}.') from error
     beyond = [token for token in ids if not 0 <= token < vocab_size]
     if beyond:
         raise BridgeError(f"{where}: id {beyond[0]} is outside the model's vocabulary of {vocab_size}. "

@@ -13,13 +13,15 @@ from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.hf import weight_map
+from bridges.hf.finite import is_finite, refuse
 from bridges.hf.folders import new_folder, resolve
 from bridges.hf.importing import adapted_weights, adapters, base_weights, grouped, routers
 from bridges.hf.tensor_files import NAMES, TensorInfo, create
 from bridges.hf.weight_map import Slot
+from bridges.peft.adapter_config import CONFIG
 from bridges.peft.critics import write_critic
 from bridges.peft.names import fused_names, in_layer, leaf
-from bridges.peft.peft_files import CONFIG, PREFIX, WEIGHTS, Pair, PeftFolder
+from bridges.peft.peft_files import PREFIX, WEIGHTS, Pair, PeftFolder
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.families.registry import family_of
@@ -66,6 +68,8 @@ def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool 
             new_b[slot.index][:pair.rank] = pair.b_OR.T
             if not math.isclose(pair.scale, model.lora.scale):
                 new_b[slot.index] *= pair.scale / model.lora.scale
+                if not is_finite(new_b[slot.index]):
+                    refuse(f"The adapter of {_layer(slot)} in {folder.folder}, at its scale {pair.scale:g},")
         a.set_value(jnp.asarray(new_a))
         b.set_value(jnp.asarray(new_b))
     if folder.routers:
@@ -206,13 +210,13 @@ def _check(model: Transformer, folder: PeftFolder, groups: Any, subset: bool):
     problems = []
     needed = set()
     adapted = set(map(leaf, folder.pairs))
-    some_layers = folder.config.get("layers_to_transform") is not None
     for path, group in groups:
         shape = weights[path].shape
         missing = [slot for slot in group if _layer(slot) not in folder.pairs]
         elsewhere = len(missing) == len(group) and (subset or leaf(group[0].key) in adapted)
-        if not (some_layers or elsewhere):
-            problems += [f"no adapter for {_layer(slot)}" for slot in missing]
+        if not elsewhere:
+            absent = [_layer(slot) for slot in missing if folder.targeted(_layer(slot))]
+            problems += [f"no adapter for {name}" for name in absent]
         for slot in group:
             needed.add(_layer(slot))
             problems += _misfits(folder.pairs.get(_layer(slot)), _layer(slot), shape, model.lora.rank)
