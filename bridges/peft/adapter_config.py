@@ -16,6 +16,7 @@ from jaxrl_moe.spelling import did_you_mean
 
 CONFIG = "adapter_config.json"
 LARGEST_ALPHA = 1e6
+SHOWN = 80  # characters of a setting in a message
 TASKS = ("CAUSAL_LM", "FEATURE_EXTRACTION")
 # What A and B start from. None of these touches the base weights: B A begins as zero, or is what is trained.
 STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
@@ -132,7 +133,7 @@ def _check_others(fields: Fields) -> None:
             if type(off) is bool:
                 fields.boolean(name, False)
             if value != off and value not in (None, [], {}):
-                used.append(f"{name}={shown(value)}")
+                used.append(f"{name}={value!r}"[:SHOWN])
         elif name not in KNOWN and value not in (None, False, "", [], {}):
             raise BridgeError(f"{path}: the field {name!r} ({shown(value)}) is no field of PEFT's LoraConfig "
                               f"that is known here, and may change what the adapter computes."

@@ -20,7 +20,7 @@ from bridges.hf.tensor_files import NAMES, TensorInfo, create
 from bridges.hf.weight_map import Slot
 from bridges.peft.adapter_config import CONFIG
 from bridges.peft.critics import write_critic
-from bridges.peft.names import fused_names, in_layer, leaf
+from bridges.peft.names import fused_names, in_layer, leaf, nested_names
 from bridges.peft.peft_files import PREFIX, WEIGHTS, Pair, PeftFolder
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
@@ -39,12 +39,13 @@ def import_adapter(model: Transformer, path: str | os.PathLike, *, subset: bool 
 
     Layers of lower rank than the model's are filled up with zeros, and a different scale is folded into B, so
     the model computes exactly what PEFT does. A kind of layer that is adapted in some stacks only (PEFT does
-    not adapt the dense MLPs of a mixed model) gets B = 0 in the others; with `subset` so does a kind that the
-    folder does not adapt at all, as when one model serves adapters of different targets. Routers that were
-    trained with the adapters replace the model's own.
+    not adapt the dense MLPs of a mixed model), or in those layers only that adapter_config.json names, gets B
+    = 0 in the others; with `subset` so does a kind that the folder does not adapt at all, as when one model
+    serves adapters of different targets. Routers that were trained with the adapters replace the model's own.
 
     Raises:
-      BridgeError: when a tensor is missing, unused or misshapen, or its rank is above the model's.
+      UserError: when a tensor is missing, unused, misshapen or not finite, its rank is above the model's, or
+        adapter_config.json asks for what this package does not have.
     """
     folder = PeftFolder(resolve(path))
     if model.lora is None:
@@ -102,8 +103,8 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
       critic: written beside the adapter, where one was trained with it; see bridges.peft.critics.
 
     Raises:
-      BridgeError: when there are no adapters, or PEFT could not load them, or the folder cannot be
-        written.
+      BridgeError: when there are no adapters, or PEFT could not load them, a number is not finite, or the
+        folder cannot be written.
     """
     config = peft_config(model, os.fspath(base))
     router_slots = _router_slots(model) if config["modules_to_save"] else []
@@ -114,6 +115,9 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
                           for named in (adapters(model), routers(model) if router_slots else {}))
     if not hosts.leads():  # it took part in gathering
         return pathlib.Path(path)
+    for name, array in (variables | weights).items():
+        if not is_finite(array):
+            refuse(f"Array {name} of the model")
     with new_folder(path, overwrite) as folder:
         infos = {}
         groups = list(grouped(_slots(model)))
@@ -121,7 +125,8 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
             for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
                 variable = variables[f"{stem.removesuffix('.weight')}.{ours}"]
                 info = TensorInfo(NAMES[np.dtype(variable.dtype)], variable.shape[:-3:-1])
-                infos |= {f"{PREFIX}{_layer(slot)}.{theirs}.weight": info for slot in group}
+                infos |= {_tensor(slot, theirs): info for slot in group}
+        infos |= _zeros(model)
         infos |= {
             f"{PREFIX}{slot.key}": TensorInfo(NAMES[np.dtype(weights[slot.path].dtype)],
                                               slot.their_shape(weights[slot.path].shape))
@@ -134,7 +139,7 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
             for ours, theirs in (("lora_a", "lora_A"), ("lora_b", "lora_B")):
                 array = variables[f"{stem.removesuffix('.weight')}.{ours}"]
                 for slot in group:
-                    views[f"{PREFIX}{_layer(slot)}.{theirs}.weight"][...] = array[slot.index].T
+                    views[_tensor(slot, theirs)][...] = array[slot.index].T
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         if critic is not None:
             write_critic(critic, folder, os.fspath(base))
@@ -173,7 +178,8 @@ def peft_config(model: Transformer, base: str) -> dict:
         "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
         "use_rslora": lora.rslora and not experts,
         "lora_dropout": 0.0 if experts or apart else lora.dropout,
-        "target_modules": sorted({leaf(row.theirs) for row in rows - apart}),
+        "target_modules": sorted({leaf(row.theirs) for row in rows - apart}
+                                 | {leaf(slot.key) for slot in _idle_slots(model)}),
         "target_parameters": sorted(map(in_layer, apart)) or None,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -182,6 +188,34 @@ def peft_config(model: Transformer, base: str) -> dict:
         "rank_pattern": {},
         "alpha_pattern": {}
     }
+
+
+def _idle_slots(model: Transformer) -> list[Slot]:
+    """The slots of experts' weights that have no adapters, and get zeros in the file: PEFT finds the adapters
+    of gate and up only beside some of down, and leaves them out otherwise, with a warning alone."""
+    adapted = {leaf(slot.row.ours) for slot in _slots(model) if "{expert}" in slot.row.theirs}
+    idle = set()
+    for inner, outer in nested_names(family_of(model.config)):
+        idle |= outer if adapted & inner and not adapted & outer else set()
+    shapes = {path: shape for path, shape in _shapes(base_weights(model)).items() if leaf(path) in idle}
+    slots = weight_map.slots(model.config, weight_map.table(model.config), shapes)
+    return [slot for slot in slots if "{expert}" in slot.row.theirs]
+
+
+def _zeros(model: Transformer) -> dict[str, TensorInfo]:
+    """The tensors of the idle slots' adapters, which stay zero."""
+    infos = {}
+    weights = base_weights(model)
+    for slot in _idle_slots(model):
+        outputs, inputs = slot.their_shape(weights[slot.path].shape)
+        infos[_tensor(slot, "lora_A")] = TensorInfo("F32", (model.lora.rank, inputs))
+        infos[_tensor(slot, "lora_B")] = TensorInfo("F32", (outputs, model.lora.rank))
+    return infos
+
+
+def _tensor(slot: Slot, side: str) -> str:
+    """What the lora_A or lora_B of a slot is called in the file."""
+    return f"{PREFIX}{_layer(slot)}.{side}.weight"
 
 
 def _router_names(model: Transformer) -> list[str]:
@@ -213,10 +247,10 @@ def _check(model: Transformer, folder: PeftFolder, groups: Any, subset: bool):
     for path, group in groups:
         shape = weights[path].shape
         missing = [slot for slot in group if _layer(slot) not in folder.pairs]
-        elsewhere = len(missing) == len(group) and (subset or leaf(group[0].key) in adapted)
-        if not elsewhere:
-            absent = [_layer(slot) for slot in missing if folder.targeted(_layer(slot))]
-            problems += [f"no adapter for {name}" for name in absent]
+        known = leaf(group[0].key) in adapted
+        if len(missing) < len(group) or not (known or subset):
+            absent = [_layer(slot) for slot in missing]
+            problems += [f"no adapter for {name}" for name in absent if not known or folder.targeted(name)]
         for slot in group:
             needed.add(_layer(slot))
             problems += _misfits(folder.pairs.get(_layer(slot)), _layer(slot), shape, model.lora.rank)

@@ -64,7 +64,7 @@ class PeftFolder:
                               "copy the whole folder.")
         self._tensors = TensorReader(folder / WEIGHTS)
         self.routers: dict[str, np.ndarray] = {}
-        self.pairs = dict(self._pairs())
+        self.pairs = _without_idle(dict(self._pairs()))
         self._check_targets()
 
     def lora(self) -> LoraConfig:
@@ -98,9 +98,9 @@ class PeftFolder:
         whole = set(self.config.modules_to_save) - router_modules()
         readable = ", ".join(sorted(name for name in router_modules() if "." not in name))
         if whole:
-            raise BridgeError(f"{self.config.path} sets modules_to_save={sorted(whole)!r}, of which only "
-                              f"routers ({readable}) can be read. Train the adapter without, or merge it with "
-                              "PEFT.")
+            raise BridgeError(f"{self.config.path} sets modules_to_save={sorted(whole)!r} (of these only "
+                              f"routers, {readable}, can be read), which this package does not have. Train "
+                              "the adapter without, or merge it with PEFT.")
 
     def _check_targets(self) -> None:
         problems = [f"tensors of {name}" for name in self.pairs if not self.targeted(name)]
@@ -190,6 +190,13 @@ class PeftFolder:
             raise BridgeError(f"{self._tensors.path}: layer {stem} has lora_A {list(a.shape)} and lora_B "
                               f"{list(b.shape)}, which do not fit the rank {rank} of {CONFIG}. The two files "
                               "belong to different adapters.")
+
+
+def _without_idle(pairs: dict[str, Pair]) -> dict[str, Pair]:
+    """Leaves out the kinds of layer whose A and B are zero throughout: our export fills those up that PEFT
+    wants and that have no adapters."""
+    alive = {leaf(name) for name, pair in pairs.items() if pair.a_RI.any() or pair.b_OR.any()}
+    return {name: pair for name, pair in pairs.items() if leaf(name) in alive} or pairs
 
 
 def _stem(name: str) -> tuple[str | None, str]:
