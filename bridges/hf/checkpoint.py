@@ -79,7 +79,8 @@ class Checkpoint:
         if not path.exists():
             hint = " (it has pytorch_model.bin; convert that to safetensors first)" if list(
                 self.folder.glob("*.bin")) else ""
-            raise BridgeError(f"{path} is missing{hint}. Copy or download the whole checkpoint.")
+            named = "" if file == SINGLE else f", which {INDEX} names,"
+            raise BridgeError(f"{path}{named} is missing{hint}. Copy or download the whole checkpoint.")
         self._readers[file] = TensorReader(path)
         for key, info in self._readers[file].infos.items():
             if key in self.shards:

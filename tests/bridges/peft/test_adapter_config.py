@@ -1,5 +1,5 @@
-"""adapter_config.json: what is honoured does what it does in PEFT, all else is refused by name, and a file that
-somebody broke gives a UserError at once."""
+"""adapter_config.json: what is honoured does what it does in PEFT, all else is refused by name, and a file
+that somebody broke gives a UserError at once."""
 import copy
 import json
 import random
@@ -71,12 +71,14 @@ SOME_LAYERS = {
     "full paths": dict(target_modules=["model.layers.1.self_attn.q_proj", "model.layers.2.self_attn.q_proj",
                                        "up_proj"]),
     "regular expression": dict(target_modules=r".*\.(0|2)\.(self_attn\.q|mlp\.up)_proj"),
-    "excluded names": dict(target_modules=["q_proj", "up_proj"], exclude_modules=["layers.1.self_attn.q_proj"]),
+    "excluded names": dict(target_modules=["q_proj", "up_proj"],
+                           exclude_modules=["layers.1.self_attn.q_proj"]),
     "excluded expression": dict(target_modules=["q_proj", "up_proj"], exclude_modules=r".*\.[12]\.mlp\..*"),
     "layers": dict(target_modules=["q_proj", "up_proj"], layers_to_transform=1),
     "layers by pattern": dict(target_modules=["q_proj", "o_proj"], layers_to_transform=[0, 2],
                               layers_pattern=["blocks", "layers"]),
-    "patterns": dict(target_modules=["q_proj", "up_proj"], rank_pattern={r"layers\.[01]\..*": 2, "up_proj": 3},
+    "patterns": dict(target_modules=["q_proj", "up_proj"],
+                     rank_pattern={r"layers\.[01]\..*": 2, "up_proj": 3},
                      alpha_pattern={"model.layers.1.mlp.up_proj": 30, "^.*q_proj": 1}),
     "scale zero somewhere": dict(target_modules=["q_proj", "up_proj"], alpha_pattern={"q_proj": 0}),
     "negative scale": dict(target_modules=["q_proj"], lora_alpha=-3),
@@ -103,7 +105,8 @@ def test_what_leaves_the_base_alone_in_peft_is_taken(base, tmp_path, start):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
-def test_what_changes_the_base_in_peft_is_refused_and_the_conversion_that_is_named_is_read(base, tmp_path, start):
+def test_what_changes_the_base_in_peft_is_refused_and_the_conversion_that_is_named_is_read(
+        base, tmp_path, start):
     peft = oracles.peft()
     config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["q_proj"], init_lora_weights=start)
     theirs = peft.get_peft_model(oracles.transformers_model(base), config).eval()
@@ -133,25 +136,26 @@ def test_every_field_of_pefts_configuration_is_known_and_neutral_as_it_comes():
 
 
 @pytest.mark.parametrize("settings", [
-    dict.fromkeys(WITHOUT_EFFECT), dict(OFF), dict.fromkeys(OFF), {"a_field_of_a_later_peft": None, "another": False},
+    dict.fromkeys(WITHOUT_EFFECT), dict(OFF), dict.fromkeys(OFF),
+    {"a_field_of_a_later_peft": None, "another": False},
     dict(auto_mapping={"unsloth_fixed": True}, peft_version="0.30.0", revision="main", eva_config={}),
-    dict(layers_to_transform=[], rank_pattern=None, alpha_pattern=None, modules_to_save=[], exclude_modules=[])])
+    dict(layers_to_transform=[], rank_pattern=None, alpha_pattern=None, modules_to_save=[]),
+    dict(exclude_modules=[])])
 def test_what_changes_nothing_is_taken(plain, adapter, settings):
     change(adapter, **settings)
     assert bridges.read_lora(adapter) == bridges.read_lora(plain)
 
 
 BAD = [
-    *[(dict(init_lora_weights=kind.removesuffix("_")), "init_lora_weights.*path_initial") for kind in CHANGED_BASE
-      if not kind.endswith("_")],
+    *[(dict(init_lora_weights=kind), "init_lora_weights.*path_initial") for kind in CHANGED_BASE],
     (dict(init_lora_weights="pissa_niter_16"), "path_initial"),
     (dict(init_lora_weights="orthogonl"), "Did you mean 'orthogonal'"),
     (dict(init_lora_weights=1), "a string is needed"),
     (dict(use_rslora="false"), 'use_rslora is "false".*true or false'),
     (dict(use_rslora=1), "use_rslora"),
-    (dict(use_dora=True), "use_dora=True"), (dict(use_dora="false"), "use_dora"), (dict(use_dora=0), "use_dora"),
-    (dict(bias="lora_only"), "bias='lora_only'"), (dict(bias=False), "bias"), (dict(lora_bias=True), "lora_bias"),
-    (dict(fan_in_fan_out=True), "fan_in_fan_out"),
+    (dict(use_dora=True), "use_dora=True"), (dict(use_dora="false"), "use_dora"),
+    (dict(use_dora=0), "use_dora"), (dict(bias="lora_only"), "bias='lora_only'"), (dict(bias=False), "bias"),
+    (dict(lora_bias=True), "lora_bias"), (dict(fan_in_fan_out=True), "fan_in_fan_out"),
     (dict(layer_replication=[[0, 2]]), "layer_replication"),
     (dict(alora_invocation_tokens=[1]), "alora_invocation_tokens"),
     (dict(trainable_token_indices=[0]), "trainable_token_indices"),
@@ -161,25 +165,31 @@ BAD = [
     (dict(peft_type=None), "has no peft_type"),
     (dict(task_type="SEQ_CLS"), "task_type"), (dict(task_type=3), "task_type"),
     (dict(use_rslorra=True), "'use_rslorra'.*Did you mean 'use_rslora'"), (dict(rank=8), "'rank'"),
-    (dict(r=4.0), "r is 4.0"), (dict(r=0), "r is 0"), (dict(r=True), "r is true"), (dict(r="4"), "r is \"4\""),
-    (dict(r=-4), "r is -4"), (dict(r=[4]), "r is"), (dict(r=10**30), "r is"), (dict(r=5), "rank 5"),
+    (dict(r=4.0), "r is 4.0"), (dict(r=0), "r is 0"), (dict(r=True), "r is true"),
+    (dict(r="4"), "r is \"4\""), (dict(r=-4), "r is -4"), (dict(r=[4]), "r is"), (dict(r=10**30), "r is"),
+    (dict(r=5), "rank 5"),
     (dict(lora_alpha="8"), "lora_alpha"), (dict(lora_alpha=None), "has no lora_alpha"),
-    (dict(lora_alpha=True), "lora_alpha"), (dict(lora_alpha=1e300), "lora_alpha"), (dict(lora_alpha=[8]), "lora"),
+    (dict(lora_alpha=True), "lora_alpha"), (dict(lora_alpha=1e300), "lora_alpha"),
+    (dict(lora_alpha=[8]), "lora_alpha"),
     (dict(lora_dropout=1.0), "lora_dropout"), (dict(lora_dropout=-0.1), "lora_dropout"),
     (dict(lora_dropout="0"), "lora_dropout"),
     (dict(rank_pattern={"(": 4}), r"'\(.*no regular expression"),
     (dict(rank_pattern=["q_proj"]), "rank_pattern"), (dict(rank_pattern="q_proj"), "rank_pattern"),
     (dict(rank_pattern={"q_proj": 4.0}), "q_proj is 4.0"), (dict(rank_pattern={"q_proj": 0}), "q_proj is 0"),
     (dict(rank_pattern={"q_proj": "4"}), "q_proj"), (dict(rank_pattern={"q_proj": 2}), "rank 2"),
-    (dict(rank_pattern={"(" * 900: 4}), "no regular expression"), (dict(rank_pattern={"a*" * 600: 4}), "characters"),
+    (dict(rank_pattern={"(" * 900: 4}), "no regular expression"),
+    (dict(rank_pattern={"a*" * 600: 4}), "characters"),
     (dict(alpha_pattern={"q_proj": None}), "q_proj"), (dict(alpha_pattern={"q_proj": "x"}), "q_proj"),
     (dict(alpha_pattern={"[": 4}), "no regular expression"),
     (dict(target_modules="("), "no regular expression"), (dict(target_modules=3), "target_modules"),
-    (dict(target_modules=[1]), "target_modules"), (dict(target_modules=["k_proj", "up_proj"]), "does not name"),
+    (dict(target_modules=[1]), "target_modules"),
+    (dict(target_modules=["k_proj", "up_proj"]), "does not name"),
     (dict(target_modules=r".*\.up_proj"), "q_proj.*does not name"),
-    (dict(exclude_modules=["q_proj"]), "q_proj.*does not name"), (dict(exclude_modules="["), "no regular expr"),
+    (dict(exclude_modules=["q_proj"]), "q_proj.*does not name"),
+    (dict(exclude_modules="["), "no regular expression"),
     (dict(layers_to_transform=[0]), "does not name"), (dict(layers_to_transform="0"), "layers_to_transform"),
-    (dict(layers_to_transform=[-1]), "layers_to_transform"), (dict(layers_to_transform=[True]), "layers_to_tr"),
+    (dict(layers_to_transform=[-1]), "layers_to_transform"),
+    (dict(layers_to_transform=[True]), "layers_to_transform"),
     (dict(layers_pattern="layers"), "layers_pattern.*without layers_to_transform"),
     (dict(layers_to_transform=[0, 1, 2], layers_pattern="("), "no regular expression"),
     (dict(target_modules=".*", layers_to_transform=[0]), "PEFT refuses"),
@@ -208,24 +218,24 @@ def test_a_scale_that_is_no_finite_number_is_refused(adapter, text):
                                    "layers_pattern"])
 def test_an_expression_that_never_ends_is_refused(adapter, monkeypatch, field):
     monkeypatch.setattr("jaxrl_moe.expressions.SECONDS", 0.2)
-    endless = r"(?:\w|\w\w|\.)+!"
-    change(adapter, **{
-        field: {endless: 4} if field.endswith("n") and not field.startswith("l") else endless,
-        **(dict(layers_to_transform=[0, 1, 2]) if field == "layers_pattern" else {})})
+    endless = r"(?:[a-z]|[a-z.]|[a-z_]|[a-z._]|[a-z.0-9_])+(?<![js])"
+    change(adapter, **{field: {endless: 4} if field in ("rank_pattern", "alpha_pattern") else endless})
+    if field == "layers_pattern":
+        change(adapter, layers_to_transform=[0, 1, 2])
     with pytest.raises(UserError, match="to match"):
         bridges.read_lora(adapter)
 
 
-@pytest.mark.parametrize("text", [b"", b"null", b"[]", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"r": ' * 100_000,
-                                  b'{"r": 4, "r": 8}', b'"text"'])
+@pytest.mark.parametrize("text", [b"", b"null", b"[]", b"{", b"\xff\xfe{}", b"[" * 100_000,
+                                  b'{"r": ' * 100_000, b'{"r": 4, "r": 8}', b'"text"'])
 def test_a_file_that_is_no_object_is_refused(adapter, text):
     (adapter / "adapter_config.json").write_bytes(text)
     with pytest.raises(UserError, match="adapter_config.json"):
         bridges.read_lora(adapter)
 
 
-JUNK = [None, True, False, 0, -1, 1, 4, 4.0, 1e308, 10**40, "", "x", "q_proj", "(", ".*", [], {}, [0], [None], ["q_proj"],
-        {"q_proj": 4}, {"": 4}, {"(": 1}, {"a": {}}, [[1]], "true", "LORA", "\0"]
+JUNK = [None, True, False, 0, -1, 1, 4, 4.0, 1e308, 10**40, "", "x", "q_proj", "(", ".*", [], {}, [0], [None],
+        ["q_proj"], {"q_proj": 4}, {"": 4}, {"(": 1}, {"a": {}}, [[1]], "true", "LORA", "\0"]
 
 
 def test_a_configuration_broken_at_random_is_refused_or_means_the_same(base, plain, adapter):
