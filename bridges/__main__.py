@@ -2,6 +2,7 @@
 import argparse
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 
@@ -109,7 +110,10 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from bridges.compare.score import score
-    rows = score(_load(options.model, options.adapter, options.dtype), options.input, options.output)
+    from bridges.hf.folders import check_new_file
+    check_new_file(options.output, options.overwrite)
+    rows = score(_load(options.model, options.adapter, options.dtype), options.input, options.output,
+                 options.overwrite)
     print(f"Wrote {rows} rows to {options.output}.")
     return 0
 
@@ -179,10 +183,21 @@ def _load(path: str, adapter: str | None, dtype: str | None):
 
 
 def _size(text: str) -> int:
-    for unit, factor in SIZES.items():
-        if text.upper().endswith(unit) and text[:-2].strip().replace(".", "", 1).isdigit():
-            return int(float(text[:-2]) * factor)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 5GB or 500MB")
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) *([KMG]B)", text.upper().strip())
+    size = int(float(match[1]) * SIZES[match[2]]) if match else 0
+    if not size:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 5GB or 500MB")
+    return size
+
+
+def _whole(text: str, least: int = 0) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to 999999999")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,15 +239,17 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--adapter", help="PEFT adapter folder, to be loaded on both sides")
     added.add_argument("--tolerance", type=float, default=1e-5,
                        help="largest relative difference (default %(default)g)")
-    added.add_argument("--rows", type=int, default=2, help="random sequences compared (default %(default)s)")
-    added.add_argument("--length", type=int, default=64, help="tokens in each (default %(default)s)")
-    added.add_argument("--seed", type=int, default=0, help="draws the tokens (default %(default)s)")
+    added.add_argument("--rows", type=_count, default=2,
+                       help="random sequences compared (default %(default)s)")
+    added.add_argument("--length", type=_count, default=64, help="tokens in each (default %(default)s)")
+    added.add_argument("--seed", type=_whole, default=0, help="draws the tokens (default %(default)s)")
     added = command("score", _score, 'Reads rows {"ids": [...]} and writes {"logprobs": [...]}, one per next '
                                      'token, float32.')
     added.add_argument("--model", required=True, help=MODEL_HELP)
     added.add_argument("--adapter", help="PEFT adapter folder or hub name")
     added.add_argument("--input", required=True, help='JSON lines of {"ids": [...]}')
     added.add_argument("--output", required=True, help="JSON lines, one for each of the input")
+    added.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
     added.add_argument("--dtype", choices=("float32", "bfloat16"),
                        help="of the weights (default: float32 on CPU, bfloat16 elsewhere)")
     added = command("push", _push, "Brings a running SGLang or vLLM server to a model's weights, and "
@@ -259,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
                                    "1 if they differ.")
     added.add_argument("a", help="folder or hub name")
     added.add_argument("b", help="folder or hub name")
-    added.add_argument("--rows", type=int, default=10,
+    added.add_argument("--rows", type=_count, default=10,
                        help="tensors listed, the worst first (default %(default)s)")
     return parser
 

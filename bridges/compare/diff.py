@@ -79,7 +79,14 @@ def _tensors(path: str | os.PathLike) -> dict[str, TensorReader]:
         raise BridgeError(f"{folder} holds no *.safetensors files. Give a Hugging Face checkpoint or a PEFT "
                           "adapter; a folder of our own parameters or a training run is exported first: "
                           "python -m bridges export.")
-    return {name: reader for reader in map(TensorReader, files) for name in reader.infos}
+    readers: dict[str, TensorReader] = {}
+    for reader in map(TensorReader, files):
+        for name in reader.infos:
+            if name in readers:
+                raise BridgeError(f"{folder}: tensor {name} is both in {readers[name].path.name} and in "
+                                  f"{reader.path.name}. Compare folders that hold one model each.")
+            readers[name] = reader
+    return readers
 
 
 def _largest(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

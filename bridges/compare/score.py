@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from bridges.errors import BridgeError
+from bridges.hf.folders import as_path, new_file
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
@@ -20,28 +21,24 @@ TOKENS = 4096   # padded tokens in one forward pass
 SHORTEST = 16   # rows are padded to this length, or the next power of two
 
 
-def score(model: Transformer, source: str | os.PathLike, target: str | os.PathLike) -> int:
+def score(model: Transformer, source: str | os.PathLike, target: str | os.PathLike,
+          overwrite: bool = False) -> int:
     """Reads JSON lines {"ids": [...]} and writes {"logprobs": [...]}, one number for each id but the first.
 
-    The output has the input's order, and appears whole or not at all. Returns the number of rows.
+    The output has the input's order, and appears whole or not at all; one that is there already is replaced
+    under `overwrite` alone. Returns the number of rows.
 
     Raises:
-      BridgeError: on a row without ids, an id outside the vocabulary, or a file that cannot be read or
-        written.
+      BridgeError: on a row without ids, an id outside the vocabulary, log-probs that are not finite, or a
+        file that cannot be read or written.
     """
-    sequences = read_ids(pathlib.Path(source), model.config.vocab_size)
-    target = pathlib.Path(target)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("w") as file:
-            for logprobs_T in logprobs(model, sequences):
-                file.write(json.dumps({"logprobs": [float(value) for value in logprobs_T]}) + "\n")
-        partial.replace(target)
-    except OSError as error:
-        raise BridgeError(f"{target} could not be written: {error.strerror}. Nothing of it was "
-                          "kept.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    sequences = read_ids(as_path(source), model.config.vocab_size)
+    with new_file(target, overwrite) as partial, partial.open("w") as file:
+        for row, logprobs_T in enumerate(logprobs(model, sequences), 1):
+            if not np.isfinite(logprobs_T).all():
+                raise BridgeError(f"The log-probs of row {row} of {source} are not finite, and nothing was "
+                                  "written. Check the model with python -m bridges verify.")
+            file.write(json.dumps({"logprobs": [float(value) for value in logprobs_T]}) + "\n")
     return len(sequences)
 
 

@@ -8,6 +8,7 @@ from flax import nnx
 from bridges.engines.assembly import KINDS
 from bridges.engines.probe import Probe
 from bridges.engines.sync import WeightWriter
+from bridges.hf.folders import plain_name
 from bridges.servers.http import EngineError, Http, Unavailable
 from bridges.servers.receiver import Weights
 from jaxrl_moe.model.transformer import Transformer
@@ -35,6 +36,8 @@ def push(model: Transformer, base: str, url: str, kind: str, *, adapter: str | o
     Raises:
       EngineError: the server cannot take them, or computes something else afterwards.
     """
+    if name:
+        plain_name(name, "--name")  # what all weights are left under, where they go by a folder
     server = KINDS[kind](Http(url, api_key=api_key), model.config)
     try:
         server.check(adapter is not None)

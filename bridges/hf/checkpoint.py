@@ -9,10 +9,11 @@ import numpy as np
 
 from bridges.errors import BridgeError, listed
 from bridges.hf import weight_map
-from bridges.hf.folders import read_json
+from bridges.hf.folders import plain_name, read_json
 from bridges.hf.tensor_files import DTYPES, FLOATS, TensorInfo, TensorReader
 from bridges.hf.weight_map import Slot
 from jaxrl_moe.model.config import ModelConfig, ModelConfigError
+from jaxrl_moe.outside import Fields, OutsideError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -59,36 +60,43 @@ class Checkpoint:
         self.shards: dict[str, str] = {}
         self.infos: dict[str, TensorInfo] = {}
         self._readers: dict[str, TensorReader] = {}
-        promised = self._promised()
-        for file in sorted(set(promised.values())) or [SINGLE]:
+        promised = read_index(folder)
+        files = sorted(set(promised.values())) or [SINGLE]
+        if files != [SINGLE] and (folder / SINGLE).exists():
+            raise BridgeError(f"{folder} holds {SINGLE} and {INDEX}, which names other files "
+                              f"({listed(files)}): which of the two is the model? transformers would take "
+                              f"{SINGLE}. Move the other out of the folder.")
+        for file in files:
             self._open(file)
-        absent = [f"{key} (in {file})" for key, file in promised.items() if self.shards.get(key) != file]
-        if absent:
-            raise BridgeError(f"{folder / INDEX} names tensors that their files lack: {listed(absent)}. "
-                              "Download the checkpoint again.")
-
-    def _promised(self) -> dict[str, str]:
-        if not (self.folder / INDEX).exists():
-            return {}
-        index = read_json(self.folder / INDEX)
-        if not isinstance(index.get("weight_map"), dict):
-            raise BridgeError(f"{self.folder / INDEX} has no weight_map. Download the checkpoint again.")
-        return index["weight_map"]
+        wrong = [f"{key}, which it says is in {file}, " + (
+            f"is in {self.shards[key]}" if key in self.shards else "is in none of its files")
+            for key, file in promised.items() if self.shards.get(key) != file]
+        if wrong:
+            raise BridgeError(f"{folder / INDEX} is not the index of its files: {listed(wrong)}. Download "
+                              "the checkpoint again.")
 
     def _open(self, file: str) -> None:
         path = self.folder / file
         if not path.exists():
             hint = " (it has pytorch_model.bin; convert that to safetensors first)" if list(
                 self.folder.glob("*.bin")) else ""
-            raise BridgeError(f"{path} is missing{hint}. Copy or download the whole checkpoint.")
+            named = "" if file == SINGLE else f", which {INDEX} names,"
+            raise BridgeError(f"{path}{named} is missing{hint}. Copy or download the whole checkpoint.")
         self._readers[file] = TensorReader(path)
         for key, info in self._readers[file].infos.items():
+            if key in self.shards:
+                raise BridgeError(f"{self.folder}: tensor {key} is both in {self.shards[key]} and in {file}. "
+                                  "Download the checkpoint again.")
             self.shards[key] = file
             self.infos[key] = info
 
     def __getitem__(self, key: str) -> np.ndarray:
         """A read-only view of the tensor, in the dtype on disk."""
         return self._readers[self.shards[key]][key]
+
+    def named(self, key: str) -> str:
+        """The tensor and its file, for messages."""
+        return f"Tensor {key} of {self.folder / self.shards[key]}"
 
     @property
     def layout(self) -> DiskLayout:
@@ -148,6 +156,25 @@ class Checkpoint:
         if np.array_equal(self[head], self[embedding]):
             return []
         return [f"tensor {head} differs from {embedding} although tie_word_embeddings is true"]
+
+
+def read_index(folder: pathlib.Path) -> dict[str, str]:
+    """{tensor name: file name} of model.safetensors.index.json; empty where there is none.
+
+    Raises:
+      BridgeError: it is no index, or names files outside the folder.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        return {}
+    try:
+        shards = Fields(read_json(path), str(path)).object("weight_map")
+        files = {key: shards.string(key) for key in shards.values}
+    except OutsideError as error:
+        raise BridgeError(f"{error} Download the checkpoint again.") from error
+    if not files:
+        raise BridgeError(f"{path} names no tensors in its weight_map. Download the checkpoint again.")
+    return {key: plain_name(file, str(path)) for key, file in files.items()}
 
 
 def write_index(folder: pathlib.Path, shards: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> None:

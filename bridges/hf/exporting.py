@@ -12,13 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from bridges.errors import BridgeError
+from bridges.errors import BridgeError, listed
 from bridges.hf import weight_map
-from bridges.hf.checkpoint import INDEX, SINGLE, Checkpoint, DiskLayout, read_config, write_index
+from bridges.hf.checkpoint import (
+    INDEX,
+    SINGLE,
+    Checkpoint,
+    DiskLayout,
+    read_config,
+    read_index,
+    write_index,
+)
+from bridges.hf.finite import copy
 from bridges.hf.folders import copy_companions, new_folder, read_json, resolve
 from bridges.hf.importing import adapters, base_weights, grouped, selection_biases
 from bridges.hf.params_folder import is_params_folder, read_layout
-from bridges.hf.tensor_files import NAMES, TensorInfo, create
+from bridges.hf.tensor_files import FLOATS, NAMES, TensorInfo, create
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.transformer import Transformer
@@ -47,7 +56,8 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
       The folder's path.
 
     Raises:
-      BridgeError: when the folder exists, the disk is full, or `source` is another model.
+      BridgeError: when the folder exists, the disk is full, `source` is another model, or a number is not
+        finite, in the model or in the dtype that it is written as.
     """
     if model.config.router_bias:
         warnings.warn(f"{path} keeps the routers' selection bias as tensors {_bias_names(model)}, under "
@@ -83,6 +93,17 @@ def _origin(folder: pathlib.Path, model: Transformer) -> DiskLayout:
     return read_layout(folder) if is_params_folder(folder) else Checkpoint(folder).layout
 
 
+def _check_origin(origin: DiskLayout, needed: set[str]) -> None:
+    """The source must have the tensors of the model, and no others, in dtypes that are written."""
+    problems = [f"tensor {key} is missing" for key in sorted(needed - origin.infos.keys())]
+    problems += [f"tensor {key} is used by nothing" for key in sorted(origin.infos.keys() - needed)]
+    problems += [f"tensor {key} has dtype {info.dtype}; quantised checkpoints are not written"
+                 for key, info in origin.infos.items() if info.dtype not in FLOATS]
+    if problems:
+        raise BridgeError(f"{origin.folder} does not fit the model being exported: {listed(problems)}. Give "
+                          "the checkpoint that training started from as the source.")
+
+
 def _safetensors_name(dtype: Any):
     name = NAMES.get(np.dtype(dtype))
     if name not in TORCH_NAMES:
@@ -103,6 +124,8 @@ class _Plan:
         self.slots = weight_map.slots(model.config, weight_map.table(model.config, known), shapes)
         if model.config.tie_word_embeddings and weight_map.tied_head(model.config).key in known:
             self.slots += [weight_map.tied_head(model.config)]
+        if origin is not None:
+            _check_origin(origin, {slot.key for slot in self.slots})
         own = NAMES[np.dtype(model.dtype)]
 
         def stored(slot: weight_map.Slot) -> str:
@@ -126,8 +149,7 @@ class _Plan:
         return views
 
     def _index(self, folder: pathlib.Path):
-        same = self.origin is not None and self.shards == self.origin.shards and self.dtype is None
-        if same and (self.origin.folder / INDEX).exists():
+        if self.origin is not None and self.dtype is None and read_index(self.origin.folder) == self.shards:
             shutil.copyfile(self.origin.folder / INDEX, folder / INDEX)
         else:
             write_index(folder, self.shards, self.infos)
@@ -172,6 +194,7 @@ def natural(key: str) -> list[tuple]:
 def _write(model: Transformer, slots: Any, views: Any, merge: bool):
     variables = base_weights(model)
     low_rank = adapters(model) if merge else {}
+    refusal = None
     for path, group in grouped(slots):
         layers = layer_reader(model, path, variables, low_rank)
         current = None
@@ -181,8 +204,13 @@ def _write(model: Transformer, slots: Any, views: Any, merge: bool):
             if layer != current:
                 current = layer
                 array = layers(layer)
-            if views is not None:
-                slot.view(views[slot.key])[...] = array[slot.index[1:]]
+            if views is not None and refusal is None:
+                try:
+                    copy(array[slot.index[1:]], slot.view(views[slot.key]), f"Tensor {slot.key} of the model")
+                except BridgeError as error:
+                    refusal = error  # raised at the end: other processes go on gathering with this one
+    if refusal is not None:
+        raise refusal
 
 
 def layer_reader(model: Transformer, path: str, variables: Mapping[str, nnx.Variable],

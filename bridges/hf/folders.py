@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bridges.errors import BridgeError
+from bridges.hf import partials
 from jaxrl_moe.outside import OutsideError, read_object
 from jaxrl_moe.system_errors import first_sentence
 
@@ -17,6 +18,7 @@ from jaxrl_moe.system_errors import first_sentence
 COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
               "*.tiktoken", "chat_template*", "additional_chat_templates", "generation_config.json")
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+SHOWN = 80  # characters of a path in a message
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -26,13 +28,35 @@ def resolve(name: str | os.PathLike) -> pathlib.Path:
 
     Raises BridgeError when there is no such folder and the hub cannot deliver it.
     """
-    folder = pathlib.Path(name).expanduser()
+    folder = as_path(name)
     if folder.is_dir():
         return folder
     if folder.exists() or not HUB_NAME.fullmatch(str(name)):
         raise BridgeError(f"{name} is not a folder, nor a hub name such as Qwen/Qwen3-0.6B. Give the folder "
                           "that holds config.json.")
     return _download(str(name))
+
+
+def as_path(name: str | os.PathLike) -> pathlib.Path:
+    """The path, ~ expanded; raises BridgeError where the system can have none such, or forbids to look."""
+    try:
+        path = pathlib.Path(name).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except (OSError, ValueError, RuntimeError) as error:
+        shown = str(name) if len(str(name)) <= SHOWN else f"{str(name)[:SHOWN]}..."
+        raise BridgeError(f"{shown!r} is no path that can be read: "
+                          f"{getattr(error, 'strerror', None) or error}. Give another.") from error
+    return path
+
+
+def plain_name(name: str, where: str) -> str:
+    """Returns the name of a file beside the one that names it; raises BridgeError where it leads
+    elsewhere."""
+    if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
+        raise BridgeError(f"{where} names the file {name!r}; a plain file name is needed, of a file in the "
+                          "same folder.")
+    return name
 
 
 def _download(name: str) -> pathlib.Path:
@@ -67,75 +91,75 @@ def copy_companions(source: pathlib.Path, target: pathlib.Path) -> None:
 def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
     """Yields a temporary folder beside `path`, and renames it to `path` when the block succeeds.
 
-    When the block fails the temporary folder is removed and `path` is as before. Raises BridgeError if `path`
-    exists and `overwrite` is false, or if the disk is full.
+    When the block fails the temporary folder is removed and `path` is as before; what a killed process left
+    there is removed by the next that writes beside it. Raises BridgeError if `path` exists and `overwrite` is
+    false, or if the disk is full.
     """
-    target = pathlib.Path(path).expanduser().absolute()
-    _refuse_existing(target, overwrite)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    _tidy_after_the_dead(target)
+    target = output_path(path)
+    with _told(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partials.tidy(target.parent)
+        if target.exists() and not target.is_dir():
+            raise BridgeError(f"{target} is a file; the output must be a folder.")
+        if target.exists() and any(target.iterdir()) and not overwrite:
+            raise BridgeError(f"{target} exists and is not empty. Choose another output, or ask to overwrite "
+                              "it (--overwrite).")
+        with partials.claimed(target, pathlib.Path.mkdir) as partial:
+            yield partial
+            _sync(partial)
+            with partials.set_aside(target, partial):
+                partial.rename(target)
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
+    """As new_folder, with a file; what stands at `path` is never replaced if it is no regular file."""
+    target = output_path(path)
+    with _told(target):
+        check_new_file(target, overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partials.tidy(target.parent)
+        with partials.claimed(target, lambda partial: partial.touch(exist_ok=False)) as partial:
+            yield partial
+            _sync_file(partial)
+            partial.replace(target)
+
+
+def check_new_file(path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Raises BridgeError where new_file would refuse the path."""
+    target = output_path(path)
+    if target.exists() and not target.is_file():
+        raise BridgeError(f"{target} is no regular file, and nothing else is written to. Name a file.")
+    if target.exists() and not overwrite:
+        raise BridgeError(f"{target} exists. Choose another output, or ask to overwrite it (--overwrite).")
+
+
+def output_path(path: str | os.PathLike) -> pathlib.Path:
+    """Where an output of that name comes to lie, links followed."""
+    target = pathlib.Path(os.path.realpath(as_path(path)))
+    if not target.name:
+        raise BridgeError(f"{path} cannot be written anew. Name an output inside it.")
+    return target
+
+
+@contextlib.contextmanager
+def _told(target: pathlib.Path) -> Iterator[None]:
+    """Turns errors of the system into BridgeErrors that name the output."""
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        _sync(partial)
-        _swap(partial, target)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BridgeError(f"The disk is full: {target} could not be written ({error.strerror}), and "
                               "nothing of it was kept. Free some space or choose another output.") from error
         raise BridgeError(f"{target} could not be written: {error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _tidy_after_the_dead(target: pathlib.Path) -> None:
-    """Removes what processes that were killed left beside `target`; one killed between two renames left the
-    folder itself set aside, which is put back."""
-    for left in target.parent.glob(f".{target.name}.partial-*"):
-        number, _, kind = left.name.rpartition("partial-")[2].partition(".")
-        if not number.isdigit() or _runs(int(number)):
-            continue
-        if kind == "old" and not target.exists():
-            left.rename(target)
-        else:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _refuse_existing(target: pathlib.Path, overwrite: bool):
-    if target.exists() and not target.is_dir():
-        raise BridgeError(f"{target} is a file; the output must be a folder.")
-    if target.exists() and any(target.iterdir()) and not overwrite:
-        raise BridgeError(f"{target} exists and is not empty. Choose another output, or ask to overwrite it "
-                          "(--overwrite).")
-
-
-def _swap(partial: pathlib.Path, target: pathlib.Path):
-    """Puts `partial` in the place of `target`; an old folder there is set aside first and removed
-    afterwards."""
-    old = partial.with_name(partial.name + ".old")
-    if target.exists():
-        target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(folder: pathlib.Path):
+def _sync(folder: pathlib.Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            _sync_file(path)
+
+
+def _sync_file(path: pathlib.Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

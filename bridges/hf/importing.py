@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from bridges.hf.checkpoint import Checkpoint, read_config
+from bridges.hf.finite import copy
 from bridges.hf.folders import resolve
 from bridges.hf.params_folder import is_params_folder, read_layout, restore, write
 from jaxrl_moe.distributed.chips import platform_of
@@ -38,7 +39,8 @@ def load_model(path: str | os.PathLike, *, lora: LoraConfig | None = None, dtype
         the whole.
 
     Raises:
-      BridgeError: with every missing, unused or misshapen tensor and its file.
+      BridgeError: with every missing, unused or misshapen tensor and its file, or the first that holds NaN
+        or an infinity.
       ModelConfigError: when the architecture or a setting is not supported.
       UndeclaredParameter: when the model's family has no row for one of its parameters.
     """
@@ -170,7 +172,7 @@ def _part(slots: Any, checkpoint: Any, shape: tuple[int, ...], dtype: Any, index
     for position in itertools.product(*(range(start, stop) for start, stop in bounds[:lead])):
         slot = slots[position]
         target = tuple(number - start for number, (start, _) in zip(position, bounds))
-        array[target + room] = slot.view(checkpoint[slot.key])[inner]
+        copy(slot.view(checkpoint[slot.key])[inner], array[target + room], checkpoint.named(slot.key))
     return array
 
 

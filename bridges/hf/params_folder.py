@@ -3,32 +3,43 @@ through Orbax.
 
 `layout.json` remembers how that checkpoint lay on disk, so that exporting gives the same files again.
 """
+import contextlib
 import errno
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.hf.checkpoint import INDEX, DiskLayout
-from bridges.hf.folders import copy_companions, new_folder, read_json
-from bridges.hf.tensor_files import DTYPES, TensorInfo
+from bridges.hf.finite import refuse
+from bridges.hf.folders import copy_companions, new_folder, plain_name, read_json
+from bridges.hf.tensor_files import DTYPES, MOST, TensorInfo
 from jaxrl_moe.distributed.sharding import Placement
-from jaxrl_moe.outside import MOST_INT, shown
 from jaxrl_moe.runs.checkpoint import quiet
+from jaxrl_moe.types import UserError
 
 ARRAYS = "params"
 LAYOUT = "layout.json"
+SHOWN = 400  # characters of what Orbax says
 
 
 def is_params_folder(folder: pathlib.Path) -> bool:
-    return (folder / ARRAYS).is_dir()
+    """Raises BridgeError where the folder is that and a checkpoint."""
+    if not (folder / ARRAYS).is_dir():
+        return False
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if others:
+        raise BridgeError(f"{folder} holds parameters of this package ({ARRAYS}/) and {listed(others)}: "
+                          "which of the two is the model? Move the other out of the folder.")
+    return True
 
 
 def write(variables: Mapping[str, nnx.Variable], layout: DiskLayout, path: str | os.PathLike, overwrite: bool
@@ -64,7 +75,7 @@ def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path,
 
     On a mesh each device reads its own part, but of a vocabulary that has to be padded first.
     """
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _told(folder), ocp.StandardCheckpointer() as checkpointer:
         stored = checkpointer.metadata((folder / ARRAYS).absolute()).item_metadata.tree
         _check(variables, stored, folder)
         alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -76,7 +87,25 @@ def restore(variables: Mapping[str, nnx.Variable], folder: pathlib.Path,
                                                 sharding=sharding if shape == variable.shape else alone)
         arrays = checkpointer.restore((folder / ARRAYS).absolute(), wanted)
     for name, variable in variables.items():
+        if not _finite(arrays[name]):
+            refuse(f"Array {name} of {folder / ARRAYS}")
         variable.set_value(arrays[name] if placement is None else placement.put_one(name, arrays[name]))
+
+
+@contextlib.contextmanager
+def _told(folder: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Orbax raises several types, by the layer that met the damage
+        raise BridgeError(f"Orbax could not read the parameters in {folder / ARRAYS}: "
+                          f"{' '.join(str(error).split())[:SHOWN]}. Import the checkpoint again.") from error
+
+
+@jax.jit
+def _finite(array: jax.Array) -> jax.Array:
+    return jnp.isfinite(array).all()
 
 
 def _check(variables: Any, stored: Any, folder: pathlib.Path):
@@ -93,20 +122,20 @@ def _check(variables: Any, stored: Any, folder: pathlib.Path):
 
 
 def read_layout(folder: pathlib.Path) -> DiskLayout:
-    """How the checkpoint lay on disk that the folder was imported from; raises BridgeError where layout.json
-    does not say it."""
-    rows = read_json(folder / LAYOUT)
-    for key, row in rows.items():
-        if not _is_layout(row):
-            raise BridgeError(f"{folder / LAYOUT}: {key} is {shown(row)}; [file, dtype, shape] is needed. "
-                              "Import the checkpoint again.")
-    return DiskLayout(folder, {key: row[0] for key, row in rows.items()},
+    """How the checkpoint lay on disk that the folder was imported from; raises BridgeError where its record
+    is damaged."""
+    path = folder / LAYOUT
+    rows = read_json(path)
+    bad = [key for key, row in rows.items() if not _is_row(row)]
+    if bad or not rows:
+        raise BridgeError(f"{path} does not say in which file, dtype and shape these tensors lay: "
+                          f"{listed(bad) or 'any'}. Import the checkpoint again.")
+    return DiskLayout(folder, {key: plain_name(row[0], str(path)) for key, row in rows.items()},
                       {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})
 
 
-def _is_layout(row: Any) -> bool:
-    if not isinstance(row, list) or [type(value) for value in row] != [str, str, list]:
+def _is_row(row: Any) -> bool:
+    """Whether it is [file, dtype, shape]."""
+    if not isinstance(row, list) or list(map(type, row)) != [str, str, list]:
         return False
-    file, dtype, shape = row
-    return pathlib.Path(file).name == file and dtype in DTYPES and all(
-        type(size) is int and 0 <= size <= MOST_INT for size in shape)
+    return row[1] in DTYPES and all(type(size) is int and 0 <= size <= MOST for size in row[2])

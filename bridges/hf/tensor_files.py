@@ -6,6 +6,7 @@ safetensors library.
 """
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from bridges.errors import BridgeError
+from jaxrl_moe.outside import Fields, OutsideError, as_object, parse
 
 DTYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "F8_E5M2": ml_dtypes.float8_e5m2,
@@ -23,6 +25,9 @@ DTYPES = {
     "I64": np.int64, "U64": np.uint64}
 NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 FLOATS = ("F16", "BF16", "F32", "F64")
+LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
+MOST = 2**63 - 1
+AGAIN = "Copy or download it again."
 LAYOUT = {name: rank for rank, name in enumerate(DTYPES)}  # larger dtypes come first in a file
 
 
@@ -36,46 +41,81 @@ class TensorInfo:
 
     @property
     def num_bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(DTYPES[self.dtype]).itemsize
+        return math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
 
 
 def read_header(path: pathlib.Path) -> dict[str, TensorInfo]:
-    """Returns {tensor name: TensorInfo}; raises BridgeError on a file that is cut short or no safetensors
-    file."""
+    """Returns {tensor name: TensorInfo}, and takes no file that the safetensors library refuses.
+
+    Raises:
+      BridgeError: the file is none, is cut short or has bytes to spare, or its header is damaged; with the
+        file's name and the tensor's.
+    """
+    if not path.is_file():
+        raise BridgeError(f"{path} is no regular file. Give the safetensors file itself.")
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or 8 + length > size:
             raise BridgeError(f"{path} is truncated or no safetensors file: its header is announced with "
-                              f"{length:,} bytes, the whole file has {size:,}. Copy or download it again.")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            infos = {name: _info(row, 8 + length) for name, row in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BridgeError(f"{path} has no readable safetensors header ({error}). Copy or download it "
-                              "again.") from error
-    _check_extents(path, infos, size)
+                              f"{length:,} bytes, the whole file has {size:,}. {AGAIN}")
+        if length > LONGEST_HEADER:
+            raise BridgeError(f"{path} has a header of {length:,} bytes; safetensors files have at most "
+                              f"{LONGEST_HEADER:,}. {AGAIN}")
+        header = _parse(path, file.read(length))
+    infos = {name: _info(path, name, row, 8 + length) for name, row in header.items()}
+    _check_extents(path, infos, 8 + length, size)
     return infos
 
 
-def _info(row: Any, data_start: Any):
-    start, end = row["data_offsets"]
-    return TensorInfo(row["dtype"], tuple(row["shape"]), data_start + start, data_start + end)
+def _parse(path: pathlib.Path, data: bytes) -> dict[str, Any]:
+    try:
+        if not data.startswith(b"{"):
+            raise OutsideError("it begins with no {")
+        header = as_object(parse(data.decode(), "it"), "it")
+        metadata = header.pop("__metadata__", None)
+        for key in {} if metadata is None else as_object(metadata, "its __metadata__"):
+            Fields(metadata, "its __metadata__").string(key)
+    except (OutsideError, UnicodeDecodeError) as error:
+        raise BridgeError(f"{path} has no readable safetensors header: {str(error).rstrip('.')}. {AGAIN}"
+                          ) from error
+    return header
 
 
-def _check_extents(path: str | os.PathLike, infos: Any, size: int):
-    for name, info in infos.items():
-        if info.dtype not in DTYPES:
-            raise BridgeError(f"{path}: tensor {name} has dtype {info.dtype}, which is not supported; known "
-                              f"are {', '.join(DTYPES)}.")
+def _info(path: pathlib.Path, name: str, row: Any, data_start: int) -> TensorInfo:
+    fields = Fields(row, f"{path}: the header of tensor {name}")
+    dtype = fields.string("dtype")
+    if dtype not in DTYPES:
+        raise BridgeError(f"{path}: tensor {name} has dtype {dtype}, which is not supported; known are "
+                          f"{', '.join(DTYPES)}.")
+    offsets = fields.integers("data_offsets", most=MOST)
+    if len(offsets) != 2:
+        raise BridgeError(f"{path}: tensor {name} has {len(offsets)} data_offsets, a start and an end are "
+                          f"needed. {AGAIN}")
+    start, end = (data_start + offset for offset in offsets)
+    return TensorInfo(dtype, tuple(fields.integers("shape", most=MOST)), start, end)
+
+
+def _check_extents(path: pathlib.Path, infos: Mapping[str, TensorInfo], start: int, size: int) -> None:
+    """The tensors must fill what follows the header, one after another."""
+    free = start
+    before = "the header"
+    for name, info in sorted(infos.items(), key=lambda item: (item[1].start, item[1].end)):
         if info.end - info.start != info.num_bytes:
             raise BridgeError(f"{path}: tensor {name} spans {info.end - info.start:,} bytes, its shape "
-                              f"{list(info.shape)} needs {info.num_bytes:,}. The file is damaged; copy or "
-                              "download it again.")
-        if info.end > size:
-            raise BridgeError(f"{path} is truncated: tensor {name} ends at byte {info.end:,}, the file at "
-                              f"{size:,}. Copy or download it again.")
+                              f"{list(info.shape)} needs {info.num_bytes:,}. The file is damaged. {AGAIN}")
+        if info.start != free:
+            what = "overlaps" if info.start < free else "leaves a hole after"
+            raise BridgeError(f"{path}: tensor {name} begins at byte {info.start:,} and {what} {before}, "
+                              f"which ends at {free:,}. The file is damaged. {AGAIN}")
+        free = info.end
+        before = f"tensor {name}"
+    if free > size:
+        raise BridgeError(f"{path} is truncated: {before} ends at byte {free:,}, the file at {size:,}. "
+                          f"{AGAIN}")
+    if free < size:
+        raise BridgeError(f"{path} is damaged: {before} ends at byte {free:,}, and {size - free:,} bytes "
+                          f"that belong to no tensor follow. {AGAIN}")
 
 
 class TensorReader:

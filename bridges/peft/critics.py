@@ -13,10 +13,12 @@ import numpy as np
 from flax import nnx
 
 from bridges.errors import BridgeError, listed
+from bridges.hf.finite import copy
 from bridges.hf.folders import new_folder, read_json, resolve
-from bridges.hf.tensor_files import TensorInfo, TensorReader, create
+from bridges.hf.tensor_files import FLOATS, TensorInfo, TensorReader, create
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.value_head import Critic, ValueHead
+from jaxrl_moe.outside import Fields, OutsideError
 
 CONFIG = "value_head.json"
 WEIGHTS = "value_head.safetensors"
@@ -52,7 +54,7 @@ def write_critic(critic: Critic, folder: pathlib.Path, base: str) -> None:
     }
     views = create(folder / WEIGHTS, {name: TensorInfo("F32", array.shape) for name, array in arrays.items()})
     for name, array in arrays.items():
-        views[name][...] = array
+        copy(array, views[name], f"Tensor {name} of the critic")
     config = {
         "layers": LAYERS,
         "hidden_size": len(arrays["dense.bias"]),
@@ -66,18 +68,15 @@ def load_critic(path: str | os.PathLike) -> Critic:
     """Reads the critic that lies in a folder, or in a repository of the hub: beside an adapter, or alone.
 
     Raises:
-      BridgeError: there is none, it is of another kind, or a tensor is missing, unused or misshapen.
+      BridgeError: there is none, it is of another kind, or a tensor is missing, unused, misshapen or not
+        finite.
     """
     folder = resolve(path)
     if not (folder / CONFIG).exists():
         raise BridgeError(f"{folder} holds no critic: there is no {CONFIG}. Give the adapter folder of a run "
                           "that trained one, or write it from a checkpoint: python -m bridges critic RUN "
                           "OUTPUT.")
-    config = read_json(folder / CONFIG)
-    size = config.get("hidden_size")
-    if config.get("layers") != LAYERS or config.get("critic") not in KINDS or not isinstance(size, int):
-        raise BridgeError(f"{folder / CONFIG} describes no critic of this package: layers must be {LAYERS}, "
-                          f"critic one of {', '.join(KINDS)}, and hidden_size a number. Export it again.")
+    size, kind = _described(folder / CONFIG)
     head = nnx.eval_shape(lambda: ValueHead(size, rngs=nnx.Rngs(0)))
     if not (folder / WEIGHTS).exists():
         raise BridgeError(f"{folder / WEIGHTS} is missing beside {CONFIG}. Copy the whole folder.")
@@ -85,6 +84,8 @@ def load_critic(path: str | os.PathLike) -> Critic:
     shapes = {name: getattr(head, field).shape[::-1] for name, field in FIELDS.items()}
     problems = [f"tensor {name} is missing" for name in shapes.keys() - tensors.infos.keys()]
     problems += [f"tensor {name} is used by nothing" for name in tensors.infos.keys() - shapes.keys()]
+    problems += [f"tensor {name} has dtype {info.dtype}, which is no float"
+                 for name, info in tensors.infos.items() if info.dtype not in FLOATS]
     problems += [
         f"tensor {name} has shape {list(tensors.infos[name].shape)}, not {list(shape)}"
         for name, shape in shapes.items() if name in tensors.infos and tensors.infos[name].shape != shape
@@ -93,5 +94,19 @@ def load_critic(path: str | os.PathLike) -> Critic:
         raise BridgeError(f"{folder / WEIGHTS} does not fit {CONFIG}: {listed(sorted(problems))}. Copy both "
                           "files again.")
     for name, field in FIELDS.items():
-        getattr(head, field).set_value(jnp.asarray(tensors[name].T, jnp.float32))
-    return Critic(head, config["critic"])
+        array = np.empty(tensors.infos[name].shape, np.float32)
+        copy(tensors[name], array, f"Tensor {name} of {folder / WEIGHTS}")
+        getattr(head, field).set_value(jnp.asarray(array.T))
+    return Critic(head, kind)
+
+
+def _described(path: pathlib.Path) -> tuple[int, str]:
+    """(hidden_size, kind) of the critic that the file describes."""
+    fields = Fields(read_json(path), "it")
+    try:
+        fields.only(("layers", "hidden_size", "critic", "base_model_name_or_path"))
+        if fields.strings("layers") != LAYERS:
+            raise OutsideError(f"its layers must be {LAYERS}.")
+        return fields.integer("hidden_size", least=1), fields.string("critic", choices=KINDS)
+    except OutsideError as error:
+        raise BridgeError(f"{path} describes no critic of this package: {error} Export it again.") from error

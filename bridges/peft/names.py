@@ -1,6 +1,7 @@
 """How PEFT calls what the families of models have: adapted layers, routers, and experts whose parameters are
 fused."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -90,6 +91,17 @@ def _fused(family: Family, rows: tuple[TensorRow, ...]) -> FusedModule:
             parameters[parameter] = (*parameters.get(parameter, ()), apart[row.ours])
     (module,) = modules
     return FusedModule(pattern(module), parameters)
+
+
+def nested_names(family: Family) -> list[tuple[set[str], set[str]]]:
+    """Pairs of layers of experts (last names of ours): PEFT, given experts one by one, looks for adapters of
+    the first inside those of the second, where both are parameters of one module."""
+    ours = {leaf(row.theirs): leaf(row.ours) for row in family.spellings[0] if "{expert}" in row.theirs}
+    pairs = []
+    for module in (_fused(family, rows) for rows in family.spellings[1:]):
+        names = [{ours[name] for name in layers} for layers in module.parameters.values()]
+        pairs += list(itertools.pairwise(names))
+    return pairs
 
 
 def fused_names(family: Family) -> list[set[str]]:

@@ -12,36 +12,20 @@ import math
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from bridges.errors import BridgeError, listed
-from bridges.hf.folders import read_json
+from bridges.hf.finite import copy, is_finite, refuse
 from bridges.hf.tensor_files import FLOATS, TensorReader
+from bridges.peft.adapter_config import CONFIG, read_adapter_config
 from bridges.peft.names import FusedModule, fused_modules, leaf, our_names, router_modules, router_patterns
+from bridges.peft.targets import Targets
 from jaxrl_moe.model.config import LoraConfig
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-# Settings that change what an adapter computes and that this package does not have; the value is what turns
-# them off.
-UNSUPPORTED = {
-    "use_dora": False,
-    "bias": "none",
-    "lora_bias": False,
-    "fan_in_fan_out": False,
-    "layer_replication": None,
-    "alora_invocation_tokens": None,
-    "use_qalora": False,
-    "arrow_config": None,
-    "trainable_token_indices": None,
-    "use_bdlora": None,
-    "monteclora_config": None,
-    "kasa_config": None
-}
-
+EXPERT = re.compile(r"(?P<module>.+)\.\d+\.(?P<name>\w+)")
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
@@ -65,91 +49,117 @@ class PeftFolder:
       config: adapter_config.json.
 
     Raises:
-      BridgeError: on damage, or on a kind of adapter that is not plain LoRA.
+      UserError: on damage, or on a kind of adapter that is not plain LoRA.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
-        self.config = read_json(folder / CONFIG)
-        self._check_config()
+        self._modules = fused_modules()
+        self._router_patterns = router_patterns()
+        self.config = read_adapter_config(folder / CONFIG)
+        self._targets = Targets(self.config)
+        self._check_modules_to_save()
         if not (folder / WEIGHTS).exists():
             raise BridgeError(f"{folder / WEIGHTS} is missing. Save the adapter with safe_serialization, or "
                               "copy the whole folder.")
         self._tensors = TensorReader(folder / WEIGHTS)
         self.routers: dict[str, np.ndarray] = {}
-        self.pairs = dict(self._pairs())
+        self.pairs = _without_idle(dict(self._pairs()))
+        self._check_targets()
 
     def lora(self) -> LoraConfig:
         """The LoraConfig whose model can hold this adapter exactly."""
         config = self.config
         pairs = self.pairs.values()
-        dropout = config.get("lora_dropout", 0.0)
-        names = self.names()
-        plain = LoraConfig(config["r"], config["lora_alpha"], bool(config.get("use_rslora")), dropout, names,
-                           bool(self.routers))
+        shared = (config.lora_dropout, self.names(), bool(self.routers))
+        plain = LoraConfig(config.r, config.lora_alpha, config.use_rslora, *shared)
         if all(pair.rank == plain.rank and math.isclose(pair.scale, plain.scale) for pair in pairs):
             return plain
         rank = max(pair.rank for pair in pairs)
-        return LoraConfig(rank, next(iter(pairs)).scale * rank, False, dropout, names, bool(self.routers))
+        scale = next((pair.scale for pair in pairs if pair.scale), 0.0)
+        return LoraConfig(rank, scale * rank, False, *shared)
 
     def names(self) -> tuple[str, ...]:
         """The last parts of the adapted layers' names as ours are called, such as q_proj."""
         return our_names(map(leaf, self.pairs))
 
-    def _check_config(self):
-        path = self.folder / CONFIG
-        config = self.config
-        if config.get("peft_type") != "LORA":
-            raise BridgeError(f"{path} describes a {config.get('peft_type')} adapter; only LORA is read.")
-        used = [
-            f"{name}={config[name]!r}" for name, off in UNSUPPORTED.items()
-            if config.get(name, off) not in (off, None, False)
-        ]
-        whole = set(config.get("modules_to_save") or ()) - router_modules()
+    def targeted(self, name: str) -> bool:
+        """Whether the configuration names the layer, so that the file must hold an adapter for it; elsewhere
+        B is zero."""
+        expert = EXPERT.fullmatch(name)
+        module = expert and self._fused(expert["module"])
+        if not module:
+            return name in self._targets
+        own = [parameter for parameter, names in module.parameters.items() if expert["name"] in names]
+        return (name in self._targets or f"{expert['module']}.{expert['name']}" in self._targets
+                or any(self._targets.names_parameter(f"{expert['module']}.{each}") for each in own))
+
+    def _check_modules_to_save(self) -> None:
+        whole = set(self.config.modules_to_save) - router_modules()
         readable = ", ".join(sorted(name for name in router_modules() if "." not in name))
         if whole:
-            used.append(f"modules_to_save={sorted(whole)!r} (of these only routers, {readable}, can be read)")
-        if used:
-            raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the "
-                              "adapter without, or merge it with PEFT.")
-        for name in ("r", "lora_alpha"):
-            if not isinstance(config.get(name), (int, float)):
-                raise BridgeError(f"{path} has no number {name!r}. Copy the whole adapter folder.")
+            raise BridgeError(f"{self.config.path} sets modules_to_save={sorted(whole)!r} (of these only "
+                              f"routers, {readable}, can be read), which this package does not have. Train "
+                              "the adapter without, or merge it with PEFT.")
+
+    def _check_targets(self) -> None:
+        problems = [f"tensors of {name}" for name in self.pairs if not self.targeted(name)]
+        if problems:
+            raise BridgeError(f"{self._tensors.path} holds {listed(problems)}, which {CONFIG} does not name "
+                              "as targets, so that PEFT would leave them out. The two files belong to "
+                              "different adapters.")
 
     def _pairs(self) -> Iterator[tuple[str, Pair]]:
-        stems = {}
+        stems: dict[str, dict[str, str]] = {}
         problems = []
-        routers = router_patterns()
         for key, info in self._tensors.infos.items():
-            name = key.removeprefix(PREFIX).removesuffix(".weight")
-            whole = self.config.get("modules_to_save") and info.dtype in FLOATS
-            if whole and any(each.fullmatch(name) for each in routers):
-                self.routers[name] = self._tensors[key]
-                continue
-            match = re.fullmatch(rf"(?:{re.escape(PREFIX)})?(.+)\.lora_([AB])\.weight", key)
-            if match is None or info.dtype not in FLOATS or len(info.shape) != 2:
+            name = key.removeprefix(PREFIX)
+            stem, side = _stem(name)
+            taken = info.dtype in FLOATS and len(info.shape) == 2 and min(info.shape) > 0
+            if taken and self.config.modules_to_save and self._is_router(name.removesuffix(".weight")):
+                self.routers[name.removesuffix(".weight")] = self._read(key)
+            elif not taken or stem is None:
                 problems.append(f"tensor {key} is no matrix of a LoRA layer")
+            elif self._is_router(stem):
+                problems.append(f"tensor {key} adapts the router {stem}, and routers are trained whole here "
+                                "(PEFT takes them in with target_modules='all-linear'; name the other layers "
+                                "instead, or fold the adapter into the base model by PEFT's "
+                                "merge_and_unload)")
+            elif side in stems.setdefault(stem, {}):
+                problems.append(f"tensor {key} is the same as {stems[stem][side]}")
             else:
-                stems.setdefault(match[1], {})[match[2]] = key
+                stems[stem][side] = key
         problems += [f"layer {stem} has lora_{'AB'['A' in keys]} "
                      "missing" for stem, keys in stems.items() if len(keys) < 2]
         if problems or not stems:
             raise BridgeError(f"{self._tensors.path}: {listed(problems) or 'no tensors'}. Copy the adapter "
-                              "again.")
+                              "again, or train it anew on other targets.")
         for stem, keys in stems.items():
-            yield from self._split(stem, self._tensors[keys["A"]], self._tensors[keys["B"]])
+            yield from self._split(stem, self._read(keys["A"]), self._read(keys["B"]))
+
+    def _read(self, key: str) -> np.ndarray:
+        """The tensor, if its numbers are finite, in float32 too."""
+        array = self._tensors[key]
+        if array.dtype == np.float64:
+            name = f"Tensor {key} of {self._tensors.path}"
+            narrow = np.empty(array.shape, np.float32)
+            copy(array, narrow, name)
+            return narrow
+        if not is_finite(array):
+            refuse(f"Tensor {key} of {self._tensors.path}")
+        return array
 
     def _split(self, stem: str, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[str, Pair]]:
         """One pair, or those of all experts where the file holds them in one matrix."""
         experts = stem.removesuffix(".base_layer")
-        module = next((module for module in fused_modules() if module.pattern.fullmatch(experts)), None)
+        module = self._fused(experts)
         if module is None:
-            rank, scale = self._rank_and_scale(stem)
+            rank, scale = self._targets.rank_and_scale(stem)
             self._check_rank(stem, a, b, rank)
             yield stem, Pair(a, b, scale)
             return
         parameter = self._parameter(stem, module)
-        rank, scale = self._rank_and_scale(f"{experts}.{parameter}")
+        rank, scale = self._targets.rank_and_scale(f"{experts}.{parameter}")
         self._check_rank(stem, a, b, rank, several=True)
         a_ERI = a.reshape(-1, rank, a.shape[1])
         b_EOR = b.reshape(b.shape[0], rank, -1).transpose(2, 0, 1)
@@ -159,19 +169,20 @@ class PeftFolder:
             for name, (own_a, own_b) in zip(names, halves, strict=True):
                 yield f"{experts}.{expert}.{name}", Pair(own_a, own_b, scale)
 
+    def _is_router(self, layer: str) -> bool:
+        return any(each.fullmatch(layer) for each in self._router_patterns)
+
+    def _fused(self, module: str) -> FusedModule | None:
+        """The module of experts of that name."""
+        return next((each for each in self._modules if each.pattern.fullmatch(module)), None)
+
     def _parameter(self, stem: str, module: FusedModule) -> str:
         """Which parameter an experts adapter belongs to: PEFT nests them."""
-        targets = self.config.get("target_parameters") or ()
-        named = {name.rsplit(".", 1)[-1] for name in targets} & module.parameters.keys()
+        named = {name.rsplit(".", 1)[-1] for name in self.config.target_parameters} & module.parameters.keys()
         if len(named) == 1:
             return named.pop()
         inner, *outer = module.parameters
         return inner if stem.endswith(".base_layer") or not outer else outer[-1]
-
-    def _rank_and_scale(self, name: str):
-        rank = _setting(self.config.get("rank_pattern"), name, self.config["r"])
-        alpha = _setting(self.config.get("alpha_pattern"), name, self.config["lora_alpha"])
-        return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
     def _check_rank(self, stem: str, a: np.ndarray, b: np.ndarray, rank: int, several: bool = False):
         fits = a.shape[0] == b.shape[1] and (a.shape[0] % rank == 0 if several else a.shape[0] == rank)
@@ -181,12 +192,17 @@ class PeftFolder:
                               "belong to different adapters.")
 
 
-def _setting(patterns: Any, name: str, default: Any):
-    """PEFT's rule: the first pattern that matches the end of the layer's name, from a dot on."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return default
+def _without_idle(pairs: dict[str, Pair]) -> dict[str, Pair]:
+    """Leaves out the kinds of layer whose A and B are zero throughout: our export fills those up that PEFT
+    wants and that have no adapters."""
+    alive = {leaf(name) for name, pair in pairs.items() if pair.a_RI.any() or pair.b_OR.any()}
+    return {name: pair for name, pair in pairs.items() if leaf(name) in alive} or pairs
+
+
+def _stem(name: str) -> tuple[str | None, str]:
+    """(the layer, A or B) of a tensor's name; (None, "") where it is none of a LoRA layer."""
+    match = re.fullmatch(r"([\w.]+)\.lora_([AB])\.weight", name)
+    return (match[1], match[2]) if match else (None, "")
 
 
 def _halves(a_RI: np.ndarray, b_OR: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

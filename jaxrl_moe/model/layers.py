@@ -1,7 +1,6 @@
 """Norm, embedding and linear layers. Arrays of stacked layers lead with the axes in `stack`, such as [L] or
 [L, E]; inside the scan over layers a module sees them without the L axis."""
 import math
-import re
 import zlib
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.distributed import collectives
+from jaxrl_moe.expressions import Expressions
 from jaxrl_moe.kernels.low_rank import low_rank
 from jaxrl_moe.kernels.weight import WeightMatrix, multiply
 from jaxrl_moe.model.config import LoraConfig
@@ -140,4 +140,7 @@ def targets(lora: LoraConfig, path: str) -> bool:
 
 
 def matches(target: str, path: str) -> bool:
-    return target in ("all-linear", path, path.rsplit(".", 1)[-1]) or re.fullmatch(target, path) is not None
+    """Whether a target means the layer: "all-linear", its path, the path's last name, or an expression."""
+    if target in ("all-linear", path, path.rsplit(".", 1)[-1]):
+        return True
+    return Expressions("lora.targets").fullmatch(target, path) is not None

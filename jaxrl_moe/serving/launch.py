@@ -23,6 +23,8 @@ from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
 
+SHOWN = 80  # characters of a path in a message
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -128,13 +130,21 @@ def _loader(model: Transformer, bridge: Bridge) -> Load:
     def load(path: str) -> Any:
         if not path:
             bridge.draw_adapters(spare, 0)  # fresh ones change nothing
-        elif not pathlib.Path(path).is_dir():
-            raise UserError(f"There is no folder {path!r} on the server's machine. Give the path of a PEFT "
-                            "adapter's folder.")
+        elif not _is_folder(path):
+            raise UserError(f"There is no folder {path[:SHOWN]!r} on the server's machine. Give the path of "
+                            "a PEFT adapter's folder.")
         else:
             bridge.import_adapter(spare, path, subset=True)
         return _snapshot(nnx.state(spare))
     return load
+
+
+def _is_folder(path: str) -> bool:
+    """Whether there is such a folder; also for what can be no path, such as a very long one."""
+    try:
+        return pathlib.Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _snapshot(state: nnx.State):
@@ -150,4 +160,4 @@ def _check(options: Options):
 
 
 def _last_part(path: str) -> str:
-    return pathlib.Path(path).resolve().name if pathlib.Path(path).is_dir() else path
+    return pathlib.Path(path).resolve().name if _is_folder(path) else path

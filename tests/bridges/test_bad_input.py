@@ -300,7 +300,7 @@ def test_an_adapter_that_lacks_what_the_model_trains_is_refused(folder, tmp_path
                           (dict(use_dora=True), ("use_dora",)),
                           (dict(bias="all"), ("bias='all'",)),
                           (dict(modules_to_save=["lm_head"]), ("modules_to_save",)),
-                          (dict(r=None), ("'r'",)),
+                          (dict(r=None), ("has no r",)),
                           (dict(r=8), ("rank 8", "different adapters"))])
 def test_adapters_of_another_kind_are_refused(folder, adapter, change, words):
     edit(adapter / "adapter_config.json", lambda config: config.update(change))

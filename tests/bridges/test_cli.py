@@ -66,7 +66,8 @@ def save_run(folder, run_dir, lora):
 
 def score_rows(tmp_path, rows, *words):
     (tmp_path / "ids.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    status = run("score", "--input", tmp_path / "ids.jsonl", "--output", tmp_path / "out.jsonl", *words)
+    status = run("score", "--input", tmp_path / "ids.jsonl", "--output", tmp_path / "out.jsonl",
+                 "--overwrite", *words)
     written = (tmp_path / "out.jsonl").read_text().splitlines() if status == 0 else []
     return status, [np.array(json.loads(line)["logprobs"], np.float32) for line in written]
 

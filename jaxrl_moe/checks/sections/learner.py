@@ -1,11 +1,11 @@
 """Settings of what learns: the critic, the adapters, the routers, and what lies on the host meanwhile."""
 import dataclasses
-import re
 import warnings
 from collections.abc import Iterator
 
 from jaxrl_moe.checks.problems import changed, idle, unknown
 from jaxrl_moe.config import Config
+from jaxrl_moe.expressions import ExpressionError, Expressions
 from jaxrl_moe.learning.programs import OFFLOAD
 from jaxrl_moe.learning.state import ROUTER, trains_router
 from jaxrl_moe.model.config import ModelConfig
@@ -59,8 +59,8 @@ def _of_routers(config: Config) -> Iterator[Problem]:
 
 def _bad_target(target: str) -> Iterator[Problem]:
     try:
-        re.compile(target)
-    except re.error as error:
+        Expressions("lora.targets").compile(target)
+    except ExpressionError as error:
         yield Problem("lora.targets", None,
                       f"holds {target!r}, which is neither a layer's name nor a regular expression ({error})",
                       "name layers such as q_proj,v_proj, use all-linear, or write an expression such as "

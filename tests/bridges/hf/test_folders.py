@@ -1,25 +1,43 @@
-"""Folders that are written whole or not at all, and what killed processes leave beside them."""
+"""Folders and files that are written whole or not at all, what killed processes leave beside them, and names
+that lead elsewhere."""
 import os
+import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from bridges.errors import BridgeError
-from bridges.hf.folders import new_folder, read_json, resolve
+from bridges.hf.folders import new_file, new_folder, plain_name, read_json, resolve
+
+ROOT = pathlib.Path(__file__).parents[3]
+WRITER = """
+import sys
+from bridges.hf.folders import new_file, new_folder
+new = new_folder if sys.argv[1] == "folder" else new_file
+with new(sys.argv[2], overwrite=True) as partial:
+    (partial / "file" if partial.is_dir() else partial).write_text("half")
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
-def dead():
-    """The number of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+def writer():
+    """writer(kind, path) starts a process that stops in the middle of writing."""
+    started = []
 
-
-def leave(folder, name, text):
-    (folder / name).mkdir()
-    (folder / name / "file").write_text(text)
+    def start(kind, path):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, kind, str(path)], cwd=ROOT, text=True,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout.readline() == "at work\n"
+        return process
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def write(folder, text):
@@ -27,22 +45,94 @@ def write(folder, text):
         (partial / "file").write_text(text)
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path, dead):
-    leave(tmp_path, f".model.partial-{dead}", "half")
-    leave(tmp_path, f".model.partial-{os.getppid()}", "at work")
-    leave(tmp_path, f".other.partial-{dead}", "somebody else's")
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_a_killed_process_left_is_removed_by_whoever_writes_there_next_and_a_living_ones_is_not(
+        tmp_path, writer, kind):
+    living = writer(kind, tmp_path / "living")
+    dead = writer(kind, tmp_path / "dead")
+    dead.send_signal(signal.SIGKILL)
+    dead.wait()
+    assert len(names(tmp_path)) == 2
     write(tmp_path / "model", "new")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"model", f".model.partial-{os.getppid()}", f".other.partial-{dead}"}
+    assert {name.split(".partial-")[0] for name in names(tmp_path)} == {"model", ".living"}
     assert (tmp_path / "model" / "file").read_text() == "new"
+    living.communicate("")
+    assert living.returncode == 0 and names(tmp_path) == {"model", "living"}
 
 
-def test_a_folder_that_was_set_aside_by_a_killed_process_is_put_back(tmp_path, dead):
-    leave(tmp_path, f".model.partial-{dead}.old", "before")
+def test_a_process_of_the_same_number_does_not_keep_what_was_left(tmp_path):
+    """Containers number their processes alike: what a dead one left had the name that the next one took."""
+    (tmp_path / ".model.partial-0123456789ab").mkdir()
+    write(tmp_path / "model", "new")
+    assert names(tmp_path) == {"model"}
+
+
+@pytest.mark.parametrize("name", [f".model.partial-{os.getppid()}", ".model.partial-mine", ".model.partial-"])
+def test_folders_of_the_living_and_of_others_are_left_alone(tmp_path, name):
+    (tmp_path / name).mkdir()
+    write(tmp_path / "model", "new")
+    assert names(tmp_path) == {"model", name}
+
+
+def test_a_folder_that_was_set_aside_by_a_killed_process_is_put_back(tmp_path):
+    aside = tmp_path / ".model.partial-0123456789ab.old"
+    aside.mkdir()
+    (aside / "file").write_text("before")
     with pytest.raises(RuntimeError), new_folder(tmp_path / "model", overwrite=True):
         raise RuntimeError("the next one fails too")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert (tmp_path / "model" / "file").read_text() == "before"
+    assert names(tmp_path) == {"model"} and (tmp_path / "model" / "file").read_text() == "before"
+    with pytest.raises(BridgeError, match="--overwrite"), new_folder(tmp_path / "model"):
+        pass
+
+
+def test_an_output_behind_a_link_is_written_where_it_lies(tmp_path):
+    write(tmp_path / "v1", "old")
+    (tmp_path / "current").symlink_to("v1")
+    write(tmp_path / "current", "new")
+    assert (tmp_path / "current").is_symlink() and (tmp_path / "v1" / "file").read_text() == "new"
+    assert names(tmp_path) == {"v1", "current"}
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: os.mkfifo(path),
+                                  lambda path: path.symlink_to("/dev/null")])
+def test_only_regular_files_are_replaced_by_a_file(tmp_path, make):
+    make(tmp_path / "out")
+    with pytest.raises(BridgeError, match="no regular file"), new_file(tmp_path / "out", overwrite=True):
+        pass
+    assert names(tmp_path) == {"out"}
+
+
+def test_a_file_is_replaced_only_where_that_was_asked_for(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(BridgeError, match="--overwrite"), new_file(tmp_path / "out"):
+        pass
+    with pytest.raises(RuntimeError), new_file(tmp_path / "out", overwrite=True) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "out").read_text() == "mine" and names(tmp_path) == {"out"}
+    with new_file(tmp_path / "out", overwrite=True) as partial:
+        partial.write_text("new")
+    assert (tmp_path / "out").read_text() == "new" and names(tmp_path) == {"out"}
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "nul\0byte", "~nobody-of-that-name/model"])
+def test_a_path_that_cannot_be_is_refused_in_one_line(name):
+    for use in (resolve, lambda name: new_folder(name).__enter__(), lambda name: new_file(name).__enter__()):
+        with pytest.raises(BridgeError) as caught:
+            use(name)
+        assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/etc/passwd", "a/b.safetensors", "..", ".",
+                                  "", "a\\b", "a\0"])
+def test_a_file_that_names_files_elsewhere_is_refused(name):
+    with pytest.raises(BridgeError, match="index.json names the file"):
+        plain_name(name, "index.json")
+    assert plain_name("model-00001-of-00002.safetensors", "") == "model-00001-of-00002.safetensors"
 
 
 @pytest.mark.parametrize("reason, told", [

@@ -186,3 +186,17 @@ def test_a_model_with_room_for_more_takes_an_adapter_of_some_of_its_layers(tmp_p
     ours, theirs = (model.logits(whole(model, tokens()))
                     for model in (large, small))
     assert relative(ours, theirs) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_of_gate_and_up_alone_reach_peft_and_come_back_alone(tmp_path):
+    """PEFT finds them only beside some of down, and leaves them out with a warning otherwise."""
+    make_checkpoint(tmp_path / "hf", tokenizer=False)
+    lora = LoraConfig(4, 8.0, targets=("gate_proj", "up_proj"))
+    model = with_adapters(tmp_path / "hf", lora)
+    bridges.export_adapter(model, tmp_path / "adapter", base="hf")
+    assert bridges.read_lora(tmp_path / "adapter") == lora
+    again = reimported(tmp_path / "hf", tmp_path / "adapter")
+    assert all((np.asarray(variable[...]) == adapters(again)[path][...]).all()
+               for path, variable in adapters(model).items())
+    assert logits_error(model, oracles.peft_model(tmp_path / "hf", tmp_path / "adapter"), tokens()) < 1e-5
