@@ -87,7 +87,7 @@ def _add_adapters(app: FastAPI, service: Service, trusted: bool):
 async def _answer(service: Service, generation: Generation, body: Body, request: Request) -> Response:
     """The whole answer, or a stream of it; either way the generation is closed when the client has it, or has
     gone."""
-    answer = Answer(generation, body, service.tokenizer.decode)
+    answer = Answer(generation, body, service.pieces)
     if body.stream:
         return EventStream(generation, answer)
     try:
