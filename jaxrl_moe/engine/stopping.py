@@ -2,7 +2,7 @@
 from collections.abc import Callable, Sequence
 
 HALF = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of bytes that are no character, or not yet
-# Bytes of a character, each of which may be a token: of as many starts of a window, one is between characters.
+# Bytes of a character, each of which may be a token: of so many starts of a window, one is at a character.
 MARGIN = 4
 
 Detokenise = Callable[[list[int]], str]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe import log_files
@@ -17,7 +18,7 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.serving.front import EngineFront
-from jaxrl_moe.serving.openai.models import Load, Models
+from jaxrl_moe.serving.openai.models import Load, Models, shortened
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
@@ -127,13 +128,30 @@ def _loader(model: Transformer, bridge: Bridge) -> Load:
     def load(path: str) -> Any:
         if not path:
             bridge.draw_adapters(spare, 0)  # fresh ones change nothing
-        elif not pathlib.Path(path).is_dir():
-            raise UserError(f"There is no folder {path!r} on the server's machine. Give the path of a PEFT "
-                            "adapter's folder.")
+        elif not _is_folder(path):
+            raise UserError(f"There is no folder {shortened(path)} on the server's machine. Give the path of a "
+                            "PEFT adapter's folder.")
         else:
             bridge.import_adapter(spare, path, subset=True)
-        return _snapshot(nnx.state(spare))
+        loaded = _snapshot(nnx.state(spare))
+        _check_finite(state, loaded, path)
+        return loaded
     return load
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return pathlib.Path(path).is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _check_finite(before: nnx.State, loaded: nnx.State, path: str) -> None:
+    """Raises UserError if an array that loading has changed holds NaN or infinity: every request would fail."""
+    changed = [new for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(loaded)) if new is not old]
+    if not all(bool(jnp.isfinite(array).all()) for array in changed):
+        raise UserError(f"The adapter {shortened(path)} holds weights, or a scale, that are not finite numbers. "
+                        "Save it again from a run whose losses were finite.")
 
 
 def _snapshot(state: nnx.State):

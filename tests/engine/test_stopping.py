@@ -97,8 +97,9 @@ def test_stop_strings_are_found_likewise_among_bytes_that_are_no_text(detokenise
         assert quickly(ids, strings, tokenizer.decode, 2) == slowly(ids, strings, tokenizer.decode)
 
 
-@pytest.mark.parametrize("text, stop, end", [("你好吗。 so", "。", "你好吗。"), ("a\n\nb", "\n\n", "a\n\n"),
-                                             ("so. Human: x", " Human:", "so. Human:"), ("a😀😀b", "😀😀", "a😀😀")])
+@pytest.mark.parametrize("text, stop, end", [
+    ("你好吗。 so", "。", "你好吗。"), ("a\n\nb", "\n\n", "a\n\n"),
+    ("so. Human: x", " Human:", "so. Human:"), ("a😀😀b", "😀😀", "a😀😀")])
 @pytest.mark.parametrize("kind", ["byte level", "llama", "gemma"])
 def test_a_stop_string_ends_the_text_one_token_at_a_time(detokenisers, kind, text, stop, end):
     tokenizer = detokenisers[kind]

@@ -22,8 +22,8 @@ def byte_fallback(strip=True):
     prepend = [normalizers.Prepend("\u2581")] if strip else []
     bpe.normalizer = normalizers.Sequence([*prepend, normalizers.Replace(" ", "\u2581")])
     dropped = [decoders.Strip(" ", 1, 0)] if strip else []
-    bpe.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
-                                     *dropped])
+    spaced = decoders.Replace("\u2581", " ")
+    bpe.decoder = decoders.Sequence([spaced, decoders.ByteFallback(), decoders.Fuse(), *dropped])
     bpe.add_special_tokens([tokenizers.AddedToken(token, special=True) for token in SPECIAL_TOKENS])
     return transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>",
                                                 unk_token="<unk>", clean_up_tokenization_spaces=False)

@@ -205,7 +205,7 @@ CASES |= {
     "after a block of code": (f"```\nx\n```\n{A_CALL}", ["```\nx\n```", NAMED]),
     "after code in a line": (f"Use ```x``` so: {A_CALL}", ["Use ```x``` so:", NAMED]),
     "after a broken one": (f"<tool_call>{{bad {A_CALL}", ["<tool_call>{bad", NAMED]),
-    "the tag in a string": ('<tool_call>{"name": "A", "arguments": {"a": "</tool_call> \\"</tool_call>"}}</tool_call>',
+    "the tag in a string": (written(r'{"name": "A", "arguments": {"a": "</tool_call> \"</tool_call>"}}'),
                             [ToolCall("A", '{"a": "</tool_call> \\"</tool_call>"}')])}
 
 

@@ -54,7 +54,8 @@ class Answer:
         self._chat = isinstance(body, ChatRequest)
         tools = self._chat and body.offers_tools
         thinking = tools and _ends_in_thoughts(generation.requests[0].ids[-TAIL:].tolist(), pieces)
-        self._samples = [SampleText(pieces, body.stops, ToolParser(thinking) if tools else None)
+        stops = generation.requests[0].params.stop_strings
+        self._samples = [SampleText(pieces, stops, ToolParser(thinking) if tools else None)
                          for _ in generation.samples]
         self._begun = set()
         self._offsets = [Offsets(pieces) for _ in generation.samples]

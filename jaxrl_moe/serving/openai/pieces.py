@@ -9,7 +9,7 @@ from jaxrl_moe.engine.stopping import HALF
 _BYTE = re.compile("<0x([0-9A-F]{2})>")  # how vocabularies with byte fallback name a byte
 _SHOWN = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _HIDDEN = [byte for byte in range(256) if byte not in _SHOWN]
-# The letter by which byte-level vocabularies name a byte: itself, or where that is no letter, one from 256 on.
+# The letter by which byte-level vocabularies name a byte: itself, or where none is seen, one from 256 on.
 _LETTERS = {chr(byte): byte for byte in _SHOWN} | {chr(256 + at): byte for at, byte in enumerate(_HIDDEN)}
 
 
@@ -78,8 +78,8 @@ class Speller:
 
 
 class Token(NamedTuple):
-    """A token of a list of tokens: its text, its bytes, and how many characters of the completion's text stand
-    before that to which its first byte belongs."""
+    """A token of a list of tokens: its text, its bytes, and how many characters of the completion's text
+    stand before that to which its first byte belongs."""
     text: str
     data: bytes
     offset: int

@@ -25,7 +25,8 @@ class TextStream:
             return ""
         found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         self._stopped = bool(found)
-        end = min(found)[1] if found else len(self._held) - (0 if last else held_back(self._held, self._stops))
+        held = 0 if last else held_back(self._held, self._stops)
+        end = min(found)[1] if found else len(self._held) - held
         shown = self._held[:end]
         self._held = self._held[end:]
         return shown

@@ -29,7 +29,7 @@ class ToolCall(NamedTuple):
 
 class ToolParser:
     """Splits text, as it comes, into content and tool calls. What is no such JSON stays in the content, and
-    so does what only talks of a call: in thoughts, in a fenced block of code, or right behind a quotation mark.
+    so does what only talks of a call: in thoughts, in a fenced block of code, or behind a quotation mark.
 
     White space around calls belongs to neither; so it is held back until it is clear that content goes on.
 
@@ -93,7 +93,7 @@ class ToolParser:
         return True
 
     def _call(self, last: bool) -> bool:
-        """Takes the call that the text begins with; if it is none, its tag is content, and what follows too."""
+        """Takes the call that the text begins with; if it is none, its tag is content."""
         body = self._body()
         if body is None and not last:
             return False
