@@ -101,8 +101,8 @@ class Models:
         except Exception as error:
             logging.getLogger(__name__).warning("An adapter could not be loaded", exc_info=error)
             said = str(error).strip().partition("\n")[0][:300]
-            raise Refusal(400, f"The adapter {shortened(path)} cannot be loaded: {type(error).__name__}: {said}. "
-                               f"{self.name!r} is served as before.", param="lora_path") from error
+            raise Refusal(400, f"The adapter {shortened(path)} cannot be loaded: {type(error).__name__}: "
+                               f"{said}. {self.name!r} is served as before.", param="lora_path") from error
 
 
 def shortened(path: str) -> str:
