@@ -111,7 +111,8 @@ def test_a_large_body_is_refused_soon(server, case):
     [{"role": "wizard", "content": "a"}] * 60_000,
     [{"role": "user", "content": [{"type": "text", "text": "a"}] * 50_000}]])
 def test_a_chat_of_very_many_messages_is_refused(server, messages):
-    answer = post(server, json.dumps({"model": "tiny", "messages": messages}).encode(), "/v1/chat/completions")
+    body = json.dumps({"model": "tiny", "messages": messages}).encode()
+    answer = post(server, body, "/v1/chat/completions")
     assert answer.status_code == 400 and len(answer.text) < 2000, answer.text[:500]
 
 
@@ -188,7 +189,7 @@ def test_the_widest_token_bounds_what_a_context_holds(tokenizer):
     hf = tokenizer.hf
     assert widest_token(hf) == max(len(hf.decode([i])) for i in range(len(hf)))
     assert widest_token(byte_fallback()) == len("<0x00>")
-    assert widest_token(word_piece()) is None  # a word of any length may be unknown, and white space is dropped
+    assert widest_token(word_piece()) is None  # a word of any length may be unknown
 
 
 @pytest.mark.parametrize("make", [byte_fallback, word_piece])
