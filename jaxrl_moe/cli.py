@@ -161,7 +161,7 @@ def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> 
         sys.exit(0)
     if recipe:
         config_lib.refuse_unknown(*filter(None, map(_overridden, arguments)))
-        arguments = [_readable(argument) for argument in arguments]
+        arguments = [_readable(argument) for argument in _joined(arguments)]
         _check_recipe(arguments)
     try:
         with recipes.importable(_file(arguments)) if recipe else contextlib.nullcontext():
@@ -202,6 +202,22 @@ def _overridden(argument: str) -> str | None:
     return match[2] if match else None
 
 
+def _joined(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments, where "--config.x", "value" of a tuple's setting has become "--config.x=value"."""
+    joined = []
+    for argument in arguments:
+        match = _OVERRIDE.match(joined[-1]) if joined else None
+        if match and match[3] is None and _is_tuple(match[2]):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _is_tuple(key: str) -> bool:
+    return config_lib.known_keys().get(key) in (tuple[str, ...], tuple[float, ...])
+
+
 def _readable(argument: str) -> str:
     """The argument with the home folder in the recipe's path, and a tuple's value in the form that absl
     reads."""
@@ -209,7 +225,7 @@ def _readable(argument: str) -> str:
         option, _, path = argument.partition("=")
         return f"{option}={os.path.expanduser(path)}"
     match = _OVERRIDE.match(argument)
-    kind = config_lib.known_keys().get(match[2]) if match else None
-    if kind not in (tuple[str, ...], tuple[float, ...]) or not match[3] or match[3].startswith(("=(", "=[")):
+    if not match or not match[3] or not _is_tuple(match[2]):
         return argument
-    return f"--config.{match[2]}={config_lib.split_names(match[3][1:])!r}"
+    items = config_lib.split_items(config_lib.known_fields()[match[2]], match[3][1:])
+    return f"--config.{match[2]}={items!r}"

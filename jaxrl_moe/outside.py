@@ -40,13 +40,13 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def parse(text: str | bytes, where: str) -> Any:
-    """Parses JSON without NaN, Infinity, repeated keys, or more than DEEPEST levels.
+    """Parses JSON without NaN, Infinity, numbers beyond floats, repeated keys, or more than DEEPEST levels.
 
     Raises:
       OutsideError: it is none such; `where` says whose it is, and the place in it is named.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_float)
     except json.JSONDecodeError as error:
         what = "is empty" if not text.strip() else (
             f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}")
@@ -186,3 +186,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits[:40]} is beyond what a float holds")
+    return value

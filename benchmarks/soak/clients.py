@@ -4,6 +4,7 @@ import collections
 import json
 import random
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -43,12 +44,16 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
+    @property
+    def manners(self) -> Sequence[Callable[[httpx.Client, random.Random], str]]:
+        """What they do, one of these at a time; each returns the word for what came of it."""
+        return self._whole, self._chat, self._stream, self._leave, self._give_up
+
     def _ask(self, generator: random.Random) -> None:
-        manners = (self._whole, self._chat, self._stream, self._leave, self._give_up)
         with httpx.Client(base_url=self._url, timeout=LONGEST) as http:
             while not self._over.is_set():
                 try:
-                    self.seen[generator.choice(manners)(http, generator)] += 1
+                    self.seen[generator.choice(self.manners)(http, generator)] += 1
                 except httpx.ConnectError:
                     self.seen["met no server"] += 1
                     self._over.wait(PAUSE)

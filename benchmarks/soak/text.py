@@ -24,11 +24,11 @@ HEADER = ("run", "steps", "kills", "seconds", "memory, MiB", "threads", "open fi
           "seen")
 
 
-def write(path: pathlib.Path, new: str) -> str:
-    """Puts a section before those that are there; returns it."""
+def write(path: pathlib.Path, new: str, intro: str = INTRO) -> str:
+    """Puts a section between the introduction and the sections that are there; returns it."""
     before = path.read_text() if path.exists() else ""
     earlier = "".join(f"\n## {text}" for text in before.split("\n## ")[1:])
-    path.write_text(f"{INTRO}\n{new}{earlier}")
+    path.write_text(f"{intro}\n{new}{earlier}")
     return new
 
 
@@ -37,9 +37,13 @@ def section(seen: Sequence[Seen], steps: int, minutes: float, circumstances: str
     problems = sum(len(leg_seen.problems) for leg_seen in seen)
     kills = sum(leg_seen.kills for leg_seen in seen)
     result = f"{problems} PROBLEMS" if problems else "all well"
-    title = f"## {datetime.date.today()}: {minutes:.0f} minutes, {kills} kills, {result}"
+    title = f"## {today()}: {minutes:.0f} minutes, {kills} kills, {result}"
     lines = [line(leg_seen, steps) for leg_seen in seen]
     return f"{title}\n\n{circumstances}\n\n{table.rows(HEADER, lines)}"
+
+
+def today() -> datetime.date:
+    return datetime.date.today()
 
 
 def line(seen: Seen, steps: int) -> list[str]:

@@ -104,7 +104,11 @@ def growth(samples: Sequence[Sample], last: int) -> dict[str, tuple[float, float
     """
     steps = [sample.step for sample in samples]
     first = min(steps, default=0)
-    settled = [sample for sample in samples if first + SETTLED <= sample.step < last]
+    return quarters([sample for sample in samples if first + SETTLED <= sample.step < last])
+
+
+def quarters(settled: Sequence[Sample]) -> dict[str, tuple[float, float]]:
+    """{figure: (median of the second quarter, of the last quarter)} of samples; empty where they are few."""
     if len(settled) < LEAST:
         return {}
     quarter = len(settled) // 4

@@ -6,7 +6,14 @@ at its field what it means, in what unit, and which values it may have; `--help`
 """
 from jaxrl_moe.config.algorithm import AlgorithmSection, CriticSection, MoeSection
 from jaxrl_moe.config.inputs import DataSection, EnvSection, LoraSection, ModelSection, ScratchSection
-from jaxrl_moe.config.resolving import ConfigError, numbered, refuse_unknown, resolve, split_names
+from jaxrl_moe.config.resolving import (
+    ConfigError,
+    numbered,
+    refuse_unknown,
+    resolve,
+    split_items,
+    split_names,
+)
 from jaxrl_moe.config.sampling import EndpointSection, RolloutSection, ServersSection
 from jaxrl_moe.config.setting import Setting, listed, setting_of, shown
 from jaxrl_moe.config.training import (
@@ -26,5 +33,5 @@ __all__ = [
     "DataSection", "EndpointSection", "EnvSection", "EvalSection", "LoggingSection", "LoraSection",
     "MeshSection", "ModelSection", "MoeSection", "OptimizerSection", "RolloutMeshSection", "RolloutSection",
     "ScratchSection", "ServersSection", "Setting", "SftSection", "TrainSection", "base", "known_fields",
-    "known_keys", "listed", "numbered", "refuse_unknown", "resolve", "setting_of", "shown", "split_names",
-    "to_json", "value_of"]
+    "known_keys", "listed", "numbered", "refuse_unknown", "resolve", "setting_of", "shown", "split_items",
+    "split_names", "to_json", "value_of"]

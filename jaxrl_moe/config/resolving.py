@@ -1,8 +1,9 @@
 """From a recipe's ConfigDict to a checked Config, with everything that is wrong told together."""
+import ast
 import dataclasses
 import os
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -113,7 +114,7 @@ def _read(field: dataclasses.Field, key: str, value: Any, read: dict[str, Any],
 def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
     kind = field.type
     if isinstance(kind, types.GenericAlias):  # tuple[str, ...] or tuple[float, ...], the only containers here
-        return _convert_items(kind.__args__[0], split_names(value) if isinstance(value, str) else value, key)
+        return _convert_items(field, split_items(field, value) if isinstance(value, str) else value, key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
@@ -122,12 +123,45 @@ def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
     return os.path.expanduser(value) if setting_of(field).kind == "path" else value
 
 
-def _convert_items(kind: type, values: Any, key: str) -> tuple:
+def _convert_items(field: dataclasses.Field, values: Any, key: str) -> tuple:
+    kind = field.type.__args__[0]
+    mend = f"give values of type {kind.__name__} with commas between"
+    if not isinstance(values, (list, tuple)) or kind is str and not _all(values, str):
+        raise ConfigError(Problem(key, values, "cannot be read", mend))
+    if setting_of(field).verbatim and not all(values):
+        raise ConfigError(Problem(key, values, "holds an empty text",
+                                  "leave it out; write one that holds a comma as ('a, b',)"))
     try:
         return tuple(map(kind, values))
     except (TypeError, ValueError) as error:
-        mend = f"give values of type {kind.__name__} with commas between"
         raise ConfigError(Problem(key, values, "cannot be read", mend)) from error
+
+
+def split_items(field: dataclasses.Field, text: str) -> tuple:
+    """The items of a tuple's setting that is written as one text: those of a Python tuple or list, as in
+    ('a, b', '\\n\\n'), or what stands between commas, as in q_proj,v_proj."""
+    literal = _literal(text)
+    if isinstance(literal, (list, tuple)) and _all(literal, *(
+            [str] if field.type.__args__[0] is str else [str, int, float])):
+        return tuple(literal)
+    if not setting_of(field).verbatim:
+        return split_names(text)
+    return tuple(text.split(",")) if text else ()
+
+
+def _literal(text: str) -> Any:
+    """The Python tuple or list that a text spells; None for "(a|b)", "[/INST]" and whatever else is none."""
+    if not text.startswith(("(", "[")):
+        return None
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return (value,) if isinstance(value, str) else value
+
+
+def _all(values: Iterable[Any], *kinds: type) -> bool:
+    return all(type(value) in kinds for value in values)
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ class RolloutSection:
     min_p: float = setting(
         0.0, "draw from tokens at least so likely, as a share of the likeliest one's probability; 0: "
         "from all", at_least=0, at_most=0.999999)
-    stop_strings: tuple[str, ...] = setting((), "texts that end a completion where they appear", kind="text")
+    stop_strings: tuple[str, ...] = setting(
+        (), "texts that end a completion where they appear, each to the letter, as in ' Human:,###'; with a "
+        r"comma or a line break, as in ('a, b', '\n\n')", kind="text", verbatim=True)
     backend: str = setting(
         "jax", "who draws the rollouts of RL; SFT's evaluations and scripts/evaluate.py draw in this "
         "process", choices=_BACKENDS)

@@ -24,6 +24,7 @@ class Setting:
       brackets: whether a row's own settings may follow its name, as in grpo(eps=1e-4).
       kind: "text" says that a string is free, "path" that it names a file or folder (or a hub name), whose
         `~` is expanded.
+      verbatim: of texts, whether their white space belongs to them.
     """
     meaning: str
     unit: str = ""
@@ -34,6 +35,7 @@ class Setting:
     table: str = ""
     brackets: bool = False
     kind: str = ""
+    verbatim: bool = False
 
     def allows(self, number: float) -> bool:
         """Whether a number lies within the bounds; NaN never does."""
@@ -90,5 +92,6 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(map(shown, value))
+        bare = not any(isinstance(item, str) and re.search(r"[\s,]|^[(\[]", item) for item in value)
+        return ",".join(map(shown, value)) if bare else repr(value)
     return re.sub(r"e-0", "e-", f"{value:g}") if isinstance(value, float) else str(value)

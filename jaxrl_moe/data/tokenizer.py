@@ -117,8 +117,16 @@ class Tokenizer:
     def render(self, messages: Sequence[Message], *, generation_prompt: bool = True,
                tools: Sequence[Mapping[str, Any]] = (), variables: Mapping[str, Any] | None = None,
                continue_final: bool = False) -> np.ndarray:
-        """Returns the [T] int32 ids of the messages under the chat template; see render_text. Control tokens
-        are those that the template writes: what messages spell like one is encoded as the text that it is.
+        """Returns the [T] int32 ids of the messages under the chat template; see render_hidden."""
+        return self.encode_hidden(
+            self.render_hidden(messages, generation_prompt=generation_prompt, tools=tools,
+                               variables=variables, continue_final=continue_final))
+
+    def render_hidden(self, messages: Sequence[Message], *, generation_prompt: bool = True,
+                      tools: Sequence[Mapping[str, Any]] = (), variables: Mapping[str, Any] | None = None,
+                      continue_final: bool = False) -> str:
+        """Returns what encode_hidden encodes. Control tokens are those that the template writes: what
+        messages spell like one is encoded as the text that it is. The arguments are those of render_text.
 
         Raises:
           TokenizerError: as render_text; or the template leaves out something that the messages or tools
@@ -128,7 +136,7 @@ class Tokenizer:
         text = self.template.render(messages, generation_prompt=generation_prompt,
                                     continue_final=continue_final, **options)
         self.template.check(messages, generation_prompt=generation_prompt and not continue_final, **options)
-        return self.encode_hidden(text)
+        return text
 
     def encode_hidden(self, text: str, before: str = "") -> np.ndarray:
         """Returns the [T] int32 ids of a hidden text that follows another; see Encoder.encode_hidden."""

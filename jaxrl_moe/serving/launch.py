@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxrl_moe import log_files
@@ -17,13 +18,12 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.serving.front import EngineFront
-from jaxrl_moe.serving.openai.models import Load, Models
+from jaxrl_moe.serving.openai.models import Load, Models, shortened
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
 
-SHOWN = 80  # characters of a path in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,35 +116,48 @@ def load_policy(options: Options, bridge: Bridge) -> tuple[Transformer, Load | N
                             f"--max_lora_rank={options.max_lora_rank} to it.")
         lora = LoraConfig(options.max_lora_rank, float(options.max_lora_rank))
     model = bridge.load_model(options.model, lora=lora)
+    load = _loader(model, bridge) if options.max_lora_rank else None
     if options.adapter:
         bridge.import_adapter(model, options.adapter, subset=True)
-    return model, _loader(model, bridge) if options.max_lora_rank else None
+    return model, load
 
 
 def _loader(model: Transformer, bridge: Bridge) -> Load:
     """Reads adapters into a model of its own, which shares the arrays of the base: what is served changes by
     publish alone."""
     graphdef, state = nnx.split(model)
-    spare = nnx.merge(graphdef, _snapshot(state))
+    base = _snapshot(state)
+    spare = nnx.merge(graphdef, _snapshot(base))
 
     def load(path: str) -> Any:
+        nnx.update(spare, _snapshot(base))  # without what another adapter, or half of one, has left
         if not path:
             bridge.draw_adapters(spare, 0)  # fresh ones change nothing
         elif not _is_folder(path):
-            raise UserError(f"There is no folder {path[:SHOWN]!r} on the server's machine. Give the path of "
+            raise UserError(f"There is no folder {shortened(path)} on the server's machine. Give the path of "
                             "a PEFT adapter's folder.")
         else:
             bridge.import_adapter(spare, path, subset=True)
-        return _snapshot(nnx.state(spare))
+        loaded = _snapshot(nnx.state(spare))
+        _check_finite(base, loaded, path)
+        return loaded
     return load
 
 
 def _is_folder(path: str) -> bool:
-    """Whether there is such a folder; also for what can be no path, such as a very long one."""
     try:
         return pathlib.Path(path).is_dir()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a name that no file can have
         return False
+
+
+def _check_finite(before: nnx.State, loaded: nnx.State, path: str) -> None:
+    """Raises UserError if an array that loading has changed holds NaN or infinity: all requests would
+    fail."""
+    changed = [new for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(loaded)) if new is not old]
+    if not all(np.isfinite(np.asarray(array, np.float32)).all() for array in changed):
+        raise UserError(f"The adapter {shortened(path)} holds weights, or a scale, that are not finite "
+                        "numbers. Save it again from a run whose losses were finite.")
 
 
 def _snapshot(state: nnx.State):

@@ -217,6 +217,14 @@ def adapter(folder, path, targets=("q_proj", "down_proj"), rank=2):
     return str(bridges.export_adapter(model, path, base=folder)), model
 
 
+def damage(path, copy, changes):
+    """A copy of an adapter's folder with other values in its adapter_config.json."""
+    shutil.copytree(path, copy, dirs_exist_ok=True)
+    file = pathlib.Path(copy) / "adapter_config.json"
+    file.write_text(json.dumps(json.loads((pathlib.Path(path) / file.name).read_text()) | changes))
+    return str(copy)
+
+
 def forward_logprobs(model, prompt, completion):
     """By one pass over the whole sequence."""
     ids = np.array([[*prompt, *completion]])
@@ -270,6 +278,17 @@ def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, fo
             ({"lora_name": "b"}, 400, "lora_path")]:
             answer = server.http.post("/v1/load_lora_adapter", json=body)
             assert answer.status_code == status and message in answer.json()["error"]["message"], answer.text
+        for config in ({"rank_pattern": "("}, {"rank_pattern": {"(": 2}}, {"r": 0},
+                       {"lora_alpha": float("nan")}):
+            damaged = damage(path, tmp_path / "damaged", config)
+            body = {"lora_name": "sums", "lora_path": damaged, "load_inplace": True}
+            answer = server.http.post("/v1/load_lora_adapter", json=body)
+            assert answer.status_code == 400 and answer.json()["error"]["message"], (config, answer.text)
+        for odd in ("x" * 5000, "a\0b", "\ud800", "/dev/null", "/" * 5000, " "):
+            body = {"lora_name": "b", "lora_path": odd}
+            answer = server.http.post("/v1/load_lora_adapter", content=json.dumps(body),
+                                      headers={"Content-Type": "application/json"})
+            assert answer.status_code == 400 and len(answer.text) < 1000, answer.text
         again = server.openai.completions.create(model="sums", **ask).choices[0]
         assert again.logprobs.token_logprobs == got.logprobs.token_logprobs
         assert again.policy_version == got.policy_version
@@ -283,6 +302,66 @@ def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, fo
         assert server.http.post("/v1/unload_lora_adapter", json={"lora_name": "sums"}).status_code == 200
         after = server.openai.completions.create(model="tiny", **ask).choices[0]
         assert after.logprobs.token_logprobs == before.logprobs.token_logprobs
+
+
+ODD_ERRORS = (ValueError("no number"), re.error("missing )"), OSError(36, "too long a name"), KeyError("r"),
+              ZeroDivisionError("division by zero"), RecursionError("deep"), UserError("NaN in it"),
+              TypeError("unhashable"))
+
+
+@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+def test_an_adapter_that_fails_to_load_leaves_the_one_that_is_served(tokenizer, error):
+    def load(path):
+        if path == "bad":
+            raise error
+        return path
+
+    with (EngineFront(Scripted(tokenizer, "fine")) as front,
+          serving(front, tokenizer, load=load, api_key=KEY) as server):
+        published = []
+        front._engine.publish = lambda params, version: published.append(params)
+        for name, path, status in (("good", "good", 200), ("good", "bad", 400), ("other", "bad", 400)):
+            body = {"lora_name": name, "lora_path": path, "load_inplace": True}
+            answer = server.http.post("/v1/load_lora_adapter", json=body)
+            assert answer.status_code == status, answer.text
+        assert str(error).strip("'") in answer.json()["error"]["message"]
+        assert published == ["good"] and front.version == 1
+        (card,) = server.openai.models.list().data
+        assert card.id == "good" and card.policy_version == 1
+        assert server.openai.completions.create(**BODY | {"model": "good"}).choices[0].text == "fine"
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\0", " a", "x" * 300, "\ud800", "\u202e", 5, None])
+def test_a_name_that_nobody_could_type_is_refused(front, tokenizer, policy, name):
+    with serving(front, tokenizer, load=policy[1], api_key=KEY) as server:
+        for route in ("load", "unload"):
+            body = {"lora_name": name} | ({"lora_path": "/nowhere"} if route == "load" else {})
+            answer = server.http.post(f"/v1/{route}_lora_adapter", content=json.dumps(body),
+                                      headers={"Content-Type": "application/json"})
+            assert answer.status_code == 400 or route == "unload" and answer.status_code == 404
+
+
+def test_what_an_adapter_changed_beside_its_layers_is_gone_with_it(folder):
+    """As the routers, which not every adapter brings."""
+    class Bridge:
+        load_model = staticmethod(bridges.load_model)
+        draw_adapters = staticmethod(lambda model, seed: None)
+
+        @staticmethod
+        def import_adapter(model, path, subset):
+            bridges.peft.adapters.routers(model)
+            for variable in bridges.peft.adapters.routers(model).values():
+                variable.set_value(variable.get_value() + (float("nan") if path.endswith("nan") else 1.0))
+
+    options = launch.Options(model=str(folder), max_lora_rank=4)
+    _, load = launch.load_policy(options, Bridge)
+    before = jax.tree.leaves(load(""))
+    with pytest.raises(UserError, match="not finite"):
+        (folder / "nan").mkdir(exist_ok=True)
+        load(str(folder / "nan"))
+    changed = jax.tree.leaves(load(str(folder)))
+    assert any(new is not old for new, old in zip(changed, before))
+    assert all(new is old for new, old in zip(jax.tree.leaves(load("")), before))
 
 
 def test_adapters_need_a_key_and_room(front, tokenizer, policy, tmp_path):

@@ -4,16 +4,42 @@ import random
 
 import pytest
 
+from jaxrl_moe.serving.openai.pieces import Offsets, Pieces
 from jaxrl_moe.serving.openai.text import TextStream
 from jaxrl_moe.serving.openai.tools import ToolCall, ToolParser
 from tests.helpers.tiny_models import make_tokenizer
+from tests.helpers.tiny_tokenizers import byte_fallback, word_piece
 
 TEXT = "Ann gave 3 äpfel to 李雷, then 🙂🙃 said: #### 17 and #### 18"
 
 
+KINDS = ("byte level", "llama", "gemma")
+
+
 @pytest.fixture(scope="module")
-def hf(tmp_path_factory):
-    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+def kinds(tmp_path_factory):
+    return {"byte level": make_tokenizer(tmp_path_factory.mktemp("tokenizer")), "llama": byte_fallback(),
+            "gemma": byte_fallback(strip=False), "words": word_piece()}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def hf(kinds, request):
+    return kinds[request.param]
+
+
+def encode(hf, text):
+    return hf.encode(text, add_special_tokens=False)
+
+
+def merged(pieces):
+    """Neighbouring texts joined."""
+    joined = []
+    for piece in pieces:
+        if isinstance(piece, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
 
 
 def cut(items, seed):
@@ -33,17 +59,85 @@ def cut(items, seed):
                           (("#### 18",), TEXT[:-len("#### 18")]),
                           (("#### 19", "never"), TEXT)])
 def test_the_pieces_of_a_stream_join_to_its_text_up_to_the_first_stop_string(hf, stops, shown, seed):
-    stream = TextStream(hf.decode, stops)
-    pieces = [stream.add(ids, last) for ids, last in cut(hf.encode(TEXT), seed)]
+    stream = TextStream(Pieces(hf), stops)
+    pieces = [stream.add(ids, last) for ids, last in cut(encode(hf, TEXT), seed)]
     assert "".join(pieces) == shown
     assert "\N{REPLACEMENT CHARACTER}" not in "".join(pieces)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_bytes_that_are_no_text_come_out_as_when_decoded_at_once(hf, seed):
+def test_bytes_that_are_no_text_come_out_as_when_decoded_at_once(kinds, seed):
+    hf = kinds["byte level"]
     ids = random.Random(seed).choices(range(3, len(hf)), k=60)
-    stream = TextStream(hf.decode)
+    stream = TextStream(Pieces(hf))
     assert "".join(stream.add(part, last) for part, last in cut(ids, seed)) == hf.decode(ids)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bytes_that_are_no_text_come_out_alike_however_they_are_cut(hf, seed):
+    ids = random.Random(seed).choices(range(len(hf)), k=60)
+    pieces = Pieces(hf)
+    whole = TextStream(pieces, ["ab", "q"]).add(ids, True)
+    for other in range(4):
+        stream = TextStream(pieces, ["ab", "q"])
+        assert "".join(stream.add(part, last) for part, last in cut(ids, other)) == whole
+
+
+LETTERS = "ab \n你好吗。😀é▁äH"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "words"])
+def test_the_bytes_of_tokens_are_those_of_the_text_that_they_are_decoded_to(kinds, kind):
+    hf = kinds[kind]
+    generator = random.Random(0)
+    pieces = Pieces(hf)
+    for _ in range(100):
+        ids = encode(hf, "".join(generator.choices(LETTERS, k=12)))
+        for _ in range(generator.choice([0, 2])):
+            ids.insert(generator.randrange(len(ids) + 1), hf.eos_token_id)
+        assert TextStream(pieces).add(ids, True) == hf.decode(ids, skip_special_tokens=True)
+
+
+def test_what_may_become_a_stop_string_is_held_back_and_then_not_shown(hf):
+    for stops, text, shown in [([" Human:"], "so Human: x", "so"), (["。"], "你好吗。", "你好吗"),
+                               (["abc", "b"], "xabc", "xa"), (["\n\n"], "a\n\nb", "a"), (["zz"], "az", "az")]:
+        stream = TextStream(Pieces(hf), stops)
+        ids = encode(hf, text)
+        seen = ""
+        for at, token in enumerate(ids):
+            seen += stream.add([token], at == len(ids) - 1)
+            assert shown.startswith(seen)
+        assert seen == shown
+
+
+def test_offsets_count_the_characters_before_that_to_which_a_token_belongs(hf):
+    generator = random.Random(0)
+    pieces = Pieces(hf)
+    for text in ["a😀bc", *("".join(generator.choices(LETTERS, k=12)) for _ in range(60))]:
+        ids = encode(hf, text)
+        ids.insert(generator.randrange(len(ids)), hf.eos_token_id)
+        offsets = Offsets(pieces)
+        tokens = [token for part, _ in cut(ids, len(text)) for token in offsets.add(part)]
+        for at, token in enumerate(tokens):
+            before = b"".join(each.data for each, i in zip(tokens[:at], ids) if i != hf.eos_token_id)
+            assert token.offset == len(before.decode("utf-8", "ignore"))
+        assert [token.text for token, i in zip(tokens, ids) if i == hf.eos_token_id] == [hf.eos_token]
+        data = b"".join(token.data for token, i in zip(tokens, ids) if i != hf.eos_token_id)
+        assert data.decode() == hf.decode(ids, skip_special_tokens=True)
+
+
+def test_offsets_after_a_character_of_several_tokens(kinds):
+    for kind, offsets in {"byte level": [0, 1, 1, 1, 1, 2, 3], "gemma": [0, 1, 1, 1, 1, 2, 3]}.items():
+        tokens = Offsets(Pieces(kinds[kind])).add(encode(kinds[kind], "a😀bc"))
+        assert [token.offset for token in tokens] == offsets
+
+
+@pytest.mark.parametrize("data, offsets", [(b"\xf0\x9fa", [0, 0, 1]), (b"\xe4\xe4\xbd\xa0b", [0, 1, 1, 1, 2]),
+                                           (b"\xff\xffb", [0, 1, 2]), ("\ufffdb".encode(), [0, 0, 0, 1])])
+def test_offsets_after_bytes_that_are_no_character(kinds, data, offsets):
+    hf = kinds["gemma"]
+    ids = [hf.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in data]
+    assert [token.offset for token in Offsets(Pieces(hf)).add(ids)] == offsets
 
 
 CALL = ToolCall("weather", '{"city": "Rom"}')
@@ -64,6 +158,57 @@ CASES = {
 }
 
 
+NAMED = ToolCall("A", '{"a": 1}')
+A_CALL = '<tool_call>{"name": "A", "arguments": {"a": 1}}</tool_call>'
+
+
+def written(body):
+    return f"<tool_call>{body}</tool_call>"
+
+
+CALLS = {
+    "Llama's spelling": '{"name": "A", "parameters": {"a": 1}}',
+    "its type": '{"type": "function", "name": "A", "parameters": {"a": 1}}',
+    "with an id": '{"id": "c1", "name": "A", "arguments": {"a": 1}}',
+    "arguments as text": r'{"name": "A", "arguments": "{\"a\": 1}"}'}
+NO_CALLS = {
+    "other arguments": '{"name": "A", "args": {"a": 1}}',
+    "arguments twice": '{"name": "A", "arguments": {"a": 1}, "parameters": {"a": 2}}',
+    "a key twice": '{"name": "A", "name": "B", "arguments": {"a": 1}}',
+    "a key of arguments twice": '{"name": "A", "arguments": {"a": 1, "a": 2}}',
+    "arguments as other text": '{"name": "A", "arguments": "a = 1"}',
+    "arguments as a list": '{"name": "A", "parameters": [1]}',
+    "an empty name": '{"name": "", "arguments": {}}',
+    "a name of another kind": '{"name": 5}',
+    "two in one": '{"name": "A"}{"name": "B"}',
+    "a number beyond floats": '{"name": "A", "arguments": {"a": 1e999}}',
+    "a long number": '{"name": "A", "arguments": {"a": ' + "1" * 5000 + "}}"}
+CASES |= {name: (written(body), [NAMED]) for name, body in CALLS.items()}
+CASES |= {name: (written(body), [written(body)]) for name, body in NO_CALLS.items()}
+TALK = {
+    "thoughts": f"<think>\nPerhaps {A_CALL}?\n</think>\n\nNo.",
+    "thoughts cut short": f"<think>\nPerhaps {A_CALL}",
+    "thoughts within a line": f"Well. <think>Perhaps {A_CALL}?</think> No.",
+    "a block of code": f"So:\n```json\n{A_CALL}\n```\nIs how.",
+    "a block of code cut short": f"```\n{A_CALL}",
+    "quotation marks": f'Write "{A_CALL}" for it.',
+    "backquotes": f"Write `{A_CALL}` for it.",
+    "cut by the limit": '<tool_call>{"name": "A", "arguments": {"a": 1',
+    "an unclosed string": '<tool_call>{"name": "A</tool_call> and so on'}
+CASES |= {name: (text, [text]) for name, text in TALK.items()}
+CASES |= {
+    "no arguments at all": (written('{"name": "A", "arguments": null}'), [ToolCall("A", "{}")]),
+    "after thoughts": (f"<think>{A_CALL}</think>\n{A_CALL}", [f"<think>{A_CALL}</think>", NAMED]),
+    "after a word of thoughts": (f"I <think> so. {A_CALL}", ["I <think> so.", NAMED]),
+    "after quoted thoughts": (f"`<think>` and `</think>`\n{A_CALL}", ["`<think>` and `</think>`", NAMED]),
+    "after an end of thoughts": (f"so</think>\n{A_CALL}", ["so</think>", NAMED]),
+    "after a block of code": (f"```\nx\n```\n{A_CALL}", ["```\nx\n```", NAMED]),
+    "after code in a line": (f"Use ```x``` so: {A_CALL}", ["Use ```x``` so:", NAMED]),
+    "after a broken one": (f"<tool_call>{{bad {A_CALL}", ["<tool_call>{bad", NAMED]),
+    "the tag in a string": (written(r'{"name": "A", "arguments": {"a": "</tool_call> \"</tool_call>"}}'),
+                            [ToolCall("A", '{"a": "</tool_call> \\"</tool_call>"}')])}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_tool_calls_are_told_from_content_however_the_text_is_cut(case):
     text, expected = CASES[case]
@@ -72,12 +217,15 @@ def test_tool_calls_are_told_from_content_however_the_text_is_cut(case):
         got = []
         for part, last in cut(text, seed):
             got += parser.add("".join(part), last)
-        merged = []
-        for piece in got:
-            if isinstance(piece, str) and merged and isinstance(merged[-1], str):
-                merged[-1] += piece
-            else:
-                merged.append(piece)
-        assert merged == expected
+        assert merged(got) == expected
     assert all(
-        isinstance(json.loads(piece.arguments), dict) for piece in merged if isinstance(piece, ToolCall))
+        isinstance(json.loads(piece.arguments), dict) for piece in got if isinstance(piece, ToolCall))
+
+
+def test_thoughts_that_the_prompt_has_opened_hold_no_calls():
+    text = f"Perhaps {A_CALL}?\n</think>\n{A_CALL}"
+    for seed in range(8):
+        parser = ToolParser(thinking=True)
+        got = [piece for part, last in cut(text, seed) for piece in parser.add("".join(part), last)]
+        assert merged(got) == [f"Perhaps {A_CALL}?\n</think>", NAMED]
+    assert merged(ToolParser(thinking=True).add(A_CALL, True)) == [A_CALL]

@@ -3,10 +3,10 @@ both."""
 import hmac
 from typing import Any
 
+from jaxrl_moe.serving.http.bodies import MOST_BYTES
 from jaxrl_moe.serving.http.errors import JsonAnswer, error_body
 
 OPEN_PATHS = ("/health",)  # for probes, which have no key
-MOST_BYTES = 16 * 2**20    # of a request's body
 
 
 class Gate:
@@ -35,18 +35,5 @@ class Gate:
         if length.isdigit() and int(length) > MOST_BYTES:
             refusal = error_body(413, f"The body has {int(length)} bytes; at most {MOST_BYTES} are read.")
             return await JsonAnswer(refusal, 413, headers={"Connection": "close"})(scope, receive, send)
-        await self._app(scope, _counted(receive), send)
+        await self._app(scope, receive, send)
 
-
-def _counted(receive: Any):
-    """The same messages, until a body without a stated length has become too long."""
-    total = 0
-
-    async def counted():
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes")
-        return message
-    return counted

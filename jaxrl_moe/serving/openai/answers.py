@@ -2,16 +2,17 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.openai.generation import Generation
+from jaxrl_moe.serving.openai.pieces import Offsets, Pieces
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest
-from jaxrl_moe.serving.openai.text import HALF, TextStream
-from jaxrl_moe.serving.openai.tools import ToolCall, ToolParser
+from jaxrl_moe.serving.openai.text import TextStream
+from jaxrl_moe.serving.openai.tools import THINK, ToolCall, ToolParser
 
-Decode = Callable[..., str]
+TAIL = 16  # tokens of a prompt, among which the white space ends that may follow <think>
 Body = CompletionRequest | ChatRequest
 
 
@@ -25,11 +26,12 @@ class Piece(NamedTuple):
 
 
 class SampleText:
-    """Turns the chunks of one sample into pieces."""
+    """Turns the chunks of one sample into pieces; `parser` tells tool calls from content where some are
+    offered."""
 
-    def __init__(self, decode: Decode, stops: Sequence[str], tools: bool):
-        self._text = TextStream(decode, stops)
-        self._parser = ToolParser() if tools else None
+    def __init__(self, pieces: Pieces, stops: Sequence[str], parser: ToolParser | None):
+        self._text = TextStream(pieces, stops)
+        self._parser = parser
         self.called = 0
 
     def piece(self, chunks: Sequence[Chunk]) -> Piece:
@@ -45,16 +47,18 @@ class SampleText:
 class Answer:
     """The answer to one call."""
 
-    def __init__(self, generation: Generation, body: Body, decode: Decode):
+    def __init__(self, generation: Generation, body: Body, pieces: Pieces):
         self._generation = generation
         self._body = body
-        self._decode = decode
         self._created = int(time.time())
         self._chat = isinstance(body, ChatRequest)
         tools = self._chat and body.offers_tools
-        self._samples = [SampleText(decode, body.stops, tools) for _ in generation.samples]
+        thinking = tools and _ends_in_thoughts(generation.requests[0].ids[-TAIL:].tolist(), pieces)
+        stops = generation.requests[0].params.stop_strings
+        self._samples = [SampleText(pieces, stops, ToolParser(thinking) if tools else None)
+                         for _ in generation.samples]
         self._begun = set()
-        self._offsets = [0] * len(generation.samples)
+        self._offsets = [Offsets(pieces) for _ in generation.samples]
 
     async def whole(self) -> dict[str, Any]:
         """Waits for all samples."""
@@ -135,28 +139,30 @@ class Answer:
     def _logprobs(self, index: int, piece: Piece):
         if not self._body.wants_logprobs:
             return None
-        texts = [self._decode([token], skip_special_tokens=False) for token in _column(piece, "ids")]
+        tokens = self._offsets[index].add(_column(piece, "ids"))
         logprobs = _column(piece, "logprobs")
         if self._chat:
             return {
                 "content": [{
-                    "token": text,
+                    "token": token.text,
                     "logprob": logprob,
-                    "bytes": None if HALF in text else list(text.encode()),
+                    "bytes": list(token.data),
                     "top_logprobs": []
-                } for text, logprob in zip(texts, logprobs)],
+                } for token, logprob in zip(tokens, logprobs)],
                 "refusal": None
             }
-        offsets = []
-        for text in texts:
-            offsets.append(self._offsets[index])
-            self._offsets[index] += len(text)
-        return {"tokens": texts, "token_logprobs": logprobs, "top_logprobs": None, "text_offset": offsets}
+        return {"tokens": [token.text for token in tokens], "token_logprobs": logprobs, "top_logprobs": None,
+                "text_offset": [token.offset for token in tokens]}
 
     def _usage(self):
         prompt = self._generation.prompt_tokens
         drawn = self._generation.drawn_tokens
         return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}
+
+
+def _ends_in_thoughts(ids: Sequence[int], pieces: Pieces) -> bool:
+    """Whether a chat template has opened the thoughts that the model then goes on with."""
+    return "".join(pieces.shown(token, pieces.of(token)) for token in ids).rstrip().endswith(THINK)
 
 
 def _column(piece: Piece, name: str):

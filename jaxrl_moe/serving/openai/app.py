@@ -9,14 +9,13 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from jaxrl_moe import __version__
 from jaxrl_moe.serving.http import metrics
+from jaxrl_moe.serving.http.bodies import GONE, add_json_bodies
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
 from jaxrl_moe.serving.openai.answers import Answer, Body, sse
 from jaxrl_moe.serving.openai.generation import Generation
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
 from jaxrl_moe.serving.openai.service import Service
-
-GONE = 499  # nginx's status for a client that did not wait; only logs see it
 
 
 def make_app(service: Service, api_key: str = "") -> Gate:
@@ -28,16 +27,17 @@ def make_app(service: Service, api_key: str = "") -> Gate:
     app = FastAPI(title="jaxrl_moe", version=__version__,
                   responses={400: {"description": "the error says what to mend"}})
     add_handlers(app)
+    add_json_bodies(app)
     _add_models(app, service)
     _add_adapters(app, service, bool(api_key))
 
     @app.post("/v1/completions", responses={429: {"description": "no room; see Retry-After"}})
     async def completions(body: CompletionRequest, request: Request):
-        return await _answer(service, await service.completions(body), body, request)
+        return await _answer(service, service.completions(body), body, request)
 
     @app.post("/v1/chat/completions", responses={429: {"description": "no room; see Retry-After"}})
     async def chat_completions(body: ChatRequest, request: Request):
-        return await _answer(service, await service.chat(body), body, request)
+        return await _answer(service, service.chat(body), body, request)
 
     @app.get("/health")
     async def health():
@@ -84,10 +84,14 @@ def _add_adapters(app: FastAPI, service: Service, trusted: bool):
         return PlainTextResponse(await asyncio.to_thread(service.models.unload, body.lora_name))
 
 
-async def _answer(service: Service, generation: Generation, body: Body, request: Request) -> Response:
+async def _answer(service: Service, admission: Coroutine[Any, Any, Generation], body: Body,
+                  request: Request) -> Response:
     """The whole answer, or a stream of it; either way the generation is closed when the client has it, or has
     gone."""
-    answer = Answer(generation, body, service.tokenizer.decode)
+    generation = await _unless_gone(admission, request)
+    if generation is None:
+        return Response(status_code=GONE)
+    answer = Answer(generation, body, service.pieces)
     if body.stream:
         return EventStream(generation, answer)
     try:

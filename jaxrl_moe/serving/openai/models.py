@@ -1,5 +1,6 @@
 """What the server calls its weights. One policy is served at a time: the base model, or an adapter over
 it."""
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from typing import Any
 
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.http.errors import Refusal
+from jaxrl_moe.types import UserError
 
+SHOWN = 200  # characters of a path in a message
 Load = Callable[[str], Any]  # PEFT folder -> nnx.State of the whole model under it; "" -> without any adapter
 
 
@@ -86,4 +89,22 @@ class Models:
         if self._load is None:
             raise Refusal(400, "This server takes no adapters: its model was loaded without room for them, "
                                "or is in training.")
-        self._front.publish(self._load(path), self._front.version + 1)
+        self._front.publish(self._weights(path), self._front.version + 1)
+
+    def _weights(self, path: str) -> Any:
+        """The weights under an adapter. Whatever is wrong with files that a client named is the client's to
+        mend; what is served stays."""
+        try:
+            return self._load(path)
+        except UserError:
+            raise
+        except Exception as error:
+            logging.getLogger(__name__).warning("An adapter could not be loaded", exc_info=error)
+            said = str(error).strip().partition("\n")[0][:300]
+            raise Refusal(400, f"The adapter {shortened(path)} cannot be loaded: {type(error).__name__}: "
+                               f"{said}. {self.name!r} is served as before.", param="lora_path") from error
+
+
+def shortened(path: str) -> str:
+    """A path in a message."""
+    return repr(path) if len(path) <= SHOWN else f"{path[:SHOWN]!r}... ({len(path)} characters)"

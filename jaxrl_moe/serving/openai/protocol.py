@@ -2,22 +2,28 @@
 honour."""
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from jaxrl_moe.serving.openai.neutral import GRAMMAR, Neutral, Strict, only
 
 MOST_INT = 2**31 - 1
 LEAST_TEMPERATURE = 0.01  # below, logits / T leave what float32 resolves; 0 is greedy
 
+class FirstFault(FailFast):
+    """Of a list's items, the first that is wrong is told; hashable, as unions need it."""
+    __hash__ = object.__hash__
+
+
 TokenId = Annotated[int, Field(ge=0, le=MOST_INT)]
-Ids = Annotated[list[TokenId], Field(min_length=1)]
-
-
-def only(neutral: Any, reason: str) -> AfterValidator:
-    """Accepts null and the value that changes nothing; refuses any other with the reason."""
-    def check(value: Any):
-        if value is not None and value != neutral:
-            raise ValueError(f"only {neutral!r} is served: {reason}")
-        return value
-    return AfterValidator(check)
 
 
 def is_text(string: str) -> bool:
@@ -25,15 +31,40 @@ def is_text(string: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in string)
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+def _prompt(value: Any) -> Any:
+    """A text, ids, or a list of either; looked at as a whole first, since there may be millions of ids."""
+    kinds = set(map(type, value)) if isinstance(value, list) else {}
+    if isinstance(value, str) or kinds == {str} or _are_ids(value):
+        return value
+    wrong = next((at for at, ids in enumerate(value) if not _are_ids(ids)), None) if kinds == {list} else ""
+    if wrong is None:
+        return value
+    which = f"item {wrong}" if kinds == {list} else "it"
+    raise ValueError(f"{which} must be a text, a list of token ids from 0 to {MOST_INT}, or a list of "
+                     "either, and not empty")
+
+
+def _are_ids(value: Any) -> bool:
+    integers = isinstance(value, list) and set(map(type, value)) == {int}
+    return integers and 0 <= min(value) <= max(value) <= MOST_INT
+
+
+_PROMPT_SCHEMA = TypeAdapter(str | list[TokenId] | list[str] | list[list[TokenId]]).json_schema()
+Prompt = Annotated[Any, AfterValidator(_prompt), WithJsonSchema(_PROMPT_SCHEMA)]
 
 
 class StreamOptions(Strict):
-    include_usage: bool = False
+    include_usage: bool | None = False
+    include_obfuscation: Annotated[bool | None, only(False, reason="events are not padded")] = None
+    continuous_usage_stats: Annotated[bool | None, only(False, reason="usage comes at the end")] = None
 
 
-class Sampling(Strict):
+class ResponseFormat(Strict):
+    type: Annotated[str, only("text", reason=GRAMMAR)]
+    json_schema: None = None
+
+
+class Sampling(Neutral):
     """What both endpoints share. top_k, min_p, stop_token_ids and return_token_ids extend OpenAI's, as in
     vLLM."""
     model: str
@@ -52,12 +83,15 @@ class Sampling(Strict):
     return_token_ids: bool | None = Field(
         None, description="adds token ids, and the version of the weights that drew each")
     user: str | None = Field(None, description="recorded with the call")
-    frequency_penalty: Annotated[float | None, only(0, "the engine draws without penalties")] = None
-    presence_penalty: Annotated[float | None, only(0, "the engine draws without penalties")] = None
-    repetition_penalty: Annotated[float | None, only(1, "the engine draws without penalties")] = None
-    logit_bias: Annotated[dict[str, float] | None,
-                          only({}, "the engine draws from the model's own logits")] = None
-    store: Annotated[bool | None, only(False, "this server keeps no answers for later")] = None
+    response_format: ResponseFormat | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, values: Any):
+        """Of a hundred thousand unknown fields, each would be told."""
+        if isinstance(values, dict) and len(values) > 2 * len(cls.model_fields):
+            raise ValueError(f"{len(values)} fields are more than there are")
+        return values
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -75,12 +109,20 @@ class Sampling(Strict):
 
 
 class CompletionRequest(Sampling):
-    prompt: str | Ids | Annotated[list[str], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
-    logprobs: Annotated[int | None, only(0, "the log-prob of the drawn token; the engine reports no other "
-                                            "token's")] = None
-    echo: Annotated[bool | None, only(False, "the prompt is not scored, and you have it")] = None
-    suffix: Annotated[str | None, only("", "the model continues a prompt and fills no gaps")] = None
-    best_of: Annotated[int | None, only(1, "ask for n completions and choose among them")] = None
+    prompt: Prompt
+    logprobs: Annotated[int | None, only(0, reason="the log-prob of the drawn token; the engine reports no "
+                                                   "other token's")] = None
+    echo: Annotated[bool | None, only(False, reason="the prompt is not scored, and you have it")] = None
+    suffix: Annotated[str | None,
+                      only("", reason="the model continues a prompt and fills no gaps")] = None
+    best_of: int | None = None
+
+    @field_validator("best_of")
+    @classmethod
+    def _all_of_best(cls, value: int | None, rest: ValidationInfo):
+        if value not in (None, rest.data.get("n") or 1):
+            raise ValueError("only n is served: ask for n completions and choose among them")
+        return value
 
     @property
     def wants_logprobs(self) -> bool:
@@ -116,6 +158,7 @@ class Message(Strict):
     reasoning_content: str | None = None
     tool_calls: list[CalledTool] | None = None
     tool_call_id: str | None = None
+    type: Annotated[str | None, only("text", reason="lm-evaluation-harness sends it")] = None
     # with the next three, an answer of the openai client can be sent back as it is
     refusal: None = None
     annotations: None = None
@@ -127,7 +170,7 @@ class Function(Strict):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: Annotated[bool | None, only(False, "the engine does not force a grammar on what it draws")] = None
+    strict: Annotated[bool | None, only(False, reason=GRAMMAR)] = None
 
 
 class Tool(Strict):
@@ -135,21 +178,17 @@ class Tool(Strict):
     function: Function
 
 
-class ResponseFormat(Strict):
-    type: Literal["text"]
-
-
 class ChatRequest(Sampling):
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], FirstFault()] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1, le=MOST_INT)
     logprobs: bool | None = None
-    top_logprobs: Annotated[int | None, only(0, "the log-prob of the drawn token; the engine reports no "
-                                                "other token's")] = None
-    tools: list[Tool] | None = None
+    top_logprobs: Annotated[int | None, only(0, reason="the log-prob of the drawn token; the engine "
+                                                       "reports no other token's")] = None
+    tools: Annotated[list[Tool], FirstFault()] | None = None
     tool_choice: Literal["auto", "none"] | None = Field(None, description="the engine cannot force a call")
     parallel_tool_calls: Annotated[bool | None,
-                                   only(True, "the engine cannot keep the model from several calls")] = None
-    response_format: ResponseFormat | None = None
+                                   only(True, reason="the engine cannot keep the model from several "
+                                                     "calls")] = None
     chat_template_kwargs: dict[str, Any] | None = Field(
         None, description="variables of the chat template, as enable_thinking")
     add_generation_prompt: bool | None = Field(None, description="begin a turn of the assistant; by default "
@@ -182,8 +221,17 @@ class ChatRequest(Sampling):
         return bool(self.tools) and self.tool_choice != "none"
 
 
+def _printable(name: str) -> str:
+    if not name.isprintable() or name != name.strip():
+        raise ValueError("a name has printable characters only, and no space at its ends")
+    return name
+
+
+AdapterName = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
+
+
 class LoadAdapter(Strict):
-    lora_name: str = Field(min_length=1)
+    lora_name: AdapterName
     lora_path: str = Field(min_length=1, description="a PEFT folder on the server's machine")
     load_inplace: bool = Field(False, description="replace the adapter of that name")
 

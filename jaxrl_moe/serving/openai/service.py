@@ -1,9 +1,9 @@
 """From what a client sent to requests of the engine, under admission control."""
-import asyncio
+import contextlib
+import dataclasses
 import math
 import secrets
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from jaxrl_moe.serving.http.metrics import Counters
 from jaxrl_moe.serving.openai.generation import Generation
 from jaxrl_moe.serving.openai.messages import template_messages
 from jaxrl_moe.serving.openai.models import Models
+from jaxrl_moe.serving.openai.pieces import Pieces
+from jaxrl_moe.serving.openai.prompts import SHORT, Prompts
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, Sampling
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.types import Request, SamplingParams
@@ -40,6 +42,7 @@ class Service:
                  chat_tokens: int = 1024, recorder: Recorder | None = None):
         self.front = front
         self.tokenizer = tokenizer
+        self.pieces = Pieces(tokenizer.hf)
         self.models = models
         self.recorder = recorder
         self.counters = Counters()
@@ -47,7 +50,9 @@ class Service:
         self._chat_tokens = chat_tokens
         self._in_flight = 0
         self._seconds = 1.0  # that calls take, lately
-        self._tokenising = ThreadPoolExecutor(1, "tokeniser")  # so that a long prompt keeps nobody waiting
+        self._prompts = Prompts(tokenizer, front.context)
+        self._special = {str(token): number for number, token in tokenizer.hf.added_tokens_decoder.items()
+                         if token.special}
 
     @property
     def in_flight(self) -> int:
@@ -56,38 +61,49 @@ class Service:
 
     async def completions(self, body: CompletionRequest) -> Generation:
         """Admits a call of /v1/completions; raises Refusal or UserError."""
-        self.models.check(body.model)
-        prompts = [
-            await self._tokenise(self.tokenizer.encode, prompt) if isinstance(prompt, str) else np.array(
-                prompt, np.int32) for prompt in body.prompts
-        ]
-        return self._admit("/v1/completions", body, prompts, body.max_tokens or COMPLETION_TOKENS)
+        params = self._params(body, body.max_tokens or COMPLETION_TOKENS)
+        with self._room_for(len(body.prompts) * params.n) as stays:
+            prompts = [await self._prompts.encode(prompt) if isinstance(prompt, str)
+                       else np.array(prompt, np.int32) for prompt in body.prompts]
+            return self._admit("/v1/completions", body, prompts, params, stays)
 
     async def chat(self, body: ChatRequest) -> Generation:
         """Admits a call of /v1/chat/completions; raises Refusal or UserError."""
-        self.models.check(body.model)
+        given = body.max_tokens or body.max_completion_tokens
+        params = self._params(body, given or 1)
+        with self._room_for(params.n) as stays:
+            prompt = await self._prompts.encode(await self._rendered(body), self.tokenizer.encode_hidden)
+            left = max(1, min(self._chat_tokens, self.front.context - len(prompt)))
+            params = dataclasses.replace(params, max_tokens=given or left)
+            return self._admit("/v1/chat/completions", body, [prompt], params, stays)
+
+    async def _rendered(self, body: ChatRequest) -> str:
         tools = [tool.model_dump(exclude_unset=True)
                  for tool in body.tools or ()] if body.offers_tools else []
-        prompt = await self._tokenise(lambda: self.tokenizer.render(
+        size = sum(100 + len(message.content or "") if isinstance(message.content, str) else SHORT
+                   for message in body.messages)
+        return await self._prompts.run(lambda: self.tokenizer.render_hidden(
             template_messages(body.messages), tools=tools, variables=body.chat_template_kwargs,
             generation_prompt=body.add_generation_prompt is not False,
-            continue_final=bool(body.continue_final_message)))
-        limit = body.max_tokens or body.max_completion_tokens or max(
-            1, min(self._chat_tokens, self.front.context - len(prompt)))
-        return self._admit("/v1/chat/completions", body, [prompt], limit)
+            continue_final=bool(body.continue_final_message)), size=size + 1000 * len(tools))
 
-    async def _tokenise(self, work: Callable[..., Any], *args):
-        return await asyncio.get_running_loop().run_in_executor(self._tokenising, work, *args)
-
-    def _admit(self, path: str, body: Sampling, prompts: Sequence[np.ndarray], max_tokens: int) -> Generation:
-        self.tokenizer.check_stop_strings(body.stops, "stop")
+    def _params(self, body: Sampling, max_tokens: int) -> SamplingParams:
+        """The engine's parameters. A special token among the stop strings, which no text holds, becomes a
+        stop id."""
+        self.models.check(body.model)
+        ids = [self._special[stop] for stop in body.stops if stop in self._special]
+        strings = tuple(stop for stop in body.stops if stop not in self._special)
+        self.tokenizer.check_stop_strings(strings, "stop")
         params = sampling(body, max_tokens)
-        seeds = [body.seed if body.seed is not None else secrets.randbits(63) for _ in prompts]
-        requests = [seeded(ids, params, seed) for ids, seed in zip(prompts, seeds)]
-        for number, request in enumerate(requests):
-            self.front.check(request,
-                             "The request" if len(requests) == 1 else f"Prompt {number} of the request")
-        samples = len(requests) * params.n
+        return dataclasses.replace(params, stop_ids=(*params.stop_ids, *ids), stop_strings=strings)
+
+    @contextlib.contextmanager
+    def _room_for(self, samples: int) -> Iterator[contextlib.ExitStack]:
+        """Holds room for samples; the stack that it gives keeps it when its callbacks are taken over.
+
+        Raises:
+          Refusal: there is none, now (429) or ever.
+        """
         if samples > self._room:
             raise Refusal(400, f"The request asks for {samples} samples; this server takes at most "
                                f"{self._room} at once.", param="n")
@@ -96,15 +112,31 @@ class Service:
             raise Refusal(429, f"{self._in_flight} samples are being drawn or wait; there is no room for "
                                f"{samples} more. Try again later.",
                           headers={"Retry-After": str(min(60, max(1, math.ceil(self._seconds))))})
-        self._in_flight += samples
+        with contextlib.ExitStack() as stack:
+            self._in_flight += samples
+            stack.callback(self._free, samples)
+            yield stack
+
+    def _free(self, samples: int) -> None:
+        self._in_flight -= samples
+
+    def _admit(self, path: str, body: Sampling, prompts: Sequence[np.ndarray], params: SamplingParams,
+               room: contextlib.ExitStack) -> Generation:
+        seeds = [body.seed if body.seed is not None else secrets.randbits(63) for _ in prompts]
+        requests = [seeded(ids, params, seed) for ids, seed in zip(prompts, seeds)]
+        for number, request in enumerate(requests):
+            self.front.check(request,
+                             "The request" if len(requests) == 1 else f"Prompt {number} of the request")
         prefix = "chatcmpl" if isinstance(body, ChatRequest) else "cmpl"
-        return Generation(self.front, prefix, requests,
-                          lambda generation: self._ended(path, body, seeds, generation))
+        generation = Generation(self.front, prefix, requests,
+                                lambda generation: self._ended(path, body, seeds, generation))
+        room.pop_all()  # until the generation ends
+        return generation
 
     def _ended(self, path: str, body: Sampling, seeds: Sequence[int], generation: Generation):
         """Makes room for others, counts the call and records it."""
         seconds = generation.seconds
-        self._in_flight -= len(generation.samples)
+        self._free(len(generation.samples))
         self._seconds += 0.1 * (seconds - self._seconds)
         self.counters.call(path, "done" if generation.complete else "cancelled", seconds,
                            generation.prompt_tokens, generation.drawn_tokens)
@@ -120,7 +152,7 @@ class Service:
                 self.recorder.write(call, seed, request, completions)
 
     def close(self) -> None:
-        self._tokenising.shutdown()
+        self._prompts.close()
 
 
 def sampling(body: Sampling, max_tokens: int) -> SamplingParams:

@@ -1,44 +1,35 @@
 """A completion's text while it is being drawn: half characters and the beginnings of stop strings are held
 back."""
-from collections.abc import Callable, Sequence
+import codecs
+from collections.abc import Sequence
 
-HALF = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of a character whose last bytes are still to come
+from jaxrl_moe.serving.openai.pieces import Pieces, Speller
 
 
 class TextStream:
-    """Tokens in, text out; the pieces joined are the text of all tokens, cut before the first stop string."""
+    """Tokens in, text out. The pieces joined are the text of all tokens, cut before the stop string that is
+    complete first, however the tokens are cut into calls."""
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str] = ()):
-        self._decode = decode
+    def __init__(self, pieces: Pieces, stops: Sequence[str] = ()):
+        self._speller = Speller(pieces)
         self._stops = tuple(stops)
-        self._ids: list[int] = []
-        # tokens [context, read) were shown, and are decoded again with what follows
-        self._context = 0
-        self._read = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self._stopped = False
 
     def add(self, ids: Sequence[int], last: bool) -> str:
         """Returns what can be shown now; with `last` nothing is held back."""
-        self._ids += ids
-        self._held += self._decoded(last)
+        data = b"".join(self._speller.spell(ids))
+        self._held += self._decoder.decode(data, last)
         if self._stopped:
             return ""
-        ends = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
-        self._stopped = bool(ends)
-        end = min(ends) if ends else len(self._held) - (0 if last else held_back(self._held, self._stops))
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        self._stopped = bool(found)
+        held = 0 if last else held_back(self._held, self._stops)
+        end = min(found)[1] if found else len(self._held) - held
         shown = self._held[:end]
         self._held = self._held[end:]
         return shown
-
-    def _decoded(self, last: bool):
-        text = self._decode(self._ids[self._context:])
-        if text.endswith(HALF) and not last:
-            return ""
-        fresh = text[len(self._decode(self._ids[self._context:self._read])):]
-        self._context = self._read
-        self._read = len(self._ids)
-        return fresh
 
 
 def held_back(text: str, marks: Sequence[str]) -> int:

@@ -1,0 +1,198 @@
+"""Many clients at one endpoint, some of whom leave, send ten megabytes or let their bodies drip: whether
+short requests are answered soon all the while, and whether memory, threads, slots or pages stay behind.
+
+    make crowd MINUTES=10
+    python -m benchmarks.soak.crowd --minutes=10 --clients=64
+
+A tiny random model is served by scripts/serve.py in a process of its own, watched from outside. A section of
+benchmarks/crowd.md says what was seen; the exit code is 1 where something is wrong. Needs the extra `test`.
+"""
+import contextlib
+import os
+import pathlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+from absl import flags
+
+from benchmarks import table
+from benchmarks.soak import drive, text
+from benchmarks.soak.clients import LONGEST, Clients
+from benchmarks.soak.watch import Sample, Watch, grown, quarters
+from jaxrl_moe import cli
+from jaxrl_moe.config import ConfigError
+
+MINUTES = flags.DEFINE_float("minutes", 10.0, "that the clients ask")
+CLIENTS = flags.DEFINE_integer("clients", 64, "that ask at once, beside the one that is timed")
+FOLDER = flags.DEFINE_string("folder", "runs/crowd", "of the model and the server's log; deleted before")
+OUTPUT = flags.DEFINE_string("output", "benchmarks/crowd.md", "markdown file that gets a section")
+SOON = 2.0   # seconds within which a short request is answered
+PAUSE = 0.2  # between two of them
+LARGE = 10 * 2**20
+DRIP = 20    # bytes of a body that drips, one every PAUSE
+HELD = ("samples_in_flight", "engine_kv_pages_used")  # of the server's metrics
+INTRO = f"""# crowd
+
+`make crowd MINUTES=10`: clients at one endpoint over a tiny random model, who wait, stream, leave, lose
+patience, send bodies of 10 MB (a text, ids, lists in lists) and wait for the answer or leave, or let a body
+drip and leave. Looked for: a short request that takes over {SOON:g} seconds; answers of 5xx; memory, threads
+or open files that grow; samples or pages that are held when all have left. The newest stands first.
+"""
+
+
+class Crowd(Clients):
+    """Clients that also send what is too large, and leave in the middle of it. Which, and how often, follows
+    from `manners`."""
+
+    @property
+    def manners(self) -> Sequence[Any]:
+        return (*super().manners, *super().manners, self._large, self._large_and_leave, self._drip)
+
+    def _large(self, http: httpx.Client, generator: random.Random) -> str:
+        answer = http.post("/v1/completions", content=large_body(generator),
+                           headers={"Content-Type": "application/json"})
+        if answer.status_code not in (400, 413, 429):
+            self.problems.append(f"ten megabytes: status {answer.status_code}: {answer.text[:200]}")
+        return "ten megabytes refused"
+
+    def _large_and_leave(self, http: httpx.Client, generator: random.Random) -> str:
+        with self._connection() as connection:
+            body = large_body(generator)
+            connection.sendall(head(len(body)) + body[:generator.choice([len(body) // 2, len(body)])])
+        return "left with ten megabytes"
+
+    def _drip(self, http: httpx.Client, generator: random.Random) -> str:
+        with self._connection() as connection:
+            connection.sendall(head(LARGE))
+            for _ in range(DRIP):
+                connection.sendall(b" ")
+                if self._over.wait(PAUSE):
+                    break
+        return "dripped and left"
+
+    def _connection(self) -> socket.socket:
+        url = httpx.URL(self._url)
+        return socket.create_connection((url.host, url.port), timeout=LONGEST)
+
+
+# Prompts of about ten megabytes: a text of words, one word, fewer and too many ids, lists in lists.
+PROMPTS = (b'"' + b"Ann has 3 boxes. " * (LARGE // 17) + b'"', b'"' + b"a" * LARGE + b'"',
+           b"[" + b"5," * (LARGE // 10) + b"5]", b"[" + b"5," * (LARGE // 2) + b"5]",
+           b"[" + b"[]," * (LARGE // 3) + b"[]]")
+
+
+def large_body(generator: random.Random) -> bytes:
+    """A completion's request with one of the PROMPTS."""
+    return b'{"model": "model", "max_tokens": 4, "prompt": ' + generator.choice(PROMPTS) + b"}"
+
+
+def head(length: int) -> bytes:
+    return (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % length)
+
+
+def short_requests(url: str, over: threading.Event) -> Iterator[float]:
+    """Seconds that each of a run of short requests took, refused for want of room or not."""
+    body = {"model": "model", "prompt": "Tom has 3", "max_tokens": 2}
+    with httpx.Client(base_url=url, timeout=LONGEST) as http:
+        while not over.wait(PAUSE):
+            began = time.monotonic()
+            http.post("/v1/completions", json=body)
+            yield time.monotonic() - began
+
+
+@contextlib.contextmanager
+def served(folder: pathlib.Path) -> Iterator[tuple[str, int]]:
+    """(url, process id) of a server over a tiny model."""
+    from tests.helpers.tiny_models import make_checkpoint
+    make_checkpoint(folder / "model", num_hidden_layers=2, max_position_embeddings=128)
+    command = [sys.executable, "scripts/serve.py", f"--model={folder / 'model'}", "--name=model", "--port=0",
+               "--slots=16", "--max_prompt_tokens=64", "--max_tokens=16", "--max_queue=512", "--warmup"]
+    process = subprocess.Popen(command, cwd=table.ROOT, env=os.environ | {"PYTHONPATH": str(table.ROOT)},
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        found = next(filter(None, (re.search(r"at (http\S+)/v1", line) for line in process.stdout)))
+        threading.Thread(target=log, args=(process, folder / "server.log"), daemon=True).start()
+        yield found[1], process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def log(process: subprocess.Popen[str], path: pathlib.Path) -> None:
+    with path.open("w") as file:
+        file.writelines(process.stdout)
+
+
+def crowded(url: str, pid: int, clients: int, seconds: float,
+            folder: pathlib.Path) -> tuple[Crowd, list[float], list[Sample]]:
+    """Lets clients ask for a while; (what they saw, seconds of the short requests, samples of the server)."""
+    over = threading.Event()
+    took: list[float] = []
+    timed = threading.Thread(target=lambda: took.extend(short_requests(url, over)), daemon=True)
+    watch = Watch(pid, folder)
+    with Crowd(url, clients, model="model") as crowd:
+        timed.start()
+        while watch.seconds < seconds:
+            watch.look()
+            time.sleep(PAUSE)
+        over.set()
+        timed.join()
+    return crowd, took, watch.samples
+
+
+def left(url: str) -> list[str]:
+    """What is still held by a server that nobody asks any more, in words."""
+    for _ in range(100):
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        told = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        held = {name: float(told[f"jaxrl_moe_{name}"]) for name in HELD}
+        if not any(held.values()):
+            return []
+        time.sleep(PAUSE)
+    return [f"{name} is {value:g} when all have left" for name, value in held.items() if value]
+
+
+def main() -> None:
+    if MINUTES.value <= 0 or CLIENTS.value < 1:
+        raise ConfigError("--minutes and --clients must be above 0.")
+    circumstances = table.circumstances()
+    folder = drive.fresh(pathlib.Path(FOLDER.value).absolute())
+    with served(folder) as (url, pid):
+        crowd, took, samples = crowded(url, pid, CLIENTS.value, 60 * MINUTES.value, folder)
+        problems = [*left(url), *sorted(set(crowd.problems))]
+    figures = quarters(samples)
+    problems += grown(figures)
+    late = sum(seconds > SOON for seconds in took)
+    problems += [f"{late} of {len(took)} short requests took over {SOON:g} seconds"] * bool(late or not took)
+    print(section(crowd, took, figures, problems, circumstances))
+    sys.exit(1 if problems else 0)
+
+
+def section(crowd: Crowd, took: Sequence[float], figures: dict, problems: Sequence[str],
+            circumstances: str) -> str:
+    """Writes what was seen before what is there."""
+    calls = ", ".join(f"{number} {what}" for what, number in sorted(crowd.seen.items()))
+    ordered = sorted(took) or [0.0]
+    rows = [[str(CLIENTS.value), f"{len(took)}", f"{ordered[len(ordered) // 2]:.2f}",
+             f"{ordered[int(0.99 * (len(ordered) - 1))]:.2f}", f"{ordered[-1]:.2f}",
+             text.shown(figures, "memory", 2**20), text.shown(figures, "threads"),
+             text.shown(figures, "files"), calls]]
+    header = ("clients", "short requests", "median s", "99% s", "longest s", "memory, MiB", "threads",
+              "open files", "calls")
+    result = f"**{'; '.join(problems)}**" if problems else "All well."
+    seen = f"{circumstances}\n\n{table.rows(header, rows)}\n{result}"
+    new = f"## {text.today()}: {MINUTES.value:g} minutes\n\n{seen}\n"
+    return text.write(pathlib.Path(OUTPUT.value), new, INTRO)
+
+
+if __name__ == "__main__":
+    cli.run(main, recipe=False)
