@@ -1,6 +1,8 @@
-"""What an error of the operating system means to whoever started us."""
+"""What an error of the operating system, or of code that is not ours, means to whoever started us."""
 import errno
 import os
+import pathlib
+import traceback
 
 from jaxrl_moe.types import UserError
 
@@ -20,3 +22,12 @@ def system_error(error: OSError) -> UserError:
     mend = _MENDS.get(error.errno, "Check the path, its permissions and the free space")
     return UserError(f"{where}{os.strerror(error.errno)} (error {error.errno} of the operating system). "
                      f"{mend}, then give the same command again; a run goes on from its newest checkpoint.")
+
+
+def crash(error: BaseException) -> str:
+    """An exception of others' code for a message: its class, its text, and the file and line that it comes
+    from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({pathlib.Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
