@@ -1,7 +1,9 @@
-"""What an error of the operating system, or of somebody else's library, means to whoever started us."""
+"""What an error of the operating system, or of code that is not ours, means to whoever started us."""
 import errno
 import os
+import pathlib
 import re
+import traceback
 
 from jaxrl_moe.types import UserError
 
@@ -30,3 +32,12 @@ def first_sentence(error: BaseException) -> str:
     told = [line for line in lines if line and not re.search(r"Request ID|^Traceback", line)]
     line = (told or [type(error).__name__])[0]
     return re.split(r"(?<=[.!?])\s+(?=[A-Z])", line)[0].rstrip(" .,:;") + "."
+
+
+def crash(error: BaseException) -> str:
+    """An exception of others' code for a message: its class, its text, and the file and line that it comes
+    from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({pathlib.Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"

@@ -49,6 +49,11 @@ class Prompt:
     index: int
     where: str = ""
 
+    @property
+    def origin(self) -> str:
+        """Where it comes from, to begin a message with."""
+        return self.where or f"Prompt {self.index}"
+
 
 @dataclasses.dataclass(frozen=True)
 class SamplingParams:

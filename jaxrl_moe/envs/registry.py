@@ -80,7 +80,7 @@ def check_rows(task: Task, prompts: Iterable[Prompt]) -> None:
         try:
             task.check_row(prompt.row, prompt.index)
         except UserError as error:
-            raise UserError(f"{prompt.where or f'Prompt {prompt.index}'}: {error}") from error
+            raise UserError(f"{prompt.origin}: {error}") from error
 
 
 def _signature(factory: Factory, method: str) -> str:

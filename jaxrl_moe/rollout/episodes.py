@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.rollout.graders import in_order
-from jaxrl_moe.types import Action, Completion, Outcome, Prompt, Status, UserError
+from jaxrl_moe.rollout.grades import Unfit, checked_env, checked_messages, checked_step, named
+from jaxrl_moe.types import Action, Completion, Outcome, Prompt, Status, Step
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -41,25 +42,25 @@ class Episodes:
         """Plays an episode of one step: the completion is its only action.
 
         Raises:
-          UserError: the task wants several turns, shows messages that the prompt has not, or raises one
-            itself; file and row are named.
+          GradeError: the task breaks, says what it may not, wants several turns, or shows messages that the
+            prompt has not.
         """
         seed = np.random.SeedSequence((self.seed, stream, sequence)).generate_state(1)[0]
-        row = prompt.where or f"data row {prompt.index}"
-        try:
-            with contextlib.closing(self.task.open(prompt.row, int(seed))) as env:
-                opening = env.reset()
-                step = None if opening else env.step(action)
-        except UserError as error:
-            raise UserError(f"{row}: {error}") from error
-        if step is None:
-            raise UserError(f"The task opens {row} with messages of its own, and a run of single completions "
-                            "shows the policy the row's prompt alone: put them into the prompt.")
+        with named(prompt, self.task):
+            step = self._only_step(prompt, int(seed), action)
+        return Outcome(step.reward, Status.TRUNCATED if action.truncated else Status.FINISHED, step.info,
+                       (step,))
+
+    def _only_step(self, prompt: Prompt, seed: int, action: Action) -> Step:
+        with contextlib.closing(checked_env(self.task.open(prompt.row, seed))) as env:
+            if checked_messages(env.reset()):
+                raise Unfit("opens the row with messages of its own, and a run of single completions shows "
+                            "the policy the row's prompt alone: put them into the prompt.")
+            step = checked_step(env.step(action))
         if not step.done:
-            raise UserError(f"The task goes on after the first completion of {row}, and a run of single "
-                            "completions has one turn an episode: take a task that grades one completion.")
-        return Outcome(float(step.reward), Status.TRUNCATED if action.truncated else Status.FINISHED,
-                       {name: float(value) for name, value in step.info.items()}, (step,))
+            raise Unfit("goes on after the first completion, and a run of single completions has one turn an "
+                        "episode: take a task that grades one completion.")
+        return step
 
     def play_all(self, wanted: Sequence[tuple[Prompt, int, int, Action]]) -> list[Outcome]:
         """play() of each, by several threads; in their order."""

@@ -25,7 +25,6 @@ from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Options:
     """model, adapter: folders or hub names; name: of the model, "" for its folder's. max_lora_rank 0: no

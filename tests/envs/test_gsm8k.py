@@ -1,14 +1,15 @@
 """The GSM8K parser and reward against hand-written expectations, and against every real gold."""
+import decimal
 import json
 import os
 import pathlib
-import time
 
 import pytest
 
 from jaxrl_moe.envs import check_rows
-from jaxrl_moe.envs.gsm8k import Gsm8k, final_number, gold_number
-from jaxrl_moe.envs.numbers import find_numbers, parse_number
+from jaxrl_moe.envs.answers import final_number
+from jaxrl_moe.envs.gsm8k import Gsm8k, gold_number
+from jaxrl_moe.envs.numbers import last_number, parse_number
 from jaxrl_moe.types import Action, Prompt, UserError
 
 REAL = pathlib.Path(
@@ -33,7 +34,6 @@ COMPLETIONS = {
     r"\boxed{\frac{3}{4}}": 0.75,
     r"\boxed{\$1,234.00}": 1234,
     r"\boxed 8": 8,
-    r"\boxed{}, so 6": 6,
     r"\boxed{12": 12,
     "**Final Answer:** $1,080": 1080,
     "Final Answer:\n\n42 clips in 2 days": 42,
@@ -57,17 +57,12 @@ COMPLETIONS = {
 @pytest.mark.parametrize("text", NUMBERS)
 def test_a_number_in_any_usual_writing_has_its_value(text):
     assert parse_number(text) == pytest.approx(NUMBERS[text], abs=1e-12)
-    assert find_numbers(f"It costs {text}") or "\\" in text or "−" in text
+    assert last_number(f"It costs {text}") is not None
 
 
 @pytest.mark.parametrize("text", COMPLETIONS)
 def test_the_final_number_follows_the_order_boxed_final_answer_hashes_last(text):
     assert final_number(text) == COMPLETIONS[text]
-
-
-@pytest.mark.parametrize("text", ["", "none", "1 and 2", "about 3", "1/0"])
-def test_a_text_that_is_not_one_number_has_no_value(text):
-    assert parse_number(text) is None
 
 
 @pytest.mark.parametrize("completion, reward",
@@ -107,8 +102,37 @@ def test_the_gold_may_come_from_a_reward_spec():
     assert gold_number({"answer": "12"}) == 12
 
 
-@pytest.mark.parametrize(
-    "row", [{}, {"answer": "none"}, {"answer": "#### 1 or 2"}, {"reward_spec": {"method": "rule"}}])
+@pytest.mark.parametrize("gold, value", [
+    (7, 7), (7.5, 7.5), ("1,234", 1234), ("#### 7", 7), ("3 #### 7", 7), ("#### 5\n#### 7", 7),
+    ("$1,080.00", 1080), ("#### - 7", -7), ("####\u22127", -7), (10**17 + 1, 10**17 + 1), (1e22, 10**22),
+    (decimal.Decimal("7.10"), 7.1), (" 7 ", 7), ("7 apples", 7)])
+def test_a_gold_is_a_number_or_a_text_that_is_one(gold, value):
+    for row in ({"answer": gold}, {"reward_spec": None, "answer": gold},
+                {"reward_spec": {"ground_truth": gold}, "answer": "none"},
+                {"reward_spec": {"ground_truth": None}, "answer": gold}):
+        assert gold_number(row) == pytest.approx(value, abs=0)
+
+
+def test_numbers_beyond_2_53_differ_by_one():
+    row = {"answer": f"#### {10**17}"}
+    graded = [Gsm8k(binary=True).grade(row, Action(f"{answer}", 9, False)).reward
+              for answer in (10**17, 10**17 + 1, "10^17", "1e17", "1e17 + 1")]
+    assert graded == [1, 0, 1, 1, 0]
+
+
+def test_a_marker_in_what_is_thought_earns_nothing():
+    for text, reward in ((r"<think>\boxed{1234}</think>1234", 1.0), (r"<think>\boxed{1234}", 0.0),
+                         (r"<think>1</think>\boxed{1234}", 1.05)):
+        assert Gsm8k().grade(ROW, Action(text, 9, False)).reward == pytest.approx(reward)
+
+
+@pytest.mark.parametrize("row", [
+    {}, {"answer": "none"}, {"answer": "#### 1 or 2"}, {"reward_spec": {"method": "rule"}},
+    *({"answer": gold} for gold in (
+        True, None, [7], {"a": 7}, float("nan"), float("inf"), "", "####", "#### ", "nan", "1/0", "3:30",
+        "3, 4", "five", "the answer is 7")),
+    {"reward_spec": {"ground_truth": ""}, "answer": "#### 7"},
+    {"reward_spec": {"ground_truth": ["7"]}, "answer": "#### 7"}])
 def test_a_row_without_a_gold_number_is_an_error_that_shows_it(row):
     for completion in ("#### 1", "no number", ""):
         with pytest.raises(UserError, match="no gold number"):
@@ -123,15 +147,6 @@ def test_a_row_that_cannot_be_graded_is_found_before_the_training():
         check_rows(Gsm8k(), [Prompt(None, {"answer": "none"}, 7)])
 
 
-def test_hostile_completions_are_graded_quickly():
-    start = time.monotonic()
-    for text in ("9" * 100_000, "1," * 50_000, "\\boxed{" * 20_000, "$" * 50_000, "####" * 20_000,
-                 "1e" + "9" * 20_000, "final answer is " * 5_000, "1 " * 50_000, "{" * 50_000, "-" * 50_000,
-                 "\\frac{" * 10_000, "10^" * 20_000, " " * 100_000 + "x"):
-        Gsm8k().grade(ROW, Action(text, 10, False))
-    assert time.monotonic() - start < 10
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason="no GSM8K files: set JAXRL_GSM8K to the folder of train.jsonl "
                                               "and test.jsonl")
 def test_every_real_gold_parses_to_the_official_value_and_grades_its_own_solution_right():
@@ -143,6 +158,11 @@ def test_every_real_gold_parses_to_the_official_value_and_grades_its_own_solutio
             official = int(row["answer"].split("#### ")[1].replace(",", ""))
             assert gold_number(row) == official == final_number(row["answer"])
             assert task.grade(row, Action(row["answer"], 100, False)).reward == pytest.approx(1.05)
-            assert task.grade(row, Action(f"#### {official + 1}", 100, False)).reward == pytest.approx(0.05)
+            wrongs = (official + 1, official * 10 + 1, -official - 1, official + 0.01)
+            for wrong in wrongs if count % 10 == 0 else wrongs[:1]:
+                assert task.grade(row, Action(f"#### {wrong}", 100, False)).reward == pytest.approx(0.05)
+            for written in (f"<think>#### {official + 1}</think>\\boxed{{{official:,}}}", f"**{official}.**",
+                            f"Final Answer: ${official:,}.00")[:3 * (count % 10 == 0)]:
+                assert task.grade(row, Action(written, 100, False)).info["correct"] == 1.0
             count += 1
     assert count == 8792

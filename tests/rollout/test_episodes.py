@@ -14,6 +14,7 @@ from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.collect import EVAL_STREAM, collect, from_plain, grade, plain
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.graders import in_order
+from jaxrl_moe.rollout.grades import GradeError
 from jaxrl_moe.types import Action, Completion, Outcome, SamplingParams, Status, Step, Turn, UserError
 from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, make, train
 
@@ -120,8 +121,9 @@ def test_a_task_that_takes_one_thread_gets_one_where_rollouts_run_ahead_too():
 @pytest.mark.parametrize("error", [UserError("row 3 has no answer"), ValueError("the judge broke")])
 def test_an_error_of_a_grader_ends_the_step_and_its_episodes_are_closed(graders, error):
     task = Noted(last=error, wait=lambda row: 0.005)
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(GradeError, match=f"^Prompt [0-6]: the task {__name__}:Noted .*{error}") as raised:
         grade(drawn(), Episodes(task, text, graders=graders))
+    assert raised.value.__cause__ is error
     deadline = time.monotonic() + 5
     while task.open_now and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -159,8 +161,9 @@ def test_a_group_s_episodes_begin_alike_and_those_of_other_draws_and_streams_do_
 
 
 @pytest.mark.parametrize("task, reason", [
-    (Noted(first=({"role": "user", "content": "go on"},)), "data row 0 with messages of its own"),
-    (Noted(last=Step(0.0, done=False)), "goes on after the first completion of data row 0")])
+    (Noted(first=({"role": "user", "content": "go on"},)),
+     "^Prompt 0: the task .*:Noted opens the row with messages of its own"),
+    (Noted(last=Step(0.0, done=False)), "^Prompt 0: the task .*:Noted goes on after the first completion")])
 def test_what_an_episode_of_one_step_cannot_do_is_refused_and_the_episode_closed(task, reason):
     with pytest.raises(UserError, match=reason):
         grade(drawn(), Episodes(task, text))

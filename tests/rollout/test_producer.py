@@ -12,6 +12,7 @@ import pytest
 
 from jaxrl_moe.rollout.account import Rules
 from jaxrl_moe.rollout.buffer import Buffer, Entry
+from jaxrl_moe.rollout.grades import GradeError
 from jaxrl_moe.types import RolloutGroup, UserError
 from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, ScriptedTask, make, train
 
@@ -232,7 +233,7 @@ def test_an_error_in_a_thread_is_raised_where_the_batch_is_waited_for(where):
         return 0.0
 
     expected = {"engine": (RuntimeError, "the engine broke"),
-                "task": (ValueError, "the judge broke"),
+                "task": (GradeError, "ScriptedTask broke: ValueError: the judge broke"),
                 "user": (UserError, "no answer")}
     with contextlib.closing(make(engine, Rules(2, 1), ScriptedTask(reward))) as producer:
         with pytest.raises(expected[where][0], match=expected[where][1]):

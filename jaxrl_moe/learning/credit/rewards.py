@@ -91,18 +91,27 @@ def rewards_of(rollout: Rollout, section: AlgorithmSection, penalised: bool = Tr
 
     Raises:
       AlgorithmError: unknown `returns`, turns that cannot be, or a rollout that lacks what reward_blend or
-        step_rewards reads.
+        step_rewards reads, or whose rewards are no finite numbers.
     """
     if section.returns not in RETURNS:
         raise AlgorithmError(f"returns must be one of {', '.join(RETURNS)}; got {section.returns!r}.")
     charged = penalty(rollout, section) if penalised else 0.0
     if section.returns == "outcome":
-        return np.array([outcome_reward(rollout, section) + charged])
-    rewards = turn_rewards(rollout, section)
+        return _finite(np.array([outcome_reward(rollout, section) + charged]), rollout)
+    rewards = _finite(turn_rewards(rollout, section), rollout)
     rewards[-1] += charged
     if section.returns == "turns":
         return turn_returns(rewards, section.turn_gamma)
     return np.array([trajectory_return(rewards, section.turn_gamma)])
+
+
+def _finite(rewards: np.ndarray, rollout: Rollout) -> np.ndarray:
+    """Returns them; the rollout's maker should have seen what is no number."""
+    if not np.isfinite(rewards).all():
+        raise AlgorithmError(f"A rollout's rewards are {rewards.tolist()}, which are not all finite (its own "
+                             f"reward is {rollout.reward}, its info {dict(rollout.info)}): mend what grades "
+                             "it.")
+    return rewards
 
 
 def all_equal(group: RolloutGroup, section: AlgorithmSection) -> bool:
