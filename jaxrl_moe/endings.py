@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,8 @@ def tell(error: BaseException) -> int:
         return 1
     if wants_debug(sys.argv):
         traceback.print_exception(error)
+    else:
+        warnings.simplefilter("ignore")  # of what the error left unfinished
     print(text(error), file=sys.stderr, flush=True)
     return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 

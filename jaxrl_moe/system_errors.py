@@ -50,6 +50,15 @@ def system_error(error: OSError, stream: str = "") -> UserError:
                      f"{_MENDS.get(error.errno, _OTHER)}.")
 
 
+def mend(error: BaseException) -> str:
+    """What to do about the system's error that an error came of, as a sentence; about a full disk where there
+    is none, as libraries wrap it in words of their own."""
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno):
+        cause = cause.__cause__ or cause.__context__
+    return _MENDS.get(cause.errno, _OTHER) + "." if cause is not None else _FULL + "."
+
+
 def from_home(path: str) -> str:
     """The path with the home folder in the place of `~` or `~name`.
 

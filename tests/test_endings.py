@@ -107,14 +107,14 @@ def test_a_path_from_home_is_filled_in(path, read, monkeypatch):
     assert from_home(path) == read
 
 
-@pytest.mark.parametrize("path, words", [("~nonesuch_user/x", "home folder that is not known"), ("a\0b", "NUL")])
+@pytest.mark.parametrize("path, words", [("~nonesuch_user/x", "home folder"), ("a\0b", "NUL")])
 def test_a_path_that_cannot_be_is_refused(path, words):
     with pytest.raises(UserError, match=words):
         from_home(path)
 
 
 @pytest.mark.parametrize("text, words", [
-    ("raise ValueError('two\\nlines')", "Error: ValueError: two lines, in"),
+    ("raise ValueError('two\\nlines')", "Error: ValueError: two lines. Nobody"),
     ("import threading, time\nthreading.Thread(target=lambda: 1 / 0).start()\ntime.sleep(30)",
      "Error: ZeroDivisionError: division by zero"),
     ("import nonesuch", "Error: There is no module named 'nonesuch'"),
