@@ -4,8 +4,11 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
+from jaxrl_moe import endings
+from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import UserError
 
 DESCRIPTION = """Moves models between Hugging Face folders, PEFT adapters and this package's own files.
@@ -27,13 +30,14 @@ RUN_HELP = "training run (its run_dir), or one checkpoint folder in it"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status. Bad input prints one paragraph and gives 1."""
-    options = _parser().parse_args(arguments)
+    """Runs one command; returns the exit status. Whatever goes wrong prints one paragraph and gives 1."""
     try:
-        return options.run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        options = _parser().parse_args(arguments)
+        status = options.run(options)
+        endings.flush_output()
+    except (Exception, KeyboardInterrupt) as error:
+        return endings.tell(error)
+    return status
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -93,7 +97,7 @@ def _verify(options: argparse.Namespace) -> int:
     print(f"choices of experts that differ: {agreement.near_ties} near ties, "
           f"{agreement.misrouted} clear ones")
     if agreement.selection_bias and agreement.misrouted and agreement.error <= options.tolerance:
-        print(f"error: the routers of {options.model} choose experts by a selection bias "
+        print(f"Error: the routers of {options.model} choose experts by a selection bias "
               "(router_selection_bias in its config.json), which transformers and other stock loaders of "
               f"{agreement.family} ignore: they choose otherwise and do not compute this model. Under their "
               "choice our logits agree with theirs, so the weights are right; use the folder with this "
@@ -101,7 +105,7 @@ def _verify(options: argparse.Namespace) -> int:
               file=sys.stderr)
         return 1
     if not agreement.error <= options.tolerance or agreement.misrouted:
-        print(f"error: our logits for {options.model} differ from those of transformers by more than the "
+        print(f"Error: our logits for {options.model} differ from those of transformers by more than the "
               "tolerance, or a router chooses otherwise. Please report the folder's config.json; do not "
               "train on it.", file=sys.stderr)
         return 1
@@ -200,14 +204,49 @@ def _count(text: str) -> int:
     return _whole(text, 1)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses by a UserError, an option's name that is short too; other options come from `known`."""
+
+    def __init__(self, *arguments: Any, **settings: Any):
+        super().__init__(*arguments, **settings, allow_abbrev=False)
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        found, rest = super().parse_known_args(args, namespace)
+        options = [word.partition("=")[0] for word in rest if word.startswith("-")]
+        if options:
+            self.error(f"{options[0]} is not an option."
+                       f"{did_you_mean(options[0], self._option_string_actions)}")
+        return found, rest
+
+    def error(self, message: str) -> NoReturn:
+        message = message.rstrip(".") if not message.endswith("?") else message
+        raise UserError(f"{message}{'' if message.endswith('?') else '.'} See {self.prog} --help.")
+
+
+class _Once(argparse._StoreAction):
+    """Stores a value, and refuses a second one, of which one would have no effect."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        given = namespace.__dict__.setdefault("_given", {})
+        if option_string and given.setdefault(self.dest, values) != values:
+            parser.error(f"{option_string} is given twice, as {given[self.dest]!r} and as {values!r}: leave "
+                         "one out")
+        super().__call__(parser, namespace, values, option_string)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bridges", description=DESCRIPTION,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser("python -m bridges", description=DESCRIPTION,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    _debug(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str):
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
+        _debug(added)
         return added
 
     added = command("import", _import, "Converts a Hugging Face checkpoint into a folder of our parameters.")
@@ -281,6 +320,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _debug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--debug", action="store_true", help="the full traceback of an error, before the "
+                                                             "paragraph about it")
+
+
 def _output(parser: argparse.ArgumentParser, named: bool = False, sharded: bool = True, dtype: bool = True):
     parser.add_argument(*(["--output"] if named else ["output"]), **({"required": True} if named else {}),
                         help="folder to make")
@@ -295,5 +339,6 @@ def _output(parser: argparse.ArgumentParser, named: bool = False, sharded: bool 
 
 
 if __name__ == "__main__":
+    endings.install()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.exit(main())

@@ -1,29 +1,27 @@
 """What the scripts share: the --config flag with checked overrides, --help, and errors printed as one
 paragraph."""
-import contextlib
 import inspect
 import os
 import pathlib
 import re
 import sys
-import textwrap
-import traceback
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxrl_moe import config as config_lib
-from jaxrl_moe import recipes
+from jaxrl_moe import endings, options, recipes
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
 from jaxrl_moe.help_text import options_help, settings_help
-from jaxrl_moe.hosts import launch
-from jaxrl_moe.system_errors import system_error
-from jaxrl_moe.types import UserError
+from jaxrl_moe.hosts import launch, peers
+from jaxrl_moe.system_errors import from_home
 
 CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
+_OPTION = re.compile(r"--?([\w.]+)(?:=(.*))?$", re.DOTALL)
 _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
@@ -31,8 +29,8 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
         hosts: bool = False) -> None:
     """Parses the command line, calls main, and ends the process.
 
-    A UserError, an error of the operating system, a mistake on the command line and one in the recipe are
-    printed as one paragraph; the exit code is 1.
+    Whatever error comes is printed as one paragraph, and with --debug its traceback before; the exit code is
+    1, or 130 where Ctrl-C ended it.
 
     Args:
       main: takes the resolved Config; or nothing, if recipe is false.
@@ -41,8 +39,8 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
       hosts: whether the script may be one of several processes, which flags or the environment then tell; see
         hosts/launch.py.
     """
+    endings.install()
     membership_flags = _define_membership() if hosts else ()
-    holder = _define_recipe() if recipe else None
 
     def call(arguments: Sequence[str]) -> None:
         set_memory_fraction(os.environ)
@@ -57,9 +55,10 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
 
     def start() -> None:
         if recipe:
-            main(config_lib.resolve(holder.value))
+            main(config_lib.resolve(flags.FLAGS.config))
         else:
             main()
+        endings.flush_output()
 
     logging.set_verbosity(logging.WARNING)
     if compiled:
@@ -67,16 +66,8 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
     document = inspect.getmodule(main).__doc__
     try:
         app.run(call, flags_parser=lambda arguments: parse(arguments, document, recipe))
-    except UserError as error:
-        print(paragraph(error), file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(paragraph(system_error(error)), file=sys.stderr)
-        sys.exit(1)
-
-
-def _define_recipe() -> flags.FlagHolder:
-    return config_flags.DEFINE_config_file("config", None, "path of a recipe, such as configs/quickstart.py")
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(endings.tell(error))
 
 
 def _define_membership() -> tuple[flags.FlagHolder, ...]:
@@ -93,11 +84,8 @@ def _start_together(membership: launch.Membership, start: Callable[[], None]) ->
     launch.join(membership)
     try:
         start()
-    except (UserError, OSError) as error:
-        launch.fail(paragraph(error if isinstance(error, UserError) else system_error(error)))
-    except BaseException as error:
-        traceback.print_exc()
-        launch.fail(paragraph(error))
+    except (Exception, KeyboardInterrupt) as error:
+        peers.fail(error)
 
 
 def keep_compiled() -> None:
@@ -137,17 +125,6 @@ def require(*holders: flags.FlagHolder) -> None:
             raise ConfigError(f"--{holder.name} is required: {flags.FLAGS[holder.name].help}. See --help.")
 
 
-def paragraph(error: Exception) -> str:
-    """The error's message as one wrapped paragraph; of several problems as a wrapped list, one an entry."""
-    lines = str(error).splitlines() if len(getattr(error, "problems", ())) > 1 else [str(error)]
-    entries = [_filled(f"Error: {lines[0]}", ""), *(_filled(line, "   ") for line in lines[1:])]
-    return "\n".join(entries)
-
-
-def _filled(text: str, indent: str) -> str:
-    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
 def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> list[str]:
     """Parses argv; returns what is left. Unknown settings are refused, each with the nearest known name.
 
@@ -158,42 +135,74 @@ def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> 
     if any(argument in ("--help", "-h", "-help", "--helpshort") for argument in arguments):
         blocks = (document.strip(), options_help(), settings_help() if recipe else "")
         print("\n\n".join(filter(None, blocks)))
+        endings.flush_output()
         sys.exit(0)
     if recipe:
         config_lib.refuse_unknown(*filter(None, map(_overridden, arguments)))
-        arguments = [_readable(argument) for argument in _joined(arguments)]
-        _check_recipe(arguments)
+        arguments = _joined(arguments)
+    _refuse_twice(arguments)
     try:
-        with recipes.importable(_file(arguments)) if recipe else contextlib.nullcontext():
-            return flags.FLAGS(arguments)
-    except (flags.Error, AttributeError, ImportError, KeyError, SyntaxError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].strip('"')
-        raise ConfigError(f"The command line{f' or the recipe {_recipe(arguments)}' if recipe else ''} "
-                          f"cannot be read: {reason.rstrip('.')}. See --help.") from error
+        if recipe:
+            arguments = _take_recipe(arguments)
+        return flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = options.reason(error)
+        raise ConfigError(f"The command line cannot be read: {reason} (see --help).") from error
 
 
-def _check_recipe(arguments: Sequence[str]) -> None:
-    path = _recipe(arguments)
-    if path is None:
+def _take_recipe(arguments: Sequence[str]) -> list[str]:
+    """Defines the flags of the recipe's settings that the arguments override; returns these without the
+    recipe."""
+    rest, path = _parted(arguments)
+    if not path:
         raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
-    if not os.path.isfile(_file(arguments)):
-        meant = config_lib.listed(recipes.same_name(_file(arguments)))
-        raise ConfigError(f"The recipe {path!r} does not exist: --config must name a Python file with "
-                          f"get_config(){f', such as {meant}' if meant else ''}.")
+    settings = recipes.settings(from_home(path))
+    rest = [_readable(argument) for argument in rest]
+    config_flags.DEFINE_config_dict("config", settings, sys_argv=rest)
+    return rest
 
 
-def _file(arguments: Sequence[str]) -> str:
-    """The path of the recipe, without what stands behind a colon for its get_config()."""
-    return _recipe(arguments).split(":")[0]
-
-
-def _recipe(arguments: Sequence[str]) -> str | None:
+def _parted(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """The arguments without --config, and what it names."""
+    rest = list(arguments)
     for i, argument in enumerate(arguments):
-        if re.fullmatch("--?config=.*", argument):
-            return argument.split("=", 1)[1]
+        if argument == "--":
+            break
+        if re.match("--?config=", argument):
+            return rest[:i] + rest[i + 1:], argument.split("=", 1)[1]
         if re.fullmatch("--?config", argument) and i + 1 < len(arguments):
-            return arguments[i + 1]
-    return None
+            return rest[:i] + rest[i + 2:], arguments[i + 1]
+    return rest, None
+
+
+def _refuse_twice(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for an option that is given twice with different values, of which one would have no
+    effect; lists may be given item by item."""
+    seen: dict[str, str] = {}
+    for name, value in _given(arguments):
+        if seen.setdefault(name, value) != value:
+            raise ConfigError(f"--{name} is given twice, as {seen[name]!r} and as {value!r}: leave one out.")
+
+
+def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields the options that stand once each, with their values as text."""
+    following = iter(arguments[1:])
+    for argument in following:
+        match = _OPTION.match(argument)
+        if argument == "--" or not match:
+            return
+        name = match[1]
+        kind = config_lib.known_keys().get(name.removeprefix("config."))
+        flag = flags.FLAGS[name] if name in flags.FLAGS else None
+        off = name.removeprefix("no")
+        if flag is None and kind is None and (off in flags.FLAGS or off.startswith("config.")):
+            yield off, "false"
+        elif kind is bool or (flag is not None and flag.boolean):
+            yield name, match[2] or "true"
+        else:
+            value = match[2] if match[2] is not None else next(following, "")
+            if not isinstance(kind, types.GenericAlias) and not isinstance(flag, flags.MultiFlag):
+                yield name, value
 
 
 def _overridden(argument: str) -> str | None:
@@ -219,11 +228,7 @@ def _is_tuple(key: str) -> bool:
 
 
 def _readable(argument: str) -> str:
-    """The argument with the home folder in the recipe's path, and a tuple's value in the form that absl
-    reads."""
-    if re.match("--?config=", argument):
-        option, _, path = argument.partition("=")
-        return f"{option}={os.path.expanduser(path)}"
+    """The argument; a tuple's value in the form that absl reads."""
     match = _OVERRIDE.match(argument)
     if not match or not match[3] or not _is_tuple(match[2]):
         return argument

@@ -1,15 +1,22 @@
 """Options of scripts that are more than text."""
-import os
+import re
 import sys
+from collections.abc import Sequence
 
 from absl import flags
+
+from jaxrl_moe.system_errors import from_home
+from jaxrl_moe.types import UserError
+
+DEBUG = flags.DEFINE_bool("debug", False, "the full traceback of an error, before the paragraph about it",
+                          module_name="jaxrl_moe.cli")  # which gives options to all scripts
 
 
 class _PathParser(flags.ArgumentParser):
     syntactic_help = "a path"
 
     def parse(self, argument: str) -> str:
-        return os.path.expanduser(argument)
+        return from_home(argument)
 
 
 def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:
@@ -22,3 +29,20 @@ def define_dry_run() -> flags.FlagHolder:
     """A script's --dry_run. To be called at its top."""
     return flags.DEFINE_bool("dry_run", False, "only says what would happen, or all that speaks against it; "
                              "nothing is written", module_name=sys.argv[0])
+
+
+def parsed(arguments: Sequence[str]) -> list[str]:
+    """What is left of a command line without its options, of a script that cli.py does not start.
+
+    Raises:
+      UserError: an option is not known, or its value does not parse.
+    """
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        raise UserError(f"The command line cannot be read: {reason(error)} (see --help).") from error
+
+
+def reason(error: Exception) -> str:
+    """The last line of what absl says, as the end of a sentence."""
+    return re.sub(r" ?\?$", "?", str(error).strip().splitlines()[-1].strip('"').rstrip("."))

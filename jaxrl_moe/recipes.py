@@ -4,11 +4,99 @@ import importlib.machinery
 import importlib.util
 import pathlib
 import sys
+import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxrl_moe import config as config_lib
+from jaxrl_moe.config import ConfigError
+from jaxrl_moe.spelling import did_you_mean
+from jaxrl_moe.system_errors import shortened
+from jaxrl_moe.types import UserError
 
 _PACKAGE = "configs"
 SHIPPED = pathlib.Path(__file__).resolve().parent.parent / _PACKAGE
+
+
+def settings(named: str) -> ConfigDict:
+    """What get_config() of a recipe returns.
+
+    Args:
+      named: the file's path; what stands behind a colon is given to get_config().
+
+    Raises:
+      ConfigError: there is no such file, it fails, or what it returns is no ConfigDict.
+    """
+    path, *argument = named.split(":", 1)
+    _check_file(path)
+    with _told(path), importable(path):
+        module = load(path)
+        if not callable(getattr(module, "get_config", None)):
+            raise ConfigError(f"The recipe {path!r} has no get_config(): define it, and have it return what "
+                              "base() of jaxrl_moe.config gives, with what differs.")
+        made = module.get_config(*argument)
+    if not isinstance(made, Mapping | ConfigDict):
+        hint = " It has no return statement that is reached." if made is None else ""
+        raise ConfigError(f"get_config() of the recipe {path!r} returns {_kind(made)}, where a ConfigDict is "
+                          f"needed, such as base() of jaxrl_moe.config makes.{hint}")
+    return made if isinstance(made, ConfigDict) else ConfigDict(made)
+
+
+def _check_file(path: str) -> None:
+    try:
+        is_folder = pathlib.Path(path).is_dir()
+        is_file = pathlib.Path(path).is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or that has a NUL
+        raise ConfigError(f"The recipe {shortened(path)} cannot be opened: "
+                          f"{getattr(error, 'strerror', None) or error}.") from error
+    if is_file:
+        return
+    what = "is a folder" if is_folder else "does not exist"
+    meant = config_lib.listed(same_name(path))
+    raise ConfigError(f"The recipe {shortened(path)} {what}: --config must name a Python file with "
+                      f"get_config(){f', such as {meant}' if meant else ''}.")
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Errors of the recipe's own code with its name and the line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever its author wrote
+        line = _line(path, error)
+        where = f", line {line}" if line else ""
+        raise ConfigError(f"The recipe {path!r}{where} cannot be read: {_reason(error)}. Mend it there; "
+                          "--debug prints the traceback.") from error
+
+
+def _line(path: str, error: BaseException) -> int:
+    """The recipe's line that failed, 0 where that is not known."""
+    if isinstance(error, SyntaxError):
+        return error.lineno or 0
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return own[-1] if own else 0
+
+
+def _reason(error: BaseException) -> str:
+    """The error's name and message, on one line; of a key that a ConfigDict has not, without all that it
+    has."""
+    message = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    if isinstance(error, SystemExit):
+        message = "it ends the process"
+    elif isinstance(error, AttributeError | KeyError) and 'Key "' in message:
+        key = message.split('"')[1]
+        names = [name.rpartition(".")[2] for name in config_lib.known_keys()]
+        message = f"there is no setting {key!r} in that section.{did_you_mean(key, names)}"
+    return f"{type(error).__name__}: {message[:300]}".removesuffix(": ").rstrip(".")
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 @contextlib.contextmanager
@@ -32,10 +120,12 @@ def importable(path: str | pathlib.Path) -> Iterator[None]:
 def load(path: str | pathlib.Path) -> types.ModuleType:
     """The module of the recipe at `path`, which need not lie in a folder `configs`."""
     path = pathlib.Path(path)
-    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
+    name = f"recipe_{path.stem}"
+    # whatever the file's ending is
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
     with importable(path):
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     return module
 
 

@@ -6,6 +6,10 @@
 
 It prints the numbers, and writes them with every completion to --output.
 """
+from jaxrl_moe import endings
+
+endings.install()  # first: what follows takes seconds, can fail and be interrupted
+
 import pathlib
 
 import bridges

@@ -5,6 +5,10 @@
 
 The prompt becomes one user message under the chat template; --raw gives it to the model as it is.
 """
+from jaxrl_moe import endings
+
+endings.install()  # first: what follows takes seconds, can fail and be interrupted
+
 from absl import flags
 
 import bridges

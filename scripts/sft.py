@@ -5,6 +5,10 @@
 
 sft.full trains all weights, sft.full=false the adapters of the lora section. The files go to run_dir/sft.
 """
+from jaxrl_moe import endings
+
+endings.install()  # first: what follows takes seconds, can fail and be interrupted
+
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start

@@ -9,6 +9,10 @@ On several hosts each runs the same command; see scripts/launch.
 
 Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the same command is given again.
 """
+from jaxrl_moe import endings
+
+endings.install()  # first: what follows takes seconds, can fail and be interrupted
+
 import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start

@@ -9,6 +9,10 @@ collectives, data, disk, servers.
 One line a check; the exit code is 1 if any fails, in any of several processes. Nothing is trained, started or
 left behind.
 """
+from jaxrl_moe import endings
+
+endings.install()  # first: what follows takes seconds, can fail and be interrupted
+
 import sys
 
 import jax

@@ -13,14 +13,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 # code.
 ORDER = [
     {"__init__"}, {"types"}, {"protocols"},
-    {"expressions", "log_files", "outside", "spelling", "system_errors"}, {"config"}, {"phases"}, {"hosts"},
-    {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"}, {"engine"},
-    {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
+    {"expressions", "log_files", "outside", "spelling", "system_errors", "foreign_errors", "endings"},
+    {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"},
+    {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
     {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
-    "data", "envs", "engine", "rollout", "__init__"
+    "system_errors", "data", "envs", "engine", "rollout", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))
@@ -84,7 +84,7 @@ def test_tests_import_no_tests_and_only_their_own_test_imports_the_benchmarks(pa
 # What all may use.
 COMMON = {
     "__init__", "types", "protocols", "config", "phases", "expressions", "log_files", "outside", "spelling",
-    "system_errors"
+    "system_errors", "foreign_errors", "endings"
 }
 DRAWN = re.compile(r"(<!-- imports: [^\n]*-->\n).*?(<!-- end of imports -->)", re.DOTALL)
 

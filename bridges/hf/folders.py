@@ -10,8 +10,8 @@ from typing import Any
 
 from bridges.errors import BridgeError
 from bridges.hf import partials
+from jaxrl_moe.foreign_errors import first_sentence
 from jaxrl_moe.outside import OutsideError, read_object
-from jaxrl_moe.system_errors import first_sentence
 
 # What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
 # settings.

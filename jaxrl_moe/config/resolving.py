@@ -1,7 +1,6 @@
 """From a recipe's ConfigDict to a checked Config, with everything that is wrong told together."""
 import ast
 import dataclasses
-import os
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import ml_collections
 from jaxrl_moe import spelling
 from jaxrl_moe.config.setting import Setting, listed, setting_of
 from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
+from jaxrl_moe.system_errors import from_home
 from jaxrl_moe.types import Problem, UserError
 
 
@@ -120,7 +120,14 @@ def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
     if type(value) is not kind:
         why = f"is of type {type(value).__name__}; it must be a {kind.__name__}"
         raise ConfigError(Problem(key, value, why, f"give one, such as the default {field.default!r}"))
-    return os.path.expanduser(value) if setting_of(field).kind == "path" else value
+    return _path(value, key) if setting_of(field).kind == "path" else value
+
+
+def _path(value: str, key: str) -> str:
+    try:
+        return from_home(value)
+    except UserError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def _convert_items(field: dataclasses.Field, values: Any, key: str) -> tuple:

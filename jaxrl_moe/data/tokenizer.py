@@ -15,8 +15,8 @@ from jaxrl_moe.data.literals import Literals
 from jaxrl_moe.data.reach import Message
 from jaxrl_moe.data.template import ChatTemplate, TokenizerError
 from jaxrl_moe.data.tokenizer_files import EOS, DeclaredIds
+from jaxrl_moe.foreign_errors import first_sentence
 from jaxrl_moe.outside import OutsideError
-from jaxrl_moe.system_errors import first_sentence
 
 __all__ = ["Message", "Tokenizer", "TokenizerError", "import_transformers", "load_tokenizer"]
 

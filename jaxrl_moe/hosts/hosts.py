@@ -35,7 +35,7 @@ def leads() -> bool:
 def announce() -> None:
     """Tells the other processes which machine this one runs on."""
     state = distributed.global_state
-    state.client.key_value_set(f"{MACHINE}/{state.process_id}", _machine())
+    state.client.key_value_set(f"{MACHINE}/{state.process_id}", machine())
 
 
 def processes_here() -> int:
@@ -50,7 +50,7 @@ def processes_here() -> int:
     return names.count(names[state.process_id])
 
 
-def _machine() -> str:
+def machine() -> str:
     """A name that containers on one machine share, for they share its memory."""
     return BOOT.read_text().strip() if BOOT.exists() else platform.node()
 

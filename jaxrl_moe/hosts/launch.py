@@ -2,26 +2,22 @@
 scripts/launch sets.
 
 A process that ends with an error tells the others why, and they end too; one that dies without a word is
-missed by its heartbeat within HEARTBEAT seconds, or by the collective that it leaves, whichever is first.
+missed by its heartbeat within HEARTBEAT seconds, or by the collective that it leaves, whichever is first: see
+peers.py.
 """
 import dataclasses
 import os
 import re
 import sys
-import threading
-import time
 from collections.abc import Mapping
-from typing import Any
 
 import jax
-from jax._src import distributed
 
-from jaxrl_moe.hosts import hosts
+from jaxrl_moe.hosts import peers
 from jaxrl_moe.types import UserError
 
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
 LEAVING = 60    # seconds that a process which is done waits for the others
-FAILED = "jaxrl_moe/failed"
 PORT = 8476     # of process 0, where nothing else names one
 JAX_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # as scripts/launch/jobset.yaml sets them
@@ -141,40 +137,6 @@ def join(membership: Membership) -> None:
         raise LaunchError(f"The job of {count} processes at {coordinator} could not be joined: {error}. "
                           "Check that the port is free on the host of process 0 and can be reached from the "
                           "others.") from error
-    hosts.announce()
-    threading.Thread(target=_watch, args=(distributed.global_state.client,), daemon=True,
-                     name="watch of the other processes").start()
+    peers.watch()
     if membership.process_id:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the rest of the process)
-
-
-def fail(reason: str) -> None:
-    """Ends this process and tells the others why. It does not return: an ordinary exit would wait for
-    them."""
-    state = distributed.global_state
-    print(f"Process {state.process_id} of {state.num_processes} stops. {reason}", file=sys.stderr, flush=True)
-    try:
-        state.client.key_value_set(FAILED, f"Process {state.process_id} failed. {reason}")
-    except jax.errors.JaxRuntimeError:  # another was first, or process 0 is gone
-        pass
-    sys.stdout.flush()
-    if state.process_id == 0:
-        time.sleep(3)  # it answers the others' questions until it ends
-    os._exit(1)
-
-
-def _watch(client: Any) -> None:
-    """Ends this process when another says that it failed. A dead one is noticed by JAX, which ends the
-    process by itself."""
-    while True:
-        try:
-            reason = client.key_value_try_get(FAILED)
-        except jax.errors.JaxRuntimeError as error:
-            if "NOT_FOUND" not in str(error):
-                return
-            time.sleep(1)
-            continue
-        print(f"Error: this process stops because another did. {reason}", file=sys.stderr, flush=True)
-        if distributed.global_state.process_id == 0:
-            time.sleep(3)
-        os._exit(1)

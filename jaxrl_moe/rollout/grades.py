@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.system_errors import crash
 from jaxrl_moe.types import Prompt, Step, UserError
 
 _METHODS = ("reset", "step", "close")

@@ -18,6 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.state import fingerprint, flat_arrays
+from jaxrl_moe.system_errors import mend
 from jaxrl_moe.types import UserError
 
 
@@ -95,8 +96,8 @@ class Checkpoints:
             self._manager.reload()
             raise CheckpointError(
                 f"The checkpoint of step {progress.step} could not be saved in {self.folder}: "
-                f"{_reason(error)}. Whole checkpoints there: {self._steps() or 'none'}. Free some space or "
-                "give another run_dir, then start again: the run goes on from the newest one.") from error
+                f"{_reason(error)}. Whole checkpoints there: {self._steps() or 'none'}. "
+                f"{mend(error)}") from error
 
     def restore(self, like: Any) -> tuple[Any, Progress]:
         """The newest checkpoint as (a pytree like `like`, its Progress).

@@ -12,9 +12,15 @@ import signal
 import subprocess
 import sys
 
+from jaxrl_moe import endings
+
+endings.install()  # first: what follows takes seconds, can fail and be interrupted
+
 from absl import app, flags
 
+from jaxrl_moe import options
 from jaxrl_moe.hosts.addresses import free_port
+from jaxrl_moe.types import UserError
 
 PROCESSES = flags.DEFINE_integer("processes", 2, "how many to start", lower_bound=1)
 CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "virtual CPU devices of each process; 0: each gets its "
@@ -29,10 +35,12 @@ def main(arguments: list[str]) -> None:
     command = [sys.executable, *arguments[1:]]
     count = PROCESSES.value
     if len(command) < 2:
-        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py "
-                             "--config=configs/quickstart.py")
+        raise UserError("Give the script and its options after --, such as -- scripts/train.py "
+                             "--config=configs/quickstart.py.")
+    if not os.path.isfile(command[1]):
+        raise UserError(f"There is no script {command[1]!r}: give one after --, such as -- scripts/train.py.")
     if not CPU_DEVICES.value and (ACCELERATORS.value < count or ACCELERATORS.value % count):
-        raise app.UsageError(f"give --cpu_devices, or --accelerators as a multiple of the {count} processes")
+        raise UserError(f"Give --cpu_devices, or --accelerators as a multiple of the {count} processes.")
     address = f"127.0.0.1:{PORT.value or free_port()}"
     places = [place(index, count, address) for index in range(count)]
     for variables in places:
@@ -64,9 +72,14 @@ def run(command: list[str], places: list[dict[str, str]]) -> int:
     code that is not 0."""
     children = [subprocess.Popen(command, env=os.environ | variables) for variables in places]
     signal.signal(signal.SIGTERM, lambda *_: children[0].send_signal(signal.SIGTERM))
-    codes = [child.wait() for child in children]
+    try:
+        codes = [child.wait() for child in children]
+    except KeyboardInterrupt:  # of the terminal, which sent it to the children too
+        for child in children:
+            child.wait()
+        raise
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=options.parsed)

@@ -14,7 +14,14 @@ import subprocess
 import sys
 from typing import Any
 
+from jaxrl_moe import endings
+
+endings.install()  # first: what follows takes seconds, can fail and be interrupted
+
 from absl import app, flags
+
+from jaxrl_moe import options
+from jaxrl_moe.types import UserError
 
 HOSTS = flags.DEFINE_integer("hosts", 2, "how many", lower_bound=1)
 GPUS = flags.DEFINE_integer("gpus", 8, "GPUs of each host; 0: none", lower_bound=0)
@@ -48,8 +55,8 @@ def _end_with_parent() -> None:
 def main(arguments: list[str]) -> None:
     command = ["python", "-u", *arguments[1:]]
     if len(command) < 3:
-        raise app.UsageError("give the script and its options after --, such as -- scripts/train.py "
-                             "--config=configs/gsm8k/grpo.py")
+        raise UserError("Give the script and its options after --, such as -- scripts/train.py "
+                        "--config=configs/gsm8k/grpo.py.")
     bundles = [{"CPU": CPUS.value} | ({"GPU": GPUS.value} if GPUS.value else {}) for _ in range(HOSTS.value)]
     print(f"Placement group, one bundle a host (STRICT_SPREAD): {bundles}")
     for index in range(HOSTS.value):
@@ -80,9 +87,9 @@ def start(command: list[str], bundles: list[dict[str, int]]) -> int:
         import ray
         from ray.util.placement_group import placement_group, remove_placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-    except ImportError:
-        sys.exit("Error: ray is not installed: `pip install ray`, or start the processes with --coordinator "
-                 "on each host.")
+    except ImportError as error:
+        raise UserError("ray is not installed: `pip install ray`, or start the processes with --coordinator "
+                        "on each host.") from error
     if not ray.is_initialized():
         ray.init(address=ADDRESS.value)
     group = placement_group(bundles, strategy="STRICT_SPREAD")
@@ -117,4 +124,4 @@ def wait(runs: list[Any]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=options.parsed)

@@ -89,7 +89,7 @@ def test_verify_accepts_a_good_checkpoint_and_its_adapter(folder, adapter, capsy
 def test_verify_fails_above_the_tolerance(folder, capsys):
     oracles.torch()
     assert run("verify", folder, "--length", 24, "--tolerance", "1e-12") == 1
-    assert "error:" in capsys.readouterr().err
+    assert "Error:" in capsys.readouterr().err
 
 
 def test_verify_follows_the_other_side_where_a_router_is_tied(tmp_path):
@@ -211,5 +211,24 @@ def test_a_bad_folder_ends_the_process_with_one_line_and_status_1(tmp_path):
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
                               env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert finished.returncode == 1
-    assert finished.stderr.startswith("error: ") and finished.stderr.count(
-        "\n") == 1 and "absent" in finished.stderr
+    assert finished.stderr.startswith("Error: ") and finished.stderr.count(
+        "\n") == 2 and "absent" in finished.stderr
+
+
+@pytest.mark.parametrize("words, message", [
+    ((), "the following arguments are required: COMMAND"),
+    (("exprt",), "invalid choice: 'exprt'"),
+    (("diff", "a"), "the following arguments are required: b"),
+    (("diff", "a", "b", "--row=3"), "--row is not an option. Did you mean '--rows'?"),
+    (("diff", "a", "b", "--rows"), "--rows: expected one argument"),
+    (("diff", "a", "b", "--rows=x"), "--rows: invalid int value: 'x'"),
+    (("diff", "a", "b", "--rows=1", "--rows=2"), "--rows is given twice, as 1 and as 2"),
+    (("verify", "~nonesuch_user/at/all"), "the home folder that it stands for cannot be found"),
+    (("export", "a", "b", "--max-shard-size=5"), "'5' is not a size such as 5GB"),
+    (("verify", "a" * 300), "File name too long"),
+    (("verify", __file__), "is not a folder")])
+def test_a_mistake_on_the_command_line_is_one_paragraph_and_status_1(capsys, words, message):
+    assert run(*words) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("Error: ") and "\n\n" not in printed and "Traceback" not in printed
+    assert message in " ".join(printed.split())

@@ -3,15 +3,12 @@ it."""
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.http.errors import Refusal
+from jaxrl_moe.system_errors import shortened
 from jaxrl_moe.types import UserError
-
-SHOWN = 200  # characters of a path in a message
-Load = Callable[[str], Any]  # PEFT folder -> nnx.State of the whole model under it; "" -> without any adapter
 
 
 class Models:
@@ -103,8 +100,3 @@ class Models:
             said = str(error).strip().partition("\n")[0][:300]
             raise Refusal(400, f"The adapter {shortened(path)} cannot be loaded: {type(error).__name__}: "
                                f"{said}. {self.name!r} is served as before.", param="lora_path") from error
-
-
-def shortened(path: str) -> str:
-    """A path in a message."""
-    return repr(path) if len(path) <= SHOWN else f"{path[:SHOWN]!r}... ({len(path)} characters)"
