@@ -15,16 +15,18 @@ from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.value_head import Critic
-from jaxrl_moe.phases import sft_config, total_steps
+from jaxrl_moe.phases import sft_config
 from jaxrl_moe.protocols import Bridge, Endpoint, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
+from jaxrl_moe.runs.logs import METRICS, TRAJECTORIES
 from jaxrl_moe.runs.report import report
+from jaxrl_moe.runs.run import standing
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.training.assembly import Data, build, load, make_engine, prepare
-from jaxrl_moe.training.sft import sft
+from jaxrl_moe.training.sft import last_step, sft
 from jaxrl_moe.training.train import train
 from jaxrl_moe.types import UserError
 
@@ -139,11 +141,13 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
 
 
 def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> None:
-    log_files.cut_lines(output / "metrics.jsonl", -1)
-    log_files.cut_lines(output / "trajectories.jsonl", -1)
-    writers.JsonLines(output / "metrics.jsonl").write(0, result.metrics)
+    for name in (METRICS, TRAJECTORIES):
+        earlier = log_files.set_aside(output / name)
+        if earlier:
+            print(f"{output / name} of an earlier evaluation is now {earlier.name}.")
+    writers.JsonLines(output / METRICS).write(0, result.metrics)
     for phase, groups in result.groups.items():
-        Trajectories(output / "trajectories.jsonl", data.tokenizer.decode).write(0, phase, groups)
+        Trajectories(output / TRAJECTORIES, data.tokenizer.decode).write(0, phase, groups)
 
 
 def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
@@ -156,10 +160,12 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     if warmed_up(begin.recipe):
         return True
     config = sft_config(begin.recipe)
+    folder = pathlib.Path(config.run_dir) / "sft"
     bridge = begin.bridge
     conversations, counts = begin.conversations
     print(counts)
-    learner, engine = build(config, bridge, data.tokenizer, total_steps(config, len(conversations)))
+    steps = last_step(config, conversations, standing(config, folder))
+    learner, engine = build(config, bridge, data.tokenizer, steps)
 
     def evaluation() -> Evaluation:
         engine.publish(learner.params(), 0)
@@ -171,7 +177,7 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     with contextlib.closing(engine):
         if not sft(config, learner, conversations, data.tokenizer.decode, graded):
             return False
-    export(config, bridge, learner, pathlib.Path(config.run_dir) / "sft")
+    export(config, bridge, learner, folder)
     return True
 
 
