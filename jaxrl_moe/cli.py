@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxrl_moe import config as config_lib
-from jaxrl_moe import recipes
+from jaxrl_moe import paths, recipes
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
 from jaxrl_moe.help_text import options_help, settings_help
@@ -207,7 +207,7 @@ def _readable(argument: str) -> str:
     reads."""
     if re.match("--?config=", argument):
         option, _, path = argument.partition("=")
-        return f"{option}={os.path.expanduser(path)}"
+        return f"{option}={paths.expanded(path)}"
     match = _OVERRIDE.match(argument)
     kind = config_lib.known_keys().get(match[2]) if match else None
     if kind not in (tuple[str, ...], tuple[float, ...]) or not match[3] or match[3].startswith(("=(", "=[")):

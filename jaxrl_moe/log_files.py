@@ -2,6 +2,7 @@
 lies beyond is set aside, never deleted."""
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -42,10 +43,11 @@ def ranges(steps: Iterable[int]) -> list[list[int]]:
 
 
 def shown(steps: Iterable[int]) -> str:
-    """Steps in a message: "steps 3 to 6 and 9"."""
+    """Steps in a message, such as "steps 3 to 6, 9"; there is at least one."""
     spans = [f"{first}" if first == last else f"{first} to {last}" for first, last in ranges(steps)]
     more = f" and {len(spans) - 5} more ranges" if len(spans) > 5 else ""
-    return f"step{'s' if len(spans) > 1 or ' ' in spans[0] else ''} {', '.join(spans[:5])}{more}" if spans else ""
+    several = len(spans) > 1 or any(" " in span for span in spans)
+    return f"step{'s' * several} {', '.join(spans[:5])}{more}"
 
 
 @dataclasses.dataclass
@@ -157,13 +159,19 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict]]:
 
 
 @contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
-    """A file to write anew: it gets its name when the block ends well, so that it is old or new, never
-    half."""
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A name to write a file under that gets its own when the block ends well, so that it is old or new,
+    never half."""
     other = path.with_name(path.name + TEMPORARY)
-    with other.open("wb") as file:
-        yield file
+    yield other
     os.replace(other, path)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """A file to write anew, as whole_file, open for bytes."""
+    with whole_file(path) as other, other.open("wb") as file:
+        yield file
 
 
 def replace(path: pathlib.Path, data: bytes) -> None:
@@ -176,4 +184,21 @@ def tidy(folder: pathlib.Path, names: Sequence[str]) -> None:
     """Removes what a kill left of files of these names (or patterns) that were being written."""
     for name in names:
         for path in folder.glob(name + TEMPORARY):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def only_process(path: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process, of this machine or another, is in a block over the same lock file; the
+    file is there only meanwhile. A process that dies gives the lock up."""
+    with contextlib.ExitStack() as held:
+        while True:
+            file = held.enter_context(path.open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # who held it before has removed it: another may have made, and locked, a new one
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        try:
+            yield
+        finally:
             path.unlink()

@@ -1,15 +1,19 @@
 """Options of scripts that are more than text."""
-import os
 import sys
 
 from absl import flags
+
+from jaxrl_moe import paths
 
 
 class _PathParser(flags.ArgumentParser):
     syntactic_help = "a path"
 
     def parse(self, argument: str) -> str:
-        return os.path.expanduser(argument)
+        path = paths.expanded(argument)
+        if paths.unusable(path):
+            raise ValueError(f"{path!r} {paths.unusable(path)}")
+        return path
 
 
 def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:

@@ -12,7 +12,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 # imports what stands in its own line or above it. `if TYPE_CHECKING:` does not count: names of types carry no
 # code.
 ORDER = [
-    {"__init__"}, {"types"}, {"protocols"}, {"log_files", "outside", "spelling", "system_errors"}, {"config"},
+    {"__init__"}, {"types"}, {"protocols"}, {"log_files", "outside", "paths", "spelling", "system_errors"},
+    {"config"},
     {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"}, {"engine"},
     {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
     {"options", "recipes", "help_text"}, {"cli"}]
@@ -82,7 +83,8 @@ def test_tests_import_no_tests_and_only_their_own_test_imports_the_benchmarks(pa
 
 # What all may use.
 COMMON = {
-    "__init__", "types", "protocols", "config", "phases", "log_files", "outside", "spelling", "system_errors"
+    "__init__", "types", "protocols", "config", "phases", "log_files", "outside", "paths", "spelling",
+    "system_errors"
 }
 DRAWN = re.compile(r"(<!-- imports: [^\n]*-->\n).*?(<!-- end of imports -->)", re.DOTALL)
 

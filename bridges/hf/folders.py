@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 
 from bridges.errors import BridgeError
+from jaxrl_moe import paths
 
 # What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
 # settings.
@@ -76,8 +77,8 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
     """
     target = pathlib.Path(path).expanduser().absolute()
     _refuse_existing(target, overwrite)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    _tidy_after_the_dead(target)
+    partial = paths.partial_name(target)
+    paths.tidy_after_the_dead(target)
     try:
         partial.mkdir(parents=True)
         yield partial
@@ -90,29 +91,6 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
         raise BridgeError(f"{target} could not be written: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _tidy_after_the_dead(target: pathlib.Path) -> None:
-    """Removes what processes that were killed left beside `target`; one killed between two renames left the
-    folder itself set aside, which is put back."""
-    for left in target.parent.glob(f".{target.name}.partial-*"):
-        number, _, kind = left.name.rpartition("partial-")[2].partition(".")
-        if not number.isdigit() or _runs(int(number)):
-            continue
-        if kind == "old" and not target.exists():
-            left.rename(target)
-        else:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _refuse_existing(target: pathlib.Path, overwrite: bool):

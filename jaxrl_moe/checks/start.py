@@ -1,4 +1,5 @@
 """What is about to start: its configuration, and the files that it reads, each of them once."""
+import copy
 import dataclasses
 import enum
 import functools
@@ -15,6 +16,7 @@ from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.phases import NLL, has_warm_up, longest_conversation, longest_drawn, sft_config
 from jaxrl_moe.protocols import Bridge, Task
 from jaxrl_moe.runs import scratch
+from jaxrl_moe.runs.run import settled
 from jaxrl_moe.types import Prompt
 
 
@@ -43,6 +45,15 @@ class Start:
     bridge: Bridge
     given: bool = False
     adapter: str = ""
+
+    def settled(self) -> "Start":
+        """The same with the defaults that depend on the machine as `run.settled` has them; what was read
+        already stays read."""
+        beside = (self.adapter, self.config.model.path * self.given)
+        other = copy.copy(self)
+        for field in ("recipe", "config"):
+            object.__setattr__(other, field, settled(getattr(self, field), *beside))
+        return other
 
     @property
     def rl(self) -> bool:

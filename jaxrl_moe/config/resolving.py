@@ -1,13 +1,12 @@
 """From a recipe's ConfigDict to a checked Config, with everything that is wrong told together."""
 import dataclasses
-import os
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
-from jaxrl_moe import spelling
+from jaxrl_moe import paths, spelling
 from jaxrl_moe.config.setting import Setting, listed, setting_of
 from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
 from jaxrl_moe.types import Problem, UserError
@@ -41,8 +40,6 @@ def numbered(problems: tuple[Problem | str, ...]) -> str:
 def resolve(settings: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
     """Turns a ConfigDict (or nested dict) into a Config; checks what needs no model, data or table of names.
 
-    A `~` at the beginning of a setting that is a path becomes the home folder here, once for all who read it.
-
     Raises:
       ConfigError: with all unknown keys, wrong types, values out of range and unknown choices. What
         contradicts what, the checks say.
@@ -65,6 +62,8 @@ def value_problems(config: Config) -> Iterator[Problem]:
             yield Problem(key, value, "is out of range", f"it must be {setting.bounds()}")
         elif field.type is str and not setting.chosen(value):
             yield Problem(key, value, "is not known", _choose(value, setting))
+        elif setting.kind == "path" and paths.unusable(value):
+            yield Problem(key, value, paths.unusable(value), "give another path, such as an absolute one")
 
 
 def _choose(value: str, setting: Setting) -> str:
@@ -119,7 +118,7 @@ def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
     if type(value) is not kind:
         why = f"is of type {type(value).__name__}; it must be a {kind.__name__}"
         raise ConfigError(Problem(key, value, why, f"give one, such as the default {field.default!r}"))
-    return os.path.expanduser(value) if setting_of(field).kind == "path" else value
+    return value
 
 
 def _convert_items(kind: type, values: Any, key: str) -> tuple:

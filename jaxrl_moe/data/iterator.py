@@ -42,9 +42,9 @@ class Order:
                  "seed": fields.integer("seed"), "shuffle": fields.boolean("shuffle")}
         if saved != self._known:
             raise DataError(f"The saved position belongs to another order of {self._rows_are}: "
-                            f"{'; '.join(self._differences(saved))}. Resume with the files and settings of the "
-                            "first start (the checkpoint's meta folder holds them), or begin a new run in "
-                            "another run_dir.")
+                            f"{'; '.join(self._differences(saved))}. Resume with the files and settings of "
+                            "the first start (the checkpoint's meta folder holds these), or begin a new run "
+                            "in another run_dir.")
         return fields.integer("drawn", most=2**53)
 
     def _differences(self, saved: Mapping[str, Any]) -> Iterator[str]:

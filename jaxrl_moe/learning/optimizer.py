@@ -30,8 +30,8 @@ def learning_rate(section: OptimizerSection, total_steps: int) -> optax.Schedule
 def optimizer(section: OptimizerSection, total_steps: int) -> optax.GradientTransformation:
     """Global-norm clipping (0: none), then AdamW. Norm weights and biases are not decayed.
 
-    The arrays of its state are those of Adam and the schedule's count, whatever the settings, under names that
-    say what they are: a checkpoint can be gone on with under others.
+    The arrays of its state are those of Adam and the schedule's count, whatever the settings, under names
+    that say what they are: a checkpoint can be gone on with under others.
     """
     clip = optax.clip_by_global_norm(section.clip_norm) if section.clip_norm else optax.identity()
     return optax.named_chain(

@@ -118,7 +118,7 @@ class Checkpoints:
         leaves = [restored[name] for name in flat_arrays(like)]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), contents.progress
 
-    def _arrays(self, folder: pathlib.Path, template: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    def _arrays(self, folder: pathlib.Path, template: dict[str, Any]) -> dict[str, jax.Array]:
         try:
             with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
                 return reader.restore(folder / STATE, args=ocp.args.StandardRestore(template))
@@ -189,9 +189,10 @@ def read_whole(folder: pathlib.Path) -> Meta:
 def damaged(folder: pathlib.Path, reason: str) -> CheckpointError:
     """That the checkpoint in a folder cannot be read, with the way back."""
     before = [other for other in steps_in(folder.parent) if other < int(folder.name)]
-    mend = (f"Put back an undamaged copy, or go on from step {before[-1]}: add --config.checkpoint.resume_step="
-            f"{before[-1]} to the same command; what is later is then set aside") if before else (
-        "There is no earlier one: put back an undamaged copy, or move it away and start this phase again")
+    mend = "There is no earlier one: put back an undamaged copy, or move it away and start this phase again"
+    if before:
+        mend = (f"Put back an undamaged copy, or go on from step {before[-1]}: add --config.checkpoint."
+                f"resume_step={before[-1]} to the same command; what is later is then set aside")
     return CheckpointError(f"The checkpoint {folder} cannot be read: {reason.rstrip('.')}. {mend}.")
 
 

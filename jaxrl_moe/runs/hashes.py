@@ -19,6 +19,8 @@ from jaxrl_moe.outside import Fields, OutsideError, read_object
 FILE = "hashes.json"
 _BYTES = 32  # of a SHA-256
 _ABSENT = bytes(_BYTES)
+_GONE = "is missing"
+_DIFFERENT = "is not what was written (its hash differs)"
 
 
 def seal(folder: pathlib.Path) -> None:
@@ -37,7 +39,7 @@ def refuse_damaged(folder: pathlib.Path) -> None:
     """
     known = hosts.from_leader(lambda: _known(folder))
     found = _hashes(folder, list(known))
-    wrong = [f"{name} {'is missing' if there == _ABSENT.hex() else 'is not what was written (its hash differs)'}"
+    wrong = [f"{name} {_GONE if there == _ABSENT.hex() else _DIFFERENT}"
              for (name, wanted), there in zip(known.items(), found) if there != wanted]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

@@ -74,10 +74,11 @@ def _told_missing(path: pathlib.Path, kept: Tally, known: Fields) -> Iterator[st
     steps = {step for first, last in _ranges(known) for step in range(first, last + 1)}
     if kept.rows >= rows and steps <= kept.steps:
         return
-    lacking = log_files.shown(steps - kept.steps) or "which, cannot be told"
-    what = "is gone" if not path.exists() else f"has {kept.rows} of the {rows} rows that were written to it"
-    yield (f"Warning: {path} {what} up to the checkpoint (missing: {lacking}); the run goes on, and its log stays "
-           "incomplete. Put the file back before starting again, if there is a copy.")
+    missing = steps - kept.steps
+    lacking = f"; what it says of {log_files.shown(missing)} is missing" if missing else ""
+    what = f"has {kept.rows} of the {rows} rows that it had at the checkpoint" if path.exists() else "is gone"
+    yield (f"Warning: {path} {what}{lacking}. The run goes on without them; if there is a copy, stop it, and "
+           "put that back.")
 
 
 def _ranges(known: Fields) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself in JSON: where the run stood, what it belongs to, and by which settings."""
+"""What a checkpoint says of itself in JSON: where the run stood, what it belongs to, and its settings."""
 import dataclasses
 import importlib.metadata
 import json
@@ -76,14 +76,16 @@ def read(step: pathlib.Path) -> Meta:
     """
     path = step / META / FILE
     fields = Fields(read_object(path), str(path))
-    if fields.integer("format", 1) != FORMAT:
+    written = fields.integer("format", 1)
+    if written != FORMAT:
         writer = fields.string("written_by", "jaxrl_moe 0.1.0 before December 2026")
-        raise CheckpointError(f"The checkpoint {step} was written by {writer}, in format "
-                              f"{fields.integer('format', 1)}; this one, jaxrl_moe {_version()}, reads format "
-                              f"{FORMAT} alone. Go on with the version that wrote it, or give another run_dir.")
+        raise CheckpointError(f"The checkpoint {step} was written by {writer}, in format {written}; this "
+                              f"version, jaxrl_moe {_version()}, reads format {FORMAT} alone. Go on with the "
+                              "version that wrote it, or give another run_dir.")
     progress = _progress(fields.object("progress"))
     if step.name.isdigit() and progress.step != int(step.name):
-        raise OutsideError(f"{path}: progress.step is {progress.step}, but the folder is that of step {step.name}.")
+        raise OutsideError(f"{path}: progress.step is {progress.step}, but the folder is that of step "
+                           f"{step.name}.")
     score = fields.number("score", None)
     return Meta(progress, fields.object("identity").values, fields.object("config").values,
                 fields.object("logs").values, score)
@@ -95,8 +97,9 @@ def _progress(fields: Fields) -> Progress:
     unfinished = fields.values.get("unfinished", [])
     if not isinstance(unfinished, list) or not all(map(_is_pair, unfinished)):
         raise OutsideError(f"{fields.where}: unfinished is no list of pairs of integers.")
-    return Progress(fields.integer("step"), fields.integer("sequence", 0), data and dict(data.values), unfinished,
-                    fields.number("best_score", None), fields.number("kl_coef", None, least=0))
+    return Progress(
+        fields.integer("step"), fields.integer("sequence", 0), data and dict(data.values), unfinished,
+        fields.number("best_score", None), fields.number("kl_coef", None, least=0))
 
 
 def _is_pair(value: Any) -> bool:
@@ -118,13 +121,15 @@ def lasting_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
     differing = {key: (_value(saved, path), _value(now, path)) for key, path in keys.items()}
     lora = bool(_value(saved, ("lora", "rank"))) and bool(_value(now, ("lora", "rank")))
     if lora:
-        names = {*saved["lora"], *now["lora"]}
-        paths = {f"lora.{name}": ("lora", name) for name in sorted(names)} | {"model.dtype": ("model", "dtype")}
+        names = sorted({*saved["lora"], *now["lora"]})
+        paths = {f"lora.{name}": ("lora", name) for name in names} | {"model.dtype": ("model", "dtype")}
         differing |= {key: (_value(saved, path), _value(now, path)) for key, path in paths.items()}
     for key, path, meaning in (("algorithm.advantage", ("algorithm", "advantage"), _critic),
                                ("moe.router", ("moe", "router"), _router)):
         if meaning(saved) != meaning(now) and differing["lora.rank"][0] == differing["lora.rank"][1]:
             differing[key] = _value(saved, path), _value(now, path)
+    if not differing.get("model.dtype", ("", ""))[1]:  # empty: that of the run is taken
+        differing.pop("model.dtype", None)
     return {key: values for key, values in differing.items() if values[0] != values[1]}
 
 

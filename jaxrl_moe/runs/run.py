@@ -12,10 +12,11 @@ import numpy as np
 
 from jaxrl_moe import log_files
 from jaxrl_moe.config import Config, ConfigError, resolve, to_json
+from jaxrl_moe.distributed.chips import default_dtype, platform_of
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
-from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.outside import read_object
+from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs import checkpoint, writers
 from jaxrl_moe.runs.checkpoint import Checkpoints, steps_in
 from jaxrl_moe.runs.console import Console
@@ -104,8 +105,8 @@ class Run:
 def open_run(config: Config, folder: pathlib.Path, title: str, learner: Learner,
              last_step: Callable[[Progress], int], position: Callable[[Progress], None],
              decode: Callable[[Sequence[int]], str]) -> Iterator[Run]:
-    """Opens the files of a phase at the checkpoint that it goes on from, if there is one, or anew; closes them
-    whatever happens. Nothing is written before the checkpoint is found to fit.
+    """Opens the files of a phase at the checkpoint that it goes on from, if there is one, or anew; closes
+    them whatever happens. Nothing is written before the checkpoint is found to fit.
 
     Args:
       config: resolved.
@@ -158,9 +159,9 @@ def refuse_lost_checkpoints(folder: pathlib.Path) -> None:
     """
     logs = Logs(folder).exist()
     if logs and not (folder / CHECKPOINTS).exists():
-        raise UserError(f"{folder} holds {', '.join(logs)} of an earlier run, but its folder {CHECKPOINTS!r} is "
-                        "gone, so the run cannot go on. Put it back, or begin anew in another run_dir, or move "
-                        "those logs away.")
+        raise UserError(f"{folder} holds {', '.join(logs)} of an earlier run, but its folder {CHECKPOINTS!r} "
+                        "is gone, so the run cannot go on. Put it back, or begin anew in another run_dir, or "
+                        "move those logs away.")
 
 
 def resumed_step(config: Config, folder: pathlib.Path) -> int:
@@ -177,9 +178,47 @@ def resumed_step(config: Config, folder: pathlib.Path) -> int:
                         "run_dir, or delete it.")
     if wanted >= 0 and wanted not in steps:
         raise UserError(f"checkpoint.resume_step = {wanted}: there is no checkpoint of that step in "
-                        f"{folder / CHECKPOINTS}. There are {', '.join(map(str, steps)) or 'none'}: give one of "
-                        "these, or leave it out to go on from the newest.")
+                        f"{folder / CHECKPOINTS}. There are {', '.join(map(str, steps)) or 'none'}: give one "
+                        "of these, or leave it out to go on from the newest.")
     return wanted if wanted >= 0 else (steps or [-1])[-1]
+
+
+def settled(config: Config, *beside: str) -> Config:
+    """The configuration with the defaults that depend on the machine as its run has them already, or else as
+    this machine does: what trained with bfloat16 on a GPU is not gone on with, evaluated or exported in
+    float32 on a CPU. Kernels stay "auto": they compute the same, and one machine has not all of another's.
+
+    Args:
+      config: resolved.
+      beside: models or adapters whose run, where a run exported them, comes before that of run_dir.
+
+    Raises:
+      UserError: a run's config.json is damaged.
+    """
+    if config.model.dtype:
+        return config
+    folders = [pathlib.Path(path).absolute().parent for path in beside if path]
+    folders.append(pathlib.Path(config.run_dir))
+    dtype = hosts.from_leader(lambda: stored_dtype(folders)) or default_dtype(platform_of())
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, dtype=dtype))
+
+
+def stored_dtype(folders: Sequence[pathlib.Path]) -> str:
+    """model.dtype of the first run that one of these folders, or its SFT phase, holds; empty: there is
+    none."""
+    phases = [folder / phase for folder in folders for phase in (".", "sft")]
+    runs = [_settings_of(phase) for phase in phases if (phase / CHECKPOINTS).is_dir()]
+    dtypes = [settings["model"].get("dtype", "") for settings in runs if "model" in settings]
+    return next(filter(None, dtypes), "")
+
+
+def _settings_of(phase: pathlib.Path) -> Mapping[str, Any]:
+    """The settings of a phase's last start, or where they are gone those of its newest checkpoint."""
+    settings = read_settings(phase / SETTINGS)
+    steps = steps_in(phase / CHECKPOINTS)
+    if settings or not steps:
+        return settings
+    return checkpoint.read_meta(phase / CHECKPOINTS / str(steps[-1])).config
 
 
 def standing(config: Config, folder: pathlib.Path) -> Progress:
@@ -249,7 +288,8 @@ def read_settings(path: pathlib.Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    mend = "Put back the settings of that run, or delete the file: the run then goes on without comparing them."
+    mend = ("Put back the settings of that run, or delete the file: the run then goes on without comparing "
+            "them.")
     try:
         settings = read_object(path)
         resolve(settings)

@@ -137,5 +137,5 @@ def _events(path: pathlib.Path) -> Iterator[tuple[bytes, int | None, bool]]:
 
 
 def _damaged_events(path: pathlib.Path, start: int) -> UserError:
-    return UserError(f"{path} is damaged: at byte {start} there is no whole event. Move the file away and start "
-                     "again; nothing but TensorBoard's curves depends on it.")
+    return UserError(f"{path} is damaged: at byte {start} there is no whole event. Move the file away and "
+                     "start again; nothing but TensorBoard's curves depends on it.")

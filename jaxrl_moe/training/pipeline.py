@@ -53,7 +53,7 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
         raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: "
                         "start it by scripts/train.py, or hand serving.launch.beside_training to run_all.")
     with locked(config.run_dir), contextlib.closing(begin.task) as task:
-        return _run_all(begin, task, endpoint)
+        return _run_all(begin.settled(), task, endpoint)
 
 
 def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
@@ -61,9 +61,9 @@ def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
     bridge = begin.bridge
     data = prepare(begin)
     if begin.sft:
+        config = after_warm_up(config, done=warmed_up(begin.recipe))
         if not warm_up(begin, task, data):
             return False
-        config = after_warm_up(config)
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
     learner, engine = build(config, bridge, data.tokenizer, updates)
     with contextlib.closing(engine), shared(config, engine, data.tokenizer, endpoint) as drawing:
@@ -99,6 +99,7 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     begin = start.fine_tuning(config, bridge)
     refuse_before_run(begin)
     with locked(config.run_dir), task_if_any(begin) as task:
+        begin = begin.settled()
         done = warm_up(begin, task, prepare(begin))
         if done:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
@@ -128,6 +129,7 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
     """
     begin = start.evaluation(config, bridge, model or "", adapter or "")
     refuse_before_run(begin)
+    begin = begin.settled()
     config = begin.config
     with contextlib.closing(begin.task) as task:
         data = prepare(begin)
@@ -187,11 +189,13 @@ def evaluate_policy(config: Config, engine: Engine, task: Task, data: Data) -> E
     return evaluate(data.eval_prompts, episodes, engine, config)
 
 
-def after_warm_up(config: Config) -> Config:
-    """The configuration of the RL phase: it starts from the fine-tuned model, whose accuracy is known."""
+def after_warm_up(config: Config, done: bool) -> Config:
+    """The configuration of the RL phase: it starts from the fine-tuned model, whose accuracy is known. Unless
+    the warm-up was done before, checkpoint.resume_step is one of its steps."""
     path = str(pathlib.Path(config.run_dir) / "sft" / "model")
+    checkpoint = config.checkpoint if done else dataclasses.replace(config.checkpoint, resume_step=-1)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, path=path),
-                               eval=dataclasses.replace(config.eval, at_start=False))
+                               eval=dataclasses.replace(config.eval, at_start=False), checkpoint=checkpoint)
 
 
 def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:

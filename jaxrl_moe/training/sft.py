@@ -19,9 +19,9 @@ from jaxrl_moe.phases import longest_conversation, total_steps
 from jaxrl_moe.rl.metrics import Metrics
 from jaxrl_moe.runs.evaluation import Evaluation
 from jaxrl_moe.runs.flops import FlopMeter
+from jaxrl_moe.runs.meta import Progress
 from jaxrl_moe.runs.metrics import router_metrics
 from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
-from jaxrl_moe.runs.meta import Progress
 from jaxrl_moe.runs.run import Run, open_run
 
 
@@ -47,8 +47,9 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                   config.seed)
     waiting = None
     meter = FlopMeter(learner)
-    with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", learner,
-                  functools.partial(last_step, config, conversations), lambda progress: order.drawn(progress.data), decode) as run:
+    ends = functools.partial(last_step, config, conversations)
+    with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", learner, ends,
+                  lambda progress: order.drawn(progress.data), decode) as run:
         if not run.progress.step and evaluation and config.eval.at_start:
             run.log(0, evaluated(run, evaluation()))
         while not run.finished and not reached(run, config):
