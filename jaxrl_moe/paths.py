@@ -51,7 +51,7 @@ def runs(process: int) -> bool:
     """Whether there is a process of this number."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter: more than a process's number can be
         return False
     except PermissionError:
         pass

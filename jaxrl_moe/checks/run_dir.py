@@ -53,16 +53,24 @@ def folder_problems(start: Start) -> Iterator[Problem]:
         return
     path = start.config.run_dir
     parent = nearest(pathlib.Path(path))
-    if not parent.is_dir():
-        what = "is a file" if parent == pathlib.Path(path) else f"lies under {str(parent)!r}, which is a file"
-        yield Problem("run_dir", path, what, "name a folder, one that is there or is to be made")
+    broken = _no_folder(pathlib.Path(path), parent)
+    if broken:
+        yield Problem("run_dir", path, broken, "name a folder, one that is there or is to be made")
         return
-    if not not os.access(parent, os.W_OK | os.X_OK):
+    if not os.access(parent, os.W_OK | os.X_OK):
         yield Problem("run_dir", path, f"cannot be made or written to in {str(parent)!r}",
                       "check who may write there, or give another run_dir")
         return
     yield from told("run_dir", path, lambda: check_space(parent))
     yield from told("run_dir", path, lambda: _try_lock(pathlib.Path(path)))
+
+
+def _no_folder(folder: pathlib.Path, there: pathlib.Path) -> str:
+    """Why no folder can be made of that name, of which `there` is the part that is there; empty: it can."""
+    if not there.is_dir():
+        return "is a file" if there == folder else f"lies under {str(there)!r}, which is a file"
+    links = [path for path in (folder, *folder.absolute().parents) if path.is_symlink() and not path.exists()]
+    return f"needs {str(links[-1])!r}, which is a link to nothing" if links else ""
 
 
 def nearest(folder: pathlib.Path) -> pathlib.Path:

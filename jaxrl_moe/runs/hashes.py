@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,8 @@ def seal(folder: pathlib.Path) -> None:
     """Writes the hashes of all files in the folder into it. To be called by all processes."""
     names = hosts.from_leader(lambda: _files(folder))
     hashes = _hashes(folder, names)
-    text = json.dumps({"sha256": dict(zip(names, hashes))}, indent=1) + "\n"
+    table = dict(zip(names, hashes))
+    text = json.dumps({"sha256": table, "of_these": _of_table(table)}, indent=1) + "\n"
     hosts.on_leader(lambda: log_files.replace(folder / FILE, text.encode()))
 
 
@@ -47,8 +48,16 @@ def refuse_damaged(folder: pathlib.Path) -> None:
 
 
 def _known(folder: pathlib.Path) -> dict[str, str]:
-    fields = Fields(read_object(folder / FILE), str(folder / FILE)).object("sha256")
-    return {name: fields.string(name) for name in fields.values}
+    fields = Fields(read_object(folder / FILE), str(folder / FILE))
+    table = fields.object("sha256")
+    known = {name: table.string(name) for name in table.values}
+    if fields.string("of_these") != _of_table(known):
+        raise OutsideError(f"{FILE} {_DIFFERENT}")
+    return known
+
+
+def _of_table(table: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
 def _files(folder: pathlib.Path) -> list[str]:
