@@ -15,7 +15,9 @@ from jaxrl_moe.learning.state import take_apart
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
-from jaxrl_moe.runs import checkpoint
+from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.runs import checkpoint, hashes
+from jaxrl_moe.runs import meta as meta_files
 from jaxrl_moe.runs.checkpoint import STATE
 from jaxrl_moe.runs.meta import META, Meta
 
@@ -48,9 +50,10 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
 
     Raises:
       BridgeError: when the base is another model than the one trained, or an array is missing or unused.
-      CheckpointError: when a file of the checkpoint is not what was written.
+      BridgeError, CheckpointError: when a file of the checkpoint is not what was written, or another version
+        wrote it.
     """
-    meta = checkpoint.read_whole(step)
+    meta = _read(step)
     config = _config(meta, step)
     stored = {key.removeprefix("array ") for key in meta.identity
               if key.startswith((f"array {TRAINED}", f"array {BIAS}"))}
@@ -73,7 +76,7 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
 def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
     """Reads the critic of a training checkpoint; (it, the base model's folder or hub name), or None if there
     is none."""
-    meta = checkpoint.read_whole(step)
+    meta = _read(step)
     identity = meta.identity
     if "critic" not in identity:
         return None
@@ -86,6 +89,21 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
     for field, variable in variables.items():
         variable.set_value(arrays[rows[field]])
     return Critic(head, identity["critic"]), _config(meta, step).model.path
+
+
+def _read(step: pathlib.Path) -> Meta:
+    """What a checkpoint says of itself; each of its files is compared with its hash first, at about a GB a
+    second."""
+    try:
+        contents = meta_files.read(step)
+        hashes.refuse_damaged(step)
+    except OutsideError as error:
+        others = [other for other in checkpoint.steps_in(step.parent) if str(other) != step.name]
+        names = ", ".join(map(str, others))
+        mend = f", or name another checkpoint: {step.parent} has {names}" if others else ""
+        raise BridgeError(f"The checkpoint {step} cannot be read: {str(error).rstrip('.')}. Put back an "
+                          f"undamaged copy{mend}.") from error
+    return contents
 
 
 def _config(meta: Meta, step: pathlib.Path) -> Config:

@@ -20,7 +20,7 @@ def with_setting(key, value):
 
 
 @pytest.mark.parametrize("key", SETTINGS)
-def test_every_setting_that_is_a_path_is_expanded_however_the_configuration_is_made(key, monkeypatch, tmp_path):
+def test_every_setting_that_is_a_path_is_expanded_however_it_is_made(key, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     resolved = resolve(with_setting(key, "~/a b/x"))
     assert value_of(resolved, key) == f"{tmp_path}/a b/x"
@@ -34,7 +34,7 @@ def test_every_setting_that_is_a_path_is_expanded_however_the_configuration_is_m
 
 
 @pytest.mark.parametrize("path, reason", [
-    ("~nobody_of_that_name/x", "begins with the home folder of 'nobody_of_that_name', and there is no such user"),
+    ("~nobody_of_that_name/x", "begins with the home folder of 'nobody_of_that_name', and there is no such"),
     ("a\0b", "holds a NUL character"), ("x/" + 256 * "a", "has a name of more than 255 bytes"),
     ("x/" + 128 * "é", "has a name of more than 255 bytes"), (2048 * "a/", "has more than 4095 bytes"),
     ("\ud800", "holds characters that the file system's encoding does not have")])
@@ -69,12 +69,12 @@ def test_only_the_settings_that_name_files_are_paths():
     assert config.setting_of(known_fields()["env.name"]).kind == ""
 
 
-def test_what_a_dead_process_left_beside_a_folder_is_removed_and_what_it_set_aside_put_back(tmp_path):
+def test_what_a_dead_process_left_beside_a_folder_is_removed_or_put_back(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     target = tmp_path / "model"
-    for name in (f".model.partial-{dead.pid}", f".model.partial-{dead.pid}.old", f".model.partial-{os.getpid()}",
-                 ".model.partial-99999999999999999999"):
+    for name in (f".model.partial-{dead.pid}", f".model.partial-{dead.pid}.old",
+                 f".model.partial-{os.getpid()}", ".model.partial-99999999999999999999"):
         (tmp_path / name).mkdir()
     paths.tidy_after_the_dead(target)
     assert sorted(os.listdir(tmp_path)) == [f".model.partial-{os.getpid()}", "model"]

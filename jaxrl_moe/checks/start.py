@@ -9,6 +9,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import PromptReport, load_prompts
 from jaxrl_moe.data.sft import Conversation, ConversationReport, load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.distributed.chips import default_dtype, platform_of
 from jaxrl_moe.distributed.placements import drawing_alone
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.model.config import ModelConfig
@@ -53,6 +54,8 @@ class Start:
         other = copy.copy(self)
         for field in ("recipe", "config"):
             object.__setattr__(other, field, settled(getattr(self, field), *beside))
+        if other.config.model.dtype not in (self.config.model.dtype, default_dtype(platform_of())):
+            print(f"model.dtype = {other.config.model.dtype}, as the run was begun with.")
         return other
 
     @property

@@ -110,7 +110,11 @@ class Checkpoints:
         """
         step = self.steps()[-1] if step is None else step
         folder = self.folder / str(step)
-        contents = read_whole(folder)
+        contents = read_meta(folder)
+        try:
+            hashes.refuse_damaged(folder)
+        except OutsideError as error:
+            raise damaged(folder, str(error)) from error
         self._compare(folder, contents)
         template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
                     for name, leaf in flat_arrays(like).items()}
@@ -173,17 +177,6 @@ def read_meta(folder: pathlib.Path) -> Meta:
         return meta.read(folder)
     except OutsideError as error:
         raise damaged(folder, str(error)) from error
-
-
-def read_whole(folder: pathlib.Path) -> Meta:
-    """As read_meta, where every file of the checkpoint has been compared with its hash. To be called by all
-    processes."""
-    contents = read_meta(folder)
-    try:
-        hashes.refuse_damaged(folder)
-    except OutsideError as error:
-        raise damaged(folder, str(error)) from error
-    return contents
 
 
 def damaged(folder: pathlib.Path, reason: str) -> CheckpointError:

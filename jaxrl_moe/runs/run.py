@@ -131,7 +131,7 @@ def open_run(config: Config, folder: pathlib.Path, title: str, learner: Learner,
     if step >= 0:
         state, progress = checkpoints.restore(learner.stored(), step)
         contents = checkpoint.read_meta(checkpoints.folder / str(step))
-        position(progress)
+        _go_to(position, contents, settings)
         learner.take_over(state)
     logs = Logs(folder)
     with contextlib.ExitStack() as stack, StopSignal().listen() as stop:
@@ -149,6 +149,18 @@ def open_run(config: Config, folder: pathlib.Path, title: str, learner: Learner,
         metric_writers = [closing(writer) for writer in _writers(config, logs, title, settings)] + [console]
         yield Run(folder, progress, last, closing(checkpoints), logs, metric_writers, trajectories, console,
                   closing(Compilations()), closing(ProfilerWindow(config.logging, folder / "profile")), stop)
+
+
+def _go_to(position: Callable[[Progress], None], contents: Meta, settings: Mapping) -> None:
+    """Goes to a checkpoint's position in the data; a refusal names the settings that may be the reason."""
+    try:
+        position(contents.progress)
+    except UserError as error:
+        changed = _changes(contents.config, settings)
+        if not changed:
+            raise
+        differing = "; ".join(changed)
+        raise UserError(f"{error} Settings that differ from the checkpoint's: {differing}.") from error
 
 
 def refuse_lost_checkpoints(folder: pathlib.Path) -> None:
@@ -272,12 +284,17 @@ def _tell_changes(path: pathlib.Path, saved: Mapping, settings: dict, console: C
     checkpoint's."""
     if not path.exists():
         console.say(f"Warning: {path} is gone; the settings are compared with the checkpoint's own.")
-    before = flat(read_settings(path) or saved)
-    now = flat(settings)
-    changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now)
-               if before.get(key) != now.get(key)]
+    changed = _changes(read_settings(path) or saved, settings)
     if changed:
         console.say("Settings changed since the last start: " + "; ".join(changed))
+
+
+def _changes(before: Mapping, now: Mapping) -> list[str]:
+    """What differs between two configurations as JSON, such as "seed: 0 -> 1"."""
+    before = flat(before)
+    now = flat(now)
+    return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now)
+            if before.get(key) != now.get(key)]
 
 
 def read_settings(path: pathlib.Path) -> dict[str, Any]:

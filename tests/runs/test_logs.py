@@ -1,4 +1,5 @@
-"""Logs at a resume: what lies beyond the checkpoint is set aside, what is missing is told, nothing is emptied."""
+"""Logs at a resume: what lies beyond the checkpoint is set aside, what is missing is told, and nothing is
+emptied."""
 import json
 import os
 import re
@@ -74,7 +75,8 @@ def test_without_a_checkpoint_the_logs_of_the_earlier_start_get_other_names(tmp_
 @pytest.mark.parametrize("damage, expected", [
     (lambda path: path.unlink(), "is gone; what it says of steps 0 to 4 is missing"),
     (lambda path: path.write_text(""), "has 0 of the 5 rows.*steps 0 to 4"),
-    (lambda path: path.write_text('{"step": 0}\n{"step": 1}\n{"step": 3}\n'), "has 3 of the 5 rows.*steps 2, 4 "),
+    (lambda path: path.write_text('{"step": 0}\n{"step": 1}\n{"step": 3}\n'),
+     "has 3 of the 5 rows.*steps 2, 4 "),
     (lambda path: path.write_bytes(path.read_bytes()[:30]), "has 2 of the 5 rows.*steps 2 to 4")])
 def test_a_log_that_lost_rows_is_told_with_the_steps(tmp_path, damage, expected):
     known = logged(tmp_path)
@@ -107,27 +109,25 @@ def test_a_temporary_file_of_a_killed_process_is_removed_by_the_next_start(tmp_p
     assert not (tmp_path / name).exists() and (tmp_path / "notes.tmp").exists()
 
 
-def test_a_cut_killed_at_whatever_rename_loses_no_row(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_cut_killed_at_whatever_rename_loses_no_row(tmp_path, monkeypatch, number):
+    calls = []
+
+    def replace(source, target):
+        calls.append(source)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        real(source, target)
+
     real = os.replace
-    for number in (1, 2, 3):
-        folder = tmp_path / str(number)
-        write(folder, METRICS, [1, 2, 3])
-        calls = []
-
-        def replace(source, target):
-            calls.append(source)
-            if len(calls) == number:
-                raise KeyboardInterrupt
-            real(source, target)
-
-        monkeypatch.setattr(os, "replace", replace)
-        if number < 3:
-            with pytest.raises(KeyboardInterrupt):
-                log_files.cut_lines(folder / METRICS, 1)
-        monkeypatch.setattr(os, "replace", real)
-        told(folder, 1, {})
-        assert steps(folder / METRICS) == [1] and not list(folder.glob("*.tmp"))
-        assert steps(folder / f"{METRICS}.after_step_1") == [2, 3]
+    write(tmp_path, METRICS, [1, 2, 3])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", replace)
+        log_files.cut_lines(tmp_path / METRICS, 1)
+    assert steps(tmp_path / METRICS) == [1, 2, 3]
+    told(tmp_path, 1, {})
+    assert steps(tmp_path / METRICS) == [1] and not list(tmp_path.glob("*.tmp"))
+    assert steps(tmp_path / f"{METRICS}.after_step_1") == [2, 3]
 
 
 def test_steps_are_shown_as_ranges():
