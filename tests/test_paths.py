@@ -65,7 +65,8 @@ def test_a_command_of_bridges_reads_and_writes_where_the_home_folder_is(monkeypa
 
 
 def test_only_the_settings_that_name_files_are_paths():
-    assert {"run_dir", "model.path", "data.path", "data.eval_path", "sft.path", "critic.path"} <= set(SETTINGS)
+    files = {"run_dir", "model.path", "data.path", "data.eval_path", "sft.path", "critic.path"}
+    assert files <= set(SETTINGS)
     assert config.setting_of(known_fields()["env.name"]).kind == ""
 
 

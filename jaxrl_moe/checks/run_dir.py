@@ -17,7 +17,7 @@ from jaxrl_moe.phases import sft_config
 from jaxrl_moe.runs import checkpoint
 from jaxrl_moe.runs.logs import METRICS, SETTINGS
 from jaxrl_moe.runs.meta import lasting_changes
-from jaxrl_moe.runs.run import (
+from jaxrl_moe.runs.resuming import (
     CHECKPOINTS,
     flat,
     read_settings,
@@ -68,9 +68,10 @@ def folder_problems(start: Start) -> Iterator[Problem]:
 def _no_folder(folder: pathlib.Path, there: pathlib.Path) -> str:
     """Why no folder can be made of that name, of which `there` is the part that is there; empty: it can."""
     if not there.is_dir():
-        return "is a file" if there == folder else f"lies under {str(there)!r}, which is a file"
+        what = "is a file" if there == folder else f"lies under {str(there)!r}, which is a file"
+        return f"cannot be made or written to: it {what}"
     links = [path for path in (folder, *folder.absolute().parents) if path.is_symlink() and not path.exists()]
-    return f"needs {str(links[-1])!r}, which is a link to nothing" if links else ""
+    return f"cannot be made or written to: {str(links[-1])!r} is a link to nothing" if links else ""
 
 
 def nearest(folder: pathlib.Path) -> pathlib.Path:

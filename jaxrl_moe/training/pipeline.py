@@ -23,7 +23,7 @@ from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.logs import METRICS, TRAJECTORIES
 from jaxrl_moe.runs.report import report
-from jaxrl_moe.runs.run import standing
+from jaxrl_moe.runs.resuming import standing
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.training.assembly import Data, build, load, make_engine, prepare
 from jaxrl_moe.training.sft import last_step, sft

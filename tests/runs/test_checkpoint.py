@@ -302,7 +302,8 @@ def test_a_setting_that_a_checkpoint_depends_on_is_named_with_both_values(
 
 @pytest.mark.parametrize("change", [
     dict(clip_norm=0.0), dict(weight_decay=0.1), dict(warmup_steps=3, schedule="cosine"),
-    dict(b1=0.5, b2=0.9), dict(learning_rate=0.0), dict(schedule="linear", clip_norm=0.0, weight_decay=0.2)], ids=str)
+    dict(b1=0.5, b2=0.9), dict(learning_rate=0.0),
+    dict(schedule="linear", clip_norm=0.0, weight_decay=0.2)], ids=str)
 def test_a_run_goes_on_under_other_settings_of_its_optimiser(tmp_path, change):
     shape = ModelConfig("qwen3", 65, 16, 1, 2, 2, 8, 24, (False,), (0,))
 

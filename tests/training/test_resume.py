@@ -11,7 +11,7 @@ import pytest
 import bridges
 from bridges.training_runs import find_step, load_run
 from jaxrl_moe.config import resolve
-from jaxrl_moe.runs import run as runs
+from jaxrl_moe.runs import resuming
 from jaxrl_moe.runs.checkpoint import CheckpointError
 from jaxrl_moe.training import pipeline, sft
 from jaxrl_moe.types import UserError
@@ -59,7 +59,7 @@ def begun(files, tmp_path_factory):
     """(run_dir, conversations of each step) of three steps on a machine whose weights are bfloat16."""
     run_dir = tmp_path_factory.mktemp("begun") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "default_dtype", lambda platform: "bfloat16")
+        patch.setattr(resuming, "default_dtype", lambda platform: "bfloat16")
         return run_dir, start(settings(files, run_dir))
 
 
@@ -185,10 +185,10 @@ def test_a_damaged_config_json_is_refused_with_its_mend(files, copy, monkeypatch
 
 def test_an_evaluation_takes_the_dtype_that_the_run_beside_the_model_was_trained_in(files, begun, tmp_path):
     config = settings(files, tmp_path / "other")
-    assert runs.settled(config).model.dtype == "float32"
-    assert runs.settled(config, str(begun[0] / "sft" / "model")).model.dtype == "bfloat16"
-    assert runs.settled(settings(files, begun[0])).model.dtype == "bfloat16"
-    assert runs.settled(settings(files, begun[0], model__dtype="float32")).model.dtype == "float32"
+    assert resuming.settled(config).model.dtype == "float32"
+    assert resuming.settled(config, str(begun[0] / "sft" / "model")).model.dtype == "bfloat16"
+    assert resuming.settled(settings(files, begun[0])).model.dtype == "bfloat16"
+    assert resuming.settled(settings(files, begun[0], model__dtype="float32")).model.dtype == "float32"
 
 
 def test_an_evaluation_leaves_the_files_of_an_earlier_one(tmp_path, capsys):
