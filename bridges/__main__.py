@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from jaxrl_moe import endings
+from jaxrl_moe import endings, paths
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import UserError
 
@@ -186,6 +186,13 @@ def _load(path: str, adapter: str | None, dtype: str | None):
     return model
 
 
+def _path(text: str) -> str:
+    path = paths.expanded(text)
+    if not path or paths.unusable(path):
+        raise argparse.ArgumentTypeError(f"{text!r} {paths.unusable(path) or 'names no file or folder'}")
+    return path
+
+
 def _size(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) *([KMG]B)", text.upper().strip())
     size = int(float(match[1]) * SIZES[match[2]]) if match else 0
@@ -250,32 +257,34 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command("import", _import, "Converts a Hugging Face checkpoint into a folder of our parameters.")
-    added.add_argument("model", help="Hugging Face folder, or hub name such as Qwen/Qwen3-0.6B")
+    added.add_argument("model", type=_path, help="Hugging Face folder, or hub name such as Qwen/Qwen3-0.6B")
     _output(added, sharded=False, dtype=False)
     added = command("export", _export, "Writes a Hugging Face checkpoint that transformers, vLLM and SGLang "
                                        "load.")
-    added.add_argument("model", help=f"{RUN_HELP}; or a folder made by import")
-    added.add_argument("--base", help="the model that training started from, if it has moved since")
+    added.add_argument("model", type=_path, help=f"{RUN_HELP}; or a folder made by import")
+    added.add_argument("--base", type=_path,
+                       help="the model that training started from, if it has moved since")
     added.add_argument("--no-merge", action="store_true", help="leave adapters out: the base weights alone")
     _output(added)
     added = command("merge", _merge, "Folds a PEFT adapter into its base model: in float32, cast once at the "
                                      "end.")
-    added.add_argument("--model", required=True, help=MODEL_HELP)
-    added.add_argument("--adapter", required=True, help="PEFT adapter folder or hub name")
+    added.add_argument("--model", type=_path, required=True, help=MODEL_HELP)
+    added.add_argument("--adapter", type=_path, required=True, help="PEFT adapter folder or hub name")
     _output(added, named=True)
     added = command("adapter", _adapter, "Writes the adapters of a training run as a PEFT folder.")
-    added.add_argument("model", help=RUN_HELP)
-    added.add_argument("--base", help="the model that training started from, if it has moved since")
+    added.add_argument("model", type=_path, help=RUN_HELP)
+    added.add_argument("--base", type=_path,
+                       help="the model that training started from, if it has moved since")
     _output(added, sharded=False, dtype=False)
     added = command("critic", _critic, "Writes the critic of a training run: a value head that another run "
                                        "can start from.")
-    added.add_argument("model", help=RUN_HELP)
-    added.add_argument("--base", help="what to name as the base model, if it has moved since")
+    added.add_argument("model", type=_path, help=RUN_HELP)
+    added.add_argument("--base", type=_path, help="what to name as the base model, if it has moved since")
     _output(added, sharded=False, dtype=False)
     added = command("verify", _verify, "Compares our float32 logits with those of transformers (needs "
                                        "torch); fails above the tolerance.")
-    added.add_argument("model", help="Hugging Face folder, or hub name")
-    added.add_argument("--adapter", help="PEFT adapter folder, to be loaded on both sides")
+    added.add_argument("model", type=_path, help="Hugging Face folder, or hub name")
+    added.add_argument("--adapter", type=_path, help="PEFT adapter folder, to be loaded on both sides")
     added.add_argument("--tolerance", type=float, default=1e-5,
                        help="largest relative difference (default %(default)g)")
     added.add_argument("--rows", type=_count, default=2,
@@ -284,37 +293,38 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--seed", type=_whole, default=0, help="draws the tokens (default %(default)s)")
     added = command("score", _score, 'Reads rows {"ids": [...]} and writes {"logprobs": [...]}, one per next '
                                      'token, float32.')
-    added.add_argument("--model", required=True, help=MODEL_HELP)
-    added.add_argument("--adapter", help="PEFT adapter folder or hub name")
-    added.add_argument("--input", required=True, help='JSON lines of {"ids": [...]}')
-    added.add_argument("--output", required=True, help="JSON lines, one for each of the input")
+    added.add_argument("--model", type=_path, required=True, help=MODEL_HELP)
+    added.add_argument("--adapter", type=_path, help="PEFT adapter folder or hub name")
+    added.add_argument("--input", type=_path, required=True, help='JSON lines of {"ids": [...]}')
+    added.add_argument("--output", type=_path, required=True, help="JSON lines, one for each of the input")
     added.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
     added.add_argument("--dtype", choices=("float32", "bfloat16"),
                        help="of the weights (default: float32 on CPU, bfloat16 elsewhere)")
     added = command("push", _push, "Brings a running SGLang or vLLM server to a model's weights, and "
                                    "compares its log-probs with ours.")
     added.add_argument("url", help="of the server, such as http://127.0.0.1:30000")
-    added.add_argument("model", help=f"{RUN_HELP}; or {MODEL_HELP[0].lower() + MODEL_HELP[1:]}")
+    added.add_argument("model", type=_path, help=f"{RUN_HELP}; or {MODEL_HELP[0].lower() + MODEL_HELP[1:]}")
     added.add_argument("--engine", required=True, choices=("sglang", "vllm"), help="what runs there")
-    added.add_argument("--adapter", help="PEFT folder, loaded on its own beside the weights that the server "
-                                         "has")
+    added.add_argument("--adapter", type=_path,
+                       help="PEFT folder, loaded on its own beside the weights that the server has")
     added.add_argument("--merge", action="store_true",
                        help="fold the adapter into the model and send all weights")
-    added.add_argument("--base", help="the model that training started from, if it has moved since")
+    added.add_argument("--base", type=_path,
+                       help="the model that training started from, if it has moved since")
     added.add_argument("--name", default="", help="what the server shall call the adapter or the version")
     added.add_argument("--backend", choices=("stream", "disk", "distributed"),
                        help="how all weights get there: in buckets (the default) or as one checkpoint "
                             "through --folder, or broadcast")
-    added.add_argument("--folder", default="", help="where all weights are left for the server; needed if it "
-                                                    "is on another machine")
+    added.add_argument("--folder", type=_path, default="",
+                       help="where all weights are left for the server; needed if it is on another machine")
     added.add_argument("--api-key-env", default="",
                        help="environment variable that holds the server's API key")
     added.add_argument("--tolerance", type=float, default=0.0, help="largest mean difference in nats "
                                                                     "(default: 1e-4, or 0.1 in bfloat16)")
     added = command("diff", _diff, "Compares two folders of safetensors, checkpoints or adapters; exits with "
                                    "1 if they differ.")
-    added.add_argument("a", help="folder or hub name")
-    added.add_argument("b", help="folder or hub name")
+    added.add_argument("a", type=_path, help="folder or hub name")
+    added.add_argument("b", type=_path, help="folder or hub name")
     added.add_argument("--rows", type=_count, default=10,
                        help="tensors listed, the worst first (default %(default)s)")
     return parser
@@ -327,7 +337,7 @@ def _debug(parser: argparse.ArgumentParser) -> None:
 
 def _output(parser: argparse.ArgumentParser, named: bool = False, sharded: bool = True, dtype: bool = True):
     parser.add_argument(*(["--output"] if named else ["output"]), **({"required": True} if named else {}),
-                        help="folder to make")
+                        type=_path, help="folder to make")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
     parser.set_defaults(dtype=None)
     if dtype:

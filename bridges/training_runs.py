@@ -1,4 +1,5 @@
 """The policy of a training run: its base model with the arrays of a checkpoint laid over it."""
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -8,16 +9,18 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from bridges.errors import BridgeError, listed
-from bridges.hf.folders import read_json
 from bridges.hf.importing import adapters, base_weights, load_model, routers, selection_biases
+from jaxrl_moe.config import Config, ConfigError, resolve
 from jaxrl_moe.learning.state import take_apart
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
-from jaxrl_moe.runs import checkpoint
+from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.runs import checkpoint, hashes
+from jaxrl_moe.runs import meta as meta_files
+from jaxrl_moe.runs.checkpoint import STATE
+from jaxrl_moe.runs.meta import META, Meta
 
-STATE = "state"
-META = "meta"
 TRAINED = "trainable/"
 BIAS = "router_bias/"
 CRITIC = "critic/"
@@ -26,12 +29,12 @@ CRITIC = "critic/"
 def find_step(path: pathlib.Path) -> pathlib.Path | None:
     """The checkpoint folder that `path` means: itself, or the newest one of the run; None if it holds no
     checkpoints."""
-    if (path / STATE).is_dir() and (path / META).is_dir():
+    if any((path / item).is_dir() for item in (STATE, META)):
         return path
     for folder in (path / "checkpoints", path):
-        steps = [step for step in folder.glob("*") if step.name.isdigit() and (step / META).is_dir()]
+        steps = checkpoint.steps_in(folder)
         if steps:
-            return max(steps, key=lambda step: int(step.name))
+            return folder / str(steps[-1])
     return None
 
 
@@ -47,19 +50,20 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
 
     Raises:
       BridgeError: when the base is another model than the one trained, or an array is missing or unused.
+      BridgeError, CheckpointError: when a file of the checkpoint is not what was written, or another version
+        wrote it.
     """
-    meta = read_json(step / META / "metadata")
-    model_section = meta["config"]["model"]
-    lora_section = meta["config"]["lora"]
-    stored = {key.removeprefix("array ") for key in meta["identity"]
+    meta = _read(step)
+    config = _config(meta, step)
+    stored = {key.removeprefix("array ") for key in meta.identity
               if key.startswith((f"array {TRAINED}", f"array {BIAS}"))}
     lora = None
     if any(_our_path(name).endswith(".lora_a") for name in stored):
         router = any(_our_path(name).endswith(".router.weight") for name in stored)
-        lora = LoraConfig(**lora_section | {"targets": tuple(lora_section["targets"]), "router": router})
-    source = os.fspath(base or model_section["path"])
+        lora = LoraConfig(**dataclasses.asdict(config.lora), router=router)
+    source = os.fspath(base or config.model.path)
     try:
-        model = load_model(source, lora=lora, dtype=model_section["dtype"] or None)
+        model = load_model(source, lora=lora, dtype=config.model.dtype or None)
     except BridgeError as error:
         raise BridgeError(f"The base model of {step} could not be read. {error} If it has moved, name it "
                           "with --base.") from error
@@ -72,8 +76,8 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
 def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
     """Reads the critic of a training checkpoint; (it, the base model's folder or hub name), or None if there
     is none."""
-    meta = read_json(step / META / "metadata")
-    identity = meta["identity"]
+    meta = _read(step)
+    identity = meta.identity
     if "critic" not in identity:
         return None
     stored = [key.removeprefix("array ") for key in identity if key.startswith(f"array {CRITIC}")]
@@ -84,13 +88,37 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
     arrays = _arrays(step, {rows[field]: variable.shape for field, variable in variables.items()})
     for field, variable in variables.items():
         variable.set_value(arrays[rows[field]])
-    return Critic(head, identity["critic"]), meta["config"]["model"]["path"]
+    return Critic(head, identity["critic"]), _config(meta, step).model.path
 
 
-def _check_base(model: Transformer, meta: Any, source: str, step: pathlib.Path):
+def _read(step: pathlib.Path) -> Meta:
+    """What a checkpoint says of itself; each of its files is compared with its hash first, at about a GB a
+    second."""
+    try:
+        contents = meta_files.read(step)
+        hashes.refuse_damaged(step)
+    except OutsideError as error:
+        others = [other for other in checkpoint.steps_in(step.parent) if str(other) != step.name]
+        names = ", ".join(map(str, others))
+        mend = f", or name another checkpoint: {step.parent} has {names}" if others else ""
+        raise BridgeError(f"The checkpoint {step} cannot be read: {str(error).rstrip('.')}. Put back an "
+                          f"undamaged copy{mend}.") from error
+    return contents
+
+
+def _config(meta: Meta, step: pathlib.Path) -> Config:
+    """The configuration that a checkpoint was written under."""
+    try:
+        return resolve(meta.config)
+    except ConfigError as error:
+        raise BridgeError(f"{step} was written under settings that this version does not have: "
+                          f"{error}") from error
+
+
+def _check_base(model: Transformer, meta: Meta, source: str, step: pathlib.Path):
     frozen = take_apart(model, model.lora.router)[0].frozen
     identity = checkpoint.identity(model.config.to_hf(), {}, {}, frozen)
-    if identity["base weights"] != meta["identity"]["base weights"]:
+    if identity["base weights"] != meta.identity["base weights"]:
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than "
                           f"those of {source}. Name the model that training started from with --base.")
 

@@ -13,12 +13,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxrl_moe import config as config_lib
-from jaxrl_moe import endings, options, recipes
+from jaxrl_moe import endings, options, paths, recipes
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
 from jaxrl_moe.help_text import options_help, settings_help
 from jaxrl_moe.hosts import launch, peers
-from jaxrl_moe.system_errors import from_home
 
 CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
 _OPTION = re.compile(r"--?([\w.]+)(?:=(.*))?$", re.DOTALL)
@@ -156,7 +155,7 @@ def _take_recipe(arguments: Sequence[str]) -> list[str]:
     rest, path = _parted(arguments)
     if not path:
         raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
-    settings = recipes.settings(from_home(path))
+    settings = recipes.settings(paths.usable(path))
     rest = [_readable(argument) for argument in rest]
     config_flags.DEFINE_config_dict("config", settings, sys_argv=rest)
     return rest

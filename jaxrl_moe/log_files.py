@@ -1,13 +1,61 @@
-"""Logs of one JSON object a line, each with its step, that a resumed run cuts back to where it goes on."""
+"""Logs of one JSON object a line, each with its step. A resumed run cuts them back to where it goes on; what
+lies beyond is set aside, never deleted."""
+import contextlib
+import dataclasses
+import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, TextIO
 
 from jaxrl_moe.types import UserError
 
 SERVED = "served.jsonl"  # in a run's folder: the calls that its endpoint served
+TEMPORARY = ".tmp"       # ends the name of a file that is being written
+
+
+class Tally:
+    """How many rows a log has, and of which steps."""
+
+    def __init__(self, rows: int = 0, steps: Iterable[int] = ()):
+        self.rows = rows
+        self.steps = set(steps)
+
+    def add(self, step: int) -> None:
+        self.rows += 1
+        self.steps.add(step)
+
+    def to_json(self) -> dict[str, Any]:
+        """{"rows": 7, "steps": [[0, 6]]}, steps as ranges with both ends."""
+        return {"rows": self.rows, "steps": ranges(self.steps)}
+
+
+def ranges(steps: Iterable[int]) -> list[list[int]]:
+    """Integers as ascending ranges, both ends included."""
+    found: list[list[int]] = []
+    for step in sorted(steps):
+        if found and step == found[-1][1] + 1:
+            found[-1][1] = step
+        else:
+            found.append([step, step])
+    return found
+
+
+def shown(steps: Iterable[int]) -> str:
+    """Steps in a message, such as "steps 3 to 6, 9"; there is at least one."""
+    spans = [f"{first}" if first == last else f"{first} to {last}" for first, last in ranges(steps)]
+    more = f" and {len(spans) - 5} more ranges" if len(spans) > 5 else ""
+    several = len(spans) > 1 or any(" " in span for span in spans)
+    return f"step{'s' * several} {', '.join(spans[:5])}{more}"
+
+
+@dataclasses.dataclass
+class Cut:
+    """What a cut left in a log, and where the rest lies (None: there was none)."""
+    kept: Tally = dataclasses.field(default_factory=Tally)
+    dropped: Tally = dataclasses.field(default_factory=Tally)
+    aside: pathlib.Path | None = None
 
 
 def open_to_append(path: pathlib.Path):
@@ -30,16 +78,63 @@ def write_line(file: TextIO, row: Mapping) -> None:
                         "goes on from its newest checkpoint.") from error
 
 
-def cut_lines(path: pathlib.Path, last_step: int) -> None:
-    """Drops the rows of a JSONL file beyond last_step (all of them for -1), and a last line that a kill left
-    unfinished.
+def cut_lines(path: pathlib.Path, last_step: int) -> Cut:
+    """Sets the rows of a JSONL file beyond last_step aside (the whole file for -1), with a last line that a
+    kill left unfinished.
 
     Raises:
       UserError: a line to look at is damaged.
     """
-    if path.exists():
-        kept = [line for line, row in read_lines(path) if row["step"] <= last_step] if last_step >= 0 else []
-        replace(path, b"".join(kept))
+    if not path.exists():
+        return Cut()
+    if last_step < 0:
+        return Cut(aside=set_aside(path))
+    cut = Cut()
+    whole = 0
+    for line, row in read_lines(path):
+        whole += len(line)
+        (cut.kept if row["step"] <= last_step else cut.dropped).add(row["step"])
+    if cut.dropped.rows or whole < path.stat().st_size:
+        cut.aside = aside_name(path, last_step)
+        _split(path, cut.aside, lambda row: row["step"] <= last_step, whole)
+    return cut
+
+
+def _split(path: pathlib.Path, aside: pathlib.Path, keep: Callable[[Mapping], bool], whole: int) -> None:
+    """Leaves the rows to keep in the file, and puts the others, and what comes after `whole` bytes, into
+    another."""
+    with replacing(path) as kept:
+        with replacing(aside) as others:  # has its name before the log is cut
+            for line, row in read_lines(path):
+                (kept if keep(row) else others).write(line)
+            with path.open("rb") as source:
+                source.seek(whole)
+                others.write(source.read())
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path | None:
+    """Renames a log that no checkpoint knows, a file or a folder; an empty file stays. The new name."""
+    if not path.exists() or path.is_file() and not path.stat().st_size:
+        return None
+    aside = aside_name(path, -1)
+    path.rename(aside)
+    return aside
+
+
+def aside_name(path: pathlib.Path, last_step: int) -> pathlib.Path:
+    """A free name for what is set aside of a log."""
+    suffix = f".after_step_{last_step}" if last_step >= 0 else ".earlier"
+    return free_name(path.with_name(path.name + suffix))
+
+
+def free_name(path: pathlib.Path) -> pathlib.Path:
+    """The path, or the first of path_2, path_3, ... that nothing has."""
+    number = 1
+    name = path
+    while name.exists():
+        number += 1
+        name = path.with_name(f"{path.name}_{number}")
+    return name
 
 
 def read_lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict]]:
@@ -54,17 +149,56 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict]]:
                 return
             try:
                 row = json.loads(line)
-                if not isinstance(row["step"], int):
+                if type(row["step"]) is not int:
                     raise TypeError("its step is no whole number")
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(f"{path}, line {number} is damaged: it holds no JSON object with a step "
                                 f"({error}). Delete that line, or move the file away, and start again; "
                                 "nothing but this log depends on it.") from error
             yield line, row
 
 
-def replace(path: pathlib.Path, data: bytes) -> None:
-    """Writes the file anew under another name and renames it, so that it is old or new, never half."""
-    other = path.with_name(path.name + ".tmp")
-    other.write_bytes(data)
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A name to write a file under that gets its own when the block ends well, so that it is old or new,
+    never half."""
+    other = path.with_name(path.name + TEMPORARY)
+    yield other
     os.replace(other, path)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """A file to write anew, as whole_file, open for bytes."""
+    with whole_file(path) as other, other.open("wb") as file:
+        yield file
+
+
+def replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes the file anew, whole or not at all."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def tidy(folder: pathlib.Path, names: Sequence[str]) -> None:
+    """Removes what a kill left of files of these names (or patterns) that were being written."""
+    for name in names:
+        for path in folder.glob(name + TEMPORARY):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def only_process(path: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process, of this machine or another, is in a block over the same lock file; the
+    file is there only meanwhile. A process that dies gives the lock up."""
+    with contextlib.ExitStack() as held:
+        while True:
+            file = held.enter_context(path.open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # who held it before has removed it: another may have made, and locked, a new one
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        try:
+            yield
+        finally:
+            path.unlink()

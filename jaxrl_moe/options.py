@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from jaxrl_moe.system_errors import from_home
+from jaxrl_moe import paths
 from jaxrl_moe.types import UserError
 
 DEBUG = flags.DEFINE_bool("debug", False, "the full traceback of an error, before the paragraph about it",
@@ -16,7 +16,10 @@ class _PathParser(flags.ArgumentParser):
     syntactic_help = "a path"
 
     def parse(self, argument: str) -> str:
-        return from_home(argument)
+        path = paths.expanded(argument)
+        if paths.unusable(path):
+            raise ValueError(f"{path!r} {paths.unusable(path)}")
+        return path
 
 
 def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolder:

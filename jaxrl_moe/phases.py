@@ -24,9 +24,11 @@ def sft_config(config: Config) -> Config:
         rollout=dataclasses.replace(config.rollout, backend="jax"))
 
 
-def total_steps(config: Config, conversations: int) -> int:
-    """Optimiser steps of the phase: sft.steps, or enough for sft.epochs passes."""
-    return config.sft.steps or math.ceil(config.sft.epochs * conversations / config.sft.sequences_per_step)
+def total_steps(config: Config, conversations: int, steps: int = 0, rows: int = 0) -> int:
+    """Optimiser steps of the phase: sft.steps, or enough for sft.epochs passes, where so many steps have
+    trained on so many rows already."""
+    left = max(0, config.sft.epochs * conversations - rows)
+    return config.sft.steps or steps + math.ceil(left / config.sft.sequences_per_step)
 
 
 def longest_conversation(config: Config) -> int:

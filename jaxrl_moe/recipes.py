@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.spelling import did_you_mean
-from jaxrl_moe.system_errors import shortened
 from jaxrl_moe.types import UserError
 
 _PACKAGE = "configs"

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.types import UserError
 
 _FORBIDDEN = "Check who may read and write there, or give another path"
@@ -29,7 +30,6 @@ _MENDS = {
     errno.EHOSTUNREACH: _SERVER, errno.ENETUNREACH: _SERVER,
     errno.EIO: "The disk may be broken: give a path on another one",
     errno.ESTALE: "A network's disk went away: give the same command again when it is back"}
-_LONGEST = 90  # characters of a name that are shown
 
 
 def system_error(error: OSError, stream: str = "") -> UserError:
@@ -57,28 +57,6 @@ def mend(error: BaseException) -> str:
     while cause is not None and not (isinstance(cause, OSError) and cause.errno):
         cause = cause.__cause__ or cause.__context__
     return _MENDS.get(cause.errno, _OTHER) + "." if cause is not None else _FULL + "."
-
-
-def from_home(path: str) -> str:
-    """The path with the home folder in the place of `~` or `~name`.
-
-    Raises:
-      UserError: that is not known, or the path has a NUL, which no path may have.
-    """
-    filled = os.path.expanduser(path)
-    if "\0" in filled:
-        raise UserError(f"{shortened(filled)} has a NUL character, which no path may have. Take it out.")
-    if filled.startswith("~"):
-        raise UserError(f"{shortened(filled)} begins with a home folder that is not known here. Write the "
-                        "path out, or ./~ for a name that begins so.")
-    return filled
-
-
-def shortened(name: str) -> str:
-    """A name in quotes, without its middle where it is long."""
-    if len(name) > _LONGEST:
-        name = f"{name[:_LONGEST // 2]}...{name[-_LONGEST // 4:]}"
-    return repr(name)
 
 
 def _written(error: BaseException) -> Iterator[str]:

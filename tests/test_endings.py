@@ -11,7 +11,8 @@ import time
 import pytest
 
 from jaxrl_moe import endings, foreign_errors
-from jaxrl_moe.system_errors import from_home, system_error
+from jaxrl_moe.paths import usable
+from jaxrl_moe.system_errors import system_error
 from jaxrl_moe.types import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -104,13 +105,13 @@ def test_a_full_disk_names_the_file_that_was_written(tmp_path):
 @pytest.mark.parametrize("path, read", [("~/x", "/home/her/x"), ("x/~y", "x/~y"), ("Qwen/Qwen3-8B",) * 2])
 def test_a_path_from_home_is_filled_in(path, read, monkeypatch):
     monkeypatch.setenv("HOME", "/home/her")
-    assert from_home(path) == read
+    assert usable(path) == read
 
 
 @pytest.mark.parametrize("path, words", [("~nonesuch_user/x", "home folder"), ("a\0b", "NUL")])
 def test_a_path_that_cannot_be_is_refused(path, words):
     with pytest.raises(UserError, match=words):
-        from_home(path)
+        usable(path)
 
 
 @pytest.mark.parametrize("text, words", [

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # imports what stands in its own line or above it. `if TYPE_CHECKING:` does not count: names of types carry no
 # code.
 ORDER = [
-    {"__init__"}, {"types"}, {"protocols"},
+    {"__init__"}, {"types"}, {"protocols"}, {"partials", "paths"},
     {"expressions", "log_files", "outside", "spelling", "system_errors", "foreign_errors", "endings"},
     {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"},
     {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
@@ -83,8 +83,8 @@ def test_tests_import_no_tests_and_only_their_own_test_imports_the_benchmarks(pa
 
 # What all may use.
 COMMON = {
-    "__init__", "types", "protocols", "config", "phases", "expressions", "log_files", "outside", "spelling",
-    "system_errors", "foreign_errors", "endings"
+    "__init__", "types", "protocols", "config", "phases", "expressions", "log_files", "outside", "partials",
+    "paths", "spelling", "system_errors", "foreign_errors", "endings"
 }
 DRAWN = re.compile(r"(<!-- imports: [^\n]*-->\n).*?(<!-- end of imports -->)", re.DOTALL)
 

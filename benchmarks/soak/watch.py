@@ -89,10 +89,12 @@ def checkpoints(run_dir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def left_behind(run_dir: pathlib.Path) -> set[str]:
-    """What lies in a run's folder, whole checkpoints and the names of TensorBoard's files aside."""
+    """What lies in a run's folder, but for whole checkpoints, the names of TensorBoard's files, and what each
+    start sets aside of the logs on purpose."""
     whole = set(checkpoints(run_dir))
     files = [path for path in run_dir.rglob("*") if path.is_file() and not whole.intersection(path.parents)]
-    names = {str(path.relative_to(run_dir)) for path in files}
+    every = {str(path.relative_to(run_dir)) for path in files}
+    names = {name for name in every if ".after_step_" not in name and ".earlier" not in name}
     return {"tensorboard" if name.startswith("tensorboard/") else name for name in names}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bridges.errors import BridgeError
-from bridges.hf import partials
+from jaxrl_moe import partials
 from jaxrl_moe.foreign_errors import first_sentence
 from jaxrl_moe.outside import OutsideError, read_object
 

@@ -15,7 +15,7 @@ from bridges.hf.checkpoint import Checkpoint, read_config
 from bridges.hf.finite import copy
 from bridges.hf.folders import resolve
 from bridges.hf.params_folder import is_params_folder, read_layout, restore, write
-from jaxrl_moe.distributed.chips import platform_of
+from jaxrl_moe.distributed import chips
 from jaxrl_moe.distributed.parameters import row_of
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
@@ -134,13 +134,13 @@ def stored_dtype(path: str | os.PathLike) -> np.dtype:
 
 
 def default_dtype(placement: Placement | None = None):
-    """float32 on CPU, bfloat16 elsewhere."""
-    return jnp.float32 if platform(placement) == "cpu" else jnp.bfloat16
+    """That of model.dtype where nothing is asked for."""
+    return jnp.dtype(chips.default_dtype(platform(placement)))
 
 
 def platform(placement: Placement | None) -> str:
     """Of the devices that a model is placed on."""
-    return platform_of() if placement is None else placement.platform
+    return chips.platform_of() if placement is None else placement.platform
 
 
 def fill(model: Transformer, checkpoint: Checkpoint, placement: Placement | None = None) -> None:

@@ -8,12 +8,23 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from jaxrl_moe import partials
 from jaxrl_moe.checks.problems import told
 from jaxrl_moe.checks.start import Job, Start
 from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.phases import sft_config
-from jaxrl_moe.runs.run import flat, read_settings
+from jaxrl_moe.runs import checkpoint
+from jaxrl_moe.runs.logs import METRICS, SETTINGS
+from jaxrl_moe.runs.meta import lasting_changes
+from jaxrl_moe.runs.resuming import (
+    CHECKPOINTS,
+    flat,
+    read_settings,
+    refuse_lost_checkpoints,
+    resumed_step,
+    standing,
+)
 from jaxrl_moe.types import Problem, UserError
 
 LEAST_FREE = 1 << 30  # bytes that a run's folder should have
@@ -42,12 +53,25 @@ def folder_problems(start: Start) -> Iterator[Problem]:
         return
     path = start.config.run_dir
     parent = nearest(pathlib.Path(path))
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    broken = _no_folder(pathlib.Path(path), parent)
+    if broken:
+        yield Problem("run_dir", path, broken, "name a folder, one that is there or is to be made")
+        return
+    if not os.access(parent, os.W_OK | os.X_OK):
         yield Problem("run_dir", path, f"cannot be made or written to in {str(parent)!r}",
                       "check who may write there, or give another run_dir")
         return
     yield from told("run_dir", path, lambda: check_space(parent))
     yield from told("run_dir", path, lambda: _try_lock(pathlib.Path(path)))
+
+
+def _no_folder(folder: pathlib.Path, there: pathlib.Path) -> str:
+    """Why no folder can be made of that name, of which `there` is the part that is there; empty: it can."""
+    if not there.is_dir():
+        what = "is a file" if there == folder else f"lies under {str(there)!r}, which is a file"
+        return f"cannot be made or written to: it {what}"
+    links = [path for path in (folder, *folder.absolute().parents) if path.is_symlink() and not path.exists()]
+    return f"cannot be made or written to: {str(links[-1])!r} is a link to nothing" if links else ""
 
 
 def nearest(folder: pathlib.Path) -> pathlib.Path:
@@ -72,8 +96,32 @@ def earlier_problems(start: Start) -> Iterator[Problem]:
     yield from told("run_dir", config.run_dir, lambda: refuse_other_seed(config))
     if start.sft:
         yield from told("run_dir", config.run_dir, lambda: warmed_up(start.recipe))
-    if not config.checkpoint.resume:
+    if config.checkpoint.resume:
+        yield from _resumed(start)
+    else:
         yield from _unwanted(start)
+
+
+def _resumed(start: Start) -> Iterator[Problem]:
+    """Yields what keeps the first phase to run from going on from its checkpoint, as far as JSON tells."""
+    config = start.config
+    folder = pathlib.Path(config.run_dir)
+    if start.sft and not (folder / "sft" / "model").exists():
+        folder = folder / "sft"
+        config = sft_config(start.recipe)
+    refused = list(told("run_dir", config.run_dir, lambda: refuse_lost_checkpoints(folder)))
+    refused += told("checkpoint.resume_step", config.checkpoint.resume_step, lambda: standing(config, folder))
+    yield from refused
+    step = -1 if refused else resumed_step(config, folder)
+    if step < 0:
+        return
+    path = folder / CHECKPOINTS / str(step)
+    saved = checkpoint.read_meta(path).config
+    for key, (before, after) in lasting_changes(saved, to_json(config)).items():
+        if key == "seed" and (folder / SETTINGS).exists():  # as refuse_other_seed says
+            continue
+        yield Problem(key, after, f"cannot go on from {path}, which was trained with {key} = {before!r}",
+                      "set it as it was, or give a fresh run_dir")
 
 
 def _unwanted(start: Start) -> Iterator[Problem]:
@@ -81,7 +129,7 @@ def _unwanted(start: Start) -> Iterator[Problem]:
     folder = pathlib.Path(start.config.run_dir)
     tuned = (folder / "sft" / "model").exists()
     for phase in (*(folder,) * start.rl, *(folder / "sft",) * (start.sft and not tuned)):
-        if checkpointed(phase) or (phase / "metrics.jsonl").exists():
+        if checkpointed(phase) or (phase / METRICS).exists():
             yield Problem("run_dir", start.config.run_dir,
                           f"holds an earlier run in {phase}, and checkpoint.resume is false",
                           "give another run_dir, or delete it")
@@ -89,7 +137,7 @@ def _unwanted(start: Start) -> Iterator[Problem]:
 
 def checkpointed(folder: pathlib.Path) -> list[int]:
     """Steps of a phase's checkpoints."""
-    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
+    return checkpoint.steps_in(folder / CHECKPOINTS)
 
 
 def refuse_other_seed(config: Config) -> None:
@@ -98,7 +146,7 @@ def refuse_other_seed(config: Config) -> None:
     Raises:
       ConfigError: the folder holds a run with another seed.
     """
-    for path in (pathlib.Path(config.run_dir) / phase / "config.json" for phase in (".", "sft")):
+    for path in (pathlib.Path(config.run_dir) / phase / SETTINGS for phase in (".", "sft")):
         seed = read_settings(path).get("seed", config.seed)
         if seed != config.seed:
             raise ConfigError(f"run_dir = {config.run_dir!r} holds a run with seed {seed}, but seed = "
@@ -115,18 +163,20 @@ def warmed_up(config: Config) -> bool:
     folder = pathlib.Path(config.run_dir) / "sft"
     if not (folder / "model").exists():
         return False
-    before = flat(read_settings(folder / "config.json"))
+    before = flat(read_settings(folder / SETTINGS))
     now = flat(to_json(sft_config(config)))
     other = [f"{key} (was {before[key]!r}, is {now[key]!r})" for key in sorted(before.keys() & now.keys())
-             if _matters(key, now) and before[key] != now[key]]
+             if _matters(key, now, before) and before[key] != now[key]]
     if other:
         raise ConfigError(f"{folder / 'model'} was fine-tuned with other settings: {', '.join(other)}. Give "
                           f"another run_dir, delete {folder} to fine-tune again, or set them as they were.")
     return not now["lora.rank"] or (folder / "adapter").exists()
 
 
-def _matters(key: str, settings: Mapping[str, Any]) -> bool:
+def _matters(key: str, settings: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether the SFT phase depends on a setting; of the adapters' section only where it has adapters."""
+    if key == "model.dtype":
+        return bool(settings[key] and before[key])  # empty: what the run has is taken
     section = key.partition(".")[0]
     if section == "lora" and key != "lora.rank" and not settings["lora.rank"]:
         return False
@@ -146,7 +196,13 @@ def locked(run_dir: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         hosts.on_leader(lambda: _lock(held.enter_context((folder / ".lock").open("w")), run_dir))
+        hosts.on_leader(lambda: _tidy_exports(folder))
         yield
+
+
+def _tidy_exports(folder: pathlib.Path) -> None:
+    for phase in (folder, folder / "sft"):
+        partials.tidy(phase)
 
 
 def _lock(file: IO[Any], run_dir: str) -> None:

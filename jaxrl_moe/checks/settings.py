@@ -99,6 +99,9 @@ def _of_run(config: Config) -> Iterator[Problem]:
     sft = config.sft
     steps = config.train.steps
     start = config.logging.profile_start
+    if config.checkpoint.resume_step >= 0 and not config.checkpoint.resume:
+        yield Problem("checkpoint.resume_step", config.checkpoint.resume_step,
+                      "has no effect, as checkpoint.resume is false", "set that to true, or leave this out")
     if not config.run_dir:
         yield Problem("run_dir", None, "is empty",
                       "name the folder that logs and checkpoints go to, such as runs/first")

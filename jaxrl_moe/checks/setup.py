@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl_moe import paths
 from jaxrl_moe.checks import run_dir
 from jaxrl_moe.checks.data import QUESTION
 from jaxrl_moe.checks.entry import by_name
@@ -180,6 +181,9 @@ def _run_dir(start: Start) -> str:
     """Written to for real; its disk must have some room."""
     folder = pathlib.Path(start.config.run_dir)
     parent = run_dir.nearest(folder)
+    for left in parent.glob(".probe_*"):  # of who was killed
+        if left.name.removeprefix(".probe_").isdigit() and not paths.runs(int(left.name[len(".probe_"):])):
+            left.unlink()
     probe = parent / f".probe_{os.getpid()}"
     probe.write_bytes(np.random.default_rng(0).bytes(1 << 16))
     try:

@@ -1,4 +1,5 @@
 """What is about to start: its configuration, and the files that it reads, each of them once."""
+import copy
 import dataclasses
 import enum
 import functools
@@ -8,6 +9,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import PromptReport, load_prompts
 from jaxrl_moe.data.sft import Conversation, ConversationReport, load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
+from jaxrl_moe.distributed.chips import default_dtype, platform_of
 from jaxrl_moe.distributed.placements import drawing_alone
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.model.config import ModelConfig
@@ -15,6 +17,7 @@ from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.phases import NLL, has_warm_up, longest_conversation, longest_drawn, sft_config
 from jaxrl_moe.protocols import Bridge, Task
 from jaxrl_moe.runs import scratch
+from jaxrl_moe.runs.resuming import settled
 from jaxrl_moe.types import Prompt
 
 
@@ -43,6 +46,17 @@ class Start:
     bridge: Bridge
     given: bool = False
     adapter: str = ""
+
+    def settled(self) -> "Start":
+        """The same with the defaults that depend on the machine as `run.settled` has them; what was read
+        already stays read."""
+        beside = (self.adapter, self.config.model.path * self.given)
+        other = copy.copy(self)
+        for field in ("recipe", "config"):
+            object.__setattr__(other, field, settled(getattr(self, field), *beside))
+        if other.config.model.dtype not in (self.config.model.dtype, default_dtype(platform_of())):
+            print(f"model.dtype = {other.config.model.dtype}, as the run was begun with.")
+        return other
 
     @property
     def rl(self) -> bool:

@@ -7,10 +7,9 @@ from typing import Any
 
 import ml_collections
 
-from jaxrl_moe import spelling
+from jaxrl_moe import paths, spelling
 from jaxrl_moe.config.setting import Setting, listed, setting_of
 from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
-from jaxrl_moe.system_errors import from_home
 from jaxrl_moe.types import Problem, UserError
 
 
@@ -42,8 +41,6 @@ def numbered(problems: tuple[Problem | str, ...]) -> str:
 def resolve(settings: ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
     """Turns a ConfigDict (or nested dict) into a Config; checks what needs no model, data or table of names.
 
-    A `~` at the beginning of a setting that is a path becomes the home folder here, once for all who read it.
-
     Raises:
       ConfigError: with all unknown keys, wrong types, values out of range and unknown choices. What
         contradicts what, the checks say.
@@ -66,6 +63,8 @@ def value_problems(config: Config) -> Iterator[Problem]:
             yield Problem(key, value, "is out of range", f"it must be {setting.bounds()}")
         elif field.type is str and not setting.chosen(value):
             yield Problem(key, value, "is not known", _choose(value, setting))
+        elif setting.kind == "path" and paths.unusable(value):
+            yield Problem(key, value, paths.unusable(value), "give another path, such as an absolute one")
 
 
 def _choose(value: str, setting: Setting) -> str:
@@ -120,14 +119,7 @@ def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
     if type(value) is not kind:
         why = f"is of type {type(value).__name__}; it must be a {kind.__name__}"
         raise ConfigError(Problem(key, value, why, f"give one, such as the default {field.default!r}"))
-    return _path(value, key) if setting_of(field).kind == "path" else value
-
-
-def _path(value: str, key: str) -> str:
-    try:
-        return from_home(value)
-    except UserError as error:
-        raise ConfigError(f"{key}: {error}") from error
+    return value
 
 
 def _convert_items(field: dataclasses.Field, values: Any, key: str) -> tuple:

@@ -134,6 +134,9 @@ class CheckpointSection:
     every: int = setting(0, "steps between checkpoints; 0: only at the end", at_least=0, unit="steps")
     keep: int = setting(3, "so many of the newest are kept", at_least=1)
     resume: bool = setting(True, "go on from the newest checkpoint in run_dir")
+    resume_step: int = setting(
+        -1, "go on from the checkpoint of this step, as where the newest is damaged; later ones, and what "
+        "was logged after it, are set aside; -1: from the newest", at_least=-1, unit="step")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,11 @@ from typing import Any
 
 import ml_collections
 
-from jaxrl_moe import spelling
+from jaxrl_moe import paths, spelling
 from jaxrl_moe.config.algorithm import AlgorithmSection, CriticSection, MoeSection
 from jaxrl_moe.config.inputs import DataSection, EnvSection, LoraSection, ModelSection, ScratchSection
 from jaxrl_moe.config.sampling import EndpointSection, RolloutSection, ServersSection
-from jaxrl_moe.config.setting import setting
+from jaxrl_moe.config.setting import setting, setting_of
 from jaxrl_moe.config.training import (
     CheckpointSection,
     EvalSection,
@@ -46,6 +46,25 @@ class Config:
     eval: EvalSection = EvalSection()
     checkpoint: CheckpointSection = CheckpointSection()
     logging: LoggingSection = LoggingSection()
+
+    def __post_init__(self):
+        """A `~` at the beginning of a setting that is a path becomes the home folder here, once for all who
+        read it."""
+        _expand(self)
+
+
+def _expand(section: Any) -> None:
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            changed = dataclasses.replace(value)
+            _expand(changed)
+        elif setting_of(field).kind == "path" and isinstance(value, str):
+            changed = paths.expanded(value)
+        else:
+            continue
+        if changed != value:
+            object.__setattr__(section, field.name, changed)  # frozen from here on
 
 
 SECTIONS = {

@@ -81,6 +81,11 @@ def platform_of(devices: Sequence[jax.Device] | None = None) -> str:
     return (jax.devices() if devices is None else devices)[0].platform
 
 
+def default_dtype(platform: str) -> str:
+    """Of a model's weights, where model.dtype names none."""
+    return "float32" if platform == "cpu" else "bfloat16"
+
+
 def memory_fraction(environment: Mapping[str, str]) -> float:
     """The share of a GPU's memory that JAX takes.
 

@@ -132,6 +132,17 @@ def smallest(number: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(number)).min()) if several() else number
 
 
+def mine(index: int) -> bool:
+    """Whether this process does the work of this number, where all share it out in turn."""
+    state = distributed.global_state
+    return not several() or index % state.num_processes == state.process_id
+
+
+def gathered(array: np.ndarray) -> np.ndarray:
+    """The sum of the processes' arrays, of which each has filled in its own share of rows."""
+    return multihost_utils.process_allgather(array).sum(axis=0, dtype=array.dtype) if several() else array
+
+
 def fetch(tree: Any) -> Any:
     """The arrays of a pytree as NumPy arrays, whole in every process."""
     return jax.device_get(jax.tree.map(_whole, tree))

@@ -28,10 +28,16 @@ def learning_rate(section: OptimizerSection, total_steps: int) -> optax.Schedule
 
 
 def optimizer(section: OptimizerSection, total_steps: int) -> optax.GradientTransformation:
-    """Global-norm clipping (0: none), then AdamW. Norm weights and biases are not decayed."""
-    adamw = optax.adamw(learning_rate(section, total_steps), section.b1, section.b2, section.eps,
-                        weight_decay=section.weight_decay, mask=_decayed)
-    return optax.chain(optax.clip_by_global_norm(section.clip_norm), adamw) if section.clip_norm else adamw
+    """Global-norm clipping (0: none), then AdamW. Norm weights and biases are not decayed.
+
+    The arrays of its state are those of Adam and the schedule's count, whatever the settings, under names
+    that say what they are: a checkpoint can be gone on with under others.
+    """
+    clip = optax.clip_by_global_norm(section.clip_norm) if section.clip_norm else optax.identity()
+    return optax.named_chain(
+        ("clip", clip), ("adam", optax.scale_by_adam(section.b1, section.b2, section.eps)),
+        ("decay", optax.add_decayed_weights(section.weight_decay, _decayed)),
+        ("learning_rate", optax.scale_by_learning_rate(learning_rate(section, total_steps))))
 
 
 def _decayed(params: Any) -> Any:

@@ -1,50 +1,34 @@
 """Checkpoints: the trained arrays through Orbax, and beside them JSON that says where the run stood.
 
-A checkpoint is a folder named by its step. Orbax writes it under a temporary name and renames it when it is
-whole, so a killed or failed save leaves earlier ones untouched and nothing that looks like a checkpoint.
+A checkpoint is a folder named by its step. It is written under another name, with a hash of each of its
+files, and renamed when it is whole, so a killed or failed save leaves earlier ones untouched and nothing that
+looks like a checkpoint.
 """
 import contextlib
-import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from orbax.checkpoint import checkpoint_managers
 
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.state import fingerprint, flat_arrays
+from jaxrl_moe.log_files import free_name
+from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.runs import hashes, meta
+from jaxrl_moe.runs.meta import CheckpointError, Meta, Progress
 from jaxrl_moe.system_errors import mend
 from jaxrl_moe.types import UserError
 
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be saved or does not belong to this run."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a run stands after `step` optimisation steps; all values are JSON.
-
-    Attributes:
-      step: finished steps.
-      sequence: the draw counter: number of the next prompt drawn, which with the seed decides its noise.
-      data: position of the prompt iterator.
-      unfinished: [draw number, prompt's index] of prompts that were drawn before these, but neither trained
-        on nor set aside: they are drawn again, under their own numbers.
-      best_score: highest evaluation score so far, or None.
-      kl_coef: the adaptive KL coefficient of the next step, or None.
-    """
-    step: int = 0
-    sequence: int = 0
-    data: Any = None
-    unfinished: list = dataclasses.field(default_factory=list)
-    best_score: float | None = None
-    kl_coef: float | None = None
+STATE = "state"
+REFERENCE = "reference weights"  # key of an identity
+_PARTIAL = ".partial"   # is being written
+_REPLACED = ".replaced"  # was there before one of the same step, which is about to get its name
+_DELETED = ".deleted"   # is being removed
 
 
 class Checkpoints:
@@ -59,103 +43,150 @@ class Checkpoints:
 
     def __init__(self, folder: str | pathlib.Path, *, keep: int, identity: dict, config: dict):
         self.folder = pathlib.Path(folder).absolute()
+        self.keep = keep
         self.identity = identity
         self.config = config
-        best = checkpoint_managers.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                [checkpoint_managers.LatestN(keep), best]), best_fn=_score, enable_async_checkpointing=False)
+        hosts.on_leader(self._open)
+
+    def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Orbax would do it in the background, while this run writes already
-        hosts.on_leader(self._remove_partial)
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
+        _tidy(self.folder)
 
     def steps(self) -> list[int]:
         """Steps of the whole checkpoints, oldest first."""
-        return hosts.from_leader(self._steps)
+        return hosts.from_leader(lambda: steps_in(self.folder))
 
-    def _steps(self) -> list[int]:
-        return sorted(self._manager.all_steps())
-
-    def save(self, state: Any, progress: Progress, score: float | None = None) -> None:
+    def save(self, state: Any, progress: Progress, score: float | None = None,
+             logs: Mapping[str, Any] | None = None) -> None:
         """Writes state (a pytree of arrays) and progress; `score` is the evaluation at this step, if there
-        was one.
+        was one, and `logs` what the logs hold, see Meta.
 
         Raises:
           CheckpointError: the disk is full or cannot be written; earlier checkpoints stay as they were.
         """
-        meta = {"progress": dataclasses.asdict(progress), "identity": self.identity, "config": self.config}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(flat_arrays(state)),
-                                   meta=ocp.args.JsonSave(meta))
-        metrics = None if score is None else {"score": score}
+        contents = Meta(progress, self.identity, self.config, logs or {}, score)
+        partial = self.folder / f".{progress.step}{_PARTIAL}"
         try:
-            with quiet():
-                self._manager.save(progress.step, args=items, metrics=metrics, force=True)
+            hosts.on_leader(lambda: _start(partial))
+            with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+                writer.save(partial / STATE, args=ocp.args.StandardSave(flat_arrays(state)))
+            hosts.on_leader(lambda: meta.write(partial, contents))
+            hashes.seal(partial)
+            hosts.on_leader(lambda: self._finish(partial, progress.step))
         except Exception as error:  # Orbax wraps a full disk in several types, by the layer that met it
-            self._remove_partial()
-            self._manager.reload()
+            shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(
                 f"The checkpoint of step {progress.step} could not be saved in {self.folder}: "
-                f"{_reason(error)}. Whole checkpoints there: {self._steps() or 'none'}. "
+                f"{_reason(error)}. Whole checkpoints there: {steps_in(self.folder) or 'none'}. "
                 f"{mend(error)}") from error
 
-    def restore(self, like: Any) -> tuple[Any, Progress]:
-        """The newest checkpoint as (a pytree like `like`, its Progress).
+    def _finish(self, partial: pathlib.Path, step: int) -> None:
+        """Gives a checkpoint its name, and removes those that are no longer kept."""
+        target = self.folder / str(step)
+        replaced = self.folder / f".{step}{_REPLACED}"
+        if target.exists():
+            target.rename(replaced)
+        partial.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+        for old in self._superfluous():
+            deleted = self.folder / f".{old}{_DELETED}"
+            (self.folder / str(old)).rename(deleted)
+            shutil.rmtree(deleted, ignore_errors=True)
+
+    def _superfluous(self) -> list[int]:
+        """Steps that are neither among the newest nor the best."""
+        there = steps_in(self.folder)
+        scores = {step: _score(self.folder / str(step)) for step in there}
+        judged = [step for step in there if scores[step] is not None]
+        best = max(judged, key=lambda step: (scores[step], step), default=None)
+        return [step for step in there[:-self.keep] if step != best]
+
+    def restore(self, like: Any, step: int | None = None) -> tuple[Any, Progress]:
+        """The checkpoint of a step (None: the newest) as (a pytree like `like`, its Progress).
 
         Raises:
-          CheckpointError: it was written for another model or another set of trained weights, or it is
-            damaged.
+          CheckpointError: it was written for another model or another set of trained weights, or by another
+            version, or it is damaged.
         """
-        step = self.steps()[-1]
-        meta = self._read(step, "meta", ocp.args.JsonRestore())
-        if not isinstance(meta, dict) or not {"identity", "progress"} <= meta.keys():
-            raise self._damaged(step, "its meta has no identity or no progress")
-        self._compare(step, meta["identity"])
+        step = self.steps()[-1] if step is None else step
+        folder = self.folder / str(step)
+        contents = read_meta(folder)
+        try:
+            hashes.refuse_damaged(folder)
+        except OutsideError as error:
+            raise damaged(folder, str(error)) from error
+        self._compare(folder, contents)
         template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
                     for name, leaf in flat_arrays(like).items()}
-        restored = self._read(step, "state", ocp.args.StandardRestore(template))
+        restored = self._arrays(folder, template)
         leaves = [restored[name] for name in flat_arrays(like)]
-        return jax.tree.unflatten(jax.tree.structure(like), leaves), Progress(**meta["progress"])
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), contents.progress
 
-    def _read(self, step: int, item: str, arguments: Any) -> Any:
+    def _arrays(self, folder: pathlib.Path, template: dict[str, Any]) -> dict[str, jax.Array]:
         try:
-            with quiet():
-                return self._manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
+            with quiet(), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+                return reader.restore(folder / STATE, args=ocp.args.StandardRestore(template))
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):  # no fault of the checkpoint
             raise
         except Exception as error:  # Orbax and TensorStore each raise their own
-            raise self._damaged(step, _reason(error)) from error
+            raise damaged(folder, _reason(error)) from error
 
-    def _damaged(self, step: int, reason: str) -> CheckpointError:
-        before = [other for other in self._steps() if other < step]
-        mend = "start this phase again, for there is no earlier one"
-        if before:
-            mend = f"go on from step {before[-1]}"
-        return CheckpointError(f"The checkpoint {self.folder / str(step)} cannot be read: {reason}. Delete "
-                               f"that folder, or move it away, and give the same command again to {mend}.")
-
-    def close(self) -> None:
-        self._manager.close()
-
-    def _compare(self, step: int, saved: dict) -> None:
-        """Refuses a checkpoint whose identity differs, naming what differs."""
+    def _compare(self, folder: pathlib.Path, contents: Meta) -> None:
+        """Refuses a checkpoint that belongs to another run, naming the settings that differ, or else what of
+        the model does."""
+        differences = [f"{key}: {_short(before)} there, {_short(now)} here" for key, (before, now)
+                       in meta.lasting_changes(contents.config, self.config).items()]
         ours = json.loads(json.dumps(self.identity))
-        differences = [
-            f"{key}: {_short(saved.get(key))} there, {_short(ours.get(key))} here"
-            for key in sorted(saved.keys() | ours.keys(), key=lambda key: (key.startswith("array "), key))
-            if saved.get(key) != ours.get(key)
-        ]
+        differing = [key for key in sorted(contents.identity.keys() | ours.keys())
+                     if contents.identity.get(key) != ours.get(key)]
+        if REFERENCE not in contents.identity.keys() & ours.keys():
+            differing = [key for key in differing if key != REFERENCE]  # a KL term that came or went
+        if not differences:
+            own = [key for key in differing if not key.startswith("array ")] or differing
+            differences = [f"{key}: {_short(contents.identity.get(key))} there, {_short(ours.get(key))} here"
+                           for key in own]
         if differences:
             more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
             raise CheckpointError(
-                f"The checkpoint {self.folder / str(step)} belongs to another model or run "
-                f"({'; '.join(differences[:5])}{more}). Give a fresh run_dir, or set the model and lora "
-                "sections, and algorithm.advantage if it has another critic, as they were; the checkpoint's "
-                "own configuration stands in its meta folder.")
+                f"The checkpoint {folder} belongs to another model or run "
+                f"({'; '.join(differences[:5])}{more}). Give a fresh run_dir, or set these as they were; the "
+                "checkpoint's own configuration stands in its meta folder.")
 
-    def _remove_partial(self) -> None:
-        for path in self.folder.glob("*orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
+    def set_aside_after(self, step: int) -> list[str]:
+        """Renames the checkpoints beyond a step, in process 0, so that the run can go on from it; their new
+        names."""
+        later = [self.folder / str(other) for other in steps_in(self.folder) if other > step]
+        names = [free_name(path.with_name(f"{path.name}.aside")) for path in later]
+        for path, name in zip(later, names):
+            path.rename(name)
+        return [name.name for name in names]
+
+    def close(self) -> None:
+        """Nothing is open between saves."""
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """Steps of the whole checkpoints in a folder, oldest first."""
+    names = [path.name for path in folder.glob("*") if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+
+def read_meta(folder: pathlib.Path) -> Meta:
+    """What the checkpoint in a folder says of itself; raises CheckpointError where it is damaged."""
+    try:
+        return meta.read(folder)
+    except OutsideError as error:
+        raise damaged(folder, str(error)) from error
+
+
+def damaged(folder: pathlib.Path, reason: str) -> CheckpointError:
+    """That the checkpoint in a folder cannot be read, with the way back."""
+    before = [other for other in steps_in(folder.parent) if other < int(folder.name)]
+    mend = "There is no earlier one: put back an undamaged copy, or move it away and start this phase again"
+    if before:
+        mend = (f"Put back an undamaged copy, or go on from step {before[-1]}: add --config.checkpoint."
+                f"resume_step={before[-1]} to the same command; what is later is then set aside")
+    return CheckpointError(f"The checkpoint {folder} cannot be read: {reason.rstrip('.')}. {mend}.")
 
 
 def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
@@ -170,12 +201,12 @@ def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
     """
     shapes = {f"array {name}": f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in flat_arrays(state).items()}
     return {f"model {key}": value for key, value in model_config.items()} | {
-        f"lora {key}": value for key, value in lora.items()} | shapes | {"base weights": fingerprint(frozen)}
+        f"lora.{key}": value for key, value in lora.items()} | shapes | {"base weights": fingerprint(frozen)}
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps Orbax from logging what is raised anyway, and from warning that a checkpoint has no score."""
+    """Keeps Orbax from logging what is raised anyway."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
@@ -184,8 +215,29 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _score(metrics: dict) -> float:
-    return metrics["score"]
+def _start(partial: pathlib.Path) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+
+
+def _tidy(folder: pathlib.Path) -> None:
+    """Removes what a killed save left; a checkpoint that was about to be replaced gets its name back."""
+    for path in folder.glob(f".*{_REPLACED}"):
+        target = folder / path.name[1:].removesuffix(_REPLACED)
+        if not target.exists():
+            path.rename(target)
+    for pattern in (f".*{_PARTIAL}", f".*{_REPLACED}", f".*{_DELETED}", "*orbax-checkpoint-tmp*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _score(step: pathlib.Path) -> float | None:
+    """The evaluation of an earlier checkpoint; None also where it cannot be read: that it is damaged is said
+    to who wants to go on from it, and is no reason to lose the present one."""
+    try:
+        return meta.read(step).score
+    except UserError:
+        return None
 
 
 def _short(value: Any) -> str:

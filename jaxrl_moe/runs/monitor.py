@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl_moe import log_files
 from jaxrl_moe.config import LoggingSection
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.types import UserError
@@ -99,6 +100,11 @@ class StopSignal:
         self._got = True
 
 
+def _save(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with log_files.replacing(path) as file:
+        np.savez(file, **arrays)
+
+
 class NonFiniteError(UserError):
     """A loss or gradient that is infinite or not a number."""
 
@@ -118,7 +124,7 @@ def refuse_non_finite(step: int, metrics: Mapping[str, float], micro_batches: Se
         f"micro_batch_{number}/{name}": np.asarray(value) for number, micro_batch in enumerate(micro_batches)
         for name, value in vars(micro_batch).items() if hasattr(value, "shape")
     }
-    hosts.on_leader(lambda: np.savez(path, **arrays))
+    hosts.on_leader(lambda: _save(path, arrays))
     raise NonFiniteError(
         f"Step {step}: {', '.join(f'{name} = {value}' for name, value in wrong.items())}, so the run stops "
         f"before more is spoilt. The batch lies in {path}; the weights of this step were not saved. Look "

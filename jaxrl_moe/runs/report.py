@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_moe.log_files import read_lines
-from jaxrl_moe.runs.run import LOADS
+from jaxrl_moe.log_files import read_lines, whole_file
+from jaxrl_moe.runs.logs import LOADS, METRICS, TRAJECTORIES
 
 Rows = Sequence[Mapping[str, Any]]
 LAST = 10  # steps whose load is shown expert by expert
@@ -22,8 +22,8 @@ def report(folder: pathlib.Path) -> None:
     """
     import rich.console
     import rich.table
-    rl = read_rows(folder / "metrics.jsonl")
-    sft = read_rows(folder / "sft" / "metrics.jsonl")
+    rl = read_rows(folder / METRICS)
+    sft = read_rows(folder / "sft" / METRICS)
     table = rich.table.Table("", "", title=f"Run {folder}", show_header=False)
     phase = folder if rl else folder / "sft"
     for label, value in summary(rl, sft):
@@ -35,8 +35,8 @@ def report(folder: pathlib.Path) -> None:
     paths = {
         "reward curve": curve,
         "experts' load": loads,
-        "metrics": phase / "metrics.jsonl",
-        "trajectories": phase / "trajectories.jsonl",
+        "metrics": phase / METRICS,
+        "trajectories": phase / TRAJECTORIES,
         "TensorBoard": phase / "tensorboard",
         "checkpoints": phase / "checkpoints",
         "Hugging Face checkpoint": phase / "model",
@@ -114,8 +114,7 @@ def draw_curve(rl: Rows, sft: Rows, path: pathlib.Path) -> pathlib.Path:
     axes.set(xlabel="RL step", ylabel="reward", title=str(path.parent))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    _save(figure, path)
     return path
 
 
@@ -146,9 +145,15 @@ def draw_load(rows: Rows, path: pathlib.Path) -> pathlib.Path:
                          extent=(steps[0] - 0.5, steps[-1] + 0.5, last.shape[0] - 0.5, -0.5))
     right.set(xlabel="step", ylabel="sparse layer", title="max_vio (0: balanced)")
     figure.colorbar(image, ax=right)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    _save(figure, path)
     return path
+
+
+def _save(figure: Any, path: pathlib.Path) -> None:
+    from matplotlib import pyplot
+    with whole_file(path) as other:
+        figure.savefig(other, dpi=120, format="png")
+    pyplot.close(figure)
 
 
 def shares(load: np.ndarray) -> np.ndarray:

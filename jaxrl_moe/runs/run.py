@@ -16,14 +16,15 @@ from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs import checkpoint, writers
-from jaxrl_moe.runs.checkpoint import Checkpoints, Progress
+from jaxrl_moe.runs.checkpoint import Checkpoints
 from jaxrl_moe.runs.console import Console
 from jaxrl_moe.runs.evaluation import Evaluation
+from jaxrl_moe.runs.logs import EVENTS, LOADS, METRICS, SETTINGS, TRAJECTORIES, Logs
+from jaxrl_moe.runs.meta import Meta, Progress
 from jaxrl_moe.runs.monitor import Compilations, ProfilerWindow, StopSignal
+from jaxrl_moe.runs.resuming import CHECKPOINTS, changes, read_settings, refuse_lost_checkpoints, resumed_step
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.types import RolloutGroup, UserError
-
-LOADS = "moe_load.jsonl"
 
 
 @dataclasses.dataclass
@@ -34,12 +35,14 @@ class Run:
       folder: where the files of this phase lie.
       progress: where the phase stands; the loop replaces it after every step.
       last_step: where it ends.
+      logs: what its logs hold.
       stop: true once SIGTERM came.
     """
     folder: pathlib.Path
     progress: Progress
     last_step: int
     checkpoints: Checkpoints
+    logs: Logs
     metric_writers: list[writers.Writer]
     trajectories: Trajectories | None
     console: Console
@@ -63,6 +66,10 @@ class Run:
         step = self.progress.step
         return step >= self.last_step or (every > 0 and step % every == 0)
 
+    def save(self, learner: Learner, score: float | None = None) -> None:
+        """Writes a checkpoint of the present step; raises CheckpointError as Checkpoints.save."""
+        self.checkpoints.save(learner.stored(), self.progress, score, self.logs.to_json())
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the row of a step."""
         for writer in self.metric_writers:
@@ -79,6 +86,7 @@ class Run:
         if hosts.leads():
             with log_files.open_to_append(self.folder / LOADS) as file:
                 log_files.write_line(file, {"step": step, "load": load_LE.tolist()})
+            self.logs.tallies[LOADS].add(step)
 
     def record_evaluation(self, evaluation: Evaluation) -> bool:
         """Writes an evaluation's rollouts; returns whether its score is the best so far."""
@@ -91,37 +99,81 @@ class Run:
 
 
 @contextlib.contextmanager
-def open_run(config: Config, folder: pathlib.Path, title: str, last_step: int, identity: dict,
+def open_run(config: Config, folder: pathlib.Path, title: str, learner: Learner,
+             last_step: Callable[[Progress], int], position: Callable[[Progress], None],
              decode: Callable[[Sequence[int]], str]) -> Iterator[Run]:
-    """Opens the files of a phase, cut back to its newest checkpoint; closes them whatever happens.
+    """Opens the files of a phase at the checkpoint that it goes on from, if there is one, or anew; closes
+    them whatever happens. Nothing is written before the checkpoint is found to fit.
+
+    Args:
+      config: resolved.
+      folder: of the phase.
+      title: of the phase, such as "RL".
+      learner: takes over the checkpoint's arrays.
+      last_step: where the phase ends, by where it stands.
+      position: goes to the checkpoint's position in the data, or raises a UserError.
+      decode: ids to text.
 
     Raises:
-      UserError: the folder holds an earlier run and checkpoint.resume is false.
+      UserError: the folder holds an earlier run and checkpoint.resume is false; or what it holds cannot be
+        gone on with.
     """
     settings = to_json(config)
-    checkpoints = Checkpoints(folder / "checkpoints", keep=config.checkpoint.keep, identity=identity,
-                              config=settings)
-    steps = checkpoints.steps()
-    if not config.checkpoint.resume and (steps or hosts.from_leader((folder / "metrics.jsonl").exists)):
-        raise UserError(f"{folder} holds an earlier run, and checkpoint.resume is false: give another "
-                        "run_dir, or delete it.")
-    newest = steps[-1] if steps else -1
-    if hosts.leads():
-        _cut_back(folder, newest)
+    hosts.on_leader(lambda: refuse_lost_checkpoints(folder))
+    checkpoints = Checkpoints(folder / CHECKPOINTS, keep=config.checkpoint.keep,
+                              identity=identity(learner, config), config=settings)
+    step = hosts.from_leader(lambda: resumed_step(config, folder))
+    progress = Progress()
+    contents = None
+    if step >= 0:
+        state, progress = checkpoints.restore(learner.stored(), step)
+        contents = checkpoint.read_meta(checkpoints.folder / str(step))
+        _go_to(position, contents, settings)
+        learner.take_over(state)
+    logs = Logs(folder)
     with contextlib.ExitStack() as stack, StopSignal().listen() as stop:
         def closing(thing: Any) -> Any:
             stack.callback(thing.close)
             return thing
 
-        console = closing(Console(title, last_step, max(newest, 0)))
+        last = last_step(progress)
+        console = closing(Console(title, last, progress.step))
         trajectories = None
         if hosts.leads():
-            _tell_changes(folder / "config.json", settings, console, resuming=bool(steps))
+            _go_back(logs, checkpoints, contents, settings, console)
         if config.logging.trajectories and hosts.leads():
-            trajectories = closing(Trajectories(folder / "trajectories.jsonl", decode))
-        metric_writers = [closing(writer) for writer in _writers(config, folder, title, settings)] + [console]
-        yield Run(folder, Progress(), last_step, closing(checkpoints), metric_writers, trajectories, console,
+            trajectories = closing(Trajectories(folder / TRAJECTORIES, decode, logs.tallies[TRAJECTORIES]))
+        metric_writers = [closing(writer) for writer in _writers(config, logs, title, settings)] + [console]
+        yield Run(folder, progress, last, closing(checkpoints), logs, metric_writers, trajectories, console,
                   closing(Compilations()), closing(ProfilerWindow(config.logging, folder / "profile")), stop)
+
+
+def _go_to(position: Callable[[Progress], None], contents: Meta, settings: Mapping) -> None:
+    """Goes to a checkpoint's position in the data; a refusal names the settings that may be the reason."""
+    try:
+        position(contents.progress)
+    except UserError as error:
+        changed = changes(contents.config, settings)
+        if not changed:
+            raise
+        differing = "; ".join(changed)
+        raise UserError(f"{error} Settings that differ from the checkpoint's: {differing}.") from error
+
+
+def _go_back(logs: Logs, checkpoints: Checkpoints, contents: Meta | None, settings: dict,
+             console: Console) -> None:
+    """Brings the folder to where the checkpoint stands, and says what that means; writes config.json."""
+    step = -1 if contents is None else contents.progress.step
+    for line in logs.cut_back(step, {} if contents is None else contents.logs):
+        console.say(line)
+    if contents is not None:
+        later = checkpoints.set_aside_after(step)
+        if later:
+            console.say(f"checkpoint.resume_step = {step}: the later checkpoints are now called "
+                        f"{', '.join(later)}. Leave the setting out at the next start.")
+        _tell_changes(logs.folder / SETTINGS, contents.config, settings, console)
+        console.say(f"Going on from the checkpoint of step {step} in {checkpoints.folder}.")
+    log_files.replace(logs.folder / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def identity(learner: Learner, config: Config) -> dict:
@@ -136,65 +188,23 @@ def identity(learner: Learner, config: Config) -> dict:
                                                     learner.stored(), learner.parts.frozen)
 
 
-def _writers(config: Config, folder: pathlib.Path, title: str, settings: Mapping) -> list[writers.Writer]:
+def _writers(config: Config, logs: Logs, title: str, settings: Mapping) -> list[writers.Writer]:
     if not hosts.leads():
         return []
-    chosen: list[writers.Writer] = [writers.JsonLines(folder / "metrics.jsonl")]
+    folder = logs.folder
+    chosen: list[writers.Writer] = [writers.JsonLines(folder / METRICS, logs.tallies[METRICS])]
     if config.logging.tensorboard:
-        chosen.append(writers.TensorBoard(folder / "tensorboard"))
+        chosen.append(writers.TensorBoard(folder / EVENTS, logs.tallies[EVENTS]))
     if config.logging.wandb_project:
         chosen.append(writers.WeightsAndBiases(config, folder, title, settings))
     return chosen
 
 
-def _cut_back(folder: pathlib.Path, step: int) -> None:
-    """Drops what was logged after the step; -1 drops all, of a run that was killed before its first
-    checkpoint."""
-    log_files.cut_lines(folder / "metrics.jsonl", step)
-    log_files.cut_lines(folder / "trajectories.jsonl", step)
-    log_files.cut_lines(folder / LOADS, step)
-    log_files.cut_lines(folder / log_files.SERVED, step)
-    writers.cut_events(folder / "tensorboard", step)
-
-
-def _tell_changes(path: pathlib.Path, settings: dict, console: Console, resuming: bool) -> None:
-    """Writes config.json; a resumed run says which settings differ from its last start."""
-    if resuming and path.exists():
-        before = flat(read_settings(path))
-        now = flat(settings)
-        changed = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in sorted(before | now)
-                   if before.get(key) != now.get(key)]
-        if changed:
-            console.say("Settings changed since the last start: " + "; ".join(changed))
-    log_files.replace(path, (json.dumps(settings, indent=2) + "\n").encode())
-
-
-def read_settings(path: pathlib.Path) -> dict[str, Any]:
-    """The resolved configuration that a phase keeps in its config.json; empty if the file is absent.
-
-    Raises:
-      UserError: it is no JSON object.
-    """
+def _tell_changes(path: pathlib.Path, saved: Mapping, settings: dict, console: Console) -> None:
+    """Says which settings differ from the last start, or where its config.json is gone from the
+    checkpoint's."""
     if not path.exists():
-        return {}
-    try:
-        settings = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}. Put back the settings of that run, or "
-                        "delete the file: the run then goes on without comparing them.") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} holds no JSON object. Put back the settings of that run, or delete the "
-                        "file: the run then goes on without comparing them.")
-    return settings
-
-
-def flat(settings: Mapping) -> dict[str, Any]:
-    """{"seed": 0, "lora.rank": 16, ...} of nested settings."""
-    rows = {}
-    for name, value in settings.items():
-        rows |= {
-            f"{name}.{key}": inner for key, inner in value.items()
-        } if isinstance(value, dict) else {
-            name: value
-        }
-    return rows
+        console.say(f"Warning: {path} is gone; the settings are compared with the checkpoint's own.")
+    changed = changes(read_settings(path) or saved, settings)
+    if changed:
+        console.say("Settings changed since the last start: " + "; ".join(changed))

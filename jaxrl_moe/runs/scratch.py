@@ -1,9 +1,10 @@
 """For runs that need no download: data made on the spot, and a small random model with a tokenizer of its
 own."""
+import contextlib
 import json
 import pathlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,6 +15,7 @@ from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.data.sft import row_messages
 from jaxrl_moe.data.tokenizer import import_transformers
 from jaxrl_moe.data.word_problems import write_data
+from jaxrl_moe.log_files import only_process
 from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.protocols import Bridge
@@ -28,13 +30,10 @@ CHATML = (
 
 def ensure_data(config: Config) -> None:
     """Makes the data that data.generate asks for, if its folder is not there; whole or not at all."""
-    folder = pathlib.Path(config.data.path).parent
-    if not config.data.generate or folder.exists():
-        return
-    partial = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(partial, ignore_errors=True)
-    write_data(partial, config.seed)
-    partial.rename(folder)
+    if config.data.generate:
+        with made_once(pathlib.Path(config.data.path).parent) as partial:
+            if partial:
+                write_data(partial, config.seed)
 
 
 def to_be_made(config: Config) -> bool:
@@ -44,18 +43,21 @@ def to_be_made(config: Config) -> bool:
 
 
 def ensure_model(config: Config, bridge: Bridge, *, conversations: bool) -> None:
-    """Makes the model at model.path if it is to be made; whole or not at all.
+    """Makes the model at model.path if it is to be made; whole or not at all, and once, whoever else starts
+    with it.
 
     Args:
       config: whose model, data and sizes.
       bridge: writes it.
       conversations: whether its tokenizer is also trained on those of SFT.
     """
-    folder = pathlib.Path(config.model.path)
-    if not to_be_made(config):
-        return
-    partial = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(partial, ignore_errors=True)
+    if config.scratch.vocab_size:
+        with made_once(pathlib.Path(config.model.path)) as partial:
+            if partial:
+                _make_model(partial, config, bridge, conversations)
+
+
+def _make_model(partial: pathlib.Path, config: Config, bridge: Bridge, conversations: bool) -> None:
     tokenizer = train_tokenizer(texts(config, conversations), config.scratch.vocab_size)
     shape = from_scratch(config.scratch, len(tokenizer))
     model = Transformer(shape, rngs=nnx.Rngs(config.seed), dtype=jnp.float32)
@@ -63,7 +65,28 @@ def ensure_model(config: Config, bridge: Bridge, *, conversations: bool) -> None
     tokenizer.save_pretrained(partial)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     (partial / "generation_config.json").write_text(json.dumps(ends) + "\n")
-    partial.rename(folder)
+
+
+@contextlib.contextmanager
+def made_once(folder: pathlib.Path) -> Iterator[pathlib.Path | None]:
+    """A name beside the folder to make it under, which is then renamed; None where it is there. Where another
+    process makes it, that is waited for; what a killed one left is removed."""
+    partial = folder.with_name(f".{folder.name}.new")
+    lock = folder.with_name(f".{folder.name}.lock")
+    if folder.exists() and not partial.exists() and not lock.exists():
+        yield None
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with only_process(lock):
+        shutil.rmtree(partial, ignore_errors=True)  # its maker, who held the lock, is no more
+        if folder.exists():
+            yield None
+            return
+        try:
+            yield partial
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def texts(config: Config, conversations: bool) -> Iterable[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrl_moe.learning.credit.rewards import turns_of
 from jaxrl_moe.learning.samples import Sample
-from jaxrl_moe.log_files import open_to_append, write_line
+from jaxrl_moe.log_files import Tally, open_to_append, write_line
 from jaxrl_moe.types import RolloutGroup
 
 
@@ -34,9 +34,11 @@ class Trajectories:
       truncated: whether the token limit ended it.
     """
 
-    def __init__(self, path: pathlib.Path, decode: Callable[[Sequence[int]], str]):
+    def __init__(self, path: pathlib.Path, decode: Callable[[Sequence[int]], str],
+                 tally: Tally | None = None):
         self._file = open_to_append(path)
         self._decode = decode
+        self._tally = tally or Tally()
 
     def write(self, step: int, phase: str, groups: Sequence[RolloutGroup],
               samples: Sequence[Sequence[Sequence[Sample]]] | None = None) -> None:
@@ -46,6 +48,7 @@ class Trajectories:
             for sample in range(len(group.rollouts)):
                 trained = () if samples is None else samples[number][sample]
                 write_line(self._file, self._row(step, phase, group, sample, prompt, trained))
+                self._tally.add(step)
 
     def _row(self, step: int, phase: str, group: RolloutGroup, sample: int, prompt: str,
              trained: Sequence[Sample]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ A resumed run cuts its files back to the checkpoint's step, so that no step stan
 import pathlib
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from jaxrl_moe.config import Config
-from jaxrl_moe.log_files import open_to_append, replace, write_line
+from jaxrl_moe.log_files import Cut, Tally, aside_name, open_to_append, replace, set_aside, write_line
 from jaxrl_moe.types import UserError
 
 Row = Mapping[str, float]
@@ -26,11 +26,13 @@ class Writer(Protocol):
 class JsonLines:
     """One JSON object a step: {"step": 3, "reward/mean": 0.25, ...}."""
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, tally: Tally | None = None):
         self._file = open_to_append(path)
+        self._tally = tally or Tally()
 
     def write(self, step: int, metrics: Row) -> None:
         write_line(self._file, {"step": step, **metrics})
+        self._tally.add(step)
 
     def close(self) -> None:
         self._file.close()
@@ -39,8 +41,9 @@ class JsonLines:
 class TensorBoard:
     """Event files of scalars."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, tally: Tally | None = None):
         import tensorboardX
+        self._tally = tally or Tally()
         # names are by the second otherwise, and a quick restart would overwrite
         suffix = f".{time.time_ns()}"
         self._writer = tensorboardX.SummaryWriter(str(folder), flush_secs=3600, filename_suffix=suffix)
@@ -48,6 +51,7 @@ class TensorBoard:
     def write(self, step: int, metrics: Row) -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
+            self._tally.add(step)
         self._writer.flush()
 
     def close(self) -> None:
@@ -69,7 +73,7 @@ class WeightsAndBiases:
         name = pathlib.Path(config.run_dir).name
         mark = folder / "wandb_id"
         run_id = mark.read_text().strip() if mark.exists() else wandb.util.generate_id()
-        mark.write_text(run_id)
+        replace(mark, run_id.encode())
         self._run = wandb.init(project=config.logging.wandb_project, name=f"{name} {phase}", group=name,
                                id=run_id, resume="allow", config=dict(settings))
 
@@ -80,24 +84,58 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-def cut_events(folder: pathlib.Path, last_step: int) -> None:
-    """Drops the events beyond last_step from all TensorBoard files in a folder, and an unfinished last
-    record."""
-    for path in sorted(folder.glob("*tfevents*")) if folder.exists() else ():
-        replace(path, b"".join(_events(path.read_bytes(), lambda step: step <= last_step)))
+def cut_events(folder: pathlib.Path, last_step: int) -> Cut:
+    """Sets the events beyond last_step aside from all TensorBoard files in a folder, with an unfinished last
+    record (the whole folder for -1).
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    files = sorted(folder.glob("*tfevents*")) if folder.exists() else []
+    if last_step < 0:
+        return Cut(aside=set_aside(folder) if files else None)
+    cut = Cut()
+    aside = aside_name(folder, last_step)
+    for path in files:
+        kept = []
+        others = []
+        for record, step, counts in _events(path):
+            keep = step is not None and step <= last_step
+            (kept if keep else others).append(record)
+            if counts and step is not None:
+                (cut.kept if keep else cut.dropped).add(step)
+        if others:
+            aside.mkdir(exist_ok=True)
+            replace(aside / path.name, b"".join(kept[:1] + others))  # the first record says what the file is
+            replace(path, b"".join(kept))
+            cut.aside = aside
+    return cut
 
 
-def _events(data: bytes, keep: Callable[[int], bool]) -> list[bytes]:
-    """The whole records of an event file (length u64, its CRC, payload, its CRC) whose step is to be kept."""
+def _events(path: pathlib.Path) -> Iterator[tuple[bytes, int | None, bool]]:
+    """(record, its step, whether it holds numbers) of an event file: length u64, its CRC, payload, its CRC. A
+    last record that a kill left unfinished has no step."""
+    from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event
-    kept = []
+    from tensorboardX.record_writer import masked_crc32c
+    data = path.read_bytes()
     start = 0
-    while start + 12 <= len(data):
-        length = struct.unpack("<Q", data[start:start + 8])[0]
+    while start < len(data):
+        length, check = struct.unpack("<QI", data[start:start + 12].ljust(12, b"\0"))
         end = start + 12 + length + 4
-        if end > len(data):
-            break
-        if keep(Event.FromString(data[start + 12:end - 4]).step):
-            kept.append(data[start:end])
+        if start + 12 <= len(data) and check != masked_crc32c(data[start:start + 8]):
+            raise _damaged_events(path, start)
+        if start + 12 > len(data) or end > len(data):
+            yield data[start:], None, False
+            return
+        try:
+            event = Event.FromString(data[start + 12:end - 4])
+        except DecodeError as error:
+            raise _damaged_events(path, start) from error
+        yield data[start:end], event.step, bool(event.summary.value)
         start = end
-    return kept
+
+
+def _damaged_events(path: pathlib.Path, start: int) -> UserError:
+    return UserError(f"{path} is damaged: at byte {start} there is no whole event. Move the file away and "
+                     "start again; nothing but TensorBoard's curves depends on it.")

@@ -16,13 +16,13 @@ from jaxrl_moe.engine.engine import JaxEngine
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.openai.models import Load, Models
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
-from jaxrl_moe.system_errors import shortened
 from jaxrl_moe.types import UserError
 
 

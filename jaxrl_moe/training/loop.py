@@ -11,7 +11,6 @@ from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rl.metrics import Metrics
-from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.flops import FlopMeter
@@ -42,18 +41,6 @@ class TrainingLoop:
     checkpoint_times: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def resume(run: Run, learner: Learner, draws: Draws) -> None:
-    """Goes back to the newest checkpoint, if there is one: weights, optimiser, data position, draw counter
-    and unfinished draws."""
-    if run.checkpoints.steps():
-        state, run.progress = run.checkpoints.restore(learner.stored())
-        learner.take_over(state)
-        draws.restore(dataclasses.asdict(run.progress))
-        newest = run.progress.step
-        folder = run.checkpoints.folder
-        run.console.say(f"Going on from the checkpoint of step {newest} in {folder}.")
-
-
 @contextlib.contextmanager
 def saving_what_was_done(loop: TrainingLoop) -> Iterator[None]:
     """Where a step cannot be trained on (a UserError), the steps before it are saved; of this one nothing is
@@ -63,7 +50,7 @@ def saving_what_was_done(loop: TrainingLoop) -> Iterator[None]:
         yield
     except UserError:
         if run.progress.step and run.progress.step not in run.checkpoints.steps():
-            run.checkpoints.save(loop.learner.stored(), run.progress)
+            run.save(loop.learner)
         raise
 
 
@@ -141,7 +128,7 @@ def checkpoint_if_due(loop: TrainingLoop, watch: Stopwatch, evaluation: Evaluati
     if run.due(loop.config.checkpoint.every) or improved or run.stop:
         with watch("checkpoint"):
             score = evaluation.score if evaluation else None
-            run.checkpoints.save(loop.learner.stored(), run.progress, score)
+            run.save(loop.learner, score)
         loop.checkpoint_times = {"time/checkpoint_s": watch.times()["time/checkpoint_s"]}
 
 

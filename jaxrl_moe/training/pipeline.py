@@ -15,16 +15,18 @@ from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.value_head import Critic
-from jaxrl_moe.phases import sft_config, total_steps
+from jaxrl_moe.phases import sft_config
 from jaxrl_moe.protocols import Bridge, Endpoint, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
+from jaxrl_moe.runs.logs import METRICS, TRAJECTORIES
 from jaxrl_moe.runs.report import report
+from jaxrl_moe.runs.resuming import standing
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.training.assembly import Data, build, load, make_engine, prepare
-from jaxrl_moe.training.sft import sft
+from jaxrl_moe.training.sft import last_step, sft
 from jaxrl_moe.training.train import train
 from jaxrl_moe.types import UserError
 
@@ -51,7 +53,7 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
         raise UserError("endpoint.serve = true needs an endpoint, and this run was started without one: "
                         "start it by scripts/train.py, or hand serving.launch.beside_training to run_all.")
     with locked(config.run_dir), contextlib.closing(begin.task) as task:
-        return _run_all(begin, task, endpoint)
+        return _run_all(begin.settled(), task, endpoint)
 
 
 def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
@@ -59,9 +61,9 @@ def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
     bridge = begin.bridge
     data = prepare(begin)
     if begin.sft:
+        config = after_warm_up(config, done=warmed_up(begin.recipe))
         if not warm_up(begin, task, data):
             return False
-        config = after_warm_up(config)
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
     learner, engine = build(config, bridge, data.tokenizer, updates)
     with contextlib.closing(engine), shared(config, engine, data.tokenizer, endpoint) as drawing:
@@ -97,6 +99,7 @@ def run_sft(config: Config, bridge: Bridge) -> bool:
     begin = start.fine_tuning(config, bridge)
     refuse_before_run(begin)
     with locked(config.run_dir), task_if_any(begin) as task:
+        begin = begin.settled()
         done = warm_up(begin, task, prepare(begin))
         if done:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
@@ -126,6 +129,7 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
     """
     begin = start.evaluation(config, bridge, model or "", adapter or "")
     refuse_before_run(begin)
+    begin = begin.settled()
     config = begin.config
     with contextlib.closing(begin.task) as task:
         data = prepare(begin)
@@ -139,11 +143,13 @@ def run_evaluation(config: Config, bridge: Bridge, model: str | None, adapter: s
 
 
 def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> None:
-    log_files.cut_lines(output / "metrics.jsonl", -1)
-    log_files.cut_lines(output / "trajectories.jsonl", -1)
-    writers.JsonLines(output / "metrics.jsonl").write(0, result.metrics)
+    for name in (METRICS, TRAJECTORIES):
+        earlier = log_files.set_aside(output / name)
+        if earlier:
+            print(f"{output / name} of an earlier evaluation is now {earlier.name}.")
+    writers.JsonLines(output / METRICS).write(0, result.metrics)
     for phase, groups in result.groups.items():
-        Trajectories(output / "trajectories.jsonl", data.tokenizer.decode).write(0, phase, groups)
+        Trajectories(output / TRAJECTORIES, data.tokenizer.decode).write(0, phase, groups)
 
 
 def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
@@ -156,10 +162,12 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     if warmed_up(begin.recipe):
         return True
     config = sft_config(begin.recipe)
+    folder = pathlib.Path(config.run_dir) / "sft"
     bridge = begin.bridge
     conversations, counts = begin.conversations
     print(counts)
-    learner, engine = build(config, bridge, data.tokenizer, total_steps(config, len(conversations)))
+    steps = last_step(config, conversations, standing(config, folder))
+    learner, engine = build(config, bridge, data.tokenizer, steps)
 
     def evaluation() -> Evaluation:
         engine.publish(learner.params(), 0)
@@ -171,7 +179,7 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     with contextlib.closing(engine):
         if not sft(config, learner, conversations, data.tokenizer.decode, graded):
             return False
-    export(config, bridge, learner, pathlib.Path(config.run_dir) / "sft")
+    export(config, bridge, learner, folder)
     return True
 
 
@@ -181,11 +189,13 @@ def evaluate_policy(config: Config, engine: Engine, task: Task, data: Data) -> E
     return evaluate(data.eval_prompts, episodes, engine, config)
 
 
-def after_warm_up(config: Config) -> Config:
-    """The configuration of the RL phase: it starts from the fine-tuned model, whose accuracy is known."""
+def after_warm_up(config: Config, done: bool) -> Config:
+    """The configuration of the RL phase: it starts from the fine-tuned model, whose accuracy is known. Unless
+    the warm-up was done before, checkpoint.resume_step is one of its steps."""
     path = str(pathlib.Path(config.run_dir) / "sft" / "model")
+    checkpoint = config.checkpoint if done else dataclasses.replace(config.checkpoint, resume_step=-1)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, path=path),
-                               eval=dataclasses.replace(config.eval, at_start=False))
+                               eval=dataclasses.replace(config.eval, at_start=False), checkpoint=checkpoint)
 
 
 def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:

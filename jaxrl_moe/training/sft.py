@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxrl_moe.config import Config
+from jaxrl_moe.data.iterator import Order
 from jaxrl_moe.data.sft import Conversation
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.batch import MicroBatch, micro_batches, sample_weights
@@ -18,9 +19,10 @@ from jaxrl_moe.phases import longest_conversation, total_steps
 from jaxrl_moe.rl.metrics import Metrics
 from jaxrl_moe.runs.evaluation import Evaluation
 from jaxrl_moe.runs.flops import FlopMeter
+from jaxrl_moe.runs.meta import Progress
 from jaxrl_moe.runs.metrics import router_metrics
 from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
-from jaxrl_moe.runs.run import Run, identity, open_run
+from jaxrl_moe.runs.run import Run, open_run
 
 
 def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
@@ -41,26 +43,25 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
     """
     samples = trainable(from_conversations(conversations))
     objective = make_policy_objective(config.algorithm, moe=config.moe)
-    last = total_steps(config, len(samples))
+    order = Order("conversations", [sample.ids_T.tobytes() + sample.mask_T.tobytes() for sample in samples],
+                  config.seed)
     waiting = None
     meter = FlopMeter(learner)
-    with open_run(config,
-                  pathlib.Path(config.run_dir) / "sft", "SFT", last, identity(learner, config),
-                  decode) as run:
-        if run.checkpoints.steps():
-            state, run.progress = run.checkpoints.restore(learner.stored())
-            learner.take_over(state)
-            run.console.say(f"Going on from the SFT checkpoint of step {run.progress.step}.")
-        elif evaluation and config.eval.at_start:
+    ends = functools.partial(last_step, config, conversations)
+    with open_run(config, pathlib.Path(config.run_dir) / "sft", "SFT", learner, ends,
+                  lambda progress: order.drawn(progress.data), decode) as run:
+        if not run.progress.step and evaluation and config.eval.at_start:
             run.log(0, evaluated(run, evaluation()))
         while not run.finished and not reached(run, config):
             step = run.progress.step
             run.profiler.before(step)
-            packed = batch(samples, config, step, learner.shards)
+            row = rows_done(run.progress)
+            packed = batch(samples, config, row, learner.shards)
             update = learner.update(packed, objective, count_load=config.moe.aux_loss_coef > 0)
             if waiting:  # the device is at work on this step: time to read the numbers of the one before
                 run.log(*fetch(run, meter, *waiting))
-            run.progress = dataclasses.replace(run.progress, step=step + 1)
+            position = order.position(row + config.sft.sequences_per_step)
+            run.progress = dataclasses.replace(run.progress, step=step + 1, data=position)
             waiting = (step + 1, update, packed)
             save = run.due(config.checkpoint.every)
             if save or run.stop or (evaluation and run.due(config.sft.eval_every)):
@@ -73,17 +74,28 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                     score = result.score
                 run.log(step + 1, row)
                 if save or reached(run, config) or run.stop:  # SIGTERM may have come during the evaluation
-                    run.checkpoints.save(learner.stored(), run.progress, score)
+                    run.save(learner, score)
         return run.progress.step >= run.last_step or reached(run, config)
 
 
-def batch(samples: Sequence[Sample], config: Config, step: int,
+def rows_done(progress: Progress) -> int:
+    """Conversations that were trained on, epoch after epoch."""
+    return progress.data["drawn"] if progress.data else 0
+
+
+def last_step(config: Config, conversations: Sequence[Conversation], progress: Progress) -> int:
+    """The step that the phase ends with, from where it stands."""
+    count = sum(bool(np.any(conversation.loss_mask[1:])) for conversation in conversations)
+    return total_steps(config, count, progress.step, rows_done(progress))
+
+
+def batch(samples: Sequence[Sample], config: Config, row: int,
           shards: tuple[int, int] = (1, 1)) -> list[MicroBatch]:
-    """The micro-batches of a step; which conversations it takes follows from the seed and the step alone."""
+    """The micro-batches of the step that begins with this row of all epochs' rows; which conversations it
+    takes follows from that and the seed alone."""
     count = len(samples)
-    size = config.sft.sequences_per_step
     chosen = []
-    for position in range(step * size, (step + 1) * size):
+    for position in range(row, row + config.sft.sequences_per_step):
         epoch, turn = divmod(position, count)
         chosen.append(samples[_order(config.seed, epoch, count)[turn]])
     weights_N = sample_weights(chosen, config.algorithm.aggregation)

@@ -46,7 +46,7 @@ from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
-from jaxrl_moe.runs.run import identity, open_run
+from jaxrl_moe.runs.run import open_run
 from jaxrl_moe.training.loop import (
     TrainingLoop,
     Updates,
@@ -55,7 +55,6 @@ from jaxrl_moe.training.loop import (
     evaluate_if_due,
     fetch,
     log,
-    resume,
     saving_what_was_done,
     truncation_metrics,
     warn_of_truncation,
@@ -88,12 +87,11 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
     params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     folder = pathlib.Path(config.run_dir)
-    named = identity(learner, config)
-    with (open_run(config, folder, "RL", config.train.steps, named, tokenizer.decode) as run,
+    with (open_run(config, folder, "RL", learner, lambda progress: config.train.steps,
+                   lambda progress: draws.restore(dataclasses.asdict(progress)), tokenizer.decode) as run,
           open_source(config, engine, episodes, draws, params) as source):
         loop = TrainingLoop(config, learner, engine, episodes, eval_prompts, params, objective,
                             FlopMeter(learner), run, source)
-        resume(run, learner, draws)
         source.publish(learner.params(), run.progress.step)
         warn_of_truncation(loop)
         evaluate_at_start(loop)

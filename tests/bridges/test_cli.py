@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -180,6 +181,42 @@ def test_a_training_run_exports_its_newest_policy(folder, tmp_path, lora):
     ids = np.random.default_rng(0).integers(0, 320, (2, 20))
     assert relative(our_logits(load_model(tmp_path / "out"), ids)[0], our_logits(trained, ids)[0]) < 1e-5
     assert (tmp_path / "out/tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["a bit", "a file", "meta", "state", "step"])
+@pytest.mark.parametrize("command", ["export", "adapter", "critic"])
+def test_a_damaged_checkpoint_is_not_exported(folder, tmp_path, capsys, command, damage):
+    save_run(folder, tmp_path / "run", LoraConfig(4, 8.0))
+    step = tmp_path / "run" / "checkpoints" / "12"
+    path = max((path for path in step.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    if damage == "a bit":
+        path.write_bytes(data)
+    elif damage == "a file":
+        path.unlink()
+    elif damage == "step":
+        step = step.rename(step.with_name("13"))
+    else:
+        shutil.rmtree(step / damage)
+    assert run(command, tmp_path / "run", tmp_path / "out") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"The checkpoint {step} cannot be read" in said and "has 3" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_in_bfloat16_is_exported_where_the_default_is_float32(folder, tmp_path):
+    """The base weights' fingerprint is that of the dtype stored with the checkpoint."""
+    model = bridges.load_model(folder, lora=LoraConfig(4, 8.0), dtype="bfloat16")
+    randomise_adapters(model)
+    learner = build_learner(model, LearnerSettings(OptimizerSection(), 10))
+    config = Config(model=ModelSection(path=str(folder), dtype="bfloat16"), lora=LoraSection(4, 8.0))
+    checkpoints = Checkpoints(
+        tmp_path / "run" / "checkpoints", keep=1, config=to_json(config),
+        identity=identity(learner.config.to_hf(), {}, learner.stored(), learner.parts.frozen))
+    checkpoints.save(learner.stored(), Progress(step=3))
+    for command in ("export", "adapter"):
+        assert run(command, tmp_path / "run", tmp_path / command) == 0
 
 
 def test_a_training_run_exports_its_adapter(folder, tmp_path):

@@ -1,14 +1,16 @@
 """What is refused before a run spends time: too long a context, adapters without export, changed settings, a
 run_dir in use."""
 import json
+import re
 
 import pytest
 
 import bridges
 from jaxrl_moe.checks import run_dir as checks
+from jaxrl_moe.checks.start import training
 from jaxrl_moe.config import ConfigError, resolve, to_json
 from jaxrl_moe.phases import sft_config
-from jaxrl_moe.runs.run import read_settings
+from jaxrl_moe.runs.resuming import read_settings
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run
@@ -122,6 +124,28 @@ def test_a_broken_config_json_of_the_model_is_named(files, tmp_path):
     with pytest.raises(UserError, match="model/config.json"):
         pipeline.run_all(
             resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "model"))), bridges)
+
+
+def test_a_run_dir_that_can_be_no_folder_is_refused_with_what_is_in_the_way(files, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good").symlink_to(tmp_path / "folder")
+    for path, message in (("file", "is a file"), ("file/run", "lies under .*file.*, which is a file"),
+                          ("link", "link. is a link to nothing"), ("link/run", "link to nothing"),
+                          ("good", ""), ("good/run/", ""), ("a b/ c", "")):
+        start = training(resolve(tiny_run.settings(files, f"{tmp_path}/{path}")), bridges)
+        said = " ".join(map(str, checks.folder_problems(start)))
+        assert bool(said) == bool(message) and re.search(message, said), path
+
+
+def test_whoever_opens_a_run_dir_removes_what_dead_processes_left_of_their_exports(tmp_path):
+    for phase in ("", "sft/"):
+        for name in (".model.partial-99999999999999999999", ".adapter.partial-99999999999999999999.old"):
+            (tmp_path / f"{phase}{name}").mkdir(parents=True)
+    with checks.locked(str(tmp_path)):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "adapter", "sft"]
+        assert [path.name for path in (tmp_path / "sft").iterdir()] == ["adapter"]
 
 
 def test_a_run_dir_belongs_to_one_process_at_a_time(files, tmp_path):

@@ -24,13 +24,15 @@ def test_a_row_is_on_disk_as_soon_as_it_is_written(tmp_path):
     assert rows(tmp_path / "new" / "metrics.jsonl") == [{"step": 1, "reward/mean": 0.5}]
 
 
-def test_a_cut_drops_later_rows_and_a_line_that_a_kill_left_unfinished(tmp_path):
+def test_a_cut_sets_aside_later_rows_and_a_line_that_a_kill_left_unfinished(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "rew')
-    log_files.cut_lines(path, 2)
+    cut = log_files.cut_lines(path, 2)
     assert rows(path) == [{"step": 1}, {"step": 2}]
-    log_files.cut_lines(path, -1)
-    assert path.read_text() == ""
+    assert cut.aside.read_text() == '{"step": 3}\n{"step": 4, "rew'
+    assert (cut.kept.steps, cut.dropped.steps) == ({1, 2}, {3})
+    assert log_files.cut_lines(path, -1).aside.read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert not path.exists()
     log_files.cut_lines(tmp_path / "absent.jsonl", 2)
 
 
@@ -43,8 +45,7 @@ def test_a_damaged_line_of_a_log_is_named_with_its_mend(tmp_path, line):
         with pytest.raises(UserError, match=r"metrics.jsonl, line 2 is damaged.*Delete that line"):
             read()
     assert path.read_text() == damaged, "what can still be read must stay"
-    log_files.cut_lines(path, -1)
-    assert path.read_text() == ""
+    assert log_files.cut_lines(path, -1).aside.read_text() == damaged
 
 
 def test_a_line_of_other_bytes_than_text_is_damaged_too(tmp_path):
@@ -57,7 +58,7 @@ def events(folder):
     """(step, name, value) of every event file, as TensorBoard would read them."""
     found = []
     for path in sorted(folder.glob("*tfevents*")):
-        for record in writers._events(path.read_bytes(), lambda step: True):
+        for record, *_ in writers._events(path):
             event = Event.FromString(record[12:-4])
             found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
     return found
@@ -70,11 +71,27 @@ def test_tensorboard_files_are_cut_to_whole_records_of_the_steps_kept(tmp_path):
         writer.close()
     last = sorted(tmp_path.glob("*tfevents*"))[0]
     last.write_bytes(last.read_bytes() + b"\x20\x00\x00")
-    writers.cut_events(tmp_path, 2)
+    cut = writers.cut_events(tmp_path, 2)
     assert events(tmp_path) == [(1, "a", 1.0), (1, "b", 0.5), (2, "a", 2.0), (2, "b", 0.5)]
+    assert (cut.kept.rows, cut.dropped.rows) == (4, 2)
+    assert events(cut.aside) == [(3, "a", 3.0), (3, "b", 0.5)]
     header = sorted(tmp_path.glob("*tfevents*"))[0].read_bytes()
     assert b"brain.Event" in header
     writers.cut_events(tmp_path / "absent", 2)
+
+
+@pytest.mark.parametrize("place", [3, 9], ids=["length", "its check"])
+def test_a_damaged_event_file_is_named_with_its_mend(tmp_path, place):
+    writer = writers.TensorBoard(tmp_path)
+    writer.write(1, {"a": 1.0})
+    writer.close()
+    (path,) = tmp_path.glob("*tfevents*")
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0xff
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="tfevents.* is damaged: at byte 0.*Move the file away"):
+        writers.cut_events(tmp_path, 2)
+    assert path.read_bytes() == data
 
 
 def test_a_full_disk_under_a_log_is_a_clear_error():

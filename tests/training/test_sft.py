@@ -81,11 +81,13 @@ def test_an_epoch_holds_every_conversation_once(files, tmp_path):
     samples = from_conversations([(np.append(ids, number % 7), np.append(mask, 0))
                                   for number, (ids, mask) in enumerate(conversations)])
     weights = [
-        sum(float(one.mask_BT.sum()) for one in sft.batch(samples, settings, step)) for step in range(6)
+        sum(float(one.mask_BT.sum()) for one in sft.batch(samples, settings, row)) for row in range(0, 24, 4)
     ]
     assert sum(weights) == sum(sample.trained_tokens for sample in samples)
-    assert phases.total_steps(
-        dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, steps=0, epochs=2)), 25) == 13
+    two_epochs = dataclasses.replace(settings, sft=dataclasses.replace(settings.sft, steps=0, epochs=2))
+    assert phases.total_steps(two_epochs, 25) == 13
+    assert phases.total_steps(two_epochs, 24, steps=3, rows=18) == 3 + 8  # 30 rows are left, 4 a step
+    assert phases.total_steps(two_epochs, 24, steps=9, rows=50) == 9
 
 
 def test_sft_ends_early_once_the_accuracy_is_reached_and_stays_ended(files, tmp_path, monkeypatch):

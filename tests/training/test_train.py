@@ -3,6 +3,7 @@ early ends."""
 import dataclasses
 import math
 import os
+import shutil
 import signal
 import time
 
@@ -15,7 +16,7 @@ from jaxrl_moe.config import resolve
 from jaxrl_moe.envs import TASKS
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.rl.metrics import Merge, Metrics
-from jaxrl_moe.runs import checkpoint, monitor
+from jaxrl_moe.runs import monitor
 from jaxrl_moe.training import pipeline, train
 from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run
@@ -112,7 +113,7 @@ def test_starting_a_finished_run_again_changes_nothing(files, finished):
 
 
 def test_a_checkpoint_of_another_model_is_refused(files, finished):
-    with pytest.raises(checkpoint.CheckpointError, match="another model.*lora rank: 4 there, 2 here"):
+    with pytest.raises(UserError, match="lora.rank = 2 cannot go on from .*trained with lora.rank = 4"):
         pipeline.run_all(resolve(tiny_run.settings(files, finished, lora__rank=2)), bridges)
 
 
@@ -147,6 +148,18 @@ def test_sigterm_saves_and_a_second_start_ends_as_if_nothing_had_happened(files,
     monkeypatch.setattr(monitor.ProfilerWindow, "before", whole)
     assert pipeline.run_all(config, bridges)
     assert_same_run(tmp_path / "run", finished)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_batches_of_other_sizes_at_the_next_prompt(files, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    changes = dict(rollout__prompts_per_step=2, rollout__group_size=3, algorithm__minibatches=1,
+                   train__tokens_per_micro_batch=512, train__pack=True, train__steps=8, eval__every=0)
+    assert pipeline.run_all(resolve(tiny_run.settings(files, tmp_path / "run", **changes)), bridges)
+    drawn = [row for row in rows(tmp_path / "run" / "trajectories.jsonl") if row["phase"] == "train"]
+    assert sorted({row["sequence"] for row in drawn}) == list(range(22))
+    epoch = [row["prompt_index"] for row in drawn if row["sample"] == 0]
+    assert len(set(epoch)) == 22  # of 24 prompts, none twice
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_a_dump(files, tmp_path, monkeypatch):

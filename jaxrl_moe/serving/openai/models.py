@@ -3,12 +3,15 @@ it."""
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.http.errors import Refusal
-from jaxrl_moe.system_errors import shortened
 from jaxrl_moe.types import UserError
+
+Load = Callable[[str], Any]  # the path of an adapter (empty: none) -> what Engine.publish takes
 
 
 class Models:
