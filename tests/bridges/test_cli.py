@@ -156,6 +156,41 @@ def test_score_names_the_line_that_it_cannot_read(folder, tmp_path, capsys, row,
     assert status == 1 and "line 2" in error and word in error and not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("output, words", [("/dev/null", "no regular file"), ("out.jsonl", "--overwrite"),
+                                           (".", "no regular file"), ("a" * 5000, "no path")])
+def test_score_replaces_no_file_unasked_and_nothing_else_ever(tmp_path, capsys, output, words):
+    """Before the model is read: here is none."""
+    (tmp_path / "out.jsonl").write_text("mine")
+    asked = ["--overwrite"] if words == "no regular file" else []
+    status = run("score", "--model", tmp_path / "none", "--input", tmp_path / "ids.jsonl", "--output",
+                 tmp_path / output, *asked)
+    error = capsys.readouterr().err
+    assert status == 1 and words in error and error.count("\n") == 1
+    assert (tmp_path / "out.jsonl").read_text() == "mine" and os.listdir(tmp_path) == ["out.jsonl"]
+
+
+def test_score_writes_no_logprobs_that_are_not_finite(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("bridges.compare.score.logprobs", lambda *_: [np.array([np.nan], np.float32)])
+    status, _ = score_rows(tmp_path, [{"ids": [1, 2]}], "--model", folder)
+    assert status == 1 and "row 1 of" in capsys.readouterr().err and not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("words", [
+    ("export", "a", "b", "--max-shard-size", "0GB"), ("export", "a", "b", "--max-shard-size", "nanGB"),
+    ("export", "a", "b", "--max-shard-size", "\u00b2GB"), ("export", "a", "b", "--max-shard-size", "-1GB"),
+    ("verify", "a", "--rows", "0"), ("verify", "a", "--length", "-3"), ("verify", "a", "--seed", "-1"),
+    ("diff", "a", "b", "--rows", "many")])
+def test_numbers_out_of_bounds_are_refused_as_the_command_is_read(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*words)
+    assert caught.value.code == 2 and words[-1] in capsys.readouterr().err
+
+
+def test_push_leaves_weights_under_a_plain_name_alone(folder, capsys):
+    status = run("push", "http://127.0.0.1:1", folder, "--engine", "vllm", "--name", "../elsewhere")
+    assert status == 1 and "plain file name" in capsys.readouterr().err
+
+
 def test_merge_gives_a_checkpoint_that_scores_as_base_and_adapter_do(folder, adapter, tmp_path):
     assert run("merge", "--model", folder, "--adapter", adapter, "--output", tmp_path / "merged") == 0
     rows = [{"ids": np.random.default_rng(0).integers(0, 320, 20).tolist()}]
