@@ -35,7 +35,8 @@ SENT = [
                           "prompt_cache_key": "k", "web_search_options": None, "logit_bias": None}),
     ("chat/completions", {"separate_reasoning": False, "stream_reasoning": True, "no_stop_trim": False,
                           "regex": None, "ebnf": None, "stop_regex": None, "rid": None, "lora_path": None,
-                          "documents": None, "add_generation_prompt": True, "mm_processor_kwargs": {}, "bad_words": []}),
+                          "documents": None, "add_generation_prompt": True, "mm_processor_kwargs": {},
+                          "bad_words": []}),
     ("chat/completions", {"stream": True, "stream_options": {
         "include_usage": True, "include_obfuscation": False, "continuous_usage_stats": False}}),
     ("chat/completions", {"tools": [{"type": "function", "function": {
