@@ -16,6 +16,7 @@ from benchmarks.soak.legs import KILLED_ONES, UNKILLED, Moments
 from benchmarks.soak.watch import LEAST, Sample, Watch, grown, growth, last_step, left_behind
 from jaxrl_moe.config import ConfigError, resolve
 from tests.helpers.settings import refuse_settings
+from tests.helpers.waiting import wait_until
 
 # A run of so many steps, which goes on from where its log ends.
 STUB = """
@@ -261,7 +262,7 @@ def test_clients_count_what_they_get_and_tell_what_is_wrong(mode, said):
 
 def test_clients_wait_for_a_server_that_is_not_there():
     with clients.Clients(f"http://127.0.0.1:{drive.free_port()}", count=2) as asking:
-        time.sleep(0.3)
+        wait_until(lambda: asking.seen)
     assert set(asking.seen) == {"met no server"} and not asking.problems
 
 

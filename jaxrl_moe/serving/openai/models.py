@@ -11,7 +11,7 @@ from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.http.errors import Refusal
 from jaxrl_moe.types import UserError
 
-Load = Callable[[str], Any]  # the path of an adapter (empty: none) -> what Engine.publish takes
+Load = Callable[[str], Any]  # PEFT folder -> nnx.State of the whole model under it; "" -> without any adapter
 
 
 class Models:

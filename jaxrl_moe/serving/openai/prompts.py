@@ -60,7 +60,7 @@ class Prompts:
 
     def _too_long(self, what: str) -> Refusal:
         return Refusal(400, f"The prompt {what}; the model's context is {self._context}. Shorten the prompt.",
-                       param="prompt", code="context_length_exceeded")
+                       code="context_length_exceeded")
 
 
 def widest_token(hf: Any) -> int | None:

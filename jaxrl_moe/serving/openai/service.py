@@ -17,11 +17,12 @@ from jaxrl_moe.serving.openai.generation import Generation
 from jaxrl_moe.serving.openai.messages import template_messages
 from jaxrl_moe.serving.openai.models import Models
 from jaxrl_moe.serving.openai.pieces import Pieces
-from jaxrl_moe.serving.openai.prompts import SHORT, Prompts
-from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, Sampling
+from jaxrl_moe.serving.openai.prompts import Prompts
+from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, Message, Sampling
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.types import Request, SamplingParams
 
+FRAME = 100  # characters that take as long to encode as a message, or a tool, to render
 WORD = 2**32 - 1
 COMPLETION_TOKENS = 16  # of /v1/completions without max_tokens, as OpenAI has it
 
@@ -80,12 +81,11 @@ class Service:
     async def _rendered(self, body: ChatRequest) -> str:
         tools = [tool.model_dump(exclude_unset=True)
                  for tool in body.tools or ()] if body.offers_tools else []
-        size = sum(100 + len(message.content or "") if isinstance(message.content, str) else SHORT
-                   for message in body.messages)
+        size = sum(map(_length, body.messages)) + FRAME * (len(body.messages) + len(tools))
         return await self._prompts.run(lambda: self.tokenizer.render_hidden(
             template_messages(body.messages), tools=tools, variables=body.chat_template_kwargs,
             generation_prompt=body.add_generation_prompt is not False,
-            continue_final=bool(body.continue_final_message)), size=size + 1000 * len(tools))
+            continue_final=bool(body.continue_final_message)), size=size)
 
     def _params(self, body: Sampling, max_tokens: int) -> SamplingParams:
         """The engine's parameters. A special token among the stop strings, which no text holds, becomes a
@@ -153,6 +153,12 @@ class Service:
 
     def close(self) -> None:
         self._prompts.close()
+
+
+def _length(message: Message) -> int:
+    """Characters of a message's content."""
+    content = message.content or ""
+    return len(content) if isinstance(content, str) else sum(len(part.text) for part in content)
 
 
 def sampling(body: Sampling, max_tokens: int) -> SamplingParams:
