@@ -1,4 +1,4 @@
-"""What an error of the operating system, or of code that is not ours, means to whoever started us."""
+"""What an error of the operating system means to whoever started us."""
 import errno
 import os
 import pathlib
