@@ -215,7 +215,7 @@ def test_a_check_of_rows_that_breaks_names_the_row():
         def check_row(self, row, index):
             row["text"]
 
-    with pytest.raises(UserError, match=r"^x.jsonl, row 2: the task cannot look at the row: KeyError: 'text'"):
+    with pytest.raises(UserError, match="^x.jsonl, row 2: the task cannot look at the row: KeyError"):
         check_rows(Hasty(), [Prompt(None, {}, 1, "x.jsonl, row 2")])
 
 
