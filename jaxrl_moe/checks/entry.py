@@ -28,10 +28,13 @@ class Check:
       problems: yields what is wrong.
       takes: beginnings of the fields that it takes for granted; where one of these is refused already, it is
         not asked.
+      reads: settings that name what it reads; what is on the hub is not asked for in vain, where the settings
+        or this machine are refused already.
     """
     name: str
     problems: Callable[[Start], Iterable[Problem]]
     takes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ("model.path",)
 
 
 def _mesh(start: Start) -> Iterator[Problem]:
@@ -49,13 +52,13 @@ ON_LEADER = (
     Check("model", model.router_problems, ("model.", "scratch.", "moe.")),
     Check("mesh", _mesh, ("mesh", "rollout_mesh", "scratch.")),
     Check("tokenizer", data.tokenizer_problems, ("model.",)),
-    Check("data", data.problems, ("model.",)),
-    Check("run_dir", run_dir.folder_problems, ("run_dir",)),
-    Check("checkpoints", run_dir.earlier_problems, ("run_dir",)),
-    Check("servers", servers.key_problems, ("rollout.backend", "servers.")),
+    Check("data", data.problems, ("model.",), ("model.path", "data.path", "data.eval_path", "sft.path")),
+    Check("run_dir", run_dir.folder_problems, ("run_dir",), ()),
+    Check("checkpoints", run_dir.earlier_problems, ("run_dir",), ()),
+    Check("servers", servers.key_problems, ("rollout.backend", "servers."), ()),
     Check("servers", servers.way_problems,
           ("model.", "scratch.", "lora.", "moe.", "rollout.backend", "servers.")),
-    Check("endpoint", rollout.endpoint_problems, ("endpoint.",)))
+    Check("endpoint", rollout.endpoint_problems, ("endpoint.",), ()))
 
 
 def before_run(start: Start) -> list[Problem]:
@@ -90,7 +93,8 @@ def by_name(start: Start) -> dict[str, list[Problem]]:
 
 
 def _of_leader(start: Start, known: Sequence[Problem]) -> list[list[Any]]:
-    return [[check.name, packed(problems)] for check, problems in _asked(ON_LEADER, start, known)]
+    checks = [check for check in ON_LEADER if not known or not start.on_hub.intersection(check.reads)]
+    return [[check.name, packed(problems)] for check, problems in _asked(checks, start, known)]
 
 
 def here(start: Start) -> list[Problem]:

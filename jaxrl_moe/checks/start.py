@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import functools
 import pathlib
+import re
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import PromptReport, load_prompts
@@ -19,6 +20,8 @@ from jaxrl_moe.protocols import Bridge, Task
 from jaxrl_moe.runs import scratch
 from jaxrl_moe.runs.resuming import settled
 from jaxrl_moe.types import Prompt
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
 class Job(enum.Enum):
@@ -78,6 +81,15 @@ class Start:
     def draws(self) -> bool:
         """Whether completions are drawn."""
         return self.job is not Job.SFT or bool(self.config.env.name and self.config.data.eval_path)
+
+    @functools.cached_property
+    def on_hub(self) -> frozenset[str]:
+        """The settings that name a model or data of the hub, which may take long to look at."""
+        config = self.config
+        paths = {"model.path": config.model.path, "data.path": config.data.path,
+                 "data.eval_path": config.data.eval_path, "sft.path": config.sft.path}
+        return frozenset(key for key, path in paths.items()
+                         if _of_hub(path) and not (key == "model.path" and self.makes_model))
 
     @property
     def on_servers(self) -> bool:
@@ -140,6 +152,13 @@ class Start:
         data = self.config.data
         return load_conversations(self.config.sft, self.tokenizer, system_prompt=data.system_prompt,
                                   suffix=data.suffix)
+
+
+def _of_hub(path: str) -> bool:
+    """Whether a path can only be the name of a model or a data set of the hub."""
+    local = pathlib.Path(path)
+    return bool(_HUB_NAME.fullmatch(path)) and not local.suffix.startswith((".json", ".parquet")) and (
+        not local.exists())
 
 
 def training(config: Config, bridge: Bridge) -> Start:

@@ -1,6 +1,7 @@
 """From a recipe's ConfigDict to a checked Config, with everything that is wrong told together."""
 import ast
 import dataclasses
+import math
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from jaxrl_moe import paths, spelling
 from jaxrl_moe.config.setting import Setting, listed, setting_of
 from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
 from jaxrl_moe.types import Problem, UserError
+
+_TOO_LARGE = 2**63  # for any array's size or integer
 
 
 class ConfigError(UserError):
@@ -59,12 +62,23 @@ def value_problems(config: Config) -> Iterator[Problem]:
     for key, field in known_fields().items():
         value = value_of(config, key)
         setting = setting_of(field)
-        if field.type in (int, float) and not setting.allows(value):
+        if not _finite(value):
+            yield Problem(key, value, "is not finite", f"it must be {setting.bounds() or 'a finite number'}")
+        elif field.type is int and value >= _TOO_LARGE:
+            yield Problem(key, value, "is out of range", "it must be below 2^63")
+        elif field.type in (int, float) and not setting.allows(value):
             yield Problem(key, value, "is out of range", f"it must be {setting.bounds()}")
         elif field.type is str and not setting.chosen(value):
             yield Problem(key, value, "is not known", _choose(value, setting))
         elif setting.kind == "path" and paths.unusable(value):
             yield Problem(key, value, paths.unusable(value), "give another path, such as an absolute one")
+
+
+def _finite(value: Any) -> bool:
+    """Whether a number, or all of a tuple's, is finite; what is none counts as finite."""
+    if isinstance(value, tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _choose(value: str, setting: Setting) -> str:
@@ -88,7 +102,7 @@ def _build(kind: type, values: Mapping[str, Any], prefix: str, problems: list[Pr
     fields = {field.name: field for field in dataclasses.fields(kind)}
     read = {}
     for name, value in values.items():
-        key = prefix + name
+        key = f"{prefix}{name}"
         if name not in fields:
             problems.append(UnknownSetting(key, value, "is no setting", nearest(key)))
         elif not dataclasses.is_dataclass(fields[name].type):
@@ -114,24 +128,42 @@ def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
     kind = field.type
     if isinstance(kind, types.GenericAlias):  # tuple[str, ...] or tuple[float, ...], the only containers here
         return _convert_items(field, split_items(field, value) if isinstance(value, str) else value, key)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and type(value) in (int, float):
+        return _float(value)
     if type(value) is not kind:
         why = f"is of type {type(value).__name__}; it must be a {kind.__name__}"
         raise ConfigError(Problem(key, value, why, f"give one, such as the default {field.default!r}"))
     return value
 
 
+def _float(value: float) -> float:
+    """A number as a float that is never -0; an integer beyond all floats as infinity, which is refused."""
+    try:
+        return float(value) + 0.0
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _item(kind: type, value: Any) -> Any:
+    """An item of a tuple: a text as it is, a number or, as command lines have it, the text of one as a
+    float."""
+    if kind is float and type(value) in (int, float, str):
+        return _float(float(value) if isinstance(value, str) else value)
+    if type(value) is not kind or not value:
+        raise TypeError(f"{value!r} is no {kind.__name__}, or empty")
+    return value
+
+
 def _convert_items(field: dataclasses.Field, values: Any, key: str) -> tuple:
     kind = field.type.__args__[0]
     mend = f"give values of type {kind.__name__} with commas between"
-    if not isinstance(values, (list, tuple)) or kind is str and not _all(values, str):
-        raise ConfigError(Problem(key, values, "cannot be read", mend))
-    if setting_of(field).verbatim and not all(values):
+    if setting_of(field).verbatim and isinstance(values, (list, tuple)) and not all(values):
         raise ConfigError(Problem(key, values, "holds an empty text",
                                   "leave it out; write one that holds a comma as ('a, b',)"))
     try:
-        return tuple(map(kind, values))
+        if not isinstance(values, list | tuple):
+            raise TypeError(f"{type(values).__name__} is no list")
+        return tuple(_item(kind, value) for value in values)
     except (TypeError, ValueError) as error:
         raise ConfigError(Problem(key, values, "cannot be read", mend)) from error
 

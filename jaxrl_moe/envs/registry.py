@@ -1,24 +1,20 @@
 """Tasks by name: the table of those that the package has, those that others add to it, and env.name with its
 settings read into one."""
 import importlib
-import inspect
 import re
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.envs.factories import Factory, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.rl.table import AlgorithmError, parse_spec
 from jaxrl_moe.spelling import did_you_mean
+from jaxrl_moe.system_errors import crash
 from jaxrl_moe.types import Prompt, UserError
 
-# A task's class, or a function that makes one: its parameters are the task's settings, each with a type and a
-# default.
-Factory = Callable[..., Task]
 TASKS: dict[str, Factory] = {"gsm8k": Gsm8k, "word_problems": WordProblems}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
@@ -47,26 +43,34 @@ def make_task(spec: str) -> Task:
       ConfigError: there is no such task, it has no such setting, a value is of another type, or the task
         refuses it.
     """
-    match = _SPEC.fullmatch(spec)
+    where = f"env.name = {shown(spec)}"
+    match = _SPEC.fullmatch(spec.strip())
     if not match:
-        raise ConfigError(f"env.name = {spec!r} cannot be read: write a task's name, such as gsm8k, or a "
-                          "name with settings in brackets, such as gsm8k(binary=true).")
-    factory = _factory(match["name"])
+        raise ConfigError(f"{where} cannot be read: write a task's name, such as gsm8k, or a name with "
+                          "settings in brackets, such as gsm8k(binary=true).")
     try:
         given = parse_spec(f"task{match['settings'] or ''}")[1]
     except AlgorithmError as error:
-        raise ConfigError(f"env.name = {spec!r} cannot be read: write settings as name=value, such as "
-                          "gsm8k(binary=true).") from error
-    lacking = [_signature(factory, method) for method in sorted(getattr(factory, "__abstractmethods__", ()))]
-    if lacking:
-        raise ConfigError(f"env.name = {spec!r}: the task lacks {' and '.join(lacking)}: define what a task "
-                          "is made of, see docs/extending/task.md.")
-    for problem in _problems(match["name"], factory, given):
-        raise ConfigError(f"env.name = {spec!r}: {problem}")
+        raise ConfigError(f"{where} cannot be read: write settings as name=value, each once, with a number, "
+                          "true, false or a text in quotes as value, such as gsm8k(binary=true).") from error
+    factory = _factory(match["name"])
+    for problem in problems(match["name"], factory, given):
+        raise ConfigError(f"{where}: {problem}")
+    return _made(factory, given, where)
+
+
+def _made(factory: Factory, given: Mapping[str, Any], where: str) -> Task:
     try:
-        return factory(**given)
+        task = factory(**given)
     except UserError as error:
-        raise ConfigError(f"env.name = {spec!r}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:
+        raise ConfigError(f"{where}: the task cannot be made with these settings: {crash(error)}. Correct "
+                          "them, or mend the task.") from error
+    if Task not in type(task).__mro__:
+        raise ConfigError(f"{where} makes {shown(task)} ({type(task).__name__}), which is no Task: inherit "
+                          "from jaxrl_moe.protocols.Task or SingleTurnTask, see docs/extending/task.md.")
+    return task
 
 
 def check_rows(task: Task, prompts: Iterable[Prompt]) -> None:
@@ -81,12 +85,9 @@ def check_rows(task: Task, prompts: Iterable[Prompt]) -> None:
             task.check_row(prompt.row, prompt.index)
         except UserError as error:
             raise UserError(f"{prompt.origin}: {error}") from error
-
-
-def _signature(factory: Factory, method: str) -> str:
-    """A method as it is called."""
-    _, *names = inspect.signature(getattr(factory, method)).parameters
-    return f"{method}({', '.join(names)})"
+        except Exception as error:
+            raise UserError(f"{prompt.origin}: the task cannot look at the row: {crash(error)}. Mend its "
+                            "check_row, or the row.") from error
 
 
 def _factory(name: str) -> Factory:
@@ -94,7 +95,7 @@ def _factory(name: str) -> Factory:
         return TASKS[name]
     module, colon, attribute = name.partition(":")
     if colon:
-        return _imported(module, attribute)
+        return imported(module, attribute)
     near = did_you_mean(name, TASKS) or _with_colon(name)
     raise ConfigError(f"env.name = {name!r} is not known.{near} Known: {', '.join(TASKS)}, or "
                       "package.module:Name for a task of another package.")
@@ -104,81 +105,7 @@ def _with_colon(name: str) -> str:
     """A hint for package.module.Name, if there is such a module."""
     module, _, attribute = name.rpartition(".")
     try:
-        names = _makers(importlib.import_module(module))
-    except (ImportError, TypeError, ValueError):
+        names = makers(importlib.import_module(module))
+    except (Exception, SystemExit):  # the name is refused whatever the module does
         return ""
     return did_you_mean(attribute, names, prefix=f"{module}:")
-
-
-def _imported(module: str, attribute: str) -> Factory:
-    where = f"env.name = '{module}:{attribute}'"
-    try:
-        imported = importlib.import_module(module)
-    except (ImportError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where} cannot be imported: {error}. Install the package, or put its folder on "
-                          "PYTHONPATH.") from error
-    factory = getattr(imported, attribute, None)
-    if not callable(factory):
-        raise ConfigError(f"{where}: the module {module} has no class or function {attribute!r} that makes a "
-                          f"task.{did_you_mean(attribute, _makers(imported))}")
-    return factory
-
-
-def _makers(module: types.ModuleType) -> list[str]:
-    """What a module has that may make a task."""
-    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-
-
-def _problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the settings, as the signature of the task has them."""
-    known = _parameters(factory)
-    hints = _hints(factory)
-    for setting, value in given.items():
-        if setting not in known:
-            bare = " Its fields are settings if it is a @dataclasses.dataclass." * _is_bare(factory, setting)
-            yield (f"the task {name!r} has no setting {setting!r}.{did_you_mean(setting, known)} "
-                   f"Its settings: {', '.join(known) or 'none'}.{bare}")
-        elif not _fits(value, hints.get(setting, Any)):
-            yield f"setting {setting} = {value!r} must be of type {_shown(hints[setting])}."
-    for setting, parameter in known.items():
-        if parameter.default is parameter.empty and setting not in given:
-            yield f"the task {name!r} needs the setting {setting!r}: write {name}({setting}=...)."
-
-
-def _is_bare(factory: Factory, setting: str) -> bool:
-    """Whether it is a class that has such a field, and is no dataclass."""
-    return (inspect.isclass(factory) and "__dataclass_fields__" not in vars(factory)
-            and setting in inspect.get_annotations(factory))
-
-
-def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
-    """The named parameters; what a task takes beyond these has no name that could be checked."""
-    unnamed = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return {name: parameter for name, parameter in inspect.signature(factory).parameters.items()
-            if parameter.kind not in unnamed}
-
-
-def _hints(factory: Factory) -> dict[str, Any]:
-    """Types of the parameters; none of what has no annotations, such as a functools.partial."""
-    try:
-        return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
-    except TypeError:
-        return {}
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type; whole numbers are numbers, and true and false are none."""
-    if kind is Any:
-        return True
-    if typing.get_origin(kind) is typing.Literal:
-        return value in typing.get_args(kind)
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return any(_fits(value, choice) for choice in typing.get_args(kind))
-    kind = typing.get_origin(kind) or kind
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _shown(kind: Any) -> str:
-    return kind.__name__ if inspect.isclass(kind) else str(kind)

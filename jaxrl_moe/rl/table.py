@@ -1,6 +1,8 @@
 """Rows of the algorithm tables: a function and its typed default settings, found by name."""
 import ast
 import dataclasses
+import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,9 +43,12 @@ def configure(default: Any, overrides: Mapping[str, Any], owner: str) -> Any:
             known = ", ".join(sorted(fields)) or "none"
             raise AlgorithmError(f"{owner!r} has no setting {name!r}.{did_you_mean(name, fields)} "
                                  f"Its settings: {known}.")
-        kinds = (str, bool) if isinstance(fields[name], (str, bool)) else (int, float)
-        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(fields[name], bool):
+        kind = type(fields[name])
+        whole = kind is float and type(value) is int and abs(value) <= sys.float_info.max
+        if type(value) is not kind and not whole:
             raise AlgorithmError(f"{owner!r}: setting {name!r} must be like {fields[name]!r}, got {value!r}.")
+        if kind is float and not math.isfinite(value):
+            raise AlgorithmError(f"{owner!r}: setting {name!r} must be finite, got {value!r}.")
     return dataclasses.replace(default, **overrides)
 
 
@@ -83,7 +88,8 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
       AlgorithmError: it is not a name, or a name with name=value pairs in brackets.
     """
-    problem = AlgorithmError(f"{text!r} cannot be read: write a name, such as tis, or a name with settings "
+    cut = text if len(text) <= 200 else text[:197] + "..."
+    problem = AlgorithmError(f"{cut!r} cannot be read: write a name, such as tis, or a name with settings "
                              "in brackets, such as icepop(low=0.5,high=4).")
     try:
         node = ast.parse(text.strip(), mode="eval").body
@@ -95,7 +101,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, Any]]:
         if None in settings or len(settings) < len(node.keywords):  # given as a mapping, or twice
             raise problem
         return node.func.id, settings
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:  # the last two: nested
         raise problem from error
 
 

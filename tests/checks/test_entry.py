@@ -287,3 +287,21 @@ def test_a_job_of_two_processes_ends_in_both_with_the_same_list(files, tmp_path)
         told = " ".join(err.split())
         assert code == 1 and "2 things stand in the way" in told and "nowhere.jsonl" in told, err
         assert "endpoint.serve needs a job of one process" in told and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes, fields", [
+    ({"env__name": "no_such_module.tasks:Own"}, ["env.name"]),
+    ({"env__name": "gsm8"}, ["env.name"]),
+    ({"rollout__page_size": 24, "sft__path": "gone.jsonl"}, ["rollout.page_size", "sft.path"])])
+def test_the_hub_is_not_asked_where_the_settings_are_refused_already(files, tmp_path, monkeypatch, changes,
+                                                                     fields):
+    def asked(*_, **__):
+        raise AssertionError("the hub is asked")
+    for name in ("snapshot_download", "list_repo_files", "hf_hub_download"):
+        monkeypatch.setattr(f"huggingface_hub.{name}", asked)
+    local = recipe(files, tmp_path / "run", **changes)
+    assert [problem.field for problem in entry.before_run(training(local, bridges))] == fields
+    for hub in ({"model__path": "some/model"}, {"data__path": "some/data:main"},
+                {"data__eval_path": "some/data"}):
+        found = entry.before_run(training(recipe(files, tmp_path / "run", **changes | hub), bridges))
+        assert [problem.field for problem in found] == fields[:1]

@@ -8,15 +8,16 @@ from typing import ClassVar
 import pytest
 
 from jaxrl_moe.config import ConfigError
-from jaxrl_moe.envs import TASKS, make_task, register
+from jaxrl_moe.envs import TASKS, check_rows, make_task, register
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.types import Action, Step, UserError
+from jaxrl_moe.types import Action, Prompt, Step, UserError
 
 ROW = {"answer": "#### 1234"}
 OWN = '''
 import dataclasses
+from typing import Any, Literal
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.types import Step
 
@@ -46,6 +47,26 @@ class Whole(Bare):
     unit: float = 1.0
     grade = Lengths.grade
 
+class Other:
+    """A class, and no task."""
+
+def other():
+    return Other()
+
+def broken(limit: int = 0):
+    raise KeyError("limit")
+
+@dataclasses.dataclass
+class Typed(Lengths):
+    words: tuple[str, ...] = ()
+    pair: tuple[int, float] = (0, 0.0)
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    level: Literal[1, "high"] = 1
+    free: Any = None
+
+def unresolved(limit: "Nowhere" = 0):
+    return Lengths(limit)
+
 @dataclasses.dataclass
 class Half(Lengths):
     grade = SingleTurnTask.grade
@@ -62,8 +83,8 @@ def outside(tmp_path, monkeypatch):
     (folder / "tasks.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "own_package.tasks"
-    for name in ("own_package", "own_package.tasks"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "own_package"]:
+        sys.modules.pop(name)
 
 
 def test_settings_in_brackets_reach_the_task_that_has_them():
@@ -101,11 +122,101 @@ def test_zero_and_false_are_values():
      ("a task", "cannot be read"),
      ("no_such_package.tasks:Own", "cannot be imported: No module named 'no_such_package'.*Install"),
      (":Own", "cannot be imported"),
+     ("..:Own", "cannot be imported"),
+     ("jaxrl_moe.envs.gsm8:Gsm8k",
+      "No module named 'jaxrl_moe.envs.gsm8'. Did you mean 'jaxrl_moe.envs.gsm8k'"),
+     ("jaxrl_mo.envs.gsm8k:Gsm8k", "Did you mean 'jaxrl_moe'"),
+     ("jaxrl_moe.envs.gsm8k:Gsm8", "no class or function 'Gsm8' .*Did you mean 'Gsm8k'"),
+     ("jaxrl_moe.envs.gsm8k:TOLERANCE", "no class or function 'TOLERANCE'"),
+     ("jaxrl_moe.envs.gsm8k.final:Gsm8k", "cannot be imported"),
+     ("json:JSONDecoder", "has a class, but no Task, 'JSONDecoder' that makes a task"),
+     ("subprocess:Popen(args='ls')", "a class, but no Task"),
+     ("builtins:print", "makes None .*which is no Task: inherit from"),
+     ("gsm8k(overlong_tokens=1e999)", "overlong_tokens = inf must be finite"),
+     ("gsm8k(overlong_tokens=nan)", "cannot be read"),
+     ("gsm8k(binary='true')", "binary = 'true' must be of type bool"),
+     ("gsm8k(binary=None)", "binary = None must be of type bool"),
+     ("gsm8k(binary=[true])", "cannot be read"),
+     ("gsm8k(binary=bool(1))", "cannot be read: write settings as name=value, each once, with a number"),
+     ("gsm8k(binary=)", "cannot be read"),
+     ("gsm8k(binary)", "cannot be read"),
+     ("gsm8k binary=true)", "cannot be read"),
+     ("gsm8k(binary=true))", "cannot be read"),
+     ("gsm8k(binary=true)(binary=true)", "cannot be read"),
+     ("gsm8k(binary={[]: 1})", "cannot be read"),
+     ("gsm8k(overlong_tokens=" + "-" * 50_000 + "1)", "cannot be read"),
+     ("gsm8k(overlong_tokens=" + "(" * 50_000 + "1)", "cannot be read"),
+     ("gsm8k(overlong_tokens=" + "9" * 5_000 + ")", "cannot be read"),
+     ("gsm8k(overlong_tokens='" + "9" * 100_000 + "')", "must be of type int"),
+     (" " * 100_000 + "x y", "cannot be read"),
      ("json:Own", "no class or function 'Own'"),
      ("json:", "no class or function ''")])
 def test_what_makes_no_task_is_refused_with_the_reason(spec, reason):
-    with pytest.raises(ConfigError, match=reason):
+    with pytest.raises(ConfigError, match=reason) as refused:
         make_task(spec)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("source, reason", [
+    ("raise ValueError('two\\nlines')",
+     r"cannot be imported: ValueError: two lines \(broken.py, line 1\). Mend the"),
+    ("import sys; sys.exit(3)", "cannot be imported: SystemExit: 3"),
+    ("def f(:", "cannot be imported: SyntaxError"),
+    ("import no_such_thing", "own_package.broken imports 'no_such_thing', which is not installed"),
+    ("from own_package import nothing", "cannot be imported: ImportError: cannot import name 'nothing'"),
+    ("1 / 0", "ZeroDivisionError")])
+def test_a_module_that_cannot_be_imported_is_told_in_one_paragraph(outside, tmp_path, source, reason):
+    (tmp_path / "own_package" / "broken.py").write_text(source)
+    for name in ("own_package.broken:Own", "own_package.broken:Own(limit=2)"):
+        with pytest.raises(ConfigError, match=reason) as refused:
+            make_task(name)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(ConfigError, match="is not known. Known"):
+        make_task("own_package.broken.Own")
+
+
+def test_a_misspelt_module_of_another_package_is_known_by_its_neighbours(outside, tmp_path):
+    (tmp_path / "bare_folder").mkdir()
+    for name, near in (("own_package.task:Lengths", "own_package.tasks"),
+                       ("own_packag.tasks:Lengths", "own_package"), ("bare_foldr.tasks:Own", "bare_folder")):
+        reason = f"cannot be imported: No module .*Did you mean '{near}'.* PYTHONPATH"
+        with pytest.raises(ConfigError, match=reason):
+            make_task(name)
+
+
+@pytest.mark.parametrize("spec, reason", [
+    ("other", r"makes <own_package.tasks.Other .* \(Other\), which is no Task"),
+    ("Other", "a class, but no Task, 'Other'"),
+    ("broken", r"cannot be made with these settings: KeyError: 'limit' \(tasks.py, line \d+\)"),
+    ("broken(limit='3')", "limit = '3' must be of type int"),
+    ("unresolved(limit=3)", "types of unresolved's settings cannot be read: name 'Nowhere' is not defined"),
+    ("Typed(words=('a', 1))", r"words = \('a', 1\) must be of type tuple\[str, ...\]"),
+    ("Typed(words='a')", "words = 'a' must be of type tuple"),
+    ("Typed(pair=(1,))", r"pair = \(1,\) must be of type tuple\[int, float\]"),
+    ("Typed(pair=(1, 1e999))", r"pair = \(1, inf\) must be finite"),
+    ("Typed(sizes={'a': true})", "cannot be read"),
+    ("Typed(sizes={'a': True})", r"sizes = \{'a': True\} must be of type dict"),
+    ("Typed(level=True)", "level = True must be of type typing.Literal"),
+    ("Typed(free=-1e999)", "free = -inf must be finite"),
+    ("Lengths(4)", "cannot be read: write settings as name=value")])
+def test_what_makes_no_task_of_another_package_is_refused_too(outside, spec, reason):
+    with pytest.raises(ConfigError, match=reason):
+        make_task(f"{outside}:{spec}")
+
+
+def test_containers_of_the_right_types_reach_the_task(outside):
+    task = make_task(f"{outside}:Typed(words=('a',), pair=(1, 2), sizes={{'a': 1}}, level='high', free=[1])")
+    assert (task.words, task.pair, task.sizes) == (("a",), (1, 2), {"a": 1})
+    assert task.level == "high" and task.free == [1]
+
+
+def test_a_check_of_rows_that_breaks_names_the_row():
+    class Hasty(Parrot):
+        def check_row(self, row, index):
+            row["text"]
+
+    with pytest.raises(UserError, match="^x.jsonl, row 2: the task cannot look at the row: KeyError"):
+        check_rows(Hasty(), [Prompt(None, {}, 1, "x.jsonl, row 2")])
 
 
 def test_a_task_of_another_package_is_named_by_its_path(outside):
