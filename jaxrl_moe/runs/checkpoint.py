@@ -96,7 +96,8 @@ class Checkpoints:
             self._manager.reload()
             raise CheckpointError(
                 f"The checkpoint of step {progress.step} could not be saved in {self.folder}: "
-                f"{_reason(error)}. Whole checkpoints there: {self._steps() or 'none'}. {mend(error)}") from error
+                f"{_reason(error)}. Whole checkpoints there: {self._steps() or 'none'}. "
+                f"{mend(error)}") from error
 
     def restore(self, like: Any) -> tuple[Any, Progress]:
         """The newest checkpoint as (a pytree like `like`, its Progress).
