@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from benchmarks import recipes
 from benchmarks.table import ROOT
 
-STEPS = 4
+STEPS = 3
 ROWS = 256  # of the data, for each of SFT and RL
 LONGEST = 600.0  # seconds that a process may take on a busy machine
 LOG = "out.log"  # what the last process said
@@ -34,14 +34,16 @@ def settings(run_dir: str) -> ConfigDict:
     word_problems.EVAL_ROWS = 16
     config = recipes.load("quickstart")
     config.run_dir = run_dir
-    config.scratch.update(vocab_size=300, hidden_size=32, intermediate_size=16, num_experts=4, context=256)
+    config.scratch.update(vocab_size=300, hidden_size=32, intermediate_size=16, num_layers=1, num_experts=4,
+                          context=256)
     config.sft.update(steps=STEPS, sequences_per_step=8, max_tokens=128)
     config.data.max_prompt_tokens = 64
     config.lora.rank = 2
     config.rollout.update(prompts_per_step=4, group_size=4, slots=16, max_tokens=16)
     config.train.update(steps=STEPS, tokens_per_micro_batch=2048)
     config.optimizer.warmup_steps = 1
-    config.eval.update(every=2, prompts=4)
+    config.env.name = "gsm8k"  # whose charge for length makes the rewards of a random model differ
+    config.eval.update(every=0, prompts=4)
     config.checkpoint.update(every=1, keep=2)
     return config
 
