@@ -16,8 +16,8 @@ from jaxrl_moe.hosts import hosts, messages
 from jaxrl_moe.hosts.meeting import Meeting
 from jaxrl_moe.types import UserError
 
-FAULT = flags.DEFINE_enum("fault", "none", ["none", "grader", "second", "bug", "still0", "still1"],
-                          "which process fails, and how")
+FAULTS = ["none", "grader", "second", "bug", "still0", "still1", "dead0", "dead1"]
+FAULT = flags.DEFINE_enum("fault", "none", FAULTS, "which process fails, and how")
 
 
 def main():
@@ -44,6 +44,8 @@ def main():
         raise KeyError("lost")
     if FAULT.value == f"still{jax.process_index()}":
         os.kill(os.getpid(), signal.SIGSTOP)
+    if FAULT.value == f"dead{jax.process_index()}":
+        os.kill(os.getpid(), signal.SIGKILL)
     hosts.on_leader(lambda: None)
     if FAULT.value != "none":
         while True:  # what waits for the failing one
