@@ -1,4 +1,4 @@
 """All targets by name."""
-from tests.fuzz.targets import adapters, models, rows
+from tests.fuzz.targets import adapters, models, rows, runs, serving
 
-TARGETS = {target.name: target for module in (models, adapters, rows) for target in module.TARGETS}
+TARGETS = {target.name: target for module in (models, adapters, rows, runs, serving) for target in module.TARGETS}
