@@ -2,7 +2,7 @@
 
 What fails has a kind:
   traceback     an exception that no command turns into a paragraph
-  hang          more than SECONDS
+  hang          more than the target's `seconds`
   accepted      the target's judge says that the result is wrong
   outside       a file was touched that is no output
   unclear       the refusal is empty, endless, more than one paragraph, or does not say where
@@ -22,7 +22,6 @@ from typing import Any, ClassVar
 from jaxrl_moe.types import UserError
 from tests.fuzz.arena import Arena, TooSlow, limits
 
-SECONDS = 15.0     # of one case; the slowest takes one when the machine is idle
 LONGEST = 3000     # characters of a refusal
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OURS = ("jaxrl_moe", "bridges", "scripts")
@@ -37,12 +36,14 @@ class Target(abc.ABC):
       system_errors: whether the command that makes this call prints errors of the operating system as
         paragraphs, as jaxrl_moe.cli.run does.
       named: whether a refusal has to name the damaged file, or its folder.
+      seconds: most that a case may take; ten times what it takes when the machine is idle.
       share: how many of the inputs of a large run are this target's, relative to the others.
     """
     name: ClassVar[str]
     writes: ClassVar[tuple[str, ...]] = ()
     system_errors: ClassVar[bool] = False
     named: ClassVar[bool] = True
+    seconds: ClassVar[float] = 15.0
     share: ClassVar[float] = 1.0
 
     @abc.abstractmethod
@@ -104,7 +105,8 @@ def opened(target: Target) -> Iterator[Arena]:
             target.prepare(arena.inputs)
             arena.keep()
             for _ in range(2):  # the second time nothing is compiled or imported any more
-                wrong = target.judge(arena, target.call(arena))
+                with contextlib.redirect_stdout(io.StringIO()):
+                    wrong = target.judge(arena, target.call(arena))
                 assert not wrong, f"{target.name}: the valid input is wrong: {wrong}"
                 arena.restore()
             yield arena
@@ -144,7 +146,7 @@ def _tried(target: Target, arena: Arena, changed: dict) -> tuple[str, str, str, 
         quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
         quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
         try:
-            with limits(SECONDS):
+            with limits(target.seconds):
                 result = target.call(arena)
         except TooSlow as error:
             return "hang", str(error), _where(error), _trace(error)
@@ -155,7 +157,7 @@ def _tried(target: Target, arena: Arena, changed: dict) -> tuple[str, str, str, 
                 return "traceback", type(error).__name__, _where(error), _trace(error)
             return "", "", "", ""
         except Wrong as error:
-            return "accepted", str(error), "", str(error)
+            return "accepted", error.what, "", error.detail
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
@@ -165,7 +167,12 @@ def _tried(target: Target, arena: Arena, changed: dict) -> tuple[str, str, str, 
 
 
 class Wrong(Exception):
-    """Something that a call sees to be wrong before its result is there."""
+    """Something that a call sees to be wrong before its result is there: what, and the text that shows it."""
+
+    def __init__(self, what: str, detail: str = ""):
+        super().__init__(what)
+        self.what = what
+        self.detail = detail
 
 
 def _unclear(text: str, names: list[str], error: Exception) -> tuple[str, str, str, str]:

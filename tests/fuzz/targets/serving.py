@@ -145,11 +145,11 @@ class HttpBodies(Target):
         if answer[0] >= 500:
             if self.caught.error is not None:
                 raise self.caught.error
-            raise Wrong(f"status {answer[0]}: {answer[2][:300]!r}")
+            raise Wrong(f"status {answer[0]}", str(answer[2][:300]))
         method, path, data = "POST", BODIES[0][0], json.dumps(BODIES[0][1]).encode()
         status, _, body = self._send(method, path, data, {})
         if status != 200:
-            raise Wrong(f"the next ordinary request is not answered: {status} {body[:200]!r}")
+            raise Wrong("the next ordinary request is not answered", f"{status} {body[:200]!r}")
         return answer
 
     def _send(self, method: str, path: str, data: bytes, headers: dict) -> tuple[int, str, bytes]:
@@ -167,7 +167,7 @@ class HttpBodies(Target):
         except (http.client.HTTPException, ConnectionError) as error:
             if headers or not data:
                 return 400, "closed", str(error).encode()
-            raise Wrong(f"the connection was closed without an answer: {error!r}") from error
+            raise Wrong("the connection was closed without an answer", repr(error)) from error
         finally:
             connection.close()
 
