@@ -36,14 +36,19 @@ def _run(name: str, seed: int, first: int, count: int) -> tuple[list[Failure], i
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     failures = []
     reached = first
+    began = False
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             answer = json.loads(line)
+            began = True
             reached = answer.get("index", reached)
             if "kind" in answer:
                 failures.append(Failure(**answer))
+    if process.returncode and not began:
+        raise RuntimeError(f"{name} did not get as far as its first input; the trace stands above")
     if process.returncode:
-        failures.append(Failure(name, seed, reached, "", "crash", f"the process ended with {process.returncode}",
+        failures.append(Failure(name, seed, reached, "", "crash",
+                                f"the process ended with {process.returncode}",
                                 "", "its last words stand above"))
         return failures, reached
     return failures, first + count - 1

@@ -103,7 +103,8 @@ def _nudge(rng: random.Random, step: Step, places: Sequence[Step]) -> str:
         near = [value + "x", value[:-1], value.upper(), value + " ", "\ufeff" + value, [value], value * 2,
                 Raw(json.dumps(value)[:-1] + '\\u0000"'), "./" + value, "../" + value, {"text": value}]
     elif isinstance(value, list):
-        near = [value + value[:1], value[:-1], value[::-1], value * 2, {str(i): x for i, x in enumerate(value)},
+        near = [value + value[:1], value[:-1], value[::-1], value * 2,
+                {str(place): item for place, item in enumerate(value)},
                 value[0] if value else 0, json.dumps(value)]
     else:
         near = [[value], {} if value else {"x": 1}, json.dumps(value), 0, ""]

@@ -22,5 +22,6 @@ def report(failures: Iterable[Failure], tried: dict[str, int], *, full: bool = F
         first = min(members, key=lambda failure: len(failure.done))
         lines += ["", f"{len(members)} x {target}: {kind}: {what}{f' at {where}' if where else ''}",
                   f"    {first.done[:300]}", f"    {first.again}"]
-        lines += [f"      {line}" for line in first.detail[-2500:].splitlines()[-1 if not full else None:][:40]]
+        shown = first.detail[-2500:].splitlines()
+        lines += [f"      {line[:600]}" for line in (shown if full else shown[-1:])]
     return "\n".join(lines)

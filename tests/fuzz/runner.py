@@ -93,7 +93,8 @@ class Failure:
 
     @property
     def again(self) -> str:
-        return f"python -m tests.fuzz --target={self.target} --seed={self.seed} --first={self.index} --count=1"
+        return (f"python -m tests.fuzz --target={self.target} --seed={self.seed} --first={self.index} "
+                "--count=1")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ class Zygote:
 
     def __init__(self) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
-        self._process = subprocess.Popen([sys.executable, "-m", "tests.fuzz.zygote"], cwd=ROOT, env=environment,
+        self._process = subprocess.Popen([sys.executable, "-m", "tests.fuzz.zygote"], cwd=ROOT,
+                                         env=environment,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, argv: Sequence[str], folder: pathlib.Path, texts: pathlib.Path, seconds: float

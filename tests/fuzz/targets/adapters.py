@@ -37,16 +37,20 @@ def alphas(value: Any) -> bool:
 
 RULES = {
     "r": whole(), "lora_alpha": number(), "use_rslora": truth, "lora_dropout": number(0, 1), "bias": text,
-    "target_modules": lambda value: text(value) or texts(value), "rank_pattern": ranks, "alpha_pattern": alphas,
-    "peft_type": text, "task_type": text, "use_dora": truth, "fan_in_fan_out": truth, "modules_to_save": texts,
+    "target_modules": lambda value: text(value) or texts(value), "rank_pattern": ranks,
+    "alpha_pattern": alphas,
+    "peft_type": text, "task_type": text, "use_dora": truth, "fan_in_fan_out": truth,
+    "modules_to_save": texts,
     "target_parameters": texts, "layers_to_transform": lambda value: whole(0)(value) or (
         isinstance(value, list) and all(map(whole(0), value)))}
 # What PEFT computes otherwise than W + scale B A on the named layers.
 FOREIGN: tuple[dict[str, Any], ...] = (
-    {"use_dora": True}, {"use_dora": "false"}, {"use_rslora": "false"}, {"use_rslora": 0}, {"bias": "lora_only"},
+    {"use_dora": True}, {"use_dora": "false"}, {"use_rslora": "false"}, {"use_rslora": 0},
+    {"bias": "lora_only"},
     {"lora_bias": True}, {"fan_in_fan_out": True}, {"modules_to_save": ["lm_head"]}, {"peft_type": "lora"},
     {"peft_type": "ADALORA"}, {"layers_to_transform": [0]}, {"layers_to_transform": 0}, {"r": 0}, {"r": -4},
-    {"r": 4.0}, {"r": True}, {"r": "4"}, {"lora_alpha": "8"}, {"lora_alpha": True}, {"lora_alpha": float("nan")},
+    {"r": 4.0}, {"r": True}, {"r": "4"}, {"lora_alpha": "8"}, {"lora_alpha": True},
+    {"lora_alpha": float("nan")},
     {"lora_alpha": None}, {"rank_pattern": {"q_proj": 0}}, {"rank_pattern": {"q_proj": 2}},
     {"rank_pattern": {"(": 4}}, {"rank_pattern": ["q_proj"]}, {"alpha_pattern": {"q_proj": 16}},
     {"alpha_pattern": {"^q_proj": "16"}}, {"alpha_pattern": {"model.layers.0.self_attn.q_proj": 32.0}},
@@ -55,7 +59,8 @@ FOREIGN: tuple[dict[str, Any], ...] = (
     {"exclude_modules": ["q_proj"]}, {"exclude_modules": "q_proj"}, {"init_lora_weights": "pissa"},
     {"layer_replication": [[0, 1], [0, 1]]}, {"trainable_token_indices": [1]}, {"lora_dropout": 1.5},
     {"lora_dropout": "0.1"}, {"lora_dropout": -1}, {"corda_config": {"a": 1}}, {"use_qalora": True},
-    {"task_type": "SEQ_CLS"}, {"target_parameters": ["mlp.experts.gate_up_proj"]}, {"base_model_name_or_path": 7})
+    {"task_type": "SEQ_CLS"}, {"target_parameters": ["mlp.experts.gate_up_proj"]},
+    {"base_model_name_or_path": 7})
 OFF = {"use_dora": False, "bias": "none", "lora_bias": False, "fan_in_fan_out": False, "use_qalora": False,
        "layer_replication": None, "trainable_token_indices": None, "modules_to_save": None}
 
@@ -146,7 +151,8 @@ def _scale(config: dict, stem: str) -> float:
 
 
 def _adapted(config: dict, stem: str) -> bool:
-    """Whether PEFT gives the layer an adapter, as peft.tuners.tuners_utils.check_target_module_exists decides.
+    """Whether PEFT gives the layer an adapter,
+    as peft.tuners.tuners_utils.check_target_module_exists decides.
     """
     def named(names: Any) -> bool:
         if isinstance(names, str):

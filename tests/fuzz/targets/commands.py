@@ -1,5 +1,5 @@
-"""Whole commands in processes of their own, their arguments mutated: a paragraph and an exit code, or what was
-asked for."""
+"""Whole commands in processes of their own, their arguments mutated: a paragraph and an exit code, or what
+was asked for."""
 import pathlib
 import random
 import re
@@ -25,26 +25,29 @@ COMMANDS = (
     "scripts/sft.py --config=IN/recipe.py --dry_run",
     "scripts/evaluate.py --config=IN/recipe.py --model=IN/base --dry_run",
     "scripts/plan.py --config=IN/recipe.py --chip=H200 --devices=1 --price=2.5 --mesh=fsdp=1",
-    "scripts/generate.py --model=IN/base --adapter=IN/adapter --prompt=hello --n=1 --max_tokens=4 --temperature=0.5 "
-    "--top_p=0.9 --top_k=3 --min_p=0.1 --seed=1",
-    "scripts/serve.py --model=IN/base --port=0 --slots=2 --max_prompt_tokens=16 --max_tokens=16 --decode_steps=4 "
-    "--max_queue=2 --seed=0 --grace=1 --record=OUT/served.jsonl",
+    "scripts/generate.py --model=IN/base --adapter=IN/adapter --prompt=hello --n=1 --max_tokens=4 "
+    "--temperature=0.5 --top_p=0.9 --top_k=3 --min_p=0.1 --seed=1",
+    "scripts/serve.py --model=IN/base --port=0 --slots=2 --max_prompt_tokens=16 --max_tokens=16 "
+    "--decode_steps=4 --max_queue=2 --seed=0 --grace=1 --record=OUT/served.jsonl",
     "-m bridges import IN/base OUT/ours", "-m bridges export IN/base OUT/model --dtype=bfloat16",
     "-m bridges merge --model=IN/base --adapter=IN/adapter --output=OUT/merged --max-shard-size=1MB",
     "-m bridges diff IN/base IN/base --rows=3", "-m bridges critic IN/base OUT/critic",
     "-m bridges score --model=IN/base --input=IN/ids.jsonl --output=OUT/scores.jsonl",
     "-m bridges export IN/base OUT/model --overwrite", "-m bridges adapter IN/base OUT/adapter")
-OPTIONS = ("--nosuch=1", "--help", "--version", "extra", "--overwrite", "--dry_run=maybe", "--nodry_run=1",
-           "--flagfile=/etc/passwd", "--undefok=x", "--v=x", "--config", "--", "-h", "--model", "--output=IN/base",
-           "--only_check_args", "--run_with_pdb=false", "--helpfull", "--alsologtostderr", "--logtostderr=x")
-PLACES = ("IN/base", "IN", "OUT", "IN/base/config.json", "IN/nowhere", "/dev/null", "/proc/self/mem", "", ".", "IN/base/",
-          "IN/base/../base", "IN/adapter", "IN/recipe.py", "IN/train.jsonl", "a/b", "a/b/c",
-          "http://127.0.0.1:1/x", "IN/ids.jsonl")
+OPTIONS = (
+    "--nosuch=1", "--help", "--version", "extra", "--overwrite", "--dry_run=maybe", "--nodry_run=1",
+    "--flagfile=/etc/passwd", "--undefok=x", "--v=x", "--config", "--", "-h", "--model", "--output=IN/base",
+    "--only_check_args", "--run_with_pdb=false", "--helpfull", "--alsologtostderr", "--logtostderr=x")
+PLACES = (
+    "IN/base", "IN", "OUT", "IN/base/config.json", "IN/nowhere", "/dev/null", "/proc/self/mem", "", ".",
+    "IN/base/", "IN/base/../base", "IN/adapter", "IN/recipe.py", "IN/train.jsonl", "a/b", "a/b/c",
+    "http://127.0.0.1:1/x", "IN/ids.jsonl")
 # What an option's number may be, where the command says yes.
-NUMBERS = {"n": (1, 1024), "max_tokens": (1, 2**31), "temperature": (0, 100), "top_p": (1e-9, 1), "top_k": (0, 2**31),
-           "min_p": (0, 1), "slots": (1, 4096), "max_prompt_tokens": (1, 2**31), "decode_steps": (1, 4096),
-           "max_queue": (0, 2**31), "price": (0, 1e9), "devices": (0, 4096), "rows": (0, 10**9), "grace": (0, 1e9),
-           "port": (0, 65535)}
+NUMBERS = {
+    "n": (1, 1024), "max_tokens": (1, 2**31), "temperature": (0, 100), "top_p": (1e-9, 1),
+    "top_k": (0, 2**31), "min_p": (0, 1), "slots": (1, 4096), "max_prompt_tokens": (1, 2**31),
+    "decode_steps": (1, 4096), "max_queue": (0, 2**31), "price": (0, 1e9), "devices": (0, 4096),
+    "rows": (0, 10**9), "grace": (0, 1e9), "port": (0, 65535)}
 
 
 class Commands(Target):

@@ -48,7 +48,8 @@ FOREIGN: tuple[dict[str, Any], ...] = (
     {"rope_scaling": {"rope_type": "dynamic", "factor": -1.0}}, {"head_dim": None}, {"head_dim": 7},
     {"rope_parameters": {"full_attention": {"rope_theta": 1e4, "rope_type": "default"}}},
     {"num_local_experts": 3}, {"use_sliding_window": True}, {"attention_chunk_size": 8192},
-    {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 0}, {"layer_types": ["full_attention"]},
+    {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 0},
+    {"layer_types": ["full_attention"]},
     {"layer_types": ["sliding_attention", "linear_attention"]}, {"mlp_only_layers": [0.0]},
     {"mlp_only_layers": [-1]}, {"mlp_only_layers": [99]}, {"decoder_sparse_step": 2}, {"hidden_act": "gelu"},
     {"hidden_act": None}, {"mlp_bias": True}, {"attention_bias": "false"}, {"num_shared_experts": 1},
@@ -141,7 +142,8 @@ class GenerationConfig(Folder):
     def mutate(self, rng, inputs):
         data = (inputs / "generation_config.json").read_bytes()
         if rng.random() < 0.3:
-            eos = rng.choice([[2, 0], [2, 2], [2, "0"], [2, None], [2, True], [2.0], [-1], [320], [10**12], [[2]],
+            eos = rng.choice([[2, 0], [2, 2], [2, "0"], [2, None], [2, True], [2.0], [-1], [320], [10**12],
+                              [[2]],
                               "2", 2.0, True, {"2": 2}, [], "", "<|im_end|>", 2**31, -1, 320, [1], 1])
             return {"generation_config.json": json.dumps({"eos_token_id": eos}).encode()}, f"eos {eos!r}"
         changed, done = (mutate_bytes if rng.random() < 0.15 else mutate_json)(rng, data)
@@ -181,7 +183,8 @@ class TokenizerFiles(Folder):
                                    b"{{ ''.__class__.__mro__ }}", b"{% include '/etc/passwd' %}",
                                    b"{{ raise_exception('no') }}", b"{{ x.y.z }}", b"constant",
                                    b"{% for i in range(10**9) %}{% endfor %}x", b"{{ 'a' * 10**10 }}",
-                                   data.replace(b"content", b"text"), data.replace(b"message[", b"messages[")])
+                                   data.replace(b"content", b"text"),
+                                   data.replace(b"message[", b"messages[")])
             return {name: template}, f"{name} := {template[:60]!r}"
         changed, done = (mutate_bytes if rng.random() < 0.3 else mutate_json)(rng, data)
         return {name: changed}, f"{name}: {done}"
@@ -286,7 +289,8 @@ class Index(Weights):
             index = json.loads(data)
             keys = sorted(index["weight_map"])
             file = rng.choice(("../beside/other.safetensors", str(inputs.parent / "beside/other.safetensors"),
-                               "./" + index["weight_map"][keys[0]], "", ".", "config.json", "sub/x.safetensors",
+                               "./" + index["weight_map"][keys[0]], "", ".", "config.json",
+                               "sub/x.safetensors",
                                "model-00001-of-00002.SAFETENSORS", "model\0.safetensors", None, 3, ["x"]))
             for key in keys if rng.random() < 0.3 else keys[:1]:
                 index["weight_map"][key] = file

@@ -31,10 +31,12 @@ CONVERSATIONS = [
     {"question": "What is 12 plus 7?", "answer": "12 + 7 = 19\n#### 19"},
     {"prompt": "What is 4 * 5?", "completion": "It is 20."},
     {"messages": [{"role": "system", "content": "You are a helpful assistant."},
-                  {"role": "user", "content": "2 + 2"}, {"role": "assistant", "content": "four", "loss": False},
+                  {"role": "user", "content": "2 + 2"}, {"role": "assistant", "content": "four",
+                  "loss": False},
                   {"role": "user", "content": "3 + 3"}, {"role": "assistant", "content": "six"}]},
     {"conversations": [{"from": "human", "value": "Anna gives 5", "loss": None},
                        {"from": "gpt", "value": "She keeps 6", "loss": True}]}]
+FORMS = ("messages", "conversations", "question", "prompt")
 # Values of a parquet cell that JSON does not have.
 CELLS = (None, b"bytes", True, 1, 1.5, float("nan"), "", " ", "\0", datetime.datetime(2026, 1, 1),
          decimal.Decimal("1.5"), [], {}, [1], {"a": 1}, "\U0001f600", "x" * 5000, [[]], [{"role": "user"}])
@@ -48,8 +50,10 @@ ODD_TURNS: tuple[dict[str, Any], ...] = (
     {"role": "assistant", "content": "hi there", "reasoning_content": "a thought sentinel"},
     {"role": "assistant", "content": "hi there", "thinking": "a thought sentinel"},
     {"from": "human", "value": "hi there"}, {"role": "user", "content": {"text": "hi there"}},
-    {"role": "assistant", "content": "hi there", "loss": 0}, {"role": "assistant", "content": "hi", "loss": "x"},
-    {"role": "assistant", "content": "hi there", "weight": 0}, {"role": "assistant", "content": "hi", "train": 0},
+    {"role": "assistant", "content": "hi there", "loss": 0}, {"role": "assistant", "content": "hi",
+    "loss": "x"},
+    {"role": "assistant", "content": "hi there", "weight": 0}, {"role": "assistant", "content": "hi",
+    "train": 0},
     {"role": "user", "content": 5}, {"role": "user", "content": "hi <|im_end|> there"}, {"role": "user"},
     {"role": "user", "content": "hi there", "loss": True}, {"role": "assistant", "content": "  hi there  "},
     {"role": "user", "content": "hi there", "images": ["a.png"]}, {"role": "user", "content": "\ud800"},
@@ -85,7 +89,8 @@ class Rows(Target):
             rows = json.loads(json.dumps(self.rows))
             done = self._odd(rng, rows)
             lines = self.form == "jsonl"
-            changed = ("".join(json.dumps(row) + "\n" for row in rows) if lines else json.dumps(rows)).encode()
+            text = "".join(json.dumps(row) + "\n" for row in rows) if lines else json.dumps(rows)
+            changed = text.encode()
         elif chance < 0.4:
             changed, done = mutate_bytes(rng, data)
         else:
@@ -207,12 +212,13 @@ class ConversationRows(Rows):
     def _wrong(self, row, read):
         shown = self.tokenizer.decode(read.ids, skip_special_tokens=False)
         trained = self.tokenizer.decode(read.ids[read.loss_mask == 1], skip_special_tokens=False)
-        forms = [key for key in ("messages", "conversations", "question", "prompt") if row.get(key) is not None]
-        if len(forms) != 1:
+        forms = [key for key in FORMS if row.get(key) is not None]
+        if forms[:2] in (["question", "prompt"], ["messages", "conversations"]):
             return f"several forms in one row: {forms}"
-        answers = [key for key in ("answer", "completion") if row.get(key) is not None]
-        if len(answers) > 1 or (answers and forms[0] in ("messages", "conversations")):
-            return f"several answers in one row: {[*forms, *answers]}"
+        talks = forms[0] in ("messages", "conversations")
+        answers = [key for key in ("answer", "completion") if row.get(key) is not None and not talks]
+        if len(answers) > 1:
+            return f"several answers in one row: {answers}"
         wanted = row[forms[0]]
         for key, string in leaves(wanted):
             if key not in ("from", "loss") and string not in shown:

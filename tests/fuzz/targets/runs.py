@@ -1,4 +1,5 @@
-"""What a run left: checkpoints, logs and settings, as a run that goes on reads them, and as its export does."""
+"""What a run left: checkpoints, logs and settings, as a run that goes on reads them,
+and as its export does."""
 import dataclasses
 import json
 import pathlib
@@ -14,7 +15,7 @@ import bridges
 from bridges.compare.score import read_ids
 from bridges.training_runs import find_step, load_run
 from jaxrl_moe.checks import run_dir
-from jaxrl_moe.config import CheckpointSection, Config, LoraSection, ModelSection, OptimizerSection, to_json
+from jaxrl_moe.config import Config, LoraSection, ModelSection, OptimizerSection, to_json
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.distributed.chips import find_chip
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
@@ -48,7 +49,8 @@ def like() -> Any:
 def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of a checkpoint, in an order that the random names of some do not change."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return sorted(files, key=lambda path: (len(path.name) < 30, path.name[:len(path.name) % 30], path.stat().st_size))
+    return sorted(files, key=lambda path: (len(path.name) < 30, path.name[:len(path.name) % 30],
+                                             path.stat().st_size))
 
 
 def some_bytes(rng: random.Random, path: pathlib.Path) -> tuple[bytes | None, str]:
@@ -119,7 +121,8 @@ class CheckpointFiles(Target):
             wrong = f"another identity: {str(meta.get('identity'))[:100]}"
         for key in got:
             if not wrong and not same(got[key], meta["progress"].get(key)):
-                wrong = f"progress was made up: {key} = {got[key]!r}, in the file {meta['progress'].get(key)!r}"
+                there = meta["progress"].get(key)
+                wrong = f"progress was made up: {key} = {got[key]!r}, in the file {there!r}"
         return wrong
 
 
@@ -135,7 +138,8 @@ class RunExport(Target):
         randomise_adapters(model)
         learner = build_learner(model, LearnerSettings(OptimizerSection(), 10))
         config = to_json(Config(model=ModelSection(path=str(inputs / "base")), lora=section))
-        named = identity(dataclasses.asdict(learner.config), config["lora"], learner.stored(), learner.parts.frozen)
+        named = identity(dataclasses.asdict(learner.config), config["lora"], learner.stored(),
+                         learner.parts.frozen)
         checkpoints = Checkpoints(inputs / "run/checkpoints", keep=2, config=config, identity=named)
         checkpoints.save(learner.stored(), Progress(step=LAST))
         checkpoints.close()
@@ -289,8 +293,7 @@ class KeptSettings(Target):
             if there is not None and not isinstance(there, dict):
                 return f"a section that is none: {section}"
             for key, value in (there or {}).items():
-                if key in pristine[section] and value != pristine[section][key] and f"{section}.{key}" not in (
-                        "moe.replay",):
+                if key in pristine[section] and value != pristine[section][key] and key != "replay":
                     return f"another setting of the warm-up: {section}.{key} = {value!r}"
         return ""
 

@@ -29,7 +29,8 @@ TOOL = {"type": "function", "function": {"name": "add", "description": "adds", "
 CHAT = {"model": "tiny", "messages": [{"role": "system", "content": "Be brief."},
                                       {"role": "user", "content": [{"type": "text", "text": "12 + 7?"}]}]}
 BODIES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("/v1/completions", {"model": "tiny", "prompt": "What is 12?", "max_tokens": 40, "n": 2, "temperature": 0.7,
+    ("/v1/completions", {"model": "tiny", "prompt": "What is 12?", "max_tokens": 40, "n": 2,
+    "temperature": 0.7,
                          "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3, "stop": ["18"], "logprobs": 0}),
     ("/v1/completions", {"model": "tiny", "prompt": [[5, 17], [42]], "max_tokens": 40,
                          "stop_token_ids": [7], "return_token_ids": True, "echo": False, "user": "Ann"}),
@@ -49,7 +50,8 @@ BODIES: tuple[tuple[str, dict[str, Any]], ...] = (
 # Fields of other servers and of other ages of the interface.
 FOREIGN: tuple[dict[str, Any], ...] = (
     {"functions": []}, {"logit_bias": {"5": -100}}, {"response_format": {"type": "json_object"}},
-    {"guided_json": {}}, {"stop": [""]}, {"stop": []}, {"stop": ["a"] * 17}, {"n": 0}, {"n": 129}, {"n": True},
+    {"guided_json": {}}, {"stop": [""]}, {"stop": []}, {"stop": ["a"] * 17}, {"n": 0}, {"n": 129},
+    {"n": True},
     {"max_tokens": 0}, {"max_tokens": 10**9}, {"max_tokens": True}, {"temperature": -1}, {"temperature": "0"},
     {"temperature": 1e-6}, {"top_p": 0}, {"top_k": 1.5}, {"seed": 1.5}, {"seed": 2**64}, {"stream": "true"},
     {"logprobs": 5}, {"best_of": 3}, {"tool_choice": {"type": "function", "function": {"name": "add"}}},
@@ -131,7 +133,8 @@ class HttpBodies(Target):
         path = rng.choice((path, path, path + "/", path.upper(), "/v1/models/" + "a" * 3000, "/v1/models/%00",
                            "/v1/models/%ff%fe", "/v1/models/../../etc/passwd", "//", "/metrics", "/docs",
                            path + "?x=%zz", "/v1/models/tiny?x=1", "/openapi.json", path + "#x"))
-        headers = rng.choice(({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/json; charset=x"},
+        headers = rng.choice(({}, {"Content-Type": "text/plain"},
+                              {"Content-Type": "application/json; charset=x"},
                               {"Content-Type": "multipart/form-data"}, {"Content-Encoding": "gzip"},
                               {"Content-Type": ""}, {"Expect": "100-continue"}, {"Accept": "image/png"},
                               {"X-Long": "a" * 20000}, {"Content-Length": "99999999"}, {"Host": ""},
@@ -196,7 +199,8 @@ def _misshapen(status: int, kind: str, body: bytes) -> str:
         return ""  # uvicorn's, before the application
     try:
         error = strict(body)["error"]
-        right = isinstance(error["message"], str) and error["message"].strip() and isinstance(error["type"], str)
+        right = isinstance(error["message"], str) and error["message"].strip() and isinstance(
+            error["type"], str)
     except (Damaged, KeyError, TypeError):
         right = False
     if not right:

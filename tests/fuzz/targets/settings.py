@@ -31,19 +31,26 @@ def get_config():
     return config
 """
 WORDS = (
-    "", " ", "x", "true", "True", "TRUE", "false", "no", "off", "None", "null", "nan", "NaN", "inf", "-inf", "1e999",
-    "0", "1", "2", "-1", "-0", "+3", "3.0", "0.5", ".5", "1.", "1e-3", "1E3", "1_000", "1,000", " 3", "3 ", "0x10",
-    "0b11", "07", "\uff13", "\u0663", "2147483647", "2147483648", "9223372036854775808", "9" * 400, "1e400", "a,b",
-    "a,,b", ",a,", "a b", "a;b", "(1,2)", "(1,)", "[1, 2]", "['a','b']", "('a',)", "('a', None)", "(True,)", "()",
+    "", " ", "x", "true", "True", "TRUE", "false", "no", "off", "None", "null", "nan", "NaN", "inf", "-inf",
+    "1e999",
+    "0", "1", "2", "-1", "-0", "+3", "3.0", "0.5", ".5", "1.", "1e-3", "1E3", "1_000", "1,000", " 3", "3 ",
+    "0x10",
+    "0b11", "07", "\uff13", "\u0663", "2147483647", "2147483648", "9223372036854775808", "9" * 400, "1e400",
+    "a,b",
+    "a,,b", ",a,", "a b", "a;b", "(1,2)", "(1,)", "[1, 2]", "['a','b']", "('a',)", "('a', None)", "(True,)",
+    "()",
     "[]", "{}", "{'a': 1}", "'", '"', '"a"', "'3'", "(", ")", "[", "a(b,c)", "a(b=1", "gsm8k(binary=true)",
     "gsm8k(binary=maybe)", "gsm8k(tau=1e999)", "grpo(", "grpo(eps=nan)", "os:system", "../x", "~", "~/x",
-    "~nobody/x", "/etc/passwd", "a\nb", "a\0b", "\udcff", "\u202ex", "x" * 10_000, "=", "a=b", "--config.seed=5",
+    "~nobody/x", "/etc/passwd", "a\nb", "a\0b", "\udcff", "\u202ex", "x" * 10_000, "=", "a=b",
+    "--config.seed=5",
     "$HOME", "%s", "{x}", "\\", "__import__('os').system('touch outside')", "1;2", "1j", "lambda: 0", "...")
 # Shapes of an argument other than --config.KEY=VALUE.
 SHAPES = ("--config.{key}", "--noconfig.{key}", "-config.{key}={value}", "--config.{key}.x={value}",
           "--config.{section}={value}", "--config.{key}=={value}", "--config.{section}.__class__={value}",
-          "--config.{key} ={value}", "--config.{upper}={value}", "--config.{key}[0]={value}", "--config={value}",
-          "--config.={value}", "--config..{key}={value}", "--config.{key}:={value}", "---config.{key}={value}",
+          "--config.{key} ={value}", "--config.{upper}={value}", "--config.{key}[0]={value}",
+          "--config={value}",
+          "--config.={value}", "--config..{key}={value}", "--config.{key}:={value}",
+          "---config.{key}={value}",
           "config.{key}={value}", "{key}={value}", "--{key}={value}", "--config:{key}={value}", "--", "-",
           "--config.{dashed}={value}", "--Config.{key}={value}", "\u2013\u2013config.{key}={value}")
 
@@ -108,8 +115,18 @@ class Overrides(Target):
     def _shaped(self, result: Any) -> str:
         """An argument of an odd shape that was accepted must have changed something."""
         untouched = config_lib.resolve(_recipe())
-        return "an argument has no effect: it was taken and changed nothing" if result == untouched and not any(
-            argument.split("=")[0] in ("-", "--") for argument in self.arguments) else ""
+        ends = any(argument.split("=")[0] in ("-", "--") for argument in self.arguments)
+        return "an argument was taken and changed nothing" if result == untouched and not ends else ""
+
+
+# What a recipe may set, as Python's code.
+CODE = (
+    "None", "True", "1", "1.5", "-1", "float('nan')", "float('inf')", "10**400", "''", "'x'", "' '", "()",
+    "('a',)", "(1,)", "(1.5, 'x')", "['a']", "{'a': 1}", "{}", "b'x'", "object()", "lambda: 1", "set()",
+    "range(3)", "1j", "__import__('numpy').float32(1.5)", "__import__('numpy').int64(3)",
+    "__import__('numpy').array([1, 2])", "__import__('pathlib').Path('x')",
+    "__import__('decimal').Decimal('1')", "'a\\0b'", "'\\ud800'", "'x' * 10**5", "(None,)",
+    "(True, False)", "'true'", "'3'", "type('T', (), {})")
 
 
 class RecipeValues(Overrides):
@@ -119,12 +136,7 @@ class RecipeValues(Overrides):
 
     def mutate(self, rng, inputs):
         key = rng.choice([*self.fields])
-        value = rng.choice(("None", "True", "1", "1.5", "-1", "float('nan')", "float('inf')", "10**400", "''", "'x'",
-                            "' '", "()", "('a',)", "(1,)", "(1.5, 'x')", "['a']", "{'a': 1}", "{}", "b'x'", "object()",
-                            "lambda: 1", "set()", "range(3)", "1j", "__import__('numpy').float32(1.5)",
-                            "__import__('numpy').int64(3)", "__import__('numpy').array([1, 2])",
-                            "__import__('pathlib').Path('x')", "__import__('decimal').Decimal('1')", "'a\\0b'",
-                            "'\\ud800'", "'x' * 10**5", "(None,)", "(True, False)", "'true'", "'3'", "type('T', (), {})"))
+        value = rng.choice(CODE)
         self.arguments = []
         self.want = None
         self.key, self.value = key, value
