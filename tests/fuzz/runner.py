@@ -154,7 +154,7 @@ def _tried(target: Target, arena: Arena, changed: dict) -> tuple[str, str, str, 
         except UserError as error:
             return _unclear(str(error), [*changed, "inputs"] if changed and target.named else [], error)
         except OSError as error:
-            if not target.system_errors or error.errno is None:
+            if not target.system_errors:
                 return "traceback", type(error).__name__, _where(error), _trace(error)
             return "", "", "", ""
         except Wrong as error:

@@ -39,7 +39,7 @@ RULES = {
     "r": whole(), "lora_alpha": number(), "use_rslora": truth, "lora_dropout": number(0, 1), "bias": text,
     "target_modules": lambda value: text(value) or texts(value), "rank_pattern": ranks,
     "alpha_pattern": alphas,
-    "peft_type": text, "task_type": text, "use_dora": truth, "fan_in_fan_out": truth,
+    "peft_type": text, "use_dora": truth, "fan_in_fan_out": truth,
     "modules_to_save": texts,
     "target_parameters": texts, "layers_to_transform": lambda value: whole(0)(value) or (
         isinstance(value, list) and all(map(whole(0), value)))}
@@ -78,6 +78,11 @@ class Adapter(Target):
         bridges.export_adapter(model, inputs / "adapter", base="base")
 
     def mutate(self, rng: random.Random, inputs: pathlib.Path):
+        if rng.random() < 0.04:
+            tensors = safetensors.numpy.load_file(inputs / "adapter" / WEIGHTS)
+            twice = {name.removeprefix(PREFIX): tensor * 2 for name, tensor in tensors.items()}
+            changed = safetensors.numpy.save(tensors | twice)
+            return {f"adapter/{WEIGHTS}": changed}, f"{WEIGHTS}: all tensors twice, under two names"
         name = rng.choice((CONFIG, CONFIG, WEIGHTS))
         data = (inputs / "adapter" / name).read_bytes()
         if name == WEIGHTS:
@@ -114,6 +119,9 @@ class Adapter(Target):
         for key, off in OFF.items():
             if config.get(key, off) not in (off, None, False, [], "none"):
                 return f"{key} has no effect: {config[key]!r}"
+        drawn = config.get("init_lora_weights")
+        if isinstance(drawn, str) and drawn.startswith(("pissa", "olora", "corda", "loftq")):
+            return f"an adapter of a changed base was laid over the plain one: {drawn}"
         if config.get("peft_type") != "LORA":
             return f"no LoRA: {config.get('peft_type')!r}"
         return ""
@@ -122,6 +130,8 @@ class Adapter(Target):
         base = safetensors.numpy.load_file(arena.inputs / "base/model.safetensors")
         merged = safetensors.numpy.load_file(result / "model.safetensors")
         stems = {name.removeprefix(PREFIX).rsplit(".lora_", 1)[0] for name in tensors}
+        if len({name.removeprefix(PREFIX) for name in tensors}) < len(tensors):
+            return "a layer stands there twice, under two names"
         for stem in sorted(stems):
             if not _adapted(config, stem):
                 return f"PEFT does not adapt this layer: {stem}"

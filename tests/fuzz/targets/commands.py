@@ -41,7 +41,7 @@ OPTIONS = (
 PLACES = (
     "IN/base", "IN", "OUT", "IN/base/config.json", "IN/nowhere", "/dev/null", "/proc/self/mem", "", ".",
     "IN/base/", "IN/base/../base", "IN/adapter", "IN/recipe.py", "IN/train.jsonl", "a/b", "a/b/c",
-    "http://127.0.0.1:1/x", "IN/ids.jsonl")
+    "http://127.0.0.1:1/x", "IN/ids.jsonl", "OUT/mine", "OUT/mine")
 # What an option's number may be, where the command says yes.
 NUMBERS = {
     "n": (1, 1024), "max_tokens": (1, 2**31), "temperature": (0, 100), "top_p": (1e-9, 1),
@@ -102,7 +102,10 @@ class Commands(Target):
         argv = [word.replace("IN", str(arena.inputs)).replace("OUT", str(arena.output)) for word in self.argv]
         here = arena.output / "here"
         here.mkdir()
-        (here / "notes.txt").write_text("mine")
+        mine = arena.output / "mine"
+        mine.mkdir()
+        for folder in (here, mine):
+            (folder / "notes.txt").write_text("mine")
         status, out, err = self.zygote.run(argv, here, arena.root / "texts", self.seconds)
         if status is None:
             raise Wrong("it did not end", err[-1500:])
@@ -112,8 +115,8 @@ class Commands(Target):
             frames = re.findall(r'File "[^"]*?((?:jaxrl_moe|bridges|scripts)/[^"]+)", line (\d+)', err)
             where = ":".join(frames[-1]) if frames else ""
             raise Wrong(f"a traceback at {where} {err.strip().splitlines()[-1].split(':')[0]}", err[-2000:])
-        if not (here / "notes.txt").exists():
-            raise Wrong("what lay in the working folder is gone", err[-500:])
+        if not all((folder / "notes.txt").exists() for folder in (here, mine)):
+            raise Wrong("a folder that is no model was emptied", err[-500:])
         return status, out, err
 
     def judge(self, arena, result):

@@ -9,8 +9,10 @@ import safetensors.numpy
 import transformers
 
 import bridges
+from jaxrl_moe.checks import data as data_checks
 from jaxrl_moe.checks import start
-from jaxrl_moe.config import Config, ModelSection
+from jaxrl_moe.checks.problems import refuse
+from jaxrl_moe.config import Config, DataSection, EnvSection, ModelSection
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.reading import Damaged, broken, damage, number, same, strict, truth, whole
@@ -186,10 +188,22 @@ class TokenizerFiles(Folder):
                                    data.replace(b"content", b"text"),
                                    data.replace(b"message[", b"messages[")])
             return {name: template}, f"{name} := {template[:60]!r}"
+        if name == "tokenizer.json" and rng.random() < 0.1:
+            tokens = json.loads(data)
+            entry = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+            place = rng.choice((SMALL["vocab_size"], 10**6, -1, 2))
+            tokens["added_tokens"].append(entry | {"id": place, "content": "12"})
+            return {name: json.dumps(tokens).encode()}, f"{name}: the added token '12' with id {place}"
         changed, done = (mutate_bytes if rng.random() < 0.3 else mutate_json)(rng, data)
         return {name: changed}, f"{name}: {done}"
 
     def call(self, arena):
+        rows = arena.output / "rows.jsonl"
+        rows.write_text(json.dumps({"question": TEXTS[0], "answer": "#### 3"}) + "\n")
+        settings = Config(run_dir=str(arena.output / "run"), model=ModelSection(path=str(arena.inputs)),
+                          data=DataSection(path=str(rows)), env=EnvSection("gsm8k"))
+        begun = start.training(settings, bridges)
+        refuse([*data_checks.tokenizer_problems(begun), *data_checks.problems(begun)])
         tokenizer = load_tokenizer(str(arena.inputs))
         messages = [{"role": "user", "content": TEXTS[0]}]
         return (tokenizer, [tokenizer.encode(text) for text in TEXTS], tokenizer.render(messages),
@@ -225,7 +239,8 @@ def mutate_tensors(rng: random.Random, data: bytes) -> tuple[bytes, str]:
         return length.to_bytes(8, "little") + changed + body, f"header: {done}"
     if chance < 0.65:
         rows = json.loads(head)
-        mine, theirs = rng.sample([key for key in rows if key != "__metadata__"], 2)
+        names = [key for key in rows if key != "__metadata__"]
+        mine, theirs = rng.choice(names), rng.choice(names)
         field = rng.choice(("data_offsets", "shape", "dtype", None))
         if field is None:
             rows[mine], rows[theirs] = rows[theirs], rows[mine]
@@ -295,6 +310,11 @@ class Index(Weights):
             for key in keys if rng.random() < 0.3 else keys[:1]:
                 index["weight_map"][key] = file
             return {name: json.dumps(index).encode()}, f"weight_map -> {file!r}"
+        if rng.random() < 0.05:
+            make_checkpoint(inputs.parent / "output/other", self.family, seed=5, tokenizer=False,
+                            **SMALL | dict(num_hidden_layers=1))
+            other = (inputs.parent / "output/other/model.safetensors").read_bytes()
+            return {"model.safetensors": other}, "other weights beside it in model.safetensors"
         if rng.random() < 0.15:
             shards = sorted(path.name for path in inputs.glob("*.safetensors"))
             file = rng.choice(shards)
@@ -307,6 +327,8 @@ class Index(Weights):
         path = folder / "model.safetensors.index.json"
         if not path.exists():
             return super()._promised(folder)
+        if (folder / "model.safetensors").exists():
+            raise Damaged("model.safetensors, which transformers reads, and the index, which we read, differ")
         tensors = {}
         for name, file in strict(path.read_bytes())["weight_map"].items():
             if pathlib.PurePath(file).name != file:

@@ -42,7 +42,7 @@ WORDS = (
     "[]", "{}", "{'a': 1}", "'", '"', '"a"', "'3'", "(", ")", "[", "a(b,c)", "a(b=1", "gsm8k(binary=true)",
     "gsm8k(binary=maybe)", "gsm8k(tau=1e999)", "grpo(", "grpo(eps=nan)", "os:system", "../x", "~", "~/x",
     "~nobody/x", "/etc/passwd", "a\nb", "a\0b", "\udcff", "\u202ex", "x" * 10_000, "=", "a=b",
-    "--config.seed=5",
+    "--config.seed=5", "\n", "\n\n,END",
     "$HOME", "%s", "{x}", "\\", "__import__('os').system('touch outside')", "1;2", "1j", "lambda: 0", "...")
 # Shapes of an argument other than --config.KEY=VALUE.
 SHAPES = ("--config.{key}", "--noconfig.{key}", "-config.{key}={value}", "--config.{key}.x={value}",
@@ -151,7 +151,7 @@ class RecipeValues(Overrides):
         if isinstance(given, list):
             given = tuple(given)
         fits = same(got, given) or (type(given) is int and type(got) is float and got == given)
-        tuples = isinstance(got, tuple) and isinstance(given, str) and got == config_lib.split_names(given)
+        tuples = isinstance(got, tuple) and isinstance(given, str) and got == _split(given)
         floats = isinstance(got, tuple) and isinstance(given, tuple) and all(
             type(there) in (int, float) and here == there for here, there in zip(got, given, strict=True))
         if fits or tuples or floats:
@@ -179,6 +179,20 @@ def meant(field: dataclasses.Field, text: str) -> Any:
     return _items(typing.get_args(kind)[0], text)
 
 
+def _split(text: str) -> tuple[str, ...]:
+    """Values between commas, those in brackets left alone. Blanks around a value belong to nobody; blanks
+    alone are one."""
+    items = [""]
+    depth = 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0:
+            items.append("")
+        else:
+            items[-1] += letter
+    return tuple(item.strip() or item for item in items if item)
+
+
 def _number(text: str, read: Any) -> Any:
     try:
         return read()
@@ -194,7 +208,7 @@ def _items(kind: type, text: str) -> Any:
             return NOTHING
         items = items if isinstance(items, (tuple, list)) else (items,)
     else:
-        items = config_lib.split_names(text)
+        items = _split(text)
         if kind is float:
             items = tuple(_number(item, lambda item=item: float(item)) for item in items)
     if kind is str:
