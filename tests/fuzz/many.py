@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 from tests.fuzz import runner
 from tests.fuzz.runner import ROOT, Failure
@@ -37,19 +38,23 @@ def _run(name: str, seed: int, first: int, count: int) -> tuple[list[Failure], i
     failures = []
     reached = first
     began = False
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with tempfile.TemporaryFile("w+", errors="replace") as words, subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=words, text=True) as process:
         for line in process.stdout:
             answer = json.loads(line)
             began = True
             reached = answer.get("index", reached)
             if "kind" in answer:
                 failures.append(Failure(**answer))
+        process.wait()
+        words.seek(0)
+        last = words.read()[-4000:]  # threads of libraries talk there too
     if process.returncode and not began:
-        raise RuntimeError(f"{name} did not get as far as its first input; the trace stands above")
+        raise RuntimeError(f"{name} did not get as far as its first input:\n{last}")
     if process.returncode:
         failures.append(Failure(name, seed, reached, "", "crash",
                                 f"the process ended with {process.returncode}",
-                                "", "its last words stand above"))
+                                "", last))
         return failures, reached
     return failures, first + count - 1
 
