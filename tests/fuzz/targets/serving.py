@@ -20,13 +20,15 @@ from tests.fuzz.arena import TooSlow
 from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.reading import Damaged, broken, number, strict, text, truth, whole
 from tests.fuzz.runner import Target, Wrong
+from tests.fuzz.targets.rows import leaves
 from tests.helpers.scripted_texts import Scripted
-from tests.helpers.tiny_models import make_checkpoint
+from tests.helpers.tiny_models import CHAT_TEMPLATE, make_checkpoint, make_tokenizer
 
 TEXT = "Let me see. <tool_call>{\"name\": \"f\", \"arguments\": {\"x\": 1}}</tool_call> #### 17"
 TOOL = {"type": "function", "function": {"name": "add", "description": "adds", "parameters": {
     "type": "object", "properties": {"a": {"type": "integer"}}}}}
-CHAT = {"model": "tiny", "messages": [{"role": "system", "content": "Be brief."},
+TOOLS = "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}"
+CHAT = {"model": "tiny", "return_token_ids": True, "messages": [{"role": "system", "content": "Be brief."},
                                       {"role": "user", "content": [{"type": "text", "text": "12 + 7?"}]}]}
 BODIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("/v1/completions", {"model": "tiny", "prompt": "What is 12?", "max_tokens": 40, "n": 2,
@@ -41,8 +43,8 @@ BODIES: tuple[tuple[str, dict[str, Any]], ...] = (
                                      "response_format": {"type": "text"}}),
     ("/v1/chat/completions", CHAT | {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": True,
                                      "chat_template_kwargs": {"mood": "glad"}}),
-    ("/v1/chat/completions", {"model": "tiny", "max_tokens": 9, "messages": [
-        {"role": "user", "content": "add"}, {"role": "assistant", "content": None, "tool_calls": [
+    ("/v1/chat/completions", {"model": "tiny", "max_tokens": 9, "return_token_ids": True, "messages": [
+        {"role": "user", "content": "add"}, {"role": "assistant", "content": "", "tool_calls": [
             {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{\"a\": 1}"}}]},
         {"role": "tool", "content": "2", "tool_call_id": "1"}]}),
     ("/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "/nowhere", "load_inplace": False}),
@@ -59,6 +61,10 @@ FOREIGN: tuple[dict[str, Any], ...] = (
     {"prompt": [320]}, {"prompt": [-1]}, {"prompt": [True]}, {"prompt": ""}, {"prompt": [5] * 5000},
     {"chat_template_kwargs": {"messages": []}}, {"chat_template_kwargs": {"tokenize": True}},
     {"chat_template_kwargs": {"mood": "\ud800"}}, {"chat_template": "{{ 7 * 7 }}"}, {"user": "\ud800"},
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b",
+                                                    "reasoning_content": "a thought"}]},
+    {"messages": [{"role": "user", "content": "a", "name": "Ann Lee"}]}, {"max_tokens": None},
+    {"messages": [{"role": "user", "content": None}]}, {"messages": [{"role": "assistant"}]},
     {"messages": [{"role": "user", "content": "\ud800"}]}, {"messages": [{"role": "robot", "content": "x"}]},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {
@@ -87,15 +93,20 @@ class HttpBodies(Target):
     def prepare(self, inputs: pathlib.Path) -> None:
         make_checkpoint(inputs / "model", "qwen3", num_hidden_layers=1, max_position_embeddings=512)
         self.stack = contextlib.ExitStack()
-        tokenizer = load_tokenizer(str(inputs / "model"))
-        engine = Scripted(tokenizer, TEXT)
-        engine.check = Limits(bridges.model_config(inputs / "model"), 16, 256, True).check
+        hf = make_tokenizer(inputs / "model")
+        hf.chat_template = TOOLS + CHAT_TEMPLATE + "{{ mood }}"
+        hf.save_pretrained(inputs / "model")
+        self.tokenizer = load_tokenizer(str(inputs / "model"))
+        engine = Scripted(self.tokenizer, TEXT)
+        limits = Limits(bridges.model_config(inputs / "model"), 16, 256, True)
+        engine.check = limits.check
+        engine.context = limits.longest
         front = self.stack.enter_context(EngineFront(engine))
 
         def load(path: str) -> None:
             raise UserError(f"There is no folder {path!r}.")
 
-        service = Service(front, tokenizer, Models(front, "tiny", "", load))
+        service = Service(front, self.tokenizer, Models(front, "tiny", "", load))
         self.server = self.stack.enter_context(HttpServer(service, api_key="key", grace=1))
         self.request = ("POST", *BODIES[0][:1], json.dumps(BODIES[0][1]).encode(), {})
         self.caught = Caught()
@@ -190,7 +201,17 @@ class HttpBodies(Target):
         wrong = broken(sent, RULES)
         if wrong:
             return wrong
-        return _answered(sent, kind, body)
+        return _answered(sent, kind, body) or self._unheard(sent, body)
+
+    def _unheard(self, sent: dict, body: bytes) -> str:
+        """What of a chat the model was not shown, though it was taken."""
+        if not sent.get("messages") or not sent.get("return_token_ids") or sent.get("stream"):
+            return ""
+        shown = self.tokenizer.decode(strict(body)["prompt_token_ids"], skip_special_tokens=False)
+        for key, string in leaves(sent["messages"]):
+            if key in ("content", "text", "name", "reasoning_content") and string not in shown:
+                return f"a part of a message does not reach the prompt: {key} {string[:60]!r}"
+        return ""
 
 
 def _misshapen(status: int, kind: str, body: bytes) -> str:
