@@ -34,13 +34,15 @@ class Zygote:
     def run(self, argv: Sequence[str], folder: pathlib.Path, texts: pathlib.Path, seconds: float
             ) -> tuple[int | None, str, str]:
         """(exit status, stdout, stderr) of a command that is run in a folder."""
-        texts.mkdir(exist_ok=True)
+        texts.mkdir()
         order = {"argv": list(argv), "folder": str(folder), "texts": str(texts), "seconds": seconds}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        status = json.loads(self._process.stdout.readline())["status"]
-        out, err = ((texts / name).read_bytes().decode("utf-8", "replace") for name in ("stdout", "stderr"))
-        shutil.rmtree(texts)
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            status = json.loads(self._process.stdout.readline())["status"]
+            out, err = ((texts / name).read_bytes().decode("utf-8", "replace") for name in ("stdout", "stderr"))
+        finally:
+            shutil.rmtree(texts)
         return status, out, err
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ class Commands(Target):
     """Scripts, and python -m bridges."""
     name = "commands"
     named = False
-    seconds = 90.0
+    seconds = 150.0
     share = 0.2
 
     def prepare(self, inputs: pathlib.Path) -> None:
@@ -106,7 +106,7 @@ class Commands(Target):
         mine.mkdir()
         for folder in (here, mine):
             (folder / "notes.txt").write_text("mine")
-        status, out, err = self.zygote.run(argv, here, arena.root / "texts", self.seconds)
+        status, out, err = self.zygote.run(argv, here, arena.root / "texts", self.seconds - 60)
         if status is None:
             raise Wrong("it did not end", err[-1500:])
         if status < 0:
