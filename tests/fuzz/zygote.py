@@ -40,7 +40,7 @@ class Zygote:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
             status = json.loads(self._process.stdout.readline())["status"]
-            out, err = ((texts / name).read_bytes().decode("utf-8", "replace") for name in ("stdout", "stderr"))
+            out, err = ((texts / name).read_text(errors="replace") for name in ("stdout", "stderr"))
         finally:
             shutil.rmtree(texts)
         return status, out, err
