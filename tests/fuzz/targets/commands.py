@@ -94,8 +94,7 @@ class Commands(Target):
     def _value(self, rng: random.Random, argument: str) -> str:
         name, equals, value = argument.partition("=")
         is_path = any(part in (value or name) for part in ("IN", "OUT"))
-        words = [word for word in WORDS if "\0" not in word]
-        new = rng.choice(PLACES if is_path and rng.random() < 0.7 else words)
+        new = rng.choice(PLACES if is_path and rng.random() < 0.7 else WORDS)
         return f"{name}={new}" if equals else new
 
     def call(self, arena):

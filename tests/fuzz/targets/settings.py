@@ -2,23 +2,25 @@
 import ast
 import contextlib
 import dataclasses
+import io
 import math
 import os
 import pathlib
 import random
 import sys
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from jaxrl_moe import cli
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.checks import entry, start
 from jaxrl_moe.checks.problems import refuse
+from jaxrl_moe.types import UserError
 from tests.fuzz.reading import same
-from tests.fuzz.runner import Target
+from tests.fuzz.runner import Target, Wrong
 
 RECIPE = """from jaxrl_moe.config import base
 
@@ -41,7 +43,7 @@ WORDS = (
     "()",
     "[]", "{}", "{'a': 1}", "'", '"', '"a"', "'3'", "(", ")", "[", "a(b,c)", "a(b=1", "gsm8k(binary=true)",
     "gsm8k(binary=maybe)", "gsm8k(tau=1e999)", "grpo(", "grpo(eps=nan)", "os:system", "../x", "~", "~/x",
-    "~nobody/x", "/etc/passwd", "a\nb", "a\0b", "\udcff", "\u202ex", "x" * 10_000, "=", "a=b",
+    "~nobody/x", "/etc/passwd", "a\nb", "\udcff", "\u202ex", "x" * 10_000, "=", "a=b",
     "--config.seed=5", "\n", "\n\n,END",
     "$HOME", "%s", "{x}", "\\", "__import__('os').system('touch outside')", "1;2", "1j", "lambda: 0", "...")
 # Shapes of an argument other than --config.KEY=VALUE.
@@ -77,6 +79,7 @@ class Overrides(Target):
             if rng.random() < 0.15:
                 shape = rng.choice(SHAPES)
                 self.want = None
+                value = value if value != config_lib.shown(self.fields[key].default) else value + "x"
                 self.arguments.append(shape.format(key=key, section=key.split(".")[0], value=value,
                                                    upper=key.upper(), dashed=key.replace("_", "-")))
                 continue
@@ -86,14 +89,18 @@ class Overrides(Target):
         return {}, " ".join(self.arguments)[:300]
 
     def call(self, arena):
-        arguments = ["script", f"--config={arena.inputs / 'recipe.py'}", *self.arguments]
-        with _alone(arguments) as holder:
-            left = cli.parse(arguments)[1:]
-            if left:  # as cli.run does
-                raise config_lib.ConfigError(f"{left[0]!a} is not an option.")
-            config = config_lib.resolve(holder.value)
-        refuse(entry.here(start.training(config, None)))
-        return config
+        given: list[Any] = []
+
+        def main(config: Any) -> None:
+            """Notes the settings."""
+            refuse(entry.here(start.training(config, None)))
+            given.append(config)
+
+        with _alone(["script", f"--config={arena.inputs / 'recipe.py'}", *self.arguments]):
+            _run(main)
+        if not given:
+            raise Wrong("it ended well, and did nothing")
+        return given[0]
 
     def judge(self, arena, result):
         if self.want is None:
@@ -229,15 +236,28 @@ def _recipe() -> Any:
     return names["get_config"]()
 
 
+def _run(main: Callable[[Any], None]) -> None:
+    """cli.run, whose paragraph is raised as a UserError."""
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            cli.run(main)
+    except SystemExit as end:
+        text = words.getvalue()
+        if "Traceback (most recent call last)" in text:
+            raise Wrong("a traceback was printed", text[-2000:]) from end
+        if end.code not in (0, None):
+            raise UserError(text) from end
+
+
 @contextlib.contextmanager
 def _alone(arguments: list[str]):
-    """absl's --config for one parse; ml_collections looks for overrides in sys.argv."""
+    """A command line of its own for one run; no flag that it defines stays."""
     before = set(flags.FLAGS)
     given = sys.argv
     sys.argv = arguments
-    holder = config_flags.DEFINE_config_file("config", None)
     try:
-        yield holder
+        yield
     finally:
         sys.argv = given
         for name in set(flags.FLAGS) - before:
