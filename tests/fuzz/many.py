@@ -49,7 +49,9 @@ def _run(name: str, seed: int, first: int, count: int) -> tuple[list[Failure], i
         words.seek(0)
         last = words.read()[-4000:]  # threads of libraries talk there too
     if process.returncode and not began:
-        raise RuntimeError(f"{name} did not get as far as its first input:\n{last}")
+        failures.append(Failure(name, seed, first, "", "crash", "it did not get as far as its first input", "",
+                                last))
+        return failures, first + count
     if process.returncode:
         failures.append(Failure(name, seed, reached, "", "crash",
                                 f"the process ended with {process.returncode}",

@@ -1,6 +1,7 @@
 """What a run left: checkpoints, logs and settings, as a run that goes on reads them,
 and as its export does."""
 import dataclasses
+import inspect
 import json
 import pathlib
 import random
@@ -186,10 +187,15 @@ class Logs(Target):
                     for step in range(1, LAST + 3)]
             (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
         self._events(folder / "tensorboard")
-        checkpoints = Checkpoints(folder / "checkpoints", keep=2, identity=IDENTITY, config={})
-        checkpoints.save(like(), Progress(step=LAST))
+        section = LoraSection(rank=4, alpha=8.0, targets=("q_proj",))
+        self.config = Config(run_dir=str(folder), lora=section)
+        make_checkpoint(inputs / "base", "qwen3", tokenizer=False, **SMALL | dict(num_hidden_layers=1))
+        model = bridges.load_model(inputs / "base", lora=LoraConfig(4, 8.0, targets=("q_proj",)))
+        self.learner = build_learner(model, LearnerSettings(OptimizerSection(), 10))
+        self.identity = run.identity(self.learner, self.config)
+        checkpoints = Checkpoints(folder / "checkpoints", keep=2, identity=self.identity, config={})
+        checkpoints.save(self.learner.stored(), Progress(step=LAST))
         checkpoints.close()
-        self.config = Config(run_dir=str(folder))
         (folder / "config.json").write_text(json.dumps(to_json(self.config)))
 
     def _events(self, folder: pathlib.Path) -> None:
@@ -215,7 +221,10 @@ class Logs(Target):
         folder = arena.inputs / "run"
         given = {name: (folder / name).read_bytes() for name in LOGS}
         settings = (folder / "config.json").read_bytes()
-        with run.open_run(self.config, folder, "RL", LAST + 3, IDENTITY, str) as opened:
+        ends = (self.learner, lambda progress: LAST + 3, lambda progress: None)
+        if "learner" not in inspect.signature(run.open_run).parameters:
+            ends = (LAST + 3, self.identity)
+        with run.open_run(self.config, folder, "RL", *ends, str) as opened:
             opened.log(LAST + 1, {"reward/mean": 0.5})
         rows = report.read_rows(folder / "metrics.jsonl")
         list(report.summary(rows, []))
