@@ -49,7 +49,8 @@ def _run(name: str, seed: int, first: int, count: int) -> tuple[list[Failure], i
         words.seek(0)
         last = words.read()[-4000:]  # threads of libraries talk there too
     if process.returncode and not began:
-        failures.append(Failure(name, seed, first, "", "crash", "it did not get as far as its first input", "",
+        what = "it did not get as far as its first input"
+        failures.append(Failure(name, seed, first, "", "crash", what, "",
                                 last))
         return failures, first + count
     if process.returncode:
