@@ -34,6 +34,7 @@ COMMANDS = (
     "-m bridges diff IN/base IN/base --rows=3", "-m bridges critic IN/base OUT/critic",
     "-m bridges score --model=IN/base --input=IN/ids.jsonl --output=OUT/scores.jsonl",
     "-m bridges export IN/base OUT/model --overwrite", "-m bridges adapter IN/base OUT/adapter")
+TRAINING = ("scripts/train.py", "scripts/sft.py", "scripts/evaluate.py")
 OPTIONS = (
     "--nosuch=1", "--help", "--version", "extra", "--overwrite", "--dry_run=maybe", "--nodry_run=1",
     "--flagfile=/etc/passwd", "--undefok=x", "--v=x", "--config", "--", "-h", "--model", "--output=IN/base",
@@ -88,6 +89,8 @@ class Commands(Target):
                 argv[place] = argv[place][:4] + argv[place][5:]
             else:
                 argv[place] = self._value(rng, argv[place])
+        if argv[0] in TRAINING and "--dry_run" not in argv:
+            argv.append("--dry_run")  # none of them shall train
         self.argv = argv
         return {}, " ".join(argv)[:250]
 

@@ -122,7 +122,8 @@ class Overrides(Target):
     def _shaped(self, result: Any) -> str:
         """An argument of an odd shape that was accepted must have changed something."""
         untouched = config_lib.resolve(_recipe())
-        ends = any(argument.split("=")[0] in ("-", "--") for argument in self.arguments)
+        ends = any(argument.split("=")[0] in ("-", "--") or argument.startswith("--noconfig")
+                   for argument in self.arguments)
         return "an argument was taken and changed nothing" if result == untouched and not ends else ""
 
 
@@ -247,7 +248,7 @@ def _run(main: Callable[[Any], None]) -> None:
         if "Traceback (most recent call last)" in text:
             raise Wrong("a traceback was printed", text[-2000:]) from end
         if end.code not in (0, None):
-            raise UserError(text) from end
+            raise UserError(text.encode("utf-8", "backslashreplace").decode()) from end  # as stderr does
 
 
 @contextlib.contextmanager
