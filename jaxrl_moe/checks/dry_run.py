@@ -10,6 +10,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.distributed.placements import placement
 from jaxrl_moe.phases import longest_conversation, longest_drawn, longest_rollout, sft_config, total_steps
+from jaxrl_moe.runs.resuming import resumed_step
 
 
 def dry_run(start: Start) -> str:
@@ -101,8 +102,8 @@ def _engine(start: Start) -> str:
 
 def _earlier(start: Start) -> str:
     folder = pathlib.Path(start.config.run_dir)
-    steps = run_dir.checkpointed(folder if start.rl else folder / "sft")
-    return f"goes on from the checkpoint of step {steps[-1]}" if steps else "starts at step 0"
+    step = resumed_step(start.config, folder if start.rl else folder / "sft")
+    return f"goes on from the checkpoint of step {step}" if step >= 0 else "starts at step 0"
 
 
 def _exports(start: Start) -> str:

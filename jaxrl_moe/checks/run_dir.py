@@ -96,17 +96,17 @@ def earlier_problems(start: Start) -> Iterator[Problem]:
     yield from told("run_dir", config.run_dir, lambda: refuse_other_seed(config))
     if start.sft:
         yield from told("run_dir", config.run_dir, lambda: warmed_up(start.recipe))
-    if config.checkpoint.resume:
-        yield from _resumed(start)
-    else:
+    if not config.checkpoint.resume:
         yield from _unwanted(start)
+    elif start.job is not Job.EVALUATE:
+        yield from _resumed(start)
 
 
 def _resumed(start: Start) -> Iterator[Problem]:
     """Yields what keeps the first phase to run from going on from its checkpoint, as far as JSON tells."""
     config = start.config
     folder = pathlib.Path(config.run_dir)
-    if start.sft and not (folder / "sft" / "model").exists():
+    if not start.rl or start.sft and not (folder / "sft" / "model").exists():
         folder = folder / "sft"
         config = sft_config(start.recipe)
     refused = list(told("run_dir", config.run_dir, lambda: refuse_lost_checkpoints(folder)))
@@ -129,15 +129,10 @@ def _unwanted(start: Start) -> Iterator[Problem]:
     folder = pathlib.Path(start.config.run_dir)
     tuned = (folder / "sft" / "model").exists()
     for phase in (*(folder,) * start.rl, *(folder / "sft",) * (start.sft and not tuned)):
-        if checkpointed(phase) or (phase / METRICS).exists():
+        if checkpoint.steps_in(phase / CHECKPOINTS) or (phase / METRICS).exists():
             yield Problem("run_dir", start.config.run_dir,
                           f"holds an earlier run in {phase}, and checkpoint.resume is false",
                           "give another run_dir, or delete it")
-
-
-def checkpointed(folder: pathlib.Path) -> list[int]:
-    """Steps of a phase's checkpoints."""
-    return checkpoint.steps_in(folder / CHECKPOINTS)
 
 
 def refuse_other_seed(config: Config) -> None:

@@ -19,6 +19,7 @@ from jaxrl_moe.distributed import placements
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.runs.resuming import resumed_step
 from jaxrl_moe.types import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "safetensors", "transformers",
@@ -195,8 +196,8 @@ def _run_dir(start: Start) -> str:
 
 
 def _checkpoints(start: Start) -> str:
-    steps = run_dir.checkpointed(pathlib.Path(start.config.run_dir))
-    return f"the run goes on from step {max(steps)}" if steps else "none yet: the run starts at step 0"
+    step = resumed_step(start.config, pathlib.Path(start.config.run_dir))
+    return f"the run goes on from step {step}" if step >= 0 else "none yet: the run starts at step 0"
 
 
 def _servers(start: Start) -> str:

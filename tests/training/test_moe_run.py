@@ -11,8 +11,8 @@ from bridges.hf.importing import adapters, base_weights, routers
 from bridges.training_runs import find_step, load_run
 from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.model.families.registry import from_scratch
+from jaxrl_moe.runs.logs import Logs
 from jaxrl_moe.runs.report import draw_load, read_rows
-from jaxrl_moe.runs.run import _cut_back as cut_back
 from jaxrl_moe.training import pipeline
 from tests.helpers import tiny_run
 from tests.helpers.close import relative
@@ -142,10 +142,10 @@ def test_a_bias_moves_in_a_run_and_stands_in_its_checkpoint_and_export(biased_fi
 def test_a_resumed_run_cuts_the_log_of_loads_back_to_its_checkpoint(replayed, tmp_path):
     lines = (replayed / "moe_load.jsonl").read_bytes()
     (tmp_path / "moe_load.jsonl").write_bytes(lines + lines[:30])  # a kill in the middle of a line
-    cut_back(tmp_path, 1)
+    list(Logs(tmp_path).cut_back(1, {}))
     assert [row["step"] for row in read_rows(tmp_path / "moe_load.jsonl")] == [1]
-    cut_back(tmp_path, -1)
-    assert (tmp_path / "moe_load.jsonl").read_bytes() == b""
+    list(Logs(tmp_path).cut_back(-1, {}))
+    assert not (tmp_path / "moe_load.jsonl").exists() and (tmp_path / "moe_load.jsonl.earlier").exists()
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ import pytest
 
 import bridges
 from bridges.training_runs import find_step, load_run
+from jaxrl_moe.checks import run_dir
+from jaxrl_moe.checks import start as checks
 from jaxrl_moe.config import resolve
 from jaxrl_moe.runs import resuming
 from jaxrl_moe.runs.checkpoint import CheckpointError
@@ -181,6 +183,11 @@ def test_a_damaged_config_json_is_refused_with_its_mend(files, copy, monkeypatch
     with pytest.raises(UserError, match=f"{message}.*Put back the settings of that run, or delete the file"):
         start(settings(files, copy))
     assert (copy / "sft" / "config.json").read_text() == text
+
+
+def test_an_evaluation_is_not_held_against_the_checkpoints_of_its_run(files, begun):
+    shared = settings(files, begun[0], data__eval_path=str(files / "eval.jsonl"))
+    assert not list(run_dir.earlier_problems(checks.evaluation(shared, bridges)))
 
 
 def test_an_evaluation_takes_the_dtype_that_the_run_beside_the_model_was_trained_in(files, begun, tmp_path):
