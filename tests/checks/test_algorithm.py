@@ -73,7 +73,7 @@ def settings(text):
      ("algorithm.reward_blend=1,0,-1; env.name=gsm8k(binary=true); algorithm.advantage=maxrl",
       "reward_blend = .* can make .* refuses negative"),
      ("algorithm.reward_blend=0.5,0.5", "reward_blend = 0.5,0.5 must be three weights"),
-     ("algorithm.reward_blend=0.5,nan,0.5", "must be three weights"),
+     ("algorithm.reward_blend=0.5,nan,0.5", "reward_blend = 0.5,nan,0.5 is not finite"),
      ("algorithm.reward_blend=0.3,0.3,some", "reward_blend = .* cannot be read: give values of type float"),
      ("algorithm.returns=turns; algorithm.advantage=gae", "one of them must do it"),
      ("algorithm.returns=turns; algorithm.advantage=rloo", "do not depend on each other")])

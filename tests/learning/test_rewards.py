@@ -239,3 +239,12 @@ def test_a_penalty_leaves_equal_rewards_equal():
 def test_turns_that_cannot_be_are_refused(turns, message):
     with pytest.raises(AlgorithmError, match=message):
         turns_of(dataclasses.replace(rollouts.rollout(RNG, completion=5), turns=turns))
+
+
+@pytest.mark.parametrize("returns", ["outcome", "trajectory", "turns"])
+@pytest.mark.parametrize("reward", [np.nan, np.inf, -np.inf])
+def test_rewards_that_are_no_finite_numbers_are_refused_whoever_gives_them(returns, reward):
+    one = rollouts.rollout(np.random.default_rng(0), reward=reward)
+    told = r"rewards are \[(nan|-?inf)\], which are not all finite .*mend what grades it"
+    with pytest.raises(AlgorithmError, match=told):
+        rewards_of(one, section(returns=returns))

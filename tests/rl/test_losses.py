@@ -174,6 +174,23 @@ def test_an_unknown_loss_or_setting_is_refused_with_the_nearest_name():
     with pytest.raises(AlgorithmError, match="must be like"):
         configure(LOSSES["gspo"].settings, {"clip_high": "0.1"}, "gspo")
     assert configure(LOSSES["gspo"].settings, {"clip_high": 0.1}, "gspo") == Clip(3e-4, 0.1)
+    assert configure(LOSSES["gspo"].settings, {"clip_high": 1}, "gspo") == Clip(3e-4, 1)
+
+
+@pytest.mark.parametrize("value, reason", [
+    (True, "must be like"), (None, "must be like"), ([0.1], "must be like"), (10**400, "must be like"),
+    (float("inf"), "must be finite"), (float("nan"), "must be finite")])
+def test_a_setting_of_a_row_is_a_finite_number_of_its_kind(value, reason):
+    with pytest.raises(AlgorithmError, match=f"'clip_high' {reason}"):
+        configure(LOSSES["gspo"].settings, {"clip_high": value}, "gspo")
+    assert configure(Whole(), {"count": 2}, "whole") == Whole(2)
+    with pytest.raises(AlgorithmError, match="'count' must be like 1, got 1.5"):
+        configure(Whole(), {"count": 1.5}, "whole")
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    count: int = 1
 
 
 def test_a_row_that_takes_or_fills_what_there_is_not_is_refused_when_the_table_is_made():

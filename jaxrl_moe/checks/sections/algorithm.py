@@ -1,5 +1,4 @@
 """Settings of the algorithm: misspelt names, parts that contradict each other, and what has no effect."""
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -39,7 +38,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
     section = config.algorithm
     blend = section.reward_blend
     penalty = section.truncated_penalty
-    if blend and (len(blend) != 3 or not all(map(math.isfinite, blend))):
+    if len(blend) not in (0, 3):
         yield Problem("algorithm.reward_blend", blend, "must be three weights, of the reward, of the event "
                       "judge's and of the outcome judge's number",
                       "give such as 0.3,0.3,0.4, or leave it empty")
