@@ -9,8 +9,8 @@ from benchmarks import learning, recipes, table
 from jaxrl_moe.config import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LONG = {"soak": "-m benchmarks.soak", "adapters": "-m benchmarks.adapters",
-        "learn": "scripts/benchmark.py --case=learning"}
+LONG = {"soak": "-m benchmarks.soak", "kills": "-m benchmarks.kills",
+        "adapters": "-m benchmarks.adapters", "learn": "scripts/benchmark.py --case=learning"}
 
 
 def would_run(*target: str) -> str:
