@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.spelling import did_you_mean
-from jaxrl_moe.system_errors import crash
 
 # A task's class, or a function that makes one: its parameters are the task's settings, each with a type and a
 # default.
