@@ -105,9 +105,11 @@ def problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator[
             yield (f"the task {name!r} has no setting {setting!r}.{did_you_mean(setting, known)} "
                    f"Its settings: {', '.join(known) or 'none'}.{bare}")
         elif not _is_finite(value):
-            yield f"setting {setting} = {value!r} must be finite."
+            yield f"setting {setting} = {shown(value)} must be finite: give a number below 1e308."
         elif not _fits(value, hints.get(setting, Any)):
-            yield f"setting {setting} = {shown(value)} must be of type {_type_name(hints[setting])}."
+            default = known[setting].default
+            such = "" if default is inspect.Parameter.empty else f", such as the default {shown(default)}"
+            yield f"setting {setting} = {shown(value)} must be of type {_type_name(hints[setting])}{such}."
     for setting, parameter in known.items():
         if parameter.default is parameter.empty and setting not in given:
             yield f"the task {name!r} needs the setting {setting!r}: write {name}({setting}=...)."
