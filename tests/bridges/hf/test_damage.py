@@ -220,6 +220,7 @@ def test_a_file_that_is_no_index_is_refused(shards, text):
     refused(lambda: bridges.load_model(shards), INDEX)
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.float64])
 def test_a_checkpoint_with_a_number_that_is_not_finite_is_refused(folder, tmp_path, value, dtype):
