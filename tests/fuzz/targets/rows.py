@@ -134,7 +134,7 @@ class Rows(Target):
                 raise Damaged(str(error)) from error
         if self.form == "json":
             return strict(path.read_bytes())
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n")
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").split(b"\n")
         return [strict(line) for line in lines if line.strip()]
 
     def judge(self, arena, result):

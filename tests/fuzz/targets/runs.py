@@ -193,7 +193,8 @@ class Logs(Target):
         model = bridges.load_model(inputs / "base", lora=LoraConfig(4, 8.0, targets=("q_proj",)))
         self.learner = build_learner(model, LearnerSettings(OptimizerSection(), 10))
         self.identity = run.identity(self.learner, self.config)
-        checkpoints = Checkpoints(folder / "checkpoints", keep=2, identity=self.identity, config={})
+        checkpoints = Checkpoints(folder / "checkpoints", keep=2, identity=self.identity,
+                                  config=to_json(self.config))
         checkpoints.save(self.learner.stored(), Progress(step=LAST))
         checkpoints.close()
         (folder / "config.json").write_text(json.dumps(to_json(self.config)))
@@ -361,7 +362,7 @@ class ScoreRows(Target):
         return read_ids(arena.inputs / "ids.jsonl", 320)
 
     def judge(self, arena, result):
-        data = (arena.inputs / "ids.jsonl").read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+        data = (arena.inputs / "ids.jsonl").read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n")
         try:
             rows = [strict(line) for line in data.split(b"\n") if line.strip()]
         except Damaged as error:
