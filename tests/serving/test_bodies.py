@@ -4,10 +4,11 @@ import concurrent.futures
 import json
 import re
 import socket
-import time
+import threading
 
 import pytest
 
+from benchmarks.soak.crowd import Crowd
 from jaxrl_moe.serving.http import bodies
 from jaxrl_moe.serving.openai.prompts import Prompts, widest_token
 from tests.helpers.serving import serving
@@ -119,12 +120,13 @@ def test_a_chat_of_very_many_messages_is_refused(server, messages):
 def test_a_short_request_does_not_wait_for_a_long_one_to_be_encoded(front, tokenizer, monkeypatch):
     """Nor for one whose client has left, which is not encoded at all."""
     encoded = []
+    answered = threading.Event()
     encode = tokenizer.encode
 
     def slowly(text):
         encoded.append(text)
         if len(text) > 10_000:
-            time.sleep(0.5)
+            answered.wait(60)
         return encode(text)
 
     monkeypatch.setattr(tokenizer, "encode", slowly)
@@ -139,6 +141,7 @@ def test_a_short_request_does_not_wait_for_a_long_one_to_be_encoded(front, token
         leave(server, SHORT | {"prompt": "c" * 9_000 + " so" * 1000})
         assert server.http.post("/v1/completions", json=SHORT).status_code == 200
         assert not any(future.done() for future in waiting)
+        answered.set()
         assert [future.result().status_code for future in waiting] == [400, 400]
         assert len(encoded) == 3 and server.service.in_flight == 0  # those two, and the short one
 
@@ -205,3 +208,15 @@ def test_a_text_that_fits_is_encoded_whole_however_wide_its_tokens(make, tokeniz
     for text in ("a " * 400, "the " * 300, " " * 40_000 if make is word_piece else "b" * 900):
         assert list(asyncio.run(prompts.encode(text))) == hf_ids(text)
     prompts.close()
+
+
+def test_a_crowd_that_leaves_drips_and_sends_megabytes_leaves_nothing_behind(front, tokenizer):
+    """A few seconds of `make crowd`, which also looks at memory and at how long short requests take."""
+    with serving(front, tokenizer, queue=64) as server:
+        with Crowd(server.url, count=8, model="tiny") as crowd:
+            wanted = {"answered", "ten megabytes refused", "left with ten megabytes"}
+            wait_until(lambda: wanted <= set(crowd.seen))
+            assert server.http.post("/v1/completions", json=SHORT).status_code == 200
+        wait_until(lambda: server.service.in_flight == 0)
+        wait_until(lambda: front.ask(lambda engine: engine.stats()["kv_pages_used"]) == 0)
+    assert not crowd.problems
