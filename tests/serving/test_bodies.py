@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from benchmarks.soak.crowd import Crowd
 from jaxrl_moe.serving.http import bodies
 from jaxrl_moe.serving.openai.prompts import Prompts, widest_token
 from tests.helpers.serving import serving
@@ -208,15 +207,3 @@ def test_a_text_that_fits_is_encoded_whole_however_wide_its_tokens(make, tokeniz
     for text in ("a " * 400, "the " * 300, " " * 40_000 if make is word_piece else "b" * 900):
         assert list(asyncio.run(prompts.encode(text))) == hf_ids(text)
     prompts.close()
-
-
-def test_a_crowd_that_leaves_drips_and_sends_megabytes_leaves_nothing_behind(front, tokenizer):
-    """A few seconds of `make crowd`, which also looks at memory and at how long short requests take."""
-    with serving(front, tokenizer, queue=64) as server:
-        with Crowd(server.url, count=8, model="tiny") as crowd:
-            wanted = {"answered", "ten megabytes refused", "left with ten megabytes"}
-            wait_until(lambda: wanted <= set(crowd.seen))
-            assert server.http.post("/v1/completions", json=SHORT).status_code == 200
-        wait_until(lambda: server.service.in_flight == 0)
-        wait_until(lambda: front.ask(lambda engine: engine.stats()["kv_pages_used"]) == 0)
-    assert not crowd.problems
