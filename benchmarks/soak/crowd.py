@@ -57,7 +57,7 @@ class Crowd(Clients):
         return (*super().manners, *super().manners, self._large, self._large_and_leave, self._drip)
 
     def _large(self, http: httpx.Client, generator: random.Random) -> str:
-        answer = http.post("/v1/completions", content=large_body(generator),
+        answer = http.post("/v1/completions", content=large_body(generator, self._model),
                            headers={"Content-Type": "application/json"})
         if answer.status_code not in (400, 413, 429):
             self.problems.append(f"ten megabytes: status {answer.status_code}: {answer.text[:200]}")
@@ -65,7 +65,7 @@ class Crowd(Clients):
 
     def _large_and_leave(self, http: httpx.Client, generator: random.Random) -> str:
         with self._connection() as connection:
-            body = large_body(generator)
+            body = large_body(generator, self._model)
             connection.sendall(head(len(body)) + body[:generator.choice([len(body) // 2, len(body)])])
         return "left with ten megabytes"
 
@@ -89,9 +89,9 @@ PROMPTS = (b'"' + b"Ann has 3 boxes. " * (LARGE // 17) + b'"', b'"' + b"a" * LAR
            b"[" + b"[]," * (LARGE // 3) + b"[]]")
 
 
-def large_body(generator: random.Random) -> bytes:
+def large_body(generator: random.Random, model: str) -> bytes:
     """A completion's request with one of the PROMPTS."""
-    return b'{"model": "model", "max_tokens": 4, "prompt": ' + generator.choice(PROMPTS) + b"}"
+    return b'{"model": "%s", "max_tokens": 4, "prompt": %s}' % (model.encode(), generator.choice(PROMPTS))
 
 
 def head(length: int) -> bytes:

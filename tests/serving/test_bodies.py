@@ -4,7 +4,7 @@ import concurrent.futures
 import json
 import re
 import socket
-import time
+import threading
 
 import pytest
 
@@ -119,12 +119,13 @@ def test_a_chat_of_very_many_messages_is_refused(server, messages):
 def test_a_short_request_does_not_wait_for_a_long_one_to_be_encoded(front, tokenizer, monkeypatch):
     """Nor for one whose client has left, which is not encoded at all."""
     encoded = []
+    answered = threading.Event()
     encode = tokenizer.encode
 
     def slowly(text):
         encoded.append(text)
         if len(text) > 10_000:
-            time.sleep(0.5)
+            answered.wait(60)
         return encode(text)
 
     monkeypatch.setattr(tokenizer, "encode", slowly)
@@ -139,6 +140,7 @@ def test_a_short_request_does_not_wait_for_a_long_one_to_be_encoded(front, token
         leave(server, SHORT | {"prompt": "c" * 9_000 + " so" * 1000})
         assert server.http.post("/v1/completions", json=SHORT).status_code == 200
         assert not any(future.done() for future in waiting)
+        answered.set()
         assert [future.result().status_code for future in waiting] == [400, 400]
         assert len(encoded) == 3 and server.service.in_flight == 0  # those two, and the short one
 
