@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 
 from bridges.errors import BridgeError
+from jaxrl_moe.system_errors import mend
 
 # What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
 # settings.
@@ -87,7 +88,7 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BridgeError(f"The disk is full: {target} could not be written ({error.strerror}), and "
                               "nothing of it was kept. Free some space or choose another output.") from error
-        raise BridgeError(f"{target} could not be written: {error}.") from error
+        raise BridgeError(f"{target} could not be written: {error}. {mend(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
