@@ -12,6 +12,7 @@ from bridges.errors import BridgeError
 from jaxrl_moe import partials
 from jaxrl_moe.foreign_errors import first_sentence
 from jaxrl_moe.outside import OutsideError, read_object
+from jaxrl_moe.system_errors import mend
 
 # What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
 # settings.
@@ -151,7 +152,7 @@ def _told(target: pathlib.Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BridgeError(f"The disk is full: {target} could not be written ({error.strerror}), and "
                               "nothing of it was kept. Free some space or choose another output.") from error
-        raise BridgeError(f"{target} could not be written: {error}.") from error
+        raise BridgeError(f"{target} could not be written: {error}. {mend(error)}") from error
 
 
 def _sync(folder: pathlib.Path) -> None:
