@@ -87,6 +87,8 @@ def flush_output() -> None:
 
 
 def _mended(error: BaseException) -> BaseException:
+    if isinstance(error, OSError) and isinstance(error.__context__, UserError):
+        error = error.__context__  # what came first: closing a file that cannot be written fails again
     if isinstance(error, UserError):
         return error
     if isinstance(error, KeyboardInterrupt):
