@@ -87,6 +87,11 @@ def flush_output() -> None:
 
 
 def _mended(error: BaseException) -> BaseException:
+    before = error
+    while isinstance(before, OSError) and before.__context__:  # closing what cannot be written fails again
+        before = before.__context__
+    if isinstance(before, UserError):
+        return before
     if isinstance(error, UserError):
         return error
     if isinstance(error, KeyboardInterrupt):

@@ -68,7 +68,8 @@ def _written(error: BaseException) -> Iterator[str]:
         frames.append(trace.tb_frame)
         trace = trace.tb_next
     for frame in reversed(frames):
-        for value in frame.f_locals.values():
+        held = getattr(frame.f_locals.get("self"), "__dict__", {})
+        for value in [*frame.f_locals.values(), *held.values()]:
             name = getattr(value, "name", None) if isinstance(value, io.IOBase) else None
             if isinstance(name, (str, os.PathLike)) and set("wax+") & set(getattr(value, "mode", "")):
                 yield str(name)

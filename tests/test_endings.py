@@ -102,6 +102,25 @@ def test_a_full_disk_names_the_file_that_was_written(tmp_path):
     assert "'/dev/full': No space left" in str(system_error(caught.value))
 
 
+def test_of_a_file_that_can_neither_be_written_nor_closed_the_first_error_is_told(tmp_path):
+    class Log:
+        def __init__(self):
+            self._stream = open("/dev/full", "w")
+
+        def close(self):
+            self._stream.write("row")
+            self._stream.close()
+    with pytest.raises(OSError) as caught:
+        Log().close()
+    assert "'/dev/full': No space left" in endings.text(caught.value)
+    with pytest.raises(OSError) as caught:
+        try:
+            raise UserError("metrics.jsonl cannot be written.")
+        finally:
+            Log().close()
+    assert endings.text(caught.value) == "Error: metrics.jsonl cannot be written."
+
+
 @pytest.mark.parametrize("path, read", [("~/x", "/home/her/x"), ("x/~y", "x/~y"), ("Qwen/Qwen3-8B",) * 2])
 def test_a_path_from_home_is_filled_in(path, read, monkeypatch):
     monkeypatch.setenv("HOME", "/home/her")

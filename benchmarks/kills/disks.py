@@ -10,10 +10,11 @@ from benchmarks.kills import full, runs
 from benchmarks.kills.signals import Seen
 
 
-def fill(places: Sequence[str], folder: pathlib.Path) -> list[Seen]:
-    """Each place in turn; the folder has the run that nothing disturbed."""
+def fill(places: Sequence[str], folder: pathlib.Path) -> Iterator[Seen]:
+    """Yields what came of each place in turn; the folder has the run that nothing disturbed."""
     with full.disk(folder / "disk") as made:
-        return [_fill(place, folder, made) for place in places]
+        for place in places:
+            yield _fill(place, folder, made)
 
 
 def _fill(place: str, folder: pathlib.Path, has_disk: bool) -> Seen:

@@ -60,7 +60,7 @@ def folders(pattern: str) -> Callable[..., None]:
 
 def resize(path: pathlib.Path, size: str | None) -> None:
     """Gives the tmpfs that the path lies on a size; None: what is in use there."""
-    mount = next(folder for folder in (path, *path.parents) if folder.is_mount())
+    mount = next(folder for folder in (path.resolve(), *path.resolve().parents) if folder.is_mount())
     if size is None:
         told = os.statvfs(mount)
         size = str((told.f_blocks - told.f_bfree) * told.f_frsize)
