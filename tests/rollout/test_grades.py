@@ -81,7 +81,7 @@ def test_a_reward_may_be_any_kind_of_number(reward, value):
 
 NO_NUMBERS = [None, "1", "", [1.0], (1.0,), {}, float("nan"), float("inf"), -float("inf"),
               np.float32("nan"), 1e39,
-              10**400, 1j, np.array([1.0]), np.array("1"), object(), jnp.nan]
+              10**400, 1j, np.array([1.0]), np.array("1"), object, jnp.nan]
 
 
 @pytest.mark.parametrize("graders", [1, 4])
