@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 import os
 import pathlib
+import signal
 
 import pytest
 
@@ -34,6 +35,10 @@ on_a_gpu() if GPU not in ("", "rehearse") else on_cpus()
 gc.set_threshold(50_000, 20, 20)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# What a shell starts in the background ignores Ctrl-C, and so would the processes that tests start and
+# interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files that take longest, which workers run before all others: one left at the end bounds the end.
 LONGEST = (

@@ -36,6 +36,8 @@ def main() -> None:
     unknown = set(PLACES.value) - set(full.PLACES)
     if unknown:
         raise ConfigError(f"--places={','.join(PLACES.value)}: give some of {', '.join(full.PLACES)}.")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     circumstances = table.circumstances()
     folder = fresh(pathlib.Path(FOLDER.value).absolute())
