@@ -157,7 +157,7 @@ def _item(kind: type, value: Any) -> Any:
 def _convert_items(field: dataclasses.Field, values: Any, key: str) -> tuple:
     kind = field.type.__args__[0]
     mend = f"give values of type {kind.__name__} with commas between"
-    if setting_of(field).verbatim and isinstance(values, (list, tuple)) and not all(values):
+    if setting_of(field).verbatim and isinstance(values, (list, tuple)) and "" in values:
         raise ConfigError(Problem(key, values, "holds an empty text",
                                   "leave it out; write one that holds a comma as ('a, b',)"))
     try:

@@ -1,9 +1,7 @@
 """Lists of texts and of names from recipes and from the command line arrive as they were written."""
-import sys
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
 
 from jaxrl_moe import cli, config
 from jaxrl_moe.config import ConfigError, resolve
@@ -17,18 +15,16 @@ STOPS = [("\n\n", ("\n\n",)), (" Human:", (" Human:",)), ("\t", ("\t",)), ("a , 
 
 
 @pytest.fixture
-def from_command_line(tmp_path, monkeypatch):
+def from_command_line(tmp_path):
     """What makes the Config of a recipe that changes nothing, and these arguments."""
     path = tmp_path / "recipe.py"
     path.write_text("from jaxrl_moe.config import base as get_config")
 
     def read(*arguments):
         words = ["script", f"--config={path}", *arguments]
-        holder = config_flags.DEFINE_config_file("config", None)
         try:
-            monkeypatch.setattr(sys, "argv", words)  # which ml_collections looks at by itself
             cli.parse(words)
-            return resolve(holder.value)
+            return resolve(flags.FLAGS["config"].value)
         finally:
             flags.FLAGS.remove_flag_values([name for name in flags.FLAGS if name.split(".")[0] == "config"])
     return read
