@@ -12,6 +12,7 @@ from typing import Any
 from bridges.errors import BridgeError
 from bridges.hf.folders import read_json
 from jaxrl_moe.outside import Fields, OutsideError, shown
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.spelling import did_you_mean
 
 CONFIG = "adapter_config.json"
@@ -72,7 +73,7 @@ def read_adapter_config(path: pathlib.Path) -> AdapterConfig:
     try:
         kind = fields.string("peft_type")
         if kind != "LORA":
-            raise BridgeError(f"{path} describes a {kind} adapter; only LORA is read.")
+            raise BridgeError(f"{path} describes a {shown(kind)} adapter; only LORA is read.")
         _check_others(fields)
         _check_start(fields)
         return _taken(path, fields)
@@ -83,6 +84,10 @@ def read_adapter_config(path: pathlib.Path) -> AdapterConfig:
 def _taken(path: pathlib.Path, fields: Fields) -> AdapterConfig:
     fields.string("task_type", None, choices=TASKS)
     names = {name: _names(fields, name) for name in NAMES}
+    if names["target_modules"] is None and "target_parameters" not in fields:
+        raise BridgeError(f"{path} names no target_modules, and what PEFT takes then depends on its version "
+                          "and on the base model. Name the layers that were adapted, such as "
+                          '["q_proj", "v_proj"].')
     layers = fields.values.get("layers_to_transform")
     layers = [layers] if type(layers) is int else layers
     layers = Fields({"layers_to_transform": layers}, str(path)).integers("layers_to_transform", None)
@@ -135,8 +140,8 @@ def _check_others(fields: Fields) -> None:
             if value != off and value not in (None, [], {}):
                 used.append(f"{name}={value!r}"[:SHOWN])
         elif name not in KNOWN and value not in (None, False, "", [], {}):
-            raise BridgeError(f"{path}: the field {name!r} ({shown(value)}) is no field of PEFT's LoraConfig "
-                              f"that is known here, and may change what the adapter computes."
+            raise BridgeError(f"{path}: the field {shortened(name)} ({shown(value)}) is no field of "
+                              f"PEFT's LoraConfig that is known here, and may change what the adapter computes."
                               f"{did_you_mean(name, KNOWN)} Merge the adapter with PEFT, or leave it out.")
     if used:
         raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the "
@@ -151,11 +156,11 @@ def _check_start(fields: Fields) -> None:
     if name in STARTS:
         return
     if any(re.fullmatch(rf"{kind}\d*" if kind.endswith("_") else kind, name) for kind in CHANGED_BASE):
-        raise BridgeError(f"{fields.where}: init_lora_weights is {start!r}, which changes the base weights "
-                          "as training begins, and the adapter belongs to the changed ones. Convert it with "
-                          "PEFT: model.save_pretrained(folder, path_initial_model_for_weight_conversion=...) "
+        raise BridgeError(f"{fields.where}: init_lora_weights is {shown(start)}, which changes the base "
+                          "weights as training begins, and the adapter belongs to the changed ones. Convert it "
+                          "with PEFT: model.save_pretrained(folder, path_initial_model_for_weight_conversion=...) "
                           "writes a plain adapter of twice the rank; or merge it with PEFT.")
     known = (*(start for start in STARTS if isinstance(start, str)), *CHANGED_BASE)
-    raise BridgeError(f"{fields.where}: init_lora_weights is {start!r}, which is not known here."
-                      f"{did_you_mean(name, known)} What an adapter starts from may change the base weights: "
-                      "merge it with PEFT.")
+    raise BridgeError(f"{fields.where}: init_lora_weights is {shown(start)}, which is not known "
+                      f"here.{did_you_mean(name, known)} What an adapter starts from may change the base "
+                      "weights: merge it with PEFT.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jaxrl_moe.distributed.parameters import declare
 from jaxrl_moe.model import families as package
-from jaxrl_moe.outside import Fields, OutsideError
+from jaxrl_moe.outside import Fields, OutsideError, shown
 
 if TYPE_CHECKING:
     from jaxrl_moe.config import ScratchSection
@@ -67,11 +67,12 @@ def reading(fields: Fields) -> "ModelConfig":
     read = ((family, family.architectures if names else (family.name,)) for family in families())
     family = next((family for family, known in read if set(known) & set(names or [kind])), None)
     if family is None:
-        named = f"the architecture {', '.join(names)}" if names else f"no architecture, and the type {kind}"
+        named = f"the architecture {shown(names)}" if names else (
+            f"no architecture, and the type {shown(kind)}")
         raise OutsideError(f"{fields.where} names {named}; supported are {', '.join(architectures())}.")
     if kind not in (None, family.name):
-        raise OutsideError(f"{fields.where}: model_type is {kind!r}, and the architecture {', '.join(names)} "
-                           f"is of the type {family.name!r}. Correct one of them.")
+        raise OutsideError(f"{fields.where}: model_type is {shown(kind)}, and the architecture "
+                           f"{shown(names)} is of the type {family.name!r}. Correct one of them.")
     return family.from_hf(fields)
 
 
