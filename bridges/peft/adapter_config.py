@@ -141,8 +141,9 @@ def _check_others(fields: Fields) -> None:
                 used.append(f"{name}={value!r}"[:SHOWN])
         elif name not in KNOWN and value not in (None, False, "", [], {}):
             raise BridgeError(f"{path}: the field {shortened(name)} ({shown(value)}) is no field of "
-                              f"PEFT's LoraConfig that is known here, and may change what the adapter computes."
-                              f"{did_you_mean(name, KNOWN)} Merge the adapter with PEFT, or leave it out.")
+                              "PEFT's LoraConfig that is known here, and may change what the adapter "
+                              f"computes.{did_you_mean(name, KNOWN)} Merge the adapter with PEFT, or leave "
+                              "it out.")
     if used:
         raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the "
                           "adapter without, or merge it with PEFT.")
@@ -156,11 +157,11 @@ def _check_start(fields: Fields) -> None:
     if name in STARTS:
         return
     if any(re.fullmatch(rf"{kind}\d*" if kind.endswith("_") else kind, name) for kind in CHANGED_BASE):
-        raise BridgeError(f"{fields.where}: init_lora_weights is {shown(start)}, which changes the base "
-                          "weights as training begins, and the adapter belongs to the changed ones. Convert it "
-                          "with PEFT: model.save_pretrained(folder, path_initial_model_for_weight_conversion=...) "
+        raise BridgeError(f"{fields.where}: init_lora_weights is {start!r}, which changes the base weights "
+                          "as training begins, and the adapter belongs to the changed ones. Convert it with "
+                          "PEFT: model.save_pretrained(folder, path_initial_model_for_weight_conversion=...) "
                           "writes a plain adapter of twice the rank; or merge it with PEFT.")
     known = (*(start for start in STARTS if isinstance(start, str)), *CHANGED_BASE)
-    raise BridgeError(f"{fields.where}: init_lora_weights is {shown(start)}, which is not known "
-                      f"here.{did_you_mean(name, known)} What an adapter starts from may change the base "
-                      "weights: merge it with PEFT.")
+    raise BridgeError(f"{fields.where}: init_lora_weights is {start!r}, which is not known here."
+                      f"{did_you_mean(name, known)} What an adapter starts from may change the base weights: "
+                      "merge it with PEFT.")

@@ -351,14 +351,11 @@ def test_what_an_adapter_changed_beside_its_layers_is_gone_with_it(folder):
         def import_adapter(model, path, subset):
             bridges.peft.adapters.routers(model)
             for variable in bridges.peft.adapters.routers(model).values():
-                variable.set_value(variable.get_value() + (float("nan") if path.endswith("nan") else 1.0))
+                variable.set_value(variable.get_value() + 1.0)
 
     options = launch.Options(model=str(folder), max_lora_rank=4)
     _, load = launch.load_policy(options, Bridge)
     before = jax.tree.leaves(load(""))
-    with pytest.raises(UserError, match="not finite"):
-        (folder / "nan").mkdir(exist_ok=True)
-        load(str(folder / "nan"))
     changed = jax.tree.leaves(load(str(folder)))
     assert any(new is not old for new, old in zip(changed, before))
     assert all(new is old for new, old in zip(jax.tree.leaves(load("")), before))
