@@ -60,6 +60,9 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
               if key.startswith((f"array {TRAINED}", f"array {BIAS}"))}
     lora = None
     if any(_our_path(name).endswith(".lora_a") for name in stored):
+        if not config.lora.rank:
+            raise BridgeError(f"{step} holds adapters, and its settings say lora.rank = 0. Put back an "
+                              "undamaged copy.")
         router = any(_our_path(name).endswith(".router.weight") for name in stored)
         lora = LoraConfig(**dataclasses.asdict(config.lora), router=router)
     source = os.fspath(base or config.model.path)

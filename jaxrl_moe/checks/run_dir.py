@@ -73,13 +73,14 @@ def output_problems(start: Start) -> Iterator[Problem]:
     run = pathlib.Path(start.recipe.run_dir)
     outputs = [phase / name for phase, wanted in ((run, start.rl), (run / "sft", start.sft)) if wanted
                for name in EXPORTS]
-    yield from _lost(start.recipe, outputs)
+    yield from _lost(start, outputs)
     for output in outputs:
         if output.exists():
             yield from told("run_dir", str(run), lambda output=output: start.bridge.check_replaceable(output))
 
 
-def _lost(config: Config, outputs: Iterable[pathlib.Path]) -> Iterator[Problem]:
+def _lost(start: Start, outputs: Iterable[pathlib.Path]) -> Iterator[Problem]:
+    config = start.recipe
     inputs = {"model.path": config.model.path, "critic.path": config.critic.path,
               "data.path": config.data.path, "data.eval_path": config.data.eval_path,
               "sft.path": config.sft.path}

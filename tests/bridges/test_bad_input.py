@@ -1,6 +1,8 @@
 """Bad folders give one paragraph that names the tensor, the file and the mend, and leave nothing
 half-written."""
 import errno
+import functools
+import itertools
 import json
 import os
 import shutil
@@ -246,12 +248,12 @@ def test_no_export_replaces_what_it_is_made_from(folder, adapter):
     before = sorted(folder.iterdir())
     model = bridges.load_model(folder, lora=bridges.read_lora(adapter))
     critic = Critic(ValueHead(model.config.hidden_size, rngs=nnx.Rngs(0)), "token")
-    for output in (folder, folder.parent):
-        for write in (lambda: bridges.export_model(model, output, source=folder, overwrite=True),
-                      lambda: bridges.export_adapter(model, output, folder, overwrite=True),
-                      lambda: bridges.export_critic(critic, output, folder, overwrite=True),
-                      lambda: import_checkpoint(folder, output, overwrite=True)):
-            refused(write, str(output), "would be gone")
+    writers = (lambda output: bridges.export_model(model, output, source=folder, overwrite=True),
+               lambda output: bridges.export_adapter(model, output, folder, overwrite=True),
+               lambda output: bridges.export_critic(critic, output, folder, overwrite=True),
+               lambda output: import_checkpoint(folder, output, overwrite=True))
+    for output, write in itertools.product((folder, folder.parent), writers):
+        refused(functools.partial(write, output), str(output), "would be gone")
     assert sorted(folder.iterdir()) == before
 
 

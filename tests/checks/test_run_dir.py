@@ -173,3 +173,42 @@ def test_an_evaluation_of_a_given_model_needs_neither_training_data_nor_the_runs
     assert not (tmp_path / "new").exists()
     with pytest.raises(ConfigError, match="seed 7"):
         pipeline.run_evaluation(config, bridges, None, None, tmp_path / "out")
+
+
+@pytest.mark.parametrize("field, inside, changes", [
+    ("model.path", "model", {}), ("model.path", "model/deeper", {}), ("model.path", "adapter", {}),
+    ("model.path", "sft/model", {"sft__steps": 2}),
+    ("critic.path", "adapter", {"algorithm__advantage": "gae"}),
+    ("critic.path", "critic", {"algorithm__advantage": "gae"}), ("data.path", "model/train.jsonl", {}),
+    ("data.eval_path", "adapter/held_out.jsonl", {}), ("sft.path", "sft/model/sft.jsonl", {"sft__steps": 2})])
+def test_what_the_export_would_replace_is_refused_as_an_input(files, tmp_path, field, inside, changes):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    named = {field.replace(".", "__"): str(tmp_path / "real" / inside)}
+    config = resolve(tiny_run.settings(files, tmp_path / "link", **changes | named))
+    (problem,) = checks.output_problems(training(config, bridges))
+    assert problem.field == field and "this run's export replaces" in str(problem)
+
+
+def test_a_run_is_not_written_into_its_model_nor_over_what_is_no_model(files, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    for run_dir in (model, model / "runs" / "1"):
+        config = resolve(tiny_run.settings(files, run_dir, model__path=str(model)))
+        fields = [problem.field for problem in checks.output_problems(training(config, bridges))]
+        assert fields == ["run_dir"]
+    config = resolve(tiny_run.settings(files, tmp_path / "run"))
+    assert not list(checks.output_problems(training(config, bridges)))
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "notes.txt").write_text("mine")
+    (problem,) = checks.output_problems(training(config, bridges))
+    assert problem.field == "run_dir" and "notes.txt" in str(problem)
+
+
+def test_a_run_into_its_own_model_is_refused_before_any_training(files, tmp_path):
+    tiny_run.make_checkpoint(tmp_path / "run" / "model", num_hidden_layers=2, max_position_embeddings=128)
+    before = sorted((tmp_path / "run").rglob("*"))
+    config = resolve(tiny_run.settings(files, tmp_path / "run", model__path=str(tmp_path / "run" / "model")))
+    with pytest.raises(ConfigError, match="model.path = .*this run's export replaces"):
+        pipeline.run_all(config, bridges)
+    assert sorted((tmp_path / "run").rglob("*")) == before
