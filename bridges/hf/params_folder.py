@@ -131,7 +131,8 @@ def read_layout(folder: pathlib.Path) -> DiskLayout:
     if bad or not rows:
         raise BridgeError(f"{path} does not say in which file, dtype and shape these tensors lay: "
                           f"{listed(bad) or 'any'}. Import the checkpoint again.")
-    return DiskLayout(folder, {key: plain_name(row[0], f"{path}: {key}") for key, row in rows.items()},
+    files = {key: plain_name(row[0], f"{path} (tensor {key})") for key, row in rows.items()}
+    return DiskLayout(folder, files,
                       {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})
 
 

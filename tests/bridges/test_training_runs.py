@@ -25,6 +25,7 @@ def test_metadata_of_a_critic_that_are_damaged_are_refused_by_key(monkeypatch, c
 
 def test_adapters_under_settings_without_any_are_refused(monkeypatch):
     identity = {"array trainable/stacks/0/attention/q_proj/lora_a/value": "float32[8]"}
-    monkeypatch.setattr(training_runs, "_read", lambda step: Meta(Progress(), identity, {}))
+    meta = Meta(Progress(), identity, {"lora": {"rank": 0}})
+    monkeypatch.setattr(training_runs, "_read", lambda step: meta)
     with pytest.raises(UserError, match="lora.rank = 0"):
         training_runs.load_run(pathlib.Path("run/checkpoints/3"))
