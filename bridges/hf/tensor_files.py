@@ -75,10 +75,12 @@ def _parse(path: pathlib.Path, data: bytes) -> dict[str, Any]:
         if not data.startswith(b"{"):
             raise OutsideError("it begins with no {")
         header = as_object(parse(data.decode(), "it"), "it")
+        if b"\\u" in data:
+            json.dumps(header, ensure_ascii=False).encode()  # halves of surrogate pairs are no Unicode
         metadata = header.pop("__metadata__", None)
         for key in {} if metadata is None else as_object(metadata, "its __metadata__"):
             Fields(metadata, "its __metadata__").string(key)
-    except (OutsideError, UnicodeDecodeError) as error:
+    except (OutsideError, UnicodeError) as error:
         raise BridgeError(f"{path} has no readable safetensors header: {str(error).rstrip('.')}. {AGAIN}"
                           ) from error
     return header
