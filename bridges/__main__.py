@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     from bridges.hf.importing import import_checkpoint
+    _check_output(options)
     import_checkpoint(options.model, options.output, overwrite=options.overwrite)
     print(f"Wrote {options.output}; scripts and the other commands take it as a model folder.")
     return 0
@@ -49,6 +50,7 @@ def _import(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from bridges.hf.exporting import export_model
+    _check_output(options)
     model, base = _open(options.model, options.base)
     export_model(model, options.output, merge=not options.no_merge, dtype=options.dtype, source=base,
                  max_shard_bytes=options.max_shard_size, overwrite=options.overwrite)
@@ -59,6 +61,7 @@ def _export(options: argparse.Namespace) -> int:
 def _merge(options: argparse.Namespace) -> int:
     from bridges.hf.exporting import export_model
     from bridges.hf.importing import stored_dtype
+    _check_output(options)
     model = _load(options.model, options.adapter, stored_dtype(options.model))
     export_model(model, options.output, dtype=options.dtype, source=options.model,
                  max_shard_bytes=options.max_shard_size, overwrite=options.overwrite)
@@ -68,6 +71,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _adapter(options: argparse.Namespace) -> int:
     from bridges.peft.adapters import export_adapter
+    _check_output(options)
     model, base = _open(options.model, options.base)
     export_adapter(model, options.output, base=base, overwrite=options.overwrite,
                    critic=_critic_of(options.model)[0])
@@ -79,6 +83,7 @@ def _adapter(options: argparse.Namespace) -> int:
 def _critic(options: argparse.Namespace) -> int:
     from bridges.errors import BridgeError
     from bridges.peft.critics import export_critic
+    _check_output(options)
     critic, base = _critic_of(options.model)
     if critic is None:
         raise BridgeError(f"{options.model} is no training run with a critic: give the run_dir of one whose "
@@ -157,6 +162,14 @@ def _diff(options: argparse.Namespace) -> int:
     differences = diff(options.a, options.b)
     print(describe(differences, options.a, options.b, options.rows))
     return 0 if differences.empty else 1
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    """Refuses before anything is loaded what would be refused after it, or would be lost."""
+    from bridges.hf.folders import check_new_folder, refuse_sources
+    refuse_sources(options.output, options.model, getattr(options, "adapter", None),
+                   getattr(options, "base", None))
+    check_new_folder(options.output, options.overwrite)
 
 
 def _open(path: str, base: str | None):

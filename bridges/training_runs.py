@@ -10,16 +10,17 @@ from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.hf.importing import adapters, base_weights, load_model, routers, selection_biases
+from bridges.peft.critics import FIELDS, KINDS
 from jaxrl_moe.config import Config, ConfigError, resolve
 from jaxrl_moe.learning.state import take_apart
-from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.config import LARGEST, LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
-from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.outside import Fields, OutsideError, shown
 from jaxrl_moe.runs import checkpoint, hashes
 from jaxrl_moe.runs import meta as meta_files
 from jaxrl_moe.runs.checkpoint import STATE
-from jaxrl_moe.runs.meta import META, Meta
+from jaxrl_moe.runs.meta import FILE, META, Meta
 
 TRAINED = "trainable/"
 BIAS = "router_bias/"
@@ -59,6 +60,9 @@ def load_run(step: pathlib.Path, base: str | os.PathLike | None = None) -> tuple
               if key.startswith((f"array {TRAINED}", f"array {BIAS}"))}
     lora = None
     if any(_our_path(name).endswith(".lora_a") for name in stored):
+        if not config.lora.rank:
+            raise BridgeError(f"{step} holds adapters, and its settings say lora.rank = 0. Put back an "
+                              "undamaged copy.")
         router = any(_our_path(name).endswith(".router.weight") for name in stored)
         lora = LoraConfig(**dataclasses.asdict(config.lora), router=router)
     source = os.fspath(base or config.model.path)
@@ -82,13 +86,18 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
         return None
     stored = [key.removeprefix("array ") for key in identity if key.startswith(f"array {CRITIC}")]
     rows = {_our_path(name.removeprefix(CRITIC)): name for name in stored}
-    size = int(identity["model hidden_size"])
+    fields = _identity(meta, step)
+    kind = fields.string("critic", choices=KINDS)
+    size = fields.integer("model hidden_size", least=1, most=LARGEST["hidden_size"])
     head = nnx.eval_shape(lambda: ValueHead(size, rngs=nnx.Rngs(0)))
+    if set(rows) != set(FIELDS.values()):
+        raise BridgeError(f"The metadata of {step} names the arrays {shown(sorted(rows))} of a critic, "
+                          f"which has {', '.join(FIELDS.values())}. Put back an undamaged copy.")
     variables = {field: getattr(head, field) for field in rows}
     arrays = _arrays(step, {rows[field]: variable.shape for field, variable in variables.items()})
     for field, variable in variables.items():
         variable.set_value(arrays[rows[field]])
-    return Critic(head, identity["critic"]), _config(meta, step).model.path
+    return Critic(head, kind), _config(meta, step).model.path
 
 
 def _read(step: pathlib.Path) -> Meta:
@@ -106,6 +115,10 @@ def _read(step: pathlib.Path) -> Meta:
     return contents
 
 
+def _identity(meta: Meta, step: pathlib.Path) -> Fields:
+    return Fields(meta.identity, f"{step / META / FILE}: identity")
+
+
 def _config(meta: Meta, step: pathlib.Path) -> Config:
     """The configuration that a checkpoint was written under."""
     try:
@@ -118,7 +131,7 @@ def _config(meta: Meta, step: pathlib.Path) -> Config:
 def _check_base(model: Transformer, meta: Meta, source: str, step: pathlib.Path):
     frozen = take_apart(model, model.lora.router)[0].frozen
     identity = checkpoint.identity(model.config.to_hf(), {}, {}, frozen)
-    if identity["base weights"] != meta.identity["base weights"]:
+    if identity["base weights"] != _identity(meta, step).values.get("base weights"):
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than "
                           f"those of {source}. Name the model that training started from with --base.")
 

@@ -8,11 +8,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import UserError
 
 DEEPEST = 64         # levels of nesting; people's files have less than ten
 MOST_INT = 2**31 - 1
+LONGEST_KEY = 120    # characters of a key that stands in a message as it is
 REQUIRED: Any = object()
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "an integer",
           float: "a number", type(None): "null"}
@@ -111,7 +113,7 @@ class Fields:
         known = list(known)
         for key in self.values:
             if key not in known:
-                raise OutsideError(f"{self.where}: the field {key!r} is not known here."
+                raise OutsideError(f"{self.where}: the field {shortened(key)} is not known here."
                                    f"{did_you_mean(key, known)}")
 
     def integer(self, key: str, default: Any = REQUIRED, *, least: int = 0, most: int = MOST_INT) -> Any:
@@ -153,7 +155,7 @@ class Fields:
     def object(self, key: str, default: Any = REQUIRED) -> Any:
         """A nested object as Fields."""
         value = self._take(key, default, lambda value: isinstance(value, dict), "an object")
-        return Fields(value, f"{self.where}: {key}") if isinstance(value, dict) else value
+        return Fields(value, f"{self.where}: {_key(key)}") if isinstance(value, dict) else value
 
     def _take(self, key: str, default: Any, fits: Callable[[Any], bool], needed: str) -> Any:
         value = self.values.get(key)
@@ -162,8 +164,13 @@ class Fields:
                 raise OutsideError(f"{self.where} has no {key}; {needed} is needed.")
             return default
         if not fits(value):
-            raise OutsideError(f"{self.where}: {key} is {shown(value)} ({kind(value)}); {needed} is needed.")
+            raise OutsideError(f"{self.where}: {_key(key)} is {shown(value)} ({kind(value)}); "
+                               f"{needed} is needed.")
         return value
+
+
+def _key(key: str) -> str:
+    return key if key.isprintable() and len(key) <= LONGEST_KEY else shown(key)
 
 
 def _finite(value: Any) -> bool:
@@ -180,7 +187,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {shortened(twice)} stands twice in one object")
     return values
 
 

@@ -39,6 +39,14 @@ def usable(path: str) -> str:
     return filled
 
 
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of that name; no name that cannot be is an error."""
+    try:
+        return pathlib.Path(path).is_dir()
+    except (OSError, ValueError):  # a name that no file can have, or a folder that may not be looked into
+        return False
+
+
 def shortened(name: str) -> str:
     """A name in quotes, without its middle where it is long."""
     if len(name) > SHOWN:

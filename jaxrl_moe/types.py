@@ -8,10 +8,34 @@ import numpy as np
 
 Array = Any
 
+LONGEST_WORD = 400   # characters of a message between two spaces, such as a path
+LONGEST_LINE = 4000  # characters of a line of a message
+
 
 class UserError(Exception):
     """Bad input: the message says what was wrong, where, and how to mend it. Scripts print it and exit with
-    1."""
+    1. What it repeats of the input can be printed: control characters and halves of surrogate pairs stand
+    there escaped, and what is endless has lost its middle."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*(_printable(each) if isinstance(each, str) else each for each in arguments))
+
+
+def _printable(text: str) -> str:
+    lines = text.split("\n")
+    if all(map(str.isprintable, lines)) and len(text) <= LONGEST_WORD:
+        return text
+    return "\n".join(map(_printable_line, lines))
+
+
+def _printable_line(line: str) -> str:
+    words = (_without_middle(word, LONGEST_WORD) for word in line.split(" "))
+    whole = _without_middle(" ".join(words), LONGEST_LINE)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole)
+
+
+def _without_middle(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest // 2]}...{text[-longest // 4:]}"
 
 
 @dataclasses.dataclass(frozen=True)

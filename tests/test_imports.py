@@ -20,7 +20,7 @@ ORDER = [
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
-    "system_errors", "data", "envs", "engine", "rollout", "__init__"
+    "paths", "system_errors", "data", "envs", "engine", "rollout", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))

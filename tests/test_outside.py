@@ -6,6 +6,7 @@ import pytest
 
 from jaxrl_moe import outside
 from jaxrl_moe.outside import Fields, OutsideError
+from jaxrl_moe.types import UserError
 
 
 @pytest.mark.parametrize("text, words", [
@@ -99,3 +100,14 @@ def test_objects_name_their_place():
     with pytest.raises(OutsideError, match=r'^config\.json: rope: theta is "x"'):
         inner.number("theta")
     assert json.loads(outside.shown({"a": 1})) == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "\x1b[31m", "\u202e", "a" * 100_000, "words " * 20_000])
+def test_every_refusal_can_be_printed_and_stays_short(text):
+    for error in (UserError(f"no {text} here"), OutsideError(text)):
+        str(error).encode()
+        assert str(error).isprintable() and len(str(error)) <= 4003
+    with pytest.raises(OutsideError) as refused:
+        Fields({text: 5}, "it").string(text)
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 300
+    assert str(UserError("one\ntwo")) == "one\ntwo" and UserError("é 中").args == ("é 中",)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bridges.errors import BridgeError, listed
 from bridges.hf import weight_map
-from bridges.hf.folders import plain_name, read_json
+from bridges.hf.folders import check_names, plain_name, read_json
 from bridges.hf.tensor_files import DTYPES, FLOATS, TensorInfo, TensorReader
 from bridges.hf.weight_map import Slot
 from jaxrl_moe.model.config import ModelConfig, ModelConfigError
@@ -174,6 +174,7 @@ def read_index(folder: pathlib.Path) -> dict[str, str]:
         raise BridgeError(f"{error} Download the checkpoint again.") from error
     if not files:
         raise BridgeError(f"{path} names no tensors in its weight_map. Download the checkpoint again.")
+    check_names(files, str(path))
     return {key: plain_name(file, str(path)) for key, file in files.items()}
 
 

@@ -24,7 +24,7 @@ from bridges.hf.checkpoint import (
     write_index,
 )
 from bridges.hf.finite import copy
-from bridges.hf.folders import copy_companions, new_folder, read_json, resolve
+from bridges.hf.folders import copy_companions, new_folder, read_json, refuse_sources, resolve
 from bridges.hf.importing import adapters, base_weights, grouped, selection_biases
 from bridges.hf.params_folder import is_params_folder, read_layout
 from bridges.hf.tensor_files import FLOATS, NAMES, TensorInfo, create
@@ -65,6 +65,7 @@ def export_model(model: Transformer, path: str | os.PathLike, *, merge: bool = T
                       f"{family_of(model.config).title} (transformers, vLLM, SGLang) ignore both and choose "
                       "experts without it, so they do not compute this model; this package "
                       "does.", stacklevel=2)
+    refuse_sources(path, source)
     origin = None if source is None else _origin(resolve(source), model)
     plan = _Plan(model, origin, None if dtype is None else _safetensors_name(dtype), max_shard_bytes)
     if not hosts.leads():  # takes part in gathering what process 0 writes

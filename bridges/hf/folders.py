@@ -1,25 +1,31 @@
 """Folders of model files: found locally or on the Hugging Face hub, and written whole or not at all."""
 import contextlib
 import errno
+import fnmatch
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bridges.errors import BridgeError
-from jaxrl_moe import partials
+from bridges.errors import BridgeError, listed
+from jaxrl_moe import partials, paths
 from jaxrl_moe.foreign_errors import first_sentence
-from jaxrl_moe.outside import OutsideError, read_object
+from jaxrl_moe.outside import OutsideError, read_object, shown
 from jaxrl_moe.system_errors import mend
 
 # What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
 # settings.
 COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
               "*.tiktoken", "chat_template*", "additional_chat_templates", "generation_config.json")
+# What a folder of a model, an adapter or a critic holds, ours or Hugging Face's; nothing else is replaced.
+SIGNS = ("config.json", "adapter_config.json", "value_head.json", "layout.json")
+OURS = (*COMPANIONS, *SIGNS, "params", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*",
+        "adapter_model.bin", "*.jinja", "*.model", "preprocessor_config.json", "trainer_state.json",
+        "training_args.bin", "README*", "LICENSE*", ".gitattributes", ".gitignore", ".cache")
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
-SHOWN = 80  # characters of a path in a message
+LONGEST_NAME = 1000  # characters of a tensor's name; real ones have about a hundred
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -33,8 +39,8 @@ def resolve(name: str | os.PathLike) -> pathlib.Path:
     if folder.is_dir():
         return folder
     if folder.exists() or not HUB_NAME.fullmatch(str(name)):
-        raise BridgeError(f"{name} is not a folder, nor a hub name such as Qwen/Qwen3-0.6B. Give the folder "
-                          "that holds config.json.")
+        raise BridgeError(f"{paths.shortened(str(name))} is not a folder, nor a hub name such as "
+                          "Qwen/Qwen3-0.6B. Give the folder that holds config.json.")
     return _download(str(name))
 
 
@@ -45,8 +51,7 @@ def as_path(name: str | os.PathLike) -> pathlib.Path:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.stat()
     except (OSError, ValueError, RuntimeError) as error:
-        shown = str(name) if len(str(name)) <= SHOWN else f"{str(name)[:SHOWN]}..."
-        raise BridgeError(f"{shown!r} is no path that can be read: "
+        raise BridgeError(f"{paths.shortened(str(name))} is no path that can be read: "
                           f"{getattr(error, 'strerror', None) or error}. Give another.") from error
     return path
 
@@ -54,10 +59,20 @@ def as_path(name: str | os.PathLike) -> pathlib.Path:
 def plain_name(name: str, where: str) -> str:
     """Returns the name of a file beside the one that names it; raises BridgeError where it leads
     elsewhere."""
-    if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
-        raise BridgeError(f"{where} names the file {name!r}; a plain file name is needed, of a file in the "
-                          "same folder.")
+    plain = name.isprintable() and not re.search(r"[/\\]", name)
+    if name in ("", ".", "..") or not plain or paths.unusable(name):
+        raise BridgeError(f"{where} names the file {shown(name)}; a plain file name is needed, of a file in "
+                          "the same folder.")
     return name
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raises BridgeError for a name of a tensor that no model has, and no message could show."""
+    for name in names:
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise BridgeError(f"{where} has a tensor called {shown(name)}, of {len(name):,} characters; at "
+                              f"most {LONGEST_NAME} that can be printed are needed. Copy or download it "
+                              "again.")
 
 
 def _download(name: str) -> pathlib.Path:
@@ -93,23 +108,53 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
     """Yields a temporary folder beside `path`, and renames it to `path` when the block succeeds.
 
     When the block fails the temporary folder is removed and `path` is as before; what a killed process left
-    there is removed by the next that writes beside it. Raises BridgeError if `path` exists and `overwrite` is
-    false, or if the disk is full.
+    there is removed by the next that writes beside it. Raises BridgeError as check_new_folder does, or if the
+    disk is full.
     """
     target = output_path(path)
     with _told(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         partials.tidy(target.parent)
-        if target.exists() and not target.is_dir():
-            raise BridgeError(f"{target} is a file; the output must be a folder.")
-        if target.exists() and any(target.iterdir()) and not overwrite:
-            raise BridgeError(f"{target} exists and is not empty. Choose another output, or ask to overwrite "
-                              "it (--overwrite).")
+        check_new_folder(target, overwrite)
         with partials.claimed(target, pathlib.Path.mkdir) as partial:
             yield partial
             _sync(partial)
             with partials.set_aside(target, partial):
                 partial.rename(target)
+
+
+def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Raises BridgeError where new_folder would refuse the path."""
+    target = output_path(path)
+    if target.exists() and not target.is_dir():
+        raise BridgeError(f"{target} is a file; the output must be a folder.")
+    if target.exists() and any(target.iterdir()):
+        if not overwrite:
+            raise BridgeError(f"{target} exists and is not empty. Choose another output, or ask to overwrite "
+                              "it (--overwrite).")
+        check_replaceable(target)
+
+
+def check_replaceable(path: str | os.PathLike) -> None:
+    """Raises BridgeError where a folder holds something else than a model, an adapter or a critic, which
+    would be gone with it."""
+    target = output_path(path)
+    names = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else []
+    others = [name for name in names if not any(fnmatch.fnmatchcase(name, each) for each in OURS)]
+    if others or names and not set(SIGNS) & set(names):
+        what = listed([shown(name) for name in others or names])
+        raise BridgeError(f"{target} holds {what}, and no model, adapter or critic alone: it is not "
+                          "replaced. Choose another output, or move these away.")
+
+
+def refuse_sources(path: str | os.PathLike, *sources: str | os.PathLike | None) -> None:
+    """Raises BridgeError where the output is a folder that it is made from, or holds one."""
+    target = output_path(path)
+    for source in filter(None, sources):
+        local = pathlib.Path(os.path.realpath(as_path(source)))
+        if local.exists() and local.is_relative_to(target):
+            raise BridgeError(f"The output {target} is, or holds, {local}, which it is made from and which "
+                              "would be gone. Choose another output.")
 
 
 @contextlib.contextmanager

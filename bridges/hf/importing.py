@@ -13,7 +13,7 @@ from flax import nnx
 
 from bridges.hf.checkpoint import Checkpoint, read_config
 from bridges.hf.finite import copy
-from bridges.hf.folders import resolve
+from bridges.hf.folders import refuse_sources, resolve
 from bridges.hf.params_folder import is_params_folder, read_layout, restore, write
 from jaxrl_moe.distributed import chips
 from jaxrl_moe.distributed.parameters import row_of
@@ -119,6 +119,7 @@ def import_checkpoint(path: str | os.PathLike, output: str | os.PathLike, *,
       overwrite: replace a folder that is there already.
     """
     folder = resolve(path)
+    refuse_sources(output, folder)
     config = read_config(folder)
     checkpoint = Checkpoint(folder)
     checkpoint.check_count(config)

@@ -20,7 +20,7 @@ from flax import nnx
 from bridges.errors import BridgeError, listed
 from bridges.hf.checkpoint import INDEX, DiskLayout
 from bridges.hf.finite import refuse
-from bridges.hf.folders import copy_companions, new_folder, plain_name, read_json
+from bridges.hf.folders import check_names, copy_companions, new_folder, plain_name, read_json
 from bridges.hf.tensor_files import DTYPES, MOST, TensorInfo
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.runs.checkpoint import quiet
@@ -126,11 +126,13 @@ def read_layout(folder: pathlib.Path) -> DiskLayout:
     is damaged."""
     path = folder / LAYOUT
     rows = read_json(path)
+    check_names(rows, str(path))
     bad = [key for key, row in rows.items() if not _is_row(row)]
     if bad or not rows:
         raise BridgeError(f"{path} does not say in which file, dtype and shape these tensors lay: "
                           f"{listed(bad) or 'any'}. Import the checkpoint again.")
-    return DiskLayout(folder, {key: plain_name(row[0], str(path)) for key, row in rows.items()},
+    files = {key: plain_name(row[0], f"{path} (tensor {key})") for key, row in rows.items()}
+    return DiskLayout(folder, files,
                       {key: TensorInfo(row[1], tuple(row[2])) for key, row in rows.items()})
 
 

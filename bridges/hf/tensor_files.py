@@ -16,7 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from bridges.errors import BridgeError
-from jaxrl_moe.outside import Fields, OutsideError, as_object, parse
+from bridges.hf.folders import check_names
+from jaxrl_moe.outside import Fields, OutsideError, as_object, parse, shown
 
 DTYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "F8_E5M2": ml_dtypes.float8_e5m2,
@@ -63,6 +64,7 @@ def read_header(path: pathlib.Path) -> dict[str, TensorInfo]:
             raise BridgeError(f"{path} has a header of {length:,} bytes; safetensors files have at most "
                               f"{LONGEST_HEADER:,}. {AGAIN}")
         header = _parse(path, file.read(length))
+    check_names(header, str(path))
     infos = {name: _info(path, name, row, 8 + length) for name, row in header.items()}
     _check_extents(path, infos, 8 + length, size)
     return infos
@@ -73,10 +75,12 @@ def _parse(path: pathlib.Path, data: bytes) -> dict[str, Any]:
         if not data.startswith(b"{"):
             raise OutsideError("it begins with no {")
         header = as_object(parse(data.decode(), "it"), "it")
+        if b"\\u" in data:
+            json.dumps(header, ensure_ascii=False).encode()  # halves of surrogate pairs are no Unicode
         metadata = header.pop("__metadata__", None)
         for key in {} if metadata is None else as_object(metadata, "its __metadata__"):
             Fields(metadata, "its __metadata__").string(key)
-    except (OutsideError, UnicodeDecodeError) as error:
+    except (OutsideError, UnicodeError) as error:
         raise BridgeError(f"{path} has no readable safetensors header: {str(error).rstrip('.')}. {AGAIN}"
                           ) from error
     return header
@@ -86,8 +90,8 @@ def _info(path: pathlib.Path, name: str, row: Any, data_start: int) -> TensorInf
     fields = Fields(row, f"{path}: the header of tensor {name}")
     dtype = fields.string("dtype")
     if dtype not in DTYPES:
-        raise BridgeError(f"{path}: tensor {name} has dtype {dtype}, which is not supported; known are "
-                          f"{', '.join(DTYPES)}.")
+        raise BridgeError(f"{path}: tensor {name} has dtype {shown(dtype)}, which is not supported; known "
+                          f"are {', '.join(DTYPES)}.")
     offsets = fields.integers("data_offsets", most=MOST)
     if len(offsets) != 2:
         raise BridgeError(f"{path}: tensor {name} has {len(offsets)} data_offsets, a start and an end are "

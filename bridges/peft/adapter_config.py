@@ -12,6 +12,7 @@ from typing import Any
 from bridges.errors import BridgeError
 from bridges.hf.folders import read_json
 from jaxrl_moe.outside import Fields, OutsideError, shown
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.spelling import did_you_mean
 
 CONFIG = "adapter_config.json"
@@ -72,7 +73,7 @@ def read_adapter_config(path: pathlib.Path) -> AdapterConfig:
     try:
         kind = fields.string("peft_type")
         if kind != "LORA":
-            raise BridgeError(f"{path} describes a {kind} adapter; only LORA is read.")
+            raise BridgeError(f"{path} describes a {shown(kind)} adapter; only LORA is read.")
         _check_others(fields)
         _check_start(fields)
         return _taken(path, fields)
@@ -83,6 +84,10 @@ def read_adapter_config(path: pathlib.Path) -> AdapterConfig:
 def _taken(path: pathlib.Path, fields: Fields) -> AdapterConfig:
     fields.string("task_type", None, choices=TASKS)
     names = {name: _names(fields, name) for name in NAMES}
+    if names["target_modules"] is None and "target_parameters" not in fields:
+        raise BridgeError(f"{path} names no target_modules, and what PEFT takes then depends on its version "
+                          "and on the base model. Name the layers that were adapted, such as "
+                          '["q_proj", "v_proj"].')
     layers = fields.values.get("layers_to_transform")
     layers = [layers] if type(layers) is int else layers
     layers = Fields({"layers_to_transform": layers}, str(path)).integers("layers_to_transform", None)
@@ -135,9 +140,10 @@ def _check_others(fields: Fields) -> None:
             if value != off and value not in (None, [], {}):
                 used.append(f"{name}={value!r}"[:SHOWN])
         elif name not in KNOWN and value not in (None, False, "", [], {}):
-            raise BridgeError(f"{path}: the field {name!r} ({shown(value)}) is no field of PEFT's LoraConfig "
-                              f"that is known here, and may change what the adapter computes."
-                              f"{did_you_mean(name, KNOWN)} Merge the adapter with PEFT, or leave it out.")
+            raise BridgeError(f"{path}: the field {shortened(name)} ({shown(value)}) is no field of "
+                              "PEFT's LoraConfig that is known here, and may change what the adapter "
+                              f"computes.{did_you_mean(name, KNOWN)} Merge the adapter with PEFT, or leave "
+                              "it out.")
     if used:
         raise BridgeError(f"{path} sets {', '.join(used)}, which this package does not have. Train the "
                           "adapter without, or merge it with PEFT.")

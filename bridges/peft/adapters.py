@@ -11,7 +11,7 @@ import numpy as np
 
 from bridges.errors import BridgeError, listed
 from bridges.hf.finite import is_finite, refuse
-from bridges.hf.folders import new_folder, resolve
+from bridges.hf.folders import new_folder, refuse_sources, resolve
 from bridges.hf.importing import adapters, base_weights, grouped, routers
 from bridges.hf.tensor_files import NAMES, TensorInfo, create
 from bridges.hf.weight_map import Slot
@@ -103,6 +103,7 @@ def export_adapter(model: Transformer, path: str | os.PathLike, base: str | os.P
       BridgeError: when there are no adapters, or PEFT could not load them, a number is not finite, or the
         folder cannot be written.
     """
+    refuse_sources(path, base)
     config = peft_config(model, os.fspath(base))
     whole_routers = router_slots(model) if config["modules_to_save"] else []
     if whole_routers:

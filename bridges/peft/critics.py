@@ -14,7 +14,7 @@ from flax import nnx
 
 from bridges.errors import BridgeError, listed
 from bridges.hf.finite import copy
-from bridges.hf.folders import new_folder, read_json, resolve
+from bridges.hf.folders import new_folder, read_json, refuse_sources, resolve
 from bridges.hf.tensor_files import FLOATS, TensorInfo, TensorReader, create
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.model.value_head import Critic, ValueHead
@@ -40,6 +40,7 @@ def export_critic(critic: Critic, path: str | os.PathLike, base: str | os.PathLi
     Raises:
       BridgeError: the folder cannot be written.
     """
+    refuse_sources(path, base)
     if not hosts.leads():
         return pathlib.Path(path)
     with new_folder(path, overwrite) as folder:

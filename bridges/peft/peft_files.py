@@ -22,6 +22,7 @@ from bridges.peft.adapter_config import CONFIG, read_adapter_config
 from bridges.peft.names import FusedModule, fused_modules, leaf, our_names, router_modules, router_patterns
 from bridges.peft.targets import Targets
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.outside import shown
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -98,9 +99,9 @@ class PeftFolder:
         whole = set(self.config.modules_to_save) - router_modules()
         readable = ", ".join(sorted(name for name in router_modules() if "." not in name))
         if whole:
-            raise BridgeError(f"{self.config.path} sets modules_to_save={sorted(whole)!r} (of these only "
-                              f"routers, {readable}, can be read), which this package does not have. Train "
-                              "the adapter without, or merge it with PEFT.")
+            raise BridgeError(f"{self.config.path} sets modules_to_save={shown(sorted(whole))} (of these "
+                              f"only routers, {readable}, can be read), which this package does not have. "
+                              "Train the adapter without, or merge it with PEFT.")
 
     def _check_targets(self) -> None:
         problems = [f"tensors of {name}" for name in self.pairs if not self.targeted(name)]

@@ -33,7 +33,7 @@ class Targets:
             return False
         targets = config.target_modules
         if targets is None:
-            return not config.target_parameters
+            return False
         if isinstance(targets, str):
             return targets.lower() == ALL_LINEAR or self._is(name, targets)
         return name in targets or (self._is(name, targets) and self._in_layers(name))

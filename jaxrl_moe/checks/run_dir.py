@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
 from jaxrl_moe import partials
@@ -27,6 +27,7 @@ from jaxrl_moe.runs.resuming import (
 )
 from jaxrl_moe.types import Problem, UserError
 
+EXPORTS = ("model", "adapter", "critic")  # in a phase's folder
 LEAST_FREE = 1 << 30  # bytes that a run's folder should have
 # What an SFT phase's weights follow from, besides the seed.
 _SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer", "moe")
@@ -63,6 +64,37 @@ def folder_problems(start: Start) -> Iterator[Problem]:
         return
     yield from told("run_dir", path, lambda: check_space(parent))
     yield from told("run_dir", path, lambda: _try_lock(pathlib.Path(path)))
+
+
+def output_problems(start: Start) -> Iterator[Problem]:
+    """Yields the inputs that an export at the end would replace, and what lies where it is to be written."""
+    if start.job is Job.EVALUATE:
+        return
+    run = pathlib.Path(start.recipe.run_dir)
+    outputs = [phase / name for phase, wanted in ((run, start.rl), (run / "sft", start.sft)) if wanted
+               for name in EXPORTS]
+    yield from _lost(start, outputs)
+    for output in outputs:
+        if output.exists():
+            yield from told("run_dir", str(run), lambda output=output: start.bridge.check_replaceable(output))
+
+
+def _lost(start: Start, outputs: Iterable[pathlib.Path]) -> Iterator[Problem]:
+    config = start.recipe
+    inputs = {"model.path": config.model.path, "critic.path": config.critic.path,
+              "data.path": config.data.path, "data.eval_path": config.data.eval_path,
+              "sft.path": config.sft.path}
+    written = {output: os.path.realpath(output) for output in outputs}
+    for key, path in inputs.items():
+        real = pathlib.Path(os.path.realpath(path))
+        lost = path and next((output for output, each in written.items() if real.is_relative_to(each)), None)
+        if lost:
+            yield Problem(key, path, f"lies in {str(lost)!r}, which this run's export replaces",
+                          "give another run_dir, or move it")
+    model = os.path.realpath(config.model.path)
+    if os.path.isdir(model) and pathlib.Path(os.path.realpath(config.run_dir)).is_relative_to(model):
+        yield Problem("run_dir", config.run_dir, f"lies in model.path = {config.model.path!r}, among whose "
+                      "files it would write its own", "give a folder outside")
 
 
 def _no_folder(folder: pathlib.Path, there: pathlib.Path) -> str:

@@ -1,19 +1,19 @@
 """What accelerators are: rates for time floors, and what XLA's compiler needs to know of one that is not
 there. A table that a JSON file of the same fields extends."""
 import dataclasses
-import json
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
 
+from jaxrl_moe.outside import Fields, OutsideError, read_object, shown
 from jaxrl_moe.types import UserError
 
 MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"
 OLD_MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 # JAX's own is 0.75; the rest is left to the driver, CUDA's context, its libraries and NCCL
 DEFAULT_FRACTION = 0.94
+MOST_RATE = 1e21  # of a second, or bytes; a thousand times what one chip can have in this decade
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,29 +117,43 @@ def find_chip(name: str, path: str | None = None) -> Chip:
     architecture may be left out.
 
     Raises:
-      UserError: unknown, or the file has other fields.
+      UserError: unknown, or the file has other fields, or values that no chip has.
     """
     chips = dict(CHIPS)
     if path:
         try:
-            chips |= {
-                key: _chip(fields) for key, fields in json.loads(pathlib.Path(path).read_text()).items()
-            }
-        except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} is no table of chips ({error}): write {{\"name\": {{\"flops\": 1e15, "
-                            "\"memory\": 8e10, \"bandwidth\": 4e12, \"link\": 4e11}}, and for one that is to "
-                            "be compiled for \"architecture\": {\"kind\": \"NVIDIA H100\", \"capability\": "
-                            "[9, 0], \"cores\": 132, \"clock\": 1.98, \"matrix_clock\": 1.83, \"l2\": "
-                            "52428800, \"shared\": 233472}.") from error
+            table = Fields(read_object(path), path)
+            chips |= {key: _chip(table.object(key)) for key in table.values}
+        except OutsideError as error:
+            raise UserError(f"{path} is no table of chips ({str(error).rstrip('.')}): write "
+                            "{\"name\": {\"flops\": 1e15, \"memory\": 8e10, \"bandwidth\": 4e12, \"link\": "
+                            "4e11}}, and for one that is to be compiled for \"architecture\": {\"kind\": "
+                            "\"NVIDIA H100\", \"capability\": [9, 0], \"cores\": 132, \"clock\": 1.98, "
+                            "\"matrix_clock\": 1.83, \"l2\": 52428800, \"shared\": 233472}.") from error
     if name not in chips:
-        raise UserError(f"There is no chip {name!r}: known are {', '.join(chips)}; --chips=FILE.json adds "
+        raise UserError(f"There is no chip {name!r}: known are {shown(list(chips))}; --chips=FILE.json adds "
                         "others.")
     return chips[name]
 
 
-def _chip(fields: dict) -> Chip:
-    architecture = fields.get("architecture")
-    if architecture is not None:
-        major, minor = architecture.get("capability", ())
-        architecture = Architecture(**architecture | {"capability": (major, minor)})
-    return Chip(**fields | {"architecture": architecture})
+def _chip(fields: Fields) -> Chip:
+    fields.only(field.name for field in dataclasses.fields(Chip))
+    rates = {key: fields.number(key, least=1.0, most=MOST_RATE)
+             for key in ("flops", "memory", "bandwidth", "link")}
+    architecture = fields.object("architecture", None)
+    return Chip(**rates, architecture=None if architecture is None else _architecture(architecture))
+
+
+def _architecture(fields: Fields) -> Architecture:
+    fields.only(field.name for field in dataclasses.fields(Architecture))
+    capability = fields.integers("capability", most=99)
+    if len(capability) != 2:
+        raise OutsideError(f"{fields.where}: capability is {shown(capability)}; two integers are needed, "
+                           "such as [9, 0].")
+    if not fields.string("kind").isprintable() or not fields.string("kind"):
+        raise OutsideError(f"{fields.where}: kind is {shown(fields.string('kind'))}; the name that the "
+                           "driver reports is needed.")
+    clocks = {key: fields.number(key, above=0.0, most=100.0) for key in ("clock", "matrix_clock")}
+    sizes = {key: fields.integer(key, least=1, most=2**40) for key in ("cores", "l2", "shared")}
+    more = {key: fields.integer(key, getattr(Architecture, key), least=1) for key in ("threads", "lanes")}
+    return Architecture(kind=fields.string("kind"), capability=tuple(capability), **clocks, **sizes, **more)

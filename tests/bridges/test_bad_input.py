@@ -1,18 +1,22 @@
 """Bad folders give one paragraph that names the tensor, the file and the mend, and leave nothing
 half-written."""
 import errno
+import functools
+import itertools
 import json
 import os
 import shutil
 
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 import bridges
 from bridges.hf.folders import resolve
 from bridges.hf.importing import import_checkpoint
 from jaxrl_moe.model.config import LoraConfig
+from jaxrl_moe.model.value_head import Critic, ValueHead
 from jaxrl_moe.types import UserError
 from tests.helpers.parity import randomise_adapters
 from tests.helpers.tiny_models import make_checkpoint
@@ -233,9 +237,24 @@ def test_an_output_that_is_there_is_not_overwritten_unasked(folder, tmp_path):
     (tmp_path / "out/notes.txt").write_text("mine")
     refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder), tmp_path / "out",
             "--overwrite")
+    refused(lambda: bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True), "notes.txt")
     assert (tmp_path / "out/notes.txt").read_text() == "mine"
+    (tmp_path / "out/notes.txt").rename(tmp_path / "out/config.json")
     bridges.export_model(model, tmp_path / "out", source=folder, overwrite=True)
-    assert not (tmp_path / "out/notes.txt").exists()
+    assert (tmp_path / "out/config.json").read_text() != "mine"
+
+
+def test_no_export_replaces_what_it_is_made_from(folder, adapter):
+    before = sorted(folder.iterdir())
+    model = bridges.load_model(folder, lora=bridges.read_lora(adapter))
+    critic = Critic(ValueHead(model.config.hidden_size, rngs=nnx.Rngs(0)), "token")
+    writers = (lambda output: bridges.export_model(model, output, source=folder, overwrite=True),
+               lambda output: bridges.export_adapter(model, output, folder, overwrite=True),
+               lambda output: bridges.export_critic(critic, output, folder, overwrite=True),
+               lambda output: import_checkpoint(folder, output, overwrite=True))
+    for output, write in itertools.product((folder, folder.parent), writers):
+        refused(functools.partial(write, output), str(output), "would be gone")
+    assert sorted(folder.iterdir()) == before
 
 
 def test_a_source_of_another_model_is_refused(folder, tmp_path):

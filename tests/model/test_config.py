@@ -113,6 +113,36 @@ REFUSED = {
 }
 
 
+OTHER_MATHEMATICS = {
+    "quantization_config": {"quant_method": "awq"}, "is_causal": False,
+    "dual_chunk_attention_config": {"a": 1}, "attention_multiplier": 0.1, "logits_scaling": 8.0,
+    "num_shared_experts": 1, "n_shared_experts": 1,
+    "shared_expert_intermediate_size": 512, "n_group": 8, "topk_group": 4, "routed_scaling_factor": 2.5,
+    "scoring_func": "sigmoid", "topk_method": "noaux_tc", "rope_interleaved": True, "qk_norm": False,
+    "mlp_bias": True, "final_logit_softcapping": 30.0, "use_bidirectional_attention": True,
+    "embedding_multiplier": 12.0, "residual_multiplier": 0.22}
+PUBLISHED = {
+    "_name_or_path": "x", "auto_map": {"AutoConfig": "a.B"}, "transformers_version": "4.51.0",
+    "bos_token_id": 1, "eos_token_id": [1, 2], "pad_token_id": None, "torch_dtype": "bfloat16",
+    "dtype": "bfloat16",
+    "use_cache": False, "output_router_logits": False, "max_window_layers": 28, "unsloth_fixed": True,
+    "unsloth_version": "2025.4", "model_name": "y", "quantization_config": None, "is_causal": True,
+    "n_group": 1, "routed_scaling_factor": 1.0, "scoring_func": "softmax", "num_shared_experts": 0,
+    "qk_norm": True, "rope_interleaved": False, "use_mrope": False, "pruned_heads": {},
+    "id2label": {"0": "a"},
+    "chunk_size_feed_forward": 0, "head_dtype": "x", "mlp_bias": False, "shared_expert_intermediate_size": 0}
+
+
+
+
+@pytest.mark.parametrize("base", [DENSE, MOE], ids=["dense", "moe"])
+def test_what_would_change_the_mathematics_is_refused_by_name_and_what_does_not_is_passed_over(base):
+    for key, value in OTHER_MATHEMATICS.items():
+        with pytest.raises(ModelConfigError, match=f"^folder/config.json: {key} is "):
+            read({key: value}, base=base)
+    assert read(PUBLISHED, base=base) == read(base=base)
+
+
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_no_model_has_is_refused_with_file_and_field(fault):
     base, change, message = REFUSED[fault]

@@ -43,6 +43,34 @@ def test_an_architecture_that_cannot_be_read_is_refused(tmp_path, architecture):
         find_chip("A10", str(path))
 
 
+@pytest.mark.parametrize("key, values", [
+    *((key, ("8e10", True, -1, 0, None, [1], 1e300)) for key in OWN),
+    *((f"architecture.{key}", ("7", True, -1, 0, {}, 1e300)) for key in BUILD if key not in ("kind",
+                                                                                            "capability")),
+    ("architecture.kind", (7, None, "", "a\nb")),
+    ("architecture.capability", ((8,), (8, 6, 0), ("8", "6"), (8, True), (-8, 6), 8, "86")),
+    ("flop", (1,)), ("architecture.threads", (0, "x")), ("architecture", ([], "x", True))])
+def test_a_chip_that_none_is_is_refused_by_its_field(tmp_path, key, values):
+    path = tmp_path / "chips.json"
+    for value in values:
+        chip = OWN | {"architecture": dict(BUILD)}
+        outer, _, inner = key.partition(".")
+        (chip["architecture"] if inner else chip)[inner or outer] = value
+        path.write_text(json.dumps({"A10": chip}))
+        with pytest.raises(UserError, match=rf"is no table of chips \(.*{inner or outer}"):
+            find_chip("A10", str(path))
+
+
+def test_a_table_of_chips_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "chips.json"
+    for text in ("", "[]", "{", '{"A10": 5}', '{"A10": {}}', '{"A10": {"flops": NaN}}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match="is no table of chips"):
+            find_chip("H200", str(path))
+    with pytest.raises(UserError, match="is no table of chips .*does not exist"):
+        find_chip("H200", str(tmp_path / "none.json"))
+
+
 def test_jax_gets_the_share_that_is_set_and_0_94_otherwise():
     chip = CHIPS["H200"]
     assert chip.client_memory({}) == int(0.94 * chip.memory)

@@ -272,19 +272,20 @@ def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, fo
             ({"lora_name": "b", "lora_path": str(tmp_path / "none")}, 400, "no folder"),
             ({"lora_name": "b", "lora_path": "a" * 5000}, 400, "no folder"),
             ({"lora_name": "b", "lora_path": "a\0b"}, 400, "no folder"),
-            ({"lora_name": "b", "lora_path": broken(tmp_path, path)}, 400, "lora_alpha"),
+            ({"lora_name": "b", "lora_path": broken(tmp_path, path)}, 400, "1e999 is beyond"),
             ({"lora_name": "b", "lora_path": str(folder)}, 400, "adapter_config.json"),
             ({"lora_name": "b", "lora_path": adapter(folder, tmp_path / "big", rank=8)[0]}, 400, "rank 8"),
             ({"lora_name": "b"}, 400, "lora_path")]:
             answer = server.http.post("/v1/load_lora_adapter", json=body)
             assert answer.status_code == status and message in answer.json()["error"]["message"], answer.text
         for config in ({"rank_pattern": "("}, {"rank_pattern": {"(": 2}}, {"r": 0},
-                       {"lora_alpha": float("nan")}):
+                       {"lora_alpha": float("nan")}, {"lora_alpha": None}, {"lora_alpha": 1e39},
+                       {"rank_pattern": 0}, {"r": "x"}, {"target_modules": 5}, {"target_modules": None}):
             damaged = damage(path, tmp_path / "damaged", config)
             body = {"lora_name": "sums", "lora_path": damaged, "load_inplace": True}
             answer = server.http.post("/v1/load_lora_adapter", json=body)
             assert answer.status_code == 400 and answer.json()["error"]["message"], (config, answer.text)
-        for odd in ("x" * 5000, "a\0b", "\ud800", "/dev/null", "/" * 5000, " "):
+        for odd in ("", "\t", "x" * 5000, "a\0b", "\ud800", "/dev/null", "/" * 5000, " "):
             body = {"lora_name": "b", "lora_path": odd}
             answer = server.http.post("/v1/load_lora_adapter", content=json.dumps(body),
                                       headers={"Content-Type": "application/json"})
@@ -351,14 +352,11 @@ def test_what_an_adapter_changed_beside_its_layers_is_gone_with_it(folder):
         def import_adapter(model, path, subset):
             bridges.peft.adapters.routers(model)
             for variable in bridges.peft.adapters.routers(model).values():
-                variable.set_value(variable.get_value() + (float("nan") if path.endswith("nan") else 1.0))
+                variable.set_value(variable.get_value() + 1.0)
 
     options = launch.Options(model=str(folder), max_lora_rank=4)
     _, load = launch.load_policy(options, Bridge)
     before = jax.tree.leaves(load(""))
-    with pytest.raises(UserError, match="not finite"):
-        (folder / "nan").mkdir(exist_ok=True)
-        load(str(folder / "nan"))
     changed = jax.tree.leaves(load(str(folder)))
     assert any(new is not old for new, old in zip(changed, before))
     assert all(new is old for new, old in zip(jax.tree.leaves(load("")), before))

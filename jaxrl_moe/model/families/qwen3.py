@@ -16,6 +16,7 @@ from jaxrl_moe.model.families.decoder import (
     Decoder,
     size,
 )
+from jaxrl_moe.model.families.hf_refused import refuse_other_mathematics
 from jaxrl_moe.model.families.hf_rope import CONTEXT, rope_from_hf, rope_to_hf
 from jaxrl_moe.model.families.registry import register
 from jaxrl_moe.outside import Fields, shown
@@ -58,6 +59,7 @@ def common_from_hf(fields: Fields) -> dict[str, Any]:
     Raises:
       OutsideError: a field that is needed is not there, or says what these models do not have.
     """
+    refuse_other_mathematics(fields)
     fields.string("hidden_act", "silu", choices=["silu"])
     if fields.number("attention_dropout", 0.0):
         raise ModelConfigError("attention_dropout is not 0, and attention drops nothing here. Set it to 0.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jaxrl_moe.distributed.parameters import declare
 from jaxrl_moe.model import families as package
 from jaxrl_moe.outside import Fields, OutsideError
+from jaxrl_moe.paths import shortened
 
 if TYPE_CHECKING:
     from jaxrl_moe.config import ScratchSection
@@ -66,11 +67,13 @@ def reading(fields: Fields) -> "ModelConfig":
     kind = fields.string("model_type", None)
     read = ((family, family.architectures if names else (family.name,)) for family in families())
     family = next((family for family, known in read if set(known) & set(names or [kind])), None)
+    listed = shortened(", ".join(names))
+    shown = shortened(str(kind))
     if family is None:
-        named = f"the architecture {', '.join(names)}" if names else f"no architecture, and the type {kind}"
+        named = f"the architecture {listed}" if names else f"no architecture, and the type {shown}"
         raise OutsideError(f"{fields.where} names {named}; supported are {', '.join(architectures())}.")
     if kind not in (None, family.name):
-        raise OutsideError(f"{fields.where}: model_type is {kind!r}, and the architecture {', '.join(names)} "
+        raise OutsideError(f"{fields.where}: model_type is {shown}, and the architecture {listed} "
                            f"is of the type {family.name!r}. Correct one of them.")
     return family.from_hf(fields)
 

@@ -9,7 +9,15 @@ import sys
 import pytest
 
 from bridges.errors import BridgeError
-from bridges.hf.folders import new_file, new_folder, plain_name, read_json, resolve
+from bridges.hf.folders import (
+    check_names,
+    new_file,
+    new_folder,
+    plain_name,
+    read_json,
+    refuse_sources,
+    resolve,
+)
 
 ROOT = pathlib.Path(__file__).parents[3]
 WRITER = """
@@ -17,7 +25,7 @@ import sys
 from bridges.hf.folders import new_file, new_folder
 new = new_folder if sys.argv[1] == "folder" else new_file
 with new(sys.argv[2], overwrite=True) as partial:
-    (partial / "file" if partial.is_dir() else partial).write_text("half")
+    (partial / "config.json" if partial.is_dir() else partial).write_text("half")
     print("at work", flush=True)
     sys.stdin.read()
 """
@@ -42,7 +50,7 @@ def writer():
 
 def write(folder, text):
     with new_folder(folder, overwrite=True) as partial:
-        (partial / "file").write_text(text)
+        (partial / "config.json").write_text(text)
 
 
 def names(folder):
@@ -59,7 +67,7 @@ def test_what_a_killed_process_left_is_removed_by_whoever_writes_there_next_and_
     assert len(names(tmp_path)) == 2
     write(tmp_path / "model", "new")
     assert {name.split(".partial-")[0] for name in names(tmp_path)} == {"model", ".living"}
-    assert (tmp_path / "model" / "file").read_text() == "new"
+    assert (tmp_path / "model" / "config.json").read_text() == "new"
     living.communicate("")
     assert living.returncode == 0 and names(tmp_path) == {"model", "living"}
 
@@ -81,10 +89,10 @@ def test_folders_of_the_living_and_of_others_are_left_alone(tmp_path, name):
 def test_a_folder_that_was_set_aside_by_a_killed_process_is_put_back(tmp_path):
     aside = tmp_path / ".model.partial-0123456789ab.old"
     aside.mkdir()
-    (aside / "file").write_text("before")
+    (aside / "config.json").write_text("before")
     with pytest.raises(RuntimeError), new_folder(tmp_path / "model", overwrite=True):
         raise RuntimeError("the next one fails too")
-    assert names(tmp_path) == {"model"} and (tmp_path / "model" / "file").read_text() == "before"
+    assert names(tmp_path) == {"model"} and (tmp_path / "model" / "config.json").read_text() == "before"
     with pytest.raises(BridgeError, match="--overwrite"), new_folder(tmp_path / "model"):
         pass
 
@@ -93,7 +101,7 @@ def test_an_output_behind_a_link_is_written_where_it_lies(tmp_path):
     write(tmp_path / "v1", "old")
     (tmp_path / "current").symlink_to("v1")
     write(tmp_path / "current", "new")
-    assert (tmp_path / "current").is_symlink() and (tmp_path / "v1" / "file").read_text() == "new"
+    assert (tmp_path / "current").is_symlink() and (tmp_path / "v1" / "config.json").read_text() == "new"
     assert names(tmp_path) == {"v1", "current"}
 
 
@@ -128,10 +136,11 @@ def test_a_path_that_cannot_be_is_refused_in_one_line(name):
 
 
 @pytest.mark.parametrize("name", ["../other/model.safetensors", "/etc/passwd", "a/b.safetensors", "..", ".",
-                                  "", "a\\b", "a\0"])
+                                  "", "a\\b", "a\0", "a" * 100_000, "\ud800", "a\nb", "\x1b[31m", "ä" * 200])
 def test_a_file_that_names_files_elsewhere_is_refused(name):
-    with pytest.raises(BridgeError, match="index.json names the file"):
+    with pytest.raises(BridgeError, match="index.json names the file") as refused:
         plain_name(name, "index.json")
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 300
     assert plain_name("model-00001-of-00002.safetensors", "") == "model-00001-of-00002.safetensors"
 
 
@@ -162,3 +171,48 @@ def test_json_that_is_damaged_or_no_object_is_named(tmp_path, text, words):
         read_json(tmp_path / "config.json")
     with pytest.raises(BridgeError, match="absent.json does not exist"):
         read_json(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("others, told", [
+    (("notes.txt",), "notes.txt"), (("config.json", "notes.txt"), "notes.txt"),
+    (("config.json", "checkpoints", "metrics.jsonl"), '"checkpoints"; "metrics.jsonl"'),
+    (("tokenizer.json",), "tokenizer.json"), (("config.json", "train.json"), "train.json")])
+def test_a_folder_that_is_no_model_is_not_replaced(tmp_path, others, told):
+    (tmp_path / "out").mkdir()
+    for name in others:
+        (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(BridgeError, match="is not replaced") as refused:
+        write(tmp_path / "out", "new")
+    assert told in str(refused.value)
+    assert names(tmp_path / "out") == set(others)
+
+
+@pytest.mark.parametrize("there", [
+    (), ("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "vocab.json",
+         "merges.txt", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "README.md",
+         "LICENSE", ".gitattributes"),
+    ("adapter_config.json", "adapter_model.safetensors", "value_head.json", "value_head.safetensors"),
+    ("config.json", "layout.json", "params")])
+def test_a_model_an_adapter_or_a_critic_is_replaced(tmp_path, there):
+    (tmp_path / "out").mkdir()
+    for name in there:
+        (tmp_path / "out" / name).write_text("old")
+    write(tmp_path / "out", "new")
+    assert names(tmp_path / "out") == {"config.json"}
+
+
+def test_an_output_that_is_or_holds_its_source_is_refused(tmp_path):
+    write(tmp_path / "runs" / "model", "base")
+    (tmp_path / "link").symlink_to("runs")
+    for output in ("runs/model", "link/model", "runs", "runs/x/../model"):
+        with pytest.raises(BridgeError, match="would be gone"):
+            refuse_sources(tmp_path / output, None, tmp_path / "runs/model", "Qwen/Qwen3-0.6B")
+    refuse_sources(tmp_path / "runs/model-2", tmp_path / "runs/model")
+
+
+@pytest.mark.parametrize("name", ["a" * 100_000, "many words " * 10_000, "a\0b", "a\nb", "\ud800", "\x1b[2J"])
+def test_a_name_of_a_tensor_that_no_model_has_is_refused_in_one_short_line(name):
+    check_names(["model.norm.weight"], "file")
+    with pytest.raises(BridgeError, match="^file has a tensor called") as refused:
+        check_names(["model.norm.weight", name], "file")
+    assert str(refused.value).isprintable() and len(str(refused.value)) < 300

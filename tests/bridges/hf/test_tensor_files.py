@@ -65,9 +65,10 @@ DAMAGE = {
     "a shape of text": (edited("a", shape="23"), "a: shape"),
     "no shape": (edited("a", shape=None), "a has no shape"),
     "a dtype of another type": (edited("a", dtype=32), "a: dtype"),
-    "an unknown dtype": (edited("a", dtype="F33"), "a has dtype F33"),
+    "an unknown dtype": (edited("a", dtype="F33"), "a has dtype .F33"),
     "a tensor that is no object": (lambda header: header.update(a=[1]), "tensor a holds a list"),
     "metadata of numbers": (lambda header: header.update(__metadata__={"a": 1}), "__metadata__"),
+    "half a surrogate pair": (lambda header: header.update(__metadata__={"a\ud800": "b"}), "surrogates"),
     "metadata of a list": (lambda header: header.update(__metadata__=[]), "__metadata__"),
     "a tensor less": (lambda header: header.pop("c"), "belong to no tensor"),
 }

@@ -161,7 +161,7 @@ BAD = [
     (dict(trainable_token_indices=[0]), "trainable_token_indices"),
     (dict(kasa_config={"a": 1}), "kasa_config"), (dict(arrow_config={"a": 1}), "arrow_config"),
     (dict(megatron_config={"a": 1}), "megatron_config"),
-    (dict(peft_type="lora"), "lora adapter"), (dict(peft_type=["LORA"]), "peft_type"),
+    (dict(peft_type="lora"), "\"lora\" adapter"), (dict(peft_type=["LORA"]), "peft_type"),
     (dict(peft_type=None), "has no peft_type"),
     (dict(task_type="SEQ_CLS"), "task_type"), (dict(task_type=3), "task_type"),
     (dict(use_rslorra=True), "'use_rslorra'.*Did you mean 'use_rslora'"), (dict(rank=8), "'rank'"),
@@ -299,3 +299,15 @@ def test_pefts_all_linear_takes_the_router_in_and_is_refused_by_its_name(tmp_pat
     by_peft(tmp_path / "hf", tmp_path / "adapter", target_modules="all-linear")
     with pytest.raises(UserError, match="router model.layers.0.mlp.gate.*merge_and_unload"):
         bridges.read_lora(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("settings, named", [
+    (dict(target_modules=None), "names no target_modules"), (dict(target_modules=5), "target_modules is 5"),
+    (dict(rank_pattern=0), "rank_pattern is 0"), (dict(rank_pattern={"q_proj": 0}), "q_proj is 0"),
+    (dict(lora_alpha=None), "lora_alpha"), (dict(lora_alpha=1e39), "lora_alpha is 1e.39"),
+    (dict(r="x"), "r is .x"), (dict(r=None), "has no r"), (dict(alpha_pattern=[]), "alpha_pattern is"),
+    (dict(target_modules=[]), "does not name"), (dict(target_modules=""), "does not name")])
+def test_what_peft_would_fill_in_or_choke_on_is_refused(adapter, settings, named):
+    change(adapter, **settings)
+    with pytest.raises(UserError, match=named):
+        bridges.read_lora(adapter)
