@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from jaxrl_moe import paths
+from jaxrl_moe.spelling import LONGEST, cut, escaped
 from jaxrl_moe.types import UserError
 
 DEBUG = flags.DEFINE_bool("debug", False, "the full traceback of an error, before the paragraph about it",
@@ -48,4 +49,5 @@ def parsed(arguments: Sequence[str]) -> list[str]:
 
 def reason(error: Exception) -> str:
     """The last line of what absl says, as the end of a sentence."""
-    return re.sub(r" ?\?$", "?", str(error).strip().splitlines()[-1].strip('"').rstrip("."))
+    said = str(error).strip().splitlines()[-1].strip('"').rstrip(".")
+    return cut(escaped(re.sub(r" ?\?$", "?", said)), 2 * LONGEST)

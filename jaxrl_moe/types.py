@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_moe.spelling import cut, escaped
+
 Array = Any
 
 
@@ -16,7 +18,8 @@ class UserError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that cannot work, found before the first expensive second; str() gives it as a sentence.
+    """One thing that cannot work, found before the first expensive second; str() gives it as a sentence, in
+    which a long value is cut.
 
     Attributes:
       field: the setting, option, file or row, such as "rollout.page_size".
@@ -31,7 +34,8 @@ class Problem:
 
     def __str__(self) -> str:
         value = ",".join(map(str, self.value)) if isinstance(self.value, tuple) else repr(self.value)
-        return f"{self.field}{'' if self.value is None else f' = {value}'} {self.why}: {self.mend}."
+        value = "" if self.value is None else f" = {cut(escaped(value))}"
+        return f"{cut(self.field)}{value} {self.why}: {self.mend}."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from jaxrl_moe.checks import tasks
 from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.start import Start
-from jaxrl_moe.data.prompts import prompt_messages
+from jaxrl_moe.data.prompts import check_reached, prompt_messages
 from jaxrl_moe.data.rows import Row, read_rows
-from jaxrl_moe.data.sft import row_messages
+from jaxrl_moe.data.sft import row_messages, takes_context
 from jaxrl_moe.types import Problem, Prompt, UserError
 
 QUESTION = [{"role": "user", "content": "1 + 1 = ?"}]
@@ -72,7 +72,10 @@ def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
         prompt_messages(row, data.system_prompt, data.suffix)
         return Prompt(np.zeros(0, np.int32), row.values, row.index, row.where)
 
-    return [prompt(row) for row in read_rows(path, split)]
+    rows = read_rows(path, split)
+    prompts = [prompt(row) for row in rows]
+    check_reached(data, path, rows)
+    return prompts
 
 
 def _of_conversations(start: Start) -> Iterator[Problem]:
@@ -80,10 +83,13 @@ def _of_conversations(start: Start) -> Iterator[Problem]:
     data = start.config.data
 
     def read() -> None:
+        rows = read_rows(path)
         if not start.makes_model:
             _ = start.conversations
-            return
-        for row in read_rows(path):
-            row_messages(row, data.system_prompt, data.suffix)
+        else:
+            for row in rows:
+                row_messages(row, data.system_prompt, data.suffix)
+        if not data.path and not any(map(takes_context, rows)):
+            check_reached(data, path, rows)
 
     yield from told("sft.path", path, read)

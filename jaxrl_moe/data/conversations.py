@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe import outside
-from jaxrl_moe.data.chat import Chat, column, with_context
+from jaxrl_moe.data.chat import Chat, column, refuse_contradiction, with_context
 from jaxrl_moe.data.messages import asked, called, check_messages
 from jaxrl_moe.data.prompts import prompt_messages, string_messages
 from jaxrl_moe.data.rows import DataError, Row
@@ -33,15 +33,18 @@ def row_messages(row: Row, system_prompt: str = "", suffix: str = "") -> Chat:
     (calculator spans are removed), or `prompt` and `answer` (or `completion`, a string or messages).
 
     Raises:
-      DataError: the row is none of these, or what it holds cannot be read.
+      DataError: the row is none of these, is two of these that differ, or what it holds cannot be read.
     """
+    refuse_contradiction(row, "messages", "conversations", whole=True)
     for name in ("messages", "conversations"):
         if row.values.get(name) is not None:
+            refuse_contradiction(row, name, "prompt", "question", "completion")
             return with_context(row, *_conversation(row, name))
     for name in ("chosen", "rejected"):
         if row.values.get(name) is not None:
             raise DataError(f"{row.where} has a column `{name}`: pairs of preferences are not what "
                             "supervised fine-tuning learns from. Write the wanted answer as `completion`.")
+    refuse_contradiction(row, "answer", "completion", whole=True)
     gsm8k = row.values.get("prompt") is None and isinstance(row.values.get("question"), str)
     if gsm8k and isinstance(row.values.get("answer"), str):
         prompt = string_messages(row.values["question"], system_prompt, suffix)

@@ -36,6 +36,7 @@ def _message(message: Any, where: str) -> Message:
     if message.get("content") is None and not any(
             message.get(name) for name in ("tool_calls", "function_call", "reasoning_content")):
         raise DataError(f"{where} ({role}) has no text in `content`.")
+    asked(message, f"{where} ({role})")
     try:
         return template_message({key: value for key, value in message.items() if key not in _FLAGS},
                                 f"{where} ({role})")
