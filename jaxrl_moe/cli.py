@@ -75,8 +75,9 @@ def _define_membership() -> tuple[flags.FlagHolder, ...]:
                                 "host:port of process 0, where a run has several processes; SLURM, a "
                                 "Kubernetes JobSet and the files in scripts/launch say it by themselves"),
             flags.DEFINE_integer("num_processes", None,
-                                 "how many processes the run has; 1: alone, whatever the environment says"),
-            flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
+                                 "how many processes the run has, at least 1; 1: alone, whatever the "
+                                 "environment says", lower_bound=1),
+            flags.DEFINE_integer("process_id", None, "which of them this is, from 0", lower_bound=0))
 
 
 def _start_together(membership: launch.Membership, start: Callable[[], None]) -> None:

@@ -93,3 +93,25 @@ def _of_conversations(start: Start) -> Iterator[Problem]:
             check_reached(data, path, rows)
 
     yield from told("sft.path", path, read)
+
+
+def remarks(start: Start) -> list[str]:
+    """What a user may not expect of the prompts, once they are there, in sentences: no reason to refuse."""
+    config = start.config
+    prompts = start.prompts[0] if start.rl else []
+    held_out = start.held_out[0] if config.data.eval_path else []
+    found = []
+    if prompts and config.rollout.prompts_per_step > len(prompts):
+        found.append(f"rollout.prompts_per_step = {config.rollout.prompts_per_step} is more than the "
+                     f"{len(prompts)} prompts of {config.data.path!r}: each step draws some of them more "
+                     "than once.")
+    if held_out and config.eval.prompts > len(held_out):
+        found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
+                     f"prompts of {config.data.eval_path!r}: evaluations are on these {len(held_out)}.")
+    trained = {prompt.ids.tobytes() for prompt in prompts}
+    shared = sum(prompt.ids.tobytes() in trained for prompt in held_out)
+    if shared:
+        found.append(f"{shared} of the {len(held_out)} held-out prompts of {config.data.eval_path!r} are "
+                     f"among those of {config.data.path!r} that are trained on: evaluations are not on "
+                     "unseen prompts alone.")
+    return found

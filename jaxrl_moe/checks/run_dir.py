@@ -13,9 +13,10 @@ from jaxrl_moe.checks.problems import told
 from jaxrl_moe.checks.start import Job, Start
 from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.log_files import SERVED
 from jaxrl_moe.phases import sft_config
 from jaxrl_moe.runs import checkpoint
-from jaxrl_moe.runs.logs import METRICS, SETTINGS
+from jaxrl_moe.runs.logs import KNOWN, METRICS, SETTINGS
 from jaxrl_moe.runs.meta import lasting_changes
 from jaxrl_moe.runs.resuming import (
     CHECKPOINTS,
@@ -28,6 +29,8 @@ from jaxrl_moe.runs.resuming import (
 from jaxrl_moe.types import Problem, UserError
 
 LEAST_FREE = 1 << 30  # bytes that a run's folder should have
+# In run_dir, beside the logs that a checkpoint knows.
+_WRITTEN = (CHECKPOINTS, SETTINGS, SERVED, "model", "adapter", "evaluation")
 # What an SFT phase's weights follow from, besides the seed.
 _SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer", "moe")
 _SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix")
@@ -63,6 +66,26 @@ def folder_problems(start: Start) -> Iterator[Problem]:
         return
     yield from told("run_dir", path, lambda: check_space(parent))
     yield from told("run_dir", path, lambda: _try_lock(pathlib.Path(path)))
+
+
+def own_problems(start: Start) -> Iterator[Problem]:
+    """Yields what the run would read that lies where it writes, in files of run_dir that are its own."""
+    config = start.config
+    if start.job is Job.EVALUATE:
+        return
+    folder = pathlib.Path(config.run_dir).resolve()
+    names = (*_WRITTEN, *KNOWN) if start.rl else ()
+    written = [folder / name for name in (*names, *(("sft",) if start.sft else ()))]
+    read = {"model.path": config.model.path, "data.path": config.data.path,
+            "data.eval_path": config.data.eval_path, "sft.path": config.sft.path}
+    for field, path in read.items():
+        place = pathlib.Path(path).resolve()
+        over = [other for other in written if other == place or other in place.parents]
+        if path and field == "model.path" and place == folder:
+            over = [folder / SETTINGS]
+        if path and over:
+            yield Problem(field, path, f"would be written over: in run_dir = {config.run_dir!r}, "
+                          f"{over[0].name} is the run's own", "give another run_dir, or copy it elsewhere")
 
 
 def _no_folder(folder: pathlib.Path, there: pathlib.Path) -> str:
