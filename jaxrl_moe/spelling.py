@@ -25,3 +25,13 @@ def cut(text: str, longest: int = LONGEST) -> str:
 def escaped(text: str) -> str:
     """The text with escapes in place of what terminals and logs do not show, such as control characters."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def quoted(value: object) -> str:
+    """Its repr, cut."""
+    return cut(repr(value))
+
+
+def named(names: Iterable[str]) -> str:
+    """Names that somebody else gave, with commas between; "none" where there are none."""
+    return cut(escaped(", ".join(map(str, names)))) or "none"

@@ -109,9 +109,7 @@ def remarks(start: Start) -> list[str]:
         found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
                      f"prompts of {config.data.eval_path!r}: evaluations are on these {len(held_out)}.")
     trained = {prompt.ids.tobytes() for prompt in prompts}
-    shared = sum(prompt.ids.tobytes() in trained for prompt in held_out)
-    if shared:
-        found.append(f"{shared} of the {len(held_out)} held-out prompts of {config.data.eval_path!r} are "
-                     f"among those of {config.data.path!r} that are trained on: evaluations are not on "
-                     "unseen prompts alone.")
+    if held_out and all(prompt.ids.tobytes() in trained for prompt in held_out):
+        found.append(f"all {len(held_out)} held-out prompts of {config.data.eval_path!r} are among those of "
+                     f"{config.data.path!r} that are trained on: evaluations are on seen prompts alone.")
     return found

@@ -10,6 +10,7 @@ from jaxrl_moe.data.prompts import prompt_messages, string_messages
 from jaxrl_moe.data.rows import DataError, Row
 from jaxrl_moe.data.tokenizer import Message
 from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.spelling import named, quoted
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _TURN_ROLES = {
@@ -63,7 +64,7 @@ def _completed(row: Row, system_prompt: str, suffix: str) -> Chat:
     name = "completion" if row.values.get("answer") is None else "answer"
     answer = row.values.get(name)
     if answer is None or (row.values.get("prompt") is None and row.values.get("question") is None):
-        raise DataError(f"{row.where} is no conversation (its columns: {', '.join(row.values) or 'none'}). "
+        raise DataError(f"{row.where} is no conversation (its columns: {named(row.values)}). "
                         "Each row needs `messages`, ShareGPT `conversations`, or a `prompt` (or `question`) "
                         "with an `answer` (or `completion`).")
     prompt = prompt_messages(row, system_prompt, suffix)
@@ -122,7 +123,7 @@ def _turns(turns: Sequence[Any], row: Row, name: str) -> tuple[list[Message], li
             raise DataError(f"{where} needs `from` ({', '.join(_TURN_ROLES)}) and a text in `value`.")
         unknown = set(turn) - {"from", "value", "loss", "train", "training", "train_detail", "weight"}
         if any(turn[key] is not None for key in unknown):
-            raise DataError(f"{where} has the field {min(unknown)!r}, which the model would not see.")
+            raise DataError(f"{where} has the field {quoted(min(unknown))}, which the model would not see.")
         role = _TURN_ROLES[speaker]
         loss = asked(turn, where)
         if loss and role != "assistant":

@@ -12,6 +12,7 @@ from jaxrl_moe.data.messages import check_messages
 from jaxrl_moe.data.rows import DataError, Row, read_rows
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.spelling import named
 from jaxrl_moe.types import Prompt
 
 
@@ -145,7 +146,7 @@ def _messages(row: Row, system_prompt: str, suffix: str) -> list[Message]:
                             "the list itself.")
         return string_messages(prompt, system_prompt, suffix)
     if prompt is None or isinstance(prompt, str):
-        raise DataError(f"{row.where} has no prompt (its columns: {', '.join(row.values) or 'none'}). Each "
+        raise DataError(f"{row.where} has no prompt (its columns: {named(row.values)}). Each "
                         "row needs a `prompt`, a string or a list of {role, content} messages, or a GSM8K "
                         "`question`.")
     return check_messages(prompt, row, name)

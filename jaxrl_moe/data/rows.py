@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxrl_moe import outside
 from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import UserError
 
 _HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
@@ -145,7 +146,7 @@ def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, An
     try:
         rows = _READERS[file.suffix](file, name)
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error}.") from error
+        raise DataError(f"{name} cannot be read: {cut(escaped(str(error)))}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     for number, values in rows:
@@ -185,7 +186,8 @@ def _read_parquet(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
     try:
         return list(enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1))
     except pyarrow.ArrowException as error:
-        raise DataError(f"{name} is not a whole parquet file: {error}. Fetch or write it again.") from error
+        raise DataError(f"{name} is not a whole parquet file: {cut(escaped(str(error)))}. Fetch or write it "
+                        "again.") from error
 
 
 _READERS: Mapping[str, Callable[[pathlib.Path, str], Sequence[tuple[int, Any]]]] = {

@@ -9,6 +9,7 @@ from typing import Any
 from jaxrl_moe.envs.answers import answer_part, final_number, has_marker
 from jaxrl_moe.envs.numbers import parse_number
 from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.spelling import named, quoted
 from jaxrl_moe.types import Action, Step, UserError
 
 TOLERANCE = Fraction(1, 10**6)
@@ -81,11 +82,12 @@ def gold_number(row: Mapping[str, Any]) -> Fraction:
     number = _number(gold)
     stated = _number(answer)
     if number is not None and stated is not None and abs(number - stated) > TOLERANCE:
-        raise UserError(f"A data row has two gold numbers: reward_spec.ground_truth is {truth!r}, and its "
-                        f"`answer` {answer!r}. Drop the one that is not meant.")
+        raise UserError(f"A data row has two gold numbers: reward_spec.ground_truth is {quoted(truth)}, and "
+                        f"its `answer` {quoted(answer)}. Drop the one that is not meant.")
     if number is None:
-        raise UserError(f"A data row has no gold number: reward_spec.ground_truth or answer is {gold!r} (the "
-                        f"row's columns: {', '.join(row)}). GSM8K rows end their `answer` in '#### N'.")
+        raise UserError("A data row has no gold number: reward_spec.ground_truth or answer is "
+                        f"{quoted(gold)} (the row's columns: {named(row)}). GSM8K rows end their `answer` in "
+                        "'#### N'.")
     return number
 
 

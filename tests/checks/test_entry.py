@@ -314,7 +314,7 @@ def test_what_may_surprise_of_the_prompts_is_told_and_not_refused(files, tmp_pat
     text = dry_run(start)
     told = [f"prompts_per_step = {rows + 1} is more than the {rows} prompts of",
             f"eval.prompts = 1000 is more than the {rows} held-out prompts",
-            f"{rows} of the {rows} held-out prompts of .* are among those of .* that are trained on"]
+            f"all {rows} held-out prompts of .* are among those of .* that are trained on"]
     for words in told:
         assert re.search(f"Warning: .*{words}", text)
     with pytest.warns(UserWarning) as warned:

@@ -8,6 +8,7 @@ from jaxrl_moe.config import DataSection
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.rows import DataError, choose_files, read_rows
 from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.types import UserError
 from tests.helpers.tiny_models import make_tokenizer
 
 SKYRL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}],
@@ -237,3 +238,14 @@ def test_marks_for_training_in_a_prompt_are_of_their_type(tmp_path, tokenizer, f
         load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [row])), tokenizer)
     passing = {"prompt": [{"role": "user", "content": "1?", "loss": False, "weight": 0}]}
     assert load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [passing])), tokenizer)[1].kept == 1
+
+
+@pytest.mark.parametrize("row", [
+    {"x\0" * 9999: 1}, {"prompt": [{"role": "r" * 99_999, "content": "a"}]},
+    {"prompt": [{"role": "user", "content": [{"type": "text", "text": "a", "k\x1b" * 9999: 1}]}]},
+    {"prompt": "a" * 99_999, "question": "b" * 99_999},
+    {"prompt": "1?", "chat_template_kwargs": {"v" * 9999: 1}}])
+def test_what_a_row_holds_is_cut_and_escaped_where_it_is_refused(tmp_path, tokenizer, row):
+    with pytest.raises(UserError, match=r"d.jsonl, row 1") as refused:
+        load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [row])), tokenizer)
+    assert len(str(refused.value)) < 1500 and str(refused.value).isprintable()

@@ -173,3 +173,11 @@ def test_every_real_gold_parses_to_the_official_value_and_grades_its_own_solutio
                 assert task.grade(row, Action(written, 100, False)).info["correct"] == 1.0
             count += 1
     assert count == 8792
+
+
+@pytest.mark.parametrize("row", [{"answer": "a" * 99_999}, {"x" * 99_999: 1}, {
+    "answer": "#### 1", "reward_spec": {"ground_truth": "7" * 999}}])
+def test_a_long_gold_is_cut_where_it_is_refused(row):
+    with pytest.raises(UserError) as refused:
+        gold_number(row)
+    assert len(str(refused.value)) < 1000

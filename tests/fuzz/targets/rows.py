@@ -190,7 +190,7 @@ class PromptRows(Rows):
         shown = self.tokenizer.decode(prompt.ids, skip_special_tokens=False)
         asked = row.get("prompt") if row.get("prompt") is not None else row.get("question")
         for key, string in leaves(asked):
-            if key != "loss" and string not in shown:
+            if key not in ("loss", "weight", "train", "training") and string not in shown:
                 return f"a value does not reach the prompt: {key} {string[:60]!r}"
         if row.get("prompt") is not None and row.get("question") is not None and differ(row, "prompt",
                                                                                         "question"):
@@ -228,7 +228,7 @@ class ConversationRows(Rows):
             return f"several answers in one row: {answers}"
         wanted = row[forms[0]]
         for key, string in leaves(wanted):
-            if key not in ("from", "loss") and string not in shown:
+            if key not in ("from", "loss", "tool_call_id") and string not in shown:
                 return f"a value does not reach the model: {key} {string[:60]!r}"
         if answers:
             said = row[answers[0]].replace("<<12+7=19>>", "")
