@@ -97,3 +97,14 @@ def test_what_a_recipe_gives_is_escaped_where_it_is_refused(from_command_line, l
         from_command_line(recipe=recipe)
     told = endings.paragraph(refused.value)
     assert shown in told and told.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("line", [
+    "rollout.temperature = True", "optimizer.eps = False", "optimizer['eps'] = True",
+    "lora.update(alpha=True)"])
+def test_a_truth_is_no_number(from_command_line, line):
+    recipe = ("from jaxrl_moe.config import base\ndef get_config():\n    config = base()\n"
+              f"    config.{line}\n    return config\n")
+    with pytest.raises(UserError, match="line 4.*is no number"):
+        from_command_line(recipe=recipe)
+    assert from_command_line(recipe=recipe.replace("True", "1").replace("False", "1")).optimizer.eps > 0
