@@ -18,6 +18,7 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
 from jaxrl_moe.help_text import options_help, settings_help
 from jaxrl_moe.hosts import launch, peers
+from jaxrl_moe.spelling import cut
 
 CACHE_BYTES = 2 << 30  # of compiled programs that are kept; those unused for longest make room
 _OPTION = re.compile(r"--?([\w.]+)(?:=(.*))?$", re.DOTALL)
@@ -44,8 +45,8 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
     def call(arguments: Sequence[str]) -> None:
         set_memory_fraction(os.environ)
         if len(arguments) > 1:
-            raise ConfigError(f"{arguments[1]!r} is not an option; options have the form --name=value. See "
-                              "--help.")
+            raise ConfigError(f"{cut(repr(arguments[1]))} is not an option; options have the form "
+                              "--name=value. See --help.")
         membership = launch.find(*(flag.value for flag in membership_flags), os.environ) if hosts else None
         if membership is None:
             start()
@@ -74,8 +75,9 @@ def _define_membership() -> tuple[flags.FlagHolder, ...]:
                                 "host:port of process 0, where a run has several processes; SLURM, a "
                                 "Kubernetes JobSet and the files in scripts/launch say it by themselves"),
             flags.DEFINE_integer("num_processes", None,
-                                 "how many processes the run has; 1: alone, whatever the environment says"),
-            flags.DEFINE_integer("process_id", None, "which of them this is, from 0"))
+                                 "how many processes the run has, at least 1; 1: alone, whatever the "
+                                 "environment says", lower_bound=1),
+            flags.DEFINE_integer("process_id", None, "which of them this is, from 0", lower_bound=0))
 
 
 def _start_together(membership: launch.Membership, start: Callable[[], None]) -> None:
@@ -180,7 +182,8 @@ def _refuse_twice(arguments: Sequence[str]) -> None:
     seen: dict[str, str] = {}
     for name, value in _given(arguments):
         if seen.setdefault(name, value) != value:
-            raise ConfigError(f"--{name} is given twice, as {seen[name]!r} and as {value!r}: leave one out.")
+            raise ConfigError(f"--{name} is given twice, as {cut(repr(seen[name]))} and as "
+                              f"{cut(repr(value))}: leave one out.")
 
 
 def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -16,10 +16,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxrl_moe import foreign_errors
+from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.system_errors import system_error
 from jaxrl_moe.types import UserError
 
 WIDTH = 120
+LONGEST = 2500  # characters of an entry
 INTERRUPTED = 128 + signal.SIGINT  # as shells tell that Ctrl-C ended a command
 _AGAIN = "Give the same command again to go on: a run goes on from its newest checkpoint."
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -73,9 +75,11 @@ def text(error: BaseException) -> str:
 
 
 def paragraph(error: BaseException) -> str:
-    """The error's message as one wrapped paragraph; of several problems as a wrapped list, one an entry."""
+    """The error's message as one wrapped paragraph; of several problems as a wrapped list, one an entry. What
+    cannot be shown is escaped, and an endless entry cut."""
     several = len(getattr(error, "problems", ())) > 1
     lines = str(error).splitlines() if several else [" ".join(str(error).split("\n"))]
+    lines = [cut(escaped(line), LONGEST) for line in lines]
     entries = [_filled(f"Error: {lines[0]}", ""), *(_filled(line, "   ") for line in lines[1:])]
     return "\n".join(entries)
 

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, TextIO
 
+from jaxrl_moe import outside
+from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.types import UserError
 
 SERVED = "served.jsonl"  # in a run's folder: the calls that its endpoint served
@@ -148,10 +150,10 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
+                row = outside.parse(line, "it", non_finite=True)
                 if type(row["step"]) is not int:
                     raise TypeError("its step is no whole number")
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except (OutsideError, KeyError, TypeError) as error:
                 raise UserError(f"{path}, line {number} is damaged: it holds no JSON object with a step "
                                 f"({error}). Delete that line, or move the file away, and start again; "
                                 "nothing but this log depends on it.") from error

@@ -41,14 +41,20 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     return as_object(parse(text, str(path)), str(path))
 
 
-def parse(text: str | bytes, where: str) -> Any:
+def parse(text: str | bytes, where: str, *, non_finite: bool = False) -> Any:
     """Parses JSON without NaN, Infinity, numbers beyond floats, repeated keys, or more than DEEPEST levels.
+
+    Args:
+      text: JSON.
+      where: what it is, to begin messages with.
+      non_finite: whether NaN and Infinity pass, as in logs of our own.
 
     Raises:
       OutsideError: it is none such; `where` says whose it is, and the place in it is named.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_float)
+        value = json.loads(text, object_pairs_hook=_unique, parse_float=_float,
+                           parse_constant=float if non_finite else _no_constant)
     except json.JSONDecodeError as error:
         what = "is empty" if not text.strip() else (
             f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}")

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxrl_moe import config as config_lib
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.paths import shortened
-from jaxrl_moe.spelling import did_you_mean
+from jaxrl_moe.spelling import cut, did_you_mean, escaped
 from jaxrl_moe.types import UserError
 
 _PACKAGE = "configs"
@@ -92,7 +92,7 @@ def _reason(error: BaseException) -> str:
         key = message.split('"')[1]
         names = [name.rpartition(".")[2] for name in config_lib.known_keys()]
         message = f"there is no setting {key!r} in that section.{did_you_mean(key, names)}"
-    return f"{type(error).__name__}: {message[:300]}".removesuffix(": ").rstrip(".")
+    return f"{type(error).__name__}: {cut(escaped(message), 300)}".removesuffix(": ").rstrip(".")
 
 
 def _kind(value: Any) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_moe.spelling import cut, escaped
+
 Array = Any
 
 LONGEST_WORD = 400   # characters of a message between two spaces, such as a path
@@ -40,7 +42,8 @@ def _without_middle(text: str, longest: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that cannot work, found before the first expensive second; str() gives it as a sentence.
+    """One thing that cannot work, found before the first expensive second; str() gives it as a sentence, in
+    which a long value is cut.
 
     Attributes:
       field: the setting, option, file or row, such as "rollout.page_size".
@@ -55,7 +58,8 @@ class Problem:
 
     def __str__(self) -> str:
         value = ",".join(map(str, self.value)) if isinstance(self.value, tuple) else repr(self.value)
-        return f"{self.field}{'' if self.value is None else f' = {value}'} {self.why}: {self.mend}."
+        value = "" if self.value is None else f" = {cut(escaped(value))}"
+        return f"{cut(self.field)}{value} {self.why}: {self.mend}."
 
 
 @dataclasses.dataclass(frozen=True)

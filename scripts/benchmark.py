@@ -26,7 +26,7 @@ from absl import flags
 
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
-from jaxrl_moe.options import define_path
+from jaxrl_moe.options import define_number, define_path
 
 if TYPE_CHECKING:
     from benchmarks.harness import Case
@@ -37,8 +37,8 @@ TABLES = {  # case: module of benchmarks/
 PAIRED = {"sync": "sync", "engines": "engines"}  # likewise; these take the number of timed runs
 OTHERS = ("train_step", "decode", "grpo_step", "learning")
 CASE = flags.DEFINE_enum("case", None, [*OTHERS, *TABLES, *PAIRED], "what to measure")
-PAIRS = flags.DEFINE_integer("pairs", 9, "timed runs of each contender")
-STEPS = flags.DEFINE_integer("steps", 60, "case learning: RL steps of each run")
+PAIRS = define_number("pairs", 9, "timed runs of each contender", 1)
+STEPS = define_number("steps", 60, "case learning: RL steps of each run", 1)
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "case learning: of data, model, SFT and RL")
 RECIPES = flags.DEFINE_list("recipes", [], "case learning: recipes in configs/, such as gsm8k/gspo; empty: "
                                            "the nine of benchmarks/learning.py")
@@ -62,9 +62,8 @@ def cases(name: str) -> list[Callable[[], "Case"]]:
 def learn() -> tuple[str, pathlib.Path]:
     """Trains what is not finished yet; its table, and where that belongs."""
     from benchmarks import learning
-    if STEPS.value < 1 or not all(seed.isdigit() for seed in SEEDS.value):
-        raise ConfigError(f"--steps={STEPS.value} --seeds={','.join(SEEDS.value)}: give at least one step, "
-                          "and seeds such as 0,1,2.")
+    if not all(seed.isdigit() for seed in SEEDS.value):
+        raise ConfigError(f"--seeds={','.join(SEEDS.value)}: give seeds such as 0,1,2.")
     folder = pathlib.Path(FOLDER.value)
     recipes = RECIPES.value or list(learning.ALGORITHMS)
     learning.run(recipes, [int(seed) for seed in SEEDS.value], STEPS.value, folder)

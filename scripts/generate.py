@@ -15,7 +15,7 @@ import bridges
 from jaxrl_moe import cli
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.engine.generate import generate_texts
-from jaxrl_moe.options import define_path
+from jaxrl_moe.options import define_number, define_path
 from jaxrl_moe.types import SamplingParams
 
 MODEL = define_path("model", None, "HF checkpoint folder or hub name (required)")
@@ -23,13 +23,13 @@ ADAPTER = define_path("adapter", None, "PEFT adapter to lay over the model")
 PROMPT = flags.DEFINE_multi_string("prompt", [], "text to complete; may be given several times")
 SYSTEM = flags.DEFINE_string("system", "", "system message before the prompt")
 RAW = flags.DEFINE_bool("raw", False, "no chat template")
-N = flags.DEFINE_integer("n", 1, "completions of each prompt")
-MAX_TOKENS = flags.DEFINE_integer("max_tokens", 256, "most tokens of a completion")
-TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy")
-TOP_P = flags.DEFINE_float("top_p", 1.0, "smallest set of tokens that holds this much probability")
-TOP_K = flags.DEFINE_integer("top_k", 0, "only the likeliest k tokens; 0: all")
-MIN_P = flags.DEFINE_float("min_p", 0.0, "only tokens at least this likely, relative to the likeliest")
-SEED = flags.DEFINE_integer("seed", 0, "of the draws")
+N = define_number("n", 1, "completions of each prompt", 1)
+MAX_TOKENS = define_number("max_tokens", 256, "most tokens of a completion", 1)
+TEMPERATURE = define_number("temperature", 0.0, "0 is greedy", 0, 100)
+TOP_P = define_number("top_p", 1.0, "smallest set of tokens that holds this much probability", 1e-6, 1)
+TOP_K = define_number("top_k", 0, "only the likeliest k tokens; 0: all")
+MIN_P = define_number("min_p", 0.0, "only tokens at least this likely, relative to the likeliest", 0, 1)
+SEED = define_number("seed", 0, "of the draws")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from jaxrl_moe.options import define_path
+from jaxrl_moe.options import define_number, define_path
 
 if TYPE_CHECKING:
     from jaxrl_moe.config import Config
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 CHIP = flags.DEFINE_string("chip", "H200", "the accelerator, see jaxrl_moe/distributed/chips.py")
 CHIPS = define_path("chips", None, "JSON file with more chips: {name: {flops, memory, bandwidth, link, "
                                    "architecture}}")
-DEVICES = flags.DEFINE_integer("devices", 0, "how many there are, for an axis of -1; 0: as many as the "
-                                             "meshes name")
+DEVICES = define_number("devices", 0, "how many there are, for an axis of -1; 0: as many as the meshes name",
+                        0, 100_000)
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for "
                                          "--config.mesh.fsdp=4 --config.mesh.expert=2")
-PRICE = flags.DEFINE_float("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
+PRICE = define_number("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
 KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from "
                                               "its floor; needs `make target`")
 SHAPE = define_path("model_config", None, "config.json of the model, where model.path is not at hand")

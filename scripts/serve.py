@@ -16,29 +16,28 @@ from absl import flags
 
 import bridges
 from jaxrl_moe import cli
-from jaxrl_moe.options import define_path
+from jaxrl_moe.options import define_number, define_path
 
 MODEL = define_path("model", None, "HF checkpoint folder or hub name (required)")
 ADAPTER = define_path("adapter", "", "PEFT adapter to lay over the model")
 NAME = flags.DEFINE_string("name", "", "of the model in requests; empty: its folder's")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; one that others can reach needs an "
                                                 "API key")
-PORT = flags.DEFINE_integer("port", 8000, "0 takes a free one")
+PORT = define_number("port", 8000, "0 takes a free one", 0, 65535)
 KEY_FILE = define_path("api_key_file", "", "file with the API key; empty: the variable JAXRL_MOE_API_KEY, or "
                                            "no key")
-SLOTS = flags.DEFINE_integer("slots", 16, "samples drawn at once")
-MAX_PROMPT_TOKENS = flags.DEFINE_integer("max_prompt_tokens", 1024,
-                                         "prompts that the KV pool has room for in every slot")
-MAX_TOKENS = flags.DEFINE_integer("max_tokens", 1024, "completions that it has room for; the limit of a chat "
-                                                      "that names none")
-DECODE_STEPS = flags.DEFINE_integer("decode_steps", 8, "tokens drawn between two looks at the clients")
-MAX_QUEUE = flags.DEFINE_integer("max_queue", 256, "samples that may wait; more are refused with 429")
-MAX_LORA_RANK = flags.DEFINE_integer("max_lora_rank", 0,
-                                     "room for adapters up to this rank; 0: none but --adapter")
-SEED = flags.DEFINE_integer("seed", 0, "of the engine; with a request's seed it decides the tokens")
+SLOTS = define_number("slots", 16, "samples drawn at once", 1)
+MAX_PROMPT_TOKENS = define_number("max_prompt_tokens", 1024,
+                                  "prompts that the KV pool has room for in every slot", 1)
+MAX_TOKENS = define_number("max_tokens", 1024, "completions that it has room for; the limit of a chat that "
+                                               "names none", 1)
+DECODE_STEPS = define_number("decode_steps", 8, "tokens drawn between two looks at the clients", 1)
+MAX_QUEUE = define_number("max_queue", 256, "samples that may wait; more are refused with 429")
+MAX_LORA_RANK = define_number("max_lora_rank", 0, "room for adapters up to this rank; 0: none but --adapter")
+SEED = define_number("seed", 0, "of the engine; with a request's seed it decides the tokens")
 RECORD = define_path("record", "", "JSONL file to append every call to, with its exact tokens and log-probs")
 WARMUP = flags.DEFINE_bool("warmup", False, "compile everything before the first request")
-GRACE = flags.DEFINE_float("grace", 30.0, "seconds that requests in flight have after SIGTERM")
+GRACE = define_number("grace", 30.0, "seconds that requests in flight have after SIGTERM", 1)
 
 
 def main():

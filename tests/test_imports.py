@@ -12,15 +12,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 # imports what stands in its own line or above it. `if TYPE_CHECKING:` does not count: names of types carry no
 # code.
 ORDER = [
-    {"__init__"}, {"types"}, {"protocols"}, {"partials", "paths"},
-    {"expressions", "log_files", "outside", "spelling", "system_errors", "foreign_errors", "endings"},
+    {"__init__"}, {"spelling"}, {"types"}, {"protocols"}, {"partials", "paths"},
+    {"expressions", "log_files", "outside", "system_errors", "foreign_errors", "endings"},
     {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"},
     {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
     {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
-    "paths", "system_errors", "data", "envs", "engine", "rollout", "__init__"
+    "paths", "spelling", "foreign_errors", "system_errors", "data", "envs", "engine", "rollout", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))

@@ -11,9 +11,9 @@ import numpy as np
 from jaxrl_moe.checks import tasks
 from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.start import Start
-from jaxrl_moe.data.prompts import prompt_messages
+from jaxrl_moe.data.prompts import check_reached, prompt_messages
 from jaxrl_moe.data.rows import Row, read_rows
-from jaxrl_moe.data.sft import row_messages
+from jaxrl_moe.data.sft import row_messages, takes_context
 from jaxrl_moe.types import Problem, Prompt, UserError
 
 QUESTION = [{"role": "user", "content": "1 + 1 = ?"}]
@@ -72,7 +72,10 @@ def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
         prompt_messages(row, data.system_prompt, data.suffix)
         return Prompt(np.zeros(0, np.int32), row.values, row.index, row.where)
 
-    return [prompt(row) for row in read_rows(path, split)]
+    rows = read_rows(path, split)
+    prompts = [prompt(row) for row in rows]
+    check_reached(data, path, rows)
+    return prompts
 
 
 def _of_conversations(start: Start) -> Iterator[Problem]:
@@ -80,10 +83,33 @@ def _of_conversations(start: Start) -> Iterator[Problem]:
     data = start.config.data
 
     def read() -> None:
+        rows = read_rows(path)
         if not start.makes_model:
             _ = start.conversations
-            return
-        for row in read_rows(path):
-            row_messages(row, data.system_prompt, data.suffix)
+        else:
+            for row in rows:
+                row_messages(row, data.system_prompt, data.suffix)
+        if not data.path and not any(map(takes_context, rows)):
+            check_reached(data, path, rows)
 
     yield from told("sft.path", path, read)
+
+
+def remarks(start: Start) -> list[str]:
+    """What a user may not expect of the prompts, once they are there, in sentences: no reason to refuse."""
+    config = start.config
+    prompts = start.prompts[0] if start.rl else []
+    held_out = start.held_out[0] if config.data.eval_path else []
+    found = []
+    if prompts and config.rollout.prompts_per_step > len(prompts):
+        found.append(f"rollout.prompts_per_step = {config.rollout.prompts_per_step} is more than the "
+                     f"{len(prompts)} prompts of {config.data.path!r}: each step draws some of them more "
+                     "than once.")
+    if held_out and config.eval.prompts > len(held_out):
+        found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
+                     f"prompts of {config.data.eval_path!r}: evaluations are on these {len(held_out)}.")
+    trained = {prompt.ids.tobytes() for prompt in prompts}
+    if held_out and all(prompt.ids.tobytes() in trained for prompt in held_out):
+        found.append(f"all {len(held_out)} held-out prompts of {config.data.eval_path!r} are among those of "
+                     f"{config.data.path!r} that are trained on: evaluations are on seen prompts alone.")
+    return found

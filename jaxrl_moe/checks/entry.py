@@ -55,6 +55,7 @@ ON_LEADER = (
     Check("data", data.problems, ("model.",), ("model.path", "data.path", "data.eval_path", "sft.path")),
     Check("run_dir", run_dir.folder_problems, ("run_dir",), ()),
     Check("run_dir", run_dir.output_problems, ("run_dir", "model.path"), ()),
+    Check("run_dir", run_dir.own_problems, ("run_dir",), ()),
     Check("checkpoints", run_dir.earlier_problems, ("run_dir",), ()),
     Check("servers", servers.key_problems, ("rollout.backend", "servers."), ()),
     Check("servers", servers.way_problems,

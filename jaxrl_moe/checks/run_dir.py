@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from jaxrl_moe import partials
@@ -13,9 +13,10 @@ from jaxrl_moe.checks.problems import told
 from jaxrl_moe.checks.start import Job, Start
 from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.log_files import SERVED
 from jaxrl_moe.phases import sft_config
 from jaxrl_moe.runs import checkpoint
-from jaxrl_moe.runs.logs import METRICS, SETTINGS
+from jaxrl_moe.runs.logs import KNOWN, METRICS, SETTINGS
 from jaxrl_moe.runs.meta import lasting_changes
 from jaxrl_moe.runs.resuming import (
     CHECKPOINTS,
@@ -29,6 +30,8 @@ from jaxrl_moe.types import Problem, UserError
 
 EXPORTS = ("model", "adapter", "critic")  # in a phase's folder
 LEAST_FREE = 1 << 30  # bytes that a run's folder should have
+# In run_dir, beside the logs that a checkpoint knows.
+_WRITTEN = (CHECKPOINTS, SETTINGS, SERVED, *EXPORTS, "evaluation")
 # What an SFT phase's weights follow from, besides the seed.
 _SFT_SECTIONS = ("sft", "scratch", "lora", "optimizer", "moe")
 _SFT_SETTINGS = ("model.path", "model.dtype", "data.system_prompt", "data.suffix")
@@ -67,34 +70,42 @@ def folder_problems(start: Start) -> Iterator[Problem]:
 
 
 def output_problems(start: Start) -> Iterator[Problem]:
-    """Yields the inputs that an export at the end would replace, and what lies where it is to be written."""
+    """Yields what lies where an export at the end is to be written and must not be replaced, and a run_dir
+    among the files of its model."""
     if start.job is Job.EVALUATE:
         return
     run = pathlib.Path(start.recipe.run_dir)
     outputs = [phase / name for phase, wanted in ((run, start.rl), (run / "sft", start.sft)) if wanted
                for name in EXPORTS]
-    yield from _lost(start, outputs)
     for output in outputs:
         if output.exists():
             yield from told("run_dir", str(run), lambda output=output: start.bridge.check_replaceable(output))
-
-
-def _lost(start: Start, outputs: Iterable[pathlib.Path]) -> Iterator[Problem]:
-    config = start.recipe
-    inputs = {"model.path": config.model.path, "critic.path": config.critic.path,
-              "data.path": config.data.path, "data.eval_path": config.data.eval_path,
-              "sft.path": config.sft.path}
-    written = {output: os.path.realpath(output) for output in outputs}
-    for key, path in inputs.items():
-        real = pathlib.Path(os.path.realpath(path))
-        lost = path and next((output for output, each in written.items() if real.is_relative_to(each)), None)
-        if lost:
-            yield Problem(key, path, f"lies in {str(lost)!r}, which this run's export replaces",
-                          "give another run_dir, or move it")
-    model = os.path.realpath(config.model.path)
-    if os.path.isdir(model) and pathlib.Path(os.path.realpath(config.run_dir)).is_relative_to(model):
-        yield Problem("run_dir", config.run_dir, f"lies in model.path = {config.model.path!r}, among whose "
+    model = os.path.realpath(start.recipe.model.path)
+    inside = pathlib.Path(os.path.realpath(run)).is_relative_to(model)
+    if start.recipe.model.path and os.path.isdir(model) and inside:
+        yield Problem("run_dir", str(run), f"lies in model.path = {start.recipe.model.path!r}, among whose "
                       "files it would write its own", "give a folder outside")
+
+
+def own_problems(start: Start) -> Iterator[Problem]:
+    """Yields what the run would read that lies where it writes, in files of run_dir that are its own."""
+    config = start.recipe
+    if start.job is Job.EVALUATE:
+        return
+    folder = pathlib.Path(config.run_dir).resolve()
+    names = (*_WRITTEN, *KNOWN) if start.rl else ()
+    written = [folder / name for name in (*names, *(("sft",) if start.sft else ()))]
+    read = {"model.path": config.model.path, "data.path": config.data.path,
+            "data.eval_path": config.data.eval_path, "sft.path": config.sft.path,
+            "critic.path": config.critic.path}
+    for field, path in read.items():
+        place = pathlib.Path(path).resolve()
+        over = [other for other in written if other == place or other in place.parents]
+        if path and field == "model.path" and place == folder:
+            over = [folder / SETTINGS]
+        if path and over:
+            yield Problem(field, path, f"would be written over: in run_dir = {config.run_dir!r}, "
+                          f"{over[0].name} is the run's own", "give another run_dir, or copy it elsewhere")
 
 
 def _no_folder(folder: pathlib.Path, there: pathlib.Path) -> str:

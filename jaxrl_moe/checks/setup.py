@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrl_moe import paths
 from jaxrl_moe.checks import run_dir
-from jaxrl_moe.checks.data import QUESTION
+from jaxrl_moe.checks.data import QUESTION, remarks
 from jaxrl_moe.checks.entry import by_name
 from jaxrl_moe.checks.sections.rollout import warn_of_staleness
 from jaxrl_moe.checks.start import Start
@@ -174,8 +174,8 @@ def data_lines(start: Start) -> list[str]:
         return ["will be read with the model's tokenizer once that is there; its rows are sound"]
     prompts = [f"{data.path}: {len(start.prompts[0])} prompts"] if start.rl else []
     held_out = [f"{data.eval_path}: {len(start.held_out[0])} held-out prompts"] if data.eval_path else []
-    return [*prompts, *held_out, *([f"{sft.path}: {len(start.conversations[0])} conversations"]
-                                   if start.sft else [])]
+    conversations = [f"{sft.path}: {len(start.conversations[0])} conversations"] if start.sft else []
+    return [*prompts, *held_out, *conversations, *(f"Warning: {remark}" for remark in remarks(start))]
 
 
 def _run_dir(start: Start) -> str:

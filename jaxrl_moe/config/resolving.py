@@ -32,7 +32,7 @@ class UnknownSetting(Problem):
     """A key that is no setting; `mend` is a whole sentence."""
 
     def __str__(self) -> str:
-        return f"There is no setting {self.field!r}. {self.mend}"
+        return f"There is no setting {spelling.cut(repr(self.field))}. {self.mend}"
 
 
 def numbered(problems: tuple[Problem | str, ...]) -> str:
@@ -157,7 +157,7 @@ def _item(kind: type, value: Any) -> Any:
 def _convert_items(field: dataclasses.Field, values: Any, key: str) -> tuple:
     kind = field.type.__args__[0]
     mend = f"give values of type {kind.__name__} with commas between"
-    if setting_of(field).verbatim and isinstance(values, (list, tuple)) and "" in values:
+    if isinstance(values, (list, tuple)) and "" in values:
         raise ConfigError(Problem(key, values, "holds an empty text",
                                   "leave it out; write one that holds a comma as ('a, b',)"))
     try:
@@ -205,4 +205,4 @@ def split_names(text: str) -> tuple[str, ...]:
             names.append("")
         else:
             names[-1] += letter
-    return tuple(name.strip() for name in names if name.strip())
+    return tuple(name.strip() for name in names) if text else ()

@@ -73,7 +73,19 @@ SECTIONS = {
 
 def base() -> ml_collections.ConfigDict:
     """The defaults as a locked ConfigDict: a recipe starts from it, and a misspelt key fails at once."""
-    return ml_collections.ConfigDict(dataclasses.asdict(Config())).lock()
+    defaults = dataclasses.asdict(Config())
+    sections = {name: _Section(value) if isinstance(value, dict) else value
+                for name, value in defaults.items()}
+    return ml_collections.ConfigDict(sections).lock()
+
+
+class _Section(ml_collections.ConfigDict):
+    """Takes no truth for a number, as ConfigDict does, which makes 1.0 of it before anybody sees it."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if isinstance(value, bool) and isinstance(self._fields.get(key), float):
+            raise TypeError(f"{key} = {value} is no number")
+        super().__setitem__(key, value)
 
 
 def to_json(config: Config) -> dict[str, Any]:

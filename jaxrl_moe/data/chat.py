@@ -1,5 +1,6 @@
 """The conversation that a data row holds: its messages, and what other columns say of them."""
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl_moe import outside
@@ -43,6 +44,38 @@ def column(row: Row, name: str) -> Any:
         return outside.parse(value, f"{row.where}: `{name}`, a text,")
     except OutsideError as error:
         raise DataError(str(error)) from error
+
+
+def refuse_contradiction(row: Row, read: str, *others: str, whole: bool = False) -> None:
+    """Raises DataError where another column says something else than the one that is read: neither's text
+    holds that of the other, as a prompt holds its question, or, for `whole`, they differ."""
+    for other in others:
+        if row.values.get(read) is None or row.values.get(other) is None:
+            continue
+        ours, theirs = (_words(row.values[name]) for name in (read, other))
+        if ours != theirs and (whole or not (ours in theirs or theirs in ours)):
+            raise DataError(f"{row.where}: `{read}` and `{other}` say different things: "
+                            f"{outside.shown(ours)} and {outside.shown(theirs)}. Drop the column that is not "
+                            "meant.")
+
+
+def _words(value: Any) -> str:
+    """What a prompt, an answer or a conversation says, without roles, and with single spaces."""
+    if isinstance(value, str) and value.lstrip().startswith(("[{", "{")):
+        with contextlib.suppress(OutsideError):  # a text like any other
+            value = outside.parse(value, "it")
+    return " ".join(" ".join(_texts(value)).split())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for name in ("content", "value", "text"):
+            yield from _texts(value.get(name))
+    elif value is not None:
+        yield str(value)
 
 
 def with_context(row: Row, messages: Sequence[Message], trained: Sequence[bool]) -> Chat:

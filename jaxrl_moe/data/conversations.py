@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe import outside
-from jaxrl_moe.data.chat import Chat, column, with_context
+from jaxrl_moe.data.chat import Chat, column, refuse_contradiction, with_context
 from jaxrl_moe.data.messages import asked, called, check_messages
 from jaxrl_moe.data.prompts import prompt_messages, string_messages
 from jaxrl_moe.data.rows import DataError, Row
 from jaxrl_moe.data.tokenizer import Message
 from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.spelling import named, quoted
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _TURN_ROLES = {
@@ -33,15 +34,18 @@ def row_messages(row: Row, system_prompt: str = "", suffix: str = "") -> Chat:
     (calculator spans are removed), or `prompt` and `answer` (or `completion`, a string or messages).
 
     Raises:
-      DataError: the row is none of these, or what it holds cannot be read.
+      DataError: the row is none of these, is two of these that differ, or what it holds cannot be read.
     """
+    refuse_contradiction(row, "messages", "conversations", whole=True)
     for name in ("messages", "conversations"):
         if row.values.get(name) is not None:
+            refuse_contradiction(row, name, "prompt", "question", "completion")
             return with_context(row, *_conversation(row, name))
     for name in ("chosen", "rejected"):
         if row.values.get(name) is not None:
             raise DataError(f"{row.where} has a column `{name}`: pairs of preferences are not what "
                             "supervised fine-tuning learns from. Write the wanted answer as `completion`.")
+    refuse_contradiction(row, "answer", "completion", whole=True)
     gsm8k = row.values.get("prompt") is None and isinstance(row.values.get("question"), str)
     if gsm8k and isinstance(row.values.get("answer"), str):
         prompt = string_messages(row.values["question"], system_prompt, suffix)
@@ -60,7 +64,7 @@ def _completed(row: Row, system_prompt: str, suffix: str) -> Chat:
     name = "completion" if row.values.get("answer") is None else "answer"
     answer = row.values.get(name)
     if answer is None or (row.values.get("prompt") is None and row.values.get("question") is None):
-        raise DataError(f"{row.where} is no conversation (its columns: {', '.join(row.values) or 'none'}). "
+        raise DataError(f"{row.where} is no conversation (its columns: {named(row.values)}). "
                         "Each row needs `messages`, ShareGPT `conversations`, or a `prompt` (or `question`) "
                         "with an `answer` (or `completion`).")
     prompt = prompt_messages(row, system_prompt, suffix)
@@ -119,7 +123,7 @@ def _turns(turns: Sequence[Any], row: Row, name: str) -> tuple[list[Message], li
             raise DataError(f"{where} needs `from` ({', '.join(_TURN_ROLES)}) and a text in `value`.")
         unknown = set(turn) - {"from", "value", "loss", "train", "training", "train_detail", "weight"}
         if any(turn[key] is not None for key in unknown):
-            raise DataError(f"{where} has the field {min(unknown)!r}, which the model would not see.")
+            raise DataError(f"{where} has the field {quoted(min(unknown))}, which the model would not see.")
         role = _TURN_ROLES[speaker]
         loss = asked(turn, where)
         if loss and role != "assistant":

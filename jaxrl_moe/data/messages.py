@@ -6,7 +6,7 @@ from jaxrl_moe import outside
 from jaxrl_moe.data.rows import DataError, Row
 from jaxrl_moe.data.template import Message
 from jaxrl_moe.outside import OutsideError
-from jaxrl_moe.spelling import did_you_mean
+from jaxrl_moe.spelling import did_you_mean, quoted
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 _SWITCHES = ("loss", "train", "training")  # whether a message is trained, as true or false
@@ -31,11 +31,12 @@ def _message(message: Any, where: str) -> Message:
         raise DataError(f"{where} has no role; each message needs {{role, content}}.")
     role = message["role"]
     if role not in ROLES:
-        raise DataError(f"{where} has the role {role!r}, which is none of {', '.join(ROLES)}."
+        raise DataError(f"{where} has the role {quoted(role)}, which is none of {', '.join(ROLES)}."
                         f"{did_you_mean(role, ROLES)}")
     if message.get("content") is None and not any(
             message.get(name) for name in ("tool_calls", "function_call", "reasoning_content")):
         raise DataError(f"{where} ({role}) has no text in `content`.")
+    asked(message, f"{where} ({role})")
     try:
         return template_message({key: value for key, value in message.items() if key not in _FLAGS},
                                 f"{where} ({role})")
@@ -125,8 +126,8 @@ def _text(content: Any, where: str) -> str:
         texts.append(fields.string("text"))
         extra = [key for key, value in part.items() if value is not None and key not in ("type", "text")]
         if extra:
-            raise OutsideError(f"{where}: content[{number}] has the field {extra[0]!r}, which the model "
-                               "would not see.")
+            raise OutsideError(f"{where}: content[{number}] has the field {quoted(extra[0])}, which the "
+                               "model would not see.")
     return "".join(texts)
 
 

@@ -7,11 +7,12 @@ import numpy as np
 
 from jaxrl_moe import outside
 from jaxrl_moe.config import DataSection
-from jaxrl_moe.data.chat import Chat, column, with_context
+from jaxrl_moe.data.chat import Chat, column, refuse_contradiction, with_context
 from jaxrl_moe.data.messages import check_messages
 from jaxrl_moe.data.rows import DataError, Row, read_rows
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.spelling import named
 from jaxrl_moe.types import Prompt
 
 
@@ -26,6 +27,7 @@ class PromptReport:
       too_long: rows left out because they exceed max_prompt_tokens.
       longest: tokens of the longest row, kept or not.
       spelt: rows with text that spells a control token; it is encoded as text.
+      context: what is to be told of rows that data.system_prompt and data.suffix do not reach.
     """
     source: str
     rows: int
@@ -33,10 +35,11 @@ class PromptReport:
     too_long: int
     longest: int
     spelt: int = 0
+    context: str = ""
 
     def __str__(self) -> str:
         return (f"{self.source}: {self.kept} prompts of {self.rows} rows, {self.too_long} left out as too "
-                f"long (longest {self.longest} tokens){spelt_note(self.spelt)}")
+                f"long (longest {self.longest} tokens){spelt_note(self.spelt)}{self.context}")
 
 
 def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool = False,
@@ -53,21 +56,47 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
       The prompts in file order, and the counts. Rows over max_prompt_tokens are left out and counted.
 
     Raises:
-      DataError: a row without a usable prompt, a prompt that fills the context, or no prompt left.
+      DataError: a row without a usable prompt, a prompt that fills the context, no prompt left, or a system
+        prompt or suffix that reaches none.
     """
     path, split = (section.eval_path, section.eval_split) if evaluation else (section.path, section.split)
     rows = read_rows(path, split)
     chats = [prompt_messages(row, section.system_prompt, section.suffix) for row in rows]
+    context_note = check_reached(section, path, rows)
     ids = [_encode(row, chat, tokenizer) for row, chat in zip(rows, chats)]
     prompts = [Prompt(ids_T, row.values, row.index, row.where) for row, ids_T in zip(rows, ids)
                if len(ids_T) <= section.max_prompt_tokens]
     report = PromptReport(path, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)),
-                          sum(tokenizer.literals.spelt(chat.messages) for chat in chats))
+                          sum(tokenizer.literals.spelt(chat.messages) for chat in chats), context_note)
     if not prompts:
         raise DataError(f"No prompt is left: {report}. Raise data.max_prompt_tokens (now "
                         f"{section.max_prompt_tokens}).")
     _check_context(prompts, rows, context)
     return prompts, report
+
+
+def check_reached(section: DataSection, path: str, rows: Sequence[Row]) -> str:
+    """Refuses a system prompt or suffix that is set and that no row's prompt takes; what is to be told where
+    some do not."""
+    reached = sum(map(is_bare, rows))
+    names = [name for name in ("system_prompt", "suffix") if getattr(section, name)]
+    if names and not reached:
+        raise DataError(f"{path}: data.{' and data.'.join(names)} would have no effect: every prompt is a "
+                        f"list of messages, from {rows[0].where} on, and these are taken as they are. Leave "
+                        "it empty, and write it into the messages.")
+    return reach_note(names, reached, len(rows))
+
+
+def reach_note(names: Sequence[str], reached: int, rows: int) -> str:
+    """For a report: how many rows the settings of data that are set (`names`) reach; empty where all."""
+    if not names or reached == rows:
+        return ""
+    return f"; data.{' and data.'.join(names)} reach {reached} of {rows} rows, whose prompts are bare strings"
+
+
+def is_bare(row: Row) -> bool:
+    """Whether a row's prompt is a bare string."""
+    return isinstance(row.values.get(_read_column(row)), str)
 
 
 def spelt_note(rows: int) -> str:
@@ -108,7 +137,8 @@ def prompt_messages(row: Row, system_prompt: str = "", suffix: str = "") -> Chat
 
 
 def _messages(row: Row, system_prompt: str, suffix: str) -> list[Message]:
-    name = "question" if row.values.get("prompt") is None else "prompt"
+    name = _read_column(row)
+    refuse_contradiction(row, name, "question", "messages", "conversations")
     prompt = column(row, name) if isinstance(row.values.get(name), list) else row.values.get(name)
     if isinstance(prompt, str) and prompt.strip():
         if _is_encoded(prompt):
@@ -116,10 +146,14 @@ def _messages(row: Row, system_prompt: str, suffix: str) -> list[Message]:
                             "the list itself.")
         return string_messages(prompt, system_prompt, suffix)
     if prompt is None or isinstance(prompt, str):
-        raise DataError(f"{row.where} has no prompt (its columns: {', '.join(row.values) or 'none'}). Each "
+        raise DataError(f"{row.where} has no prompt (its columns: {named(row.values)}). Each "
                         "row needs a `prompt`, a string or a list of {role, content} messages, or a GSM8K "
                         "`question`.")
     return check_messages(prompt, row, name)
+
+
+def _read_column(row: Row) -> str:
+    return "question" if row.values.get("prompt") is None else "prompt"
 
 
 def _is_encoded(prompt: str) -> bool:

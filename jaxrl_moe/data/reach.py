@@ -58,7 +58,7 @@ def mark_messages(messages: Sequence[Message], marks: Marks) -> list[Message]:
 def shape(messages: Sequence[Message], tools: Sequence[Message]) -> Hashable:
     """What decides whether a template writes a field: roles, and which fields say something."""
     return (tuple(_message_shape(number, messages) for number in range(len(messages))),
-            tuple(tuple(sorted(_function(tool))) for tool in tools))
+            tuple((*sorted(tool), *sorted(_function(tool))) for tool in tools))
 
 
 def _message_shape(number: int, messages: Sequence[Message]) -> Hashable:
@@ -105,14 +105,17 @@ def _mark_call(number: int, call: Message, marks: Marks) -> Message:
 
 def _mark_tool(tool: Message, marks: Marks) -> Message:
     function = dict(_function(tool))
-    for field in ("name", "description"):
-        if isinstance(function.get(field), str) and function[field]:
-            function[field] += marks.new(None, field)
+    for field, value in function.items():
+        if field != "parameters" and value not in _EMPTY:
+            function[field] = (value if isinstance(value, str) else "") + marks.new(None, field)
     parameters = function.get("parameters")
     if isinstance(parameters, Mapping) and parameters.get("properties"):
         properties = {**parameters["properties"], marks.new(None, "parameters"): {"type": "string"}}
         function["parameters"] = {**parameters, "properties": properties}
-    return {**tool, "function": function} if "function" in tool else function
+    if "function" not in tool:
+        return function
+    frame = {field: marks.new(None, field) for field in tool if field not in ("type", "function")}
+    return {**tool, **frame, "function": function}
 
 
 def _function(tool: Message) -> Message:

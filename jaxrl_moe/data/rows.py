@@ -7,9 +7,12 @@ from typing import Any
 
 from jaxrl_moe import outside
 from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import UserError
 
 _HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
+# What follows a split in a file's name: nothing, part I of N (and a hash), or a number.
+_PART = r"(-(?P<part>\d{5})-of-(?P<parts>\d{5})(-[0-9a-f]{16})?|[-_.]?(?P<number>\d+))?"
 
 
 class DataError(UserError):
@@ -89,14 +92,16 @@ def _download(repo: str, subset: str | None, split: str) -> list[tuple[str, path
 def choose_files(names: Iterable[str], split: str, subset: str | None, source: str) -> list[str]:
     """Returns those of a data set's file names that hold a split.
 
-    `main/train-00000-of-00001.parquet` and `train.jsonl` both hold the split "train". Where several folders
-    hold it and no subset is named, the folder `main` or `default` is taken.
+    `train.jsonl`, `train-00000-of-00002.parquet` (with a hash behind it, too) and `train_1.json` hold the
+    split "train", and `train_old.jsonl` does not. Where several folders hold it and no subset is named, the
+    folder `main` or `default` is taken.
 
     Raises:
-      DataError: no file holds the split, or several folders do.
+      DataError: no file holds the split, several folders or files of different forms do, or a part is
+        missing.
     """
-    pattern = re.compile(
-        rf"(^|.*/){re.escape(split)}([-_.].*)?\.({'|'.join(suffix[1:] for suffix in _READERS)})")
+    pattern = re.compile(rf"(.*/)?{re.escape(split)}{_PART}({'|'.join(map(re.escape, _READERS))})")
+    names = list(names)
     matching = sorted(name for name in names if pattern.fullmatch(name))
     folders = sorted({str(pathlib.PurePosixPath(name).parent) for name in matching})
     if subset is not None:
@@ -104,14 +109,33 @@ def choose_files(names: Iterable[str], split: str, subset: str | None, source: s
     else:
         wanted = [folder for folder in folders if len(folders) == 1 or folder in ("main", "default")]
     if not matching or (subset is not None and not wanted):
+        others = [name for name in names if pathlib.PurePosixPath(name).suffix in _READERS]
+        there = f" (there are {', '.join(map(repr, others[:5]))})" if others else ""
         raise DataError(f"The data set {source!r} has no jsonl, json or parquet file of the split {split!r}"
-                        f"{f' in a folder {subset!r}' if subset else ''}. Choose another split, or give a "
-                        "file's path.")
+                        f"{f' in a folder {subset!r}' if subset else ''}{there}. Choose another split, or "
+                        "give a file's path.")
     if len(wanted) != 1:
         raise DataError(f"The data set {source!r} has the split {split!r} in several folders: "
                         f"{', '.join(folders)}. Choose one by giving its path, or for a hub data set by the "
                         "form owner/name:folder.")
-    return [name for name in matching if str(pathlib.PurePosixPath(name).parent) == wanted[0]]
+    chosen = [name for name in matching if str(pathlib.PurePosixPath(name).parent) == wanted[0]]
+    _check_parts({name: pattern.fullmatch(name) for name in chosen}, source, split)
+    return chosen
+
+
+def _check_parts(files: Mapping[str, re.Match[str]], source: str, split: str) -> None:
+    """Refuses files of which some may hold the rows of the others again, and sets of which one is missing."""
+    forms = {(pathlib.PurePosixPath(name).suffix, match["parts"], match["number"] is not None): name
+             for name, match in files.items()}
+    if len(forms) > 1:
+        raise DataError(f"The data set {source!r} has the split {split!r} in files of different forms: "
+                        f"{' and '.join(sorted(forms.values()))}. Rows that stand in both would be read "
+                        "twice: give the path of one file, or remove the others.")
+    (_, parts, _), = forms
+    numbers = sorted(int(match["part"]) for match in files.values() if parts)
+    if parts and numbers != list(range(int(parts))):
+        raise DataError(f"The data set {source!r} has {len(numbers)} of the {int(parts)} parts of the split "
+                        f"{split!r}: {', '.join(list(files)[:5])}. Fetch the data set again.")
 
 
 def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, Any]]]:
@@ -122,7 +146,7 @@ def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, An
     try:
         rows = _READERS[file.suffix](file, name)
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {error}.") from error
+        raise DataError(f"{name} cannot be read: {cut(escaped(str(error)))}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     for number, values in rows:
@@ -162,7 +186,8 @@ def _read_parquet(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
     try:
         return list(enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1))
     except pyarrow.ArrowException as error:
-        raise DataError(f"{name} is not a whole parquet file: {error}. Fetch or write it again.") from error
+        raise DataError(f"{name} is not a whole parquet file: {cut(escaped(str(error)))}. Fetch or write it "
+                        "again.") from error
 
 
 _READERS: Mapping[str, Callable[[pathlib.Path, str], Sequence[tuple[int, Any]]]] = {

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxrl_moe.config import SftSection
 from jaxrl_moe.data.conversations import remove_calculator_spans, row_messages
-from jaxrl_moe.data.prompts import spelt_note
-from jaxrl_moe.data.rows import DataError, read_rows
+from jaxrl_moe.data.prompts import is_bare, reach_note, spelt_note
+from jaxrl_moe.data.rows import DataError, Row, read_rows
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.data.turns import Conversation, mask_conversation
 
@@ -21,17 +21,20 @@ __all__ = [
 @dataclasses.dataclass(frozen=True)
 class ConversationReport:
     """What became of a data set's rows; `trained_tokens` counts ones of the masks of those kept, `spelt` rows
-    with text that spells a control token, which is encoded as text."""
+    with text that spells a control token, which is encoded as text, `context` what is to be told of rows that
+    data.system_prompt and data.suffix do not reach."""
     source: str
     rows: int
     kept: int
     too_long: int
     trained_tokens: int
     spelt: int = 0
+    context: str = ""
 
     def __str__(self) -> str:
         return (f"{self.source}: {self.kept} conversations of {self.rows} rows with {self.trained_tokens} "
-                f"trained tokens, {self.too_long} left out as too long{spelt_note(self.spelt)}")
+                f"trained tokens, {self.too_long} left out as too long{spelt_note(self.spelt)}"
+                f"{self.context}")
 
 
 def load_conversations(section: SftSection, tokenizer: Tokenizer, *, split: str = "train",
@@ -62,12 +65,24 @@ def load_conversations(section: SftSection, tokenizer: Tokenizer, *, split: str 
     kept = [conversation for conversation in every if len(conversation.ids) <= section.max_tokens]
     trained = sum(int(conversation.loss_mask.sum()) for conversation in kept)
     report = ConversationReport(section.path, len(rows), len(kept), len(rows) - len(kept), trained,
-                                sum(tokenizer.literals.spelt(chat.messages) for chat in chats))
+                                sum(tokenizer.literals.spelt(chat.messages) for chat in chats),
+                                _context_note(rows, system_prompt, suffix))
     if not kept:
         raise DataError(f"No conversation is left: {report}. Raise sft.max_tokens (now "
                         f"{section.max_tokens}).")
     _warn_of_ends(kept, tokenizer)
     return kept, report
+
+
+def _context_note(rows: Sequence[Row], system_prompt: str, suffix: str) -> str:
+    settings = {"system_prompt": system_prompt, "suffix": suffix}
+    return reach_note([name for name, value in settings.items() if value], sum(map(takes_context, rows)),
+                      len(rows))
+
+
+def takes_context(row: Row) -> bool:
+    """Whether a row has a bare prompt, around which the system prompt and the suffix go."""
+    return row.values.get("messages") is None and row.values.get("conversations") is None and is_bare(row)
 
 
 def _warn_of_ends(conversations: Sequence[Conversation], tokenizer: Tokenizer) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from jaxrl_moe.data import reach
 from jaxrl_moe.data.literals import Literals
 from jaxrl_moe.data.reach import Message
+from jaxrl_moe.spelling import cut, escaped, quoted
 from jaxrl_moe.types import UserError
 
 _MOST_SHAPES = 10_000  # that are remembered; a server sees ever new ones
@@ -59,8 +60,8 @@ class ChatTemplate:
 
         for owner in reach.lost(render, messages, tools, generation_prompt):
             whose = "a tool" if owner.message is None else (
-                f"message {owner.message} (role {messages[owner.message].get('role')!r})")
-            raise TokenizerError(f"The chat template of {self._path!r} leaves out `{owner.field}` of "
+                f"message {owner.message} (role {quoted(messages[owner.message].get('role'))})")
+            raise TokenizerError(f"The chat template of {self._path!r} leaves out `{cut(owner.field)}` of "
                                  f"{whose}, so the model would never see it. Say it in another way, such as "
                                  "in the content of a role that the template knows, leave it out yourself, "
                                  "or use a model whose template has it.")
@@ -106,8 +107,8 @@ class ChatTemplate:
         except Exception as error:  # Jinja raises its own classes, and templates raise whatever they like
             roles = [message.get("role") for message in messages]
             raise TokenizerError(f"The chat template of {self._path!r} refuses a conversation with the roles "
-                                 f"{roles}: {error}. Change the messages to what the template "
-                                 "accepts.") from error
+                                 f"{cut(str(roles))}: {cut(escaped(str(error)), 600)}. Change the messages "
+                                 "to what the template accepts.") from error
 
     def _check_continued(self, messages: Sequence[Message]) -> None:
         last = messages[-1] if messages else {}
@@ -123,9 +124,9 @@ class ChatTemplate:
         read = _variables(self._source())
         for name in names:
             if name not in read or (name in variables and name in taken):
-                raise TokenizerError(f"The chat template of {self._path!r} reads no variable {name!r}, so it "
-                                     "would have no effect. Leave it out, or use a model whose template has "
-                                     "it.")
+                raise TokenizerError(f"The chat template of {self._path!r} reads no variable {quoted(name)}, "
+                                     "so it would have no effect. Leave it out, or use a model whose "
+                                     "template has it.")
 
     def _source(self) -> str:
         template = self._hf.chat_template

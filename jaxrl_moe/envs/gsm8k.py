@@ -9,6 +9,7 @@ from typing import Any
 from jaxrl_moe.envs.answers import answer_part, final_number, has_marker
 from jaxrl_moe.envs.numbers import parse_number
 from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.spelling import named, quoted
 from jaxrl_moe.types import Action, Step, UserError
 
 TOLERANCE = Fraction(1, 10**6)
@@ -72,14 +73,25 @@ def gold_number(row: Mapping[str, Any]) -> Fraction:
     which is a number, or a text that is one.
 
     Raises:
-      UserError: none of them is one number.
+      UserError: none of them is one number, or they are different ones.
     """
     spec = row.get("reward_spec")
-    gold = spec.get("ground_truth") if isinstance(spec, Mapping) else None
-    gold = row.get("answer") if gold is None else gold
-    readable = isinstance(gold, str | int | float | decimal.Decimal) and not isinstance(gold, bool)
-    number = parse_number(str(gold).rsplit("####", 1)[-1]) if readable else None
+    truth = spec.get("ground_truth") if isinstance(spec, Mapping) else None
+    answer = row.get("answer")
+    gold = answer if truth is None else truth
+    number = _number(gold)
+    stated = _number(answer)
+    if number is not None and stated is not None and abs(number - stated) > TOLERANCE:
+        raise UserError(f"A data row has two gold numbers: reward_spec.ground_truth is {quoted(truth)}, and "
+                        f"its `answer` {quoted(answer)}. Drop the one that is not meant.")
     if number is None:
-        raise UserError(f"A data row has no gold number: reward_spec.ground_truth or answer is {gold!r} (the "
-                        f"row's columns: {', '.join(row)}). GSM8K rows end their `answer` in '#### N'.")
+        raise UserError("A data row has no gold number: reward_spec.ground_truth or answer is "
+                        f"{quoted(gold)} (the row's columns: {named(row)}). GSM8K rows end their `answer` in "
+                        "'#### N'.")
     return number
+
+
+def _number(gold: Any) -> Fraction | None:
+    """The number that a gold is, or states behind its last ####."""
+    readable = isinstance(gold, str | int | float | decimal.Decimal) and not isinstance(gold, bool)
+    return parse_number(str(gold).rsplit("####", 1)[-1]) if readable else None

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from jaxrl_moe.envs.answers import answer_part
 from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.spelling import named, quoted
 from jaxrl_moe.types import Action, Step, UserError
 
 _ANSWER = re.compile(r"#### (-?[0-9]{1,100})\s*")
@@ -36,6 +37,6 @@ class WordProblems(SingleTurnTask):
 def _gold(row: Mapping[str, Any]) -> int:
     gold = row.get("answer")
     if type(gold) is not int:
-        raise UserError(f"A row of the word problems needs an integer `answer`, but has {gold!r} (columns: "
-                        f"{', '.join(row)}).")
+        raise UserError(f"A row of the word problems needs an integer `answer`, but has {quoted(gold)} "
+                        f"(columns: {named(row)}).")
     return gold

@@ -1,6 +1,7 @@
 """What a run is put together from: the data and model on disk, tokenizer and prompts, policy, optimiser and
 engine."""
 import dataclasses
+import warnings
 
 from flax import nnx
 
@@ -50,6 +51,8 @@ def prepare(start: Start) -> Data:
     held_out = start.held_out if start.config.data.eval_path else ([], None)
     for counts in filter(None, (prompts[1], held_out[1])):
         print(counts)
+    for remark in data_checks.remarks(start):
+        warnings.warn(remark, stacklevel=2)
     return Data(start.tokenizer, prompts[0], held_out[0])
 
 

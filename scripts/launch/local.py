@@ -22,12 +22,12 @@ from jaxrl_moe import options
 from jaxrl_moe.hosts.addresses import free_port
 from jaxrl_moe.types import UserError
 
-PROCESSES = flags.DEFINE_integer("processes", 2, "how many to start", lower_bound=1)
-CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "virtual CPU devices of each process; 0: each gets its "
-                                                     "share of the accelerators")
-ACCELERATORS = flags.DEFINE_integer("accelerators", 0,
-                                    "devices of this machine, to be divided; needed where cpu_devices is 0")
-PORT = flags.DEFINE_integer("port", 0, "of process 0; 0: a free one")
+PROCESSES = options.define_number("processes", 2, "how many to start", 1, 4096)
+CPU_DEVICES = options.define_number("cpu_devices", 0, "virtual CPU devices of each process; 0: each gets its "
+                                    "share of the accelerators", 0, 4096)
+ACCELERATORS = options.define_number("accelerators", 0, "devices of this machine, to be divided; needed "
+                                     "where cpu_devices is 0", 0, 4096)
+PORT = options.define_number("port", 0, "of process 0; 0: a free one", 0, 65535)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print what would run, and start nothing")
 
 

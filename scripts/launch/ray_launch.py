@@ -23,10 +23,10 @@ from absl import app, flags
 from jaxrl_moe import options
 from jaxrl_moe.types import UserError
 
-HOSTS = flags.DEFINE_integer("hosts", 2, "how many", lower_bound=1)
-GPUS = flags.DEFINE_integer("gpus", 8, "GPUs of each host; 0: none", lower_bound=0)
-CPUS = flags.DEFINE_integer("cpus", 16, "CPU cores of each host to reserve", lower_bound=1)
-RESTARTS = flags.DEFINE_integer("restarts", 0, "how often a failed job is started again", lower_bound=0)
+HOSTS = options.define_number("hosts", 2, "how many", 1)
+GPUS = options.define_number("gpus", 8, "GPUs of each host; 0: none")
+CPUS = options.define_number("cpus", 16, "CPU cores of each host to reserve", 1)
+RESTARTS = options.define_number("restarts", 0, "how often a failed job is started again")
 ADDRESS = flags.DEFINE_string("address", "auto", "of the Ray cluster")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "print what would run, and start nothing")
 

@@ -305,3 +305,22 @@ def test_the_hub_is_not_asked_where_the_settings_are_refused_already(files, tmp_
                 {"data__eval_path": "some/data"}):
         found = entry.before_run(training(recipe(files, tmp_path / "run", **changes | hub), bridges))
         assert [problem.field for problem in found] == fields[:1]
+
+
+def test_what_may_surprise_of_the_prompts_is_told_and_not_refused(files, tmp_path):
+    rows = len((files / "train.jsonl").read_text().splitlines())
+    start = training(recipe(files, tmp_path / "run", rollout__prompts_per_step=rows + 1, eval__prompts=1000,
+                            data__eval_path="{files}/train.jsonl"), bridges)
+    text = dry_run(start)
+    told = [f"prompts_per_step = {rows + 1} is more than the {rows} prompts of",
+            f"eval.prompts = 1000 is more than the {rows} held-out prompts",
+            f"all {rows} held-out prompts of .* are among those of .* that are trained on"]
+    for words in told:
+        assert re.search(f"Warning: .*{words}", text)
+    with pytest.warns(UserWarning) as warned:
+        assembly.prepare(start)
+    assert len([warning for warning in warned if re.search("|".join(told), str(warning.message))]) == 3
+
+
+def test_nothing_is_told_of_prompts_that_suffice(files, tmp_path):
+    assert "Warning" not in dry_run(training(recipe(files, tmp_path / "run"), bridges))

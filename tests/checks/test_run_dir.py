@@ -173,3 +173,24 @@ def test_an_evaluation_of_a_given_model_needs_neither_training_data_nor_the_runs
     assert not (tmp_path / "new").exists()
     with pytest.raises(ConfigError, match="seed 7"):
         pipeline.run_evaluation(config, bridges, None, None, tmp_path / "out")
+
+
+@pytest.mark.parametrize("setting, name", [
+    ("data__path", "metrics.jsonl"), ("data__path", "trajectories.jsonl"), ("model__path", ""),
+    ("model__path", "model"), ("data__eval_path", "checkpoints/train.jsonl"), ("data__path", "served.jsonl")])
+def test_what_a_run_would_write_over_is_not_read_by_it(files, tmp_path, setting, name):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "run")
+    for run_dir in (tmp_path / "run", link):
+        recipe = tiny_run.settings(files, run_dir, **{setting: str(tmp_path / "run" / name)})
+        problems = list(checks.own_problems(training(resolve(recipe), bridges)))
+        assert [problem.field for problem in problems] == [setting.replace("__", ".")]
+        assert "would be written over" in str(problems[0])
+
+
+@pytest.mark.parametrize("setting, name", [
+    ("data__path", "train.jsonl"), ("data__path", ""), ("data__eval_path", "data/eval.jsonl"),
+    ("model__path", "base"), ("model__path", "sft/model")])
+def test_what_a_run_does_not_write_may_lie_in_its_folder(files, tmp_path, setting, name):
+    recipe = tiny_run.settings(files, tmp_path / "run", **{setting: str(tmp_path / "run" / name)})
+    assert not list(checks.own_problems(training(resolve(recipe), bridges)))

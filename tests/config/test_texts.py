@@ -3,8 +3,9 @@
 import pytest
 from absl import flags
 
-from jaxrl_moe import cli, config
+from jaxrl_moe import cli, config, endings
 from jaxrl_moe.config import ConfigError, resolve
+from jaxrl_moe.types import UserError
 from tests.helpers.settings import changed
 
 STOPS = [("\n\n", ("\n\n",)), (" Human:", (" Human:",)), ("\t", ("\t",)), ("a , b", ("a ", " b")),
@@ -18,9 +19,9 @@ STOPS = [("\n\n", ("\n\n",)), (" Human:", (" Human:",)), ("\t", ("\t",)), ("a , 
 def from_command_line(tmp_path):
     """What makes the Config of a recipe that changes nothing, and these arguments."""
     path = tmp_path / "recipe.py"
-    path.write_text("from jaxrl_moe.config import base as get_config")
 
-    def read(*arguments):
+    def read(*arguments, recipe="from jaxrl_moe.config import base as get_config"):
+        path.write_text(recipe)
         words = ["script", f"--config={path}", *arguments]
         try:
             cli.parse(words)
@@ -64,3 +65,44 @@ def test_names_and_expressions_come_from_the_command_line_whole(from_command_lin
 def test_numbers_come_from_the_command_line_in_brackets_or_without(from_command_line, text):
     read = from_command_line(f"--config.algorithm.reward_blend={text}")
     assert read.algorithm.reward_blend == (1.0, 0.0, -0.5)
+
+
+@pytest.mark.parametrize("key", [
+    "lora.targets", "algorithm.corrections", "algorithm.reward_blend", "servers.urls", "train.offload"])
+@pytest.mark.parametrize("text", [" ", ",", "\t\n", "1,,2", "('',)"])
+def test_an_empty_item_of_a_list_is_refused_instead_of_dropped(from_command_line, key, text):
+    with pytest.raises(ConfigError, match=f"{key} = .*(empty text|cannot be read)"):
+        from_command_line(f"--config.{key}={text}")
+
+
+@pytest.mark.parametrize("key, value", [
+    ("scratch.hidden_size", "x" * 100_000), ("optimizer.learning_rate", "x " * 50_000), ("x" * 100_000, "1"),
+    ("run_dir", "\0" + "y" * 100_000), ("data.generate", "z\x1b[2J" * 9_000)])
+def test_a_long_value_is_cut_and_escaped_where_it_is_refused(from_command_line, key, value):
+    with pytest.raises(UserError) as refused:
+        from_command_line(f"--config.{key}={value}")
+    told = endings.paragraph(refused.value)
+    assert len(told) < 3000 and "..." in told and told.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("line, shown", [
+    ("model.dtype = 'a\\0b\\x1b'", r"a\x00b\x1b"), ("algorithm.bypass = 'a\\0b'", r"a\x00b"),
+    ("lora.targets = ('a\\0b', 5)", r"a\x00b,5"), ("run_dir = '\\ud800'", r"\ud800")])
+def test_what_a_recipe_gives_is_escaped_where_it_is_refused(from_command_line, line, shown):
+    recipe = ("from jaxrl_moe.config import base\ndef get_config():\n    config = base()\n"
+              f"    config.{line}\n    return config\n")
+    with pytest.raises(UserError) as refused:
+        from_command_line(recipe=recipe)
+    told = endings.paragraph(refused.value)
+    assert shown in told and told.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("line", [
+    "rollout.temperature = True", "optimizer.eps = False", "optimizer['eps'] = True",
+    "lora.update(alpha=True)"])
+def test_a_truth_is_no_number(from_command_line, line):
+    recipe = ("from jaxrl_moe.config import base\ndef get_config():\n    config = base()\n"
+              f"    config.{line}\n    return config\n")
+    with pytest.raises(UserError, match="line 4.*is no number"):
+        from_command_line(recipe=recipe)
+    assert from_command_line(recipe=recipe.replace("True", "1").replace("False", "1")).optimizer.eps > 0

@@ -10,6 +10,7 @@ from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.rows import DataError, Row, read_rows
 from jaxrl_moe.data.sft import load_conversations, row_messages
 from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.types import UserError
 from tests.helpers import templates
 
 USER = {"role": "user", "content": "2 + 2?"}
@@ -214,6 +215,23 @@ def test_a_prompt_that_ends_in_a_call_cannot_be_continued(tmp_path, tokenizer):
         load_prompts(DataSection(path=path), tokenizer)
 
 
+@pytest.mark.parametrize("framed", [True, False])
+@pytest.mark.parametrize("key, value", [("strict", True), ("cache_control", {"type": "ephemeral"}),
+                                        ("return", {"type": "integer"}), ("note", "read this")])
+def test_every_key_of_a_tool_reaches_the_text_or_is_refused(tmp_path, tokenizer, framed, key, value):
+    tool = TOOL | {key: value} if framed else TOOL | {"function": TOOL["function"] | {key: value}}
+    values = row(USER, FOUR, tools=[tool])
+    assert json.dumps({key: value})[1:-1] in trained(tmp_path, tokenizer, values)[0][0]
+    named = tokenizer.hf.chat_template.replace(
+        "tool | tojson", '{"type": "function", "function": {"name": tool.function.name, "description": '
+        'tool.function.description, "parameters": tool.function.parameters}} | tojson')
+    assert named != tokenizer.hf.chat_template
+    other = Tokenizer(templates.byte_level(named), "named")
+    with pytest.raises(UserError, match=f"leaves out `{key}` of a tool"):
+        trained(tmp_path, other, values)
+    assert '"add"' in trained(tmp_path, other, row(USER, FOUR, tools=[TOOL]))[0][0]
+
+
 def test_keys_that_parquet_fills_with_null_are_not_trained(tmp_path, tokenizer):
     other = {"type": "function", "function": {"name": "mul", "arguments": {"b": 2}}}
     answer = {"role": "tool", "content": "3", "tool_call_id": "c"}
@@ -259,5 +277,5 @@ def test_a_byte_order_mark_and_windows_lines_are_read_over(tmp_path, name, conte
 
 
 def test_the_prompt_of_a_row_is_the_same_for_both_phases():
-    values = {"prompt": "2 + 2?", "question": "something else", "answer": "<<2+2=4>>4"}
+    values = {"prompt": "2 + 2?", "question": "2 + 2", "answer": "<<2+2=4>>4"}
     assert row_messages(Row(values, "d", 0)).messages == [USER, FOUR | {"content": "<<2+2=4>>4"}]

@@ -8,6 +8,7 @@ from jaxrl_moe.config import DataSection
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.rows import DataError, choose_files, read_rows
 from jaxrl_moe.data.tokenizer import load_tokenizer
+from jaxrl_moe.types import UserError
 from tests.helpers.tiny_models import make_tokenizer
 
 SKYRL = {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}],
@@ -61,9 +62,9 @@ def test_a_bare_string_becomes_one_user_message_with_system_prompt_and_suffix(tm
 
 
 def test_a_null_prompt_beside_a_question_is_a_gsm8k_row(tmp_path, tokenizer):
-    path = write(tmp_path / "d.parquet", [GSM8K | {"prompt": None}, GSM8K | {"prompt": "3?"}])
+    path = write(tmp_path / "d.parquet", [GSM8K | {"prompt": None}, GSM8K | {"prompt": "Solve 1 + 1?"}])
     prompts, _ = load_prompts(DataSection(path=path), tokenizer)
-    assert ["1 + 1?" in tokenizer.decode(prompt.ids) for prompt in prompts] == [True, False]
+    assert ["Solve" in tokenizer.decode(prompt.ids) for prompt in prompts] == [False, True]
 
 
 def test_evaluation_reads_the_evaluation_path(tmp_path, tokenizer):
@@ -166,3 +167,85 @@ def test_a_folder_is_read_by_split(tmp_path):
     write(tmp_path / "train.jsonl", [GSM8K])
     write(tmp_path / "test.jsonl", [GSM8K, BARE])
     assert len(read_rows(str(tmp_path), "test")) == 2
+
+
+@pytest.mark.parametrize("names, chosen", [
+    (["train.jsonl", "train_old.jsonl", "train.jsonl.bak"], ["train.jsonl"]),
+    (["train_1.json", "train_2.json", "train_sft.json"], ["train_1.json", "train_2.json"]),
+    (["train-00000-of-00001-a09b74b3ef9c3b56.parquet"], ["train-00000-of-00001-a09b74b3ef9c3b56.parquet"]),
+    (["train.clean.jsonl", "train00.jsonl"], ["train00.jsonl"])])
+def test_a_file_is_of_a_split_where_nothing_but_a_number_follows_its_name(names, chosen):
+    assert choose_files(names, "train", None, "x") == chosen
+
+
+@pytest.mark.parametrize("names, words", [
+    (["train.json", "train.jsonl"], "different forms: train.json and train.jsonl"),
+    (["train.jsonl", "train-00000-of-00001.jsonl"], "train-00000-of-00001.jsonl and train.jsonl"),
+    (["train.jsonl", "train_1.jsonl"], "train.jsonl and train_1.jsonl"),
+    (["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"], "of different forms"),
+    (["train-00001-of-00002.parquet"], "1 of the 2 parts of the split 'train'"),
+    (["train_old.jsonl", "train_new.jsonl"], r"no jsonl.*there are 'train_old.jsonl', 'train_new.jsonl'")])
+def test_files_that_may_hold_a_row_twice_or_lack_some_are_refused_by_name(names, words):
+    with pytest.raises(DataError, match=words):
+        choose_files(names, "train", None, "x")
+
+
+QUESTION = {"prompt": [{"role": "system", "content": "Be brief."},
+                       {"role": "user", "content": "What is\n1 + 1?"}]}
+
+
+@pytest.mark.parametrize("row", [
+    QUESTION | {"question": "What is 1 + 1?"}, {"prompt": "1 + 1?", "question": "1 + 1?"},
+    {"prompt": "1 + 1?", "messages": [*QUESTION["prompt"], {"role": "assistant", "content": "2"}]},
+    QUESTION | {"question": ""}, QUESTION | {"conversations": None},
+    QUESTION | {"reward_spec": {"ground_truth": "2"}, "extra_info": {"question": "x", "answer": "#### 2"}}])
+def test_columns_that_say_the_same_pass(tmp_path, tokenizer, row):
+    assert load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [row])), tokenizer)[1].kept == 1
+
+
+@pytest.mark.parametrize("row, names", [
+    (QUESTION | {"question": "1 + 2?"}, "`prompt` and `question`"),
+    ({"prompt": "a", "question": "b"}, "`prompt` and `question`"),
+    ({"prompt": "a?", "messages": [{"role": "user", "content": "b"}]}, "`prompt` and `messages`"),
+    ({"question": "a?", "conversations": json.dumps([{"from": "human", "value": "b"}])},
+     "`question` and `conversations`")])
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_columns_that_say_different_things_are_refused_with_both(tmp_path, tokenizer, row, names, form):
+    with pytest.raises(DataError, match=rf"d\.{form}, row 1: {names} say different things"):
+        load_prompts(DataSection(path=write(tmp_path / f"d.{form}", [row])), tokenizer)
+
+
+@pytest.mark.parametrize("name", ["system_prompt", "suffix"])
+def test_a_setting_around_bare_prompts_is_refused_where_no_row_has_one(tmp_path, tokenizer, name):
+    section = DataSection(path=write(tmp_path / "d.jsonl", [SKYRL]), **{name: "Think."})
+    with pytest.raises(DataError, match=rf"data.{name} would have no effect.*d.jsonl, row 1"):
+        load_prompts(section, tokenizer)
+
+
+def test_it_is_told_how_many_rows_a_setting_around_bare_prompts_reaches(tmp_path, tokenizer):
+    section = DataSection(path=write(tmp_path / "d.jsonl", [SKYRL, BARE]), suffix="!", system_prompt="Think.")
+    report = load_prompts(section, tokenizer)[1]
+    assert "data.system_prompt and data.suffix reach 1 of 2 rows" in str(report)
+    section = DataSection(path=write(tmp_path / "d.jsonl", [BARE]), suffix="!")
+    assert "data.suffix" not in str(load_prompts(section, tokenizer)[1])
+
+
+@pytest.mark.parametrize("flag, value", [
+    ("loss", "yes"), ("weight", 0.5), ("train", 3), ("train_detail", [])])
+def test_marks_for_training_in_a_prompt_are_of_their_type(tmp_path, tokenizer, flag, value):
+    row = {"prompt": [{"role": "user", "content": "1?", flag: value}]}
+    with pytest.raises(DataError, match=f"d.jsonl, row 1: message 0 .*`{flag}`"):
+        load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [row])), tokenizer)
+    passing = {"prompt": [{"role": "user", "content": "1?", "loss": False, "weight": 0}]}
+    assert load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [passing])), tokenizer)[1].kept == 1
+
+
+@pytest.mark.parametrize("row", [
+    {"x\0" * 9999: 1}, {"prompt": [{"role": "r" * 99_999, "content": "a"}]},
+    {"prompt": [{"role": "user", "content": [{"type": "text", "text": "a", "k\x1b" * 9999: 1}]}]},
+    {"prompt": "a" * 99_999, "question": "b" * 99_999},
+    {"prompt": "1?", "chat_template_kwargs": {"v" * 9999: 1}}])
+def test_what_a_row_holds_is_cut_and_escaped_where_it_is_refused(tmp_path, tokenizer, row):
+    with pytest.raises(UserError, match=r"d.jsonl, row 1") as refused:
+        load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [row])), tokenizer)
+    assert len(str(refused.value)) < 1500 and str(refused.value).isprintable()

@@ -156,3 +156,33 @@ def test_no_real_answer_keeps_a_calculator_span():
     answers = [row_messages(row)[0][-1]["content"] for row in rows]
     assert len(answers) == 7473
     assert not any("<<" in answer or ">>" in answer for answer in answers)
+
+
+@pytest.mark.parametrize("row, names", [
+    ({"prompt": "1?", "answer": "2", "completion": "3"}, "`answer` and `completion`"),
+    ({"question": "1?", "answer": "2", "completion": "2 and more"}, "`answer` and `completion`"),
+    ({"messages": TALK, "conversations": [{"from": "human", "value": "x"}]},
+     "`messages` and `conversations`"),
+    ({"messages": TALK, "prompt": "2 + 3?"}, "`messages` and `prompt`"),
+    ({"messages": TALK, "question": "2 + 3?"}, "`messages` and `question`"),
+    ({"messages": TALK, "completion": "6"}, "`messages` and `completion`"),
+    ({"prompt": "1?", "question": "2?", "answer": "3"}, "`prompt` and `question`")])
+def test_a_row_of_two_forms_that_differ_is_refused_with_both(row, names):
+    with pytest.raises(DataError, match=f"d, row 1: {names} say different things"):
+        row_messages(Row(row, "d, row 1", 0))
+
+
+@pytest.mark.parametrize("more", [
+    {"prompt": "2 + 2?"}, {"conversations": [{"from": "x", "value": turn["content"]} for turn in TALK]},
+    {"completion": "5, so five"}, {"answer": "something else"}, {"question": None}])
+def test_a_row_of_two_forms_that_agree_is_read(more):
+    assert row_messages(Row({"messages": TALK} | more, "d, row 1", 0)).messages == TALK
+
+
+def test_it_is_told_how_many_conversations_a_suffix_reaches(tmp_path, tokenizer):
+    rows = [{"messages": TALK}, {"prompt": "2?", "answer": "3"}]
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = load_conversations(SftSection(path=str(path)), tokenizer, suffix="!")[1]
+    assert "data.suffix reach 1 of 2 rows" in str(report)
+    assert "reach" not in str(load_conversations(SftSection(path=str(path)), tokenizer)[1])

@@ -97,9 +97,16 @@ def test_a_binary_reward_is_one_or_zero_whatever_marker_and_length():
 
 def test_the_gold_may_come_from_a_reward_spec():
     assert gold_number({"reward_spec": {"method": "rule", "ground_truth": "1,080"},
-                        "answer": "#### 3"}) == 1080
+                        "answer": "It is 1080.\n#### 1080.0"}) == 1080
+    assert gold_number({"reward_spec": {"ground_truth": "4"}, "answer": "four"}) == 4
     assert gold_number({"reward_spec": {"ground_truth": -7}}) == -7
     assert gold_number({"answer": "12"}) == 12
+
+
+@pytest.mark.parametrize("answer", ["#### 3", 3, "1,081"])
+def test_two_golds_that_differ_are_refused_with_both(answer):
+    with pytest.raises(UserError, match=f"ground_truth is '1,080', and its `answer` '?{answer}"):
+        gold_number({"reward_spec": {"ground_truth": "1,080"}, "answer": answer})
 
 
 @pytest.mark.parametrize("gold, value", [
@@ -166,3 +173,11 @@ def test_every_real_gold_parses_to_the_official_value_and_grades_its_own_solutio
                 assert task.grade(row, Action(written, 100, False)).info["correct"] == 1.0
             count += 1
     assert count == 8792
+
+
+@pytest.mark.parametrize("row", [{"answer": "a" * 99_999}, {"x" * 99_999: 1}, {
+    "answer": "#### 1", "reward_spec": {"ground_truth": "7" * 999}}])
+def test_a_long_gold_is_cut_where_it_is_refused(row):
+    with pytest.raises(UserError) as refused:
+        gold_number(row)
+    assert len(str(refused.value)) < 1000

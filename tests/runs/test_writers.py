@@ -36,7 +36,9 @@ def test_a_cut_sets_aside_later_rows_and_a_line_that_a_kill_left_unfinished(tmp_
     log_files.cut_lines(tmp_path / "absent.jsonl", 2)
 
 
-@pytest.mark.parametrize("line", ["", "{\"step\": 2", "[1]", "{}", "7", "{\"step\": \"x\"}", "\0\0\0"])
+@pytest.mark.parametrize("line", ["", "{\"step\": 2", "[1]", "{}", "7", "{\"step\": \"x\"}", "\0\0\0",
+                                  '{"step": 2, "a": 1, "a": 2}', '{"step": 2, "a": 1e999}',
+                                  '{"step": 2, "info": {"b": 1, "b": 1}}'])
 def test_a_damaged_line_of_a_log_is_named_with_its_mend(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     damaged = '{"step": 1}\n' + line + '\n{"step": 3}\n'
@@ -46,6 +48,12 @@ def test_a_damaged_line_of_a_log_is_named_with_its_mend(tmp_path, line):
             read()
     assert path.read_text() == damaged, "what can still be read must stay"
     assert log_files.cut_lines(path, -1).aside.read_text() == damaged
+
+
+def test_numbers_that_are_not_finite_damage_no_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": -Infinity}\n')
+    assert log_files.cut_lines(path, 5).kept.rows == 2
 
 
 def test_a_line_of_other_bytes_than_text_is_damaged_too(tmp_path):

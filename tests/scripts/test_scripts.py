@@ -2,11 +2,15 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
+from absl import flags
 
+from jaxrl_moe import options
+from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -82,3 +86,41 @@ def test_generate_completes_every_prompt_n_times(files):
     assert done.stdout.count("--- 1 + 2 = ?") == done.stdout.count("--- 3 + 3 = ?") == 2
     missing = run("generate", "--model=x")
     assert missing.returncode == 1 and "--prompt is required" in missing.stderr
+
+
+NUMBERS = [
+    ("generate", "temperature", "from 0 to 100"), ("generate", "top_p", "from 1e-06 to 1"),
+    ("generate", "min_p", "from 0 to 1"), ("generate", "n", "at least 1"),
+    ("generate", "max_tokens", "at least 1"), ("generate", "top_k", "at least 0"),
+    ("serve", "port", "from 0 to 65535"), ("serve", "grace", "at least 1"), ("serve", "slots", "at least 1"),
+    ("plan", "price", "at least 0"), ("plan", "devices", "from 0 to 100000"),
+    ("benchmark", "pairs", "at least 1"), ("benchmark", "steps", "at least 1")]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "-1", "x" * 10_000, "", str(2**70)])
+def test_numbers_of_scripts_are_finite_and_within_bounds(value):
+    flag = options.define_number("tried", 0.5, "anything", 0, 100)
+    whole = options.define_number("tried_whole", 5, "anything", 1)
+    try:
+        for name in ("tried", "tried_whole"):
+            bound = rf"(?s){name}=.*must be an? .*(from 0 to 100|of at least 1)"
+            with pytest.raises(UserError, match=bound) as refused:
+                options.parsed(["script", f"--{name}={value}"])
+            assert len(str(refused.value)) < 1000
+        options.parsed(["script", "--tried=0", "--tried_whole=1"])
+        assert (flag.value, whole.value) == (0, 1) and type(whole.value) is int
+    finally:
+        for name in ("tried", "tried_whole"):
+            delattr(flags.FLAGS, name)
+
+
+@pytest.mark.parametrize("script", sorted({script for script, *_ in NUMBERS}))
+def test_help_says_the_bounds_of_a_scripts_numbers(script):
+    text = " ".join(run(script, "--help").stdout.split())
+    for _, name, bound in (row for row in NUMBERS if row[0] == script):
+        assert re.search(rf"--{name}=\S+ [^\[]*\[[^\]]*{re.escape(bound)}", text), name
+
+
+def test_every_number_of_a_script_has_bounds():
+    for path in sorted((ROOT / "scripts").rglob("*.py")):
+        assert not re.search(r"flags\.DEFINE_(integer|float)\(", path.read_text()), path

@@ -207,3 +207,31 @@ def test_a_text_that_fits_is_encoded_whole_however_wide_its_tokens(make, tokeniz
     for text in ("a " * 400, "the " * 300, " " * 40_000 if make is word_piece else "b" * 900):
         assert list(asyncio.run(prompts.encode(text))) == hf_ids(text)
     prompts.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/models", "/v1/models/tiny",
+                                  "/health", "/metrics", "/v1/load_lora_adapter"])
+@pytest.mark.parametrize("query, name", [("stream=true", "stream"), ("a", "a"), ("x%20y=", "x y"),
+                                         ("api-version=1&seed=3", "seed")])
+def test_a_parameter_in_the_query_is_refused_by_name(server, path, query, name):
+    answer = server.http.get(f"{path}?{query}")
+    error = answer.json()["error"]
+    assert answer.status_code == 400 and error["param"] == name and repr(name) in error["message"]
+
+
+def test_the_version_that_clients_for_azure_add_passes(server):
+    assert server.http.get("/v1/models?api-version=2024-10-21").status_code == 200
+
+
+@pytest.mark.parametrize("path, body", [
+    ("/v1/completions", {"model": "x" * 100_000, "prompt": "a"}),
+    ("/v1/completions", {"model": "tiny", "prompt": "a", "y" * 100_000: 1}),
+    ("/v1/completions", {"model": "tiny", "prompt": "a", "stop": {"y" * 100_000: 1}}),
+    ("/v1/completions", {"model": "tiny", "prompt": "a", "temperature": "z" * 100_000}),
+    ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "w" * 100_000, "content": "a"}]}),
+    ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "a", "k" * 999: 1}]}),
+    ("/v1/chat/completions", {"model": "tiny", "messages": [{"role": "user", "content": "a"}],
+                              "response_format": {"type": "t" * 100_000}})])
+def test_what_a_client_sent_is_cut_in_the_answer(server, path, body):
+    answer = post(server, json.dumps(body).encode(), path)
+    assert 400 <= answer.status_code < 500 and len(answer.content) < 4000

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import UserError
 
 TYPES = {
@@ -16,7 +17,8 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error"
 }
-SHOWN = 4  # faults of a body that are spelled out
+SHOWN = 4        # faults of a body that are spelled out
+LONGEST = 2000   # characters of a message, which may quote what the client sent
 
 
 class Refusal(Exception):
@@ -39,6 +41,8 @@ class JsonAnswer(Response):
 
 
 def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
+    message = cut(message, LONGEST)
+    param = param and cut(param)
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -79,7 +83,7 @@ def describe(faults: Any) -> tuple[str | None, str]:
         first = first or (path[0] if path else None)
         unknown = fault["type"] == "extra_forbidden"
         what = ("unknown field; this server ignores none" if unknown
-                else fault["msg"].removeprefix("Value error, "))
-        lines.append(f"{'.'.join(path) or 'body'}: {what}")
+                else cut(fault["msg"].removeprefix("Value error, ")))
+        lines.append(f"{cut('.'.join(path)) or 'body'}: {what}")
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return first, "; ".join(lines[:SHOWN]) + more

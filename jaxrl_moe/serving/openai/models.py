@@ -39,9 +39,8 @@ class Models:
     def check(self, name: str) -> None:
         """Raises Refusal unless that is what the engine holds."""
         if name != self.name:
-            raise Refusal(404, f"There is no model {name!r} here; this server has {self.name!r} in its "
-                               "engine.", param="model",
-                          code="model_not_found")
+            raise Refusal(404, f"There is no model {shortened(name)} here; this server has {self.name!r} in "
+                               "its engine.", param="model", code="model_not_found")
 
     @property
     def name(self) -> str:
@@ -67,7 +66,7 @@ class Models:
         with self._lock:
             if name == self._name or (self._adapter and name == self._adapter[0] and not replace):
                 raise Refusal(
-                    400, f"The name {name!r} is in use. Choose another"
+                    400, f"The name {shortened(name)} is in use. Choose another"
                     f"{'' if name == self._name else ', or send load_inplace: true to replace the adapter'}.",
                     param="lora_name")
             former = self.name
@@ -79,7 +78,7 @@ class Models:
         """Goes back to the model without an adapter."""
         with self._lock:
             if not self._adapter or name != self._adapter[0]:
-                raise Refusal(404, f"There is no adapter {name!r} here.", param="lora_name",
+                raise Refusal(404, f"There is no adapter {shortened(name)} here.", param="lora_name",
                               code="model_not_found")
             self._publish("")
             self._adapter = None

@@ -163,6 +163,12 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def differ(row: dict[str, Any], *keys: str) -> bool:
+    """Whether neither of two columns holds what the other says."""
+    ours, theirs = (" ".join(" ".join(said for _, said in leaves(row[key])).split()) for key in keys)
+    return not (ours in theirs or theirs in ours)
+
+
 class PromptRows(Rows):
     """Rows of RL: the prompt reaches the model, and the task can grade."""
     name = "prompts"
@@ -184,9 +190,10 @@ class PromptRows(Rows):
         shown = self.tokenizer.decode(prompt.ids, skip_special_tokens=False)
         asked = row.get("prompt") if row.get("prompt") is not None else row.get("question")
         for key, string in leaves(asked):
-            if key != "loss" and string not in shown:
+            if key not in ("loss", "weight", "train", "training") and string not in shown:
                 return f"a value does not reach the prompt: {key} {string[:60]!r}"
-        if row.get("prompt") is not None and row.get("question") is not None:
+        if row.get("prompt") is not None and row.get("question") is not None and differ(row, "prompt",
+                                                                                        "question"):
             return f"prompt and question both stand there: {str(row)[:100]}"
         gold = (row.get("reward_spec") or {}).get("ground_truth") if isinstance(row.get("reward_spec"),
                                                                              dict) else None
@@ -213,15 +220,15 @@ class ConversationRows(Rows):
         shown = self.tokenizer.decode(read.ids, skip_special_tokens=False)
         trained = self.tokenizer.decode(read.ids[read.loss_mask == 1], skip_special_tokens=False)
         forms = [key for key in FORMS if row.get(key) is not None]
-        if forms[:2] in (["question", "prompt"], ["messages", "conversations"]):
+        if len(forms) > 1 and differ(row, *forms[:2]):
             return f"several forms in one row: {forms}"
         talks = forms[0] in ("messages", "conversations")
         answers = [key for key in ("answer", "completion") if row.get(key) is not None and not talks]
-        if len(answers) > 1:
+        if len(answers) > 1 and differ(row, *answers):
             return f"several answers in one row: {answers}"
         wanted = row[forms[0]]
         for key, string in leaves(wanted):
-            if key not in ("from", "loss") and string not in shown:
+            if key not in ("from", "loss", "tool_call_id") and string not in shown:
                 return f"a value does not reach the model: {key} {string[:60]!r}"
         if answers:
             said = row[answers[0]].replace("<<12+7=19>>", "")
