@@ -16,10 +16,10 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
 from jaxrl_moe.outside import OutsideError
-from jaxrl_moe.runs import checkpoint, hashes
-from jaxrl_moe.runs import meta as meta_files
-from jaxrl_moe.runs.checkpoint import STATE
-from jaxrl_moe.runs.meta import META, Meta
+from jaxrl_moe.runs.checkpoints import checkpoint, hashes
+from jaxrl_moe.runs.checkpoints import meta as meta_files
+from jaxrl_moe.runs.checkpoints.checkpoint import STATE
+from jaxrl_moe.runs.checkpoints.meta import META, Meta
 
 TRAINED = "trainable/"
 BIAS = "router_bias/"

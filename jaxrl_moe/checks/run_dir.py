@@ -14,10 +14,9 @@ from jaxrl_moe.checks.start import Job, Start
 from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.phases import sft_config
-from jaxrl_moe.runs import checkpoint
-from jaxrl_moe.runs.logs import METRICS, SETTINGS
-from jaxrl_moe.runs.meta import lasting_changes
-from jaxrl_moe.runs.resuming import (
+from jaxrl_moe.runs.checkpoints import checkpoint
+from jaxrl_moe.runs.checkpoints.meta import lasting_changes
+from jaxrl_moe.runs.checkpoints.resuming import (
     CHECKPOINTS,
     flat,
     read_settings,
@@ -25,6 +24,7 @@ from jaxrl_moe.runs.resuming import (
     resumed_step,
     standing,
 )
+from jaxrl_moe.runs.logs import METRICS, SETTINGS
 from jaxrl_moe.types import Problem, UserError
 
 LEAST_FREE = 1 << 30  # bytes that a run's folder should have

@@ -19,7 +19,7 @@ from jaxrl_moe.distributed import placements
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
-from jaxrl_moe.runs.resuming import resumed_step
+from jaxrl_moe.runs.checkpoints.resuming import resumed_step
 from jaxrl_moe.types import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "safetensors", "transformers",

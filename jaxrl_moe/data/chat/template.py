@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrl_moe.data import reach
-from jaxrl_moe.data.literals import Literals
-from jaxrl_moe.data.reach import Message
+from jaxrl_moe.data.chat import reach
+from jaxrl_moe.data.chat.literals import Literals
+from jaxrl_moe.data.chat.reach import Message
 from jaxrl_moe.types import UserError
 
 _MOST_SHAPES = 10_000  # that are remembered; a server sees ever new ones

@@ -16,8 +16,8 @@ from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.runs import checkpoint, hashes, meta
-from jaxrl_moe.runs.checkpoint import CheckpointError, Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints import checkpoint, hashes, meta
+from jaxrl_moe.runs.checkpoints.checkpoint import CheckpointError, Checkpoints, Progress
 
 STATE = {"trainable": {"a": jnp.linspace(0.0, 1.0, 12).reshape(3, 4), "b": jnp.arange(5.0)},
          "opt_state": (jnp.int32(7), None, {"mu": jnp.full((3, 4), 1 / 3)})}

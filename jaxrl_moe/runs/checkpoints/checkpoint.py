@@ -19,8 +19,8 @@ from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.state import fingerprint, flat_arrays
 from jaxrl_moe.log_files import free_name
 from jaxrl_moe.outside import OutsideError
-from jaxrl_moe.runs import hashes, meta
-from jaxrl_moe.runs.meta import CheckpointError, Meta, Progress
+from jaxrl_moe.runs.checkpoints import hashes, meta
+from jaxrl_moe.runs.checkpoints.meta import CheckpointError, Meta, Progress
 from jaxrl_moe.system_errors import mend
 from jaxrl_moe.types import UserError
 
