@@ -19,8 +19,8 @@ ORDER = [
     {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
-    "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
-    "system_errors", "data", "envs", "engine", "rollout", "__init__"
+    "serving", "types", "protocols", "config", "log_files", "outside", "paths", "hosts", "distributed",
+    "model", "foreign_errors", "system_errors", "data", "envs", "engine", "rollout", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))

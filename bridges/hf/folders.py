@@ -12,6 +12,7 @@ from bridges.errors import BridgeError
 from jaxrl_moe import partials
 from jaxrl_moe.foreign_errors import first_sentence
 from jaxrl_moe.outside import OutsideError, read_object
+from jaxrl_moe.paths import shortened
 from jaxrl_moe.system_errors import mend
 
 # What travels with the weights: the tokenizer in all its spellings, its chat template, and the generation
@@ -19,7 +20,6 @@ from jaxrl_moe.system_errors import mend
 COMPANIONS = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
               "*.tiktoken", "chat_template*", "additional_chat_templates", "generation_config.json")
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
-SHOWN = 80  # characters of a path in a message
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -45,8 +45,7 @@ def as_path(name: str | os.PathLike) -> pathlib.Path:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.stat()
     except (OSError, ValueError, RuntimeError) as error:
-        shown = str(name) if len(str(name)) <= SHOWN else f"{str(name)[:SHOWN]}..."
-        raise BridgeError(f"{shown!r} is no path that can be read: "
+        raise BridgeError(f"{shortened(str(name))} is no path that can be read: "
                           f"{getattr(error, 'strerror', None) or error}. Give another.") from error
     return path
 

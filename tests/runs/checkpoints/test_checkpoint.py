@@ -219,7 +219,7 @@ def test_a_full_disk_is_named_and_leaves_earlier_checkpoints_whole(small_disk):
     checkpoints.save(state, Progress(step=2))
     with pytest.raises(
             CheckpointError,
-            match=r"step 3 could not be saved.*the disk is full.*\[1, 2\].*goes on from the newest"):
+            match=r"step 3 could not be saved.*the disk is full.*\[1, 2\].*goes on from its newest"):
         checkpoints.save(state, Progress(step=3))
     assert sorted(os.listdir(small_disk / "checkpoints")) == ["1", "2"]
     restored, progress = at(small_disk / "checkpoints").restore(state)
