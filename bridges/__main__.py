@@ -141,7 +141,7 @@ def _push(options: argparse.Namespace) -> int:
         model, base = _open(options.model, options.base)
     weights, error = push(model, base, options.url, options.engine,
                           adapter=options.adapter if alone else None, name=options.name,
-                          backend=options.backend or "stream", folder=options.folder,
+                          backend=options.backend or "stream", folder=options.folder or "",
                           api_key=key_of_setting("--api-key-env", options.api_key_env, "the server"),
                           tolerance=options.tolerance)
     what = f"all weights, as version {weights.label!r} ({weights.bytes:,} bytes)"
@@ -315,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--backend", choices=("stream", "disk", "distributed"),
                        help="how all weights get there: in buckets (the default) or as one checkpoint "
                             "through --folder, or broadcast")
-    added.add_argument("--folder", type=_path, default="",
+    added.add_argument("--folder", type=_path,
                        help="where all weights are left for the server; needed if it is on another machine")
     added.add_argument("--api-key-env", default="",
                        help="environment variable that holds the server's API key")

@@ -157,15 +157,15 @@ def test_score_names_the_line_that_it_cannot_read(folder, tmp_path, capsys, row,
 
 
 @pytest.mark.parametrize("output, words", [("/dev/null", "no regular file"), ("out.jsonl", "--overwrite"),
-                                           (".", "no regular file"), ("a" * 5000, "no path")])
+                                           (".", "no regular file"), ("a" * 5000, "more than 255 bytes")])
 def test_score_replaces_no_file_unasked_and_nothing_else_ever(tmp_path, capsys, output, words):
     """Before the model is read: here is none."""
     (tmp_path / "out.jsonl").write_text("mine")
     asked = ["--overwrite"] if words == "no regular file" else []
     status = run("score", "--model", tmp_path / "none", "--input", tmp_path / "ids.jsonl", "--output",
                  tmp_path / output, *asked)
-    error = capsys.readouterr().err
-    assert status == 1 and words in error and error.count("\n") == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert status == 1 and words in error and error.startswith("Error: ")
     assert (tmp_path / "out.jsonl").read_text() == "mine" and os.listdir(tmp_path) == ["out.jsonl"]
 
 
@@ -181,9 +181,7 @@ def test_score_writes_no_logprobs_that_are_not_finite(folder, tmp_path, capsys, 
     ("verify", "a", "--rows", "0"), ("verify", "a", "--length", "-3"), ("verify", "a", "--seed", "-1"),
     ("diff", "a", "b", "--rows", "many")])
 def test_numbers_out_of_bounds_are_refused_as_the_command_is_read(words, capsys):
-    with pytest.raises(SystemExit) as caught:
-        run(*words)
-    assert caught.value.code == 2 and words[-1] in capsys.readouterr().err
+    assert run(*words) == 1 and words[-1] in capsys.readouterr().err
 
 
 def test_push_leaves_weights_under_a_plain_name_alone(folder, capsys):
@@ -293,11 +291,11 @@ def test_a_bad_folder_ends_the_process_with_one_line_and_status_1(tmp_path):
     (("diff", "a"), "the following arguments are required: b"),
     (("diff", "a", "b", "--row=3"), "--row is not an option. Did you mean '--rows'?"),
     (("diff", "a", "b", "--rows"), "--rows: expected one argument"),
-    (("diff", "a", "b", "--rows=x"), "--rows: invalid int value: 'x'"),
+    (("diff", "a", "b", "--rows=x"), "--rows: 'x' is not a whole number from 1"),
     (("diff", "a", "b", "--rows=1", "--rows=2"), "--rows is given twice, as 1 and as 2"),
-    (("verify", "~nonesuch_user/at/all"), "the home folder that it stands for cannot be found"),
+    (("verify", "~nonesuch_user/at/all"), "there is no such user"),
     (("export", "a", "b", "--max-shard-size=5"), "'5' is not a size such as 5GB"),
-    (("verify", "a" * 300), "File name too long"),
+    (("verify", "a" * 300), "more than 255 bytes"),
     (("verify", __file__), "is not a folder")])
 def test_a_mistake_on_the_command_line_is_one_paragraph_and_status_1(capsys, words, message):
     assert run(*words) == 1

@@ -235,7 +235,7 @@ def forward_logprobs(model, prompt, completion):
 
 
 def broken(tmp_path, path):
-    """A copy of the adapter whose scale is no number."""
+    """A copy of the adapter whose scale is beyond all floats."""
     copied = shutil.copytree(path, tmp_path / "broken")
     config = json.loads((copied / "adapter_config.json").read_text()) | {"lora_alpha": float("inf")}
     (copied / "adapter_config.json").write_text(json.dumps(config).replace("Infinity", "1e999"))
@@ -272,7 +272,7 @@ def test_an_adapter_is_swapped_in_while_requests_are_in_flight(front, engine, fo
             ({"lora_name": "b", "lora_path": str(tmp_path / "none")}, 400, "no folder"),
             ({"lora_name": "b", "lora_path": "a" * 5000}, 400, "no folder"),
             ({"lora_name": "b", "lora_path": "a\0b"}, 400, "no folder"),
-            ({"lora_name": "b", "lora_path": broken(tmp_path, path)}, 400, "lora_alpha"),
+            ({"lora_name": "b", "lora_path": broken(tmp_path, path)}, 400, "1e999"),
             ({"lora_name": "b", "lora_path": str(folder)}, 400, "adapter_config.json"),
             ({"lora_name": "b", "lora_path": adapter(folder, tmp_path / "big", rank=8)[0]}, 400, "rank 8"),
             ({"lora_name": "b"}, 400, "lora_path")]:

@@ -80,7 +80,7 @@ class ChatTemplate:
             if not any(owner.message == last for owner in marks.values()):  # it says nothing
                 marked[-1] = {**marked[-1], "content": marks.new(last, "content")}
             text = self.render(marked, generation_prompt=False, tools=tools, variables=variables)
-            said = max((text.rfind(mark) + len(mark) for mark in marks if mark in text), default=0)
+            said = max((match.end() for match in marks.within(text)), default=0)
             if len(self._closings) >= _MOST_SHAPES:
                 self._closings.clear()
             self._closings[shape] = len(self.literals.control(text, said))

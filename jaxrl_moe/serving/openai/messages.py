@@ -12,7 +12,7 @@ def template_messages(messages: Sequence[Message]) -> list[Plain]:
     """Content becomes one string, and the arguments of tool calls become objects; raises Refusal where they
     are none."""
     try:
-        return [rows.template_message(message.model_dump(exclude_none=True), f"messages.{number}")
-                for number, message in enumerate(messages)]
+        return [rows.template_message(message.model_dump(exclude_none=True, exclude={"type"}),
+                                      f"messages.{number}") for number, message in enumerate(messages)]
     except OutsideError as error:
         raise Refusal(400, str(error), param="messages") from error
