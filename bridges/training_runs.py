@@ -19,6 +19,7 @@ from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.runs.checkpoints import checkpoint, hashes
 from jaxrl_moe.runs.checkpoints import meta as meta_files
 from jaxrl_moe.runs.checkpoints.checkpoint import STATE
+from jaxrl_moe.runs.checkpoints.identity import identity
 from jaxrl_moe.runs.checkpoints.meta import META, Meta
 
 TRAINED = "trainable/"
@@ -77,18 +78,18 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
     """Reads the critic of a training checkpoint; (it, the base model's folder or hub name), or None if there
     is none."""
     meta = _read(step)
-    identity = meta.identity
-    if "critic" not in identity:
+    known = meta.identity
+    if "critic" not in known:
         return None
-    stored = [key.removeprefix("array ") for key in identity if key.startswith(f"array {CRITIC}")]
+    stored = [key.removeprefix("array ") for key in known if key.startswith(f"array {CRITIC}")]
     rows = {_our_path(name.removeprefix(CRITIC)): name for name in stored}
-    size = int(identity["model hidden_size"])
+    size = int(known["model hidden_size"])
     head = nnx.eval_shape(lambda: ValueHead(size, rngs=nnx.Rngs(0)))
     variables = {field: getattr(head, field) for field in rows}
     arrays = _arrays(step, {rows[field]: variable.shape for field, variable in variables.items()})
     for field, variable in variables.items():
         variable.set_value(arrays[rows[field]])
-    return Critic(head, identity["critic"]), _config(meta, step).model.path
+    return Critic(head, known["critic"]), _config(meta, step).model.path
 
 
 def _read(step: pathlib.Path) -> Meta:
@@ -117,8 +118,8 @@ def _config(meta: Meta, step: pathlib.Path) -> Config:
 
 def _check_base(model: Transformer, meta: Meta, source: str, step: pathlib.Path):
     frozen = take_apart(model, model.lora.router)[0].frozen
-    identity = checkpoint.identity(model.config.to_hf(), {}, {}, frozen)
-    if identity["base weights"] != meta.identity["base weights"]:
+    own = identity(model.config.to_hf(), {}, {}, frozen)
+    if own["base weights"] != meta.identity["base weights"]:
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than "
                           f"those of {source}. Name the model that training started from with --base.")
 
