@@ -47,12 +47,19 @@ def lost(render: Callable[[Sequence[Message], Sequence[Message], bool], str], me
     marked = mark_messages(messages, marks)
     marked_tools = [_mark_tool(tool, marks) for tool in tools]
     shown = {match[0] for match in marks.within(render(marked, marked_tools, generation_prompt))}
+    missing = {mark: owner for mark, owner in marks.items() if mark not in shown}
+    stood_last: dict[Hashable, bool] = {}  # one of each kind: a server's chats may have thousands
     owners = []
-    for mark, owner in marks.items():
-        dropped_later = owner.field in REASONING and owner.message is not None
-        if mark not in shown and not (
-                dropped_later and mark in render(marked[:owner.message + 1], marked_tools, False)):
-            owners.append(owner)
+    for mark, owner in missing.items():
+        number = owner.message
+        if number is not None and owner.field in REASONING:
+            before = _message_shape(number - 1, messages) if number else None
+            kind = owner.field, before, _message_shape(number, messages)
+            if kind not in stood_last:
+                stood_last[kind] = mark in render(marked[:number + 1], marked_tools, False)
+            if stood_last[kind]:
+                continue
+        owners.append(owner)
     return owners
 
 
