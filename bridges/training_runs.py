@@ -17,10 +17,11 @@ from jaxrl_moe.model.config import LARGEST, LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.model.value_head import Critic, ValueHead
 from jaxrl_moe.outside import Fields, OutsideError, shown
-from jaxrl_moe.runs import checkpoint, hashes
-from jaxrl_moe.runs import meta as meta_files
-from jaxrl_moe.runs.checkpoint import STATE
-from jaxrl_moe.runs.meta import FILE, META, Meta
+from jaxrl_moe.runs.checkpoints import checkpoint, hashes
+from jaxrl_moe.runs.checkpoints import meta as meta_files
+from jaxrl_moe.runs.checkpoints.checkpoint import STATE
+from jaxrl_moe.runs.checkpoints.identity import identity
+from jaxrl_moe.runs.checkpoints.meta import FILE, META, Meta
 
 TRAINED = "trainable/"
 BIAS = "router_bias/"
@@ -81,10 +82,10 @@ def load_run_critic(step: pathlib.Path) -> tuple[Critic, str] | None:
     """Reads the critic of a training checkpoint; (it, the base model's folder or hub name), or None if there
     is none."""
     meta = _read(step)
-    identity = meta.identity
-    if "critic" not in identity:
+    known = meta.identity
+    if "critic" not in known:
         return None
-    stored = [key.removeprefix("array ") for key in identity if key.startswith(f"array {CRITIC}")]
+    stored = [key.removeprefix("array ") for key in known if key.startswith(f"array {CRITIC}")]
     rows = {_our_path(name.removeprefix(CRITIC)): name for name in stored}
     fields = _identity(meta, step)
     kind = fields.string("critic", choices=KINDS)
@@ -130,8 +131,8 @@ def _config(meta: Meta, step: pathlib.Path) -> Config:
 
 def _check_base(model: Transformer, meta: Meta, source: str, step: pathlib.Path):
     frozen = take_apart(model, model.lora.router)[0].frozen
-    identity = checkpoint.identity(model.config.to_hf(), {}, {}, frozen)
-    if identity["base weights"] != _identity(meta, step).values.get("base weights"):
+    own = identity(model.config.to_hf(), {}, {}, frozen)
+    if own["base weights"] != _identity(meta, step).values.get("base weights"):
         raise BridgeError(f"The adapters of {step} were trained on other weights (or another dtype) than "
                           f"those of {source}. Name the model that training started from with --base.")
 

@@ -181,10 +181,18 @@ def _hear_interrupts() -> None:
     A command that handles signals by itself takes them from here."""
     if threading.current_thread() is not threading.main_thread():
         return
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script starts with &
+        signal.signal(signal.SIGINT, _hear_threads_alone)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_count_interrupts, args=(reading,), daemon=True, name="interrupts").start()
+
+
+def _hear_threads_alone(*_: Any) -> None:
+    """Ctrl-C stays ignored, but a thread that dies still ends the main one, which would not hear it else."""
+    if _from_threads:
+        raise KeyboardInterrupt
 
 
 def _count_interrupts(reading: int) -> None:

@@ -80,7 +80,7 @@ def remove(path: pathlib.Path) -> None:
 
 
 def _is_dead(left: pathlib.Path, process: str | None) -> bool:
-    if process is not None and _runs(int(process)):  # versions that held no lock named the process
+    if process is not None and runs(int(process)):  # versions that held no lock named the process
         return False
     try:
         _free(_locked(left))
@@ -122,11 +122,16 @@ def _untouched(left: pathlib.Path) -> bool:
     return time.time() - newest > DAY
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Whether a process of this machine runs; one that ended, and that nobody has waited for, does not."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        pass
-    return True
+    except PermissionError:  # another user's
+        return True
+    try:
+        state = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:  # it has ended meanwhile, or there is no /proc here
+        return not pathlib.Path("/proc/self").exists()
+    return state not in "ZX"

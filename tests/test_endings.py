@@ -20,9 +20,14 @@ START = "import sys\nfrom jaxrl_moe import endings\nendings.install()\n"
 BUSY = "import hashlib\nprint('busy', flush=True)\nhashlib.pbkdf2_hmac('sha256', b'', b'', 2**30)\n"
 
 
+def hears_ctrl_c():
+    """However the tests were started: what a script starts with & ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def script(text, *options, **settings):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": hears_ctrl_c} | settings
     return subprocess.Popen([sys.executable, "-c", START + text, *options], env=environment, text=True,
                             **settings)
 
@@ -167,6 +172,13 @@ def interrupted(text, presses):
 def test_ctrl_c_is_one_paragraph_and_what_shells_know_as_130():
     code, _, err = interrupted("print('busy', flush=True)\nimport time\ntime.sleep(60)", 1)
     assert code in (endings.INTERRUPTED, -signal.SIGINT) and err.count("\n") == 1 and "Interrupted" in err
+
+
+def test_where_ctrl_c_is_ignored_a_thread_that_dies_ends_the_process_all_the_same():
+    text = ("import os, signal, threading, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\n"
+            "threading.Thread(target=lambda: 1 / 0).start()\ntime.sleep(30)")
+    code, _, err = ended(text, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert code == 1 and "ZeroDivisionError" in err and "Interrupted" not in err
 
 
 def test_a_second_ctrl_c_ends_what_does_not_hear_the_first():

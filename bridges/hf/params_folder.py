@@ -23,7 +23,7 @@ from bridges.hf.finite import refuse
 from bridges.hf.folders import check_names, copy_companions, new_folder, plain_name, read_json
 from bridges.hf.tensor_files import DTYPES, MOST, TensorInfo
 from jaxrl_moe.distributed.sharding import Placement
-from jaxrl_moe.runs.checkpoint import quiet
+from jaxrl_moe.runs.checkpoints.checkpoint import quiet
 from jaxrl_moe.types import UserError
 
 ARRAYS = "params"

@@ -10,7 +10,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.distributed.placements import placement
 from jaxrl_moe.phases import longest_conversation, longest_drawn, longest_rollout, sft_config, total_steps
-from jaxrl_moe.runs.resuming import resumed_step
+from jaxrl_moe.runs.checkpoints.resuming import resumed_step
 
 
 def dry_run(start: Start) -> str:

@@ -15,10 +15,9 @@ from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.log_files import SERVED
 from jaxrl_moe.phases import sft_config
-from jaxrl_moe.runs import checkpoint
-from jaxrl_moe.runs.logs import KNOWN, METRICS, SETTINGS
-from jaxrl_moe.runs.meta import lasting_changes
-from jaxrl_moe.runs.resuming import (
+from jaxrl_moe.runs.checkpoints import checkpoint
+from jaxrl_moe.runs.checkpoints.meta import lasting_changes
+from jaxrl_moe.runs.checkpoints.resuming import (
     CHECKPOINTS,
     flat,
     read_settings,
@@ -26,6 +25,7 @@ from jaxrl_moe.runs.resuming import (
     resumed_step,
     standing,
 )
+from jaxrl_moe.runs.logs import KNOWN, METRICS, SETTINGS
 from jaxrl_moe.types import Problem, UserError
 
 EXPORTS = ("model", "adapter", "critic")  # in a phase's folder

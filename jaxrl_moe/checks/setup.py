@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl_moe import paths
+from jaxrl_moe import partials
 from jaxrl_moe.checks import run_dir
 from jaxrl_moe.checks.data import QUESTION, remarks
 from jaxrl_moe.checks.entry import by_name
@@ -19,11 +19,12 @@ from jaxrl_moe.distributed import placements
 from jaxrl_moe.distributed.selftest import check_collectives
 from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.hosts import hosts
-from jaxrl_moe.runs.resuming import resumed_step
+from jaxrl_moe.runs.checkpoints.resuming import resumed_step
 from jaxrl_moe.types import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "safetensors", "transformers",
             "ml_collections")
+PROBE = ".probe_"  # begins the name of a file that a process tries its disk with, and its number ends it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +183,11 @@ def _run_dir(start: Start) -> str:
     """Written to for real; its disk must have some room."""
     folder = pathlib.Path(start.config.run_dir)
     parent = run_dir.nearest(folder)
-    for left in parent.glob(".probe_*"):  # of who was killed
-        if left.name.removeprefix(".probe_").isdigit() and not paths.runs(int(left.name[len(".probe_"):])):
-            left.unlink()
-    probe = parent / f".probe_{os.getpid()}"
+    for left in parent.glob(f"{PROBE}*"):  # of who was killed
+        process = left.name.removeprefix(PROBE)
+        if process.isdecimal() and not partials.runs(int(process)):
+            left.unlink(missing_ok=True)
+    probe = parent / f"{PROBE}{os.getpid()}"
     probe.write_bytes(np.random.default_rng(0).bytes(1 << 16))
     try:
         if len(probe.read_bytes()) != 1 << 16:

@@ -18,7 +18,7 @@ from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.phases import NLL, has_warm_up, longest_conversation, longest_drawn, sft_config
 from jaxrl_moe.protocols import Bridge, Task
 from jaxrl_moe.runs import scratch
-from jaxrl_moe.runs.resuming import settled
+from jaxrl_moe.runs.checkpoints.resuming import settled
 from jaxrl_moe.types import Prompt
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe import outside
-from jaxrl_moe.data.chat import Chat, column, refuse_contradiction, with_context
-from jaxrl_moe.data.messages import asked, called, check_messages
+from jaxrl_moe.data.chat.columns import Chat, column, refuse_contradiction, with_context
+from jaxrl_moe.data.chat.messages import asked, called, check_messages
 from jaxrl_moe.data.prompts import prompt_messages, string_messages
 from jaxrl_moe.data.rows import DataError, Row
 from jaxrl_moe.data.tokenizer import Message

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_moe.data.literals import Literals, Piece
-from jaxrl_moe.data.template import TokenizerError
+from jaxrl_moe.data.chat.literals import Literals, Piece
+from jaxrl_moe.data.chat.template import TokenizerError
 
 _LEADS = ("\n", "a", "0", ".", ")", "#")  # what a text may go on after
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxrl_moe import outside
 from jaxrl_moe.config import DataSection
-from jaxrl_moe.data.chat import Chat, column, refuse_contradiction, with_context
-from jaxrl_moe.data.messages import check_messages
+from jaxrl_moe.data.chat.columns import Chat, column, refuse_contradiction, with_context
+from jaxrl_moe.data.chat.messages import check_messages
 from jaxrl_moe.data.rows import DataError, Row, read_rows
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.outside import OutsideError

@@ -151,7 +151,7 @@ def _read_file(file: pathlib.Path, name: str) -> list[tuple[int, Mapping[str, An
         raise DataError(f"{name} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     for number, values in rows:
         if not isinstance(values, dict):
-            raise DataError(f"{name}, row {number} is a {type(values).__name__}, not an object with columns.")
+            raise DataError(f"{name}, row {number} is {outside.kind(values)}, not an object with columns.")
     return rows
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxrl_moe.data import tokenizer_files
+from jaxrl_moe.data.chat.literals import Literals
+from jaxrl_moe.data.chat.reach import Message
+from jaxrl_moe.data.chat.template import ChatTemplate, TokenizerError
 from jaxrl_moe.data.encoder import Encoder
-from jaxrl_moe.data.literals import Literals
-from jaxrl_moe.data.reach import Message
-from jaxrl_moe.data.template import ChatTemplate, TokenizerError
 from jaxrl_moe.data.tokenizer_files import EOS, DeclaredIds
 from jaxrl_moe.foreign_errors import first_sentence
 from jaxrl_moe.outside import OutsideError

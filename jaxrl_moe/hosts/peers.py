@@ -25,6 +25,7 @@ from jax._src import distributed
 
 from jaxrl_moe import endings
 from jaxrl_moe.hosts import hosts
+from jaxrl_moe.partials import runs
 from jaxrl_moe.types import UserError
 
 FAILED = "jaxrl_moe/failed"
@@ -174,7 +175,7 @@ def _gone() -> list[int]:
     """Those of the others that run where we can see them, and do not run any more."""
     own = _visible()
     return [index for index, process in _processes.items()
-            if process["machine"] == own and not _runs(process["pid"])]
+            if process["machine"] == own and not runs(process["pid"])]
 
 
 def _has_leader() -> bool:
@@ -190,11 +191,3 @@ def _has_leader() -> bool:
 def _visible() -> str:
     """A name that those share who see each other's process numbers."""
     return f"{hosts.machine()} {os.readlink(_LINK)}" if _LINK.exists() else ""
-
-
-def _runs(process: int) -> bool:
-    try:
-        state = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"

@@ -15,14 +15,23 @@ from jaxrl_moe.config import Config, to_json
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.rl.advantages import find_advantage
-from jaxrl_moe.runs import checkpoint, writers
-from jaxrl_moe.runs.checkpoint import Checkpoints
+from jaxrl_moe.runs import writers
+from jaxrl_moe.runs.checkpoints import checkpoint
+from jaxrl_moe.runs.checkpoints import identity as identities
+from jaxrl_moe.runs.checkpoints.checkpoint import Checkpoints
+from jaxrl_moe.runs.checkpoints.identity import REFERENCE
+from jaxrl_moe.runs.checkpoints.meta import Meta, Progress
+from jaxrl_moe.runs.checkpoints.resuming import (
+    CHECKPOINTS,
+    changes,
+    read_settings,
+    refuse_lost_checkpoints,
+    resumed_step,
+)
 from jaxrl_moe.runs.console import Console
 from jaxrl_moe.runs.evaluation import Evaluation
 from jaxrl_moe.runs.logs import EVENTS, LOADS, METRICS, SETTINGS, TRAJECTORIES, Logs
-from jaxrl_moe.runs.meta import Meta, Progress
 from jaxrl_moe.runs.monitor import Compilations, ProfilerWindow, StopSignal
-from jaxrl_moe.runs.resuming import CHECKPOINTS, changes, read_settings, refuse_lost_checkpoints, resumed_step
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.types import RolloutGroup, UserError
 
@@ -183,8 +192,8 @@ def identity(learner: Learner, config: Config) -> dict:
     critic = {} if learner.state.critic is None else {
         "critic": find_advantage(config.algorithm.advantage).critic
     }
-    reference = {} if learner.reference is None else {"reference weights": learner.reference.mark}
-    return critic | reference | checkpoint.identity(dataclasses.asdict(learner.config), lora,
+    reference = {} if learner.reference is None else {REFERENCE: learner.reference.mark}
+    return critic | reference | identities.identity(dataclasses.asdict(learner.config), lora,
                                                     learner.stored(), learner.parts.frozen)
 
 

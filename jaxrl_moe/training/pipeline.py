@@ -20,10 +20,10 @@ from jaxrl_moe.protocols import Bridge, Endpoint, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs import writers
+from jaxrl_moe.runs.checkpoints.resuming import standing
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.logs import METRICS, TRAJECTORIES
 from jaxrl_moe.runs.report import report
-from jaxrl_moe.runs.resuming import standing
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.training.assembly import Data, build, load, make_engine, prepare
 from jaxrl_moe.training.sft import last_step, sft

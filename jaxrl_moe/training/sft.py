@@ -17,9 +17,9 @@ from jaxrl_moe.learning.samples import Sample, from_conversations, trainable
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.phases import longest_conversation, total_steps
 from jaxrl_moe.rl.metrics import Metrics
+from jaxrl_moe.runs.checkpoints.meta import Progress
 from jaxrl_moe.runs.evaluation import Evaluation
 from jaxrl_moe.runs.flops import FlopMeter
-from jaxrl_moe.runs.meta import Progress
 from jaxrl_moe.runs.metrics import router_metrics
 from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.runs.run import Run, open_run

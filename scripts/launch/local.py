@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     count = PROCESSES.value
     if len(command) < 2:
         raise UserError("Give the script and its options after --, such as -- scripts/train.py "
-                             "--config=configs/quickstart.py.")
+                        "--config=configs/quickstart.py.")
     if not os.path.isfile(command[1]):
         raise UserError(f"There is no script {command[1]!r}: give one after --, such as -- scripts/train.py.")
     if not CPU_DEVICES.value and (ACCELERATORS.value < count or ACCELERATORS.value % count):

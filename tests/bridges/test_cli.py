@@ -19,7 +19,8 @@ from bridges.training_runs import find_step
 from jaxrl_moe.config import Config, LoraSection, ModelSection, OptimizerSection, to_json
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig
-from jaxrl_moe.runs.checkpoint import Checkpoints, Progress, identity
+from jaxrl_moe.runs.checkpoints.checkpoint import Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints.identity import identity
 from tests.helpers import oracles
 from tests.helpers.parity import hf_logits, randomise_adapters, relative
 from tests.helpers.tiny_models import make_checkpoint

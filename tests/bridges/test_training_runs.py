@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from bridges import training_runs
-from jaxrl_moe.runs.meta import Meta, Progress
+from jaxrl_moe.runs.checkpoints.meta import Meta, Progress
 from jaxrl_moe.types import UserError
 
 WHOLE = {"critic": "token", "model hidden_size": 8} | {

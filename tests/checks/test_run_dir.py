@@ -10,7 +10,7 @@ from jaxrl_moe.checks import run_dir as checks
 from jaxrl_moe.checks.start import training
 from jaxrl_moe.config import ConfigError, resolve, to_json
 from jaxrl_moe.phases import sft_config
-from jaxrl_moe.runs.resuming import read_settings
+from jaxrl_moe.runs.checkpoints.resuming import read_settings
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run

@@ -97,7 +97,7 @@ def test_a_prompt_longer_than_the_context_is_an_error_that_names_the_row(tmp_pat
                          [({"text": "2?"}, "row 2 has no prompt .its columns: text"),
                           ({"prompt": "  "}, "row 2 has no prompt"),
                           ({"prompt": []}, "`prompt` is empty"),
-                          ({"prompt": 3}, "`prompt` is a int"),
+                          ({"prompt": 3}, "`prompt` is an integer"),
                           ({"prompt": [{"content": "x"}]}, "message 0 of `prompt` has no role"),
                           ({"prompt": [{"role": "user"}]}, r"message 0 of `prompt` \(user\) has no text"),
                           (["x"], "row 2 is a list")])

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl_moe.runs import checkpoint
+from jaxrl_moe.runs.checkpoints import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # XLA's flag for the same bits on a GPU

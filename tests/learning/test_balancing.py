@@ -17,7 +17,7 @@ from jaxrl_moe.learning.state import take_apart
 from jaxrl_moe.model.moe import RouterBias
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
-from jaxrl_moe.runs.checkpoint import Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints.checkpoint import Checkpoints, Progress
 from jaxrl_moe.runs.metrics import update_metrics
 from jaxrl_moe.types import Request, SamplingParams
 from tests.helpers import moe_case

@@ -23,7 +23,7 @@ from jaxrl_moe.learning.samples import from_conversations, with_values
 from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.rl.objective import make_objective
-from jaxrl_moe.runs.checkpoint import CheckpointError, Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints.checkpoint import CheckpointError, Checkpoints, Progress
 from jaxrl_moe.training import pipeline
 from tests.helpers.settings import refuse_settings
 from tests.helpers.tiny_run import make_files, settings

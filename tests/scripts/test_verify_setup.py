@@ -1,6 +1,7 @@
 """The checks before a run: one line each, and a failing one is named."""
 import dataclasses
 import json
+import os
 import re
 import sys
 import types
@@ -38,6 +39,15 @@ def test_a_sound_setup_passes_every_check_and_leaves_nothing(files, tmp_path):
     assert all(outcome.passed for outcome in found.values()), found
     assert "expert 2 x tensor 2" in found["mesh"].text and "10 run and right" in found["collectives"].text
     assert "24 prompts" in found["data"].text and not list(tmp_path.iterdir())
+
+
+def test_the_file_that_a_killed_check_tried_the_disk_with_is_removed_and_a_living_ones_stays(files, tmp_path):
+    for process in (9999999, os.getppid()):
+        (tmp_path / f"{setup.PROBE}{process}").touch()
+    (tmp_path / f"{setup.PROBE}by_hand").touch()
+    setup._run_dir(training(resolve(settings(files, tmp_path / "run")), bridges))
+    assert {path.name for path in tmp_path.iterdir()} == {f"{setup.PROBE}{os.getppid()}",
+                                                          f"{setup.PROBE}by_hand"}
 
 
 def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):

@@ -235,7 +235,7 @@ def forward_logprobs(model, prompt, completion):
 
 
 def broken(tmp_path, path):
-    """A copy of the adapter whose scale is no number."""
+    """A copy of the adapter whose scale is beyond all floats."""
     copied = shutil.copytree(path, tmp_path / "broken")
     config = json.loads((copied / "adapter_config.json").read_text()) | {"lora_alpha": float("inf")}
     (copied / "adapter_config.json").write_text(json.dumps(config).replace("Infinity", "1e999"))

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 import bridges
 from jaxrl_moe.config import resolve
 from jaxrl_moe.data.tokenizer import load_tokenizer
-from jaxrl_moe.runs import checkpoint, monitor
+from jaxrl_moe.runs import monitor
+from jaxrl_moe.runs.checkpoints import checkpoint
 from jaxrl_moe.training import assembly, pipeline
 from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run

@@ -13,8 +13,8 @@ from bridges.training_runs import find_step, load_run
 from jaxrl_moe.checks import run_dir
 from jaxrl_moe.checks import start as checks
 from jaxrl_moe.config import resolve
-from jaxrl_moe.runs import resuming
-from jaxrl_moe.runs.checkpoint import CheckpointError
+from jaxrl_moe.runs.checkpoints import resuming
+from jaxrl_moe.runs.checkpoints.checkpoint import CheckpointError
 from jaxrl_moe.training import pipeline, sft
 from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run

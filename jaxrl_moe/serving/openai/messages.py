@@ -1,7 +1,7 @@
 """Chat messages as OpenAI has them -> as chat templates read them."""
 from collections.abc import Sequence
 
-from jaxrl_moe.data import messages as rows
+from jaxrl_moe.data.chat import messages as rows
 from jaxrl_moe.data.tokenizer import Message as Plain
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.serving.http.errors import Refusal

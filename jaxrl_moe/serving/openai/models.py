@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jaxrl_moe.foreign_errors import first_sentence
 from jaxrl_moe.paths import shortened
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.http.errors import Refusal
@@ -99,6 +100,6 @@ class Models:
             raise
         except Exception as error:
             logging.getLogger(__name__).warning("An adapter could not be loaded", exc_info=error)
-            said = str(error).strip().partition("\n")[0][:300]
-            raise Refusal(400, f"The adapter {shortened(path)} cannot be loaded: {type(error).__name__}: "
-                               f"{said}. {self.name!r} is served as before.", param="lora_path") from error
+            said = f"{type(error).__name__}: {first_sentence(error)}"
+            raise Refusal(400, f"The adapter {shortened(path)} cannot be loaded: {said} {self.name!r} is "
+                               "served as before.", param="lora_path") from error

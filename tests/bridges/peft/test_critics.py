@@ -13,7 +13,8 @@ from jaxrl_moe.config import Config, CriticSection, LoraSection, ModelSection, O
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.value_head import Critic, ValueHead
-from jaxrl_moe.runs.checkpoint import Checkpoints, Progress, identity
+from jaxrl_moe.runs.checkpoints.checkpoint import Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints.identity import identity
 from tests.helpers import oracles
 from tests.helpers.parity import relative
 from tests.helpers.tiny_models import make_checkpoint

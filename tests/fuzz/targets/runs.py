@@ -23,7 +23,8 @@ from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.runs import report, run
-from jaxrl_moe.runs.checkpoint import Checkpoints, Progress, identity
+from jaxrl_moe.runs.checkpoints.checkpoint import Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints.identity import identity
 from jaxrl_moe.types import Prompt
 from tests.fuzz.mutators import mutate_bytes, mutate_json, mutate_lines
 from tests.fuzz.reading import Damaged, broken, damage, number, same, strict, text, whole

@@ -16,8 +16,9 @@ from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.learning.make import LearnerSettings, build_learner
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.runs import checkpoint, hashes, meta
-from jaxrl_moe.runs.checkpoint import CheckpointError, Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints import checkpoint, hashes, meta
+from jaxrl_moe.runs.checkpoints.checkpoint import CheckpointError, Checkpoints, Progress
+from jaxrl_moe.runs.checkpoints.identity import identity
 
 STATE = {"trainable": {"a": jnp.linspace(0.0, 1.0, 12).reshape(3, 4), "b": jnp.arange(5.0)},
          "opt_state": (jnp.int32(7), None, {"mu": jnp.full((3, 4), 1 / 3)})}
@@ -54,12 +55,12 @@ def test_a_checkpoint_of_another_model_is_refused_with_the_differences(tmp_path)
 
 def test_the_identity_sees_shapes_adapters_and_base_weights():
     frozen = {"w": jnp.ones((4, 8, 8))}
-    same = checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE, frozen)
-    assert checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE, jax.tree.map(jnp.copy, frozen)) == same
-    others = [checkpoint.identity({"vocab_size": 9}, {"rank": 4}, STATE, frozen),
-              checkpoint.identity({"vocab_size": 8}, {"rank": 8}, STATE, frozen),
-              checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE["trainable"], frozen),
-              checkpoint.identity({"vocab_size": 8}, {"rank": 4}, STATE, {"w": frozen["w"] * 1.01})]
+    same = identity({"vocab_size": 8}, {"rank": 4}, STATE, frozen)
+    assert identity({"vocab_size": 8}, {"rank": 4}, STATE, jax.tree.map(jnp.copy, frozen)) == same
+    others = [identity({"vocab_size": 9}, {"rank": 4}, STATE, frozen),
+              identity({"vocab_size": 8}, {"rank": 8}, STATE, frozen),
+              identity({"vocab_size": 8}, {"rank": 4}, STATE["trainable"], frozen),
+              identity({"vocab_size": 8}, {"rank": 4}, STATE, {"w": frozen["w"] * 1.01})]
     assert same not in others
 
 
@@ -262,7 +263,7 @@ def test_a_vocabulary_that_does_not_divide_goes_on_over_another_number_of_device
         tmp_path, before, after, offload):
     old = learner(before, offload, shift=1.0)
     new = learner(after, offload)
-    names = [checkpoint.identity({}, {}, one.stored(), one.parts.frozen) for one in (old, new)]
+    names = [identity({}, {}, one.stored(), one.parts.frozen) for one in (old, new)]
     assert names[0] == names[1] and "float32[65, 16]" in names[0].values()
     Checkpoints(tmp_path, keep=1, identity=names[0], config={}).save(old.stored(), Progress(step=1))
     state, _ = Checkpoints(tmp_path, keep=1, identity=names[1], config={}).restore(new.stored())
@@ -311,7 +312,7 @@ def test_a_run_goes_on_under_other_settings_of_its_optimiser(tmp_path, change):
         return build_learner(Transformer(shape, rngs=nnx.Rngs(0)), LearnerSettings(section, 10))
 
     def opened(one):
-        named = checkpoint.identity({}, {}, one.stored(), one.parts.frozen)
+        named = identity({}, {}, one.stored(), one.parts.frozen)
         return Checkpoints(tmp_path, keep=1, identity=named, config={})
 
     old = made(OptimizerSection())

@@ -5,7 +5,6 @@ files, and renamed when it is whole, so a killed or failed save leaves earlier o
 looks like a checkpoint.
 """
 import contextlib
-import json
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,16 +15,16 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from jaxrl_moe.hosts import hosts
-from jaxrl_moe.learning.state import fingerprint, flat_arrays
+from jaxrl_moe.learning.state import flat_arrays
 from jaxrl_moe.log_files import free_name
 from jaxrl_moe.outside import OutsideError
-from jaxrl_moe.runs import hashes, meta
-from jaxrl_moe.runs.meta import CheckpointError, Meta, Progress
+from jaxrl_moe.runs.checkpoints import hashes, meta
+from jaxrl_moe.runs.checkpoints.identity import refuse_other
+from jaxrl_moe.runs.checkpoints.meta import CheckpointError, Meta, Progress
 from jaxrl_moe.system_errors import mend
 from jaxrl_moe.types import UserError
 
 STATE = "state"
-REFERENCE = "reference weights"  # key of an identity
 _PARTIAL = ".partial"   # is being written
 _REPLACED = ".replaced"  # was there before one of the same step, which is about to get its name
 _DELETED = ".deleted"   # is being removed
@@ -37,7 +36,7 @@ class Checkpoints:
     Args:
       folder: where they lie; made if absent.
       keep: how many of the newest are kept.
-      identity: JSON that names the model and what is trained, as from `identity()`.
+      identity: JSON that names the model and what is trained, as from `identity.identity()`.
       config: the resolved configuration as JSON.
     """
 
@@ -115,7 +114,7 @@ class Checkpoints:
             hashes.refuse_damaged(folder)
         except OutsideError as error:
             raise damaged(folder, str(error)) from error
-        self._compare(folder, contents)
+        refuse_other(folder, contents, self.identity, self.config)
         template = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
                     for name, leaf in flat_arrays(like).items()}
         restored = self._arrays(folder, template)
@@ -130,27 +129,6 @@ class Checkpoints:
             raise
         except Exception as error:  # Orbax and TensorStore each raise their own
             raise damaged(folder, _reason(error)) from error
-
-    def _compare(self, folder: pathlib.Path, contents: Meta) -> None:
-        """Refuses a checkpoint that belongs to another run, naming the settings that differ, or else what of
-        the model does."""
-        differences = [f"{key}: {_short(before)} there, {_short(now)} here" for key, (before, now)
-                       in meta.lasting_changes(contents.config, self.config).items()]
-        ours = json.loads(json.dumps(self.identity))
-        differing = [key for key in sorted(contents.identity.keys() | ours.keys())
-                     if contents.identity.get(key) != ours.get(key)]
-        if REFERENCE not in contents.identity.keys() & ours.keys():
-            differing = [key for key in differing if key != REFERENCE]  # a KL term that came or went
-        if not differences:
-            own = [key for key in differing if not key.startswith("array ")] or differing
-            differences = [f"{key}: {_short(contents.identity.get(key))} there, {_short(ours.get(key))} here"
-                           for key in own]
-        if differences:
-            more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
-            raise CheckpointError(
-                f"The checkpoint {folder} belongs to another model or run "
-                f"({'; '.join(differences[:5])}{more}). Give a fresh run_dir, or set these as they were; the "
-                "checkpoint's own configuration stands in its meta folder.")
 
     def set_aside_after(self, step: int) -> list[str]:
         """Renames the checkpoints beyond a step, in process 0, so that the run can go on from it; their new
@@ -189,21 +167,6 @@ def damaged(folder: pathlib.Path, reason: str) -> CheckpointError:
     return CheckpointError(f"The checkpoint {folder} cannot be read: {reason.rstrip('.')}. {mend}.")
 
 
-def identity(model_config: dict, lora: dict, state: Any, frozen: Any) -> dict:
-    """What must agree between a checkpoint and the run that loads it.
-
-    Args:
-      model_config: the model's configuration as a dict.
-      lora: the lora section as JSON.
-      state: pytree of the arrays that are trained and their optimiser state.
-      frozen: pytree of the weights that stay as loaded; a few values of each are hashed, so that a checkpoint
-        of adapters is not laid over another base of the same shape.
-    """
-    shapes = {f"array {name}": f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in flat_arrays(state).items()}
-    return {f"model {key}": value for key, value in model_config.items()} | {
-        f"lora.{key}": value for key, value in lora.items()} | shapes | {"base weights": fingerprint(frozen)}
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keeps Orbax from logging what is raised anyway."""
@@ -238,10 +201,6 @@ def _score(step: pathlib.Path) -> float | None:
         return meta.read(step).score
     except UserError:
         return None
-
-
-def _short(value: Any) -> str:
-    return "absent" if value is None else str(value)[:80]
 
 
 def _reason(error: Exception) -> str:

@@ -3,8 +3,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrl_moe import outside
+from jaxrl_moe.data.chat.template import Message
 from jaxrl_moe.data.rows import DataError, Row
-from jaxrl_moe.data.template import Message
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.spelling import did_you_mean, quoted
 
@@ -20,8 +20,8 @@ def check_messages(messages: Any, row: Row, name: str) -> list[Message]:
       DataError: it is no non-empty list of messages, or one of them cannot be used.
     """
     if not isinstance(messages, list) or not messages:
-        raise DataError(f"{row.where}: `{name}` is {_name(messages)}, not a list of {{role, content}} "
-                        "messages.")
+        what = "empty" if messages == [] else outside.kind(messages)
+        raise DataError(f"{row.where}: `{name}` is {what}, not a list of {{role, content}} messages.")
     return [_message(message, f"{row.where}: message {number} of `{name}`")
             for number, message in enumerate(messages)]
 
@@ -129,7 +129,3 @@ def _text(content: Any, where: str) -> str:
             raise OutsideError(f"{where}: content[{number}] has the field {quoted(extra[0])}, which the "
                                "model would not see.")
     return "".join(texts)
-
-
-def _name(value: Any) -> str:
-    return "empty" if value == [] else f"a {type(value).__name__}"

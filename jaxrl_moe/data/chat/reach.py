@@ -1,11 +1,13 @@
 """Does everything that messages say reach the text? Each field is marked, and the marks are looked for in
 what the chat template writes."""
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Message = Mapping[str, Any]
 REASONING = ("reasoning_content", "reasoning", "thinking")
 _LINKS = ("role", "tool_call_id")  # they say what belongs together, and templates show that by the order
+_MARK = re.compile(r"xqz\d+zqx")
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -22,6 +24,10 @@ class Marks(dict[str, Owner]):
         mark = f"xqz{len(self)}zqx"
         self[mark] = Owner(message, field)
         return mark
+
+    def within(self, text: str) -> Iterator[re.Match[str]]:
+        """Yields where marks stand in a text, in time that does not depend on how many there are."""
+        return (match for match in _MARK.finditer(text) if match[0] in self)
 
 
 def lost(render: Callable[[Sequence[Message], Sequence[Message], bool], str], messages: Sequence[Message],
@@ -40,13 +46,20 @@ def lost(render: Callable[[Sequence[Message], Sequence[Message], bool], str], me
     marks = Marks()
     marked = mark_messages(messages, marks)
     marked_tools = [_mark_tool(tool, marks) for tool in tools]
-    text = render(marked, marked_tools, generation_prompt)
+    shown = {match[0] for match in marks.within(render(marked, marked_tools, generation_prompt))}
+    missing = {mark: owner for mark, owner in marks.items() if mark not in shown}
+    stood_last: dict[Hashable, bool] = {}  # one of each kind: a server's chats may have thousands
     owners = []
-    for mark, owner in marks.items():
-        dropped_later = owner.field in REASONING and owner.message is not None
-        if mark not in text and not (
-                dropped_later and mark in render(marked[:owner.message + 1], marked_tools, False)):
-            owners.append(owner)
+    for mark, owner in missing.items():
+        number = owner.message
+        if number is not None and owner.field in REASONING:
+            before = _message_shape(number - 1, messages) if number else None
+            kind = owner.field, before, _message_shape(number, messages)
+            if kind not in stood_last:
+                stood_last[kind] = mark in render(marked[:number + 1], marked_tools, False)
+            if stood_last[kind]:
+                continue
+        owners.append(owner)
     return owners
 
 

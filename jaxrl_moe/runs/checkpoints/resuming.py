@@ -8,10 +8,10 @@ from jaxrl_moe.config import Config, ConfigError, resolve
 from jaxrl_moe.distributed.chips import default_dtype, platform_of
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.outside import read_object
-from jaxrl_moe.runs import checkpoint
-from jaxrl_moe.runs.checkpoint import steps_in
+from jaxrl_moe.runs.checkpoints import checkpoint
+from jaxrl_moe.runs.checkpoints.checkpoint import steps_in
+from jaxrl_moe.runs.checkpoints.meta import Progress
 from jaxrl_moe.runs.logs import SETTINGS, Logs
-from jaxrl_moe.runs.meta import Progress
 from jaxrl_moe.types import UserError
 
 CHECKPOINTS = "checkpoints"  # in a phase's folder

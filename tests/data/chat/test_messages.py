@@ -9,7 +9,7 @@ from jaxrl_moe.config import DataSection, SftSection
 from jaxrl_moe.data.prompts import load_prompts
 from jaxrl_moe.data.rows import DataError, Row, read_rows
 from jaxrl_moe.data.sft import load_conversations, row_messages
-from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.data.tokenizer import Tokenizer, TokenizerError
 from jaxrl_moe.types import UserError
 from tests.helpers import templates
 
@@ -154,11 +154,11 @@ def row(*messages, **columns):
     (row(USER, FOUR, enable_thinking=False), "reads no variable 'enable_thinking'"),
     (row({"role": "system", "content": "a"}, USER, FOUR, system="b"), "column `system`"),
     ({"messages": "two"}, "`messages`, a text, is no JSON"),
-    ({"messages": "{}"}, "`messages` is a dict"),
+    ({"messages": "{}"}, "`messages` is an object"),
     ({"prompt": [USER], "chosen": [FOUR], "rejected": [FOUR]}, "pairs of preferences"),
     ({"prompt": [USER, FOUR], "completion": [FOUR]}, "a second one"),
     ({"prompt": "2?", "answer": 2}, "`answer` is an integer; a text"),
-    ({"question": 2, "answer": "2"}, "`question` is a int"),
+    ({"question": 2, "answer": "2"}, "`question` is an integer"),
     ({"prompt": json.dumps([USER]), "answer": "4"}, "spells a list of messages"),
     ({"conversations": [{"from": "human", "value": "x", "images": ["y"]}]}, "turn 0 .*'images'"),
     ({"conversations": [{"from": "human", "value": "x"}, {"from": "function_call", "value": "f()"}]},
@@ -178,6 +178,19 @@ def test_a_role_that_the_template_leaves_out_is_refused_though_its_words_stand_e
                      {"prompt": [USER]}, {"prompt": talk[:2]}])), tokenizers["QWEN3"])):
         with pytest.raises(DataError, match="d.jsonl, row 2: .*`content` of message 0 .role 'developer'"):
             load()
+
+
+def test_a_chat_of_many_turns_with_reasoning_is_rendered_a_few_times_only(tokenizers, monkeypatch):
+    template = tokenizers["QWEN3"].template
+    rendered = []
+    render = template.render
+    monkeypatch.setattr(template, "render", lambda messages, **more: (
+        rendered.append(len(messages)), render(messages, **more))[1])
+    talk = [USER, FOUR | {"reasoning_content": "two and two"}] * 50
+    template.check([*talk, USER])
+    assert len(rendered) < 6
+    with pytest.raises(TokenizerError, match="leaves out `content` of message 101 .role 'developer'"):
+        template.check([*talk, USER, {"role": "developer", "content": "4"}])
 
 
 def test_reasoning_that_a_template_drops_from_earlier_turns_is_no_loss_in_a_prompt(tmp_path, tokenizers):

@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrl_moe.data import reach
-from jaxrl_moe.data.literals import Literals
-from jaxrl_moe.data.reach import Message
+from jaxrl_moe.data.chat import reach
+from jaxrl_moe.data.chat.literals import Literals
+from jaxrl_moe.data.chat.reach import Message
 from jaxrl_moe.spelling import cut, escaped, quoted
 from jaxrl_moe.types import UserError
 
@@ -81,7 +81,7 @@ class ChatTemplate:
             if not any(owner.message == last for owner in marks.values()):  # it says nothing
                 marked[-1] = {**marked[-1], "content": marks.new(last, "content")}
             text = self.render(marked, generation_prompt=False, tools=tools, variables=variables)
-            said = max((text.rfind(mark) + len(mark) for mark in marks if mark in text), default=0)
+            said = max((match.end() for match in marks.within(text)), default=0)
             if len(self._closings) >= _MOST_SHAPES:
                 self._closings.clear()
             self._closings[shape] = len(self.literals.control(text, said))

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl_moe import outside
+from jaxrl_moe.data.chat.template import Message
 from jaxrl_moe.data.rows import DataError, Row
-from jaxrl_moe.data.template import Message
 from jaxrl_moe.outside import OutsideError
 
 _UNSHOWN = {

@@ -48,7 +48,7 @@ class Meta:
 
     Attributes:
       progress: where the run stood.
-      identity: what must agree with the run that loads it, as from `checkpoint.identity`.
+      identity: what must agree with the run that loads it, as from `identity.identity`.
       config: the resolved configuration.
       logs: {file: {"rows", "steps"}} that the logs held then, as from log_files.Tally.
       score: the evaluation at this step, or None.
