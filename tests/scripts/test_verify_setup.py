@@ -213,7 +213,7 @@ def test_too_small_a_ram_disk_for_the_weights_is_said_with_the_numbers(files, tm
 
 
 @pytest.mark.parametrize("damage, message", [("gone", "is missing"), ("cut", "is truncated"),
-                                             ("index", "names tensors that their files lack")])
+                                             ("index", "is in none of its files")])
 def test_a_sharded_checkpoint_must_be_whole(tmp_path, damage, message):
     folder = tmp_path / "files" / "model"
     make_checkpoint(folder, num_hidden_layers=2, max_position_embeddings=128, max_shard_size="150KB")
