@@ -9,12 +9,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, TextIO
 
-from jaxrl_moe import outside
+from jaxrl_moe import outside, partials
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.types import UserError
 
-SERVED = "served.jsonl"  # in a run's folder: the calls that its endpoint served
-TEMPORARY = ".tmp"       # ends the name of a file that is being written
+SERVED = "served.jsonl"        # in a run's folder: the calls that its endpoint served
+UNSAVED = ".unsaved_to_step_"  # before a step: what is set aside until there is a checkpoint of that step
+TEMPORARY = ".tmp"             # ends the name of a file that is being written
 
 
 class Tally:
@@ -54,10 +55,12 @@ def shown(steps: Iterable[int]) -> str:
 
 @dataclasses.dataclass
 class Cut:
-    """What a cut left in a log, and where the rest lies (None: there was none)."""
+    """What a cut left in a log, and where the rest lies (None: there was none); `damaged`: which rows that
+    are is not known."""
     kept: Tally = dataclasses.field(default_factory=Tally)
     dropped: Tally = dataclasses.field(default_factory=Tally)
     aside: pathlib.Path | None = None
+    damaged: bool = False
 
 
 def open_to_append(path: pathlib.Path):
@@ -80,9 +83,12 @@ def write_line(file: TextIO, row: Mapping) -> None:
                         "goes on from its newest checkpoint.") from error
 
 
-def cut_lines(path: pathlib.Path, last_step: int) -> Cut:
+def cut_lines(path: pathlib.Path, last_step: int, due: int = -1) -> Cut:
     """Sets the rows of a JSONL file beyond last_step aside (the whole file for -1), with a last line that a
     kill left unfinished.
+
+    Args:
+      due: see aside_name.
 
     Raises:
       UserError: a line to look at is damaged.
@@ -90,15 +96,26 @@ def cut_lines(path: pathlib.Path, last_step: int) -> Cut:
     if not path.exists():
         return Cut()
     if last_step < 0:
-        return Cut(aside=set_aside(path))
+        return _cut_all(path, due)
     cut = Cut()
     whole = 0
     for line, row in read_lines(path):
         whole += len(line)
         (cut.kept if row["step"] <= last_step else cut.dropped).add(row["step"])
     if cut.dropped.rows or whole < path.stat().st_size:
-        cut.aside = aside_name(path, last_step)
+        cut.aside = aside_name(path, last_step, cut, due)
         _split(path, cut.aside, lambda row: row["step"] <= last_step, whole)
+    return cut
+
+
+def _cut_all(path: pathlib.Path, due: int) -> Cut:
+    cut = Cut()
+    try:
+        for _, row in read_lines(path):
+            cut.dropped.add(row["step"])
+    except UserError:
+        cut.damaged = True
+    cut.aside = set_aside(path, cut, due)
     return cut
 
 
@@ -114,17 +131,28 @@ def _split(path: pathlib.Path, aside: pathlib.Path, keep: Callable[[Mapping], bo
                 others.write(source.read())
 
 
-def set_aside(path: pathlib.Path) -> pathlib.Path | None:
+def set_aside(path: pathlib.Path, cut: Cut, due: int = -1) -> pathlib.Path | None:
     """Renames a log that no checkpoint knows, a file or a folder; an empty file stays. The new name."""
     if not path.exists() or path.is_file() and not path.stat().st_size:
         return None
-    aside = aside_name(path, -1)
+    aside = aside_name(path, -1, cut, due)
     path.rename(aside)
     return aside
 
 
-def aside_name(path: pathlib.Path, last_step: int) -> pathlib.Path:
-    """A free name for what is set aside of a log."""
+def aside_name(path: pathlib.Path, last_step: int, cut: Cut, due: int = -1) -> pathlib.Path:
+    """A free name for what is set aside of a log, or the one of UNSAVED.
+
+    Args:
+      cut: what that is.
+      due: step of the checkpoint that comes after last_step. Rows up to there are of a start that ended
+        before it could save them, and are logged again. Rows beyond had a checkpoint that is there no more.
+    """
+    last = max(cut.dropped.steps, default=last_step)
+    if last <= due and not cut.damaged:
+        unsaved = path.with_name(f"{path.name}{UNSAVED}{max(last, 0)}")
+        partials.remove(unsaved)  # the same rows, of another start that ended there
+        return unsaved
     suffix = f".after_step_{last_step}" if last_step >= 0 else ".earlier"
     return free_name(path.with_name(path.name + suffix))
 

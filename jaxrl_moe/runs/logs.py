@@ -3,7 +3,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxrl_moe import log_files
+from jaxrl_moe import log_files, partials
 from jaxrl_moe.log_files import Cut, Tally
 from jaxrl_moe.outside import Fields, OutsideError
 from jaxrl_moe.runs import writers
@@ -32,18 +32,20 @@ class Logs:
     def to_json(self) -> dict[str, Any]:
         return {name: tally.to_json() for name, tally in self.tallies.items() if tally.rows}
 
-    def cut_back(self, step: int, known: Mapping[str, Any]) -> Iterator[str]:
+    def cut_back(self, step: int, known: Mapping[str, Any], due: int = -1) -> Iterator[str]:
         """Goes back to the checkpoint of a step (-1: there is none): sets aside what was logged after it, and
         yields what of that, and of rows that are missing, is to be told.
 
         Args:
           step: the checkpoint's.
           known: what it says of the logs.
+          due: step of the checkpoint that comes next; see log_files.aside_name, and `saved`.
         """
         log_files.tidy(self.folder, _REPLACED)
         for name in (*KNOWN, log_files.SERVED):
             path = self.folder / name
-            cut = writers.cut_events(path, step) if name == EVENTS else log_files.cut_lines(path, step)
+            redone = due if name in KNOWN else -1  # calls that were served are not made again
+            cut = (writers.cut_events if name == EVENTS else log_files.cut_lines)(path, step, redone)
             if name in self.tallies:
                 self.tallies[name].rows = cut.kept.rows
                 self.tallies[name].steps = cut.kept.steps
@@ -51,6 +53,15 @@ class Logs:
                 yield _told_aside(name, cut, step)
             if name in known:
                 yield from _told_missing(path, cut.kept, Fields(known, "logs of the checkpoint").object(name))
+
+    def saved(self, step: int) -> None:
+        """To be called when there is a checkpoint of a step: what was set aside of starts that ended before
+        they could save it has been logged anew, and goes."""
+        for name in KNOWN:
+            for path in self.folder.glob(f"{name}{log_files.UNSAVED}*"):
+                last = path.name.removeprefix(name + log_files.UNSAVED)
+                if last.isdecimal() and int(last) <= step:
+                    partials.remove(path)
 
     def exist(self) -> list[str]:
         """Names of those that hold something."""

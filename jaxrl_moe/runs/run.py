@@ -78,6 +78,8 @@ class Run:
     def save(self, learner: Learner, score: float | None = None) -> None:
         """Writes a checkpoint of the present step; raises CheckpointError as Checkpoints.save."""
         self.checkpoints.save(learner.stored(), self.progress, score, self.logs.to_json())
+        if hosts.leads():
+            self.logs.saved(self.progress.step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes the row of a step."""
@@ -149,7 +151,7 @@ def open_run(config: Config, folder: pathlib.Path, title: str, learner: Learner,
         console = closing(Console(title, last, progress.step))
         trajectories = None
         if hosts.leads():
-            _go_back(logs, checkpoints, contents, settings, console)
+            _go_back(logs, checkpoints, contents, settings, console, _next_due(config, progress.step, last))
         if config.logging.trajectories and hosts.leads():
             trajectories = closing(Trajectories(folder / TRAJECTORIES, decode, logs.tallies[TRAJECTORIES]))
         metric_writers = [closing(writer) for writer in _writers(config, logs, title, settings)] + [console]
@@ -169,11 +171,19 @@ def _go_to(position: Callable[[Progress], None], contents: Meta, settings: Mappi
         raise UserError(f"{error} Settings that differ from the checkpoint's: {differing}.") from error
 
 
+def _next_due(config: Config, step: int, last_step: int) -> int:
+    """Step of the checkpoint that comes after `step`; -1 where somebody chose to go back to it."""
+    every = config.checkpoint.every
+    if config.checkpoint.resume_step >= 0:
+        return -1
+    return min(last_step, (step // every + 1) * every) if every else last_step
+
+
 def _go_back(logs: Logs, checkpoints: Checkpoints, contents: Meta | None, settings: dict,
-             console: Console) -> None:
+             console: Console, due: int) -> None:
     """Brings the folder to where the checkpoint stands, and says what that means; writes config.json."""
     step = -1 if contents is None else contents.progress.step
-    for line in logs.cut_back(step, {} if contents is None else contents.logs):
+    for line in logs.cut_back(step, {} if contents is None else contents.logs, due):
         console.say(line)
     if contents is not None:
         later = checkpoints.set_aside_after(step)

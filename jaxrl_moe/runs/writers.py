@@ -84,31 +84,51 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-def cut_events(folder: pathlib.Path, last_step: int) -> Cut:
+def cut_events(folder: pathlib.Path, last_step: int, due: int = -1) -> Cut:
     """Sets the events beyond last_step aside from all TensorBoard files in a folder, with an unfinished last
     record (the whole folder for -1).
+
+    Args:
+      due: see log_files.aside_name.
 
     Raises:
       UserError: a file is damaged.
     """
     files = sorted(folder.glob("*tfevents*")) if folder.exists() else []
     if last_step < 0:
-        return Cut(aside=set_aside(folder) if files else None)
+        return _cut_all(folder, files, due)
     cut = Cut()
-    aside = aside_name(folder, last_step)
-    for path in files:
-        kept = []
-        others = []
-        for record, step, counts in _events(path):
-            keep = step is not None and step <= last_step
-            (kept if keep else others).append(record)
-            if counts and step is not None:
-                (cut.kept if keep else cut.dropped).add(step)
+    parts = {path: _part(path, last_step, cut) for path in files}
+    if any(others for _, others in parts.values()):
+        cut.aside = aside_name(folder, last_step, cut, due)
+        cut.aside.mkdir()
+    for path, (kept, others) in parts.items():
         if others:
-            aside.mkdir(exist_ok=True)
-            replace(aside / path.name, b"".join(kept[:1] + others))  # the first record says what the file is
+            replace(cut.aside / path.name, b"".join(kept[:1] + others))  # the first says what the file is
             replace(path, b"".join(kept))
-            cut.aside = aside
+    return cut
+
+
+def _part(path: pathlib.Path, last_step: int, cut: Cut) -> tuple[list[bytes], list[bytes]]:
+    """The records of an event file up to last_step, and the others; both are counted."""
+    kept = []
+    others = []
+    for record, step, counts in _events(path):
+        keep = step is not None and step <= last_step
+        (kept if keep else others).append(record)
+        if counts and step is not None:
+            (cut.kept if keep else cut.dropped).add(step)
+    return kept, others
+
+
+def _cut_all(folder: pathlib.Path, files: list[pathlib.Path], due: int) -> Cut:
+    cut = Cut()
+    try:
+        for path in files:
+            _part(path, -1, cut)
+    except UserError:
+        cut.damaged = True
+    cut.aside = set_aside(folder, cut, due) if files else None
     return cut
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from jaxrl_moe import log_files
+from jaxrl_moe import log_files, partials
 from jaxrl_moe.runs import logs as run_logs
 from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.logs import EVENTS, METRICS, TRAJECTORIES, Logs
@@ -70,6 +70,33 @@ def test_without_a_checkpoint_the_logs_of_the_earlier_start_get_other_names(tmp_
     for name, content in before.items():
         assert (tmp_path / f"{name}.earlier").read_bytes() == content
     assert list((tmp_path / f"{EVENTS}.earlier").glob("*tfevents*"))
+
+
+@pytest.mark.parametrize("step", [-1, 2])
+def test_rows_of_a_killed_start_are_set_aside_until_a_checkpoint_holds_them_again(tmp_path, step):
+    unsaved = {f"{METRICS}.unsaved_to_step_6", f"{TRAJECTORIES}.unsaved_to_step_5",
+               f"{EVENTS}.unsaved_to_step_4"}
+    for _ in range(2):  # killed at the same step again
+        for name in (METRICS, TRAJECTORIES, EVENTS):
+            partials.remove(tmp_path / name)
+        logged(tmp_path)
+        logs = Logs(tmp_path)
+        assert len(list(logs.cut_back(step, {}, due=6))) == 3
+        assert {path.name for path in tmp_path.iterdir()} >= unsaved
+        assert not list(tmp_path.glob("*.after*")) + list(tmp_path.glob("*.earlier*"))
+    for done, left in ((3, 3), (4, 2), (5, 1), (6, 0)):
+        logs.saved(done)
+        assert len(list(tmp_path.glob("*.unsaved*"))) == left
+
+
+@pytest.mark.parametrize("step, due", [(-1, 3), (2, 3), (2, -1)])
+def test_rows_from_beyond_the_checkpoint_that_was_due_are_kept(tmp_path, step, due):
+    logged(tmp_path)
+    logs = Logs(tmp_path)
+    list(logs.cut_back(step, {}, due))
+    logs.saved(100)
+    aside = "earlier" if step < 0 else f"after_step_{step}"
+    assert steps(tmp_path / f"{METRICS}.{aside}")[-1] == 6 and not list(tmp_path.glob("*.unsaved*"))
 
 
 @pytest.mark.parametrize("damage, expected", [
