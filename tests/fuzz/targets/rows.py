@@ -190,7 +190,7 @@ class PromptRows(Rows):
         shown = self.tokenizer.decode(prompt.ids, skip_special_tokens=False)
         asked = row.get("prompt") if row.get("prompt") is not None else row.get("question")
         for key, string in leaves(asked):
-            if key not in ("loss", "weight", "train", "training") and string not in shown:
+            if key not in ("loss", "weight", "train", "training", "type", "tool_call_id") and string not in shown:
                 return f"a value does not reach the prompt: {key} {string[:60]!r}"
         if row.get("prompt") is not None and row.get("question") is not None and differ(row, "prompt",
                                                                                         "question"):
