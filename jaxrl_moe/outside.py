@@ -15,6 +15,7 @@ from jaxrl_moe.types import UserError
 DEEPEST = 64         # levels of nesting; people's files have less than ten
 MOST_INT = 2**31 - 1
 LONGEST_KEY = 120    # characters of a key that stands in a message as it is
+BLANKS = " \t\r\n"  # what JSON lets stand between values; other white space is damage
 REQUIRED: Any = object()
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "an integer",
           float: "a number", type(None): "null"}

@@ -15,7 +15,7 @@ from bridges.hf.folders import as_path, new_file
 from jaxrl_moe.kernels.token_logprobs import token_logprobs
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.outside import MOST_INT, Fields, OutsideError, parse
+from jaxrl_moe.outside import BLANKS, MOST_INT, Fields, OutsideError, parse
 
 TOKENS = 4096   # padded tokens in one forward pass
 SHORTEST = 16   # rows are padded to this length, or the next power of two
@@ -85,15 +85,17 @@ def _batches(sequences: Any) -> Iterator[tuple[list[int], np.ndarray]]:
 
 
 def read_ids(path: pathlib.Path, vocab_size: int) -> list[np.ndarray]:
-    """Parses the input; raises BridgeError that names the line."""
+    """Parses the input; raises BridgeError that names the line, or says that there is none."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # other ends of lines may stand in strings
     except (OSError, UnicodeDecodeError) as error:
         raise BridgeError(f"{path} cannot be read: {error}.") from error
-    return [
-        _ids(line, f"{path}, line {number}", vocab_size) for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
+    rows = [_ids(line, f"{path}, line {number}", vocab_size) for number, line in enumerate(lines, 1)
+            if line.strip(BLANKS)]
+    if not rows:
+        raise BridgeError(f'{path} has no rows: nothing would be scored. A row looks like '
+                          '{"ids": [1, 2, 3]}.')
+    return rows
 
 
 def _ids(line: str, where: str, vocab_size: int) -> np.ndarray:

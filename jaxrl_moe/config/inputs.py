@@ -58,8 +58,9 @@ class DataSection:
     split: str = setting("train", "of a hub data set", kind="text")
     eval_path: str = setting("", "held-out prompts, in the same forms", kind="path")
     eval_split: str = setting("test", "of a hub data set of held-out prompts", kind="text")
-    system_prompt: str = setting("", "put before a bare string prompt", kind="text")
-    suffix: str = setting("", "appended to a bare string prompt", kind="text")
+    system_prompt: str = setting("", "put before a bare string prompt; messages are taken as they are",
+                                 kind="text")
+    suffix: str = setting("", "appended to a bare string prompt; messages are taken as they are", kind="text")
     generate: str = setting("", "data made on the spot in the folder of data.path, if it is absent",
                             choices={"": "none", "word_problems": "grade-school word problems, of seed"})
     max_prompt_tokens: int = setting(512, "longest prompt; longer ones are left out, and counted",

@@ -159,7 +159,7 @@ def _read_jsonl(file: pathlib.Path, name: str) -> list[tuple[int, Any]]:
     rows = []
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
+            if not line.strip(outside.BLANKS):
                 continue
             try:
                 rows.append((number, outside.parse(line, "it")))

@@ -13,7 +13,9 @@ from safetensors.numpy import load_file, save_file
 import bridges
 from bridges.__main__ import main
 from bridges.compare import verify as verify_module
+from bridges.compare.score import read_ids
 from bridges.compare.verify import our_logits, verify
+from bridges.errors import BridgeError
 from bridges.hf.importing import base_weights, load_model
 from bridges.training_runs import find_step
 from jaxrl_moe.config import Config, LoraSection, ModelSection, OptimizerSection, to_json
@@ -304,3 +306,10 @@ def test_a_mistake_on_the_command_line_is_one_paragraph_and_status_1(capsys, wor
     printed = capsys.readouterr().err
     assert printed.startswith("Error: ") and "\n\n" not in printed and "Traceback" not in printed
     assert message in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_a_file_without_rows_is_refused_instead_of_scored(tmp_path, text):
+    (tmp_path / "ids.jsonl").write_text(text)
+    with pytest.raises(BridgeError, match="ids.jsonl has no rows"):
+        read_ids(tmp_path / "ids.jsonl", 320)

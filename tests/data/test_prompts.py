@@ -249,3 +249,11 @@ def test_what_a_row_holds_is_cut_and_escaped_where_it_is_refused(tmp_path, token
     with pytest.raises(UserError, match=r"d.jsonl, row 1") as refused:
         load_prompts(DataSection(path=write(tmp_path / "d.jsonl", [row])), tokenizer)
     assert len(str(refused.value)) < 1500 and str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("blank", ["\x0b", "\x1c", "\u3000", "\x85"])
+def test_a_line_of_other_white_space_than_json_has_is_damaged(tmp_path, blank):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps(GSM8K) + "\n \t\n" + blank + "\n", newline="")
+    with pytest.raises(DataError, match="d.jsonl, row 3 is not JSON"):
+        read_rows(str(path))

@@ -36,6 +36,7 @@ CONVERSATIONS = [
                   {"role": "user", "content": "3 + 3"}, {"role": "assistant", "content": "six"}]},
     {"conversations": [{"from": "human", "value": "Anna gives 5", "loss": None},
                        {"from": "gpt", "value": "She keeps 6", "loss": True}]}]
+UNSHOWN = ("loss", "weight", "train", "training", "type", "tool_call_id")  # of turns; no text of the model's
 FORMS = ("messages", "conversations", "question", "prompt")
 # Values of a parquet cell that JSON does not have.
 CELLS = (None, b"bytes", True, 1, 1.5, float("nan"), "", " ", "\0", datetime.datetime(2026, 1, 1),
@@ -190,7 +191,7 @@ class PromptRows(Rows):
         shown = self.tokenizer.decode(prompt.ids, skip_special_tokens=False)
         asked = row.get("prompt") if row.get("prompt") is not None else row.get("question")
         for key, string in leaves(asked):
-            if key not in ("loss", "weight", "train", "training") and string not in shown:
+            if key not in UNSHOWN and string not in shown:
                 return f"a value does not reach the prompt: {key} {string[:60]!r}"
         if row.get("prompt") is not None and row.get("question") is not None and differ(row, "prompt",
                                                                                         "question"):
