@@ -2,6 +2,7 @@
 import os
 import pathlib
 
+from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import UserError
 
 LONGEST_NAME = 255   # bytes of a name in a path, as Linux and macOS have it
@@ -49,6 +50,4 @@ def is_folder(path: str) -> bool:
 
 def shortened(name: str) -> str:
     """A name in quotes, without its middle where it is long."""
-    if len(name) > SHOWN:
-        name = f"{name[:SHOWN // 2]}...{name[-SHOWN // 4:]}"
-    return repr(name)
+    return repr(cut(name, SHOWN))

@@ -31,13 +31,8 @@ def _printable(text: str) -> str:
 
 
 def _printable_line(line: str) -> str:
-    words = (_without_middle(word, LONGEST_WORD) for word in line.split(" "))
-    whole = _without_middle(" ".join(words), LONGEST_LINE)
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole)
-
-
-def _without_middle(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[:longest // 2]}...{text[-longest // 4:]}"
+    words = [cut(word, LONGEST_WORD) for word in line.split(" ")]
+    return escaped(cut(" ".join(words), LONGEST_LINE))
 
 
 @dataclasses.dataclass(frozen=True)
