@@ -131,11 +131,11 @@ def _split(path: pathlib.Path, aside: pathlib.Path, keep: Callable[[Mapping], bo
                 others.write(source.read())
 
 
-def set_aside(path: pathlib.Path, cut: Cut, due: int = -1) -> pathlib.Path | None:
+def set_aside(path: pathlib.Path, cut: Cut | None = None, due: int = -1) -> pathlib.Path | None:
     """Renames a log that no checkpoint knows, a file or a folder; an empty file stays. The new name."""
     if not path.exists() or path.is_file() and not path.stat().st_size:
         return None
-    aside = aside_name(path, -1, cut, due)
+    aside = aside_name(path, -1, cut or Cut(), due)
     path.rename(aside)
     return aside
 
@@ -149,7 +149,7 @@ def aside_name(path: pathlib.Path, last_step: int, cut: Cut, due: int = -1) -> p
         before it could save them, and are logged again. Rows beyond had a checkpoint that is there no more.
     """
     last = max(cut.dropped.steps, default=last_step)
-    if last <= due and not cut.damaged:
+    if last_step < due and last <= due and not cut.damaged:
         unsaved = path.with_name(f"{path.name}{UNSAVED}{max(last, 0)}")
         partials.remove(unsaved)  # the same rows, of another start that ended there
         return unsaved

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from jaxrl_moe.outside import Fields, OutsideError, read_object, shown
+from jaxrl_moe.spelling import named
 from jaxrl_moe.types import UserError
 
 MEMORY_FRACTION = "XLA_CLIENT_MEM_FRACTION"
@@ -131,7 +132,7 @@ def find_chip(name: str, path: str | None = None) -> Chip:
                             "\"NVIDIA H100\", \"capability\": [9, 0], \"cores\": 132, \"clock\": 1.98, "
                             "\"matrix_clock\": 1.83, \"l2\": 52428800, \"shared\": 233472}.") from error
     if name not in chips:
-        raise UserError(f"There is no chip {name!r}: known are {shown(list(chips))}; --chips=FILE.json adds "
+        raise UserError(f"There is no chip {name!r}: known are {named(chips)}; --chips=FILE.json adds "
                         "others.")
     return chips[name]
 
