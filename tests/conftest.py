@@ -10,6 +10,8 @@ import signal
 
 import pytest
 
+from jaxrl_moe import endings
+
 # 1: run tests/gpu on a GPU | rehearse: on the CPU, as they are written; see tests/gpu
 GPU = os.environ.get("JAXRL_MOE_GPU", "")
 
@@ -35,6 +37,8 @@ on_a_gpu() if GPU not in ("", "rehearse") else on_cpus()
 gc.set_threshold(50_000, 20, 20)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Scripts that tests import would take over how this process ends, which is pytest's.
+endings._installed = True
 # What a shell starts in the background ignores Ctrl-C, and so would the processes that tests start and
 # interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
