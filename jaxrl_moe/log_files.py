@@ -179,8 +179,8 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict]]:
                 return
             try:
                 row = outside.parse(line, "it", non_finite=True)
-                if type(row["step"]) is not int:
-                    raise TypeError("its step is no whole number")
+                if type(row["step"]) is not int or not 0 <= row["step"] <= outside.MOST_INT:
+                    raise TypeError("its step is no whole number, or is out of range")
             except (OutsideError, KeyError, TypeError) as error:
                 raise UserError(f"{path}, line {number} is damaged: it holds no JSON object with a step "
                                 f"({error}). Delete that line, or move the file away, and start again; "

@@ -46,7 +46,7 @@ def parse(text: str | bytes, where: str, *, non_finite: bool = False) -> Any:
     """Parses JSON without NaN, Infinity, numbers beyond floats, repeated keys, or more than DEEPEST levels.
 
     Args:
-      text: JSON.
+      text: JSON; bytes are UTF-8, after a byte order mark or without.
       where: what it is, to begin messages with.
       non_finite: whether NaN and Infinity pass, as in logs of our own.
 
@@ -54,6 +54,7 @@ def parse(text: str | bytes, where: str, *, non_finite: bool = False) -> Any:
       OutsideError: it is none such; `where` says whose it is, and the place in it is named.
     """
     try:
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_unique, parse_float=_float,
                            parse_constant=float if non_finite else _no_constant)
     except json.JSONDecodeError as error:

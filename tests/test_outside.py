@@ -21,6 +21,13 @@ def test_what_is_no_strict_json_is_refused_with_its_place(text, words):
     assert str(refusal.value).startswith("x.json ")
 
 
+@pytest.mark.parametrize("data", [b'{"a": "\xed\xa0\x80"}', b'{"a": "\xff"}', '{"a": 1}'.encode("utf-16")])
+def test_bytes_that_are_no_utf_8_are_no_json(data):
+    with pytest.raises(OutsideError, match="^x .*codec"):
+        outside.parse(data, "x")
+    assert outside.parse(b'\xef\xbb\xbf{"a": 1}', "x") == {"a": 1}
+
+
 def test_json_of_the_deepest_allowed_nesting_is_read():
     text = "[" * outside.DEEPEST + "]" * outside.DEEPEST
     assert outside.depth(outside.parse(text, "x")) == outside.DEEPEST

@@ -38,7 +38,8 @@ def test_a_cut_sets_aside_later_rows_and_a_line_that_a_kill_left_unfinished(tmp_
 
 @pytest.mark.parametrize("line", ["", "{\"step\": 2", "[1]", "{}", "7", "{\"step\": \"x\"}", "\0\0\0",
                                   '{"step": 2, "a": 1, "a": 2}', '{"step": 2, "a": 1e999}',
-                                  '{"step": 2, "info": {"b": 1, "b": 1}}'])
+                                  '{"step": 2, "info": {"b": 1, "b": 1}}', '{"step": -1}',
+                                  '{"step": 18446744073709551616}'])
 def test_a_damaged_line_of_a_log_is_named_with_its_mend(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     damaged = '{"step": 1}\n' + line + '\n{"step": 3}\n'

@@ -198,7 +198,7 @@ class PromptRows(Rows):
             return f"prompt and question both stand there: {str(row)[:100]}"
         gold = (row.get("reward_spec") or {}).get("ground_truth") if isinstance(row.get("reward_spec"),
                                                                              dict) else None
-        if gold is None and not isinstance(row.get("answer"), (str, int, float)):
+        if gold is None and not isinstance(row.get("answer"), (str, int, float, decimal.Decimal)):
             return f"no gold answer: {str(row)[:100]}"
         if isinstance(row.get("answer"), bool) or isinstance(gold, (bool, list, dict)):
             return f"a gold answer that is no number: {str(row)[:100]}"
@@ -229,7 +229,7 @@ class ConversationRows(Rows):
             return f"several answers in one row: {answers}"
         wanted = row[forms[0]]
         for key, string in leaves(wanted):
-            if key not in ("from", "loss", "tool_call_id") and string not in shown:
+            if key not in ("from", *UNSHOWN) and string not in shown:
                 return f"a value does not reach the model: {key} {string[:60]!r}"
         if answers:
             said = row[answers[0]].replace("<<12+7=19>>", "")
@@ -242,6 +242,8 @@ class ConversationRows(Rows):
             loss = turn.get("loss")
             if loss is not None and type(loss) is not bool:
                 return f"loss is no boolean: {loss!r}"
+            if turn.get("weight") is not None:  # OpenAI's spelling
+                loss = bool(turn["weight"])
             if agent and turn["from"] == "gpt" and loss:
                 want.append(turn["value"])
             elif not agent and turn["role"] == "assistant" and loss is not False:
