@@ -1,5 +1,6 @@
 """`python -m bridges`: checkpoints and adapters in and out, from the command line."""
 import argparse
+import math
 import os
 import pathlib
 import re
@@ -224,6 +225,16 @@ def _count(text: str) -> int:
     return _whole(text, 1)
 
 
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on, such as 1e-5")
+    return value
+
+
 class _Parser(argparse.ArgumentParser):
     """Refuses by a UserError, an option's name that is short too; other options come from `known`."""
 
@@ -298,7 +309,7 @@ def _parser() -> argparse.ArgumentParser:
                                        "torch); fails above the tolerance.")
     added.add_argument("model", type=_path, help="Hugging Face folder, or hub name")
     added.add_argument("--adapter", type=_path, help="PEFT adapter folder, to be loaded on both sides")
-    added.add_argument("--tolerance", type=float, default=1e-5,
+    added.add_argument("--tolerance", type=_tolerance, default=1e-5,
                        help="largest relative difference (default %(default)g)")
     added.add_argument("--rows", type=_count, default=2,
                        help="random sequences compared (default %(default)s)")
@@ -332,7 +343,7 @@ def _parser() -> argparse.ArgumentParser:
                        help="where all weights are left for the server; needed if it is on another machine")
     added.add_argument("--api-key-env", default="",
                        help="environment variable that holds the server's API key")
-    added.add_argument("--tolerance", type=float, default=0.0, help="largest mean difference in nats "
+    added.add_argument("--tolerance", type=_tolerance, default=0.0, help="largest mean difference in nats "
                                                                     "(default: 1e-4, or 0.1 in bfloat16)")
     added = command("diff", _diff, "Compares two folders of safetensors, checkpoints or adapters; exits with "
                                    "1 if they differ.")

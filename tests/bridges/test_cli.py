@@ -183,7 +183,9 @@ def test_score_writes_no_logprobs_that_are_not_finite(folder, tmp_path, capsys, 
     ("export", "a", "b", "--max-shard-size", "0GB"), ("export", "a", "b", "--max-shard-size", "nanGB"),
     ("export", "a", "b", "--max-shard-size", "\u00b2GB"), ("export", "a", "b", "--max-shard-size", "5"),
     ("verify", "a", "--rows", "0"), ("verify", "a", "--length", "-3"), ("verify", "a", "--seed", "-1"),
-    ("diff", "a", "b", "--rows", "many")])
+    ("diff", "a", "b", "--rows", "many"), ("verify", "a", "--tolerance", "nan"),
+    ("verify", "a", "--tolerance", "inf"), ("verify", "a", "--tolerance", "-1"),
+    ("push", "http://127.0.0.1:1", "a", "--engine=sglang", "--tolerance", "tight")])
 def test_numbers_out_of_bounds_are_refused_as_the_command_is_read(words, capsys):
     assert run(*words) == 1 and repr(words[-1]) in capsys.readouterr().err
 

@@ -91,8 +91,8 @@ def _said(number: int, messages: Sequence[Message]) -> list[str]:
 
 def _called_before(number: int, messages: Sequence[Message]) -> list[Any]:
     """The names of the functions that the last assistant message before `number` called."""
-    before = [message for message in messages[:number] if message.get("role") == "assistant"]
-    return [_function(call).get("name") for call in (before[-1].get("tool_calls") or () if before else ())]
+    before = (messages[i] for i in range(number - 1, -1, -1) if messages[i].get("role") == "assistant")
+    return [_function(call).get("name") for call in next(before, {}).get("tool_calls") or ()]
 
 
 def _mark_message(number: int, messages: Sequence[Message], marks: Marks) -> Message:
