@@ -67,6 +67,14 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines) + f"\n\n{HOW} A waiting contender used at most {idle:.0%} of a core.\n"
 
 
+def put_first(path: pathlib.Path, intro: str, new: str) -> str:
+    """Puts a section between a file's introduction and the sections that are there; returns it."""
+    before = path.read_text() if path.exists() else ""
+    earlier = "".join(f"\n## {text}" for text in before.split("\n## ")[1:])
+    path.write_text(f"{intro}\n{new}{earlier}")
+    return new
+
+
 def rows(header: Sequence[str], values: Sequence[Sequence[object]]) -> str:
     """A plain table."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]

@@ -27,6 +27,7 @@ DESCRIPTION = """Moves models between Hugging Face folders, PEFT adapters and th
 Every output appears whole or not at all. `python -m bridges COMMAND --help` tells more."""
 SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 MODEL_HELP = "Hugging Face folder, hub name such as Qwen/Qwen3-0.6B, or a folder made by import"
+AddCommand = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 RUN_HELP = "training run (its run_dir), or one checkpoint folder in it"
 
 
@@ -280,6 +281,14 @@ def _parser() -> argparse.ArgumentParser:
         _debug(added)
         return added
 
+    _add_conversions(command)
+    _add_scores(command)
+    _add_push(command)
+    _add_diff(command)
+    return parser
+
+
+def _add_conversions(command: AddCommand) -> None:
     added = command("import", _import, "Converts a Hugging Face checkpoint into a folder of our parameters.")
     added.add_argument("model", type=_path, help="Hugging Face folder, or hub name such as Qwen/Qwen3-0.6B")
     _output(added, sharded=False, dtype=False)
@@ -305,6 +314,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("model", type=_path, help=RUN_HELP)
     added.add_argument("--base", type=_path, help="what to name as the base model, if it has moved since")
     _output(added, sharded=False, dtype=False)
+
+
+def _add_scores(command: AddCommand) -> None:
     added = command("verify", _verify, "Compares our float32 logits with those of transformers (needs "
                                        "torch); fails above the tolerance.")
     added.add_argument("model", type=_path, help="Hugging Face folder, or hub name")
@@ -324,6 +336,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--overwrite", action="store_true", help="replace the output if it is there already")
     added.add_argument("--dtype", choices=("float32", "bfloat16"),
                        help="of the weights (default: float32 on CPU, bfloat16 elsewhere)")
+
+
+def _add_push(command: AddCommand) -> None:
     added = command("push", _push, "Brings a running SGLang or vLLM server to a model's weights, and "
                                    "compares its log-probs with ours.")
     added.add_argument("url", help="of the server, such as http://127.0.0.1:30000")
@@ -345,13 +360,15 @@ def _parser() -> argparse.ArgumentParser:
                        help="environment variable that holds the server's API key")
     added.add_argument("--tolerance", type=_tolerance, default=0.0, help="largest mean difference in nats "
                                                                     "(default: 1e-4, or 0.1 in bfloat16)")
+
+
+def _add_diff(command: AddCommand) -> None:
     added = command("diff", _diff, "Compares two folders of safetensors, checkpoints or adapters; exits with "
                                    "1 if they differ.")
     added.add_argument("a", type=_path, help="folder or hub name")
     added.add_argument("b", type=_path, help="folder or hub name")
     added.add_argument("--rows", type=_count, default=10,
                        help="tensors listed, the worst first (default %(default)s)")
-    return parser
 
 
 def _debug(parser: argparse.ArgumentParser) -> None:

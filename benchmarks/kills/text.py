@@ -21,11 +21,7 @@ HEADER = ("what", "met", "runs", "seconds", "seen")
 
 
 def write(path: pathlib.Path, new: str) -> str:
-    """Puts a section before those that are there; returns it."""
-    before = path.read_text() if path.exists() else ""
-    earlier = "".join(f"\n## {text}" for text in before.split("\n## ")[1:])
-    path.write_text(f"{INTRO}\n{new}{earlier}")
-    return new
+    return table.put_first(path, INTRO, new)
 
 
 def section(seen: Sequence[Seen], life: float, minutes: float, circumstances: str) -> str:

@@ -191,7 +191,7 @@ def section(crowd: Crowd, took: Sequence[float], figures: dict, problems: Sequen
     result = f"**{'; '.join(problems)}**" if problems else "All well."
     seen = f"{circumstances}\n\n{table.rows(header, rows)}\n{result}"
     new = f"## {text.today()}: {MINUTES.value:g} minutes\n\n{seen}\n"
-    return text.write(pathlib.Path(OUTPUT.value), new, INTRO)
+    return table.put_first(pathlib.Path(OUTPUT.value), INTRO, new)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,8 @@ HEADER = ("run", "steps", "kills", "seconds", "memory, MiB", "threads", "open fi
           "seen")
 
 
-def write(path: pathlib.Path, new: str, intro: str = INTRO) -> str:
-    """Puts a section between the introduction and the sections that are there; returns it."""
-    before = path.read_text() if path.exists() else ""
-    earlier = "".join(f"\n## {text}" for text in before.split("\n## ")[1:])
-    path.write_text(f"{intro}\n{new}{earlier}")
-    return new
+def write(path: pathlib.Path, new: str) -> str:
+    return table.put_first(path, INTRO, new)
 
 
 def section(seen: Sequence[Seen], steps: int, minutes: float, circumstances: str) -> str:

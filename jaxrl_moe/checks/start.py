@@ -4,10 +4,10 @@ import dataclasses
 import enum
 import functools
 import pathlib
-import re
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import PromptReport, load_prompts
+from jaxrl_moe.data.rows import HUB_NAME
 from jaxrl_moe.data.sft import Conversation, ConversationReport, load_conversations
 from jaxrl_moe.data.tokenizer import Tokenizer, load_tokenizer
 from jaxrl_moe.distributed.chips import default_dtype, platform_of
@@ -20,8 +20,6 @@ from jaxrl_moe.protocols import Bridge, Task
 from jaxrl_moe.runs import scratch
 from jaxrl_moe.runs.checkpoints.resuming import settled
 from jaxrl_moe.types import Prompt
-
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
 class Job(enum.Enum):
@@ -157,7 +155,7 @@ class Start:
 def _of_hub(path: str) -> bool:
     """Whether a path can only be the name of a model or a data set of the hub."""
     local = pathlib.Path(path)
-    return bool(_HUB_NAME.fullmatch(path)) and not local.suffix.startswith((".json", ".parquet")) and (
+    return bool(HUB_NAME.fullmatch(path)) and not local.suffix.startswith((".json", ".parquet")) and (
         not local.exists())
 
 

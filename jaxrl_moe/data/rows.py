@@ -10,7 +10,7 @@ from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import UserError
 
-_HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
+HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
 # What follows a split in a file's name: nothing, part I of N (and a hash), or a number.
 _PART = r"(-(?P<part>\d{5})-of-(?P<parts>\d{5})(-[0-9a-f]{16})?|[-_.]?(?P<number>\d+))?"
 
@@ -67,7 +67,7 @@ def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:
     if local.is_dir():
         names = sorted(str(file.relative_to(local)) for file in local.rglob("*") if file.is_file())
         return [(str(local / name), local / name) for name in choose_files(names, split, None, path)]
-    hub = _HUB_NAME.fullmatch(path)
+    hub = HUB_NAME.fullmatch(path)
     if local.suffix in _READERS or not hub:
         raise DataError(f"There is no data file {path!r}. Give a jsonl, json or parquet file, a folder of "
                         "them, or a hub data set such as openai/gsm8k.")

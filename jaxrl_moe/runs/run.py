@@ -155,7 +155,7 @@ def open_run(config: Config, folder: pathlib.Path, title: str, learner: Learner,
         if config.logging.trajectories and hosts.leads():
             trajectories = closing(Trajectories(folder / TRAJECTORIES, decode, logs.tallies[TRAJECTORIES]))
         metric_writers = [closing(writer) for writer in _writers(config, logs, title, settings)] + [console]
-        yield Run(folder, progress, last, closing(checkpoints), logs, metric_writers, trajectories, console,
+        yield Run(folder, progress, last, checkpoints, logs, metric_writers, trajectories, console,
                   closing(Compilations()), closing(ProfilerWindow(config.logging, folder / "profile")), stop)
 
 

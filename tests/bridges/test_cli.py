@@ -64,7 +64,6 @@ def save_run(folder, run_dir, lora):
         identity=identity(learner.config.to_hf(), {}, learner.state, learner.parts.frozen))
     for step in (3, 12):
         checkpoints.save(learner.state, Progress(step=step))
-    checkpoints.close()
     return learner.model()
 
 

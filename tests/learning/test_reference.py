@@ -115,7 +115,6 @@ def test_what_lies_in_the_hosts_memory_is_the_same_to_the_bit(mesh, lora, tmp_pa
         checkpoints = Checkpoints(tmp_path / str(saved is plain), keep=1, identity={}, config={})
         checkpoints.save(saved.state, Progress(step=2))
         restored, _ = checkpoints.restore(like.state)
-        checkpoints.close()
         assert_same(restored, saved.state)
         for leaf, other in zip(jax.tree.leaves(restored), jax.tree.leaves(like.state), strict=True):
             assert leaf.sharding.memory_kind == other.sharding.memory_kind

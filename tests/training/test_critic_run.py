@@ -101,12 +101,10 @@ def test_a_run_without_a_critic_does_not_go_on_with_one(tmp_path):
 
     before = open_checkpoints({})
     before.save(state, checkpoint.Progress(step=1))
-    before.close()
     after = open_checkpoints({"critic": "token", "array critic/out": "float32[32, 1]"})
     with pytest.raises(checkpoint.CheckpointError,
                        match="belongs to another model or run .critic: absent there, token here"):
         after.restore(state)
-    after.close()
 
 
 @pytest.mark.filterwarnings("ignore:This run trains the routers")

@@ -139,9 +139,6 @@ class Checkpoints:
             path.rename(name)
         return [name.name for name in names]
 
-    def close(self) -> None:
-        """Nothing is open between saves."""
-
 
 def steps_in(folder: pathlib.Path) -> list[int]:
     """Steps of the whole checkpoints in a folder, oldest first."""

@@ -47,7 +47,6 @@ def save_run(base, run_dir, critic):
         run_dir / "checkpoints", keep=1, config=config,
         identity=named | identity(learner.config.to_hf(), {}, learner.state, learner.parts.frozen))
     checkpoints.save(learner.state, Progress(step=3))
-    checkpoints.close()
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,6 @@ class CheckpointFiles(Target):
             progress = Progress(step=step, best_score=0.5, kl_coef=0.1, **position)
             checkpoints.save(jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * step, STATE), progress,
                              0.1 * step)
-        checkpoints.close()
         self.progress = json.loads(json.dumps(dataclasses.asdict(progress)))
 
     def _open(self, inputs: pathlib.Path) -> Checkpoints:
@@ -96,11 +95,7 @@ class CheckpointFiles(Target):
         return {name: changed}, f"{name}: {done}"
 
     def call(self, arena):
-        checkpoints = self._open(arena.inputs)
-        try:
-            state, progress = checkpoints.restore(like())
-        finally:
-            checkpoints.close()
+        state, progress = self._open(arena.inputs).restore(like())
         draws = Draws(PromptIterator(PROMPTS, seed=3), PROMPTS)
         draws.restore(dataclasses.asdict(progress))
         return state, progress, [sequence for _, sequence in draws.take(3)]
@@ -144,7 +139,6 @@ class RunExport(Target):
                          learner.parts.frozen)
         checkpoints = Checkpoints(inputs / "run/checkpoints", keep=2, config=config, identity=named)
         checkpoints.save(learner.stored(), Progress(step=LAST))
-        checkpoints.close()
         self.want: dict[str, np.ndarray] = {}
 
     def mutate(self, rng, inputs):
@@ -197,7 +191,6 @@ class Logs(Target):
         checkpoints = Checkpoints(folder / "checkpoints", keep=2, identity=self.identity,
                                   config=to_json(self.config))
         checkpoints.save(self.learner.stored(), Progress(step=LAST))
-        checkpoints.close()
         (folder / "config.json").write_text(json.dumps(to_json(self.config)))
 
     def _events(self, folder: pathlib.Path) -> None:
