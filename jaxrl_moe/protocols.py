@@ -91,7 +91,11 @@ class StreamingEngine(Engine, Protocol):
 
 class Env(Protocol):
     """One episode: reset() once, then step() until one says that it is done, and close() in any case. One
-    thread uses it at a time."""
+    thread uses it at a time.
+
+    Where an environment itself fails, as a server that cannot be reached, it raises EnvError: the episode is
+    then tried again with a fresh one. Whatever the policy did wrong is no failure but a Step that says so.
+    """
 
     @abc.abstractmethod
     def reset(self) -> Messages:
@@ -120,10 +124,17 @@ class Task(Protocol):
       concurrent: whether several threads may hold open episodes at once, as many as rollout.graders says;
         else one does.
       deterministic: whether the same row, seed and actions always give the same steps.
+      max_turns: turns after which an episode is cut; 1: it grades one completion.
     """
     lowest_reward: ClassVar[float | None] = None
     concurrent: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
+    max_turns: int = 1
+
+    def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """Functions that the policy may call in the row's episodes, as JSON schemas of OpenAI's form
+        {"type": "function", "function": {...}}."""
+        return ()
 
     @abc.abstractmethod
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
@@ -134,7 +145,7 @@ class Task(Protocol):
     @abc.abstractmethod
     def open(self, row: Mapping[str, Any], seed: int) -> Env:
         """A new episode of a row that check_row lets pass. All episodes of one group have the same seed, so
-        that they begin alike."""
+        that they begin alike. A task that runs elsewhere connects here or in reset()."""
 
     @abc.abstractmethod
     def close(self) -> None:

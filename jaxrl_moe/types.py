@@ -2,7 +2,7 @@
 import dataclasses
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,13 +99,17 @@ class SamplingParams:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """n completions of one prompt. `sequence` is the global draw counter that, with the seed, decides the
-    noise."""
+    """n completions of one prompt.
+
+    With the seed, (stream, sequence, sample, turn) decides the noise of a completion: `sequence` is the global
+    draw counter, `sample` that of the first completion within its group, the others follow it.
+    """
     ids: np.ndarray
     params: SamplingParams
     sequence: int
     turn: int = 0
     stream: int = 0
+    sample: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +131,23 @@ class Completion:
     expert_ids: np.ndarray | None = None
 
 
+class Status(enum.StrEnum):
+    """How an episode ended. Of the failures nothing is known about the policy: their rewards mean nothing."""
+    FINISHED = "finished"          # the environment said that it is done
+    TRUNCATED = "truncated"        # a limit of tokens or turns came first; what there is counts
+    UNREACHABLE = "unreachable"    # the environment's server cannot be reached
+    RESET_FAILED = "reset_failed"  # it could not begin
+    STEP_FAILED = "step_failed"    # it could not take an action
+    TIMED_OUT = "timed_out"        # it did not answer in time
+    CRASHED = "crashed"            # code of this process, such as a grader, raised an exception
+    MALFORMED = "malformed"        # it answered with what it may not
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the episode says something about the policy, so that it may be trained on."""
+        return self in (Status.FINISHED, Status.TRUNCATED)
+
+
 @dataclasses.dataclass(frozen=True)
 class Turn:
     """What the policy drew in one go: completion tokens start .. end, and what the environment gave for them.
@@ -141,20 +162,15 @@ class Turn:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rollout:
-    """One finished episode as a single token sequence.
+class Trace:
+    """A token sequence in which the policy drew some tokens, each given all before it.
 
     Attributes:
       prompt_ids: [T0] int32.
       completion_ids: [T] int32, everything after the prompt; observation tokens have loss_mask 0.
       loss_mask: [T] int32, 1 on tokens the policy drew and is trained on.
       sampler_logprobs: [T] float32, 0 where loss_mask is 0.
-      policy_version: [T] int32.
-      reward: the episode's scalar reward.
-      text: the decoded completion, for people.
-      truncated: the token limit ended it.
-      info: named numbers from the grader, such as {"correct": 1.0}; "event" and "outcome" are what judges
-        gave, for algorithm.reward_blend.
+      policy_version: [T] int32; of an observation's token, that of the token before it.
       expert_ids: [T0 + T - 1, L, A] or None.
       turns: in order; they hold all tokens with loss_mask 1. Empty: one turn, the whole completion for the
         whole reward.
@@ -164,12 +180,32 @@ class Rollout:
     loss_mask: np.ndarray
     sampler_logprobs: np.ndarray
     policy_version: np.ndarray
+    expert_ids: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+    turns: tuple[Turn, ...] = dataclasses.field(default=(), kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout(Trace):
+    """One finished episode: the token sequence that its last turn ends.
+
+    Attributes:
+      reward: the episode's scalar reward.
+      text: the decoded completion, for people.
+      truncated: a limit of tokens or turns ended it.
+      info: named numbers from the grader, such as {"correct": 1.0}; "event" and "outcome" are what judges
+        gave, for algorithm.reward_blend.
+      status: how it ended.
+      message: what went wrong, where it failed.
+      branches: sequences of the episode's earlier turns that its later ones do not go on from, as where a
+        chat template rewrites the history; in order, before this one.
+    """
     reward: float
     text: str
     truncated: bool
     info: Mapping[str, float]
-    expert_ids: np.ndarray | None = None
-    turns: tuple[Turn, ...] = ()
+    status: Status = Status.FINISHED
+    message: str = ""
+    branches: tuple[Trace, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,19 +223,29 @@ class RolloutGroup:
 Messages = tuple[Mapping[str, Any], ...]  # of a chat template, such as {"role": "user", "content": "..."}
 
 
+class ToolCall(NamedTuple):
+    """A call of a function that was offered as a tool; arguments are a JSON object as text."""
+    name: str
+    arguments: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Action:
     """What the policy did in one turn, as its environment sees it: text without special tokens, and never the
     prompt.
 
     Attributes:
-      text: what was written.
+      text: what was written; where tools are offered, without the calls.
       num_tokens: that were drawn, the stop token included.
       truncated: the token limit ended it.
+      tool_calls: in order; none where no tools are offered.
+      malformed: what was meant as a call and is none, each with what is wrong with it.
     """
     text: str
     num_tokens: int
     truncated: bool
+    tool_calls: tuple[ToolCall, ...] = ()
+    malformed: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,13 +267,17 @@ class Step:
     achieved: tuple[str, ...] | None = None
 
 
-class Status(enum.StrEnum):
-    """How an episode ended. Of FAILED and TIMED_OUT nothing is known about the policy: their rewards mean
-    nothing."""
-    FINISHED = "finished"    # the environment said that it is done
-    TRUNCATED = "truncated"  # a limit of tokens or turns came first; what there is counts
-    FAILED = "failed"        # the environment broke
-    TIMED_OUT = "timed_out"  # the environment did not answer in time
+class EnvError(UserError):
+    """An environment failed, through no fault of the policy: the episode is worth nothing, and is tried again
+    with a fresh one.
+
+    Attributes:
+      status: the failure it counts as.
+    """
+
+    def __init__(self, status: Status, message: str):
+        super().__init__(message)
+        self.status = status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,8 +289,10 @@ class Outcome:
       status: how it ended.
       info: named numbers for the logs, those of the last turn.
       turns: what the environment said to each action, in order.
+      message: what went wrong, where it failed.
     """
     reward: float
     status: Status
     info: Mapping[str, float]
     turns: tuple[Step, ...] = ()
+    message: str = ""
