@@ -66,11 +66,15 @@ class Prompt:
       row: the data row as read, unknown columns included.
       index: the row's position in its file; names the prompt in logs.
       where: file and row as data.rows.Row says them, for messages; empty: not known.
+      messages, tools, variables: what `ids` are the rendering of.
     """
     ids: np.ndarray
     row: Mapping[str, Any]
     index: int
     where: str = ""
+    messages: "Messages" = ()
+    tools: "Messages" = ()
+    variables: Mapping[str, Any] | None = None
 
     @property
     def origin(self) -> str:
@@ -101,8 +105,8 @@ class SamplingParams:
 class Request:
     """n completions of one prompt.
 
-    With the seed, (stream, sequence, sample, turn) decides the noise of a completion: `sequence` is the global
-    draw counter, `sample` that of the first completion within its group, the others follow it.
+    With the seed, (stream, sequence, sample, turn) decides the noise of a completion: `sequence` is the
+    global draw counter, `sample` that of the first completion within its group, the others follow it.
     """
     ids: np.ndarray
     params: SamplingParams
@@ -153,12 +157,13 @@ class Turn:
     """What the policy drew in one go: completion tokens start .. end, and what the environment gave for them.
 
     `achieved` names the achievements that stand after the turn, for algorithm.step_rewards; None: the
-    environment tells of none.
+    environment tells of none. `observation` is what it showed then.
     """
     start: int
     end: int
     reward: float
     achieved: tuple[str, ...] | None = None
+    observation: "Messages" = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +212,16 @@ class Rollout(Trace):
     message: str = ""
     branches: tuple[Trace, ...] = ()
 
+    @property
+    def traces(self) -> "tuple[Trace, ...]":
+        """All token sequences of the episode, in order."""
+        return (*self.branches, self)
+
+    @property
+    def drawn(self) -> int:
+        """Tokens that the policy drew."""
+        return sum(int(trace.loss_mask.sum()) for trace in self.traces)
+
 
 @dataclasses.dataclass(frozen=True)
 class RolloutGroup:
@@ -214,6 +229,11 @@ class RolloutGroup:
     prompt: Prompt
     rollouts: Sequence[Rollout]
     sequence: int
+
+    @property
+    def trusted(self) -> bool:
+        """Whether each of its episodes says something about the policy."""
+        return all(rollout.status.trusted for rollout in self.rollouts)
 
     @property
     def rewards_G(self) -> np.ndarray:

@@ -5,6 +5,7 @@ A recipe calls `base()`, changes what differs, and returns the ConfigDict. After
 at its field what it means, in what unit, and which values it may have; `--help` and the checks read that.
 """
 from jaxrl_moe.config.algorithm import AlgorithmSection, CriticSection, MoeSection
+from jaxrl_moe.config.episodes import EpisodesSection
 from jaxrl_moe.config.inputs import DataSection, EnvSection, LoraSection, ModelSection, ScratchSection
 from jaxrl_moe.config.resolving import (
     ConfigError,
@@ -30,8 +31,8 @@ from jaxrl_moe.config.whole import SECTIONS, Config, base, known_fields, known_k
 
 __all__ = [
     "SECTIONS", "AlgorithmSection", "CheckpointSection", "Config", "ConfigError", "CriticSection",
-    "DataSection", "EndpointSection", "EnvSection", "EvalSection", "LoggingSection", "LoraSection",
-    "MeshSection", "ModelSection", "MoeSection", "OptimizerSection", "RolloutMeshSection", "RolloutSection",
-    "ScratchSection", "ServersSection", "Setting", "SftSection", "TrainSection", "base", "known_fields",
-    "known_keys", "listed", "numbered", "refuse_unknown", "resolve", "setting_of", "shown", "split_items",
+    "DataSection", "EndpointSection", "EnvSection", "EpisodesSection", "EvalSection", "LoggingSection",
+    "LoraSection", "MeshSection", "ModelSection", "MoeSection", "OptimizerSection", "RolloutMeshSection",
+    "RolloutSection", "ScratchSection", "ServersSection", "Setting", "SftSection", "TrainSection", "base",
+    "known_fields", "known_keys", "listed", "numbered", "refuse_unknown", "resolve", "setting_of", "shown", "split_items",
     "split_names", "to_json", "value_of"]

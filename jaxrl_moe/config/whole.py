@@ -6,6 +6,7 @@ import ml_collections
 
 from jaxrl_moe import paths, spelling
 from jaxrl_moe.config.algorithm import AlgorithmSection, CriticSection, MoeSection
+from jaxrl_moe.config.episodes import EpisodesSection
 from jaxrl_moe.config.inputs import DataSection, EnvSection, LoraSection, ModelSection, ScratchSection
 from jaxrl_moe.config.sampling import EndpointSection, RolloutSection, ServersSection
 from jaxrl_moe.config.setting import setting, setting_of
@@ -32,6 +33,7 @@ class Config:
     lora: LoraSection = LoraSection()
     data: DataSection = DataSection()
     env: EnvSection = EnvSection()
+    episodes: EpisodesSection = EpisodesSection()
     rollout: RolloutSection = RolloutSection()
     servers: ServersSection = ServersSection()
     endpoint: EndpointSection = EndpointSection()

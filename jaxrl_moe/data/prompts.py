@@ -64,8 +64,11 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
     chats = [prompt_messages(row, section.system_prompt, section.suffix) for row in rows]
     context_note = check_reached(section, path, rows)
     ids = [_encode(row, chat, tokenizer) for row, chat in zip(rows, chats)]
-    prompts = [Prompt(ids_T, row.values, row.index, row.where) for row, ids_T in zip(rows, ids)
-               if len(ids_T) <= section.max_prompt_tokens]
+    prompts = [
+        Prompt(ids_T, row.values, row.index, row.where, tuple(chat.messages), tuple(chat.tools),
+               chat.variables) for row, chat, ids_T in zip(rows, chats, ids)
+        if len(ids_T) <= section.max_prompt_tokens
+    ]
     report = PromptReport(path, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)),
                           sum(tokenizer.literals.spelt(chat.messages) for chat in chats), context_note)
     if not prompts:

@@ -1,12 +1,13 @@
 """The accounts of rollouts that run ahead: what is admitted, set aside and aborted, when a batch is complete,
 what it waits for."""
+import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxrl_moe.rollout.buffer import Buffer, Entry
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.types import Completion, Rollout, RolloutGroup
+from jaxrl_moe.types import RolloutGroup, Status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +30,15 @@ class Rules:
 
 class Drawn(NamedTuple):
     """A batch: the groups that are kept, those that were set aside since the last batch, both in order of
-    their draw numbers; groups that were aborted meanwhile; and, of what else was drawn and graded meanwhile
-    too, the tokens of finished completions and the seconds, of all threads together."""
+    their draw numbers; groups that failed, and how many were aborted meanwhile; and, of what else was drawn
+    and graded meanwhile too, the tokens of ended groups, the tries of episodes by how they ended, and the
+    seconds, of all threads together."""
     kept: list[RolloutGroup]
     aside: list[RolloutGroup]
+    failed: list[RolloutGroup]
     aborted: int
     tokens: int
+    tries: Mapping[Status, int]
     draw_seconds: float
     grade_seconds: float
 
@@ -55,12 +59,14 @@ class Account:
         self._last = last
         self._buffer: Buffer | None = None
         self._aside: list[Entry] = []  # since the last batch
+        self._failed: list[RolloutGroup] = []
         self._once: set[int] = set()   # draw numbers of aborted groups
         self._reset()
 
     def _reset(self):
         self._aborted = 0
         self._tokens = 0
+        self._tries = collections.Counter()
         self.draw_seconds = 0.0
         self.grade_seconds = 0.0
 
@@ -82,20 +88,20 @@ class Account:
         self._buffer.entries += entries
         return entries
 
-    def drawn(self, entry: Entry, completions: list[Completion]) -> None:
-        entry.completions = completions
-        self._tokens += sum(len(completion.ids) for completion in completions)
-
-    def graded(self, entry: Entry, sample: int, rollout: Rollout) -> None:
-        """One of its completions; with the last one the group is there, or set aside."""
-        entry.rollouts[sample] = rollout
-        if len(entry.rollouts) < len(entry.completions):
-            return
-        rollouts = [entry.rollouts[number] for number in range(len(entry.completions))]
-        entry.group = RolloutGroup(entry.prompt, rollouts, entry.sequence)
-        if self._rules.keep is not None and not self._rules.keep(entry.group):
+    def ended(self, entry: Entry, group: RolloutGroup) -> None:
+        """Its episodes are over: the group is there, or set aside, or given up where some failed."""
+        self._tokens += sum(rollout.drawn for rollout in group.rollouts)
+        entry.group = group
+        if not group.trusted:
+            self._buffer.entries.remove(entry)
+            self._failed.append(group)
+        elif self._rules.keep is not None and not self._rules.keep(group):
             self._buffer.entries.remove(entry)
             self._aside.append(entry)
+
+    def note(self, tries: Mapping[Status, int]) -> None:
+        """Tries of episodes that ended meanwhile."""
+        self._tries.update(tries)
 
     def aborted(self, entry: Entry) -> None:
         """It will be drawn again, under its own number."""
@@ -113,8 +119,10 @@ class Account:
         self._buffer.take(batch)
         aside = sorted(self._aside, key=lambda entry: entry.sequence)
         self._aside = []
-        drawn = Drawn([entry.group for entry in batch], [entry.group for entry in aside], self._aborted,
-                      self._tokens, self.draw_seconds, self.grade_seconds)
+        failed = sorted(self._failed, key=lambda group: group.sequence)
+        self._failed = []
+        drawn = Drawn([entry.group for entry in batch], [entry.group for entry in aside], failed,
+                      self._aborted, self._tokens, self._tries, self.draw_seconds, self.grade_seconds)
         self._reset()
         return drawn
 
@@ -146,7 +154,7 @@ class Account:
         graded are waited for."""
         rules = self._rules
         ready = len(self._buffer.ready)
-        drawing = [entry for entry in late if entry.completions is None and not entry.ending]
+        drawing = [entry for entry in late if entry.drawing and not entry.ending]
         spare = max(0, missing - (len(late) - len(drawing)))
         if rules.stragglers == "cut" and ready >= rules.count - missing:
             ended = drawing[:spare]

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jaxrl_moe.types import Completion, Prompt, Rollout, RolloutGroup
+from jaxrl_moe.types import Prompt, RolloutGroup
 
 
 @dataclasses.dataclass(eq=False)
@@ -22,17 +22,15 @@ class Entry:
 
     Attributes:
       start: version of the weights when it was admitted; no token of it is older.
-      completions: once all are drawn.
-      rollouts: [sample] graded ones.
-      group: once all are graded.
+      drawing: whether a further token of it may be drawn; else it waits for grades at most.
+      group: once all its episodes have ended.
       ending: the engine shall cut or abort it at the next chance.
       waited_for: it was aborted once; it is not a second time.
     """
     prompt: Prompt
     sequence: int
     start: int
-    completions: list[Completion] | None = None
-    rollouts: dict[int, Rollout] = dataclasses.field(default_factory=dict)
+    drawing: bool = True
     group: RolloutGroup | None = None
     ending: bool = False
     waited_for: bool = False

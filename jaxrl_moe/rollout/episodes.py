@@ -1,71 +1,74 @@
-"""Episodes: what the policy does is taken to a task's environment, and an Outcome comes back. Here, those of
-one step."""
-import contextlib
+"""What is needed to play episodes of a run, whichever prompt they are of."""
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxrl_moe.config import EpisodesSection
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.rollout.graders import in_order
-from jaxrl_moe.rollout.grades import Unfit, checked_env, checked_messages, checked_step, named
-from jaxrl_moe.types import Action, Completion, Outcome, Prompt, Status, Step
+from jaxrl_moe.rollout.episode import Episode, Talk
+from jaxrl_moe.rollout.timeouts import Timeouts
+from jaxrl_moe.types import Prompt
 
 Decode = Callable[[Sequence[int]], str]
+MakeTalk = Callable[[Prompt], Talk]
 
 
 @dataclasses.dataclass(frozen=True)
 class Episodes:
-    """What turns completions into outcomes.
+    """How a task's episodes are played.
 
     Attributes:
-      task: opens the episodes.
+      task: opens them.
       decode: token ids to text.
       seed: of the run; with stream and draw number it decides the seed that an episode is opened with.
-      graders: threads that may be in episodes at once; a task that is not concurrent has one.
+      graders: threads that may be in environments at once; a task that is not concurrent has one.
+      settings: rounds, time-outs, and what becomes of failures.
+      talk: makes what turns a prompt's conversation into tokens; needed where there are several turns.
+      longest: tokens of the longest sequence, prompt included; 0: only the engine's context bounds it.
+      timeouts: those that fired, kept for a run that is resumed; None: not kept.
     """
     task: Task
     decode: Decode
     seed: int = 0
     graders: int = 1
+    settings: EpisodesSection = EpisodesSection()
+    talk: MakeTalk | None = None
+    longest: int = 0
+    timeouts: Timeouts | None = None
 
     @property
     def threads(self) -> int:
         return self.graders if self.task.concurrent else 1
 
-    def action(self, completion: Completion) -> Action:
-        """A completion as its environment sees it. The text has no special tokens, so a stop token is not
-        part of it."""
-        return Action(self.decode(completion.ids.tolist()), len(completion.ids), truncated(completion))
+    @property
+    def single(self) -> bool:
+        """Whether an episode is the grading of one completion."""
+        return self.task.max_turns == 1
 
-    def play(self, prompt: Prompt, sequence: int, stream: int, action: Action) -> Outcome:
-        """Plays an episode of one step: the completion is its only action.
+    def rounds(self, step: int) -> int:
+        """Most turns of an episode that is begun for a step."""
+        scheduled = self.settings.rounds
+        if not scheduled:
+            return self.task.max_turns
+        number = step // self.settings.rounds_every if self.settings.rounds_every else 0
+        return min(scheduled[min(number, len(scheduled) - 1)], self.task.max_turns)
 
-        Raises:
-          GradeError: the task breaks, says what it may not, wants several turns, or shows messages that the
-            prompt has not.
-        """
-        seed = np.random.SeedSequence((self.seed, stream, sequence)).generate_state(1)[0]
-        with named(prompt, self.task):
-            step = self._only_step(prompt, int(seed), action)
-        return Outcome(step.reward, Status.TRUNCATED if action.truncated else Status.FINISHED, step.info,
-                       (step,))
+    def episode(self, prompt: Prompt, sequence: int, sample: int, rounds: int) -> Episode:
+        """A new one."""
+        talk = None if self.single else functools.partial(self.talk, prompt)
+        return Episode(prompt, sequence, sample, rounds, talk)
 
-    def _only_step(self, prompt: Prompt, seed: int, action: Action) -> Step:
-        with contextlib.closing(checked_env(self.task.open(prompt.row, seed))) as env:
-            if checked_messages(env.reset()):
-                raise Unfit("opens the row with messages of its own, and a run of single completions shows "
-                            "the policy the row's prompt alone: put them into the prompt.")
-            step = checked_step(env.step(action))
-        if not step.done:
-            raise Unfit("goes on after the first completion, and a run of single completions has one turn an "
-                        "episode: take a task that grades one completion.")
-        return step
+    def env_seed(self, stream: int, sequence: int) -> int:
+        """What all environments of a group are opened with."""
+        return int(np.random.SeedSequence((self.seed, stream, sequence)).generate_state(1)[0])
 
-    def play_all(self, wanted: Sequence[tuple[Prompt, int, int, Action]]) -> list[Outcome]:
-        """play() of each, by several threads; in their order."""
-        return in_order([lambda episode=episode: self.play(*episode) for episode in wanted], self.threads)
+    def fired(self, stream: int, key: tuple[int, int], attempt: int, turn: int) -> bool:
+        """Whether an earlier start of the run saw this time out."""
+        return self.timeouts is not None and self.timeouts.known((stream, *key, attempt, turn))
 
-
-def truncated(completion: Completion) -> bool:
-    return completion.finish_reason == "length"
+    def note_fired(self, stream: int, key: tuple[int, int], attempt: int, turn: int) -> None:
+        """It has timed out."""
+        if self.timeouts is not None:
+            self.timeouts.note((stream, *key, attempt, turn))

@@ -1,66 +1,90 @@
-"""Threads that grade while others draw and train."""
+"""Threads that grade, and play environments, while others draw and train."""
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import TypeVar
+import time
+from collections.abc import Callable
+from typing import Any
 
-T = TypeVar("T")
+
+class Job:
+    """Something for a thread to do.
+
+    Attributes:
+      started: by time.monotonic; None while it waits for a thread.
+      done: whether it has ended.
+      result: what it returned.
+      error: what it raised.
+    """
+
+    def __init__(self, work: Callable[[], Any]):
+        self.started: float | None = None
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.seconds = 0.0
+        self._work = work
+        self._given_up: Callable[[], None] | None = None
+        self._door = threading.Lock()
+
+    def give_up(self, after: Callable[[], None]) -> bool:
+        """Nobody waits for it any longer: `after` is called by its thread when it ends. False, and nothing is
+        done, where it has ended."""
+        with self._door:
+            if not self.done:
+                self._given_up = after
+            return not self.done
+
+    def run(self) -> bool:
+        """In a thread; whether somebody still waits for it."""
+        self.started = time.monotonic()
+        try:
+            if self._given_up is None:
+                self.result = self._work()
+        except BaseException as error:
+            self.error = error
+        with self._door:
+            self.seconds = time.monotonic() - self.started
+            self.done = True
+        if self._given_up is not None:
+            self._given_up()
+        return self._given_up is None
 
 
 class Graders:
-    """Carries out jobs in threads of its own, in order of arrival. A job deals with its own errors.
+    """Carries out jobs in threads of its own, in order of arrival.
 
     The threads end with the process: a grader that hangs keeps no run from ending.
     """
 
-    def __init__(self, threads: int):
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"grader-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+    def __init__(self, threads: int, notify: Callable[[], None]):
+        """notify: called in a thread after each job."""
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._notify = notify
+        self._threads = threads
+        for _ in range(threads):
+            self._start()
 
-    def put(self, job: Callable[[], None]) -> None:
+    def put(self, job: Job) -> None:
         self._jobs.put(job)
+
+    def give_up(self, job: Job, after: Callable[[], None]) -> bool:
+        """See Job.give_up; another thread takes the place of the one that is at it."""
+        given_up = job.give_up(after)
+        if given_up:
+            self._start()
+        return given_up
 
     def close(self) -> None:
         """Lets the threads end after what was put before; waits for none."""
-        for _ in self._threads:
+        for _ in range(self._threads):
             self._jobs.put(None)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._work, name="grader", daemon=True).start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
-
-
-def in_order(jobs: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """Carries out the jobs by so many threads; returns their results in the order of the jobs, whichever is
-    done first.
-
-    Raises:
-      The error of the first job, in that order, that has one; those that have not begun are left out then.
-    """
-    if threads == 1 or len(jobs) < 2:
-        return [job() for job in jobs]
-    graders = Graders(min(threads, len(jobs)))
-    answers = [Future() for _ in jobs]
-    try:
-        for job, answer in zip(jobs, answers, strict=True):
-            graders.put(lambda job=job, answer=answer: _answer(job, answer))
-        return [answer.result() for answer in answers]
-    finally:
-        for answer in answers:
-            answer.cancel()
-        graders.close()
-
-
-def _answer(job: Callable[[], T], answer: "Future[T]") -> None:
-    if not answer.set_running_or_notify_cancel():
-        return
-    try:
-        answer.set_result(job())
-    except BaseException as error:
-        answer.set_exception(error)
+            wanted = job.run()
+            self._notify()
+            if not wanted:
+                return

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.types import Prompt, Step, UserError
+from jaxrl_moe.types import EnvError, Prompt, Status, Step, UserError
 
 _METHODS = ("reset", "step", "close")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -25,17 +25,26 @@ def named(prompt: Prompt, task: Task) -> Iterator[None]:
     """Within it, what goes wrong is told with the data row and the task.
 
     Raises:
-      GradeError: for any exception; it has that one as its cause.
+      EnvError: the environment failed, and may not fail the next time.
+      GradeError: it refuses the row; or the task is deterministic and broke, so that it would break again.
+        Both have the exception as their cause.
     """
     subject = f"{prompt.origin}: the task {_name(task)}"
     try:
         yield
+    except EnvError as error:
+        raise EnvError(error.status, f"{subject}: {error}") from error
     except UserError as error:
         raise GradeError(f"{subject} refuses it: {error}") from error
     except Unfit as error:
-        raise GradeError(f"{subject} {error}") from error
+        raise _failure(task, Status.MALFORMED, f"{subject} {error}") from error
     except Exception as error:
-        raise GradeError(f"{subject} broke: {crash(error)}. Mend the task, or leave the row out.") from error
+        raise _failure(task, Status.CRASHED, f"{subject} broke: {crash(error)}. Mend the task, or leave the "
+                       "row out.") from error
+
+
+def _failure(task: Task, status: Status, message: str) -> UserError:
+    return GradeError(message) if task.deterministic else EnvError(status, message)
 
 
 class Unfit(Exception):
@@ -53,9 +62,29 @@ def checked_env(env: Any) -> Any:
 
 def checked_messages(messages: Any) -> tuple:
     """Returns what reset() gave as a tuple; raises Unfit if it is no sequence of messages."""
-    if not isinstance(messages, tuple | list) or not all(isinstance(each, Mapping) for each in messages):
+    if not _are_messages(messages):
         raise Unfit(f"begins an episode with {_shown(messages)}: let reset() return messages, () for none.")
-    return tuple(messages)
+    return tuple(map(dict, messages))
+
+
+def no_messages(messages: tuple) -> None:
+    """Raises Unfit where an episode of one turn begins with messages of its own."""
+    if messages:
+        raise Unfit("opens the row with messages of its own, and in an episode of one turn the policy has "
+                    "answered the row's prompt alone by then: put them into the prompt, or let the task's "
+                    "max_turns be more than 1.")
+
+
+def single_step(step: Step) -> Step:
+    """Returns the step of an episode of one turn; raises Unfit if it does not end it."""
+    if not step.done:
+        raise Unfit("goes on after the first completion, and its episodes have one turn: let it be done, or "
+                    "let the task's max_turns (or episodes.rounds) be more than 1.")
+    return step
+
+
+def _are_messages(messages: Any) -> bool:
+    return isinstance(messages, tuple | list) and all(isinstance(each, Mapping) for each in messages)
 
 
 def checked_step(step: Any) -> Step:
@@ -76,8 +105,11 @@ def checked_step(step: Any) -> Step:
     if achieved is not None and not (isinstance(achieved, tuple | list)
                                      and all(isinstance(name, str) for name in achieved)):
         raise Unfit(f"gives achieved = {_shown(achieved)}: make it a tuple of names, or None.")
+    if not _are_messages(step.observation):
+        raise Unfit(f"shows {_shown(step.observation)} next: let a step's observation be messages, () for "
+                    "none.")
     info = {name: _number(value, f"info[{name!r}]") for name, value in step.info.items()}
-    return Step(_number(step.reward, "a reward"), bool(step.done), info, step.observation,
+    return Step(_number(step.reward, "a reward"), bool(step.done), info, tuple(map(dict, step.observation)),
                 None if achieved is None else tuple(achieved))
 
 

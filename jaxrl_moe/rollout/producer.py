@@ -1,12 +1,11 @@
-"""Draws and grades groups in threads of its own while the trainer updates: the asynchronous half of the
+"""Plays groups of episodes in threads of its own while the trainer updates: the asynchronous half of the
 rollout.
 
-One thread drives the engine; further ones grade. They share an Account with the trainer under one lock.
-Between two steps of the engine the thread looks up: it stands still while the trainer wants the engine or its
-devices, ends stragglers, and admits new groups.
+One thread drives the engine; the environments have further ones. It shares an Account with the trainer under
+one lock. Between two steps of the engine the thread looks up: it stands still while the trainer wants the
+engine or its devices, ends stragglers, and admits new groups.
 """
 import contextlib
-import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +14,12 @@ from typing import Any
 from jaxrl_moe.protocols import StreamingEngine
 from jaxrl_moe.rollout.account import Account, Drawn, Rules
 from jaxrl_moe.rollout.buffer import Entry
-from jaxrl_moe.rollout.collect import TRAIN_STREAM, grade_one
+from jaxrl_moe.rollout.collect import TRAIN_STREAM
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
-from jaxrl_moe.rollout.graders import Graders
-from jaxrl_moe.types import Completion, Request, SamplingParams
+from jaxrl_moe.rollout.failures import Failures
+from jaxrl_moe.rollout.play import Play
+from jaxrl_moe.types import RolloutGroup, SamplingParams
 
 
 class Producer:
@@ -28,7 +28,7 @@ class Producer:
     Args:
       engine: driven from here until close().
       draws: what is drawn, and under which numbers.
-      episodes: grades, in as many threads as it says.
+      episodes: how they are played, in as many threads as it says.
       params: how completions are drawn; n is the group size.
       rules: see there.
       last: version after the run's last batch: nothing is drawn that no batch would take.
@@ -37,17 +37,16 @@ class Producer:
     def __init__(self, engine: StreamingEngine, draws: Draws, episodes: Episodes, params: SamplingParams,
                  rules: Rules, last: int):
         self._engine = engine
-        self._episodes = episodes
-        self._params = params
         self._rules = rules
-        self._drawing: dict[Any, Entry] = {}       # by the engine's handle; the driving thread's own
+        self._failures = Failures(episodes.settings)
+        self._play = Play(engine, episodes, params, TRAIN_STREAM, fixed=False, failures=self._failures)
+        self._playing: dict[int, Entry] = {}       # by the draw number; the driving thread's own
         self._account = Account(draws, rules, last)
         self._failure: BaseException | None = None
         self._held = True
         self._working = False
         self._closed = False
-        self._changed = threading.Condition()      # guards all above but _drawing
-        self._graders = Graders(episodes.threads)
+        self._changed = threading.Condition()      # guards all above but _play and _playing
         self._thread = threading.Thread(target=self._drive, name="producer", daemon=True)
 
     def publish(self, params: Any, version: int) -> Any:
@@ -72,7 +71,7 @@ class Producer:
             the update.
 
         Raises:
-          Whatever the engine or a grader raised meanwhile.
+          Whatever the engine, a task or the accounts of failures raised meanwhile.
         """
         with self._changed:
             while self._failure is None and (drawn := self._account.take()) is None:
@@ -105,7 +104,6 @@ class Producer:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._graders.close()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -121,26 +119,23 @@ class Producer:
 
     def _drive(self):
         """The thread that drives the engine."""
-        with self._failing(), self._resting():
+        with self._failing(), self._resting(), contextlib.closing(self._play):
             while self._turn():
                 start = time.perf_counter()
                 self._end_stragglers()
                 self._admit()
-                done = self._engine.step() if self._drawing else {}
-                for handle, completions in done.items():
-                    self._grade(self._drawing.pop(handle), completions)
+                ended = self._play.step()
                 with self._changed:
-                    self._account.draw_seconds += time.perf_counter() - start
-            for handle in self._drawing:
-                self._engine.cancel(handle)
+                    self._note(ended, time.perf_counter() - start)
+                    self._changed.notify_all()
 
     def _turn(self) -> bool:
-        """Waits until there is something to draw and the engine is free; False at the end."""
+        """Waits until there is something to do and the engine is free; False at the end."""
         with self._changed:
             self._working = False
             self._changed.notify_all()
             self._changed.wait_for(
-                lambda: self._closed or not self._held and (self._drawing or self._account.room))
+                lambda: self._closed or not self._held and (self._playing or self._account.room))
             self._working = True
             return not self._closed
 
@@ -148,37 +143,29 @@ class Producer:
         with self._changed:
             entries = self._account.admit()
         for entry in entries:
-            request = Request(entry.prompt.ids, self._params, entry.sequence, stream=TRAIN_STREAM)
-            self._drawing[self._engine.submit(request)] = entry
+            self._playing[entry.sequence] = entry
+            self._play.begin(entry.prompt, entry.sequence, entry.start)
 
     def _end_stragglers(self):
         """Cuts or aborts what is marked. Where there is nothing to cut yet, it goes on until there is."""
-        for handle, entry in [(handle, entry) for handle, entry in self._drawing.items() if entry.ending]:
+        for entry in [entry for entry in self._playing.values() if entry.ending]:
             if self._rules.stragglers == "abort":
-                self._engine.cancel(handle)
-                del self._drawing[handle]
+                self._play.abort(entry.sequence)
+                del self._playing[entry.sequence]
                 with self._changed:
                     self._account.aborted(entry)
-            elif (completions := self._engine.cut(handle)) is not None:
-                self._grade(self._drawing.pop(handle), completions)
+            else:
+                self._play.cut(entry.sequence)
 
-    def _grade(self, entry: Entry, completions: list[Completion]):
-        with self._changed:
-            self._account.drawn(entry, completions)
-        for sample in range(len(completions)):
-            self._graders.put(functools.partial(self._grade_one, entry, sample))
-
-    def _grade_one(self, entry: Entry, sample: int):
-        """In a grader's thread."""
-        if self._closed or self._failure is not None:
-            return
-        with self._failing():
-            start = time.perf_counter()
-            rollout = grade_one(entry.prompt, entry.sequence, entry.completions[sample], self._episodes)
-            with self._changed:
-                self._account.grade_seconds += time.perf_counter() - start
-                self._account.graded(entry, sample, rollout)
-                self._changed.notify_all()
+    def _note(self, ended: list[RolloutGroup], seconds: float):
+        for group in ended:
+            self._account.ended(self._playing.pop(group.sequence), group)
+        for entry in self._playing.values():
+            entry.drawing = self._play.drawing(entry.sequence)
+        times = self._play.take_times()
+        self._account.draw_seconds += seconds - times.waited
+        self._account.grade_seconds += times.environments
+        self._account.note(self._failures.take())
 
     @contextlib.contextmanager
     def _resting(self) -> Iterator[None]:

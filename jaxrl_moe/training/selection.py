@@ -2,14 +2,15 @@
 as it takes."""
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.learning.credit.rewards import all_equal, rewards_of
+from jaxrl_moe.rollout.failures import failure_metrics
 from jaxrl_moe.runs.metrics import reward_metrics
-from jaxrl_moe.types import RolloutGroup, UserError
+from jaxrl_moe.types import RolloutGroup, Status, UserError
 
 
 class NothingToLearnError(UserError):
@@ -27,6 +28,8 @@ class Selection:
       rounds: how many times prompts were drawn.
       aborted: groups that were given up meanwhile, to be drawn again.
       tokens: drawn meanwhile, where that is not what these groups hold; else None.
+      failed: given up, as environments failed.
+      tries: of episodes, by how they ended.
     """
     used: list[RolloutGroup]
     constant: list[RolloutGroup]
@@ -34,6 +37,8 @@ class Selection:
     rounds: int = 1
     aborted: int = 0
     tokens: int | None = None
+    failed: list[RolloutGroup] = dataclasses.field(default_factory=list)
+    tries: Mapping[Status, int] = dataclasses.field(default_factory=dict)
 
     @property
     def dropped(self) -> list[RolloutGroup]:
@@ -102,7 +107,7 @@ def selection_metrics(batch: Selection, config: Config) -> dict[str, float]:
             "reward/used_mean": reward_metrics(batch.used)["reward/mean"],
             "reward/shaped_mean": float(shaped.mean())
         }
-    return {name: float(value) for name, value in metrics.items()}
+    return {name: float(value) for name, value in (metrics | failure_metrics(batch.tries)).items()}
 
 
 def nothing_to_learn(batch: Selection, config: Config, step: int) -> NothingToLearnError:

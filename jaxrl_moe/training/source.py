@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -14,9 +15,11 @@ from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.learning.credit.rewards import all_equal
 from jaxrl_moe.protocols import Engine, StreamingEngine
 from jaxrl_moe.rollout.account import Drawn, Rules
-from jaxrl_moe.rollout.collect import draw, grade
+from jaxrl_moe.rollout.collect import TRAIN_STREAM
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.failures import Failures
+from jaxrl_moe.rollout.play import Play
 from jaxrl_moe.rollout.producer import Producer
 from jaxrl_moe.runs.metrics import Stopwatch
 from jaxrl_moe.training.selection import Selection, select
@@ -55,7 +58,11 @@ def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws
       TypeError: the engine is no StreamingEngine there.
     """
     if config.rollout.max_staleness == 0:
-        yield Synchronous(config, engine, episodes, draws, params)
+        failures = Failures(episodes.settings)
+        play = Play(engine, episodes, params, TRAIN_STREAM, fixed=in_fixed_order(config, episodes),
+                    failures=failures)
+        with contextlib.closing(play):
+            yield Synchronous(config, engine, draws, play, failures)
         return
     if not isinstance(engine, StreamingEngine):
         raise TypeError(f"a {type(engine).__name__} draws whole batches alone, and rollout.max_staleness "
@@ -63,6 +70,12 @@ def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws
     producer = Producer(engine, draws, episodes, params, _rules(config), config.train.steps)
     with contextlib.closing(producer):
         yield Asynchronous(config, engine, producer)
+
+
+def in_fixed_order(config: Config, episodes: Episodes) -> bool:
+    """Whether turns are drawn in the same order in every run, see episodes.order."""
+    order = config.episodes.order
+    return order == "fixed" or order == "auto" and episodes.task.deterministic
 
 
 def _rules(config: Config) -> Rules:
@@ -82,24 +95,35 @@ class Synchronous(Source):
     """Draws and grades a batch when the loop asks for it: strictly on policy."""
     config: Config
     engine: Engine
-    episodes: Episodes
     draws: Draws
-    params: SamplingParams
+    play: Play
+    failures: Failures
+    step: int = 0
 
     def publish(self, params: Any, version: int) -> Any:
+        self.step = version
         return self.engine.publish(params, version)
 
     def next(self, watch: Stopwatch) -> Selection:
-        batch = select(functools.partial(self._collect, watch), self.config)
-        with watch("rollout"):
-            self.engine.release()
-        return batch
+        failed: list[RolloutGroup] = []
+        start = time.perf_counter()
+        batch = select(functools.partial(self._collect, failed), self.config)
+        self.engine.release()
+        waited = self.play.take_times().waited
+        watch.add("rollout", time.perf_counter() - start - waited)
+        watch.add("reward", waited)
+        return dataclasses.replace(batch, failed=failed, tries=self.failures.take())
 
-    def _collect(self, watch: Stopwatch, count: int) -> list[RolloutGroup]:
-        with watch("rollout"):
-            drawn = draw(self.draws.take(count), self.engine, self.params)
-        with watch("reward"):
-            return grade(drawn, self.episodes)
+    def _collect(self, failed: list[RolloutGroup], count: int) -> list[RolloutGroup]:
+        """The next groups whose episodes can be trusted; others are appended to `failed`."""
+        kept: list[RolloutGroup] = []
+        while len(kept) < count:
+            for prompt, sequence in self.draws.take(count - len(kept)):
+                self.play.begin(prompt, sequence, self.step)
+            groups = self.play.all()
+            kept += [group for group in groups if group.trusted]
+            failed += [group for group in groups if not group.trusted]
+        return sorted(kept, key=lambda group: group.sequence)
 
     @contextlib.contextmanager
     def idle(self) -> Iterator[None]:
@@ -148,4 +172,4 @@ class Asynchronous(Source):
             used, aside = ([group for group in drawn.kept if _differs(group, algorithm) == differs]
                            for differs in (True, False))
         rounds = math.ceil((len(used) + len(aside)) / rollout.prompts_per_step)
-        return Selection(used, aside, [], rounds, drawn.aborted, drawn.tokens)
+        return Selection(used, aside, [], rounds, drawn.aborted, drawn.tokens, drawn.failed, drawn.tries)

@@ -123,7 +123,8 @@ def step(loop: TrainingLoop) -> None:
 
 def draw(loop: TrainingLoop, watch: Stopwatch) -> Selection:
     """Prompts -> rollout -> reward: the groups of the step, graded and chosen from."""
-    batch = loop.source.next(watch)
+    with saving_what_was_done(loop):
+        batch = loop.source.next(watch)
     if loop.config.rollout.dynamic_sampling and not batch.used:
         with saving_what_was_done(loop):
             raise nothing_to_learn(batch, loop.config, loop.run.progress.step + 1)
@@ -148,6 +149,7 @@ def learn(loop: TrainingLoop, watch: Stopwatch, batch: Selection, samples: list[
         run.progress = dataclasses.replace(run.progress, step=run.progress.step + 1, **loop.source.position())
         run.record("train", batch.used, by_rollout(batch.used, samples))
         run.record("dropped", batch.dropped)
+        run.record("failed", batch.failed)
         metrics = fetch(updates, run)
     run.progress = dataclasses.replace(run.progress, kl_coef=kl.after(metrics).adapted)
     return updates, metrics | kl.metrics()

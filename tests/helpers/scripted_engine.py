@@ -10,6 +10,7 @@ from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.protocols import StreamingEngine
 from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.collect import TRAIN_STREAM, collect
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.producer import Producer
@@ -84,13 +85,13 @@ class ScriptedEngine(StreamingEngine):
             if self.steps == self.fail_at:
                 raise RuntimeError("the engine broke")
             for handle, (request, samples) in list(self.flying.items())[:self.slots]:
-                for sample, versions in enumerate(samples):
+                for sample, versions in enumerate(samples, request.sample):
                     if len(versions) < self.lengths(request.sequence, sample):
                         versions.append(self.version)
                         self.drawn += 1
                 if all(
                         len(versions) == self.lengths(request.sequence, sample)
-                        for sample, versions in enumerate(samples)):
+                        for sample, versions in enumerate(samples, request.sample)):
                     done[handle] = [completion(versions, "stop") for versions in samples]
                     del self.flying[handle]
             return done
@@ -108,7 +109,7 @@ class ScriptedEngine(StreamingEngine):
         return [
             completion(versions,
                        "stop" if len(versions) == self.lengths(request.sequence, sample) else "length")
-            for sample, versions in enumerate(samples)
+            for sample, versions in enumerate(samples, request.sample)
         ]
 
 
@@ -131,6 +132,14 @@ class ScriptedTask(SingleTurnTask):
     def grade(self, row, action):
         time.sleep(self.delay())
         return Step(self.reward(row["index"], action.num_tokens))
+
+
+def graded(task, prompts=PROMPTS, samples=2, first=10, stream=TRAIN_STREAM, decode=str, **settings):
+    """Groups of `samples` completions of three tokens each, graded."""
+    engine = ScriptedEngine(lambda sequence, sample: 3)
+    engine.publish(None, 0)
+    return collect(prompts, Episodes(task, decode, **settings), engine, SamplingParams(8, n=samples), first,
+                   stream)
 
 
 def make(engine, rules: Rules, task=None, last=10, position=None, seed=0, graders=1):

@@ -17,8 +17,7 @@ from jaxrl_moe.model.moe import Router
 from jaxrl_moe.rl.metrics import Metrics
 from jaxrl_moe.rl.table import AlgorithmError
 from jaxrl_moe.rl.types import LossOutputs
-from jaxrl_moe.rollout.collect import draw
-from jaxrl_moe.types import Prompt, Rollout, RolloutGroup, SamplingParams
+from jaxrl_moe.types import Prompt, Request, Rollout, RolloutGroup, SamplingParams
 from tests.helpers import moe_case, rollouts
 from tests.helpers.close import assert_close, relative
 
@@ -55,14 +54,14 @@ def drawn(model, params):
     engine = JaxEngine(model, dataclasses.replace(config().rollout, slots=32, page_size=8),
                        max_prompt_tokens=12)
     engine.publish(params, 0)
-    numbered = [(Prompt(rng.integers(0, 47, n).astype(np.int32), {}, n), i)
-                for i, n in enumerate((1, 3, 7, 8, 9, 12))]
+    prompts = [Prompt(rng.integers(0, 47, n).astype(np.int32), {}, n) for n in (1, 3, 7, 8, 9, 12)]
+    settings = SamplingParams(24, n=6, return_routed_experts=True)
+    completions_PG = engine.generate([Request(prompt.ids, settings, i) for i, prompt in enumerate(prompts)])
     groups = [
         RolloutGroup(prompt, [
             Rollout(prompt.ids, one.ids, np.ones(len(one.ids), np.int32), one.logprobs, one.policy_version,
-                    0.0, "", True, {}, one.expert_ids) for one in completions
-        ], sequence) for prompt, sequence, completions in draw(
-            numbered, engine, SamplingParams(24, n=6, return_routed_experts=True))
+                    0.0, "", True, {}, expert_ids=one.expert_ids) for one in completions
+        ], sequence) for sequence, (prompt, completions) in enumerate(zip(prompts, completions_PG))
     ]
     return S.from_groups(groups)
 

@@ -10,10 +10,9 @@ from jaxrl_moe.learning.credit.advantages import with_advantages
 from jaxrl_moe.learning.credit.rewards import all_equal, penalty, rewards_of, turns_of
 from jaxrl_moe.learning.samples import by_rollout, from_groups
 from jaxrl_moe.rl.table import AlgorithmError
-from jaxrl_moe.rollout.collect import grade
-from jaxrl_moe.rollout.episodes import Episodes
-from jaxrl_moe.types import Completion, Prompt, Step, Turn
+from jaxrl_moe.types import Step, Turn
 from tests.helpers import rollouts
+from tests.helpers.scripted_engine import PROMPTS, graded
 from tests.rl import cases, oracle
 
 RNG = np.random.default_rng(0)
@@ -111,10 +110,8 @@ class Crafting(SingleTurnTask):
 
 
 def test_what_a_grade_says_is_achieved_and_judged_reaches_the_update():
-    drawn = [Completion(np.arange(3), np.zeros(3, np.float32), "stop", np.zeros(3, np.int32))]
     for text, earned in (("wood table", 1.0), ("", 0.0)):
-        (made,) = grade([(Prompt(np.arange(2), {}, 0), 0, drawn)],
-                        Episodes(Crafting(), lambda ids, text=text: text))
+        (made,) = graded(Crafting(), PROMPTS[:1], 1, decode=lambda ids, text=text: text)
         (sample,) = from_groups([made], section(returns="turns", step_rewards="decision_stepwise"))
         assert sample.reward == earned
         assert from_groups([made], section(reward_blend=(1.0, 0.5, 2.0)))[0].reward == 1.5

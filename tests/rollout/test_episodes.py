@@ -5,18 +5,18 @@ import dataclasses
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from jaxrl_moe.envs.single_turn import OneStep, SingleTurnTask
+from jaxrl_moe.hosts.messages import pack, unpack
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.rollout.account import Rules
-from jaxrl_moe.rollout.collect import EVAL_STREAM, collect, from_plain, grade, plain
+from jaxrl_moe.rollout.collect import EVAL_STREAM, collect
+from jaxrl_moe.rollout.environments import Answer, from_plain
 from jaxrl_moe.rollout.episodes import Episodes
-from jaxrl_moe.rollout.graders import in_order
 from jaxrl_moe.rollout.grades import GradeError
-from jaxrl_moe.types import Action, Completion, Outcome, SamplingParams, Status, Step, Turn, UserError
-from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, make, train
+from jaxrl_moe.types import Action, SamplingParams, Status, Step, Turn, UserError
+from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, graded, make, train
 
 LAST = Step(0.5, info={"correct": 1}, achieved=("a",))
 
@@ -25,6 +25,7 @@ class Noted(Task):
     """Notes what is opened and closed, and how many episodes are open at once. `first` and `last` are what
     its episodes say."""
     concurrent = True
+    deterministic = True
 
     def __init__(self, first=(), last=LAST, wait=lambda row: 0.0):
         self.first = first
@@ -68,12 +69,6 @@ class NotedEnv(Env):
             self._task.open_now -= 1
 
 
-def drawn(prompts=PROMPTS, samples=2):
-    completion = Completion(np.arange(3, dtype=np.int32), np.zeros(3, np.float32), "stop",
-                            np.zeros(3, np.int32))
-    return [(prompt, 10 + prompt.index, [completion] * samples) for prompt in prompts]
-
-
 def text(ids):
     return " ".join(map(str, ids))
 
@@ -105,7 +100,7 @@ def test_groups_come_in_the_order_of_their_draws_whichever_is_graded_first(grade
 def test_as_many_threads_grade_as_the_setting_says_and_the_task_allows(concurrent, graders, most):
     task = Noted(wait=lambda row: 0.02)
     task.concurrent = concurrent
-    grade(drawn(), Episodes(task, text, graders=graders))
+    graded(task, graders=graders)
     assert task.most == most and task.open_now == 0
 
 
@@ -122,7 +117,7 @@ def test_a_task_that_takes_one_thread_gets_one_where_rollouts_run_ahead_too():
 def test_an_error_of_a_grader_ends_the_step_and_its_episodes_are_closed(graders, error):
     task = Noted(last=error, wait=lambda row: 0.005)
     with pytest.raises(GradeError, match=f"^Prompt [0-6]: the task {__name__}:Noted .*{error}") as raised:
-        grade(drawn(), Episodes(task, text, graders=graders))
+        graded(task, graders=graders)
     assert raised.value.__cause__ is error
     deadline = time.monotonic() + 5
     while task.open_now and time.monotonic() < deadline:
@@ -130,33 +125,16 @@ def test_an_error_of_a_grader_ends_the_step_and_its_episodes_are_closed(graders,
     assert not task.open_now and sum(map(len, task.seeds.values())) <= 14
 
 
-def test_the_first_error_in_order_is_raised_and_what_has_not_begun_is_left_out():
-    begun = []
-
-    def job(number):
-        begun.append(number)
-        time.sleep(0.05 if number == 1 else 0.1)
-        if number in (1, 2):
-            raise ValueError(f"job {number}")
-        return number
-
-    with pytest.raises(ValueError, match="job 1"):
-        in_order([lambda number=number: job(number) for number in range(40)], 3)
-    time.sleep(0.2)
-    assert len(begun) < 12
-    assert in_order([lambda number=number: number for number in range(40)], 3) == list(range(40))
-
-
 def test_a_group_s_episodes_begin_alike_and_those_of_other_draws_and_streams_do_not():
     task = Noted()
     again = Noted()
     for noted, stream in ((task, 0), (again, EVAL_STREAM)):
-        grade(drawn(samples=3), Episodes(noted, text, seed=4), stream)
+        graded(noted, samples=3, seed=4, stream=stream)
     first = [seeds[0] for seeds in task.seeds.values()]
     assert all(seeds == [seeds[0]] * 3 for seeds in task.seeds.values()) and len(set(first)) == 7
     assert not set(first) & {seeds[0] for seeds in again.seeds.values()}
     other = Noted()
-    grade(drawn(samples=3), Episodes(other, text, seed=5))
+    graded(other, samples=3, seed=5)
     assert not set(first) & {seeds[0] for seeds in other.seeds.values()}
 
 
@@ -166,7 +144,7 @@ def test_a_group_s_episodes_begin_alike_and_those_of_other_draws_and_streams_do_
     (Noted(last=Step(0.0, done=False)), "^Prompt 0: the task .*:Noted goes on after the first completion")])
 def test_what_an_episode_of_one_step_cannot_do_is_refused_and_the_episode_closed(task, reason):
     with pytest.raises(UserError, match=reason):
-        grade(drawn(), Episodes(task, text))
+        graded(task)
     assert not task.open_now
 
 
@@ -182,17 +160,32 @@ class Refusing(Noted):
 def test_a_row_that_an_episode_fails_on_is_named_by_file_and_line(task, reason):
     prompt = dataclasses.replace(PROMPTS[3], where="d.jsonl, row 5")
     with pytest.raises(UserError, match=f"^d.jsonl, row 5: the task .*{reason}"):
-        Episodes(task, text).play(prompt, 0, 0, Action("x", 3, False))
+        graded(task, [prompt])
 
 
-def test_an_outcome_says_how_the_episode_ended_and_travels_as_it_is():
-    episodes = Episodes(Noted(), text)
-    for truncated, status in ((False, Status.FINISHED), (True, Status.TRUNCATED)):
-        outcome = episodes.play(PROMPTS[0], 0, 0, Action("x", 3, truncated))
-        assert outcome == Outcome(0.5, status, {"correct": 1.0}, (LAST,))
-        assert from_plain(plain(outcome)) == outcome
-    (group, *_) = grade(drawn(), episodes)
-    assert group.rollouts[0].turns == (Turn(0, 3, 0.5, ("a",)),) and not group.rollouts[0].truncated
+@pytest.mark.parametrize("limit, status", [(3, Status.TRUNCATED), (4, Status.FINISHED)])
+def test_a_rollout_says_how_its_episode_ended(limit, status):
+    engine = ScriptedEngine(lambda *_: 3)
+    engine.publish(None, 0)
+
+    class Limited(ScriptedEngine):
+        def generate(self, requests):
+            reason = "length" if limit == 3 else "stop"
+            return [[dataclasses.replace(each, finish_reason=reason) for each in samples]
+                    for samples in engine.generate(requests)]
+
+    (group, *_) = collect(PROMPTS, Episodes(Noted(), text), Limited(), SamplingParams(limit, n=2), 0)
+    rollout = group.rollouts[0]
+    assert rollout.turns == (Turn(0, 3, 0.5, ("a",)),) and rollout.info == {"correct": 1.0}
+    assert rollout.status == status and rollout.truncated == (status == Status.TRUNCATED)
+
+
+@pytest.mark.parametrize("answer", [
+    Answer((3, 1), step=Step(0.5, False, {"a": 1.0}, ({"role": "user", "content": "x"},), ("b", "c"))),
+    Answer((3, 1), messages=({"role": "user", "content": "x"},), seconds=0.5),
+    Answer((3, 1), status=Status.TIMED_OUT, message="too late")])
+def test_an_answer_travels_as_it_is(answer):
+    assert from_plain(unpack(pack(answer.plain()))) == answer
 
 
 def test_an_episode_takes_no_action_after_its_end():

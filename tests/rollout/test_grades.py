@@ -10,16 +10,15 @@ import pytest
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.rollout.account import Rules
-from jaxrl_moe.rollout.collect import grade
-from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.grades import GradeError
-from jaxrl_moe.types import Completion, Prompt, Step, UserError
-from tests.helpers.scripted_engine import ScriptedEngine, make, train
+from jaxrl_moe.types import Prompt, Step, UserError
+from tests.helpers.scripted_engine import ScriptedEngine, graded, make, train
 
 
 class Odd(Task):
     """Its episodes of row 3 say what it is told to; those of others are graded 1."""
     concurrent = True
+    deterministic = True
 
     def __init__(self, say, part="step"):
         self.say = say
@@ -60,12 +59,8 @@ class OddEnv(Env):
 PROMPTS = [Prompt(np.zeros(1, np.int32), {"index": index}, index, f"train.jsonl, row {index + 1}")
            for index in range(5)]
 
-COMPLETION = Completion(np.arange(3, dtype=np.int32), np.zeros(3, np.float32), "stop", np.zeros(3, np.int32))
-
-
-def graded(task, graders=1):
-    draws = [(prompt, prompt.index, [COMPLETION] * 2) for prompt in PROMPTS]
-    return grade(draws, Episodes(task, str, graders=graders))
+def ask(task, graders=1):
+    return graded(task, PROMPTS, graders=graders)
 
 
 @pytest.mark.parametrize("reward, value", [
@@ -74,7 +69,7 @@ def graded(task, graders=1):
     (np.array(0.5), 0.5), (jnp.float32(0.5), 0.5), (fractions.Fraction(1, 4), 0.25), (-0.0, 0.0), (1e38,
                                                                                                    1e38)])
 def test_a_reward_may_be_any_kind_of_number(reward, value):
-    rollout = graded(Odd(Step(reward, info={"n": reward})))[3].rollouts[0]
+    rollout = ask(Odd(Step(reward, info={"n": reward})))[3].rollouts[0]
     assert rollout.reward == value and rollout.info == {"n": value}
     assert type(rollout.reward) is type(rollout.info["n"]) is float
 
@@ -90,14 +85,14 @@ def test_a_reward_that_is_no_finite_number_names_row_and_task(reward, graders):
     told = (r"^train.jsonl, row 4: the task .*test_grades:Odd gives a reward of .*, which is no finite "
             "number .*: return one")
     with pytest.raises(GradeError, match=told):
-        graded(Odd(Step(reward)), graders)
+        ask(Odd(Step(reward)), graders=graders)
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
 def test_a_number_of_info_that_is_none_is_named(value):
     told = r"^train.jsonl, row 4: .* gives info\['correct'\] of .*no finite number"
     with pytest.raises(GradeError, match=told):
-        graded(Odd(Step(1.0, info={"correct": value})))
+        ask(Odd(Step(1.0, info={"correct": value})))
 
 
 @pytest.mark.parametrize("step, told", [
@@ -116,7 +111,7 @@ def test_a_number_of_info_that_is_none_is_named(value):
     (Step("x" * 500), "xxx\\.\\.\\. \\(str\\), which")])
 def test_a_step_that_is_none_is_told_with_its_mend(step, told):
     with pytest.raises(GradeError, match=rf"^train.jsonl, row 4: the task \S+:Odd .*{told}"):
-        graded(Odd(step))
+        ask(Odd(step))
 
 
 @pytest.mark.parametrize("part, say, told", [
@@ -131,14 +126,14 @@ def test_a_step_that_is_none_is_told_with_its_mend(step, told):
     ("step", UserError("The row lacks a gold."), "refuses it: The row lacks a gold.$")])
 def test_an_environment_that_breaks_is_told_with_row_and_task(part, say, told):
     with pytest.raises(GradeError, match=rf"^train.jsonl, row 4: the task \S+:Odd {told}") as raised:
-        graded(Odd(say, part))
+        ask(Odd(say, part))
     assert not isinstance(say, Exception) or raised.value.__cause__ is say
     assert "\n" not in str(raised.value)
 
 
 def test_an_interrupt_passes_as_it_is():
     with pytest.raises(KeyboardInterrupt):
-        graded(Odd(KeyboardInterrupt()))
+        ask(Odd(KeyboardInterrupt()))
 
 
 @pytest.mark.parametrize("say", [Step(None), Step(float("nan")), KeyError("gold")], ids=repr)
@@ -152,4 +147,4 @@ def test_a_row_without_a_gold_is_named_while_grading_too():
     prompt = dataclasses.replace(PROMPTS[0], row={"answer": "none"})
     with pytest.raises(GradeError, match="^train.jsonl, row 1: the task jaxrl_moe.envs.gsm8k:Gsm8k .*no gold "
                        "number"):
-        grade([(prompt, 0, [COMPLETION])], Episodes(make_task("gsm8k"), str))
+        graded(make_task("gsm8k"), [prompt])

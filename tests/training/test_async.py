@@ -76,16 +76,16 @@ def batches(config, engine, task, steps):
 
 def test_without_staleness_prompts_are_drawn_in_their_order_when_they_are_asked_for():
     class Engine(ScriptedEngine):
-        def generate(self, requests):
-            asked.append([(int(request.ids[0]), request.sequence) for request in requests])
-            return super().generate(requests)
+        def submit(self, request):
+            asked.append((int(request.ids[0]), request.sequence))
+            return super().submit(request)
 
     asked = []
     data = PromptIterator(PROMPTS, seed=0)
     config = dataclasses.replace(Config(), rollout=RolloutSection(prompts_per_step=3))
     for step, (batch, metrics, times, position) in enumerate(batches(config, Engine(), ScriptedTask(), 4)):
-        assert asked == [[(prompt.index, 3 * step + number)
-                          for number, prompt in enumerate(data.next_prompts(3))]]
+        assert asked == [(prompt.index, 3 * step + number)
+                         for number, prompt in enumerate(data.next_prompts(3))]
         assert [group.sequence
                 for group in batch.used] == [3 * step, 3 * step + 1, 3 * step + 2] and not batch.dropped
         assert metrics["rollout/staleness_max"] == 0 and times.keys() == {

@@ -1,0 +1,238 @@
+"""The environments of many episodes, each asked by one thread at a time, with time-outs. Process 0 alone has
+them."""
+import contextlib
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jaxrl_moe.protocols import Env
+from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.graders import Graders, Job
+from jaxrl_moe.rollout.grades import (
+    checked_env,
+    checked_messages,
+    checked_step,
+    named,
+    no_messages,
+    single_step,
+)
+from jaxrl_moe.types import Action, EnvError, Messages, Prompt, Status, Step
+
+Key = tuple[int, int]  # an episode's draw number, and which of its group's it is
+_LOOK = 0.05           # seconds between two looks at the clock while nothing is answered
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What an environment says.
+
+    Attributes:
+      key: the episode's.
+      messages: how it begins.
+      step: what it says to an action; None: it has begun.
+      status: of a failure; None: there was none.
+      message: what went wrong.
+      seconds: that it took.
+    """
+    key: Key
+    messages: Messages = ()
+    step: Step | None = None
+    status: Status | None = None
+    message: str = ""
+    seconds: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """Values that other processes can read."""
+        return dataclasses.asdict(self)
+
+
+def from_plain(values: dict[str, Any]) -> Answer:
+    """The other way."""
+    step = values["step"] and dict(values["step"])
+    if step:
+        step["observation"] = tuple(step["observation"])
+        step["achieved"] = None if step["achieved"] is None else tuple(step["achieved"])
+    status = values["status"] and Status(values["status"])
+    return Answer(**{**values, "key": tuple(values["key"]), "messages": tuple(values["messages"]),
+                     "step": step and Step(**step), "status": status})
+
+
+@dataclasses.dataclass
+class _Playing:
+    """An episode's environment, and what its thread is at."""
+    prompt: Prompt
+    turn: int = 0
+    attempt: int = 0
+    seconds: float = 0.0
+    env: Env | None = None
+    job: Job | None = None
+    fired: bool = False  # a time-out that an earlier start of the run recorded
+
+
+class Environments:
+    """Opens, asks and closes the environments of a task. One thread calls it; answers come in any order.
+
+    Args:
+      episodes: the task, its seed and limits.
+      stream: of noise.
+    """
+
+    def __init__(self, episodes: Episodes, stream: int):
+        self._episodes = episodes
+        self._stream = stream
+        self._playing: dict[Key, _Playing] = {}
+        self._closing: list[tuple[Prompt, Job]] = []
+        self._answered = threading.Condition()
+        self._threads = Graders(episodes.threads, self._notify)
+
+    def begin(self, key: Key, prompt: Prompt, attempt: int) -> None:
+        """Opens a fresh environment; its answer has the messages that it begins with."""
+        self._playing[key] = playing = _Playing(prompt, attempt=attempt)
+        self._ask(key, lambda: self._open(playing, key))
+
+    def act(self, key: Key, action: Action) -> None:
+        """Takes an action to an episode that has begun; its answer has the step."""
+        playing = self._playing[key]
+        playing.turn += 1
+        self._ask(key, lambda: checked_step(playing.env.step(action)))
+
+    def grade(self, key: Key, prompt: Prompt, action: Action, attempt: int) -> None:
+        """Plays an episode whose only action this is; its answer has the step."""
+        self._playing[key] = playing = _Playing(prompt, attempt=attempt)
+
+        def play() -> Step:
+            try:
+                no_messages(self._open(playing, key))
+                return single_step(checked_step(playing.env.step(action)))
+            finally:
+                _close(playing)
+        self._ask(key, play)
+
+    def end(self, key: Key) -> None:
+        """Closes an episode's environment, without waiting."""
+        playing = self._playing.pop(key, None)
+        if playing is None or playing.env is None and playing.job is None:
+            return
+        close = functools.partial(_close, playing)
+        if playing.job is None or not self._threads.give_up(playing.job, close):
+            self._closing.append((playing.prompt, Job(close)))
+            self._threads.put(self._closing[-1][1])
+
+    def answers(self, wanted: Sequence[Key], timeout: float | None) -> list[Answer]:
+        """Takes answers that are there, in order of their keys.
+
+        Args:
+          wanted: takes these, and waits until they are there; empty: takes whatever is, and waits for one.
+          timeout: seconds to wait at most; None: however long it takes.
+
+        Raises:
+          GradeError: a task that broke and would break again.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._answered:
+            while not self._enough(wanted) and (until is None or time.monotonic() < until):
+                self._answered.wait(_LOOK)
+        self._check_closed()
+        return list(self._taken(wanted or self.outstanding))
+
+    @property
+    def outstanding(self) -> list[Key]:
+        """Episodes whose environment has not answered."""
+        return [key for key, playing in self._playing.items() if playing.job is not None]
+
+    def close(self) -> None:
+        """Closes all environments, without waiting for those that hang."""
+        for key in list(self._playing):
+            self.end(key)
+        self._threads.close()
+
+    def _ask(self, key: Key, work: Callable[[], Any]) -> None:
+        playing = self._playing[key]
+        playing.fired = self._episodes.fired(self._stream, key, playing.attempt, playing.turn)
+        playing.job = Job(work)
+        if not playing.fired:
+            self._threads.put(playing.job)
+
+    def _open(self, playing: _Playing, key: Key) -> Messages:
+        seed = self._episodes.env_seed(self._stream, key[0])
+        try:
+            playing.env = checked_env(self._episodes.task.open(playing.prompt.row, seed))
+            return checked_messages(playing.env.reset())
+        except EnvError as error:
+            status = Status.RESET_FAILED if error.status == Status.STEP_FAILED else error.status
+            raise EnvError(status, str(error)) from error
+
+    def _check_closed(self) -> None:
+        """Raises what a task's own code raised in close(); a server that is gone need not be told."""
+        closed = [(prompt, job) for prompt, job in self._closing if job.done]
+        self._closing = [(prompt, job) for prompt, job in self._closing if not job.done]
+        for prompt, job in closed:
+            with contextlib.suppress(EnvError), named(prompt, self._episodes.task):
+                if job.error is not None:
+                    raise job.error
+
+    def _notify(self) -> None:
+        with self._answered:
+            self._answered.notify_all()
+
+    def _enough(self, wanted: Sequence[Key]) -> bool:
+        asked = [playing for key in wanted or self._playing if (playing := self._playing.get(key))
+                 and playing.job is not None]
+        over = [self._over(playing) for playing in asked]
+        return all(over) if wanted else any(over) or not over
+
+    def _over(self, playing: _Playing) -> bool:
+        return playing.job.done or playing.fired or self._late(playing)
+
+    def _late(self, playing: _Playing) -> bool:
+        if playing.job.started is None:
+            return False
+        took = time.monotonic() - playing.job.started
+        settings = self._episodes.settings
+        whole = settings.episode_timeout
+        return took > settings.step_timeout or bool(whole) and playing.seconds + took > whole
+
+    def _taken(self, keys: Sequence[Key]) -> Iterator[Answer]:
+        for key in sorted(set(keys) & set(self.outstanding)):
+            playing = self._playing[key]
+            if playing.job.done:
+                yield self._answer(key, playing)
+            elif playing.fired or self._late(playing):
+                yield self._timed_out(key, playing)
+
+    def _answer(self, key: Key, playing: _Playing) -> Answer:
+        job = playing.job
+        playing.job = None
+        playing.seconds += job.seconds
+        task = self._episodes.task
+        try:
+            with named(playing.prompt, task):
+                if job.error is not None:
+                    raise job.error
+        except EnvError as error:
+            return Answer(key, status=error.status, message=str(error), seconds=job.seconds)
+        if isinstance(job.result, Step):
+            return Answer(key, step=job.result, seconds=job.seconds)
+        return Answer(key, messages=job.result, seconds=job.seconds)
+
+    def _timed_out(self, key: Key, playing: _Playing) -> Answer:
+        self._episodes.note_fired(self._stream, key, playing.attempt, playing.turn)
+        took = time.monotonic() - playing.job.started if playing.job.started else 0.0
+        hung = self._playing.pop(key)
+        if not hung.fired:
+            self._threads.give_up(hung.job, functools.partial(_close, hung))
+        what = f"turn {playing.turn}" if playing.turn else "its beginning"
+        return Answer(key, status=Status.TIMED_OUT, seconds=took, message=(
+            f"{playing.prompt.origin}: the environment did not answer {what} in time "
+            f"(episodes.step_timeout = {self._episodes.settings.step_timeout:g} s, episode_timeout = "
+            f"{self._episodes.settings.episode_timeout:g} s)."))
+
+
+def _close(playing: _Playing) -> None:
+    env = playing.env
+    playing.env = None
+    if env is not None:
+        env.close()

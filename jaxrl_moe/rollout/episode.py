@@ -1,0 +1,181 @@
+"""One episode: the tokens that the policy drew and was shown, turn by turn. It knows no engine and no
+thread."""
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxrl_moe.types import Action, Completion, Messages, Prompt, Rollout, Status, Step, Trace, Turn
+
+
+class Talk(Protocol):
+    """What turns messages into token ids, see data.chat.turn_bridge.TurnBridge."""
+
+    def prompt(self, messages: Messages) -> np.ndarray: ...
+    def assistant(self, ids: np.ndarray, truncated: bool) -> Any: ...
+    def bridge(self, messages: Messages, drawn_ids: np.ndarray, observation: Messages) -> np.ndarray: ...
+
+
+class Draft:
+    """A Trace that is being drawn."""
+
+    def __init__(self, prompt_ids: np.ndarray):
+        self.prompt_ids = prompt_ids
+        self.turns: list[Turn] = []
+        self._ids: list[np.ndarray] = []
+        self._masks: list[np.ndarray] = []
+        self._logprobs: list[np.ndarray] = []
+        self._versions: list[np.ndarray] = []
+        self._routes: list[np.ndarray] | None = []
+        self.length = 0  # of what follows the prompt
+
+    @property
+    def ids(self) -> np.ndarray:
+        """All tokens."""
+        return np.concatenate([self.prompt_ids, *self._ids]).astype(np.int32)
+
+    def draw(self, completion: Completion) -> None:
+        """Appends a turn."""
+        count = len(completion.ids)
+        before = len(self.prompt_ids) + self.length
+        self._append(completion.ids, np.ones(count, np.int32), completion.logprobs, completion.policy_version)
+        self.turns.append(Turn(self.length - count, self.length, 0.0))
+        if completion.expert_ids is None or self._routes is None:
+            self._routes = None
+            return
+        known = sum(map(len, self._routes))  # the routes that earlier turns were drawn under stand
+        self._routes.append(completion.expert_ids[known:before + count - 1])
+
+    def show(self, ids: np.ndarray) -> None:
+        """Appends what the environment shows."""
+        count = len(ids)
+        self._append(ids, np.zeros(count, np.int32), np.zeros(count, np.float32),
+                     np.full(count, self._versions[-1][-1] if len(self._versions[-1]) else 0, np.int32))
+
+    def told(self, step: Step) -> None:
+        """What the environment gave for the last turn."""
+        self.turns[-1] = dataclasses.replace(self.turns[-1], reward=step.reward, achieved=step.achieved,
+                                             observation=step.observation)
+
+    def trace(self) -> Trace:
+        """What there is by now."""
+        def joined(parts: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
+            return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
+
+        routes = np.concatenate(self._routes) if self._routes else None
+        return Trace(self.prompt_ids, joined(self._ids, np.int32), joined(self._masks, np.int32),
+                     joined(self._logprobs, np.float32), joined(self._versions, np.int32), expert_ids=routes,
+                     turns=tuple(self.turns))
+
+    def _append(self, ids: np.ndarray, mask: np.ndarray, logprobs: np.ndarray, versions: np.ndarray) -> None:
+        self._ids.append(np.asarray(ids, np.int32))
+        self._masks.append(mask)
+        self._logprobs.append(logprobs)
+        self._versions.append(versions)
+        self.length += len(ids)
+
+
+class Episode:
+    """An episode under way.
+
+    Args:
+      prompt: the data row's.
+      sequence, sample: its draw number, and its place in its group.
+      rounds: most turns.
+      talk: needed where there are several turns.
+
+    Attributes:
+      attempt: how often it was begun anew, as its environment failed.
+    """
+
+    def __init__(self, prompt: Prompt, sequence: int, sample: int, rounds: int,
+                 talk: Callable[[], Talk] | None):
+        self.prompt = prompt
+        self.sequence = sequence
+        self.sample = sample
+        self.rounds = rounds
+        self.attempt = 0
+        self.action: Action | None = None
+        self._make_talk = talk
+        self._clear()
+
+    def _clear(self) -> None:
+        self.turn = 0
+        self._talk: Talk | None = None
+        self._messages: tuple = self.prompt.messages
+        self._drafts: list[Draft] = [Draft(self.prompt.ids)]
+        self._steps: list[Step] = []
+        self._completion: Completion | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.sequence, self.sample
+
+    @property
+    def ids(self) -> np.ndarray:
+        """What the next turn goes on from."""
+        return self._drafts[-1].ids
+
+    @property
+    def length(self) -> int:
+        """Tokens after the first prompt of the present sequence."""
+        return self._drafts[-1].length
+
+    @property
+    def branches(self) -> int:
+        return len(self._drafts) - 1
+
+    def again(self) -> None:
+        """Begins anew, with its own noise."""
+        self.attempt += 1
+        self._clear()
+
+    def opened(self, messages: Messages) -> None:
+        """The environment has begun with these messages."""
+        self._talk = self._make_talk()
+        self._messages = (*self._messages, *messages)
+        self._drafts = [Draft(self._talk.prompt(self._messages))]
+
+    def drew(self, completion: Completion, decode: Callable[[Sequence[int]], str]) -> Action:
+        """The policy had its turn; what it did, as the environment sees it."""
+        self.turn += 1
+        self._completion = completion
+        self._drafts[-1].draw(completion)
+        truncated = completion.finish_reason == "length"
+        if self._talk is None:
+            self.action = Action(decode(completion.ids.tolist()), len(completion.ids), truncated)
+        else:
+            said = self._talk.assistant(completion.ids, truncated)
+            self._messages = (*self._messages, said.message)
+            self.action = Action(said.text, len(completion.ids), truncated, tuple(said.calls),
+                                 tuple(said.malformed))
+        return self.action
+
+    def told(self, step: Step) -> None:
+        """What the environment says to the turn."""
+        self._steps.append(step)
+        self._drafts[-1].told(step)
+
+    def go_on(self) -> None:
+        """Appends what the environment showed, for the next turn; begins another sequence where the chat
+        template rewrites what went before."""
+        observation = self._steps[-1].observation
+        shown = self._talk.bridge(self._messages, self._completion.ids, observation)
+        self._messages = (*self._messages, *observation)
+        if shown.continues:
+            self._drafts[-1].show(shown.ids)
+        else:
+            self._drafts.append(Draft(shown.ids))
+
+    def rollout(self, status: Status, decode: Callable[[Sequence[int]], str], message: str = "") -> Rollout:
+        """The episode as it ended."""
+        *branches, last = (draft.trace() for draft in self._drafts)
+        single = self._talk is None and self.action is not None
+        text = self.action.text if single else decode(last.completion_ids.tolist())
+        return Rollout(
+            last.prompt_ids, last.completion_ids, last.loss_mask, last.sampler_logprobs, last.policy_version,
+            expert_ids=last.expert_ids, turns=last.turns,
+            reward=float(sum(step.reward for step in self._steps)), text=text,
+            truncated=status == Status.TRUNCATED, info=dict(self._steps[-1].info) if self._steps else {},
+            status=status, message=message, branches=tuple(branches))
