@@ -130,9 +130,12 @@ def minibatches(samples: Sequence[Sample], count: int, key: Sequence[int]) -> li
 def sample_weights(samples: Sequence[Sample], aggregation: str, norm: int = 0,
                    mask: str = "mask_T") -> np.ndarray:
     """[N] weights of the samples of one optimiser minibatch, by their tokens under a mask; see
-    rl.aggregation."""
-    return aggregation_weights([getattr(sample, mask).sum() for sample in samples],
-                               [sample.group for sample in samples], aggregation, norm)
+    rl.aggregation. The sequences of one episode count as one."""
+    episodes = [(sample.group, sample.rollout, sample.turn) for sample in samples]
+    numbers = {episode: number for number, episode in enumerate(dict.fromkeys(episodes))}
+    number_N = np.array([numbers[episode] for episode in episodes])
+    lengths = np.bincount(number_N, weights=[getattr(sample, mask).sum() for sample in samples])
+    return aggregation_weights(lengths, [group for group, *_ in numbers], aggregation, norm)[number_N]
 
 
 def micro_batches(

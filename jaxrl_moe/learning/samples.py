@@ -11,7 +11,7 @@ import numpy as np
 from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.learning.credit.rewards import rewards_of, turns_of
 from jaxrl_moe.rl.table import AlgorithmError
-from jaxrl_moe.types import Rollout, RolloutGroup
+from jaxrl_moe.types import Rollout, RolloutGroup, Trace
 
 TRUNCATED = ("keep", "mask", "penalise", "bootstrap")
 
@@ -33,6 +33,7 @@ class Sample:
       returns_T, value_mask_T: what values should have been, and 1 where one is trained; or None.
       truncated: the token limit ended it.
       rollout: number of the rollout within its group.
+      turn: number of the turn within its rollout, where each turn is a sample; else 0.
     """
     ids_T: np.ndarray
     mask_T: np.ndarray
@@ -48,6 +49,7 @@ class Sample:
     value_mask_T: np.ndarray | None = None
     truncated: bool = False
     rollout: int = 0
+    turn: int = 0
 
     @property
     def trained_tokens(self) -> int:
@@ -55,7 +57,7 @@ class Sample:
 
 
 def from_groups(groups: Sequence[RolloutGroup], section: AlgorithmSection | None = None) -> list[Sample]:
-    """One sample per rollout, or under returns = turns one per turn, in order.
+    """One sample per token sequence of a rollout, or under returns = turns one per turn, in order.
 
     Args:
       groups: finished groups; equal prompts drawn twice are two groups.
@@ -83,25 +85,35 @@ def by_rollout(groups: Sequence[RolloutGroup], samples: Sequence[Sample]) -> lis
 
 
 def _from_rollout(rollout: Rollout, numbers: tuple[int, int], section: AlgorithmSection) -> list[Sample]:
-    if len(rollout.prompt_ids) == 0:
-        raise AlgorithmError("A rollout has an empty prompt, so that nothing predicts its first token.")
-    routed = len(rollout.prompt_ids) + len(rollout.completion_ids) - 1
-    if rollout.expert_ids is not None and len(rollout.expert_ids) != routed:
-        raise AlgorithmError(f"A rollout of {routed + 1} tokens has the routes of {len(rollout.expert_ids)}: "
-                             "its engine must return those of each token but the last, -1 where it knows "
-                             "none.")
-    spans = [(0, len(rollout.completion_ids))]
-    if section.returns == "turns":
-        spans = [(turn.start, turn.end) for turn in turns_of(rollout)]
+    """Those of one episode. Its sequences, of which there are several where the history was rewritten, have
+    its reward each; its turns have each their own."""
+    for trace in rollout.traces:
+        _check(trace)
     rewards = rewards_of(rollout, section)
+    pieces = [(trace, (0, len(trace.completion_ids))) for trace in rollout.traces]
+    if section.returns == "turns":
+        pieces = [(trace, (turn.start, turn.end)) for trace in rollout.traces for turn in turns_of(trace)]
+    else:
+        rewards = np.repeat(rewards, len(pieces))
     samples = []
-    for number, (span, reward) in enumerate(zip(spans, rewards, strict=True), 1):
-        truncated = rollout.truncated and number == len(spans)
-        samples.append(_sample(rollout, numbers, span, float(reward), truncated, section.truncated == "mask"))
+    for number, ((trace, span), reward) in enumerate(zip(pieces, rewards, strict=True)):
+        truncated = rollout.truncated and number + 1 == len(pieces)
+        sample = _sample(trace, numbers, span, float(reward), truncated, section.truncated == "mask")
+        samples.append(dataclasses.replace(sample, turn=number if section.returns == "turns" else 0))
     return samples
 
 
-def _sample(rollout: Rollout, numbers: tuple[int, int], span: tuple[int, int], reward: float, truncated: bool,
+def _check(trace: Trace) -> None:
+    if len(trace.prompt_ids) == 0:
+        raise AlgorithmError("A rollout has an empty prompt, so that nothing predicts its first token.")
+    routed = len(trace.prompt_ids) + len(trace.completion_ids) - 1
+    if trace.expert_ids is not None and len(trace.expert_ids) != routed:
+        raise AlgorithmError(f"A rollout of {routed + 1} tokens has the routes of {len(trace.expert_ids)}: "
+                             "its engine must return those of each token but the last, -1 where it knows "
+                             "none.")
+
+
+def _sample(rollout: Trace, numbers: tuple[int, int], span: tuple[int, int], reward: float, truncated: bool,
             masked: bool) -> Sample:
     """The sample that trains the completion's tokens of a span, given all that came before them."""
     start, end = span

@@ -51,6 +51,13 @@ def rloo(rewards_G: np.ndarray, settings: NoSettings) -> np.ndarray:
     return centre(rewards_G) * (size / max(size - 1, 1))
 
 
+def turn_rloo(rewards_G: np.ndarray, settings: NoSettings) -> np.ndarray:
+    """rloo over what the episodes of a group came to from one and the same turn on: arXiv 2602.05885. An
+    episode's own return is no part of its baseline, whatever its other turns are worth; one that alone has
+    come so far gets 0."""
+    return rloo(rewards_G, settings)
+
+
 def maxrl(rewards_G: np.ndarray, settings: Epsilon) -> np.ndarray:
     """(R - mean) / (mean + eps): arXiv 2602.02710.
 
@@ -89,6 +96,7 @@ class Advantage(NamedTuple):
       non_negative: it divides by the mean reward, so that none may be negative.
       independent: its baseline is unbiased only where a group's rewards do not depend on each other, as those
         of one rollout's turns do.
+      per_turn: it compares each turn with the same turn of the others, see algorithm.returns = turns.
       critic: "" for none; "token": the value of every token, by GAE; "last_token": one value, of the whole
         sequence.
     """
@@ -99,6 +107,7 @@ class Advantage(NamedTuple):
     needs_group: bool = False
     non_negative: bool = False
     independent: bool = False
+    per_turn: bool = False
     critic: str = ""
 
 
@@ -106,6 +115,7 @@ ADVANTAGES = {
     "grpo": Advantage(grpo, Epsilon(), needs_group=True),
     "dr_grpo": Advantage(dr_grpo, NoSettings(), needs_group=True),
     "rloo": Advantage(rloo, NoSettings(), needs_group=True, independent=True),
+    "turn_rloo": Advantage(turn_rloo, NoSettings(), needs_group=True, per_turn=True),
     "maxrl": Advantage(maxrl, Epsilon(), needs_group=True, non_negative=True),
     "reinforce": Advantage(reinforce, NoSettings()),
     "reinforce_pp": Advantage(raw, NoSettings(), per_token=True, whiten=True),

@@ -76,7 +76,8 @@ def settings(text):
      ("algorithm.reward_blend=0.5,nan,0.5", "reward_blend = 0.5,nan,0.5 is not finite"),
      ("algorithm.reward_blend=0.3,0.3,some", "reward_blend = .* cannot be read: give values of type float"),
      ("algorithm.returns=turns; algorithm.advantage=gae", "one of them must do it"),
-     ("algorithm.returns=turns; algorithm.advantage=rloo", "do not depend on each other")])
+     ("algorithm.returns=turns; algorithm.advantage=rloo", "do not depend on each other"),
+     ("algorithm.advantage=turn_rloo", "gives an episode one number")])
 def test_what_cannot_go_together_is_refused_with_the_reason(text, reason):
     with pytest.raises(ConfigError, match=reason):
         refuse_settings(resolve(settings(text)))
@@ -138,7 +139,8 @@ def test_settings_in_brackets_reach_the_loss_and_the_corrections():
      "algorithm.advantage=maxrl; env.name=word_problems",
      "algorithm.advantage=maxrl; env.name=gsm8k(binary=true); algorithm.truncated=mask",
      *(f"algorithm.drop_constant_groups=true; env.name=gsm8k(binary=true); algorithm.advantage={name}"
-       for name, row in ADVANTAGES.items() if row.needs_group)])
+       for name, row in ADVANTAGES.items() if row.needs_group and not row.per_turn),
+     "algorithm.advantage=turn_rloo; algorithm.returns=turns"])
 def test_what_goes_together_passes(text):
     refuse_settings(resolve(settings(text)))
 

@@ -6,6 +6,7 @@ import pytest
 
 from jaxrl_moe.config import AlgorithmSection
 from jaxrl_moe.envs.single_turn import SingleTurnTask
+from jaxrl_moe.learning.batch import sample_weights
 from jaxrl_moe.learning.credit.advantages import with_advantages
 from jaxrl_moe.learning.credit.rewards import all_equal, penalty, rewards_of, turns_of
 from jaxrl_moe.learning.samples import by_rollout, from_groups
@@ -171,6 +172,36 @@ def test_a_group_compares_all_turns_of_its_rollouts():
     cases.assert_close([s.advantages_T[0] for s in got], expected)
     assert [s.group for s in got] == [0, 0, 0, 0, 1, 1, 1, 1] and [s.rollout
                                                                    for s in got] == [0, 0, 0, 1, 0, 0, 1, 1]
+
+
+def test_turn_rloo_compares_each_turn_with_the_same_turn_of_the_other_episodes():
+    episodes = [episode([0.0, 1.0, 0.3], [2, 1, 3]), episode([1.0], [4]), episode([0.5, 0.2], [1, 1])]
+    got = with_advantages(from_groups([rollouts.group(episodes)], section(returns="turns")), "turn_rloo")
+    returns = [[discounted([turn.reward for turn in one.turns], t) for t in range(len(one.turns))]
+               for one in episodes]
+    expected = []
+    for number, own in enumerate(returns):
+        for turn, value in enumerate(own):
+            others = [other[turn] for k, other in enumerate(returns) if k != number and len(other) > turn]
+            expected.append(value - sum(others) / len(others) if others else 0.0)
+    cases.assert_close([s.advantages_T[0] for s in got], expected)
+
+
+def test_the_sequences_of_an_episode_share_its_reward_and_count_once_in_group_and_loss():
+    """An episode whose history was rewritten twice has three sequences; it weighs what one of a single
+    sequence does."""
+    whole = rollouts.rollout(RNG, completion=4, reward=1.0)
+    pieces = [rollouts.rollout(RNG, completion=length) for length in (2, 3)]
+    branched = dataclasses.replace(whole, branches=tuple(pieces))
+    other = rollouts.rollout(RNG, completion=5, reward=0.0)
+    samples = with_advantages(from_groups([rollouts.group([branched, other])], section()), "grpo")
+    assert [(s.rollout, s.reward, s.trained_tokens)
+            for s in samples] == [(0, 1.0, 2), (0, 1.0, 3), (0, 1.0, 4), (1, 0.0, 5)]
+    plain = with_advantages(from_groups([rollouts.group([whole, other])], section()), "grpo")
+    assert {float(s.advantages_T[0]) for s in samples[:3]} == {float(plain[0].advantages_T[0])}
+    assert samples[3].advantages_T[0] == plain[1].advantages_T[0]
+    weights = sample_weights(samples, "seq-mean-token-mean")
+    np.testing.assert_allclose(weights, [1 / (2 * 9)] * 3 + [1 / (2 * 5)])
 
 
 @pytest.mark.parametrize("name, alone", [("reinforce", 1.0), ("dr_grpo", 0.0), ("grpo", 0.0)])

@@ -181,7 +181,7 @@ def advantages(name, groups):
                 row.append(0.0)
             elif name == "grpo":
                 row.append((r - mean) / (math.sqrt(variance) + 1e-6))
-            elif name == "rloo":
+            elif name in ("rloo", "turn_rloo"):
                 row.append(r - sum(others) / len(others))
             elif name == "maxrl":
                 row.append((r - mean) / (mean + 1e-6))

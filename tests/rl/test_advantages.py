@@ -32,6 +32,7 @@ def test_estimators_give_the_expected_arrays():
         "grpo": np.array([0.75, -0.25, -0.25, -0.25]) / (std + 1e-6),
         "dr_grpo": [0.75, -0.25, -0.25, -0.25],
         "rloo": [1, -1 / 3, -1 / 3, -1 / 3],
+        "turn_rloo": [1, -1 / 3, -1 / 3, -1 / 3],
         "maxrl": np.array([3, -1, -1, -1]) / (1 + 4e-6),
         "reinforce": [0.75, -0.25, -0.25, -0.25],
         "reinforce_pp": [1, 0, 0, 0],

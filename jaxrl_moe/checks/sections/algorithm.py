@@ -105,7 +105,10 @@ def _of_advantage(config: Config, lowest: float) -> Iterator[Problem]:
     if section.returns == "turns" and row.independent:
         yield Problem("algorithm.returns", "turns", "puts several turns of one rollout into a group, and "
                       f"algorithm.advantage = {section.advantage!r} needs rewards that do not depend on each "
-                      "other for its baseline", "use grpo or dr_grpo, or another return")
+                      "other for its baseline", "use turn_rloo, grpo or dr_grpo, or another return")
+    if row.per_turn and section.returns != "turns":
+        yield Problem("algorithm.advantage", section.advantage, "compares turns, and algorithm.returns = "
+                      f"{section.returns!r} gives an episode one number", "set algorithm.returns=turns")
 
 
 def _negative_rewards(config: Config, lowest: float) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrl_moe.learning.credit.critic import last_token_critic, token_critic
 from jaxrl_moe.learning.samples import Sample, with_values
-from jaxrl_moe.rl.advantages import ADVANTAGES, group_advantages
+from jaxrl_moe.rl.advantages import ADVANTAGES, Advantage, group_advantages
 from jaxrl_moe.rl.kl import kl_value
 from jaxrl_moe.rl.returns import discounted_returns, token_rewards, whiten
 from jaxrl_moe.rl.table import AlgorithmError, configure, lookup, parse_spec
@@ -47,15 +47,17 @@ def with_advantages(samples: Sequence[Sample], spec: str, credit: Credit = Credi
     row = lookup(ADVANTAGES, name, "advantage")
     settings = configure(row.settings, overrides, name)
     kls = [_reward_kl(sample, credit) for sample in samples]
+    units = _units(samples)
     # equal as the metrics see it
-    rewards = np.array([sample.reward for sample in samples], np.float32).astype(np.float64)
+    rewards = np.array([samples[unit[0]].reward for unit in units], np.float32).astype(np.float64)
     if not row.per_token:
-        rewards -= np.array([kl.sum() for kl in kls])
-    members = _members(samples)
+        rewards -= np.array([sum(kls[index].sum() for index in unit) for unit in units])
+    members = _members([samples[unit[0]] for unit in units], row)
     scalars = np.zeros(len(samples))
     for indices, values in zip(members, group_advantages([rewards[m] for m in members], row, settings),
                                strict=True):
-        scalars[indices] = values
+        for index, value in zip(indices, values):
+            scalars[units[index]] = value
     if row.critic == "last_token":
         samples, scalars = last_token_critic(samples, scalars)
     if row.critic == "token":
@@ -72,11 +74,19 @@ def with_advantages(samples: Sequence[Sample], spec: str, credit: Credit = Credi
     return with_values(samples, "advantages_T", [values.astype(np.float32) for values in advantages])
 
 
-def _members(samples: Sequence[Sample]) -> list[np.ndarray]:
-    """The samples that are compared: those of one prompt. The turns of a prompt's only rollout stand alone,
-    as it does."""
-    numbers = np.array([sample.group for sample in samples])
-    groups = [np.flatnonzero(numbers == number) for number in dict.fromkeys(numbers.tolist())]
+def _units(samples: Sequence[Sample]) -> list[list[int]]:
+    """The samples that one reward is of, by their numbers: one, or all sequences of an episode."""
+    units: dict[tuple[int, int, int], list[int]] = {}
+    for index, sample in enumerate(samples):
+        units.setdefault((sample.group, sample.rollout, sample.turn), []).append(index)
+    return list(units.values())
+
+
+def _members(samples: Sequence[Sample], row: Advantage) -> list[np.ndarray]:
+    """The samples that are compared: those of one prompt, or of one turn of it. The turns of a prompt's only
+    rollout stand alone, as it does."""
+    numbers = np.array([(sample.group, sample.turn if row.per_turn else 0) for sample in samples])
+    groups = [np.flatnonzero((numbers == number).all(axis=1)) for number in dict.fromkeys(map(tuple, numbers))]
     members = []
     for group in groups:
         alone = len({samples[index].rollout for index in group}) == 1

@@ -7,21 +7,22 @@ from jaxrl_moe.rl.advantages import is_constant
 from jaxrl_moe.rl.returns import trajectory_return, turn_returns
 from jaxrl_moe.rl.shaping import blend_rewards, decision_stepwise, soft_overlong_penalty
 from jaxrl_moe.rl.table import AlgorithmError
-from jaxrl_moe.types import Rollout, RolloutGroup, Turn
+from jaxrl_moe.types import Rollout, RolloutGroup, Trace, Turn
 
 RETURNS = ("outcome", "trajectory", "turns")
 STEP_REWARDS = ("none", "decision_stepwise")
 JUDGED = ("event", "outcome")  # what algorithm.reward_blend reads from a rollout's info
 
 
-def turns_of(rollout: Rollout) -> tuple[Turn, ...]:
-    """The rollout's turns; one over its whole completion where it names none.
+def turns_of(rollout: Trace) -> tuple[Turn, ...]:
+    """The turns of a sequence; one over a rollout's whole completion where it names none.
 
     Raises:
       AlgorithmError: they overlap, reach beyond the completion or leave out a token that the policy drew.
     """
     if not rollout.turns:
-        return (Turn(0, len(rollout.completion_ids), rollout.reward),)
+        reward = rollout.reward if isinstance(rollout, Rollout) else 0.0
+        return (Turn(0, len(rollout.completion_ids), reward),)
     left = np.array(rollout.loss_mask)
     before = 0
     for turn in rollout.turns:
@@ -42,7 +43,7 @@ def penalty(rollout: Rollout, section: AlgorithmSection) -> float:
     penalty."""
     charged = -section.truncated_penalty if rollout.truncated and section.truncated == "penalise" else 0.0
     if section.overlong_tokens:
-        charged += soft_overlong_penalty(int(np.sum(rollout.loss_mask)), section.overlong_tokens,
+        charged += soft_overlong_penalty(rollout.drawn, section.overlong_tokens,
                                          section.overlong_cushion)
     return charged
 
@@ -72,7 +73,7 @@ def turn_rewards(rollout: Rollout, section: AlgorithmSection) -> np.ndarray:
     Raises:
       AlgorithmError: turns that cannot be, or that do not say what is achieved.
     """
-    turns = turns_of(rollout)
+    turns = [turn for trace in rollout.traces for turn in turns_of(trace)]
     if section.step_rewards == "none":
         return np.array([turn.reward for turn in turns])
     silent = [number for number, turn in enumerate(turns, 1) if turn.achieved is None]
