@@ -1,7 +1,7 @@
 """One episode: the tokens that the policy drew and was shown, turn by turn. It knows no engine and no
 thread."""
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,12 +9,16 @@ import numpy as np
 from jaxrl_moe.types import Action, Completion, Messages, Prompt, Rollout, Status, Step, Trace, Turn
 
 
+MALFORMED = "malformed_calls"  # of a rollout's info: calls of tools that are none
+
+
 class Talk(Protocol):
     """What turns messages into token ids, see data.chat.turn_bridge.TurnBridge."""
 
     def prompt(self, messages: Messages) -> np.ndarray: ...
-    def assistant(self, ids: np.ndarray, truncated: bool) -> Any: ...
-    def bridge(self, messages: Messages, drawn_ids: np.ndarray, observation: Messages) -> np.ndarray: ...
+    def assistant(self, ids: np.ndarray, truncated: bool, begun: str = "") -> Any: ...
+    def next_prompt(self, context: np.ndarray, messages: Messages, drawn: Mapping[int, np.ndarray],
+                    observation: Messages) -> Any: ...
 
 
 class Draft:
@@ -84,13 +88,14 @@ class Episode:
       sequence, sample: its draw number, and its place in its group.
       rounds: most turns.
       talk: needed where there are several turns.
+      tools: whether functions are offered.
 
     Attributes:
       attempt: how often it was begun anew, as its environment failed.
     """
 
     def __init__(self, prompt: Prompt, sequence: int, sample: int, rounds: int,
-                 talk: Callable[[], Talk] | None):
+                 talk: Callable[[], Talk] | None, tools: bool = False):
         self.prompt = prompt
         self.sequence = sequence
         self.sample = sample
@@ -98,6 +103,7 @@ class Episode:
         self.attempt = 0
         self.action: Action | None = None
         self._make_talk = talk
+        self._tools = tools
         self._clear()
 
     def _clear(self) -> None:
@@ -106,7 +112,8 @@ class Episode:
         self._messages: tuple = self.prompt.messages
         self._drafts: list[Draft] = [Draft(self.prompt.ids)]
         self._steps: list[Step] = []
-        self._completion: Completion | None = None
+        self._drawn: dict[int, np.ndarray] = {}  # by the place of the turn's message
+        self._malformed = 0
 
     @property
     def key(self) -> tuple[int, int]:
@@ -140,17 +147,23 @@ class Episode:
     def drew(self, completion: Completion, decode: Callable[[Sequence[int]], str]) -> Action:
         """The policy had its turn; what it did, as the environment sees it."""
         self.turn += 1
-        self._completion = completion
         self._drafts[-1].draw(completion)
         truncated = completion.finish_reason == "length"
         if self._talk is None:
             self.action = Action(decode(completion.ids.tolist()), len(completion.ids), truncated)
         else:
-            said = self._talk.assistant(completion.ids, truncated)
-            self._messages = (*self._messages, said.message)
-            self.action = Action(said.text, len(completion.ids), truncated, tuple(said.calls),
-                                 tuple(said.malformed))
+            self.action = self._said(completion, truncated)
+            self._malformed += len(self.action.malformed)
         return self.action
+
+    def _said(self, completion: Completion, truncated: bool) -> Action:
+        """What was drawn as a message of the conversation; one that the prompt began is continued."""
+        begun = self._messages[-1] if self._messages[-1]["role"] == "assistant" else None
+        said = self._talk.assistant(completion.ids, truncated, begun["content"] if begun else "")
+        before = self._messages[:-1] if begun else self._messages
+        self._drawn[len(before)] = completion.ids
+        self._messages = (*before, said.message)
+        return said.action
 
     def told(self, step: Step) -> None:
         """What the environment says to the turn."""
@@ -161,12 +174,12 @@ class Episode:
         """Appends what the environment showed, for the next turn; begins another sequence where the chat
         template rewrites what went before."""
         observation = self._steps[-1].observation
-        shown = self._talk.bridge(self._messages, self._completion.ids, observation)
+        shown = self._talk.next_prompt(self.ids, self._messages, self._drawn, observation)
         self._messages = (*self._messages, *observation)
-        if shown.continues:
-            self._drafts[-1].show(shown.ids)
-        else:
+        if shown.bridge is None:
             self._drafts.append(Draft(shown.ids))
+        else:
+            self._drafts[-1].show(shown.bridge)
 
     def rollout(self, status: Status, decode: Callable[[Sequence[int]], str], message: str = "") -> Rollout:
         """The episode as it ended."""
@@ -177,5 +190,9 @@ class Episode:
             last.prompt_ids, last.completion_ids, last.loss_mask, last.sampler_logprobs, last.policy_version,
             expert_ids=last.expert_ids, turns=last.turns,
             reward=float(sum(step.reward for step in self._steps)), text=text,
-            truncated=status == Status.TRUNCATED, info=dict(self._steps[-1].info) if self._steps else {},
-            status=status, message=message, branches=tuple(branches))
+            truncated=status == Status.TRUNCATED, info=self._info(), status=status, message=message,
+            branches=tuple(branches))
+
+    def _info(self) -> dict[str, float]:
+        info = dict(self._steps[-1].info) if self._steps else {}
+        return info | {MALFORMED: float(self._malformed)} if self._tools else info

@@ -9,10 +9,10 @@ from jaxrl_moe.config import EpisodesSection
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.rollout.episode import Episode, Talk
 from jaxrl_moe.rollout.timeouts import Timeouts
-from jaxrl_moe.types import Prompt
+from jaxrl_moe.types import Messages, Prompt
 
 Decode = Callable[[Sequence[int]], str]
-MakeTalk = Callable[[Prompt], Talk]
+MakeTalk = Callable[[Prompt, Messages], Talk]  # of a prompt and its tools
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +57,11 @@ class Episodes:
 
     def episode(self, prompt: Prompt, sequence: int, sample: int, rounds: int) -> Episode:
         """A new one."""
-        talk = None if self.single else functools.partial(self.talk, prompt)
-        return Episode(prompt, sequence, sample, rounds, talk)
+        if self.single:
+            return Episode(prompt, sequence, sample, rounds, None)
+        tools = (*prompt.tools, *self.task.tools(prompt.row))
+        return Episode(prompt, sequence, sample, rounds, functools.partial(self.talk, prompt, tools),
+                       bool(tools))
 
     def env_seed(self, stream: int, sequence: int) -> int:
         """What all environments of a group are opened with."""

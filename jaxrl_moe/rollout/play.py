@@ -17,6 +17,7 @@ from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.failures import Failures
 from jaxrl_moe.rollout.grades import GradeError
 from jaxrl_moe.types import (
+    Action,
     Completion,
     Prompt,
     Request,
@@ -24,6 +25,7 @@ from jaxrl_moe.types import (
     RolloutGroup,
     SamplingParams,
     Status,
+    Step,
 )
 
 PAUSE = 0.05  # seconds that a step waits for environments while there is nothing to draw
@@ -245,6 +247,8 @@ class Play:
             action = episode.drew(completion, self._episodes.decode)
             if self._episodes.single:
                 self._ask(episode, False, "grade", episode.prompt, action, episode.attempt)
+            elif action.malformed:
+                self._corrected(episode, action)
             else:
                 ending = self._groups[episode.sequence].ending
                 self._ask(episode, episode.turn < episode.rounds and not ending, "act", action)
@@ -288,6 +292,14 @@ class Play:
             raise GradeError(f"{episode.prompt.origin}: the episode begins with {len(episode.ids)} tokens, "
                              "the first observation included, and that leaves no room for a turn: raise "
                              "episodes.max_tokens or data.max_prompt_tokens.")
+
+    def _corrected(self, episode: Episode, action: Action) -> None:
+        """A call of a tool that is none: the policy is told so, and the environment hears nothing of the
+        turn."""
+        wrong = " ".join(action.malformed)
+        told = {"role": "user", "content": f"This was no call of a tool: {wrong} Nothing was done. Try again."}
+        episode.told(Step(0.0, False, observation=(told,)))
+        self._after(episode, False)
 
     def _after(self, episode: Episode, done: bool) -> None:
         """A turn is over: the next one, or the end."""
