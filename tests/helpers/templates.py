@@ -102,8 +102,8 @@ LLAMA3_TOOLS = (
     "{{ tools | tojson }}\n{% endif %}{{ message.content | trim }}<|eot|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}")
 
-# A list of calls after a mark, whose ids must have nine letters; tools stand before the last question; results
-# carry the id.
+# A list of calls after a mark, whose ids must have nine letters; tools stand before the last question;
+# results carry the id.
 MISTRAL_TOOLS = (
     "{{ bos_token }}{% set ns = namespace(asked=-1) %}{% for message in messages %}"
     "{% if message.role == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
@@ -133,8 +133,8 @@ DATED = (
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}")
 NUMBERED = (
-    "{% for message in messages %}{% if message.role == 'user' %}[Round {{ loop.index0 // 2 + 1 }}]\n{% endif %}"
-    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}" + PROMPT)
+    "{% for message in messages %}{% if message.role == 'user' %}[Round {{ loop.index0 // 2 + 1 }}]\n"
+    "{% endif %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}" + PROMPT)
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start|>", "<|end|>",
            "<|eot|>", "<start_of_turn>", "<end_of_turn>", "<|message|>", "<|return|>", "<|user|>",

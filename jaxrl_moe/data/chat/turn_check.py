@@ -1,4 +1,5 @@
 """Before a run: can this chat template do what episodes of many turns need?"""
+import copy
 import functools
 import os.path
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ def check_template(tokenizer: Tokenizer, *, tools: Sequence[Message] = (),
     rewritten = []
     for name, turns in _talks(bridge, several).items():
         try:
-            played = [_Play(tokenizer, day).whole(turns) for day in _days(tokenizer, options)]
+            played = [_Play(dated, options).whole(turns) for dated in _on_two_days(tokenizer)]
             _check_same(*played, history)
         except TokenizerError as error:
             raise TokenizerError(f"Episodes have conversations with {name}, which cannot be had here. "
@@ -85,13 +86,18 @@ def _talks(bridge: TurnBridge, several: bool) -> dict[str, list[_Turn]]:
     return talks
 
 
-def _days(tokenizer: Tokenizer, options: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The options on two days, for templates that write the date."""
-    variables = options["variables"] or {}
+def _on_two_days(tokenizer: Tokenizer) -> list[Tokenizer]:
+    """The tokenizer, as its template writes today's date on different days, if it does."""
     if "strftime_now" not in tokenizer.template.variables:
-        return [options] * 2
-    return [{**options, "variables": {"strftime_now": lambda form, day=day: f"day {day}", **variables}}
-            for day in (1, 2)]
+        return [tokenizer] * 2
+    dated = []
+    for day in ("Monday", "Friday"):
+        hf = copy.copy(tokenizer.hf)
+        clock = f"{{%- macro strftime_now(form) -%}}{day}{{%- endmacro -%}}"
+        hf.chat_template = clock + hf.chat_template if isinstance(hf.chat_template, str) else {
+            name: clock + source for name, source in hf.chat_template.items()}
+        dated.append(Tokenizer(hf, tokenizer.path, tokenizer.declared))
+    return dated
 
 
 class _Play:
