@@ -40,13 +40,13 @@ class ToolParser:
         self._spelt = {mark: SIGNS[mark] if mark in special else mark for mark in family.marks}
         self._open = self._spelt[family.opens]
         self._close = self._spelt.get(family.closes, "")
-        self._think_open, self._think_close = (tuple(self._spelt[mark] for mark in marks)
-                                               for marks in zip(*family.thoughts))
-        self._marks = (self._open, *self._think_open, FENCE)
+        self._thoughts = {self._spelt[begin]: self._spelt[end] for begin, end in family.thoughts}
+        self._marks = (self._open, *self._thoughts, FENCE)
         self._mark = re.compile("|".join(map(re.escape, self._marks)))
         self._text = ""
         self._pieces: list[str | ToolCall] = []
         self._next = self._think if thinking else self._content
+        self._ends = tuple(self._thoughts.values())  # of thoughts; a prompt may have begun any
         self._sure = True  # that the thoughts are some; a <think> within a line may be spoken of
         self._line = ""    # of the content, as far as it has come
         self._fenced = False
@@ -83,7 +83,8 @@ class ToolParser:
         self._show(self._take(mark.end()))
         if mark[0] == FENCE:
             self._fenced ^= not line.strip()
-        elif mark[0] in self._think_open and meant:
+        elif mark[0] in self._thoughts and meant:
+            self._ends = (self._thoughts[mark[0]],)
             self._sure = not line.strip()
             self._next = self._think
         return True
@@ -96,10 +97,10 @@ class ToolParser:
         self._next = self._rest if self._family.read else self._call
 
     def _think(self, last: bool) -> bool:
-        found = [(at, mark) for mark in self._think_close if (at := self._text.find(mark)) >= 0]
+        found = [(at, mark) for mark in self._ends if (at := self._text.find(mark)) >= 0]
         if not found and not last:
             if self._sure:
-                self._show(self._take(len(self._text) - held_back(self._text, self._think_close)))
+                self._show(self._take(len(self._text) - held_back(self._text, self._ends)))
             return False
         if found or self._sure:
             at, mark = min(found, default=(len(self._text), ""))
