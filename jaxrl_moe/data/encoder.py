@@ -1,7 +1,9 @@
-"""Text to token ids: of a whole text, and of what follows a text whose ids stand already."""
+"""Text to token ids: of a whole text, and of what follows a text whose ids stand already. And back, with
+control tokens told from text that spells them."""
 import copy
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,22 @@ class Encoder:
             ids.append(self._encode_after(before, piece))
             before += self.literals.hide(piece.text) if piece.literal else piece.text
         return np.concatenate(ids)
+
+    def decode_hidden(self, ids: Sequence[int]) -> str:
+        """Returns the hidden text (see Literals) of ids that follow others: control tokens as such, and what
+        other tokens spell as text, with the space that some tokenizers drop where a text begins."""
+        texts = []
+        for control, run in itertools.groupby(map(int, ids), self._control.__contains__):
+            each = list(run)
+            texts += map(self._control.get, each) if control else [self.literals.hide(self._following(each))]
+        return "".join(texts)
+
+    def _following(self, ids: Iterable[int]) -> str:
+        """The text of ids that follow another text."""
+        lead = self.encode("a").tolist()
+        before, whole = (self._hf.decode(each, clean_up_tokenization_spaces=False)
+                         for each in (lead, [*lead, *ids]))
+        return whole[len(before):]
 
     def _encode_after(self, before: str, piece: Piece) -> np.ndarray:
         if not before or self._same_anywhere:

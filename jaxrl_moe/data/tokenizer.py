@@ -142,6 +142,10 @@ class Tokenizer:
         """Returns the [T] int32 ids of a hidden text that follows another; see Encoder.encode_hidden."""
         return self._encoder.encode_hidden(text, before)
 
+    def decode_hidden(self, ids: Sequence[int]) -> str:
+        """Returns the hidden text of ids that follow others; see Encoder.decode_hidden."""
+        return self._encoder.decode_hidden(ids)
+
     @property
     def literals(self) -> Literals:
         """Tells control tokens of the template from text that spells them."""

@@ -73,9 +73,73 @@ HARMONY = (
     "{{ '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant<|message|>{% endif %}")
 
+# As Qwen 2.5 and 3 do with tools: results that follow each other share one turn of the user's. Reasoning is
+# written only after the last question of the user's own.
+GROUPED_RESULTS = (
+    "{% elif message.role == 'tool' %}{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}"
+    "<|im_start|>user{% endif %}\n<tool_response>\n{{ message.content }}\n</tool_response>"
+    "{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>\n{% endif %}{% endif %}"
+    "{% endfor %}")
+QWEN3_TOOLS = QWEN3.replace(
+    "{% elif message.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ message.content }}\n"
+    "</tool_response><|im_end|>\n", "").replace("{% endif %}{% endfor %}" + PROMPT, GROUPED_RESULTS + PROMPT)
+
+# Begins thoughts in its prompt and drops them from earlier turns, as DeepSeek's R1.
+OPEN_THOUGHTS = (
+    "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}<|user|>{{ message.content }}"
+    "{% elif message.role == 'assistant' %}<|assistant|>{{ message.content.split('</think>')[-1] }}<|end|>"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}")
+
+# Tools in the first question; one call of a turn, as JSON without a mark; results are JSON, of a role with
+# another name.
+LLAMA3_TOOLS = (
+    "{{ bos_token }}{% for message in messages %}{% if message.tool_calls %}"
+    "{% if message.tool_calls | length != 1 %}{{ raise_exception('one call at a time') }}{% endif %}"
+    "<|start|>assistant<|end|>\n\n{\"name\": {{ message.tool_calls[0].function.name | tojson }}, "
+    "\"parameters\": {{ message.tool_calls[0].function.arguments | tojson }}}<|eot|>"
+    "{% elif message.role == 'tool' %}<|start|>ipython<|end|>\n\n{{ message.content | tojson }}<|eot|>"
+    "{% else %}<|start|>{{ message.role }}<|end|>\n\n{% if loop.index0 == 0 and tools %}"
+    "{{ tools | tojson }}\n{% endif %}{{ message.content | trim }}<|eot|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}")
+
+# A list of calls after a mark, whose ids must have nine letters; tools stand before the last question;
+# results carry the id.
+MISTRAL_TOOLS = (
+    "{{ bos_token }}{% set ns = namespace(asked=-1) %}{% for message in messages %}"
+    "{% if message.role == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for message in messages %}{% if message.role == 'user' %}{% if tools and loop.index0 == ns.asked %}"
+    "[AVAILABLE_TOOLS] {{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}[INST] {{ message.content }}[/INST]"
+    "{% elif message.tool_calls %}[TOOL_CALLS] [{% for call in message.tool_calls %}"
+    "{% if call.id | length != 9 %}{{ raise_exception('ids have nine letters') }}{% endif %}"
+    "{\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}, "
+    "\"id\": \"{{ call.id }}\"}{{ ', ' if not loop.last }}{% endfor %}]{{ eos_token }}"
+    "{% elif message.role == 'tool' %}[TOOL_RESULTS] {\"content\": {{ message.content | tojson }}, "
+    "\"call_id\": \"{{ message.tool_call_id }}\"}[/TOOL_RESULTS]"
+    "{% elif message.role == 'assistant' %} {{ message.content | trim }}{{ eos_token }}"
+    "{% else %}{{ raise_exception('no such role') }}{% endif %}{% endfor %}")
+
+# Each call after a mark of its own, by name and arguments; tools stand at the beginning.
+MISTRAL_NAMED = (
+    "{{ bos_token }}{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}"
+    "{% for message in messages %}{% if message.role == 'user' %}[INST]{{ message.content }}[/INST]"
+    "{% elif message.role == 'tool' %}[TOOL_RESULTS]{{ message.content }}[/TOOL_RESULTS]"
+    "{% elif message.role == 'assistant' %}{{ message.content }}{% for call in message.tool_calls or [] %}"
+    "[TOOL_CALLS]{{ call.function.name }}[ARGS]{{ call.function.arguments | tojson }}{% endfor %}"
+    "{{ eos_token }}{% endif %}{% endfor %}")
+
+# Says the day, and which turn it is.
+DATED = (
+    "<|system|>Today is {{ date_string or strftime_now('%d %b %Y') }}.<|end|>"
+    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}")
+NUMBERED = (
+    "{% for message in messages %}{% if message.role == 'user' %}[Round {{ loop.index0 // 2 + 1 }}]\n"
+    "{% endif %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}" + PROMPT)
+
 SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start|>", "<|end|>",
            "<|eot|>", "<start_of_turn>", "<end_of_turn>", "<|message|>", "<|return|>", "<|user|>",
-           "<|assistant|>", "<|system|>")
+           "<|assistant|>", "<|system|>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[ARGS]", "[AVAILABLE_TOOLS]",
+           "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "<|python_tag|>")
 PLAIN_ADDED = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # tokens, but not special
 
 

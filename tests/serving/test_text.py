@@ -4,9 +4,10 @@ import random
 
 import pytest
 
+from jaxrl_moe.data.chat.tool_parser import ToolParser
 from jaxrl_moe.serving.openai.pieces import Offsets, Pieces
 from jaxrl_moe.serving.openai.text import TextStream
-from jaxrl_moe.serving.openai.tools import ToolCall, ToolParser
+from jaxrl_moe.types import ToolCall
 from tests.helpers.tiny_models import make_tokenizer
 from tests.helpers.tiny_tokenizers import byte_fallback, word_piece
 

@@ -32,6 +32,17 @@ class ChatTemplate:
         self._sound: set[Any] = set()
         self._closings: dict[Any, int] = {}
 
+    @property
+    def source(self) -> str:
+        """As Jinja; empty where there is none."""
+        template = self._hf.chat_template or ""
+        return template if isinstance(template, str) else "\n".join(template.values())
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """What it reads and does not set itself, such as tools."""
+        return _variables(self.source)
+
     def render(self, messages: Sequence[Message], *, generation_prompt: bool = True,
                tools: Sequence[Message] = (), variables: Mapping[str, Any] | None = None,
                continue_final: bool = False) -> str:
@@ -121,16 +132,12 @@ class ChatTemplate:
         if not names or not self._hf.chat_template:
             return
         taken = {"messages", *inspect.signature(self._hf.apply_chat_template).parameters}
-        read = _variables(self._source())
+        read = self.variables
         for name in names:
             if name not in read or (name in variables and name in taken):
                 raise TokenizerError(f"The chat template of {self._path!r} reads no variable {quoted(name)}, "
                                      "so it would have no effect. Leave it out, or use a model whose "
                                      "template has it.")
-
-    def _source(self) -> str:
-        template = self._hf.chat_template
-        return template if isinstance(template, str) else "\n".join(template.values())
 
 
 @functools.lru_cache(maxsize=16)

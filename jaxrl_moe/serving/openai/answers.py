@@ -2,63 +2,30 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator
+from typing import Any
 
-from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.openai.generation import Generation
-from jaxrl_moe.serving.openai.pieces import Offsets, Pieces
+from jaxrl_moe.serving.openai.pieces import Offsets
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest
-from jaxrl_moe.serving.openai.text import TextStream
-from jaxrl_moe.serving.openai.tools import THINK, ToolCall, ToolParser
+from jaxrl_moe.serving.openai.reading import TAIL, Piece, Readers
 
-TAIL = 16  # tokens of a prompt, among which the white space ends that may follow <think>
 Body = CompletionRequest | ChatRequest
-
-
-class Piece(NamedTuple):
-    """What a sample has got to show: content, complete tool calls, the tokens drawn meanwhile, and why it
-    ended, if it has."""
-    content: str
-    calls: list[ToolCall]
-    chunks: Sequence[Chunk]
-    finish_reason: str | None
-
-
-class SampleText:
-    """Turns the chunks of one sample into pieces; `parser` tells tool calls from content where some are
-    offered."""
-
-    def __init__(self, pieces: Pieces, stops: Sequence[str], parser: ToolParser | None):
-        self._text = TextStream(pieces, stops)
-        self._parser = parser
-        self.called = 0
-
-    def piece(self, chunks: Sequence[Chunk]) -> Piece:
-        reason = chunks[-1].finish_reason or None
-        text = self._text.add([i for chunk in chunks for i in chunk.ids.tolist()], reason is not None)
-        pieces = self._parser.add(text, reason is not None) if self._parser else [text]
-        calls = [shown for shown in pieces if isinstance(shown, ToolCall)]
-        self.called += len(calls)
-        return Piece("".join(shown for shown in pieces if isinstance(shown, str)), calls, chunks,
-                     "tool_calls" if reason == "stop" and self.called else reason)
 
 
 class Answer:
     """The answer to one call."""
 
-    def __init__(self, generation: Generation, body: Body, pieces: Pieces):
+    def __init__(self, generation: Generation, body: Body, readers: Readers):
         self._generation = generation
         self._body = body
         self._created = int(time.time())
         self._chat = isinstance(body, ChatRequest)
-        tools = self._chat and body.offers_tools
-        thinking = tools and _ends_in_thoughts(generation.requests[0].ids[-TAIL:].tolist(), pieces)
-        stops = generation.requests[0].params.stop_strings
-        self._samples = [SampleText(pieces, stops, ToolParser(thinking) if tools else None)
-                         for _ in generation.samples]
+        request = generation.requests[0]
+        end = request.ids[-TAIL:].tolist() if self._chat and body.offers_tools else None
+        self._samples = [readers.stream(request.params.stop_strings, end) for _ in generation.samples]
         self._begun = set()
-        self._offsets = [Offsets(pieces) for _ in generation.samples]
+        self._offsets = [Offsets(readers.pieces) for _ in generation.samples]
 
     async def whole(self) -> dict[str, Any]:
         """Waits for all samples."""
@@ -158,11 +125,6 @@ class Answer:
         prompt = self._generation.prompt_tokens
         drawn = self._generation.drawn_tokens
         return {"prompt_tokens": prompt, "completion_tokens": drawn, "total_tokens": prompt + drawn}
-
-
-def _ends_in_thoughts(ids: Sequence[int], pieces: Pieces) -> bool:
-    """Whether a chat template has opened the thoughts that the model then goes on with."""
-    return "".join(pieces.shown(token, pieces.of(token)) for token in ids).rstrip().endswith(THINK)
 
 
 def _column(piece: Piece, name: str):

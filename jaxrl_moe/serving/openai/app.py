@@ -91,7 +91,7 @@ async def _answer(service: Service, admission: Coroutine[Any, Any, Generation], 
     generation = await _unless_gone(admission, request)
     if generation is None:
         return Response(status_code=GONE)
-    answer = Answer(generation, body, service.pieces)
+    answer = Answer(generation, body, service.readers)
     if body.stream:
         return EventStream(generation, answer)
     try:

@@ -1,7 +1,8 @@
 """What each token adds to a text, as bytes: one token may hold a part of a character only."""
 import codecs
 import re
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl_moe.engine.stopping import HALF
@@ -22,16 +23,18 @@ class Pieces:
 
     Args:
       hf: a transformers tokenizer.
+      signs: what stands for special tokens that are to be seen.
     """
 
-    def __init__(self, hf: Any):
+    def __init__(self, hf: Any, signs: Mapping[int, str] = types.MappingProxyType({})):
         self._hf = hf
-        self._known: dict[int, bytes] = {}
+        self._signs = signs
+        self._known: dict[int, bytes] = {token: sign.encode() for token, sign in signs.items()}
         self._before = hf.encode("a", add_special_tokens=False)[-1:]  # any text: what opens one is stripped
         self._text_before = self._decode(self._before)
 
     def of(self, token: int) -> bytes:
-        """The bytes of a token that has text before it. Special tokens have none."""
+        """The bytes of a token that has text before it. Special tokens have none, but for signs."""
         if token not in self._known:
             text = self._decode([*self._before, token])
             added = text.startswith(self._text_before)
@@ -42,7 +45,7 @@ class Pieces:
     def opening(self, token: int) -> bytes:
         """The bytes of a token that is the first with any, from which some tokenizers strip a space."""
         alone = self._decode([token])
-        return self.of(token) if HALF in alone else alone.encode()
+        return self.of(token) if HALF in alone or token in self._signs else alone.encode()
 
     def shown(self, token: int, piece: bytes) -> str:
         """A token's text in a list of tokens, where special ones are seen."""

@@ -16,9 +16,9 @@ from jaxrl_moe.serving.http.metrics import Counters
 from jaxrl_moe.serving.openai.generation import Generation
 from jaxrl_moe.serving.openai.messages import template_messages
 from jaxrl_moe.serving.openai.models import Models
-from jaxrl_moe.serving.openai.pieces import Pieces
 from jaxrl_moe.serving.openai.prompts import Prompts
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, Message, Sampling
+from jaxrl_moe.serving.openai.reading import Readers
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.types import Request, SamplingParams
 
@@ -43,7 +43,7 @@ class Service:
                  chat_tokens: int = 1024, recorder: Recorder | None = None):
         self.front = front
         self.tokenizer = tokenizer
-        self.pieces = Pieces(tokenizer.hf)
+        self.readers = Readers(tokenizer)
         self.models = models
         self.recorder = recorder
         self.counters = Counters()

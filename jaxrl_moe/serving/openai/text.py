@@ -3,6 +3,7 @@ back."""
 import codecs
 from collections.abc import Sequence
 
+from jaxrl_moe.data.chat.tool_parser import held_back
 from jaxrl_moe.serving.openai.pieces import Pieces, Speller
 
 
@@ -30,9 +31,3 @@ class TextStream:
         shown = self._held[:end]
         self._held = self._held[end:]
         return shown
-
-
-def held_back(text: str, marks: Sequence[str]) -> int:
-    """Length of the longest end of the text with which one of the marks begins."""
-    longest = min(len(text), max(map(len, marks), default=0))
-    return next((n for n in range(longest, 0, -1) if any(mark.startswith(text[-n:]) for mark in marks)), 0)
