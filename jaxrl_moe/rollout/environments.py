@@ -221,9 +221,9 @@ class Environments:
     def _timed_out(self, key: Key, playing: _Playing) -> Answer:
         self._episodes.note_fired(self._stream, key, playing.attempt, playing.turn)
         took = time.monotonic() - playing.job.started if playing.job.started else 0.0
-        hung = self._playing.pop(key)
-        if not hung.fired:
-            self._threads.give_up(hung.job, functools.partial(_close, hung))
+        if playing.fired:  # nobody is at it
+            playing.job = None
+        self.end(key)
         what = f"turn {playing.turn}" if playing.turn else "its beginning"
         return Answer(key, status=Status.TIMED_OUT, seconds=took, message=(
             f"{playing.prompt.origin}: the environment did not answer {what} in time "

@@ -170,16 +170,22 @@ class Episode:
         self._steps.append(step)
         self._drafts[-1].told(step)
 
-    def go_on(self) -> None:
+    def go_on(self, room: Callable[[int], int]) -> bool:
         """Appends what the environment showed, for the next turn; begins another sequence where the chat
-        template rewrites what went before."""
+        template rewrites what went before. False, and nothing is appended, where no token would fit.
+
+        room: how many tokens fit after so many.
+        """
         observation = self._steps[-1].observation
         shown = self._talk.next_prompt(self.ids, self._messages, self._drawn, observation)
+        if room(len(shown.ids)) < 1:
+            return False
         self._messages = (*self._messages, *observation)
         if shown.bridge is None:
             self._drafts.append(Draft(shown.ids))
         else:
             self._drafts[-1].show(shown.bridge)
+        return True
 
     def rollout(self, status: Status, decode: Callable[[Sequence[int]], str], message: str = "") -> Rollout:
         """The episode as it ended."""

@@ -230,17 +230,17 @@ class Play:
         """Each list of episodes that were not drawn yet as one request; they have the same tokens so far."""
         for episodes in sorted(self._wanted, key=lambda episodes: episodes[0].key):
             first = episodes[0]
-            params = dataclasses.replace(self._params, n=len(episodes), max_tokens=self._room(first))
+            params = dataclasses.replace(self._params, n=len(episodes), max_tokens=self._room(len(first.ids)))
             request = Request(first.ids, params, first.sequence, first.turn, self._stream, first.sample)
             self._flying[self._engine.submit(request)] = episodes
         self._wanted = []
 
-    def _room(self, episode: Episode) -> int:
-        """Most tokens of an episode's next turn."""
+    def _room(self, length: int) -> int:
+        """Most tokens of a turn that goes on from so many."""
         bounds = [bound for bound in (self._episodes.longest, self._context) if bound]
         if self._episodes.single or not bounds:
             return self._params.max_tokens
-        return min(self._params.max_tokens, min(bounds) - len(episode.ids))
+        return min(self._params.max_tokens, min(bounds) - length)
 
     def _drew(self, episodes: list[Episode], completions: list[Completion]) -> None:
         for episode, completion in zip(episodes, completions, strict=True):
@@ -287,8 +287,7 @@ class Play:
             self._after(episode, answer.step.done)
 
     def _check_room(self, episode: Episode) -> None:
-        room = self._room(episode)
-        if room < 1:
+        if self._room(len(episode.ids)) < 1:
             raise GradeError(f"{episode.prompt.origin}: the episode begins with {len(episode.ids)} tokens, "
                              "the first observation included, and that leaves no room for a turn: raise "
                              "episodes.max_tokens or data.max_prompt_tokens.")
@@ -307,11 +306,9 @@ class Play:
         if done:
             self._end(episode, Status.TRUNCATED if episode.action.truncated else Status.FINISHED)
             return
-        if episode.turn < episode.rounds and not group.ending:
-            episode.go_on()
-            if self._room(episode) > 0:
-                self._wanted.append([episode])
-                return
+        if episode.turn < episode.rounds and not group.ending and episode.go_on(self._room):
+            self._wanted.append([episode])
+            return
         self._end(episode, Status.TRUNCATED)
 
     def _end(self, episode: Episode, status: Status, message: str = "") -> None:

@@ -142,12 +142,14 @@ def graded(task, prompts=PROMPTS, samples=2, first=10, stream=TRAIN_STREAM, deco
                    stream)
 
 
-def make(engine, rules: Rules, task=None, last=10, position=None, seed=0, graders=1):
+def make(engine, rules: Rules, task=None, last=10, position=None, seed=0, graders=1, prompts=PROMPTS,
+         **settings):
     """A producer over seven prompts."""
-    draws = Draws(PromptIterator(PROMPTS, seed=seed), PROMPTS)
+    draws = Draws(PromptIterator(prompts, seed=seed), prompts)
     if position is not None:
         draws.restore(position)
-    episodes = Episodes(task or ScriptedTask(), lambda ids: " ".join(map(str, ids)), graders=graders)
+    episodes = Episodes(task or ScriptedTask(), lambda ids: " ".join(map(str, ids)), graders=graders,
+                        **settings)
     return Producer(engine, draws, episodes, PARAMS, rules, last)
 
 
