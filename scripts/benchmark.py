@@ -11,9 +11,9 @@ Cases with a peer need the extra `peers`: pip install -e ".[test,peers]". Close 
 hold on an idle machine only. What case learning says is written to benchmarks/learning.md only where all of
 its nine recipes, three seeds and 60 steps are there; else beside the runs.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import functools
 import importlib

@@ -6,9 +6,9 @@
 
 It prints the numbers, and writes them with every completion to --output.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import pathlib
 

@@ -5,9 +5,9 @@
 
 The prompt becomes one user message under the chat template; --raw gives it to the model as it is.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 from absl import flags
 

@@ -13,9 +13,9 @@ memory is an estimate, see jaxrl_moe/planning/plan.py. No weights are read or ma
 model.path, or the file given by --model_config). Times are floors by the chip's data sheet. JAX gets the
 share XLA_CLIENT_MEM_FRACTION of a GPU's memory, 0.94 in all scripts unless it is set.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import os
 import sys

@@ -8,9 +8,9 @@ Needs the extra `serve`: pip install -e ".[serve]". Adapters are changed without
 /v1/load_lora_adapter, if there is an API key and --max_lora_rank. SIGTERM ends it once the requests in flight
 are answered.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 from absl import flags
 

@@ -5,9 +5,9 @@
 
 sft.full trains all weights, sft.full=false the adapters of the lora section. The files go to run_dir/sft.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import bridges
 from jaxrl_moe import cli

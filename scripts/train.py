@@ -9,9 +9,9 @@ On several hosts each runs the same command; see scripts/launch.
 
 Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the same command is given again.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import bridges
 from jaxrl_moe import cli

@@ -9,9 +9,9 @@ collectives, data, disk, servers.
 One line a check; the exit code is 1 if any fails, in any of several processes. Nothing is trained, started or
 left behind.
 """
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import sys
 

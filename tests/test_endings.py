@@ -16,7 +16,15 @@ from jaxrl_moe.system_errors import system_error
 from jaxrl_moe.types import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-START = "import sys\nfrom jaxrl_moe import endings\nendings.install()\n"
+START = "import sys\nfrom jaxrl_moe import begin\nbegin.command()\nfrom jaxrl_moe import endings\n"
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "jaxrl_moe.foreign_errors":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+"""
 BUSY = "import hashlib\nprint('busy', flush=True)\nhashlib.pbkdf2_hmac('sha256', b'', b'', 2**30)\n"
 
 
@@ -36,6 +44,13 @@ def ended(text, *options, **settings):
     process = script(text, *options, **settings)
     out, err = process.communicate(timeout=60)
     return process.returncode, out, err
+
+
+def test_ctrl_c_while_the_endings_themselves_are_loaded_ends_a_command_without_a_word():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT + START + "print('went on')"],
+                          env=environment, capture_output=True, text=True, preexec_fn=hears_ctrl_c)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def system(code, name=None, other=None):

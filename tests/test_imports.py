@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # code.
 ORDER = [
     {"__init__"}, {"spelling"}, {"types"}, {"protocols"}, {"partials", "paths"},
-    {"expressions", "log_files", "outside", "system_errors", "foreign_errors", "endings"},
+    {"expressions", "log_files", "outside", "system_errors", "foreign_errors", "endings", "begin"},
     {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"},
     {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
     {"options", "recipes", "help_text"}, {"cli"}]

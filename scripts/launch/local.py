@@ -12,9 +12,9 @@ import signal
 import subprocess
 import sys
 
-from jaxrl_moe import endings
+from jaxrl_moe import begin
 
-endings.install()  # first: what follows takes seconds, can fail and be interrupted
+begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 from absl import app, flags
 
