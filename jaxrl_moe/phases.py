@@ -6,7 +6,9 @@ from jaxrl_moe.config import AlgorithmSection, Config, RolloutSection
 from jaxrl_moe.types import SamplingParams
 
 NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0)  # advantage 1: l = -log p
-LONGEST = "data.max_prompt_tokens + rollout.max_tokens"  # longest_sequence, as messages say it
+# longest_sequence, as messages say it; in episodes of several turns, episodes.max_tokens takes the place of
+# rollout.max_tokens
+LONGEST = "data.max_prompt_tokens + rollout.max_tokens (or episodes.max_tokens)"
 
 
 def has_warm_up(config: Config) -> bool:
@@ -44,7 +46,12 @@ def longest_sequence(rollout: RolloutSection, max_prompt_tokens: int) -> int:
 
 def longest_rollout(config: Config) -> int:
     """Tokens of the longest sequence that a rollout of this run can come to."""
-    return longest_sequence(config.rollout, config.data.max_prompt_tokens)
+    return longest_sequence(config.rollout, longest_prompt(config))
+
+
+def longest_prompt(config: Config) -> int:
+    """Tokens of the longest sequence that a turn of this run can go on from."""
+    return config.data.max_prompt_tokens + max(0, config.episodes.max_tokens - config.rollout.max_tokens)
 
 
 def longest_drawn(config: Config) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrl_moe.checks import tasks
 from jaxrl_moe.checks.problems import as_problem, told
+from jaxrl_moe.checks.sections import episodes
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.data.prompts import check_reached, prompt_messages
 from jaxrl_moe.data.rows import Row, read_rows
@@ -47,6 +48,8 @@ def problems(start: Start) -> Iterator[Problem]:
                                lambda: start.held_out[0])
     if start.reads_conversations and start.config.sft.path and not _unmade(start, start.config.sft.path):
         yield from _of_conversations(start)
+    if not start.makes_model and not start.makes_data:
+        yield from episodes.template_problems(start)
 
 
 def _unmade(start: Start, path: str) -> bool:

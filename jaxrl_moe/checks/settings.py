@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jaxrl_moe.checks import tasks
 from jaxrl_moe.checks.problems import unknown
-from jaxrl_moe.checks.sections import algorithm, learner, mesh, model, rollout, servers
+from jaxrl_moe.checks.sections import algorithm, episodes, learner, mesh, model, rollout, servers
 from jaxrl_moe.checks.start import Job, Start
 from jaxrl_moe.config import Config, known_fields, setting_of, value_of
 from jaxrl_moe.envs import TASKS
@@ -79,6 +79,7 @@ def required(start: Start) -> Iterator[Problem]:
 def _of_phases(start: Start) -> Iterator[Problem]:
     """Yields what speaks against the phases to run, besides the algorithm."""
     config = start.config
+    yield from episodes.problems(start)
     budget = start.config.train.tokens_per_micro_batch
     if start.rl:
         yield from rollout.problems(config)

@@ -34,5 +34,5 @@ __all__ = [
     "DataSection", "EndpointSection", "EnvSection", "EpisodesSection", "EvalSection", "LoggingSection",
     "LoraSection", "MeshSection", "ModelSection", "MoeSection", "OptimizerSection", "RolloutMeshSection",
     "RolloutSection", "ScratchSection", "ServersSection", "Setting", "SftSection", "TrainSection", "base",
-    "known_fields", "known_keys", "listed", "numbered", "refuse_unknown", "resolve", "setting_of", "shown", "split_items",
-    "split_names", "to_json", "value_of"]
+    "known_fields", "known_keys", "listed", "numbered", "refuse_unknown", "resolve", "setting_of", "shown",
+    "split_items", "split_names", "to_json", "value_of"]

@@ -8,7 +8,6 @@ import numpy as np
 
 from jaxrl_moe.types import Action, Completion, Messages, Prompt, Rollout, Status, Step, Trace, Turn
 
-
 MALFORMED = "malformed_calls"  # of a rollout's info: calls of tools that are none
 
 

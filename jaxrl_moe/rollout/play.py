@@ -296,7 +296,8 @@ class Play:
         """A call of a tool that is none: the policy is told so, and the environment hears nothing of the
         turn."""
         wrong = " ".join(action.malformed)
-        told = {"role": "user", "content": f"This was no call of a tool: {wrong} Nothing was done. Try again."}
+        content = f"This was no call of a tool: {wrong} Nothing was done. Try again."
+        told = {"role": "user", "content": content}
         episode.told(Step(0.0, False, observation=(told,)))
         self._after(episode, False)
 

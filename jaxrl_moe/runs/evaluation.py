@@ -8,6 +8,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rollout.collect import EVAL_STREAM, GREEDY_STREAM, collect
 from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.failures import EpisodesError
 from jaxrl_moe.runs.metrics import correct, info_means, pass_at_k
 from jaxrl_moe.types import Prompt, RolloutGroup, SamplingParams
 
@@ -34,13 +35,28 @@ def evaluate(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, conf
     params = SamplingParams(max_tokens=config.rollout.max_tokens, temperature=config.eval.temperature,
                             stop_strings=config.rollout.stop_strings, n=config.eval.samples)
     groups = {"eval": collect(prompts, episodes, engine, params, 0, EVAL_STREAM)}
-    metrics = sampled_metrics(groups["eval"])
+    metrics = sampled_metrics(trusted(groups["eval"]))
     if config.eval.greedy:
         greedy = dataclasses.replace(params, temperature=0.0, n=1)
         groups["greedy"] = collect(prompts, episodes, engine, greedy, 0, GREEDY_STREAM)
-        metrics["eval/greedy"] = sampled_metrics(groups["greedy"]).get("eval/pass_at_1",
-                                                                       _mean_reward(groups["greedy"]))
+        graded = trusted(groups["greedy"])
+        metrics["eval/greedy"] = sampled_metrics(graded).get("eval/pass_at_1", _mean_reward(graded))
+    if not episodes.single:
+        metrics["eval/failed_frac"] = 1 - len(trusted(groups["eval"])) / len(groups["eval"])
     return Evaluation(metrics, groups)
+
+
+def trusted(groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
+    """The groups whose environments did not fail.
+
+    Raises:
+      EpisodesError: there is none.
+    """
+    sound = [group for group in groups if group.trusted]
+    if not sound:
+        (message, *_) = [rollout.message for rollout in groups[0].rollouts if not rollout.status.trusted]
+        raise EpisodesError(f"Every held-out prompt has an episode that failed. The first: {message}")
+    return sound
 
 
 def sampled_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

@@ -25,7 +25,8 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
       aborted: rollouts that were given up instead, to be drawn again.
 
     Returns:
-      reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/aborted_frac (the share, of
+      reward/*, completion/*, rollout/staleness_*, rollout/turns_mean, rollout/branches_mean (sequences that
+        an episode has beyond one, as its history was rewritten), rollout/aborted_frac (the share, of
         these and the
       aborted ones, that was aborted or has no token of the policy's, as when an engine gave up on them:
         nothing of these can be
@@ -41,7 +42,8 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
         "completion/truncated_frac": float(np.mean([rollout.truncated for rollout in rollouts])),
         "rollout/staleness_mean": float(staleness.mean()),
         "rollout/staleness_max": float(staleness.max()),
-        "rollout/turns_mean": float(np.mean([turns(rollout.loss_mask) for rollout in rollouts])),
+        "rollout/turns_mean": float(np.mean([turns(rollout) for rollout in rollouts])),
+        "rollout/branches_mean": float(np.mean([len(rollout.branches) for rollout in rollouts])),
         "rollout/aborted_frac": (aborted + sum(not np.any(rollout.loss_mask) for rollout in rollouts)) /
         (aborted + len(rollouts)),
         **{
@@ -50,9 +52,9 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
     }
 
 
-def turns(loss_mask: np.ndarray) -> int:
-    """How often the policy had its turn: the runs of ones in an episode's loss mask."""
-    return int(np.sum(np.diff(loss_mask, prepend=0) > 0))
+def turns(rollout: Rollout) -> int:
+    """How often the policy had its turn: the runs of ones in the loss masks of an episode."""
+    return sum(int(np.sum(np.diff(trace.loss_mask, prepend=0) > 0)) for trace in rollout.traces)
 
 
 def reward_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_moe.learning.credit.rewards import turns_of
 from jaxrl_moe.learning.samples import Sample
 from jaxrl_moe.log_files import Tally, open_to_append, write_line
-from jaxrl_moe.types import RolloutGroup
+from jaxrl_moe.types import RolloutGroup, Trace
 
 
 class Trajectories:
@@ -18,8 +18,8 @@ class Trajectories:
     Columns of a row:
       step: the optimisation step that the completion was drawn for (train), or after which it was drawn
         (evaluation).
-      phase: "train", "dropped" (drawn for the step, but left out of its update), "eval" (sampled) or
-        "greedy".
+      phase: "train", "dropped" (drawn for the step, but left out of its update), "failed" (its
+        environment failed, or that of another episode of its group), "eval" (sampled) or "greedy".
       sequence, sample: draw number of the prompt, and which of its completions this is; with the seed they
         give the noise.
       prompt_index: row of the prompt in its data file.
@@ -27,8 +27,13 @@ class Trajectories:
       loss_mask: 1 on the tokens that the policy drew.
       logprobs: the sampler's, of the tempered distribution.
       policy_version: of each token's weights.
-      reward, info: as graded; info holds named numbers such as {"correct": 1.0}.
+      reward, info: as graded, a reward of null where the environment failed; info holds named numbers such
+        as {"correct": 1.0}.
       turns: [start, end, reward] of each turn, in completion tokens.
+      observations: the messages that the environment showed after each turn.
+      branches: of an episode whose history was rewritten, its earlier token sequences, each with prompt_ids,
+        completion_ids, loss_mask, logprobs, policy_version, turns and observations.
+      outcome, message: how the episode ended (see types.Status), and what went wrong where it failed.
       used_reward, advantage: what the update used, of the first trained token where advantages differ; null
         where there was no update, lists where each turn was a sample of its own.
       truncated: whether the token limit ended it.
@@ -44,8 +49,8 @@ class Trajectories:
               samples: Sequence[Sequence[Sequence[Sample]]] | None = None) -> None:
         """Appends all rollouts; samples, if given, are those that each was trained on: [group][rollout]."""
         for number, group in enumerate(groups):
-            prompt = self._decode(group.prompt.ids.tolist())
             for sample in range(len(group.rollouts)):
+                prompt = self._decode(group.rollouts[sample].prompt_ids.tolist())
                 trained = () if samples is None else samples[number][sample]
                 write_line(self._file, self._row(step, phase, group, sample, prompt, trained))
                 self._tally.add(step)
@@ -55,18 +60,27 @@ class Trajectories:
         rollout = group.rollouts[sample]
         return {
             "step": step, "phase": phase, "sequence": group.sequence, "sample": sample,
-            "prompt_index": group.prompt.index, "prompt_ids": group.prompt.ids.tolist(), "prompt": prompt,
-            "completion_ids": rollout.completion_ids.tolist(), "completion": rollout.text,
-            "loss_mask": rollout.loss_mask.tolist(), "logprobs": rollout.sampler_logprobs.tolist(),
-            "policy_version": rollout.policy_version.tolist(), "reward": float(rollout.reward),
+            "prompt_index": group.prompt.index, "prompt_ids": rollout.prompt_ids.tolist(), "prompt": prompt,
+            **_drawn(rollout), "completion": rollout.text,
+            "reward": float(rollout.reward) if rollout.status.trusted else None,
             "info": {name: float(value) for name, value in rollout.info.items()},
-            "turns": [[turn.start, turn.end, float(turn.reward)] for turn in turns_of(rollout)],
+            "branches": [{"prompt_ids": branch.prompt_ids.tolist(), **_drawn(branch)}
+                         for branch in rollout.branches],
+            "outcome": rollout.status.value, "message": rollout.message,
             "used_reward": _one_or_list([sample.reward for sample in trained]),
             "advantage": _one_or_list([_advantage(sample) for sample in trained]),
             "truncated": bool(rollout.truncated)}
 
     def close(self) -> None:
         self._file.close()
+
+
+def _drawn(trace: Trace) -> dict[str, Any]:
+    turns = turns_of(trace)
+    return {"completion_ids": trace.completion_ids.tolist(), "loss_mask": trace.loss_mask.tolist(),
+            "logprobs": trace.sampler_logprobs.tolist(), "policy_version": trace.policy_version.tolist(),
+            "turns": [[turn.start, turn.end, float(turn.reward)] for turn in turns],
+            "observations": [list(turn.observation) for turn in turns]}
 
 
 def _advantage(sample: Sample) -> float:

@@ -10,6 +10,7 @@ from jaxrl_moe.checks.problems import refuse
 from jaxrl_moe.checks.sections.learner import warn_of_router
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config
+from jaxrl_moe.data.chat.turn_bridge import TurnBridge
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.distributed.placements import placement, rollout_placement
 from jaxrl_moe.engine.engine import JaxEngine
@@ -18,10 +19,13 @@ from jaxrl_moe.learning import make
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
-from jaxrl_moe.protocols import Bridge, Engine
+from jaxrl_moe.phases import longest_prompt, longest_rollout
+from jaxrl_moe.protocols import Bridge, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.timeouts import Timeouts
 from jaxrl_moe.runs.scratch import ensure_data, ensure_model
-from jaxrl_moe.types import Prompt
+from jaxrl_moe.types import Messages, Prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +89,21 @@ def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer
                              placement=trained_at)
 
 
+def make_episodes(config: Config, task: Task, tokenizer: Tokenizer,
+                  timeouts: Timeouts | None = None) -> Episodes:
+    """How the run's episodes are played."""
+    def talk(prompt: Prompt, tools: Messages) -> TurnBridge:
+        return TurnBridge(tokenizer, variables=prompt.variables, tools=tools, history=config.episodes.history)
+
+    return Episodes(task, tokenizer.decode, config.seed, config.rollout.graders, config.episodes, talk,
+                    longest_rollout(config), timeouts)
+
+
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:
     """An engine over the model's own arrays, laid out on the mesh if they are not yet; where rollout has
     devices of its own, over copies there."""
     drawn_at = rollout_placement(config, model.config)
     if drawn_at is not None and not config.rollout_mesh.apart:
         nnx.update(model, drawn_at.put(nnx.state(model)))
-    return JaxEngine(model, config.rollout, max_prompt_tokens=config.data.max_prompt_tokens, seed=config.seed,
+    return JaxEngine(model, config.rollout, max_prompt_tokens=longest_prompt(config), seed=config.seed,
                      eos_ids=tokenizer.eos_ids, detokenise=tokenizer.decode, placement=drawn_at)

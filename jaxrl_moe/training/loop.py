@@ -115,7 +115,7 @@ def throughput(batch: Selection, times: dict[str, float]) -> dict[str, float]:
     rollouts = [rollout for group in batch.drawn for rollout in group.rollouts]
     completed = sum(len(rollout.completion_ids) for rollout in rollouts)
     read = sum(len(rollout.prompt_ids) for rollout in rollouts)
-    drawn = completed if batch.tokens is None else batch.tokens
+    drawn = sum(rollout.drawn for rollout in rollouts) if batch.tokens is None else batch.tokens
     return {**times, "rollout/tokens_per_s": drawn / max(times["time/rollout_s"], 1e-9),
             "perf/tokens_per_s": (completed + read) / times["time/step_s"], "perf/peak_bytes": peak_bytes()}
 

@@ -18,14 +18,13 @@ from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.phases import sft_config
 from jaxrl_moe.protocols import Bridge, Endpoint, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
-from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.checkpoints.resuming import standing
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.logs import METRICS, TRAJECTORIES
 from jaxrl_moe.runs.report import report
 from jaxrl_moe.runs.trajectories import Trajectories
-from jaxrl_moe.training.assembly import Data, build, load, make_engine, prepare
+from jaxrl_moe.training.assembly import Data, build, load, make_engine, make_episodes, prepare
 from jaxrl_moe.training.sft import last_step, sft
 from jaxrl_moe.training.train import train
 from jaxrl_moe.types import UserError
@@ -185,7 +184,7 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
 
 def evaluate_policy(config: Config, engine: Engine, task: Task, data: Data) -> Evaluation:
     """The held-out prompts, drawn by the engine and graded by the recipe's task."""
-    episodes = Episodes(task, data.tokenizer.decode, config.seed, config.rollout.graders)
+    episodes = make_episodes(config, task, data.tokenizer)
     return evaluate(data.eval_prompts, episodes, engine, config)
 
 

@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.turns import alone
 from jaxrl_moe.learning.credit.kl_coefficient import KLCoefficient
 from jaxrl_moe.learning.objective import make_policy_objective
@@ -43,10 +44,11 @@ from jaxrl_moe.learning.update import update
 from jaxrl_moe.phases import sampling
 from jaxrl_moe.protocols import Engine, Task
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.timeouts import NAME, Timeouts
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.runs.run import open_run
+from jaxrl_moe.training.assembly import make_episodes
 from jaxrl_moe.training.loop import (
     TrainingLoop,
     Updates,
@@ -82,11 +84,11 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
     Raises:
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
     """
-    episodes = Episodes(task, tokenizer.decode, config.seed, config.rollout.graders)
+    folder = pathlib.Path(config.run_dir)
+    episodes = make_episodes(config, task, tokenizer, kept_timeouts(config, task, folder))
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
     params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
-    folder = pathlib.Path(config.run_dir)
     with (open_run(config, folder, "RL", learner, lambda progress: config.train.steps,
                    lambda progress: draws.restore(dataclasses.asdict(progress)), tokenizer.decode) as run,
           open_source(config, engine, episodes, draws, params) as source):
@@ -98,6 +100,12 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
         while not run.finished:
             step(loop)
         return run.progress.step >= run.last_step
+
+
+def kept_timeouts(config: Config, task: Task, folder: pathlib.Path) -> Timeouts | None:
+    """Those that a run which is resumed to the same bits must see again."""
+    repeats = task.deterministic and not task.max_turns == 1 and config.rollout.max_staleness == 0
+    return Timeouts(folder / NAME) if repeats and hosts.leads() else None
 
 
 def step(loop: TrainingLoop) -> None:

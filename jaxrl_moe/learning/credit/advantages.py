@@ -86,7 +86,8 @@ def _members(samples: Sequence[Sample], row: Advantage) -> list[np.ndarray]:
     """The samples that are compared: those of one prompt, or of one turn of it. The turns of a prompt's only
     rollout stand alone, as it does."""
     numbers = np.array([(sample.group, sample.turn if row.per_turn else 0) for sample in samples])
-    groups = [np.flatnonzero((numbers == number).all(axis=1)) for number in dict.fromkeys(map(tuple, numbers))]
+    distinct = dict.fromkeys(map(tuple, numbers))
+    groups = [np.flatnonzero((numbers == number).all(axis=1)) for number in distinct]
     members = []
     for group in groups:
         alone = len({samples[index].rollout for index in group}) == 1

@@ -1,0 +1,81 @@
+"""The episodes section: does it fit the task, and can the chat template do what many turns need?"""
+import dataclasses
+from collections.abc import Iterator
+
+from jaxrl_moe.checks import tasks
+from jaxrl_moe.checks.problems import as_problem
+from jaxrl_moe.checks.start import Start
+from jaxrl_moe.config import Config, EpisodesSection, value_of
+from jaxrl_moe.data.chat.turn_check import check_template
+from jaxrl_moe.protocols import Task
+from jaxrl_moe.types import Problem, Prompt, UserError
+
+SEVERAL = ("rounds", "rounds_every", "max_tokens", "history", "order")  # fields that concern several turns
+
+
+def problems(start: Start) -> Iterator[Problem]:
+    """Yields what speaks against the section, given the task; nothing where that is refused itself."""
+    if not start.config.env.name or list(tasks.problems(start)):
+        return
+    if start.task.max_turns == 1:
+        yield from _without_effect(start.config)
+    else:
+        yield from _of_turns(start.config, start.task)
+
+
+def template_problems(start: Start) -> Iterator[Problem]:
+    """Yields why the chat template cannot do the turns of the task's episodes; once for each set of tools and
+    variables that rows have."""
+    if not start.config.env.name or list(tasks.problems(start)) or start.task.max_turns == 1:
+        return
+    seen = set()
+    prompts = start.prompts[0] if start.rl else start.held_out[0] if start.config.data.eval_path else []
+    for prompt in prompts:
+        kind = repr((_tools(start.task, prompt), prompt.variables))
+        if kind in seen:
+            continue
+        seen.add(kind)
+        try:
+            check_template(start.tokenizer, tools=_tools(start.task, prompt), variables=prompt.variables,
+                           history=start.config.episodes.history)
+        except UserError as error:
+            yield as_problem("model.path", start.config.model.path, error)
+            return
+
+
+def _tools(task: Task, prompt: Prompt) -> tuple:
+    return (*prompt.tools, *task.tools(prompt.row))
+
+
+def _without_effect(config: Config) -> Iterator[Problem]:
+    defaults = EpisodesSection()
+    for field in dataclasses.fields(EpisodesSection):
+        value = value_of(config, f"episodes.{field.name}")
+        if field.name in SEVERAL and value != getattr(defaults, field.name):
+            yield Problem(f"episodes.{field.name}", value, f"has no effect, as the episodes of env.name = "
+                          f"{config.env.name!r} have one turn",
+                          "leave it out, or take a task of several turns")
+
+
+def _of_turns(config: Config, task: Task) -> Iterator[Problem]:
+    settings = config.episodes
+    over = [rounds for rounds in settings.rounds if rounds > task.max_turns]
+    if over:
+        yield Problem("episodes.rounds", settings.rounds, f"is more than the {task.max_turns} turns that "
+                      f"env.name = {config.env.name!r} allows", "lower it, or raise the task's max_turns")
+    if len(settings.rounds) > 1 and not settings.rounds_every:
+        yield Problem("episodes.rounds", settings.rounds, "names several numbers, and episodes.rounds_every "
+                      "= 0 says of none but the first when it holds", "set rounds_every to a number of steps")
+    if settings.rounds_every and len(settings.rounds) < 2:
+        yield Problem("episodes.rounds_every", settings.rounds_every, "has no effect, as episodes.rounds "
+                      "names no second number", "give several, such as 10,20,30, or leave it out")
+    if settings.max_tokens < config.rollout.max_tokens:
+        lack = "is not given" if not settings.max_tokens else (
+            f"is less than rollout.max_tokens = {config.rollout.max_tokens}, which a single turn may have")
+        yield Problem("episodes.max_tokens", settings.max_tokens or None, f"{lack}, and the episodes of "
+                      f"env.name = {config.env.name!r} have several turns",
+                      "give the tokens that all turns and observations of an episode may have together")
+    if settings.order == "fixed" and config.rollout.max_staleness:
+        yield Problem("episodes.order", "fixed", "holds where drawing and updating take turns, and "
+                      f"rollout.max_staleness = {config.rollout.max_staleness} lets them overlap",
+                      "set rollout.max_staleness=0, or episodes.order=auto")
