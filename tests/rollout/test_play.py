@@ -196,7 +196,8 @@ def test_as_answered_a_slow_environment_holds_no_other_up():
     engine = ScriptedEngine(lambda *_: 1)
     engine.publish(None, 0)
     episodes = Episodes(task, str, graders=8, talk=lambda *_: Talk())
-    play = Play(engine, episodes, SamplingParams(8, n=1), 0, fixed=False, failures=Failures(episodes.settings))
+    failures = Failures(episodes.settings)
+    play = Play(engine, episodes, SamplingParams(8, n=1), 0, fixed=False, failures=failures)
     with contextlib.closing(play):
         for prompt in PROMPTS:
             play.begin(prompt, prompt.index)
@@ -211,7 +212,8 @@ def test_a_history_that_is_rewritten_begins_a_new_sequence_of_the_same_episode()
     (earlier,) = rollout.branches
     assert earlier.completion_ids.tolist() == [0, 1, -1, 1, 0, 1] and [
         turn.reward for turn in earlier.turns] == [1, 2]
-    assert rollout.prompt_ids.tolist() == [7, 7, -1, 2] and rollout.completion_ids.tolist() == [0, 1, -1, 3, 0, 1]
+    assert rollout.prompt_ids.tolist() == [7, 7, -1, 2]
+    assert rollout.completion_ids.tolist() == [0, 1, -1, 3, 0, 1]
     assert [turn.reward for turn in rollout.turns] == [3, 4] and rollout.reward == 10 and rollout.drawn == 8
 
 
@@ -244,7 +246,7 @@ def test_rounds_are_scheduled_by_the_step():
 
 
 def test_a_prompt_that_leaves_no_room_for_a_turn_is_refused():
-    with pytest.raises(GradeError, match="^d.jsonl, row 1: the episode begins with 2 tokens.*episodes.max_tok"):
+    with pytest.raises(GradeError, match="^d.jsonl, row 1: the episode begins with 2 tokens.*max_tok"):
         played(Rooms(), PROMPTS[:1], longest=2)
 
 
@@ -360,7 +362,7 @@ def test_episodes_run_ahead_of_the_trainer_and_those_that_fail_make_room_for_oth
     producer = make(engine, rules, task, last=8, graders=4, prompts=PROMPTS, talk=lambda *_: Talk(),
                     settings=EpisodesSection(max_error_rate=1.0))
     with contextlib.closing(producer):
-        for step, batch, position in train(producer, 8, hold=True):
+        for step, batch, _ in train(producer, 8, hold=True):
             assert len(batch.kept) == 2 and all(group.trusted for group in batch.kept)
             assert all(step - rollout.policy_version.min() <= 2 for group in batch.kept
                        for rollout in group.rollouts)
