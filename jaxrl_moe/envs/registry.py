@@ -16,11 +16,7 @@ from jaxrl_moe.rl.table import AlgorithmError, parse_spec
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import Prompt, UserError
 
-TASKS: dict[str, Factory] = {
-    "gsm8k": Gsm8k,
-    "word_problems": WordProblems,
-    "babyai": BabyAI,
-}
+TASKS: dict[str, Factory] = {"gsm8k": Gsm8k, "word_problems": WordProblems, "babyai": BabyAI}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
 

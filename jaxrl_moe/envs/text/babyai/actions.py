@@ -1,4 +1,6 @@
 """What the policy can say: actions in words, each a row of low-level moves, and why one cannot be taken."""
+import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,27 +14,43 @@ if TYPE_CHECKING:
     from minigrid.core.world_object import WorldObj
 
 LOOK = "check available actions"  # shows again what is in sight
-_COLORS = ("red", "green", "blue", "purple", "yellow", "grey")
+COLORS = ("red", "green", "blue", "purple", "yellow", "grey")
 _OBJECT_ACTION = re.compile(
-    rf"(?P<verb>go to|pickup|go through|toggle and go through) (?P<color>{'|'.join(_COLORS)}) "
+    rf"(?P<verb>go to|pickup|go through|toggle and go through) (?P<color>{'|'.join(COLORS)}) "
     rf"((?P<state>open|closed|locked) )?(?P<kind>{'|'.join(KINDS)}) (?P<number>[1-9][0-9]{{0,3}})")
 _LONGEST = 80  # characters of an action that a message repeats
 
 
-def available(view: View, names: Names) -> dict[str, Moves]:
-    """The actions that can be taken, with their moves: going to what there is a way to, and so on."""
-    actions: dict[str, Moves] = {"turn left": (Move.LEFT,), "turn right": (Move.RIGHT,)}
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What the agent sees, what it is called, and what can be done.
+
+    Attributes:
+      view: what is in sight.
+      names: of all things that have been in sight.
+    """
+    view: View
+    names: Names
+
+    @functools.cached_property
+    def actions(self) -> dict[str, Moves]:
+        """The actions that can be taken, with their moves: going to what there is a way to, and so on."""
+        return dict(_available(self.view, self.names))
+
+
+def _available(view: View, names: Names) -> Iterator[tuple[str, Moves]]:
+    yield "turn left", (Move.LEFT,)
+    yield "turn right", (Move.RIGHT,)
     if view.is_free(AHEAD):
-        actions["move forward"] = (Move.FORWARD,)
+        yield "move forward", (Move.FORWARD,)
     if view.ahead is not None and not _why_not_toggled(view.ahead, view, names):
-        actions["toggle"] = (Move.TOGGLE,)
+        yield "toggle", (Move.TOGGLE,)
     if view.carried is not None and view.ahead is None:
-        actions["drop"] = (Move.DROP,)
+        yield "drop", (Move.DROP,)
     paths = Paths(view)
     for place, thing in view.things():
         for verb, moves in _object_actions(place, thing, view, names, paths):
-            actions[f"{verb} {names.name(thing)}"] = moves
-    return actions
+            yield f"{verb} {names.name(thing)}", moves
 
 
 def _object_actions(place: Place, thing: "WorldObj", view: View, names: Names,
@@ -51,33 +69,33 @@ def _object_actions(place: Place, thing: "WorldObj", view: View, names: Names,
         yield "toggle and go through", (*way, Move.TOGGLE, Move.FORWARD)
 
 
-def moves_of(command: str, view: View, names: Names) -> Moves:
+def moves_of(command: str, scene: Scene) -> Moves:
     """The low-level moves of an action; none for LOOK.
 
     Args:
       command: as answers.action_of cleans it. Its case does not matter, "pick up" is "pickup", and a door's
         state may be left out.
+      scene: where it is to be taken.
 
     Raises:
       BadAction: it cannot be taken; the message tells the policy why.
     """
     command = re.sub("^pick up ", "pickup ", command.lower())
-    actions = available(view, names)
-    if command in actions or command == LOOK:
-        return actions.get(command, ())
+    if command in scene.actions or command == LOOK:
+        return scene.actions.get(command, ())
     named = _OBJECT_ACTION.fullmatch(command)
     if not named:
-        raise BadAction(_why_not(command, view, names))
-    thing = names.find(named["color"], named["kind"], int(named["number"]), view)
+        raise BadAction(_why_not(command, scene.view, scene.names))
+    thing = scene.names.find(named["color"], named["kind"], int(named["number"]), scene.view)
     if thing is None:
         raise BadAction(f"You see no {named['color']} {named['kind']} {named['number']}.")
-    name = names.name(thing)
+    name = scene.names.name(thing)
     if named["state"] and (thing.type != "door" or named["state"] != state_of(thing)):
         raise BadAction(f"It is {name} that you see, and it is not {named['state']}.")
     action = f"{named['verb']} {name}"
-    if action not in actions:
-        raise BadAction(_why_not_object(named["verb"], thing, view, names))
-    return actions[action]
+    if action not in scene.actions:
+        raise BadAction(_why_not_object(named["verb"], thing, scene.view, scene.names))
+    return scene.actions[action]
 
 
 def _why_not(command: str, view: View, names: Names) -> str:

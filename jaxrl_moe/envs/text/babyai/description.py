@@ -1,25 +1,27 @@
 """A view in words."""
 from collections.abc import Iterable
 
-from jaxrl_moe.envs.text.babyai.actions import available, described
-from jaxrl_moe.envs.text.babyai.view import Names, Place, View
+from jaxrl_moe.envs.text.babyai.actions import Scene, described
+from jaxrl_moe.envs.text.babyai.view import Place, View
 
 
-def describe(view: View, names: Names) -> str:
+def describe(scene: Scene) -> str:
     """What is in sight, in lines: what is ahead, the things with where they are, walls straight ahead, to the
     left and to the right, what is carried, and the available actions."""
+    view = scene.view
+    names = scene.names
     ahead = "nothing" if view.ahead is None else described(view.ahead, names)
     things = [f"{names.name(thing)}: {where(place)}" for place, thing in view.things()]
     walls = [where(place) for place in _nearest_walls(view)]
     carried = "nothing" if view.carried is None else names.name(view.carried)
-    return "\n".join([f"In front of you: {ahead}", f"You see: {'; '.join(things) or 'nothing'}",
-                      f"Walls: {'; '.join(walls) or 'none in sight'}", f"You carry: {carried}",
-                      available_line(view, names)])
+    return "\n".join([f"Ahead: {ahead}", f"You see: {'; '.join(things) or 'nothing'}",
+                      f"Walls: {'; '.join(walls) or 'none in sight'}", f"Carrying: {carried}",
+                      available_line(scene)])
 
 
-def available_line(view: View, names: Names) -> str:
+def available_line(scene: Scene) -> str:
     """The line that lists the actions that can be taken."""
-    return f"Available actions: {', '.join(available(view, names))}"
+    return f"Available actions: {', '.join(scene.actions)}"
 
 
 def where(place: Place) -> str:

@@ -1,5 +1,5 @@
 """The 40 levels of BabyAI that AgentGym numbers, and their worlds; an index names level and seed."""
-import importlib
+import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -64,12 +64,7 @@ def _level(item: str) -> int:
 
 def make_world(index: int) -> "RoomGridLevel":
     """The world of an index at its beginning. All that is drawn for it follows from the index: nothing of
-    this process or of other worlds has a part in it.
-
-    Raises:
-      UserError: minigrid is not installed, or is told by the environment variable BABYAI_DONE_ACTIONS to
-        judge missions in another way.
-    """
+    this process or of other worlds has a part in it. minigrid must be there, see check_installed."""
     level, seed = level_and_seed(index)
     registered = _registry()[gymnasium_id(level)]
     module, _, name = registered.entry_point.partition(":")
@@ -79,19 +74,25 @@ def make_world(index: int) -> "RoomGridLevel":
     return world
 
 
+def check_installed() -> None:
+    """Raises UserError where minigrid is not installed, or told by the environment variable
+    BABYAI_DONE_ACTIONS to judge missions in another way."""
+    for package in ("minigrid", "gymnasium"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"BabyAI needs {package}, which is not installed. It comes with the extra "
+                            '`agents`: pip install -e ".[agents]".')
+    if os.environ.get("BABYAI_DONE_ACTIONS"):
+        raise UserError("The environment variable BABYAI_DONE_ACTIONS is set, so that minigrid waits for a "
+                        "word of the agent that it is done, which no action here says: unset it.")
+
+
 def _registry() -> dict:
     """gymnasium's table of environments, with minigrid's in it."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    try:
-        import gymnasium
-        import minigrid  # noqa: F401  which registers its environments
-        from minigrid.envs.babyai.core import roomgrid_level, verifier
-    except ImportError as error:
-        raise UserError(f"BabyAI needs {error.name}, which is not installed. It comes with the extra "
-                        '`agents`: pip install -e ".[agents]".') from error
-    if verifier.use_done_actions:
-        raise UserError("The environment variable BABYAI_DONE_ACTIONS is set, and minigrid then waits for a "
-                        "word of the agent that it is done, which no action here says: unset it.")
+    import gymnasium
+    import minigrid  # noqa: F401  which registers its environments
+    from minigrid.envs.babyai.core import roomgrid_level
+
     # It prints each world that it draws and rejects. Its own name `print` is covered, as stdout belongs to
     # all threads.
     roomgrid_level.print = _silent

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxrl_moe.envs.text.answers import BadAction, action_of
-from jaxrl_moe.envs.text.babyai.actions import moves_of
+from jaxrl_moe.envs.text.babyai.actions import Scene, moves_of
 from jaxrl_moe.envs.text.babyai.description import available_line, describe
-from jaxrl_moe.envs.text.babyai.levels import LEVELS, level_and_seed, levels_of, make_world
+from jaxrl_moe.envs.text.babyai.levels import LEVELS, check_installed, level_and_seed, levels_of, make_world
 from jaxrl_moe.envs.text.babyai.view import Names, look
 from jaxrl_moe.outside import Fields
 from jaxrl_moe.protocols import Env, Task
@@ -31,7 +31,7 @@ class BabyAI(Task):
       binary: the reward is 1 where the mission is fulfilled, however many moves it took.
 
     Raises:
-      UserError: a number is out of range, or there is no such level.
+      UserError: a number is out of range, there is no such level, or no minigrid.
     """
     max_turns: int = 20
     levels: str = ""
@@ -47,6 +47,7 @@ class BabyAI(Task):
                 raise UserError(f"{setting} = {getattr(self, setting)} is out of range: it must be at least "
                                 f"{least}.")
         self._levels = levels_of(self.levels)
+        check_installed()
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no world, or one of a level that `levels` leaves out."""
@@ -55,10 +56,10 @@ class BabyAI(Task):
             raise UserError(f"the row's world is one of level {level} ({LEVELS[level - 1]}), and levels = "
                             f"{quoted(self.levels)} leaves that out: leave the row out, or add the level.")
 
-    def open(self, row: Mapping[str, Any], seed: int) -> "Episode":
+    def open(self, row: Mapping[str, Any], seed: int) -> "BabyAIEpisode":
         """An episode in the row's world; all chance in it follows from the row, so the seed decides
         nothing."""
-        return Episode(index_of(row), steps=self.steps, binary=self.binary)
+        return BabyAIEpisode(index_of(row), steps=self.steps, binary=self.binary)
 
     def close(self) -> None:
         """There is nothing to free."""
@@ -85,7 +86,7 @@ def index_of(row: Mapping[str, Any]) -> int:
     return index
 
 
-class Episode(Env):
+class BabyAIEpisode(Env):
     """One world, from its beginning to the end of its mission.
 
     Args:
@@ -95,6 +96,7 @@ class Episode(Env):
     Attributes:
       index: as given.
       world: minigrid's own, from reset() on; what it hides from the agent is there to be seen.
+      scene: what the agent sees now.
       score: the rewards so far.
       is_fulfilled: whether the mission is.
     """
@@ -102,6 +104,7 @@ class Episode(Env):
     def __init__(self, index: int, *, steps: int = 0, binary: bool = False):
         self.index = index
         self.world: Any = None
+        self.scene: Scene
         self.score = 0.0
         self.is_fulfilled = False
         self._steps = steps
@@ -119,37 +122,37 @@ class Episode(Env):
         """Makes the world; returns the goal and what is in sight.
 
         Raises:
-          UserError: it has begun already, or minigrid is not there.
+          UserError: it has begun already.
         """
         if self.world is not None or self._ended:
             raise UserError("This episode has begun already: open another one.")
         self.world = make_world(self.index)
         self.world.max_steps = self._steps or self.world.max_steps
-        return _shown(f"Your goal: {self.mission}\n{self.describe()}")
-
-    def describe(self) -> str:
-        """What is in sight and what can be done, in words."""
-        view = look(self.world)
-        self._names.learn(view)
-        return describe(view, self._names)
+        self._look()
+        return _shown(f"Your goal: {self.mission}\n{describe(self.scene)}")
 
     def step(self, action: Action) -> Step:
         """Takes an action. One that cannot be taken changes nothing in the world, and the observation says
         why."""
         if self.world is None or self._ended:
             raise UserError("This episode has ended, or has not begun: open another one, and reset it.")
-        view = look(self.world)
         try:
-            moves = moves_of(action_of(action.text), view, self._names)
+            moves = moves_of(action_of(action.text), self.scene)
         except BadAction as error:
             self._invalid += 1
-            return self._told(0.0, f"{error}\n{available_line(view, self._names)}")
+            return self._told(0.0, f"{error}\n{available_line(self.scene)}")
         before = self.score
         for move in moves:
             self._move(move)
             if self._ended:  # also in the middle of an action
                 break
-        return self._told(self.score - before, "" if self._ended else self.describe())
+        self._look()
+        return self._told(self.score - before, "" if self._ended else describe(self.scene))
+
+    def _look(self) -> None:
+        view = look(self.world)
+        self._names.learn(view)
+        self.scene = Scene(view, self._names)
 
     def _move(self, move: int) -> None:
         _, reward, is_over, is_out_of_moves, _ = self.world.step(move)
