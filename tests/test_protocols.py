@@ -159,6 +159,8 @@ CASES = {  # class: its object, as a function of the test's fixtures
         lambda score, writing: server_engine(model, fake), None, model, "base"),
     "ScriptedEngine": lambda model, in_process, fake: ScriptedEngine(lambda *_: 3),
     "Gsm8k": lambda *_: make_task("gsm8k"), "WordProblems": lambda *_: make_task("word_problems"),
+    "BabyAI": lambda *_: make_task("babyai"),
+    "BabyAIEpisode": lambda *_: make_task("babyai(steps=1)").open({"id": 0}, 0),
     "ScriptedTask": lambda *_: ScriptedTask(),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
@@ -215,9 +217,10 @@ def use_engine(engine, params):
 
 def use_task(task, params):
     answer = 3 if isinstance(task._watched, WordProblems) else "#### 3"
-    row = {"answer": answer, "index": 0}
+    row = {"answer": answer, "index": 0, "id": 0}
     action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
+    assert task.max_turns >= 1 and isinstance(task.tools(row), tuple)
     with pytest.raises((UserError, AssertionError)):
         task.check_row({"answer": None, "index": 1}, 2)
     with contextlib.closing(task.open(row, 0)) as first, contextlib.closing(task.open(row, 0)) as second:
@@ -230,11 +233,11 @@ def use_task(task, params):
 
 def use_env(env, params):
     assert isinstance(env.reset(), tuple)
-    step = env.step(Action("#### 3", 4, False))
+    step = env.step(Action("turn left", 2, False))
     assert isinstance(step, Step) and isinstance(step.reward, float)
     assert step.done and isinstance(step.observation, tuple)
     with pytest.raises(UserError):
-        env.step(Action("#### 3", 4, False))
+        env.step(Action("turn left", 2, False))
     assert env.close() is None and env.close() is None
 
 

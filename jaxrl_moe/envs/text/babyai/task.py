@@ -11,7 +11,7 @@ from jaxrl_moe.envs.text.babyai.actions import Scene, moves_of
 from jaxrl_moe.envs.text.babyai.description import available_line, describe
 from jaxrl_moe.envs.text.babyai.levels import LEVELS, check_installed, level_and_seed, levels_of, make_world
 from jaxrl_moe.envs.text.babyai.view import Names, look
-from jaxrl_moe.outside import Fields
+from jaxrl_moe.outside import MOST_INT, Fields
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.spelling import named, quoted
 from jaxrl_moe.types import Action, Messages, Step, UserError
@@ -72,18 +72,20 @@ def index_of(row: Mapping[str, Any]) -> int:
       UserError: it gives none, or two.
     """
     fields = Fields(row, "the row")
+    index = fields.integer("id", None)
     item = fields.string("item_id", "")
-    matched = _ITEM.fullmatch(item)
-    if item and not matched:
-        raise UserError(f"item_id is {quoted(item)}: write babyai_ and a data index, such as babyai_12.")
-    if not item and "id" not in fields:
+    if index is None and not item:
         raise UserError(f"no data index in `id` or `item_id` (columns: {named(row)}): add one, such as "
                         '"id": 12.')
-    index = fields.integer("id", None)
-    index = int(matched[1]) if index is None else index
-    if matched and index != int(matched[1]):
+    if not item:
+        return index
+    matched = _ITEM.fullmatch(item)
+    if not matched or int(matched[1]) > MOST_INT:
+        raise UserError(f"item_id is {quoted(item)}: write babyai_ and a data index up to {MOST_INT}, such "
+                        "as babyai_12.")
+    if index not in (None, int(matched[1])):
         raise UserError(f"id is {index} and item_id {quoted(item)}, which are two worlds: drop one of them.")
-    return index
+    return int(matched[1])
 
 
 class BabyAIEpisode(Env):
