@@ -159,11 +159,12 @@ CASES = {  # class: its object, as a function of the test's fixtures
         lambda score, writing: server_engine(model, fake), None, model, "base"),
     "ScriptedEngine": lambda model, in_process, fake: ScriptedEngine(lambda *_: 3),
     "Gsm8k": lambda *_: make_task("gsm8k"), "WordProblems": lambda *_: make_task("word_problems"),
-    "BabyAI": lambda *_: make_task("babyai"),
-    "BabyAIEpisode": lambda *_: make_task("babyai(steps=1)").open({"id": 0}, 0),
     "ScriptedTask": lambda *_: ScriptedTask(),
+    "BabyAI": lambda *_: make_task("babyai"),
+    "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
+PLAYED = {"BabyAIEpisode": ("turn left", "turn left")}  # else one answer is all
 
 
 def request(number, tokens=6):
@@ -220,9 +221,9 @@ def use_task(task, params):
     row = {"answer": answer, "index": 0, "id": 0}
     action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
-    assert task.max_turns >= 1 and isinstance(task.tools(row), tuple)
     with pytest.raises((UserError, AssertionError)):
-        task.check_row({"answer": None, "index": 1}, 2)
+        task.check_row({"answer": None, "index": 1, "id": -1}, 2)
+    assert task.max_turns >= 1 and task.tools(row) == ()
     with contextlib.closing(task.open(row, 0)) as first, contextlib.closing(task.open(row, 0)) as second:
         assert first.reset() == second.reset()
         steps = [first.step(action), second.step(action)]
@@ -233,11 +234,13 @@ def use_task(task, params):
 
 def use_env(env, params):
     assert isinstance(env.reset(), tuple)
-    step = env.step(Action("turn left", 2, False))
-    assert isinstance(step, Step) and isinstance(step.reward, float)
-    assert step.done and isinstance(step.observation, tuple)
+    answers = PLAYED.get(type(env._watched).__name__, ("#### 3",))
+    steps = [env.step(Action(answer, 4, False)) for answer in answers]
+    for step in steps:
+        assert isinstance(step, Step) and isinstance(step.reward, float)
+        assert step.done == (step is steps[-1]) and isinstance(step.observation, tuple)
     with pytest.raises(UserError):
-        env.step(Action("turn left", 2, False))
+        env.step(Action("#### 3", 4, False))
     assert env.close() is None and env.close() is None
 
 

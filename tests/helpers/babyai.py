@@ -2,6 +2,9 @@
 import hashlib
 import random
 
+from jaxrl_moe.envs.text.babyai.levels import data_index
+from jaxrl_moe.envs.text.babyai.oracles import RoomPlanner
+from jaxrl_moe.envs.text.babyai.rows import LEARNING_TURNS
 from jaxrl_moe.envs.text.babyai.task import BabyAIEpisode
 from jaxrl_moe.types import Action
 
@@ -48,3 +51,16 @@ def spoken():
         texts = [*episode.reset(), *episode.step(Action("turn left", 1, False)).observation]
         digest.update(repr(texts).encode() + episode.picture().tobytes())
     return digest.hexdigest()
+
+
+def planned_turns(level, seed):
+    """Turns that the planner takes; 0 where it does not fulfil the mission within LEARNING_TURNS."""
+    episode = BabyAIEpisode(data_index(level, seed))
+    episode.reset()
+    planner = RoomPlanner(episode)
+    for turn in range(LEARNING_TURNS):
+        step = episode.step(Action(planner.advice().action, 3, False))
+        assert step.info["invalid"] == 0
+        if step.done:
+            return (turn + 1) * episode.is_fulfilled
+    return 0

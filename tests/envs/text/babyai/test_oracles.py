@@ -1,10 +1,9 @@
 """The levels can be played through our own actions: by minigrid's bot, and by a planner that sees what the
-policy sees."""
+policy sees; how well the latter plays stands in docs/agents/babyai.md, which tests/docs holds."""
 import pytest
 
-from jaxrl_moe.envs.text.babyai.levels import LEVELS, data_index, levels_of
+from jaxrl_moe.envs.text.babyai.levels import LEVELS, data_index
 from jaxrl_moe.envs.text.babyai.oracles import BotOracle, RoomPlanner
-from jaxrl_moe.envs.text.babyai.rows import LEARNING_LEVELS, LEARNING_TURNS
 from jaxrl_moe.envs.text.babyai.task import BabyAIEpisode
 from jaxrl_moe.types import Action, UserError
 
@@ -24,19 +23,6 @@ def bot_plays(level, seed):
         if step.done:
             break
     return episode.is_fulfilled
-
-
-def planner_plays(level, seed):
-    """Turns that the planner takes; 0 where it does not fulfil the mission within LEARNING_TURNS."""
-    episode = BabyAIEpisode(data_index(level, seed))
-    episode.reset()
-    planner = RoomPlanner(episode)
-    for turn in range(LEARNING_TURNS):
-        step = episode.step(Action(planner.advice().action, 3, False))
-        assert step.info["invalid"] == 0
-        if step.done:
-            return (turn + 1) * episode.is_fulfilled
-    return 0
 
 
 @pytest.mark.parametrize("level", range(2, 41, 4))
@@ -64,12 +50,6 @@ def test_a_key_in_a_box_can_be_had_though_the_bot_gives_up():
         if episode.step(Action(action, 3, False)).done:
             break
     assert episode.is_fulfilled
-
-
-@pytest.mark.parametrize("level, least", zip(levels_of(LEARNING_LEVELS), (95, 100, 100, 95, 65)))
-def test_the_planner_plays_the_levels_that_are_learnt(level, least):
-    turns = [planner_plays(level, seed) for seed in range(100)]
-    assert sum(map(bool, turns)) >= least and max(turns) > 2
 
 
 def test_the_planner_says_which_missions_it_does_not_play():
