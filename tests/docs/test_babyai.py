@@ -15,7 +15,8 @@ PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "agents" / "babyai.md").rea
 
 
 def blocks(language):
-    return [text for name, text in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.M | re.S) if name == language]
+    named = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.M | re.S)
+    return [text for name, text in named if name == language]
 
 
 def test_the_rows_settings_and_levels_of_babyai_are_those_of_the_task():

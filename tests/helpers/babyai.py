@@ -2,10 +2,10 @@
 import hashlib
 import random
 
+from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.levels import data_index
 from jaxrl_moe.envs.text.babyai.oracles import RoomPlanner
 from jaxrl_moe.envs.text.babyai.rows import LEARNING_TURNS
-from jaxrl_moe.envs.text.babyai.task import BabyAIEpisode
 from jaxrl_moe.types import Action
 
 HEADINGS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # as minigrid counts them

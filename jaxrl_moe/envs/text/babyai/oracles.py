@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxrl_moe.envs.text.babyai.actions import COLORS
+from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.paths import Move, Moves
-from jaxrl_moe.envs.text.babyai.task import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.view import View
 from jaxrl_moe.types import UserError
 

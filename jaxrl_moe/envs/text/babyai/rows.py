@@ -4,10 +4,10 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.instructions import answer, instructions
 from jaxrl_moe.envs.text.babyai.levels import data_index, levels_of, make_world
 from jaxrl_moe.envs.text.babyai.oracles import RoomPlanner
-from jaxrl_moe.envs.text.babyai.task import BabyAIEpisode
 from jaxrl_moe.types import Action, UserError
 
 # What a model of a million parameters can learn in minutes: one room, few things, eight turns at most.

@@ -1,20 +1,15 @@
-"""The task BabyAI, and its episodes."""
+"""The task BabyAI: its settings and rows."""
 import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
-from jaxrl_moe.envs.text.answers import BadAction, action_of
-from jaxrl_moe.envs.text.babyai.actions import Scene, moves_of
-from jaxrl_moe.envs.text.babyai.description import available_line, describe
-from jaxrl_moe.envs.text.babyai.levels import LEVELS, check_installed, level_and_seed, levels_of, make_world
-from jaxrl_moe.envs.text.babyai.view import Names, look
+from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
+from jaxrl_moe.envs.text.babyai.levels import LEVELS, check_installed, level_and_seed, levels_of
 from jaxrl_moe.outside import MOST_INT, Fields
-from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.protocols import Task
 from jaxrl_moe.spelling import named, quoted
-from jaxrl_moe.types import Action, Messages, Step, UserError
+from jaxrl_moe.types import UserError
 
 _ITEM = re.compile(r"babyai_(0|[1-9][0-9]{0,9})")
 
@@ -56,7 +51,7 @@ class BabyAI(Task):
             raise UserError(f"the row's world is one of level {level} ({LEVELS[level - 1]}), and levels = "
                             f"{quoted(self.levels)} leaves that out: leave the row out, or add the level.")
 
-    def open(self, row: Mapping[str, Any], seed: int) -> "BabyAIEpisode":
+    def open(self, row: Mapping[str, Any], seed: int) -> BabyAIEpisode:
         """An episode in the row's world; all chance in it follows from the row, so the seed decides
         nothing."""
         return BabyAIEpisode(index_of(row), steps=self.steps, binary=self.binary)
@@ -86,95 +81,3 @@ def index_of(row: Mapping[str, Any]) -> int:
     if index not in (None, int(matched[1])):
         raise UserError(f"id is {index} and item_id {quoted(item)}, which are two worlds: drop one of them.")
     return int(matched[1])
-
-
-class BabyAIEpisode(Env):
-    """One world, from its beginning to the end of its mission.
-
-    Args:
-      index: data index of the world.
-      steps, binary: see BabyAI.
-
-    Attributes:
-      index: as given.
-      world: minigrid's own, from reset() on; what it hides from the agent is there to be seen.
-      scene: what the agent sees now.
-      score: the rewards so far.
-      is_fulfilled: whether the mission is.
-    """
-
-    def __init__(self, index: int, *, steps: int = 0, binary: bool = False):
-        self.index = index
-        self.world: Any = None
-        self.scene: Scene
-        self.score = 0.0
-        self.is_fulfilled = False
-        self._steps = steps
-        self._binary = binary
-        self._names = Names()
-        self._invalid = 0
-        self._ended = False
-
-    @property
-    def mission(self) -> str:
-        """What is to be done, in minigrid's words."""
-        return self.world.mission
-
-    def reset(self) -> Messages:
-        """Makes the world; returns the goal and what is in sight.
-
-        Raises:
-          UserError: it has begun already.
-        """
-        if self.world is not None or self._ended:
-            raise UserError("This episode has begun already: open another one.")
-        self.world = make_world(self.index)
-        self.world.max_steps = self._steps or self.world.max_steps
-        self._look()
-        return _shown(f"Your goal: {self.mission}\n{describe(self.scene)}")
-
-    def step(self, action: Action) -> Step:
-        """Takes an action. One that cannot be taken changes nothing in the world, and the observation says
-        why."""
-        if self.world is None or self._ended:
-            raise UserError("This episode has ended, or has not begun: open another one, and reset it.")
-        try:
-            moves = moves_of(action_of(action.text), self.scene)
-        except BadAction as error:
-            self._invalid += 1
-            return self._told(0.0, f"{error}\n{available_line(self.scene)}")
-        before = self.score
-        for move in moves:
-            self._move(move)
-            if self._ended:  # also in the middle of an action
-                break
-        self._look()
-        return self._told(self.score - before, "" if self._ended else describe(self.scene))
-
-    def _look(self) -> None:
-        view = look(self.world)
-        self._names.learn(view)
-        self.scene = Scene(view, self._names)
-
-    def _move(self, move: int) -> None:
-        _, reward, is_over, is_out_of_moves, _ = self.world.step(move)
-        self.is_fulfilled = reward > 0
-        self.score += float(self.is_fulfilled) if self._binary else float(reward)
-        self._ended = bool(is_over or is_out_of_moves)
-
-    def _told(self, reward: float, observation: str) -> Step:
-        info = {"correct": float(self.is_fulfilled), "score": self.score, "invalid": float(self._invalid),
-                "moves": float(self.world.step_count)}
-        return Step(reward, self._ended, info, _shown(observation) if observation else ())
-
-    def picture(self) -> np.ndarray:
-        """The world from above, [height, width, 3] uint8; what the agent sees is lit."""
-        return self.world.get_frame(highlight=True, tile_size=self.world.tile_size)
-
-    def close(self) -> None:
-        """There is nothing to free."""
-        self._ended = True
-
-
-def _shown(text: str) -> Messages:
-    return ({"role": "user", "content": text},)

@@ -4,8 +4,8 @@ import re
 import pytest
 from minigrid.core.world_object import Ball, Box, Door, Key
 
+from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.levels import data_index
-from jaxrl_moe.envs.text.babyai.task import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.view import Names, View, look
 from tests.helpers.babyai import seen_cells, walk
 

@@ -2,9 +2,9 @@
 policy sees; how well the latter plays stands in docs/agents/babyai.md, which tests/docs holds."""
 import pytest
 
+from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.levels import LEVELS, data_index
 from jaxrl_moe.envs.text.babyai.oracles import BotOracle, RoomPlanner
-from jaxrl_moe.envs.text.babyai.task import BabyAIEpisode
 from jaxrl_moe.types import Action, UserError
 
 # The bot does not play these: strict doors in an order that minigrid itself judges as failed, a start with

@@ -9,8 +9,9 @@ import pytest
 
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
+from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.levels import data_index, make_world
-from jaxrl_moe.envs.text.babyai.task import BabyAI, BabyAIEpisode, index_of
+from jaxrl_moe.envs.text.babyai.task import BabyAI, index_of
 from jaxrl_moe.types import Action, UserError
 
 GO_TO_RED_BALL = data_index(3, 2)
