@@ -60,7 +60,7 @@ def planned_turns(level, seed):
     planner = RoomPlanner(episode)
     for turn in range(LEARNING_TURNS):
         step = episode.step(Action(planner.advice().action, 3, False))
-        assert step.info["invalid"] == 0
+        assert step.info["valid"] == 1
         if step.done:
             return (turn + 1) * episode.is_fulfilled
     return 0

@@ -36,7 +36,8 @@ class BabyAIEpisode(Env):
         self._steps = steps
         self._binary = binary
         self._names = Names()
-        self._invalid = 0
+        self._actions = 0
+        self._taken = 0
         self._ended = False
 
     @property
@@ -62,11 +63,12 @@ class BabyAIEpisode(Env):
         why."""
         if self.world is None or self._ended:
             raise UserError("This episode has ended, or has not begun: open another one, and reset it.")
+        self._actions += 1
         try:
             moves = moves_of(action_of(action.text), self.scene)
         except BadAction as error:
-            self._invalid += 1
             return self._told(0.0, f"{error}\n{available_line(self.scene)}")
+        self._taken += 1
         before = self.score
         for move in moves:
             self._move(move)
@@ -87,8 +89,8 @@ class BabyAIEpisode(Env):
         self._ended = bool(is_over or is_out_of_moves)
 
     def _told(self, reward: float, observation: str) -> Step:
-        info = {"correct": float(self.is_fulfilled), "score": self.score, "invalid": float(self._invalid),
-                "moves": float(self.world.step_count)}
+        info = {"correct": float(self.is_fulfilled), "score": self.score,
+                "valid": self._taken / self._actions, "moves": float(self.world.step_count)}
         return Step(reward, self._ended, info, _shown(observation) if observation else ())
 
     def picture(self) -> np.ndarray:

@@ -19,7 +19,7 @@ def bot_plays(level, seed):
     bot = BotOracle(episode)
     while (action := bot.action()) is not None:
         step = episode.step(Action(f"Action: {action}", 3, False))
-        assert step.info["invalid"] == 0, (action, step.observation)
+        assert step.info["valid"] == 1, (action, step.observation)
         if step.done:
             break
     return episode.is_fulfilled

@@ -33,20 +33,31 @@ def test_rows_follow_from_the_seed():
 
 
 @pytest.mark.parametrize("terse", [True, False])
-def test_conversations_are_what_episodes_of_the_same_prompt_show_and_fulfil_the_mission(terse):
+def test_conversations_are_what_episodes_of_the_same_prompt_show(terse):
     task = BabyAI(max_turns=rows.LEARNING_TURNS, levels=rows.LEARNING_LEVELS)
     prompt = rows.prompts(1, 0, "train", terse)[0]["prompt"]
-    for row in rows.conversations(25, 2, "train", terse):
+    ended = []
+    for row in rows.conversations(40, 2, "train", terse, careful=0.5):
         task.check_row(row, 0)
         episode = task.open(row, 0)
         messages = [*prompt, *episode.reset()]
         answers = [message for message in row["messages"] if message["role"] == "assistant"]
-        assert 1 <= len(answers) <= rows.LEARNING_TURNS
+        assert 1 <= len(answers) <= (rows.LEARNING_TURNS if row["careful"] else rows.BEGINNERS_TURNS)
         for answer in answers:
             step = episode.step(Action(answer["content"], 9, False))
             messages += [answer, *step.observation]
-            assert ("Thought:" in answer["content"]) != terse and step.info["invalid"] == 0
-        assert messages == row["messages"] and step.reward > 0 and step.done
+            assert ("Thought:" in answer["content"]) != terse and step.info["valid"] == 1
+        assert messages[:len(row["messages"])] == row["messages"]
+        assert row["messages"][-1] == answer
+        assert step.reward > 0 or not row["careful"]
+        ended.append((row["careful"], step.done))
+    assert set(ended) == {(True, True), (False, True), (False, False)}
+
+
+@pytest.mark.parametrize("careful, least, most", [(1.0, 60, 60), (0.0, 0, 0), (rows.CAREFUL_SHARE, 8, 30)])
+def test_the_planner_has_its_share_of_the_episodes(careful, least, most):
+    planned = [row["careful"] for row in rows.conversations(60, 0, "train", True, careful=careful)]
+    assert least <= sum(planned) <= most
 
 
 def test_levels_with_too_few_worlds_are_refused():

@@ -101,7 +101,7 @@ def test_the_reward_is_minigrids_and_comes_with_the_last_action():
     last = solved(episode)
     moves = last.info["moves"]
     assert last.reward == pytest.approx(1 - 0.9 * moves / make_world(GO_TO_RED_BALL).max_steps)
-    assert last.info == {"correct": 1.0, "score": last.reward, "invalid": 0.0, "moves": moves}
+    assert last.info == {"correct": 1.0, "score": last.reward, "valid": 1.0, "moves": moves}
     assert last.done and last.observation == () and episode.is_fulfilled
     assert solved(BabyAIEpisode(GO_TO_RED_BALL, binary=True)).reward == 1.0
 
@@ -122,9 +122,9 @@ def test_what_is_no_action_changes_nothing_and_costs_a_turn(text, said):
     episode = BabyAIEpisode(GO_TO_RED_BALL)
     episode.reset()
     before = copy.deepcopy(episode.world).hash()
-    for count in (1, 2):
+    for _ in range(2):
         step = act(episode, text)
-        assert not step.done and step.reward == 0 and step.info["invalid"] == count
+        assert not step.done and step.reward == 0 and step.info["valid"] == 0
         (message, ) = step.observation
         assert message["role"] == "user" and message["content"].startswith(said)
         assert message["content"].split("\n")[-1].startswith("Available actions: turn left, turn right")
@@ -140,7 +140,7 @@ def test_answers_of_agentgyms_form_are_read(text):
     episode.reset()
     heading = episode.world.agent_dir
     step = act(episode, text)
-    assert step.info["invalid"] == 0 and episode.world.agent_dir == (heading - 1) % 4
+    assert step.info["valid"] == 1 and episode.world.agent_dir == (heading - 1) % 4
 
 
 def test_looking_again_shows_the_same_and_moves_nothing():
@@ -148,7 +148,7 @@ def test_looking_again_shows_the_same_and_moves_nothing():
     shown = episode.reset()[0]["content"]
     step = act(episode, "check available actions")
     assert shown == f"Your goal: {episode.mission}\n{step.observation[0]['content']}"
-    assert step.info["moves"] == step.info["invalid"] == 0
+    assert (step.info["moves"], step.info["valid"]) == (0, 1)
 
 
 def test_an_episode_begins_once_and_ends_once():
