@@ -3,8 +3,10 @@
 Where the model is still to be made there is no tokenizer to count tokens with; the rows are looked at as far
 as that goes.
 """
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -111,8 +113,16 @@ def remarks(start: Start) -> list[str]:
     if held_out and config.eval.prompts > len(held_out):
         found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
                      f"prompts of {config.data.eval_path!r}: evaluations are on these {len(held_out)}.")
-    trained = {prompt.ids.tobytes() for prompt in prompts}
-    if held_out and all(prompt.ids.tobytes() in trained for prompt in held_out):
+    seen = functools.partial(_seen, start)
+    trained = set(map(seen, prompts))
+    if held_out and all(seen(prompt) in trained for prompt in held_out):
         found.append(f"all {len(held_out)} held-out prompts of {config.data.eval_path!r} are among those of "
                      f"{config.data.path!r} that are trained on: evaluations are on seen prompts alone.")
     return found
+
+
+def _seen(start: Start, prompt: Prompt) -> Any:
+    """What tells a prompt from others: its tokens, and where the environment begins with messages of its own,
+    the row that decides them."""
+    alone = not start.config.env.name or start.task.max_turns == 1
+    return prompt.ids.tobytes(), "" if alone else repr(sorted(prompt.row.items()))

@@ -1,0 +1,35 @@
+"""A small MoE, made from scratch, that plays a text game in many turns: SFT on what players did, then GRPO."""
+from jaxrl_moe.config import base
+
+
+def small_player(game, folder):
+    """Model, data and algorithm; `game` is a row of data.generate, `folder` the run's."""
+    config = base()
+    config.run_dir = folder
+    folder = config.get_ref("run_dir")
+    config.model.path = folder + "/base"
+    config.scratch.vocab_size = 512
+    config.scratch.hidden_size = 128
+    config.scratch.num_layers = 2
+    config.scratch.num_experts = 8
+    config.scratch.intermediate_size = 128
+    config.scratch.initializer_range = 0.05
+
+    config.data.generate = game
+    config.data.path = folder + "/data/train.jsonl"
+    config.data.eval_path = folder + "/data/eval.jsonl"
+    config.sft.path = folder + "/data/sft.jsonl"
+    config.sft.learning_rate = 3e-3
+
+    config.lora.rank = 16
+    config.lora.alpha = 32.0
+    config.algorithm.kl_coef = 0.001
+    config.algorithm.returns = "trajectory"
+    config.algorithm.turn_gamma = 1.0
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 5
+    config.rollout.page_size = 16
+    config.rollout.decode_steps = 4
+    config.checkpoint.keep = 2
+    return config
