@@ -142,8 +142,8 @@ class PrefixCache:
     def leave(self, pages: Sequence[int]) -> None:
         """Removes a holder from each page. Known ones are kept."""
         now = next(self._numbers)
-        self.pool.drop(pages)
         for page in pages:
+            self.pool.drop([page])
             known = self._known.get(page)
             if known is not None and self.is_idle(known):
                 self._idle += 1
@@ -191,7 +191,6 @@ class PrefixCache:
         else:
             del parent.children[known.ids.tobytes()]
         known.ids = ids.copy()
-        known.routes = None
         known.stage = stage
         parent.children[known.ids.tobytes()] = known
         self._fresh.append(known)
