@@ -77,7 +77,7 @@ class JaxEngine(StreamingEngine):
         self._cache = None
         self._max_prompt_tokens = max_prompt_tokens
         self._totals = Totals()
-        self._forget()
+        self._start_anew()
 
     @property
     def kv_bytes(self) -> int:
@@ -126,6 +126,11 @@ class JaxEngine(StreamingEngine):
         if self._cache is not None:
             jax.tree.map(lambda array: array.delete(), self._cache)
             self._cache = None
+
+    def forget(self) -> None:
+        """Gives up the keys and values that are kept for later requests, as after other weights: what is drawn
+        next has the bits that a new engine would give it."""
+        self._work.forget()
 
     def close(self) -> None:
         """Frees the KV pool; there is nothing else to end."""
@@ -189,7 +194,7 @@ class JaxEngine(StreamingEngine):
         try:
             finished = self._step()
         except BaseException:
-            self._forget()
+            self._start_anew()
             raise
         self._totals.seconds += time.perf_counter() - start
         return finished
@@ -230,7 +235,7 @@ class JaxEngine(StreamingEngine):
         """(the weights on the devices that draw, what it took to bring them there)."""
         return (params, None) if self._transfer is None else self._transfer(params)
 
-    def _forget(self):
+    def _start_anew(self):
         """Drops all requests and the pool: the state of a new engine, but for totals and compiled
         programs."""
         self._work = Shards(self._shards, self._num_pages, self._settings.page_size, self._slots,

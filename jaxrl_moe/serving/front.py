@@ -89,20 +89,23 @@ class EngineFront(StreamingEngine):
         return self._engine.stats()
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
-        """Returns request.params.n completions for each request, in order. Raises UserError for one that
-        cannot be met."""
+        """Returns request.params.n completions for each request, in order. Where nobody else asks meanwhile,
+        they have the bits that the engine alone gives them. Raises UserError for one that cannot be met."""
         for request in requests:
             self.check(request)
         tickets = [Ticket(request) for request in requests]
 
         def enter(engine: JaxEngine):
             self._paused = False
+            self._forget(engine)
             for ticket in tickets:
                 self._enter(ticket)
 
         try:
             self.ask(enter)
-            return [ticket.done.result() for ticket in tickets]
+            drawn = [ticket.done.result() for ticket in tickets]
+            self.ask(self._forget)
+            return drawn
         except BaseException:
             for ticket in tickets:
                 self.cancel(ticket)
@@ -222,6 +225,11 @@ class EngineFront(StreamingEngine):
                 return
         for answer in answers:
             answer.set_exception(_closed())
+
+    def _forget(self, engine: JaxEngine):
+        """Between batches nothing is kept, but for requests that are in flight beside them."""
+        if not self._tickets:
+            engine.forget()
 
     def _enter(self, ticket: Ticket):
         try:
