@@ -11,6 +11,5 @@ def test_with_kept_pages_an_episode_prefills_each_token_at_most_once(monkeypatch
     assert PROMPT + turns * OBSERVATION < tokens <= PROMPT + turns * (NEW + OBSERVATION)
     assert prefilled == (PROMPT - 1) / SAMPLES + (turns - 1) * OBSERVATION
     whole = prefilled + reused
-    shared = (PROMPT - 1) * (1 - 1 / SAMPLES)
-    assert whole - turns * shared <= recomputed <= whole - shared
+    assert whole - turns * PROMPT / SAMPLES <= recomputed <= whole - (PROMPT - 1) / SAMPLES
     assert recomputed > 1.5 * prefilled
