@@ -107,6 +107,6 @@ def table() -> str:
                       f"**{prefilled / recomputed:.2f}**"))
     header = ("turns", "tokens of an episode", "prefilled, recomputing", "prefilled, kept", "reused", "ratio")
     return rows(header, lines) + (
-        f"\nTokens of an episode, means over {EPISODES} at once, {SAMPLES} of each prompt of {PROMPT} tokens; "
+        f"\nTokens of an episode, means over {EPISODES} at once, {SAMPLES} of each prompt of {PROMPT}; "
         f"turns of at most {NEW} tokens, observations of {OBSERVATION}, pages of {PAGE_SIZE}. Both schemes "
-        "drew the same tokens, and in both what requests of one moment begin with alike is computed once.\n")
+        "drew the same tokens; what requests of one moment begin with alike both compute once.\n")

@@ -128,8 +128,8 @@ class JaxEngine(StreamingEngine):
             self._cache = None
 
     def forget(self) -> None:
-        """Gives up the keys and values that are kept for later requests, as after other weights: what is drawn
-        next has the bits that a new engine would give it."""
+        """Gives up the keys and values that are kept for later requests, as after other weights: what is
+        drawn next has the bits that a new engine would give it."""
         self._work.forget()
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""Which pages of the KV pool hold the keys and values of which tokens, so that sequences that begin alike share
-them, and a later one finds what an earlier one left.
+"""Which pages of the KV pool hold the keys and values of which tokens, so that sequences that begin alike
+share them, and a later one finds what an earlier one left.
 
-A page is known by the page before it and by its own token ids: a tree whose paths are token sequences, compared
-token by token. The tree holds each of its pages once in the PagePool. Pages that no sequence runs on are given
-up when others are needed: the least recently used first, and none before those that go on from it.
+A page is known by the page before it and by its own token ids: a tree whose paths are token sequences,
+compared token by token. The tree holds each of its pages once in the PagePool. Pages that no sequence runs on
+are given up when others are needed: the least recently used first, and none before those that go on from it.
 """
 import dataclasses
 import heapq

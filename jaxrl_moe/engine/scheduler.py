@@ -1,9 +1,9 @@
 """Continuous batching: which sequences decode next, on which pages of the KV pool. Host arithmetic only.
 
-Every sequence starts decoding from its last token, so prefill covers the ones before it and needs no logits. Of
-these it prefills what no known page holds: samples of one prompt share its full pages, and each gets its own
-copy of the partly filled last page before it writes; the next turn of an episode takes over the pages of the
-turn before.
+Every sequence starts decoding from its last token, so prefill covers the ones before it and needs no logits.
+Of these it prefills what no known page holds: samples of one prompt share its full pages, and each gets its
+own copy of the partly filled last page before it writes; the next turn of an episode takes over the pages of
+the turn before.
 """
 import collections
 import dataclasses

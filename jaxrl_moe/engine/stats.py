@@ -4,9 +4,10 @@ import dataclasses
 
 @dataclasses.dataclass
 class Totals:
-    """tokens: drawn ones; prefill_tokens: computed before a sequence was drawn from; reused_tokens: likewise,
-    but there already, from other sequences; seconds: inside step(), compilation included; rows: sequences decoded, summed over
-    chunks; kept_mass: probability that truncation left, summed over drawn tokens."""
+    """tokens: drawn ones; prefill_tokens: whose keys and values were computed for a sequence before it went
+    on; reused_tokens: whose keys and values were there already, from other sequences; seconds: inside step(),
+    compilation included; rows: sequences decoded, summed over chunks; kept_mass: probability that truncation
+    left, summed over drawn tokens."""
     tokens: int = 0
     prefill_tokens: int = 0
     reused_tokens: int = 0

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxrl_moe.config import RolloutSection
+from jaxrl_moe.engine.engine import JaxEngine
+from jaxrl_moe.model.config import ModelConfig
+from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.types import Request, SamplingParams
 from tests.helpers.rollouts import requests
 
@@ -62,6 +66,26 @@ def test_a_batch_leaves_nothing_behind_and_finds_nothing(engine, prompts):
     before = engine.stats()["reused_tokens"]
     engine.generate(requests(prompts[7:]))
     assert engine.stats()["reused_tokens"] == before and engine.stats()["kv_pages_kept"] == 0
+
+
+def test_a_turn_over_kept_pages_of_windowed_layers_draws_as_one_that_recomputes():
+    """A window of 6 tokens on one layer, pages of 4."""
+    config = ModelConfig(family="qwen3_moe", vocab_size=320, hidden_size=32, num_layers=2, num_heads=4,
+                         num_kv_heads=2, head_dim=8, intermediate_size=48, sparse_layers=(False, True),
+                         windows=(6, 0), num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24,
+                         initializer_range=0.2)
+    settings = RolloutSection(slots=4, page_size=4, max_tokens=12)
+    engine = JaxEngine(Transformer(config, rngs=nnx.Rngs(0)), settings, max_prompt_tokens=40, seed=1)
+    ids = np.arange(3, 16, dtype=np.int32)
+    ((first,),) = finish(engine, [engine.submit(Request(ids, SamplingParams(12), 0))])
+    turn = Request(np.concatenate([ids, first.ids, ids]), SamplingParams(12), 0, turn=1)
+    ((kept,),) = finish(engine, [engine.submit(turn)])
+    assert engine.stats()["reused_tokens"] == len(ids) + 11
+    engine.release()
+    ((recomputed,),) = finish(engine, [engine.submit(turn)])
+    assert engine.stats()["reused_tokens"] == len(ids) + 11
+    np.testing.assert_array_equal(kept.ids, recomputed.ids)
+    np.testing.assert_allclose(kept.logprobs, recomputed.logprobs, rtol=1e-5, atol=1e-5)
 
 
 class Play:

@@ -108,7 +108,8 @@ def test_an_error_in_a_step_reaches_all_who_wait_and_the_front_lives_on(front, p
 
 
 def test_a_request_that_cannot_be_met_is_refused_at_the_door(front):
-    for call in (front.generate, lambda many: front.serve(many[0], print), lambda many: front.submit(many[0])):
+    for call in (front.generate, lambda many: front.serve(many[0], print),
+                 lambda many: front.submit(many[0])):
         with pytest.raises(UserError, match="context"):
             call(requests(1, max_tokens=10_000))
 

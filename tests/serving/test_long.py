@@ -109,7 +109,8 @@ def test_a_run_that_serves_its_policy_trains_as_one_that_does_not(files, tmp_pat
 
 
 @pytest.mark.parametrize("meshes", [{}, {"rollout_mesh__data": 1}])
-def test_a_run_that_draws_ahead_trains_on_every_draw_once_while_it_serves(files, tmp_path, monkeypatch, meshes):
+def test_a_run_that_draws_ahead_trains_on_every_draw_once_while_it_serves(
+        files, tmp_path, monkeypatch, meshes):
     """On the trainer's devices and on its own; with an evaluation between."""
     answers = run(files, tmp_path / "run", monkeypatch, clients=2, rollout__max_staleness=1,
                   algorithm__corrections=("tis",), eval__every=2, **meshes)
@@ -120,7 +121,9 @@ def test_a_run_that_draws_ahead_trains_on_every_draw_once_while_it_serves(files,
     assert all(0 <= row["step"] - 1 - version <= 1 for row in train for version in row["policy_version"])
     assert [row for row in rollouts if row["phase"] == "eval"]
     assert_recorded(answers, rows(tmp_path / "run" / "served.jsonl"))
-    versions = {version for answer in answers for choice in answer.choices for version in choice.policy_version}
+    versions = {
+        version for answer in answers for choice in answer.choices for version in choice.policy_version
+    }
     assert len(versions) > 1 and versions <= {0, 1, 2, 3}
 
 
