@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 TABLES = {  # case: module of benchmarks/
     "compile": "compile_time", "memory": "memory", "profile": "profile", "plan": "plan", "async": "overlap",
-    "kernels": "kernels", "expert_parallel": "expert_parallel", "rollout_mesh": "rollout_mesh"}
+    "kernels": "kernels", "expert_parallel": "expert_parallel", "rollout_mesh": "rollout_mesh",
+    "episodes_kv": "episodes_kv"}
 PAIRED = {"sync": "sync", "engines": "engines"}  # likewise; these take the number of timed runs
 OTHERS = ("train_step", "decode", "grpo_step", "learning")
 CASE = flags.DEFINE_enum("case", None, [*OTHERS, *TABLES, *PAIRED], "what to measure")

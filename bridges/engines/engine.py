@@ -173,11 +173,13 @@ class ServerEngine(StreamingEngine):
 
     def _draw(self, request: Request) -> list[Completion]:
         stop_ids = tuple(dict.fromkeys((*self._eos_ids, *request.params.stop_ids)))
-        coordinates = self._seed, request.stream, request.sequence, request.turn
+        group = request.stream, request.sequence
+        episode = *group, request.sample
         # 31 bits, as servers take them
-        seed = int(np.random.SeedSequence(coordinates).generate_state(1)[0] >> 1)
+        entropy = np.random.SeedSequence((self._seed, *episode, request.turn))
+        seed = int(entropy.generate_state(1)[0] >> 1)
         samples = self._pool.draw(request.ids.tolist(), request.params, seed=seed, stop_ids=stop_ids,
-                                  group=(request.stream, request.sequence))
+                                  group=group, episode=episode)
         return [self._completion(sample, request) for sample in samples]
 
     def _completion(self, sample: DrawnSample, request: Request) -> Completion:

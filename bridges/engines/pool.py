@@ -10,7 +10,7 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 
@@ -84,7 +84,8 @@ class Pool:
         self._say = say
         self._lock = threading.Lock()
         self._closed = False
-        self._homes = {}
+        self._homes: dict[Hashable, Member] = {}     # of groups
+        self._episodes: dict[Hashable, Member] = {}
         self._adapters = adapters
         self._still = False
         self.weights: Weights | None = None
@@ -97,9 +98,12 @@ class Pool:
         return [member for member in self.members if not member.lost]
 
     def draw(self, ids: Sequence[int], params: SamplingParams, *, seed: int, stop_ids: Sequence[int],
-             group: object) -> list[DrawnSample]:
-        """params.n completions of a prompt, from one server; `group` is what requests with a common prefix
-        share.
+             group: Hashable, episode: Hashable = None) -> list[DrawnSample]:
+        """params.n completions of a prompt, from one server.
+
+        `group` is what requests with a common prefix share: they go to one server, unless it has far more to
+        do than another. `episode` is what the turns of one share: they go to one server while it is in use,
+        since nothing but the newest observation is new to it.
 
         New weights may come meanwhile; `versions` tells what a sample's labels mean. What they cut short goes
         on where it stood.
@@ -108,14 +112,15 @@ class Pool:
           Refused: no server could meet the request.
           EngineError: no server is left, or the request failed at several ones.
         """
-        samples = self._drawn(ids, params, seed, stop_ids, group)
+        homes = group, episode
+        samples = self._drawn(ids, params, seed, stop_ids, homes)
         return [
-            self._whole(sample, ids, params, (seed, number), stop_ids, group)
+            self._whole(sample, ids, params, (seed, number), stop_ids, homes)
             for number, sample in enumerate(samples)
         ]
 
     def _whole(self, sample: DrawnSample, ids: Sequence[int], params: SamplingParams, seeds: tuple[int, ...],
-               stop_ids: Sequence[int], group: object) -> DrawnSample:
+               stop_ids: Sequence[int], homes: tuple[Hashable, Hashable]) -> DrawnSample:
         """The sample with what an abort left of it still to be drawn; nothing of it is drawn twice."""
         since = time.monotonic()  # when a token came last
         while sample.finish_reason == "abort":
@@ -124,7 +129,7 @@ class Pool:
                 return dataclasses.replace(sample, finish_reason="length")
             # unlike its siblings' seeds, and the one that it began with
             seed = int(np.random.SeedSequence((*seeds, len(sample.ids))).generate_state(1)[0] >> 1)
-            [more] = self._drawn([*ids, *sample.ids], rest, seed, stop_ids, group)
+            [more] = self._drawn([*ids, *sample.ids], rest, seed, stop_ids, homes)
             if len(more.ids):
                 since = time.monotonic()
             elif time.monotonic() - since > self._wait_seconds:
@@ -137,9 +142,9 @@ class Pool:
         return sample
 
     def _drawn(self, ids: Sequence[int], params: SamplingParams, seed: int, stop_ids: Sequence[int],
-               group: object) -> list[DrawnSample]:
+               homes: tuple[Hashable, Hashable]) -> list[DrawnSample]:
         for _ in range(ATTEMPTS):
-            member, weights = self._take(params.n, group)
+            member, weights = self._take(params.n, *homes)
             try:
                 return member.server.draw(ids, params, weights=weights, seed=seed, stop_ids=stop_ids,
                                           versions=self.versions)
@@ -175,7 +180,9 @@ class Pool:
         self.versions[weights.label] = weights.version
         self.weights = weights
         self._still = False
-        self._homes.clear()
+        with self._lock:
+            self._homes.clear()  # what servers know of prefixes goes with the weights
+            self._episodes.clear()
         with concurrent.futures.ThreadPoolExecutor(len(self.members)) as threads:
             held = [member.server.held[1] if weights.changed_only else {} for member in self.members]
             fan = Fan(weights.walk(held), len(self.members)) if weights.walk else None
@@ -201,7 +208,7 @@ class Pool:
             if member.process:
                 member.process.stop()
 
-    def _take(self, samples: int, group: object) -> tuple[Member, Weights]:
+    def _take(self, samples: int, group: Hashable, episode: Hashable = None) -> tuple[Member, Weights]:
         """The server that shall draw so many samples, reserved for them, and its weights."""
         while True:
             self._look_at_lost()
@@ -209,14 +216,21 @@ class Pool:
             with self._lock:
                 live = self.live
                 if live:
-                    member = self._choose(live, group)
+                    member = self._choose(live, group, episode)
                     member.drawing[member.weights.label] += samples
                     member.given += samples
                     return member, member.weights
 
-    def _choose(self, live: list[Member], group: object) -> Member:
-        """The least loaded server, or the one that knows the group's prefix, unless that has far more to
-        do."""
+    def _choose(self, live: list[Member], group: Hashable, episode: Hashable) -> Member:
+        """The server that drew the episode's earlier turns; else the least loaded, or the one that knows the
+        group's prefix, unless that has far more to do."""
+        if episode is None:
+            return self._home(live, group)
+        if self._episodes.get(episode) not in live:
+            self._episodes[episode] = self._home(live, group)
+        return self._episodes[episode]
+
+    def _home(self, live: list[Member], group: Hashable) -> Member:
         least = min(live, key=lambda member: (member.samples, member.given))
         home = self._homes.get(group, least)
         near = home in live and home.samples <= least.samples + STICKY_SAMPLES

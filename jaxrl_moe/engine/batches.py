@@ -38,20 +38,16 @@ def stacked(parts: list[list], rows: int) -> list:
 
 
 def prefill_batches(parts: list[list[Prefill]], page_size: int) -> Iterator[PrefillBatch]:
-    """Groups jobs of like length into calls. Jobs that start inside a held prefix come after the prefixes."""
-    for late in (False, True):
-        phase = [
-            sorted((job for job in jobs if (job.start > 0) == late), key=lambda job: -len(job.ids))
-            for jobs in parts
-        ]
-        while any(phase):
-            width = prefill_width(max(len(jobs[0].ids) for jobs in phase if jobs))
-            like = [[job for job in jobs[:TOKENS // width] if prefill_width(len(job.ids)) == width]
-                    for jobs in phase]
-            phase = [jobs[len(taken):] for jobs, taken in zip(phase, like)]
-            for offset in range(0, max(len(jobs[0].ids) for jobs in like if jobs), LONGEST):
-                yield _prefill_batch([[job for job in jobs if len(job.ids) > offset] for jobs in like],
-                                     offset, page_size)
+    """Groups jobs, none of which reads what another writes, by like length into calls."""
+    left = [sorted(jobs, key=lambda job: -len(job.ids)) for jobs in parts]
+    while any(left):
+        width = prefill_width(max(len(jobs[0].ids) for jobs in left if jobs))
+        like = [[job for job in jobs[:TOKENS // width] if prefill_width(len(job.ids)) == width]
+                for jobs in left]
+        left = [jobs[len(taken):] for jobs, taken in zip(left, like)]
+        for offset in range(0, max(len(jobs[0].ids) for jobs in like if jobs), LONGEST):
+            yield _prefill_batch([[job for job in jobs if len(job.ids) > offset] for jobs in like], offset,
+                                 page_size)
 
 
 def prefill_width(length: int) -> int:
@@ -59,21 +55,33 @@ def prefill_width(length: int) -> int:
 
 
 def prefill_shapes(longest: int, slots: int, page_size: int, parts: int = 1) -> Iterator[PrefillBatch]:
-    """Batches of nothing but padding, in every shape that fresh prefixes of up to `longest` tokens can take;
-    slots are a part's."""
+    """Batches of nothing but padding, in every shape that prefixes of up to `longest` tokens can take, known
+    ones before them included; slots are a part's."""
     powers = [1 << i for i in range(max(LONGEST, slots).bit_length() + 1)]
-    shapes = {(rows, width, _prefill_pages(offset + width, page_size))
+    most = pages_for(longest, page_size)
+    shapes = {(rows, width, pages)
               for offset in range(0, longest, LONGEST)
               for width in powers if SHORTEST <= width <= prefill_width(longest - offset)
-              for rows in powers if rows <= min(power_of_two(slots), TOKENS // width)}
+              for rows in powers if rows <= min(power_of_two(slots), TOKENS // width)
+              for pages in _visible_pages(offset + width, most, page_size)}
     for rows, width, pages in sorted(shapes):
         rows *= parts
         yield PrefillBatch([None] * rows, np.zeros((rows, width), np.int32),
                            np.full((rows, width), -1, np.int32), page_table([()] * rows, pages))
 
 
-def _prefill_pages(end: int, page_size: int):
-    return power_of_two(pages_for(end, page_size))
+def _visible_pages(least: int, most: int, page_size: int) -> set[int]:
+    """Widths of page tables for prefills that end at `least` tokens, and behind known pages at `most` pages
+    at most."""
+    known = {_prefill_pages(pages * page_size, page_size, True)
+             for pages in range(pages_for(least, page_size), most + 1)}
+    return {_prefill_pages(least, page_size, False)} | known
+
+
+def _prefill_pages(end: int, page_size: int, known: bool) -> int:
+    """A power of two, of four behind known pages: these begin anywhere, and each width is compiled for."""
+    pages = power_of_two(pages_for(end, page_size))
+    return pages << 1 if known and pages.bit_length() % 2 == 0 else pages
 
 
 def _prefill_batch(parts: list[list[Prefill]], offset: int, page_size: int):
@@ -81,7 +89,7 @@ def _prefill_batch(parts: list[list[Prefill]], offset: int, page_size: int):
     jobs = stacked(parts, power_of_two(max(map(len, parts))))
     tokens_UT = np.zeros((len(jobs), width), np.int32)
     positions_UT = np.full((len(jobs), width), -1, np.int32)
-    end = 0
+    end = offset + width
     for row, job in enumerate(jobs):
         if job is None:
             continue
@@ -91,7 +99,7 @@ def _prefill_batch(parts: list[list[Prefill]], offset: int, page_size: int):
         positions_UT[row, :len(tokens)] = np.arange(first, first + len(tokens))
         end = max(end, first + len(tokens))
     pages_UJ = page_table([job.pages if job else () for job in jobs],
-                          _prefill_pages(max(end, offset + width), page_size))
+                          _prefill_pages(end, page_size, any(job and job.start for job in jobs)))
     return PrefillBatch(jobs, tokens_UT, positions_UT, pages_UJ)
 
 
@@ -140,7 +148,7 @@ def decode_rows(rows: list[Sequence | None], width: int) -> DecodeRows:
 
 def _draw(sequence: Sequence):
     request = sequence.group.request
-    return request.stream, request.sequence, sequence.sample, request.turn
+    return request.stream, request.sequence, request.sample + sequence.sample, request.turn
 
 
 def _stops(stop_ids_U: list[tuple[int, ...]]):

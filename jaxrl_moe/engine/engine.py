@@ -16,6 +16,7 @@ from jaxrl_moe.engine import batches, memory, results
 from jaxrl_moe.engine.pages import pages_for
 from jaxrl_moe.engine.programs import EnginePrograms
 from jaxrl_moe.engine.requests import Limits
+from jaxrl_moe.engine.scheduler import ChunkPlan, Prefill
 from jaxrl_moe.engine.sequences import Chunk, RequestGroup
 from jaxrl_moe.engine.shards import Shards
 from jaxrl_moe.engine.stats import Totals
@@ -76,7 +77,7 @@ class JaxEngine(StreamingEngine):
         self._cache = None
         self._max_prompt_tokens = max_prompt_tokens
         self._totals = Totals()
-        self._forget()
+        self._start_anew()
 
     @property
     def kv_bytes(self) -> int:
@@ -100,8 +101,8 @@ class JaxEngine(StreamingEngine):
 
     def publish(self, params: Any, version: int) -> dict[str, float] | None:
         """Draws from these weights (the nnx.State of a like model) from now on. Sequences in flight go on
-        with them, over the keys and values of the earlier ones; after release() they are prefilled with the
-        new ones.
+        with them, over the keys and values of the earlier ones, which no other sequence finds from now on;
+        after release() they are prefilled with the new ones.
 
         Where training shares the devices, these very arrays are drawn from: they must live until the next
         publish or as long as no step() is called, and an update that donates them makes them unusable. Where
@@ -115,16 +116,21 @@ class JaxEngine(StreamingEngine):
         """
         self._params, figures = self._here(params)
         self._version = version
-        self._work.forget_prompts()
+        self._work.forget()
         return figures
 
     def release(self) -> None:
-        """Frees the KV pool. Sequences in flight keep their tokens and are prefilled again when work goes
-        on."""
+        """Frees the KV pool with all that is kept in it. Sequences in flight keep their tokens and are
+        prefilled again when work goes on."""
         self._work.suspend()
         if self._cache is not None:
             jax.tree.map(lambda array: array.delete(), self._cache)
             self._cache = None
+
+    def forget(self) -> None:
+        """Gives up the keys and values that are kept for later requests, as after other weights: what is
+        drawn next has the bits that a new engine would give it."""
+        self._work.forget()
 
     def close(self) -> None:
         """Frees the KV pool; there is nothing else to end."""
@@ -132,7 +138,8 @@ class JaxEngine(StreamingEngine):
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Returns request.params.n completions for each request, in order, as an idle engine does: what was
-        submitted before waits, keeps its tokens and is prefilled again. Raises UserError for a request that
+        submitted before waits, keeps its tokens and is prefilled again. Keys and values are shared among
+        these requests alone, so that the bits follow from them alone. Raises UserError for a request that
         cannot be met."""
         for request in requests:
             self.check(request)
@@ -187,7 +194,7 @@ class JaxEngine(StreamingEngine):
         try:
             finished = self._step()
         except BaseException:
-            self._forget()
+            self._start_anew()
             raise
         self._totals.seconds += time.perf_counter() - start
         return finished
@@ -220,14 +227,15 @@ class JaxEngine(StreamingEngine):
             "compiles": self._programs.compiles,
             "kv_bytes": self.kv_bytes,
             "kv_tokens": (self._num_pages - 1) * self._settings.page_size * self._shards,
-            "kv_pages_used": self._work.pages_used
+            "kv_pages_used": self._work.pages_used,
+            "kv_pages_kept": self._work.pages_kept
         }
 
     def _here(self, params: Any):
         """(the weights on the devices that draw, what it took to bring them there)."""
         return (params, None) if self._transfer is None else self._transfer(params)
 
-    def _forget(self):
+    def _start_anew(self):
         """Drops all requests and the pool: the state of a new engine, but for totals and compiled
         programs."""
         self._work = Shards(self._shards, self._num_pages, self._settings.page_size, self._slots,
@@ -245,17 +253,27 @@ class JaxEngine(StreamingEngine):
             return {}
         self._reserve()
         plans = self._work.plan()
-        routes = self._prefill([plan.prefills for plan in plans])
-        self._copy([plan.copies for plan in plans])
+        calls = self._fill(plans)
         rows = batches.decode_order(self._work.running, self._slots)
-        out, routes = hosts.fetch((self._decode(rows), routes))
-        results.note_routes(routes)
+        out, calls = hosts.fetch((self._decode(rows), calls))
+        results.note_routes(calls, itertools.chain.from_iterable(plan.admitted for plan in plans))
         return self._collect(rows, out)
 
-    def _prefill(self, parts: list):
-        """Runs the planned prefills of each part; returns (job groups, row lengths, expert ids on the device)
-        of each call that gives ids."""
-        wanted = any(job.group is not None for jobs in parts for job in jobs)
+    def _fill(self, plans: list[ChunkPlan]):
+        """Carries the plans of all parts out, stage by stage; returns what its prefills gave, see
+        _prefill()."""
+        routes = any(sequence.routed for plan in plans for sequence in plan.admitted)
+        calls = []
+        for number in range(max(len(plan.stages) for plan in plans)):
+            stages = [plan.stage(number) for plan in plans]
+            self._copy([stage.copies for stage in stages])
+            calls += self._prefill([stage.prefills for stage in stages], routes)
+        self._totals.reused_tokens += sum(plan.reused for plan in plans)
+        return calls
+
+    def _prefill(self, parts: list[list[Prefill]], wanted: bool):
+        """Runs the prefills of each part; returns (sequences, row lengths, expert ids on the device) of each
+        call, if ids are wanted."""
         calls = []
         for batch in batches.prefill_batches(parts, self._settings.page_size):
             self._cache, ids_UTLA = self._programs.prefill(
@@ -263,7 +281,7 @@ class JaxEngine(StreamingEngine):
             lengths = (batch.positions_UT >= 0).sum(axis=1)
             self._totals.prefill_tokens += int(lengths.sum())
             if wanted:
-                calls.append(([job and job.group for job in batch.jobs], lengths, ids_UTLA))
+                calls.append(([job and job.sequence for job in batch.jobs], lengths, ids_UTLA))
         return calls
 
     def _copy(self, parts: list):

@@ -4,7 +4,7 @@ from jaxrl_moe.model.cache import TRASH_PAGE
 
 
 class PagePool:
-    """Hands out page numbers and counts how many sequences hold each. The trash page is never handed out."""
+    """Hands out page numbers and counts how many hold each. The trash page is never handed out."""
 
     def __init__(self, num_pages: int):
         """num_pages counts the trash page, so num_pages - 1 can be handed out."""
@@ -19,6 +19,9 @@ class PagePool:
     @property
     def num_used(self) -> int:
         return self.num_pages - 1 - len(self._free)
+
+    def holders(self, page: int) -> int:
+        return self._holders[page]
 
     def take(self, count: int) -> list[int] | None:
         """Returns `count` pages with one holder each, or None when fewer are free (then nothing is taken)."""

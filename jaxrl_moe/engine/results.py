@@ -2,7 +2,7 @@
 
 Letters: S decode steps, U rows, T tokens of a prefill row, A active experts.
 """
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -44,13 +44,18 @@ def _end(sequence: Sequence, checked: int, detokenise: Callable[[list[int]], str
     return (sequence.drawn, "length") if sequence.length == sequence.limit else None
 
 
-def note_routes(calls: list[tuple]) -> None:
-    """Gives each group the expert ids of its prompt; long prompts come in several calls, in order.
+def note_routes(calls: list[tuple], admitted: Iterable[Sequence]) -> None:
+    """Gives each admitted sequence that wants them the expert ids of what its pages hold.
 
-    Each call is (groups, or None where none is wanted; row lengths; expert_ids [U, T, L, A]).
+    Args:
+      calls: of prefills, in order: (sequences, or None where none is wanted; row lengths; expert_ids
+        [U, T, L, A]). What is long comes in several.
+      admitted: in the order in which they may reuse each other's pages.
     """
-    for groups, lengths, ids_UTLA in calls:
-        for row, group in enumerate(groups):
-            if group is not None:
-                known = [] if group.prompt_routes is None else [group.prompt_routes]
-                group.prompt_routes = np.concatenate([*known, ids_UTLA[row, :lengths[row]]])
+    for sequences, lengths, ids_UTLA in calls:
+        for row, sequence in enumerate(sequences):
+            if sequence is not None:
+                sequence.cached_routes.append(ids_UTLA[row, :lengths[row]])
+    for sequence in admitted:
+        if sequence.routed:
+            sequence.join_routes()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrl_moe.engine.prefixes import KnownPage, KnownPrefix
 from jaxrl_moe.types import Completion, Request
 
 
@@ -19,35 +20,25 @@ class Chunk(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class RequestGroup:
-    """One request, or those of its samples that one scheduler draws: then they share `completions` with the
-    others.
+    """One request and what is done of it.
 
-    `held` are the pages of prompt[:-1], kept while samples still wait for a place.
-
-    `listen`, if set, is handed the chunks of its samples as they are drawn. `prompt_routes` are the expert
-    ids [prompt - 1, L, A] of the prefix, once known, if the request wants them; a sample keeps those that its
-    own first tokens were drawn after, whatever weights come later.
+    `listen`, if set, is handed the chunks of its samples as they are drawn.
     """
     handle: int
     request: Request
     stop_ids: tuple[int, ...]
     listen: Callable[[Chunk], None] | None = None
-    waiting: int = 0
-    held: list[int] | None = None
-    prompt_routes: np.ndarray | None = None
     completions: dict[int, Completion] = dataclasses.field(default_factory=dict)
-
-    @property
-    def prefix_length(self) -> int:
-        return len(self.request.ids) - 1
-
-    def elsewhere(self) -> "RequestGroup":
-        """The same request for samples that another scheduler draws."""
-        return dataclasses.replace(self, waiting=0, held=None, prompt_routes=None)
 
 
 class Sequence:
-    """One sample being drawn: `ids` holds the prompt and what was drawn so far, `length` tokens in all."""
+    """One sample being drawn: `ids` holds the prompt and what was drawn so far, `length` tokens in all.
+
+    While it runs, `pages` hold the keys and values of all tokens but the newest, `current` says whether they
+    are all of the weights that are drawn from now, and `cached_routes` are the expert ids [..., L, A] under
+    which they were computed, if the request wants them. What a completion tells are those that its tokens
+    were drawn after, `prompt_routes` and `routes`, whatever weights come later.
+    """
 
     def __init__(self, group: RequestGroup, sample: int):
         prompt = group.request.ids
@@ -62,6 +53,15 @@ class Sequence:
         self.prompt_routes: np.ndarray | None = None
         self.routes: list[np.ndarray] = []
         self.pages: list[int] = []
+        self.current = False
+        self.cached_routes: list[np.ndarray] = []
+        self._reused = KnownPrefix()
+        self._entered: list[tuple[int, KnownPage]] = []
+
+    @property
+    def routed(self) -> bool:
+        """Whether the request wants the routes."""
+        return self.group.request.params.return_routed_experts
 
     @property
     def drawn(self) -> int:
@@ -71,6 +71,32 @@ class Sequence:
         """Tokens in the cache after `steps` more were drawn; the newest token is never in it."""
         return min(self.length - 1 + steps, self.limit - 1)
 
+    def begin(self, pages: list[int], reused: KnownPrefix, entered: list[tuple[int, KnownPage]]) -> None:
+        """It runs on these pages from now on, of which it entered some into the cache; their keys and values
+        are `reused` or about to be computed."""
+        self.pages = pages
+        self.current = True
+        self.cached_routes = []
+        self._reused = reused
+        self._entered = entered
+
+    def join_routes(self) -> None:
+        """Puts the routes of what it reuses before those of what was prefilled, and tells both to the pages
+        that it entered."""
+        reused = [known.routes for known in self._reused.full]
+        if self._reused.tail is not None:
+            reused.append(self._reused.tail.routes[:self._reused.more])
+        self.cached_routes = reused + self.cached_routes
+        self.tell_routes(self._entered)
+
+    def tell_routes(self, entered: list[tuple[int, KnownPage]]) -> None:
+        """Gives pages with tokens of this sequence, by the position of their first, the routes of these."""
+        if not (self.routed and entered):
+            return
+        routes = np.concatenate(self.cached_routes)
+        for start, known in entered:
+            known.routes = routes[start:start + len(known.ids)].copy()
+
     def append(self, ids: np.ndarray, logprobs: np.ndarray, version: int, routes: np.ndarray | None) -> None:
         start = self.drawn
         end = self.drawn + len(ids)
@@ -78,9 +104,10 @@ class Sequence:
         self.logprobs[start:end] = logprobs
         self.versions[start:end] = version
         if routes is not None:
-            if start == 0:
-                self.prompt_routes = self.group.prompt_routes
+            if start == 0 and self.cached_routes:
+                self.prompt_routes = np.concatenate(self.cached_routes)
             self.routes.append(routes)
+            self.cached_routes.append(routes)
         self.length += len(ids)
 
     def chunk(self, start: int, completion: Completion | None) -> Chunk:

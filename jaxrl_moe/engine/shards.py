@@ -2,21 +2,24 @@
 line feeds all."""
 import collections
 import contextlib
+import functools
 from collections.abc import Iterator
 
 from jaxrl_moe.engine.pages import PagePool
 from jaxrl_moe.engine.scheduler import ChunkPlan, Scheduler
 from jaxrl_moe.engine.sequences import RequestGroup, Sequence
+from jaxrl_moe.types import Request
 
 
 class Shards:
     """A Scheduler with its PagePool for each part of the rows.
 
     Requests wait in one line, first come, first served. Whenever a part has fewer samples than slots, the
-    first request goes to the part with the fewest (of equals to the first), and goes there whole, so that its
-    samples share the pages of their prompt. Once the line is empty, parts with slots to spare take over
-    samples that wait for one elsewhere; their prompt is prefilled there too. All this follows from the
-    requests and the lengths of what was drawn, so that several processes decide alike.
+    first request goes to one of these: to the one that holds the longest prefix of it, of equals to that with
+    the fewest samples. It goes there whole, so that its samples share the pages of their prompt. Once the
+    line is empty, parts with slots to spare take over samples that wait for one elsewhere; their prompt is
+    prefilled there too. All this follows from the requests and what was drawn, so that several processes
+    decide alike.
     """
 
     def __init__(self, count: int, num_pages: int, page_size: int, slots: int, steps: int):
@@ -35,7 +38,12 @@ class Shards:
 
     @property
     def pages_used(self) -> int:
-        return sum(scheduler.pool.num_used for scheduler in self.parts)
+        return sum(scheduler.pages_used for scheduler in self.parts)
+
+    @property
+    def pages_kept(self) -> int:
+        """Pages that are kept for later requests alone."""
+        return sum(scheduler.cache.idle for scheduler in self.parts)
 
     @property
     def running(self) -> list[list[Sequence]]:
@@ -47,8 +55,9 @@ class Shards:
 
     def plan(self) -> list[ChunkPlan]:
         """Feeds the parts, and plans the next chunk of each."""
-        while self.line and (scheduler := self._emptiest()).load < self.slots:
-            scheduler.add(self.line.popleft())
+        while self.line and (spare := [part for part in self.parts if part.load < self.slots]):
+            group = self.line.popleft()
+            min(spare, key=functools.partial(_distance, group.request)).add(group)
         if not self.line:
             self._level()
         return [scheduler.plan() for scheduler in self.parts]
@@ -58,7 +67,7 @@ class Shards:
         return [sequence for scheduler in self.parts for sequence in scheduler.samples(handle)]
 
     def cancel(self, handle: int) -> None:
-        """Takes a request's samples out, and gives back their pages and those held for them."""
+        """Takes a request's samples out, and gives back their pages."""
         self.line = collections.deque(group for group in self.line if group.handle != handle)
         for scheduler in self.parts:
             scheduler.cancel(handle)
@@ -71,8 +80,8 @@ class Shards:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Within it nothing is in flight; afterwards is what was, to be prefilled again. After an error it is
-        not."""
+        """Within it nothing is in flight, and nothing kept of what was before; afterwards is what was in
+        flight, to be prefilled again. After an error it is not."""
         self.suspend()
         line = self.line
         queues = [scheduler.queue for scheduler in self.parts]
@@ -80,17 +89,16 @@ class Shards:
         for scheduler in self.parts:
             scheduler.queue = collections.deque()
         yield
+        self.suspend()
         self.line = line
         for scheduler, queue in zip(self.parts, queues):
             scheduler.queue = queue
 
-    def forget_prompts(self) -> None:
-        """Lets go of what is known of prompts whose samples still wait: these are prefilled anew, and may
-        take other routes."""
+    def forget(self) -> None:
+        """Nothing that was written until now is found again, as after other weights; running sequences go on
+        over it."""
         for scheduler in self.parts:
-            scheduler.drop_held()
-            for sequence in scheduler.queue:
-                sequence.group.prompt_routes = None
+            scheduler.forget()
 
     def _emptiest(self) -> Scheduler:
         return min(self.parts, key=lambda scheduler: scheduler.load)
@@ -102,3 +110,9 @@ class Shards:
             if fullest.load <= self.slots or emptiest.load >= self.slots:
                 return
             emptiest.take_over(fullest.give_away())
+
+
+def _distance(request: Request, part: Scheduler) -> tuple[int, int]:
+    """Tokens of a request that a part does not hold, and what it has to do already."""
+    known = part.cache.find(request.ids[:-1], request.params.return_routed_experts)
+    return len(request.ids) - known.length(part.page_size), part.load

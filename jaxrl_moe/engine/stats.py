@@ -4,10 +4,13 @@ import dataclasses
 
 @dataclasses.dataclass
 class Totals:
-    """tokens: drawn ones; seconds: inside step(), compilation included; rows: sequences decoded, summed over
-    chunks; kept_mass: probability that truncation left, summed over drawn tokens."""
+    """tokens: drawn ones; prefill_tokens: whose keys and values were computed for a sequence before it went
+    on; reused_tokens: whose keys and values were there already, from other sequences; seconds: inside step(),
+    compilation included; rows: sequences decoded, summed over chunks; kept_mass: probability that truncation
+    left, summed over drawn tokens."""
     tokens: int = 0
     prefill_tokens: int = 0
+    reused_tokens: int = 0
     seconds: float = 0.0
     chunks: int = 0
     rows: int = 0
@@ -21,7 +24,8 @@ class Totals:
 
     def summary(self, slots: int) -> dict[str, float]:
         """With occupancy, the mean share of slots at work, and kept_mass as a mean per token."""
-        return {"tokens": self.tokens, "prefill_tokens": self.prefill_tokens, "seconds": self.seconds,
+        return {"tokens": self.tokens, "prefill_tokens": self.prefill_tokens,
+                "reused_tokens": self.reused_tokens, "seconds": self.seconds,
                 "tokens_per_s": self.tokens / max(self.seconds, 1e-9),
                 "occupancy": self.rows / max(self.chunks * slots, 1),
                 "kept_mass": self.kept_mass / max(self.tokens, 1)}

@@ -28,7 +28,7 @@ def heard(front, request):
     def notify(news):
         chunks.extend(news)
         begun.set()
-    return front.submit(request, notify), chunks, begun
+    return front.serve(request, notify), chunks, begun
 
 
 def idle(front):
@@ -49,7 +49,7 @@ def test_a_rollout_and_requests_from_other_threads_share_the_engine(front):
     expected = front.generate(others)
     with concurrent.futures.ThreadPoolExecutor(7) as pool:
         served = [
-            pool.submit(lambda request: front.submit(request, lambda _: None).done.result(60), request)
+            pool.submit(lambda request: front.serve(request, lambda _: None).done.result(60), request)
             for request in others
         ]
         together = front.generate(requests())
@@ -108,7 +108,8 @@ def test_an_error_in_a_step_reaches_all_who_wait_and_the_front_lives_on(front, p
 
 
 def test_a_request_that_cannot_be_met_is_refused_at_the_door(front):
-    for call in (front.generate, lambda many: front.submit(many[0], print)):
+    for call in (front.generate, lambda many: front.serve(many[0], print),
+                 lambda many: front.submit(many[0])):
         with pytest.raises(UserError, match="context"):
             call(requests(1, max_tokens=10_000))
 
@@ -128,3 +129,62 @@ def test_a_closed_front_fails_what_is_in_flight_and_takes_nothing_more(engine, f
     engine.release()
     engine.cancel(ticket.handle)
     assert idle(front)
+
+
+def streamed(front, count):
+    """{ticket: completions} of so many requests, by step()."""
+    done = {}
+    while len(done) < count:
+        done |= front.step()
+    return done
+
+
+def test_what_the_loop_submits_comes_back_once_with_the_bits_that_a_batch_has(front):
+    work = requests(4)
+    expected = front.generate(work)
+    assert front.step() == {}
+    client, _, _ = heard(front, requests(1, first=50, stream=5)[0])
+    tickets = [front.submit(request) for request in work]
+    dropped = [front.submit(requests(1, max_tokens=60)[0]) for _ in range(2)]
+    front.cancel(dropped[0])
+    done = front.step()
+    front.cancel(dropped[1])
+    while len(done) < 4:
+        done |= front.step()
+    assert done.keys() == set(tickets) and front.step() == {} and idle(front)
+    assert all(ticket.done.cancelled() for ticket in dropped)
+    assert len(client.done.result(60)) == 2 and client not in done
+    for ticket, want in zip(tickets, expected, strict=True):
+        for ours, theirs in zip(done[ticket], want, strict=True):
+            np.testing.assert_array_equal(ours.ids, theirs.ids)
+            np.testing.assert_allclose(ours.logprobs, theirs.logprobs, rtol=1e-4, atol=1e-5)
+    assert idle(front)
+
+
+def test_what_the_loop_submitted_waits_through_a_release_and_can_be_cut(front):
+    whole = front.generate(requests(1, max_tokens=60))[0]
+    front.release()
+    ticket = front.submit(requests(1, max_tokens=60)[0])
+    assert front.cut(ticket) is None and front.paused  # nothing is drawn during an update
+    done = front.step()
+    assert not front.paused
+    cut = front.cut(ticket)
+    while cut is None and ticket not in done:
+        done |= front.step()
+        cut = front.cut(ticket)
+    for ours, theirs in zip(cut or done[ticket], whole, strict=True):
+        np.testing.assert_array_equal(ours.ids, theirs.ids[:len(ours.ids)])
+    assert front.step() == {} and front.cut(ticket) is None and idle(front)
+
+
+def test_an_error_in_a_step_reaches_the_loop_and_its_next_requests_are_drawn(front, policy):
+    weights = nnx.state(policy[0])
+    version = front.version
+    front.release()
+    front.submit(requests(1)[0])
+    front.publish(jax.tree.map(lambda x: x * float("nan"), weights), version + 1)
+    with pytest.raises(UserError, match="not finite"):
+        streamed(front, 1)
+    front.publish(weights, version + 2)
+    front.submit(requests(1)[0])
+    assert len(streamed(front, 1)) == 1

@@ -28,10 +28,10 @@ def files(tmp_path_factory):
     return tiny_run.make_files(tmp_path_factory.mktemp("files"))
 
 
-def run(files, run_dir, monkeypatch, clients):
+def run(files, run_dir, monkeypatch, clients, **changes):
     """A run of three steps whose policy is served meanwhile; `clients` threads ask it without a break.
     Returns their answers."""
-    config = resolve(settings(files, run_dir, endpoint__serve=True, endpoint__port=0))
+    config = resolve(settings(files, run_dir, endpoint__serve=True, endpoint__port=0, **changes))
     server_class = launch.HttpServer
     train = pipeline.train
     over = threading.Event()
@@ -69,8 +69,21 @@ def run(files, run_dir, monkeypatch, clients):
 
 
 def settings(files, run_dir, **changes):
-    return tiny_run.settings(files, run_dir, train__steps=3, eval__every=0, eval__at_start=False,
-                             checkpoint__every=0, **changes)
+    short = dict(train__steps=3, eval__every=0, eval__at_start=False, checkpoint__every=0)
+    return tiny_run.settings(files, run_dir, **(short | changes))
+
+
+def assert_recorded(answers, served):
+    """Every answer is on record as the client got it, and no other call."""
+    by_id = {row["id"]: row for row in served}
+    for answer in answers:
+        recorded = by_id.pop(answer.id)["completions"]
+        assert [choice.token_ids for choice in answer.choices] == [one["ids"] for one in recorded]
+        assert [choice.logprobs.token_logprobs
+                for choice in answer.choices] == [one["logprobs"] for one in recorded]
+        assert [choice.policy_version
+                for choice in answer.choices] == [one["policy_version"] for one in recorded]
+    assert not by_id
 
 
 def test_a_run_that_serves_its_policy_trains_as_one_that_does_not(files, tmp_path, monkeypatch):
@@ -92,15 +105,26 @@ def test_a_run_that_serves_its_policy_trains_as_one_that_does_not(files, tmp_pat
         version for answer in answers for choice in answer.choices for version in choice.policy_version
     }
     assert len(versions) > 1 and versions <= {0, 1, 2, 3}
-    by_id = {row["id"]: row for row in served}
-    for answer in answers:
-        recorded = by_id.pop(answer.id)["completions"]
-        assert [choice.token_ids for choice in answer.choices] == [one["ids"] for one in recorded]
-        assert [choice.logprobs.token_logprobs
-                for choice in answer.choices] == [one["logprobs"] for one in recorded]
-        assert [choice.policy_version
-                for choice in answer.choices] == [one["policy_version"] for one in recorded]
-    assert not by_id
+    assert_recorded(answers, served)
+
+
+@pytest.mark.parametrize("meshes", [{}, {"rollout_mesh__data": 1}])
+def test_a_run_that_draws_ahead_trains_on_every_draw_once_while_it_serves(
+        files, tmp_path, monkeypatch, meshes):
+    """On the trainer's devices and on its own; with an evaluation between."""
+    answers = run(files, tmp_path / "run", monkeypatch, clients=2, rollout__max_staleness=1,
+                  algorithm__corrections=("tis",), eval__every=2, **meshes)
+    rollouts = rows(tmp_path / "run" / "trajectories.jsonl")
+    train = [row for row in rollouts if row["phase"] == "train"]
+    assert sorted((row["sequence"], row["sample"]) for row in train) == [
+        (sequence, sample) for sequence in range(9) for sample in range(4)]
+    assert all(0 <= row["step"] - 1 - version <= 1 for row in train for version in row["policy_version"])
+    assert [row for row in rollouts if row["phase"] == "eval"]
+    assert_recorded(answers, rows(tmp_path / "run" / "served.jsonl"))
+    versions = {
+        version for answer in answers for choice in answer.choices for version in choice.policy_version
+    }
+    assert len(versions) > 1 and versions <= {0, 1, 2, 3}
 
 
 def test_a_fuzzer_on_the_schema_finds_no_server_error(front, policy, tokenizer, tmp_path):

@@ -30,10 +30,6 @@ def contradictions(config: Config) -> Iterator[Problem]:
         yield Problem("endpoint.serve", None, "is for the engine in this process, and rollout.backend = "
                       f"{rollout.backend!r} draws on servers, which can be asked themselves",
                       "set endpoint.serve=false, or rollout.backend=jax")
-    if endpoint.serve and rollout.max_staleness > 0:
-        yield Problem("endpoint.serve", None, "shares the engine with rollouts that wait for it, and "
-                      f"rollout.max_staleness = {rollout.max_staleness} draws ahead",
-                      "set rollout.max_staleness=0, or endpoint.serve=false")
     if not endpoint.serve:
         names = [field.name for field in dataclasses.fields(endpoint) if field.name != "serve"]
         yield from idle("endpoint", endpoint, names, ", as endpoint.serve is false",

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping
 # engine statistic -> (kind, meaning)
 ENGINE = {"tokens": ("counter", "tokens drawn"),
           "prefill_tokens": ("counter", "prompt tokens prefilled"),
+          "reused_tokens": ("counter", "prompt tokens found prefilled"),
           "seconds": ("counter", "seconds of the engine at work"),
           "preemptions": ("counter", "samples sent back to the queue"),
           "compiles": ("counter", "programs compiled"),
           "occupancy": ("gauge", "mean share of slots at work"),
           "kv_bytes": ("gauge", "bytes of the KV pool on each device"),
-          "kv_pages_used": ("gauge", "pages of the KV pool in use")}
+          "kv_pages_used": ("gauge", "pages of the KV pool in use"),
+          "kv_pages_kept": ("gauge", "pages of the KV pool kept for later requests")}
 
 
 class Counters:

@@ -39,7 +39,7 @@ class Generation:
         self._news: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._tickets = [
-            front.submit(request, self._listener(number)) for number, request in enumerate(requests)
+            front.serve(request, self._listener(number)) for number, request in enumerate(requests)
         ]
         for number, ticket in enumerate(self._tickets):
             ticket.done.add_done_callback(self._listener(number))

@@ -325,6 +325,38 @@ def test_groups_spread_over_the_servers_and_a_group_stays_at_its_own(fakes):
             member.drawing.clear()
 
 
+def test_the_turns_of_an_episode_go_to_one_server_while_it_is_there(fakes):
+    """Whatever else they have to do; samples of one prompt spread like groups."""
+    servers = [fakes(), fakes()]
+    made = engine(*servers)
+    ids = np.array([3, 4], np.int32)
+
+    def asked():
+        """Which server drew last."""
+        drawn = [sum(path == "/inference/v1/generate" for path, *_ in fake.asked) for fake in servers]
+        number = int(np.argmax(np.subtract(drawn, counts)))
+        counts[:] = drawn
+        return number
+
+    def turn(sample, number):
+        request = Request(ids, SamplingParams(2), 7, turn=number, sample=sample)
+        made.generate([request])
+        return asked()
+
+    counts = [0, 0]
+    asked()
+    homes = {}
+    for sample in range(3):
+        homes[sample] = turn(sample, 0)
+        made._pool.members[homes[sample]].drawing["v1-x"] += 40  # as if it were at work, so that others go on
+    assert set(homes.values()) == {0, 1}
+    for number in range(1, 4):
+        assert {sample: turn(sample, number) for sample in homes} == homes
+    made._pool._lose(made._pool.members[homes[0]], "it hung")
+    assert turn(0, 4) == 1 - homes[0] == turn(0, 5)
+    made.close()
+
+
 def test_completions_are_cut_behind_a_stop_string_and_bear_the_policy_version(fakes):
     made = engine(fakes())
     [[one]] = made.generate([Request(np.array([4], np.int32), SamplingParams(6, stop_strings=("ee",)), 0)])
@@ -348,12 +380,14 @@ def test_routes_come_from_sparse_layers_alone_and_are_cut_with_the_tokens(fakes)
 def test_seeds_follow_from_the_coordinates_of_a_request(fakes):
     fake = fakes()
     made = engine(fake)
-    for request in (*requests(2), *requests(2), dataclasses.replace(requests(1)[0], stream=1)):
+    others = (dataclasses.replace(requests(1)[0], **changed) for changed in (
+        {"stream": 1}, {"sample": 1}, {"turn": 1}))
+    for request in (*requests(2), *requests(2), *others):
         made.generate([request])
     seeds = [
         body["sampling_params"]["seed"] for path, body, _ in fake.asked if path == "/inference/v1/generate"
     ]
-    assert seeds[:2] == seeds[2:4] and len(set(seeds)) == 3 and all(0 <= seed < 2**31 for seed in seeds)
+    assert seeds[:2] == seeds[2:4] and len(set(seeds)) == 5 and all(0 <= seed < 2**31 for seed in seeds)
     made.close()
 
 
