@@ -170,11 +170,13 @@ class TurnBridge:
         return next((pair for pair in both if pair[0][0] in self._eos), (alone[0], within[0]))
 
     def _after(self, text: str, marks: Sequence[str]) -> list[re.Match[str]]:
-        """The control tokens after all marks, none where the text lacks one. What stands later may repeat
-        them, as the result of a call does its name."""
+        """The control tokens after all marks. What stands later may repeat one, as the result of a call does
+        its name."""
         starts = [text.find(mark) for mark in marks]
         if min(starts) < 0:
-            return []
+            raise TokenizerError(f"The chat template of {self._tokenizer.path!r} leaves out what the "
+                                 "assistant said, or called, once it is answered. Use a template that keeps "
+                                 "it.")
         return self._template.literals.control(text, max(starts))
 
     @functools.cached_property

@@ -63,8 +63,9 @@ def check_template(tokenizer: Tokenizer, *, tools: Sequence[Message] = (),
             played = [_Play(dated, options).whole(turns) for dated in _on_two_days(tokenizer)]
             _check_same(*played, history)
         except TokenizerError as error:
-            raise TokenizerError(f"Episodes have conversations with {name}, which cannot be had here. "
-                                 f"{error}") from error
+            raise TokenizerError(f"Episodes may have a conversation with {name}, which this model cannot: "
+                                 f"{error} If nothing of this helps, use a model whose chat template can, or "
+                                 "a task that needs no such conversation.") from error
         rewritten += [name] if played[0].rewritten else []
     return tuple(rewritten)
 

@@ -87,7 +87,8 @@ class Episode:
         if following.bridge is None:
             self.broken += 1
         else:
-            np.testing.assert_array_equal(np.concatenate([self.context, ids, following.bridge]), following.ids)
+            whole = np.concatenate([self.context, ids, following.bridge])
+            np.testing.assert_array_equal(whole, following.ids)
             self.parts += [(ids, True), (following.bridge, False)]
         self.context = following.ids
         return following.bridge
@@ -124,8 +125,8 @@ def test_what_was_sampled_is_never_changed_whatever_it_says(tokenizers, name):
             bridge = episode.draw(ids, [{"role": "user", "content": seen}])
             trace += [ids, bridge]
             ended = ids[-1] == end_id(tokenizer)  # the end once: sampled, or supplied
-            written = tokenizer.hf.convert_tokens_to_ids("<|end|>") if name == "HARMONY" else end_id(tokenizer)
-            assert ended != (bridge[0] == written)
+            writes = "<|end|>" if name == "HARMONY" else EOS[name]
+            assert ended != (bridge[0] == tokenizer.hf.convert_tokens_to_ids(writes))
             assert seen.strip() in tokenizer.decode(bridge, skip_special_tokens=False)
             expected = Episode(tokenizer, tools=tools)  # the same observation after a plain turn
             plain = expected.turn("so", [{"role": "user", "content": seen}])
@@ -270,8 +271,8 @@ def test_thoughts_that_the_prompt_opens_are_thoughts(tokenizers):
     episode = Episode(tokenizer)
     episode.turn(hidden + "no", [MORE])
     assert episode.turns[0].action.text == hidden + "no"
-    tools = templates.OPEN_THOUGHTS.replace("{% for message", "{{ tools | tojson if tools }}{% for message", 1)
-    with_calls = tools.replace("[-1] }}", "[-1] }}" + templates.CALLS)
+    with_calls = templates.OPEN_THOUGHTS.replace("[-1] }}", "[-1] }}" + templates.CALLS) + (
+        "{{ tools | tojson if not messages }}")
     tokenizer = Tokenizer(byte_level(with_calls, "<|end|>"), "here")
     turn = TurnBridge(tokenizer, tools=[LOOK]).assistant(
         tokenizer.encode(hidden + '<tool_call>{"name": "look"}</tool_call>'), False)
@@ -286,7 +287,8 @@ def test_the_environment_sees_text_without_calls_and_what_is_malformed(tokenizer
     turn.turn(text, [WALL])
     action = turn.turns[0].action
     assert action.text == "I look.<tool_call>{bad</tool_call>" and not action.truncated
-    assert action.tool_calls == (ToolCall("look", '{"at": "it"}'),) and action.num_tokens == len(turn.drawn[1])
+    assert action.tool_calls == (ToolCall("look", '{"at": "it"}'),)
+    assert action.num_tokens == len(turn.drawn[1])
     assert len(action.malformed) == 1 and "{bad" in action.malformed[0] and "no JSON" in action.malformed[0]
     plain = Episode(tokenizer)
     plain.turn(text, [MORE])
@@ -333,6 +335,19 @@ def test_a_prompt_that_ends_in_the_assistants_words_is_gone_on_with(tokenizers):
 def test_continues_says_whether_a_prompt_begins_with_a_context():
     assert continues([1, 2], [1, 2, 3]) and continues([], [1]) and continues([1], [1])
     assert not continues([1, 2], [1, 3, 2]) and not continues([1, 2], [1])
+
+
+@pytest.mark.parametrize("given, kept", [("abcdefghi", True), ("call_1", False), ("", False)])
+def test_a_call_keeps_the_id_that_the_model_gave_it_where_templates_take_it(tokenizers, given, kept):
+    tokenizer = tokenizers["MISTRAL_TOOLS", "bytes"]
+    episode = Episode(tokenizer, tools=[LOOK])
+    label = f', "id": "{given}"' if given else ""
+    call = tokenizer.encode(f' [{{"name": "look", "arguments": {{}}{label}}}]')  # of the mark, its token
+    mark = tokenizer.hf.convert_tokens_to_ids("[TOOL_CALLS]")
+    bridge = episode.draw(np.array([mark, *call, end_id(tokenizer)]), [WALL])
+    written = tokenizer.decode(bridge)
+    assert (f'"call_id": "{given}"' in written) == kept
+    assert kept or '"call_id": "call00000"' in written
 
 
 def test_an_unknown_history_is_refused(tokenizers):

@@ -43,7 +43,7 @@ def test_conversations_in_which_a_template_rewrites_earlier_turns_are_named(hist
 
 
 @pytest.mark.parametrize("template, eos, options, told", [
-    ("PLAIN", "</s>", {}, "turns of user and assistant, .*ends an assistant's message with no control token"),
+    ("PLAIN", "</s>", {}, "turns of user and assistant.*ends an assistant's message with no control token"),
     (NO_TOOL_ROLE, "<|im_end|>", {"tools": [LOOK]}, "a call of a tool and its result, .*no such role"),
     ("GEMMA", "<end_of_turn>", {"tools": [LOOK]}, "writes calls of tools in no form that is known here"),
     ("LLAMA3", "<|eot|>", {"tools": [LOOK]}, "reads no variable 'tools'"),
@@ -53,7 +53,7 @@ def test_conversations_in_which_a_template_rewrites_earlier_turns_are_named(hist
     ("MISTRAL", "</s>", {"several": True}, "several messages of the user in a row, .*roles must alternate"),
     ("DATED", "<|end|>", {"history": "branch"}, "differently from one time to the next.*date_string"),
     (UNSTABLE, "<|im_end|>", {}, "differently from one time to the next"),
-    (LAST_LOST, "<|im_end|>", {}, "turns of user and assistant.*")])
+    (LAST_LOST, "<|im_end|>", {}, "turns of user and assistant.*leaves out what the assistant said")])
 def test_a_template_that_cannot_do_it_is_refused_and_the_conversation_is_named(template, eos, options, told):
     with pytest.raises(TokenizerError, match=told) as refusal:
         check_template(tokenizer(template, eos), **options)
