@@ -138,7 +138,7 @@ NUMBERED = (
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start|>", "<|end|>",
            "<|eot|>", "<start_of_turn>", "<end_of_turn>", "<|message|>", "<|return|>", "<|user|>",
-           "<|assistant|>", "<|system|>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[ARGS]", "[AVAILABLE_TOOLS]",
+           "<|assistant|>", "<|system|>", "[TOOL_CALLS]", "[ARGS]", "[AVAILABLE_TOOLS]",
            "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "<|python_tag|>")
 PLAIN_ADDED = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # tokens, but not special
 

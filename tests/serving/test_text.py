@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.parser import ToolParser
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.openai.pieces import Offsets, Pieces

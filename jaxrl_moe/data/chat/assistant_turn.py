@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxrl_moe import outside
 from jaxrl_moe.data.chat.reach import REASONING
-from jaxrl_moe.data.chat.tool_families import HERMES
-from jaxrl_moe.data.chat.tool_form import ASKED, LOOK, ToolForm, offered, signed, special_marks
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.families import HERMES
+from jaxrl_moe.data.chat.tools.form import ASKED, LOOK, ToolForm, offered, signed, special_marks
+from jaxrl_moe.data.chat.tools.parser import ToolParser
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.types import Action, ToolCall
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl_moe.data.chat.assistant_turn import AssistantTurn, TurnReader
 from jaxrl_moe.data.chat.links import linked_messages, said_shortly, stand_in
-from jaxrl_moe.data.chat.tool_form import ASKED, AUTO, tool_form
+from jaxrl_moe.data.chat.tools.form import ASKED, AUTO, tool_form
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 
 APPEND = "append"

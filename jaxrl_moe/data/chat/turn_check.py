@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl_moe.data.chat.links import linked_messages
-from jaxrl_moe.data.chat.tool_form import ASKED, AUTO, looking, spoken
+from jaxrl_moe.data.chat.tools.form import ASKED, AUTO, looking, spoken
 from jaxrl_moe.data.chat.turn_bridge import APPEND, BRANCH, TurnBridge
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.types import Action
@@ -63,9 +63,9 @@ def check_template(tokenizer: Tokenizer, *, tools: Sequence[Message] = (),
             played = [_Play(dated, options).whole(turns) for dated in _on_two_days(tokenizer)]
             _check_same(*played, history)
         except TokenizerError as error:
-            raise TokenizerError(f"Episodes may have a conversation with {name}, which this model cannot: "
-                                 f"{error} If nothing of this helps, use a model whose chat template can, or "
-                                 "a task that needs no such conversation.") from error
+            raise TokenizerError(f"Episodes may need a conversation with {name}, and this model's chat "
+                                 f"template has none: {error} Else use a model whose template has it, or a "
+                                 "task that does without.") from error
         rewritten += [name] if played[0].rewritten else []
     return tuple(rewritten)
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from jaxrl_moe.data.chat.tool_form import looking, spoken
+from jaxrl_moe.data.chat.tools.form import looking, spoken
 from jaxrl_moe.data.chat.turn_bridge import TurnBridge, continues
 from jaxrl_moe.data.tokenizer import Tokenizer, TokenizerError
 from jaxrl_moe.types import ToolCall, UserError

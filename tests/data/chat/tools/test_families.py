@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from jaxrl_moe.data.chat.tool_families import FAMILIES, HERMES, LLAMA3_JSON, MISTRAL, SIGNS
-from jaxrl_moe.data.chat.tool_form import looking, signed, special_marks, spoken, tool_form
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.families import FAMILIES, HERMES, LLAMA3_JSON, MISTRAL, SIGNS
+from jaxrl_moe.data.chat.tools.form import looking, signed, special_marks, spoken, tool_form
+from jaxrl_moe.data.chat.tools.parser import ToolParser
 from jaxrl_moe.data.tokenizer import Tokenizer, TokenizerError
 from jaxrl_moe.types import ToolCall
 from tests.helpers import templates

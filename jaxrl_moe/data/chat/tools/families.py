@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from jaxrl_moe import outside
-from jaxrl_moe.data.chat.tool_calls import Malformed, Passage, WrittenCall, json_end, parse_call, read_call
+from jaxrl_moe.data.chat.tools.calls import Malformed, Passage, WrittenCall, json_end, parse_call, read_call
 from jaxrl_moe.outside import OutsideError
 
 Marks = Mapping[str, str]  # a mark -> how the text that is read spells it
