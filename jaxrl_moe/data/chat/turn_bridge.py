@@ -144,17 +144,17 @@ class TurnBridge:
         talk = linked_messages([ASKED, said_shortly(message), *observation])
         self._template.check(talk, **self._options)
 
-    def ending(self, message: Message, observation: Sequence[Message]) -> str:
-        """The text of the token by which the template ends an assistant's message of this kind, while it
-        stands last.
+    def ending(self, message: Message, observation: Sequence[Message]) -> int:
+        """How many control tokens the template writes from the end of an assistant's message of this kind on,
+        while it stands last; the first of them ends it.
 
         Raises:
-          TokenizerError: it ends it by none.
+          TokenizerError: there is none.
         """
         turn, marks = stand_in(message, str(observation))
         text = self._render(linked_messages([ASKED, turn, *observation]), generation_prompt=True)
         alone, _ = self._ends(turn, marks, text)
-        return alone[0]
+        return len(self._template.literals.control(alone.string, alone.start()))
 
     def _ends(self, turn: Message, marks: Sequence[str], text: str) -> tuple[re.Match[str], re.Match[str]]:
         """The token that ends the message which has the marks: where it stands last, and in a text where

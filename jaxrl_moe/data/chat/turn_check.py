@@ -141,20 +141,20 @@ class _Play:
         begins = asked if whole.startswith(asked) else os.path.commonprefix([asked, whole])
         thoughts = "Let me see.\n</think>\n\n" if asked.rstrip().endswith("<think>") and (
             begins != asked) else ""
-        end = self._bridge.ending(turn.said, turn.observation)
-        said = whole[len(begins):].rpartition(end)[0]
-        return thoughts + said + ("" if turn.cut else end)
+        left = self._bridge.ending(turn.said, turn.observation)
+        end = self._tokenizer.literals.control(whole)[-left]
+        return thoughts + whole[len(begins):end.start() if turn.cut else end.end()]
 
     def _check_context(self, context: np.ndarray, text: str) -> None:
+        """Compares a context with the ids of the whole text. Where a tokenizer joins what stands on both
+        sides of a turn's beginning, the ids differ, but not what they say."""
         own = self._tokenizer.encode_hidden(text)
-        if not np.array_equal(own, context):
-            place = next((place for place, pair in enumerate(zip(own.tolist(), context.tolist()))
-                          if pair[0] != pair[1]), min(len(own), len(context)))
-            shown = [self._tokenizer.decode(ids[place:place + 8], skip_special_tokens=False)
-                     for ids in (context, own)]
-            raise TokenizerError(f"From token {place} on, prompt, turns and what stands between them have "
-                                 f"{shown[0]!r}, where the tokenizer gives {shown[1]!r} for the whole text. "
-                                 "Use another tokenizer or template.")
+        ours, theirs = (self._tokenizer.decode(ids, skip_special_tokens=False) for ids in (context, own))
+        if not np.array_equal(own, context) and ours != theirs:
+            start = len(os.path.commonprefix([ours, theirs]))
+            raise TokenizerError(f"Prompt, turns and what stands between them say {ours[start:start + 40]!r} "
+                                 f"where the template's own text has {theirs[start:start + 40]!r}. Use "
+                                 "another tokenizer or template.")
 
 
 def _check_read(said: Message, action: Action) -> None:
