@@ -136,8 +136,9 @@ class _Play:
 
     def _drawn(self, messages: Sequence[Message], turn: _Turn) -> str:
         """The hidden text that a model would draw: what the template writes after the generation prompt."""
-        bare, asked = (self._render(messages, generation_prompt=prompt) for prompt in (False, True))
-        whole = self._render([*messages, turn.said], generation_prompt=False)
+        talk = linked_messages([*messages, turn.said])
+        asked = self._render(talk[:-1], generation_prompt=True)
+        whole = self._render(talk, generation_prompt=False)
         begins = asked if whole.startswith(asked) else os.path.commonprefix([asked, whole])
         thoughts = "Let me see.\n</think>\n\n" if asked.rstrip().endswith("<think>") and (
             begins != asked) else ""

@@ -13,12 +13,13 @@ from tests.helpers import templates
 from tests.helpers.templates import byte_level, sentencepiece
 from tests.helpers.tiny_models import CHAT_TEMPLATE
 
-EOS = {"QWEN25": "<|im_end|>", "QWEN3": "<|im_end|>", "QWEN3_TOOLS": "<|im_end|>", "NUMBERED": "<|im_end|>",
+EOS = {"QWEN25": "<|im_end|>", "HERMES_TOOLS": "<|im_end|>", "QWEN3": "<|im_end|>",
+       "QWEN3_TOOLS": "<|im_end|>", "NUMBERED": "<|im_end|>",
        "LLAMA3": "<|eot|>", "LLAMA3_TOOLS": "<|eot|>", "MISTRAL": "</s>", "MISTRAL_TOOLS": "</s>",
        "MISTRAL_NAMED": "</s>", "GEMMA": "<end_of_turn>", "PHI3": "<|end|>", "CHATML": "<|im_end|>",
        "DATED": "<|end|>", "OPEN_THOUGHTS": "<|end|>", "HARMONY": "<|return|>"}
 REWRITES = ("QWEN3", "QWEN3_TOOLS", "OPEN_THOUGHTS", "HARMONY")
-WITH_TOOLS = ("QWEN25", "QWEN3_TOOLS", "LLAMA3_TOOLS", "MISTRAL_TOOLS", "MISTRAL_NAMED")
+WITH_TOOLS = ("QWEN25", "HERMES_TOOLS", "QWEN3_TOOLS", "LLAMA3_TOOLS", "MISTRAL_TOOLS", "MISTRAL_NAMED")
 TOKENIZERS = {
     "bytes": byte_level,
     "takes_space": lambda *args: byte_level(*args, takes_space=True),
@@ -114,7 +115,7 @@ def test_prompt_turns_and_bridges_are_the_templates_own_rendering_of_the_whole(t
 def test_what_was_sampled_is_never_changed_whatever_it_says(tokenizers, name):
     generator = random.Random(0)
     tokenizer = tokenizers[name, "bytes"]
-    for number in range(8):
+    for number in range(6):
         tools = [LOOK] if name in WITH_TOOLS and number % 2 else ()
         episode = Episode(tokenizer, tools=tools)
         trace = [episode.prompt]
@@ -146,24 +147,45 @@ def test_calls_and_results_are_the_templates_own_rendering(tokenizers, name, kin
         talk = [ASK, {"role": "assistant", "content": "", "tool_calls": calls}]
         whole = tokenizer.template.render(talk, generation_prompt=False, tools=[LOOK])
         before = tokenizer.template.render([ASK], tools=[LOOK])
-        written = whole[len(before):whole.rindex(EOS[name])]
-        bridge = episode.turn(tokenizer.literals.show(written), [WALL] * len(calls))
-        # marks that are tokens are such in what a model draws, not as text that spells them
-        if name.startswith("MISTRAL"):
-            episode = Episode(tokenizer, tools=[LOOK])
-            ids = tokenizer.encode_hidden(whole[len(before):], before)
-            bridge = episode.draw(ids, [WALL] * len(calls))
+        ids = tokenizer.encode_hidden(whole[len(before):whole.rindex(EOS[name]) + len(EOS[name])], before)
+        bridge = episode.draw(ids, [WALL] * len(calls))
         assert episode.turns[0].action.tool_calls == tuple(map(spoken, calls))
         assert not episode.turns[0].action.malformed and episode.turns[0].action.text.strip() in (
             "", "<think>\n\n</think>")
+        episode.messages[2:] = [
+            {**message, "tool_call_id": call["id"], "name": "look"}
+            for message, call in zip(episode.messages[2:], episode.messages[1]["tool_calls"])]
         own = episode.own(tools=[LOOK])
         if name == "QWEN3_TOOLS":  # which drops the empty thoughts once a result follows
             assert own[-len(bridge):] == bridge.tolist()
         else:
-            linked = [{**message, "tool_call_id": call["id"]} for message, call in zip(
-                episode.messages[2:], episode.messages[1]["tool_calls"])]
-            episode.messages[2:] = linked
-            assert episode.context.tolist() == episode.own(tools=[LOOK])
+            assert episode.context.tolist() == own
+
+
+@pytest.mark.parametrize("kind", ["bytes", "first"])
+@pytest.mark.parametrize("name", [name for name in EOS if name not in REWRITES])
+def test_the_context_is_the_rendering_of_the_whole_whatever_is_said(tokenizers, name, kind):
+    tokenizer = tokenizers[name, kind]
+    generator = random.Random(1)
+    compared = 0
+    for _ in range(15):
+        episode = Episode(tokenizer)
+        canonical = True
+        for _ in range(2):
+            answer, seen = ("".join(generator.choices(LETTERS, k=number)) for number in (4, 9))
+            answer = " " * (name in ("MISTRAL", "MISTRAL_TOOLS")) + answer
+            before = tokenizer.template.render(episode.messages)
+            episode.turn(answer, [{"role": "user", "content": seen}])
+            text = before + tokenizer.literals.hide(answer)
+            whole = tokenizer.encode_hidden(text).tolist()
+            start = tokenizer.encode_hidden(before).tolist()
+            ids = episode.drawn[len(episode.messages) - 2].tolist()[:-1]
+            canonical = canonical and whole == start + ids
+            canonical = canonical and tokenizer.template.render(episode.messages).startswith(text)
+        if canonical:
+            compared += 1
+            assert episode.context.tolist() == tokenizer.render(episode.messages).tolist()
+    assert compared >= 3
 
 
 @pytest.mark.parametrize("observation", [[MORE], [WALL], [WALL, MORE], [MORE, MORE]])

@@ -14,7 +14,8 @@ NO_TOOL_ROLE = templates.QWEN25.replace(
 UNSTABLE = templates.QWEN25.replace("<|im_end|>\n{% endfor %}" + PROMPT,
                                     "<|im_end|>\n{% endfor %}{{ range(1000) | random }}" + PROMPT)
 LAST_LOST = templates.QWEN25.replace("{{ message.content }}", "{{ message.content if loop.length < 4 }}")
-WHOLE = [("QWEN25", "<|im_end|>", True), ("LLAMA3_TOOLS", "<|eot|>", True), ("MISTRAL_NAMED", "</s>", True),
+WHOLE = [("QWEN25", "<|im_end|>", True), ("HERMES_TOOLS", "<|im_end|>", True),
+         ("LLAMA3_TOOLS", "<|eot|>", True), ("MISTRAL_NAMED", "</s>", True),
          ("GEMMA", "<end_of_turn>", False), ("PHI3", "<|endoftext|>", False), ("MISTRAL", "</s>", False),
          ("NUMBERED", "<|im_end|>", False)]
 

@@ -160,7 +160,8 @@ def test_no_text_breaks_a_parser_and_none_of_it_is_lost(family):
             assert "".join(whole) == text
 
 
-FORMS = {"QWEN25": "hermes", "QWEN3": "hermes", "QWEN3_TOOLS": "hermes", "LLAMA3": "llama3_json",
+FORMS = {"QWEN25": "hermes", "HERMES_TOOLS": "hermes",
+         "QWEN3": "hermes", "QWEN3_TOOLS": "hermes", "LLAMA3": "llama3_json",
          "LLAMA3_TOOLS": "llama3_json", "MISTRAL_TOOLS": "mistral", "MISTRAL_NAMED": "mistral"}
 ALONE = ("LLAMA3", "LLAMA3_TOOLS")
 
