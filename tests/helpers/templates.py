@@ -90,6 +90,16 @@ OPEN_THOUGHTS = (
     "{% elif message.role == 'assistant' %}<|assistant|>{{ message.content.split('</think>')[-1] }}<|end|>"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}")
 
+# Calls say their arguments first; results must name their function.
+HERMES_TOOLS = (
+    "{{ bos_token }}{{ tools | tojson if tools }}{% for message in messages %}<|im_start|>"
+    "{{ message.role }}\n{% if message.role == 'tool' %}{% if not message.name %}"
+    "{{ raise_exception('whose result?') }}{% endif %}<tool_response>\n"
+    "{\"name\": \"{{ message.name }}\", \"content\": {{ message.content | tojson }}}\n"
+    "</tool_response>{% else %}{{ message.content }}{% for call in message.tool_calls or [] %}<tool_call>\n"
+    "{\"arguments\": {{ call.function.arguments | tojson }}, \"name\": {{ call.function.name | tojson }}}\n"
+    "</tool_call>{% endfor %}{% endif %}<|im_end|>\n{% endfor %}" + PROMPT)
+
 # Tools in the first question; one call of a turn, as JSON without a mark; results are JSON, of a role with
 # another name.
 LLAMA3_TOOLS = (
@@ -113,7 +123,8 @@ MISTRAL_TOOLS = (
     "{% if call.id | length != 9 %}{{ raise_exception('ids have nine letters') }}{% endif %}"
     "{\"name\": {{ call.function.name | tojson }}, \"arguments\": {{ call.function.arguments | tojson }}, "
     "\"id\": \"{{ call.id }}\"}{{ ', ' if not loop.last }}{% endfor %}]{{ eos_token }}"
-    "{% elif message.role == 'tool' %}[TOOL_RESULTS] {\"content\": {{ message.content | tojson }}, "
+    "{% elif message.role == 'tool' %}{% if not message.tool_call_id %}{{ raise_exception('whose result?') }}"
+    "{% endif %}[TOOL_RESULTS] {\"content\": {{ message.content | tojson }}, "
     "\"call_id\": \"{{ message.tool_call_id }}\"}[/TOOL_RESULTS]"
     "{% elif message.role == 'assistant' %} {{ message.content | trim }}{{ eos_token }}"
     "{% else %}{{ raise_exception('no such role') }}{% endif %}{% endfor %}")
@@ -138,7 +149,7 @@ NUMBERED = (
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start|>", "<|end|>",
            "<|eot|>", "<start_of_turn>", "<end_of_turn>", "<|message|>", "<|return|>", "<|user|>",
-           "<|assistant|>", "<|system|>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[ARGS]", "[AVAILABLE_TOOLS]",
+           "<|assistant|>", "<|system|>", "[TOOL_CALLS]", "[ARGS]", "[AVAILABLE_TOOLS]",
            "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "<|python_tag|>")
 PLAIN_ADDED = ("<think>", "</think>", "<tool_call>", "</tool_call>")  # tokens, but not special
 

@@ -46,9 +46,8 @@ def episode(engine, bridge, stop_ids):
             columns.append(np.stack([following.bridge, *np.zeros((2, len(following.bridge)))]))
             context = following.ids
     ids, mask, logprobs = np.concatenate(columns, axis=1)
-    rollout = Rollout(prompt_ids=prompt, completion_ids=ids.astype(np.int32), loss_mask=mask.astype(np.int32),
-                      sampler_logprobs=logprobs.astype(np.float32), policy_version=np.zeros(len(ids), np.int32),
-                      reward=1.0, text="", truncated=False, info={})
+    rollout = Rollout(prompt, ids.astype(np.int32), mask.astype(np.int32), logprobs.astype(np.float32),
+                      np.zeros(len(ids), np.int32), reward=1.0, text="", truncated=False, info={})
     np.testing.assert_array_equal(np.concatenate([prompt, rollout.completion_ids]), context)
     return rollout, drawn
 

@@ -2,12 +2,17 @@
 import json
 import random
 
+import numpy as np
 import pytest
 
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.parser import ToolParser
+from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.openai.pieces import Offsets, Pieces
+from jaxrl_moe.serving.openai.reading import Readers
 from jaxrl_moe.serving.openai.text import TextStream
 from jaxrl_moe.types import ToolCall
+from tests.helpers import templates
 from tests.helpers.tiny_models import make_tokenizer
 from tests.helpers.tiny_tokenizers import byte_fallback, word_piece
 
@@ -230,3 +235,32 @@ def test_thoughts_that_the_prompt_has_opened_hold_no_calls():
         got = [piece for part, last in cut(text, seed) for piece in parser.add("".join(part), last)]
         assert merged(got) == [f"Perhaps {A_CALL}?\n</think>", NAMED]
     assert merged(ToolParser(thinking=True).add(A_CALL, True)) == [A_CALL]
+
+
+def chunks(ids, seed):
+    for part, last in cut(ids, seed):
+        yield Chunk(0, np.array(part), np.zeros(len(part)), np.zeros(len(part), int), "stop" if last else "")
+
+
+@pytest.mark.parametrize("make", [templates.byte_level, templates.sentencepiece])
+@pytest.mark.parametrize("family, eos, text, marks", [
+    ("QWEN25", "<|im_end|>", CALL_TEXT, ()),
+    ("LLAMA3_TOOLS", "<|eot|>", '{"name": "weather", "parameters": {"city": "Rom"}}', ()),
+    ("LLAMA3_TOOLS", "<|eot|>", '<|python_tag|>{"name": "weather", "parameters": {"city": "Rom"}}',
+     ("<|python_tag|>",)),
+    ("MISTRAL_TOOLS", "</s>", '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "Rom"}}]',
+     ("[TOOL_CALLS]",)),
+    ("MISTRAL_NAMED", "</s>", '[TOOL_CALLS]weather[ARGS]{"city": "Rom"}', ("[TOOL_CALLS]", "[ARGS]"))])
+def test_samples_are_read_by_the_family_that_the_chat_template_writes(family, eos, text, marks, make):
+    tokenizer = Tokenizer(make(getattr(templates, family), eos), family)
+    ids = [*tokenizer.encode(text).tolist(), tokenizer.eos_ids[0]]
+    assert {tokenizer.hf.convert_tokens_to_ids(mark) for mark in marks} <= set(ids)
+    for seed in range(4):
+        sample = Readers(tokenizer).stream(["]!", "OL_", "y_t"], tokenizer.encode("so").tolist())
+        pieces = [sample.piece([chunk]) for chunk in chunks(ids, seed)]
+        assert [call for piece in pieces for call in piece.calls] == [CALL]
+        assert not "".join(piece.content for piece in pieces)
+        assert pieces[-1].finish_reason == "tool_calls"
+        plain = Readers(tokenizer).stream((), None)
+        shown = "".join(plain.piece([chunk]).content for chunk in chunks(ids, seed))
+        assert shown == tokenizer.decode(ids)

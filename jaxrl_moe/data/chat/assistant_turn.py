@@ -9,13 +9,14 @@ import numpy as np
 
 from jaxrl_moe import outside
 from jaxrl_moe.data.chat.reach import REASONING
-from jaxrl_moe.data.chat.tool_families import HERMES
-from jaxrl_moe.data.chat.tool_form import ASKED, LOOK, ToolForm, offered, signed, special_marks
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.families import HERMES
+from jaxrl_moe.data.chat.tools.form import ASKED, LOOK, ToolForm, offered, signed, special_marks
+from jaxrl_moe.data.chat.tools.parser import ToolParser
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.types import Action, ToolCall
 
 _MARK = "xqzqx"
+_NINE = re.compile("[A-Za-z0-9]{9}")
 _ALONE = "this model's chat template writes one call of a turn, and this one came after another."
 
 
@@ -51,7 +52,7 @@ class TurnReader:
         """Returns the turn whose ids were drawn; `begun` is what the prompt had of it."""
         plain = self._tokenizer.decode(ids)
         if self._form is None:
-            return AssistantTurn(self._message(begun + plain, []), Action(plain, len(ids), truncated))
+            return AssistantTurn(self._message(begun, plain, []), Action(plain, len(ids), truncated))
         text = signed(self._tokenizer.decode_hidden(ids), self._template)
         if text.startswith(" ") and not plain.startswith(" "):  # some tokenizers drop it where a text begins
             text = text[1:]
@@ -64,21 +65,20 @@ class TurnReader:
         action = Action(content, len(ids), truncated, tuple(kept), (*map(str, parser.malformed), *faults))
         numbered = [_numbered(position, call, name)
                     for position, (call, name) in enumerate(zip(kept, parser.ids))]
-        return AssistantTurn(self._message(begun + content, numbered), action)
+        return AssistantTurn(self._message(begun, content, numbered), action)
 
-    def _message(self, text: str, calls: list[Message]) -> Message:
-        message: dict[str, Any] = {"role": "assistant", "content": text}
+    def _message(self, begun: str, content: str, calls: list[Message]) -> Message:
+        message: dict[str, Any] = {"role": "assistant", "content": begun + content}
         if self.reasoning_field:
-            reasoning, content = self._split(text)
+            reasoning, content = self._split(begun + content, "" if begun else self._prompt_end)
             message |= {"content": content} | ({self.reasoning_field: reasoning} if reasoning else {})
         return message | ({"tool_calls": calls} if calls else {})
 
-    def _split(self, text: str) -> tuple[str, str]:
-        """Reasoning and content."""
+    def _split(self, text: str, before: str) -> tuple[str, str]:
+        """Reasoning and content of a text; `before`: what stands before it."""
         for opens, closes in self._family.thoughts:
-            begun = self._prompt_end.endswith(opens)
             inside = re.match(rf"\s*{re.escape(opens)}", text)
-            if begun or inside:
+            if inside or before.endswith(opens):
                 reasoning, _, content = text[inside.end() if inside else 0:].partition(closes)
                 return reasoning.strip("\n"), content.lstrip("\n")
         return "", text
@@ -113,7 +113,7 @@ class TurnReader:
 
 
 def _numbered(position: int, call: ToolCall, name: str) -> Message:
-    """A call of a message; its id is the model's own, or one of nine letters, as some templates demand."""
+    """A call of a message. Its id has nine letters, as some templates demand: the model's own, if it has."""
     arguments = outside.parse(call.arguments, "the arguments")
-    return {"id": name or f"call{position:05d}", "type": "function",
+    return {"id": name if _NINE.fullmatch(name) else f"call{position:05d}", "type": "function",
             "function": {"name": call.name, "arguments": arguments}}

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl_moe.data.chat.assistant_turn import AssistantTurn, TurnReader
 from jaxrl_moe.data.chat.links import linked_messages, said_shortly, stand_in
-from jaxrl_moe.data.chat.tool_form import ASKED, AUTO, tool_form
+from jaxrl_moe.data.chat.tools.form import ASKED, AUTO, tool_form
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 
 APPEND = "append"
@@ -144,17 +144,17 @@ class TurnBridge:
         talk = linked_messages([ASKED, said_shortly(message), *observation])
         self._template.check(talk, **self._options)
 
-    def ending(self, message: Message, observation: Sequence[Message]) -> str:
-        """The text of the token by which the template ends an assistant's message of this kind, while it
-        stands last.
+    def ending(self, message: Message, observation: Sequence[Message]) -> int:
+        """How many control tokens the template writes from the end of an assistant's message of this kind on,
+        while it stands last; the first of them ends it.
 
         Raises:
-          TokenizerError: it ends it by none.
+          TokenizerError: there is none.
         """
         turn, marks = stand_in(message, str(observation))
         text = self._render(linked_messages([ASKED, turn, *observation]), generation_prompt=True)
         alone, _ = self._ends(turn, marks, text)
-        return alone[0]
+        return len(self._template.literals.control(alone.string, alone.start()))
 
     def _ends(self, turn: Message, marks: Sequence[str], text: str) -> tuple[re.Match[str], re.Match[str]]:
         """The token that ends the message which has the marks: where it stands last, and in a text where
@@ -170,11 +170,13 @@ class TurnBridge:
         return next((pair for pair in both if pair[0][0] in self._eos), (alone[0], within[0]))
 
     def _after(self, text: str, marks: Sequence[str]) -> list[re.Match[str]]:
-        """The control tokens after all marks, none where the text lacks one. What stands later may repeat
-        them, as the result of a call does its name."""
+        """The control tokens after all marks. What stands later may repeat one, as the result of a call does
+        its name."""
         starts = [text.find(mark) for mark in marks]
         if min(starts) < 0:
-            return []
+            raise TokenizerError(f"The chat template of {self._tokenizer.path!r} leaves out what the "
+                                 "assistant said, or called, once it is answered. Use a template that keeps "
+                                 "it.")
         return self._template.literals.control(text, max(starts))
 
     @functools.cached_property

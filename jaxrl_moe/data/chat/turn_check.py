@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl_moe.data.chat.links import linked_messages
-from jaxrl_moe.data.chat.tool_form import ASKED, AUTO, looking, spoken
+from jaxrl_moe.data.chat.tools.form import ASKED, AUTO, looking, spoken
 from jaxrl_moe.data.chat.turn_bridge import APPEND, BRANCH, TurnBridge
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.types import Action
@@ -63,8 +63,9 @@ def check_template(tokenizer: Tokenizer, *, tools: Sequence[Message] = (),
             played = [_Play(dated, options).whole(turns) for dated in _on_two_days(tokenizer)]
             _check_same(*played, history)
         except TokenizerError as error:
-            raise TokenizerError(f"Episodes have conversations with {name}, which cannot be had here. "
-                                 f"{error}") from error
+            raise TokenizerError(f"Episodes may need a conversation with {name}, and this model's chat "
+                                 f"template has none: {error} Else use a model whose template has it, or a "
+                                 "task that does without.") from error
         rewritten += [name] if played[0].rewritten else []
     return tuple(rewritten)
 
@@ -135,25 +136,26 @@ class _Play:
 
     def _drawn(self, messages: Sequence[Message], turn: _Turn) -> str:
         """The hidden text that a model would draw: what the template writes after the generation prompt."""
-        bare, asked = (self._render(messages, generation_prompt=prompt) for prompt in (False, True))
-        whole = self._render([*messages, turn.said], generation_prompt=False)
+        talk = linked_messages([*messages, turn.said])
+        asked = self._render(talk[:-1], generation_prompt=True)
+        whole = self._render(talk, generation_prompt=False)
         begins = asked if whole.startswith(asked) else os.path.commonprefix([asked, whole])
         thoughts = "Let me see.\n</think>\n\n" if asked.rstrip().endswith("<think>") and (
             begins != asked) else ""
-        end = self._bridge.ending(turn.said, turn.observation)
-        said = whole[len(begins):].rpartition(end)[0]
-        return thoughts + said + ("" if turn.cut else end)
+        left = self._bridge.ending(turn.said, turn.observation)
+        end = self._tokenizer.literals.control(whole)[-left]
+        return thoughts + whole[len(begins):end.start() if turn.cut else end.end()]
 
     def _check_context(self, context: np.ndarray, text: str) -> None:
+        """Compares a context with the ids of the whole text. Where a tokenizer joins what stands on both
+        sides of a turn's beginning, the ids differ, but not what they say."""
         own = self._tokenizer.encode_hidden(text)
-        if not np.array_equal(own, context):
-            place = next((place for place, pair in enumerate(zip(own.tolist(), context.tolist()))
-                          if pair[0] != pair[1]), min(len(own), len(context)))
-            shown = [self._tokenizer.decode(ids[place:place + 8], skip_special_tokens=False)
-                     for ids in (context, own)]
-            raise TokenizerError(f"From token {place} on, prompt, turns and what stands between them have "
-                                 f"{shown[0]!r}, where the tokenizer gives {shown[1]!r} for the whole text. "
-                                 "Use another tokenizer or template.")
+        ours, theirs = (self._tokenizer.decode(ids, skip_special_tokens=False) for ids in (context, own))
+        if not np.array_equal(own, context) and ours != theirs:
+            start = len(os.path.commonprefix([ours, theirs]))
+            raise TokenizerError(f"Prompt, turns and what stands between them say {ours[start:start + 40]!r} "
+                                 f"where the template's own text has {theirs[start:start + 40]!r}. Use "
+                                 "another tokenizer or template.")
 
 
 def _check_read(said: Message, action: Action) -> None:

@@ -3,9 +3,9 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxrl_moe.data.chat.tool_families import SIGNS, ToolFamily
-from jaxrl_moe.data.chat.tool_form import special_marks, tool_form
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.families import SIGNS, ToolFamily
+from jaxrl_moe.data.chat.tools.form import special_marks, tool_form
+from jaxrl_moe.data.chat.tools.parser import ToolParser
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.openai.pieces import Pieces

@@ -3,7 +3,7 @@ back."""
 import codecs
 from collections.abc import Sequence
 
-from jaxrl_moe.data.chat.tool_parser import held_back
+from jaxrl_moe.data.chat.tools.parser import held_back
 from jaxrl_moe.serving.openai.pieces import Pieces, Speller
 
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from jaxrl_moe.data.chat.tool_form import looking, spoken
+from jaxrl_moe.data.chat.tools.form import looking, spoken
 from jaxrl_moe.data.chat.turn_bridge import TurnBridge, continues
 from jaxrl_moe.data.tokenizer import Tokenizer, TokenizerError
 from jaxrl_moe.types import ToolCall, UserError
@@ -13,12 +13,13 @@ from tests.helpers import templates
 from tests.helpers.templates import byte_level, sentencepiece
 from tests.helpers.tiny_models import CHAT_TEMPLATE
 
-EOS = {"QWEN25": "<|im_end|>", "QWEN3": "<|im_end|>", "QWEN3_TOOLS": "<|im_end|>", "NUMBERED": "<|im_end|>",
+EOS = {"QWEN25": "<|im_end|>", "HERMES_TOOLS": "<|im_end|>", "QWEN3": "<|im_end|>",
+       "QWEN3_TOOLS": "<|im_end|>", "NUMBERED": "<|im_end|>",
        "LLAMA3": "<|eot|>", "LLAMA3_TOOLS": "<|eot|>", "MISTRAL": "</s>", "MISTRAL_TOOLS": "</s>",
        "MISTRAL_NAMED": "</s>", "GEMMA": "<end_of_turn>", "PHI3": "<|end|>", "CHATML": "<|im_end|>",
        "DATED": "<|end|>", "OPEN_THOUGHTS": "<|end|>", "HARMONY": "<|return|>"}
 REWRITES = ("QWEN3", "QWEN3_TOOLS", "OPEN_THOUGHTS", "HARMONY")
-WITH_TOOLS = ("QWEN25", "QWEN3_TOOLS", "LLAMA3_TOOLS", "MISTRAL_TOOLS", "MISTRAL_NAMED")
+WITH_TOOLS = ("QWEN25", "HERMES_TOOLS", "QWEN3_TOOLS", "LLAMA3_TOOLS", "MISTRAL_TOOLS", "MISTRAL_NAMED")
 TOKENIZERS = {
     "bytes": byte_level,
     "takes_space": lambda *args: byte_level(*args, takes_space=True),
@@ -87,7 +88,8 @@ class Episode:
         if following.bridge is None:
             self.broken += 1
         else:
-            np.testing.assert_array_equal(np.concatenate([self.context, ids, following.bridge]), following.ids)
+            whole = np.concatenate([self.context, ids, following.bridge])
+            np.testing.assert_array_equal(whole, following.ids)
             self.parts += [(ids, True), (following.bridge, False)]
         self.context = following.ids
         return following.bridge
@@ -113,7 +115,7 @@ def test_prompt_turns_and_bridges_are_the_templates_own_rendering_of_the_whole(t
 def test_what_was_sampled_is_never_changed_whatever_it_says(tokenizers, name):
     generator = random.Random(0)
     tokenizer = tokenizers[name, "bytes"]
-    for number in range(8):
+    for number in range(6):
         tools = [LOOK] if name in WITH_TOOLS and number % 2 else ()
         episode = Episode(tokenizer, tools=tools)
         trace = [episode.prompt]
@@ -124,8 +126,8 @@ def test_what_was_sampled_is_never_changed_whatever_it_says(tokenizers, name):
             bridge = episode.draw(ids, [{"role": "user", "content": seen}])
             trace += [ids, bridge]
             ended = ids[-1] == end_id(tokenizer)  # the end once: sampled, or supplied
-            written = tokenizer.hf.convert_tokens_to_ids("<|end|>") if name == "HARMONY" else end_id(tokenizer)
-            assert ended != (bridge[0] == written)
+            writes = "<|end|>" if name == "HARMONY" else EOS[name]
+            assert ended != (bridge[0] == tokenizer.hf.convert_tokens_to_ids(writes))
             assert seen.strip() in tokenizer.decode(bridge, skip_special_tokens=False)
             expected = Episode(tokenizer, tools=tools)  # the same observation after a plain turn
             plain = expected.turn("so", [{"role": "user", "content": seen}])
@@ -145,24 +147,45 @@ def test_calls_and_results_are_the_templates_own_rendering(tokenizers, name, kin
         talk = [ASK, {"role": "assistant", "content": "", "tool_calls": calls}]
         whole = tokenizer.template.render(talk, generation_prompt=False, tools=[LOOK])
         before = tokenizer.template.render([ASK], tools=[LOOK])
-        written = whole[len(before):whole.rindex(EOS[name])]
-        bridge = episode.turn(tokenizer.literals.show(written), [WALL] * len(calls))
-        # marks that are tokens are such in what a model draws, not as text that spells them
-        if name.startswith("MISTRAL"):
-            episode = Episode(tokenizer, tools=[LOOK])
-            ids = tokenizer.encode_hidden(whole[len(before):], before)
-            bridge = episode.draw(ids, [WALL] * len(calls))
+        ids = tokenizer.encode_hidden(whole[len(before):whole.rindex(EOS[name]) + len(EOS[name])], before)
+        bridge = episode.draw(ids, [WALL] * len(calls))
         assert episode.turns[0].action.tool_calls == tuple(map(spoken, calls))
         assert not episode.turns[0].action.malformed and episode.turns[0].action.text.strip() in (
             "", "<think>\n\n</think>")
+        episode.messages[2:] = [
+            {**message, "tool_call_id": call["id"], "name": "look"}
+            for message, call in zip(episode.messages[2:], episode.messages[1]["tool_calls"])]
         own = episode.own(tools=[LOOK])
         if name == "QWEN3_TOOLS":  # which drops the empty thoughts once a result follows
             assert own[-len(bridge):] == bridge.tolist()
         else:
-            linked = [{**message, "tool_call_id": call["id"]} for message, call in zip(
-                episode.messages[2:], episode.messages[1]["tool_calls"])]
-            episode.messages[2:] = linked
-            assert episode.context.tolist() == episode.own(tools=[LOOK])
+            assert episode.context.tolist() == own
+
+
+@pytest.mark.parametrize("kind", ["bytes", "first"])
+@pytest.mark.parametrize("name", [name for name in EOS if name not in REWRITES])
+def test_the_context_is_the_rendering_of_the_whole_whatever_is_said(tokenizers, name, kind):
+    tokenizer = tokenizers[name, kind]
+    generator = random.Random(1)
+    compared = 0
+    for _ in range(15):
+        episode = Episode(tokenizer)
+        canonical = True
+        for _ in range(2):
+            answer, seen = ("".join(generator.choices(LETTERS, k=number)) for number in (4, 9))
+            answer = " " * (name in ("MISTRAL", "MISTRAL_TOOLS")) + answer
+            before = tokenizer.template.render(episode.messages)
+            episode.turn(answer, [{"role": "user", "content": seen}])
+            text = before + tokenizer.literals.hide(answer)
+            whole = tokenizer.encode_hidden(text).tolist()
+            start = tokenizer.encode_hidden(before).tolist()
+            ids = episode.drawn[len(episode.messages) - 2].tolist()[:-1]
+            canonical = canonical and whole == start + ids
+            canonical = canonical and tokenizer.template.render(episode.messages).startswith(text)
+        if canonical:
+            compared += 1
+            assert episode.context.tolist() == tokenizer.render(episode.messages).tolist()
+    assert compared >= 3
 
 
 @pytest.mark.parametrize("observation", [[MORE], [WALL], [WALL, MORE], [MORE, MORE]])
@@ -270,8 +293,8 @@ def test_thoughts_that_the_prompt_opens_are_thoughts(tokenizers):
     episode = Episode(tokenizer)
     episode.turn(hidden + "no", [MORE])
     assert episode.turns[0].action.text == hidden + "no"
-    tools = templates.OPEN_THOUGHTS.replace("{% for message", "{{ tools | tojson if tools }}{% for message", 1)
-    with_calls = tools.replace("[-1] }}", "[-1] }}" + templates.CALLS)
+    with_calls = templates.OPEN_THOUGHTS.replace("[-1] }}", "[-1] }}" + templates.CALLS) + (
+        "{{ tools | tojson if not messages }}")
     tokenizer = Tokenizer(byte_level(with_calls, "<|end|>"), "here")
     turn = TurnBridge(tokenizer, tools=[LOOK]).assistant(
         tokenizer.encode(hidden + '<tool_call>{"name": "look"}</tool_call>'), False)
@@ -286,7 +309,8 @@ def test_the_environment_sees_text_without_calls_and_what_is_malformed(tokenizer
     turn.turn(text, [WALL])
     action = turn.turns[0].action
     assert action.text == "I look.<tool_call>{bad</tool_call>" and not action.truncated
-    assert action.tool_calls == (ToolCall("look", '{"at": "it"}'),) and action.num_tokens == len(turn.drawn[1])
+    assert action.tool_calls == (ToolCall("look", '{"at": "it"}'),)
+    assert action.num_tokens == len(turn.drawn[1])
     assert len(action.malformed) == 1 and "{bad" in action.malformed[0] and "no JSON" in action.malformed[0]
     plain = Episode(tokenizer)
     plain.turn(text, [MORE])
@@ -333,6 +357,19 @@ def test_a_prompt_that_ends_in_the_assistants_words_is_gone_on_with(tokenizers):
 def test_continues_says_whether_a_prompt_begins_with_a_context():
     assert continues([1, 2], [1, 2, 3]) and continues([], [1]) and continues([1], [1])
     assert not continues([1, 2], [1, 3, 2]) and not continues([1, 2], [1])
+
+
+@pytest.mark.parametrize("given, kept", [("abcdefghi", True), ("call_1", False), ("", False)])
+def test_a_call_keeps_the_id_that_the_model_gave_it_where_templates_take_it(tokenizers, given, kept):
+    tokenizer = tokenizers["MISTRAL_TOOLS", "bytes"]
+    episode = Episode(tokenizer, tools=[LOOK])
+    label = f', "id": "{given}"' if given else ""
+    call = tokenizer.encode(f' [{{"name": "look", "arguments": {{}}{label}}}]')  # of the mark, its token
+    mark = tokenizer.hf.convert_tokens_to_ids("[TOOL_CALLS]")
+    bridge = episode.draw(np.array([mark, *call, end_id(tokenizer)]), [WALL])
+    written = tokenizer.decode(bridge)
+    assert (f'"call_id": "{given}"' in written) == kept
+    assert kept or '"call_id": "call00000"' in written
 
 
 def test_an_unknown_history_is_refused(tokenizers):

@@ -14,7 +14,8 @@ NO_TOOL_ROLE = templates.QWEN25.replace(
 UNSTABLE = templates.QWEN25.replace("<|im_end|>\n{% endfor %}" + PROMPT,
                                     "<|im_end|>\n{% endfor %}{{ range(1000) | random }}" + PROMPT)
 LAST_LOST = templates.QWEN25.replace("{{ message.content }}", "{{ message.content if loop.length < 4 }}")
-WHOLE = [("QWEN25", "<|im_end|>", True), ("LLAMA3_TOOLS", "<|eot|>", True), ("MISTRAL_NAMED", "</s>", True),
+WHOLE = [("QWEN25", "<|im_end|>", True), ("HERMES_TOOLS", "<|im_end|>", True),
+         ("LLAMA3_TOOLS", "<|eot|>", True), ("MISTRAL_NAMED", "</s>", True),
          ("GEMMA", "<end_of_turn>", False), ("PHI3", "<|endoftext|>", False), ("MISTRAL", "</s>", False),
          ("NUMBERED", "<|im_end|>", False)]
 
@@ -43,7 +44,7 @@ def test_conversations_in_which_a_template_rewrites_earlier_turns_are_named(hist
 
 
 @pytest.mark.parametrize("template, eos, options, told", [
-    ("PLAIN", "</s>", {}, "turns of user and assistant, .*ends an assistant's message with no control token"),
+    ("PLAIN", "</s>", {}, "turns of user and assistant.*ends an assistant's message with no control token"),
     (NO_TOOL_ROLE, "<|im_end|>", {"tools": [LOOK]}, "a call of a tool and its result, .*no such role"),
     ("GEMMA", "<end_of_turn>", {"tools": [LOOK]}, "writes calls of tools in no form that is known here"),
     ("LLAMA3", "<|eot|>", {"tools": [LOOK]}, "reads no variable 'tools'"),
@@ -53,7 +54,7 @@ def test_conversations_in_which_a_template_rewrites_earlier_turns_are_named(hist
     ("MISTRAL", "</s>", {"several": True}, "several messages of the user in a row, .*roles must alternate"),
     ("DATED", "<|end|>", {"history": "branch"}, "differently from one time to the next.*date_string"),
     (UNSTABLE, "<|im_end|>", {}, "differently from one time to the next"),
-    (LAST_LOST, "<|im_end|>", {}, "turns of user and assistant.*")])
+    (LAST_LOST, "<|im_end|>", {}, "turns of user and assistant.*leaves out what the assistant said")])
 def test_a_template_that_cannot_do_it_is_refused_and_the_conversation_is_named(template, eos, options, told):
     with pytest.raises(TokenizerError, match=told) as refusal:
         check_template(tokenizer(template, eos), **options)

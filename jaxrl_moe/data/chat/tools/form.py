@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl_moe.data.chat.template import ChatTemplate, Message, TokenizerError
-from jaxrl_moe.data.chat.tool_families import FAMILIES, HERMES, SIGNS, ToolFamily
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.families import FAMILIES, HERMES, SIGNS, ToolFamily
+from jaxrl_moe.data.chat.tools.parser import ToolParser
 from jaxrl_moe.types import ToolCall
 
 ASKED: Message = {"role": "user", "content": "look"}

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from jaxrl_moe import outside
-from jaxrl_moe.data.chat.tool_calls import Malformed, Passage, WrittenCall, json_end, parse_call, read_call
+from jaxrl_moe.data.chat.tools.calls import Malformed, Passage, WrittenCall, json_end, parse_call, read_call
 from jaxrl_moe.outside import OutsideError
 
 Marks = Mapping[str, str]  # a mark -> how the text that is read spells it
@@ -101,7 +101,8 @@ def _block(text: str, start: int, marks: Marks) -> tuple[list[WrittenCall], int]
 
 
 def _named(text: str, start: int, marks: Marks) -> tuple[WrittenCall, int]:
-    head = re.compile(rf"([^\s\[\]{{}}\U000f0010-\U000f00ff]+)(?:{re.escape(marks[_NUMBERED])}(\w+))?"
+    none = "".join(SIGNS.values())  # of these stands in a name
+    head = re.compile(rf"([^\s\[\]{{}}{none}]+)(?:{re.escape(marks[_NUMBERED])}(\w+))?"
                       rf"(?:{re.escape(marks[_NAMED])})?\s*(?={{)").match(text, start)
     if not head:
         raise OutsideError(f"{_CALLS} is followed neither by a list of calls, nor by the name of a function, "

@@ -2,8 +2,8 @@
 import re
 from collections.abc import Container, Sequence
 
-from jaxrl_moe.data.chat.tool_calls import Malformed, WrittenCall, parse_call
-from jaxrl_moe.data.chat.tool_families import HERMES, SIGNS, ToolFamily
+from jaxrl_moe.data.chat.tools.calls import Malformed, WrittenCall, parse_call
+from jaxrl_moe.data.chat.tools.families import HERMES, SIGNS, ToolFamily
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.types import ToolCall
 

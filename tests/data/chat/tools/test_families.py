@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from jaxrl_moe.data.chat.tool_families import FAMILIES, HERMES, LLAMA3_JSON, MISTRAL, SIGNS
-from jaxrl_moe.data.chat.tool_form import looking, signed, special_marks, spoken, tool_form
-from jaxrl_moe.data.chat.tool_parser import ToolParser
+from jaxrl_moe.data.chat.tools.families import FAMILIES, HERMES, LLAMA3_JSON, MISTRAL, SIGNS
+from jaxrl_moe.data.chat.tools.form import looking, signed, special_marks, spoken, tool_form
+from jaxrl_moe.data.chat.tools.parser import ToolParser
 from jaxrl_moe.data.tokenizer import Tokenizer, TokenizerError
 from jaxrl_moe.types import ToolCall
 from tests.helpers import templates
@@ -70,6 +70,7 @@ MISTRAL_MALFORMED = {
     "followed by words": (f'[TOOL_CALLS] [{LISTED}], "to": "south"', "other text follows"),
     "arguments that are a list": ("[TOOL_CALLS]go[ARGS]{]", "no JSON"),
 }
+CUT = '<tool_call>{"name": "go", "arguments": {"to": "no'
 GOOD = [(family, text, expected) for family, cases in ((LLAMA3_JSON, LLAMA_CASES), (MISTRAL, MISTRAL_CASES))
         for text, expected in cases.values()]
 BAD = [(family, text, why) for family, cases in ((LLAMA3_JSON, LLAMA_MALFORMED), (MISTRAL, MISTRAL_MALFORMED))
@@ -113,7 +114,7 @@ def test_a_malformed_call_stays_text_and_says_what_is_wrong(family, text, why):
 @pytest.mark.parametrize("text, faults", [
     ("<tool_call>{bad</tool_call>", ["<tool_call>{bad</tool_call>"]),
     ('A <tool_call>{bad <tool_call>{"name": "stay"}</tool_call>', ["<tool_call>{bad "]),
-    ('<tool_call>{"name": "go", "arguments": {"to": "no', ['<tool_call>{"name": "go", "arguments": {"to": "no']),
+    (CUT, [CUT]),
     ("Write <tool_call> before it", []), ("`<tool_call>{bad`", []), ("```\n<tool_call>{bad\n```", []),
     ("<think><tool_call>{bad</tool_call></think>", [])])
 def test_malformed_calls_of_hermes_are_those_that_were_meant(text, faults):
@@ -159,7 +160,8 @@ def test_no_text_breaks_a_parser_and_none_of_it_is_lost(family):
             assert "".join(whole) == text
 
 
-FORMS = {"QWEN25": "hermes", "QWEN3": "hermes", "QWEN3_TOOLS": "hermes", "LLAMA3": "llama3_json",
+FORMS = {"QWEN25": "hermes", "HERMES_TOOLS": "hermes",
+         "QWEN3": "hermes", "QWEN3_TOOLS": "hermes", "LLAMA3": "llama3_json",
          "LLAMA3_TOOLS": "llama3_json", "MISTRAL_TOOLS": "mistral", "MISTRAL_NAMED": "mistral"}
 ALONE = ("LLAMA3", "LLAMA3_TOOLS")
 
@@ -173,7 +175,8 @@ def test_the_calls_that_a_template_writes_are_read_back(name, make):
     generator = random.Random(0)
     asked = {"role": "user", "content": "go"}
     for _ in range(20):
-        values = ["".join(generator.choices('a "\\{}[];\n<>漢é', k=8)), generator.random(), None, [1, {"b": []}]]
+        text = "".join(generator.choices('a "\\{}[];\n<>漢é', k=8))
+        values = [text, generator.random(), None, [1, {"b": []}]]
         calls = [{**looking(number), "function": {"name": f"f{number}", "arguments": {
             "at": value, 'a "b"': True}}} for number, value in enumerate(generator.sample(values, 2))]
         calls = calls[:generator.randint(1, 1 + form.several)]
@@ -181,8 +184,8 @@ def test_the_calls_that_a_template_writes_are_read_back(name, make):
                                 generation_prompt=False)
         before = template.render([asked])
         assert whole.startswith(before)
-        text = signed(whole[len(before):], template)
-        pieces, _ = parsed(form.family, text, 0, special_marks(form.family, template))
+        written = signed(whole[len(before):], template)
+        pieces, _ = parsed(form.family, written, 0, special_marks(form.family, template))
         assert [piece for piece in pieces if isinstance(piece, ToolCall)] == list(map(spoken, calls))
         assert not "".join(piece for piece in pieces if isinstance(piece, str)).strip("\n</think>")
 
