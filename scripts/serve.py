@@ -22,14 +22,14 @@ from jaxrl_moe import cli
 from jaxrl_moe.options import define_number, define_path
 
 ENV = sys.argv[1:2] == ["env"]  # a command with options of its own
-ENV_HELP = """Serves the episodes of an environment over HTTP, as AgentGym's clients and the task agentgym play them.
+ENV_HELP = """Serves the episodes of an environment over HTTP, as AgentGym's clients play them.
 
     python scripts/serve.py env --name=textcraft --port=8081
     python scripts/serve.py env --name="textcraft(recipes='small')" --port=8082
 
-Needs the extras `serve` and `agents`: pip install -e ".[serve,agents]". GET /health says how many sessions are
-open. SIGTERM ends it once the calls in flight are answered, and closes all sessions. See
-docs/agents/servers.md.
+Needs the extras `serve` and `agents`: pip install -e ".[serve,agents]". GET /health says how many sessions
+are open. SIGTERM ends it once the calls in flight are answered, and closes all sessions. A run plays them
+with env.name="agentgym(env='textcraft', url='http://127.0.0.1:8081')". See docs/agents/servers.md.
 """
 
 HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; one that others can reach needs an "
@@ -39,8 +39,8 @@ KEY_FILE = define_path("api_key_file", "", "file with the API key; empty: the va
                                            "no key")
 GRACE = define_number("grace", 30.0, "seconds that requests in flight have after SIGTERM", 1)
 if ENV:
-    NAME = flags.DEFINE_string("name", "", "of the environment, with its settings in brackets, as in env.name "
-                                           "(required)")
+    NAME = flags.DEFINE_string("name", "", "of the environment, with its settings in brackets, as in "
+                                           "env.name (required)")
     WIRE = flags.DEFINE_string("wire", "", "as which of AgentGym's environments it is served, textcraft or "
                                            "babyai; empty: as its name says")
     SESSIONS = define_number("sessions", 256, "that may be open at once; more are refused", 1, 10_000)

@@ -13,16 +13,16 @@ GOALS = 100
 
 @dataclasses.dataclass
 class Guessing(Task):
-    """Guess the row's number, from 0 to 99: reward 1 for it, -0.25 for a guess beyond these. Some words do
+    """Guess the row's number, from 0 to 99: reward 1 for it, 0.25 for a guess beyond these. Some words do
     more: "crash" raises an exception, "nan" gives a reward that is none, and "wait" waits until `go` is
     set.
 
     Attributes:
-      turns: as in max_turns.
-      only: how many threads may be in an environment at once is told by `most`.
+      opened, closed: episodes.
+      waiting: calls that wait, or have waited.
     """
     max_turns: int = 20
-    lowest_reward: ClassVar[float | None] = None
+    lowest_reward: ClassVar[float] = 0.0
     concurrent: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
 
@@ -83,7 +83,7 @@ class GuessingGame(Env):
         if self._over:
             return Step(1.0, True, {"correct": 1.0, "guesses": float(self._guesses)}, (), ("found",))
         way = "more" if guess < self._number else "less"
-        reward = 0.0 if guess < GOALS else -0.25
+        reward = 0.0 if guess < GOALS else 0.25
         return Step(reward, False, {"correct": 0.0}, _said(f"Game {self._number}: {way} than {guess}."), ())
 
     def close(self) -> None:

@@ -38,8 +38,8 @@ def serve_env(options: EnvOptions) -> None:
     print(f"Serving {service.name} at {server.url}", flush=True)
     server.run()
     held = service.sessions.held
-    print(f"Stopped; all sessions were closed{f' but {held}, whose environments do not answer' * bool(held)}.",
-          flush=True)
+    but = f" but {held}, whose environments do not answer" * bool(held)
+    print(f"Stopped; all sessions were closed{but}.", flush=True)
     if held:  # their threads would keep the process alive
         sys.stderr.flush()
         os._exit(0)
@@ -54,7 +54,8 @@ def make_server(options: EnvOptions) -> tuple[HttpServer, EnvService]:
         raise UserError(f"There is no wire format {wire!r}.{did_you_mean(wire, WIRES)} Choose one for the "
                         f"task by --wire: {', '.join(WIRES)}.")
     _check(task, name)
-    service = EnvService(name, WIRES[wire], Sessions(task, most=options.sessions, idle_seconds=options.idle))
+    sessions = Sessions(task, most=options.sessions, idle_seconds=options.idle)
+    service = EnvService(name, WIRES[wire], sessions)
     try:
         return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
                           grace=options.grace), service

@@ -16,13 +16,14 @@ from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.types import Action, Messages, UserError
 
-NUMBERS = 2**53    # sessions are numbered at random, so that those of a server that died are known to no other
+NUMBERS = 2**53    # sessions are numbered at random, so that no server knows those of one that died
 LOOKS = 4          # for idle sessions, in the time after which one expires
 SPARE_THREADS = 8  # beside one for each session, so that a call of none is answered too
 
 
 class Shown(NamedTuple):
-    """What a session's last call showed; score: the sum of its rewards so far; info and achieved as in Step."""
+    """What a session's last call showed; score: the sum of its rewards so far; info and achieved as in
+    Step."""
     observation: str
     reward: float = 0.0
     done: bool = False
