@@ -1,4 +1,4 @@
-"""Calls of environment servers: JSON over HTTP, with a deadline for the whole answer, and each failure told by
+"""Calls of environment servers: JSON over HTTP, with a deadline for the whole answer. Each failure is told by
 what it means for the episode."""
 import asyncio
 import concurrent.futures

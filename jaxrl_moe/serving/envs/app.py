@@ -46,8 +46,11 @@ class EnvService:
     async def ask(self, path: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Makes a call of the sessions in a thread of theirs, and counts it."""
         with self._counted(path):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self.sessions.pool, call, *arguments)
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self.sessions.pool, call, *arguments)
+            except asyncio.CancelledError as error:  # after the grace that calls have at the server's end
+                raise Refusal(503, "The server is ending, and the environment does not answer.") from error
 
     @contextlib.contextmanager
     def _counted(self, path: str) -> Iterator[None]:
