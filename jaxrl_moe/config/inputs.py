@@ -3,6 +3,12 @@ import dataclasses
 
 from jaxrl_moe.config.setting import setting
 
+_GENERATED = {
+    "": "none", "word_problems": "grade-school word problems, of seed",
+    "textcraft": "goals of TextCraft's small recipes, of seed, and how a planner makes them",
+    "textcraft_terse": "the same, with answers that are the command alone",
+    "babyai": "missions of BabyAI, of seed, and how a bot fulfils them",
+    "babyai_terse": "the same, with answers that are the command alone"}
 _DTYPES = {"": "float32 on CPU, bfloat16 elsewhere", "float32": "", "bfloat16": ""}
 
 
@@ -62,7 +68,7 @@ class DataSection:
                                  kind="text")
     suffix: str = setting("", "appended to a bare string prompt; messages are taken as they are", kind="text")
     generate: str = setting("", "data made on the spot in the folder of data.path, if it is absent",
-                            choices={"": "none", "word_problems": "grade-school word problems, of seed"})
+                            choices=_GENERATED)
     max_prompt_tokens: int = setting(512, "longest prompt; longer ones are left out, and counted",
                                      at_least=1, unit="tokens")
     shuffle: bool = setting(True, "draw the prompts of each epoch in a random order, of seed")

@@ -1,4 +1,4 @@
-"""Grade-school word problems made on the spot, with solutions by pupils of two kinds, and the files of a run
+"""Grade-school word problems made on the spot, with solutions by pupils of two kinds, and the rows of a run
 on them.
 
 A problem is a short story with two or three numbers and one or two operations. Whether it belongs to the
@@ -6,11 +6,9 @@ training or the held-out set follows from its operations and numbers alone: no h
 training under other names.
 """
 import dataclasses
-import json
-import pathlib
 import random
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 NAMES = ("Ann", "Ben", "Cara", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jack", "Kim", "Leo", "Mia",
@@ -104,21 +102,19 @@ def conversation_row(problem: WordProblem, careful: bool) -> dict[str, Any]:
     return {"messages": messages, "careful": careful}
 
 
-def write_data(folder: pathlib.Path, seed: int = 0) -> None:
-    """Writes train.jsonl and eval.jsonl (prompts with answers) and sft.jsonl (conversations).
+def make_rows(seed: int) -> dict[str, Iterable[dict[str, Any]]]:
+    """The rows of "train" and "eval" (prompts with answers) and of "sft" (conversations).
 
-    The prompts of train.jsonl and the problems of sft.jsonl come from one set, those of eval.jsonl from the
-    other. A supervised model that has learnt to calculate solves CAREFUL_SHARE of the problems and those on
-    which careless pupils are right by luck: which pupils to follow is left for RL to find out.
+    The prompts of "train" and the problems of "sft" come from one set, those of "eval" from the other. A
+    supervised model that has learnt to calculate solves CAREFUL_SHARE of the problems and those on which
+    careless pupils are right by luck: which pupils to follow is left for RL to find out.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, count, held_out in (("train", TRAIN_ROWS, False), ("eval", EVAL_ROWS, True)):
-        _write_rows(folder / f"{name}.jsonl", map(prompt_row, make_problems(count, seed, held_out=held_out)))
     pupils = random.Random(f"pupils {seed}")
-    problems = make_problems(SFT_ROWS, seed + 1, held_out=False)
-    _write_rows(folder / "sft.jsonl", (conversation_row(problem,
-                                                        pupils.random() < CAREFUL_SHARE)
-                                       for problem in problems))
+    return {
+        "train": map(prompt_row, make_problems(TRAIN_ROWS, seed, held_out=False)),
+        "eval": map(prompt_row, make_problems(EVAL_ROWS, seed, held_out=True)),
+        "sft": (conversation_row(problem, pupils.random() < CAREFUL_SHARE)
+                for problem in make_problems(SFT_ROWS, seed + 1, held_out=False))}
 
 
 def _draw_numbers(generator: random.Random, operations: str) -> tuple[int, ...]:
@@ -139,7 +135,3 @@ def _results(operations: str, numbers: tuple[int, ...]) -> tuple[int, ...]:
             "*": values[-1] * number
         }[operation])
     return tuple(values[1:])
-
-
-def _write_rows(path: pathlib.Path, rows: Iterable[Mapping]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -14,11 +14,11 @@ from jaxrl_moe.data.prompts import prompt_messages
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.data.sft import row_messages
 from jaxrl_moe.data.tokenizer import import_transformers
-from jaxrl_moe.data.word_problems import write_data
 from jaxrl_moe.log_files import only_process
 from jaxrl_moe.model.families.registry import from_scratch
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.protocols import Bridge
+from jaxrl_moe.runs.generated import write_data
 
 PAD = "<|endoftext|>"
 START = "<|im_start|>"
@@ -33,7 +33,7 @@ def ensure_data(config: Config) -> None:
     if config.data.generate:
         with made_once(pathlib.Path(config.data.path).parent) as partial:
             if partial:
-                write_data(partial, config.seed)
+                write_data(config.data.generate, partial, config.seed)
 
 
 def to_be_made(config: Config) -> bool:

@@ -12,6 +12,7 @@ from jaxrl_moe.data.sft import load_conversations
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.data.word_problems import STORIES, WordProblem, is_held_out, make_problems, solution
 from jaxrl_moe.envs.word_problems import WordProblems
+from jaxrl_moe.runs.generated import write_data
 from jaxrl_moe.types import Action
 from tests.helpers.tiny_models import make_tokenizer
 
@@ -68,7 +69,7 @@ def test_the_reward_is_for_the_exact_answer_after_the_first_marker(completion, r
 def test_the_files_hold_disjoint_problems_whose_careful_solutions_are_right(tmp_path, monkeypatch):
     for name, count in (("TRAIN_ROWS", 300), ("EVAL_ROWS", 200), ("SFT_ROWS", 600)):
         monkeypatch.setattr(word_problems, name, count)
-    word_problems.write_data(tmp_path, 5)
+    write_data("word_problems", tmp_path, 5)
     train, held_out, sft = ([
         json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
     ] for name in ("train", "eval", "sft"))

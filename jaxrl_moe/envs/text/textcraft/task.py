@@ -1,0 +1,142 @@
+"""TextCraft as a task: a row names a goal, and its episode plays for it."""
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from jaxrl_moe.envs.text.answers import BadAction, action_of
+from jaxrl_moe.envs.text.textcraft.book import RecipeBook
+from jaxrl_moe.envs.text.textcraft.game import Game, Reply
+from jaxrl_moe.envs.text.textcraft.goals import GoalSet, goal_set, opening
+from jaxrl_moe.envs.text.textcraft.planner import Goal
+from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.spelling import named, quoted
+from jaxrl_moe.types import Action, Messages, Step, UserError
+
+_ITEM_ID = re.compile(r"textcraft_(0|[1-9][0-9]{0,8})")
+
+
+@dataclasses.dataclass
+class TextCraft(Task):
+    """Reward 1 for the command that makes the goal, else 0. A row says which goal by `id`, a number, or by
+    `item_id`, as "textcraft_12".
+
+    Attributes:
+      recipes: "minecraft", those of the package textcraft, or "small", fifty of our own.
+      max_turns: turns after which an episode is cut.
+      max_depth: the goals are those that take at most so many crafts one after the other; 0: all.
+      distractors: recipes of no use that are shown beside the others; None: 10 of minecraft, 2 of small.
+
+    Raises:
+      UserError: a number is out of range.
+    """
+    recipes: Literal["minecraft", "small"] = "minecraft"
+    max_turns: int = 20
+    max_depth: int = 0
+    distractors: int | None = None
+    lowest_reward: ClassVar[float] = 0.0
+    concurrent: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_turns", 1), ("max_depth", 0), ("distractors", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} = {value} is out of range: it must be at least {least}.")
+
+    def check_row(self, row: Mapping[str, Any], index: int) -> None:
+        """Raises UserError for a row that names no goal of these recipes."""
+        self.goal(row)
+
+    def open(self, row: Mapping[str, Any], seed: int) -> "TextCraftEpisode":
+        """An episode for the row's goal; how it begins follows from the goal, and nothing from the seed."""
+        goals = self._set()
+        goal = self.goal(row)
+        distractors = goals.distractors if self.distractors is None else self.distractors
+        return TextCraftEpisode(goals.book, goal, distractors)
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+    def goal(self, row: Mapping[str, Any]) -> Goal:
+        """The goal that a row names.
+
+        Raises:
+          UserError: it names none, or one of other recipes.
+        """
+        ids = [row[name] for name in ("id", "item_id") if row.get(name) is not None]
+        numbers = {_number(value) for value in ids}
+        if None in numbers or len(numbers) != 1:
+            raise UserError(f"A row of TextCraft needs the number of a goal in `id`, or \"textcraft_N\" in "
+                            f"`item_id`, but has {' and '.join(map(quoted, ids)) or 'neither'} (columns: "
+                            f"{named(row)}).")
+        if row.get("recipes", self.recipes) != self.recipes:
+            raise UserError(f"The row is of the recipes {quoted(row['recipes'])}, and the task has "
+                            f"{self.recipes!r}: write env.name=\"textcraft(recipes='...')\" as the rows say.")
+        return self._numbered(numbers.pop())
+
+    def _numbered(self, number: int) -> Goal:
+        goals = self._set()
+        count = goals.within(self.max_depth) if self.max_depth else len(goals.goals)
+        if not 0 <= number < count:
+            limit = f" of depth {self.max_depth} or less" * bool(self.max_depth)
+            raise UserError(f"There is no goal {number}: the recipes {self.recipes!r} have {count}{limit}, "
+                            "numbered from 0.")
+        return goals.goals[number]
+
+    def _set(self) -> GoalSet:
+        return goal_set(self.recipes)
+
+
+def _number(value: Any) -> int | None:
+    """The number of a goal as a row gives it."""
+    if isinstance(value, str) and (match := _ITEM_ID.fullmatch(value)):
+        return int(match[1])
+    return value if type(value) is int else None
+
+
+class TextCraftEpisode(Env):
+    """One game, in commands and observations."""
+
+    def __init__(self, book: RecipeBook, goal: Goal, distractors: int):
+        self._game = Game(book, goal)
+        self._opening = opening(book, goal, distractors)
+        self._turns = 0
+        self._valid = 0
+        self._state = "new"
+
+    def reset(self) -> Messages:
+        """The crafting commands and the goal."""
+        if self._state != "new":
+            raise UserError("This episode has begun already: open another one.")
+        self._state = "running"
+        return _said(self._opening)
+
+    def step(self, action: Action) -> Step:
+        """Carries out the command that an answer gives. info: "correct", and "valid", the share of the turns
+        up to now whose command did something."""
+        if self._state != "running":
+            raise UserError("This episode has not begun: reset it first." if self._state == "new" else
+                            "This episode has ended: open another one.")
+        reply = self._reply(action.text)
+        self._turns += 1
+        self._valid += reply.valid
+        won = self._game.won
+        if won:
+            self._state = "ended"
+        return Step(float(won), won, {"correct": float(won), "valid": self._valid / self._turns},
+                    () if won else _said(reply.text), tuple(self._game.crafted))
+
+    def _reply(self, text: str) -> Reply:
+        try:
+            return self._game.do(action_of(text))
+        except BadAction as error:
+            return Reply(str(error), False)
+
+    def close(self) -> None:
+        """There is nothing to free."""
+        self._state = "ended"
+
+
+def _said(text: str) -> Messages:
+    return ({"role": "user", "content": text},)

@@ -1,0 +1,43 @@
+"""Data that a run makes on the spot, by the name of data.generate."""
+import functools
+import importlib
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jaxrl_moe.data import word_problems
+
+FILES = ("train", "eval", "sft")  # prompts, held-out prompts, conversations
+Rows = Iterable[Mapping[str, Any]]
+
+
+def _episodes(module: str, counts: tuple[int, int, int], terse: bool, seed: int) -> dict[str, Rows]:
+    """The rows of a task of many turns, whose module has prompts() and conversations(); no held-out goal is
+    among those of "train" and "sft"."""
+    rows = importlib.import_module(module)
+    train, held_out, sft = counts
+    return {
+        "train": rows.prompts(train, seed, "train", terse),
+        "eval": rows.prompts(held_out, seed, "test", terse),
+        "sft": rows.conversations(sft, seed, "train", terse)}
+
+
+_TEXTCRAFT = functools.partial(_episodes, "jaxrl_moe.envs.text.textcraft.rows", (2048, 512, 8192))
+_BABYAI = functools.partial(_episodes, "jaxrl_moe.envs.text.babyai.rows", (2048, 512, 4096))
+# {name: seed -> the rows of each of FILES}
+GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
+    "word_problems": word_problems.make_rows,
+    "textcraft": functools.partial(_TEXTCRAFT, False),
+    "textcraft_terse": functools.partial(_TEXTCRAFT, True),
+    "babyai": functools.partial(_BABYAI, False),
+    "babyai_terse": functools.partial(_BABYAI, True)}
+
+
+def write_data(name: str, folder: pathlib.Path, seed: int) -> None:
+    """Writes train.jsonl and eval.jsonl (prompts) and sft.jsonl (conversations) of a row of GENERATORS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = GENERATORS[name](seed)
+    for file in FILES:
+        lines = (json.dumps(row) + "\n" for row in rows[file])
+        (folder / f"{file}.jsonl").write_text("".join(lines))
