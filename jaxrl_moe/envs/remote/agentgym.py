@@ -21,7 +21,8 @@ _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 @dataclasses.dataclass
 class AgentGym(Task):
-    """Episodes of AgentGym's environments in servers. A row says which by `id`, a number.
+    """Episodes of AgentGym's environments in servers. A row says which by `id`, a number, or by AgentGym's
+    `item_id`, such as "webshop_12".
 
     Attributes:
       env: of AgentGym.
@@ -61,12 +62,24 @@ class AgentGym(Task):
         self._episodes: set[RemoteEpisode] = set()
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
-        """Raises UserError for a row without a number of an episode in `id`; whether there is such an
-        episode, its server knows."""
-        number = row.get("id")
-        if type(number) is not int or not 0 <= number < MOST_ID:
-            raise UserError(f"A row of {self.env} needs the number of an episode in `id`, but has "
-                            f"{quoted(number)} (columns: {named(row)}).")
+        """Raises UserError for a row that names no episode; whether there is such an episode, its server
+        knows."""
+        self._number(row)
+
+    def _number(self, row: Mapping[str, Any]) -> int:
+        """The number of an episode that a row gives."""
+        ids = [row[name] for name in ("id", "item_id") if row.get(name) is not None]
+        numbers = [self._numbered(value) for value in ids]
+        if not numbers or None in numbers or len(set(numbers)) > 1:
+            raise UserError(f"A row of {self.env} needs the number of an episode in `id`, or "
+                            f"\"{self.env}_N\" in `item_id`, but has "
+                            f"{' and '.join(map(quoted, ids)) or 'neither'} (columns: {named(row)}).")
+        return numbers[0]
+
+    def _numbered(self, value: Any) -> int | None:
+        if isinstance(value, str) and (item := re.fullmatch(rf"{self.env}_(0|[1-9][0-9]{{0,14}})", value)):
+            return int(item[1])
+        return value if type(value) is int and 0 <= value < MOST_ID else None
 
     def open(self, row: Mapping[str, Any], seed: int) -> "RemoteEpisode":
         """An episode of the row's number, at the server that the seed chooses; nothing is asked of it yet."""
@@ -74,7 +87,8 @@ class AgentGym(Task):
         with self._lock:
             if self._connection is None:
                 self._connection = Connection(self.timeout, self._key)
-            episode = RemoteEpisode(self._connection, self._format, url, row["id"], self._episodes.discard)
+            begun = self._format.named(row, self._number(row))
+            episode = RemoteEpisode(self._connection, self._format, url, begun, self._episodes.discard)
             self._episodes.add(episode)
         return episode
 
@@ -96,16 +110,16 @@ class RemoteEpisode(Env):
       connection: to call it by.
       form: of its environment.
       url: of the server.
-      number: of the row.
+      row: what /reset is sent of it.
       forget: called once the episode is closed.
     """
 
-    def __init__(self, connection: Connection, form: Format, url: str, number: int,
+    def __init__(self, connection: Connection, form: Format, url: str, row: Mapping[str, Any],
                  forget: Callable[["RemoteEpisode"], None]):
         self._connection = connection
         self._format = form
         self._url = url
-        self._number = number
+        self._row = row
         self._forget = forget
         self._session: int | None = None
         self._score = 0.0
@@ -121,8 +135,7 @@ class RemoteEpisode(Env):
             raise UserError("This episode has begun already: open another one.")
         self._state = "failed"
         self._session = self._call("/create", {}, Status.RESET_FAILED, self._format.session_of)
-        row = {self._format.row: self._number, **self._format.beside}
-        told = self._call("/reset", self._named() | row, Status.RESET_FAILED, self._format.begun)
+        told = self._call("/reset", self._named() | self._row, Status.RESET_FAILED, self._format.begun)
         self._score = told.score
         self._state = "running"
         return _messages(told.observation)

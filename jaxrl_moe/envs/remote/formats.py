@@ -52,6 +52,7 @@ class Format:
       session: what the session's number is called.
       row: what the row's number is called in /reset.
       beside: what /reset takes beside these.
+      columns: of a row that go with it, if it has them.
       whole_answer: whether /create answers with the number alone.
       command: what is sent of a policy's answer.
     """
@@ -62,8 +63,14 @@ class Format:
     session: str = "id"
     row: str = "data_idx"
     beside: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    columns: tuple[str, ...] = ()
     whole_answer: bool = False
     command: Callable[[str], str] = last_command
+
+    def named(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
+        """What /reset is sent for the row of a number, beside the session."""
+        columns = {name: row[name] for name in self.columns if row.get(name) is not None}
+        return {self.row: number, **columns, **self.beside}
 
     def session_of(self, answer: Any, where: str) -> int:
         """The session's number in the answer of /create."""
@@ -137,7 +144,7 @@ def _stepped_webshop(answer: Any, score: float, where: str) -> Told:
 
 
 FORMATS = {
-    "textcraft": Format(20, True, _observed, _rewarded, command=only_command),
+    "textcraft": Format(20, True, _observed, _rewarded, columns=("recipes",), command=only_command),
     "babyai": Format(20, True, _observed, _rewarded, command=only_command),
     "alfworld": Format(30, False, _begun_alfworld, _stepped_alfworld, row="game",
                        beside={"world_type": "Text"}),

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from jaxrl_moe import __version__
 from jaxrl_moe.serving.envs.sessions import NUMBERS, Sessions, Shown
-from jaxrl_moe.serving.envs.wires import CloseBody, CreateBody, ResetBody, StepBody, Wire, told
+from jaxrl_moe.serving.envs.wires import CloseBody, CreateBody, StepBody, Wire, told
 from jaxrl_moe.serving.http.bodies import add_json_bodies
 from jaxrl_moe.serving.http.errors import LONGEST, JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
@@ -112,8 +112,8 @@ def _add_calls(app: FastAPI, service: EnvService) -> None:
     sessions = service.sessions
 
     @app.post("/reset")
-    async def reset(body: ResetBody):
-        shown = await service.ask("/reset", sessions.reset, body.id, {"id": body.data_idx})
+    async def reset(body: service.wire.reset_body):
+        shown = await service.ask("/reset", sessions.reset, body.id, body.row())
         return JsonAnswer(told(service.wire.reset, body.id, shown))
 
     @app.post("/step")

@@ -9,7 +9,6 @@ from jaxrl_moe.serving.envs.sessions import NUMBERS, Shown
 from jaxrl_moe.serving.http.bodies import Strict
 from jaxrl_moe.serving.openai.neutral import only
 
-MOST_INDEX = 2**31 - 1
 LONGEST_ACTION = 2**18  # characters; whole answers of models are shorter
 BESIDE = ("info", "achieved")
 
@@ -25,8 +24,18 @@ class CreateBody(Strict):
 
 
 class ResetBody(Strict):
+    """Of an environment; what it has beside the session's number is the row of the episode."""
     id: Number
-    data_idx: int = Field(ge=0, le=MOST_INDEX)
+    data_idx: int = Field(ge=0, lt=NUMBERS)
+
+    def row(self) -> dict[str, Any]:
+        beside = self.model_dump(exclude={"id", "data_idx"}, exclude_none=True)
+        return {"id": self.data_idx, **beside}
+
+
+class RecipesBody(ResetBody):
+    """Of textcraft. AgentGym's clients do not say of which recipes a goal is; the task agentgym does."""
+    recipes: str | None = None
 
 
 class StepBody(Strict):
@@ -45,22 +54,24 @@ class Wire:
     Attributes:
       begins: whether /create begins an episode and shows it, of the recipes and the goal in its body if
         these are given; else it takes no body.
+      reset_body: of /reset.
       reset: what the answer of /reset tells.
       step: what the answers of /step tell.
       unserved: {path: why} of what AgentGym's servers have and this one has not.
     """
     begins: bool
+    reset_body: type[ResetBody]
     reset: Sequence[str]
     step: Sequence[str]
     unserved: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 WIRES = {
-    "textcraft": Wire(True, ("id", "observation", "done", "reward"), ("observation", "reward", "done")),
-    "babyai": Wire(False, ("observation", "reward", "score", "done"),
+    "textcraft": Wire(True, RecipesBody, ("id", "observation", "done", "reward"),
+                      ("observation", "reward", "done")),
+    "babyai": Wire(False, ResetBody, ("observation", "reward", "score", "done"),
                    ("observation", "reward", "score", "done"),
-                   {"/render": "A task shows text alone, so there is no picture to send: read the "
-                               "observation."})}
+                   {"/render": "This server sends no pictures: read the observation."})}
 
 
 def told(fields: Sequence[str], number: int, shown: Shown) -> dict[str, Any]:

@@ -63,10 +63,23 @@ def test_what_cannot_be_played_is_refused_with_the_setting(settings, reason):
         make_task(f"agentgym({settings})")
 
 
-@pytest.mark.parametrize("row", [{}, {"id": "3"}, {"id": -1}, {"id": True}, {"id": 2**60}, {"id": 1.0}])
-def test_a_row_without_a_number_is_refused(row):
-    with pytest.raises(UserError, match="needs the number of an episode in `id`, but has"):
+@pytest.mark.parametrize("row", [
+    {}, {"id": "3"}, {"id": -1}, {"id": True}, {"id": 2**60}, {"id": 1.0}, {"id": None},
+    {"item_id": "textcraft_3"}, {"item_id": "babyai_03"}, {"item_id": 3.5}, {"id": 2, "item_id": "babyai_3"},
+    {"id": 3, "item_id": ""}])
+def test_a_row_that_names_no_episode_is_refused(row):
+    with pytest.raises(UserError, match="needs the number of an episode in `id`, or \"babyai_N\" in"):
         AgentGym("babyai", "http://a").check_row(row, 0)
+
+
+def test_a_row_names_its_episode_by_number_or_as_agentgym_does_and_takes_its_recipes_along():
+    rows = [{"id": 3}, {"item_id": "textcraft_3"}, {"id": 3, "item_id": "textcraft_3", "recipes": "small"}]
+    with FakeGym(textcraft) as server, playing("textcraft", server.url) as task:
+        for row in rows:
+            task.check_row(row, 0)
+            task.open(row, 0).reset()
+    sent = [body for path, body in server.asked if path == "/reset"]
+    assert sent == [{"id": 5, "data_idx": 3}] * 2 + [{"id": 5, "data_idx": 3, "recipes": "small"}]
 
 
 def test_nothing_is_asked_before_reset_and_a_missing_httpx_is_named(monkeypatch):
