@@ -1,0 +1,247 @@
+"""Many episodes at once at an environment server, some of whose clients vanish or send what is malformed:
+whether every episode is its own, and whether sessions, memory or threads stay behind.
+
+    make envs-crowd MINUTES=10
+    python -m benchmarks.soak.envs --minutes=10 --clients=64 --env=textcraft
+
+Each environment is served by scripts/serve.py in a process of its own, watched from outside; every episode
+is played beside the same one in process, so that an observation of another is seen at once. A section of
+benchmarks/envs_crowd.md says what was seen; the exit code is 1 where something is wrong. Needs the extra
+`test`.
+"""
+import contextlib
+import functools
+import pathlib
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+from absl import flags
+
+from benchmarks import table
+from benchmarks.soak import drive, server
+from benchmarks.soak.clients import LONGEST, Clients
+from benchmarks.soak.server import PAUSE, SOON
+from jaxrl_moe import cli
+from jaxrl_moe.config import ConfigError
+from jaxrl_moe.envs import make_task
+from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.types import Action, Step
+
+MINUTES = flags.DEFINE_float("minutes", 10.0, "that the episodes are played, at each server")
+CLIENTS = flags.DEFINE_integer("clients", 64, "that play at once, beside the calls that are timed")
+ENVS = flags.DEFINE_multi_string("env", [], "environments to serve, of those below; none: all")
+FOLDER = flags.DEFINE_string("folder", "runs/envs_crowd", "of the servers' logs; deleted before")
+OUTPUT = flags.DEFINE_string("output", "benchmarks/envs_crowd.md", "markdown file that gets a section")
+IDLE = 5.0       # seconds after which a session expires
+MOST_TURNS = 12  # that are played of an episode
+HELD = ("env_sessions", "env_sessions_held")  # of the server's metrics
+INTRO = f"""# envs_crowd
+
+`make envs-crowd MINUTES=10`: episodes at environment servers, played by the task agentgym and in AgentGym's
+plain protocol, each beside the same one in process; by clients of whom some vanish between two calls or in
+one, send broken bodies, a megabyte, or calls of sessions that have ended. Looked for: an observation, a
+reward or an end that is not the episode's own; an answer of another status than 200, or a mistake that is no
+error; a call of /health that takes over {SOON:g} seconds; memory that grows, or threads or open files by more
+than the clients open; sessions that are held when all have left and the idle time of {IDLE:g} seconds is
+over. The newest stands first.
+"""
+JSON = {"Content-Type": "application/json"}
+
+
+def textcraft_row(generator: random.Random) -> tuple[dict[str, Any], list[str]]:
+    """(a row, the commands that solve it)."""
+    from jaxrl_moe.envs.text.textcraft.goals import goal_set
+    from jaxrl_moe.envs.text.textcraft.planner import plan
+    goals = goal_set("small")
+    number = generator.randrange(len(goals.goals))
+    return {"id": number, "recipes": "small"}, plan(goals.book, goals.goals[number]).commands
+
+
+def babyai_row(generator: random.Random) -> tuple[dict[str, Any], list[str]]:
+    """(a row, moves that may do something)."""
+    moves = ["turn left", "turn right", "move forward", "toggle", "go to red ball 1", "pick up grey key 1"]
+    return {"id": generator.randrange(4000)}, generator.choices(moves, k=8)
+
+
+# environment: (its task, what is played of it)
+SERVED: Mapping[str, tuple[str, Callable[[random.Random], tuple[dict[str, Any], list[str]]]]] = {
+    "textcraft": ("textcraft(recipes='small')", textcraft_row), "babyai": ("babyai", babyai_row)}
+
+# Calls of /step that are wrong: bodies, and what the error says.
+MALFORMED = ((b"", "empty"), (b"{", "no JSON"), (b'{"id": "\xff"}', "UTF-8"), (b"[]", ""),
+             (b'{"id": NaN}', "NaN"), (b'{"id": 1, "action": 2}', "action"), (b'{"id": 1, "action": "a"}', "no session"),
+             (b'{"id": -1, "action": "a"}', "id"), (b'{"action": "a"}', "id"))
+
+
+class Players(Clients):
+    """Clients that play episodes at a server of an environment, or misbehave.
+
+    Args:
+      url: of the server.
+      count: of threads.
+      local: plays the same in this process.
+      remote: plays them at the server, as a run does.
+      draw: a row and answers to it.
+    """
+
+    def __init__(self, url: str, count: int, local: Task, remote: Task,
+                 draw: Callable[[random.Random], tuple[dict[str, Any], list[str]]]):
+        super().__init__(url, count)
+        self._local = local
+        self._remote = remote
+        self._draw = draw
+
+    @property
+    def manners(self) -> Sequence[Any]:
+        return (*[self._play] * 4, *[self._play_plainly] * 4, self._vanish, self._leave_a_call, self._mistake,
+                self._megabyte, self._too_late)
+
+    def _play(self, http: httpx.Client, generator: random.Random) -> str:
+        row, answers = self._answers(generator)
+        with self._both(row) as (here, there):
+            self._expect(here.reset(), there.reset())
+            for text in answers:
+                expected = here.step(Action(text, 0, False))
+                self._expect(expected, there.step(Action(text, 0, False)))
+                if expected.done:
+                    return "solved"
+        return "played"
+
+    @contextlib.contextmanager
+    def _both(self, row: Mapping[str, Any]) -> Iterator[tuple[Env, Env]]:
+        with contextlib.closing(self._local.open(row, 0)) as here, contextlib.closing(
+                self._remote.open(row, 0)) as there:
+            yield here, there
+
+    def _play_plainly(self, http: httpx.Client, generator: random.Random) -> str:
+        row, answers = self._answers(generator)
+        number = self._begin(http, row)
+        with contextlib.closing(self._local.open(row, 0)) as env:
+            env.reset()
+            for text in answers:
+                expected = env.step(Action(text, 0, False))
+                self._compare(self._asked(http, "/step", {"id": number, "action": text}), expected)
+                if expected.done:
+                    break
+        self._asked(http, "/close", {"id": number})
+        return "played plainly"
+
+    def _vanish(self, http: httpx.Client, generator: random.Random) -> str:
+        row, answers = self._answers(generator)
+        number = self._begin(http, row)
+        for text in answers[:generator.randrange(3)]:
+            self._asked(http, "/step", {"id": number, "action": text})
+        return "vanished"
+
+    def _leave_a_call(self, http: httpx.Client, generator: random.Random) -> str:
+        row, answers = self._answers(generator)
+        body = b'{"id": %d, "action": "inventory"}' % self._begin(http, row)
+        url = httpx.URL(self._url)
+        with socket.create_connection((url.host, url.port), timeout=LONGEST) as connection:
+            head = (b"POST /step HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(body))
+            connection.sendall(head + body[:generator.choice([len(body) // 2, len(body)])])
+        return "left in a call"
+
+    def _mistake(self, http: httpx.Client, generator: random.Random) -> str:
+        body, said = generator.choice(MALFORMED)
+        self._refused(http, "/step", body, said)
+        return "mistaken"
+
+    def _megabyte(self, http: httpx.Client, generator: random.Random) -> str:
+        number = self._begin(http, self._answers(generator)[0])
+        self._refused(http, "/step", b'{"id": %d, "action": "%s"}' % (number, b"a" * 2**20), "action")
+        self._asked(http, "/close", {"id": number})
+        return "megabyte refused"
+
+    def _too_late(self, http: httpx.Client, generator: random.Random) -> str:
+        number = self._begin(http, self._answers(generator)[0])
+        self._asked(http, "/close", {"id": number})
+        self._refused(http, "/step", b'{"id": %d, "action": "a"}' % number, "no session")
+        return "too late"
+
+    def _answers(self, generator: random.Random) -> tuple[dict[str, Any], list[str]]:
+        """(a row, answers to it: commands that do something, and some that do not)."""
+        row, commands = self._draw(generator)
+        odd = ["inventory", "no command", "Action: a\nAction: b", ""]
+        answers = [text for command in commands
+                   for text in [*generator.sample(odd, generator.randrange(2)), f"Action:\n{command}"]]
+        return row, answers[:MOST_TURNS]
+
+    def _begin(self, http: httpx.Client, row: Mapping[str, Any]) -> int:
+        """A session that plays the row; compares what it shows first."""
+        number = self._asked(http, "/create", {})["id"]
+        shown = self._asked(http, "/reset", {"id": number, "data_idx": row["id"]})
+        with contextlib.closing(self._local.open(row, 0)) as env:
+            self._expect(env.reset()[0]["content"], shown["observation"])
+        return number
+
+    def _asked(self, http: httpx.Client, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = http.post(path, json=body)
+        if answer.status_code != 200 or "error" in answer.json():
+            self.problems.append(f"{path} answered {answer.status_code}: {answer.text[:200]}")
+        return answer.json()
+
+    def _refused(self, http: httpx.Client, path: str, body: bytes, said: str) -> None:
+        answer = http.post(path, content=body, headers=JSON)
+        error = answer.json().get("error")
+        if answer.status_code != 200 or not isinstance(error, str) or said not in error or "\n" in error:
+            told = f"{answer.status_code}: {answer.text[:200]}"
+            self.problems.append(f"{path} answered {body[:40]!r} with {told}")
+
+    def _compare(self, told: Mapping[str, Any], expected: Step) -> None:
+        texts = [message["content"] for message in expected.observation] or [""]
+        self._expect((texts[0], expected.reward, expected.done),
+                     (told["observation"], told["reward"], told["done"]))
+
+    def _expect(self, expected: object, got: object) -> None:
+        if got != expected:
+            self.problems.append(f"an episode showed {got!r:.300}, where its own has {expected!r:.300}")
+
+
+def health_calls(url: str, over: threading.Event) -> Iterator[float]:
+    """Seconds that each of a run of calls of /health took."""
+    with httpx.Client(base_url=url, timeout=LONGEST) as http:
+        while not over.wait(PAUSE):
+            began = time.monotonic()
+            http.get("/health")
+            yield time.monotonic() - began
+
+
+def crowded(env: str, clients: int, seconds: float, folder: pathlib.Path) -> server.Watched:
+    """Serves an environment and lets clients play for a while."""
+    spec, draw = SERVED[env]
+    options = ["env", f"--name={spec}", f"--idle={IDLE}", "--sessions=4096"]
+    with (server.started(options, r"at (http\S+)", folder) as (url, pid),
+          contextlib.closing(make_task(spec)) as local,
+          contextlib.closing(make_task(f"agentgym(env={env!r}, url={url!r})")) as remote):
+        players = Players(url, clients, local, remote, draw)
+        seen = server.watched(players, functools.partial(health_calls, url), pid, seconds, folder,
+                              connections=2 * clients)
+        return server.Watched([env, str(clients), *seen.row], [*server.left(url, HELD), *seen.problems])
+
+
+def main() -> None:
+    if MINUTES.value <= 0 or CLIENTS.value < 1:
+        raise ConfigError("--minutes and --clients must be above 0.")
+    unknown = set(ENVS.value) - SERVED.keys()
+    if unknown:
+        raise ConfigError(f"--env={unknown.pop()} is not served here: choose among {', '.join(SERVED)}.")
+    circumstances = table.circumstances()
+    folder = drive.fresh(pathlib.Path(FOLDER.value).absolute())
+    seen = [crowded(env, CLIENTS.value, 60 * MINUTES.value, folder) for env in ENVS.value or SERVED]
+    problems = [problem for each in seen for problem in each.problems]
+    header = ("environment", "clients", *server.HEADER)
+    print(server.write(pathlib.Path(OUTPUT.value), INTRO, MINUTES.value, circumstances, header,
+                       [each.row for each in seen], problems))
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    cli.run(main, recipe=False)
