@@ -160,8 +160,11 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "ScriptedEngine": lambda model, in_process, fake: ScriptedEngine(lambda *_: 3),
     "Gsm8k": lambda *_: make_task("gsm8k"), "WordProblems": lambda *_: make_task("word_problems"),
     "ScriptedTask": lambda *_: ScriptedTask(),
+    "TextCraft": lambda *_: make_task("textcraft(recipes='small')"),
+    "TextCraftEpisode": lambda *_: make_task("textcraft(recipes='small')").open({"id": 0}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
+PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower")}  # else one answer is all
 
 
 def request(number, tokens=6):
@@ -215,11 +218,12 @@ def use_engine(engine, params):
 
 def use_task(task, params):
     answer = 3 if isinstance(task._watched, WordProblems) else "#### 3"
-    row = {"answer": answer, "index": 0}
+    row = {"answer": answer, "index": 0, "id": 0}
     action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
     with pytest.raises((UserError, AssertionError)):
-        task.check_row({"answer": None, "index": 1}, 2)
+        task.check_row({"answer": None, "index": 1, "id": -1}, 2)
+    assert task.max_turns >= 1 and task.tools(row) == ()
     with contextlib.closing(task.open(row, 0)) as first, contextlib.closing(task.open(row, 0)) as second:
         assert first.reset() == second.reset()
         steps = [first.step(action), second.step(action)]
@@ -230,9 +234,11 @@ def use_task(task, params):
 
 def use_env(env, params):
     assert isinstance(env.reset(), tuple)
-    step = env.step(Action("#### 3", 4, False))
-    assert isinstance(step, Step) and isinstance(step.reward, float)
-    assert step.done and isinstance(step.observation, tuple)
+    answers = PLAYED.get(type(env._watched).__name__, ("#### 3",))
+    steps = [env.step(Action(answer, 4, False)) for answer in answers]
+    for step in steps:
+        assert isinstance(step, Step) and isinstance(step.reward, float)
+        assert step.done == (step is steps[-1]) and isinstance(step.observation, tuple)
     with pytest.raises(UserError):
         env.step(Action("#### 3", 4, False))
     assert env.close() is None and env.close() is None

@@ -23,7 +23,7 @@ def _episodes(module: str, counts: tuple[int, int, int], terse: bool, seed: int)
         "sft": rows.conversations(sft, seed, "train", terse)}
 
 
-_TEXTCRAFT = functools.partial(_episodes, "jaxrl_moe.envs.text.textcraft.rows", (2048, 512, 8192))
+_TEXTCRAFT = functools.partial(_episodes, "jaxrl_moe.envs.text.textcraft.rows", (2048, 512, 4096))
 _BABYAI = functools.partial(_episodes, "jaxrl_moe.envs.text.babyai.rows", (2048, 512, 4096))
 # {name: seed -> the rows of each of FILES}
 GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {

@@ -28,7 +28,8 @@ class CraftingRecipe(NamedTuple):
 
 
 class RecipeBook:
-    """Recipes without circles: one that needs its own product, by way of recipes before it, is left out.
+    """Recipes without circles: one that needs its own product, by way of recipes before it, is left out. One
+    that comes twice counts once.
 
     Args:
       recipes: in the order in which they are taken up.
@@ -44,7 +45,7 @@ class RecipeBook:
 
     def __init__(self, recipes: Iterable[CraftingRecipe], kinds: Mapping[str, str], namespace: str = "",
                  others: Iterable[str] = ()):
-        recipes = list(recipes)
+        recipes = list(dict.fromkeys(recipes))
         used = {part.name for recipe in recipes for part in recipe.ingredients if part.is_kind}
         self.namespace = namespace
         self.members = {kind: tuple(sorted(item for item in kinds if kinds[item] == kind))
@@ -60,8 +61,8 @@ class RecipeBook:
         self.depth = functools.cache(self._depth)
 
     def id_of(self, item: str) -> str:
-        """The id of an item, such as minecraft:oak_planks."""
-        return self.namespace + item.replace(" ", "_")
+        """The id of an item, such as minecraft:oak_planks; its name where there is no namespace."""
+        return self.namespace + item.replace(" ", "_") if self.namespace else item
 
     def name_of(self, item: str) -> str:
         """The name of an item that is given by its name or its id."""

@@ -2,10 +2,9 @@
 
 Everything that must be found is found first, each item in one command; then what is crafted from it is
 crafted. Where several recipes or items would do, that is taken which adds the fewest commands to those there
-already. It looks at one choice after the other, so a plan can be longer than the best.
+already. Choices are made one after the other, so a plan can be longer than the best.
 """
 import dataclasses
-from collections import Counter
 from typing import NamedTuple, Self
 
 from jaxrl_moe.envs.text.textcraft.book import CraftingRecipe, RecipeBook
@@ -47,8 +46,8 @@ class CraftingPlan:
       found: {item: how many are to be found}.
       crafts: in order, after the finds.
     """
-    pool: Counter[str]
-    found: Counter[str] = dataclasses.field(default_factory=Counter)
+    pool: dict[str, int]
+    found: dict[str, int] = dataclasses.field(default_factory=dict)
     crafts: list[Craft] = dataclasses.field(default_factory=list)
 
     @property
@@ -62,39 +61,46 @@ class CraftingPlan:
                 *(craft.command for craft in self.crafts)]
 
     def copy(self) -> Self:
-        return dataclasses.replace(self, pool=self.pool.copy(), found=self.found.copy(),
-                                   crafts=list(self.crafts))
+        return type(self)(self.pool.copy(), self.found.copy(), self.crafts.copy())
 
 
 def plan(book: RecipeBook, goal: Goal) -> CraftingPlan:
     """Returns how to make a goal from its stock."""
-    return _supplied(book, CraftingPlan(Counter(dict(goal.stock))), goal.item, goal.count)
+    return _supplied(book, CraftingPlan(dict(goal.stock)), goal.item, goal.count)
 
 
 def _supplied(book: RecipeBook, before: CraftingPlan, item: str, count: int) -> CraftingPlan:
     """A plan with so many more of an item, which are meant for something."""
     after = before.copy()
-    there = min(after.pool[item], count)
-    after.pool[item] -= there
+    there = min(after.pool.get(item, 0), count)
     missing = count - there
+    if there:
+        after.pool[item] -= there
     if missing and item in book.recipes:
-        ways = [_crafted(book, after, recipe, missing) for recipe in book.recipes[item]]
+        tried = ((recipe, order) for recipe in book.recipes[item] for order in _orders(recipe))
+        ways = [_crafted(book, after, recipe, missing, order) for recipe, order in tried]
         return min(ways, key=lambda way: way.turns)
     if missing:
-        after.found[item] += missing
+        after.found[item] = after.found.get(item, 0) + missing
     return after
 
 
-def _crafted(book: RecipeBook, before: CraftingPlan, recipe: CraftingRecipe, missing: int) -> CraftingPlan:
-    """A plan by which a recipe makes what is missing; what it makes beyond stays in the pool."""
+def _orders(recipe: CraftingRecipe) -> tuple[int, ...]:
+    return (1, -1) if len(recipe.ingredients) > 1 else (1,)
+
+
+def _crafted(book: RecipeBook, before: CraftingPlan, recipe: CraftingRecipe, missing: int,
+             order: int) -> CraftingPlan:
+    """A plan by which a recipe makes what is missing; what it makes beyond stays in the pool. Its ingredients
+    are seen to from the first (order 1) or from the last (-1): what is left of some is there for others."""
     times = -(-missing // recipe.made)
     after = before.copy()
     items = []
-    for part in recipe.ingredients:
+    for part in recipe.ingredients[::order]:
         ways = {item: _supplied(book, after, item, part.count * times) for item in book.choices(part)}
         chosen = min(ways, key=lambda item: ways[item].turns)
         after = ways[chosen]
         items.append(chosen)
-    after.crafts += [Craft(recipe, tuple(items))] * times
-    after.pool[recipe.product] += recipe.made * times - missing
+    after.crafts += [Craft(recipe, tuple(items[::order]))] * times
+    after.pool[recipe.product] = after.pool.get(recipe.product, 0) + recipe.made * times - missing
     return after
