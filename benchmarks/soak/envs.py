@@ -75,7 +75,8 @@ SERVED: Mapping[str, tuple[str, Callable[[random.Random], tuple[dict[str, Any], 
 
 # Calls of /step that are wrong: bodies, and what the error says.
 MALFORMED = ((b"", "empty"), (b"{", "no JSON"), (b'{"id": "\xff"}', "UTF-8"), (b"[]", ""),
-             (b'{"id": NaN}', "NaN"), (b'{"id": 1, "action": 2}', "action"), (b'{"id": 1, "action": "a"}', "no session"),
+             (b'{"id": NaN}', "NaN"), (b'{"id": 1, "action": 2}', "action"),
+             (b'{"id": 1, "action": "a"}', "no session"),
              (b'{"id": -1, "action": "a"}', "id"), (b'{"action": "a"}', "id"))
 
 

@@ -215,7 +215,8 @@ GAME = "tests.helpers.games:Guessing"
 
 
 @pytest.mark.parametrize("options, reason", [
-    (dict(name="textcraf"), "env.name = 'textcraf' is not known"),
+    (dict(name="textcraf"), "env.name = 'textcraf' is not known. Did you mean 'textcraft'"),
+    (dict(name="textcraft(recipes='large')"), "recipes = 'large' must be of type"),
     (dict(name=GAME), "no wire format 'tests.helpers.games:Guessing'.* --wire: textcraft, babyai"),
     (dict(name=GAME, wire="babyi"), "Did you mean 'babyai'"),
     (dict(name=f"{GAME}(turns=3)", wire="babyai"), "has no setting 'turns'"),
