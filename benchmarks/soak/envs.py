@@ -31,13 +31,8 @@ from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.protocols import Env, Task
-from jaxrl_moe.types import Action, Step
+from jaxrl_moe.types import Action, EnvError, Step
 
-MINUTES = flags.DEFINE_float("minutes", 10.0, "that the episodes are played, at each server")
-CLIENTS = flags.DEFINE_integer("clients", 64, "that play at once, beside the calls that are timed")
-ENVS = flags.DEFINE_multi_string("env", [], "environments to serve, of those below; none: all")
-FOLDER = flags.DEFINE_string("folder", "runs/envs_crowd", "of the servers' logs; deleted before")
-OUTPUT = flags.DEFINE_string("output", "benchmarks/envs_crowd.md", "markdown file that gets a section")
 IDLE = 5.0       # seconds after which a session expires
 MOST_TURNS = 12  # that are played of an episode
 HELD = ("env_sessions", "env_sessions_held")  # of the server's metrics
@@ -105,20 +100,22 @@ class Players(Clients):
 
     def _play(self, http: httpx.Client, generator: random.Random) -> str:
         row, answers = self._answers(generator)
-        with self._both(row) as (here, there):
-            self._expect(here.reset(), there.reset())
-            for text in answers:
-                expected = here.step(Action(text, 0, False))
-                self._expect(expected, there.step(Action(text, 0, False)))
-                if expected.done:
-                    return "solved"
-        return "played"
+        with (contextlib.closing(self._local.open(row, 0)) as here,
+              contextlib.closing(self._remote.open(row, 0)) as there):
+            try:
+                return self._play_both(here, there, answers)
+            except EnvError as error:
+                self.problems.append(f"{error.status}: {error}")
+                return "failed"
 
-    @contextlib.contextmanager
-    def _both(self, row: Mapping[str, Any]) -> Iterator[tuple[Env, Env]]:
-        with contextlib.closing(self._local.open(row, 0)) as here, contextlib.closing(
-                self._remote.open(row, 0)) as there:
-            yield here, there
+    def _play_both(self, here: Env, there: Env, answers: Sequence[str]) -> str:
+        self._expect(here.reset(), there.reset())
+        for text in answers:
+            expected = here.step(Action(text, 0, False))
+            self._expect(expected, there.step(Action(text, 0, False)))
+            if expected.done:
+                return "solved"
+        return "played"
 
     def _play_plainly(self, http: httpx.Client, generator: random.Random) -> str:
         row, answers = self._answers(generator)
@@ -207,8 +204,9 @@ class Players(Clients):
 
 
 def health_calls(url: str, over: threading.Event) -> Iterator[float]:
-    """Seconds that each of a run of calls of /health took."""
-    with httpx.Client(base_url=url, timeout=LONGEST) as http:
+    """Seconds that each of a run of calls of /health took, each over a connection of its own."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(base_url=url, timeout=LONGEST, limits=limits) as http:
         while not over.wait(PAUSE):
             began = time.monotonic()
             http.get("/health")
@@ -228,21 +226,33 @@ def crowded(env: str, clients: int, seconds: float, folder: pathlib.Path) -> ser
         return server.Watched([env, str(clients), *seen.row], [*server.left(url, HELD), *seen.problems])
 
 
+def define_options() -> None:
+    """The options; of the process that runs this module alone, since other modules have some of the same
+    name."""
+    flags.DEFINE_float("minutes", 10.0, "that the episodes are played, at each server")
+    flags.DEFINE_integer("clients", 64, "that play at once, beside the calls that are timed")
+    flags.DEFINE_multi_string("env", [], f"environment to serve, of {', '.join(SERVED)}; none: all")
+    flags.DEFINE_string("folder", "runs/envs_crowd", "of the servers' logs; deleted before")
+    flags.DEFINE_string("output", "benchmarks/envs_crowd.md", "markdown file that gets a section")
+
+
 def main() -> None:
-    if MINUTES.value <= 0 or CLIENTS.value < 1:
+    options = flags.FLAGS
+    if options.minutes <= 0 or options.clients < 1:
         raise ConfigError("--minutes and --clients must be above 0.")
-    unknown = set(ENVS.value) - SERVED.keys()
+    unknown = set(options.env) - SERVED.keys()
     if unknown:
         raise ConfigError(f"--env={unknown.pop()} is not served here: choose among {', '.join(SERVED)}.")
     circumstances = table.circumstances()
-    folder = drive.fresh(pathlib.Path(FOLDER.value).absolute())
-    seen = [crowded(env, CLIENTS.value, 60 * MINUTES.value, folder) for env in ENVS.value or SERVED]
+    folder = drive.fresh(pathlib.Path(options.folder).absolute())
+    seen = [crowded(env, options.clients, 60 * options.minutes, folder) for env in options.env or SERVED]
     problems = [problem for each in seen for problem in each.problems]
     header = ("environment", "clients", *server.HEADER)
-    print(server.write(pathlib.Path(OUTPUT.value), INTRO, MINUTES.value, circumstances, header,
+    print(server.write(pathlib.Path(options.output), INTRO, options.minutes, circumstances, header,
                        [each.row for each in seen], problems))
     sys.exit(1 if problems else 0)
 
 
 if __name__ == "__main__":
+    define_options()
     cli.run(main, recipe=False)

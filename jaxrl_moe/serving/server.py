@@ -10,6 +10,9 @@ import uvicorn
 from jaxrl_moe.hosts.addresses import is_loopback
 from jaxrl_moe.types import UserError
 
+# Longer than clients keep an idle connection (httpx 5), lest one asks by one that is just being dropped.
+KEEP_ALIVE_S = 15
+
 
 class Closable(Protocol):
     """What is served: the models of an engine, or environments."""
@@ -44,7 +47,7 @@ class HttpServer:
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(make_app(service, api_key), log_level="warning", access_log=False,
                                 lifespan="off", timeout_graceful_shutdown=max(1, round(grace)),
-                                server_header=False)
+                                timeout_keep_alive=KEEP_ALIVE_S, server_header=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
