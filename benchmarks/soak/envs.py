@@ -30,10 +30,10 @@ from benchmarks.soak.server import PAUSE, SOON
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
-from jaxrl_moe.protocols import Env, Task
-from jaxrl_moe.types import Action, EnvError, Step
+from jaxrl_moe.protocols import Task
+from jaxrl_moe.types import Action, EnvError, Status, Step
 
-IDLE = 5.0       # seconds after which a session expires
+IDLE = 20.0      # seconds after which a session expires
 MOST_TURNS = 12  # that are played of an episode
 HELD = ("env_sessions", "env_sessions_held")  # of the server's metrics
 INTRO = f"""# envs_crowd
@@ -95,26 +95,28 @@ class Players(Clients):
 
     @property
     def manners(self) -> Sequence[Any]:
-        return (*[self._play] * 4, *[self._play_plainly] * 4, self._vanish, self._leave_a_call, self._mistake,
-                self._megabyte, self._too_late)
+        every = (*[self._play] * 4, *[self._play_plainly] * 4, self._vanish, self._leave_a_call, self._mistake,
+                 self._megabyte, self._too_late)
+        return [functools.partial(self._told, manner) for manner in every]
+
+    def _told(self, manner: Callable[[httpx.Client, random.Random], str], http: httpx.Client,
+              generator: random.Random) -> str:
+        try:
+            return manner(http, generator)
+        except EnvError as error:
+            self.problems.append(f"{error.status}: {error}")
+            return "failed"
 
     def _play(self, http: httpx.Client, generator: random.Random) -> str:
         row, answers = self._answers(generator)
         with (contextlib.closing(self._local.open(row, 0)) as here,
               contextlib.closing(self._remote.open(row, 0)) as there):
-            try:
-                return self._play_both(here, there, answers)
-            except EnvError as error:
-                self.problems.append(f"{error.status}: {error}")
-                return "failed"
-
-    def _play_both(self, here: Env, there: Env, answers: Sequence[str]) -> str:
-        self._expect(here.reset(), there.reset())
-        for text in answers:
-            expected = here.step(Action(text, 0, False))
-            self._expect(expected, there.step(Action(text, 0, False)))
-            if expected.done:
-                return "solved"
+            self._expect(here.reset(), there.reset())
+            for text in answers:
+                expected = here.step(Action(text, 0, False))
+                self._expect(expected, there.step(Action(text, 0, False)))
+                if expected.done:
+                    return "solved"
         return "played"
 
     def _play_plainly(self, http: httpx.Client, generator: random.Random) -> str:
@@ -183,7 +185,7 @@ class Players(Clients):
     def _asked(self, http: httpx.Client, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = http.post(path, json=body)
         if answer.status_code != 200 or "error" in answer.json():
-            self.problems.append(f"{path} answered {answer.status_code}: {answer.text[:200]}")
+            raise EnvError(Status.STEP_FAILED, f"{path} answered {answer.status_code}: {answer.text[:200]}")
         return answer.json()
 
     def _refused(self, http: httpx.Client, path: str, body: bytes, said: str) -> None:
@@ -223,7 +225,8 @@ def crowded(env: str, clients: int, seconds: float, folder: pathlib.Path) -> ser
         players = Players(url, clients, local, remote, draw)
         seen = server.watched(players, functools.partial(health_calls, url), pid, seconds, folder,
                               connections=2 * clients)
-        return server.Watched([env, str(clients), *seen.row], [*server.left(url, HELD), *seen.problems])
+        problems = [*server.left(url, HELD, 3 * IDLE), *seen.problems]
+        return server.Watched([env, str(clients), *seen.row], problems)
 
 
 def define_options() -> None:

@@ -90,9 +90,9 @@ def metrics(url: str) -> dict[str, float]:
     return {name.removeprefix("jaxrl_moe_"): float(value) for name, value in told.items()}
 
 
-def left(url: str, held: Sequence[str]) -> list[str]:
-    """Which of its metrics are not 0 for a server that nobody asks any more, in words."""
-    for _ in range(100):
+def left(url: str, held: Sequence[str], seconds: float = 20.0) -> list[str]:
+    """Which of its metrics are not 0 for a server that nobody has asked for so many seconds, in words."""
+    for _ in range(round(seconds / PAUSE)):
         told = metrics(url)
         if not any(told[name] for name in held):
             return []
