@@ -5,7 +5,8 @@ import contextlib
 import pytest
 
 from benchmarks.soak import server
-from benchmarks.soak.envs import HELD, SERVED, Players
+from benchmarks.soak.envs import HELD
+from benchmarks.soak.players import SERVED, Players
 from benchmarks.soak.watch import THREADS, grown
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.serving.envs.sessions import Sessions

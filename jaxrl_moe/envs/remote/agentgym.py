@@ -5,16 +5,16 @@ import random
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.remote.connection import Connection
-from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID, Format, Told
+from jaxrl_moe.envs.remote.episode import RemoteEpisode
+from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
 from jaxrl_moe.hosts.keys import key_of_setting
-from jaxrl_moe.outside import OutsideError
-from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.protocols import Task
 from jaxrl_moe.spelling import named, quoted
-from jaxrl_moe.types import Action, EnvError, Messages, Status, Step, UserError
+from jaxrl_moe.types import UserError
 
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
@@ -81,7 +81,7 @@ class AgentGym(Task):
             return int(item[1])
         return value if type(value) is int and 0 <= value < MOST_ID else None
 
-    def open(self, row: Mapping[str, Any], seed: int) -> "RemoteEpisode":
+    def open(self, row: Mapping[str, Any], seed: int) -> RemoteEpisode:
         """An episode of the row's number, at the server that the seed chooses; nothing is asked of it yet."""
         url = random.Random(seed).choice(self._urls)
         with self._lock:
@@ -103,84 +103,6 @@ class AgentGym(Task):
             connection.close()
 
 
-class RemoteEpisode(Env):
-    """A session at a server.
-
-    Args:
-      connection: to call it by.
-      form: of its environment.
-      url: of the server.
-      row: what /reset is sent of it.
-      forget: called once the episode is closed.
-    """
-
-    def __init__(self, connection: Connection, form: Format, url: str, row: Mapping[str, Any],
-                 forget: Callable[["RemoteEpisode"], None]):
-        self._connection = connection
-        self._format = form
-        self._url = url
-        self._row = row
-        self._forget = forget
-        self._session: int | None = None
-        self._score = 0.0
-        self._state = "new"
-
-    def reset(self) -> Messages:
-        """Creates a session and begins its episode.
-
-        Raises:
-          EnvError: the server cannot be reached, refuses, or does not answer as it should.
-        """
-        if self._state != "new":
-            raise UserError("This episode has begun already: open another one.")
-        self._state = "failed"
-        self._session = self._call("/create", {}, Status.RESET_FAILED, self._format.session_of)
-        told = self._call("/reset", self._named() | self._row, Status.RESET_FAILED, self._format.begun)
-        self._score = told.score
-        self._state = "running"
-        return _messages(told.observation)
-
-    def step(self, action: Action) -> Step:
-        """Sends the command of an answer.
-
-        Raises:
-          EnvError: as reset() does.
-          UserError: the episode has not begun, has ended or has failed.
-        """
-        if self._state != "running":
-            raise UserError(f"This episode is {self._state}, and not running: open another one.")
-        self._state = "failed"
-        body = self._named() | {"action": self._format.command(action.text)}
-        told = self._call("/step", body, Status.STEP_FAILED,
-                          lambda answer, where: self._format.stepped(answer, self._score, where))
-        self._score = told.score
-        self._state = "ended" if told.done else "running"
-        shown = () if told.done else _messages(told.observation)
-        return Step(told.reward, told.done, _info(told), shown, told.achieved)
-
-    def close(self) -> None:
-        """Lets the server close the session, if it can; nobody waits for it."""
-        if self._state == "closed":
-            return
-        self._state = "closed"
-        self._forget(self)
-        if self._session is not None:
-            self._connection.post_later(f"{self._url}/close", self._named())
-
-    def _named(self) -> dict[str, int]:
-        return {self._format.session: self._session}
-
-    def _call(self, path: str, body: Mapping[str, Any], failed: Status,
-              read: Callable[[Any, str], Any]) -> Any:
-        """What `read` makes of an answer."""
-        url = self._url + path
-        answer = self._connection.post(url, body, failed)
-        try:
-            return read(answer, f"The answer of {url}")
-        except OutsideError as error:
-            raise EnvError(Status.MALFORMED, str(error)) from error
-
-
 def _checked_url(url: str) -> str:
     """The URL of a server without a slash at its end; raises UserError for what is none."""
     url = url.strip().rstrip("/")
@@ -194,12 +116,3 @@ def _checked_url(url: str) -> str:
         raise UserError(f"url = {quoted(url)} is no address of a server: write http://host:port, without a "
                         "name or password, and several with commas between.")
     return url
-
-
-def _messages(text: str) -> Messages:
-    return ({"role": "user", "content": text},) if text else ()
-
-
-def _info(told: Told) -> Mapping[str, float]:
-    """As the server tells it; else an episode is correct where it ends with a reward."""
-    return {"correct": float(told.done and told.reward > 0)} if told.info is None else told.info

@@ -11,7 +11,8 @@ from fastapi import FastAPI, Query
 from starlette.responses import PlainTextResponse
 
 from jaxrl_moe import __version__
-from jaxrl_moe.serving.envs.sessions import NUMBERS, Sessions, Shown
+from jaxrl_moe.serving.envs.session import Shown
+from jaxrl_moe.serving.envs.sessions import NUMBERS, Sessions
 from jaxrl_moe.serving.envs.wires import CloseBody, CreateBody, StepBody, Wire, told
 from jaxrl_moe.serving.http.bodies import add_json_bodies
 from jaxrl_moe.serving.http.errors import LONGEST, JsonAnswer, Refusal, add_handlers

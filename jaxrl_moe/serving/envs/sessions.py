@@ -3,45 +3,20 @@ other, and end when their client closes them or is not heard of any more."""
 import collections
 import concurrent.futures
 import contextlib
-import dataclasses
 import logging
-import math
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxrl_moe.foreign_errors import crash
-from jaxrl_moe.protocols import Env, Task
-from jaxrl_moe.types import Action, Messages, UserError
+from jaxrl_moe.protocols import Task
+from jaxrl_moe.serving.envs.session import Session, Shown
+from jaxrl_moe.types import UserError
 
 NUMBERS = 2**53    # sessions are numbered at random, so that no server knows those of one that died
 LOOKS = 4          # for idle sessions, in the time after which one expires
 SPARE_THREADS = 8  # beside one for each session, so that a call of none is answered too
-
-
-class Shown(NamedTuple):
-    """What a session's last call showed; score: the sum of its rewards so far; info and achieved as in
-    Step."""
-    observation: str
-    reward: float = 0.0
-    done: bool = False
-    score: float = 0.0
-    info: Mapping[str, float] | None = None
-    achieved: tuple[str, ...] | None = None
-
-
-@dataclasses.dataclass
-class Session:
-    """One client's; env is None before its first episode, and after one that failed. `over`: it was ended
-    while a call was at work."""
-    number: int
-    used: float
-    env: Env | None = None
-    shown: Shown | None = None
-    busy: bool = False
-    over: bool = False
 
 
 class Sessions:
@@ -109,12 +84,7 @@ class Sessions:
           UserError: there is no such session, a call of it is at work, or no episode can be made of the row.
         """
         with self._at_work(number) as session:
-            self._task.check_row(row, row.get("id", 0))
-            _close(session)
-            with _told(session, "begin"):
-                session.env = self._task.open(row, 0)
-                session.shown = Shown(text_of(session.env.reset()))
-            return session.shown
+            return session.begin(self._task, row)
 
     def step(self, number: int, text: str) -> Shown:
         """Takes a turn in a session's episode.
@@ -124,22 +94,12 @@ class Sessions:
             ended, or the environment fails.
         """
         with self._at_work(number) as session:
-            before = self._begun(session)
-            if before.done:
-                raise UserError(f"The episode of session {number} has ended: reset the session, or close it.")
-            with _told(session, "take the action"):
-                step = session.env.step(Action(text, 0, False))
-                info = {name: float(value) for name, value in step.info.items()}
-                if not all(map(math.isfinite, (step.reward, *info.values()))):
-                    raise ValueError(f"it gave the reward {step.reward} and the info {info}")
-                session.shown = Shown(text_of(step.observation), float(step.reward), bool(step.done),
-                                      before.score + float(step.reward), info, step.achieved)
-            return session.shown
+            return session.step(text)
 
     def look(self, number: int) -> Shown:
         """What the session's last call showed, again. Raises UserError as step does."""
         with self._at_work(number) as session:
-            return self._begun(session)
+            return session.look()
 
     def end(self, number: int, why: str = "closed") -> None:
         """Ends a session; its environment is closed, once a call that is at work has come back.
@@ -162,15 +122,16 @@ class Sessions:
             last = self._clock() - self._idle_seconds
             idle = [each.number for each in self._sessions.values() if each.used < last and not each.busy]
         for number in idle:
-            with contextlib.suppress(UserError):  # its client has just closed it, or the log has the reason
+            with contextlib.suppress(UserError):  # its client has just closed it
                 self.end(number, "expired")
 
     def close(self, grace: float = 5.0) -> None:
         """Ends all sessions and closes the task; waits for calls at work, but no longer than `grace`
         seconds."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
+        with self._changed:
+            if self._closed.is_set():
+                return
+            self._closed.set()
         self._watch.join()
         self.pool.submit(self._end_all)
         with self._changed:
@@ -223,59 +184,15 @@ class Sessions:
 
     def _release(self, session: Session) -> None:
         try:
-            with _told(session, "end"):
-                _close(session)
-        finally:
-            with self._changed:
-                self._held -= 1
-                self._changed.notify_all()
-
-    @staticmethod
-    def _begun(session: Session) -> Shown:
-        if session.env is None:
-            raise UserError(f"Session {session.number} has no episode: reset it first.")
-        return session.shown
+            session.close()
+        except Exception as error:  # nobody may be there to be told
+            logging.getLogger(__name__).error("An environment could not be closed", exc_info=error)
+        with self._changed:
+            self._held -= 1
+            self._changed.notify_all()
 
     def _expire_in_time(self) -> None:
         looking = None
         while not self._closed.wait(self._idle_seconds / LOOKS):
             if looking is None or looking.done():
                 looking = self.pool.submit(self.expire)
-
-
-def text_of(messages: Messages) -> str:
-    """The text that messages of an environment show; "" for none.
-
-    Raises:
-      ValueError: they are more than one text of the user's, which AgentGym's protocol cannot tell.
-    """
-    if not messages:
-        return ""
-    message, *others = messages
-    if others or message.keys() != {"role", "content"} or message["role"] != "user" or not isinstance(
-            message["content"], str):
-        roles = ", ".join(str(each.get("role")) for each in messages)
-        raise ValueError(f"it showed messages of {roles}, and AgentGym's protocol tells one text of the user")
-    return message["content"]
-
-
-@contextlib.contextmanager
-def _told(session: Session, what: str) -> Iterator[None]:
-    """Whatever the environment raises ends the episode, and is told in a sentence; the log has the
-    traceback, where it is no refusal."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, UserError):
-            logging.getLogger(__name__).error("An environment failed", exc_info=error)
-        _close(session)
-        raise UserError(f"The environment could not {what}: "
-                        f"{error if isinstance(error, UserError) else crash(error)}") from error
-
-
-def _close(session: Session) -> None:
-    env = session.env
-    session.env = None
-    session.shown = None
-    if env is not None:
-        env.close()

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from jaxrl_moe.serving.envs.sessions import NUMBERS, Shown
+from jaxrl_moe.serving.envs.session import Shown
+from jaxrl_moe.serving.envs.sessions import NUMBERS
 from jaxrl_moe.serving.http.bodies import Strict
 from jaxrl_moe.serving.openai.neutral import only
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from jaxrl_moe.serving.envs.sessions import Sessions, text_of
+from jaxrl_moe.serving.envs.session import text_of
+from jaxrl_moe.serving.envs.sessions import Sessions
 from jaxrl_moe.types import UserError
 from tests.helpers.games import Guessing
 from tests.helpers.waiting import wait_until
