@@ -14,7 +14,7 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart test test-slow test-jax011 test-engines soak crowd kills learn adapters target lint clean
+.PHONY: help quickstart test test-slow test-jax011 test-engines soak crowd envs-crowd kills learn adapters target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -27,6 +27,8 @@ help:
 	@echo "make soak         a run that is killed again and again and asked meanwhile, watched for what grows or is lost; MINUTES=20;"
 	@echo "                  its result is a section of benchmarks/soak.md, and an exit code of 1 where something is wrong"
 	@echo "make crowd        64 clients at one endpoint, of whom some leave or send 10 MB, watched likewise: benchmarks/crowd.md; MINUTES=10"
+	@echo "make envs-crowd   64 episodes at once at each environment server, whose clients vanish or err, watched likewise and compared with"
+	@echo "                  the same episodes in process: benchmarks/envs_crowd.md; MINUTES=10 for each server"
 	@echo "make kills        a run of seconds, killed 100 times at random moments of its life, interrupted, and on full disks: whether it"
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
@@ -66,6 +68,9 @@ soak: $(VENV)/.installed-test
 
 crowd: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.soak.crowd --minutes=$(MINUTES)
+
+envs-crowd: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.soak.envs --minutes=$(MINUTES)
 
 kills: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.kills

@@ -26,7 +26,7 @@ _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
 def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False,
-        hosts: bool = False) -> None:
+        hosts: bool = False, document: str = "") -> None:
     """Parses the command line, calls main, and ends the process.
 
     Whatever error comes is printed as one paragraph, and with --debug its traceback before; the exit code is
@@ -38,6 +38,7 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
       compiled: whether compiled programs are kept for the next start, see keep_compiled.
       hosts: whether the script may be one of several processes, which flags or the environment then tell; see
         hosts/launch.py.
+      document: what --help says before the options; empty: what main's module says of itself.
     """
     endings.install()
     membership_flags = _define_membership() if hosts else ()
@@ -63,7 +64,7 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
     logging.set_verbosity(logging.WARNING)
     if compiled:
         keep_compiled()
-    document = inspect.getmodule(main).__doc__
+    document = document or inspect.getmodule(main).__doc__
     try:
         app.run(call, flags_parser=lambda arguments: parse(arguments, document, recipe))
     except (Exception, KeyboardInterrupt) as error:

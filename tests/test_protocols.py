@@ -3,6 +3,7 @@ fails."""
 import ast
 import contextlib
 import dataclasses
+import functools
 import inspect
 import pathlib
 import time
@@ -40,7 +41,9 @@ from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.training.selection import Selection
 from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
+from tests.helpers.env_servers import FakeGym, textcraft
 from tests.helpers.fake_server import FakeServer
+from tests.helpers.games import Guessing
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
 from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
 
@@ -151,6 +154,12 @@ def source(staleness):
         yield opened
 
 
+@functools.cache
+def gym():
+    """A task over a fake environment server, which ends with the process."""
+    return make_task(f"agentgym(env='textcraft', url='{FakeGym(textcraft).url}')")
+
+
 CASES = {  # class: its object, as a function of the test's fixtures
     "JaxEngine": lambda model, in_process, fake: in_process,
     "EngineFront": lambda model, in_process, fake: EngineFront(in_process),
@@ -164,10 +173,13 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "TextCraftEpisode": lambda *_: make_task("textcraft(recipes='small')").open({"id": 0}, 0),
     "BabyAI": lambda *_: make_task("babyai"),
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
+    "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
+    "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
-          "BabyAIEpisode": ("turn left", "turn left")}  # else one answer is all
+          "BabyAIEpisode": ("turn left", "turn left"),
+          "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
 
 def request(number, tokens=6):

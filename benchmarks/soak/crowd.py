@@ -8,12 +8,10 @@ A tiny random model is served by scripts/serve.py in a process of its own, watch
 benchmarks/crowd.md says what was seen; the exit code is 1 where something is wrong. Needs the extra `test`.
 """
 import contextlib
-import os
+import functools
 import pathlib
 import random
-import re
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -24,9 +22,9 @@ import httpx
 from absl import flags
 
 from benchmarks import table
-from benchmarks.soak import drive, text
+from benchmarks.soak import drive, server
 from benchmarks.soak.clients import LONGEST, Clients
-from benchmarks.soak.watch import Sample, Watch, grown, quarters
+from benchmarks.soak.server import PAUSE, SOON
 from jaxrl_moe import cli
 from jaxrl_moe.config import ConfigError
 
@@ -34,8 +32,6 @@ MINUTES = flags.DEFINE_float("minutes", 10.0, "that the clients ask")
 CLIENTS = flags.DEFINE_integer("clients", 64, "that ask at once, beside the one that is timed")
 FOLDER = flags.DEFINE_string("folder", "runs/crowd", "of the model and the server's log; deleted before")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/crowd.md", "markdown file that gets a section")
-SOON = 2.0   # seconds within which a short request is answered
-PAUSE = 0.2  # between two of them
 LARGE = 10 * 2**20
 DRIP = 20    # bytes of a body that drips, one every PAUSE
 HELD = ("samples_in_flight", "engine_kv_pages_used")  # of the server's metrics
@@ -114,51 +110,10 @@ def served(folder: pathlib.Path) -> Iterator[tuple[str, int]]:
     """(url, process id) of a server over a tiny model."""
     from tests.helpers.tiny_models import make_checkpoint
     make_checkpoint(folder / "model", num_hidden_layers=2, max_position_embeddings=128)
-    command = [sys.executable, "scripts/serve.py", f"--model={folder / 'model'}", "--name=model", "--port=0",
-               "--slots=16", "--max_prompt_tokens=64", "--max_tokens=16", "--max_queue=512", "--warmup"]
-    process = subprocess.Popen(command, cwd=table.ROOT, env=os.environ | {"PYTHONPATH": str(table.ROOT)},
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        found = next(filter(None, (re.search(r"at (http\S+)/v1", line) for line in process.stdout)))
-        threading.Thread(target=log, args=(process, folder / "server.log"), daemon=True).start()
-        yield found[1], process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def log(process: subprocess.Popen[str], path: pathlib.Path) -> None:
-    with path.open("w") as file:
-        file.writelines(process.stdout)
-
-
-def crowded(url: str, pid: int, clients: int, seconds: float,
-            folder: pathlib.Path) -> tuple[Crowd, list[float], list[Sample]]:
-    """Lets clients ask for a while; (what they saw, seconds of the short requests, samples of the server)."""
-    over = threading.Event()
-    took: list[float] = []
-    timed = threading.Thread(target=lambda: took.extend(short_requests(url, over)), daemon=True)
-    watch = Watch(pid, folder)
-    with Crowd(url, clients, model="model") as crowd:
-        timed.start()
-        while watch.seconds < seconds:
-            watch.look()
-            time.sleep(PAUSE)
-        over.set()
-        timed.join()
-    return crowd, took, watch.samples
-
-
-def left(url: str) -> list[str]:
-    """What is still held by a server that nobody asks any more, in words."""
-    for _ in range(100):
-        lines = httpx.get(f"{url}/metrics").text.splitlines()
-        told = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-        held = {name: float(told[f"jaxrl_moe_{name}"]) for name in HELD}
-        if not any(held.values()):
-            return []
-        time.sleep(PAUSE)
-    return [f"{name} is {value:g} when all have left" for name, value in held.items() if value]
+    options = [f"--model={folder / 'model'}", "--name=model", "--slots=16", "--max_prompt_tokens=64",
+               "--max_tokens=16", "--max_queue=512", "--warmup"]
+    with server.started(options, r"at (http\S+)/v1", folder) as found:
+        yield found
 
 
 def main() -> None:
@@ -167,31 +122,13 @@ def main() -> None:
     circumstances = table.circumstances()
     folder = drive.fresh(pathlib.Path(FOLDER.value).absolute())
     with served(folder) as (url, pid):
-        crowd, took, samples = crowded(url, pid, CLIENTS.value, 60 * MINUTES.value, folder)
-        problems = [*left(url), *sorted(set(crowd.problems))]
-    figures = quarters(samples)
-    problems += grown(figures)
-    late = sum(seconds > SOON for seconds in took)
-    problems += [f"{late} of {len(took)} short requests took over {SOON:g} seconds"] * bool(late or not took)
-    print(section(crowd, took, figures, problems, circumstances))
+        crowd = Crowd(url, CLIENTS.value, model="model")
+        seen = server.watched(crowd, functools.partial(short_requests, url), pid, 60 * MINUTES.value, folder)
+        problems = [*server.left(url, HELD), *seen.problems]
+    row = [str(CLIENTS.value), *seen.row]
+    print(server.write(pathlib.Path(OUTPUT.value), INTRO, MINUTES.value, circumstances,
+                       ("clients", *server.HEADER), [row], problems))
     sys.exit(1 if problems else 0)
-
-
-def section(crowd: Crowd, took: Sequence[float], figures: dict, problems: Sequence[str],
-            circumstances: str) -> str:
-    """Writes what was seen before what is there."""
-    calls = ", ".join(f"{number} {what}" for what, number in sorted(crowd.seen.items()))
-    ordered = sorted(took) or [0.0]
-    rows = [[str(CLIENTS.value), f"{len(took)}", f"{ordered[len(ordered) // 2]:.2f}",
-             f"{ordered[int(0.99 * (len(ordered) - 1))]:.2f}", f"{ordered[-1]:.2f}",
-             text.shown(figures, "memory", 2**20), text.shown(figures, "threads"),
-             text.shown(figures, "files"), calls]]
-    header = ("clients", "short requests", "median s", "99% s", "longest s", "memory, MiB", "threads",
-              "open files", "calls")
-    result = f"**{'; '.join(problems)}**" if problems else "All well."
-    seen = f"{circumstances}\n\n{table.rows(header, rows)}\n{result}"
-    new = f"## {text.today()}: {MINUTES.value:g} minutes\n\n{seen}\n"
-    return table.put_first(pathlib.Path(OUTPUT.value), INTRO, new)
 
 
 if __name__ == "__main__":

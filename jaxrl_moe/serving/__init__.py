@@ -1,4 +1,5 @@
-"""An OpenAI-compatible HTTP endpoint over an engine of this process. Needs the extra `serve`."""
+"""What others use over HTTP: an OpenAI-compatible endpoint over an engine of this process, and environments.
+Needs the extra `serve`."""
 from jaxrl_moe.types import UserError
 
 try:

@@ -18,6 +18,7 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.paths import is_folder, shortened
 from jaxrl_moe.protocols import Bridge
 from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.openai.app import make_app
 from jaxrl_moe.serving.openai.models import Load, Models
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
@@ -69,8 +70,8 @@ def serve(options: Options, bridge: Bridge) -> None:
         models = Models(front, name, options.model, load, adapter)
         service = Service(front, tokenizer, models, queue=options.max_queue, chat_tokens=options.max_tokens,
                           recorder=recorder)
-        server = HttpServer(service, host=options.host, port=options.port, api_key=options.api_key,
-                            grace=options.grace)
+        server = HttpServer(service, make_app, host=options.host, port=options.port,
+                            api_key=options.api_key, grace=options.grace)
         if options.warmup:
             print(f"Compiled {front.ask(lambda engine: engine.warmup() + engine.warmup(truncate=True))} "
                   "programs.", flush=True)
@@ -95,7 +96,7 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
     with EngineFront(engine, paused=True) as front:
         service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue,
                           chat_tokens=config.rollout.max_tokens, recorder=Recorder(record))
-        with HttpServer(service, host=options.host, port=options.port, api_key=key) as server:
+        with HttpServer(service, make_app, host=options.host, port=options.port, api_key=key) as server:
             print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in "
                   f"{record}.", flush=True)
             yield front

@@ -2,31 +2,42 @@
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import uvicorn
 
 from jaxrl_moe.hosts.addresses import is_loopback
-from jaxrl_moe.serving.openai.app import make_app
-from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.types import UserError
+
+# Longer than clients keep an idle connection (httpx 5), lest one asks by one that is just being dropped.
+KEEP_ALIVE_S = 15
+
+
+class Closable(Protocol):
+    """What is served: the models of an engine, or environments."""
+
+    def close(self) -> None: ...
 
 
 class HttpServer:
-    """Serves a service over HTTP. As a context manager it runs in a thread of its own; run() takes the
+    """Serves something over HTTP. As a context manager it runs in a thread of its own; run() takes the
     calling thread.
 
     Args:
-      service: closed with the server, unlike its front.
+      service: what is served; it is closed with the server.
+      make_app: makes its ASGI application, of the service and the API key, which every request must have
+        unless it is empty.
       host, port: where to listen; port 0 takes a free one.
-      api_key: see app.make_app; needed where other machines can connect.
+      api_key: needed where other machines can connect.
       grace: seconds that requests in flight have at the end.
 
     Raises:
       UserError: the address cannot be taken, or is open to others without a key.
     """
 
-    def __init__(self, service: Service, *, host: str = "127.0.0.1", port: int = 0, api_key: str = "",
-                 grace: float = 30.0):
+    def __init__(self, service: Closable, make_app: Callable[[Any, str], Any], *, host: str = "127.0.0.1",
+                 port: int = 0, api_key: str = "", grace: float = 30.0):
         if not api_key and not is_loopback(host):
             raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set "
                             "one, or listen on 127.0.0.1.")
@@ -34,9 +45,9 @@ class HttpServer:
         self._socket = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(make_app(service,
-                                         api_key), log_level="warning", access_log=False, lifespan="off",
-                                timeout_graceful_shutdown=max(1, round(grace)), server_header=False)
+        config = uvicorn.Config(make_app(service, api_key), log_level="warning", access_log=False,
+                                lifespan="off", timeout_graceful_shutdown=max(1, round(grace)),
+                                timeout_keep_alive=KEEP_ALIVE_S, server_header=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 

@@ -10,7 +10,8 @@ from jaxrl_moe.config import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LONG = {"soak": "-m benchmarks.soak", "kills": "-m benchmarks.kills",
-        "adapters": "-m benchmarks.adapters", "learn": "scripts/benchmark.py --case=learning"}
+        "adapters": "-m benchmarks.adapters", "envs-crowd": "-m benchmarks.soak.envs",
+        "learn": "scripts/benchmark.py --case=learning"}
 
 
 def would_run(*target: str) -> str:

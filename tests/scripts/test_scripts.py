@@ -22,8 +22,10 @@ def files(tmp_path_factory):
 
 
 def run(script, *options):
+    """A script, or a command of one, as "serve env"."""
+    name, *command = script.split()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run([sys.executable, f"scripts/{script}.py", *map(str, options)], cwd=ROOT,
+    return subprocess.run([sys.executable, f"scripts/{name}.py", *command, *map(str, options)], cwd=ROOT,
                           env=environment, capture_output=True, text=True)
 
 
@@ -35,11 +37,21 @@ def recipe(files, tmp_path):
 
 @pytest.mark.parametrize("script, word", [("train", "--config.rollout.group_size=8"), ("sft", "sft.full"),
                                           ("evaluate", "--adapter"), ("generate", "--temperature"),
-                                          ("serve", "--max_lora_rank")])
+                                          ("serve", "--max_lora_rank"), ("serve env", "--sessions")])
 def test_help_shows_the_command_the_options_and_the_settings(script, word):
     done = run(script, "--help")
     assert done.returncode == 0
-    assert f"python scripts/{script}.py" in done.stdout and word in done.stdout
+    name, _, command = script.partition(" ")
+    assert f"python scripts/{name}.py {command}".strip() in done.stdout and word in done.stdout
+
+
+@pytest.mark.parametrize("options, message", [
+    (("--name=textcraf",), "Did you mean 'textcraft'"),
+    (("--name=textcraft", "--model=x"), "Unknown command line flag 'model'")])
+def test_an_environment_that_cannot_be_served_is_refused_in_one_paragraph(options, message):
+    done = run("serve env", *options)
+    assert done.returncode == 1 and message in " ".join(done.stderr.split()), done.stderr
+    assert done.stderr.count("Error:") == 1 and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("option, message", [

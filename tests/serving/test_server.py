@@ -29,6 +29,7 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.passes import Pass
 from jaxrl_moe.serving import launch
 from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.openai.app import make_app
 from jaxrl_moe.serving.openai.models import Models
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
@@ -151,9 +152,9 @@ def test_without_the_key_nothing_but_health_is_answered_and_the_key_shows_nowher
 def test_a_server_that_others_can_reach_needs_a_key_and_a_free_port(front, tokenizer):
     with serving(front, tokenizer) as server:
         with pytest.raises(UserError, match="'0.0.0.0'.*no API key"):
-            HttpServer(server.service, host="0.0.0.0")
+            HttpServer(server.service, make_app, host="0.0.0.0")
         with pytest.raises(UserError, match="Choose another"):
-            HttpServer(server.service, port=int(server.url.rsplit(":", 1)[1]))
+            HttpServer(server.service, make_app, port=int(server.url.rsplit(":", 1)[1]))
         assert server.url.startswith("http://127.0.0.1:")
 
 
@@ -374,7 +375,7 @@ def test_adapters_need_a_key_and_room(front, tokenizer, policy, tmp_path):
 
 def test_sigterm_lets_the_requests_in_flight_finish_and_leaves_the_front_running(front, tokenizer, slow):
     service = Service(front, tokenizer, Models(front, "tiny"))
-    server = HttpServer(service, grace=20)
+    server = HttpServer(service, make_app, grace=20)
 
     def client():
         answer = pool.submit(httpx2.post, f"{server.url}/v1/completions", json=BODY | {"max_tokens": 30},

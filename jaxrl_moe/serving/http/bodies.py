@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import ClientDisconnect
 
 from jaxrl_moe.outside import OutsideError, parse
@@ -20,6 +21,11 @@ MOST_STRINGS = 2**18
 MOST_CONTAINERS = 2**17
 MOST_VALUES = 2**21
 GONE = 499           # nginx's status for a client that did not wait; only logs see it
+
+
+class Strict(BaseModel):
+    """A body's object: no field that is not known, no value of another type, no NaN."""
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def add_json_bodies(app: FastAPI) -> None:

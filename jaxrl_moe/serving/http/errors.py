@@ -1,7 +1,9 @@
-"""Refusals and failures in the shape that OpenAI's clients read: {"error": {message, type, param, code}}."""
+"""Refusals and failures as answers: in the shape that OpenAI's clients read, {"error": {message, type, param,
+code}}, or in that of another protocol."""
 import json
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,8 +30,14 @@ class Refusal(Exception):
                  headers: dict[str, str] | None = None):
         super().__init__(message)
         self.status = status
-        self.body = error_body(status, message, param, code)
+        self.param = param
+        self.code = code
         self.headers = headers
+
+    @property
+    def body(self) -> dict:
+        """It in OpenAI's shape."""
+        return error_body(self.status, str(self), self.param, self.code)
 
 
 class JsonAnswer(Response):
@@ -47,31 +55,43 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def add_handlers(app: FastAPI) -> None:
+class ErrorShape(Protocol):
+    """Makes the answer of an error."""
+
+    def __call__(self, status: int, message: str, param: str | None = None, code: str | None = None,
+                 headers: Mapping[str, str] | None = None) -> Response: ...
+
+
+def openai_error(status: int, message: str, param: str | None = None, code: str | None = None,
+                 headers: Mapping[str, str] | None = None) -> JsonAnswer:
+    """An error in the shape of OpenAI."""
+    return JsonAnswer(error_body(status, message, param, code), status, headers=headers)
+
+
+def add_handlers(app: FastAPI, shape: ErrorShape = openai_error) -> None:
     """Makes every error an answer of that shape; what nobody expected is logged, and says nothing of the
     inside."""
     @app.exception_handler(Refusal)
     async def refusal(_: Request, error: Refusal):
-        return JsonAnswer(error.body, error.status, headers=error.headers)
+        return shape(error.status, str(error), error.param, error.code, error.headers)
 
     @app.exception_handler(UserError)
     async def user_error(_: Request, error: UserError):
-        return JsonAnswer(error_body(400, str(error)), 400)
+        return shape(400, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError):
         param, message = describe(error.errors())
-        return JsonAnswer(error_body(400, message, param), 400)
+        return shape(400, message, param)
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException):
-        return JsonAnswer(error_body(error.status_code, str(error.detail)), error.status_code,
-                          headers=error.headers)
+        return shape(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception):
         logging.getLogger(__name__).error("A request failed", exc_info=error)
-        return JsonAnswer(error_body(500, "The server met an error of its own; its log has more."), 500)
+        return shape(500, "The server met an error of its own; its log has more.")
 
 
 def describe(faults: Any) -> tuple[str | None, str]:

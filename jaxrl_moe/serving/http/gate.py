@@ -2,11 +2,12 @@
 read before these."""
 import hmac
 import urllib.parse
+from collections.abc import Sequence
 from typing import Any
 
 from jaxrl_moe.paths import shortened
 from jaxrl_moe.serving.http.bodies import MOST_BYTES
-from jaxrl_moe.serving.http.errors import JsonAnswer, error_body
+from jaxrl_moe.serving.http.errors import ErrorShape, openai_error
 
 QUERY = ("api-version",)    # which clients for Azure add to every request, and nothing depends on
 OPEN_PATHS = ("/health",)  # for probes, which have no key
@@ -18,34 +19,42 @@ class Gate:
     Args:
       app: what stands behind.
       api_key: what `Authorization: Bearer ...` must hold; empty: no key is asked for.
+      query: parameters of the query that something reads, or that change nothing.
+      open_paths: that need no key.
+      shape: of the refusals.
     """
 
-    def __init__(self, app: Any, api_key: str = ""):
+    def __init__(self, app: Any, api_key: str = "", *, query: Sequence[str] = QUERY,
+                 open_paths: Sequence[str] = OPEN_PATHS, shape: ErrorShape = openai_error):
         self._app = app
+        self._query = query
+        self._open_paths = open_paths
+        self._shape = shape
         self._key = f"Bearer {api_key}".encode() if api_key else b""
 
     async def __call__(self, scope: Any, receive: Any, send: Any):
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
-        if self._key and scope["path"] not in OPEN_PATHS and not hmac.compare_digest(
+        if self._key and scope["path"] not in self._open_paths and not hmac.compare_digest(
                 headers.get(b"authorization", b""), self._key):
-            refusal = error_body(401, "The API key is missing or wrong: send it as "
-                                 "Authorization: Bearer KEY.", code="invalid_api_key")
-            return await JsonAnswer(refusal, 401, headers={"WWW-Authenticate": "Bearer"})(
-                scope, receive, send)
-        unknown = _unknown(scope["query_string"].decode("latin-1"))
+            refusal = self._shape(401, "The API key is missing or wrong: send it as "
+                                  "Authorization: Bearer KEY.", code="invalid_api_key",
+                                  headers={"WWW-Authenticate": "Bearer"})
+            return await refusal(scope, receive, send)
+        unknown = self._unknown(scope["query_string"].decode("latin-1"))
         if unknown:
-            refusal = error_body(400, f"Unknown query parameter {shortened(unknown[0])}: this server ignores "
-                                 "none, and reads fields of the body alone.", unknown[0])
-            return await JsonAnswer(refusal, 400)(scope, receive, send)
+            refusal = self._shape(400, f"Unknown query parameter {shortened(unknown[0])}: this server "
+                                  "ignores none, and reads fields of the body alone.", unknown[0])
+            return await refusal(scope, receive, send)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > MOST_BYTES:
-            refusal = error_body(413, f"The body has {int(length)} bytes; at most {MOST_BYTES} are read.")
-            return await JsonAnswer(refusal, 413, headers={"Connection": "close"})(scope, receive, send)
+            refusal = self._shape(413, f"The body has {int(length)} bytes; at most {MOST_BYTES} are read.",
+                                  headers={"Connection": "close"})
+            return await refusal(scope, receive, send)
         await self._app(scope, receive, send)
 
-
-def _unknown(query: str) -> list[str]:
-    """Names of the query's parameters that nothing reads."""
-    return [name for name, _ in urllib.parse.parse_qsl(query, keep_blank_values=True) if name not in QUERY]
+    def _unknown(self, query: str) -> list[str]:
+        """Names of the query's parameters that nothing reads."""
+        given = urllib.parse.parse_qsl(query, keep_blank_values=True)
+        return [name for name, _ in given if name not in self._query]

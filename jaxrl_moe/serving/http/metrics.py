@@ -36,31 +36,33 @@ class Counters:
 def exposition(counters: Counters, engine: Mapping[str, float], in_flight: int, version: int,
                paused: bool) -> str:
     """All metrics, one a line under its # HELP and # TYPE."""
-    lines = [*_metric("requests_total", "counter", "calls that ended, by outcome", _labelled(counters.calls)),
-             *_metric("request_seconds_total", "counter", "seconds that these calls took",
-                      _labelled(counters.seconds)),
-             *_metric("refused_total", "counter", "calls refused because the queue was full",
-                      {"": counters.refused}),
-             *_metric("prompt_tokens_total", "counter", "prompt tokens of these calls",
-                      {"": counters.prompt_tokens}),
-             *_metric("completion_tokens_total", "counter", "tokens drawn for these calls",
-                      {"": counters.completion_tokens}),
-             *_metric("samples_in_flight", "gauge", "samples admitted and not done", {"": in_flight}),
-             *_metric("policy_version", "gauge", "version of the weights", {"": version}),
-             *_metric("paused", "gauge", "1 while an update holds the weights", {"": int(paused)})]
+    lines = [*metric("requests_total", "counter", "calls that ended, by outcome", labelled(counters.calls)),
+             *metric("request_seconds_total", "counter", "seconds that these calls took",
+                     labelled(counters.seconds)),
+             *metric("refused_total", "counter", "calls refused because the queue was full",
+                     {"": counters.refused}),
+             *metric("prompt_tokens_total", "counter", "prompt tokens of these calls",
+                     {"": counters.prompt_tokens}),
+             *metric("completion_tokens_total", "counter", "tokens drawn for these calls",
+                     {"": counters.completion_tokens}),
+             *metric("samples_in_flight", "gauge", "samples admitted and not done", {"": in_flight}),
+             *metric("policy_version", "gauge", "version of the weights", {"": version}),
+             *metric("paused", "gauge", "1 while an update holds the weights", {"": int(paused)})]
     for name, (kind, meaning) in ENGINE.items():
-        lines += _metric(f"engine_{name}" + ("_total" if kind == "counter" else ""), kind, meaning,
-                         {"": engine[name]})
+        lines += metric(f"engine_{name}" + ("_total" if kind == "counter" else ""), kind, meaning,
+                        {"": engine[name]})
     return "\n".join(lines) + "\n"
 
 
-def _labelled(counts: Mapping[tuple[str, str], float]):
+def labelled(counts: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Counts by (path, outcome) as the labels of a metric."""
     return {
         f'{{path="{path}",outcome="{outcome}"}}': value for (path, outcome), value in sorted(counts.items())
     }
 
 
-def _metric(name: str, kind: str, meaning: str, values: Mapping[str, float]) -> Iterator[str]:
+def metric(name: str, kind: str, meaning: str, values: Mapping[str, float]) -> Iterator[str]:
+    """The lines of a metric: {labels: value}."""
     yield f"# HELP jaxrl_moe_{name} {meaning}"
     yield f"# TYPE jaxrl_moe_{name} {kind}"
     for labels, value in values.items():

@@ -2,7 +2,9 @@
 change nothing, pass, since clients send them; any other is refused with the reason."""
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, Field, create_model
+
+from jaxrl_moe.serving.http.bodies import Strict
 
 _LOGITS = "the engine draws from the model's own logits"
 GRAMMAR = "the engine does not force a grammar on what it draws"
@@ -78,10 +80,6 @@ ROWS |= dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_g
                        "guided_decoding_backend", "guided_whitespace_pattern", "structured_outputs", "regex",
                        "ebnf", "json_schema", "structural_tag"), ((), GRAMMAR))
 LABELS = ("safety_identifier", "prompt_cache_key", "prompt_cache_retention", "cache_salt", "extra_key")
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def only(*neutral: Any, reason: str) -> AfterValidator:

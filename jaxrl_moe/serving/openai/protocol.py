@@ -13,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from jaxrl_moe.serving.openai.neutral import GRAMMAR, Neutral, Strict, only
+from jaxrl_moe.serving.http.bodies import Strict
+from jaxrl_moe.serving.openai.neutral import GRAMMAR, Neutral, only
 
 MOST_INT = 2**31 - 1
 LEAST_TEMPERATURE = 0.01  # below, logits / T leave what float32 resolves; 0 is greedy

@@ -12,6 +12,7 @@ import bridges
 from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.engine.requests import Limits
 from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.openai.app import make_app
 from jaxrl_moe.serving.openai.models import Models
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
@@ -107,7 +108,7 @@ class HttpBodies(Target):
             raise UserError(f"There is no folder {path!r}.")
 
         service = Service(front, self.tokenizer, Models(front, "tiny", "", load))
-        self.server = self.stack.enter_context(HttpServer(service, api_key="key", grace=1))
+        self.server = self.stack.enter_context(HttpServer(service, make_app, api_key="key", grace=1))
         self.request = ("POST", *BODIES[0][:1], json.dumps(BODIES[0][1]).encode(), {})
         self.caught = Caught()
         for name in ("jaxrl_moe.serving.http.errors", "uvicorn.error"):

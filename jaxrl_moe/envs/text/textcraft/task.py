@@ -70,7 +70,7 @@ class TextCraft(Task):
             raise UserError(f"A row of TextCraft needs the number of a goal in `id`, or \"textcraft_N\" in "
                             f"`item_id`, but has {' and '.join(map(quoted, ids)) or 'neither'} (columns: "
                             f"{named(row)}).")
-        if row.get("recipes", self.recipes) != self.recipes:
+        if row.get("recipes") not in (None, self.recipes):
             raise UserError(f"The row is of the recipes {quoted(row['recipes'])}, and the task has "
                             f"{self.recipes!r}: write env.name=\"textcraft(recipes='...')\" as the rows say.")
         return self._numbered(numbers.pop())

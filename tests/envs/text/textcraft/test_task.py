@@ -71,7 +71,7 @@ def test_a_row_names_its_goal_by_id_or_item_id_and_the_seed_changes_nothing():
     task = small()
     texts = [task.open(row, seed).reset() for row, seed in (
         ({"id": 12}, 0), ({"item_id": "textcraft_12", "recipes": "small"}, 5),
-        ({"id": 12, "item_id": "textcraft_12"}, 9))]
+        ({"id": 12, "item_id": "textcraft_12", "recipes": None}, 9))]
     assert texts[0] == texts[1] == texts[2] != task.open({"id": 13}, 0).reset()
 
 

@@ -1,0 +1,1 @@
+"""Environments that run elsewhere, behind HTTP."""

@@ -1,0 +1,118 @@
+"""AgentGym's environments as a task: its episodes run in servers that speak AgentGym's protocol, ours or its
+own."""
+import dataclasses
+import random
+import re
+import threading
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from jaxrl_moe.envs.remote.connection import Connection
+from jaxrl_moe.envs.remote.episode import RemoteEpisode
+from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
+from jaxrl_moe.hosts.keys import key_of_setting
+from jaxrl_moe.protocols import Task
+from jaxrl_moe.spelling import named, quoted
+from jaxrl_moe.types import UserError
+
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+
+
+@dataclasses.dataclass
+class AgentGym(Task):
+    """Episodes of AgentGym's environments in servers. A row says which by `id`, a number, or by AgentGym's
+    `item_id`, such as "webshop_12".
+
+    Attributes:
+      env: of AgentGym.
+      url: of the server, as http://127.0.0.1:8081; several with commas between, over which the seeds spread
+        the episodes, so that those of one group go to one server.
+      timeout: seconds that a call may take.
+      max_turns: turns after which an episode is cut; 0: AgentGym's rounds of the environment.
+      api_key_env: environment variable with the servers' API key; empty: they have none.
+      deterministic: whether the same row and actions give the same steps; None: as AgentGym's environment
+        does.
+
+    Raises:
+      UserError: a setting is out of range, a URL is none, or the variable is not set.
+    """
+    env: Literal["textcraft", "babyai", "alfworld", "sciworld", "webshop"]
+    url: str
+    timeout: float = 60.0
+    max_turns: int = 0
+    api_key_env: str = ""
+    deterministic: bool | None = None
+    lowest_reward: ClassVar[float] = 0.0
+    concurrent: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.timeout <= 0:
+            raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
+        if self.max_turns < 0:
+            raise UserError(f"max_turns = {self.max_turns} is out of range: it must be at least 0.")
+        self._format = FORMATS[self.env]
+        self._urls = tuple(map(_checked_url, self.url.split(",")))
+        self._key = key_of_setting("api_key_env", self.api_key_env, "the environment servers")
+        self.max_turns = self.max_turns or self._format.rounds
+        if self.deterministic is None:
+            self.deterministic = self._format.deterministic
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._episodes: set[RemoteEpisode] = set()
+
+    def check_row(self, row: Mapping[str, Any], index: int) -> None:
+        """Raises UserError for a row that names no episode; whether there is such an episode, its server
+        knows."""
+        self._number(row)
+
+    def _number(self, row: Mapping[str, Any]) -> int:
+        """The number of an episode that a row gives."""
+        ids = [row[name] for name in ("id", "item_id") if row.get(name) is not None]
+        numbers = [self._numbered(value) for value in ids]
+        if not numbers or None in numbers or len(set(numbers)) > 1:
+            raise UserError(f"A row of {self.env} needs the number of an episode in `id`, or "
+                            f"\"{self.env}_N\" in `item_id`, but has "
+                            f"{' and '.join(map(quoted, ids)) or 'neither'} (columns: {named(row)}).")
+        return numbers[0]
+
+    def _numbered(self, value: Any) -> int | None:
+        if isinstance(value, str) and (item := re.fullmatch(rf"{self.env}_(0|[1-9][0-9]{{0,14}})", value)):
+            return int(item[1])
+        return value if type(value) is int and 0 <= value < MOST_ID else None
+
+    def open(self, row: Mapping[str, Any], seed: int) -> RemoteEpisode:
+        """An episode of the row's number, at the server that the seed chooses; nothing is asked of it yet."""
+        url = random.Random(seed).choice(self._urls)
+        with self._lock:
+            if self._connection is None:
+                self._connection = Connection(self.timeout, self._key)
+            begun = self._format.named(row, self._number(row))
+            episode = RemoteEpisode(self._connection, self._format, url, begun, self._episodes.discard)
+            self._episodes.add(episode)
+        return episode
+
+    def close(self) -> None:
+        """Closes the sessions of open episodes, as far as their servers can, and the connections."""
+        with self._lock:
+            connection = self._connection
+            self._connection = None
+        for episode in list(self._episodes):
+            episode.close()
+        if connection is not None:
+            connection.close()
+
+
+def _checked_url(url: str) -> str:
+    """The URL of a server without a slash at its end; raises UserError for what is none."""
+    url = url.strip().rstrip("/")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = _HOST.fullmatch(parts.hostname or "")
+        fits = parts.scheme in ("http", "https") and host and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, a bracket that does not close
+        fits = False
+    if not fits or parts.query or parts.fragment or parts.username is not None or not url.isprintable():
+        raise UserError(f"url = {quoted(url)} is no address of a server: write http://host:port, without a "
+                        "name or password, and several with commas between.")
+    return url

@@ -1,0 +1,147 @@
+"""Calls of environment servers: JSON over HTTP, with a deadline for the whole answer. Each failure is told by
+what it means for the episode."""
+import asyncio
+import concurrent.futures
+import json
+import threading
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from jaxrl_moe.outside import OutsideError, parse
+from jaxrl_moe.spelling import cut, escaped
+from jaxrl_moe.types import EnvError, Status, UserError
+
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 3.0   # that a connection is kept: servers drop one after five, and then it must not be used
+LAST_SECONDS = 5.0   # that calls which nobody waits for have when all is closed
+MOST_BYTES = 2**24   # of an answer
+
+
+class Connection:
+    """A pool of connections, driven by a thread of its own, so that a call ends at its deadline whatever the
+    server does.
+
+    Args:
+      timeout: seconds that a call may take.
+      api_key: sent to the servers; empty: none.
+    """
+
+    def __init__(self, timeout: float, api_key: str = ""):
+        httpx = _httpx()
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None,
+                              keepalive_expiry=IDLE_SECONDS)
+        self._timeout = timeout
+        # nothing of the surroundings: a proxy has no business between a run and its environments
+        self._http = httpx.AsyncClient(headers=headers, limits=limits, trust_env=False, timeout=httpx.Timeout(
+            None, connect=min(CONNECT_SECONDS, timeout)))
+        self._errors = httpx
+        self._waiting: set[concurrent.futures.Future] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="environment calls", daemon=True)
+        self._thread.start()
+
+    def post(self, url: str, body: Mapping[str, Any], failed: Status) -> Any:
+        """Makes a call and returns the JSON that it is answered with.
+
+        Args:
+          url: of the server, with the path.
+          body: a JSON object.
+          failed: what it is where the server refuses or fails.
+
+        Raises:
+          EnvError: no good answer came.
+        """
+        try:
+            status, data = self._start(self._post(url, body)).result()
+        except concurrent.futures.CancelledError as error:
+            raise EnvError(Status.UNREACHABLE, f"{url} was given up: the task was closed.") from error
+        if status != 200:
+            raise EnvError(failed, f"{url} answered with status {status}{_shown(data)}")
+        return _checked(data, url, failed)
+
+    def post_later(self, url: str, body: Mapping[str, Any]) -> None:
+        """Makes a call that nobody waits for, and whose failure changes nothing."""
+        future = self._start(self._post(url, body))
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+
+    def close(self) -> None:
+        """Ends the calls at work, at the latest after LAST_SECONDS those that nobody waits for."""
+        if self._loop.is_closed():
+            return
+        concurrent.futures.wait(set(self._waiting), LAST_SECONDS)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _start(self, call: Coroutine[Any, Any, tuple[int, bytes]]) -> concurrent.futures.Future:
+        try:
+            return asyncio.run_coroutine_threadsafe(call, self._loop)
+        except RuntimeError as error:  # the loop is closed
+            call.close()
+            raise UserError("The task is closed: it calls no environment server any more.") from error
+
+    async def _end(self) -> None:
+        own = asyncio.current_task()
+        calls = [task for task in asyncio.all_tasks() if task is not own]
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self._http.aclose()
+
+    async def _post(self, url: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+        """(status, bytes of the answer)."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._answer(url, json.dumps(body).encode())
+        except TimeoutError as error:
+            raise EnvError(Status.TIMED_OUT, f"{url} did not answer within {self._timeout:g} "
+                           "seconds.") from error
+        except (self._errors.ConnectError, self._errors.ConnectTimeout) as error:
+            raise EnvError(Status.UNREACHABLE, f"{url} cannot be reached: {_said(error)}.") from error
+        except self._errors.TransportError as error:
+            raise EnvError(Status.UNREACHABLE, f"{url} broke the connection: {_said(error)}.") from error
+        except self._errors.RequestError as error:
+            raise EnvError(Status.MALFORMED, f"{url} cannot be understood: {_said(error)}.") from error
+
+    async def _answer(self, url: str, content: bytes) -> tuple[int, bytes]:
+        async with self._http.stream("POST", url, content=content) as answer:
+            data = bytearray()
+            async for chunk in answer.aiter_bytes():
+                data += chunk
+                if len(data) > MOST_BYTES:
+                    raise EnvError(Status.MALFORMED, f"{url} answered with more than {MOST_BYTES} bytes.")
+            return answer.status_code, bytes(data)
+
+
+def _checked(data: bytes, url: str, failed: Status) -> Any:
+    """The JSON of an answer; raises EnvError for what is none, or tells of an error."""
+    try:
+        value = parse(data, f"the answer of {url}")
+    except OutsideError as error:
+        raise EnvError(Status.MALFORMED, f"{error}{_shown(data)}") from error
+    if isinstance(value, dict) and "error" in value:
+        raise EnvError(failed, f"{url} answered with an error: {cut(str(value['error']))}")
+    return value
+
+
+def _shown(data: bytes) -> str:
+    """What came, for the end of a message."""
+    text = escaped(data.decode(errors="replace").strip())
+    return f": {cut(text)}" if text else "."
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}{f' ({error})' if str(error) else ''}"
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ImportError as error:
+        raise UserError("Environment servers are called by httpx, which is not installed. It comes with the "
+                        'extra `agents`: pip install -e ".[agents]".') from error
+    return httpx

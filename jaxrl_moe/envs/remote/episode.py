@@ -1,0 +1,96 @@
+"""An episode in an environment server: a session, from its creation to its end."""
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxrl_moe.envs.remote.connection import Connection
+from jaxrl_moe.envs.remote.formats import Format, Told
+from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.protocols import Env
+from jaxrl_moe.types import Action, EnvError, Messages, Status, Step, UserError
+
+
+class RemoteEpisode(Env):
+    """A session at a server.
+
+    Args:
+      connection: to call it by.
+      form: of its environment.
+      url: of the server.
+      row: what /reset is sent of it.
+      forget: called once the episode is closed.
+    """
+
+    def __init__(self, connection: Connection, form: Format, url: str, row: Mapping[str, Any],
+                 forget: Callable[["RemoteEpisode"], None]):
+        self._connection = connection
+        self._format = form
+        self._url = url
+        self._row = row
+        self._forget = forget
+        self._session: int | None = None
+        self._score = 0.0
+        self._state = "new"
+
+    def reset(self) -> Messages:
+        """Creates a session and begins its episode.
+
+        Raises:
+          EnvError: the server cannot be reached, refuses, or does not answer as it should.
+        """
+        if self._state != "new":
+            raise UserError("This episode has begun already: open another one.")
+        self._state = "failed"
+        self._session = self._call("/create", {}, Status.RESET_FAILED, self._format.session_of)
+        told = self._call("/reset", self._named() | self._row, Status.RESET_FAILED, self._format.begun)
+        self._score = told.score
+        self._state = "running"
+        return _messages(told.observation)
+
+    def step(self, action: Action) -> Step:
+        """Sends the command of an answer.
+
+        Raises:
+          EnvError: as reset() does.
+          UserError: the episode has not begun, has ended or has failed.
+        """
+        if self._state != "running":
+            raise UserError(f"This episode is {self._state}, and not running: open another one.")
+        self._state = "failed"
+        body = self._named() | {"action": self._format.command(action.text)}
+        told = self._call("/step", body, Status.STEP_FAILED,
+                          lambda answer, where: self._format.stepped(answer, self._score, where))
+        self._score = told.score
+        self._state = "ended" if told.done else "running"
+        shown = () if told.done else _messages(told.observation)
+        return Step(told.reward, told.done, _info(told), shown, told.achieved)
+
+    def close(self) -> None:
+        """Lets the server close the session, if it can; nobody waits for it."""
+        if self._state == "closed":
+            return
+        self._state = "closed"
+        self._forget(self)
+        if self._session is not None:
+            self._connection.post_later(f"{self._url}/close", self._named())
+
+    def _named(self) -> dict[str, int]:
+        return {self._format.session: self._session}
+
+    def _call(self, path: str, body: Mapping[str, Any], failed: Status,
+              read: Callable[[Any, str], Any]) -> Any:
+        """What `read` makes of an answer."""
+        url = self._url + path
+        answer = self._connection.post(url, body, failed)
+        try:
+            return read(answer, f"The answer of {url}")
+        except OutsideError as error:
+            raise EnvError(Status.MALFORMED, str(error)) from error
+
+
+def _messages(text: str) -> Messages:
+    return ({"role": "user", "content": text},) if text else ()
+
+
+def _info(told: Told) -> Mapping[str, float]:
+    """As the server tells it; else an episode is correct where it ends with a reward."""
+    return {"correct": float(told.done and told.reward > 0)} if told.info is None else told.info

@@ -1,0 +1,1 @@
+"""Environment servers: the episodes of a task over HTTP, as AgentGym's clients play them."""

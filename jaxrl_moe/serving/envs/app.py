@@ -1,0 +1,171 @@
+"""The HTTP application of an environment server: AgentGym's routes, health and metrics."""
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+from starlette.responses import PlainTextResponse
+
+from jaxrl_moe import __version__
+from jaxrl_moe.serving.envs.session import Shown
+from jaxrl_moe.serving.envs.sessions import NUMBERS, Sessions
+from jaxrl_moe.serving.envs.wires import CloseBody, CreateBody, StepBody, Wire, told
+from jaxrl_moe.serving.http.bodies import add_json_bodies
+from jaxrl_moe.serving.http.errors import LONGEST, JsonAnswer, Refusal, add_handlers
+from jaxrl_moe.serving.http.gate import Gate
+from jaxrl_moe.serving.http.metrics import labelled, metric
+from jaxrl_moe.spelling import cut
+from jaxrl_moe.types import UserError
+
+NO_SESSION = (401, 404, 405)  # statuses that keep their number: what was asked reached no session
+
+
+@dataclasses.dataclass
+class EnvService:
+    """What an environment server serves.
+
+    Attributes:
+      name: of the environment.
+      wire: how its sessions look on the wire.
+      sessions: closed with the server.
+      calls: {(path, outcome): how many}, counted by the event loop's thread.
+      seconds: that these took.
+    """
+    name: str
+    wire: Wire
+    sessions: Sessions
+    calls: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
+    seconds: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
+
+    def close(self) -> None:
+        self.sessions.close()
+
+    async def ask(self, path: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Makes a call of the sessions in a thread of theirs, and counts it."""
+        with self._counted(path):
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self.sessions.pool, call, *arguments)
+            except asyncio.CancelledError as error:  # after the grace that calls have at the server's end
+                raise Refusal(503, "The server is ending, and the environment does not answer.") from error
+
+    @contextlib.contextmanager
+    def _counted(self, path: str) -> Iterator[None]:
+        began = time.monotonic()
+        outcome = "failed"
+        try:
+            yield
+            outcome = "answered"
+        except UserError:
+            outcome = "refused"
+            raise
+        finally:
+            self.calls[path, outcome] += 1
+            self.seconds[path, outcome] += time.monotonic() - began
+
+
+def agentgym_error(status: int, message: str, param: str | None = None, code: str | None = None,
+                   headers: Mapping[str, str] | None = None) -> JsonAnswer:
+    """An error as AgentGym's clients read it: status 200 and a sentence."""
+    sentence = cut(message, LONGEST)
+    sentence += "." * (not sentence.endswith("."))
+    return JsonAnswer({"error": sentence}, status if status in NO_SESSION else 200, headers=headers)
+
+
+def make_app(service: EnvService, api_key: str = "") -> Gate:
+    """The ASGI application of an environment server, behind its gate.
+
+    Args:
+      api_key: asked of every request but / and /health.
+    """
+    app = FastAPI(title=f"jaxrl_moe: {service.name}", version=__version__)
+    add_handlers(app, agentgym_error)
+    add_json_bodies(app)
+    _add_create(app, service)
+    _add_calls(app, service)
+    _add_state(app, service)
+    for path, why in service.wire.unserved.items():
+        app.add_api_route(path, _refusing(why), methods=["GET", "POST"])
+    return Gate(app, api_key, query=("id",), open_paths=("/", "/health"), shape=agentgym_error)
+
+
+def _add_create(app: FastAPI, service: EnvService) -> None:
+    sessions = service.sessions
+    if not service.wire.begins:
+        @app.post("/create")
+        async def create():
+            number, _ = await service.ask("/create", sessions.create)
+            return JsonAnswer({"id": number})
+        return
+
+    @app.post("/create")
+    async def create_and_begin(body: CreateBody):
+        own = body.model_dump(include={"commands", "goal"}, exclude_none=True)
+        number, shown = await service.ask("/create", sessions.create, own or {"id": 0})
+        return JsonAnswer(told(service.wire.reset, number, shown))
+
+
+def _add_calls(app: FastAPI, service: EnvService) -> None:
+    sessions = service.sessions
+
+    @app.post("/reset")
+    async def reset(body: service.wire.reset_body):
+        shown = await service.ask("/reset", sessions.reset, body.id, body.row())
+        return JsonAnswer(told(service.wire.reset, body.id, shown))
+
+    @app.post("/step")
+    async def step(body: StepBody):
+        shown = await service.ask("/step", sessions.step, body.id, body.action)
+        return JsonAnswer(told(service.wire.step, body.id, shown))
+
+    @app.post("/close")
+    async def close(body: CloseBody):
+        await service.ask("/close", sessions.end, body.id)
+        return JsonAnswer({"closed": True})
+
+    @app.get("/observation")
+    async def observation(id: Annotated[int, Query(ge=0, lt=NUMBERS)]):
+        shown: Shown = await service.ask("/observation", sessions.look, id)
+        return JsonAnswer(shown.observation)
+
+
+def _add_state(app: FastAPI, service: EnvService) -> None:
+    @app.get("/")
+    async def hello():
+        return JsonAnswer(f"This is environment {service.name}.")
+
+    @app.get("/health")
+    async def health():
+        sessions = service.sessions
+        return JsonAnswer({"status": "ok", "env": service.name, "sessions": sessions.open,
+                           "held": sessions.held, "most": sessions.most})
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def prometheus():
+        return PlainTextResponse(exposition(service), media_type="text/plain; version=0.0.4")
+
+
+def _refusing(why: str) -> Callable[[], Any]:
+    async def refuse():
+        raise Refusal(501, why)
+    return refuse
+
+
+def exposition(service: EnvService) -> str:
+    """The server's numbers in Prometheus' text format."""
+    sessions = service.sessions
+    ended = {f'{{why="{why}"}}': count for why, count in sorted(sessions.ended.items())}
+    lines = [*metric("env_calls_total", "counter", "calls of sessions that ended, by outcome",
+                     labelled(service.calls)),
+             *metric("env_call_seconds_total", "counter", "seconds that these calls took",
+                     labelled(service.seconds)),
+             *metric("env_sessions", "gauge", "sessions that are open", {"": sessions.open}),
+             *metric("env_sessions_held", "gauge", "sessions that are open, or still have a call at work",
+                     {"": sessions.held}),
+             *metric("env_sessions_most", "gauge", "sessions that there is room for", {"": sessions.most}),
+             *metric("env_sessions_ended_total", "counter", "sessions that ended, by why", ended)]
+    return "\n".join(lines) + "\n"

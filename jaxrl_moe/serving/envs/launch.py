@@ -1,0 +1,72 @@
+"""An environment server put together, as scripts/serve.py starts it."""
+import dataclasses
+import os
+import sys
+
+from jaxrl_moe.envs import make_task
+from jaxrl_moe.protocols import Task
+from jaxrl_moe.serving.envs.app import EnvService, make_app
+from jaxrl_moe.serving.envs.sessions import Sessions
+from jaxrl_moe.serving.envs.wires import WIRES
+from jaxrl_moe.serving.server import HttpServer
+from jaxrl_moe.spelling import did_you_mean
+from jaxrl_moe.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvOptions:
+    """name: of the task, with its settings in brackets, as in env.name; wire: a row of WIRES, "" for that of
+    the task's name; sessions: at once; idle: seconds after which one expires; grace: seconds that calls at
+    work have at the end."""
+    name: str
+    wire: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8081
+    api_key: str = ""
+    sessions: int = 256
+    idle: float = 1800.0
+    grace: float = 30.0
+
+
+def serve_env(options: EnvOptions) -> None:
+    """Serves a task's episodes until SIGTERM or SIGINT.
+
+    Raises:
+      UserError: there is no such task or wire format, or the address cannot be taken.
+    """
+    server, service = make_server(options)
+    print(f"Serving {service.name} at {server.url}", flush=True)
+    server.run()
+    held = service.sessions.held
+    but = f" but {held}, whose environments do not answer" * bool(held)
+    print(f"Stopped; all sessions were closed{but}.", flush=True)
+    if held:  # their threads would keep the process alive
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def make_server(options: EnvOptions) -> tuple[HttpServer, EnvService]:
+    """The server, which listens already, and what it serves."""
+    name = options.name.partition("(")[0].strip()
+    task = make_task(options.name)
+    wire = options.wire or name
+    if wire not in WIRES:
+        raise UserError(f"There is no wire format {wire!r}.{did_you_mean(wire, WIRES)} Choose one for the "
+                        f"task by --wire: {', '.join(WIRES)}.")
+    _check(task, name)
+    sessions = Sessions(task, most=options.sessions, idle_seconds=options.idle)
+    service = EnvService(name, WIRES[wire], sessions)
+    try:
+        return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
+                          grace=options.grace), service
+    except UserError:
+        service.close()
+        raise
+
+
+def _check(task: Task, name: str) -> None:
+    """Raises UserError for a task that cannot be played so, or lacks something here."""
+    if task.max_turns == 1:
+        raise UserError(f"The task {name!r} grades one completion of a row's own prompt, which AgentGym's "
+                        "protocol does not send: serve an environment of several turns.")
+    task.check_row({"id": 0}, 0)

@@ -1,0 +1,116 @@
+"""One session: the episodes that a client plays, one after the other."""
+import contextlib
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from jaxrl_moe.foreign_errors import crash
+from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.types import Action, Messages, UserError
+
+
+class Shown(NamedTuple):
+    """What a session's last call showed; score: the sum of its rewards so far; info and achieved as in
+    Step."""
+    observation: str
+    reward: float = 0.0
+    done: bool = False
+    score: float = 0.0
+    info: Mapping[str, float] | None = None
+    achieved: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass
+class Session:
+    """A client's. One thread uses it at a time.
+
+    Attributes:
+      number: that the client knows it by.
+      used: when it was last used, by the clock of the sessions.
+      busy: a call is at work.
+      over: it was ended, perhaps while a call was at work.
+    """
+    number: int
+    used: float
+    busy: bool = False
+    over: bool = False
+    _env: Env | None = None
+    _shown: Shown = Shown("")
+
+    def begin(self, task: Task, row: Mapping[str, Any]) -> Shown:
+        """Begins an episode, once the row has turned out to name one.
+
+        Raises:
+          UserError: it names none, or the environment fails.
+        """
+        task.check_row(row, row.get("id", 0))
+        with self._told("end the episode before"):
+            self.close()
+        with self._told("begin"):
+            self._env = task.open(row, 0)
+            self._shown = Shown(text_of(self._env.reset()))
+        return self._shown
+
+    def step(self, text: str) -> Shown:
+        """Takes a turn.
+
+        Raises:
+          UserError: the episode has not begun or has ended, or the environment fails, which ends it.
+        """
+        before = self.look()
+        if before.done:
+            raise UserError(f"The episode of session {self.number} has ended: reset the session, or close "
+                            "it.")
+        with self._told("take the action"):
+            step = self._env.step(Action(text, 0, False))
+            info = {name: float(value) for name, value in step.info.items()}
+            if not all(map(math.isfinite, (step.reward, *info.values()))):
+                raise ValueError(f"it gave the reward {step.reward} and the info {info}")
+            reward = float(step.reward)
+            self._shown = Shown(text_of(step.observation), reward, bool(step.done), before.score + reward,
+                                info, step.achieved)
+        return self._shown
+
+    def look(self) -> Shown:
+        """What the last call showed, again. Raises UserError where there is no episode."""
+        if self._env is None:
+            raise UserError(f"Session {self.number} has no episode: reset it first.")
+        return self._shown
+
+    def close(self) -> None:
+        """Closes the environment, if there is one."""
+        env = self._env
+        self._env = None
+        if env is not None:
+            env.close()
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Whatever the environment raises ends the episode, and is told in a sentence; the log has the
+        traceback, where it is no refusal."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, UserError):
+                logging.getLogger(__name__).error("An environment failed", exc_info=error)
+            self.close()
+            raise UserError(f"The environment could not {what}: "
+                            f"{error if isinstance(error, UserError) else crash(error)}") from error
+
+
+def text_of(messages: Messages) -> str:
+    """The text that messages of an environment show; "" for none.
+
+    Raises:
+      ValueError: they are more than one text of the user's, which AgentGym's protocol cannot tell.
+    """
+    if not messages:
+        return ""
+    message, *others = messages
+    if others or message.keys() != {"role", "content"} or message["role"] != "user" or not isinstance(
+            message["content"], str):
+        roles = ", ".join(str(each.get("role")) for each in messages)
+        raise ValueError(f"it showed messages of {roles}, and AgentGym's protocol tells one text of the user")
+    return message["content"]

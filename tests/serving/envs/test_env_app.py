@@ -1,0 +1,254 @@
+"""The environment server as AgentGym's clients meet it: its formats, and a sentence for everything that is
+wrong."""
+import concurrent.futures
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from jaxrl_moe.envs.remote.agentgym import AgentGym
+from jaxrl_moe.serving.envs import launch
+from jaxrl_moe.serving.envs.launch import EnvOptions, make_server
+from jaxrl_moe.types import UserError
+from tests.helpers.env_servers import env_server, played
+from tests.helpers.games import Guessing
+from tests.helpers.waiting import wait_until
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module", params=["textcraft", "babyai"])
+def server(request):
+    """(http client, what is served) of a server in each format."""
+    with env_server(Guessing(), request.param) as (url, service), httpx.Client(base_url=url) as http:
+        yield http, service
+
+
+def post(http, path, body):
+    answer = http.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def created(http, service):
+    """A session that plays game 3."""
+    number = post(http, "/create", {})["id"]
+    post(http, "/reset", {"id": number, "data_idx": 3})
+    return number
+
+
+def test_textcraft_is_played_as_agentgyms_client_does():
+    with env_server(Guessing()) as (url, service), httpx.Client(base_url=url) as http:
+        body = {"minecraft_dir": "agentenv_textcraft/", "commands": None, "goal": None}
+        first = post(http, "/create", body)
+        number = first.pop("id")
+        assert first == {"observation": "Game 0: guess.", "done": False, "reward": 0}
+        assert post(http, "/reset", {"id": number, "data_idx": 3}) == {
+            "id": number, "observation": "Game 3: guess.", "done": False, "reward": 0}
+        step = post(http, "/step", {"id": number, "action": "5"})
+        assert step == {"observation": "Game 3: less than 5.", "reward": 0, "done": False,
+                        "info": {"correct": 0}, "achieved": []}
+        assert http.get("/observation", params={"id": number}).json() == step["observation"]
+        assert post(http, "/step", {"id": number, "action": "3"})["done"]
+        assert post(http, "/close", {"id": number}) == {"closed": True}
+        assert http.get("/").json() == "This is environment textcraft." and service.sessions.held == 0
+        own = post(http, "/create", {"commands": "craft 1 a using 1 b", "goal": "a"})
+        assert own == {"error": "There is no game None: they are numbered from 0 to 99."}
+
+
+def test_babyai_is_played_as_agentgyms_client_does():
+    with env_server(Guessing(), "babyai") as (url, service), httpx.Client(base_url=url) as http:
+        answer = http.post("/create").json()  # without a body
+        number = answer.pop("id")
+        assert answer == {}
+        assert post(http, "/reset", {"id": number, "data_idx": 3}) == {
+            "observation": "Game 3: guess.", "reward": 0, "score": 0, "done": False}
+        for score in (0.25, 0.5):
+            step = post(http, "/step", {"id": number, "action": "100"})
+            assert (step["reward"], step["score"]) == (0.25, score)
+        last = post(http, "/step", {"id": number, "action": "3"})
+        assert (last["reward"], last["score"], last["done"]) == (1, 1.5, True)
+        assert "no picture" in http.get("/render").json()["error"]
+        assert "no picture" in post(http, "/render", {"id": number})["error"]
+
+
+def test_an_episode_over_http_is_the_one_in_process():
+    answers = [f"Thought:\nWell.\n\nAction:\n{word}" for word in ("5", "100", "two words", "3")]
+    answers[1:1] = ["no action", "Action: 1\nAction: 2", "", "Action: \ud800 \x00 9"]
+    expected = played(Guessing().open({"id": 3}, 0), answers)
+    assert expected[-1].done and len(expected) == len(answers) + 1
+    for wire in ("textcraft", "babyai"):
+        with env_server(Guessing(), wire) as (url, _):
+            task = AgentGym(wire, url)
+            assert played(task.open({"id": 3}, 0), answers) == expected
+            task.close()
+
+
+BODIES = [(b"", "the body is empty"), (b"{", "is no JSON: .* line 1, column 2"),
+          (b'{"id": "\xff"}', "is no UTF-8 text: .* at byte 8"), ("{}".encode("utf-16"), "no UTF-8 text"),
+          (b"[]", "dictionary|object"), (b"null", "required|dictionary|object"), (b"5", "dictionary|object"),
+          (b'{"id": NaN}', "NaN is no JSON number"), (b"[" * 100_000, "levels deep"),
+          (b'{"id": 1, "id": 2}', "the key 'id' stands twice")]
+
+
+@pytest.mark.parametrize("path", ["/reset", "/step", "/close"])
+@pytest.mark.parametrize("body, message", BODIES)
+def test_a_body_that_is_none_is_an_error_in_a_sentence(server, path, body, message):
+    answer = server[0].post(path, content=body, headers=JSON)
+    assert answer.status_code == 200 and answer.json().keys() == {"error"}
+    error = answer.json()["error"]
+    assert re.search(message, error) and error.endswith(".") and "\n" not in error and len(error) < 2000
+
+
+WRONG = [("/step", {"action": "1" * 2**20}, "action: .*at most 262144 characters"),
+         ("/step", {"action": 5}, "action: .*string"), ("/step", {"action": None}, "action: .*string"),
+         ("/step", {}, "action: Field required"),
+         ("/step", {"action": "1", "speed": 2}, "speed: unknown field; this server ignores none"),
+         ("/step", {"id": "1", "action": "1"}, "id: .*integer"),
+         ("/step", {"id": 1.5, "action": "1"}, "id: .*integer"),
+         ("/step", {"id": True, "action": "1"}, "id: .*integer"),
+         ("/step", {"id": -1, "action": "1"}, "id: .*greater than or equal to 0"),
+         ("/step", {"id": 10**30, "action": "1"}, "id: .*less than"),
+         ("/step", {"id": 12345, "action": "1"}, "no session 12345 here"),
+         ("/close", {"id": 12345}, "no session 12345 here"),
+         ("/reset", {"id": 12345, "data_idx": 0}, "no session 12345 here"),
+         ("/reset", {"data_idx": 100}, "no game 100: they are numbered from 0 to 99"),
+         ("/reset", {"data_idx": -1}, "data_idx: .*greater than or equal to 0"),
+         ("/reset", {"data_idx": 2**60}, "data_idx: .*less than"),
+         ("/reset", {"data_idx": "3"}, "data_idx: .*integer"), ("/reset", {}, "data_idx: Field required"),
+         ("/step", {"action": "crash"}, r"could not take the action: KeyError: 'the board' \(games.py")]
+
+
+@pytest.mark.parametrize("path, body, message", WRONG)
+def test_what_is_wrong_with_a_call_is_an_error_in_a_sentence(server, path, body, message):
+    http, service = server
+    number = created(http, service)
+    answer = post(http, path, {"id": number} | body)
+    assert answer.keys() == {"error"} and re.search(message, answer["error"]), answer
+    assert "Traceback" not in answer["error"] and answer["error"].endswith(".")
+    again = post(http, "/reset", {"id": number, "data_idx": 4})  # it lives on
+    assert again["observation"] == "Game 4: guess."
+    post(http, "/close", {"id": number})
+
+
+def test_a_step_after_the_end_and_on_a_closed_session_are_refused(server):
+    http, service = server
+    number = created(http, service)
+    assert post(http, "/step", {"id": number, "action": "3"})["done"]
+    for _ in range(2):
+        assert "has ended" in post(http, "/step", {"id": number, "action": "3"})["error"]
+    assert post(http, "/close", {"id": number}) == {"closed": True}
+    for path, body in (("/step", {"action": "3"}), ("/close", {}), ("/reset", {"data_idx": 3})):
+        assert f"no session {number}" in post(http, path, {"id": number} | body)["error"]
+    assert "no session" in http.get("/observation", params={"id": number}).json()["error"]
+    assert service.sessions.held == 0
+
+
+@pytest.mark.parametrize("path, message", [
+    ("/observation", "id: Field required"), ("/observation?id=x", "id: .*integer"),
+    ("/observation?id=-1", "id: .*greater"), ("/observation?id=1&x=2", "Unknown query parameter 'x'")])
+def test_a_query_that_is_wrong_is_an_error_in_a_sentence(server, path, message):
+    answer = server[0].get(path)
+    assert answer.status_code == 200 and re.search(message, answer.json()["error"])
+
+
+def test_what_reaches_no_session_keeps_its_status(server):
+    http = server[0]
+    assert http.get("/nowhere").status_code == 404 and http.get("/step").status_code == 405
+    assert http.get("/nowhere").json() == {"error": "Not Found."}
+    wrong = http.post("/step", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert wrong.status_code == 200 and "Content-Type must be application/json" in wrong.json()["error"]
+
+
+def test_a_key_is_asked_of_all_but_health_and_shows_nowhere():
+    with env_server(Guessing(), api_key="secret-key") as (url, _), httpx.Client(base_url=url) as http:
+        for path in ("/create", "/reset", "/step", "/close"):
+            answer = http.post(path, json={}, headers={"Authorization": "Bearer wrong"})
+            assert answer.status_code == 401 and "secret" not in answer.text
+        assert http.get("/metrics").status_code == 401
+        assert http.get("/").status_code == http.get("/health").status_code == 200
+        known = http.post("/create", json={}, headers={"Authorization": "Bearer secret-key"})
+        assert "id" in known.json()
+
+
+def test_slow_sessions_of_any_number_hold_nobody_else():
+    game = Guessing()
+    with env_server(game, most=64) as (url, service), httpx.Client(base_url=url, timeout=30) as http:
+        with concurrent.futures.ThreadPoolExecutor(40) as threads:
+            numbers = [created(http, service) for _ in range(40)]
+            slow = [threads.submit(httpx.post, f"{url}/step", json={"id": number, "action": "wait"},
+                                   timeout=60) for number in numbers]
+            wait_until(lambda: game.waiting == 40)
+            quick = created(http, service)
+            assert post(http, "/step", {"id": quick, "action": "3"})["done"]
+            again = post(http, "/step", {"id": numbers[0], "action": "1"})
+            assert "at work on another call" in again["error"]
+            assert http.get("/health").json() == {"status": "ok", "env": "textcraft", "sessions": 41,
+                                                  "held": 41, "most": 64}
+            game.go.set()
+            assert all("no number" in answer.result(30).json()["observation"] for answer in slow)
+
+
+def test_sessions_of_clients_that_vanish_expire_and_are_counted():
+    game = Guessing()
+    with env_server(game, most=8, idle_seconds=0.2) as (url, service):
+        for _ in range(20):  # each leaves in the middle of a call, or after it
+            with socket.create_connection(httpx.URL(url).netloc.decode().split(":")) as client:
+                client.sendall(b"POST /create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                               b"Content-Length: 2\r\n\r\n{}")
+        wait_until(lambda: service.calls.total() == 20 and service.sessions.held == 0)
+        text = httpx.get(f"{url}/metrics").text
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert lines["jaxrl_moe_env_sessions"] == lines["jaxrl_moe_env_sessions_held"] == "0"
+    assert float(lines['jaxrl_moe_env_sessions_ended_total{why="expired"}']) == game.opened == game.closed > 0
+    assert lines["jaxrl_moe_env_sessions_most"] == "8"
+
+
+GAME = "tests.helpers.games:Guessing"
+
+
+@pytest.mark.parametrize("options, reason", [
+    (dict(name="textcraf"), "env.name = 'textcraf' is not known. Did you mean 'textcraft'"),
+    (dict(name="textcraft(recipes='large')"), "recipes = 'large' must be of type"),
+    (dict(name=GAME), "no wire format 'tests.helpers.games:Guessing'.* --wire: textcraft, babyai"),
+    (dict(name=GAME, wire="babyi"), "Did you mean 'babyai'"),
+    (dict(name=f"{GAME}(turns=3)", wire="babyai"), "has no setting 'turns'"),
+    (dict(name="gsm8k", wire="babyai"), "grades one completion"),
+    (dict(name=GAME, wire="babyai", host="0.0.0.0"), "no API key")])
+def test_what_cannot_be_served_is_refused_at_the_start(options, reason):
+    with pytest.raises(UserError, match=reason):
+        make_server(EnvOptions(port=0, **options))
+
+
+def test_the_script_says_where_it_serves_and_ends_with_code_0_after_sigterm():
+    command = [sys.executable, "scripts/serve.py", "env", f"--name={GAME}", "--wire=babyai", "--port=0",
+               "--grace=1"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        url = re.fullmatch(rf"Serving {GAME} at (http://127.0.0.1:\d+)\n", process.stdout.readline())[1]
+        number = httpx.post(f"{url}/create").json()["id"]
+        httpx.post(f"{url}/reset", json={"id": number, "data_idx": 3})
+        with pytest.raises(httpx.TimeoutException):  # one that hangs does not keep the server alive
+            httpx.post(f"{url}/step", json={"id": number, "action": "wait"}, timeout=0.2)
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=60)[0]
+        assert process.returncode == 0 and "Traceback" not in rest, rest
+        assert rest.endswith("Stopped; all sessions were closed but 1, whose environments do not answer.\n")
+    finally:
+        process.kill()
+
+
+def test_the_server_of_a_process_ends_its_sessions(monkeypatch, capsys):
+    monkeypatch.setattr(launch.HttpServer, "run", lambda server: server.__enter__() and server.__exit__())
+    launch.serve_env(EnvOptions(name=GAME, wire="textcraft", port=0))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"Serving {GAME} at http://127.0.0.1:")
+    assert said[1:] == ["Stopped; all sessions were closed."]
