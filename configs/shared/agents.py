@@ -1,4 +1,4 @@
-"""A small MoE, made from scratch, that plays a text game in many turns: SFT on what players did, then GRPO."""
+"""A small MoE, made from scratch, plays a text game in many turns: SFT on what players did, then GRPO."""
 from jaxrl_moe.config import base
 
 
