@@ -14,10 +14,11 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart test test-slow test-jax011 test-engines soak crowd envs-crowd kills learn adapters target lint clean
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills learn adapters target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
+	@echo "make quickstart-agents  the same in many turns: a small MoE learns to craft in a text game (10 minutes)"
 	@echo "make test         set up $(VENV) with the test extra, run the tests"
 	@echo "make test-slow    the long tests too"
 	@echo "make test-jax011  the tests under jax 0.11, which GPU machines have and which needs Python 3.12 (found by itself, or"
@@ -38,6 +39,9 @@ help:
 	@echo "                  benchmarks/adapters.md; 5 minutes, 2 of them without the servers"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
+
+quickstart-agents: $(VENV)/.installed-agents
+	$(BIN)/python scripts/train.py --config=configs/agents/textcraft_grpo.py
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/quickstart.py
@@ -99,6 +103,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@echo "Installing into $(VENV): one to three minutes"
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.installed-agents: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[agents]"
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
