@@ -13,6 +13,7 @@ _TAG = "<|python_tag|>"
 _CALLS = "[TOOL_CALLS]"
 _NAMED = "[ARGS]"
 _NUMBERED = "[CALL_ID]"
+_SPACE = re.compile(r"\s*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _separated(text: str, marks: Marks) -> list[Passage]:
 
 
 def _past_space(text: str, start: int) -> int:
-    return len(text) - len(text[start:].lstrip())
+    return _SPACE.match(text, start).end()
 
 
 def _listed(text: str, marks: Marks) -> list[Passage]:
