@@ -60,7 +60,7 @@ def drawn(model, params):
     groups = [
         RolloutGroup(prompt, [
             Rollout(prompt.ids, one.ids, np.ones(len(one.ids), np.int32), one.logprobs, one.policy_version,
-                    0.0, "", True, {}, one.expert_ids) for one in completions
+                    0.0, "", True, {}, expert_ids=one.expert_ids) for one in completions
         ], sequence) for prompt, sequence, completions in draw(
             numbered, engine, SamplingParams(24, n=6, return_routed_experts=True))
     ]
