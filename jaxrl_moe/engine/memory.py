@@ -45,8 +45,8 @@ def pool_pages(settings: RolloutSection, max_prompt_tokens: int, token_bytes: in
 
     Args:
       settings: kv_tokens, of each part, decides alone if it is set. Otherwise every slot gets room for the
-        longest sequence, and one prompt is held for samples that wait, all of it within memory_fraction of
-        the free memory.
+        longest sequence, and one prompt more is kept for samples that wait, all of it within memory_fraction
+        of the free memory.
       max_prompt_tokens: of the longest prompt.
       token_bytes: keys and values of one token in all layers.
       free: bytes of one device, see free_bytes; None does not bound the pool.

@@ -180,13 +180,13 @@ class Scheduler:
         return True
 
     def _known(self, ids: np.ndarray, routed: bool) -> KnownPrefix:
-        """What is known of the tokens. Part of a page that is still to be written is not worth the wait, but
-        where nothing else is left to be written."""
+        """What is known of the tokens. Where some are left to be written, part of a page is not worth a copy
+        if it is less than half, or not written itself yet."""
         known = self.cache.find(ids, routed)
-        whole = known.length(self.page_size) == len(ids)
-        if known.tail is None or known.tail.stage < 0 or whole:
+        if known.tail is None or known.length(self.page_size) == len(ids):
             return known
-        return KnownPrefix(known.full)
+        half = self.cache.ends_at(known.tail, known.more) or 2 * known.more >= self.page_size
+        return known if half and known.tail.stage < 0 else KnownPrefix(known.full)
 
     def _pages(self, sequence: Sequence, known: KnownPrefix) -> list[int] | None:
         """A queued sequence's pages, those that it shares or takes over included; None, with nothing done, if

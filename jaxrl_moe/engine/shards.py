@@ -5,6 +5,8 @@ import contextlib
 import functools
 from collections.abc import Iterator
 
+import numpy as np
+
 from jaxrl_moe.engine.pages import PagePool
 from jaxrl_moe.engine.scheduler import ChunkPlan, Scheduler
 from jaxrl_moe.engine.sequences import RequestGroup, Sequence
@@ -114,5 +116,5 @@ class Shards:
 
 def _distance(request: Request, part: Scheduler) -> tuple[int, int]:
     """Tokens of a request that a part does not hold, and what it has to do already."""
-    known = part.cache.find(request.ids[:-1], request.params.return_routed_experts)
+    known = part.cache.find(request.ids[:-1].astype(np.int32), request.params.return_routed_experts)
     return len(request.ids) - known.length(part.page_size), part.load
