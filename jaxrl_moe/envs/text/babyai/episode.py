@@ -1,8 +1,6 @@
 """An episode of BabyAI."""
 from typing import Any
 
-import numpy as np
-
 from jaxrl_moe.envs.text.answers import BadAction, action_of
 from jaxrl_moe.envs.text.babyai.actions import Scene, moves_of
 from jaxrl_moe.envs.text.babyai.description import available_line, describe
@@ -92,10 +90,6 @@ class BabyAIEpisode(Env):
         info = {"correct": float(self.is_fulfilled), "score": self.score,
                 "valid": self._taken / self._actions, "moves": float(self.world.step_count)}
         return Step(reward, self._ended, info, _shown(observation) if observation else ())
-
-    def picture(self) -> np.ndarray:
-        """The world from above, [height, width, 3] uint8; what the agent sees is lit."""
-        return self.world.get_frame(highlight=True, tile_size=self.world.tile_size)
 
     def close(self) -> None:
         """There is nothing to free."""
