@@ -5,7 +5,7 @@ from jaxrl_moe.envs.text.answers import BadAction, action_of
 from jaxrl_moe.envs.text.babyai.actions import Scene, moves_of
 from jaxrl_moe.envs.text.babyai.description import available_line, describe
 from jaxrl_moe.envs.text.babyai.levels import make_world
-from jaxrl_moe.envs.text.babyai.view import Names, look
+from jaxrl_moe.envs.text.babyai.view import ThingNames, look
 from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import Action, Messages, Step, UserError
 
@@ -33,7 +33,7 @@ class BabyAIEpisode(Env):
         self.is_fulfilled = False
         self._steps = steps
         self._binary = binary
-        self._names = Names()
+        self._names = ThingNames()
         self._actions = 0
         self._taken = 0
         self._ended = False
