@@ -44,12 +44,12 @@ def walk(index, turns=12):
 
 
 def spoken():
-    """A digest of what some episodes show, and of a picture of each."""
+    """A digest of what some episodes show."""
     digest = hashlib.sha256()
     for index in range(0, 120, 7):
         episode = BabyAIEpisode(index)
         texts = [*episode.reset(), *episode.step(Action("turn left", 1, False)).observation]
-        digest.update(repr(texts).encode() + episode.picture().tobytes())
+        digest.update(repr(texts).encode())
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.envs.text.babyai.paths import Move, Moves, Paths
-from jaxrl_moe.envs.text.babyai.view import AHEAD, KINDS, Names, Place, View, state_of
+from jaxrl_moe.envs.text.babyai.view import AHEAD, KINDS, Place, ThingNames, View, state_of
 from jaxrl_moe.spelling import cut
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Scene:
       names: of all things that have been in sight.
     """
     view: View
-    names: Names
+    names: ThingNames
 
     @functools.cached_property
     def actions(self) -> dict[str, Moves]:
@@ -38,7 +38,7 @@ class Scene:
         return dict(_available(self.view, self.names))
 
 
-def _available(view: View, names: Names) -> Iterator[tuple[str, Moves]]:
+def _available(view: View, names: ThingNames) -> Iterator[tuple[str, Moves]]:
     yield "turn left", (Move.LEFT,)
     yield "turn right", (Move.RIGHT,)
     if view.is_free(AHEAD):
@@ -53,7 +53,7 @@ def _available(view: View, names: Names) -> Iterator[tuple[str, Moves]]:
             yield f"{verb} {names.name(thing)}", moves
 
 
-def _object_actions(place: Place, thing: "WorldObj", view: View, names: Names,
+def _object_actions(place: Place, thing: "WorldObj", view: View, names: ThingNames,
                     paths: Paths) -> Iterator[tuple[str, Moves]]:
     """Yields what can be done with a thing in sight: verb and moves."""
     way = paths.facing(place)
@@ -98,7 +98,7 @@ def moves_of(command: str, scene: Scene) -> Moves:
     return scene.actions[action]
 
 
-def _why_not(command: str, view: View, names: Names) -> str:
+def _why_not(command: str, view: View, names: ThingNames) -> str:
     """Why an action that names no thing cannot be taken."""
     ahead = "nothing" if view.ahead is None else described(view.ahead, names)
     if command == "move forward":
@@ -112,7 +112,7 @@ def _why_not(command: str, view: View, names: Names) -> str:
     return f"There is no action {cut(command, _LONGEST)!r}." if command else "You gave no action."
 
 
-def _why_not_object(verb: str, thing: "WorldObj", view: View, names: Names) -> str:
+def _why_not_object(verb: str, thing: "WorldObj", view: View, names: ThingNames) -> str:
     """Why something cannot be done with a thing that is in sight."""
     name = names.name(thing)
     if thing.type == "door":
@@ -131,7 +131,7 @@ def _why_not_object(verb: str, thing: "WorldObj", view: View, names: Names) -> s
     return f"You see no free way to {name}."
 
 
-def _why_not_toggled(thing: "WorldObj", view: View, names: Names) -> str:
+def _why_not_toggled(thing: "WorldObj", view: View, names: ThingNames) -> str:
     """Why toggling a thing would do nothing; empty where it would: a door opens or closes, and a box gives
     way to what is in it."""
     if thing.type == "box" or (thing.type == "door" and not thing.is_locked):
@@ -144,6 +144,6 @@ def _why_not_toggled(thing: "WorldObj", view: View, names: Names) -> str:
     return f"You cannot open {names.name(thing)}: you need to carry a {thing.color} key."
 
 
-def described(thing: "WorldObj", names: Names) -> str:
+def described(thing: "WorldObj", names: ThingNames) -> str:
     """A thing's name; that of a wall is "a wall"."""
     return names.name(thing) if thing.type in KINDS else f"a {thing.type}"

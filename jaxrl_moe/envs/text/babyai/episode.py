@@ -1,13 +1,11 @@
 """An episode of BabyAI."""
 from typing import Any
 
-import numpy as np
-
 from jaxrl_moe.envs.text.answers import BadAction, action_of
 from jaxrl_moe.envs.text.babyai.actions import Scene, moves_of
 from jaxrl_moe.envs.text.babyai.description import available_line, describe
 from jaxrl_moe.envs.text.babyai.levels import make_world
-from jaxrl_moe.envs.text.babyai.view import Names, look
+from jaxrl_moe.envs.text.babyai.view import ThingNames, look
 from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import Action, Messages, Step, UserError
 
@@ -35,7 +33,7 @@ class BabyAIEpisode(Env):
         self.is_fulfilled = False
         self._steps = steps
         self._binary = binary
-        self._names = Names()
+        self._names = ThingNames()
         self._actions = 0
         self._taken = 0
         self._ended = False
@@ -92,10 +90,6 @@ class BabyAIEpisode(Env):
         info = {"correct": float(self.is_fulfilled), "score": self.score,
                 "valid": self._taken / self._actions, "moves": float(self.world.step_count)}
         return Step(reward, self._ended, info, _shown(observation) if observation else ())
-
-    def picture(self) -> np.ndarray:
-        """The world from above, [height, width, 3] uint8; what the agent sees is lit."""
-        return self.world.get_frame(highlight=True, tile_size=self.world.tile_size)
 
     def close(self) -> None:
         """There is nothing to free."""

@@ -16,7 +16,7 @@ _OF_WHAT_IS_AHEAD = {Move.PICKUP: "pickup", Move.WAIT: "go to"}
 _MISSION = re.compile(rf"(?P<verb>go to|pick up|open) (?:the|a) ((?P<color>{'|'.join(COLORS)}) )?"
                       r"(?P<kind>object|door|key|ball|box)")
 _VERBS = {"go to": "go to", "pick up": "pickup", "open": "toggle and go through"}
-Actions = Mapping[str, Moves]
+_Actions = Mapping[str, Moves]
 _LOOKS = 3  # turns after which all four directions have been looked at
 
 
@@ -88,11 +88,11 @@ class RoomPlanner:
             self._looks = 0
         return advice or self._look_around(actions)
 
-    def _goal(self, actions: Actions) -> Advice | None:
+    def _goal(self, actions: _Actions) -> Advice | None:
         action = _nearest(actions, self._verb, *self._wanted)
         return Advice(f"I see {_thing(action)}, which I want.", action) if action else None
 
-    def _freed_hands(self, view: View, actions: Actions) -> Advice | None:
+    def _freed_hands(self, view: View, actions: _Actions) -> Advice | None:
         """Drops what is carried where what is wanted can be gone to."""
         if self._verb != "pickup" or view.carried is None or not _nearest(actions, "go to", *self._wanted):
             return None
@@ -100,7 +100,7 @@ class RoomPlanner:
             return Advice("I need free hands.", "drop")
         return Advice("I need free hands, and cannot drop it here.", "turn right")
 
-    def _doors(self, actions: Actions) -> Advice | None:
+    def _doors(self, actions: _Actions) -> Advice | None:
         """Opens a door whose key is carried, or takes the key of one."""
         for color in self._locked:
             action = _nearest(actions, "toggle and go through", color, "locked door")
@@ -111,7 +111,7 @@ class RoomPlanner:
                 return Advice(f"{_thing(action)} opens the {color} door.".capitalize(), action)
         return None
 
-    def _look_around(self, actions: Actions) -> Advice:
+    def _look_around(self, actions: _Actions) -> Advice:
         if self._looks < _LOOKS or "move forward" not in actions:
             self._looks += 1
             return Advice("I do not see what I need, so I look around.", "turn right")
@@ -119,7 +119,7 @@ class RoomPlanner:
         return Advice("I do not see what I need from here, so I walk on.", "move forward")
 
 
-def _nearest(actions: Actions, verb: str, color: str | None, kind: str) -> str | None:
+def _nearest(actions: _Actions, verb: str, color: str | None, kind: str) -> str | None:
     """The action of the fewest moves that does it with such a thing."""
     kinds = "(?:key|ball|box)" if kind == "object" else f"(?:[a-z]+ )?{kind}"
     wanted = re.compile(f"{verb} {color or '[a-z]+'} {kinds} [0-9]+")

@@ -14,7 +14,7 @@ from jaxrl_moe.types import Action, UserError
 LEARNING_LEVELS = "GoToRedBallNoDists,GoToObjS6,GoToDoor,PickupDistDebug,UnlockLocalDist"
 LEARNING_TURNS = 8
 BEGINNERS_TURNS = 3
-CAREFUL_SHARE = 0.3          # of the players whose episodes the supervised phase imitates
+CAREFUL_SHARE = 0.5          # of the players whose episodes the supervised phase imitates
 _HELD_OUT_SHARE = 8          # one in so many worlds is held out
 _MOST_MISSES = 2000          # draws without a new world, after which there is none
 _SEEDS = (1000, 50_000_000)  # AgentGym's own data has lower ones

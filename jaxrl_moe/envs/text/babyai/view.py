@@ -60,7 +60,7 @@ def look(world: "MiniGridEnv") -> View:
     return View(cells, world.carrying)
 
 
-class Names:
+class ThingNames:
     """Names of the things of an episode: colour, state of a door, kind, and a number, which like things get
     in the order in which they come in sight and keep, wherever they are brought."""
 

@@ -9,7 +9,7 @@ from minigrid.core.world_object import Ball, Box, Door, Key, Wall
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.envs.text.babyai.actions import LOOK, Scene, moves_of
 from jaxrl_moe.envs.text.babyai.paths import Move
-from jaxrl_moe.envs.text.babyai.view import Names, View
+from jaxrl_moe.envs.text.babyai.view import ThingNames, View
 from tests.helpers.babyai import HEADINGS, absolute, seen_cells, walk
 
 SAMPLE = range(3, 120, 9)
@@ -104,7 +104,7 @@ def scene(carried=None, **things):
     columns = {"l": -1, "a": 0, "r": 1}
     cells |= {(int(place[1]), columns[place[0]]): thing for place, thing in things.items()}
     view = View(cells, carried)
-    names = Names()
+    names = ThingNames()
     names.learn(view)
     return Scene(view, names)
 

@@ -6,7 +6,7 @@ from minigrid.core.world_object import Ball, Box, Door, Key
 
 from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.levels import data_index
-from jaxrl_moe.envs.text.babyai.view import Names, View, look
+from jaxrl_moe.envs.text.babyai.view import ThingNames, View, look
 from tests.helpers.babyai import seen_cells, walk
 
 SAMPLE = range(0, 120, 11)
@@ -93,7 +93,7 @@ def test_numbers_go_from_near_to_far_and_from_left_to_right():
     door = Door("red", is_locked=True)
     view = View({(1, 0): None, (3, 0): door, (1, 1): right, (1, -1): left, (0, 1): near, (2, 2): Key("red")},
                 Box("red"))
-    names = Names()
+    names = ThingNames()
     names.learn(view)
     assert [names.name(thing) for thing in (near, left, right)] == ["red ball 1", "red ball 2", "red ball 3"]
     assert names.name(view.carried) == "red box 1" and names.name(door) == "red locked door 1"

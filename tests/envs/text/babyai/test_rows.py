@@ -54,7 +54,7 @@ def test_conversations_are_what_episodes_of_the_same_prompt_show(terse):
     assert set(ended) == {(True, True), (False, True), (False, False)}
 
 
-@pytest.mark.parametrize("careful, least, most", [(1.0, 60, 60), (0.0, 0, 0), (rows.CAREFUL_SHARE, 8, 30)])
+@pytest.mark.parametrize("careful, least, most", [(1.0, 60, 60), (0.0, 0, 0), (rows.CAREFUL_SHARE, 18, 42)])
 def test_the_planner_has_its_share_of_the_episodes(careful, least, most):
     planned = [row["careful"] for row in rows.conversations(60, 0, "train", True, careful=careful)]
     assert least <= sum(planned) <= most
