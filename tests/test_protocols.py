@@ -171,11 +171,14 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "ScriptedTask": lambda *_: ScriptedTask(),
     "TextCraft": lambda *_: make_task("textcraft(recipes='small')"),
     "TextCraftEpisode": lambda *_: make_task("textcraft(recipes='small')").open({"id": 0}, 0),
+    "BabyAI": lambda *_: make_task("babyai"),
+    "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
+          "BabyAIEpisode": ("turn left", "turn left"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
 

@@ -10,6 +10,7 @@ from jaxrl_moe.envs.factories import Factory, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.text.textcraft import TextCraft
+from jaxrl_moe.envs.text.babyai import BabyAI
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
@@ -17,8 +18,8 @@ from jaxrl_moe.rl.table import AlgorithmError, parse_spec
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import Prompt, UserError
 
-TASKS: dict[str, Factory] = {
-    "gsm8k": Gsm8k, "word_problems": WordProblems, "textcraft": TextCraft, "agentgym": AgentGym}
+TASKS: dict[str, Factory] = {"gsm8k": Gsm8k, "word_problems": WordProblems, "textcraft": TextCraft,
+                             "babyai": BabyAI, "agentgym": AgentGym}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
 
