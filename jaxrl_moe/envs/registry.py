@@ -9,8 +9,8 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs.factories import Factory, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
-from jaxrl_moe.envs.text.textcraft import TextCraft
 from jaxrl_moe.envs.text.babyai import BabyAI
+from jaxrl_moe.envs.text.textcraft import TextCraft
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
