@@ -30,6 +30,7 @@ class RemoteEpisode(Env):
         self._session: int | None = None
         self._score = 0.0
         self._state = "new"
+        self._closed = False  # also by another thread, as the task is closed
 
     def reset(self) -> Messages:
         """Creates a session and begins its episode.
@@ -37,8 +38,8 @@ class RemoteEpisode(Env):
         Raises:
           EnvError: the server cannot be reached, refuses, or does not answer as it should.
         """
-        if self._state != "new":
-            raise UserError("This episode has begun already: open another one.")
+        if self._state != "new" or self._closed:
+            raise UserError("This episode has begun already, or is closed: open another one.")
         self._state = "failed"
         self._session = self._call("/create", {}, Status.RESET_FAILED, self._format.session_of)
         told = self._call("/reset", self._named() | self._row, Status.RESET_FAILED, self._format.begun)
@@ -53,8 +54,9 @@ class RemoteEpisode(Env):
           EnvError: as reset() does.
           UserError: the episode has not begun, has ended or has failed.
         """
-        if self._state != "running":
-            raise UserError(f"This episode is {self._state}, and not running: open another one.")
+        if self._state != "running" or self._closed:
+            state = "closed" if self._closed else self._state
+            raise UserError(f"This episode is {state}, and not running: open another one.")
         self._state = "failed"
         body = self._named() | {"action": self._format.command(action.text)}
         told = self._call("/step", body, Status.STEP_FAILED,
@@ -66,9 +68,9 @@ class RemoteEpisode(Env):
 
     def close(self) -> None:
         """Lets the server close the session, if it can; nobody waits for it."""
-        if self._state == "closed":
+        if self._closed:
             return
-        self._state = "closed"
+        self._closed = True
         self._forget(self)
         if self._session is not None:
             self._connection.post_later(f"{self._url}/close", self._named())
