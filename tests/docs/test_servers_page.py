@@ -45,7 +45,7 @@ def test_the_calls_of_the_page_are_answered_as_it_says(served):
 
 
 def test_the_code_of_the_page_runs(served, capsys):
-    code = re.search(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)[1]
+    code = re.search(r"^```py\n(.*?)^```$", PAGE, re.M | re.S)[1]
     assert "http://127.0.0.1:8081" in code
     exec(code.replace("http://127.0.0.1:8081", served[0]), {})
     assert capsys.readouterr().out.endswith("Goal: craft blue dye.\n")
