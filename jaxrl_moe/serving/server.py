@@ -2,13 +2,21 @@
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import uvicorn
 
 from jaxrl_moe.hosts.addresses import is_loopback
 from jaxrl_moe.serving.openai.app import make_app
-from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.types import UserError
+
+
+class Closing(Protocol):
+    """What a server serves."""
+
+    def close(self) -> None:
+        """Ends what it began."""
 
 
 class HttpServer:
@@ -16,17 +24,18 @@ class HttpServer:
     calling thread.
 
     Args:
-      service: closed with the server, unlike its front.
+      service: closed with the server; a Service, unless `app` takes another.
       host, port: where to listen; port 0 takes a free one.
       api_key: see app.make_app; needed where other machines can connect.
       grace: seconds that requests in flight have at the end.
+      app: makes the ASGI application of the service and the key.
 
     Raises:
       UserError: the address cannot be taken, or is open to others without a key.
     """
 
-    def __init__(self, service: Service, *, host: str = "127.0.0.1", port: int = 0, api_key: str = "",
-                 grace: float = 30.0):
+    def __init__(self, service: Closing, *, host: str = "127.0.0.1", port: int = 0, api_key: str = "",
+                 grace: float = 30.0, app: Callable[[Any, str], Any] = make_app):
         if not api_key and not is_loopback(host):
             raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set "
                             "one, or listen on 127.0.0.1.")
@@ -34,9 +43,9 @@ class HttpServer:
         self._socket = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(make_app(service,
-                                         api_key), log_level="warning", access_log=False, lifespan="off",
-                                timeout_graceful_shutdown=max(1, round(grace)), server_header=False)
+        config = uvicorn.Config(
+            app(service, api_key), log_level="warning", access_log=False, lifespan="off",
+            timeout_graceful_shutdown=max(1, round(grace)), server_header=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
