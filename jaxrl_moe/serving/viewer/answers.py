@@ -34,7 +34,8 @@ def groups(phase: ShownPhase, wanted: GroupsWanted) -> dict[str, Any]:
     """{"version", "total": groups of the step, "groups": some of them}, each with what tells its prompt from
     theirs."""
     index = phase.index.snapshot()
-    found = choosing.groups(index, choosing.rows_of(index, wanted.step, wanted.phase), wanted.filter())
+    rows = choosing.rows_of(index, wanted.step, wanted.phase, wanted.prompt_index)
+    found = choosing.groups(index, rows, wanted.filter())
     some = found[wanted.start:wanted.start + GROUPS_AT_ONCE]
     prompts = [_text(phase, index, group["rows"][0], "prompt") for group in some]
     excerpts = choosing.differing(prompts)

@@ -50,9 +50,11 @@ def steps(index: Snapshot, wanted: Filter) -> list[dict[str, Any]]:
             for at, key in enumerate(found)]
 
 
-def rows_of(index: Snapshot, step: int, phase: str) -> np.ndarray:
-    """The rows of a step and phase, in the order of the file."""
+def rows_of(index: Snapshot, step: int, phase: str, prompt_index: int | None = None) -> np.ndarray:
+    """The rows of a step and phase, and of a prompt if one is given, in the order of the file."""
     wanted = (index.columns["step"] == step) & (index.columns["phase"] == index.phases.find(phase))
+    if prompt_index is not None:
+        wanted &= index.columns["prompt_index"] == prompt_index
     return np.flatnonzero(wanted)
 
 

@@ -24,10 +24,11 @@ class StepsWanted(Nothing):
 
 
 class GroupsWanted(StepsWanted):
-    """Groups of a step, from the one of number `start` on."""
+    """Groups of a step, from the one of number `start` on; of one prompt alone if `prompt_index` is given."""
     step: int = Field(ge=0, le=MOST_INT)
     phase: str = Field(max_length=LONGEST_TEXT)
     start: int = Field(0, ge=0, le=MOST_INT)
+    prompt_index: int | None = Field(None, ge=0, le=MOST_INT)
 
 
 class SearchWanted(Nothing):
