@@ -52,13 +52,13 @@ class Tab:
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
 
-    def wait(self, expression: str) -> Any:
-        """The expression's value once it is true."""
+    def wait(self, expression: str) -> None:
+        """Returns once the expression is true."""
         end = time.monotonic() + _PATIENCE
-        while not (value := self.evaluate(expression)):
-            assert time.monotonic() < end, (expression, self.complaints, self.evaluate("document.body.innerText"))
+        while not self.evaluate(f"Boolean({expression})"):
+            text = self.evaluate("document.body.innerText")
+            assert time.monotonic() < end, (expression, self.complaints, text)
             time.sleep(0.05)
-        return value
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,

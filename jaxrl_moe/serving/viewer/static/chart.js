@@ -73,6 +73,12 @@ function nearest(steps, wanted) {
   return low > 0 && wanted - steps[low - 1] < steps[low] - wanted ? low - 1 : low;
 }
 
+function tick(value) {
+  const size = Math.abs(value);
+  const text = size && (size < 1e-3 || size >= 1e5) ? Number(value.toPrecision(3)).toExponential() : number(value, 3);
+  return text.replaceAll("-", "−").replace("e+", "e");
+}
+
 export class Chart {
   // hovered(step or null): all charts mark the same step; opened(step): one is clicked.
   constructor(name, hovered, opened) {
@@ -99,7 +105,7 @@ export class Chart {
   }
 
   draw() {
-    const width = this.svg.clientWidth || this.element.clientWidth - 2;
+    const width = this.svg.clientWidth;
     const finite = this.lines.flatMap(line => line.values).filter(value => value !== null);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     if (width < 60 || !finite.length) {
@@ -122,7 +128,7 @@ export class Chart {
     for (const value of ticks(low, high, 4)) {
       const at = this.y(value);
       parts.push(svg("line", {class: "grid", x1: MARGIN.left, x2: right, y1: at, y2: at}),
-                 svg("text", {class: "tick", x: MARGIN.left - 7, y: at + 3.5, "text-anchor": "end"}, number(value, 3)));
+                 svg("text", {class: "tick", x: MARGIN.left - 7, y: at + 3.5, "text-anchor": "end"}, tick(value)));
     }
     for (const step of ticks(first, last, Math.max(2, Math.floor(width / 110))).filter(Number.isInteger)) {
       parts.push(svg("text", {class: "tick", x: this.x(step), y: HEIGHT - 7, "text-anchor": "middle"}, String(step)));
@@ -130,10 +136,11 @@ export class Chart {
     for (const line of [...this.lines].reverse()) {
       if (line.raw) parts.push(svg("path", {class: `line raw run-${line.run}`, d: path(line.steps, line.values, this.x, this.y)}));
       parts.push(svg("path", {class: `line run-${line.run}`, d: path(line.steps, line.smooth, this.x, this.y)}));
-      if (line.steps.length < 40) {
-        line.steps.forEach((step, at) => line.smooth[at] !== null && parts.push(
-          svg("circle", {class: `point run-${line.run}`, cx: this.x(step), cy: this.y(line.smooth[at]), r: 2.2})));
-      }
+      line.steps.forEach((step, at) => {
+        const alone = (line.smooth[at - 1] ?? null) === null && (line.smooth[at + 1] ?? null) === null;
+        if (line.smooth[at] === null || !alone && line.steps.length >= 40) return;
+        parts.push(svg("circle", {class: `point run-${line.run}`, cx: this.x(step), cy: this.y(line.smooth[at]), r: 2.2}));
+      });
     }
     this.cross = svg("g", {});
     fill(this.svg, ...parts, this.cross);

@@ -16,9 +16,9 @@ export const MODES = {
       return shade ? `${value < 0 ? "less" : "more"}-${shade}` : "even";
     },
     legend: scale => [
-      ...[4, 3, 2, 1].map(shade => [`less-${shade}`, shade === SHADES ? number(-scale, 3) : ""]),
-      ["even", "0"],
-      ...[1, 2, 3, 4].map(shade => [`more-${shade}`, shade === SHADES ? `+${number(scale, 3)}` : ""])]
+      ["", scale > 0 ? number(-scale, 3) : ""],
+      ...[4, 3, 2, 1].map(shade => [`less-${shade}`, ""]), ["even", ""], ...[1, 2, 3, 4].map(shade => [`more-${shade}`, ""]),
+      ["", scale > 0 ? `+${number(scale, 3)}` : ""]]
   },
   logprob: {
     label: "Log-prob", key: "l",
@@ -52,5 +52,5 @@ export const MODES = {
 
 export function legend(mode, scale) {
   return h("div", {class: "legend"}, MODES[mode].legend(scale).map(([name, label]) =>
-    h("span", {class: "legend-entry"}, h("span", {class: `swatch ${name}`}), label && h("span", {}, label))));
+    h("span", {class: "legend-entry"}, name && h("span", {class: `swatch ${name}`}), label && h("span", {}, label))));
 }

@@ -46,8 +46,9 @@ export class EpisodesView {
     this.modes = h("div", {class: "segments", role: "group", "aria-label": "Colour of tokens"});
     this.legend = h("div", {class: "legend-place"});
     this.panes = h("div", {class: "segments panes", role: "group", "aria-label": "What is shown"});
-    return h("div", {class: "toolbar"}, this.panes, this.outcome,
-             h("span", {class: "range"}, h("span", {class: "label"}, "Reward"), this.least, "–", this.most), this.text, this.modes, this.legend);
+    const range = h("span", {class: "range"}, h("span", {class: "label"}, "Reward"), this.least, "–", this.most);
+    return h("div", {class: "toolbar"}, this.panes, h("div", {class: "filters"}, this.outcome, range, this.text),
+             h("div", {class: "colours"}, this.modes, this.legend));
   }
 
   async update() {
