@@ -78,14 +78,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _one_number(data: bytes, found: Spans, key: str) -> float:
-    """A number; NaN where there is a list of them, or null."""
-    start, end = found.get(key, (0, 0))
-    return math.nan if data[start:start + 1] in (b"", b"[", b"n") else _number(data, found, key)
+    """A number; NaN where there is a list of them, or null, or nothing."""
+    if key not in found or data[found[key][0]] in b"[n":
+        return math.nan
+    return _number(data, found, key)
 
 
 def _count(data: bytes, found: Spans, key: str) -> int:
     """Items of a flat list; 0 where there is none."""
-    start, end = found.get(key, (0, 0))
+    if key not in found:
+        return 0
+    start, end = found[key]
     items = data.count(b",", start, end) + 1
     return items if items > 1 or data[start + 1:end - 1].strip() else 0
 

@@ -25,7 +25,8 @@ export class EpisodesView {
     this.tools = this.makeTools();
     watchTokens(this.columns);
     this.element = h("div", {class: "episodes-view"}, this.tools,
-      h("section", {class: "pane steps", "aria-label": "Steps"}, h("div", {class: "pane-head"}, h("h2", {}, "Steps")), this.stepList.element),
+      h("section", {class: "pane steps", "aria-label": "Steps"}, h("div", {class: "pane-head"}, h("h2", {}, "Steps"),
+        h("button", {class: "link", title: "key .", onclick: () => this.follow()}, "newest")), this.stepList.element),
       h("section", {class: "pane groups", "aria-label": "Groups"}, this.groupHead, this.groupList.element),
       h("section", {class: "pane one", "aria-label": "Episode"}, this.samples, this.columns));
   }
@@ -124,16 +125,28 @@ export class EpisodesView {
     this.range = [rewards.reduce((a, b) => Math.min(a, b), 0), rewards.reduce((a, b) => Math.max(a, b), 0)];
   }
 
-  // The step that the address names; else the last one that was trained on.
+  // The step that the address names; else the one that is shown, so that nothing moves under who reads; else
+  // the newest.
   chooseStep() {
-    const here = this.steps.filter(each => each.step === state.step);
-    const own = here.find(each => each.kind === state.kind) ?? here.find(each => each.kind === "train") ?? here[0];
-    const last = this.steps.findLast(each => each.kind === "train" && each.runs[0]) ?? this.steps.at(-1);
     const before = this.step;
-    this.step = own ?? (state.step === null ? last : this.steps.findLast(each => each.step <= state.step)) ?? this.steps[0] ?? null;
+    const wanted = state.step ?? before?.step;
+    const kind = state.step === null ? before?.kind : state.kind;
+    const here = this.steps.filter(each => each.step === wanted);
+    const own = here.find(each => each.kind === kind) ?? here.find(each => each.kind === "train") ?? here[0];
+    this.step = own ?? (state.step === null ? this.newest() : this.steps.findLast(each => each.step <= wanted)) ?? this.steps[0] ?? null;
     if (this.step && (before?.step !== this.step.step || before?.kind !== this.step.kind)) {
       setTimeout(() => this.stepList.show(this.steps.indexOf(this.step)));
     }
+  }
+
+  // The last step that was trained on.
+  newest() {
+    return this.steps.findLast(each => each.kind === "train" && each.runs[0]) ?? this.steps.at(-1);
+  }
+
+  follow() {
+    const newest = this.newest();
+    if (newest) go({step: newest.step, kind: newest.kind, sequence: null, sample: null});
   }
 
   stepRow(item) {
@@ -344,6 +357,7 @@ export class EpisodesView {
     const mode = Object.keys(MODES).find(name => MODES[name].key === event.key);
     if (mode) go({colour: mode}, true);
     else if (event.key === "/") this.text.focus();
+    else if (event.key === ".") this.follow();
     else if (event.key === "[" || event.key === "]") this.move(this.steps, this.step, event.key === "]" ? 1 : -1,
       ({step, kind}) => go({step, kind, sequence: null, sample: null}));
     else if (event.key === "n" || event.key === "p") this.move(this.groups, this.groups.find(each => each.sequence === this.group?.sequence),

@@ -10,7 +10,7 @@ const main = document.getElementById("main");
 let shown = null;
 
 const KEYS = [
-  ["1  2", "curves, episodes"], ["[  ]", "step before, after"], ["n  p", "next, previous prompt"],
+  ["1  2", "curves, episodes"], ["[  ]", "step before, after"], [".", "newest step"], ["n  p", "next, previous prompt"],
   ["j  k", "next, previous sample"], ["a l m x", "colour by advantage, log-prob, mismatch, mask"],
   ["/", "search in the step"], ["← →", "in an episode: token before, after"], ["b", "swap or leave out the other run"],
   ["t", "light, dark, as the system has it"], ["?", "this list"]];
