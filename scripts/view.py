@@ -1,11 +1,11 @@
-"""Shows what a run drew and learnt in a browser, while it goes on: curves, steps, groups, and every episode turn
-by turn, its tokens coloured by advantage, log-prob, mismatch or mask. Two runs are shown side by side.
+"""Shows what a run drew and learnt in a browser, while it goes on: curves, steps, groups, and every episode
+turn by turn, its tokens coloured by advantage, log-prob, mismatch or mask. Two runs are shown side by side.
 
     python scripts/view.py runs/quickstart
     python scripts/view.py runs/quickstart runs/other --port=8401
 
-Needs the extra `serve`: pip install -e ".[serve]". Only this machine can open the page; from another one, forward
-the port: ssh -L 8400:127.0.0.1:8400 HOST. See docs/viewer.md.
+Needs the extra `serve`: pip install -e ".[serve]". Only this machine can open the page; from another one,
+forward the port: ssh -L 8400:127.0.0.1:8400 HOST. See docs/viewer.md.
 """
 from jaxrl_moe import endings
 

@@ -1,5 +1,5 @@
-"""The viewer's HTTP application: the page's own files, and the runs as JSON. Runs, phases, steps and rows go by
-their numbers; nothing that is asked for becomes a path."""
+"""The viewer's HTTP application: the page's own files, and the runs as JSON. Runs, phases, steps and rows go
+by their numbers; nothing that is asked for becomes a path."""
 import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,13 +7,18 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.viewer import answers
 from jaxrl_moe.serving.viewer.guard import PageGuard
 from jaxrl_moe.serving.viewer.index import ChangedError
-from jaxrl_moe.serving.viewer.questions import CurvesWanted, GroupsWanted, Nothing, RowWanted, SearchWanted
-from jaxrl_moe.serving.viewer.questions import StepsWanted
+from jaxrl_moe.serving.viewer.questions import (
+    CurvesWanted,
+    GroupsWanted,
+    Nothing,
+    RowWanted,
+    SearchWanted,
+    StepsWanted,
+)
 from jaxrl_moe.serving.viewer.shown import ShownPhase, ShownRuns
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -89,5 +94,5 @@ async def _answered(answer: Any, phase: ShownPhase, wanted: Any) -> JsonAnswer:
     """What an answer's function gives, worked out in a thread."""
     try:
         return await run_in_threadpool(lambda: JsonAnswer(answer(phase, wanted)))
-    except OutsideError as error:
-        raise Refusal(422, str(error), code="broken") from error
+    except IndexError as error:
+        raise Refusal(404, f"There is no row {error}.") from error

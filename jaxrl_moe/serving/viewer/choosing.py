@@ -44,9 +44,9 @@ def steps(index: Snapshot, wanted: Filter) -> list[dict[str, Any]]:
     rewards = np.bincount(which[counted], minlength=size)
     sums = np.bincount(which[counted], reward[counted], minlength=size)
     broken = np.bincount(which[index.columns["outcome"] == index.outcomes.find(BROKEN)], minlength=size)
-    return [{"step": int(key // (len(words) + 1)), "phase": words[key % (len(words) + 1)], "rows": int(rows[at]),
-             "wanted": int(chosen[at]), "reward": float(sums[at] / rewards[at]) if rewards[at] else None,
-             "broken": int(broken[at])}
+    return [{"step": int(key // (len(words) + 1)), "phase": words[key % (len(words) + 1)],
+             "rows": int(rows[at]), "wanted": int(chosen[at]), "broken": int(broken[at]),
+             "reward": float(sums[at] / rewards[at]) if rewards[at] else None}
             for at, key in enumerate(found)]
 
 
@@ -59,8 +59,8 @@ def rows_of(index: Snapshot, step: int, phase: str, prompt_index: int | None = N
 
 
 def groups(index: Snapshot, rows: np.ndarray, wanted: Filter) -> list[dict[str, Any]]:
-    """The groups among rows of one step, in the order of their first ones: each with its rows as lists. Broken
-    rows, whose group is not known, are one by themselves."""
+    """The groups among rows of one step, in the order of their first ones: each with its rows as lists.
+    Broken rows, whose group is not known, are one by themselves."""
     matches = wanted.matches(index)
     by_sequence: dict[int, list[int]] = {}
     for row in rows.tolist():

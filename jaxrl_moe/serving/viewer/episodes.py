@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrl_moe.outside import Fields, OutsideError, as_object, kind, parse
+from jaxrl_moe.outside import Fields, OutsideError, kind, parse
 from jaxrl_moe.serving.viewer.texts import TokenTexts
 
 _TOKENS = ("loss_mask", "logprobs", "policy_version")  # one number a token of the completion
@@ -25,19 +25,20 @@ def episode(line: bytes, texts: TokenTexts) -> dict[str, Any]:
       OutsideError: the row is broken.
     """
     fields = Fields(parse(line, "The row", non_finite=True), "The row")
-    branches = [as_object(branch, f"The row: branches[{number}]")
-                for number, branch in enumerate(_list(fields, "branches"))]
-    traces = [Fields(branch, f"The row: branches[{number}]") for number, branch in enumerate(branches)] + [fields]
+    traces = [Fields(branch, f"The row: branches[{number}]")
+              for number, branch in enumerate(_list(fields, "branches"))]
+    traces.append(fields)
     prompt = fields.string("prompt", "")
     spells = texts.fits(fields.integers("prompt_ids"), prompt)
     advantages = _advantages(fields.values.get("advantage"), traces)
-    shown = [_trace(trace, texts if spells else None, given) for trace, given in zip(traces, advantages)]
-    return {"traces": shown, "spelled": spells, "told": texts.told, "prompt": prompt,
-            "completion": fields.string("completion", ""), "message": fields.string("message", ""),
-            "messages": _messages(fields), "info": _info(fields), "reward": _plain(fields.values.get("reward")),
-            "used_reward": _plain(fields.values.get("used_reward")),
-            "advantage": _plain(fields.values.get("advantage")),
-            "truncated": fields.boolean("truncated", False)}
+    given = texts if spells else None
+    shown = [_trace(trace, given, advantage) for trace, advantage in zip(traces, advantages)]
+    numbers = {key: _plain(fields.values.get(key)) for key in ("reward", "used_reward", "advantage")}
+    return numbers | {
+        "traces": shown, "spelled": spells, "told": texts.told, "prompt": prompt,
+        "completion": fields.string("completion", ""), "message": fields.string("message", ""),
+        "messages": _messages(fields), "info": _info(fields),
+        "truncated": fields.boolean("truncated", False)}
 
 
 def _trace(trace: Fields, texts: TokenTexts | None, advantages: Sequence[float] | float | None) -> dict:
@@ -77,7 +78,7 @@ def _advantages(given: Any, traces: Sequence[Fields]) -> list[Sequence[float] | 
     return [given[start:start + count] for start, count in zip(starts, turns)]
 
 
-def _spread(advantages: Any, mask: Sequence[int] | None, turns: Sequence[Sequence[float]], length: int) -> list:
+def _spread(advantages: Any, mask: Sequence[int] | None, turns: Sequence[Sequence], length: int) -> list:
     """One number a token that was trained; null for the others."""
     spans = turns if isinstance(advantages, list) else [[0, length]]
     given = advantages if isinstance(advantages, list) else [advantages]

@@ -26,11 +26,12 @@ def run_folder(path: str) -> pathlib.Path:
     if any((folder / phase / TRAJECTORIES).is_file() for phase in PHASES):
         return folder
     if any((folder / phase / kept).is_file() for phase in PHASES for kept in (METRICS, SETTINGS)):
-        raise UserError(f"The run in {name} has no {TRAJECTORIES}, so there is nothing to show of what it drew. "
-                        "Runs keep one unless logging.trajectories=false; one that has just been started makes "
-                        "it when its first phase begins.")
-    raise UserError(f"{name} is no run's folder: it has neither {TRAJECTORIES} nor {METRICS}, and neither has "
-                    "a folder sft or evaluation in it. Give the run_dir of a run, such as runs/quickstart.")
+        raise UserError(f"The run in {name} has no {TRAJECTORIES}, so there is nothing to show of what it "
+                        "drew. Runs keep one unless logging.trajectories=false; one that has just been "
+                        "started makes it when its first phase begins.")
+    raise UserError(f"{name} is no run's folder: it has neither {TRAJECTORIES} nor {METRICS}, and neither "
+                    "has a folder sft or evaluation in it. Give the run_dir of a run, such as "
+                    "runs/quickstart.")
 
 
 def _run_of(path: pathlib.Path) -> pathlib.Path:

@@ -1,11 +1,12 @@
-"""A log that a run appends to, read as it grows; what cuts it back or puts another in its place is noticed."""
+"""A log that a run appends to, read as it grows; that it was cut back, or another put in its place, is
+noticed."""
 import os
 import pathlib
 from typing import IO, NamedTuple
 
 AT_ONCE = 1 << 22        # bytes of lines that are handed out together
 LONGEST_LINE = 1 << 28   # bytes; a longer one is told of, not read
-_MARK = 256              # bytes at the log's head, and before where reading stands, by which it is known again
+_MARK = 256              # bytes at the log's head, and before where reading stands, that it is known by
 
 
 class Lines(NamedTuple):

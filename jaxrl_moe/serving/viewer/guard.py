@@ -1,5 +1,5 @@
-"""What stands before the page: only reading, only under this machine's own names, and nothing in the page that
-did not come from this server."""
+"""What stands before the page: only reading, only under this machine's own names, and nothing in the page
+that did not come from this server."""
 from typing import Any
 
 from jaxrl_moe.hosts.addresses import is_loopback
@@ -50,8 +50,8 @@ def _refused(scope: Any) -> JsonAnswer | None:
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
         given = shortened(", ".join(hosts))
-        return JsonAnswer(error_body(403, f"The Host header is {given}; this page is only for this machine. Open "
-                                     "it as http://127.0.0.1 or http://localhost, with its port."), 403)
+        return JsonAnswer(error_body(403, f"The Host header is {given}; this page is only for this machine. "
+                                     "Open it as http://127.0.0.1 or http://localhost, with its port."), 403)
     return None
 
 

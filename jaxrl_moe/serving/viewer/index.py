@@ -47,8 +47,8 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The rows that were indexed at a moment; columns are [rows], see IndexEntry. In those of phase and outcome
-    stand numbers of these words."""
+    """The rows that were indexed at a moment; columns are [rows], see IndexEntry. In those of phase and
+    outcome stand numbers of these words."""
     version: int
     columns: Mapping[str, np.ndarray]
     phases: Names

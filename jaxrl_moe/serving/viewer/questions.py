@@ -1,4 +1,6 @@
 """What the page may ask for, as queries of its addresses. What is not known is refused."""
+import math
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from jaxrl_moe.outside import MOST_INT
@@ -19,8 +21,8 @@ class StepsWanted(Nothing):
     most: float | None = None
 
     def filter(self) -> Filter:
-        bounds = {name: value for name, value in (("least", self.least), ("most", self.most)) if value is not None}
-        return Filter(self.outcome, **bounds)
+        return Filter(self.outcome, -math.inf if self.least is None else self.least,
+                      math.inf if self.most is None else self.most)
 
 
 class GroupsWanted(StepsWanted):

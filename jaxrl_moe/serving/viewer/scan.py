@@ -1,5 +1,5 @@
-"""Finds where the values of a JSON object stand in its bytes, without parsing them: lists of numbers and texts,
-which are nearly all of a row, are skipped by searches for their ends.
+"""Finds where the values of a JSON object stand in its bytes, without parsing them: lists of numbers and
+texts, which are nearly all of a row, are skipped by searches for their ends.
 
 What is inside them is not looked at, so damage there is met only when the row is read.
 """

@@ -61,7 +61,8 @@ class ShownRuns:
             self._thread.join()
 
     def state(self) -> list[dict[str, Any]]:
-        return [{"name": folder.resolve().name, "path": str(folder), "phases": [phase.state() for phase in phases]}
+        return [{"name": folder.resolve().name, "path": str(folder),
+                 "phases": [phase.state() for phase in phases]}
                 for folder, phases in zip(self.folders, self.phases)]
 
     def advance(self) -> bool:

@@ -11,7 +11,7 @@ from jaxrl_moe.serving.openai.pieces import Pieces
 from jaxrl_moe.serving.viewer.folders import SETTINGS
 from jaxrl_moe.types import UserError
 
-_FOLDERS = ("model", "sft/model", "../model", "../sft/model")  # of a phase's folder: where a run may have put it
+_FOLDERS = ("model", "sft/model", "../model", "../sft/model")  # seen from a phase's folder
 
 
 class Spelled(NamedTuple):

@@ -16,18 +16,37 @@ from jaxrl_moe.serving.viewer.entries import BROKEN, IndexEntry
 from jaxrl_moe.serving.viewer.index import ChangedError, TrajectoryIndex
 from jaxrl_moe.serving.viewer.scan import NoObject, bared, spans
 
-TEXTS = ("plain", "", '", "step": 99, "reward": 7', '\\", "step": 98', "\\\\", '\\\\"', "}{][", "line\nbreak\r", "é 🙂 你好",
-         "\u2028\u2029\u0085", "\x00\x1f\x7f", '{"step": 1}\n{"step": 2}', '"' * 50, "\\" * 51, "a" * 20_000)
-VALUES = (0, -1.5, 1e-300, True, None, [], {}, [1, 2.5, -3e-7], [[0, 5, 0.25], [5, 9, 1]], [[{"role": "user", "content": "["}], []],
-          {"correct": 1.0, "]": "}"}, {"a": {"b": ["c", {"d": []}]}})
+TEXTS = ("plain", "", '", "step": 99, "reward": 7', '\\", "step": 98', "\\\\", '\\\\"', "}{][",
+         "line\nbreak\r", "é 🙂 你好", "\u2028\u2029\u0085", "\x00\x1f\x7f", '{"step": 1}\n{"step": 2}',
+         '"' * 50, "\\" * 51, "a" * 20_000)
+VALUES = (0, -1.5, 1e-300, True, None, [], {}, [1, 2.5, -3e-7], [[0, 5, 0.25], [5, 9, 1]], [[{
+    "role": "user",
+    "content": "["
+}], []], {
+    "correct": 1.0,
+    "]": "}"
+}, {
+    "a": {
+        "b": ["c", {
+            "d": []
+        }]
+    }
+})
 
 
 def drawn(rng, step):
     """A row of odd content whose own keys, in any order, stand among others that spell like them."""
-    row = {"step": step, "phase": rng.choice(("train", "eval", "größe \"x\"")), "sequence": rng.randrange(5),
-           "sample": rng.randrange(4), "prompt_index": rng.randrange(2**31), "reward": rng.choice((0.0, 1.0, -2.5, 3, 1e308)),
-           "advantage": rng.choice((0.5, None, [0.5, 1.0], -2)), "truncated": rng.random() < 0.5,
-           "completion_ids": [rng.randrange(10**6) for _ in range(rng.choice((0, 1, 7, 300)))]}
+    row = {
+        "step": step,
+        "phase": rng.choice(("train", "eval", "größe \"x\"")),
+        "sequence": rng.randrange(5),
+        "sample": rng.randrange(4),
+        "prompt_index": rng.randrange(2**31),
+        "reward": rng.choice((0.0, 1.0, -2.5, 3, 1e308)),
+        "advantage": rng.choice((0.5, None, [0.5, 1.0], -2)),
+        "truncated": rng.random() < 0.5,
+        "completion_ids": [rng.randrange(10**6) for _ in range(rng.choice((0, 1, 7, 300)))]
+    }
     if rng.random() < 0.5:
         row["outcome"] = rng.choice(("finished", "truncated", "unreachable", "a new one"))
     if rng.random() < 0.2:
@@ -45,7 +64,8 @@ def written(rng, row):
     separators = rng.choice(((", ", ": "), (",", ":"), (" ,\t", " :  ")))
     text = json.dumps(row, ensure_ascii=rng.random() < 0.5, separators=separators)
     if rng.random() < 0.2:
-        text = text.replace('"step"', '"\\u0073tep"', 1) if '"step"' in text.split('"step"')[0] + '"step"' else text
+        text = text.replace('"step"', '"\\u0073tep"',
+                            1) if '"step"' in text.split('"step"')[0] + '"step"' else text
     return rng.choice(("", " ")) + text + rng.choice(("", " ", "\t", "\r"))
 
 
@@ -54,8 +74,8 @@ def expected(row):
     advantage = row.get("advantage")
     number = advantage if type(advantage) in (int, float) else math.nan
     outcome = row["outcome"] if "outcome" in row else "truncated" if row["truncated"] else "finished"
-    return IndexEntry(row["step"], row["phase"], row["sequence"], row["sample"], row["prompt_index"], row["reward"], number,
-                      outcome, len(row.get("completion_ids", ())))
+    return IndexEntry(row["step"], row["phase"], row["sequence"], row["sample"], row["prompt_index"],
+                      row["reward"], number, outcome, len(row.get("completion_ids", ())))
 
 
 def entries(index):
@@ -64,8 +84,10 @@ def entries(index):
     words = {"phase": snapshot.phases.words, "outcome": snapshot.outcomes.words}
     return [
         IndexEntry(*(words[name][column[row]] if name in words else column[row].item()
-                     for name, column in ((name, snapshot.columns[name]) for name in IndexEntry._fields)))
-        for row in range(snapshot.rows)]
+                     for name, column in ((name, snapshot.columns[name])
+                                          for name in IndexEntry._fields)))
+        for row in range(snapshot.rows)
+    ]
 
 
 def finish(index):
@@ -99,7 +121,11 @@ def test_damage_is_never_taken_for_a_row_and_a_row_never_for_damage(tmp_path, se
     path = tmp_path / "trajectories.jsonl"
     lines = []
     for step in range(150):
-        row = {key: value for key, value in drawn(rng, step).items() if not (isinstance(value, str) and len(value) > 99)}
+        row = {
+            key: value
+            for key, value in drawn(rng, step).items()
+            if not (isinstance(value, str) and len(value) > 99)
+        }
         data = bytearray(written(rng, row).encode())
         for _ in range(rng.randrange(3)):
             at = rng.randrange(len(data))
@@ -134,8 +160,17 @@ def plausible(row):
 
 
 def line(step, reward=0.0, **more):
-    return json.dumps({"step": step, "phase": "train", "sequence": step, "sample": 0, "prompt_index": 3, "reward": reward,
-                       "truncated": False, "prompt_ids": [1], "completion_ids": [2, 3]} | more) + "\n"
+    return json.dumps({
+        "step": step,
+        "phase": "train",
+        "sequence": step,
+        "sample": 0,
+        "prompt_index": 3,
+        "reward": reward,
+        "truncated": False,
+        "prompt_ids": [1],
+        "completion_ids": [2, 3]
+    } | more) + "\n"
 
 
 def test_a_file_that_is_not_there_yet_and_a_line_that_is_not_whole_are_waited_for(tmp_path):
@@ -171,9 +206,10 @@ def gone(path):
     path.unlink()
 
 
-@pytest.mark.parametrize("change, steps", [(cut, [1]), (cut_and_grown, [1, 2, 3, 3, 3, 3, 3]), (replaced, [1, 2, 3, 4]),
-                                           (gone, [])])
-def test_a_file_that_is_cut_back_or_replaced_is_indexed_anew_and_old_rows_are_refused(tmp_path, change, steps):
+@pytest.mark.parametrize("change, steps", [(cut, [1]), (cut_and_grown, [1, 2, 3, 3, 3, 3, 3]),
+                                           (replaced, [1, 2, 3, 4]), (gone, [])])
+def test_a_file_that_is_cut_back_or_replaced_is_indexed_anew_and_old_rows_are_refused(
+        tmp_path, change, steps):
     path = tmp_path / "trajectories.jsonl"
     path.write_text(line(1) + line(2) + line(3))
     index = finish(TrajectoryIndex(path))
@@ -188,16 +224,22 @@ def test_a_file_that_is_cut_back_or_replaced_is_indexed_anew_and_old_rows_are_re
 
 def test_a_broken_row_stands_among_its_neighbours_and_says_why(tmp_path):
     path = tmp_path / "trajectories.jsonl"
-    broken = ['{"step": 5, "phase', "", "[1]", "null", line(1)[:-1] + line(2)[:-1], '{"step": 1.5}',
-              line(7, reward="much")[:-1], line(-1)[:-1], '{"step": 3, "step": 3}', line(7, x="-")[:-1].replace('"-"', "[" * 200 + "]" * 200)]
+    broken = [
+        '{"step": 5, "phase', "", "[1]", "null",
+        line(1)[:-1] + line(2)[:-1], '{"step": 1.5}',
+        line(7, reward="much")[:-1],
+        line(-1)[:-1], '{"step": 3, "step": 3}',
+        line(7, x="-")[:-1].replace('"-"', "[" * 200 + "]" * 200)
+    ]
     path.write_text(line(4) + "".join(each + "\n" for each in broken) + line(5))
     index = finish(TrajectoryIndex(path))
     found = entries(index)
     assert [entry.outcome for entry in found] == ["finished", *[BROKEN] * len(broken), "finished"]
     assert {entry.step for entry in found[1:-1]} == {4}
     reasons = [index.reason(each.encode()) for each in broken]
-    for reason, word in zip(reasons, ("not whole|no key", "begin", "begin", "begin", "more than one", "integer", "number",
-                                      "integer", "twice", "nested"), strict=True):
+    for reason, word in zip(reasons, ("not whole|no key", "begin", "begin", "begin", "more than one",
+                                      "integer", "number", "integer", "twice", "nested"),
+                            strict=True):
         assert any(each in reason for each in word.split("|")), (reason, word)
 
 
@@ -222,7 +264,11 @@ def test_spans_of_values_are_exact():
 def test_steps_and_groups_are_those_of_the_rows(tmp_path):
     rng = random.Random(1)
     path = tmp_path / "trajectories.jsonl"
-    rows = [drawn(rng, rng.randrange(5)) | {"outcome": rng.choice(("finished", "truncated"))} for _ in range(300)]
+    rows = [
+        drawn(rng, rng.randrange(5)) | {
+            "outcome": rng.choice(("finished", "truncated"))
+        } for _ in range(300)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     index = finish(TrajectoryIndex(path)).snapshot()
     wanted = Filter("finished", least=0.0, most=3.0)
@@ -239,9 +285,10 @@ def test_steps_and_groups_are_those_of_the_rows(tmp_path):
     assert sum(each["rows"] for each in steps(index, wanted)) == 300
 
 
-@pytest.mark.parametrize("texts, rests", [
-    (["user\nAdd 1 and 2.\nassistant\n", "user\nAdd 10 and 2.\nassistant\n"], ["1", "10"]),
-    (["same", "same"], ["same", "same"]), (["", "x"], ["", "x"]), ([], []), (["one"], ["one"])])
+@pytest.mark.parametrize(
+    "texts, rests", [(["user\nAdd 1 and 2.\nassistant\n", "user\nAdd 10 and 2.\nassistant\n"], ["1", "10"]),
+                     (["same", "same"], ["same", "same"]), (["", "x"], ["", "x"]), ([], []),
+                     (["one"], ["one"])])
 def test_prompts_are_told_apart_by_what_differs(texts, rests):
     assert [rest.strip().removesuffix(" and 2.") for rest in differing(texts)] == rests
 
