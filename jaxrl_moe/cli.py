@@ -25,43 +25,48 @@ _OPTION = re.compile(r"--?([\w.]+)(?:=(.*))?$", re.DOTALL)
 _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
-def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False,
-        hosts: bool = False, document: str = "") -> None:
+def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False, hosts: bool = False,
+        folders: bool = False, document: str = "") -> None:
     """Parses the command line, calls main, and ends the process.
 
     Whatever error comes is printed as one paragraph, and with --debug its traceback before; the exit code is
     1, or 130 where Ctrl-C ended it.
 
     Args:
-      main: takes the resolved Config; or nothing, if recipe is false.
+      main: takes the resolved Config; or nothing, if recipe is false; or the folders, if it has such.
       recipe: whether the script has a --config flag.
       compiled: whether compiled programs are kept for the next start, see keep_compiled.
       hosts: whether the script may be one of several processes, which flags or the environment then tell; see
         hosts/launch.py.
       document: what --help says before the options; empty: what main's module says of itself.
+      folders: whether arguments that are no options are folders, for a script without a recipe.
     """
     endings.install()
     membership_flags = _define_membership() if hosts else ()
 
     def call(arguments: Sequence[str]) -> None:
         set_memory_fraction(os.environ)
-        if len(arguments) > 1:
+        if len(arguments) > 1 and not folders:
             raise ConfigError(f"{cut(repr(arguments[1]))} is not an option; options have the form "
                               "--name=value. See --help.")
         membership = launch.find(*(flag.value for flag in membership_flags), os.environ) if hosts else None
         if membership is None:
-            start()
+            start(arguments[1:])
         else:
             _start_together(membership, start)
 
-    def start() -> None:
+    def start(given: Sequence[str] = ()) -> None:
         if recipe:
             main(config_lib.resolve(flags.FLAGS.config))
+        elif folders:
+            main([paths.expanded(path) for path in given])
         else:
             main()
         endings.flush_output()
 
     logging.set_verbosity(logging.WARNING)
+    if folders:
+        flags.FLAGS.set_gnu_getopt()  # options may follow them
     if compiled:
         keep_compiled()
     document = document or inspect.getmodule(main).__doc__
@@ -192,8 +197,10 @@ def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     following = iter(arguments[1:])
     for argument in following:
         match = _OPTION.match(argument)
-        if argument == "--" or not match:
+        if argument == "--":
             return
+        if not match:
+            continue
         name = match[1]
         kind = config_lib.known_keys().get(name.removeprefix("config."))
         flag = flags.FLAGS[name] if name in flags.FLAGS else None
