@@ -294,7 +294,8 @@ def test_the_commands_of_the_page_show_runs_until_they_are_interrupted(run, othe
                                               (["a", "--port=1", "b", "--port=2"], "given twice")])
 def test_the_command_refuses_in_one_paragraph(tmp_path, arguments, words):
     given = [argument.format(run=tmp_path) for argument in arguments]
-    done = subprocess.run([sys.executable, "scripts/view.py", *given], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "scripts/view.py", *given]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("Error: ") and "Traceback" not in done.stderr
     assert words in " ".join(done.stderr.split()) and not done.stdout
 
