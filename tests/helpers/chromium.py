@@ -50,14 +50,16 @@ class Tab:
         return result["result"].get("value")
 
     def open(self, url: str) -> None:
-        self.call("Page.navigate", url=url)
+        """Loads a page anew, also where only the address's fragment differs."""
+        for each in ("about:blank", url):
+            self.call("Page.navigate", url=each)
 
     def wait(self, expression: str) -> None:
         """Returns once the expression is true."""
         end = time.monotonic() + _PATIENCE
         while not self.evaluate(f"Boolean({expression})"):
-            text = self.evaluate("document.body.innerText")
-            assert time.monotonic() < end, (expression, self.complaints, text)
+            late = time.monotonic() > end
+            assert not late, (expression, self.complaints, self.evaluate("document.body?.innerText"))
             time.sleep(0.05)
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:

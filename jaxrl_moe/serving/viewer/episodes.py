@@ -45,15 +45,12 @@ def _trace(trace: Fields, texts: TokenTexts | None, advantages: Sequence[float] 
     ids = trace.integers("completion_ids")
     turns = _turns(trace, len(ids))
     completion = _tokens(ids, texts)
-    for key in (*_TOKENS, *_PERHAPS):
-        values = _numbers(trace, key, len(ids))
-        if values is not None:
-            completion[key] = values
-    trainer = completion.pop("trainer_logprobs", None)
-    if trainer is not None and "logprobs" in completion:
-        completion["mismatch"] = [
-            _plain(abs(theirs - ours)) if None not in (theirs, ours) else None
-            for theirs, ours in zip(trainer, completion["logprobs"])]
+    given = {key: _numbers(trace, key, len(ids)) for key in (*_TOKENS, *_PERHAPS)}
+    trainer = given.pop("trainer_logprobs")
+    if trainer is not None and given["logprobs"] is not None:
+        given["mismatch"] = [None if None in pair else abs(pair[0] - pair[1])
+                             for pair in zip(trainer, given["logprobs"])]
+    completion |= {key: _plain(values) for key, values in given.items() if values is not None}
     if "advantages" not in completion and advantages is not None:
         completion["advantages"] = _spread(advantages, completion.get("loss_mask"), turns, len(ids))
     return {"prompt": _tokens(trace.integers("prompt_ids"), texts), "completion": completion, "turns": turns}
@@ -110,7 +107,7 @@ def _numbers(trace: Fields, key: str, length: int) -> list | None:
     for value in values:
         if type(value) not in (int, float):
             raise OutsideError(f"{trace.where}: {key} holds {kind(value)}; numbers are needed.")
-    return [_plain(value) if math.isfinite(value) else None for value in values]
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def _messages(fields: Fields) -> list[list[dict[str, str]]] | None:

@@ -302,37 +302,24 @@ def test_the_command_refuses_in_one_paragraph(tmp_path, arguments, words):
 
 @needs_browser
 def test_what_a_model_wrote_is_shown_and_never_run(tab, tmp_path):
-    run = write_run(tmp_path / "<img src=x onerror=window.ran=5>",
-                    steps=1,
-                    groups=2,
-                    group_size=8,
-                    texts=HOSTILE)
+    name = "<img src=x onerror=window.ran=5>"
+    run = write_run(tmp_path / name, steps=1, groups=2, group_size=8, texts=HOSTILE)
     rows = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
     for row in rows:
-        row |= {
-            "message": HOSTILE[1],
-            "info": {
-                HOSTILE[0]: 1.0
-            },
-            "outcome": HOSTILE[7],
-            "phase": HOSTILE[1],
-            "prompt": HOSTILE[0]
-        }
+        row |= {"message": HOSTILE[1], "info": {HOSTILE[0]: 1.0}, "outcome": HOSTILE[7], "phase": HOSTILE[1]}
+    for row in rows[1::2]:  # whose ids are shown, since the tokenizer does not give this
+        row["prompt"] = HOSTILE[0]
     lines = [json.dumps(row) + "\n" for row in rows] + [f"{HOSTILE[0]}{HOSTILE[1]}\n"]
     (run / "trajectories.jsonl").write_text("".join(lines))
     (run / "metrics.jsonl").write_text(json.dumps({"step": 1, HOSTILE[1]: 2.0, HOSTILE[0]: 1.0}) + "\n")
     with viewing(run) as url:
         tab.complaints.clear()
-        for row in range(len(lines)):
-            tab.open("about:blank")
-            tab.open(
-                f"{url}/#view=episodes&sequence={rows[row % 16]['sequence']}&sample={row % 8}&colour=mask"
-            )
+        for row in (0, 5, 10, 15):
+            tab.open(f"{url}/#view=episodes&sequence={rows[row]['sequence']}&sample={row % 8}")
             tab.wait("document.querySelector('.episode .turn')")
         for text in (HOSTILE[1], HOSTILE[7], HOSTILE[0]):
             assert text in tab.evaluate("document.body.innerText")
         tab.evaluate("document.querySelectorAll('.t').forEach(token => token.click())")
-        tab.open("about:blank")
         tab.open(url)
         tab.wait("document.querySelector('.card .metric') && document.querySelector('.choices label')")
         assert HOSTILE[1] in tab.evaluate("document.querySelector('.charts').innerText")
@@ -342,6 +329,7 @@ def test_what_a_model_wrote_is_shown_and_never_run(tab, tmp_path):
         tab.evaluate(
             "document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 9'}))")
         assert tab.evaluate("window.ran") is None  # which the policy alone prevents
+        tab.open("about:blank")
 
 
 @needs_browser
@@ -352,7 +340,6 @@ def test_two_runs_side_by_side_and_a_run_that_goes_on(tab, run, other, tmp_path)
     (live / "trajectories.jsonl").write_text("".join(line + "\n" for line in text.splitlines()[:12]))
     with viewing(live, other) as url:
         tab.complaints.clear()
-        tab.open("about:blank")
         tab.open(f"{url}/#view=episodes&step=2")
         tab.wait("document.querySelectorAll('.column .episode').length == 2")
         assert tab.evaluate("[...document.querySelectorAll('.column > h3')].map(each => each.innerText)") == [
@@ -380,4 +367,5 @@ def test_two_runs_side_by_side_and_a_run_that_goes_on(tab, run, other, tmp_path)
         tab.wait("document.querySelector('.groups h2').innerText === 'Step 1'")
         tab.press("1")
         tab.wait("document.querySelector('.curves-view .card path')")
-        assert tab.complaints == []
+        # a question about what was cut off is answered so, and asked again
+        assert [complaint for complaint in tab.complaints if "409" not in complaint] == []
