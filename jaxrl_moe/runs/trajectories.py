@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_moe.learning.credit.rewards import turns_of
 from jaxrl_moe.learning.samples import Sample
 from jaxrl_moe.log_files import Tally, open_to_append, write_line
-from jaxrl_moe.types import RolloutGroup, Trace
+from jaxrl_moe.types import Rollout, RolloutGroup, Trace
 
 
 class Trajectories:
@@ -26,13 +26,14 @@ class Trajectories:
       prompt_ids, prompt, completion_ids, completion: token ids and text.
       loss_mask: 1 on the tokens that the policy drew.
       logprobs: the sampler's, of the tempered distribution.
+      trainer_logprobs: the trainer's own before the update, where these were computed, else null.
       policy_version: of each token's weights.
       reward, info: as graded, a reward of null where the environment failed; info holds named numbers such
         as {"correct": 1.0}.
       turns: [start, end, reward] of each turn, in completion tokens.
-      observations: the messages that the environment showed after each turn.
+      messages: those that the environment showed after each turn, of the turns of `branches` first.
       branches: of an episode whose history was rewritten, its earlier token sequences, each with prompt_ids,
-        completion_ids, loss_mask, logprobs, policy_version, turns and observations.
+        completion_ids, loss_mask, logprobs, policy_version and turns.
       outcome, message: how the episode ended (see types.Status), and what went wrong where it failed.
       used_reward, advantage: what the update used, of the first trained token where advantages differ; null
         where there was no update, lists where each turn was a sample of its own.
@@ -67,6 +68,8 @@ class Trajectories:
             "branches": [{"prompt_ids": branch.prompt_ids.tolist(), **_drawn(branch)}
                          for branch in rollout.branches],
             "outcome": rollout.status.value, "message": rollout.message,
+            "messages": [list(turn.observation) for trace in rollout.traces for turn in turns_of(trace)],
+            "trainer_logprobs": _trainers(rollout, trained),
             "used_reward": _one_or_list([sample.reward for sample in trained]),
             "advantage": _one_or_list([_advantage(sample) for sample in trained]),
             "truncated": bool(rollout.truncated)}
@@ -76,11 +79,18 @@ class Trajectories:
 
 
 def _drawn(trace: Trace) -> dict[str, Any]:
-    turns = turns_of(trace)
     return {"completion_ids": trace.completion_ids.tolist(), "loss_mask": trace.loss_mask.tolist(),
             "logprobs": trace.sampler_logprobs.tolist(), "policy_version": trace.policy_version.tolist(),
-            "turns": [[turn.start, turn.end, float(turn.reward)] for turn in turns],
-            "observations": [list(turn.observation) for turn in turns]}
+            "turns": [[turn.start, turn.end, float(turn.reward)] for turn in turns_of(trace)]}
+
+
+def _trainers(rollout: Rollout, trained: Sequence[Sample]) -> list[float] | None:
+    """[T] of the last sequence, whose sample is the last one; a sample's log-probs stand one token earlier."""
+    if not trained or trained[-1].old_logprobs_T is None:
+        return None
+    first = len(rollout.prompt_ids) - 1
+    values = trained[-1].old_logprobs_T[first:first + len(rollout.completion_ids)]
+    return (values * rollout.loss_mask).tolist()
 
 
 def _advantage(sample: Sample) -> float:

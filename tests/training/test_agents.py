@@ -47,7 +47,7 @@ def test_a_run_trains_the_turns_that_were_sampled_and_shows_what_stood_between(f
         np.testing.assert_array_equal(mask, spans)
         assert row["reward"] == pytest.approx(sum(reward for *_, reward in row["turns"]))
         assert not np.any(np.array(row["logprobs"])[mask == 0]) and mask[-1] == 1
-        assert row["outcome"] in ("finished", "truncated") and len(row["observations"]) == len(row["turns"])
+        assert row["outcome"] in ("finished", "truncated") and len(row["messages"]) == len(row["turns"])
         assert "You are at 0." in row["prompt"]
         assert row["completion"].count("You are at") == len(row["turns"]) - 1
     for row in metrics[1:]:
