@@ -10,11 +10,11 @@ def get_config():
     config = small_player("textcraft_terse", "runs/textcraft")
     config.env.name = "textcraft(recipes='small', max_turns=8)"
     config.scratch.context = 512
-    config.data.max_prompt_tokens = 128
-    config.episodes.max_tokens = 384
+    config.data.max_prompt_tokens = 64
+    config.episodes.max_tokens = 448
 
-    config.sft.steps = 150
-    config.sft.sequences_per_step = 32
+    config.sft.steps = 600
+    config.sft.sequences_per_step = 48
     config.sft.max_tokens = 512
 
     config.rollout.prompts_per_step = 16
