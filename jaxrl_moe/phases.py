@@ -6,9 +6,7 @@ from jaxrl_moe.config import AlgorithmSection, Config, RolloutSection
 from jaxrl_moe.types import SamplingParams
 
 NLL = AlgorithmSection(loss="reinforce", aggregation="token-mean", kl_coef=0.0)  # advantage 1: l = -log p
-# longest_sequence, as messages say it; in episodes of several turns, episodes.max_tokens takes the place of
-# rollout.max_tokens
-LONGEST = "data.max_prompt_tokens + rollout.max_tokens (or episodes.max_tokens)"
+LONGEST = "data.max_prompt_tokens + rollout.max_tokens"  # longest_sequence, as messages say it
 
 
 def has_warm_up(config: Config) -> bool:
@@ -47,6 +45,12 @@ def longest_sequence(rollout: RolloutSection, max_prompt_tokens: int) -> int:
 def longest_rollout(config: Config) -> int:
     """Tokens of the longest sequence that a rollout of this run can come to."""
     return longest_sequence(config.rollout, longest_prompt(config))
+
+
+def longest_named(config: Config) -> str:
+    """longest_rollout, as messages say it."""
+    several = config.episodes.max_tokens > config.rollout.max_tokens
+    return "data.max_prompt_tokens + episodes.max_tokens" if several else LONGEST
 
 
 def longest_prompt(config: Config) -> int:

@@ -46,6 +46,7 @@ from tests.helpers.fake_server import FakeServer
 from tests.helpers.games import Guessing
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
 from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
+from tests.helpers.walks import Walk
 
 ROOT = pathlib.Path(__file__).parent.parent
 SETTINGS = RolloutSection(slots=4, page_size=16, max_tokens=32, decode_steps=4)
@@ -174,11 +175,13 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "BabyAI": lambda *_: make_task("babyai"),
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
+    "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
+          "Walking": ("aa", "bb", "cc"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
 

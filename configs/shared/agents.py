@@ -14,12 +14,16 @@ def small_player(game, folder):
     config.scratch.num_experts = 8
     config.scratch.intermediate_size = 128
     config.scratch.initializer_range = 0.05
+    config.scratch.context = 512  # all of an episode
 
     config.data.generate = game
     config.data.path = folder + "/data/train.jsonl"
     config.data.eval_path = folder + "/data/eval.jsonl"
     config.sft.path = folder + "/data/sft.jsonl"
+    config.data.max_prompt_tokens = 64
+    config.episodes.max_tokens = 448
     config.sft.learning_rate = 3e-3
+    config.sft.max_tokens = 512
 
     config.lora.rank = 16
     config.lora.alpha = 32.0
@@ -29,7 +33,14 @@ def small_player(game, folder):
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 5
+    config.rollout.prompts_per_step = 16
+    config.rollout.group_size = 8
+    config.rollout.slots = 128
     config.rollout.page_size = 16
     config.rollout.decode_steps = 4
+    config.train.tokens_per_micro_batch = 16384
+    config.eval.every = 10
+    config.eval.prompts = 128
+    config.checkpoint.every = 10
     config.checkpoint.keep = 2
     return config

@@ -8,7 +8,7 @@ from jaxrl_moe.checks.sections import algorithm, episodes, learner, mesh, model,
 from jaxrl_moe.checks.start import Job, Start
 from jaxrl_moe.config import Config, known_fields, setting_of, value_of
 from jaxrl_moe.envs import TASKS
-from jaxrl_moe.phases import LONGEST, has_warm_up, longest_rollout
+from jaxrl_moe.phases import has_warm_up, longest_named, longest_rollout
 from jaxrl_moe.types import Problem
 
 RULES = (mesh, model, learner, rollout, algorithm)  # each has contradictions(config)
@@ -87,7 +87,7 @@ def _of_phases(start: Start) -> Iterator[Problem]:
         longest = longest_rollout(config)
         if budget < longest:
             yield Problem("train.tokens_per_micro_batch", budget, "cannot hold the longest sequence: "
-                          f"{LONGEST} = {longest}",
+                          f"{longest_named(config)} = {longest}",
                           "raise it or lower those")
     if start.sft and has_warm_up(config) and budget < config.sft.max_tokens:
         yield Problem("train.tokens_per_micro_batch", budget,

@@ -66,6 +66,8 @@ def value_problems(config: Config) -> Iterator[Problem]:
             yield Problem(key, value, "is not finite", f"it must be {setting.bounds() or 'a finite number'}")
         elif field.type is int and value >= _TOO_LARGE:
             yield Problem(key, value, "is out of range", "it must be below 2^63")
+        elif field.type == tuple[int, ...] and not all(map(setting.allows, value)):
+            yield Problem(key, value, "is out of range", f"each number must be {setting.bounds()}")
         elif field.type in (int, float) and not setting.allows(value):
             yield Problem(key, value, "is out of range", f"it must be {setting.bounds()}")
         elif field.type is str and not setting.chosen(value):
@@ -126,7 +128,7 @@ def _read(field: dataclasses.Field, key: str, value: Any, read: dict[str, Any],
 
 def _convert(field: dataclasses.Field, value: Any, key: str) -> Any:
     kind = field.type
-    if isinstance(kind, types.GenericAlias):  # tuple[str, ...] or tuple[float, ...], the only containers here
+    if isinstance(kind, types.GenericAlias):  # tuples of str, int or float are the only containers here
         return _convert_items(field, split_items(field, value) if isinstance(value, str) else value, key)
     if kind is float and type(value) in (int, float):
         return _float(value)
@@ -145,11 +147,12 @@ def _float(value: float) -> float:
 
 
 def _item(kind: type, value: Any) -> Any:
-    """An item of a tuple: a text as it is, a number or, as command lines have it, the text of one as a
-    float."""
+    """An item of a tuple: a text as it is, a number or, as command lines have it, the text of one."""
+    if kind is int and type(value) is str:
+        value = int(value)
     if kind is float and type(value) in (int, float, str):
         return _float(float(value) if isinstance(value, str) else value)
-    if type(value) is not kind or not value:
+    if type(value) is not kind or kind is str and not value:
         raise TypeError(f"{value!r} is no {kind.__name__}, or empty")
     return value
 

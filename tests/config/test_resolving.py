@@ -15,6 +15,8 @@ WRONG = {
     str: [0, 1, 1.5, True, None, ["a"], ("a",), {}, b"a", math.nan],
     tuple[str, ...]: [0, 1, True, None, [1], ["a", None], ["a", True], [["a"]], {"a": 1}, {"a"}, b"a", [b"a"],
                       [math.nan], [""]],
+    tuple[int, ...]: [0, 1.5, True, None, [True], [None], [1.0], [[1]], {1: 1}, {1}, "1,a", "1.5", "1,nan",
+                      [math.nan], [math.inf], ["1", "b"], [1j], [0], "3,0", [-1]],
     tuple[float, ...]: [0, 1.5, True, None, [True], [None], [[1.0]], {1.0: 1}, {1.0}, "1,nan,1", "1,inf,1",
                         "1e400,1",
                         [math.nan], [math.inf], [10**400], "1,true", "1,a", ["1", "b"], [1j]]}

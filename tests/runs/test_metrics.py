@@ -53,6 +53,7 @@ def test_rollout_metrics_are_those_of_the_flattened_batch():
         "rollout/staleness_mean": np.mean(tokens),
         "rollout/staleness_max": 3.0,
         "rollout/turns_mean": 1.0,
+        "rollout/branches_mean": 0.0,
         "rollout/aborted_frac": 0.0,
         "env/correct": 1 / 3
     }

@@ -192,7 +192,7 @@ NUMBERS = {
         "algorithm.kl_estimator": "k3"
     },
 }
-OWN = {"quickstart", "gsm8k/tiny"}  # of this project: no paper's
+OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo"}  # of this project: no paper's
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from jaxrl_moe.checks.sections import learner
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config
 from jaxrl_moe.learning.make import lora_config
-from jaxrl_moe.phases import LONGEST, longest_rollout
+from jaxrl_moe.phases import longest_named, longest_rollout
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import Problem, UserError
 
@@ -49,7 +49,7 @@ def too_long(start: Start) -> Iterator[Problem]:
     """Yields sequences that the model's context cannot hold."""
     longest = {}
     if start.draws:
-        longest[LONGEST] = longest_rollout(start.config), start.model.drawn_context
+        longest[longest_named(start.config)] = longest_rollout(start.config), start.model.drawn_context
     if start.sft:
         longest["sft.max_tokens"] = start.config.sft.max_tokens, start.model.context
     for fields, (tokens, context) in longest.items():

@@ -10,7 +10,7 @@ from jaxrl_moe.config import Config
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.hosts.addresses import is_loopback
 from jaxrl_moe.hosts.keys import key_of_setting
-from jaxrl_moe.phases import LONGEST, longest_rollout
+from jaxrl_moe.phases import longest_named, longest_rollout
 from jaxrl_moe.types import Problem
 
 
@@ -24,7 +24,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
         yield Problem("rollout.page_size", page, "is not a power of two", "use one, such as 32")
     if 0 < rollout.kv_tokens < longest + page:
         yield Problem("rollout.kv_tokens", rollout.kv_tokens, "cannot hold even one sequence: "
-                      f"{LONGEST} = {longest} and one page of {page}",
+                      f"{longest_named(config)} = {longest} and one page of {page}",
                       "raise it, or set 0 to size the pool by itself")
     if endpoint.serve and rollout.backend != "jax":
         yield Problem("endpoint.serve", None, "is for the engine in this process, and rollout.backend = "

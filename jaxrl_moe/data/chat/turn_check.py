@@ -52,13 +52,13 @@ def check_template(tokenizer: Tokenizer, *, tools: Sequence[Message] = (),
       TokenizerError: the template cannot do one of them: says which, what happens, and what to do.
     """
     options = {"variables": variables, "tools": tools, "history": history, "family": family}
-    bridge = TurnBridge(tokenizer, **options)
-    if bridge.form and not bridge.form.family:
+    link = TurnBridge(tokenizer, **options)
+    if link.form and not link.form.family:
         raise TokenizerError(f"The chat template of {tokenizer.path!r} writes calls of tools in no form that "
                              "is known here, so none could be read. Use a model whose template writes them "
                              "as Hermes and Qwen, Llama 3 or Mistral do, or a task without tools.")
     rewritten = []
-    for name, turns in _talks(bridge, several).items():
+    for name, turns in _talks(link, several).items():
         try:
             played = [_Play(dated, options).whole(turns) for dated in _on_two_days(tokenizer)]
             _check_same(*played, history)
@@ -70,19 +70,19 @@ def check_template(tokenizer: Tokenizer, *, tools: Sequence[Message] = (),
     return tuple(rewritten)
 
 
-def _talks(bridge: TurnBridge, several: bool) -> dict[str, list[_Turn]]:
+def _talks(link: TurnBridge, several: bool) -> dict[str, list[_Turn]]:
     end = _Turn(_SAYS, [_MORE])
     talks = {"turns of user and assistant": [end, end],
              "a turn that the token limit cuts": [_Turn(_SAYS, [_MORE], cut=True), end]}
-    if bridge.reasoning_field:
-        thinks = {**_SAYS, bridge.reasoning_field: "Let me see."}
+    if link.reasoning_field:
+        thinks = {**_SAYS, link.reasoning_field: "Let me see."}
         talks["reasoning"] = [_Turn(thinks, [_MORE]), _Turn(thinks, [_MORE])]
     if several:
         talks["several messages of the user in a row"] = [_Turn(_SAYS, [_MORE, _MORE]), end]
-    if bridge.form:
+    if link.form:
         talks["a call of a tool and its result"] = [_Turn(_CALLS, [_SEEN]), end]
         talks["calls in turns that follow each other"] = [_Turn(_CALLS, [_SEEN]), _Turn(_CALLS, [_SEEN])]
-        if bridge.form.several:
+        if link.form.several:
             talks["several calls and their results"] = [_Turn(_CALLS_TWICE, [_SEEN, _SEEN]), end]
     return talks
 
