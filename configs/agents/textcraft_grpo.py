@@ -4,8 +4,8 @@
     python scripts/train.py --config=configs/agents/textcraft_grpo.py
 
 Hardware: two CPU cores.
-What happens: data, tokenizer and model are made on the spot. SFT imitates players for a few minutes; GRPO with LoRA
-on all linear layers, experts included, then plays eight episodes of each goal. EXPECT
+What happens: data, tokenizer and model are made on the spot. SFT imitates players; GRPO with LoRA on
+all linear layers, experts included, then plays eight episodes of each goal. EXPECT
 """
 from configs.shared.agents import small_player
 

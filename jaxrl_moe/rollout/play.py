@@ -6,22 +6,23 @@ whichever environment answers first: those that may go on are waited for before 
 """
 import dataclasses
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.protocols import Engine, StreamingEngine
+from jaxrl_moe.rollout.batches import Batches
 from jaxrl_moe.rollout.environments import Answer, Environments, Key, from_plain
 from jaxrl_moe.rollout.episode import Episode
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.failures import Failures
 from jaxrl_moe.rollout.grades import GradeError
+from jaxrl_moe.rollout.open_group import OpenGroup
 from jaxrl_moe.types import (
     Action,
     Completion,
     Prompt,
     Request,
-    Rollout,
     RolloutGroup,
     SamplingParams,
     Status,
@@ -31,58 +32,11 @@ from jaxrl_moe.types import (
 PAUSE = 0.05  # seconds that a step waits for environments while there is nothing to draw
 
 
-@dataclasses.dataclass(eq=False)
-class _Group:
-    """The episodes of a prompt's draw.
-
-    Attributes:
-      rollouts: [sample] of those that ended well.
-      failed: of those that are given up.
-      spare: episodes that took the place of failed ones.
-      ending: no further turn is drawn.
-    """
-    prompt: Prompt
-    sequence: int
-    rounds: int
-    size: int
-    rollouts: dict[int, Rollout] = dataclasses.field(default_factory=dict)
-    failed: list[Rollout] = dataclasses.field(default_factory=list)
-    spare: int = 0
-    ending: bool = False
-
-    def group(self) -> RolloutGroup:
-        ended = [self.rollouts[sample] for sample in sorted(self.rollouts)]
-        return RolloutGroup(self.prompt, [*ended, *self.failed], self.sequence)
-
-
 @dataclasses.dataclass
 class Times:
     """Seconds: that environments took, of all threads together; and that Play waited for them."""
     environments: float = 0.0
     waited: float = 0.0
-
-
-class Batches:
-    """The streaming methods over an engine's generate(): a step draws all that was submitted, to its end."""
-
-    def __init__(self, engine: Engine):
-        self._engine = engine
-        self._wanted: list[Request] = []
-        self._number = 0
-
-    def submit(self, request: Request) -> int:
-        self._wanted.append(request)
-        return self._number + len(self._wanted) - 1
-
-    def step(self) -> Mapping[int, list[Completion]]:
-        wanted = self._wanted
-        self._wanted = []
-        first = self._number
-        self._number += len(wanted)
-        return dict(enumerate(self._engine.generate(wanted), first)) if wanted else {}
-
-    def cancel(self, handle: int) -> None:
-        """Nothing is under way between two steps."""
 
 
 class Play:
@@ -101,7 +55,6 @@ class Play:
                  fixed: bool, failures: Failures, streaming: bool = True):
         streams = streaming and isinstance(engine, StreamingEngine)
         self._engine: Any = engine if streams else Batches(engine)
-        self._streams = streams
         self._context = getattr(engine, "context", 0)
         self._episodes = episodes
         self._params = params
@@ -109,7 +62,7 @@ class Play:
         self._fixed = fixed
         self._failures = failures
         self._environments = Environments(episodes, stream) if hosts.leads() else None
-        self._groups: dict[int, _Group] = {}
+        self._groups: dict[int, OpenGroup] = {}
         self._episode: dict[Key, Episode] = {}
         self._wanted: list[list[Episode]] = []
         self._flying: dict[Hashable, list[Episode]] = {}
@@ -120,7 +73,7 @@ class Play:
     def begin(self, prompt: Prompt, sequence: int, step: int = 0) -> None:
         """Takes a group up; `step` is that of the round scheduler."""
         size = self._params.n
-        group = _Group(prompt, sequence, self._episodes.rounds(step), size)
+        group = OpenGroup(prompt, sequence, self._episodes.rounds(step), size)
         self._groups[sequence] = group
         self._start(group, range(size))
 
@@ -208,7 +161,7 @@ class Play:
     def _handles(self, sequence: int) -> list[Hashable]:
         return [handle for handle, flying in self._flying.items() if flying[0].sequence == sequence]
 
-    def _start(self, group: _Group, samples: Sequence[int]) -> None:
+    def _start(self, group: OpenGroup, samples: Sequence[int]) -> None:
         made = [self._episodes.episode(group.prompt, group.sequence, sample, group.rounds)
                 for sample in samples]
         self._episode.update({episode.key: episode for episode in made})
@@ -319,7 +272,7 @@ class Play:
         self._leave(episode.key)
         self._finish(group)
 
-    def _finish(self, group: _Group) -> None:
+    def _finish(self, group: OpenGroup) -> None:
         if len(group.rollouts) == group.size:
             self._ended.append(group.group())
             del self._groups[group.sequence]

@@ -85,7 +85,8 @@ def _drawn(trace: Trace) -> dict[str, Any]:
 
 
 def _trainers(rollout: Rollout, trained: Sequence[Sample]) -> list[float] | None:
-    """[T] of the last sequence, whose sample is the last one; a sample's log-probs stand one token earlier."""
+    """[T] of the last sequence, whose sample is the last one; a sample's log-probs stand one token
+    earlier."""
     if not trained or trained[-1].old_logprobs_T is None:
         return None
     first = len(rollout.prompt_ids) - 1

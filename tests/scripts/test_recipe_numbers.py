@@ -192,7 +192,8 @@ NUMBERS = {
         "algorithm.kl_estimator": "k3"
     },
 }
-OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo"}  # of this project: no paper's
+# of this project: no paper's
+OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo"}
 
 
 @pytest.fixture(scope="module")
