@@ -14,9 +14,9 @@ def get_config():
     config = small_player("textcraft_terse", "runs/textcraft")
     config.env.name = "textcraft(recipes='small', max_turns=8)"
 
-    config.sft.steps = 600
+    config.sft.steps = 450
     config.sft.sequences_per_step = 48
 
     config.rollout.max_tokens = 24
-    config.train.steps = 30
+    config.train.steps = 50
     return config
