@@ -12,11 +12,11 @@ from configs.shared.agents import small_player
 
 def get_config():
     config = small_player("textcraft_terse", "runs/textcraft")
-    config.env.name = "textcraft(recipes='small', max_turns=8)"
+    config.env.name = "textcraft(recipes='small', max_depth=1, max_turns=8)"
 
-    config.sft.steps = 450
-    config.sft.sequences_per_step = 48
+    config.sft.steps = 100
+    config.sft.sequences_per_step = 32
 
     config.rollout.max_tokens = 24
-    config.train.steps = 50
+    config.train.steps = 40
     return config

@@ -36,11 +36,11 @@ def small_player(game, folder):
     config.rollout.prompts_per_step = 16
     config.rollout.group_size = 8
     config.rollout.slots = 128
-    config.rollout.page_size = 16
+    config.rollout.page_size = 64  # few sizes of what a turn goes on from, and so few programs
     config.rollout.decode_steps = 4
     config.train.tokens_per_micro_batch = 16384
-    config.eval.every = 10
+    config.eval.every = 20
     config.eval.prompts = 128
-    config.checkpoint.every = 10
+    config.checkpoint.every = 20
     config.checkpoint.keep = 2
     return config

@@ -6,7 +6,7 @@ from jaxrl_moe.config.setting import setting
 _GENERATED = {
     "": "none", "word_problems": "grade-school word problems, of seed",
     "textcraft": "goals of TextCraft's small recipes, of seed, and how a planner makes them",
-    "textcraft_terse": "the same, with answers that are the command alone",
+    "textcraft_terse": "its goals of one kind of craft, with answers that are the command alone",
     "babyai": "missions of BabyAI, of seed, and how a bot fulfils them",
     "babyai_terse": "the same, with answers that are the command alone"}
 _DTYPES = {"": "float32 on CPU, bfloat16 elsewhere", "float32": "", "bfloat16": ""}

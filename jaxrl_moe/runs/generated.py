@@ -12,15 +12,16 @@ FILES = ("train", "eval", "sft")  # prompts, held-out prompts, conversations
 Rows = Iterable[Mapping[str, Any]]
 
 
-def _episodes(module: str, counts: tuple[int, int, int], terse: bool, seed: int) -> dict[str, Rows]:
+def _episodes(module: str, counts: tuple[int, int, int], terse: bool, seed: int,
+              **options: Any) -> dict[str, Rows]:
     """The rows of a task of many turns, whose module has prompts() and conversations(); no held-out goal is
     among those of "train" and "sft"."""
     rows = importlib.import_module(module)
     train, held_out, sft = counts
     return {
-        "train": rows.prompts(train, seed, "train", terse),
-        "eval": rows.prompts(held_out, seed, "test", terse),
-        "sft": rows.conversations(sft, seed, "train", terse)}
+        "train": rows.prompts(train, seed, "train", terse, **options),
+        "eval": rows.prompts(held_out, seed, "test", terse, **options),
+        "sft": rows.conversations(sft, seed, "train", terse, **options)}
 
 
 _TEXTCRAFT = functools.partial(_episodes, "jaxrl_moe.envs.text.textcraft.rows", (2048, 512, 4096))
@@ -29,7 +30,7 @@ _BABYAI = functools.partial(_episodes, "jaxrl_moe.envs.text.babyai.rows", (2048,
 GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
     "word_problems": word_problems.make_rows,
     "textcraft": functools.partial(_TEXTCRAFT, False),
-    "textcraft_terse": functools.partial(_TEXTCRAFT, True),
+    "textcraft_terse": functools.partial(_TEXTCRAFT, True, max_depth=1),
     "babyai": functools.partial(_BABYAI, False),
     "babyai_terse": functools.partial(_BABYAI, True)}
 

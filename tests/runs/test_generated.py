@@ -17,18 +17,22 @@ def test_the_files_of_textcraft_hold_episodes_whose_held_out_goals_are_no_others
     asked = []
     real = textcraft.conversations
 
-    def few(count, *rest):
+    def few(count, *rest, **options):
         asked.append(count)
-        return real(300, *rest)
+        return real(300, *rest, **options)
 
     monkeypatch.setattr(textcraft, "conversations", few)
-    write_data("textcraft_terse", tmp_path, 3)
+    write_data("textcraft", tmp_path, 3)
     files = {path.stem: [json.loads(line) for line in path.read_text().splitlines()]
              for path in tmp_path.glob("*.jsonl")}
     assert {name: len(rows) for name, rows in files.items()} == {"train": 2048, "eval": 512, "sft": 300}
     ids = {name: {row["id"] for row in rows} for name, rows in files.items()}
     assert asked == [4096] and not ids["eval"] & (ids["train"] | ids["sft"]) and len(ids["eval"]) == 512
-    assert files == GENERATORS["textcraft_terse"](3)
+    assert files == GENERATORS["textcraft"](3)
+    easy = GENERATORS["textcraft_terse"](3)
+    simple = textcraft.goal_set("small").within(1)
+    assert all(row["id"] < simple for rows in easy.values() for row in rows)
+    assert not {row["id"] for row in easy["eval"]} & {row["id"] for row in easy["train"]}
     for name, start in (("textcraft_terse", "Action: "), ("textcraft", "Thought:\n")):
         assert GENERATORS[name](4)["sft"][0]["messages"][2]["content"].startswith(start)
 

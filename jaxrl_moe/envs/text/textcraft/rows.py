@@ -9,7 +9,8 @@ from jaxrl_moe.envs.text.textcraft.instructions import answer, instructions
 from jaxrl_moe.envs.text.textcraft.planner import Goal, plan
 
 
-def prompts(count: int, seed: int, split: str, terse: bool, recipes: str = "small") -> list[dict[str, Any]]:
+def prompts(count: int, seed: int, split: str, terse: bool, recipes: str = "small",
+            max_depth: int = 0) -> list[dict[str, Any]]:
     """Rows of RL: the instructions as a system message, and the number of a goal; the episode shows the goal.
 
     Args:
@@ -17,27 +18,28 @@ def prompts(count: int, seed: int, split: str, terse: bool, recipes: str = "smal
       seed: decides which goals, and their order.
       split: "train" or "test"; they share no goal.
       terse: whether answers are the command alone, without a thought, for models that learn in minutes.
-      recipes: as the task's setting.
+      recipes, max_depth: as the task's settings.
     """
     return [{"prompt": _instructed(terse), "id": number, "recipes": recipes}
-            for number in _shuffled(goal_set(recipes), seed, split)[:count]]
+            for number in _shuffled(goal_set(recipes), seed, split, max_depth)[:count]]
 
 
-def conversations(count: int, seed: int, split: str, terse: bool,
-                  recipes: str = "small") -> list[dict[str, Any]]:
+def conversations(count: int, seed: int, split: str, terse: bool, recipes: str = "small",
+                  max_depth: int = 0) -> list[dict[str, Any]]:
     """Rows of SFT: episodes as the planner plays them, in `messages`. Where `count` is more than there are
     goals, they come again; what is found is found in an order of the seed."""
     goals = goal_set(recipes)
-    numbers = _shuffled(goals, seed, split)
+    numbers = _shuffled(goals, seed, split, max_depth)
     order = random.Random(f"finds {seed}")
     return [{"messages": _episode(goals, number, terse, order), "id": number, "recipes": recipes}
             for number in (numbers[row % len(numbers)] for row in range(count))]
 
 
-def _shuffled(goals: GoalSet, seed: int, split: str) -> list[int]:
+def _shuffled(goals: GoalSet, seed: int, split: str, max_depth: int) -> list[int]:
     """The numbers of a split's goals."""
     held_out = {"train": False, "test": True}[split]
-    numbers = [number for number, goal in enumerate(goals.goals) if is_held_out(goal) == held_out]
+    count = goals.within(max_depth) if max_depth else len(goals.goals)
+    numbers = [number for number, goal in enumerate(goals.goals[:count]) if is_held_out(goal) == held_out]
     random.Random(f"goals {seed} {split}").shuffle(numbers)
     return numbers
 
