@@ -18,4 +18,5 @@ def get_config():
 
     config.rollout.max_tokens = 16
     config.train.steps = 40
+    config.eval.prompts = 128
     return config

@@ -40,7 +40,6 @@ def small_player(game, folder):
     config.rollout.decode_steps = 4
     config.train.tokens_per_micro_batch = 16384
     config.eval.every = 20
-    config.eval.prompts = 128
     config.checkpoint.every = 20
     config.checkpoint.keep = 2
     return config
