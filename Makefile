@@ -18,7 +18,7 @@ STEPS ?=
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
-	@echo "make quickstart-agents  the same in many turns: a small MoE learns to craft in a text game (10 minutes)"
+	@echo "make quickstart-agents  the same in many turns: a small MoE learns to craft in a text game (9 minutes)"
 	@echo "make test         set up $(VENV) with the test extra, run the tests"
 	@echo "make test-slow    the long tests too"
 	@echo "make test-jax011  the tests under jax 0.11, which GPU machines have and which needs Python 3.12 (found by itself, or"

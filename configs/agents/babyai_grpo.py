@@ -3,8 +3,9 @@
     python scripts/train.py --config=configs/agents/babyai_grpo.py
 
 Hardware: two CPU cores.
-What happens: data, tokenizer and model are made on the spot. SFT imitates players; GRPO with LoRA on
-all linear layers, experts included, then plays eight episodes of each goal. EXPECT
+What happens: data, tokenizer and model are made on the spot. SFT imitates a planner and beginners; GRPO with
+LoRA on all linear layers, experts included, then plays eight episodes of each mission, of up to eight turns.
+What comes of it has not been measured yet.
 """
 from configs.shared.agents import small_player
 
