@@ -298,21 +298,3 @@ class EnvError(UserError):
     def __init__(self, status: Status, message: str):
         super().__init__(message)
         self.status = status
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """An ended episode without its tokens.
-
-    Attributes:
-      reward: of the whole episode, the sum over its turns.
-      status: how it ended.
-      info: named numbers for the logs, those of the last turn.
-      turns: what the environment said to each action, in order.
-      message: what went wrong, where it failed.
-    """
-    reward: float
-    status: Status
-    info: Mapping[str, float]
-    turns: tuple[Step, ...] = ()
-    message: str = ""

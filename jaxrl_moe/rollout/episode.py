@@ -123,15 +123,6 @@ class Episode:
         """What the next turn goes on from."""
         return self._drafts[-1].ids
 
-    @property
-    def length(self) -> int:
-        """Tokens after the first prompt of the present sequence."""
-        return self._drafts[-1].length
-
-    @property
-    def branches(self) -> int:
-        return len(self._drafts) - 1
-
     def again(self) -> None:
         """Begins anew, with its own noise."""
         self.attempt += 1

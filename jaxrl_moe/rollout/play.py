@@ -265,14 +265,11 @@ class Play:
             return
         self._end(episode, Status.TRUNCATED)
 
-    def _end(self, episode: Episode, status: Status, message: str = "") -> None:
+    def _end(self, episode: Episode, status: Status) -> None:
         group = self._groups[episode.sequence]
-        self._failures.note(status, message)
-        group.rollouts[episode.sample] = episode.rollout(status, self._episodes.decode, message)
+        self._failures.note(status)
+        group.rollouts[episode.sample] = episode.rollout(status, self._episodes.decode)
         self._leave(episode.key)
-        self._finish(group)
-
-    def _finish(self, group: OpenGroup) -> None:
         if len(group.rollouts) == group.size:
             self._ended.append(group.group())
             del self._groups[group.sequence]
