@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxrl_moe.model.config import LoraConfig, ModelConfig
     from jaxrl_moe.model.transformer import Transformer
     from jaxrl_moe.model.value_head import Critic
+    from jaxrl_moe.rollout.agents.sessions import AgentSessions
 
 Path = str | os.PathLike
 
@@ -111,6 +112,24 @@ class Env(Protocol):
         """Frees what the episode holds; a second time it does nothing."""
 
 
+class AgentEpisode(Protocol):
+    """One episode that an agent elsewhere plays: it calls the policy at a session of the run's endpoint."""
+
+    @abc.abstractmethod
+    def play(self, base_url: str) -> Step | None:
+        """Has it played by an agent that calls the policy at this base_url, as of OpenAI's clients; waits for
+        it, and returns what came of the whole. None: it is left to the next agent that asks by POST
+        /sessions, which finishes it itself.
+
+        Raises:
+          EnvError: the agent failed, or cannot be reached.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Frees what the episode holds; a second time it does nothing."""
+
+
 class Task(Protocol):
     """What the policy is trained on: opens an episode for a data row. Its parameters are its settings, as in
     env.name="gsm8k(binary=true)".
@@ -125,11 +144,14 @@ class Task(Protocol):
         else one does.
       deterministic: whether the same row, seed and actions always give the same steps.
       max_turns: turns after which an episode is cut; 1: it grades one completion.
+      by_agents: whether agents elsewhere play its episodes, of at least 2 turns: open() then gives an
+        AgentEpisode.
     """
     lowest_reward: ClassVar[float | None] = None
     concurrent: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
     max_turns: int = 1
+    by_agents: ClassVar[bool] = False
 
     def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         """Functions that the policy may call in the row's episodes, as JSON schemas of OpenAI's form
@@ -143,7 +165,7 @@ class Task(Protocol):
         its position in the data set, from 0."""
 
     @abc.abstractmethod
-    def open(self, row: Mapping[str, Any], seed: int) -> Env:
+    def open(self, row: Mapping[str, Any], seed: int) -> Env | AgentEpisode:
         """A new episode of a row that check_row lets pass. All episodes of one group have the same seed, so
         that they begin alike. A task that runs elsewhere connects here or in reset()."""
 
@@ -183,7 +205,7 @@ class Endpoint(Protocol):
     """Serves the policy over HTTP while it is trained, as the endpoint section says; scripts/train.py hands
     it in."""
 
-    def __call__(self, config: "Config", engine: "JaxEngine",
-                 tokenizer: "Tokenizer") -> contextlib.AbstractContextManager[Engine]:
+    def __call__(self, config: "Config", engine: "JaxEngine", tokenizer: "Tokenizer",
+                 sessions: "AgentSessions | None" = None) -> contextlib.AbstractContextManager[Engine]:
         """Within the block the loop draws by the engine that it yields, which shares the one given with the
-        clients."""
+        clients. Where there are sessions, agents take and play them."""

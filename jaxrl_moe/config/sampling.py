@@ -126,3 +126,6 @@ class EndpointSection:
         "", "the environment variable that holds the API key; needed where other machines can connect",
         kind="text")
     queue: int = setting(256, "samples that may wait; more are refused with 429", at_least=0)
+    public_url: str = setting(
+        "", "the endpoint's URL as agents reach it, where that is another than host and port say, as "
+        "http://172.17.0.1:8000; for tasks whose episodes agents play", kind="text")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
@@ -20,7 +21,7 @@ from jaxrl_moe.types import Prompt, UserError
 
 TASKS: dict[str, Factory] = {
     "gsm8k": Gsm8k, "word_problems": WordProblems, "textcraft": TextCraft, "babyai": BabyAI,
-    "agentgym": AgentGym}
+    "agentgym": AgentGym, "agent": AgentTask}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
 

@@ -3,12 +3,12 @@ them."""
 import contextlib
 import dataclasses
 import functools
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxrl_moe.protocols import Env
+from jaxrl_moe.rollout.answers import Answer, Answering, Key
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.graders import Graders, Job
 from jaxrl_moe.rollout.grades import (
@@ -20,44 +20,6 @@ from jaxrl_moe.rollout.grades import (
     single_step,
 )
 from jaxrl_moe.types import Action, EnvError, Messages, Prompt, Status, Step
-
-Key = tuple[int, int]  # an episode's draw number, and which of its group's it is
-_LOOK = 0.05           # seconds between two looks at the clock while nothing is answered
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What an environment says.
-
-    Attributes:
-      key: the episode's.
-      messages: how it begins.
-      step: what it says to an action; None: it has begun.
-      status: of a failure; None: there was none.
-      message: what went wrong.
-      seconds: that it took.
-    """
-    key: Key
-    messages: Messages = ()
-    step: Step | None = None
-    status: Status | None = None
-    message: str = ""
-    seconds: float = 0.0
-
-    def plain(self) -> dict[str, Any]:
-        """Values that other processes can read."""
-        return dataclasses.asdict(self)
-
-
-def from_plain(values: dict[str, Any]) -> Answer:
-    """The other way."""
-    step = values["step"] and dict(values["step"])
-    if step:
-        step["observation"] = tuple(step["observation"])
-        step["achieved"] = None if step["achieved"] is None else tuple(step["achieved"])
-    status = values["status"] and Status(values["status"])
-    return Answer(**{**values, "key": tuple(values["key"]), "messages": tuple(values["messages"]),
-                     "step": step and Step(**step), "status": status})
 
 
 @dataclasses.dataclass
@@ -72,7 +34,7 @@ class _Playing:
     fired: bool = False  # a time-out that an earlier start of the run recorded
 
 
-class Environments:
+class Environments(Answering):
     """Opens, asks and closes the environments of a task. One thread calls it; answers come in any order.
 
     Args:
@@ -81,11 +43,11 @@ class Environments:
     """
 
     def __init__(self, episodes: Episodes, stream: int):
+        super().__init__()
         self._episodes = episodes
         self._stream = stream
         self._playing: dict[Key, _Playing] = {}
         self._closing: list[tuple[Prompt, Job]] = []
-        self._answered = threading.Condition()
         self._threads = Graders(episodes.threads, self._notify)
 
     def begin(self, key: Key, prompt: Prompt, attempt: int) -> None:
@@ -122,21 +84,10 @@ class Environments:
             self._threads.put(self._closing[-1][1])
 
     def answers(self, wanted: Sequence[Key], timeout: float | None) -> list[Answer]:
-        """Takes answers that are there, in order of their keys.
-
-        Args:
-          wanted: takes these, and waits until they are there; empty: takes whatever is, and waits for one.
-          timeout: seconds to wait at most; None: however long it takes.
-
-        Raises:
-          GradeError: a task that broke and would break again.
-        """
-        until = None if timeout is None else time.monotonic() + timeout
-        with self._answered:
-            while not self._enough(wanted) and (until is None or time.monotonic() < until):
-                self._answered.wait(_LOOK)
+        """See Answering; raises what a task broke with while it closed, too."""
+        answers = super().answers(wanted, timeout)
         self._check_closed()
-        return list(self._taken(wanted or self.outstanding))
+        return answers
 
     @property
     def outstanding(self) -> list[Key]:
@@ -174,17 +125,8 @@ class Environments:
                 if job.error is not None:
                     raise job.error
 
-    def _notify(self) -> None:
-        with self._answered:
-            self._answered.notify_all()
-
-    def _enough(self, wanted: Sequence[Key]) -> bool:
-        asked = [playing for key in wanted or self._playing if (playing := self._playing.get(key))
-                 and playing.job is not None]
-        over = [self._over(playing) for playing in asked]
-        return all(over) if wanted else any(over) or not over
-
-    def _over(self, playing: _Playing) -> bool:
+    def _over(self, key: Key) -> bool:
+        playing = self._playing[key]
         return playing.job.done or playing.fired or self._late(playing)
 
     def _late(self, playing: _Playing) -> bool:
@@ -195,13 +137,9 @@ class Environments:
         whole = settings.episode_timeout
         return took > settings.step_timeout or bool(whole) and playing.seconds + took > whole
 
-    def _taken(self, keys: Sequence[Key]) -> Iterator[Answer]:
-        for key in sorted(set(keys) & set(self.outstanding)):
-            playing = self._playing[key]
-            if playing.job.done:
-                yield self._answer(key, playing)
-            elif playing.fired or self._late(playing):
-                yield self._timed_out(key, playing)
+    def _taken(self, key: Key) -> Answer:
+        playing = self._playing[key]
+        return self._answer(key, playing) if playing.job.done else self._timed_out(key, playing)
 
     def _answer(self, key: Key, playing: _Playing) -> Answer:
         job = playing.job

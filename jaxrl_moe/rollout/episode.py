@@ -155,6 +155,14 @@ class Episode:
         self._messages = (*before, said.message)
         return said.action
 
+    def played(self, drafts: Sequence[Draft], truncated: bool,
+               decode: Callable[[Sequence[int]], str]) -> None:
+        """An agent has played it to its end, in these sequences."""
+        self._drafts = list(drafts)
+        self.turn = sum(len(draft.turns) for draft in drafts)
+        last = drafts[-1].trace()
+        self.action = Action(decode(last.completion_ids.tolist()), int(last.loss_mask.sum()), truncated)
+
     def told(self, step: Step) -> None:
         """What the environment says to the turn."""
         self._steps.append(step)

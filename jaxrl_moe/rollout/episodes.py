@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxrl_moe.config import EpisodesSection
 from jaxrl_moe.protocols import Task
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.rollout.episode import Episode, Talk
 from jaxrl_moe.rollout.timeouts import Timeouts
 from jaxrl_moe.types import Messages, Prompt
@@ -28,6 +29,7 @@ class Episodes:
       talk: makes what turns a prompt's conversation into tokens; needed where there are several turns.
       longest: tokens of the longest sequence, prompt included; 0: only the engine's context bounds it.
       timeouts: those that fired, kept for a run that is resumed; None: not kept.
+      sessions: of the agents that play them; needed where the task says that agents do.
     """
     task: Task
     decode: Decode
@@ -37,6 +39,7 @@ class Episodes:
     talk: MakeTalk | None = None
     longest: int = 0
     timeouts: Timeouts | None = None
+    sessions: AgentSessions | None = None
 
     @property
     def threads(self) -> int:
@@ -46,6 +49,11 @@ class Episodes:
     def single(self) -> bool:
         """Whether an episode is the grading of one completion."""
         return self.task.max_turns == 1
+
+    @property
+    def by_agents(self) -> bool:
+        """Whether agents elsewhere play them."""
+        return self.task.by_agents
 
     def rounds(self, step: int) -> int:
         """Most turns of an episode that is begun for a step."""
@@ -57,7 +65,7 @@ class Episodes:
 
     def episode(self, prompt: Prompt, sequence: int, sample: int, rounds: int) -> Episode:
         """A new one."""
-        if self.single:
+        if self.single or self.by_agents:
             return Episode(prompt, sequence, sample, rounds, None)
         tools = (*prompt.tools, *self.task.tools(prompt.row))
         return Episode(prompt, sequence, sample, rounds, functools.partial(self.talk, prompt, tools),

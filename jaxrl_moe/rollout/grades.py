@@ -2,7 +2,7 @@
 number would be noticed much later, as a loss that is none."""
 import contextlib
 import numbers
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import EnvError, Prompt, Status, Step, UserError
 
-_METHODS = ("reset", "step", "close")
 _LARGEST = float(np.finfo(np.float32).max)
 _SHOWN = 80  # characters of a value in a message
 
@@ -53,11 +52,20 @@ class Unfit(Exception):
 
 def checked_env(env: Any) -> Any:
     """Returns what open() gave; raises Unfit if it is no environment."""
-    lacking = [name for name in _METHODS if not callable(getattr(env, name, None))]
+    return _with_methods(env, ("reset", "step", "close"), "an Env")
+
+
+def checked_agent_episode(episode: Any) -> Any:
+    """Returns what open() gave; raises Unfit if no agent can play it."""
+    return _with_methods(episode, ("play", "close"), "an AgentEpisode, as the task has by_agents = True")
+
+
+def _with_methods(given: Any, methods: Sequence[str], needed: str) -> Any:
+    lacking = [name for name in methods if not callable(getattr(given, name, None))]
     if lacking:
-        raise Unfit(f"opens {_shown(env)}, which has no {lacking[0]}(): let open() return an Env, as "
+        raise Unfit(f"opens {_shown(given)}, which has no {lacking[0]}(): let open() return {needed}, as "
                     "docs/extending/task.md says.")
-    return env
+    return given
 
 
 def checked_messages(messages: Any) -> tuple:

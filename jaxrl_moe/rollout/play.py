@@ -11,8 +11,10 @@ from typing import Any
 
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.protocols import Engine, StreamingEngine
+from jaxrl_moe.rollout.agents.agents import Agents
+from jaxrl_moe.rollout.answers import Answer, Answering, Key, from_plain
 from jaxrl_moe.rollout.batches import Batches
-from jaxrl_moe.rollout.environments import Answer, Environments, Key, from_plain
+from jaxrl_moe.rollout.environments import Environments
 from jaxrl_moe.rollout.episode import Episode
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.failures import Failures
@@ -53,15 +55,18 @@ class Play:
 
     def __init__(self, engine: Engine, episodes: Episodes, params: SamplingParams, stream: int, *,
                  fixed: bool, failures: Failures, streaming: bool = True):
-        streams = streaming and isinstance(engine, StreamingEngine)
+        agents = episodes.by_agents  # their calls come to the engine by themselves
+        streams = (streaming or agents) and isinstance(engine, StreamingEngine)
         self._engine: Any = engine if streams else Batches(engine)
-        self._context = getattr(engine, "context", 0)
+        bounds = [bound for bound in (episodes.longest, getattr(engine, "context", 0)) if bound]
+        self._longest = min(bounds, default=0)
         self._episodes = episodes
         self._params = params
         self._stream = stream
         self._fixed = fixed
         self._failures = failures
-        self._environments = Environments(episodes, stream) if hosts.leads() else None
+        self._agents = Agents(episodes, stream, params, self._longest) if agents else None
+        self._environments = Environments(episodes, stream) if hosts.leads() and not agents else None
         self._groups: dict[int, OpenGroup] = {}
         self._episode: dict[Key, Episode] = {}
         self._wanted: list[list[Episode]] = []
@@ -111,7 +116,7 @@ class Play:
           GradeError, EpisodesError: the task breaks, or too many episodes fail.
         """
         self._submit()
-        if self._flying:
+        if self._flying or self._agents:
             done = self._engine.step()
             for handle in sorted(done, key=lambda handle: self._flying[handle][0].key):
                 self._drew(self._flying.pop(handle), done[handle])
@@ -130,6 +135,8 @@ class Play:
         """Ends a group's episodes at what they have, as if the token limit had come; where a sample has no
         token yet, at the next call."""
         self._groups[sequence].ending = True
+        for key in [key for key in self._asked if self._agents and key[0] == sequence]:
+            self._agents.cut(key)
         for handle in self._handles(sequence):
             completions = self._engine.cut(handle)
             if completions is not None:
@@ -155,8 +162,8 @@ class Play:
         """Ends everything; environments that hang are not waited for."""
         for handle in self._flying:
             self._engine.cancel(handle)
-        if self._environments is not None:
-            self._environments.close()
+        if self._asked_of is not None:
+            self._asked_of.close()
 
     def _handles(self, sequence: int) -> list[Hashable]:
         return [handle for handle, flying in self._flying.items() if flying[0].sequence == sequence]
@@ -172,12 +179,20 @@ class Play:
             self._begin(episode)
 
     def _begin(self, episode: Episode) -> None:
-        self._ask(episode, True, "begin", episode.prompt, episode.attempt)
+        if self._agents is not None:
+            self._ask(episode, True, "give", episode.prompt, episode.rounds)
+        else:
+            self._ask(episode, True, "begin", episode.prompt, episode.attempt)
+
+    @property
+    def _asked_of(self) -> Answering | None:
+        """Who is asked: agents, or environments, which process 0 alone has."""
+        return self._agents or self._environments
 
     def _ask(self, episode: Episode, goes_on: bool, what: str, *arguments: Any) -> None:
         self._asked[episode.key] = goes_on
-        if self._environments is not None:
-            getattr(self._environments, what)(episode.key, *arguments)
+        if self._asked_of is not None:
+            getattr(self._asked_of, what)(episode.key, *arguments)
 
     def _submit(self) -> None:
         """Each list of episodes that were not drawn yet as one request; they have the same tokens so far."""
@@ -190,10 +205,9 @@ class Play:
 
     def _room(self, length: int) -> int:
         """Most tokens of a turn that goes on from so many."""
-        bounds = [bound for bound in (self._episodes.longest, self._context) if bound]
-        if self._episodes.single or not bounds:
+        if self._episodes.single or not self._longest:
             return self._params.max_tokens
-        return min(self._params.max_tokens, min(bounds) - length)
+        return min(self._params.max_tokens, self._longest - length)
 
     def _drew(self, episodes: list[Episode], completions: list[Completion]) -> None:
         for episode, completion in zip(episodes, completions, strict=True):
@@ -221,7 +235,7 @@ class Play:
             patience = 0.0
 
         def told() -> list[dict[str, Any]]:
-            return [answer.plain() for answer in self._environments.answers(wanted, patience)]
+            return [answer.plain() for answer in self._asked_of.answers(wanted, patience)]
 
         return [from_plain(values) for values in hosts.from_leader(told)]
 
@@ -236,6 +250,8 @@ class Play:
             self._check_room(episode)
             self._wanted.append([episode])
         else:
+            if self._agents is not None:
+                episode.played(*self._agents.drafts(answer.key), self._episodes.decode)
             episode.told(answer.step)
             self._after(episode, answer.step.done)
 
@@ -306,8 +322,8 @@ class Play:
     def _forget(self, key: Key) -> None:
         """Closes the environment of an episode."""
         self._asked.pop(key, None)
-        if self._environments is not None:
-            self._environments.end(key)
+        if self._asked_of is not None:
+            self._asked_of.end(key)
 
     def _leave(self, key: Key) -> None:
         """It is over."""

@@ -24,11 +24,11 @@ class EngineFront(StreamingEngine):
     the clients' by serve().
 
     Every call is carried out on the driver's thread, in order of arrival, between two steps. After release()
-    nothing is drawn until publish(), generate(), resume(), or step() for what the loop has submitted: during
-    an update the pool's memory is the trainer's and the weights are in change, so requests that arrive then
-    wait; nothing that the update itself waits for, such as a grader, may ask then. Tokens carry the version
-    of the weights that drew them. With HTTP requests among them a rollout's batches differ, so its numbers
-    agree to rounding, not bit for bit.
+    nothing is drawn until publish(), generate(), resume() or step(): during an update the pool's memory is
+    the trainer's and the weights are in change, so requests that arrive then wait; nothing that the update
+    itself waits for, such as a grader, may ask then. Tokens carry the version of the weights that drew them.
+    With HTTP requests among them a rollout's batches differ, so its numbers agree to rounding, not bit for
+    bit.
 
     One thread of the loop calls submit(), step(), cancel() and cut() for its requests. From the first step()
     on they are drawn between its calls too.
@@ -128,8 +128,8 @@ class EngineFront(StreamingEngine):
         return ticket
 
     def step(self) -> dict[Ticket, list[Completion]]:
-        """The submitted requests that are done by now; waits a moment for the first. Raises what went wrong
-        with one of them."""
+        """The submitted requests that are done by now; waits a moment for the first, if there are any. Raises
+        what went wrong with one of them."""
         done = {}
         self._begin()
         try:
@@ -151,7 +151,7 @@ class EngineFront(StreamingEngine):
             self._paused = False
             for ticket in tickets:
                 self._enter(ticket)
-        if tickets or self._submitted and self._paused:
+        if tickets or self._paused:
             self._post(enter, *(ticket.done for ticket in tickets))
 
     def cancel(self, ticket: Ticket) -> None:

@@ -1,6 +1,7 @@
 """Everything that a server of its own needs, put together. scripts/serve.py hands in the bridges."""
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,12 +18,15 @@ from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.paths import is_folder, shortened
 from jaxrl_moe.protocols import Bridge
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.openai.app import make_app
 from jaxrl_moe.serving.openai.models import Load, Models
 from jaxrl_moe.serving.openai.recorder import Recorder
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
+from jaxrl_moe.serving.sessions.calls import SessionCalls
+from jaxrl_moe.serving.sessions.routes import SECRET_PATHS, add_sessions
 from jaxrl_moe.types import UserError
 
 
@@ -81,11 +85,13 @@ def serve(options: Options, bridge: Bridge) -> None:
 
 
 @contextlib.contextmanager
-def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> Iterator[EngineFront]:
+def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer,
+                    sessions: AgentSessions | None = None) -> Iterator[EngineFront]:
     """Serves the policy while it is trained, as the endpoint section says: the loop gets the front in place
     of the engine.
 
-    Clients know the model as "policy" while versions pass. Calls wait for the first publish().
+    Clients know the model as "policy" while versions pass. Calls wait for the first publish(). Where the
+    episodes are played by agents, they take sessions here.
 
     Raises:
       UserError: the address cannot be taken, or the API key is not there.
@@ -96,10 +102,20 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer) -> 
     with EngineFront(engine, paused=True) as front:
         service = Service(front, tokenizer, Models(front, "policy"), queue=options.queue,
                           chat_tokens=config.rollout.max_tokens, recorder=Recorder(record))
-        with HttpServer(service, make_app, host=options.host, port=options.port, api_key=key) as server:
+        app = make_app
+        if sessions is not None:
+            calls = SessionCalls(service, sessions, config.episodes.history, options.public_url.rstrip("/"))
+            app = functools.partial(make_app, add=functools.partial(add_sessions, calls=calls),
+                                    secret_paths=SECRET_PATHS)
+        with HttpServer(service, app, host=options.host, port=options.port, api_key=key) as server:
             print(f"Serving the policy as 'policy' at {server.url}/v1; calls are recorded in "
                   f"{record}.", flush=True)
+            if sessions is not None:
+                sessions.url = options.public_url.rstrip("/") or server.url
+                print(f"Agents take the episodes by POST {sessions.url}/sessions.", flush=True)
             yield front
+            if sessions is not None:
+                sessions.close()  # whoever waits for one is told
             front.resume()  # the last update paused it; who still waits gets an answer by the last weights
 
 

@@ -22,6 +22,7 @@ from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.phases import longest_prompt, longest_rollout
 from jaxrl_moe.protocols import Bridge, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.timeouts import Timeouts
 from jaxrl_moe.runs.scratch import ensure_data, ensure_model
@@ -90,13 +91,13 @@ def load(config: Config, bridge: Bridge, lora: LoraConfig | None) -> Transformer
 
 
 def make_episodes(config: Config, task: Task, tokenizer: Tokenizer,
-                  timeouts: Timeouts | None = None) -> Episodes:
-    """How the run's episodes are played."""
+                  timeouts: Timeouts | None = None, sessions: AgentSessions | None = None) -> Episodes:
+    """How the run's episodes are played; `sessions` are those of agents, if they play them."""
     def talk(prompt: Prompt, tools: Messages) -> TurnBridge:
         return TurnBridge(tokenizer, variables=prompt.variables, tools=tools, history=config.episodes.history)
 
     return Episodes(task, tokenizer.decode, config.seed, config.rollout.graders, config.episodes, talk,
-                    longest_rollout(config), timeouts)
+                    longest_rollout(config), timeouts, sessions)
 
 
 def make_engine(config: Config, model: Transformer, tokenizer: Tokenizer) -> JaxEngine:

@@ -18,6 +18,7 @@ from jaxrl_moe.model.value_head import Critic
 from jaxrl_moe.phases import sft_config
 from jaxrl_moe.protocols import Bridge, Endpoint, Engine, Task
 from jaxrl_moe.rl.advantages import find_advantage
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.runs import writers
 from jaxrl_moe.runs.checkpoints.resuming import standing
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
@@ -65,8 +66,10 @@ def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
             return False
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
     learner, engine = build(config, bridge, data.tokenizer, updates)
-    with contextlib.closing(engine), shared(config, engine, data.tokenizer, endpoint) as drawing:
-        if not train(config, learner, drawing, task, data.tokenizer, data.prompts, data.eval_prompts):
+    sessions = AgentSessions() if task.by_agents else None
+    with contextlib.closing(engine), shared(config, engine, data.tokenizer, endpoint, sessions) as drawing:
+        if not train(config, learner, drawing, task, data.tokenizer, data.prompts, data.eval_prompts,
+                     sessions):
             return False
     export(config, bridge, learner, pathlib.Path(config.run_dir))
     hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
@@ -74,10 +77,10 @@ def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
 
 
 @contextlib.contextmanager
-def shared(config: Config, engine: Engine, tokenizer: Tokenizer,
-           endpoint: Endpoint | None) -> Iterator[Engine]:
+def shared(config: Config, engine: Engine, tokenizer: Tokenizer, endpoint: Endpoint | None,
+           sessions: AgentSessions | None = None) -> Iterator[Engine]:
     """What the loop draws by: the engine, or where the endpoint section says so a front that it shares with
-    clients over HTTP.
+    clients over HTTP, and with the agents of the sessions.
 
     Raises:
       UserError: the endpoint's own: its address cannot be taken, or its API key is not there.
@@ -85,7 +88,7 @@ def shared(config: Config, engine: Engine, tokenizer: Tokenizer,
     if not config.endpoint.serve:
         yield engine
         return
-    with endpoint(config, engine, tokenizer) as front:
+    with endpoint(config, engine, tokenizer, sessions) as front:
         yield front
 
 
@@ -153,7 +156,7 @@ def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> N
 
 def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already.
-    With a task and held-out prompts it is evaluated meanwhile.
+    With a task, unless agents play it, and held-out prompts it is evaluated meanwhile.
 
     Raises:
       ConfigError: it is there, but made with other settings.
@@ -174,7 +177,8 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
         engine.release()
         return result
 
-    graded = evaluation if task is not None and data.eval_prompts else None
+    played = task is not None and not task.by_agents  # agents have an endpoint in the RL phase alone
+    graded = evaluation if played and data.eval_prompts else None
     with contextlib.closing(engine):
         if not sft(config, learner, conversations, data.tokenizer.decode, graded):
             return False

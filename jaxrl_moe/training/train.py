@@ -43,6 +43,7 @@ from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.phases import sampling
 from jaxrl_moe.protocols import Engine, Task
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.timeouts import NAME, Timeouts
 from jaxrl_moe.runs.flops import FlopMeter
@@ -67,7 +68,8 @@ from jaxrl_moe.types import Prompt
 
 
 def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenizer: Tokenizer,
-          prompts: Sequence[Prompt], eval_prompts: Sequence[Prompt]) -> bool:
+          prompts: Sequence[Prompt], eval_prompts: Sequence[Prompt],
+          sessions: AgentSessions | None = None) -> bool:
     """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
 
     Args:
@@ -77,6 +79,7 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
       task: grades what is drawn.
       tokenizer: the model's.
       prompts, eval_prompts: tokenised; without eval_prompts nothing is evaluated.
+      sessions: of the agents that play the episodes, if agents do.
 
     Returns:
       True when all steps are done, False if SIGTERM ended the run early; it is saved either way.
@@ -85,7 +88,7 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
     """
     folder = pathlib.Path(config.run_dir)
-    episodes = make_episodes(config, task, tokenizer, kept_timeouts(config, task, folder))
+    episodes = make_episodes(config, task, tokenizer, kept_timeouts(config, task, folder), sessions)
     draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
     params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)

@@ -11,8 +11,8 @@ from jaxrl_moe.envs.single_turn import OneStep, SingleTurnTask
 from jaxrl_moe.hosts.messages import pack, unpack
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.answers import Answer, from_plain
 from jaxrl_moe.rollout.collect import EVAL_STREAM, collect
-from jaxrl_moe.rollout.environments import Answer, from_plain
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.grades import GradeError
 from jaxrl_moe.types import Action, SamplingParams, Status, Step, Turn, UserError

@@ -3,10 +3,11 @@ import dataclasses
 from collections.abc import Iterator
 
 from jaxrl_moe.checks import tasks
-from jaxrl_moe.checks.problems import as_problem
+from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config, EpisodesSection, value_of
 from jaxrl_moe.data.chat.turn_check import check_template
+from jaxrl_moe.envs.remote.agentgym import checked_url
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import Problem, Prompt, UserError
 
@@ -21,6 +22,11 @@ def problems(start: Start) -> Iterator[Problem]:
         yield from _without_effect(start.config)
     else:
         yield from _of_turns(start.config, start.task)
+    if start.task.by_agents:
+        yield from _of_agents(start)
+    elif start.config.endpoint.public_url:
+        yield Problem("endpoint.public_url", start.config.endpoint.public_url, "has no effect, as no agents "
+                      f"play the episodes of env.name = {start.config.env.name!r}", "leave it out")
 
 
 def template_problems(start: Start) -> Iterator[Problem]:
@@ -55,6 +61,22 @@ def _without_effect(config: Config) -> Iterator[Problem]:
             yield Problem(f"episodes.{field.name}", value, f"has no effect, as the episodes of env.name = "
                           f"{config.env.name!r} have one turn",
                           "leave it out, or take a task of several turns")
+
+
+def _of_agents(start: Start) -> Iterator[Problem]:
+    config = start.config
+    plays = f"agents play the episodes of env.name = {config.env.name!r}, at sessions of the run's endpoint"
+    if start.rl and not config.endpoint.serve:
+        yield Problem("endpoint.serve", False, f"must be true: {plays}", "set endpoint.serve=true")
+    if not start.rl and not start.sft:
+        yield Problem("env.name", config.env.name, f"cannot be evaluated alone: {plays}",
+                      "read the eval/ metrics of a training run, or name a task whose episodes are played here")
+    if config.episodes.order == "fixed":
+        yield Problem("episodes.order", "fixed", f"cannot be: {plays}, and call as they like",
+                      "leave it out")
+    if config.endpoint.public_url:
+        yield from told("endpoint.public_url", config.endpoint.public_url, lambda: checked_url(
+            config.endpoint.public_url, "It", "http://host:port, without a name or password"))
 
 
 def _of_turns(config: Config, task: Task) -> Iterator[Problem]:

@@ -52,7 +52,8 @@ class AgentGym(Task):
         if self.max_turns < 0:
             raise UserError(f"max_turns = {self.max_turns} is out of range: it must be at least 0.")
         self._format = FORMATS[self.env]
-        self._urls = tuple(map(_checked_url, self.url.split(",")))
+        self._urls = tuple(checked_url(url, "url", "http://host:port, without a name or password, and "
+                                       "several with commas between") for url in self.url.split(","))
         self._key = key_of_setting("api_key_env", self.api_key_env, "the environment servers")
         self.max_turns = self.max_turns or self._format.rounds
         if self.deterministic is None:
@@ -103,8 +104,13 @@ class AgentGym(Task):
             connection.close()
 
 
-def _checked_url(url: str) -> str:
-    """The URL of a server without a slash at its end; raises UserError for what is none."""
+def checked_url(url: str, name: str, form: str) -> str:
+    """The URL of a server without a slash at its end; raises UserError for what is none.
+
+    Args:
+      name: of the setting.
+      form: that it needs.
+    """
     url = url.strip().rstrip("/")
     try:
         parts = urllib.parse.urlsplit(url)
@@ -113,6 +119,5 @@ def _checked_url(url: str) -> str:
     except ValueError:  # a port that is no number, a bracket that does not close
         fits = False
     if not fits or parts.query or parts.fragment or parts.username is not None or not url.isprintable():
-        raise UserError(f"url = {quoted(url)} is no address of a server: write http://host:port, without a "
-                        "name or password, and several with commas between.")
+        raise UserError(f"{name} = {quoted(url)} is no address of a server: write {form}.")
     return url

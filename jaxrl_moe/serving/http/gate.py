@@ -1,6 +1,7 @@
 """What stands before the application: the API key, the query, and a limit on bodies. Nothing of a body is
 read before these."""
 import hmac
+import re
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any
@@ -21,14 +22,17 @@ class Gate:
       api_key: what `Authorization: Bearer ...` must hold; empty: no key is asked for.
       query: parameters of the query that something reads, or that change nothing.
       open_paths: that need no key.
+      secret_paths: others that need none, as what they name is a secret itself.
       shape: of the refusals.
     """
 
     def __init__(self, app: Any, api_key: str = "", *, query: Sequence[str] = QUERY,
-                 open_paths: Sequence[str] = OPEN_PATHS, shape: ErrorShape = openai_error):
+                 open_paths: Sequence[str] = OPEN_PATHS, secret_paths: re.Pattern | None = None,
+                 shape: ErrorShape = openai_error):
         self._app = app
         self._query = query
         self._open_paths = open_paths
+        self._secret_paths = secret_paths
         self._shape = shape
         self._key = f"Bearer {api_key}".encode() if api_key else b""
 
@@ -36,8 +40,8 @@ class Gate:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
-        if self._key and scope["path"] not in self._open_paths and not hmac.compare_digest(
-                headers.get(b"authorization", b""), self._key):
+        if self._asks(scope["path"]) and not hmac.compare_digest(headers.get(b"authorization", b""),
+                                                                 self._key):
             refusal = self._shape(401, "The API key is missing or wrong: send it as "
                                   "Authorization: Bearer KEY.", code="invalid_api_key",
                                   headers={"WWW-Authenticate": "Bearer"})
@@ -53,6 +57,11 @@ class Gate:
                                   headers={"Connection": "close"})
             return await refusal(scope, receive, send)
         await self._app(scope, receive, send)
+
+    def _asks(self, path: str) -> bool:
+        """Whether a key is needed."""
+        secret = self._secret_paths is not None and self._secret_paths.fullmatch(path)
+        return bool(self._key) and path not in self._open_paths and not secret
 
     def _unknown(self, query: str) -> list[str]:
         """Names of the query's parameters that nothing reads."""

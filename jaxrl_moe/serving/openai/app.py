@@ -1,7 +1,8 @@
 """The HTTP application: OpenAI's routes, health, metrics, and adapters."""
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,11 +19,14 @@ from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, Lo
 from jaxrl_moe.serving.openai.service import Service
 
 
-def make_app(service: Service, api_key: str = "") -> Gate:
+def make_app(service: Service, api_key: str = "", *, add: Callable[[FastAPI], None] | None = None,
+             secret_paths: re.Pattern | None = None) -> Gate:
     """The ASGI application over a service, behind its gate.
 
     Args:
       api_key: asked of every request but /health; without one adapters cannot be loaded over HTTP.
+      add: adds further routes.
+      secret_paths: of these, the ones that need no key.
     """
     app = FastAPI(title="jaxrl_moe", version=__version__,
                   responses={400: {"description": "the error says what to mend"}})
@@ -33,11 +37,11 @@ def make_app(service: Service, api_key: str = "") -> Gate:
 
     @app.post("/v1/completions", responses={429: {"description": "no room; see Retry-After"}})
     async def completions(body: CompletionRequest, request: Request):
-        return await _answer(service, service.completions(body), body, request)
+        return await answered(service, service.completions(body), body, request)
 
     @app.post("/v1/chat/completions", responses={429: {"description": "no room; see Retry-After"}})
     async def chat_completions(body: ChatRequest, request: Request):
-        return await _answer(service, service.chat(body), body, request)
+        return await answered(service, service.chat(body), body, request)
 
     @app.get("/health")
     async def health():
@@ -52,7 +56,9 @@ def make_app(service: Service, api_key: str = "") -> Gate:
                                   front.paused)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    return Gate(app, api_key)
+    if add is not None:
+        add(app)
+    return Gate(app, api_key, secret_paths=secret_paths)
 
 
 def _add_models(app: FastAPI, service: Service):
@@ -84,24 +90,24 @@ def _add_adapters(app: FastAPI, service: Service, trusted: bool):
         return PlainTextResponse(await asyncio.to_thread(service.models.unload, body.lora_name))
 
 
-async def _answer(service: Service, admission: Coroutine[Any, Any, Generation], body: Body,
-                  request: Request) -> Response:
+async def answered(service: Service, admission: Coroutine[Any, Any, Generation], body: Body,
+                   request: Request) -> Response:
     """The whole answer, or a stream of it; either way the generation is closed when the client has it, or has
     gone."""
-    generation = await _unless_gone(admission, request)
+    generation = await unless_gone(admission, request)
     if generation is None:
         return Response(status_code=GONE)
     answer = Answer(generation, body, service.readers)
     if body.stream:
         return EventStream(generation, answer)
     try:
-        whole = await _unless_gone(answer.whole(), request)
+        whole = await unless_gone(answer.whole(), request)
     finally:
         generation.close()
     return Response(status_code=GONE) if whole is None else JsonAnswer(whole)
 
 
-async def _unless_gone(work: Coroutine[Any, Any, Any], request: Request):
+async def unless_gone(work: Coroutine[Any, Any, Any], request: Request):
     """The result of the work; None, with the work cancelled, if the client closes the connection first."""
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))]
     try:

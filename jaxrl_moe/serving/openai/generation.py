@@ -2,14 +2,16 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.http.errors import Refusal
-from jaxrl_moe.types import Request, UserError
+from jaxrl_moe.types import Completion, Request, UserError
+
+Drawn = Callable[[list[list[Completion]]], Awaitable[None]]  # [prompt][sample]
 
 
 class Generation:
@@ -20,19 +22,21 @@ class Generation:
       prefix: of the call's id.
       requests: one for each prompt, of one n.
       ended: called once, by close().
+      drawn: is waited for once all is drawn, before the client learns of the last token.
 
     Attributes:
       samples: per sample its chunks so far.
     """
 
     def __init__(self, front: EngineFront, prefix: str, requests: Sequence[Request],
-                 ended: Callable[["Generation"], None]):
+                 ended: Callable[["Generation"], None], drawn: Drawn | None = None):
         self.id = f"{prefix}-{secrets.token_hex(16)}"
         self.requests = requests
         self.n = requests[0].params.n
         self.samples: list[list[Chunk]] = [[] for _ in range(len(requests) * self.n)]
         self._front = front
         self._ended = ended
+        self._drawn = drawn
         self._closed = False
         self._start = time.perf_counter()
         self._left = len(self.samples)
@@ -75,6 +79,8 @@ class Generation:
                 sample = number * self.n + chunk.sample
                 self.samples[sample].append(chunk)
                 self._left -= chunk.finish_reason != ""
+                if not self._left and self._drawn is not None:
+                    await self._drawn([await asyncio.wrap_future(ticket.done) for ticket in self._tickets])
                 yield sample, chunk
 
     def _listener(self, number: int):

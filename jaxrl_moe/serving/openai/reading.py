@@ -10,7 +10,7 @@ from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.engine.sequences import Chunk
 from jaxrl_moe.serving.openai.pieces import Pieces
 from jaxrl_moe.serving.openai.text import TextStream
-from jaxrl_moe.types import ToolCall
+from jaxrl_moe.types import Completion, ToolCall
 
 TAIL = 16  # tokens of a prompt, among which the white space ends that may follow <think>
 
@@ -63,6 +63,12 @@ class Readers:
         opened = "".join(self.pieces.shown(token, self.pieces.of(token)) for token in prompt_end).rstrip()
         thinking = opened.endswith(tuple(begins for begins, _ in family.thoughts))
         return SampleText(pieces, stops, ToolParser(thinking, family, special))
+
+    def whole(self, stops: Sequence[str], prompt_end: Sequence[int] | None, completion: Completion) -> Piece:
+        """Reads a sample that is done; see stream()."""
+        chunk = Chunk(0, completion.ids, completion.logprobs, completion.policy_version,
+                      completion.finish_reason)
+        return self.stream(stops, prompt_end).piece([chunk])
 
     @functools.cached_property
     def _calls(self) -> tuple[ToolFamily, frozenset[str], Pieces]:

@@ -1,6 +1,6 @@
 """Every call that was served, one JSON object a line, with the exact tokens: enough to train on."""
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.log_files import open_to_append, write_line
@@ -15,6 +15,7 @@ class Recorder:
       step: version of the weights when the call ended, so that a resumed run can cut the file back.
       id, path, model, user: of the call, as answered and as sent.
       seed: drawn by the server where the client sent none; the same request with it draws the same tokens.
+      session: in its place, of a call of a session, {stream, sequence, sample, turn}: its noise follows them.
       sampling: max_tokens, temperature, top_p, top_k, min_p, stop_ids, stop_strings.
       prompt_ids: token ids.
       completions: ids, logprobs (of softmax(logits / T) over the vocabulary), policy_version of each token,
@@ -25,10 +26,11 @@ class Recorder:
         self._path = pathlib.Path(path)
         open_to_append(self._path).close()  # where it cannot be written, that shows now
 
-    def write(self, call: dict[str, Any], seed: int, request: Request,
+    def write(self, call: Mapping[str, Any], origin: Mapping[str, Any], request: Request,
               completions: Sequence[dict[str, Any]]) -> None:
+        """Appends a row; `origin` is its seed, or its session."""
         sampling = {name: getattr(request.params, name) for name in (
             "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop_ids", "stop_strings")}
         with open_to_append(self._path) as file:
-            write_line(file, {**call, "seed": seed, "sampling": sampling, "prompt_ids": request.ids.tolist(),
+            write_line(file, {**call, **origin, "sampling": sampling, "prompt_ids": request.ids.tolist(),
                               "completions": list(completions)})

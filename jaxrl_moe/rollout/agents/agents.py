@@ -1,0 +1,137 @@
+"""Episodes in the hands of agents, as the driver of episodes asks for them: each is a session."""
+import dataclasses
+import functools
+import time
+
+from jaxrl_moe.protocols import AgentEpisode
+from jaxrl_moe.rollout.agents.session import AgentSession, SessionPlan
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
+from jaxrl_moe.rollout.agents.tree import drafts
+from jaxrl_moe.rollout.answers import Answer, Answering, Key
+from jaxrl_moe.rollout.episode import Draft
+from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.graders import Graders, Job
+from jaxrl_moe.rollout.grades import checked_agent_episode, checked_step, named
+from jaxrl_moe.types import EnvError, Prompt, SamplingParams, Status, Step
+
+
+@dataclasses.dataclass
+class _Given:
+    """An episode that was given away."""
+    prompt: Prompt
+    session: AgentSession
+    start: float = dataclasses.field(default_factory=time.monotonic)
+    episode: AgentEpisode | None = None
+    job: Job | None = None
+    over: bool = False
+
+
+class Agents(Answering):
+    """Opens sessions, hands them out, and hears what came of them. One thread calls it.
+
+    Args:
+      episodes: the task, its limits, and the sessions.
+      stream: of noise.
+      params: how turns are drawn.
+      longest: tokens of the longest sequence.
+    """
+
+    def __init__(self, episodes: Episodes, stream: int, params: SamplingParams, longest: int):
+        self._sessions: AgentSessions = episodes.sessions
+        super().__init__(self._sessions.changed)
+        self._episodes = episodes
+        self._stream = stream
+        self._params = params
+        self._longest = longest
+        self._given: dict[Key, _Given] = {}
+        self._threads = Graders(episodes.threads, self._notify)
+
+    def give(self, key: Key, prompt: Prompt, rounds: int) -> None:
+        """Opens a session of so many calls at most; its answer has what came of it."""
+        plan = SessionPlan(prompt, self._params, *key, self._stream, rounds, self._longest)
+        given = _Given(prompt, self._sessions.open(plan))
+        given.job = Job(functools.partial(self._send, given, key))
+        self._given[key] = given
+        self._threads.put(given.job)
+
+    def _send(self, given: _Given, key: Key) -> None:
+        """In a thread: the task has the episode played, or leaves it to the next agent that asks."""
+        task = self._episodes.task
+        session = given.session
+        try:
+            with named(given.prompt, task):
+                seed = self._episodes.env_seed(self._stream, key[0])
+                given.episode = checked_agent_episode(task.open(given.prompt.row, seed))
+                step = given.episode.play(self._sessions.address(session))
+                outcome = None if step is None else checked_step(step)
+        except EnvError as error:
+            outcome = error
+        if outcome is None:
+            self._sessions.offer(session)
+        else:
+            self._sessions.finish(session.id, outcome)
+
+    def drafts(self, key: Key) -> tuple[list[Draft], bool]:
+        """(the token sequences of an episode that has ended, whether a limit ended it)."""
+        session = self._given[key].session
+        return drafts(session.calls), session.truncated
+
+    def cut(self, key: Key) -> None:
+        """Draws nothing more for an episode; its agent is told to finish."""
+        with self._sessions.changed:
+            self._given[key].session.ending = True
+
+    def end(self, key: Key) -> None:
+        """Ends a session, without waiting for whoever plays it."""
+        given = self._given.pop(key, None)
+        if given is None:
+            return
+        self._sessions.end(given.session, "the run has its outcome" if given.over else
+                           "the run has given the episode up")
+        close = functools.partial(_close, given)
+        if not self._threads.give_up(given.job, close):
+            self._threads.put(Job(close))
+
+    def close(self) -> None:
+        """Ends all sessions."""
+        for key in list(self._given):
+            self.end(key)
+        self._threads.close()
+
+    @property
+    def outstanding(self) -> list[Key]:
+        return [key for key, given in self._given.items() if not given.over]
+
+    def _over(self, key: Key) -> bool:
+        given = self._given[key]
+        broke = given.job.done and given.job.error is not None
+        return given.session.outcome is not None or broke or self._late(given.session)
+
+    def _late(self, session: AgentSession) -> bool:
+        settings = self._episodes.settings
+        whole = settings.episode_timeout
+        return session.idle > settings.step_timeout or bool(whole) and session.outside > whole
+
+    def _taken(self, key: Key) -> Answer:
+        given = self._given[key]
+        given.over = True
+        outcome = given.session.outcome
+        seconds = time.monotonic() - given.start
+        if given.job.done and given.job.error is not None:
+            raise given.job.error
+        if isinstance(outcome, Step):
+            return Answer(key, step=outcome, seconds=seconds)
+        if outcome is None:
+            outcome = EnvError(Status.TIMED_OUT, (
+                f"the agent has made no call for {given.session.idle:.1f} seconds, and has not finished "
+                f"(episodes.step_timeout = {self._episodes.settings.step_timeout:g} s, episode_timeout = "
+                f"{self._episodes.settings.episode_timeout:g} s)."))
+        where = "" if str(outcome).startswith(given.prompt.origin) else f"{given.prompt.origin}: "
+        return Answer(key, status=outcome.status, message=f"{where}{outcome}", seconds=seconds)
+
+
+def _close(given: _Given) -> None:
+    episode = given.episode
+    given.episode = None
+    if episode is not None:
+        episode.close()

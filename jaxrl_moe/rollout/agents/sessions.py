@@ -1,0 +1,135 @@
+"""The sessions of a run: the loop opens and ends them, agents take them over HTTP, call the policy, and say
+what came of it."""
+import collections
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from jaxrl_moe.rollout.agents.session import AgentSession, SessionError, SessionFault, SessionPlan
+from jaxrl_moe.types import EnvError, Status, Step
+
+_REMEMBERED = 4096  # sessions that are over, of which a late call is told so
+
+
+class AgentSessions:
+    """The sessions that are open, by their ids. Any thread may call it.
+
+    Attributes:
+      changed: notified where a session has ended, or one is there to be taken. It guards all of them.
+      url: of the endpoint, as agents reach it; it is known once that listens.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.url = ""
+        self._open: dict[bytes, AgentSession] = {}  # by a hash, so that no comparison tells of an id
+        self._offered: collections.deque[AgentSession] = collections.deque()
+        self._closed = False
+        self._over: collections.OrderedDict[bytes, str] = collections.OrderedDict()
+
+    def open(self, plan: SessionPlan) -> AgentSession:
+        """A new session, which nobody has yet."""
+        session = AgentSession(plan)
+        with self.changed:
+            self._open[_key(session.id)] = session
+        return session
+
+    def address(self, session: AgentSession) -> str:
+        """The base_url of its OpenAI client."""
+        return f"{self.url}/sessions/{session.id}/v1"
+
+    def offer(self, session: AgentSession) -> None:
+        """Lets the next agent that asks take it."""
+        with self.changed:
+            if session.outcome is None:
+                self._offered.append(session)
+            self.changed.notify_all()
+
+    def take(self) -> AgentSession | None:
+        """The session that was offered first; None: there is none.
+
+        Raises:
+          SessionError: there will be none any more.
+        """
+        with self.changed:
+            if self._closed:
+                raise SessionError(SessionFault.ENDED, "The run is over: it has no more sessions.")
+            if not self._offered:
+                return None
+            session = self._offered.popleft()
+            session.take()
+            return session
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that nobody has taken."""
+        return len(self._offered)
+
+    @property
+    def held(self) -> int:
+        """Sessions that are not over."""
+        return len(self._open)
+
+    @contextlib.contextmanager
+    def using(self, number: str) -> Iterator[AgentSession]:
+        """The open session of an id, which nobody else changes meanwhile.
+
+        Raises:
+          SessionError: there is none.
+        """
+        key = _key(number)
+        with self.changed:
+            session = self._open.get(key)
+            if session is None or session.outcome is not None:
+                raise _missing(self._over.get(key) if session is None else "it was finished")
+            yield session
+
+    def finish(self, number: str, outcome: Step | EnvError) -> None:
+        """The agent says what came of a session, or why nothing did.
+
+        Raises:
+          SessionError: there is no such session, or it is over.
+        """
+        with self.using(number) as session:
+            if isinstance(outcome, Step) and not session.calls:
+                outcome = EnvError(Status.MALFORMED, "its agent finished without a call of the policy")
+            session.outcome = outcome
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """No session can be taken any more."""
+        with self.changed:
+            self._closed = True
+
+    def left(self, number: str) -> None:
+        """A call of a session is over, whatever became of either."""
+        with self.changed:
+            session = self._open.get(_key(number))
+            if session is not None:
+                session.left()
+
+    def end(self, session: AgentSession, why: str) -> None:
+        """The loop needs it no longer; calls that come late are told why."""
+        key = _key(session.id)
+        with self.changed:
+            if self._open.pop(key, None) is None:
+                return
+            session.outcome = session.outcome or EnvError(Status.CRASHED, why)
+            with contextlib.suppress(ValueError):
+                self._offered.remove(session)
+            self._over[key] = why
+            while len(self._over) > _REMEMBERED:
+                self._over.popitem(last=False)
+
+
+def _key(number: Any) -> bytes:
+    return hashlib.sha256(str(number).encode("utf-8", "replace")).digest()
+
+
+def _missing(why: str | None) -> SessionError:
+    if why is None:
+        return SessionError(SessionFault.UNKNOWN, "There is no such session. Open one by POST /sessions.")
+    return SessionError(SessionFault.ENDED, f"The session is over: {why}. Open another one by POST "
+                        "/sessions.")

@@ -1,0 +1,99 @@
+"""The calls of a session as a tree of prefixes: each leaf is a token sequence of its own."""
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrl_moe.rollout.episode import Draft
+from jaxrl_moe.types import Completion, Messages, Step
+
+
+@dataclasses.dataclass(frozen=True)
+class Chat:
+    """What the messages of a call were, for the calls that go on from them.
+
+    Attributes:
+      said: as the agent sent them, and the answer as it was shown.
+      messages: the same as the chat template is given them, with the turns that the policy drew as they are
+        read from their tokens.
+      drawn: the ids of these turns, by their places.
+      tools, variables: of the chat template.
+    """
+    said: Messages
+    messages: Messages
+    drawn: Mapping[int, np.ndarray]
+    tools: Messages = ()
+    variables: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """A call that was drawn to its end.
+
+    Attributes:
+      prompt_ids: [T0] int32.
+      completion: exactly as the engine drew it.
+      parent: the call with whose tokens the prompt begins; None: it begins a sequence of its own.
+      shown: what the agent says after the parent's turn, for people.
+      chat: of a call of chat completions.
+      text: of the prompt, where the agent sent one.
+    """
+    prompt_ids: np.ndarray
+    completion: Completion
+    parent: "Call | None" = None
+    shown: Messages = ()
+    chat: Chat | None = None
+    text: str | None = None
+
+    @property
+    def ids(self) -> np.ndarray:
+        """All tokens, the drawn ones included."""
+        return np.concatenate([self.prompt_ids, self.completion.ids]).astype(np.int32)
+
+    @property
+    def path(self) -> "list[Call]":
+        """The calls from the first of its sequence to this one."""
+        return [*(self.parent.path if self.parent else ()), self]
+
+
+def parent_of(prompt_ids: np.ndarray, calls: Sequence[Call]) -> Call | None:
+    """The call with the most tokens, of those with whose tokens a prompt begins; of equal ones the latest."""
+    before = [call for call in calls if _begins(prompt_ids, call.ids)]
+    return max(reversed(before), key=lambda call: len(call.ids), default=None)
+
+
+def drafts(calls: Sequence[Call]) -> list[Draft]:
+    """The token sequences of a session, one for each call that no other goes on from, in order of these.
+
+    A turn that several sequences begin with is trained in the first of them; the others have it in their
+    prompt.
+
+    Args:
+      calls: in the order in which they ended.
+    """
+    parents = {id(call.parent) for call in calls}
+    trained: set[int] = set()
+    sequences = []
+    for leaf in [call for call in calls if id(call) not in parents]:
+        fresh = [call for call in leaf.path if id(call) not in trained]
+        trained.update(map(id, fresh))
+        sequences.append(_draft(fresh))
+    return sequences
+
+
+def _draft(calls: Sequence[Call]) -> Draft:
+    """A sequence of calls, each the parent of the next."""
+    draft = Draft(calls[0].prompt_ids)
+    for call in calls:
+        if call is not calls[0]:
+            draft.told(Step(0.0, False, observation=call.shown))
+            bridge = call.prompt_ids[len(call.parent.ids):]
+            if len(bridge):
+                draft.show(bridge)
+        draft.draw(call.completion)
+    return draft
+
+
+def _begins(prompt_ids: np.ndarray, ids: np.ndarray) -> bool:
+    return len(prompt_ids) >= len(ids) and np.array_equal(prompt_ids[:len(ids)], ids)
