@@ -379,9 +379,13 @@ def test_a_signal_that_comes_before_the_server_listens_to_signals_ends_it(front,
     run = server._server.run
     hung = []
 
+    def rescued():
+        hung.append(True)
+        server._server.should_exit = True
+
     def run_after_a_signal(sockets):
         os.kill(os.getpid(), signal.SIGTERM)
-        rescue = threading.Timer(30, lambda: (hung.append(True), setattr(server._server, "should_exit", True)))
+        rescue = threading.Timer(30, rescued)
         rescue.start()
         run(sockets=sockets)
         rescue.cancel()
