@@ -38,6 +38,7 @@ _DEATH = re.compile(
     r"(closed|reset) by peer|socket closed|broken pipe|another (process|task)|unhealthy|heartbeat"
     r"|coordination ?service|failed to send rpc|connect failure|connection refused|preempted"
     r"|gloo .*(timed out|timeout)|nccl .*(remote|unhandled)", re.I)
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # gRPC answers it
 _ending = threading.Lock()
 _done = threading.Event()  # this process ends in peace, and so may the others
 _processes: dict[int, dict[str, Any]] = {}
@@ -99,8 +100,9 @@ def _watch(client: Any) -> None:
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _on_abort(_: int) -> None:
-    """In the thread that aborts this process; it goes on with that where nobody died."""
-    if _gone() or not _has_leader() or _words(0.0):
+    """In the thread that aborts this process; it goes on with that where nobody died. Where one stands still,
+    another thread has heard of it by an error of a collective, or hears of it now."""
+    if _gone() or not _has_leader() or _words(0.0) or _is_ending():
         _end_after_death()
     faulthandler.dump_traceback(all_threads=True)
     ctypes.CDLL(None).signal(signal.SIGABRT, 0)
@@ -122,6 +124,14 @@ def _end_after_death() -> None:
     print(endings.paragraph(UserError(message)), file=sys.stderr, flush=True)
     _publish(message)
     _leave(1)
+
+
+def _is_ending() -> bool:
+    """Whether another thread ends this process, or begins to within a moment."""
+    deadline = time.monotonic() + ANSWER
+    while not _ending.locked() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return _ending.locked()
 
 
 def _follow(reason: str) -> None:
@@ -179,13 +189,14 @@ def _gone() -> list[int]:
 
 
 def _has_leader() -> bool:
-    """Whether process 0 answers."""
+    """Whether process 0 answers; the system takes connections for one that stands still, too."""
     host, _, port = distributed.global_state.coordinator_address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER) as connection:
+            connection.sendall(_GREETING)
+            return bool(connection.recv(1))
     except OSError:
         return False
-    return True
 
 
 def _visible() -> str:

@@ -62,11 +62,12 @@ class HttpServer:
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT; then takes no more requests, finishes those in flight, and
         returns."""
-        before = {
-            number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        def end(*_: Any) -> None:
+            self._server.should_exit = True
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._serve()  # uvicorn handles the signals meanwhile, and raises them again at the end
+            self._serve()  # uvicorn handles the signals from a moment on, and raises them again at the end
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

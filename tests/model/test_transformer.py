@@ -123,7 +123,7 @@ def test_what_is_computed_again_needs_no_memory():
     ]
     memory = [one.memory_analysis().temp_size_in_bytes for one in done]
     flops = [one.cost_analysis()["flops"] for one in done]  # of one layer: the scan's body counts once
-    assert memory[0] > 1.4 * memory[1] and memory[1] > memory[2] and flops[0] < flops[1] < flops[2]
+    assert memory[0] > 1.2 * memory[1] and memory[1] > memory[2] and flops[0] < flops[1] < flops[2]
 
 
 def test_adapters_off_is_the_model_without_adapters():

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -371,6 +372,27 @@ def test_adapters_need_a_key_and_room(front, tokenizer, policy, tmp_path):
     with serving(front, tokenizer, api_key=KEY) as server:
         answer = server.http.post("/v1/load_lora_adapter", json=body)
         assert answer.status_code == 400 and "no adapters" in answer.text
+
+
+def test_a_signal_that_comes_before_the_server_listens_to_signals_ends_it(front, tokenizer, monkeypatch):
+    server = HttpServer(Service(front, tokenizer, Models(front, "tiny")), make_app, grace=1)
+    run = server._server.run
+    hung = []
+
+    def rescued():
+        hung.append(True)
+        server._server.should_exit = True
+
+    def run_after_a_signal(sockets):
+        os.kill(os.getpid(), signal.SIGTERM)
+        rescue = threading.Timer(30, rescued)
+        rescue.start()
+        run(sockets=sockets)
+        rescue.cancel()
+
+    monkeypatch.setattr(server._server, "run", run_after_a_signal)
+    server.run()
+    assert not hung
 
 
 def test_sigterm_lets_the_requests_in_flight_finish_and_leaves_the_front_running(front, tokenizer, slow):

@@ -286,7 +286,8 @@ def quickstart(folder, **overrides):
 def test_rollouts_ahead_learn_as_those_in_turn_do(warmed_up, bound):
     for name in ("metrics.jsonl", "trajectories.jsonl", "config.json"):
         (warmed_up / name).unlink(missing_ok=True)
-    shutil.rmtree(warmed_up / "checkpoints", ignore_errors=True)
+    for name in ("checkpoints", "tensorboard"):
+        shutil.rmtree(warmed_up / name, ignore_errors=True)
     assert pipeline.run_all(
         quickstart(warmed_up, train__steps=60, **(AHEAD | {
             "rollout__max_staleness": bound
