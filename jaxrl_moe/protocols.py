@@ -112,6 +112,7 @@ class Env(Protocol):
         """Frees what the episode holds; a second time it does nothing."""
 
 
+@runtime_checkable
 class AgentEpisode(Protocol):
     """One episode that an agent elsewhere plays: it calls the policy at a session of the run's endpoint."""
 

@@ -50,7 +50,8 @@ from tests.helpers.walks import Walk
 
 ROOT = pathlib.Path(__file__).parent.parent
 SETTINGS = RolloutSection(slots=4, page_size=16, max_tokens=32, decode_steps=4)
-CHECKED = {"Engine": Engine, "StreamingEngine": StreamingEngine, "Task": Task, "Env": Env, "Source": Source}
+CHECKED = {"Engine": Engine, "StreamingEngine": StreamingEngine, "Task": Task, "Env": Env,
+           "AgentEpisode": protocols.AgentEpisode, "Source": Source}
 
 
 def class_bases():
@@ -178,6 +179,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
+    "AgentTask": lambda *_: make_task("agent"), "LeftEpisode": lambda *_: make_task("agent").open({}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
@@ -240,8 +242,13 @@ def use_task(task, params):
     action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
     with pytest.raises((UserError, AssertionError)):
-        task.check_row({"answer": None, "index": 1, "id": -1}, 2)
+        task.check_row({"answer": None, "index": 1, "id": -1, "never": float("nan")}, 2)
     assert task.max_turns >= 1 and task.tools(row) == ()
+    if task.by_agents:
+        with contextlib.closing(task.open(row, 0)) as episode:
+            assert isinstance(episode, protocols.AgentEpisode)
+        assert task.lowest_reward is None and task.close() is None and task.close() is None
+        return
     with contextlib.closing(task.open(row, 0)) as first, contextlib.closing(task.open(row, 0)) as second:
         assert first.reset() == second.reset()
         steps = [first.step(action), second.step(action)]
@@ -262,6 +269,11 @@ def use_env(env, params):
     assert env.close() is None and env.close() is None
 
 
+def use_agent_episode(episode, params):
+    assert episode.play("http://127.0.0.1:1/sessions/0/v1") is None
+    assert episode.close() is None and episode.close() is None
+
+
 def use_source(source, params):
     source.publish(jnp.zeros(1), 0)
     batch = source.next(Stopwatch())
@@ -273,7 +285,7 @@ def use_source(source, params):
 
 
 USES = {"StreamingEngine": use_streaming_engine, "Engine": use_engine, "Task": use_task, "Env": use_env,
-        "Source": use_source}
+        "AgentEpisode": use_agent_episode, "Source": use_source}
 
 
 def test_every_class_that_claims_a_protocol_has_a_case():

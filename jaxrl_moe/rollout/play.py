@@ -123,7 +123,8 @@ class Play:
         if self._asked:
             start = time.perf_counter()
             answers = self._answers(patience)
-            self._times.waited += time.perf_counter() - start
+            if self._agents is None:  # while agents play, the engine draws for them
+                self._times.waited += time.perf_counter() - start
             for answer in answers:
                 self._times.environments += answer.seconds
                 self._hear(answer)

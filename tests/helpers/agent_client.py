@@ -1,10 +1,11 @@
-"""An agent in a process of its own, that knows nothing of this package: it asks for sessions over HTTP, plays
+"""An agent in a process of its own that knows nothing of this package: it asks for sessions over HTTP, plays
 them with the openai client, and writes down what it was answered.
 
     python agent_client.py URL KEY RECORD [how]
 """
 import json
 import sys
+import time
 
 import httpx
 import openai
@@ -52,8 +53,18 @@ def play(session, number, how):
     return calls, float(len(str(messages)) % 3)
 
 
+def wait_for(http):
+    """Until the server is there."""
+    while True:
+        try:
+            return http.get("/health")
+        except httpx.ConnectError:
+            time.sleep(0.2)
+
+
 def main(url, key, record, how="chats"):
     http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=700)
+    wait_for(http)
     number = 0
     with open(record, "a") as file:
         while (answer := http.post("/sessions", json={"wait": 600})).status_code in (200, 503):

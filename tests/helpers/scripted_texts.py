@@ -11,6 +11,7 @@ class Scripted:
     """Draws `text`, three tokens a step, with log-prob -k for the k-th; `failing` is raised at the second
     step."""
     slots = 4
+    reason = "stop"  # that a completion ends for
     context = 4096
 
     def __init__(self, tokenizer, text, failing=None):
@@ -40,7 +41,7 @@ class Scripted:
         for handle, job in list(self.work.items()):
             request, listen, start = job
             job[2] = end = min(start + 3, len(self.ids))
-            reason = "stop" if end == len(self.ids) else ""
+            reason = self.reason if end == len(self.ids) else ""
             logprobs = -np.arange(len(self.ids), dtype=np.float32)
             versions = np.zeros(len(self.ids), np.int32)
             for sample in range(request.params.n):

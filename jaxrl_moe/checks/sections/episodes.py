@@ -70,7 +70,7 @@ def _of_agents(start: Start) -> Iterator[Problem]:
         yield Problem("endpoint.serve", False, f"must be true: {plays}", "set endpoint.serve=true")
     if not start.rl and not start.sft:
         yield Problem("env.name", config.env.name, f"cannot be evaluated alone: {plays}",
-                      "read the eval/ metrics of a training run, or name a task whose episodes are played here")
+                      "read the eval/ metrics of a training run, or name a task that is played here")
     if config.episodes.order == "fixed":
         yield Problem("episodes.order", "fixed", f"cannot be: {plays}, and call as they like",
                       "leave it out")
