@@ -29,6 +29,7 @@ class AgentGym(Task):
       url: of the server, as http://127.0.0.1:8081; several with commas between, over which the seeds spread
         the episodes, so that those of one group go to one server.
       timeout: seconds that a call may take.
+      patience: seconds that a server which cannot be reached is waited for, as one that is started anew.
       max_turns: turns after which an episode is cut; 0: AgentGym's rounds of the environment.
       api_key_env: environment variable with the servers' API key; empty: they have none.
       deterministic: whether the same row and actions give the same steps; None: as AgentGym's environment
@@ -40,6 +41,7 @@ class AgentGym(Task):
     env: Literal["textcraft", "babyai", "alfworld", "sciworld", "webshop"]
     url: str
     timeout: float = 60.0
+    patience: float = 60.0
     max_turns: int = 0
     api_key_env: str = ""
     deterministic: bool | None = None
@@ -49,6 +51,8 @@ class AgentGym(Task):
     def __post_init__(self) -> None:
         if self.timeout <= 0:
             raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
+        if self.patience < 0:
+            raise UserError(f"patience = {self.patience:g} is out of range: it must be at least 0.")
         if self.max_turns < 0:
             raise UserError(f"max_turns = {self.max_turns} is out of range: it must be at least 0.")
         self._format = FORMATS[self.env]
@@ -86,7 +90,7 @@ class AgentGym(Task):
         url = random.Random(seed).choice(self._urls)
         with self._lock:
             if self._connection is None:
-                self._connection = Connection(self.timeout, self._key)
+                self._connection = Connection(self.timeout, self.patience, self._key)
             begun = self._format.named(row, self._number(row))
             episode = RemoteEpisode(self._connection, self._format, url, begun, self._episodes.discard)
             self._episodes.add(episode)
