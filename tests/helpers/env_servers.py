@@ -203,7 +203,7 @@ class EnvProcess:
         """The sum of a metric over its labels."""
         with urllib.request.urlopen(f"{self.url}/metrics") as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"jaxrl_moe_{name}"))
 
     def __enter__(self):
         return self

@@ -332,7 +332,8 @@ def test_failures_are_shares_of_the_tries():
     assert metrics["episodes/failed_frac"] == pytest.approx(5 / 11)
     assert metrics["episodes/timed_out_frac"] == pytest.approx(3 / 11) and failure_metrics({}) == {}
     assert failures_told(tries) == (
-        "5 of 11 tries failed (timed_out: 3, crashed: 2). The commonest, 2 of the 3 timed_out: a.")
+        "5 of 11 tries failed (timed_out: 3, crashed: 2). The commonest message of timed_out, "
+        "2 of 3: a.")
     assert failures_told({(Status.FINISHED, ""): 6}) == failures_told({}) == ""
 
 
@@ -345,7 +346,7 @@ def test_to_lose_all_episodes_that_are_open_stops_no_run_but_to_lose_them_again_
             failures.note(Status.FINISHED)
     for _ in range(40):
         failures.note(Status.UNREACHABLE, "no way")
-    with pytest.raises(EpisodesError, match="last 160 tries .* 0.25 .* 41 of 160 .*41 unreachable: no way."):
+    with pytest.raises(EpisodesError, match="last 160 tries .* 0.25 .* 41 of 160 .*41 of 41: no way."):
         failures.note(Status.UNREACHABLE, "no way")
 
 

@@ -147,7 +147,7 @@ def _checked(data: bytes, url: str, failed: Status) -> Any:
     try:
         value = parse(data, f"the answer of {url}")
     except OutsideError as error:
-        raise EnvError(Status.MALFORMED, f"{error}{_shown(data)}") from error
+        raise EnvError(Status.MALFORMED, f"{str(error).rstrip('.')}{_shown(data)}") from error
     if isinstance(value, dict) and "error" in value:
         raise EnvError(failed, f"{url} answered with an error: {cut(str(value['error']))}")
     return value
