@@ -78,8 +78,8 @@ def failures_told(tries: Tries) -> str:
     message, times = max(((message, times) for (status, message), times in failed.items() if status == kind),
                          key=lambda pair: pair[1])
     told = ", ".join(f"{name}: {number}" for name, number in kinds)
-    return (f"{sum(failed.values())} of {sum(tries.values())} tries failed ({told}). The commonest message of "
-            f"{kind}, {times} of {count}: {message}{'.' * (not message.endswith('.'))}")
+    return (f"{sum(failed.values())} of {sum(tries.values())} tries failed ({told}). The commonest message "
+            f"of {kind}, {times} of {count}: {message}{'.' * (not message.endswith('.'))}")
 
 
 def failure_metrics(tries: Tries) -> dict[str, float]:

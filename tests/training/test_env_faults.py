@@ -2,6 +2,7 @@
 is trained is what a run without faults trains, and the run says what happened."""
 import contextlib
 import json
+import re
 import threading
 
 import pytest
@@ -106,12 +107,12 @@ def test_a_server_killed_in_mid_rollout_and_started_again_costs_its_open_episode
         metrics, drawn = run(files, tmp_path / "run", server.url, **settings)
     assert_whole(metrics, drawn)
     assert server.metric("env_sessions_held") == 0
-    assert kinds(metrics) <= {"unreachable", "step_failed"} and len(trained(drawn)) == len(drawn)
-    at_once = EPISODES * (2 if settings else 1)
-    shares = [row["episodes/failed_frac"] for row in metrics]  # failed / (failed + those that ended well)
-    assert 0 < sum(share / (1 - share) * EPISODES for share in shares) <= at_once + 0.01
+    assert kinds(metrics) <= {"unreachable", "step_failed", "reset_failed"}
+    assert len(trained(drawn)) == len(drawn)  # none was given up
     said = capfd.readouterr().out
-    assert "tries failed (" in said and ("broke the connection" in said or "There is no session" in said)
+    failed = sum(map(int, re.findall(r"(\d+) of \d+ tries failed", said)))
+    assert 0 < failed <= EPISODES * (2 if settings else 1)
+    assert "broke the connection" in said or "There is no session" in said
     if not settings:
         assert content(drawn) == content(sound)
 
@@ -132,7 +133,8 @@ def test_faults_that_are_tried_again_leave_the_very_samples_of_a_run_without_the
     assert faulty.failed >= 3 and kinds(metrics) == classes
     assert content(drawn) == content(sound)
     said = capfd.readouterr().out
-    assert "tries failed (" in said and faulty.url in said
+    assert "tries failed (" in said and ("step_timeout = 4 s" if settings else faulty.url) in said
+    assert (tmp_path / "run" / "timeouts.jsonl").exists() == bool(settings)  # those of calls are not the run's
 
 
 @pytest.mark.parametrize("failed", ["drop", pytest.param("complete", marks=pytest.mark.slow)])

@@ -8,12 +8,13 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.remote.connection import Connection
 from jaxrl_moe.envs.remote.episode import RemoteEpisode
 from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.spelling import named, quoted
+from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
 
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
@@ -68,22 +69,7 @@ class AgentGym(Task):
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no episode; whether there is such an episode, its server
         knows."""
-        self._number(row)
-
-    def _number(self, row: Mapping[str, Any]) -> int:
-        """The number of an episode that a row gives."""
-        ids = [row[name] for name in ("id", "item_id") if row.get(name) is not None]
-        numbers = [self._numbered(value) for value in ids]
-        if not numbers or None in numbers or len(set(numbers)) > 1:
-            raise UserError(f"A row of {self.env} needs the number of an episode in `id`, or "
-                            f"\"{self.env}_N\" in `item_id`, but has "
-                            f"{' and '.join(map(quoted, ids)) or 'neither'} (columns: {named(row)}).")
-        return numbers[0]
-
-    def _numbered(self, value: Any) -> int | None:
-        if isinstance(value, str) and (item := re.fullmatch(rf"{self.env}_(0|[1-9][0-9]{{0,14}})", value)):
-            return int(item[1])
-        return value if type(value) is int and 0 <= value < MOST_ID else None
+        episode_number(row, self.env, MOST_ID)
 
     def open(self, row: Mapping[str, Any], seed: int) -> RemoteEpisode:
         """An episode of the row's number, at the server that the seed chooses; nothing is asked of it yet."""
@@ -91,7 +77,7 @@ class AgentGym(Task):
         with self._lock:
             if self._connection is None:
                 self._connection = Connection(self.timeout, self.patience, self._key)
-            begun = self._format.named(row, self._number(row))
+            begun = self._format.named(row, episode_number(row, self.env, MOST_ID))
             episode = RemoteEpisode(self._connection, self._format, url, begun, self._episodes.discard)
             self._episodes.add(episode)
         return episode

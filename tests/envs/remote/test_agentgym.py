@@ -66,12 +66,9 @@ def test_what_cannot_be_played_is_refused_with_the_setting(settings, reason):
         make_task(f"agentgym({settings})")
 
 
-@pytest.mark.parametrize("row", [
-    {}, {"id": "3"}, {"id": -1}, {"id": True}, {"id": 2**60}, {"id": 1.0}, {"id": None},
-    {"item_id": "textcraft_3"}, {"item_id": "babyai_03"}, {"item_id": 3.5}, {"id": 2, "item_id": "babyai_3"},
-    {"id": 3, "item_id": ""}])
+@pytest.mark.parametrize("row", [{}, {"id": 2**60}, {"item_id": "textcraft_3"}])
 def test_a_row_that_names_no_episode_is_refused(row):
-    with pytest.raises(UserError, match="needs the number of an episode in `id`, or \"babyai_N\" in"):
+    with pytest.raises(UserError, match="needs the number of an episode, .*, or \"babyai_N\" in `item_id`"):
         AgentGym("babyai", "http://a").check_row(row, 0)
 
 
