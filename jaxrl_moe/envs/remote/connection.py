@@ -111,7 +111,7 @@ class Connection:
             try:
                 answer = await self._asked(url, body)
             except Unreached:
-                if time.monotonic() - self._lost.setdefault(host, time.monotonic()) >= patience:
+                if not patience or time.monotonic() - self._lost.setdefault(host, time.monotonic()) > patience:
                     raise
                 await asyncio.sleep(KNOCK_SECONDS)
             else:
