@@ -111,7 +111,8 @@ class Connection:
             try:
                 answer = await self._asked(url, body)
             except Unreached:
-                if not patience or time.monotonic() - self._lost.setdefault(host, time.monotonic()) > patience:
+                now = time.monotonic()
+                if not patience or now - self._lost.setdefault(host, now) > patience:
                     raise
                 await asyncio.sleep(KNOCK_SECONDS)
             else:
