@@ -96,8 +96,10 @@ def dying(server, calls):
         server.start()
     thread = threading.Thread(target=watch)
     thread.start()
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 @pytest.mark.parametrize("settings", [{}, pytest.param(
