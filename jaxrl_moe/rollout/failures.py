@@ -29,6 +29,7 @@ class Failures:
         self._settings = settings
         limit = settings.max_error_rate
         self._window = max(settings.error_window, math.ceil(at_once / limit) if limit else 0)
+        self._most = max(limit * self._window, at_once) if limit else 0  # of them; the product may be rounded
         self._last: collections.deque[tuple[Status, str]] = collections.deque(maxlen=self._window)
         self._failed = 0  # of the last
         self._tries: collections.Counter[tuple[Status, str]] = collections.Counter()
@@ -44,13 +45,12 @@ class Failures:
         self._last.append((status, message))
         self._failed += not status.trusted
         self._tries[status, message] += 1
-        limit = self._settings.max_error_rate
-        if len(self._last) < self._settings.error_window or self._failed <= limit * self._window:
+        if len(self._last) < self._settings.error_window or self._failed <= self._most:
             return
         raise EpisodesError(
             f"More of the last {self._window} tries of an episode failed than episodes.max_error_rate = "
-            f"{limit:g} allows. {failures_told(collections.Counter(self._last))} Mend that, or raise "
-            "episodes.max_error_rate, and start the run again: it goes on from its last step.")
+            f"{self._settings.max_error_rate:g} allows. {failures_told(collections.Counter(self._last))} Mend "
+            "that, or raise episodes.max_error_rate, and start the run again: it goes on from its last step.")
 
     def take(self) -> Tries:
         """The tries since the last call."""

@@ -350,6 +350,14 @@ def test_to_lose_all_episodes_that_are_open_stops_no_run_but_to_lose_them_again_
         failures.note(Status.UNREACHABLE, "no way")
 
 
+def test_the_loss_of_all_open_episodes_is_within_the_rate_however_it_is_rounded():
+    failures = Failures(EpisodesSection(max_error_rate=0.009, error_window=8), 27)
+    for _ in range(27):
+        failures.note(Status.UNREACHABLE, "gone")
+    with pytest.raises(EpisodesError, match="28 of 28"):
+        failures.note(Status.UNREACHABLE, "gone")
+
+
 def test_where_no_failure_is_allowed_the_first_one_stops_the_run_once_there_are_enough_tries():
     failures = Failures(EpisodesSection(max_error_rate=0.0, error_window=2), 40)
     failures.note(Status.TRUNCATED)
