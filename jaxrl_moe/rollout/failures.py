@@ -47,10 +47,11 @@ class Failures:
         self._tries[status, message] += 1
         if len(self._last) < self._settings.error_window or self._failed <= self._most:
             return
+        told = failures_told(collections.Counter(self._last))
         raise EpisodesError(
             f"More of the last {self._window} tries of an episode failed than episodes.max_error_rate = "
-            f"{self._settings.max_error_rate:g} allows. {failures_told(collections.Counter(self._last))} Mend "
-            "that, or raise episodes.max_error_rate, and start the run again: it goes on from its last step.")
+            f"{self._settings.max_error_rate:g} allows. {told} Mend that, or raise episodes.max_error_rate, "
+            "and start the run again: it goes on from its last step.")
 
     def take(self) -> Tries:
         """The tries since the last call."""
