@@ -40,4 +40,6 @@ class EpisodesSection:
     max_error_rate: float = setting(
         0.2, "share of the last error_window tries that may fail; above it the run stops",
         at_least=0, at_most=1)
-    error_window: int = setting(64, "tries that max_error_rate looks at", at_least=1)
+    error_window: int = setting(
+        64, "tries that max_error_rate looks at; more where so many episodes are open at once that to lose "
+        "all of them would go beyond it", at_least=1)

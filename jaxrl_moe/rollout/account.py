@@ -2,12 +2,13 @@
 what it waits for."""
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxrl_moe.rollout.buffer import Buffer, Entry
 from jaxrl_moe.rollout.draws import Draws
-from jaxrl_moe.types import RolloutGroup, Status
+from jaxrl_moe.rollout.failures import Tries
+from jaxrl_moe.types import RolloutGroup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Drawn(NamedTuple):
     failed: list[RolloutGroup]
     aborted: int
     tokens: int
-    tries: Mapping[Status, int]
+    tries: Tries
     draw_seconds: float
     grade_seconds: float
 
@@ -99,7 +100,7 @@ class Account:
             self._buffer.entries.remove(entry)
             self._aside.append(entry)
 
-    def note(self, tries: Mapping[Status, int]) -> None:
+    def note(self, tries: Tries) -> None:
         """Tries of episodes that ended meanwhile."""
         self._tries.update(tries)
 

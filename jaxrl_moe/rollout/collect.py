@@ -27,8 +27,8 @@ def collect(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, param
       P groups of n rollouts, in the order of the prompts; of a group whose environments failed in all their
       tries, what there is.
     """
-    play = Play(engine, episodes, params, stream, fixed=True, failures=Failures(episodes.settings),
-                streaming=False)
+    failures = Failures(episodes.settings, len(prompts) * params.n)
+    play = Play(engine, episodes, params, stream, fixed=True, failures=failures, streaming=False)
     try:
         for sequence, prompt in enumerate(prompts, first_sequence):
             play.begin(prompt, sequence, step)

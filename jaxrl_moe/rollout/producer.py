@@ -38,7 +38,8 @@ class Producer:
                  rules: Rules, last: int):
         self._engine = engine
         self._rules = rules
-        self._failures = Failures(episodes.settings)
+        at_once = rules.count * (rules.bound + 1) * params.n
+        self._failures = Failures(episodes.settings, at_once)
         self._play = Play(engine, episodes, params, TRAIN_STREAM, fixed=False, failures=self._failures)
         self._playing: dict[int, Entry] = {}       # by the draw number; the driving thread's own
         self._account = Account(draws, rules, last)

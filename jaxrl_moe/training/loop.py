@@ -12,6 +12,7 @@ from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rl.metrics import Metrics
 from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.failures import failures_told
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, kept_mass, update_metrics
@@ -100,13 +101,15 @@ def held_out(loop: TrainingLoop) -> Evaluation:
 
 def log(loop: TrainingLoop, watch: Stopwatch, batch: Selection, updates: Updates,
         metrics: dict[str, float]) -> None:
-    """Writes the step's row. The checkpoint follows, so that its time stands in the next row, if there is
-    one."""
+    """Writes the step's row, and says what went wrong with its environments. The checkpoint follows, so that
+    its time stands in the next row, if there is one."""
     times = watch.times()
     metrics |= throughput(batch, times) | loop.run.compilations.metrics() | loop.checkpoint_times
     micro_batches = [micro_batch for _, batches in updates for micro_batch in batches]
     metrics |= loop.meter.metrics(micro_batches, times["time/step_s"])
     loop.run.log(loop.run.progress.step, metrics)
+    if told := failures_told(batch.tries):
+        loop.run.console.say(f"Episodes of step {loop.run.progress.step}: {told}")
     loop.checkpoint_times = {}
 
 

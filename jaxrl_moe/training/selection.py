@@ -2,15 +2,15 @@
 as it takes."""
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.learning.credit.rewards import all_equal, rewards_of
-from jaxrl_moe.rollout.failures import failure_metrics
+from jaxrl_moe.rollout.failures import Tries, failure_metrics
 from jaxrl_moe.runs.metrics import reward_metrics
-from jaxrl_moe.types import RolloutGroup, Status, UserError
+from jaxrl_moe.types import RolloutGroup, UserError
 
 
 class NothingToLearnError(UserError):
@@ -38,7 +38,7 @@ class Selection:
     aborted: int = 0
     tokens: int | None = None
     failed: list[RolloutGroup] = dataclasses.field(default_factory=list)
-    tries: Mapping[Status, int] = dataclasses.field(default_factory=dict)
+    tries: Tries = dataclasses.field(default_factory=dict)
 
     @property
     def dropped(self) -> list[RolloutGroup]:

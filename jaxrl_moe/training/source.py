@@ -58,7 +58,7 @@ def open_source(config: Config, engine: Engine, episodes: Episodes, draws: Draws
       TypeError: the engine is no StreamingEngine there.
     """
     if config.rollout.max_staleness == 0:
-        failures = Failures(episodes.settings)
+        failures = Failures(episodes.settings, config.rollout.prompts_per_step * params.n)
         play = Play(engine, episodes, params, TRAIN_STREAM, fixed=in_fixed_order(config, episodes),
                     failures=failures)
         with contextlib.closing(play):

@@ -65,6 +65,8 @@ def settings(text):
      ("algorithm.overlong_tokens=200; algorithm.overlong_cushion=201",
       "algorithm.overlong_cushion = 201 must be from 1"),
      ("algorithm.overlong_tokens=257; algorithm.overlong_cushion=10", "beyond rollout.max_tokens = 256"),
+     ("algorithm.overlong_tokens=901; algorithm.overlong_cushion=10; episodes.max_tokens=900",
+      "beyond episodes.max_tokens = 900"),
      ("algorithm.turn_gamma=0.5", "uses one reward for the whole"),
      ("algorithm.step_rewards=decision_stepwise", "step_rewards = 'decision_stepwise' rewards single turns"),
      ("algorithm.step_lambda=0.5", "step_lambda = 0.5 has no effect without"),

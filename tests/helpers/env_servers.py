@@ -2,14 +2,23 @@
 demand."""
 import contextlib
 import http.server
+import itertools
 import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
 import threading
+import urllib.request
 
 from jaxrl_moe.serving.envs.app import EnvService, make_app
 from jaxrl_moe.serving.envs.sessions import Sessions
 from jaxrl_moe.serving.envs.wires import WIRES
 from jaxrl_moe.serving.server import HttpServer
 from tests.helpers.fake_server import Listener, drip, send
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
@@ -65,22 +74,40 @@ def textcraft(path, body):
             "done": won}
 
 
+def forwarded(url):
+    """The game that another server plays."""
+    def ask(path, body):
+        call = urllib.request.Request(url + path, json.dumps(body).encode(),
+                                      {"content-type": "application/json"})
+        with urllib.request.urlopen(call, timeout=60) as answer:
+            return json.load(answer)
+    return ask
+
+
 class FakeGym:
     """A server of one of the games above.
 
     Attributes:
       fault: what goes wrong with a call: "", "hang", "500", "page" (which is no JSON), "list", "error",
         "drop" (of the connection), "drip", "half" (an answer without its end), "lacks" (a field), "nan",
-        "text" (in place of a number).
-      at: the path of the calls that it goes wrong with.
+        "text" (in place of a number). Several with spaces between take turns.
+      at: the paths of the calls that it goes wrong with, with spaces between.
+      after: how many of these calls are answered well before.
+      every: of the following ones one in so many goes wrong.
+      failed: how many did.
       asked: [(path, body)] in order.
     """
     served = ("/create", "/reset", "/step")
 
-    def __init__(self, game, fault="", at="/step"):
+    def __init__(self, game, fault="", at="/step", after=0, every=1):
         self.fault = fault
         self.at = at
+        self.after = after
+        self.every = every
+        self.failed = 0
         self.asked = []
+        self._fit = itertools.count(1)
+        self._door = threading.Lock()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -93,9 +120,10 @@ class FakeGym:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer.asked.append((self.path, body))
-                if self.path == outer.at and outer.fault:
-                    outer.fail(self, game(self.path, body))
-                elif self.path not in outer.served and game is not textcraft:
+                fault = outer.fault_of(self.path)
+                if fault:
+                    outer.fail(self, fault, game(self.path, body))
+                elif self.path not in outer.served and game in (alfworld, sciworld, webshop):
                     send(self, 404, {"detail": "Not Found"})
                 else:
                     send(self, 200, game(self.path, body))
@@ -115,25 +143,73 @@ class FakeGym:
         self._server.shutdown()
         self._server.server_close()
 
-    def fail(self, request, answer):
+    def fault_of(self, path):
+        """What goes wrong with the next call of a path."""
+        if not self.fault or path not in self.at.split():
+            return ""
+        with self._door:
+            number = next(self._fit) - self.after
+            if number < 1 or number % self.every:
+                return ""
+            faults = self.fault.split()
+            self.failed += 1
+            return faults[self.failed % len(faults)]
+
+    def fail(self, request, fault, answer):
         data = json.dumps(answer).encode()
-        if self.fault == "hang":
+        if fault == "hang":
             self._over.wait(60)
             request.close_connection = True
-        elif self.fault == "drop":
+        elif fault == "drop":
             request.close_connection = True
-        elif self.fault == "drip":
+        elif fault == "drip":
             drip(request, data + b" " * 1000)
-        elif self.fault == "half":
+        elif fault == "half":
             request.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n" + data)
             request.close_connection = True
         else:
             status, body = {
                 "500": (500, b"Internal Server Error"), "page": (200, b"<html>"), "list": (200, b"[1, 2]"),
                 "error": (200, b'{"error": "The id 5 is not valid."}'), "lacks": (200, b'{"reward": 0}'),
-                "nan": (200, data.replace(b'"reward": 0', b'"reward": NaN')),
-                "text": (200, data.replace(b'"reward": 0', b'"reward": "0"'))}[self.fault]
+                "nan": (200, re.sub(rb'"reward": [0-9.]+', b'"reward": NaN', data)),
+                "text": (200, re.sub(rb'"reward": [0-9.]+', b'"reward": "0"', data))}[fault]
             send(request, status, None, body)
+
+
+class EnvProcess:
+    """scripts/serve.py env in a process of its own, on one port through all its lives."""
+
+    def __init__(self, name):
+        self._name = name
+        self._process = None
+        self.url = ""
+        self.start()
+
+    def start(self):
+        """Returns once it serves."""
+        port = self.url.rpartition(":")[2] or "0"
+        command = [sys.executable, "scripts/serve.py", "env", f"--name={self._name}", f"--port={port}"]
+        self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                                         text=True, stdout=subprocess.PIPE)
+        self.url = self._process.stdout.readline().split(" at ")[-1].strip()
+        assert self.url, "it ended before it served"
+
+    def kill(self):
+        """By SIGKILL."""
+        self._process.kill()
+        self._process.communicate()
+
+    def metric(self, name):
+        """The sum of a metric over its labels."""
+        with urllib.request.urlopen(f"{self.url}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"jaxrl_moe_{name}"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
 
 
 def played(env, texts):

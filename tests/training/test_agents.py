@@ -88,7 +88,7 @@ def test_environments_that_fail_leave_as_many_trained_samples_and_none_of_a_fail
 
 
 def test_failures_without_end_stop_the_run_with_their_message(files, tmp_path):
-    with pytest.raises(EpisodesError, match="reset_failed: 8.*the line is broken"):
+    with pytest.raises(EpisodesError, match="reset_failed: 13.*the line is broken"):
         run(files, tmp_path / "run", env__name=f"{WALK}(max_turns=4, fails=1, sure=false)", eval__every=0,
             eval__at_start=False, episodes__error_window=8)
 

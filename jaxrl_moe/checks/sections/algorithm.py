@@ -147,7 +147,9 @@ def _idle_kl(section: AlgorithmSection) -> Iterator[Problem]:
 
 def _idle_lengths(config: Config) -> Iterator[Problem]:
     section = config.algorithm
-    longest = config.rollout.max_tokens
+    rollout = config.rollout.max_tokens
+    longest = max(rollout, config.episodes.max_tokens)  # the penalty is on what all turns of an episode drew
+    named = "rollout.max_tokens" if longest == rollout else "episodes.max_tokens"
     tokens = section.overlong_tokens
     cushion = section.overlong_cushion
     if cushion and not tokens:
@@ -161,7 +163,7 @@ def _idle_lengths(config: Config) -> Iterator[Problem]:
                       "give one, for the penalty rises over that many tokens below it")
     if tokens > longest:
         yield Problem("algorithm.overlong_tokens", tokens,
-                      f"lies beyond rollout.max_tokens = {longest}, so the full penalty is never charged",
+                      f"lies beyond {named} = {longest}, so the full penalty is never charged",
                       "lower it to that")
 
 

@@ -8,12 +8,13 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.remote.connection import Connection
 from jaxrl_moe.envs.remote.episode import RemoteEpisode
 from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.spelling import named, quoted
+from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
 
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
@@ -29,6 +30,7 @@ class AgentGym(Task):
       url: of the server, as http://127.0.0.1:8081; several with commas between, over which the seeds spread
         the episodes, so that those of one group go to one server.
       timeout: seconds that a call may take.
+      patience: seconds that a server which cannot be reached is waited for, as one that is started anew.
       max_turns: turns after which an episode is cut; 0: AgentGym's rounds of the environment.
       api_key_env: environment variable with the servers' API key; empty: they have none.
       deterministic: whether the same row and actions give the same steps; None: as AgentGym's environment
@@ -40,6 +42,7 @@ class AgentGym(Task):
     env: Literal["textcraft", "babyai", "alfworld", "sciworld", "webshop"]
     url: str
     timeout: float = 60.0
+    patience: float = 60.0
     max_turns: int = 0
     api_key_env: str = ""
     deterministic: bool | None = None
@@ -49,6 +52,8 @@ class AgentGym(Task):
     def __post_init__(self) -> None:
         if self.timeout <= 0:
             raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
+        if self.patience < 0:
+            raise UserError(f"patience = {self.patience:g} is out of range: it must be at least 0.")
         if self.max_turns < 0:
             raise UserError(f"max_turns = {self.max_turns} is out of range: it must be at least 0.")
         self._format = FORMATS[self.env]
@@ -65,30 +70,15 @@ class AgentGym(Task):
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no episode; whether there is such an episode, its server
         knows."""
-        self._number(row)
-
-    def _number(self, row: Mapping[str, Any]) -> int:
-        """The number of an episode that a row gives."""
-        ids = [row[name] for name in ("id", "item_id") if row.get(name) is not None]
-        numbers = [self._numbered(value) for value in ids]
-        if not numbers or None in numbers or len(set(numbers)) > 1:
-            raise UserError(f"A row of {self.env} needs the number of an episode in `id`, or "
-                            f"\"{self.env}_N\" in `item_id`, but has "
-                            f"{' and '.join(map(quoted, ids)) or 'neither'} (columns: {named(row)}).")
-        return numbers[0]
-
-    def _numbered(self, value: Any) -> int | None:
-        if isinstance(value, str) and (item := re.fullmatch(rf"{self.env}_(0|[1-9][0-9]{{0,14}})", value)):
-            return int(item[1])
-        return value if type(value) is int and 0 <= value < MOST_ID else None
+        episode_number(row, self.env, MOST_ID)
 
     def open(self, row: Mapping[str, Any], seed: int) -> RemoteEpisode:
         """An episode of the row's number, at the server that the seed chooses; nothing is asked of it yet."""
         url = random.Random(seed).choice(self._urls)
         with self._lock:
             if self._connection is None:
-                self._connection = Connection(self.timeout, self._key)
-            begun = self._format.named(row, self._number(row))
+                self._connection = Connection(self.timeout, self.patience, self._key)
+            begun = self._format.named(row, episode_number(row, self.env, MOST_ID))
             episode = RemoteEpisode(self._connection, self._format, url, begun, self._episodes.discard)
             self._episodes.add(episode)
         return episode

@@ -4,6 +4,8 @@ import asyncio
 import concurrent.futures
 import json
 import threading
+import time
+import urllib.parse
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -13,8 +15,13 @@ from jaxrl_moe.types import EnvError, Status, UserError
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 3.0   # that a connection is kept: servers drop one after five, and then it must not be used
+KNOCK_SECONDS = 0.5  # between two tries to reach a server that is waited for
 LAST_SECONDS = 5.0   # that calls which nobody waits for have when all is closed
 MOST_BYTES = 2**24   # of an answer
+
+
+class Unreached(EnvError):
+    """There was no connection, and nothing was sent."""
 
 
 class Connection:
@@ -23,16 +30,20 @@ class Connection:
 
     Args:
       timeout: seconds that a call may take.
+      patience: seconds that a server is waited for from when it could not be reached, by all calls together.
+        After these, calls fail at once until one reaches it again.
       api_key: sent to the servers; empty: none.
     """
 
-    def __init__(self, timeout: float, api_key: str = ""):
+    def __init__(self, timeout: float, patience: float = 0.0, api_key: str = ""):
         httpx = _httpx()
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None,
                               keepalive_expiry=IDLE_SECONDS)
         self._timeout = timeout
+        self._patience = patience
+        self._lost: dict[str, float] = {}  # since when a server cannot be reached; its thread's own
         # nothing of the surroundings: a proxy has no business between a run and its environments
         self._http = httpx.AsyncClient(headers=headers, limits=limits, trust_env=False, timeout=httpx.Timeout(
             None, connect=min(CONNECT_SECONDS, timeout)))
@@ -54,7 +65,7 @@ class Connection:
           EnvError: no good answer came.
         """
         try:
-            status, data = self._start(self._post(url, body)).result()
+            status, data = self._start(self._post(url, body, self._patience)).result()
         except concurrent.futures.CancelledError as error:
             raise EnvError(Status.UNREACHABLE, f"{url} was given up: the task was closed.") from error
         if status != 200:
@@ -63,7 +74,7 @@ class Connection:
 
     def post_later(self, url: str, body: Mapping[str, Any]) -> None:
         """Makes a call that nobody waits for, and whose failure changes nothing."""
-        future = self._start(self._post(url, body))
+        future = self._start(self._post(url, body, 0.0))
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
 
@@ -92,8 +103,23 @@ class Connection:
         await asyncio.gather(*calls, return_exceptions=True)
         await self._http.aclose()
 
-    async def _post(self, url: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
-        """(status, bytes of the answer)."""
+    async def _post(self, url: str, body: Mapping[str, Any], patience: float) -> tuple[int, bytes]:
+        """(status, bytes of the answer), of a server that is waited for. Only a call of which nothing was
+        sent is made again: what a server did before it broke the connection is not known."""
+        host = urllib.parse.urlsplit(url).netloc
+        while True:
+            try:
+                answer = await self._asked(url, body)
+            except Unreached:
+                now = time.monotonic()
+                if not patience or now - self._lost.setdefault(host, now) > patience:
+                    raise
+                await asyncio.sleep(KNOCK_SECONDS)
+            else:
+                self._lost.pop(host, None)
+                return answer
+
+    async def _asked(self, url: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._answer(url, json.dumps(body).encode())
@@ -101,7 +127,7 @@ class Connection:
             raise EnvError(Status.TIMED_OUT, f"{url} did not answer within {self._timeout:g} "
                            "seconds.") from error
         except (self._errors.ConnectError, self._errors.ConnectTimeout) as error:
-            raise EnvError(Status.UNREACHABLE, f"{url} cannot be reached: {_said(error)}.") from error
+            raise Unreached(Status.UNREACHABLE, f"{url} cannot be reached: {_said(error)}.") from error
         except self._errors.TransportError as error:
             raise EnvError(Status.UNREACHABLE, f"{url} broke the connection: {_said(error)}.") from error
         except self._errors.RequestError as error:
@@ -122,7 +148,7 @@ def _checked(data: bytes, url: str, failed: Status) -> Any:
     try:
         value = parse(data, f"the answer of {url}")
     except OutsideError as error:
-        raise EnvError(Status.MALFORMED, f"{error}{_shown(data)}") from error
+        raise EnvError(Status.MALFORMED, f"{str(error).rstrip('.')}{_shown(data)}") from error
     if isinstance(value, dict) and "error" in value:
         raise EnvError(failed, f"{url} answered with an error: {cut(str(value['error']))}")
     return value

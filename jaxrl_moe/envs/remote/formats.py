@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jaxrl_moe.envs.text.answers import BadAction, action_of
 from jaxrl_moe.outside import Fields, OutsideError, kind
 
-MOST_ID = 2**53
+MOST_ID = 2**53 - 1
 
 
 class Told(NamedTuple):

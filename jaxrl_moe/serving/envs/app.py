@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from starlette.responses import PlainTextResponse
 
 from jaxrl_moe import __version__
@@ -44,14 +44,23 @@ class EnvService:
     def close(self) -> None:
         self.sessions.close()
 
+    async def create(self, request: Request, *row: Mapping[str, Any]) -> tuple[int, Shown | None]:
+        """A new session, which ends where its client has not waited for it: nobody else knows its number."""
+        made = await self.ask("/create", self.sessions.create, *row)
+        if await request.is_disconnected():
+            await self._in_thread(self.sessions.end, made[0], "unheard")
+        return made
+
     async def ask(self, path: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Makes a call of the sessions in a thread of theirs, and counts it."""
         with self._counted(path):
             try:
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self.sessions.pool, call, *arguments)
+                return await self._in_thread(call, *arguments)
             except asyncio.CancelledError as error:  # after the grace that calls have at the server's end
                 raise Refusal(503, "The server is ending, and the environment does not answer.") from error
+
+    async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.sessions.pool, call, *arguments)
 
     @contextlib.contextmanager
     def _counted(self, path: str) -> Iterator[None]:
@@ -94,18 +103,18 @@ def make_app(service: EnvService, api_key: str = "") -> Gate:
 
 
 def _add_create(app: FastAPI, service: EnvService) -> None:
-    sessions = service.sessions
     if not service.wire.begins:
         @app.post("/create")
-        async def create():
-            number, _ = await service.ask("/create", sessions.create)
+        async def create(request: Request):
+            await request.body()  # whatever it holds; what comes after it is the client's end
+            number, _ = await service.create(request)
             return JsonAnswer({"id": number})
         return
 
     @app.post("/create")
-    async def create_and_begin(body: CreateBody):
+    async def create_and_begin(request: Request, body: CreateBody):
         own = body.model_dump(include={"commands", "goal"}, exclude_none=True)
-        number, shown = await service.ask("/create", sessions.create, own or {"id": 0})
+        number, shown = await service.create(request, own or {"id": 0})
         return JsonAnswer(told(service.wire.reset, number, shown))
 
 

@@ -2,12 +2,12 @@
 import contextlib
 import dataclasses
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.rollout.grades import Unfit, checked_env, checked_messages, checked_step
 from jaxrl_moe.types import Action, Messages, UserError
 
 
@@ -49,8 +49,8 @@ class Session:
         with self._told("end the episode before"):
             self.close()
         with self._told("begin"):
-            self._env = task.open(row, 0)
-            self._shown = Shown(text_of(self._env.reset()))
+            self._env = checked_env(task.open(row, 0))
+            self._shown = Shown(text_of(checked_messages(self._env.reset())))
         return self._shown
 
     def step(self, text: str) -> Shown:
@@ -64,13 +64,9 @@ class Session:
             raise UserError(f"The episode of session {self.number} has ended: reset the session, or close "
                             "it.")
         with self._told("take the action"):
-            step = self._env.step(Action(text, 0, False))
-            info = {name: float(value) for name, value in step.info.items()}
-            if not all(map(math.isfinite, (step.reward, *info.values()))):
-                raise ValueError(f"it gave the reward {step.reward} and the info {info}")
-            reward = float(step.reward)
-            self._shown = Shown(text_of(step.observation), reward, bool(step.done), before.score + reward,
-                                info, step.achieved)
+            step = checked_step(self._env.step(Action(text, 0, False)))
+            self._shown = Shown(text_of(step.observation), step.reward, step.done, before.score + step.reward,
+                                step.info, step.achieved)
         return self._shown
 
     def look(self) -> Shown:
@@ -96,8 +92,13 @@ class Session:
             if not isinstance(error, UserError):
                 logging.getLogger(__name__).error("An environment failed", exc_info=error)
             self.close()
-            raise UserError(f"The environment could not {what}: "
-                            f"{error if isinstance(error, UserError) else crash(error)}") from error
+            raise UserError(f"The environment could not {what}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, Unfit):
+        return f"it {error}"
+    return str(error) if isinstance(error, UserError) else crash(error)
 
 
 def text_of(messages: Messages) -> str:

@@ -15,13 +15,12 @@ class Curves:
     One thread calls advance(); any may ask for curves.
 
     Attributes:
-      error: why the file cannot be read; empty: it can.
+      log: the file.
       broken: what is wrong with each line that is no row of metrics.
     """
 
     def __init__(self, path: pathlib.Path):
         self.log = GrowingLog(path)
-        self.error = ""
         self._lock = threading.Lock()
         self._clear()
 
@@ -33,14 +32,7 @@ class Curves:
     def advance(self) -> bool:
         """Reads some megabytes more; whether there were any."""
         with self._lock:
-            try:
-                if self.log.look():
-                    self._clear()
-                lines = self.log.lines()
-            except OSError as error:
-                self.error = f"{self.log.path} cannot be read: {error.strerror or error}."
-                return False
-            self.error = ""
+            lines = self.log.more(self._clear)
             for line in lines.data.split(b"\n")[:-1] if lines else ():
                 self._add(line)
             return lines is not None

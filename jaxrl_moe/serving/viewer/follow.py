@@ -2,6 +2,7 @@
 noticed."""
 import os
 import pathlib
+from collections.abc import Callable
 from typing import IO, NamedTuple
 
 AT_ONCE = 1 << 22        # bytes of lines that are handed out together
@@ -20,9 +21,10 @@ class Lines(NamedTuple):
 class GrowingLog:
     """Hands out each whole line of a file once, in order; a last line without an end waits.
 
-    One thread calls look() and lines(); others may read() meanwhile.
+    One thread calls more(), or look() and lines(); others may read() meanwhile.
 
     Attributes:
+      error: why more() cannot read the file; empty: it can.
       version: changes whenever what was handed out before is no longer how the file begins.
       offset: bytes that were handed out.
       size: of the file when it was last looked at; 0 where there is none.
@@ -30,12 +32,26 @@ class GrowingLog:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
+        self.error = ""
         self.version = 0
         self.offset = 0
         self.size = 0
         self._file: IO[bytes] | None = None
         self._head = b""
         self._tail = b""
+
+    def more(self, again: Callable[[], None]) -> Lines | None:
+        """Looks at the file anew and hands out its next lines; where they begin anew, `again` is called
+        before. None where there are no more for now, or `error` keeps from reading them."""
+        try:
+            if self.look():
+                again()
+            lines = self.lines()
+        except OSError as error:
+            self.error = f"{self.path} cannot be read: {error.strerror or error}."
+            return None
+        self.error = ""
+        return lines
 
     def look(self) -> bool:
         """Looks at the file anew; whether its lines are to be taken from the beginning again.

@@ -65,12 +65,11 @@ class TrajectoryIndex:
     One thread calls advance(); any may take snapshots and read rows.
 
     Attributes:
-      error: why the file cannot be read; empty: it can.
+      log: the file.
     """
 
     def __init__(self, path: pathlib.Path):
         self.log = GrowingLog(path)
-        self.error = ""
         self._lock = threading.Lock()
         self._clear()
 
@@ -81,15 +80,8 @@ class TrajectoryIndex:
 
     def advance(self) -> bool:
         """Indexes some megabytes more; whether there were any."""
-        try:
-            with self._lock:
-                if self.log.look():
-                    self._clear()
-                lines = self.log.lines()
-        except OSError as error:
-            self.error = f"{self.log.path} cannot be read: {error.strerror or error}."
-            return False
-        self.error = ""
+        with self._lock:
+            lines = self.log.more(self._clear)
         if lines is None:
             return False
         self._add(lines)

@@ -30,7 +30,7 @@ class ShownPhase:
                 "bytes": self.index.log.offset, "size": self.index.log.size,
                 "outcomes": list(index.outcomes.words),
                 "metrics": [self.curves.log.version, self.curves.log.offset],
-                "errors": [error for error in (self.index.error, self.curves.error) if error] +
+                "errors": [error for error in (self.index.log.error, self.curves.log.error) if error] +
                 self.curves.broken[:3]}
 
 

@@ -1,11 +1,8 @@
 """Bodies and requests over HTTP: never a server's error, and the next ordinary request is answered."""
 import contextlib
-import http.client
 import json
-import logging
 import pathlib
 import random
-import urllib.parse
 from typing import Any
 
 import bridges
@@ -17,10 +14,10 @@ from jaxrl_moe.serving.openai.models import Models
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
-from tests.fuzz.arena import TooSlow
 from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.reading import Damaged, broken, number, strict, text, truth, whole
-from tests.fuzz.runner import Target, Wrong
+from tests.fuzz.runner import Wrong
+from tests.fuzz.targets.http import HttpTarget
 from tests.fuzz.targets.rows import leaves
 from tests.helpers.scripted_texts import Scripted
 from tests.helpers.tiny_models import CHAT_TEMPLATE, make_checkpoint, make_tokenizer
@@ -71,24 +68,16 @@ FOREIGN: tuple[dict[str, Any], ...] = (
     {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {
         "name": "f", "arguments": "[" * 100000}}]}]}, {"model": "other"}, {"model": "\ud800"},
     {"model": "x" * 100000}, {"lora_path": "\0"}, {"lora_path": "x" * 100000}, {"lora_name": "\ud800"})
+PATHS = ("/v1/models/" + "a" * 3000, "/v1/models/%00", "/v1/models/%ff%fe", "/v1/models/../../etc/passwd",
+         "//", "/docs", "/v1/completions?x=%zz", "/v1/models/tiny?x=1", "/openapi.json", "/v1/completions#x")
 RULES = {"max_tokens": whole(), "n": whole(1, 128), "temperature": number(0, 100), "top_p": number(0, 1),
          "top_k": whole(-1), "min_p": number(0, 1), "stream": truth, "return_token_ids": truth, "user": text,
          "model": text, "logprobs": lambda value: True, "seed": lambda value: type(value) is int}
 
 
-class Caught(logging.Handler):
-    """Keeps the last exception that the server logged."""
-    error: BaseException | None = None
-
-    def emit(self, record):
-        if record.exc_info and record.exc_info[1] is not None:
-            self.error = record.exc_info[1]
-
-
-class HttpBodies(Target):
+class HttpBodies(HttpTarget):
     """Requests to the endpoint."""
     name = "http"
-    named = False
     share = 1.5
 
     def prepare(self, inputs: pathlib.Path) -> None:
@@ -110,15 +99,10 @@ class HttpBodies(Target):
         service = Service(front, self.tokenizer, Models(front, "tiny", "", load))
         self.server = self.stack.enter_context(HttpServer(service, make_app, api_key="key", grace=1))
         self.request = ("POST", *BODIES[0][:1], json.dumps(BODIES[0][1]).encode(), {})
-        self.caught = Caught()
-        for name in ("jaxrl_moe.serving.http.errors", "uvicorn.error"):
-            logger = logging.getLogger(name)
-            logger.addHandler(self.caught)
-            logger.propagate = False
+        self.listen()
 
     def close(self) -> None:
-        for name in ("jaxrl_moe.serving.http.errors", "uvicorn.error"):
-            logging.getLogger(name).removeHandler(self.caught)
+        self.deafen()
         self.stack.close()
 
     def mutate(self, rng: random.Random, inputs: pathlib.Path):
@@ -133,58 +117,25 @@ class HttpBodies(Target):
             added = rng.choice(FOREIGN)
             data, done = json.dumps(body | added).encode(), f"with {str(added)[:100]}"
         elif chance < 0.45:
-            method, path, headers = self._request(rng, path)
+            method, path, headers = self.odd_request(rng, (path, path, path + "/", path.upper(), *PATHS))
             done = "the request"
         else:
             data, done = mutate_json(rng, data)
         self.request = method, path, data, headers
         return {}, f"{method} {path[:80]} {str(headers)[:80]}: {done}"
 
-    def _request(self, rng: random.Random, path: str) -> tuple[str, str, dict[str, str]]:
-        method = rng.choice(("POST", "POST", "GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"))
-        path = rng.choice((path, path, path + "/", path.upper(), "/v1/models/" + "a" * 3000, "/v1/models/%00",
-                           "/v1/models/%ff%fe", "/v1/models/../../etc/passwd", "//", "/docs",
-                           path + "?x=%zz", "/v1/models/tiny?x=1", "/openapi.json", path + "#x"))
-        headers = rng.choice(({}, {"Content-Type": "text/plain"},
-                              {"Content-Type": "application/json; charset=x"},
-                              {"Content-Type": "multipart/form-data"}, {"Content-Encoding": "gzip"},
-                              {"Content-Type": ""}, {"Expect": "100-continue"}, {"Accept": "image/png"},
-                              {"X-Long": "a" * 20000}, {"Content-Length": "99999999"}, {"Host": ""},
-                              {"Authorization": "Bearer kez"}, {"Authorization": "Bearer k\xe9y"},
-                              {"Connection": "close"}, {"Cookie": "\x7f"}))
-        return method, path, headers
-
     def call(self, arena):
         self.caught.error = None
-        answer = self._send(*self.request)
+        answer = self.send(self.server.url, *self.request)
         if answer[0] >= 500:
             if self.caught.error is not None:
                 raise self.caught.error
             raise Wrong(f"status {answer[0]}", str(answer[2][:300]))
         method, path, data = "POST", BODIES[0][0], json.dumps(BODIES[0][1]).encode()
-        status, _, body = self._send(method, path, data, {})
+        status, _, body = self.send(self.server.url, method, path, data, {})
         if status != 200:
             raise Wrong("the next ordinary request is not answered", f"{status} {body[:200]!r}")
         return answer
-
-    def _send(self, method: str, path: str, data: bytes, headers: dict) -> tuple[int, str, bytes]:
-        address = urllib.parse.urlsplit(self.server.url)
-        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=5)
-        try:
-            given = {"Content-Type": "application/json", "Authorization": "Bearer key"} | headers
-            connection.request(method, path, data, {key: value for key, value in given.items()})
-            if given.get("Content-Length") == "99999999":
-                connection.sock.shutdown(1)  # no more comes
-            answer = connection.getresponse()
-            return answer.status, answer.getheader("Content-Type") or "", answer.read()
-        except TimeoutError as error:
-            raise TooSlow("no answer within 5 seconds") from error
-        except (http.client.HTTPException, ConnectionError) as error:
-            if headers or not data:
-                return 400, "closed", str(error).encode()
-            raise Wrong("the connection was closed without an answer", repr(error)) from error
-        finally:
-            connection.close()
 
     def judge(self, arena, result):
         status, kind, body = result

@@ -1,5 +1,5 @@
 """All targets by name."""
-from tests.fuzz.targets import adapters, commands, models, rows, runs, serving, settings
+from tests.fuzz.targets import adapters, commands, envs, models, rows, runs, serving, settings
 
 TARGETS = {target.name: target for module in (
-    models, adapters, rows, runs, serving, settings, commands) for target in module.TARGETS}
+    models, adapters, rows, runs, serving, envs, settings, commands) for target in module.TARGETS}

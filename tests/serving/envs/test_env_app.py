@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import httpx
 import pytest
@@ -196,7 +197,42 @@ def test_slow_sessions_of_any_number_hold_nobody_else():
             assert all("no number" in answer.result(30).json()["observation"] for answer in slow)
 
 
-def test_sessions_of_clients_that_vanish_expire_and_are_counted():
+class Slow(Guessing):
+    """Begins once it may go on."""
+    def open(self, row, seed):
+        self.waiting += 1
+        self.go.wait(60)
+        return super().open(row, seed)
+
+
+def test_a_session_whose_client_did_not_wait_for_its_number_is_ended():
+    game = Slow()
+    with env_server(game) as (url, service):
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(f"{url}/create", json={}, timeout=0.2)
+        wait_until(lambda: game.waiting == 1)
+        assert service.sessions.held == 1
+        game.go.set()
+        wait_until(lambda: service.sessions.held == 0)
+        assert service.sessions.ended == {"unheard": 1} and (game.opened, game.closed) == (1, 1)
+        number = httpx.post(f"{url}/create", json={}).json()["id"]
+        assert httpx.post(f"{url}/step", json={"id": number, "action": "0"}).json()["done"]
+        assert service.sessions.open == 1
+
+
+def test_a_client_of_babyai_that_does_not_wait_leaves_no_session(monkeypatch):
+    with env_server(Guessing(), "babyai") as (url, service):
+        create = service.sessions.create
+        go = threading.Event()
+        monkeypatch.setattr(service.sessions, "create", lambda: go.wait(60) and create())
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(f"{url}/create", json={}, timeout=0.2)
+        go.set()
+        wait_until(lambda: service.sessions.ended == {"unheard": 1})
+        assert "id" in httpx.post(f"{url}/create").json() and service.sessions.open == 1
+
+
+def test_sessions_of_clients_that_vanish_end_and_are_counted():
     game = Guessing()
     with env_server(game, most=8, idle_seconds=0.2) as (url, service):
         for _ in range(20):  # each leaves in the middle of a call, or after it
@@ -207,7 +243,9 @@ def test_sessions_of_clients_that_vanish_expire_and_are_counted():
         text = httpx.get(f"{url}/metrics").text
     lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert lines["jaxrl_moe_env_sessions"] == lines["jaxrl_moe_env_sessions_held"] == "0"
-    assert float(lines['jaxrl_moe_env_sessions_ended_total{why="expired"}']) == game.opened == game.closed > 0
+    ended = {name: float(count) for name, count in lines.items() if "sessions_ended_total" in name}
+    assert sum(ended.values()) == game.opened == game.closed > 0
+    assert all('why="expired"' in name or 'why="unheard"' in name for name in ended)
     assert lines["jaxrl_moe_env_sessions_most"] == "8"
 
 

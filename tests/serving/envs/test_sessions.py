@@ -106,7 +106,7 @@ def test_a_row_that_gives_no_episode_leaves_the_session_as_it_was(game, sessions
 
 @pytest.mark.parametrize("word, told", [
     ("crash", r"could not take the action: KeyError: 'the board' \(games.py, line \d+\)"),
-    ("nan", "could not take the action: ValueError: it gave the reward nan")])
+    ("nan", "could not take the action: it gives a reward of nan, which is no finite number")])
 def test_an_environment_that_fails_is_told_in_a_sentence_and_begins_anew(game, sessions, word, told):
     number, _ = sessions.create(ROW)
     with pytest.raises(UserError, match=told) as failed:

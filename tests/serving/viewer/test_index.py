@@ -176,7 +176,7 @@ def line(step, reward=0.0, **more):
 def test_a_file_that_is_not_there_yet_and_a_line_that_is_not_whole_are_waited_for(tmp_path):
     path = tmp_path / "trajectories.jsonl"
     index = finish(TrajectoryIndex(path))
-    assert index.snapshot().rows == 0 and not index.error
+    assert index.snapshot().rows == 0 and not index.log.error
     second = line(2)
     path.write_text(line(1) + second[:30])
     assert finish(index).snapshot().rows == 1 and index.log.size > index.log.offset
@@ -306,3 +306,14 @@ def test_curves_grow_and_tell_of_broken_lines(tmp_path):
     path.write_text('{"step": 1, "y": 2}\n')
     curves.advance()
     assert curves.names() == ["y"] and not curves.broken
+
+
+@pytest.mark.parametrize("kind", [Curves, TrajectoryIndex])
+def test_a_log_that_cannot_be_read_is_told_until_it_can(tmp_path, kind):
+    path = tmp_path / "log.jsonl"
+    path.mkdir()
+    reader = kind(path)
+    assert not reader.advance() and reader.log.error == f"{path} cannot be read: Is a directory."
+    path.rmdir()
+    path.write_text(line(1))
+    assert reader.advance() and not reader.log.error

@@ -1,19 +1,17 @@
 """TextCraft as a task: a row names a goal, and its episode plays for it."""
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.text.answers import BadAction, action_of
 from jaxrl_moe.envs.text.textcraft.book import RecipeBook
 from jaxrl_moe.envs.text.textcraft.game import Game, Reply
 from jaxrl_moe.envs.text.textcraft.goals import GoalSet, goal_set, opening
 from jaxrl_moe.envs.text.textcraft.planner import Goal
 from jaxrl_moe.protocols import Env, Task
-from jaxrl_moe.spelling import named, quoted
+from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import Action, Messages, Step, UserError
-
-_ITEM_ID = re.compile(r"textcraft_(0|[1-9][0-9]{0,8})")
 
 
 @dataclasses.dataclass
@@ -64,21 +62,16 @@ class TextCraft(Task):
         Raises:
           UserError: it names none, or one of other recipes.
         """
-        ids = [row[name] for name in ("id", "item_id") if row.get(name) is not None]
-        numbers = {_number(value) for value in ids}
-        if None in numbers or len(numbers) != 1:
-            raise UserError(f"A row of TextCraft needs the number of a goal in `id`, or \"textcraft_N\" in "
-                            f"`item_id`, but has {' and '.join(map(quoted, ids)) or 'neither'} (columns: "
-                            f"{named(row)}).")
+        number = episode_number(row, "textcraft")
         if row.get("recipes") not in (None, self.recipes):
             raise UserError(f"The row is of the recipes {quoted(row['recipes'])}, and the task has "
                             f"{self.recipes!r}: write env.name=\"textcraft(recipes='...')\" as the rows say.")
-        return self._numbered(numbers.pop())
+        return self._numbered(number)
 
     def _numbered(self, number: int) -> Goal:
         goals = self._set()
         count = goals.within(self.max_depth) if self.max_depth else len(goals.goals)
-        if not 0 <= number < count:
+        if number >= count:
             limit = f" of depth {self.max_depth} or less" * bool(self.max_depth)
             raise UserError(f"There is no goal {number}: the recipes {self.recipes!r} have {count}{limit}, "
                             "numbered from 0.")
@@ -86,13 +79,6 @@ class TextCraft(Task):
 
     def _set(self) -> GoalSet:
         return goal_set(self.recipes)
-
-
-def _number(value: Any) -> int | None:
-    """The number of a goal as a row gives it."""
-    if isinstance(value, str) and (match := _ITEM_ID.fullmatch(value)):
-        return int(match[1])
-    return value if type(value) is int else None
 
 
 class TextCraftEpisode(Env):

@@ -76,14 +76,9 @@ def test_a_row_names_its_goal_by_id_or_item_id_and_the_seed_changes_nothing():
 
 
 @pytest.mark.parametrize("row, reason", [
-    ({}, "needs the number of a goal in `id`.* but has neither"), ({"id": None}, "has neither"),
-    ({"id": True}, "has True"), ({"id": 1.0}, "has 1.0"), ({"id": "12"}, "has '12'"),
-    ({"id": [12]}, r"has \[12\]"),
-    ({"item_id": 12.5}, "has 12.5"), ({"item_id": "babyai_3"}, "has 'babyai_3'"),
-    ({"item_id": "textcraft_012"}, "has 'textcraft_012'"), ({"item_id": "textcraft_-1"}, "has"),
-    ({"id": 3, "item_id": "textcraft_4"}, "has 3 and 'textcraft_4'"),
+    ({}, "needs the number of an episode, .* but has neither"), ({"item_id": "babyai_3"}, "'babyai_3'"),
+    ({"id": -1}, "has id = -1"), ({"id": 10**100}, "has id = 1000"),
     ({"id": 2779}, "no goal 2779: the recipes 'small' have 2779, numbered from 0"),
-    ({"id": -1}, "no goal -1"), ({"id": 10**100}, "no goal 1000"),
     ({"id": 3, "recipes": "minecraft"}, "row is of the recipes 'minecraft', and the task has 'small'")])
 def test_a_row_that_names_no_goal_is_refused(row, reason):
     with pytest.raises(UserError, match=reason):
