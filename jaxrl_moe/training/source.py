@@ -14,13 +14,13 @@ import jax
 from jaxrl_moe.config import AlgorithmSection, Config
 from jaxrl_moe.learning.credit.rewards import all_equal
 from jaxrl_moe.protocols import Engine, StreamingEngine
-from jaxrl_moe.rollout.account import Drawn, Rules
+from jaxrl_moe.rollout.ahead.account import Drawn, Rules
+from jaxrl_moe.rollout.ahead.producer import Producer
 from jaxrl_moe.rollout.collect import TRAIN_STREAM
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.failures import Failures
 from jaxrl_moe.rollout.play import Play
-from jaxrl_moe.rollout.producer import Producer
 from jaxrl_moe.runs.metrics import Stopwatch
 from jaxrl_moe.training.selection import Selection, select
 from jaxrl_moe.types import RolloutGroup, SamplingParams

@@ -20,7 +20,7 @@ KEY = "a-key"
 
 
 def test_the_agent_of_the_page_plays_until_the_run_is_over(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "agent.py").write_text(code)
     tokenizer = Tokenizer(byte_level(templates.QWEN25, "<|im_end|>"), "qwen25")
     sessions = AgentSessions()

@@ -9,11 +9,11 @@ import numpy as np
 from jaxrl_moe.data.iterator import PromptIterator
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.protocols import StreamingEngine
-from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.ahead.account import Rules
+from jaxrl_moe.rollout.ahead.producer import Producer
 from jaxrl_moe.rollout.collect import TRAIN_STREAM, collect
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes
-from jaxrl_moe.rollout.producer import Producer
 from jaxrl_moe.types import Completion, Prompt, SamplingParams, Step
 
 DEVICE = "the one device"

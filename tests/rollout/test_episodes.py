@@ -10,7 +10,7 @@ import pytest
 from jaxrl_moe.envs.single_turn import OneStep, SingleTurnTask
 from jaxrl_moe.hosts.messages import pack, unpack
 from jaxrl_moe.protocols import Env, Task
-from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.ahead.account import Rules
 from jaxrl_moe.rollout.answers import Answer, from_plain
 from jaxrl_moe.rollout.collect import EVAL_STREAM, collect
 from jaxrl_moe.rollout.episodes import Episodes

@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.protocols import Env, Task
-from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.ahead.account import Rules
 from jaxrl_moe.rollout.grades import GradeError
 from jaxrl_moe.types import Prompt, Step, UserError
 from tests.helpers.scripted_engine import ScriptedEngine, graded, make, train

@@ -10,7 +10,7 @@ import pytest
 
 from jaxrl_moe.config import EpisodesSection
 from jaxrl_moe.protocols import Env, Task
-from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.ahead.account import Rules
 from jaxrl_moe.rollout.collect import collect
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.failures import EpisodesError, Failures, by_status, failure_metrics, failures_told

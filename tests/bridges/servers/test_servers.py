@@ -16,7 +16,7 @@ from bridges.servers.http import EngineError, Http, Refused, Unavailable
 from bridges.servers.receiver import Weights
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.rollout.account import Rules
+from jaxrl_moe.rollout.ahead.account import Rules
 from jaxrl_moe.types import Request, SamplingParams, UserError
 from tests.helpers.fake_server import VOCAB
 from tests.helpers.scripted_engine import make, train

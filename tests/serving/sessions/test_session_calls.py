@@ -1,6 +1,7 @@
 """Calls of an agent within a session: the next one goes on from the tokens that were drawn, whatever the chat
 template, and is recorded as the engine drew it."""
 import contextlib
+import time
 
 import numpy as np
 import openai
@@ -17,6 +18,7 @@ from tests.helpers.scripted_texts import Scripted
 from tests.helpers.serving import serving
 from tests.helpers.session_plans import plan
 from tests.helpers.templates import byte_level
+from tests.helpers.waiting import wait_until
 
 ASK = {"role": "user", "content": "Look around."}
 LOOK = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {
@@ -152,3 +154,16 @@ def test_each_call_has_the_noise_of_its_turn_and_the_runs_sampling():
     for one in requests:
         assert (one.params.n, one.params.temperature, one.params.return_routed_experts) == (1, 0.7, True)
         assert one.params.stop_strings == ("zzz", "qq")
+
+
+def test_a_call_whose_client_goes_away_is_not_trained_on(monkeypatch):
+    tokenizer = Tokenizer(byte_level(templates.QWEN25, "<|im_end|>"), "qwen25")
+    step = Scripted.step
+    monkeypatch.setattr(Scripted, "step", lambda self: time.sleep(0.05) or step(self))
+    with played(tokenizer, "a long story of a walk to a wall") as (client, session, server):
+        with client.chat.completions.create(model="tiny", messages=[ASK], stream=True) as events:
+            next(iter(events))
+        wait_until(lambda: not server.service.in_flight)
+        assert not session.calls and session.idle > 0
+        said(client, [ASK])
+    assert len(session.calls) == 1

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxrl_moe.protocols import StreamingEngine
-from jaxrl_moe.rollout.account import Account, Drawn, Rules
-from jaxrl_moe.rollout.buffer import Entry
+from jaxrl_moe.rollout.ahead.account import Account, Drawn, Rules
+from jaxrl_moe.rollout.ahead.buffer import Entry
 from jaxrl_moe.rollout.collect import TRAIN_STREAM
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.episodes import Episodes

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxrl_moe.rollout.buffer import Buffer, Entry
+from jaxrl_moe.rollout.ahead.buffer import Buffer, Entry
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.failures import Tries
 from jaxrl_moe.types import RolloutGroup

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from jaxrl_moe.rollout.account import Rules
-from jaxrl_moe.rollout.buffer import Buffer, Entry
+from jaxrl_moe.rollout.ahead.account import Rules
+from jaxrl_moe.rollout.ahead.buffer import Buffer, Entry
 from jaxrl_moe.rollout.grades import GradeError
 from jaxrl_moe.types import RolloutGroup, UserError
 from tests.helpers.scripted_engine import PROMPTS, ScriptedEngine, ScriptedTask, make, train

@@ -1,0 +1,1 @@
+"""Rollouts ahead of the weights, bounded by rollout.max_staleness."""
