@@ -14,7 +14,7 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills learn adapters target lint clean
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills learn learn-games adapters target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -32,6 +32,7 @@ help:
 	@echo "                  the same episodes in process: benchmarks/envs_crowd.md; MINUTES=10 for each server"
 	@echo "make kills        a run of seconds, killed 100 times at random moments of its life, interrupted, and on full disks: whether it"
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
+	@echo "make learn-games  TextCraft and BabyAI, two seeds, in process and over servers: about an hour on 2 idle cores"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
 	@echo "                  on where it was stopped; SEEDS=0,1 RECIPES=gspo,dapo STEPS=60 for a part. Table and curves go to"
 	@echo "                  benchmarks/learning.md and learning.png where all of it is there, else to runs/learning"
@@ -82,6 +83,9 @@ kills: $(VENV)/.installed-test
 learn: $(VENV)/.installed
 	$(BIN)/python scripts/benchmark.py --case=learning $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(RECIPES),--recipes=$(RECIPES)) \
 	    $(if $(STEPS),--steps=$(STEPS))
+
+learn-games: $(VENV)/.installed-agents
+	$(BIN)/python -m benchmarks.games
 
 adapters: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.adapters

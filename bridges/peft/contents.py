@@ -16,10 +16,11 @@ from jaxrl_moe.model.transformer import Transformer
 def peft_config(model: Transformer, base: str) -> dict:
     """The fields of adapter_config.json.
 
-    PEFT fuses some projections of experts (gate and up) at twice the rank, which changes rsLoRA's scale by
-    sqrt(2), and it refuses dropout there; so adapters of experts are written with the plain scale and no
-    dropout. In some families it takes MLP names to mean experts (Family.joins_dense_names); dense MLP layers
-    of such a model are named as parameters instead.
+    rsLoRA's scale is written as the plain scale of another lora_alpha: SGLang does not read use_rslora, and
+    takes alpha / r in silence; PEFT fuses some projections of experts (gate and up) at twice the rank, which
+    changes it by sqrt(2). PEFT refuses dropout of experts, so none is written there. In some families it
+    takes MLP names to mean experts (Family.joins_dense_names); dense MLP layers of such a model are named as
+    parameters instead.
     """
     if model.lora is None:
         raise BridgeError("The model has no adapters to export. Export it as a whole checkpoint instead.")
@@ -35,7 +36,7 @@ def peft_config(model: Transformer, base: str) -> dict:
     of_experts = {leaf(row.theirs) for row in family.spellings[0] if "{expert}" in row.theirs}
     apart = {row for row in rows - experts if family.joins_dense_names and leaf(row.theirs) in of_experts}
     lora = model.lora
-    alpha = lora.scale * lora.rank if experts else lora.alpha
+    alpha = lora.scale * lora.rank if lora.rslora else lora.alpha
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -43,7 +44,7 @@ def peft_config(model: Transformer, base: str) -> dict:
         "inference_mode": True,
         "r": lora.rank,
         "lora_alpha": int(alpha) if float(alpha).is_integer() else alpha,
-        "use_rslora": lora.rslora and not experts,
+        "use_rslora": False,
         "lora_dropout": 0.0 if experts or apart else lora.dropout,
         "target_modules": sorted({leaf(row.theirs) for row in rows - apart}
                                  | {leaf(slot.key) for slot in idle_slots(model)}),

@@ -50,6 +50,8 @@ def test_an_exported_adapter_gives_our_logits_in_peft_and_comes_back_bit_for_bit
     assert relative(base, hf_logits(theirs, tokens())) > 0.1  # the adapter matters
     again = reimported(tmp_path / "hf", tmp_path / "adapter")
     assert again.lora.scale == pytest.approx(lora.scale)
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert written["lora_alpha"] / written["r"] == pytest.approx(lora.scale)  # for readers of these alone
     for path, variable in adapters(model).items():
         np.testing.assert_array_equal(variable[...], adapters(again)[path][...])
 

@@ -1,0 +1,47 @@
+"""The table of the games: what it says of finished runs, and what it takes for a problem."""
+import json
+
+from benchmarks import games
+
+
+def write_run(folder, name, success, tokens=(1, 2), seconds=3.0):
+    """A finished run with this success before SFT, after it, and after GRPO."""
+    before, warm, after = success
+    def evaluated(step, value):
+        return {"step": step, "eval/pass_at_1": value, "eval/reward_mean": value}
+
+    rows = {"sft/metrics.jsonl": [evaluated(0, before) | {"time/step_s": 30.0},
+                                  evaluated(9, warm) | {"time/step_s": seconds}],
+            "metrics.jsonl": [{"step": 1, "time/step_s": seconds}, evaluated(2, after)],
+            "sft/trajectories.jsonl": [], "trajectories.jsonl": [{"completion_ids": list(tokens)}]}
+    for path, lines in rows.items():
+        file = folder / name / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / name / "model").mkdir()
+
+
+def test_the_table_tells_the_lift_of_grpo_and_whether_a_server_gives_the_same_numbers(tmp_path):
+    write_run(tmp_path, "textcraft_0_process", (0.0, 0.4, 0.7))
+    write_run(tmp_path, "textcraft_0_server", (0.0, 0.4, 0.7), seconds=9.0)  # times may differ
+    text, problems = games.report(tmp_path)
+    lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| textcraft")]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    assert cells[0] == ["textcraft", "0", "process", "0.000", "0.400", "**0.700**", "+0.300", "-", "0.6"]
+    assert cells[1][7] == "the same" and not problems
+
+
+def test_a_small_lift_and_other_tokens_are_problems(tmp_path):
+    write_run(tmp_path, "babyai_1_process", (0.0, 0.4, 0.5))
+    write_run(tmp_path, "babyai_1_server", (0.0, 0.4, 0.7), tokens=(1, 3))
+    text, problems = games.report(tmp_path)
+    assert len(problems) == 3 and "lifts success by +0.100" in problems[0]
+    told = {problem.rpartition(" in ")[2] for problem in problems[1:]}
+    assert told == {"trajectories.jsonl", "metrics.jsonl"}
+    assert "3 PROBLEMS" in text
+
+
+def test_the_curves_are_drawn(tmp_path):
+    write_run(tmp_path, "textcraft_0_process", (0.0, 0.4, 0.7))
+    games.plot(tmp_path, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
