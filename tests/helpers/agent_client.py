@@ -49,6 +49,8 @@ def play(session, number, how):
     for turn in range(3):
         message, *ids = chat(client, session["model"], messages, number % 2 == 1, number % 3 == 0)
         calls.append(ids)
+        if how == "rewrites":  # what was said is told shortly, so that no call goes on from another
+            message = {"role": "assistant", "content": f"(turn {turn})"}
         messages += [message, {"role": "user", "content": f"Seen {turn}."}]
     return calls, float(len(str(messages)) % 3)
 

@@ -36,7 +36,8 @@ def files(tmp_path_factory):
 
 @pytest.mark.parametrize("how, bound", [
     ("chats", 0), pytest.param("chats", 1, marks=pytest.mark.slow),
-    pytest.param("texts", 0, marks=pytest.mark.slow), pytest.param("fails", 1, marks=pytest.mark.slow),
+    pytest.param("texts", 0, marks=pytest.mark.slow), pytest.param("rewrites", 0, marks=pytest.mark.slow),
+    pytest.param("fails", 1, marks=pytest.mark.slow),
     pytest.param("leaves", 0, marks=pytest.mark.slow)])
 def test_what_agents_are_answered_is_what_a_run_trains_on(files, tmp_path, monkeypatch, how, bound):
     monkeypatch.setenv("AGENT_TEST_KEY", KEY)
@@ -65,6 +66,7 @@ def test_what_agents_are_answered_is_what_a_run_trains_on(files, tmp_path, monke
     if not bound:  # else tokens of older weights are among them
         assert all(row["mismatch/kl"] < 1e-9 for row in metrics[1:])
     assert metrics[-1]["rollout/turns_mean"] == 3
+    assert metrics[-1]["rollout/branches_mean"] == 2 * (how == "rewrites")
 
 
 def check_rows(drawn, records):
