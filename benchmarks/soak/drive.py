@@ -104,7 +104,7 @@ def run(leg: Leg, folder: pathlib.Path, steps: int, moments: Moments) -> Seen:
     if clients:
         seen.calls = dict(clients.seen)
         seen.problems += sorted(set(clients.problems))
-    if code:
+    if code and not (code == -signal.SIGKILL and seen.problems):  # else the soak itself has ended it
         seen.problems.append(f"a process ended with {code}: {tail(recipe)}")
     return seen
 
@@ -132,7 +132,7 @@ def attempt(process: subprocess.Popen[bytes], own: pathlib.Path, steps: int, mom
         process.kill()  # where this process is interrupted itself
         process.wait()
     seen.attempts.append(watch.samples)
-    seen.problems += grown(growth(watch.samples, steps))
+    seen.problems += grown(growth(watch.samples, steps, seen.leg.served))
     return process.returncode
 
 

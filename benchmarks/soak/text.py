@@ -56,7 +56,7 @@ def line(seen: Seen, steps: int) -> list[str]:
 
 def most_grown(seen: Seen, steps: int) -> Mapping[str, tuple[float, float]]:
     """The figures of the process whose memory grew most; empty where none lived long enough."""
-    figures = [growth(samples, steps) for samples in seen.attempts]
+    figures = [growth(samples, steps, seen.leg.served) for samples in seen.attempts]
     told = [figure for figure in figures if figure]
     return max(told, key=lambda figure: figure["memory"][1] - figure["memory"][0], default={})
 

@@ -15,6 +15,7 @@ FILES = 4  # more that may be open: a checkpoint that is being written has some
 # likewise: asyncio's pool of threads fills as clients come
 THREADS = FILES + min(32, (os.cpu_count() or 1) + 4)
 SETTLED = 5  # steps after which a process has met everything once
+SERVED_S = 120.0  # that clients take to ask prompts of every length, for each of which programs are compiled
 LEAST = 24  # samples without which nothing is said about growth
 TAIL = 1 << 16  # bytes of a log that surely hold its last whole line
 
@@ -98,15 +99,16 @@ def left_behind(run_dir: pathlib.Path) -> set[str]:
     return {"tensorboard" if name.startswith("tensorboard/") else name for name in names}
 
 
-def growth(samples: Sequence[Sample], last: int) -> dict[str, tuple[float, float]]:
+def growth(samples: Sequence[Sample], last: int, served: bool = False) -> dict[str, tuple[float, float]]:
     """{figure: (median of the second quarter, of the last quarter)} of one process between its first steps
-    and step `last`.
+    and step `last`; of one that serves clients too, once it has met what they ask.
 
     Empty where it did not live long enough.
     """
     steps = [sample.step for sample in samples]
     first = min(steps, default=0)
-    return quarters([sample for sample in samples if first + SETTLED <= sample.step < last])
+    return quarters([sample for sample in samples if first + SETTLED <= sample.step < last
+                     and sample.seconds >= SERVED_S * served])
 
 
 def quarters(settled: Sequence[Sample]) -> dict[str, tuple[float, float]]:

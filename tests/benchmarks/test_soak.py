@@ -154,7 +154,7 @@ def test_a_process_that_fails_and_one_that_hangs_are_told(tmp_path, monkeypatch)
     sleeping = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
     monkeypatch.setattr(drive, "launch", lambda script, recipe: subprocess.Popen(sleeping))
     monkeypatch.setattr(drive, "STUCK_S", 0.3)
-    problem, _ = drive.run(KILLED, tmp_path, 12, no_kills()).problems
+    [problem] = drive.run(KILLED, tmp_path, 12, no_kills()).problems
     assert problem == "no step within 0.3 seconds, after step 0"
 
 
@@ -202,6 +202,7 @@ def test_growth_beyond_what_is_allowed_is_told(rates, said):
 
 def test_of_a_short_life_and_of_the_export_at_the_end_nothing_is_said():
     assert growth(samples(memory=10**8)[:LEAST], 200) == {} == growth([], 200)
+    assert growth(samples(memory=10**8), 200, served=True) == {}  # its clients are still new to it
     ending = samples()
     ending += [Sample(100.0 + second, 99, 10**10, 20, 30, 2) for second in range(300)]
     assert grown(growth(ending, 99)) == []
