@@ -12,12 +12,12 @@ from configs.shared.agents import small_player
 
 def get_config():
     config = small_player("babyai_terse", "runs/babyai")
-    config.env.name = "babyai(max_turns=8)"
+    config.env.name = "babyai(max_turns=3)"
 
     config.sft.steps = 300
     config.sft.sequences_per_step = 32
 
     config.rollout.max_tokens = 16
     config.train.steps = 40
-    config.eval.prompts = 128
+    config.eval.prompts = 256
     return config
