@@ -1,4 +1,5 @@
 """The routes of sessions: who may call what, and what is said to calls that cannot be met."""
+import asyncio
 import threading
 import time
 import types
@@ -10,6 +11,7 @@ from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.serving.launch import beside_training
+from jaxrl_moe.serving.sessions import routes
 from jaxrl_moe.types import EnvError, SamplingParams, Step
 from tests.helpers import templates
 from tests.helpers.scripted_texts import Scripted
@@ -225,3 +227,16 @@ def test_agents_that_wait_for_a_run_that_breaks_are_told_that_it_is_over(tokeniz
         raise ZeroDivisionError
     asking.join()
     assert told[0].status_code == 410
+
+
+def test_an_agent_that_goes_while_it_is_given_a_session_leaves_it_to_the_next(server, sessions, monkeypatch):
+    async def late(work, request):
+        await asyncio.sleep(0.5)
+        return await work
+
+    monkeypatch.setattr(routes, "unless_gone", late)
+    sessions.offer(sessions.open(plan()))
+    with pytest.raises(httpx2.TimeoutException):
+        server.http.post("/sessions", json={}, timeout=0.2)
+    time.sleep(1)
+    assert sessions.waiting == 1
