@@ -1,12 +1,16 @@
 """What environments and agents say to the driver of episodes, and how it waits for that."""
 import abc
+import contextlib
 import dataclasses
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrl_moe.types import Messages, Status, Step
+from jaxrl_moe.protocols import Task
+from jaxrl_moe.rollout.graders import Job
+from jaxrl_moe.rollout.grades import named
+from jaxrl_moe.types import EnvError, Messages, Prompt, Status, Step
 
 Key = tuple[int, int]  # an episode's draw number, and which of its group's it is
 _LOOK = 0.05           # seconds between two looks at the clock while nothing is answered
@@ -51,11 +55,14 @@ class Answering(abc.ABC):
     """Whoever was asked something for episodes, and answers in any order. One thread asks and takes.
 
     Args:
+      task: whose episodes they are.
       changed: notified where an answer may be there; None: one of its own.
     """
 
-    def __init__(self, changed: threading.Condition | None = None):
+    def __init__(self, task: Task, changed: threading.Condition | None = None):
+        self._task = task
         self._changed = changed or threading.Condition()
+        self._closing: list[tuple[Prompt, Job]] = []
 
     @property
     @abc.abstractmethod
@@ -78,14 +85,16 @@ class Answering(abc.ABC):
           timeout: seconds to wait at most; None: however long it takes.
 
         Raises:
-          GradeError: a task that broke and would break again.
+          GradeError: a task that broke and would break again, be it while it closed an episode.
         """
         until = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while not self._enough(wanted) and (until is None or time.monotonic() < until):
                 self._changed.wait(_LOOK)
         asked = set(self.outstanding)
-        return [self._taken(key) for key in sorted(asked & set(wanted or asked)) if self._over(key)]
+        answers = [self._taken(key) for key in sorted(asked & set(wanted or asked)) if self._over(key)]
+        self._check_closed()
+        return answers
 
     def _notify(self) -> None:
         with self._changed:
@@ -95,3 +104,12 @@ class Answering(abc.ABC):
         asked = set(self.outstanding)
         over = [self._over(key) for key in asked & set(wanted or asked)]
         return all(over) if wanted else any(over) or not over
+
+    def _check_closed(self) -> None:
+        """Raises what a task's own code raised in close(); a server that is gone need not be told."""
+        closed = [(prompt, job) for prompt, job in self._closing if job.done]
+        self._closing = [(prompt, job) for prompt, job in self._closing if not job.done]
+        for prompt, job in closed:
+            with contextlib.suppress(EnvError), named(prompt, self._task):
+                if job.error is not None:
+                    raise job.error

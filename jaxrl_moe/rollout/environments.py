@@ -1,10 +1,9 @@
 """The environments of many episodes, each asked by one thread at a time, with time-outs. Process 0 alone has
 them."""
-import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from jaxrl_moe.protocols import Env
@@ -43,11 +42,10 @@ class Environments(Answering):
     """
 
     def __init__(self, episodes: Episodes, stream: int):
-        super().__init__()
+        super().__init__(episodes.task)
         self._episodes = episodes
         self._stream = stream
         self._playing: dict[Key, _Playing] = {}
-        self._closing: list[tuple[Prompt, Job]] = []
         self._threads = Graders(episodes.threads, self._notify)
 
     def begin(self, key: Key, prompt: Prompt, attempt: int) -> None:
@@ -83,12 +81,6 @@ class Environments(Answering):
             self._closing.append((playing.prompt, Job(close)))
             self._threads.put(self._closing[-1][1])
 
-    def answers(self, wanted: Sequence[Key], timeout: float | None) -> list[Answer]:
-        """See Answering; raises what a task broke with while it closed, too."""
-        answers = super().answers(wanted, timeout)
-        self._check_closed()
-        return answers
-
     @property
     def outstanding(self) -> list[Key]:
         """Episodes whose environment has not answered."""
@@ -115,15 +107,6 @@ class Environments(Answering):
         except EnvError as error:
             status = Status.RESET_FAILED if error.status == Status.STEP_FAILED else error.status
             raise EnvError(status, str(error)) from error
-
-    def _check_closed(self) -> None:
-        """Raises what a task's own code raised in close(); a server that is gone need not be told."""
-        closed = [(prompt, job) for prompt, job in self._closing if job.done]
-        self._closing = [(prompt, job) for prompt, job in self._closing if not job.done]
-        for prompt, job in closed:
-            with contextlib.suppress(EnvError), named(prompt, self._episodes.task):
-                if job.error is not None:
-                    raise job.error
 
     def _over(self, key: Key) -> bool:
         playing = self._playing[key]

@@ -91,6 +91,14 @@ def single_step(step: Step) -> Step:
     return step
 
 
+def ending_step(step: Step) -> Step:
+    """Returns what came of an episode that an agent has played; raises Unfit if it does not end it."""
+    if not step.done:
+        raise Unfit("has an episode played and says done = False: let play() return once it is over, with "
+                    "done=True, or raise EnvError where it failed.")
+    return step
+
+
 def _are_messages(messages: Any) -> bool:
     return isinstance(messages, tuple | list) and all(isinstance(each, Mapping) for each in messages)
 

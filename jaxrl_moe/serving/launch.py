@@ -113,9 +113,11 @@ def beside_training(config: Config, engine: JaxEngine, tokenizer: Tokenizer,
             if sessions is not None:
                 sessions.url = options.public_url.rstrip("/") or server.url
                 print(f"Agents take the episodes by POST {sessions.url}/sessions.", flush=True)
-            yield front
-            if sessions is not None:
-                sessions.close()  # whoever waits for one is told
+            try:
+                yield front
+            finally:
+                if sessions is not None:
+                    sessions.close()  # whoever waits for one is told
             front.resume()  # the last update paused it; who still waits gets an answer by the last weights
 
 

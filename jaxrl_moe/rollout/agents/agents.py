@@ -1,17 +1,18 @@
 """Episodes in the hands of agents, as the driver of episodes asks for them: each is a session."""
+import contextlib
 import dataclasses
 import functools
 import time
 
 from jaxrl_moe.protocols import AgentEpisode
-from jaxrl_moe.rollout.agents.session import AgentSession, SessionPlan
+from jaxrl_moe.rollout.agents.session import AgentSession, SessionError, SessionPlan
 from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.rollout.agents.tree import drafts
 from jaxrl_moe.rollout.answers import Answer, Answering, Key
 from jaxrl_moe.rollout.episode import Draft
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.graders import Graders, Job
-from jaxrl_moe.rollout.grades import checked_agent_episode, checked_step, named
+from jaxrl_moe.rollout.grades import checked_agent_episode, checked_step, ending_step, named
 from jaxrl_moe.types import EnvError, Prompt, SamplingParams, Status, Step
 
 
@@ -38,7 +39,7 @@ class Agents(Answering):
 
     def __init__(self, episodes: Episodes, stream: int, params: SamplingParams, longest: int):
         self._sessions: AgentSessions = episodes.sessions
-        super().__init__(self._sessions.changed)
+        super().__init__(episodes.task, self._sessions.changed)
         self._episodes = episodes
         self._stream = stream
         self._params = params
@@ -58,17 +59,19 @@ class Agents(Answering):
         """In a thread: the task has the episode played, or leaves it to the next agent that asks."""
         task = self._episodes.task
         session = given.session
+        self._sessions.begin(session)
         try:
             with named(given.prompt, task):
                 seed = self._episodes.env_seed(self._stream, key[0])
                 given.episode = checked_agent_episode(task.open(given.prompt.row, seed))
                 step = given.episode.play(self._sessions.address(session))
-                outcome = None if step is None else checked_step(step)
+                outcome = None if step is None else ending_step(checked_step(step))
         except EnvError as error:
             outcome = error
         if outcome is None:
             self._sessions.offer(session)
-        else:
+            return
+        with contextlib.suppress(SessionError):  # its agent has finished it, or the run has given it up
             self._sessions.finish(session.id, outcome)
 
     def drafts(self, key: Key) -> tuple[list[Draft], bool]:
@@ -77,9 +80,11 @@ class Agents(Answering):
         return drafts(session.calls), session.truncated
 
     def cut(self, key: Key) -> None:
-        """Draws nothing more for an episode; its agent is told to finish."""
+        """Draws nothing more for an episode, and its agent is told to finish. Where it has no turn yet
+        nothing is done: without one it would have failed."""
+        session = self._given[key].session
         with self._sessions.changed:
-            self._given[key].session.ending = True
+            session.ending = bool(session.calls)
 
     def end(self, key: Key) -> None:
         """Ends a session, without waiting for whoever plays it."""
@@ -90,7 +95,8 @@ class Agents(Answering):
                            "the run has given the episode up")
         close = functools.partial(_close, given)
         if not self._threads.give_up(given.job, close):
-            self._threads.put(Job(close))
+            self._closing.append((given.prompt, Job(close)))
+            self._threads.put(self._closing[-1][1])
 
     def close(self) -> None:
         """Ends all sessions."""
@@ -123,7 +129,8 @@ class Agents(Answering):
             return Answer(key, step=outcome, seconds=seconds)
         if outcome is None:
             outcome = EnvError(Status.TIMED_OUT, (
-                f"the agent has made no call for {given.session.idle:.1f} seconds, and has not finished "
+                f"the agent has not finished: it has made no call for {given.session.idle:.1f} seconds, and "
+                f"spent {given.session.outside:.1f} between its calls "
                 f"(episodes.step_timeout = {self._episodes.settings.step_timeout:g} s, episode_timeout = "
                 f"{self._episodes.settings.episode_timeout:g} s)."))
         where = "" if str(outcome).startswith(given.prompt.origin) else f"{given.prompt.origin}: "

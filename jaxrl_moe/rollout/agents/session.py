@@ -72,7 +72,7 @@ class AgentSession:
         self.ending = False
         self.limited = False
         self._turns = 0
-        self._drawing = 0
+        self._drawing: set[int] = set()  # turns
         self._since = time.monotonic()  # nothing has been asked or drawn
         self._outside = 0.0             # seconds between calls, of those that are over
 
@@ -128,7 +128,7 @@ class AgentSession:
         self._outside += self.idle
         self.taken = True
         self._turns += 1
-        self._drawing += 1
+        self._drawing.add(request.turn)
         return request
 
     def _check_turn(self) -> None:
@@ -144,7 +144,8 @@ class AgentSession:
         parent = parent_of(request.ids, self.calls)
         self.calls.append(Call(request.ids, completion, parent, shown if parent else (), chat, text))
 
-    def left(self) -> None:
-        """A call is over, drawn to its end or not."""
-        self._drawing -= 1
-        self._since = time.monotonic()
+    def left(self, turn: int) -> None:
+        """Nothing more is drawn for a call. A second time it does nothing."""
+        if turn in self._drawing:
+            self._drawing.remove(turn)
+            self._since = time.monotonic()

@@ -40,10 +40,16 @@ class AgentSessions:
         """The base_url of its OpenAI client."""
         return f"{self.url}/sessions/{session.id}/v1"
 
+    def begin(self, session: AgentSession) -> None:
+        """The task has it played from now on."""
+        with self.changed:
+            session.take()
+
     def offer(self, session: AgentSession) -> None:
         """Lets the next agent that asks take it."""
         with self.changed:
             if session.outcome is None:
+                session.taken = False
                 self._offered.append(session)
             self.changed.notify_all()
 
@@ -103,12 +109,12 @@ class AgentSessions:
         with self.changed:
             self._closed = True
 
-    def left(self, number: str) -> None:
-        """A call of a session is over, whatever became of either."""
+    def left(self, number: str, turn: int) -> None:
+        """Nothing more is drawn for a call of a session, whatever became of either."""
         with self.changed:
             session = self._open.get(_key(number))
             if session is not None:
-                session.left()
+                session.left(turn)
 
     def end(self, session: AgentSession, why: str) -> None:
         """The loop needs it no longer; calls that come late are told why."""

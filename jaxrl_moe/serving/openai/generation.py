@@ -83,6 +83,12 @@ class Generation:
                     await self._drawn([await asyncio.wrap_future(ticket.done) for ticket in self._tickets])
                 yield sample, chunk
 
+    def when_drawn(self, tell: Callable[[], None]) -> None:
+        """Has it called, in any thread, for each prompt that the engine has nothing more to draw for, whether
+        or not the client has read that far."""
+        for ticket in self._tickets:
+            ticket.done.add_done_callback(lambda _: tell())
+
     def _listener(self, number: int):
         def hear(news: Any):  # on the driver's thread
             try:

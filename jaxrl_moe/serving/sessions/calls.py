@@ -1,5 +1,6 @@
 """Calls of the policy within a session: drawn as the run draws, from the tokens of the calls before them, and
 recorded before the agent is answered."""
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 
@@ -102,13 +103,16 @@ class SessionCalls:
 
     def _admit(self, number: str, path: str, body: Sampling, request: Request, room: ExitStack,
                drew: Callable[[Completion], Awaitable[None]]) -> Generation:
-        room.callback(self.sessions.left, number)
+        left = functools.partial(self.sessions.left, number, request.turn)
+        room.callback(left)
         origin = {"session": {name: getattr(request, name)
                               for name in ("stream", "sequence", "sample", "turn")}}
 
         async def drawn(completions: list[list[Completion]]):
             await drew(completions[0][0])
-        return self.service.admit(path, body, [request], room, [origin], drawn)
+        generation = self.service.admit(path, body, [request], room, [origin], drawn)
+        generation.when_drawn(left)  # its client may not read on
+        return generation
 
     def _record(self, number: str, request: Request, completion: Completion, shown: Messages,
                 chat: Chat | None, text: str | None) -> None:

@@ -77,6 +77,9 @@ def _add_tables(app: FastAPI, calls: SessionCalls) -> None:
         session = await unless_gone(_next(calls, body.wait), request)
         if session is None:
             return JsonAnswer({}, GONE)
+        if await request.is_disconnected():  # it left while it was given the session
+            calls.sessions.offer(session)
+            return JsonAnswer({}, GONE)
         return JsonAnswer(_told(calls, session, str(request.base_url)))
 
     @app.post("/sessions/{session}/finish")

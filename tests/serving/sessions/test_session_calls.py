@@ -1,5 +1,6 @@
 """Calls of an agent within a session: the next one goes on from the tokens that were drawn, whatever the chat
 template, and is recorded as the engine drew it."""
+import asyncio
 import contextlib
 import time
 
@@ -12,6 +13,8 @@ from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.rollout.agents.tree import drafts
 from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.openai.protocol import ChatRequest
+from jaxrl_moe.serving.sessions.calls import SessionCalls
 from jaxrl_moe.types import SamplingParams
 from tests.helpers import templates
 from tests.helpers.scripted_texts import Scripted
@@ -154,6 +157,26 @@ def test_each_call_has_the_noise_of_its_turn_and_the_runs_sampling():
     for one in requests:
         assert (one.params.n, one.params.temperature, one.params.return_routed_experts) == (1, 0.7, True)
         assert one.params.stop_strings == ("zzz", "qq")
+
+
+def test_an_agent_that_reads_no_further_is_idle_once_all_is_drawn():
+    """Else one that hangs in mid-stream would never time out."""
+    tokenizer = Tokenizer(byte_level(templates.QWEN25, "<|im_end|>"), "qwen25")
+    sessions = AgentSessions()
+    session = sessions.open(plan())
+    body = ChatRequest(model="tiny", messages=[ASK], stream=True)
+    with (EngineFront(Scripted(tokenizer, "so")) as front,
+          serving(front, tokenizer, sessions=sessions) as server):
+        calls = SessionCalls(server.service, sessions, "append")
+
+        async def admitted():
+            return await calls.chat(session.id, body)
+
+        generation = asyncio.run(admitted())
+        wait_until(lambda: session.idle > 0)
+        assert server.service.in_flight == 1
+        generation.close()
+        assert not server.service.in_flight and not session.calls
 
 
 def test_a_call_whose_client_goes_away_is_not_trained_on(monkeypatch):

@@ -1,6 +1,8 @@
 """The routes of sessions: who may call what, and what is said to calls that cannot be met."""
+import asyncio
 import threading
 import time
+import types
 
 import httpx2
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.serving.front import EngineFront
+from jaxrl_moe.serving.launch import beside_training
+from jaxrl_moe.serving.sessions import routes
 from jaxrl_moe.types import EnvError, SamplingParams, Step
 from tests.helpers import templates
 from tests.helpers.scripted_texts import Scripted
@@ -204,3 +208,35 @@ def test_calls_at_once_in_one_session_are_all_recorded(server, sessions):
     with sessions.using(told["id"]) as session:
         assert len(session.calls) == 6 and session.idle > 0
     assert server.service.in_flight == 0
+
+
+def test_agents_that_wait_for_a_run_that_breaks_are_told_that_it_is_over(tokenizer, sessions, tmp_path):
+    section = types.SimpleNamespace
+    config = section(run_dir=str(tmp_path), rollout=section(max_tokens=8), episodes=section(history="append"),
+                     endpoint=section(api_key_env="", queue=4, host="127.0.0.1", port=0, public_url=""))
+    told = []
+
+    def ask():
+        told.append(httpx2.post(f"{sessions.url}/sessions", json={"wait": 60}, timeout=90))
+
+    asking = threading.Thread(target=ask)
+    with (pytest.raises(ZeroDivisionError),
+          beside_training(config, Scripted(tokenizer, "so"), tokenizer, sessions)):
+        asking.start()
+        time.sleep(0.5)
+        raise ZeroDivisionError
+    asking.join()
+    assert told[0].status_code == 410
+
+
+def test_an_agent_that_goes_while_it_is_given_a_session_leaves_it_to_the_next(server, sessions, monkeypatch):
+    async def late(work, request):
+        await asyncio.sleep(0.5)
+        return await work
+
+    monkeypatch.setattr(routes, "unless_gone", late)
+    sessions.offer(sessions.open(plan()))
+    with pytest.raises(httpx2.TimeoutException):
+        server.http.post("/sessions", json={}, timeout=0.2)
+    time.sleep(1)
+    assert sessions.waiting == 1

@@ -1,0 +1,132 @@
+"""Episodes in the hands of agents: what ends them, and what becomes of agents that hang, break or answer
+twice."""
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from jaxrl_moe.config import EpisodesSection
+from jaxrl_moe.envs.agent import AgentTask
+from jaxrl_moe.protocols import AgentEpisode
+from jaxrl_moe.rollout.agents.agents import Agents
+from jaxrl_moe.rollout.agents.session import SessionError
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
+from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.grades import GradeError
+from jaxrl_moe.types import Completion, Prompt, SamplingParams, Status, Step
+from tests.helpers.waiting import wait_until
+
+PROMPT = Prompt(np.array([1], np.int32), {"question": "2 + 2?"}, 0, "d.jsonl, row 1")
+KEY = (0, 0)
+
+
+class Played(AgentTask, AgentEpisode):
+    """Its episodes are played by a function of the base_url."""
+
+    def __init__(self, how, closing=lambda: None):
+        self.max_turns = 4
+        self.how = how
+        self.closing = closing
+
+    def open(self, row, seed):
+        return self
+
+    def play(self, base_url):
+        return self.how(base_url)
+
+    def close(self):
+        self.closing()
+
+
+def episodes(task, **settings):
+    return Episodes(task, lambda ids: " ".join(map(str, ids)), settings=EpisodesSection(**settings),
+                    sessions=AgentSessions())
+
+
+def agents_of(task, **settings):
+    given = episodes(task, **settings)
+    return Agents(given, 0, SamplingParams(max_tokens=4), 100), given.sessions
+
+
+def call(session):
+    """A call of the policy, drawn at once."""
+    request = session.enter(np.array([1, 2], np.int32), None, (), ())
+    completion = Completion(np.array([5], np.int32), np.zeros(1, np.float32), "stop", np.zeros(1, np.int32))
+    session.drew(request, completion, (), None, None)
+    session.left(request.turn)
+
+
+def number_of(base_url):
+    return base_url.split("/")[-2]
+
+
+def test_an_agent_that_never_calls_and_never_ends_times_out():
+    gone = threading.Event()
+    agents, sessions = agents_of(Played(lambda _: gone.wait(60)), step_timeout=0.2)
+    agents.give(KEY, PROMPT, 4)
+    (answer,) = agents.answers([KEY], 10)
+    gone.set()
+    assert answer.status == Status.TIMED_OUT and "step_timeout" in answer.message
+
+
+def test_an_episode_that_nobody_has_taken_does_not_time_out():
+    agents, sessions = agents_of(Played(lambda _: time.sleep(0.1)), step_timeout=0.2)
+    agents.give(KEY, PROMPT, 4)
+    wait_until(lambda: sessions.waiting)
+    assert agents.answers([KEY], 0.5) == []
+    sessions.take()
+    assert agents.answers([KEY], 10)[0].status == Status.TIMED_OUT
+
+
+def test_an_agent_that_says_its_episode_goes_on_has_said_nothing():
+    def play(base_url):
+        with sessions.using(number_of(base_url)) as session:
+            call(session)
+        return Step(1.0, False)
+
+    agents, sessions = agents_of(Played(play))
+    agents.give(KEY, PROMPT, 4)
+    (answer,) = agents.answers([KEY], 10)
+    assert answer.status == Status.MALFORMED and "done" in answer.message
+
+
+def test_of_two_outcomes_the_first_stands():
+    """As where an agent finishes its session over HTTP, and the task returns what it thinks of it."""
+    def play(base_url):
+        with sessions.using(number_of(base_url)) as session:
+            call(session)
+        sessions.finish(number_of(base_url), Step(0.25, True))
+        return Step(1.0, True)
+
+    agents, sessions = agents_of(Played(play))
+    agents.give(KEY, PROMPT, 4)
+    wait_until(lambda: agents._given[KEY].job.done)
+    (answer,) = agents.answers([KEY], 10)
+    assert answer.step.reward == 0.25
+
+
+def test_an_episode_is_cut_once_its_policy_has_had_a_turn():
+    agents, sessions = agents_of(AgentTask())
+    agents.give(KEY, PROMPT, 4)
+    agents.cut(KEY)
+    wait_until(lambda: sessions.waiting)
+    session = sessions.take()
+    call(session)  # else it would be finished without a call, which is a failure
+    agents.cut(KEY)
+    with pytest.raises(SessionError, match="The run ends this episode"):
+        call(session)
+
+
+def test_what_a_task_breaks_with_while_it_closes_is_told():
+    def break_down():
+        raise ValueError("cannot close")
+
+    task = Played(lambda _: None, break_down)
+    task.deterministic = True  # else a fresh one may not break
+    agents, sessions = agents_of(task)
+    agents.give(KEY, PROMPT, 4)
+    wait_until(lambda: sessions.waiting)
+    agents.end(KEY)
+    with pytest.raises(GradeError, match="cannot close"):
+        wait_until(lambda: agents.answers([], 0.05))
