@@ -2,7 +2,9 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import time
+from collections.abc import Sequence
 
 from jaxrl_moe.protocols import AgentEpisode
 from jaxrl_moe.rollout.agents.session import AgentSession, SessionError, SessionPlan
@@ -14,6 +16,8 @@ from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.graders import Graders, Job
 from jaxrl_moe.rollout.grades import checked_agent_episode, checked_step, ending_step, named
 from jaxrl_moe.types import EnvError, Prompt, SamplingParams, Status, Step
+
+REMINDER_S = 60.0  # without an agent, upon which it is said that episodes wait
 
 
 @dataclasses.dataclass
@@ -57,22 +61,16 @@ class Agents(Answering):
 
     def _send(self, given: _Given, key: Key) -> None:
         """In a thread: the task has the episode played, or leaves it to the next agent that asks."""
-        task = self._episodes.task
         session = given.session
         self._sessions.begin(session)
-        try:
-            with named(given.prompt, task):
-                seed = self._episodes.env_seed(self._stream, key[0])
-                given.episode = checked_agent_episode(task.open(given.prompt.row, seed))
-                step = given.episode.play(self._sessions.address(session))
-                outcome = None if step is None else ending_step(checked_step(step))
-        except EnvError as error:
-            outcome = error
-        if outcome is None:
+        seed = self._episodes.env_seed(self._stream, key[0])
+        given.episode = checked_agent_episode(self._task.open(given.prompt.row, seed))
+        step = given.episode.play(self._sessions.address(session))
+        if step is None:
             self._sessions.offer(session)
             return
         with contextlib.suppress(SessionError):  # its agent has finished it, or the run has given it up
-            self._sessions.finish(session.id, outcome)
+            self._sessions.finish(session.id, ending_step(checked_step(step)))
 
     def drafts(self, key: Key) -> tuple[list[Draft], bool]:
         """(the token sequences of an episode that has ended, whether a limit ended it)."""
@@ -108,6 +106,13 @@ class Agents(Answering):
     def outstanding(self) -> list[Key]:
         return [key for key, given in self._given.items() if not given.over]
 
+    def _enough(self, wanted: Sequence[Key]) -> bool:
+        if self._sessions.unasked(REMINDER_S):
+            logging.getLogger(__name__).warning(
+                "%d episodes wait for agents, and none has asked for one for %.0f seconds. Start some: they "
+                "take episodes by POST %s/sessions.", self._sessions.waiting, REMINDER_S, self._sessions.url)
+        return super()._enough(wanted)
+
     def _over(self, key: Key) -> bool:
         given = self._given[key]
         broke = given.job.done and given.job.error is not None
@@ -121,20 +126,26 @@ class Agents(Answering):
     def _taken(self, key: Key) -> Answer:
         given = self._given[key]
         given.over = True
-        outcome = given.session.outcome
         seconds = time.monotonic() - given.start
-        if given.job.done and given.job.error is not None:
-            raise given.job.error
+        try:
+            with named(given.prompt, self._task):
+                return Answer(key, step=self._outcome(given), seconds=seconds)
+        except EnvError as error:
+            return Answer(key, status=error.status, message=str(error), seconds=seconds)
+
+    def _outcome(self, given: _Given) -> Step:
+        """What came of an episode that is over; raises what went wrong with it."""
+        outcome = given.session.outcome
+        settings = self._episodes.settings
         if isinstance(outcome, Step):
-            return Answer(key, step=outcome, seconds=seconds)
-        if outcome is None:
+            return outcome
+        if outcome is None and given.job.error is None:
             outcome = EnvError(Status.TIMED_OUT, (
                 f"the agent has not finished: it has made no call for {given.session.idle:.1f} seconds, and "
                 f"spent {given.session.outside:.1f} between its calls "
-                f"(episodes.step_timeout = {self._episodes.settings.step_timeout:g} s, episode_timeout = "
-                f"{self._episodes.settings.episode_timeout:g} s)."))
-        where = "" if str(outcome).startswith(given.prompt.origin) else f"{given.prompt.origin}: "
-        return Answer(key, status=outcome.status, message=f"{where}{outcome}", seconds=seconds)
+                f"(episodes.step_timeout = {settings.step_timeout:g} s, episode_timeout = "
+                f"{settings.episode_timeout:g} s)."))
+        raise outcome or given.job.error
 
 
 def _close(given: _Given) -> None:

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ class AgentSessions:
         self._open: dict[bytes, AgentSession] = {}  # by a hash, so that no comparison tells of an id
         self._offered: collections.deque[AgentSession] = collections.deque()
         self._closed = False
+        self._asked = time.monotonic()
         self._over: collections.OrderedDict[bytes, str] = collections.OrderedDict()
 
     def open(self, plan: SessionPlan) -> AgentSession:
@@ -60,6 +62,7 @@ class AgentSessions:
           SessionError: there will be none any more.
         """
         with self.changed:
+            self._asked = time.monotonic()
             if self._closed:
                 raise SessionError(SessionFault.ENDED, "The run is over: it has no more sessions.")
             if not self._offered:
@@ -67,6 +70,13 @@ class AgentSessions:
             session = self._offered.popleft()
             session.take()
             return session
+
+    def unasked(self, seconds: float) -> bool:
+        """Whether sessions wait, and nobody has asked for one for so long; True once in that time."""
+        with self.changed:
+            late = bool(self._offered) and time.monotonic() - self._asked > seconds
+            self._asked = time.monotonic() if late or not self._offered else self._asked
+            return late
 
     @property
     def waiting(self) -> int:

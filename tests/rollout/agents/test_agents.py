@@ -79,6 +79,20 @@ def test_an_episode_that_nobody_has_taken_does_not_time_out():
     assert agents.answers([KEY], 10)[0].status == Status.TIMED_OUT
 
 
+def test_that_nobody_asks_for_an_episode_is_said_now_and_then(caplog, monkeypatch):
+    monkeypatch.setattr("jaxrl_moe.rollout.agents.agents.REMINDER_S", 0.3)
+    agents, sessions = agents_of(Played(lambda _: None))
+    sessions.url = "http://here:8000"
+    agents.give(KEY, PROMPT, 4)
+    agents.answers([KEY], 0.8)
+    said = [record.getMessage() for record in caplog.records]
+    assert 1 <= len(said) <= 2 and said[0].startswith("1 episodes wait for agents")
+    assert said[0].endswith("POST http://here:8000/sessions.")
+    sessions.take()
+    agents.answers([KEY], 0.5)
+    assert len(caplog.records) == len(said)
+
+
 def test_an_agent_that_says_its_episode_goes_on_has_said_nothing():
     def play(base_url):
         with sessions.using(number_of(base_url)) as session:
