@@ -11,6 +11,7 @@ from jaxrl_moe.learning.objective import PolicyObjective
 from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rl.metrics import Metrics
+from jaxrl_moe.rollout.agents.sessions import StoppedError
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.failures import failures_told
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
@@ -80,17 +81,21 @@ def evaluate_at_start(loop: TrainingLoop) -> None:
     run = loop.run
     if not loop.eval_prompts or not loop.config.eval.at_start or run.progress.step or run.checkpoints.steps():
         return
-    evaluation = held_out(loop)
-    run.record_evaluation(evaluation)
-    run.log(0, evaluation.metrics)
+    with contextlib.suppress(StoppedError):  # what agents were to play is played at the next start
+        evaluation = held_out(loop)
+        run.record_evaluation(evaluation)
+        run.log(0, evaluation.metrics)
 
 
 def evaluate_if_due(loop: TrainingLoop, watch: Stopwatch) -> tuple[Evaluation | None, bool]:
     """(the evaluation of the new weights, or None; whether it is the best so far)."""
     if not loop.eval_prompts or not loop.run.due(loop.config.eval.every):
         return None, False
-    with watch("evaluate"):
-        evaluation = held_out(loop)
+    try:
+        with watch("evaluate"):
+            evaluation = held_out(loop)
+    except StoppedError:  # the step itself is done
+        return None, False
     return evaluation, loop.run.record_evaluation(evaluation)
 
 

@@ -25,6 +25,7 @@ change it.
   - Rollouts may run ahead of the weights (rollout.max_staleness); by default they do not.
   - Rewards come from a task's grader, never from a reward model that is trained meanwhile.
 """
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ from jaxrl_moe.learning.step import Learner
 from jaxrl_moe.learning.update import update
 from jaxrl_moe.phases import sampling
 from jaxrl_moe.protocols import Engine, Task
-from jaxrl_moe.rollout.agents.sessions import AgentSessions
+from jaxrl_moe.rollout.agents.sessions import AgentSessions, StoppedError
 from jaxrl_moe.rollout.draws import Draws
 from jaxrl_moe.rollout.timeouts import NAME, Timeouts
 from jaxrl_moe.runs.flops import FlopMeter
@@ -97,11 +98,14 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
           open_source(config, engine, episodes, draws, params) as source):
         loop = TrainingLoop(config, learner, engine, episodes, eval_prompts, params, objective,
                             FlopMeter(learner), run, source)
+        if sessions is not None:
+            sessions.stopping = lambda: bool(run.stop)
         source.publish(learner.params(), run.progress.step)
         warn_of_truncation(loop)
         evaluate_at_start(loop)
-        while not run.finished:
-            step(loop)
+        with contextlib.suppress(StoppedError):  # the steps before are saved
+            while not run.finished:
+                step(loop)
         return run.progress.step >= run.last_step
 
 

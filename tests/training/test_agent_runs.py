@@ -2,13 +2,17 @@
 is trained is what they were answered."""
 import collections
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import bridges
 from jaxrl_moe.config import ConfigError, resolve
+from jaxrl_moe.rollout.agents.sessions import AgentSessions
 from jaxrl_moe.serving.launch import beside_training
 from jaxrl_moe.training import pipeline
 from tests.helpers import tiny_run
@@ -67,6 +71,29 @@ def test_what_agents_are_answered_is_what_a_run_trains_on(files, tmp_path, monke
         assert all(row["mismatch/kl"] < 1e-9 for row in metrics[1:])
     assert metrics[-1]["rollout/turns_mean"] == 3
     assert metrics[-1]["rollout/branches_mean"] == 2 * (how == "rewrites")
+
+
+@pytest.mark.parametrize("bound", [0, 1])
+def test_sigterm_ends_a_run_that_waits_for_agents(files, tmp_path, monkeypatch, bound):
+    monkeypatch.setenv("AGENT_TEST_KEY", KEY)
+    settings = AGENT | {"endpoint__port": free_port(), "rollout__max_staleness": bound,
+                        "eval__at_start": bound == 0}
+    config = resolve(tiny_run.settings(files, tmp_path / "run", **settings))
+    offer = AgentSessions.offer
+    offered = threading.Event()
+
+    def offer_and_tell(self, session):
+        offer(self, session)
+        offered.set()
+
+    def terminate():
+        offered.wait(120)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(AgentSessions, "offer", offer_and_tell)
+    threading.Thread(target=terminate).start()
+    assert pipeline.run_all(config, bridges, beside_training) is False
+    assert rows(tmp_path / "run/trajectories.jsonl") == []
 
 
 def check_rows(drawn, records):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jaxrl_moe.protocols import AgentEpisode
 from jaxrl_moe.rollout.agents.session import AgentSession, SessionError, SessionPlan
-from jaxrl_moe.rollout.agents.sessions import AgentSessions
+from jaxrl_moe.rollout.agents.sessions import AgentSessions, StoppedError
 from jaxrl_moe.rollout.agents.tree import drafts
 from jaxrl_moe.rollout.answers import Answer, Answering, Key
 from jaxrl_moe.rollout.episode import Draft
@@ -107,6 +107,8 @@ class Agents(Answering):
         return [key for key, given in self._given.items() if not given.over]
 
     def _enough(self, wanted: Sequence[Key]) -> bool:
+        if self._sessions.stopping():
+            raise StoppedError("The run was told to stop, and its agents have not finished.")
         if self._sessions.unasked(REMINDER_S):
             logging.getLogger(__name__).warning(
                 "%d episodes wait for agents, and none has asked for one for %.0f seconds. Start some: they "

@@ -5,13 +5,17 @@ import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxrl_moe.rollout.agents.session import AgentSession, SessionError, SessionFault, SessionPlan
-from jaxrl_moe.types import EnvError, Status, Step
+from jaxrl_moe.types import EnvError, Status, Step, UserError
 
 _REMEMBERED = 4096  # sessions that are over, of which a late call is told so
+
+
+class StoppedError(UserError):
+    """The run was told to stop while agents play, for whom it could wait for ever."""
 
 
 class AgentSessions:
@@ -20,11 +24,13 @@ class AgentSessions:
     Attributes:
       changed: notified where a session has ended, or one is there to be taken. It guards all of them.
       url: of the endpoint, as agents reach it; it is known once that listens.
+      stopping: whether the run was told to stop.
     """
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.url = ""
+        self.stopping: Callable[[], bool] = lambda: False
         self._open: dict[bytes, AgentSession] = {}  # by a hash, so that no comparison tells of an id
         self._offered: collections.deque[AgentSession] = collections.deque()
         self._closed = False
