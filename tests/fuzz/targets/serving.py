@@ -3,6 +3,7 @@ import contextlib
 import json
 import pathlib
 import random
+from collections.abc import Callable
 from typing import Any
 
 import bridges
@@ -96,10 +97,14 @@ class HttpBodies(HttpTarget):
         def load(path: str) -> None:
             raise UserError(f"There is no folder {path!r}.")
 
-        service = Service(front, self.tokenizer, Models(front, "tiny", "", load))
-        self.server = self.stack.enter_context(HttpServer(service, make_app, api_key="key", grace=1))
+        self.service = Service(front, self.tokenizer, Models(front, "tiny", "", load))
+        self.server = self.stack.enter_context(HttpServer(self.service, self.app(), api_key="key", grace=1))
         self.request = ("POST", *BODIES[0][:1], json.dumps(BODIES[0][1]).encode(), {})
         self.listen()
+
+    def app(self) -> Callable[[Service, str], Any]:
+        """Makes the application."""
+        return make_app
 
     def close(self) -> None:
         self.deafen()
@@ -143,7 +148,7 @@ class HttpBodies(HttpTarget):
         if kind == "closed" or method == "HEAD" or path in ("/docs", "/openapi.json", "//"):
             return ""
         if status >= 400:
-            return _misshapen(status, kind, body)
+            return misshapen(status, kind, body)
         if method != "POST" or path not in dict(BODIES):
             return ""
         try:
@@ -166,7 +171,7 @@ class HttpBodies(HttpTarget):
         return ""
 
 
-def _misshapen(status: int, kind: str, body: bytes) -> str:
+def misshapen(status: int, kind: str, body: bytes) -> str:
     """What is wrong with a refusal."""
     if kind.startswith("text/plain") and b"Invalid HTTP request" in body:
         return ""  # uvicorn's, before the application
