@@ -32,7 +32,7 @@ GAMES = {"textcraft": ("agents/textcraft_grpo", "textcraft(recipes='small', max_
 WAYS = ("process", "server")
 SEEDS = (0, 1)
 LEAST = 0.15  # that GRPO lifts success by
-OWN = ("time/", "perf/", "compile/")  # metrics that no two runs share
+OWN = ("time/", "perf/", "compile/", "rollout/tokens_per_s")  # metrics of times, which no two runs share
 
 
 def define_options() -> None:
