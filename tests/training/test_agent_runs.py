@@ -73,7 +73,7 @@ def test_what_agents_are_answered_is_what_a_run_trains_on(files, tmp_path, monke
     assert metrics[-1]["rollout/branches_mean"] == 2 * (how == "rewrites")
 
 
-@pytest.mark.parametrize("bound", [0, 1])
+@pytest.mark.parametrize("bound", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_sigterm_ends_a_run_that_waits_for_agents(files, tmp_path, monkeypatch, bound):
     monkeypatch.setenv("AGENT_TEST_KEY", KEY)
     settings = AGENT | {"endpoint__port": free_port(), "rollout__max_staleness": bound,
