@@ -23,7 +23,7 @@ from benchmarks import table
 from benchmarks.soak.server import started
 from jaxrl_moe import cli
 from jaxrl_moe.options import define_path
-from jaxrl_moe.runs.report import Rows, evaluations, read_rows
+from jaxrl_moe.runs.report import Rows, evaluations, read_rows, seconds
 from jaxrl_moe.types import UserError
 
 # {game: (its recipe, the task that is served, its turns)}
@@ -135,7 +135,7 @@ def report(folder: pathlib.Path) -> tuple[str, list[str]]:
 
 def minutes(run_dir: pathlib.Path, rows: Rows) -> float:
     every = [*read_rows(run_dir / "sft" / "metrics.jsonl"), *rows]
-    return sum(row.get("time/step_s", 0.0) for row in every) / 60
+    return seconds(every) / 60
 
 
 def told_same(one: pathlib.Path, other: pathlib.Path, problems: list[str]) -> str:

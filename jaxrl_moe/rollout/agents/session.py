@@ -3,7 +3,7 @@ import dataclasses
 import enum
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -138,11 +138,13 @@ class AgentSession:
                    f"The session has had the {self.plan.rounds} calls that its episode may have")
             raise SessionError(SessionFault.LIMIT, f"{why}: finish it with the reward of what there is.")
 
-    def drew(self, request: Request, completion: Completion, shown: Messages, chat: Chat | None,
-             text: str | None) -> None:
-        """A call was drawn to its end."""
+    def drew(self, request: Request, completion: Completion, shown: Callable[[Call], Messages],
+             chat: Chat | None, text: str | None) -> None:
+        """A call was drawn to its end; `shown` says what the agent said after the one that it goes on
+        from."""
         parent = parent_of(request.ids, self.calls)
-        self.calls.append(Call(request.ids, completion, parent, shown if parent else (), chat, text))
+        said = shown(parent) if parent else ()
+        self.calls.append(Call(request.ids, completion, parent, said, chat, text))
 
     def left(self, turn: int) -> None:
         """Nothing more is drawn for a call. A second time it does nothing."""

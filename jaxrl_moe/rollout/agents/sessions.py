@@ -44,9 +44,9 @@ class AgentSessions:
             self._open[_key(session.id)] = session
         return session
 
-    def address(self, session: AgentSession) -> str:
-        """The base_url of its OpenAI client."""
-        return f"{self.url}/sessions/{session.id}/v1"
+    def address(self, session: AgentSession, url: str = "") -> str:
+        """The base_url of its OpenAI client; `url` is the endpoint's where it is reached by another."""
+        return f"{url or self.url}/sessions/{session.id}/v1"
 
     def begin(self, session: AgentSession) -> None:
         """The task has it played from now on."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_moe.data.chat.turn_bridge import continues
 from jaxrl_moe.rollout.episode import Draft
 from jaxrl_moe.types import Completion, Messages, Step
 
@@ -59,7 +60,7 @@ class Call:
 
 def parent_of(prompt_ids: np.ndarray, calls: Sequence[Call]) -> Call | None:
     """The call with the most tokens, of those with whose tokens a prompt begins; of equal ones the latest."""
-    before = [call for call in calls if _begins(prompt_ids, call.ids)]
+    before = [call for call in calls if continues(call.ids, prompt_ids)]
     return max(reversed(before), key=lambda call: len(call.ids), default=None)
 
 
@@ -93,7 +94,3 @@ def _draft(calls: Sequence[Call]) -> Draft:
                 draft.show(bridge)
         draft.draw(call.completion)
     return draft
-
-
-def _begins(prompt_ids: np.ndarray, ids: np.ndarray) -> bool:
-    return len(prompt_ids) >= len(ids) and np.array_equal(prompt_ids[:len(ids)], ids)

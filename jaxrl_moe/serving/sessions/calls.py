@@ -1,14 +1,14 @@
 """Calls of the policy within a session: drawn as the run draws, from the tokens of the calls before them, and
 recorded before the agent is answered."""
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import numpy as np
 
 from jaxrl_moe.rollout.agents.session import SessionError, SessionFault
 from jaxrl_moe.rollout.agents.sessions import AgentSessions
-from jaxrl_moe.rollout.agents.tree import Call, Chat, parent_of
+from jaxrl_moe.rollout.agents.tree import Call, Chat
 from jaxrl_moe.serving.http.errors import Refusal
 from jaxrl_moe.serving.openai.generation import Generation
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, Sampling
@@ -20,9 +20,13 @@ STATUS = {SessionFault.UNKNOWN: 404, SessionFault.ENDED: 410, SessionFault.LIMIT
           SessionFault.CONTEXT: 400}
 
 
-def refusal(error: SessionError) -> Refusal:
-    """What an agent is answered."""
-    return Refusal(STATUS[error.fault], str(error), code=error.fault.value)
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Within it, what a session cannot do is refused as an agent is answered."""
+    try:
+        yield
+    except SessionError as error:
+        raise Refusal(STATUS[error.fault], str(error), code=error.fault.value) from error
 
 
 class SessionCalls:
@@ -53,7 +57,7 @@ class SessionCalls:
             async def drew(completion: Completion):
                 chat = await self.service.prompts.run(self._talk.heard, body, before, request, completion,
                                                       self.service.readers, size=size_of(body))
-                self._record(number, request, completion, _after(before, chat), chat, None)
+                self._record(number, request, completion, lambda _: _after(before, chat), chat, None)
             return self._admit(number, "/v1/chat/completions", body, request, stays, drew)
 
     async def completions(self, number: str, body: CompletionRequest) -> Generation:
@@ -69,13 +73,12 @@ class SessionCalls:
             request = self._enter(number, body, ids, body.max_tokens)
 
             async def drew(completion: Completion):
-                self._record(number, request, completion, self._bridge(ids, calls), None, text)
+                self._record(number, request, completion, lambda parent: self._rest(ids, parent), None, text)
             return self._admit(number, "/v1/completions", body, request, stays, drew)
 
-    def _bridge(self, ids: np.ndarray, calls: Sequence[Call]) -> Messages:
+    def _rest(self, ids: np.ndarray, parent: Call) -> Messages:
         """What a prompt says after the call that it goes on from."""
-        parent = parent_of(ids, calls)
-        rest = () if parent is None else ids[len(parent.ids):]
+        rest = ids[len(parent.ids):]
         return ({"role": "user", "content": self.service.tokenizer.decode(rest)},) if len(rest) else ()
 
     async def _encoded(self, text: str, calls: Sequence[Call]) -> np.ndarray:
@@ -86,22 +89,16 @@ class SessionCalls:
     def _calls(self, number: str, body: Sampling) -> list[Call]:
         """The calls of a session so far; raises Refusal for a call that it cannot take."""
         self.service.models.check(body.model)
-        try:
-            with self.sessions.using(number) as session:
-                _check_sampling(body, session.plan.params)
-                return list(session.calls)
-        except SessionError as error:
-            raise refusal(error) from error
+        with refusing(), self.sessions.using(number) as session:
+            _check_sampling(body, session.plan.params)
+            return list(session.calls)
 
     def _enter(self, number: str, body: Sampling, ids: np.ndarray, max_tokens: int | None) -> Request:
         stop_ids, stops = self.service.stops(body)
-        try:
-            with self.sessions.using(number) as session:
-                return session.enter(ids, max_tokens, stop_ids, stops)
-        except SessionError as error:
-            raise refusal(error) from error
+        with refusing(), self.sessions.using(number) as session:
+            return session.enter(ids, max_tokens, stop_ids, stops)
 
-    def _admit(self, number: str, path: str, body: Sampling, request: Request, room: ExitStack,
+    def _admit(self, number: str, path: str, body: Sampling, request: Request, room: contextlib.ExitStack,
                drew: Callable[[Completion], Awaitable[None]]) -> Generation:
         left = functools.partial(self.sessions.left, number, request.turn)
         room.callback(left)
@@ -114,14 +111,11 @@ class SessionCalls:
         generation.when_drawn(left)  # its client may not read on
         return generation
 
-    def _record(self, number: str, request: Request, completion: Completion, shown: Messages,
-                chat: Chat | None, text: str | None) -> None:
+    def _record(self, number: str, request: Request, completion: Completion,
+                shown: Callable[[Call], Messages], chat: Chat | None, text: str | None) -> None:
         """Keeps a call; what is drawn for a session that is over by then is dropped."""
-        try:
-            with self.sessions.using(number) as session:
-                session.drew(request, completion, shown, chat, text)
-        except SessionError as error:
-            raise refusal(error) from error
+        with refusing(), self.sessions.using(number) as session:
+            session.drew(request, completion, shown, chat, text)
 
 
 def _check_sampling(body: Sampling, params: SamplingParams) -> None:

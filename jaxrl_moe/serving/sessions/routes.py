@@ -8,12 +8,12 @@ from typing import Annotated
 from fastapi import FastAPI, Request
 from pydantic import Field, model_validator
 
-from jaxrl_moe.rollout.agents.session import AgentSession, SessionError
+from jaxrl_moe.rollout.agents.session import AgentSession
 from jaxrl_moe.serving.http.bodies import GONE, Strict
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal
 from jaxrl_moe.serving.openai.app import answered, unless_gone
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest
-from jaxrl_moe.serving.sessions.calls import SessionCalls, refusal
+from jaxrl_moe.serving.sessions.calls import SessionCalls, refusing
 from jaxrl_moe.types import EnvError, Status, Step
 
 SECRET_PATHS = re.compile(r"/sessions/[0-9a-f]{32}/v1/.+")
@@ -67,8 +67,8 @@ def add_sessions(app: FastAPI, calls: SessionCalls) -> None:
 
     @app.get("/sessions/{session}/v1/models")
     async def session_models(session: str):
-        _check(calls, session)
-        return JsonAnswer({"object": "list", "data": service.models.cards(service.front.context)})
+        with refusing(), calls.sessions.using(session):
+            return JsonAnswer({"object": "list", "data": service.models.cards(service.front.context)})
 
 
 def _add_tables(app: FastAPI, calls: SessionCalls) -> None:
@@ -84,10 +84,8 @@ def _add_tables(app: FastAPI, calls: SessionCalls) -> None:
 
     @app.post("/sessions/{session}/finish")
     async def finish_session(session: str, body: SessionOutcome):
-        try:
+        with refusing():
             calls.sessions.finish(session, body.outcome)
-        except SessionError as error:
-            raise refusal(error) from error
         return JsonAnswer({"id": session, "finished": True})
 
 
@@ -95,10 +93,8 @@ async def _next(calls: SessionCalls, wait: float) -> AgentSession:
     """The next session that an agent can have; raises Refusal where there is none in time."""
     until = time.monotonic() + wait
     while True:
-        try:
+        with refusing():
             session = calls.sessions.take()
-        except SessionError as error:
-            raise refusal(error) from error
         if session is not None:
             return session
         if time.monotonic() >= until:
@@ -110,15 +106,7 @@ async def _next(calls: SessionCalls, wait: float) -> AgentSession:
 def _told(calls: SessionCalls, session: AgentSession, reached: str) -> dict:
     """What its agent is told of a session; `reached`: the URL by which it asked."""
     plan = session.plan
-    url = calls.public_url or reached.rstrip("/")
-    return {"id": session.id, "base_url": f"{url}/sessions/{session.id}/v1",
-            "model": calls.service.models.name, "row": dict(plan.prompt.row), "max_calls": plan.rounds,
-            "max_tokens": plan.params.max_tokens, "max_sequence_tokens": plan.longest}
-
-
-def _check(calls: SessionCalls, session: str) -> None:
-    try:
-        with calls.sessions.using(session):
-            return
-    except SessionError as error:
-        raise refusal(error) from error
+    base_url = calls.sessions.address(session, calls.public_url or reached.rstrip("/"))
+    return {"id": session.id, "base_url": base_url, "model": calls.service.models.name,
+            "row": dict(plan.prompt.row), "max_calls": plan.rounds, "max_tokens": plan.params.max_tokens,
+            "max_sequence_tokens": plan.longest}

@@ -65,7 +65,7 @@ class SessionTalk:
           request, completion: of the engine.
           readers: of what is drawn, as clients are shown it.
         """
-        said = tuple(template_messages(body.messages))
+        said = before.said if before else tuple(template_messages(body.messages))
         messages = before.messages if before else said
         begun = messages[-1]["content"] if body.continue_final_message else ""
         if body.continue_final_message:

@@ -53,7 +53,7 @@ def call(session):
     """A call of the policy, drawn at once."""
     request = session.enter(np.array([1, 2], np.int32), None, (), ())
     completion = Completion(np.array([5], np.int32), np.zeros(1, np.float32), "stop", np.zeros(1, np.int32))
-    session.drew(request, completion, (), None, None)
+    session.drew(request, completion, lambda _: (), None, None)
     session.left(request.turn)
 
 
