@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrl_moe.protocols import Task
-from jaxrl_moe.rollout.graders import Job
+from jaxrl_moe.protocols import AgentEpisode, Env
+from jaxrl_moe.rollout.episodes import Episodes
+from jaxrl_moe.rollout.graders import Graders, Job
 from jaxrl_moe.rollout.grades import named
 from jaxrl_moe.types import EnvError, Messages, Prompt, Status, Step
 
@@ -51,17 +52,40 @@ def from_plain(values: dict[str, Any]) -> Answer:
                      "step": step and Step(**step), "status": status})
 
 
+@dataclasses.dataclass
+class Held:
+    """An episode in somebody's hands.
+
+    Attributes:
+      env: what the task has opened.
+      job: what its thread is at, or was last.
+    """
+    prompt: Prompt
+    env: Env | AgentEpisode | None = None
+    job: Job | None = None
+
+    def close(self) -> None:
+        """Closes what the task has opened; a second time it does nothing."""
+        env = self.env
+        self.env = None
+        if env is not None:
+            env.close()
+
+
 class Answering(abc.ABC):
     """Whoever was asked something for episodes, and answers in any order. One thread asks and takes.
 
     Args:
-      task: whose episodes they are.
+      episodes: the task and its limits.
       changed: notified where an answer may be there; None: one of its own.
     """
 
-    def __init__(self, task: Task, changed: threading.Condition | None = None):
-        self._task = task
+    def __init__(self, episodes: Episodes, changed: threading.Condition | None = None):
+        self._episodes = episodes
+        self._task = episodes.task
         self._changed = changed or threading.Condition()
+        self._threads = Graders(episodes.threads, self._notify)
+        self._held: dict[Key, Held] = {}
         self._closing: list[tuple[Prompt, Job]] = []
 
     @property
@@ -95,6 +119,34 @@ class Answering(abc.ABC):
         answers = [self._taken(key) for key in sorted(asked & set(wanted or asked)) if self._over(key)]
         self._check_closed()
         return answers
+
+    def end(self, key: Key) -> None:
+        """Closes what an episode holds, without waiting for whoever is at it."""
+        held = self._held.pop(key, None)
+        if held is None or held.env is None and held.job is None:
+            return
+        if held.job is None or not self._threads.give_up(held.job, held.close):
+            self._closing.append((held.prompt, Job(held.close)))
+            self._threads.put(self._closing[-1][1])
+
+    def close(self) -> None:
+        """Ends all episodes, without waiting for those that hang."""
+        for key in list(self._held):
+            self.end(key)
+        self._threads.close()
+
+    def _beyond(self, seconds: float, in_all: float) -> bool:
+        """Whether an answer, or all of an episode's, has taken longer than the settings allow."""
+        settings = self._episodes.settings
+        whole = settings.episode_timeout
+        return seconds > settings.step_timeout or bool(whole) and in_all > whole
+
+    @property
+    def _limits(self) -> str:
+        """The time-outs, for a message."""
+        settings = self._episodes.settings
+        return (f"(episodes.step_timeout = {settings.step_timeout:g} s, episode_timeout = "
+                f"{settings.episode_timeout:g} s)")
 
     def _notify(self) -> None:
         with self._changed:

@@ -1,15 +1,13 @@
 """The environments of many episodes, each asked by one thread at a time, with time-outs. Process 0 alone has
 them."""
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxrl_moe.protocols import Env
-from jaxrl_moe.rollout.answers import Answer, Answering, Key
+from jaxrl_moe.rollout.answers import Answer, Answering, Held, Key
 from jaxrl_moe.rollout.episodes import Episodes
-from jaxrl_moe.rollout.graders import Graders, Job
+from jaxrl_moe.rollout.graders import Job
 from jaxrl_moe.rollout.grades import (
     checked_env,
     checked_messages,
@@ -22,14 +20,11 @@ from jaxrl_moe.types import Action, EnvError, Messages, Prompt, Status, Step
 
 
 @dataclasses.dataclass
-class _Playing:
-    """An episode's environment, and what its thread is at."""
-    prompt: Prompt
+class _Playing(Held):
+    """An episode's environment, and what its thread is at; no job: it has answered."""
     turn: int = 0
     attempt: int = 0
     seconds: float = 0.0
-    env: Env | None = None
-    job: Job | None = None
     fired: bool = False  # a time-out that an earlier start of the run recorded
 
 
@@ -42,58 +37,40 @@ class Environments(Answering):
     """
 
     def __init__(self, episodes: Episodes, stream: int):
-        super().__init__(episodes.task)
-        self._episodes = episodes
+        super().__init__(episodes)
         self._stream = stream
-        self._playing: dict[Key, _Playing] = {}
-        self._threads = Graders(episodes.threads, self._notify)
+        self._held: dict[Key, _Playing]
 
     def begin(self, key: Key, prompt: Prompt, attempt: int) -> None:
         """Opens a fresh environment; its answer has the messages that it begins with."""
-        self._playing[key] = playing = _Playing(prompt, attempt=attempt)
+        self._held[key] = playing = _Playing(prompt, attempt=attempt)
         self._ask(key, lambda: self._open(playing, key))
 
     def act(self, key: Key, action: Action) -> None:
         """Takes an action to an episode that has begun; its answer has the step."""
-        playing = self._playing[key]
+        playing = self._held[key]
         playing.turn += 1
         self._ask(key, lambda: checked_step(playing.env.step(action)))
 
     def grade(self, key: Key, prompt: Prompt, action: Action, attempt: int) -> None:
         """Plays an episode whose only action this is; its answer has the step."""
-        self._playing[key] = playing = _Playing(prompt, attempt=attempt)
+        self._held[key] = playing = _Playing(prompt, attempt=attempt)
 
         def play() -> Step:
             try:
                 no_messages(self._open(playing, key))
                 return single_step(checked_step(playing.env.step(action)))
             finally:
-                _close(playing)
+                playing.close()
         self._ask(key, play)
-
-    def end(self, key: Key) -> None:
-        """Closes an episode's environment, without waiting."""
-        playing = self._playing.pop(key, None)
-        if playing is None or playing.env is None and playing.job is None:
-            return
-        close = functools.partial(_close, playing)
-        if playing.job is None or not self._threads.give_up(playing.job, close):
-            self._closing.append((playing.prompt, Job(close)))
-            self._threads.put(self._closing[-1][1])
 
     @property
     def outstanding(self) -> list[Key]:
         """Episodes whose environment has not answered."""
-        return [key for key, playing in self._playing.items() if playing.job is not None]
-
-    def close(self) -> None:
-        """Closes all environments, without waiting for those that hang."""
-        for key in list(self._playing):
-            self.end(key)
-        self._threads.close()
+        return [key for key, playing in self._held.items() if playing.job is not None]
 
     def _ask(self, key: Key, work: Callable[[], Any]) -> None:
-        playing = self._playing[key]
+        playing = self._held[key]
         playing.fired = self._episodes.fired(self._stream, key, playing.attempt, playing.turn)
         playing.job = Job(work)
         if not playing.fired:
@@ -102,35 +79,32 @@ class Environments(Answering):
     def _open(self, playing: _Playing, key: Key) -> Messages:
         seed = self._episodes.env_seed(self._stream, key[0])
         try:
-            playing.env = checked_env(self._episodes.task.open(playing.prompt.row, seed))
+            playing.env = checked_env(self._task.open(playing.prompt.row, seed))
             return checked_messages(playing.env.reset())
         except EnvError as error:
             status = Status.RESET_FAILED if error.status == Status.STEP_FAILED else error.status
             raise EnvError(status, str(error)) from error
 
     def _over(self, key: Key) -> bool:
-        playing = self._playing[key]
+        playing = self._held[key]
         return playing.job.done or playing.fired or self._late(playing)
 
     def _late(self, playing: _Playing) -> bool:
         if playing.job.started is None:
             return False
         took = time.monotonic() - playing.job.started
-        settings = self._episodes.settings
-        whole = settings.episode_timeout
-        return took > settings.step_timeout or bool(whole) and playing.seconds + took > whole
+        return self._beyond(took, playing.seconds + took)
 
     def _taken(self, key: Key) -> Answer:
-        playing = self._playing[key]
+        playing = self._held[key]
         return self._answer(key, playing) if playing.job.done else self._timed_out(key, playing)
 
     def _answer(self, key: Key, playing: _Playing) -> Answer:
         job = playing.job
         playing.job = None
         playing.seconds += job.seconds
-        task = self._episodes.task
         try:
-            with named(playing.prompt, task):
+            with named(playing.prompt, self._task):
                 if job.error is not None:
                     raise job.error
         except EnvError as error:
@@ -147,13 +121,5 @@ class Environments(Answering):
         self.end(key)
         what = f"turn {playing.turn}" if playing.turn else "its beginning"
         return Answer(key, status=Status.TIMED_OUT, seconds=took, message=(
-            f"{playing.prompt.origin}: the environment did not answer {what} in time "
-            f"(episodes.step_timeout = {self._episodes.settings.step_timeout:g} s, episode_timeout = "
-            f"{self._episodes.settings.episode_timeout:g} s)."))
+            f"{playing.prompt.origin}: the environment did not answer {what} in time {self._limits}."))
 
-
-def _close(playing: _Playing) -> None:
-    env = playing.env
-    playing.env = None
-    if env is not None:
-        env.close()

@@ -12,7 +12,7 @@ from typing import Any
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.protocols import Engine, StreamingEngine
 from jaxrl_moe.rollout.agents.agents import Agents
-from jaxrl_moe.rollout.answers import Answer, Answering, Key, from_plain
+from jaxrl_moe.rollout.answers import Answer, Key, from_plain
 from jaxrl_moe.rollout.batches import Batches
 from jaxrl_moe.rollout.environments import Environments
 from jaxrl_moe.rollout.episode import Episode
@@ -55,8 +55,8 @@ class Play:
 
     def __init__(self, engine: Engine, episodes: Episodes, params: SamplingParams, stream: int, *,
                  fixed: bool, failures: Failures, streaming: bool = True):
-        agents = episodes.by_agents  # their calls come to the engine by themselves
-        streams = (streaming or agents) and isinstance(engine, StreamingEngine)
+        self._by_agents = episodes.by_agents  # their calls come to the engine by themselves
+        streams = (streaming or self._by_agents) and isinstance(engine, StreamingEngine)
         self._engine: Any = engine if streams else Batches(engine)
         bounds = [bound for bound in (episodes.longest, getattr(engine, "context", 0)) if bound]
         self._longest = min(bounds, default=0)
@@ -65,8 +65,11 @@ class Play:
         self._stream = stream
         self._fixed = fixed
         self._failures = failures
-        self._agents = Agents(episodes, stream, params, self._longest) if agents else None
-        self._environments = Environments(episodes, stream) if hosts.leads() and not agents else None
+        self._asked_of: Agents | Environments | None = None  # environments are in process 0 alone
+        if self._by_agents:
+            self._asked_of = Agents(episodes, stream, params, self._longest)
+        elif hosts.leads():
+            self._asked_of = Environments(episodes, stream)
         self._groups: dict[int, OpenGroup] = {}
         self._episode: dict[Key, Episode] = {}
         self._wanted: list[list[Episode]] = []
@@ -116,14 +119,14 @@ class Play:
           GradeError, EpisodesError: the task breaks, or too many episodes fail.
         """
         self._submit()
-        if self._flying or self._agents:
+        if self._flying or self._by_agents:
             done = self._engine.step()
             for handle in sorted(done, key=lambda handle: self._flying[handle][0].key):
                 self._drew(self._flying.pop(handle), done[handle])
         if self._asked:
             start = time.perf_counter()
             answers = self._answers(patience)
-            if self._agents is None:  # while agents play, the engine draws for them
+            if not self._by_agents:  # while agents play, the engine draws for them
                 self._times.waited += time.perf_counter() - start
             for answer in answers:
                 self._times.environments += answer.seconds
@@ -136,8 +139,8 @@ class Play:
         """Ends a group's episodes at what they have, as if the token limit had come; where a sample has no
         token yet, at the next call."""
         self._groups[sequence].ending = True
-        for key in [key for key in self._asked if self._agents and key[0] == sequence]:
-            self._agents.cut(key)
+        for key in [key for key in self._asked if self._by_agents and key[0] == sequence]:
+            self._asked_of.cut(key)
         for handle in self._handles(sequence):
             completions = self._engine.cut(handle)
             if completions is not None:
@@ -180,15 +183,10 @@ class Play:
             self._begin(episode)
 
     def _begin(self, episode: Episode) -> None:
-        if self._agents is not None:
+        if self._by_agents:
             self._ask(episode, True, "give", episode.prompt, episode.rounds)
         else:
             self._ask(episode, True, "begin", episode.prompt, episode.attempt)
-
-    @property
-    def _asked_of(self) -> Answering | None:
-        """Who is asked: agents, or environments, which process 0 alone has."""
-        return self._agents or self._environments
 
     def _ask(self, episode: Episode, goes_on: bool, what: str, *arguments: Any) -> None:
         self._asked[episode.key] = goes_on
@@ -251,8 +249,8 @@ class Play:
             self._check_room(episode)
             self._wanted.append([episode])
         else:
-            if self._agents is not None:
-                episode.played(*self._agents.drafts(answer.key), self._episodes.decode)
+            if self._by_agents:
+                episode.played(*self._asked_of.drafts(answer.key), self._episodes.decode)
             episode.told(answer.step)
             self._after(episode, answer.step.done)
 

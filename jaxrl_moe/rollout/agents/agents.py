@@ -6,28 +6,24 @@ import logging
 import time
 from collections.abc import Sequence
 
-from jaxrl_moe.protocols import AgentEpisode
 from jaxrl_moe.rollout.agents.session import AgentSession, SessionError, SessionPlan
 from jaxrl_moe.rollout.agents.sessions import AgentSessions, StoppedError
 from jaxrl_moe.rollout.agents.tree import drafts
-from jaxrl_moe.rollout.answers import Answer, Answering, Key
+from jaxrl_moe.rollout.answers import Answer, Answering, Held, Key
 from jaxrl_moe.rollout.episode import Draft
 from jaxrl_moe.rollout.episodes import Episodes
-from jaxrl_moe.rollout.graders import Graders, Job
+from jaxrl_moe.rollout.graders import Job
 from jaxrl_moe.rollout.grades import checked_agent_episode, checked_step, ending_step, named
 from jaxrl_moe.types import EnvError, Prompt, SamplingParams, Status, Step
 
 REMINDER_S = 60.0  # without an agent, upon which it is said that episodes wait
 
 
-@dataclasses.dataclass
-class _Given:
+@dataclasses.dataclass(kw_only=True)
+class _Given(Held):
     """An episode that was given away."""
-    prompt: Prompt
     session: AgentSession
     start: float = dataclasses.field(default_factory=time.monotonic)
-    episode: AgentEpisode | None = None
-    job: Job | None = None
     over: bool = False
 
 
@@ -43,20 +39,18 @@ class Agents(Answering):
 
     def __init__(self, episodes: Episodes, stream: int, params: SamplingParams, longest: int):
         self._sessions: AgentSessions = episodes.sessions
-        super().__init__(episodes.task, self._sessions.changed)
-        self._episodes = episodes
+        super().__init__(episodes, self._sessions.changed)
         self._stream = stream
         self._params = params
         self._longest = longest
-        self._given: dict[Key, _Given] = {}
-        self._threads = Graders(episodes.threads, self._notify)
+        self._held: dict[Key, _Given]
 
     def give(self, key: Key, prompt: Prompt, rounds: int) -> None:
         """Opens a session of so many calls at most; its answer has what came of it."""
         plan = SessionPlan(prompt, self._params, *key, self._stream, rounds, self._longest)
-        given = _Given(prompt, self._sessions.open(plan))
+        given = _Given(prompt, session=self._sessions.open(plan))
         given.job = Job(functools.partial(self._send, given, key))
-        self._given[key] = given
+        self._held[key] = given
         self._threads.put(given.job)
 
     def _send(self, given: _Given, key: Key) -> None:
@@ -64,8 +58,8 @@ class Agents(Answering):
         session = given.session
         self._sessions.begin(session)
         seed = self._episodes.env_seed(self._stream, key[0])
-        given.episode = checked_agent_episode(self._task.open(given.prompt.row, seed))
-        step = given.episode.play(self._sessions.address(session))
+        given.env = checked_agent_episode(self._task.open(given.prompt.row, seed))
+        step = given.env.play(self._sessions.address(session))
         if step is None:
             self._sessions.offer(session)
             return
@@ -74,37 +68,27 @@ class Agents(Answering):
 
     def drafts(self, key: Key) -> tuple[list[Draft], bool]:
         """(the token sequences of an episode that has ended, whether a limit ended it)."""
-        session = self._given[key].session
+        session = self._held[key].session
         return drafts(session.calls), session.truncated
 
     def cut(self, key: Key) -> None:
         """Draws nothing more for an episode, and its agent is told to finish. Where it has no turn yet
         nothing is done: without one it would have failed."""
-        session = self._given[key].session
+        session = self._held[key].session
         with self._sessions.changed:
             session.ending = bool(session.calls)
 
     def end(self, key: Key) -> None:
         """Ends a session, without waiting for whoever plays it."""
-        given = self._given.pop(key, None)
-        if given is None:
-            return
-        self._sessions.end(given.session, "the run has its outcome" if given.over else
-                           "the run has given the episode up")
-        close = functools.partial(_close, given)
-        if not self._threads.give_up(given.job, close):
-            self._closing.append((given.prompt, Job(close)))
-            self._threads.put(self._closing[-1][1])
-
-    def close(self) -> None:
-        """Ends all sessions."""
-        for key in list(self._given):
-            self.end(key)
-        self._threads.close()
+        given = self._held.get(key)
+        if given is not None:
+            self._sessions.end(given.session, "the run has its outcome" if given.over else
+                               "the run has given the episode up")
+        super().end(key)
 
     @property
     def outstanding(self) -> list[Key]:
-        return [key for key, given in self._given.items() if not given.over]
+        return [key for key, given in self._held.items() if not given.over]
 
     def _enough(self, wanted: Sequence[Key]) -> bool:
         if self._sessions.stopping():
@@ -116,17 +100,15 @@ class Agents(Answering):
         return super()._enough(wanted)
 
     def _over(self, key: Key) -> bool:
-        given = self._given[key]
+        given = self._held[key]
         broke = given.job.done and given.job.error is not None
         return given.session.outcome is not None or broke or self._late(given.session)
 
     def _late(self, session: AgentSession) -> bool:
-        settings = self._episodes.settings
-        whole = settings.episode_timeout
-        return session.idle > settings.step_timeout or bool(whole) and session.outside > whole
+        return self._beyond(session.idle, session.outside)
 
     def _taken(self, key: Key) -> Answer:
-        given = self._given[key]
+        given = self._held[key]
         given.over = True
         seconds = time.monotonic() - given.start
         try:
@@ -138,20 +120,10 @@ class Agents(Answering):
     def _outcome(self, given: _Given) -> Step:
         """What came of an episode that is over; raises what went wrong with it."""
         outcome = given.session.outcome
-        settings = self._episodes.settings
         if isinstance(outcome, Step):
             return outcome
         if outcome is None and given.job.error is None:
             outcome = EnvError(Status.TIMED_OUT, (
                 f"the agent has not finished: it has made no call for {given.session.idle:.1f} seconds, and "
-                f"spent {given.session.outside:.1f} between its calls "
-                f"(episodes.step_timeout = {settings.step_timeout:g} s, episode_timeout = "
-                f"{settings.episode_timeout:g} s)."))
+                f"spent {given.session.outside:.1f} between its calls {self._limits}."))
         raise outcome or given.job.error
-
-
-def _close(given: _Given) -> None:
-    episode = given.episode
-    given.episode = None
-    if episode is not None:
-        episode.close()

@@ -115,7 +115,7 @@ def test_of_two_outcomes_the_first_stands():
 
     agents, sessions = agents_of(Played(play))
     agents.give(KEY, PROMPT, 4)
-    wait_until(lambda: agents._given[KEY].job.done)
+    wait_until(lambda: agents._held[KEY].job.done)
     (answer,) = agents.answers([KEY], 10)
     assert answer.step.reward == 0.25
 
