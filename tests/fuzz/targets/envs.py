@@ -12,7 +12,6 @@ from jaxrl_moe.serving.envs.sessions import NUMBERS, Sessions
 from jaxrl_moe.serving.envs.wires import LONGEST_ACTION, WIRES
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
-from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.reading import Damaged, broken, number, strict, text, truth, whole
 from tests.fuzz.runner import Wrong
 from tests.fuzz.targets.http import Answer, HttpTarget
@@ -78,25 +77,8 @@ class EnvCalls(HttpTarget):
         body = rng.choice(BODIES[path])
         if path != "/create":
             body = {"id": self.named} | body
-        data = json.dumps(body).encode()
-        headers: dict[str, str] = {}
-        method = "POST"
-        chance = rng.random()
-        if chance < 0.1:
-            data, done = mutate_bytes(rng, data)
-        elif chance < 0.45:
-            added = rng.choice(FOREIGN)
-            data, done = json.dumps(body | added).encode(), f"with {str(added)[:100]}"
-        elif chance < 0.55:
-            odd = (path, path, path + "/", f"/observation?id={self.named}", *PATHS)
-            method, path, headers = self.odd_request(rng, odd)
-            done = "the request"
-        elif body:
-            data, done = mutate_json(rng, data)
-        else:
-            done = "nothing"
-        self.request = method, path, data, headers
-        return {}, f"{method} {path[:80]} {str(headers)[:80]}: {done}"
+        odd = (path, path, path + "/", f"/observation?id={self.named}", *PATHS)
+        return {}, self.mutated(rng, path, body, FOREIGN, lambda: odd, share=0.35)
 
     def call(self, arena):
         self.caught.error = None

@@ -1,13 +1,15 @@
 """What the targets that send requests over HTTP share: an odd request, its answer, and what the server
 logged."""
 import http.client
+import json
 import logging
 import random
 import urllib.parse
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from tests.fuzz.arena import TooSlow
+from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.runner import Target, Wrong
 
 METHODS = ("POST", "POST", "GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
@@ -33,6 +35,7 @@ class HttpTarget(Target):
     """Requests to a server whose key is "key".
 
     Attributes:
+      request: (method, path, body, headers) of the next one.
       loggers: of the server, where exceptions are told that no client is to see.
     """
     named = False
@@ -50,7 +53,35 @@ class HttpTarget(Target):
         for name in self.loggers:
             logging.getLogger(name).removeHandler(self.caught)
 
-    def odd_request(self, rng: random.Random, paths: Sequence[str]) -> tuple[str, str, dict[str, str]]:
+    def mutated(self, rng: random.Random, path: str, body: Any, added: Sequence[dict[str, Any]],
+                odd: Callable[[], Sequence[str]], share: float = 0.25) -> str:
+        """Sets `request` to a POST that is damaged somewhere; says how.
+
+        Args:
+          path, body: of the ordinary one.
+          added: fields of which one is added, in this share of the requests.
+          odd: the paths of an odd request.
+        """
+        data = json.dumps(body).encode()
+        method = "POST"
+        headers: dict[str, str] = {}
+        chance = rng.random()
+        if chance < 0.1:
+            data, done = mutate_bytes(rng, data)
+        elif chance < 0.1 + share:
+            field = rng.choice(added)
+            data, done = json.dumps(body | field).encode(), f"with {str(field)[:100]}"
+        elif chance < 0.2 + share:
+            method, path, headers = self._odd_request(rng, odd())
+            done = "the request"
+        elif body:
+            data, done = mutate_json(rng, data)
+        else:
+            done = "nothing"
+        self.request = method, path, data, headers
+        return f"{method} {path[:80]} {str(headers)[:80]}: {done}"
+
+    def _odd_request(self, rng: random.Random, paths: Sequence[str]) -> tuple[str, str, dict[str, str]]:
         """(method, path, headers)."""
         return rng.choice(METHODS), rng.choice(paths), rng.choice(HEADERS)
 

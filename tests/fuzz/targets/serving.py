@@ -15,7 +15,6 @@ from jaxrl_moe.serving.openai.models import Models
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.types import UserError
-from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.reading import Damaged, broken, number, strict, text, truth, whole
 from tests.fuzz.runner import Wrong
 from tests.fuzz.targets.http import HttpTarget
@@ -112,22 +111,8 @@ class HttpBodies(HttpTarget):
 
     def mutate(self, rng: random.Random, inputs: pathlib.Path):
         path, body = rng.choice(BODIES)
-        data = json.dumps(body).encode()
-        headers: dict[str, str] = {}
-        method = "POST"
-        chance = rng.random()
-        if chance < 0.1:
-            data, done = mutate_bytes(rng, data)
-        elif chance < 0.35:
-            added = rng.choice(FOREIGN)
-            data, done = json.dumps(body | added).encode(), f"with {str(added)[:100]}"
-        elif chance < 0.45:
-            method, path, headers = self.odd_request(rng, (path, path, path + "/", path.upper(), *PATHS))
-            done = "the request"
-        else:
-            data, done = mutate_json(rng, data)
-        self.request = method, path, data, headers
-        return {}, f"{method} {path[:80]} {str(headers)[:80]}: {done}"
+        odd = (path, path, path + "/", path.upper(), *PATHS)
+        return {}, self.mutated(rng, path, body, FOREIGN, lambda: odd)
 
     def call(self, arena):
         self.caught.error = None

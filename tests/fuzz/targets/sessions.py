@@ -12,7 +12,6 @@ from jaxrl_moe.serving.openai.app import make_app
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.sessions.calls import SessionCalls
 from jaxrl_moe.serving.sessions.routes import SECRET_PATHS, add_sessions
-from tests.fuzz.mutators import mutate_bytes, mutate_json
 from tests.fuzz.reading import Damaged, strict
 from tests.fuzz.runner import Wrong
 from tests.fuzz.targets.serving import CHAT, FOREIGN, TOOL, HttpBodies, misshapen
@@ -52,23 +51,11 @@ class SessionRequests(HttpBodies):
 
     def mutate(self, rng: random.Random, inputs: Any):
         path, body = rng.choice(BODIES)
-        data = json.dumps(body).encode()
-        headers: dict[str, str] = {}
-        method = "POST"
-        chance = rng.random()
-        if chance < 0.1:
-            data, done = mutate_bytes(rng, data)
-        elif chance < 0.35:
-            added = rng.choice(FOREIGN + OUTCOMES)
-            data, done = json.dumps(body | added).encode(), f"with {str(added)[:100]}"
-        elif chance < 0.45:
-            odd = path.replace("ID", rng.choice(NUMBERS))
-            method, path, headers = self.odd_request(rng, (path, odd, odd, path + "/"))
-            done = "the request"
-        else:
-            data, done = mutate_json(rng, data)
-        self.request = method, path, data, headers
-        return {}, f"{method} {path[:80]} {str(headers)[:80]}: {done}"
+
+        def odd() -> tuple[str, ...]:
+            other = path.replace("ID", rng.choice(NUMBERS))
+            return path, other, other, path + "/"
+        return {}, self.mutated(rng, path, body, FOREIGN + OUTCOMES, odd)
 
     def call(self, arena):
         self.caught.error = None
