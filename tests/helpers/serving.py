@@ -6,12 +6,15 @@ import types
 import httpx2
 import openai
 
+import bridges
+from jaxrl_moe.model.config import LoraConfig
 from jaxrl_moe.serving.openai.app import make_app
 from jaxrl_moe.serving.openai.models import Models
 from jaxrl_moe.serving.openai.service import Service
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.serving.sessions.calls import SessionCalls
 from jaxrl_moe.serving.sessions.routes import SECRET_PATHS, add_sessions
+from tests.helpers.parity import randomise_adapters
 
 
 @contextlib.contextmanager
@@ -28,3 +31,10 @@ def serving(front, tokenizer, *, load=None, api_key="", sessions=None, history="
         with (openai.OpenAI(base_url=f"{server.url}/v1", api_key=api_key or "none", max_retries=0, timeout=60)
               as client, httpx2.Client(base_url=server.url, headers=headers, timeout=60) as http):
             yield types.SimpleNamespace(url=server.url, openai=client, http=http, service=service)
+
+
+def adapter(folder, path, targets=("q_proj", "down_proj"), rank=2):
+    """(a PEFT folder with a random adapter, the model under it)."""
+    model = bridges.load_model(folder, lora=LoraConfig(rank, 8.0, targets=targets))
+    randomise_adapters(model, 0.3)
+    return str(bridges.export_adapter(model, path, base=folder)), model

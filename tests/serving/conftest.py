@@ -1,5 +1,7 @@
 """A tiny random model behind a server in a thread on loopback, and the real openai client."""
 
+import time
+
 import pytest
 
 import bridges
@@ -59,3 +61,10 @@ def front(engine):
 def server(front, tokenizer):
     with serving(front, tokenizer) as server:
         yield server
+
+
+@pytest.fixture
+def slow(engine, monkeypatch):
+    """The shared engine, 50 ms slower a step."""
+    step = engine.step
+    monkeypatch.setattr(engine, "step", lambda: time.sleep(0.05) or step())
