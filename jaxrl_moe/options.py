@@ -33,6 +33,22 @@ def define_path(name: str, default: str | None, meaning: str) -> flags.FlagHolde
     return flags.DEFINE(_PathParser(), name, default, meaning, module_name=sys.argv[0])
 
 
+def define_text(name: str, default: str, meaning: str) -> flags.FlagHolder:
+    """A script's option that is a text. To be called at its top."""
+    return flags.DEFINE(flags.ArgumentParser(), name, default, meaning, module_name=sys.argv[0])
+
+
+def define_texts(name: str, meaning: str) -> flags.FlagHolder:
+    """A script's option that may be given several times, each time with a text. To be called at its top."""
+    return flags.DEFINE_multi(flags.ArgumentParser(), flags.ArgumentSerializer(), name, [], meaning,
+                              module_name=sys.argv[0])
+
+
+def define_switch(name: str, default: bool, meaning: str) -> flags.FlagHolder:
+    """A script's option that is on or off. To be called at its top."""
+    return flags.DEFINE_bool(name, default, meaning, module_name=sys.argv[0])
+
+
 class _NumberParser(flags.ArgumentParser):
     """Of a finite number between bounds, of the kind that its default is."""
 

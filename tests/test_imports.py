@@ -14,13 +14,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 ORDER = [
     {"__init__"}, {"spelling"}, {"types"}, {"protocols"}, {"partials", "paths"},
     {"expressions", "log_files", "outside", "system_errors", "foreign_errors", "endings", "begin"},
-    {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"}, {"envs"},
-    {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"}, {"planning"}, {"training"},
+    {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"},
+    {"outgoing"}, {"judges"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"},
+    {"planning"}, {"training"},
     {"options", "recipes", "help_text"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
-    "paths", "spelling", "foreign_errors", "system_errors", "data", "envs", "engine", "rollout", "__init__"
+    "paths", "spelling", "foreign_errors", "system_errors", "data", "outgoing", "judges", "envs", "engine",
+    "rollout", "options", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))

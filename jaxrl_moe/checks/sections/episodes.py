@@ -7,7 +7,7 @@ from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config, EpisodesSection, value_of
 from jaxrl_moe.data.chat.turn_check import check_template
-from jaxrl_moe.envs.remote.agentgym import checked_url
+from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import Problem, Prompt, UserError
 

@@ -2,22 +2,18 @@
 own."""
 import dataclasses
 import random
-import re
 import threading
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.episode_ids import episode_number
-from jaxrl_moe.envs.remote.connection import Connection
 from jaxrl_moe.envs.remote.episode import RemoteEpisode
 from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
 from jaxrl_moe.hosts.keys import key_of_setting
+from jaxrl_moe.outgoing.connection import Connection
+from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
-
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 @dataclasses.dataclass
@@ -92,22 +88,3 @@ class AgentGym(Task):
             episode.close()
         if connection is not None:
             connection.close()
-
-
-def checked_url(url: str, name: str, form: str) -> str:
-    """The URL of a server without a slash at its end; raises UserError for what is none.
-
-    Args:
-      name: of the setting.
-      form: that it needs.
-    """
-    url = url.strip().rstrip("/")
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host = _HOST.fullmatch(parts.hostname or "")
-        fits = parts.scheme in ("http", "https") and host and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number, a bracket that does not close
-        fits = False
-    if not fits or parts.query or parts.fragment or parts.username is not None or not url.isprintable():
-        raise UserError(f"{name} = {quoted(url)} is no address of a server: write {form}.")
-    return url

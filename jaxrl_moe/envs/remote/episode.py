@@ -2,8 +2,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxrl_moe.envs.remote.connection import Connection
 from jaxrl_moe.envs.remote.formats import Format, Told
+from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import Action, EnvError, Messages, Status, Step, UserError

@@ -10,10 +10,10 @@ import pytest
 
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
-from jaxrl_moe.envs.remote import connection
 from jaxrl_moe.envs.remote.agentgym import AgentGym
-from jaxrl_moe.envs.remote.connection import Connection
 from jaxrl_moe.hosts.addresses import free_port
+from jaxrl_moe.outgoing import connection
+from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.types import Action, EnvError, Status, UserError
 from tests.helpers.env_servers import FakeGym, alfworld, env_server, played, sciworld, textcraft, webshop
 from tests.helpers.games import Guessing

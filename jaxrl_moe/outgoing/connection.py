@@ -1,5 +1,5 @@
-"""Calls of environment servers: JSON over HTTP, with a deadline for the whole answer. Each failure is told by
-what it means for the episode."""
+"""Calls of servers that episodes need, such as environments and judges: JSON over HTTP, with a deadline for
+the whole answer. Each failure is told by what it means for the episode."""
 import asyncio
 import concurrent.futures
 import json
@@ -33,12 +33,14 @@ class Connection:
       patience: seconds that a server is waited for from when it could not be reached, by all calls together.
         After these, calls fail at once until one reaches it again.
       api_key: sent to the servers; empty: none.
+      header: that holds the key; empty: "Authorization: Bearer KEY".
     """
 
-    def __init__(self, timeout: float, patience: float = 0.0, api_key: str = ""):
+    def __init__(self, timeout: float, patience: float = 0.0, api_key: str = "", header: str = ""):
         httpx = _httpx()
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        if api_key:
+            headers |= {header: api_key} if header else {"Authorization": f"Bearer {api_key}"}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None,
                               keepalive_expiry=IDLE_SECONDS)
         self._timeout = timeout
@@ -50,7 +52,7 @@ class Connection:
         self._errors = httpx
         self._waiting: set[concurrent.futures.Future] = set()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="environment calls", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="outgoing calls", daemon=True)
         self._thread.start()
 
     def post(self, url: str, body: Mapping[str, Any], failed: Status) -> Any:
@@ -64,8 +66,15 @@ class Connection:
         Raises:
           EnvError: no good answer came.
         """
+        return self._called("POST", url, body, failed)
+
+    def get(self, url: str, failed: Status) -> Any:
+        """As post(), of what is only asked for."""
+        return self._called("GET", url, None, failed)
+
+    def _called(self, method: str, url: str, body: Mapping[str, Any] | None, failed: Status) -> Any:
         try:
-            status, data = self._start(self._post(url, body, self._patience)).result()
+            status, data = self._start(self._patient(method, url, body, self._patience)).result()
         except concurrent.futures.CancelledError as error:
             raise EnvError(Status.UNREACHABLE, f"{url} was given up: the task was closed.") from error
         if status != 200:
@@ -74,7 +83,7 @@ class Connection:
 
     def post_later(self, url: str, body: Mapping[str, Any]) -> None:
         """Makes a call that nobody waits for, and whose failure changes nothing."""
-        future = self._start(self._post(url, body, 0.0))
+        future = self._start(self._patient("POST", url, body, 0.0))
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
 
@@ -93,7 +102,7 @@ class Connection:
             return asyncio.run_coroutine_threadsafe(call, self._loop)
         except RuntimeError as error:  # the loop is closed
             call.close()
-            raise UserError("The task is closed: it calls no environment server any more.") from error
+            raise UserError("The task is closed: it calls no server any more.") from error
 
     async def _end(self) -> None:
         own = asyncio.current_task()
@@ -103,13 +112,14 @@ class Connection:
         await asyncio.gather(*calls, return_exceptions=True)
         await self._http.aclose()
 
-    async def _post(self, url: str, body: Mapping[str, Any], patience: float) -> tuple[int, bytes]:
+    async def _patient(self, method: str, url: str, body: Mapping[str, Any] | None,
+                       patience: float) -> tuple[int, bytes]:
         """(status, bytes of the answer), of a server that is waited for. Only a call of which nothing was
         sent is made again: what a server did before it broke the connection is not known."""
         host = urllib.parse.urlsplit(url).netloc
         while True:
             try:
-                answer = await self._asked(url, body)
+                answer = await self._asked(method, url, body)
             except Unreached:
                 now = time.monotonic()
                 if not patience or now - self._lost.setdefault(host, now) > patience:
@@ -119,10 +129,11 @@ class Connection:
                 self._lost.pop(host, None)
                 return answer
 
-    async def _asked(self, url: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+    async def _asked(self, method: str, url: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
+        content = None if body is None else json.dumps(body).encode()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._answer(url, json.dumps(body).encode())
+                return await self._answer(method, url, content)
         except TimeoutError as error:
             raise EnvError(Status.TIMED_OUT, f"{url} did not answer within {self._timeout:g} "
                            "seconds.") from error
@@ -133,8 +144,8 @@ class Connection:
         except self._errors.RequestError as error:
             raise EnvError(Status.MALFORMED, f"{url} cannot be understood: {_said(error)}.") from error
 
-    async def _answer(self, url: str, content: bytes) -> tuple[int, bytes]:
-        async with self._http.stream("POST", url, content=content) as answer:
+    async def _answer(self, method: str, url: str, content: bytes | None) -> tuple[int, bytes]:
+        async with self._http.stream(method, url, content=content) as answer:
             data = bytearray()
             async for chunk in answer.aiter_bytes():
                 data += chunk
@@ -168,6 +179,6 @@ def _httpx() -> Any:
     try:
         import httpx
     except ImportError as error:
-        raise UserError("Environment servers are called by httpx, which is not installed. It comes with the "
-                        'extra `agents`: pip install -e ".[agents]".') from error
+        raise UserError("Servers of environments and judges are called by httpx, which is not installed. It "
+                        'comes with the extra `agents`: pip install -e ".[agents]".') from error
     return httpx

@@ -1,0 +1,1 @@
+"""The queue of works that wait for people, and what these said."""

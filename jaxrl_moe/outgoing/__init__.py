@@ -1,0 +1,1 @@
+"""Calls that this process makes of servers elsewhere."""

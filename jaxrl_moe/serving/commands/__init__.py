@@ -1,0 +1,1 @@
+"""The commands of scripts/serve.py, each a module with its options."""
