@@ -103,7 +103,8 @@ class Players(Clients):
         row, answers = self._answers(generator)
         number = self._begin(http, row)
         for text in answers[:generator.randrange(3)]:
-            self._asked(http, "/step", {"id": number, "action": text})
+            if self._asked(http, "/step", {"id": number, "action": text})["done"]:
+                break
         return "vanished"
 
     def _leave_a_call(self, http: httpx.Client, generator: random.Random) -> str:

@@ -108,6 +108,8 @@ class Environments(Answering):
                 if job.error is not None:
                     raise job.error
         except EnvError as error:
+            if error.status == Status.TIMED_OUT:  # of the task's own, as of a call
+                self._episodes.note_fired(self._stream, key, playing.attempt, playing.turn)
             return Answer(key, status=error.status, message=str(error), seconds=job.seconds)
         if isinstance(job.result, Step):
             return Answer(key, step=job.result, seconds=job.seconds)

@@ -291,9 +291,10 @@ def test_a_failed_episode_can_be_completed_by_another_of_its_group():
     assert not groups[2].trusted and tries[Status.STEP_FAILED] <= 4 and not settled(hopeless)
 
 
+@pytest.mark.parametrize("fault", [0.5, EnvError(Status.TIMED_OUT, "a call's own")], ids=["step", "call"])
 @pytest.mark.parametrize("turn", [0, 2])
-def test_what_does_not_answer_in_time_has_failed_and_is_closed_when_it_does(turn, tmp_path):
-    task = Rooms({(2, turn): 0.5}, times=1)
+def test_what_does_not_answer_in_time_has_failed_and_is_closed_when_it_does(turn, fault, tmp_path):
+    task = Rooms({(2, turn): fault}, times=1)
     path = tmp_path / "timeouts.jsonl"
     groups, _, tries = played(task, step_timeout=0.15, timeouts=Timeouts(path))
     assert all(group.trusted for group in groups) and tries == {Status.FINISHED: 14, Status.TIMED_OUT: 1}
