@@ -1,6 +1,5 @@
 """Which tokens a call of a session begins with: those of an earlier call as they were drawn, where the agent
 sends back what it was answered, and else what the chat template or the tokenizer makes of it."""
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,13 +91,15 @@ class SessionTalk:
         return np.concatenate([ids, self._tokenizer.encode(rest)]).astype(np.int32) if rest else ids
 
     def _forms(self, call: Call) -> list[tuple[str, np.ndarray]]:
-        """(text, ids) of a call with all that was drawn, and as the agent was shown it: without the special
-        token that ended it."""
+        """(text, ids) of a call with all that was drawn, and as the agent was shown it: without special tokens.
+        The ids then lack the one that ended it; others in its midst were drawn, and stay."""
         drawn = call.completion.ids
-        decode = functools.partial(self._tokenizer.decode, skip_special_tokens=False)
-        forms = [(call.text + decode(drawn), call.ids)]
-        if len(drawn) and decode(drawn[:-1]) == self._tokenizer.decode(drawn):
-            forms.append((call.text + decode(drawn[:-1]), call.ids[:-1]))
+        shown = self._tokenizer.decode(drawn)
+        forms = [(call.text + self._tokenizer.decode(drawn, skip_special_tokens=False), call.ids)]
+        if len(drawn) and shown == self._tokenizer.decode(drawn[:-1]):  # nothing of it is shown
+            forms.append((call.text + shown, call.ids[:-1]))
+        else:
+            forms.append((call.text + shown, call.ids))
         return forms
 
     def _bridge(self, body: ChatRequest) -> TurnBridge:

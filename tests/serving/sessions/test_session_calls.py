@@ -118,13 +118,15 @@ def test_an_agent_that_changes_what_was_said_or_retries_makes_branches():
     assert "changed" in tokenizer.decode(sequences[1].prompt_ids)
 
 
-@pytest.mark.parametrize("ending, goes_on", [("", False), ("<|im_end|>", True)])
-def test_a_text_goes_on_from_its_completion_or_without_the_token_that_it_was_not_shown(ending, goes_on):
+@pytest.mark.parametrize("written, ending, goes_on", [
+    ("ab", "", False), ("ab", "<|im_end|>", True), ("a<|im_start|>b", "", False)])
+def test_a_text_goes_on_from_its_completion_or_without_the_token_that_ended_it(written, ending, goes_on):
     tokenizer = Tokenizer(byte_level(templates.QWEN25, "<|im_end|>"), "qwen25")
-    with played(tokenizer, "ab") as (client, session, _):
+    with played(tokenizer, written) as (client, session, _):
         text = client.completions.create(model="tiny", prompt="x y").choices[0].text
         client.completions.create(model="tiny", prompt=f"x y{text}{ending}\nz")
     first, second = session.calls
+    assert text == "ab"  # special tokens are drawn, and not shown
     ids = first.ids if goes_on else first.ids[:-1]
     np.testing.assert_array_equal(second.prompt_ids, [*ids, *tokenizer.encode("\nz")])
     assert (second.parent is first) == goes_on
