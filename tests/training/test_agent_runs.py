@@ -22,6 +22,7 @@ from tests.helpers.settings import refuse_settings
 from tests.helpers.templates import HERMES_TOOLS
 
 KEY = "the-key-of-the-run"
+END = 2  # <|im_end|>
 AGENT = dict(env__name="agent(max_turns=4)", episodes__max_tokens=300, data__max_prompt_tokens=32,
              rollout__max_tokens=6, train__steps=2, train__tokens_per_micro_batch=2048, eval__prompts=2,
              eval__samples=2, eval__every=2, eval__greedy=False, lora__dropout=0.0, endpoint__serve=True,
@@ -63,14 +64,16 @@ def test_what_agents_are_answered_is_what_a_run_trains_on(files, tmp_path, monke
             agent.kill()
     assert all(text.startswith("410") for text in said), said  # each learnt that the run is over
     records = [record for number in range(3) for record in rows(tmp_path / f"{number}.jsonl")]
-    check_rows(rows(tmp_path / "run/trajectories.jsonl"), records)
+    drawn = rows(tmp_path / "run/trajectories.jsonl")
+    check_rows(drawn, records)
     metrics = rows(tmp_path / "run/metrics.jsonl")
     tried = sum(row.get("episodes/failed_frac", 0) for row in metrics)
     assert (tried > 0) == (how in ("leaves", "fails"))
     if not bound:  # else tokens of older weights are among them
         assert all(row["mismatch/kl"] < 1e-9 for row in metrics[1:])
     assert metrics[-1]["rollout/turns_mean"] == 3
-    assert metrics[-1]["rollout/branches_mean"] == 2 * (how == "rewrites")
+    for row in drawn:
+        assert len(row["branches"]) == {"rewrites": 2, "texts": unshown_ends(row)}.get(how, 0)
 
 
 @pytest.mark.parametrize("bound", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -110,6 +113,12 @@ def check_rows(drawn, records):
     assert len([row for row in drawn if row["phase"] == "train"]) == 2 * 3 * 4
     rewards = collections.Counter(record["body"].get("reward") for record in records)
     assert collections.Counter(row["reward"] for row in drawn) <= rewards
+
+
+def unshown_ends(row):
+    """Turns, but for the last, that ended by a token of which a text shows nothing."""
+    ends = [ids[last - 1] for _, ids, spans in sequences(row) for _, last, _ in spans]
+    return ends[:-1].count(END)
 
 
 def sequences(row):

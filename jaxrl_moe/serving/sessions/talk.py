@@ -91,8 +91,8 @@ class SessionTalk:
         return np.concatenate([ids, self._tokenizer.encode(rest)]).astype(np.int32) if rest else ids
 
     def _forms(self, call: Call) -> list[tuple[str, np.ndarray]]:
-        """(text, ids) of a call with all that was drawn, and as the agent was shown it: without special tokens.
-        The ids then lack the one that ended it; others in its midst were drawn, and stay."""
+        """(text, ids) of a call with all that was drawn, and as the agent was shown it: without special
+        tokens. The ids then lack the one that ended it; others in its midst were drawn, and stay."""
         drawn = call.completion.ids
         shown = self._tokenizer.decode(drawn)
         forms = [(call.text + self._tokenizer.decode(drawn, skip_special_tokens=False), call.ids)]
