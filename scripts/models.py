@@ -5,9 +5,9 @@
     python scripts/models.py --mesh=fsdp=2,expert=4 --mesh=expert=8 --lora_rank=16 --context=4096 --json
     python scripts/models.py --model_config=my_model/config.json --chip=H100 --sort=active
 
-Any checkpoint of these architectures works, listed or not: model.path takes a folder or a name on the hub. What
-is listed are the files of configs/shapes. Nothing is compiled, no weights are read, and no GPU is needed: what a
-run takes in the end, scripts/plan.py says.
+Any checkpoint of these architectures works, listed or not: model.path takes a folder or a name on the hub.
+What is listed are the files of configs/shapes. Nothing is compiled, no weights are read, and no GPU is
+needed: what a run takes in the end, scripts/plan.py says.
 """
 from jaxrl_moe import begin
 
@@ -41,6 +41,8 @@ SHAPE = define_path("model_config", None, "config.json of another model, which i
 
 
 def main() -> None:
+    meshes = MESHES.value or [""]
+    stand_for_devices(meshes)
     from jaxrl_moe.planning import catalogue, listing
     known = [catalogue.checkpoint(pathlib.Path(SHAPE.value))] if SHAPE.value else catalogue.catalogue(SHAPES)
     known = sorted(known, key=listing.SORTED[SORT.value])
@@ -48,7 +50,7 @@ def main() -> None:
         print("\n".join(each.name for each in known))
         return
     room = room_of_a_device()
-    rows, demand = fitted(known)
+    rows, demand = fitted(known, meshes)
     if JSON.value:
         print(json.dumps([listing.plain(each, fits, room) for each, fits in rows], indent=1))
         return
@@ -64,17 +66,23 @@ def room_of_a_device() -> float:
     return GIB.value * 2**30 or find_chip(CHIP.value).client_memory()
 
 
-def fitted(known: list) -> tuple[list, object]:
+def stand_for_devices(meshes: list[str]) -> None:
+    """Has as many virtual CPU devices as the largest mesh names, before JAX looks for any."""
+    import jax
+
+    from jaxrl_moe.planning import fits
+    count = max(math.prod(fits.mesh_sizes(mesh).values()) for mesh in meshes)
+    if count > MOST_DEVICES:
+        raise UserError(f"--mesh names {count:,} devices; at most {MOST_DEVICES:,} are counted for.")
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", count)
+
+
+def fitted(known: list, meshes: list[str]) -> tuple[list, object]:
     """([(checkpoint, what it takes on each mesh in each way)], what is asked of the devices)."""
     import jax
 
     from jaxrl_moe.planning import fits
-    meshes = MESHES.value or [""]
-    count = max(math.prod(fits.mesh_sizes(mesh).values()) for mesh in meshes)
-    if count > MOST_DEVICES:
-        raise UserError(f"--mesh names {count:,} devices, more than the {MOST_DEVICES:,} that are counted for.")
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", count)  # they stand for the devices, and hold nothing
     demand = fits.Demand(CONTEXT.value, SLOTS.value, RANK.value)
     devices = jax.devices()
     return [(each, [fits.fit(each, mesh, way, demand, devices) for mesh in meshes for way in fits.WAYS])

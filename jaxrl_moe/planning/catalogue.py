@@ -11,7 +11,6 @@ from flax import nnx
 
 from jaxrl_moe.distributed.parameters import EXPERT, row_of
 from jaxrl_moe.model.config import ModelConfig
-from jaxrl_moe.model.families.registry import family_of
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.outside import Fields, OutsideError, read_object
 
@@ -43,10 +42,9 @@ class Checkpoint:
     def active_parameters(self) -> int:
         """Those that one token meets: of the experts the share that its router chooses, of all else
         everything, embeddings included."""
-        config = self.config
-        chosen = sum(array.size for path, array in self._arrays if EXPERT in row_of(path, array.ndim).axes)
-        idle = chosen // config.num_experts * (config.num_experts - config.num_experts_per_tok) if chosen else 0
-        return self.parameters - idle
+        experts = sum(array.size for path, array in self._arrays if EXPERT in row_of(path, array.ndim).axes)
+        idle = self.config.num_experts - self.config.num_experts_per_tok
+        return self.parameters - (experts // self.config.num_experts * idle if experts else 0)
 
     @property
     def bytes(self) -> int:
@@ -85,8 +83,3 @@ def checkpoint(path: pathlib.Path) -> Checkpoint:
     values = read_object(path)
     own = path.resolve().parent.name if path.name == "config.json" else path.stem
     return Checkpoint(Fields(values, str(path)).string(NAME, own), ModelConfig.from_hf(values, str(path)))
-
-
-def family_title(each: Checkpoint) -> str:
-    """What people call the kind of model that it is."""
-    return family_of(each.config).title

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 import jax
 
 from jaxrl_moe.config import Config, base, resolve
+from jaxrl_moe.data.packing import whole_batch
+from jaxrl_moe.distributed.collectives import ROWS
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
+from jaxrl_moe.outside import MOST_INT
 from jaxrl_moe.planning.catalogue import Checkpoint
 from jaxrl_moe.planning.plan import Plan, counted_plan
 
@@ -79,6 +82,14 @@ def fit(each: Checkpoint, mesh: str, way: str, demand: Demand, devices: Sequence
     return Fit(mesh, way, max(plan.floor, plan.rollout_peak(True)), plan=plan)
 
 
+def _tokens(sizes: dict[str, int], context: int) -> int:
+    """Of the smallest micro-batch: one row for each part that the mesh splits rows into."""
+    rows = math.prod(sizes.get(axis, 1) for axis in ROWS)
+    parts = sizes.get("context", 1)
+    width, _ = whole_batch(context, MOST_INT, (rows, 2 * parts if parts > 1 else 1))  # as Placement.shards
+    return rows * width
+
+
 def _recipe(sizes: dict[str, int], way: str, demand: Demand) -> Config:
     """In bfloat16, whole layers computed again in the backward pass, without a KL term."""
     config = base()
@@ -89,7 +100,7 @@ def _recipe(sizes: dict[str, int], way: str, demand: Demand) -> Config:
     config.data.max_prompt_tokens = min(LONGEST_PROMPT, demand.context // 2)
     config.rollout.max_tokens = demand.context - config.data.max_prompt_tokens
     config.rollout.slots = demand.slots
-    config.train.tokens_per_micro_batch = demand.context
+    config.train.tokens_per_micro_batch = _tokens(sizes, demand.context)
     config.train.remat = "full"
     config.mesh.update(sizes)
     return resolve(config)

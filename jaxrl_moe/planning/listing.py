@@ -52,14 +52,16 @@ def explanation(fits: Sequence[Fit], demand: Demand, room: float) -> list[str]:
     if not fits:
         return []
     refused = dict.fromkeys(one.refused for one in fits if one.refused)
-    return [f"GiB of each device, at least, and what is left of {room / GIB:.0f}: weights in bfloat16; "
-            f"{'; '.join(f'{way}: {meaning}' for way, meaning in WAYS.items())} (rank {demand.rank}), in "
-            "float32 with gradient and Adam's two moments; then the larger of what the layers keep for the "
-            f"backward pass of a sequence of {demand.context:,} tokens, computed again, and of the KV pool of "
+    ways = "; ".join(f"{way}: {meaning}" for way, meaning in WAYS.items())
+    return [f"GiB of each device, at least, and what is left of {room / GIB:.0f}. Counted: the weights in "
+            f"bfloat16; what is trained ({ways}; adapters have rank {demand.rank}), in float32, with its "
+            "gradient and Adam's two moments; and the larger of what the layers keep for the backward pass, "
+            f"each computed again there, of a sequence of {demand.context:,} tokens, and of the KV pool of "
             f"{demand.slots} such sequences.",
-            "Not counted: temporaries of the programs, from 5 to 45 GiB for 30B (benchmarks/plan.md), a value "
-            "head, a reference policy. `no` is certain; what is left may be too little: scripts/plan.py "
-            "compiles the run's own programs and says.",
+            "Not counted: temporaries of the programs (of a micro-batch of 30B from 6 to 29 GiB, see "
+            "benchmarks/plan.md), a value head, a reference policy. `no` is certain, but where "
+            "train.offload=optimizer keeps the moments in the host's memory; what is left may be too little: "
+            "scripts/plan.py compiles the run's own programs and says.",
             *(f"not so: {reason}" for reason in refused)]
 
 

@@ -24,6 +24,9 @@ class Asked:
     at_once: int = 0
 
 
+NOTHING_SAID = Asked()
+
+
 @dataclasses.dataclass(frozen=True)
 class Waiting:
     """A run's rollouts as its judges meet them.
@@ -70,7 +73,7 @@ def waiting(config: Config, asked: Asked) -> Waiting | None:
       ConfigError: env.name cannot be read.
     """
     settings = declared(config.env.name)
-    if asked == Asked() and settings.get("judge_provider") != PERSON:
+    if asked == NOTHING_SAID and settings.get("judge_provider") != PERSON:
         return None
     rollout = config.rollout
     prompts = config.eval.prompts or 1

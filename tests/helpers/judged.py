@@ -1,5 +1,5 @@
-"""What judges' answers are worth, slowly: written from what the rewards mean, in fractions, one comparison at a
-time."""
+"""What judges' answers are worth, slowly: written from what the rewards mean, in fractions, one comparison at
+a time."""
 import itertools
 from fractions import Fraction
 
@@ -14,8 +14,8 @@ def weighted_sum(weights, scores):
 
 
 def shares_of_wins(count, says):
-    """[the share of its comparisons that each of `count` works wins], where each pair is compared twice, once in
-    each order, so that a judge who prefers what stands first (or second) gives both the same.
+    """[the share of its comparisons that each of `count` works wins], where each pair is compared twice, once
+    in each order, so that a judge who prefers what stands first (or second) gives both the same.
 
     Args:
       says: (work shown first, work shown second) -> "first", "second" or "tie", which is half a win for each.
@@ -36,8 +36,8 @@ def shares_of_wins(count, says):
 
 
 def ranking_rewards(order):
-    """[the share of the others that each work stands above], of positions from best to worst; those in the same
-    tuple stand equal, which is half above each other. 1 for the best of all, 0 for the worst."""
+    """[the share of the others that each work stands above], of positions from best to worst; those in the
+    same tuple stand equal, which is half above each other. 1 for the best of all, 0 for the worst."""
     place = {}
     for height, tied in enumerate(order):
         for work in tied:

@@ -1,18 +1,18 @@
-"""Agreement of judges, slowly: by counting pairs of answers, one by one, in fractions. And the worked examples
-of others, with what they come to."""
+"""Agreement of judges, slowly: by counting pairs of answers, one by one, in fractions. And the worked
+examples of others, with what they come to."""
 import itertools
 from collections import Counter
 from fractions import Fraction
 
 # Cohen's kappa: (how often the first judge said i and the second j, the kappa). The first is the standard
-# example of two readers who say yes or no to 50 proposals: p_o = 35/50, p_e = .5 * .6 + .5 * .4, kappa .4. The
-# other two have the same p_o = .6 with other margins: p_e = .54 and .46.
+# example of two readers who say yes or no to 50 proposals: p_o = 35/50, p_e = .5 * .6 + .5 * .4, kappa .4.
+# The other two have the same p_o = .6 with other margins: p_e = .54 and .46.
 COHEN = [
     ([[20, 5], [10, 15]], Fraction(2, 5)),
     ([[45, 15], [25, 15]], Fraction(6, 46)),
     ([[25, 35], [5, 35]], Fraction(14, 54))]
-# Fleiss' kappa: 14 raters sort 10 subjects into 5 categories; counts of each subject. P_bar = .378, P_e = .213,
-# kappa = .210.
+# Fleiss' kappa: 14 raters sort 10 subjects into 5 categories; counts of each subject. P_bar = .378,
+# P_e = .213, kappa = .210.
 FLEISS = [[0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
           [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7]]
 FLEISS_KAPPA = 0.210  # as published, to three places
@@ -30,11 +30,11 @@ def answers_of_counts(rows):
 
 
 def cohens_kappa(pairs):
-    """Of [(first judge's answer, second judge's)] on the same items; None where chance alone would agree always,
-    or there are none.
+    """Of [(first judge's answer, second judge's)] on the same items; None where chance alone would agree
+    always, or there are none.
 
-    What is expected by chance is counted as it is meant: an answer of the first judge meets one of the second,
-    each taken from any item.
+    What is expected by chance is counted as it is meant: an answer of the first judge meets one of the
+    second, each taken from any item.
     """
     if not pairs:
         return None

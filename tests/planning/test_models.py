@@ -20,9 +20,10 @@ SHAPES = ROOT / "configs" / "shapes"
 KNOWN = {each.name: each for each in catalogue(SHAPES)}
 # As the makers publish them, in billions: all parameters, those without embeddings, and active ones.
 PUBLISHED = {
-    "Qwen/Qwen3-0.6B": (0.6, 0.44, None), "Qwen/Qwen3-1.7B": (1.7, 1.4, None), "Qwen/Qwen3-4B": (4.0, 3.6, None),
-    "Qwen/Qwen3-8B": (8.2, 6.95, None), "Qwen/Qwen3-14B": (14.8, 13.2, None),
-    "Qwen/Qwen3-32B": (32.8, 31.2, None), "Qwen/Qwen3-30B-A3B": (30.5, 29.9, 3.3),
+    "Qwen/Qwen3-0.6B": (0.6, 0.44, None), "Qwen/Qwen3-1.7B": (1.7, 1.4, None),
+    "Qwen/Qwen3-4B": (4.0, 3.6, None), "Qwen/Qwen3-8B": (8.2, 6.95, None),
+    "Qwen/Qwen3-14B": (14.8, 13.2, None), "Qwen/Qwen3-32B": (32.8, 31.2, None),
+    "Qwen/Qwen3-30B-A3B": (30.5, 29.9, 3.3),
     "Qwen/Qwen3-235B-A22B": (235, 234, 22), "Qwen/Qwen3-Coder-480B-A35B-Instruct": (480, None, 35)}
 FLAGSHIP = "Qwen/Qwen3-30B-A3B"
 GIB = 2**30
@@ -47,7 +48,7 @@ def by_hand(path):
 
 
 def path_of(name):
-    return next(path for path in SHAPES.glob("*.json") if json.loads(path.read_text())["_name_or_path"] == name)
+    return next(path for path in SHAPES.glob("*.json") if checkpoint(path).name == name)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -115,6 +116,15 @@ def test_experts_split_over_their_axis_alone():
     assert alone.plan.frozen - split.plan.frozen == experts * 7 // 8
 
 
+@pytest.mark.parametrize("mesh, parts", [("data=2", 1), ("fsdp=2,expert=4", 1), ("context=4", 4),
+                                         ("tensor=2,context=2,data=2", 2)])
+@pytest.mark.parametrize("context, row", [(4096, 4096), (1001, 1024)])  # rows are filled up
+def test_a_device_keeps_its_part_of_a_sequence_whatever_the_mesh(mesh, parts, context, row):
+    each = KNOWN[FLAGSHIP]
+    one = fit(each, mesh, "lora", Demand(context), jax.devices())
+    assert one.plan.kept == row // parts * 2 * each.config.hidden_size * each.config.num_layers
+
+
 def test_a_mesh_that_a_model_cannot_be_split_over_is_said_and_does_not_hide_the_others():
     dense = fit(KNOWN["Qwen/Qwen3-8B"], "expert=2", "lora", Demand(), jax.devices())
     assert dense.least is None and dense.left(131 * GIB) is None and "dense model" in dense.refused
@@ -152,9 +162,11 @@ def test_the_script_lists_names_tables_and_json():
     assert told.returncode == 0, told.stderr
     for words in (*architectures(), FLAGSHIP, "30.53 B", "lora, fsdp=2,expert=4", "Not counted"):
         assert words in told.stdout, words
-    (row,) = json.loads(models(f"--model_config={path_of(FLAGSHIP)}", "--mesh=fsdp=2,expert=4", "--json").stdout)
+    as_json = models(f"--model_config={path_of(FLAGSHIP)}", "--mesh=fsdp=2,expert=4", "--json")
+    (row,) = json.loads(as_json.stdout)
     assert row["parameters"] == KNOWN[FLAGSHIP].parameters
     assert [(each["mesh"], each["way"], each["devices"]) for each in row["fits"]] == [
         ("fsdp=2,expert=4", "lora", 8), ("fsdp=2,expert=4", "full", 8)]
     refused = models("--mesh=fsdp=100000")
-    assert refused.returncode == 1 and "100,000 devices" in refused.stderr and "Traceback" not in refused.stderr
+    assert refused.returncode == 1 and "100,000 devices" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -8,7 +8,7 @@ from jaxrl_moe.config import ConfigError, base, resolve
 from jaxrl_moe.envs import TASKS
 from jaxrl_moe.envs.registry import declared
 from jaxrl_moe.envs.single_turn import SingleTurnTask
-from jaxrl_moe.planning.waiting import Asked, evaluations, waiting, waiting_lines
+from jaxrl_moe.planning.waiting import NOTHING_SAID, Asked, evaluations, waiting, waiting_lines
 from jaxrl_moe.types import Step
 
 
@@ -44,7 +44,7 @@ def recipe(name="gsm8k", **settings):
 BY_PEOPLE = "judged_by_somebody(url='http://127.0.0.1:8101', judge_provider='human')"
 
 
-def text(config, asked=Asked()):
+def text(config, asked=NOTHING_SAID):
     return " ".join(waiting_lines(waiting(config, asked)))
 
 

@@ -54,7 +54,8 @@ def test_a_judge_who_prefers_what_stands_first_where_he_is_unsure_makes_ties():
 
     def says(first, second):
         return "second" if values[second] > values[first] else "first"
-    assert shares_of_wins(3, says) == shares_of_wins(3, judge_of(values)) == [1, Fraction(1, 4), Fraction(1, 4)]
+    quarter = Fraction(1, 4)
+    assert shares_of_wins(3, says) == shares_of_wins(3, judge_of(values)) == [1, quarter, quarter]
 
 
 def test_ranks_worked_out_by_hand():
