@@ -52,8 +52,7 @@ def make_task(spec: str) -> Task:
     where = f"env.name = {shown(spec)}"
     name, given = _read(spec, where)
     factory = _factory(name)
-    for problem in problems(name, factory, given):
-        raise ConfigError(f"{where}: {problem}")
+    _check(name, factory, given, where)
     return _made(factory, given, where)
 
 
@@ -62,12 +61,19 @@ def declared(spec: str) -> dict[str, Any]:
     of a task of another package, which is not imported.
 
     Raises:
-      ConfigError: the text cannot be read.
+      ConfigError: the text cannot be read, or the task has no such setting.
     """
-    if not spec:
+    where = f"env.name = {shown(spec)}"
+    name, given = _read(spec, where) if spec else ("", {})
+    if name not in TASKS:
         return {}
-    name, given = _read(spec, f"env.name = {shown(spec)}")
-    return defaults(TASKS[name]) | given if name in TASKS else {}
+    _check(name, TASKS[name], given, where)
+    return defaults(TASKS[name]) | given
+
+
+def _check(name: str, factory: Factory, given: Mapping[str, Any], where: str) -> None:
+    for problem in problems(name, factory, given):
+        raise ConfigError(f"{where}: {problem}")
 
 
 def _read(spec: str, where: str) -> tuple[str, dict[str, Any]]:

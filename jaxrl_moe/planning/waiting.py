@@ -1,15 +1,21 @@
 """How long a run waits for its judges, before it is launched."""
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.envs.registry import declared
+from jaxrl_moe.rl.table import lookup
 
 PERSON = "human"  # of the setting judge_provider: people judge
 MINUTES = 10.0  # of an answer, where nobody says: people take from 5 to 30
 RANGE = (5.0, 30.0)
 AT_ONCE = 4  # where neither the command nor the task says
+# mode of a judge -> what an answer is about, and how many a group has
+ANSWERS: dict[str, tuple[str, Callable[[int], int]]] = {
+    "rubric": ("rollouts", lambda group: group), "ranking": ("groups", lambda group: 1),
+    "pairwise": ("pairs", lambda group: group * (group - 1) // 2)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Asked:
 
     Attributes:
       minutes: from the end of a rollout to its answer.
-      at_once: rollouts that judges work at, at most.
+      at_once: works that judges have in hand, at most.
     """
     minutes: float = 0.0
     at_once: int = 0
@@ -32,7 +38,7 @@ class Waiting:
     """A run's rollouts as its judges meet them.
 
     Attributes:
-      steps: of the run; per_step: rollouts of each that are judged.
+      steps: of the run; per_step: answers that each waits for; unit: of what they are, a key of ANSWERS.
       evaluations: on held-out prompts; per_evaluation: rollouts of each, or, where the number of held-out
         prompts stands in the data alone, of each prompt of them.
       prompts_known: which of the two.
@@ -40,6 +46,7 @@ class Waiting:
     """
     steps: int
     per_step: int
+    unit: str
     evaluations: int
     per_evaluation: int
     prompts_known: bool
@@ -47,12 +54,12 @@ class Waiting:
     at_once: int
 
     @property
-    def rollouts(self) -> int:
+    def answers(self) -> int:
         """Of the training."""
         return self.steps * self.per_step
 
     def hours(self, minutes: float) -> float:
-        """Of the training, where each answer takes so many minutes: a step's rollouts go to the judges
+        """Of the training, where each answer takes so many minutes: a step's works go to the judges
         at_once at a time, and a step waits for those of the one before."""
         return self.steps * math.ceil(self.per_step / self.at_once) * minutes / 60
 
@@ -62,8 +69,8 @@ class Waiting:
 
     @property
     def hours_of_work(self) -> float:
-        """That judges spend on the training's rollouts, all together."""
-        return self.rollouts * self.minutes / 60
+        """That judges spend on the training's answers, all together."""
+        return self.answers * self.minutes / 60
 
 
 def waiting(config: Config, asked: Asked) -> Waiting | None:
@@ -77,16 +84,18 @@ def waiting(config: Config, asked: Asked) -> Waiting | None:
         return None
     rollout = config.rollout
     prompts = config.eval.prompts or 1
+    unit, of_group = lookup(ANSWERS, settings.get("judge_mode", "rubric"), "mode of a judge")
     return Waiting(
-        steps=config.train.steps, per_step=rollout.prompts_per_step * rollout.group_size,
+        steps=config.train.steps, per_step=rollout.prompts_per_step * of_group(rollout.group_size), unit=unit,
         evaluations=evaluations(config), per_evaluation=prompts * (config.eval.samples + config.eval.greedy),
         prompts_known=config.eval.prompts > 0, minutes=asked.minutes or MINUTES,
-        at_once=asked.at_once or _at_once(settings))
+        at_once=asked.at_once or _at_once(config, settings))
 
 
-def _at_once(settings: dict[str, Any]) -> int:
-    bound = settings.get("max_concurrent_rollouts")
-    return bound if isinstance(bound, int) and bound > 0 else AT_ONCE
+def _at_once(config: Config, settings: dict[str, Any]) -> int:
+    """As many as the task lets out, where it says: 0 are as many as there are threads that grade."""
+    bound = settings.get("max_concurrent_rollouts", AT_ONCE)
+    return bound or config.rollout.graders
 
 
 def evaluations(config: Config) -> int:
@@ -104,8 +113,8 @@ def waiting_lines(judged: Waiting) -> list[str]:
     """The estimate in words."""
     low, high = map(judged.hours, RANGE)
     one = _duration(judged.minutes / 60)
-    lines = [f"judges: {judged.rollouts:,} rollouts ({judged.steps} steps of {judged.per_step}), {one} each, "
-             f"{judged.at_once} at a time: {_duration(judged.hours(judged.minutes))} of waiting; at "
+    lines = [f"judges: {judged.answers:,} {judged.unit} ({judged.steps} steps of {judged.per_step}), {one} "
+             f"each, {judged.at_once} at a time: {_duration(judged.hours(judged.minutes))} of waiting; at "
              f"{RANGE[0]:g} to {RANGE[1]:g} minutes {_duration(low)} to {_duration(high)}. That is "
              f"{_duration(judged.hours_of_work)} of judging: one person alone at it needs as long."]
     if judged.evaluations:

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from jaxrl_moe.model.families.registry import architectures
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.planning.catalogue import catalogue, checkpoint
 from jaxrl_moe.planning.fits import Demand, fit, mesh_sizes
-from jaxrl_moe.planning.listing import explanation
+from jaxrl_moe.planning.listing import architecture_lines, checkpoint_lines, explanation
 from jaxrl_moe.types import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -155,18 +156,29 @@ def models(*options):
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
 
 
-def test_the_script_lists_names_tables_and_json():
+def test_the_table_says_what_is_left_where_something_is():
+    known = [KNOWN[FLAGSHIP], KNOWN["Qwen/Qwen3-0.6B"]]
+    rows = [(each, [fit(each, mesh, "full", Demand(), jax.devices()) for mesh in ("", "expert=8")])
+            for each in known]
+    heading, large, small = checkpoint_lines(rows, 131 * GIB)
+    assert re.search("full, one device +full, expert=8$", heading)
+    assert len(heading) == len(large) == len(small)
+    assert "30.53 B" in large and "3.35 B" in large and f"{rows[0][1][0].least / GIB:.1f}, no" in large
+    left = 131 - rows[1][1][0].least / GIB
+    assert f"{left:.1f} left" in small and small.endswith("not so")
+    assert all(any(name in line for line in architecture_lines()) for name in architectures())
+
+
+def test_the_script_prints_names_json_and_refusals():
     names = models("--names").stdout.split()
     assert names == sorted(names, key=lambda name: KNOWN[name].parameters) and set(names) == set(KNOWN)
-    told = models(f"--model_config={path_of(FLAGSHIP)}", "--mesh=fsdp=2,expert=4", "--device_gib=131")
-    assert told.returncode == 0, told.stderr
-    for words in (*architectures(), FLAGSHIP, "30.53 B", "lora, fsdp=2,expert=4", "Not counted"):
-        assert words in told.stdout, words
-    as_json = models(f"--model_config={path_of(FLAGSHIP)}", "--mesh=fsdp=2,expert=4", "--json")
-    (row,) = json.loads(as_json.stdout)
+    options = (f"--model_config={path_of(FLAGSHIP)}", "--mesh=fsdp=2,expert=4", "--device_gib=131")
+    told = models(*options, "--json")
+    (row,) = json.loads(told.stdout)
     assert row["parameters"] == KNOWN[FLAGSHIP].parameters
     assert [(each["mesh"], each["way"], each["devices"]) for each in row["fits"]] == [
         ("fsdp=2,expert=4", "lora", 8), ("fsdp=2,expert=4", "full", 8)]
+    assert row["fits"][0]["left_bytes"] == 131 * GIB - row["fits"][0]["least_bytes"]
     refused = models("--mesh=fsdp=100000")
     assert refused.returncode == 1 and "100,000 devices" in refused.stderr
     assert "Traceback" not in refused.stderr

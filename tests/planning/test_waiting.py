@@ -1,6 +1,7 @@
 """How long a run waits for its judges: the seed's numbers, and what a recipe and its task say."""
 import dataclasses
 import math
+from typing import Literal
 
 import pytest
 
@@ -8,7 +9,8 @@ from jaxrl_moe.config import ConfigError, base, resolve
 from jaxrl_moe.envs import TASKS
 from jaxrl_moe.envs.registry import declared
 from jaxrl_moe.envs.single_turn import SingleTurnTask
-from jaxrl_moe.planning.waiting import NOTHING_SAID, Asked, evaluations, waiting, waiting_lines
+from jaxrl_moe.judges.records import MODES
+from jaxrl_moe.planning.waiting import ANSWERS, NOTHING_SAID, Asked, evaluations, waiting, waiting_lines
 from jaxrl_moe.types import Step
 
 
@@ -18,6 +20,7 @@ class Judged(SingleTurnTask):
     url: str
     judge_provider: str = ""
     max_concurrent_rollouts: int = 4
+    judge_mode: Literal["rubric", "pairwise", "ranking"] = "rubric"
 
     def check_row(self, row, index):
         pass
@@ -50,7 +53,7 @@ def text(config, asked=NOTHING_SAID):
 
 def test_the_seeds_384_rollouts_wait_16_hours_at_10_minutes_and_4_at_a_time():
     judged = waiting(recipe(BY_PEOPLE), Asked())
-    assert (judged.rollouts, judged.minutes, judged.at_once) == (12 * 8 * 4, 10.0, 4)
+    assert (judged.answers, judged.minutes, judged.at_once) == (12 * 8 * 4, 10.0, 4)
     assert judged.hours(10.0) == 384 * 10 / 4 / 60 == 16.0
     assert judged.hours_of_work == 384 * 10 / 60 == 64.0
     assert (judged.hours(5.0), judged.hours(30.0)) == (8.0, 48.0)
@@ -91,14 +94,26 @@ def test_people_are_asked_about_only_where_a_task_or_the_user_says_so():
     assert waiting(recipe(few), Asked()).at_once == 2
     assert waiting(recipe(few), Asked(at_once=3)).at_once == 3
     assert waiting(recipe(few), Asked(minutes=20.0)).hours(20.0) == 384 / 2 * 20 / 60
+    unbounded = BY_PEOPLE.replace(")", ", max_concurrent_rollouts=0)")
+    assert waiting(recipe(unbounded, **{"rollout.graders": 5}), Asked()).at_once == 5
+
+
+@pytest.mark.parametrize("mode, unit, answers", [
+    ("rubric", "rollouts", 12 * 8 * 4), ("ranking", "groups", 12 * 8), ("pairwise", "pairs", 12 * 8 * 6)])
+def test_works_that_are_compared_share_an_answer(mode, unit, answers):
+    assert set(ANSWERS) == set(MODES)
+    config = recipe(BY_PEOPLE.replace(")", f", judge_mode='{mode}')"))
+    assert waiting(config, Asked()).answers == answers and f"{answers} {unit} (12 steps" in text(config)
 
 
 def test_the_settings_of_a_task_are_read_without_making_it():
     assert declared("judged_by_somebody(url='x')") == {"url": "x", "judge_provider": "",
-                                                       "max_concurrent_rollouts": 4}
+                                                       "max_concurrent_rollouts": 4, "judge_mode": "rubric"}
     assert declared("package.that.is.not.there:Task") == declared("") == {}
-    with pytest.raises(ConfigError, match="cannot be read"):
-        declared("judged_by_somebody(url=)")
+    for spec, message in (("(url=)", "cannot be read"), ("(judge_url='x')", "no setting 'judge_url'"),
+                          ("", "needs the setting 'url'"), ("(url='x', judge_mode='rank')", "judge_mode")):
+        with pytest.raises(ConfigError, match=message):
+            declared(f"judged_by_somebody{spec}")
 
 
 @pytest.mark.parametrize("every, at_start, steps, expected", [
@@ -116,7 +131,7 @@ def test_the_rollouts_of_evaluations_are_counted_apart():
     held_out = {"data.eval_path": "x", "eval.every": 4, "eval.prompts": 10, "eval.samples": 2,
                 "eval.greedy": True}
     judged = waiting(recipe(BY_PEOPLE, **held_out), Asked())
-    assert judged.rollouts == 384
+    assert judged.answers == 384
     assert (judged.evaluations, judged.per_evaluation) == (4, 30)
     assert judged.hours_of_evaluations(10.0) == 4 * math.ceil(30 / 4) * 10 / 60
     assert "evaluations: 4 of 30 rollouts: another 5.3 h" in text(recipe(BY_PEOPLE, **held_out))
