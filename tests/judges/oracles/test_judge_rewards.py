@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from jaxrl_moe.judges.rubric import Criterion, Rubric
-from tests.helpers.judged import ranking_rewards, shares_of_wins, weighted_sum
+from tests.helpers.judge_rewards import ranking_rewards, shares_of_wins, weighted_sum
 
 HALF = Fraction(1, 2)
 
