@@ -40,13 +40,13 @@ COMMANDS = [(page, words) for page, text in TEXTS.items() for words in commands(
 
 
 def options_of(script, command):
-    """Names of the options that a script defines, or one of its commands, and of those that a TOML brings."""
+    """Names of the options that a script defines, or one of its commands, and of those that go with a TOML."""
     files = [ROOT / script, ROOT / "jaxrl_moe" / "cli.py"]
     if command:
         folder = ROOT / "jaxrl_moe" / "serving" / "commands"
         files = [folder / f"{command.replace('-', '_')}.py", folder / "common.py"]
     names = {name for file in files for name in DEFINED.findall(file.read_text())} | {"help", "config"}
-    return names | ({"task-url", "env-file"} if script.endswith("train.py") else set())
+    return names | ({"task-url", "env-file"} if "dialects=" in (ROOT / script).read_text() else set())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
