@@ -40,7 +40,7 @@ COMMANDS = [(page, words) for page, text in TEXTS.items() for words in commands(
 
 
 def options_of(script, command):
-    """Names of the options that a script defines, or one of its commands, and of those that go with a TOML."""
+    """Names of the options of a script, or of one of its commands, and of those that go with a TOML."""
     files = [ROOT / script, ROOT / "jaxrl_moe" / "cli.py"]
     if command:
         folder = ROOT / "jaxrl_moe" / "serving" / "commands"
