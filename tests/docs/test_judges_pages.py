@@ -44,7 +44,8 @@ def options_of(script, command):
     if command:
         folder = ROOT / "jaxrl_moe" / "serving" / "commands"
         files = [folder / f"{command.replace('-', '_')}.py", folder / "common.py"]
-    names = {name for file in files for name in DEFINED.findall(file.read_text())} | {"help", "config"}
+    text = "\n".join(file.read_text() for file in files)
+    names = {*DEFINED.findall(text), "help", "config", *(["dry_run"] if "define_dry_run()" in text else [])}
     return names | ({"task-url", "env-file"} if "dialects=" in (ROOT / script).read_text() else set())
 
 
