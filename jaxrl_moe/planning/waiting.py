@@ -83,12 +83,13 @@ def waiting(config: Config, asked: Asked) -> Waiting | None:
     if asked == NOTHING_SAID and settings.get("judge_provider") != PERSON:
         return None
     rollout = config.rollout
-    prompts = config.eval.prompts or 1
+    prompts = held_out(config)
+    drawn = config.eval.samples + config.eval.greedy
     unit, of_group = lookup(ANSWERS, settings.get("judge_mode", "rubric"), "mode of a judge")
     return Waiting(
         steps=config.train.steps, per_step=rollout.prompts_per_step * of_group(rollout.group_size), unit=unit,
-        evaluations=evaluations(config), per_evaluation=prompts * (config.eval.samples + config.eval.greedy),
-        prompts_known=config.eval.prompts > 0, minutes=asked.minutes or MINUTES,
+        evaluations=evaluations(config), per_evaluation=max(1, prompts) * drawn, prompts_known=prompts > 0,
+        minutes=asked.minutes or MINUTES,
         at_once=asked.at_once or _at_once(config, settings))
 
 
@@ -107,6 +108,11 @@ def evaluations(config: Config) -> int:
         return 0
     later = math.ceil(steps / section.every) if section.every else min(1, steps)
     return later + section.at_start
+
+
+def held_out(config: Config) -> int:
+    """Prompts of an evaluation; 0: their number stands in the data alone."""
+    return config.eval.prompts
 
 
 def waiting_lines(judged: Waiting) -> list[str]:
