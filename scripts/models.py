@@ -41,6 +41,7 @@ SHAPE = define_path("model_config", None, "config.json of another model, which i
 
 
 def main() -> None:
+    refuse_idle()
     meshes = MESHES.value or [""]
     stand_for_devices(meshes)
     from jaxrl_moe.planning import catalogue, listing
@@ -58,6 +59,17 @@ def main() -> None:
     sections = (listing.architecture_lines(), listing.checkpoint_lines(rows, room),
                 listing.explanation(every, demand, room))
     print("\n\n".join("\n".join(lines) for lines in sections))
+
+
+def refuse_idle() -> None:
+    """Raises UserError for an option that another one leaves without effect."""
+    if GIB.value and flags.FLAGS["chip"].present:
+        raise UserError("--chip has no effect beside --device_gib, which says what a device has: leave one "
+                        "of them out.")
+    if NAMES.value and (JSON.value or MESHES.value):
+        idle = "json" if JSON.value else "mesh"
+        raise UserError(f"--{idle} has no effect with --names, which prints names alone: leave one of them "
+                        "out.")
 
 
 def room_of_a_device() -> float:

@@ -63,7 +63,7 @@ def catalogue(folder: pathlib.Path) -> list[Checkpoint]:
     """The checkpoints whose config.json files a folder holds, each under a name of its own, smallest first.
 
     Raises:
-      OutsideError: a file does not say its checkpoint, two say the same one, or no family reads it.
+      OutsideError: a file cannot be read, two say the same checkpoint, or no family reads one.
     """
     checkpoints = [checkpoint(path) for path in sorted(folder.glob("*.json"))]
     names = [each.name for each in checkpoints]

@@ -179,6 +179,6 @@ def test_the_script_prints_names_json_and_refusals():
     assert [(each["mesh"], each["way"], each["devices"]) for each in row["fits"]] == [
         ("fsdp=2,expert=4", "lora", 8), ("fsdp=2,expert=4", "full", 8)]
     assert row["fits"][0]["left_bytes"] == 131 * GIB - row["fits"][0]["least_bytes"]
-    refused = models("--mesh=fsdp=100000")
+    refused = models("--mesh=fsdp=100000", "--chip=H100")
     assert refused.returncode == 1 and "100,000 devices" in refused.stderr
     assert "Traceback" not in refused.stderr
