@@ -94,9 +94,9 @@ def waiting(config: Config, asked: Asked) -> Waiting | None:
 
 
 def _at_once(config: Config, settings: dict[str, Any]) -> int:
-    """As many as the task lets out, where it says: 0 are as many as there are threads that grade."""
+    """As many as the task lets out, where it says: 0 are all of a step."""
     bound = settings.get("max_concurrent_rollouts", AT_ONCE)
-    return bound or config.rollout.graders
+    return bound or config.rollout.prompts_per_step * config.rollout.group_size
 
 
 def evaluations(config: Config) -> int:

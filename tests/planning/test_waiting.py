@@ -95,7 +95,7 @@ def test_people_are_asked_about_only_where_a_task_or_the_user_says_so():
     assert waiting(recipe(few), Asked(at_once=3)).at_once == 3
     assert waiting(recipe(few), Asked(minutes=20.0)).hours(20.0) == 384 / 2 * 20 / 60
     unbounded = BY_PEOPLE.replace(")", ", max_concurrent_rollouts=0)")
-    assert waiting(recipe(unbounded, **{"rollout.graders": 5}), Asked()).at_once == 5
+    assert waiting(recipe(unbounded), Asked()).hours(10.0) == 12 * 10 / 60
 
 
 @pytest.mark.parametrize("mode, unit, answers", [
