@@ -1,5 +1,5 @@
 """Says before a launch whether a run fits its devices, what its collectives move, how long it takes at best,
-and what it costs.
+and waits for judges, and what it costs.
 
     make target    # once: the compiler for NVIDIA's GPUs, which needs no GPU (402 MB)
     python scripts/plan.py --config=configs/scale/qwen3_30b_a3b_grpo_h200.py --chip=H200
@@ -7,6 +7,8 @@ and what it costs.
     python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
     python scripts/plan.py --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_8b.json \\
         --devices=4 --mesh=tensor=2,context=2
+    python scripts/plan.py --config=configs/scale/agora_2xh200.py --judge_minutes=10 --judges_at_once=4 \\
+        --model_config=configs/shapes/qwen3_30b_a3b.json
 
 The run's own programs are compiled for the chip, or, without `make target`, for virtual CPU devices: then
 memory is an estimate, see jaxrl_moe/planning/plan.py. No weights are read or made, only config.json (of
@@ -36,6 +38,10 @@ DEVICES = define_number("devices", 0, "how many there are, for an axis of -1; 0:
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for "
                                          "--config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = define_number("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
+JUDGE_MINUTES = define_number("judge_minutes", 0.0, "from the end of a rollout to its judge's answer; 0: not "
+                              "told, unless people judge: then 10", 0, 10_000)
+AT_ONCE = define_number("judges_at_once", 0, "rollouts that judges work at, at most; 0: "
+                        "max_concurrent_rollouts of env.name, else 4", 0, 100_000)
 KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from "
                                               "its floor; needs `make target`")
 SHAPE = define_path("model_config", None, "config.json of the model, where model.path is not at hand")
@@ -45,11 +51,13 @@ PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 def main(config: "Config") -> None:
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report, target
+    from jaxrl_moe.planning.waiting import Asked
     chip = find_chip(CHIP.value, CHIPS.value)
     devices = target.devices(chip, int(os.environ[PLANNED])) if target.usable(chip) else None
     print(
         report.text(report.with_mesh(config, MESH.value), chip=CHIP.value, chips=CHIPS.value,
-                    price=PRICE.value, shape=SHAPE.value, devices=devices, kernels=KERNELS.value))
+                    price=PRICE.value, shape=SHAPE.value, devices=devices, kernels=KERNELS.value,
+                    asked=Asked(JUDGE_MINUTES.value, AT_ONCE.value)))
 
 
 def start_again(config: "Config") -> int:

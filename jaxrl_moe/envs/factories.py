@@ -115,6 +115,12 @@ def problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator[
             yield f"the task {name!r} needs the setting {setting!r}: write {name}({setting}=...)."
 
 
+def defaults(factory: Factory) -> dict[str, Any]:
+    """The settings that have a default, with it."""
+    return {name: parameter.default for name, parameter in _parameters(factory).items()
+            if parameter.default is not parameter.empty}
+
+
 def shown(value: Any) -> str:
     """A value for a message, cut."""
     text = repr(value)

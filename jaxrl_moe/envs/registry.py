@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs.agent import AgentTask
-from jaxrl_moe.envs.factories import Factory, imported, makers, problems, shown
+from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.text.babyai import BabyAI
@@ -50,6 +50,34 @@ def make_task(spec: str) -> Task:
         refuses it.
     """
     where = f"env.name = {shown(spec)}"
+    name, given = _read(spec, where)
+    factory = _factory(name)
+    _check(name, factory, given, where)
+    return _made(factory, given, where)
+
+
+def declared(spec: str) -> dict[str, Any]:
+    """The settings of a task of TASKS, as env.name has them and else by their defaults; no task is made. None
+    of a task of another package, which is not imported.
+
+    Raises:
+      ConfigError: the text cannot be read, or the task has no such setting.
+    """
+    where = f"env.name = {shown(spec)}"
+    name, given = _read(spec, where) if spec else ("", {})
+    if name not in TASKS:
+        return {}
+    _check(name, TASKS[name], given, where)
+    return defaults(TASKS[name]) | given
+
+
+def _check(name: str, factory: Factory, given: Mapping[str, Any], where: str) -> None:
+    for problem in problems(name, factory, given):
+        raise ConfigError(f"{where}: {problem}")
+
+
+def _read(spec: str, where: str) -> tuple[str, dict[str, Any]]:
+    """(name, settings) of env.name; raises ConfigError where it cannot be read."""
     match = _SPEC.fullmatch(spec.strip())
     if not match:
         raise ConfigError(f"{where} cannot be read: write a task's name, such as gsm8k, or a name with "
@@ -59,10 +87,7 @@ def make_task(spec: str) -> Task:
     except AlgorithmError as error:
         raise ConfigError(f"{where} cannot be read: write settings as name=value, each once, with a number, "
                           "true, false or a text in quotes as value, such as gsm8k(binary=true).") from error
-    factory = _factory(match["name"])
-    for problem in problems(match["name"], factory, given):
-        raise ConfigError(f"{where}: {problem}")
-    return _made(factory, given, where)
+    return match["name"], given
 
 
 def _made(factory: Factory, given: Mapping[str, Any], where: str) -> Task:

@@ -21,10 +21,10 @@ from jaxrl_moe.distributed.sharding import Placement
 from jaxrl_moe.learning import make
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.model.families.registry import family_of
-from jaxrl_moe.planning.drawing import NO_DRAWING, compiled_drawing
-from jaxrl_moe.planning.programs import Program
+from jaxrl_moe.planning.drawing import NO_DRAWING, compiled_drawing, pool
+from jaxrl_moe.planning.programs import NOTHING, Program
 from jaxrl_moe.planning.shapes import RunShapes, run_shapes
-from jaxrl_moe.planning.update import Update, compiled_update
+from jaxrl_moe.planning.update import Update, compiled_update, micro_batch_shapes
 from jaxrl_moe.runs.flops import update_flops
 
 
@@ -140,6 +140,15 @@ def make_plan(config: Config, model_config: ModelConfig, memory: int | None = No
     drawn = compiled_drawing(config, shapes, None if memory is None else memory - taken)
     return dataclasses.replace(plan, **drawn.programs(), kv=local_bytes(drawn.cache),
                                slots=config.rollout.slots)
+
+
+def counted_plan(config: Config, model_config: ModelConfig, devices: Sequence[jax.Device]) -> Plan:
+    """As make_plan, and compiles nothing: arrays are counted, with a KV pool that has room for all slots, and
+    programs, whose temporaries nobody knows then, take nothing."""
+    shapes = run_shapes(config, model_config, devices)
+    batch, _ = micro_batch_shapes(config, shapes.placement)
+    plan = _without_drawing(config, shapes, Update(NOTHING, NOTHING, NOTHING, batch))
+    return dataclasses.replace(plan, kv=local_bytes(pool(config, shapes, None)), slots=config.rollout.slots)
 
 
 def _without_drawing(config: Config, shapes: RunShapes, updated: Update) -> Plan:

@@ -19,6 +19,7 @@ from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
 from jaxrl_moe.planning.programs import Program
+from jaxrl_moe.planning.waiting import NOTHING_SAID, Asked, waiting, waiting_lines
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import UserError
 
@@ -26,7 +27,8 @@ GIB = 2**30
 
 
 def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None,
-         devices: Sequence[jax.Device] | None = None, kernels: bool = False) -> str:
+         devices: Sequence[jax.Device] | None = None, kernels: bool = False,
+         asked: Asked = NOTHING_SAID) -> str:
     """The plan of a run.
 
     Args:
@@ -36,6 +38,7 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
       price: of a device for an hour; 0 for none.
       shape: path of a config.json; None: that of model.path, a folder.
       kernels: whether the tables of kernels follow.
+      asked: what is known of judges.
 
     Raises:
       UserError: unknown chip, no config.json, a mesh that does not fit, or kernels where nothing can be
@@ -46,9 +49,11 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
     model = model_config(config, shape)
     if kernels:
         kernel_plan.check(spec, chip)
+    judged = waiting(config, asked)
     plan = make_plan(config, model, spec.client_memory(), devices)
     sections = [[compiler_line(plan, chip)], memory_lines(plan, config, spec, chip), traffic_lines(plan),
-                time_lines(plan, config, spec, chip, price), left_out(plan, config)]
+                time_lines(plan, config, spec, chip, price), waiting_lines(judged) if judged else [],
+                left_out(plan, config)]
     tables = kernel_plan.lines(plan, spec, chip) if kernels else []
     lines = [line for section in sections for line in section]
     return "\n".join([*lines, verdict(plan, config, spec, chip), *tables])

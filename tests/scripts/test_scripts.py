@@ -106,6 +106,8 @@ NUMBERS = [
     ("generate", "max_tokens", "at least 1"), ("generate", "top_k", "at least 0"),
     ("serve", "port", "from 0 to 65535"), ("serve", "grace", "at least 1"), ("serve", "slots", "at least 1"),
     ("plan", "price", "at least 0"), ("plan", "devices", "from 0 to 100000"),
+    ("plan", "judge_minutes", "from 0 to 10000"), ("plan", "judges_at_once", "from 0 to 100000"),
+    ("models", "context", "from 2 to"), ("models", "device_gib", "at least 0"),
     ("benchmark", "pairs", "at least 1"), ("benchmark", "steps", "at least 1")]
 
 
