@@ -173,8 +173,8 @@ def data_lines(start: Start) -> list[str]:
         return [f"{data.generate} will be made in {pathlib.Path(data.path).parent}"]
     if start.makes_model:
         return ["will be read with the model's tokenizer once that is there; its rows are sound"]
-    prompts = [f"{data.path}: {len(start.prompts[0])} prompts"] if start.rl else []
-    held_out = [f"{data.eval_path}: {len(start.held_out[0])} held-out prompts"] if data.eval_path else []
+    prompts = [f"{data.source}: {len(start.prompts[0])} prompts"] if start.rl else []
+    held_out = [f"{data.eval_source}: {len(start.held_out[0])} held-out prompts"] if data.eval_source else []
     conversations = [f"{sft.path}: {len(start.conversations[0])} conversations"] if start.sft else []
     return [*prompts, *held_out, *conversations, *(f"Warning: {remark}" for remark in remarks(start))]
 

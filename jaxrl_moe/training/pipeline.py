@@ -59,6 +59,7 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
 def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
     config = begin.config
     bridge = begin.bridge
+    hosts.on_leader(task.ready)
     data = prepare(begin)
     if begin.sft:
         config = after_warm_up(config, done=warmed_up(begin.recipe))

@@ -7,6 +7,7 @@ from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config, EpisodesSection, value_of
 from jaxrl_moe.data.chat.turn_check import check_template
+from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import Problem, Prompt, UserError
@@ -35,7 +36,7 @@ def template_problems(start: Start) -> Iterator[Problem]:
     if not start.config.env.name or list(tasks.problems(start)) or start.task.max_turns == 1:
         return
     seen = set()
-    prompts = start.prompts[0] if start.rl else start.held_out[0] if start.config.data.eval_path else []
+    prompts = start.prompts[0] if start.rl else start.held_out[0] if start.config.data.eval_source else []
     for prompt in prompts:
         kind = repr((_tools(start.task, prompt), prompt.variables))
         if kind in seen:
@@ -74,9 +75,46 @@ def _of_agents(start: Start) -> Iterator[Problem]:
     if config.episodes.order == "fixed":
         yield Problem("episodes.order", "fixed", f"cannot be: {plays}, and call as they like",
                       "leave it out")
+    yield from _of_outcomes(start)
     if config.endpoint.public_url:
         yield from told("endpoint.public_url", config.endpoint.public_url, lambda: checked_url(
             config.endpoint.public_url, "It", "http://host:port, without a name or password"))
+
+
+def _of_outcomes(start: Start) -> Iterator[Problem]:
+    """Yields what is asked of outcomes that agents tell, and of time-outs, in vain."""
+    config = start.config
+    if config.algorithm.step_rewards != "none" and not start.task.by_calls:
+        yield Problem("algorithm.step_rewards", config.algorithm.step_rewards, "rewards single turns, and "
+                      f"env.name = {config.env.name!r} tells of whole episodes",
+                      "take a task that tells of each call, such as task_app(by_calls=true)")
+    if isinstance(start.task, TaskApp) and start.task.judge_mode != "rubric":
+        yield from _of_groups(config, start.task)
+    for name in ("step_timeout", "episode_timeout") if start.task.ends_itself else ():
+        value = getattr(config.episodes, name)
+        if value != getattr(EpisodesSection(), name):
+            yield Problem(f"episodes.{name}", value, "has no effect, as the task has a time-out of its own",
+                          "leave it out, and set env.name=\"task_app(timeout=...)\"")
+
+
+def _of_groups(config: Config, task: TaskApp) -> Iterator[Problem]:
+    """Yields what keeps the works of a group from coming together before a judge who compares them."""
+    rollout = config.rollout
+    sizes = {"rollout.group_size": rollout.group_size}
+    if config.data.eval_source and (config.eval.every or config.eval.at_start):
+        sizes["eval.samples"] = config.eval.samples
+        if config.eval.greedy:
+            yield Problem("eval.greedy", True, "cannot be: a judge compares the works of a group, and a "
+                          "greedy one is alone", "set eval.greedy=false")
+    for name, size in sizes.items():
+        if size != task.group_size:
+            yield Problem(name, size, f"is not the group_size = {task.group_size} of env.name, whose judge "
+                          "waits for so many works", "make them the same")
+    at_once = rollout.prompts_per_step * (rollout.max_staleness + 1) * rollout.group_size
+    if rollout.graders < at_once:
+        yield Problem("rollout.graders", rollout.graders, f"is less than the {at_once} episodes that are "
+                      "played at once, and each waits in a thread for the others of its group",
+                      f"set it to {at_once}")
 
 
 def _of_turns(config: Config, task: Task) -> Iterator[Problem]:
