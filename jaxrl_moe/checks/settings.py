@@ -136,8 +136,8 @@ def _of_seeds(data: DataSection) -> Iterator[Problem]:
             continue
         yield from told(f"data.{seeds}", given, lambda given=given: seeds_of(given))
         if beside:
-            yield Problem(f"data.{seeds}", given, f"and data.{path} = {beside!r} both say what the prompts are",
-                          "leave one of them out")
+            yield Problem(f"data.{seeds}", given, f"and data.{path} = {beside!r} both say what the prompts "
+                          "are", "leave one of them out")
     if data.seeds and data.generate:
         yield Problem("data.generate", data.generate, "has no effect, as the prompts are those of data.seeds",
                       "leave it out, or name a file by data.path")

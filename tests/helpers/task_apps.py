@@ -188,7 +188,7 @@ class FakeTaskApp:
             self.working += 1
             self.most = max(self.most, self.working)
             faults = self.fault.split(",")
-            fault = faults[self.failed % len(faults)] if len(self.asked) > self.after else ""
+            fault = faults[len(self.asked) % len(faults)] if len(self.asked) > self.after else ""
             self.failed += bool(fault)
         try:
             self._answer(request, body, fault)

@@ -46,22 +46,21 @@ class TaskAppEpisode(AgentEpisode):
             answer = server.rollout(body)
         try:
             rollout = rollout_of(answer, run_id, task.max_turns, f"The answer of {server.url}/rollout")
-            return self._told(rollout)
+            return self._told(rollout, {"run_id": run_id})
         except OutsideError as error:
             raise EnvError(Status.MALFORMED, str(error)) from error
 
     def close(self) -> None:
         """There is nothing to free: a rollout that is at work ends by itself, or with the task."""
 
-    def _told(self, rollout: AppRollout) -> Step | tuple[Step, ...]:
+    def _told(self, rollout: AppRollout, notes: Mapping[str, str]) -> Step | tuple[Step, ...]:
         task = self._task
         info = dict(rollout.info)
-        notes: dict[str, str] = {}
         if task.judge_url:
             with task.room(judging=True):
                 verdict = task.judged(rollout.work(_asked(self._row), self._group, task.group_size))
             info |= _scores(verdict)
-            notes = {"judge": verdict.judge, "judge_answer": verdict.raw}
+            notes = {**notes, "judge": verdict.judge, "judge_answer": verdict.raw}
         score = None if task.reward == "return" else _score(task.reward, rollout, info)
         if task.by_calls:
             return rollout.of_calls(score, info, notes)

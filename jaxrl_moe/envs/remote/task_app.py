@@ -107,8 +107,9 @@ class TaskApp(Task):
 
     def _check_judge(self) -> None:
         """Raises UserError for settings of a judge that have no effect, and such as are lacking."""
+        beside = ("rubric_id", "on_deadline", "group_size")
         asked = {field.name: field.default for field in dataclasses.fields(self)
-                 if field.name.startswith("judge_") or field.name in ("rubric_id", "on_deadline", "group_size")}
+                 if field.name.startswith("judge_") or field.name in beside}
         if self.judge_url:
             self.judge_url = checked_url(self.judge_url, "judge_url", _FORM)
         else:
@@ -187,8 +188,8 @@ class TaskApp(Task):
                 from jaxrl_moe.judges.client import JudgeClient
                 self._judge = JudgeClient(
                     self.judge_url, api_key=self._judge_key, timeout=self.judge_timeout,
-                    patience=self.patience, deadline=self.judge_deadline, on_deadline=self.on_deadline, provider=self.judge_provider,
-                    model=self.judge_model, rubric_id=self.rubric_id)
+                    patience=self.patience, deadline=self.judge_deadline, on_deadline=self.on_deadline,
+                    provider=self.judge_provider, model=self.judge_model, rubric_id=self.rubric_id)
             return self._judge
 
     def close(self) -> None:

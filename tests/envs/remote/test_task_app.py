@@ -258,7 +258,8 @@ def test_a_judge_of_the_run_is_shown_the_trace_and_rewards_the_whole(base_url):
     (work, wishes), = judge.asked
     assert work == Work("Instance 7.", TEXTS, (Part("html", "<p>"),))
     assert wishes == {"policy_name": "", "task_app_id": "fake", "turns": True, "mode": "rubric", "run": "r"}
-    assert step.reward == 0.75 and step.notes == {"judge": "human", "judge_answer": "well done"}
+    assert step.reward == 0.75
+    assert step.notes == {"run_id": app.asked[0]["run_id"], "judge": "human", "judge_answer": "well done"}
     assert step.info["event"] == pytest.approx(0.3) and step.info["outcome"] == 0.75
     assert step.info["judge_layout"] == 0.5
 
