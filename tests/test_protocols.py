@@ -43,9 +43,9 @@ from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
 from tests.helpers.env_servers import FakeGym, textcraft
 from tests.helpers.fake_server import FakeServer
+from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
 from tests.helpers.games import Guessing
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
-from tests.helpers.task_apps import FakeTaskApp, ModelsOnly
 from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
 from tests.helpers.walks import Walk
 

@@ -14,11 +14,11 @@ from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.serving.launch import beside_training
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
-from tests.helpers import task_apps, tiny_run
+from tests.helpers import fake_task_app, tiny_run
+from tests.helpers.fake_task_app import FakeTaskApp
 from tests.helpers.processes import free_port
 from tests.helpers.runs import rows, start
 from tests.helpers.settings import refuse_settings
-from tests.helpers.task_apps import FakeTaskApp
 from tests.helpers.templates import HERMES_TOOLS
 from tests.helpers.waiting import wait_until
 
@@ -82,7 +82,7 @@ def assert_each_once(app, drawn):
 @pytest.fixture(scope="module")
 def played(files, tmp_path_factory):
     """A run that rewards each call of the policy."""
-    with FakeTaskApp(task_apps.played) as app:
+    with FakeTaskApp(fake_task_app.played) as app:
         drawn = run(files, tmp_path_factory.mktemp("played") / "run", app, ", by_calls=true",
                     algorithm__returns="turns", algorithm__turn_gamma=1.0)
     return app, *drawn
@@ -109,7 +109,7 @@ def test_the_rewards_of_single_steps_are_those_of_the_turns(played):
 
 @pytest.mark.parametrize("weights", [(0.2, 0.4, 0.4), pytest.param((0.3, 0.3, 0.4), marks=pytest.mark.slow)])
 def test_blends_weigh_the_return_with_what_judges_gave(files, tmp_path, weights):
-    with FakeTaskApp(task_apps.played) as app:
+    with FakeTaskApp(fake_task_app.played) as app:
         _, drawn = run(files, tmp_path / "run", app, algorithm__reward_blend=weights, eval__every=0,
                        eval__at_start=False, data__eval_seeds="")
     assert_each_once(app, drawn)
@@ -122,7 +122,7 @@ def test_blends_weigh_the_return_with_what_judges_gave(files, tmp_path, weights)
 
 @pytest.mark.slow
 def test_decision_stepwise_rewards_the_calls_that_unlock_something(files, tmp_path):
-    with FakeTaskApp(task_apps.played) as app:
+    with FakeTaskApp(fake_task_app.played) as app:
         _, drawn = run(files, tmp_path / "run", app, ", by_calls=true", eval__every=0, eval__at_start=False,
                        data__eval_seeds="", algorithm__step_rewards="decision_stepwise",
                        algorithm__step_lambda=0.5, algorithm__returns="trajectory", algorithm__turn_gamma=0.4)
@@ -134,7 +134,7 @@ def test_decision_stepwise_rewards_the_calls_that_unlock_something(files, tmp_pa
 
 
 def test_failures_of_the_app_are_tried_again_and_never_trained(files, tmp_path):
-    with FakeTaskApp(task_apps.played, fault="500,,drop,,twice,,other run,,one step,") as app:
+    with FakeTaskApp(fake_task_app.played, fault="500,,drop,,twice,,other run,,one step,") as app:
         metrics, drawn = run(files, tmp_path / "run", app, ", by_calls=true", episodes__max_error_rate=0.9,
                              episodes__retries=6, eval__every=0, eval__at_start=False, data__eval_seeds="",
                              train__steps=STEPS)
@@ -190,7 +190,7 @@ def asked_so_often(app, count, process):
 @pytest.mark.parametrize("kills", [1, 3])
 def test_a_run_that_is_killed_counts_no_rollout_twice(files, compiled, tmp_path, kills):
     recipe = tmp_path / "recipe.py"
-    with FakeTaskApp(task_apps.played) as app:
+    with FakeTaskApp(fake_task_app.played) as app:
         own = settings(app, checkpoint__every=1, episodes__max_error_rate=0.9)
         recipe.write_text(RECIPE.format(files=str(files), folder=str(tmp_path / "run"), settings=own))
         for kill in range(kills):
@@ -207,7 +207,7 @@ def test_a_run_that_is_killed_counts_no_rollout_twice(files, compiled, tmp_path,
 
 @pytest.mark.slow
 def test_an_app_that_dies_in_mid_rollout_and_is_started_again_loses_nothing(files, tmp_path):
-    app = FakeTaskApp(task_apps.played)
+    app = FakeTaskApp(fake_task_app.played)
     port = int(app.url.rpartition(":")[2])
     lives = contextlib.ExitStack()
 
@@ -215,7 +215,7 @@ def test_an_app_that_dies_in_mid_rollout_and_is_started_again_loses_nothing(file
         wait_until(lambda: len(app.asked) >= 4, 240)
         app.fault = "drop"  # what is at work is lost
         app.__exit__()
-        again = lives.enter_context(FakeTaskApp(task_apps.played, port=port))
+        again = lives.enter_context(FakeTaskApp(fake_task_app.played, port=port))
         again.answers = app.answers
     thread = threading.Thread(target=restart)
     thread.start()

@@ -40,13 +40,13 @@ class TaskAppEpisode(AgentEpisode):
         run_id = uuid.uuid4().hex
         policy = {"policy_name": task.policy_name or None, "config": server.policy(base_url, task.model)}
         env = {"env_name": task.env_name, "seed": self._row["seed"], "config": {}}
-        body = request(run_id, env, policy, max_turns=task.max_turns, seconds=task.timeout,
+        body = request(run_id, env, policy, max_turns=task.asked_turns, seconds=task.timeout,
                        trace=bool(task.judge_url), session=task.run)
         with task.room(judging=False):
             answer = server.rollout(body)
         try:
-            rollout = rollout_of(answer, run_id, task.max_turns, f"The answer of {server.url}/rollout")
-            return self._told(rollout, {"run_id": run_id})
+            rollout = rollout_of(answer, run_id, task.asked_turns, f"The answer of {server.url}/rollout")
+            return self._told(rollout, {"run_id": run_id, **rollout.notes})
         except OutsideError as error:
             raise EnvError(Status.MALFORMED, str(error)) from error
 

@@ -10,7 +10,7 @@ from jaxrl_moe.outside import REQUIRED, Fields, OutsideError, as_object, kind
 from jaxrl_moe.types import EnvError, Status, Step
 
 MOST_OPS = 100_000
-MOST_NUMBERS = 64  # of an answer's details that are logged
+MOST_DETAILS = 64  # of an answer, that are logged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +37,14 @@ class AppRollout:
     Attributes:
       steps: at least one.
       truncated: whether a limit of the app has ended it.
-      info: "event" and "outcome" where the app has scored these, and the numbers of its metrics.
+      info: "event" and "outcome" where the app has scored these, and the numbers of its metrics' details.
+      notes: what else the details are, as what a judge answered.
       trace: of the app's own form; None: it gives none.
     """
     steps: tuple[AppStep, ...]
     truncated: bool
     info: Mapping[str, float]
+    notes: Mapping[str, str]
     trace: Mapping[str, Any] | None
 
     @property
@@ -124,8 +126,9 @@ def rollout_of(answer: Any, run_id: str, max_turns: int, where: str) -> AppRollo
     if len(trajectories) != 1:
         raise OutsideError(f"{where} has {len(trajectories)} trajectories, and a rollout is one.")
     steps = _steps(Fields(trajectories[0], f"{where}: the trajectory"))
+    metrics = fields.object("metrics", REQUIRED)
     trace = fields.object("trace", None)
-    return AppRollout(steps, _truncated(steps, max_turns, where), _info(fields.object("metrics", REQUIRED)),
+    return AppRollout(steps, _truncated(steps, max_turns, where), _info(metrics), _notes(metrics),
                       None if trace is None else trace.values)
 
 
@@ -181,7 +184,16 @@ def _numbers(details: Fields) -> dict[str, float]:
     numbers = {name: value for name, value in details.values.items() if isinstance(value, int | float)}
     fields = Fields({name: float(value) if isinstance(value, bool) else value
                      for name, value in numbers.items()}, details.where)
-    return {name: fields.number(name) for name in list(numbers)[:MOST_NUMBERS]}
+    return {name: fields.number(name) for name in list(numbers)[:MOST_DETAILS]}
+
+
+def _notes(metrics: Fields) -> dict[str, str]:
+    """The first of the details that are none."""
+    details = metrics.object("details", None)
+    listed = details.values.items() if details else ()
+    texts = {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+             for name, value in listed if value is not None and not isinstance(value, int | float)}
+    return dict(list(texts.items())[:MOST_DETAILS])
 
 
 def _objects(fields: Fields, key: str) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ class TaskApp(Task):
     Attributes:
       url: of the task app, as http://127.0.0.1:8101.
       env_name, policy_name: as the app calls them; env_name empty: the id of the task that /info tells.
-      max_turns: most calls of the policy in an episode.
+      max_turns: turns that the app is asked for at most; a session lets it make two calls at least, as of
+        one that it makes again.
       reward: see above.
       by_calls: whether each step of the app's is a call of the policy, which it rewards, for
         algorithm.returns and step_rewards; else the episode is rewarded as a whole.
@@ -86,7 +87,7 @@ class TaskApp(Task):
     ends_itself: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        bounds = {"max_turns": 2, "patience": 0, "max_concurrent_rollouts": 0, "group_size": 1,
+        bounds = {"max_turns": 1, "patience": 0, "max_concurrent_rollouts": 0, "group_size": 1,
                   "judge_deadline": 0}
         for name, least in bounds.items():
             _check_least(name, getattr(self, name), least)
@@ -94,6 +95,8 @@ class TaskApp(Task):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} = {getattr(self, name):g} is out of range: it must be above 0.")
         self.url = checked_url(self.url, "url", _FORM)
+        self.asked_turns = self.max_turns
+        self.max_turns = max(self.max_turns, 2)  # as a task of one grades completions
         self._check_judge()
         self._key = _key(self.api_key_env)
         self._judge_key = key_of_setting("judge_key_env", self.judge_key_env, "the judge")

@@ -14,7 +14,7 @@ from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.hosts.addresses import free_port
 from jaxrl_moe.judges.records import Part, Verdict, Work
 from jaxrl_moe.types import EnvError, Status, UserError
-from tests.helpers.task_apps import FakeTaskApp, ModelsOnly, reward_of, scripted, told
+from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly, reward_of, scripted, told
 from tests.helpers.waiting import wait_until
 
 ROW = {"prompt": "Task 7.", "seed": 7}
@@ -39,7 +39,7 @@ def played(task, base_url, row=ROW):
 
 @pytest.mark.parametrize("settings, reason", [
     ("", "needs the setting 'url'"), ("url='a:1'", "url = 'a:1' is no address"),
-    ("url='http://a', max_turns=1", "max_turns = 1 is out of range: it must be at least 2"),
+    ("url='http://a', max_turns=0", "max_turns = 0 is out of range: it must be at least 1"),
     ("url='http://a', timeout=0", "timeout = 0 is out of range"),
     ("url='http://a', patience=-1", "patience = -1 is out of range"),
     ("url='http://a', max_concurrent_rollouts=-1", "out of range: it must be at least 0"),
@@ -115,7 +115,8 @@ def test_achievements_may_be_an_object_of_truths(base_url):
         assert played(task, base_url).achieved == ("wood",)
 
 
-@pytest.mark.parametrize("damage, settings", [("truncated", {}), ("undone", {"max_turns": 2})])
+@pytest.mark.parametrize("damage, settings", [("truncated", {}), ("undone", {"max_turns": 2}),
+                                              ("undone", {"max_turns": 1})])
 def test_a_rollout_that_a_limit_has_ended_counts_as_truncated(base_url, damage, settings):
     with FakeTaskApp(fault=damage) as app, playing(app, **settings) as task:
         step = played(task, base_url)
@@ -259,7 +260,8 @@ def test_a_judge_of_the_run_is_shown_the_trace_and_rewards_the_whole(base_url):
     assert work == Work("Instance 7.", TEXTS, (Part("html", "<p>"),))
     assert wishes == {"policy_name": "", "task_app_id": "fake", "turns": True, "mode": "rubric", "run": "r"}
     assert step.reward == 0.75
-    assert step.notes == {"run_id": app.asked[0]["run_id"], "judge": "human", "judge_answer": "well done"}
+    assert step.notes == {"run_id": app.asked[0]["run_id"], "note": "none", "judge": "human",
+                          "judge_answer": "well done"}
     assert step.info["event"] == pytest.approx(0.3) and step.info["outcome"] == 0.75
     assert step.info["judge_layout"] == 0.5
 
