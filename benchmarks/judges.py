@@ -256,8 +256,8 @@ def report(folder: pathlib.Path, steps: int) -> tuple[str, list[str]]:
     header = ["seed", "after SFT", "on the way", f"after {steps} steps", "lift of GRPO", "minutes of RL"]
     intro = ("`make learn-judges`: the mean of a judge's scores, from 0 to 1, on held-out instances of a "
              "task app, whose policy is a small MoE made from scratch. SFT imitates beginners, of whom "
-             f"{RIGHT:.0%} do what is asked for; GRPO then has nothing but what the judge answers over HTTP, a "
-             "rubric of two criteria behind a rule.\n\n")
+             f"{RIGHT:.0%} do what is asked for; GRPO then has nothing but what the judge answers over HTTP, "
+             "a rubric of two criteria behind a rule.\n\n")
     told = "".join(f"- {problem}\n" for problem in problems)
     text = table.heading("judges") + intro + table.rows(header, lines)
     return text + (f"\n{len(problems)} PROBLEMS\n\n{told}" if problems else ""), problems

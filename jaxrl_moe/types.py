@@ -299,10 +299,12 @@ class EnvError(UserError):
 
     Attributes:
       status: the failure it counts as.
-      final: whether a further try is pointless, as where nobody has judged the episode in time.
+      final: whether a further try is pointless, as where nobody has judged the episode in time; a subclass
+        may say so of all of its own.
     """
+    final: bool = False
 
     def __init__(self, status: Status, message: str, final: bool = False):
         super().__init__(message)
         self.status = status
-        self.final = final
+        self.final = final or self.final

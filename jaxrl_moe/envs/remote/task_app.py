@@ -126,6 +126,9 @@ class TaskApp(Task):
             raise UserError(f"judge_deadline = {self.judge_deadline:g} does not go with on_deadline = "
                             f"{self.on_deadline!r}: after a deadline on_deadline='model' or 'drop' holds, "
                             "and 'wait' has none.")
+        if self.on_deadline == "model" and self.judge_provider == "model":
+            raise UserError("on_deadline = 'model' has no effect with judge_provider = 'model', which is "
+                            "asked already: take 'drop', or another provider.")
         self._check_comparing()
 
     def _check_comparing(self) -> None:
@@ -153,6 +156,8 @@ class TaskApp(Task):
           UserError: it is not there, not healthy, or refuses the key.
         """
         self.server()
+        if self.judge_url:
+            self._asked_judge()
 
     def server(self) -> AppServer:
         """The app, which was ready when it was first asked; raises UserError as ready() does."""
