@@ -41,10 +41,12 @@ LEAST = 0.15  # that GRPO lifts the held-out score by
 WORDS = ("red", "green", "blue", "grey", "gold", "pink", "tall", "small", "round", "old", "new", "warm")
 INSTANCES = len(WORDS)**2
 HELD_OUT = 32
-RIGHT = 0.25  # share of the conversations of SFT that do what is asked for
+WARM = ("red", "gold", "pink", "round", "old", "warm")
+RIGHT = 0.5  # share of the conversations of SFT that say what is asked for
 RUBRIC = Rubric("notices", (
-    Criterion("words", 0.7, "bounded", "The share of the words asked for that stand in the notice."),
-    Criterion("short", 0.3, "binary", "It has no more words than were asked for.")))
+    Criterion("words", 0.4, "bounded", "The share of the words asked for that stand in the notice."),
+    Criterion("tone", 0.4, "bounded", "The share of its words that are warm."),
+    Criterion("short", 0.2, "binary", "It has no more than three words.")))
 
 
 def define_options() -> None:
@@ -100,7 +102,7 @@ def recipe(run_dir: pathlib.Path, conversations: pathlib.Path, seed: int, steps:
     config.scratch.initializer_range = 0.05
     config.scratch.context = 128
     config.sft.path = str(conversations)
-    config.sft.steps = 100
+    config.sft.steps = 200
     config.sft.sequences_per_step = 32
     config.sft.learning_rate = 3e-3
     config.sft.max_tokens = 64
@@ -138,7 +140,7 @@ def asked(number: int) -> str:
 
 
 def rows(seed: int) -> list[Mapping[str, Any]]:
-    """Conversations of beginners, of whom few do what is asked for, on instances that are trained on."""
+    """Conversations of beginners, of whom some say what is asked for, on instances that are trained on."""
     rng = random.Random(seed)
     made = []
     for _ in range(1600):
@@ -156,7 +158,8 @@ def scores(task: str, text: str) -> dict[str, float]:
     wanted = task.removeprefix("Notice: ").split()
     written = text.split()
     return {"words": sum(word in written for word in wanted) / len(wanted),
-            "short": float(0 < len(written) <= len(wanted))}
+            "tone": sum(word in WARM for word in written) / max(1, len(written)),
+            "short": float(0 < len(written) <= 3)}
 
 
 def judged(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -221,8 +224,11 @@ def served(routes: Mapping[str, Route]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Listener(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 256  # as many connect at once as there are episodes
+
+    server = Listener(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -256,8 +262,8 @@ def report(folder: pathlib.Path, steps: int) -> tuple[str, list[str]]:
     header = ["seed", "after SFT", "on the way", f"after {steps} steps", "lift of GRPO", "minutes of RL"]
     intro = ("`make learn-judges`: the mean of a judge's scores, from 0 to 1, on held-out instances of a "
              "task app, whose policy is a small MoE made from scratch. SFT imitates beginners, of whom "
-             f"{RIGHT:.0%} do what is asked for; GRPO then has nothing but what the judge answers over HTTP, "
-             "a rubric of two criteria behind a rule.\n\n")
+             f"{RIGHT:.0%} say what is asked for; GRPO then has nothing but what the judge answers over "
+             "HTTP, a rubric of three criteria behind a rule.\n\n")
     told = "".join(f"- {problem}\n" for problem in problems)
     text = table.heading("judges") + intro + table.rows(header, lines)
     return text + (f"\n{len(problems)} PROBLEMS\n\n{told}" if problems else ""), problems

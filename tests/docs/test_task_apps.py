@@ -11,7 +11,7 @@ PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "agents" / "task_apps.md").
 
 
 def test_the_page_names_every_setting_of_the_task_and_its_default():
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]*) \|", PAGE.partition("## What an answer")[0], re.M)
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|([^|]*)\|", PAGE.partition("## What an answer")[0], re.M)
     named = {name: defaults for names, defaults in rows for name in re.findall(r"`(\w+)`", names)}
     fields = {field.name: field.default for field in dataclasses.fields(TaskApp)}
     assert named.keys() == fields.keys()
