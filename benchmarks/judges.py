@@ -117,7 +117,6 @@ def recipe(run_dir: pathlib.Path, conversations: pathlib.Path, seed: int, steps:
     config.rollout.prompts_per_step = 16
     config.rollout.group_size = 8
     config.rollout.slots = 128
-    config.rollout.graders = 64
     config.rollout.page_size = 16
     config.rollout.decode_steps = 4
     config.algorithm.kl_coef = 0.001

@@ -149,8 +149,8 @@ class Task(Protocol):
       by_agents: whether agents elsewhere play its episodes, of at least 2 turns: open() then gives an
         AgentEpisode.
       by_calls: whether play() tells what each call of the policy came to, and not the whole alone.
-      ends_itself: whether play() ends within a time of the task's own, so that episodes.step_timeout and
-        episode_timeout do not count.
+      ends_itself: whether play() ends within a time of the task's own, and as many may be in it as there
+        are episodes: episodes.step_timeout, episode_timeout and rollout.graders do not count.
     """
     lowest_reward: ClassVar[float | None] = None
     concurrent: ClassVar[bool] = False

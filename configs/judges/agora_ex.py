@@ -40,7 +40,6 @@ def get_config(judge="ai"):
     config.data.eval_seeds = "512-575"
     config.rollout.max_tokens = 3072  # of a turn; the brief and what a revision is told need the rest
     config.episodes.max_tokens = 3584
-    config.rollout.graders = 64  # threads that wait for the app and for judges
     config.rollout.max_staleness = 1
     config.endpoint.serve = True
     config.eval.prompts = 4 if judge == "human" else 64

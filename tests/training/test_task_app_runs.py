@@ -25,7 +25,7 @@ from tests.helpers.waiting import wait_until
 STEPS = 2
 EPISODES = 3 * 4  # of a step
 PLAYED = dict(data__path="", data__seeds="3,5,8-29", data__eval_path="", data__eval_seeds="100-103",
-              episodes__max_tokens=300, rollout__max_tokens=6, rollout__graders=16, train__steps=STEPS,
+              episodes__max_tokens=300, rollout__max_tokens=6, train__steps=STEPS,
               train__tokens_per_micro_batch=2048, eval__prompts=2, eval__samples=2, eval__every=2,
               eval__greedy=False, lora__dropout=0.0, algorithm__minibatches=1, endpoint__serve=True,
               logging__tensorboard=False)
@@ -158,9 +158,11 @@ COMPARING = ", judge_url='http://j:1', judge_mode='pairwise', judge_deadline=9, 
     ("", dict(algorithm__step_rewards="decision_stepwise", algorithm__returns="turns"),
      "algorithm.step_rewards = 'decision_stepwise' .*by_calls=true"),
     ("", dict(episodes__step_timeout=5.0), "episodes.step_timeout = 5.0 has no effect"),
+    ("", dict(rollout__graders=9), "rollout.graders = 9 has no effect, .*max_concurrent_rollouts"),
+    ("", dict(rollout__stragglers="cut", rollout__max_staleness=1), "rollout.stragglers = 'cut' cannot be"),
+    (COMPARING + "group_size=4", {}, "eval.samples = 2 is not the group_size = 4"),
+    (COMPARING + "group_size=4", dict(eval__samples=4, eval__greedy=True), "eval.greedy = True cannot be"),
     (COMPARING + "group_size=3", {}, "rollout.group_size = 4 is not the group_size = 3"),
-    (COMPARING + "group_size=4",
-     dict(eval__samples=4, rollout__graders=8), "rollout.graders = 8 is less than the 12 episodes"),
     ("", dict(data__path="p.jsonl"), "data.seeds = '3,5,8-29' and data.path = 'p.jsonl' both"),
     ("", dict(data__eval_path="p.jsonl"), "data.eval_seeds = '100-103' and data.eval_path"),
     ("", dict(data__seeds="3-"), "data.seeds: '3-' is no number"),

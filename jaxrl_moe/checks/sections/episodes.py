@@ -3,7 +3,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from jaxrl_moe.checks import tasks
-from jaxrl_moe.checks.problems import as_problem, told
+from jaxrl_moe.checks.problems import as_problem, idle, told
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config, EpisodesSection, value_of
 from jaxrl_moe.data.chat.turn_check import check_template
@@ -90,11 +90,19 @@ def _of_outcomes(start: Start) -> Iterator[Problem]:
                       "take a task that tells of each call, such as task_app(by_calls=true)")
     if isinstance(start.task, TaskApp) and start.task.judge_mode != "rubric":
         yield from _of_groups(config, start.task)
-    for name in ("step_timeout", "episode_timeout") if start.task.ends_itself else ():
-        value = getattr(config.episodes, name)
-        if value != getattr(EpisodesSection(), name):
-            yield Problem(f"episodes.{name}", value, "has no effect, as the task has a time-out of its own",
-                          "leave it out, and set env.name=\"task_app(timeout=...)\"")
+    if start.task.ends_itself:
+        yield from _of_servers(config)
+
+
+def _of_servers(config: Config) -> Iterator[Problem]:
+    """Yields what has no effect, as servers elsewhere play whole episodes, and cannot be told to end one."""
+    because = f"as others play the episodes of env.name = {config.env.name!r}, which bounds them itself"
+    yield from idle("episodes", config.episodes, ("step_timeout", "episode_timeout"), f", {because}",
+                    "set the task's timeout")
+    yield from idle("rollout", config.rollout, ("graders",), f", {because}",
+                    "set the task's max_concurrent_rollouts")
+    if config.rollout.stragglers == "cut":
+        yield Problem("rollout.stragglers", "cut", f"cannot be, {because}", "take carry or abort")
 
 
 def _of_groups(config: Config, task: TaskApp) -> Iterator[Problem]:
@@ -110,11 +118,6 @@ def _of_groups(config: Config, task: TaskApp) -> Iterator[Problem]:
         if size != task.group_size:
             yield Problem(name, size, f"is not the group_size = {task.group_size} of env.name, whose judge "
                           "waits for so many works", "make them the same")
-    at_once = rollout.prompts_per_step * (rollout.max_staleness + 1) * rollout.group_size
-    if rollout.graders < at_once:
-        yield Problem("rollout.graders", rollout.graders, f"is less than the {at_once} episodes that are "
-                      "played at once, and each waits in a thread for the others of its group",
-                      f"set it to {at_once}")
 
 
 def _of_turns(config: Config, task: Task) -> Iterator[Problem]:

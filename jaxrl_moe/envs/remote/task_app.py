@@ -42,7 +42,7 @@ class TaskApp(Task):
       patience: seconds that an app which cannot be reached is waited for, as one that is started anew.
       api_key_env: environment variable with the app's API key; where it is not set, none is sent.
       max_concurrent_rollouts: rollouts at a time; where the run asks the judge, works that are out to it,
-        and generation goes on meanwhile; 0: as many as there are threads (rollout.graders).
+        and generation goes on meanwhile; 0: as many as the run draws.
       model: that the app is to name in its calls; empty: as the endpoint calls it.
       run: what the training run is called, for the app and for judges.
       judge_url: of a judge that the run asks itself; empty: the app judges.
