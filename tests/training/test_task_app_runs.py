@@ -15,6 +15,7 @@ from jaxrl_moe.serving.launch import beside_training
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
 from tests.helpers import fake_task_app, tiny_run
+from tests.helpers.fake_judge import FakeJudge, rule
 from tests.helpers.fake_task_app import FakeTaskApp
 from tests.helpers.processes import free_port
 from tests.helpers.runs import rows, start
@@ -141,6 +142,21 @@ def test_failures_of_the_app_are_tried_again_and_never_trained(files, tmp_path):
     assert_each_once(app, drawn)
     kinds = {f"episodes/{status}_frac" for status in ("malformed", "step_failed", "unreachable")}
     assert all(sum(row[kind] for row in metrics) > 0 for kind in kinds)
+
+
+@pytest.mark.slow
+def test_verdicts_of_a_judge_that_takes_its_time_are_the_rewards(files, tmp_path):
+    pytest.importorskip("jaxrl_moe.judges.client")
+    with FakeTaskApp(fake_task_app.played) as app, FakeJudge(looks=1) as judge:
+        task = f", judge_url='{judge.url}', max_concurrent_rollouts=4"
+        _, drawn = run(files, tmp_path / "run", app, task, eval__every=0, eval__at_start=False,
+                       data__eval_seeds="", rollout__max_staleness=1)
+    assert len(trained(drawn)) == STEPS * EPISODES
+    for row in trained(drawn):
+        text = answered(app, row)[1][-1]["tool_calls"][0]["arguments"]
+        assert row["reward"] == row["info"]["outcome"] == rule(text)
+        assert row["notes"]["judge_answer"] == f"It has {len(text)} letters."
+    assert len({row["reward"] for row in trained(drawn)}) > 1
 
 
 def test_a_run_that_the_app_does_not_let_in_is_over_before_it_began(files, tmp_path, monkeypatch):

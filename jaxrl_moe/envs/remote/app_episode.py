@@ -39,7 +39,8 @@ class TaskAppEpisode(AgentEpisode):
         server = task.server()
         run_id = uuid.uuid4().hex
         policy = {"policy_name": task.policy_name or None, "config": server.policy(base_url, task.model)}
-        env = {"env_name": task.env_name, "seed": self._row["seed"], "config": {}}
+        config = {"max_turns": task.asked_turns}
+        env = {"env_name": task.env_name, "seed": self._row["seed"], "config": config}
         body = request(run_id, env, policy, max_turns=task.asked_turns, seconds=task.timeout,
                        trace=bool(task.judge_url), session=task.run)
         with task.room(judging=False):

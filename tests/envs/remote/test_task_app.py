@@ -72,7 +72,7 @@ def test_a_rollout_is_asked_for_as_the_contract_has_it(base_url):
         played(task, base_url)
         first, second = app.asked
     assert first["run_id"] != second["run_id"] and len(first["run_id"]) == 32
-    assert first["env"] == {"env_id": None, "env_name": "fake", "seed": 7, "config": {}}
+    assert first["env"] == {"env_id": None, "env_name": "fake", "seed": 7, "config": {"max_turns": 3}}
     assert first["policy"] == {"policy_id": None, "policy_name": "me", "config": {
         "model": "policy", "inference_url": base_url, "temperature": 0.8, "top_p": 0.95, "max_tokens": 64}}
     assert first["ops"] == ["agent", "env"] * 3 and first["on_done"] == "terminate"
