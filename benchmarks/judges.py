@@ -42,7 +42,7 @@ WORDS = ("red", "green", "blue", "grey", "gold", "pink", "tall", "small", "round
 INSTANCES = len(WORDS)**2
 HELD_OUT = 32
 WARM = ("red", "gold", "pink", "round", "old", "warm")
-RIGHT = 0.5  # share of the conversations of SFT that say what is asked for
+RIGHT = 0.2  # share of the conversations of SFT that say what is asked for
 RUBRIC = Rubric("notices", (
     Criterion("words", 0.4, "bounded", "The share of the words asked for that stand in the notice."),
     Criterion("tone", 0.4, "bounded", "The share of its words that are warm."),
@@ -144,7 +144,7 @@ def rows(seed: int) -> list[Mapping[str, Any]]:
     made = []
     for _ in range(1600):
         task = asked(rng.randrange(INSTANCES - HELD_OUT))
-        words = rng.choices(WORDS, k=rng.randint(1, 4))
+        words = rng.choices(WORDS, k=rng.randint(1, 5))
         right = rng.random() < RIGHT
         answer = task.removeprefix("Notice: ") if right else " ".join(words)
         made.append({"messages": [{"role": "user", "content": task},

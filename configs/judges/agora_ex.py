@@ -41,6 +41,7 @@ def get_config(judge="ai"):
     config.rollout.max_tokens = 3072  # of a turn; the brief and what a revision is told need the rest
     config.episodes.max_tokens = 3584
     config.rollout.max_staleness = 1
+    config.algorithm.corrections = ("tis_sequence",)  # for tokens of the weights before
     config.endpoint.serve = True
     config.eval.prompts = 4 if judge == "human" else 64
     return config
