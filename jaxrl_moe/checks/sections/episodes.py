@@ -109,7 +109,7 @@ def _of_groups(config: Config, task: TaskApp) -> Iterator[Problem]:
     """Yields what keeps the works of a group from coming together before a judge who compares them."""
     rollout = config.rollout
     sizes = {"rollout.group_size": rollout.group_size}
-    if config.data.eval_source and (config.eval.every or config.eval.at_start):
+    if config.data.eval_source:
         sizes["eval.samples"] = config.eval.samples
         if config.eval.greedy:
             yield Problem("eval.greedy", True, "cannot be: a judge compares the works of a group, and a "
