@@ -14,7 +14,7 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills learn learn-games adapters target lint clean
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills learn learn-games learn-judges adapters target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -32,6 +32,7 @@ help:
 	@echo "                  the same episodes in process: benchmarks/envs_crowd.md; MINUTES=10 for each server"
 	@echo "make kills        a run of seconds, killed 100 times at random moments of its life, interrupted, and on full disks: whether it"
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
+	@echo "make learn-judges a judge's rubric as the only reward, two seeds: some minutes on 2 idle cores"
 	@echo "make learn-games  TextCraft and BabyAI, two seeds, in process and over servers: about an hour on 2 idle cores"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
 	@echo "                  on where it was stopped; SEEDS=0,1 RECIPES=gspo,dapo STEPS=60 for a part. Table and curves go to"
@@ -86,6 +87,9 @@ learn: $(VENV)/.installed
 
 learn-games: $(VENV)/.installed-agents
 	$(BIN)/python -m benchmarks.games
+
+learn-judges: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.judges
 
 adapters: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.adapters

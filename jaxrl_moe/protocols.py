@@ -117,10 +117,11 @@ class AgentEpisode(Protocol):
     """One episode that an agent elsewhere plays: it calls the policy at a session of the run's endpoint."""
 
     @abc.abstractmethod
-    def play(self, base_url: str) -> Step | None:
+    def play(self, base_url: str) -> Step | tuple[Step, ...] | None:
         """Has it played by an agent that calls the policy at this base_url, as of OpenAI's clients; waits for
-        it, and returns what came of the whole. None: it is left to the next agent that asks by POST
-        /sessions, which finishes it itself.
+        it, and returns what came of the whole, or of each call of the policy, in their order: the last step
+        ends the episode. None: it is left to the next agent that asks by POST /sessions, which finishes it
+        itself.
 
         Raises:
           EnvError: the agent failed, or cannot be reached.
@@ -147,12 +148,24 @@ class Task(Protocol):
       max_turns: turns after which an episode is cut; 1: it grades one completion.
       by_agents: whether agents elsewhere play its episodes, of at least 2 turns: open() then gives an
         AgentEpisode.
+      by_calls: whether play() tells what each call of the policy came to, and not the whole alone.
+      ends_itself: whether play() ends within a time of the task's own, and as many may be in it as there
+        are episodes: episodes.step_timeout, episode_timeout and rollout.graders do not count.
     """
     lowest_reward: ClassVar[float | None] = None
     concurrent: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
     max_turns: int = 1
     by_agents: ClassVar[bool] = False
+    by_calls: bool = False
+    ends_itself: ClassVar[bool] = False
+
+    def ready(self) -> None:
+        """Whether what it needs elsewhere is there; asked before a run begins.
+
+        Raises:
+          UserError: it is not, or does not let the run in.
+        """
 
     def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         """Functions that the policy may call in the row's episodes, as JSON schemas of OpenAI's form

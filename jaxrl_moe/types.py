@@ -203,6 +203,7 @@ class Rollout(Trace):
       message: what went wrong, where it failed.
       branches: sequences of the episode's earlier turns that its later ones do not go on from, as where a
         chat template rewrites the history; in order, before this one.
+      notes: named texts for people, such as what a judge answered.
     """
     reward: float
     text: str
@@ -211,6 +212,7 @@ class Rollout(Trace):
     status: Status = Status.FINISHED
     message: str = ""
     branches: tuple[Trace, ...] = ()
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def traces(self) -> "tuple[Trace, ...]":
@@ -279,12 +281,16 @@ class Step:
         algorithm.reward_blend.
       observation: what the policy is shown next; empty at the end.
       achieved: see Turn.
+      notes: named texts for people, such as what a judge answered; those of the last step are kept.
+      truncated: it has ended by a limit of the environment's own, and not by what the policy did.
     """
     reward: float
     done: bool = True
     info: Mapping[str, float] = dataclasses.field(default_factory=dict)
     observation: Messages = ()
     achieved: tuple[str, ...] | None = None
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    truncated: bool = False
 
 
 class EnvError(UserError):
@@ -293,8 +299,12 @@ class EnvError(UserError):
 
     Attributes:
       status: the failure it counts as.
+      final: whether a further try is pointless, as where nobody has judged the episode in time; a subclass
+        may say so of all of its own.
     """
+    final: bool = False
 
-    def __init__(self, status: Status, message: str):
+    def __init__(self, status: Status, message: str, final: bool = False):
         super().__init__(message)
         self.status = status
+        self.final = final or self.final

@@ -43,6 +43,7 @@ from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
 from tests.helpers.env_servers import FakeGym, textcraft
 from tests.helpers.fake_server import FakeServer
+from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
 from tests.helpers.games import Guessing
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
 from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
@@ -162,6 +163,11 @@ def gym():
     return make_task(f"agentgym(env='textcraft', url='{FakeGym(textcraft).url}')")
 
 
+def app():
+    """A task over a fake task app, which ends with the process."""
+    return make_task(f"task_app(url='{FakeTaskApp().url}')")
+
+
 CASES = {  # class: its object, as a function of the test's fixtures
     "JaxEngine": lambda model, in_process, fake: in_process,
     "EngineFront": lambda model, in_process, fake: EngineFront(in_process),
@@ -180,6 +186,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "AgentTask": lambda *_: make_task("agent"), "LeftEpisode": lambda *_: make_task("agent").open({}, 0),
+    "TaskApp": lambda *_: app(), "TaskAppEpisode": lambda *_: app().open({"seed": 0}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
@@ -238,12 +245,13 @@ def use_engine(engine, params):
 
 def use_task(task, params):
     answer = 3 if isinstance(task._watched, WordProblems) else "#### 3"
-    row = {"answer": answer, "index": 0, "id": 0}
+    row = {"answer": answer, "index": 0, "id": 0, "seed": 0}
     action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
     with pytest.raises((UserError, AssertionError)):
         task.check_row({"answer": None, "index": 1, "id": -1, "never": float("nan")}, 2)
     assert task.max_turns >= 1 and task.tools(row) == ()
+    assert task.ready() is None and not task.by_calls and task.ends_itself <= task.by_agents
     if task.by_agents:
         with contextlib.closing(task.open(row, 0)) as episode:
             assert isinstance(episode, protocols.AgentEpisode)
@@ -270,7 +278,11 @@ def use_env(env, params):
 
 
 def use_agent_episode(episode, params):
-    assert episode.play("http://127.0.0.1:1/sessions/0/v1") is None
+    if type(episode._watched).__name__ == "TaskAppEpisode":
+        with ModelsOnly() as server:
+            assert episode.play(f"{server.url}/sessions/0/v1").done
+    else:
+        assert episode.play("http://127.0.0.1:1/sessions/0/v1") is None
     assert episode.close() is None and episode.close() is None
 
 

@@ -14,7 +14,8 @@ from jaxrl_moe.checks import tasks
 from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.sections import episodes
 from jaxrl_moe.checks.start import Start
-from jaxrl_moe.data.prompts import check_reached, prompt_messages
+from jaxrl_moe.config import value_of
+from jaxrl_moe.data.prompts import check_reached, prompt_messages, rows_of
 from jaxrl_moe.data.rows import Row, read_rows
 from jaxrl_moe.data.sft import row_messages, takes_context
 from jaxrl_moe.types import Problem, Prompt, UserError
@@ -40,14 +41,15 @@ def tokenizer_problems(start: Start) -> Iterator[Problem]:
 def problems(start: Start) -> Iterator[Problem]:
     """Yields, for each file of prompts and of conversations, the first thing that is wrong with it."""
     data = start.config.data
-    if data.path and not _unmade(start, data.path):
+    field = "data.seeds" if data.seeds else "data.path"
+    if data.source and not _unmade(start, data.path):
         if start.rl:
-            yield from _of_prompts(start, "data.path", data.path, data.split, lambda: start.prompts[0])
+            yield from _of_prompts(start, field, False, lambda: start.prompts[0])
         elif start.makes_model:  # whose tokenizer is trained on them
-            yield from told("data.path", data.path, lambda: _raw_prompts(start, data.path, data.split))
-    if data.eval_path and not _unmade(start, data.eval_path):
-        yield from _of_prompts(start, "data.eval_path", data.eval_path, data.eval_split,
-                               lambda: start.held_out[0])
+            yield from told(field, value_of(start.config, field), lambda: _raw_prompts(start, False))
+    if data.eval_source and not _unmade(start, data.eval_path):
+        field = "data.eval_seeds" if data.eval_seeds else "data.eval_path"
+        yield from _of_prompts(start, field, True, lambda: start.held_out[0])
     if start.reads_conversations and start.config.sft.path and not _unmade(start, start.config.sft.path):
         yield from _of_conversations(start)
     if not start.makes_model and not start.makes_data:
@@ -56,20 +58,22 @@ def problems(start: Start) -> Iterator[Problem]:
 
 def _unmade(start: Start, path: str) -> bool:
     """Whether a file lies in the folder of data that is still to be made."""
-    return start.makes_data and pathlib.Path(path).parent == pathlib.Path(start.config.data.path).parent
+    folder = pathlib.Path(start.config.data.path).parent
+    return start.makes_data and bool(path) and pathlib.Path(path).parent == folder
 
 
-def _of_prompts(start: Start, field: str, path: str, split: str,
+def _of_prompts(start: Start, field: str, held_out: bool,
                 read: Callable[[], list[Prompt]]) -> Iterator[Problem]:
+    value = value_of(start.config, field)
     try:
-        prompts = _raw_prompts(start, path, split) if start.makes_model else read()
+        prompts = _raw_prompts(start, held_out) if start.makes_model else read()
     except (UserError, OSError) as error:
-        yield as_problem(field, path, error)
+        yield as_problem(field, value, error)
         return
-    yield from tasks.ungraded(start, field, path, prompts)
+    yield from tasks.ungraded(start, field, value, prompts)
 
 
-def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
+def _raw_prompts(start: Start, held_out: bool) -> list[Prompt]:
     """The rows as prompts without tokens, where there is no tokenizer yet."""
     data = start.config.data
 
@@ -77,9 +81,9 @@ def _raw_prompts(start: Start, path: str, split: str) -> list[Prompt]:
         prompt_messages(row, data.system_prompt, data.suffix)
         return Prompt(np.zeros(0, np.int32), row.values, row.index, row.where)
 
-    rows = read_rows(path, split)
+    source, rows = rows_of(data, held_out)
     prompts = [prompt(row) for row in rows]
-    check_reached(data, path, rows)
+    check_reached(data, source, rows)
     return prompts
 
 
@@ -94,7 +98,7 @@ def _of_conversations(start: Start) -> Iterator[Problem]:
         else:
             for row in rows:
                 row_messages(row, data.system_prompt, data.suffix)
-        if not data.path and not any(map(takes_context, rows)):
+        if not data.source and not any(map(takes_context, rows)):
             check_reached(data, path, rows)
 
     yield from told("sft.path", path, read)
@@ -104,20 +108,20 @@ def remarks(start: Start) -> list[str]:
     """What a user may not expect of the prompts, once they are there, in sentences: no reason to refuse."""
     config = start.config
     prompts = start.prompts[0] if start.rl else []
-    held_out = start.held_out[0] if config.data.eval_path else []
+    held_out = start.held_out[0] if config.data.eval_source else []
     found = []
     if prompts and config.rollout.prompts_per_step > len(prompts):
         found.append(f"rollout.prompts_per_step = {config.rollout.prompts_per_step} is more than the "
-                     f"{len(prompts)} prompts of {config.data.path!r}: each step draws some of them more "
+                     f"{len(prompts)} prompts of {config.data.source!r}: each step draws some of them more "
                      "than once.")
     if held_out and config.eval.prompts > len(held_out):
         found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
-                     f"prompts of {config.data.eval_path!r}: evaluations are on these {len(held_out)}.")
+                     f"prompts of {config.data.eval_source!r}: evaluations are on these {len(held_out)}.")
     seen = functools.partial(_seen, start)
     trained = set(map(seen, prompts))
     if held_out and all(seen(prompt) in trained for prompt in held_out):
-        found.append(f"all {len(held_out)} held-out prompts of {config.data.eval_path!r} are among those of "
-                     f"{config.data.path!r} that are trained on: evaluations are on seen prompts alone.")
+        found.append(f"all {len(held_out)} held-out prompts of {config.data.eval_source!r} are among those "
+                     f"of {config.data.source!r} that are trained on: evaluations are on seen prompts alone.")
     return found
 
 

@@ -3,10 +3,11 @@ import importlib
 from collections.abc import Iterator
 
 from jaxrl_moe.checks import tasks
-from jaxrl_moe.checks.problems import unknown
+from jaxrl_moe.checks.problems import told, unknown
 from jaxrl_moe.checks.sections import algorithm, episodes, learner, mesh, model, rollout, servers
 from jaxrl_moe.checks.start import Job, Start
-from jaxrl_moe.config import Config, known_fields, setting_of, value_of
+from jaxrl_moe.config import Config, DataSection, known_fields, setting_of, value_of
+from jaxrl_moe.data.seeds import seeds_of
 from jaxrl_moe.envs import TASKS
 from jaxrl_moe.phases import has_warm_up, longest_named, longest_rollout
 from jaxrl_moe.types import Problem
@@ -55,12 +56,13 @@ def required(start: Start) -> Iterator[Problem]:
     sft = start.config.sft
     if not config.model.path:
         yield Problem("model.path", None, "is empty", "give an HF checkpoint folder or a hub name")
-    if start.rl and not config.data.path:
+    if start.rl and not config.data.source:
         yield Problem("data.path", None, "is empty",
-                      "give a jsonl, json or parquet file, or a hub data set such as openai/gsm8k")
+                      "give a jsonl, json or parquet file, or a hub data set such as openai/gsm8k; or "
+                      "data.seeds, where the task makes its instances by itself")
     if start.job is Job.EVALUATE:
         yield from () if config.env.name else tasks.problems(start)
-        if not config.data.eval_path:
+        if not config.data.eval_source:
             yield Problem("data.eval_path", None, "is empty, so there is nothing to evaluate on",
                           "give held-out prompts")
     if start.job is not Job.SFT:
@@ -116,7 +118,8 @@ def _of_run(config: Config) -> Iterator[Problem]:
         yield Problem("sft.full", None,
                       "= false trains the adapters of the lora section, and lora.rank = 0 makes none",
                       "set lora.rank above 0, or sft.full=true")
-    if not config.data.eval_path:
+    yield from _of_seeds(config.data)
+    if not config.data.eval_source:
         yield from _without_held_out(config)
     if start >= max(steps, 1):
         yield Problem("logging.profile_start", start,
@@ -124,10 +127,27 @@ def _of_run(config: Config) -> Iterator[Problem]:
                       "set one that the run reaches, or -1 for no profile")
 
 
+def _of_seeds(data: DataSection) -> Iterator[Problem]:
+    """Yields what is wrong with instances that are named by numbers."""
+    for seeds, path in (("seeds", "path"), ("eval_seeds", "eval_path")):
+        given = getattr(data, seeds)
+        beside = getattr(data, path)
+        if not given:
+            continue
+        yield from told(f"data.{seeds}", given, lambda given=given: seeds_of(given))
+        if beside:
+            yield Problem(f"data.{seeds}", given, f"and data.{path} = {beside!r} both say what the prompts "
+                          "are", "leave one of them out")
+    if data.seeds and data.generate:
+        yield Problem("data.generate", data.generate, "has no effect, as the prompts are those of data.seeds",
+                      "leave it out, or name a file by data.path")
+
+
 def _without_held_out(config: Config) -> Iterator[Problem]:
     settings = {"eval.every": config.eval.every, "sft.eval_every": config.sft.eval_every,
                 "sft.stop_at_accuracy": config.sft.stop_at_accuracy}
     for key, value in settings.items():
         if value > 0:
-            yield Problem(key, value, "has no effect, as data.eval_path names no held-out prompts",
+            yield Problem(key, value, "has no effect, as data.eval_path (or eval_seeds) names no held-out "
+                          "prompts",
                           f"give it a path, or set {key}=0")

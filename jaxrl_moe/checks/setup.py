@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl_moe import partials
-from jaxrl_moe.checks import run_dir
+from jaxrl_moe.checks import run_dir, tasks
 from jaxrl_moe.checks.data import QUESTION, remarks
 from jaxrl_moe.checks.entry import by_name
 from jaxrl_moe.checks.sections.rollout import warn_of_staleness
@@ -58,6 +58,7 @@ def check_all(start: Start) -> Iterator[Checked]:
         ("data", _data),
         ("run_dir", _run_dir),
         ("checkpoints", _checkpoints),
+        ("task", _task),
         ("servers", _servers),
         ("endpoint", _endpoint)]
     sound = not problems["settings"]
@@ -173,8 +174,8 @@ def data_lines(start: Start) -> list[str]:
         return [f"{data.generate} will be made in {pathlib.Path(data.path).parent}"]
     if start.makes_model:
         return ["will be read with the model's tokenizer once that is there; its rows are sound"]
-    prompts = [f"{data.path}: {len(start.prompts[0])} prompts"] if start.rl else []
-    held_out = [f"{data.eval_path}: {len(start.held_out[0])} held-out prompts"] if data.eval_path else []
+    prompts = [f"{data.source}: {len(start.prompts[0])} prompts"] if start.rl else []
+    held_out = [f"{data.eval_source}: {len(start.held_out[0])} held-out prompts"] if data.eval_source else []
     conversations = [f"{sft.path}: {len(start.conversations[0])} conversations"] if start.sft else []
     return [*prompts, *held_out, *conversations, *(f"Warning: {remark}" for remark in remarks(start))]
 
@@ -200,6 +201,16 @@ def _run_dir(start: Start) -> str:
 def _checkpoints(start: Start) -> str:
     step = resumed_step(start.config, pathlib.Path(start.config.run_dir))
     return f"the run goes on from step {step}" if step >= 0 else "none yet: the run starts at step 0"
+
+
+def _task(start: Start) -> str:
+    """What it needs elsewhere; process 0 alone asks."""
+    if not start.config.env.name:
+        return "none: env.name names none"
+    if list(tasks.problems(start)):
+        return "will be asked once the settings are sound"
+    hosts.on_leader(start.task.ready)
+    return f"{start.config.env.name} is ready"
 
 
 def _servers(start: Start) -> str:

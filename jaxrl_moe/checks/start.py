@@ -78,7 +78,7 @@ class Start:
     @property
     def draws(self) -> bool:
         """Whether completions are drawn."""
-        return self.job is not Job.SFT or bool(self.config.env.name and self.config.data.eval_path)
+        return self.job is not Job.SFT or bool(self.config.env.name and self.config.data.eval_source)
 
     @functools.cached_property
     def on_hub(self) -> frozenset[str]:

@@ -62,8 +62,13 @@ class DataSection:
     path: str = setting("", "prompts: a jsonl, json or parquet file, or a hub data set such as openai/gsm8k",
                         kind="path")
     split: str = setting("train", "of a hub data set", kind="text")
+    seeds: str = setting(
+        "", "in place of path: the numbers of the instances that the task makes by itself, such as 0-999 or "
+        '3,5,8-12; each is a row with the prompt "Task N." and N as its `seed`', kind="text")
     eval_path: str = setting("", "held-out prompts, in the same forms", kind="path")
     eval_split: str = setting("test", "of a hub data set of held-out prompts", kind="text")
+    eval_seeds: str = setting("", "in place of eval_path: held-out instances, as seeds names them",
+                              kind="text")
     system_prompt: str = setting("", "put before a bare string prompt; messages are taken as they are",
                                  kind="text")
     suffix: str = setting("", "appended to a bare string prompt; messages are taken as they are", kind="text")
@@ -72,6 +77,16 @@ class DataSection:
     max_prompt_tokens: int = setting(512, "longest prompt; longer ones are left out, and counted",
                                      at_least=1, unit="tokens")
     shuffle: bool = setting(True, "draw the prompts of each epoch in a random order, of seed")
+
+    @property
+    def source(self) -> str:
+        """What the prompts of RL come from, for messages; empty: nothing."""
+        return self.path or f"seeds {self.seeds}" * bool(self.seeds)
+
+    @property
+    def eval_source(self) -> str:
+        """What the held-out prompts come from, for messages; empty: nothing."""
+        return self.eval_path or f"seeds {self.eval_seeds}" * bool(self.eval_seeds)
 
 
 @dataclasses.dataclass(frozen=True)

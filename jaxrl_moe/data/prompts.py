@@ -10,6 +10,7 @@ from jaxrl_moe.config import DataSection
 from jaxrl_moe.data.chat.columns import Chat, column, refuse_contradiction, with_context
 from jaxrl_moe.data.chat.messages import check_messages
 from jaxrl_moe.data.rows import DataError, Row, read_rows
+from jaxrl_moe.data.seeds import seed_rows
 from jaxrl_moe.data.tokenizer import Message, Tokenizer, TokenizerError
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.spelling import named
@@ -49,7 +50,7 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
     Args:
       section: where the rows are, what is put around a bare string prompt, and the longest prompt allowed.
       tokenizer: the model's own.
-      evaluation: take eval_path and eval_split instead of path and split.
+      evaluation: take the held-out rows instead.
       context: the model's context in tokens; 0 leaves it unchecked.
 
     Returns:
@@ -59,23 +60,31 @@ def load_prompts(section: DataSection, tokenizer: Tokenizer, *, evaluation: bool
       DataError: a row without a usable prompt, a prompt that fills the context, no prompt left, or a system
         prompt or suffix that reaches none.
     """
-    path, split = (section.eval_path, section.eval_split) if evaluation else (section.path, section.split)
-    rows = read_rows(path, split)
+    source, rows = rows_of(section, evaluation)
     chats = [prompt_messages(row, section.system_prompt, section.suffix) for row in rows]
-    context_note = check_reached(section, path, rows)
+    context_note = check_reached(section, source, rows)
     ids = [_encode(row, chat, tokenizer) for row, chat in zip(rows, chats)]
     prompts = [
         Prompt(ids_T, row.values, row.index, row.where, tuple(chat.messages), tuple(chat.tools),
                chat.variables) for row, chat, ids_T in zip(rows, chats, ids)
         if len(ids_T) <= section.max_prompt_tokens
     ]
-    report = PromptReport(path, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)),
+    report = PromptReport(source, len(rows), len(prompts), len(rows) - len(prompts), max(map(len, ids)),
                           sum(tokenizer.literals.spelt(chat.messages) for chat in chats), context_note)
     if not prompts:
         raise DataError(f"No prompt is left: {report}. Raise data.max_prompt_tokens (now "
                         f"{section.max_prompt_tokens}).")
     _check_context(prompts, rows, context)
     return prompts, report
+
+
+def rows_of(section: DataSection, evaluation: bool = False) -> tuple[str, list[Row]]:
+    """(where they come from, the rows of RL), or those held out; raises DataError where there are none."""
+    source = section.eval_source if evaluation else section.source
+    seeds = section.eval_seeds if evaluation else section.seeds
+    if seeds:
+        return source, seed_rows(seeds)
+    return source, read_rows(source, section.eval_split if evaluation else section.split)
 
 
 def check_reached(section: DataSection, path: str, rows: Sequence[Row]) -> str:

@@ -10,6 +10,7 @@ from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
+from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.envs.text.babyai import BabyAI
 from jaxrl_moe.envs.text.textcraft import TextCraft
 from jaxrl_moe.envs.word_problems import WordProblems
@@ -21,7 +22,7 @@ from jaxrl_moe.types import Prompt, UserError
 
 TASKS: dict[str, Factory] = {
     "gsm8k": Gsm8k, "word_problems": WordProblems, "textcraft": TextCraft, "babyai": BabyAI,
-    "agentgym": AgentGym, "agent": AgentTask}
+    "agentgym": AgentGym, "agent": AgentTask, "task_app": TaskApp}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
 

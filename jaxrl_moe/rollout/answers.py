@@ -27,6 +27,7 @@ class Answer:
       step: what it says to an action; None: it has begun.
       status: of a failure; None: there was none.
       message: what went wrong.
+      final: whether it would go wrong again.
       seconds: that it took.
     """
     key: Key
@@ -34,6 +35,7 @@ class Answer:
     step: Step | None = None
     status: Status | None = None
     message: str = ""
+    final: bool = False
     seconds: float = 0.0
 
     def plain(self) -> dict[str, Any]:

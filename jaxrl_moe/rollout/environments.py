@@ -83,7 +83,7 @@ class Environments(Answering):
             return checked_messages(playing.env.reset())
         except EnvError as error:
             status = Status.RESET_FAILED if error.status == Status.STEP_FAILED else error.status
-            raise EnvError(status, str(error)) from error
+            raise EnvError(status, str(error), error.final) from error
 
     def _over(self, key: Key) -> bool:
         playing = self._held[key]
@@ -110,7 +110,8 @@ class Environments(Answering):
         except EnvError as error:
             if error.status == Status.TIMED_OUT:  # of the task's own, as of a call
                 self._episodes.note_fired(self._stream, key, playing.attempt, playing.turn)
-            return Answer(key, status=error.status, message=str(error), seconds=job.seconds)
+            return Answer(key, status=error.status, message=str(error), final=error.final,
+                          seconds=job.seconds)
         if isinstance(job.result, Step):
             return Answer(key, step=job.result, seconds=job.seconds)
         return Answer(key, messages=job.result, seconds=job.seconds)

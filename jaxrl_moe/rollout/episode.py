@@ -155,10 +155,12 @@ class Episode:
         self._messages = (*before, said.message)
         return said.action
 
-    def played(self, drafts: Sequence[Draft], truncated: bool,
+    def played(self, drafts: Sequence[Draft], truncated: bool, steps: Sequence[Step],
                decode: Callable[[Sequence[int]], str]) -> None:
-        """An agent has played it to its end, in these sequences."""
+        """An agent has played it to its end, in these sequences; `steps` are what its calls but the last came
+        to, if that is known."""
         self._drafts = list(drafts)
+        self._steps = list(steps)
         self.turn = sum(len(draft.turns) for draft in drafts)
         last = drafts[-1].trace()
         self.action = Action(decode(last.completion_ids.tolist()), int(last.loss_mask.sum()), truncated)
@@ -195,7 +197,7 @@ class Episode:
             expert_ids=last.expert_ids, turns=last.turns,
             reward=float(sum(step.reward for step in self._steps)), text=text,
             truncated=status == Status.TRUNCATED, info=self._info(), status=status, message=message,
-            branches=tuple(branches))
+            branches=tuple(branches), notes=dict(self._steps[-1].notes) if self._steps else {})
 
     def _info(self) -> dict[str, float]:
         info = dict(self._steps[-1].info) if self._steps else {}

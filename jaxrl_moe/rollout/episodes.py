@@ -13,6 +13,7 @@ from jaxrl_moe.rollout.timeouts import Timeouts
 from jaxrl_moe.types import Messages, Prompt
 
 Decode = Callable[[Sequence[int]], str]
+MOST_PLAYED = 4096  # episodes that others play at a time
 MakeTalk = Callable[[Prompt, Messages], Talk]  # of a prompt and its tools
 
 
@@ -43,6 +44,10 @@ class Episodes:
 
     @property
     def threads(self) -> int:
+        """Most threads that are in environments; those that wait for servers which play whole episodes, one
+        each."""
+        if self.task.ends_itself:
+            return MOST_PLAYED
         return self.graders if self.task.concurrent else 1
 
     @property

@@ -51,26 +51,34 @@ class Job:
 
 
 class Graders:
-    """Carries out jobs in threads of its own, in order of arrival.
+    """Carries out jobs in threads of its own, in order of arrival; they are started as jobs need them.
 
     The threads end with the process: a grader that hangs keeps no run from ending.
     """
 
     def __init__(self, threads: int, notify: Callable[[], None]):
-        """notify: called in a thread after each job."""
+        """threads: at most; notify: called in a thread after each job."""
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._notify = notify
-        self._threads = threads
-        for _ in range(threads):
-            self._start()
+        self._most = threads
+        self._threads = 0
+        self._busy = 0  # jobs that wait or are at work, but for those that are given up
+        self._door = threading.Lock()
 
     def put(self, job: Job) -> None:
+        with self._door:
+            self._busy += 1
+            more = self._threads < min(self._busy, self._most)
+            self._threads += more
+        if more:
+            self._start()
         self._jobs.put(job)
 
     def give_up(self, job: Job, after: Callable[[], None]) -> bool:
         """See Job.give_up; another thread takes the place of the one that is at it."""
         given_up = job.give_up(after)
         if given_up:
+            self._over()
             self._start()
         return given_up
 
@@ -85,6 +93,12 @@ class Graders:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             wanted = job.run()
+            if wanted:
+                self._over()
             self._notify()
             if not wanted:
                 return
+
+    def _over(self) -> None:
+        with self._door:
+            self._busy -= 1

@@ -32,7 +32,7 @@ def named(prompt: Prompt, task: Task) -> Iterator[None]:
     try:
         yield
     except EnvError as error:
-        raise EnvError(error.status, f"{subject}: {error}") from error
+        raise EnvError(error.status, f"{subject}: {error}", error.final) from error
     except UserError as error:
         raise GradeError(f"{subject} refuses it: {error}") from error
     except Unfit as error:
@@ -91,16 +91,29 @@ def single_step(step: Step) -> Step:
     return step
 
 
-def ending_step(step: Step) -> Step:
-    """Returns what came of an episode that an agent has played; raises Unfit if it does not end it."""
-    if not step.done:
+def checked_outcome(outcome: Any) -> Step | tuple[Step, ...]:
+    """Returns what came of an episode that an agent has played: the step of the whole, or those of its calls.
+
+    Raises:
+      Unfit: it is neither, or not the last of them alone ends the episode.
+    """
+    several = isinstance(outcome, tuple | list)
+    steps = tuple(map(checked_step, outcome if several else (outcome,)))
+    if not steps:
+        raise Unfit("has an episode played and says nothing of it: let play() return the Step of the whole, "
+                    "or one for each call of the policy.")
+    if not steps[-1].done or any(step.done for step in steps[:-1]):
         raise Unfit("has an episode played and says done = False: let play() return once it is over, with "
-                    "done=True, or raise EnvError where it failed.")
-    return step
+                    "done=True in its last step alone, or raise EnvError where it failed.")
+    return steps if several else steps[0]
 
 
 def _are_messages(messages: Any) -> bool:
     return isinstance(messages, tuple | list) and all(isinstance(each, Mapping) for each in messages)
+
+
+def _are_texts(pair: tuple[Any, Any]) -> bool:
+    return all(isinstance(each, str) for each in pair)
 
 
 def checked_step(step: Any) -> Step:
@@ -124,9 +137,12 @@ def checked_step(step: Any) -> Step:
     if not _are_messages(step.observation):
         raise Unfit(f"shows {_shown(step.observation)} next: let a step's observation be messages, () for "
                     "none.")
+    if not isinstance(step.notes, Mapping) or not all(map(_are_texts, step.notes.items())):
+        raise Unfit(f"gives notes = {_shown(step.notes)}: make it a mapping of names to texts, {{}} for "
+                    "none.")
     info = {name: _number(value, f"info[{name!r}]") for name, value in step.info.items()}
     return Step(_number(step.reward, "a reward"), bool(step.done), info, tuple(map(dict, step.observation)),
-                None if achieved is None else tuple(achieved))
+                None if achieved is None else tuple(achieved), dict(step.notes), bool(step.truncated))
 
 
 def _number(value: Any, what: str) -> float:

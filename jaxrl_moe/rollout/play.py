@@ -252,7 +252,7 @@ class Play:
             if self._by_agents:
                 episode.played(*self._asked_of.drafts(answer.key), self._episodes.decode)
             episode.told(answer.step)
-            self._after(episode, answer.step.done)
+            self._after(episode, answer.step)
 
     def _check_room(self, episode: Episode) -> None:
         if self._room(len(episode.ids)) < 1:
@@ -266,14 +266,16 @@ class Play:
         wrong = " ".join(action.malformed)
         content = f"This was no call of a tool: {wrong} Nothing was done. Try again."
         told = {"role": "user", "content": content}
-        episode.told(Step(0.0, False, observation=(told,)))
-        self._after(episode, False)
+        step = Step(0.0, False, observation=(told,))
+        episode.told(step)
+        self._after(episode, step)
 
-    def _after(self, episode: Episode, done: bool) -> None:
+    def _after(self, episode: Episode, step: Step) -> None:
         """A turn is over: the next one, or the end."""
         group = self._groups[episode.sequence]
-        if done:
-            self._end(episode, Status.TRUNCATED if episode.action.truncated else Status.FINISHED)
+        if step.done:
+            limited = episode.action.truncated or step.truncated
+            self._end(episode, Status.TRUNCATED if limited else Status.FINISHED)
             return
         if episode.turn < episode.rounds and not group.ending and episode.go_on(self._room):
             self._wanted.append([episode])
@@ -295,7 +297,7 @@ class Play:
         group = self._groups[episode.sequence]
         settings = self._episodes.settings
         self._forget(episode.key)
-        if episode.attempt < settings.retries:
+        if episode.attempt < settings.retries and not answer.final:
             self._retry(episode)
             return
         self._leave(episode.key)

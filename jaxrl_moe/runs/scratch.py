@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxrl_moe.config import Config
-from jaxrl_moe.data.prompts import prompt_messages
+from jaxrl_moe.data.prompts import prompt_messages, rows_of
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.data.sft import row_messages
 from jaxrl_moe.data.tokenizer import import_transformers
@@ -94,8 +94,8 @@ def texts(config: Config, conversations: bool) -> Iterable[str]:
     if conversations:
         for row in read_rows(config.sft.path):
             yield from (message["content"] for message in row_messages(row)[0])
-    if config.data.path:
-        for row in read_rows(config.data.path, config.data.split):
+    if config.data.source:
+        for row in rows_of(config.data)[1]:
             yield from (message["content"]
                         for message in prompt_messages(row, config.data.system_prompt,
                                                        config.data.suffix).messages)

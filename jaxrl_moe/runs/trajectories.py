@@ -34,6 +34,7 @@ class Trajectories:
       messages: those that the environment showed after each turn, of the turns of `branches` first.
       branches: of an episode whose history was rewritten, its earlier token sequences, each with prompt_ids,
         completion_ids, loss_mask, logprobs, policy_version and turns.
+      notes: named texts, such as what a judge answered.
       outcome, message: how the episode ended (see types.Status), and what went wrong where it failed.
       used_reward, advantage: what the update used, of the first trained token where advantages differ; null
         where there was no update, lists where each turn was a sample of its own.
@@ -65,6 +66,7 @@ class Trajectories:
             **_drawn(rollout), "completion": rollout.text,
             "reward": float(rollout.reward) if rollout.status.trusted else None,
             "info": {name: float(value) for name, value in rollout.info.items()},
+            "notes": dict(rollout.notes),
             "branches": [{"prompt_ids": branch.prompt_ids.tolist(), **_drawn(branch)}
                          for branch in rollout.branches],
             "outcome": rollout.status.value, "message": rollout.message,

@@ -53,7 +53,7 @@ def prepare(start: Start) -> Data:
     hosts.on_leader(lambda: refuse([*data_checks.tokenizer_problems(start), *data_checks.problems(start)]
                                    if unseen else []))
     prompts = start.prompts if start.rl else ([], None)
-    held_out = start.held_out if start.config.data.eval_path else ([], None)
+    held_out = start.held_out if start.config.data.eval_source else ([], None)
     for counts in filter(None, (prompts[1], held_out[1])):
         print(counts)
     for remark in data_checks.remarks(start):

@@ -59,9 +59,10 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
 def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
     config = begin.config
     bridge = begin.bridge
+    hosts.on_leader(task.ready)
     data = prepare(begin)
     if begin.sft:
-        config = after_warm_up(config, done=warmed_up(begin.recipe))
+        config = after_warm_up(config, warmed_up(begin.recipe), task.by_agents)
         if not warm_up(begin, task, data):
             return False
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
@@ -192,13 +193,15 @@ def evaluate_policy(config: Config, engine: Engine, task: Task, data: Data) -> E
     return evaluate(data.eval_prompts, episodes, engine, config)
 
 
-def after_warm_up(config: Config, done: bool) -> Config:
-    """The configuration of the RL phase: it starts from the fine-tuned model, whose accuracy is known. Unless
-    the warm-up was done before, checkpoint.resume_step is one of its steps."""
+def after_warm_up(config: Config, done: bool, by_agents: bool) -> Config:
+    """The configuration of the RL phase: it starts from the fine-tuned model, whose accuracy is known unless
+    agents play. Unless the warm-up was done before, checkpoint.resume_step is one of its steps."""
+    at_start = config.eval.at_start and by_agents
     path = str(pathlib.Path(config.run_dir) / "sft" / "model")
     checkpoint = config.checkpoint if done else dataclasses.replace(config.checkpoint, resume_step=-1)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, path=path),
-                               eval=dataclasses.replace(config.eval, at_start=False), checkpoint=checkpoint)
+                               eval=dataclasses.replace(config.eval, at_start=at_start),
+                               checkpoint=checkpoint)
 
 
 def export(config: Config, bridge: Bridge, learner: Learner, folder: pathlib.Path) -> None:

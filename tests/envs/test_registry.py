@@ -302,6 +302,6 @@ def test_checking_a_row_grades_nothing(monkeypatch):
 
 def test_the_names_of_the_recipes_make_tasks():
     names = {line.split('"')[1] for path in (pathlib.Path(__file__).parents[2] / "configs").rglob("*.py")
-             for line in path.read_text().splitlines() if "env.name =" in line}
+             for line in path.read_text().splitlines() if 'env.name = "' in line}
     assert {"gsm8k", "gsm8k(binary=true)", "word_problems"} <= names and all(
         make_task(name) for name in names)

@@ -107,6 +107,8 @@ def test_a_number_of_info_that_is_none_is_named(value):
     (Step(1.0, info={1: 1.0}), "info = "),
     (Step(1.0, achieved="sword"), "achieved = 'sword' .*make it a tuple"),
     (Step(1.0, achieved=(1,)), "achieved = "),
+    (Step(1.0, notes={"judge": 3}), "notes = .*a mapping of names to texts"),
+    (Step(1.0, notes="good"), "notes = 'good' .*a mapping of names to texts"),
     (Step(1.0, done=False), "goes on after the first completion"),
     (Step("x" * 500), "xxx\\.\\.\\. \\(str\\), which")])
 def test_a_step_that_is_none_is_told_with_its_mend(step, told):

@@ -1,6 +1,7 @@
 """Many episodes of several turns over one engine: which tokens a turn goes on from, in which order turns are
 drawn, and what becomes of environments that fail."""
 import contextlib
+import dataclasses
 import threading
 import time
 from typing import NamedTuple
@@ -279,6 +280,37 @@ def test_what_fails_in_all_its_tries_drops_its_group_and_never_becomes_a_zero(fi
     told = failed.rollouts[-1]
     assert told.status == Status.UNREACHABLE and told.message.startswith("d.jsonl, row 3: the task")
     assert "no route" in told.message and tries[Status.UNREACHABLE] >= 2 and not settled(task)
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_failure_that_is_final_is_not_tried_again(turn):
+    class Unjudged(EnvError):
+        final = True
+
+    for fault in (EnvError(Status.TIMED_OUT, "nobody judged it", True), Unjudged(Status.TIMED_OUT, "late")):
+        task = Rooms({(2, turn): fault})
+        groups, _, tries = played(task, retries=5)
+        assert not groups[2].trusted and tries[Status.TIMED_OUT] == 1 and not settled(task)
+        groups, _, tries = played(Rooms({(2, turn): fault}), retries=5, failed="complete")
+        assert groups[2].trusted and tries[Status.TIMED_OUT] == 1
+
+
+def test_a_step_says_whether_a_limit_of_the_environment_ended_it_and_leaves_notes_for_people():
+    class Judged(Rooms):
+        def open(self, row, seed):
+            room = super().open(row, seed)
+            step = room.step
+
+            def told(action):
+                said = step(action)
+                return dataclasses.replace(said, notes={"turn": str(room.turn)}, truncated=said.done)
+            room.step = told
+            return room
+
+    (group,), _, tries = played(Judged(), PROMPTS[2:3], n=1)
+    (rollout,) = group.rollouts
+    assert rollout.status == Status.TRUNCATED and rollout.truncated and tries == {Status.TRUNCATED: 1}
+    assert rollout.notes == {"turn": "3"} and rollout.reward == 6
 
 
 def test_a_failed_episode_can_be_completed_by_another_of_its_group():

@@ -124,6 +124,16 @@ NUMBERS = {
         "algorithm.reward_blend": (),
         "algorithm.step_rewards": "none"
     },
+    "judges/agora_ex": {
+        "model.path": "Qwen/Qwen3-30B-A3B",
+        "algorithm.loss": "gspo",
+        "lora.rank": 16,
+        "lora.targets": ("all-linear",),
+        "optimizer.learning_rate": 3e-5,
+        "rollout.group_size": 4,
+        "rollout.prompts_per_step": 2 * 16 // 4,
+        "train.steps": 3 * 4
+    },
     "nmoe_grpo": {
         "mesh.expert": 8,
         "rollout.prompts_per_step": 128,
@@ -193,7 +203,7 @@ NUMBERS = {
     },
 }
 # of this project: no paper's
-OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo"}
+OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo", "judges/agora_ex_tiny"}
 
 
 @pytest.fixture(scope="module")

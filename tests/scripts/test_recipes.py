@@ -11,6 +11,7 @@ from ml_collections import config_flags
 from jaxrl_moe import recipes
 from jaxrl_moe.checks.start import fine_tuning, training
 from jaxrl_moe.config import resolve
+from jaxrl_moe.envs import make_task
 from jaxrl_moe.learning.objective import make_policy_objective
 from tests.helpers.recipes import RECIPES, load, name_of
 from tests.helpers.settings import refuse_settings
@@ -31,6 +32,19 @@ def test_a_recipe_validates(path):
     sft = f"scripts/sft.py --config=configs/{name_of(path)}.py" in load(path).__doc__
     refuse_settings(config, fine_tuning if sft else training)
     make_policy_objective(config.algorithm, config.critic, config.moe)
+
+
+@pytest.mark.parametrize("judge, asked, rollouts", [("ai", "", 0), ("human", "http://127.0.0.1:8103", 4)])
+def test_agora_ex_has_its_judge_as_an_argument(judge, asked, rollouts):
+    (path,) = [path for path in RECIPES if name_of(path) == "judges/agora_ex"]
+    config = resolve(load(path).get_config(judge))
+    refuse_settings(config, training)
+    task = make_task(config.env.name)
+    assert (task.judge_url, task.max_concurrent_rollouts) == (asked, rollouts)
+    assert task.reward == ("judge" if asked else "outcome")
+    assert config.rollout.prompts_per_step * config.rollout.group_size * config.train.steps == 384
+    with pytest.raises(ValueError, match="one of ai, human"):
+        load(path).get_config("robot")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)

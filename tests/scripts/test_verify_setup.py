@@ -1,4 +1,5 @@
 """The checks before a run: one line each, and a failing one is named."""
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,6 +21,7 @@ from jaxrl_moe.distributed import selftest
 from jaxrl_moe.distributed.mesh import make_placement
 from jaxrl_moe.types import UserError
 from tests.helpers import processes, tiny_run
+from tests.helpers.fake_task_app import FakeTaskApp
 from tests.helpers.policy_server import PolicyServer
 from tests.helpers.tiny_models import make_checkpoint
 from tests.helpers.tiny_run import make_files, settings
@@ -48,6 +50,18 @@ def test_the_file_that_a_killed_check_tried_the_disk_with_is_removed_and_a_livin
     setup._run_dir(training(resolve(settings(files, tmp_path / "run")), bridges))
     assert {path.name for path in tmp_path.iterdir()} == {f"{setup.PROBE}{os.getppid()}",
                                                           f"{setup.PROBE}by_hand"}
+
+
+def test_a_task_app_is_asked_whether_it_is_ready(files, tmp_path):
+    with FakeTaskApp() as app:
+        start = training(resolve(settings(files, tmp_path / "run", env__name=f"task_app(url='{app.url}')")),
+                         bridges)
+        with contextlib.closing(start.task):
+            assert setup._task(start) == f"{start.config.env.name} is ready" and app.calls["/health"] == 1
+        app.healthy = False
+        start = training(start.config, bridges)
+        with contextlib.closing(start.task), pytest.raises(UserError, match="is not healthy"):
+            setup._task(start)
 
 
 def test_both_meshes_are_checked_where_rollout_has_its_own(files, tmp_path):

@@ -3,10 +3,11 @@ import dataclasses
 from collections.abc import Iterator
 
 from jaxrl_moe.checks import tasks
-from jaxrl_moe.checks.problems import as_problem, told
+from jaxrl_moe.checks.problems import as_problem, idle, told
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config, EpisodesSection, value_of
 from jaxrl_moe.data.chat.turn_check import check_template
+from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import Problem, Prompt, UserError
@@ -35,7 +36,7 @@ def template_problems(start: Start) -> Iterator[Problem]:
     if not start.config.env.name or list(tasks.problems(start)) or start.task.max_turns == 1:
         return
     seen = set()
-    prompts = start.prompts[0] if start.rl else start.held_out[0] if start.config.data.eval_path else []
+    prompts = start.prompts[0] if start.rl else start.held_out[0] if start.config.data.eval_source else []
     for prompt in prompts:
         kind = repr((_tools(start.task, prompt), prompt.variables))
         if kind in seen:
@@ -74,9 +75,49 @@ def _of_agents(start: Start) -> Iterator[Problem]:
     if config.episodes.order == "fixed":
         yield Problem("episodes.order", "fixed", f"cannot be: {plays}, and call as they like",
                       "leave it out")
+    yield from _of_outcomes(start)
     if config.endpoint.public_url:
         yield from told("endpoint.public_url", config.endpoint.public_url, lambda: checked_url(
             config.endpoint.public_url, "It", "http://host:port, without a name or password"))
+
+
+def _of_outcomes(start: Start) -> Iterator[Problem]:
+    """Yields what is asked of outcomes that agents tell, and of time-outs, in vain."""
+    config = start.config
+    if config.algorithm.step_rewards != "none" and not start.task.by_calls:
+        yield Problem("algorithm.step_rewards", config.algorithm.step_rewards, "rewards single turns, and "
+                      f"env.name = {config.env.name!r} tells of whole episodes",
+                      "take a task that tells of each call, such as task_app(by_calls=true)")
+    if isinstance(start.task, TaskApp) and start.task.judge_mode != "rubric":
+        yield from _of_groups(config, start.task)
+    if start.task.ends_itself:
+        yield from _of_servers(config)
+
+
+def _of_servers(config: Config) -> Iterator[Problem]:
+    """Yields what has no effect, as servers elsewhere play whole episodes, and cannot be told to end one."""
+    because = f"as others play the episodes of env.name = {config.env.name!r}, which bounds them itself"
+    yield from idle("episodes", config.episodes, ("step_timeout", "episode_timeout"), f", {because}",
+                    "set the task's timeout")
+    yield from idle("rollout", config.rollout, ("graders",), f", {because}",
+                    "set the task's max_concurrent_rollouts")
+    if config.rollout.stragglers == "cut":
+        yield Problem("rollout.stragglers", "cut", f"cannot be, {because}", "take carry or abort")
+
+
+def _of_groups(config: Config, task: TaskApp) -> Iterator[Problem]:
+    """Yields what keeps the works of a group from coming together before a judge who compares them."""
+    rollout = config.rollout
+    sizes = {"rollout.group_size": rollout.group_size}
+    if config.data.eval_source:
+        sizes["eval.samples"] = config.eval.samples
+        if config.eval.greedy:
+            yield Problem("eval.greedy", True, "cannot be: a judge compares the works of a group, and a "
+                          "greedy one is alone", "set eval.greedy=false")
+    for name, size in sizes.items():
+        if size != task.group_size:
+            yield Problem(name, size, f"is not the group_size = {task.group_size} of env.name, whose judge "
+                          "waits for so many works", "make them the same")
 
 
 def _of_turns(config: Config, task: Task) -> Iterator[Problem]:

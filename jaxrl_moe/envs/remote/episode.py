@@ -64,7 +64,7 @@ class RemoteEpisode(Env):
         self._score = told.score
         self._state = "ended" if told.done else "running"
         shown = () if told.done else _messages(told.observation)
-        return Step(told.reward, told.done, _info(told), shown, told.achieved)
+        return Step(told.reward, told.done, _info(told), shown, told.achieved, told.notes, told.truncated)
 
     def close(self) -> None:
         """Lets the server close the session, if it can; nobody waits for it."""

@@ -1,6 +1,7 @@
 """What each of AgentGym's environments is sent and answers with: a row each."""
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxrl_moe.envs.text.answers import BadAction, action_of
@@ -17,7 +18,7 @@ class Told(NamedTuple):
       reward: of the last action.
       done: whether the episode has ended.
       score: the total by now, of environments that tell it in place of rewards.
-      info, achieved: as in Step, of servers that tell them, as ours do.
+      info, achieved, notes, truncated: as in Step, of servers that tell them, as ours do.
     """
     observation: str
     reward: float = 0.0
@@ -25,6 +26,8 @@ class Told(NamedTuple):
     score: float = 0.0
     info: Mapping[str, float] | None = None
     achieved: tuple[str, ...] | None = None
+    notes: Mapping[str, str] = MappingProxyType({})
+    truncated: bool = False
 
 
 def last_command(text: str) -> str:
@@ -89,7 +92,12 @@ def _rewarded(answer: Any, score: float, where: str) -> Told:
     fields = Fields(answer, where)
     return Told(fields.string("observation"), fields.number("reward", least=0), fields.boolean("done"),
                 info=_numbers(fields.object("info", None)),
-                achieved=None if "achieved" not in fields else tuple(fields.strings("achieved")))
+                achieved=None if "achieved" not in fields else tuple(fields.strings("achieved")),
+                notes=_texts(fields.object("notes", None)), truncated=fields.boolean("truncated", False))
+
+
+def _texts(fields: Fields | None) -> Mapping[str, str]:
+    return {} if fields is None else {name: fields.string(name) for name in fields.values}
 
 
 def _numbers(fields: Fields | None) -> Mapping[str, float] | None:

@@ -13,7 +13,7 @@ from jaxrl_moe.rollout.answers import Answer, Answering, Held, Key
 from jaxrl_moe.rollout.episode import Draft
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.graders import Job
-from jaxrl_moe.rollout.grades import checked_agent_episode, checked_step, ending_step, named
+from jaxrl_moe.rollout.grades import checked_agent_episode, checked_outcome, named
 from jaxrl_moe.types import EnvError, Prompt, SamplingParams, Status, Step
 
 REMINDER_S = 60.0  # without an agent, upon which it is said that episodes wait
@@ -59,17 +59,19 @@ class Agents(Answering):
         self._sessions.begin(session)
         seed = self._episodes.env_seed(self._stream, key[0])
         given.env = checked_agent_episode(self._task.open(given.prompt.row, seed))
-        step = given.env.play(self._sessions.address(session))
-        if step is None:
+        outcome = given.env.play(self._sessions.address(session))
+        if outcome is None:
             self._sessions.offer(session)
             return
         with contextlib.suppress(SessionError):  # its agent has finished it, or the run has given it up
-            self._sessions.finish(session.id, ending_step(checked_step(step)))
+            self._sessions.finish(session.id, checked_outcome(outcome))
 
-    def drafts(self, key: Key) -> tuple[list[Draft], bool]:
-        """(the token sequences of an episode that has ended, whether a limit ended it)."""
+    def drafts(self, key: Key) -> tuple[list[Draft], bool, Sequence[Step]]:
+        """(the token sequences of an episode that has ended, whether a limit ended it, what each of its calls
+        but the last came to, if that is known)."""
         session = self._held[key].session
-        return drafts(session.calls), session.truncated
+        before = session.steps[:-1]
+        return drafts(session.calls, before), session.truncated, before
 
     def cut(self, key: Key) -> None:
         """Draws nothing more for an episode, and its agent is told to finish. Where it has no turn yet
@@ -105,7 +107,7 @@ class Agents(Answering):
         return given.session.outcome is not None or broke or self._late(given.session)
 
     def _late(self, session: AgentSession) -> bool:
-        return self._beyond(session.idle, session.outside)
+        return not self._task.ends_itself and self._beyond(session.idle, session.outside)
 
     def _taken(self, key: Key) -> Answer:
         given = self._held[key]
@@ -115,13 +117,13 @@ class Agents(Answering):
             with named(given.prompt, self._task):
                 return Answer(key, step=self._outcome(given), seconds=seconds)
         except EnvError as error:
-            return Answer(key, status=error.status, message=str(error), seconds=seconds)
+            return Answer(key, status=error.status, message=str(error), final=error.final, seconds=seconds)
 
     def _outcome(self, given: _Given) -> Step:
-        """What came of an episode that is over; raises what went wrong with it."""
+        """What came of an episode that is over, in its end; raises what went wrong with it."""
+        if given.session.steps:
+            return given.session.steps[-1]
         outcome = given.session.outcome
-        if isinstance(outcome, Step):
-            return outcome
         if outcome is None and given.job.error is None:
             outcome = EnvError(Status.TIMED_OUT, (
                 f"the agent has not finished: it has made no call for {given.session.idle:.1f} seconds, and "

@@ -7,8 +7,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxrl_moe.rollout.agents.tree import Call, Chat, parent_of
-from jaxrl_moe.types import Completion, EnvError, Messages, Prompt, Request, SamplingParams, Step, UserError
+from jaxrl_moe.rollout.agents.tree import Call, Chat, in_order, parent_of
+from jaxrl_moe.types import (
+    Completion,
+    EnvError,
+    Messages,
+    Prompt,
+    Request,
+    SamplingParams,
+    Status,
+    Step,
+    UserError,
+)
 
 
 class SessionFault(enum.Enum):
@@ -58,7 +68,7 @@ class AgentSession:
       id: 128 random bits, which are all that its calls need.
       calls: those that were drawn to their end, in that order.
       taken: whether an agent has it.
-      outcome: what came of it, or why it failed; None: it goes on.
+      outcome: what came of the whole, or of each call, or why it failed; None: it goes on.
       ending: whether no further call is drawn, so that the agent should finish.
       limited: whether a limit has refused a call.
     """
@@ -68,7 +78,7 @@ class AgentSession:
         self.plan = plan
         self.calls: list[Call] = []
         self.taken = False
-        self.outcome: Step | EnvError | None = None
+        self.outcome: Step | tuple[Step, ...] | EnvError | None = None
         self.ending = False
         self.limited = False
         self._turns = 0
@@ -91,6 +101,26 @@ class AgentSession:
     def outside(self) -> float:
         """Seconds that were not spent on its calls."""
         return self._outside + self.idle
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What it came to: of each call, or of the whole alone; empty: nothing by now."""
+        if isinstance(self.outcome, Step):
+            return (self.outcome,)
+        return self.outcome if isinstance(self.outcome, tuple) else ()
+
+    def judged(self, outcome: Step | tuple[Step, ...]) -> Step | tuple[Step, ...] | EnvError:
+        """What came of it as its agent says; why it failed, where that cannot be."""
+        told = len(outcome) if isinstance(outcome, tuple) else len(self.calls)
+        if not self.calls:
+            return EnvError(Status.MALFORMED, "its agent finished without a call of the policy")
+        if told != len(self.calls):
+            return EnvError(Status.MALFORMED, f"its agent tells of {told} steps, and has made "
+                            f"{len(self.calls)} calls of the policy: one step belongs to each")
+        if isinstance(outcome, tuple) and not in_order(self.calls):
+            return EnvError(Status.MALFORMED, "its agent goes back and forth between conversations, whose "
+                            "calls cannot be rewarded one by one")
+        return outcome
 
     def take(self) -> None:
         """An agent has it from now on."""

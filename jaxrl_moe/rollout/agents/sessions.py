@@ -108,16 +108,14 @@ class AgentSessions:
                 raise _missing(self._over.get(key) if session is None else "it was finished")
             yield session
 
-    def finish(self, number: str, outcome: Step | EnvError) -> None:
-        """The agent says what came of a session, or why nothing did.
+    def finish(self, number: str, outcome: Step | tuple[Step, ...] | EnvError) -> None:
+        """The agent says what came of a session or of each of its calls, or why nothing did.
 
         Raises:
           SessionError: there is no such session, or it is over.
         """
         with self.using(number) as session:
-            if isinstance(outcome, Step) and not session.calls:
-                outcome = EnvError(Status.MALFORMED, "its agent finished without a call of the policy")
-            session.outcome = outcome
+            session.outcome = outcome if isinstance(outcome, EnvError) else session.judged(outcome)
             self.changed.notify_all()
 
     def close(self) -> None:

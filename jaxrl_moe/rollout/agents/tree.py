@@ -1,5 +1,6 @@
 """The calls of a session as a tree of prefixes: each leaf is a token sequence of its own."""
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,7 +65,7 @@ def parent_of(prompt_ids: np.ndarray, calls: Sequence[Call]) -> Call | None:
     return max(reversed(before), key=lambda call: len(call.ids), default=None)
 
 
-def drafts(calls: Sequence[Call]) -> list[Draft]:
+def drafts(calls: Sequence[Call], steps: Sequence[Step] = ()) -> list[Draft]:
     """The token sequences of a session, one for each call that no other goes on from, in order of these.
 
     A turn that several sequences begin with is trained in the first of them; the others have it in their
@@ -72,25 +73,39 @@ def drafts(calls: Sequence[Call]) -> list[Draft]:
 
     Args:
       calls: in the order in which they ended.
+      steps: what the first of them came to, one each; the others are told nothing.
     """
+    told = {id(call): step for call, step in zip(calls, steps)}
+    return [_draft(each, told) for each in _sequences(calls)]
+
+
+def in_order(calls: Sequence[Call]) -> bool:
+    """Whether the turns of the sequences follow each other as the calls ended, so that they can be rewarded
+    one by one. They do not where an agent goes back and forth between conversations."""
+    turns = [call for each in _sequences(calls) for call in each]
+    return all(turn is call for turn, call in zip(turns, calls))
+
+
+def _sequences(calls: Sequence[Call]) -> list[list[Call]]:
+    """The calls whose turns each sequence trains."""
     parents = {id(call.parent) for call in calls}
     trained: set[int] = set()
     sequences = []
     for leaf in [call for call in calls if id(call) not in parents]:
         fresh = [call for call in leaf.path if id(call) not in trained]
         trained.update(map(id, fresh))
-        sequences.append(_draft(fresh))
+        sequences.append(fresh)
     return sequences
 
 
-def _draft(calls: Sequence[Call]) -> Draft:
+def _draft(calls: Sequence[Call], told: Mapping[int, Step]) -> Draft:
     """A sequence of calls, each the parent of the next."""
     draft = Draft(calls[0].prompt_ids)
-    for call in calls:
-        if call is not calls[0]:
-            draft.told(Step(0.0, False, observation=call.shown))
-            bridge = call.prompt_ids[len(call.parent.ids):]
-            if len(bridge):
-                draft.show(bridge)
+    for call, after in itertools.zip_longest(calls, calls[1:]):
+        bridge = () if call is calls[0] else call.prompt_ids[len(call.parent.ids):]
+        if len(bridge):
+            draft.show(bridge)
         draft.draw(call.completion)
+        step = told.get(id(call), Step(0.0, False))
+        draft.told(dataclasses.replace(step, observation=after.shown if after else ()))
     return draft

@@ -12,14 +12,16 @@ from jaxrl_moe.types import Action, Messages, UserError
 
 
 class Shown(NamedTuple):
-    """What a session's last call showed; score: the sum of its rewards so far; info and achieved as in
-    Step."""
+    """What a session's last call showed; score: the sum of its rewards so far; info, achieved, notes and
+    truncated as in Step, None where there is nothing to tell."""
     observation: str
     reward: float = 0.0
     done: bool = False
     score: float = 0.0
     info: Mapping[str, float] | None = None
     achieved: tuple[str, ...] | None = None
+    notes: Mapping[str, str] | None = None
+    truncated: bool | None = None
 
 
 @dataclasses.dataclass
@@ -66,7 +68,7 @@ class Session:
         with self._told("take the action"):
             step = checked_step(self._env.step(Action(text, 0, False)))
             self._shown = Shown(text_of(step.observation), step.reward, step.done, before.score + step.reward,
-                                step.info, step.achieved)
+                                step.info, step.achieved, step.notes or None, step.truncated or None)
         return self._shown
 
     def look(self) -> Shown:

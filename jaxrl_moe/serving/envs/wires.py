@@ -11,7 +11,7 @@ from jaxrl_moe.serving.http.bodies import Strict
 from jaxrl_moe.serving.openai.neutral import only
 
 LONGEST_ACTION = 2**18  # characters; whole answers of models are shorter
-BESIDE = ("info", "achieved")
+BESIDE = ("info", "achieved", "notes", "truncated")
 
 Number = Annotated[int, Field(ge=0, lt=NUMBERS)]
 
@@ -76,7 +76,7 @@ WIRES = {
 
 
 def told(fields: Sequence[str], number: int, shown: Shown) -> dict[str, Any]:
-    """The answer that tells these fields of a session; and the info and achievements of a step, if any, which
+    """The answer that tells these fields of a session; and what a step has BESIDE them, if any, which
     AgentGym's servers do not tell and its clients do not read."""
     every = {"id": number, **shown._asdict()}
     beside = {name: every[name] for name in BESIDE if every[name] is not None}

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import FastAPI, Request
 from pydantic import Field, model_validator
 
-from jaxrl_moe.rollout.agents.session import AgentSession
+from jaxrl_moe.rollout.agents.session import AgentSession, SessionPlan
 from jaxrl_moe.serving.http.bodies import GONE, Strict
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal
 from jaxrl_moe.serving.openai.app import answered, unless_gone
@@ -67,8 +67,18 @@ def add_sessions(app: FastAPI, calls: SessionCalls) -> None:
 
     @app.get("/sessions/{session}/v1/models")
     async def session_models(session: str):
-        with refusing(), calls.sessions.using(session):
-            return JsonAnswer({"object": "list", "data": service.models.cards(service.front.context)})
+        with refusing(), calls.sessions.using(session) as opened:
+            cards = service.models.cards(service.front.context)
+            return JsonAnswer({"object": "list",
+                               "data": [card | {"sampling": _sampling(opened.plan)} for card in cards]})
+
+
+def _sampling(plan: SessionPlan) -> dict:
+    """How the turns of a session are drawn, for agents whose clients send such wishes with each call."""
+    params = plan.params
+    return {"temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k,
+            "min_p": params.min_p, "max_tokens": params.max_tokens, "max_calls": plan.rounds,
+            "max_sequence_tokens": plan.longest}
 
 
 def _add_tables(app: FastAPI, calls: SessionCalls) -> None:

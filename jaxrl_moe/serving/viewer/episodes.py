@@ -37,7 +37,7 @@ def episode(line: bytes, texts: TokenTexts) -> dict[str, Any]:
     return numbers | {
         "traces": shown, "spelled": spells, "told": texts.told, "prompt": prompt,
         "completion": fields.string("completion", ""), "message": fields.string("message", ""),
-        "messages": _messages(fields), "info": _info(fields),
+        "messages": _messages(fields), "info": _info(fields), "notes": _notes(fields),
         "truncated": fields.boolean("truncated", False)}
 
 
@@ -138,6 +138,12 @@ def _items(value: Any, where: str) -> list:
 def _info(fields: Fields) -> Mapping[str, Any]:
     info = fields.object("info", None)
     return {name: _plain(value) for name, value in info.values.items()} if info else {}
+
+
+def _notes(fields: Fields) -> Mapping[str, str]:
+    """Texts for people; empty for rows of runs that kept none."""
+    notes = fields.object("notes", None)
+    return {name: notes.string(name) for name in notes.values} if notes else {}
 
 
 def _plain(value: Any) -> Any:

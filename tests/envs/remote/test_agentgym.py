@@ -2,6 +2,7 @@
 by its name."""
 import concurrent.futures
 import contextlib
+import dataclasses
 import socket
 import sys
 import threading
@@ -269,6 +270,21 @@ def test_closing_the_task_ends_a_call_that_hangs_and_the_sessions_that_are_open(
         assert failures == [Status.UNREACHABLE] and service.sessions.open == 0
         game.go.set()
         wait_until(lambda: service.sessions.held == 0)
+
+
+def test_notes_and_limits_of_an_environment_come_over_from_a_server_of_ours():
+    class Noted(Guessing):
+        def open(self, row, seed):
+            env = super().open(row, seed)
+            step = env.step
+            env.step = lambda action: dataclasses.replace(step(action), notes={"said": action.text},
+                                                          truncated=action.text == "3")
+            return env
+
+    with env_server(Noted()) as (url, _), playing("textcraft", url) as task:
+        _, first, last = played(task.open(ROW, 0), ["5", "3"])
+    assert (first.notes, first.truncated) == ({"said": "5"}, False)
+    assert (last.notes, last.truncated, last.done) == ({"said": "3"}, True, True)
 
 
 def test_seeds_spread_the_episodes_over_the_servers_and_keep_a_group_together():

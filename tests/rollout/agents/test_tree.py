@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from jaxrl_moe.rollout.agents.tree import Call, drafts, parent_of
-from jaxrl_moe.types import Completion
+from jaxrl_moe.rollout.agents.tree import Call, drafts, in_order, parent_of
+from jaxrl_moe.types import Completion, Step
 
 
 def completion(ids, version=0, prompt=0, routed=False):
@@ -43,6 +43,20 @@ def test_a_turn_that_two_calls_go_on_from_is_trained_in_the_first_alone():
     first, second = traces([([1], [2]), ([1, 2, 3], [4]), ([1, 2, 5], [6])])
     assert first.completion_ids.tolist() == [2, 3, 4] and first.loss_mask.tolist() == [1, 0, 1]
     assert second.prompt_ids.tolist() == [1, 2, 5] and second.loss_mask.tolist() == [1]
+
+
+def test_what_each_call_came_to_stands_at_its_turn():
+    script = [([1], [2]), ([1, 2, 3], [4]), ([9], [8]), ([9, 8, 7], [6])]
+    steps = [Step(float(number), False, achieved=(str(number),)) for number in range(3)]
+    calls = calls_of(script)
+    turns = [turn for draft in drafts(calls, steps) for turn in draft.trace().turns]
+    assert in_order(calls) and [turn.reward for turn in turns] == [0, 1, 2, 0]
+    assert [turn.achieved for turn in turns] == [("0",), ("1",), ("2",), None]
+
+
+def test_calls_of_conversations_that_take_turns_are_not_in_order():
+    assert not in_order(calls_of([([1], [2]), ([9], [8]), ([1, 2, 3], [4])]))
+    assert in_order(calls_of([([1], [2]), ([1, 2, 3], [4]), ([1, 2, 5], [6])]))  # a fork
 
 
 def test_a_call_that_goes_on_from_none_begins_a_sequence_and_the_last_to_end_comes_last():

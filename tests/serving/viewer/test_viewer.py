@@ -306,7 +306,8 @@ def test_what_a_model_wrote_is_shown_and_never_run(tab, tmp_path):
     run = write_run(tmp_path / name, steps=1, groups=2, group_size=8, texts=HOSTILE)
     rows = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
     for row in rows:
-        row |= {"message": HOSTILE[1], "info": {HOSTILE[0]: 1.0}, "outcome": HOSTILE[7], "phase": HOSTILE[1]}
+        row |= {"message": HOSTILE[1], "info": {HOSTILE[0]: 1.0}, "outcome": HOSTILE[7], "phase": HOSTILE[1],
+                "notes": {HOSTILE[0]: f"{HOSTILE[1]} says the judge"}}
     for row in rows[1::2]:  # whose ids are shown, since the tokenizer does not give this
         row["prompt"] = HOSTILE[0]
     lines = [json.dumps(row) + "\n" for row in rows] + [f"{HOSTILE[0]}{HOSTILE[1]}\n"]
@@ -317,7 +318,7 @@ def test_what_a_model_wrote_is_shown_and_never_run(tab, tmp_path):
         for row in (0, 5, 10, 15):
             tab.open(f"{url}/#view=episodes&sequence={rows[row]['sequence']}&sample={row % 8}")
             tab.wait("document.querySelector('.episode .turn')")
-        for text in (HOSTILE[1], HOSTILE[7], HOSTILE[0]):
+        for text in (HOSTILE[1], HOSTILE[7], HOSTILE[0], f"{HOSTILE[1]} says the judge"):
             assert text in tab.evaluate("document.body.innerText")
         tab.evaluate("document.querySelectorAll('.t').forEach(token => token.click())")
         tab.open(url)

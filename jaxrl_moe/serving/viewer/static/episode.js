@@ -47,6 +47,7 @@ export function drawEpisode(episode, mode, scale) {
     !episode.spelled && h("p", {class: "aside"}, episode.told.startsWith("Ids")
       ? episode.told : "Ids are shown: the tokenizer at hand does not give this row the text that the run wrote beside them."),
     traces,
+    Object.entries(episode.notes).map(([name, text]) => plain(`Note: ${name}`, text)),
     !episode.spelled && plain("The completion's text, without special tokens", episode.completion));
 }
 

@@ -1,0 +1,113 @@
+"""A task app's server: how it is met, and its calls, each failure told by what it means for the run."""
+from collections.abc import Mapping
+from typing import Any
+
+from jaxrl_moe.outgoing.connection import Connection, StatusError
+from jaxrl_moe.outside import Fields, OutsideError, as_object
+from jaxrl_moe.types import EnvError, Status, UserError
+
+SHORT_SECONDS = 30.0  # that a call may take which plays nothing
+HEADER = "X-API-Key"
+KEY_CODES = (401, 403)
+LATER_CODES = (408, 425, 429)  # that another try may not meet
+
+
+class AppServer:
+    """The calls of a task app.
+
+    Args:
+      url: of the app.
+      key: its API key; empty: none.
+      key_env: the environment variable that has it, for messages.
+      timeout: seconds that a rollout may take.
+      patience: see Connection.
+    """
+
+    def __init__(self, url: str, key: str, key_env: str, timeout: float, patience: float):
+        self.url = url
+        self._key = key
+        self._key_env = key_env
+        self._short = Connection(min(SHORT_SECONDS, timeout), patience, key, HEADER)
+        self._long = Connection(timeout, patience, key, HEADER)
+        self._policy = Connection(min(SHORT_SECONDS, timeout))  # the run's endpoint gets no key of the app
+
+    def meet(self, env_name: str) -> str:
+        """Asks how the app is and what it plays; returns env_name, or the id of the app's own task where that
+        is empty.
+
+        Raises:
+          UserError: it cannot be reached, refuses the key or is not healthy.
+        """
+        try:
+            health = Fields(self._short.get(f"{self.url}/health", Status.UNREACHABLE), f"{self.url}/health")
+            healthy = health.boolean("healthy")
+            info = as_object(self._short.get(f"{self.url}/info", Status.UNREACHABLE), f"{self.url}/info")
+        except StatusError as error:
+            raise UserError(self._refused(error)) from error
+        except (EnvError, OutsideError) as error:
+            raise UserError(f"The task app is not ready: {error} Start it, or correct the task's "
+                            "url.") from error
+        if not healthy:
+            raise UserError(f"The task app at {self.url} says that it is not healthy: see what it prints.")
+        return env_name or _task_id(info, f"The answer of {self.url}/info")
+
+    def policy(self, base_url: str, model: str) -> dict[str, Any]:
+        """How the app shall call the policy at a session's base_url: under its name, and with the wishes that
+        the run draws by, since it refuses others."""
+        url = f"{base_url}/models"
+        answer = self._policy.get(url, Status.UNREACHABLE)
+        try:
+            card = Fields(_first(answer, url), f"The answer of {url}")
+            sampling = card.object("sampling")
+            wishes = {name: sampling.number(name) for name in ("temperature", "top_p")}
+            return {"model": model or card.string("id"), "inference_url": base_url, **wishes,
+                    "max_tokens": sampling.integer("max_tokens")}
+        except OutsideError as error:
+            raise EnvError(Status.MALFORMED, str(error)) from error
+
+    def rollout(self, body: Mapping[str, Any]) -> Any:
+        """Has a rollout played, once: only a request of which nothing was sent is sent again.
+
+        Raises:
+          EnvError: no good answer came; it is final where the same request would meet the same answer.
+          UserError: the app refuses the key.
+        """
+        try:
+            return self._long.post(f"{self.url}/rollout", body, Status.STEP_FAILED)
+        except StatusError as error:
+            if error.code in KEY_CODES:
+                raise UserError(self._refused(error)) from error
+            final = 400 <= error.code < 500 and error.code not in LATER_CODES
+            raise EnvError(error.status, str(error), final) from error
+
+    def close(self) -> None:
+        """Ends the calls at work."""
+        for connection in (self._short, self._long, self._policy):
+            connection.close()
+
+    def _refused(self, error: StatusError) -> str:
+        if error.code in KEY_CODES and not self._key:
+            return (f"The task app needs an API key, and the environment variable {self._key_env!r} "
+                    f"(api_key_env) is not set: {error} Set it to the app's key.")
+        if error.code in KEY_CODES:
+            return (f"The task app refuses the API key of the environment variable {self._key_env!r} "
+                    f"(api_key_env): {error} Set it to the key that the app was started with.")
+        return f"The task app is not ready: {error} See what it prints, or correct the task's url."
+
+
+def _task_id(info: Mapping[str, Any], where: str) -> str:
+    """What /info calls the task."""
+    service = Fields(info, where).object("service", None) or Fields(info, where)
+    task = service.object("task", None)
+    name = task and (task.string("id", "") or task.string("name", ""))
+    if not name:
+        raise UserError(f"{where} does not say what the task is called (service.task.id): set env_name.")
+    return name
+
+
+def _first(answer: Any, url: str) -> Any:
+    """The first of the models that an endpoint has."""
+    listed = Fields(answer, f"The answer of {url}").values.get("data")
+    if not isinstance(listed, list) or not listed:
+        raise OutsideError(f"The answer of {url} names no model.")
+    return listed[0]

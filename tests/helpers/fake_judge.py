@@ -1,0 +1,87 @@
+"""A judge that is written from the contract alone: it scores by a rule, and takes its time as people do."""
+import http.server
+import json
+import threading
+
+from tests.helpers.fake_server import Listener
+
+
+def rule(text):
+    """The score of a text, from 0 to 1."""
+    return len(text) % 5 / 4
+
+
+class FakeJudge:
+    """Answers POST /api/judge/v1/score and GET /api/judge/v1/items/ITEM.
+
+    Args:
+      key: that it demands.
+      looks: how often an item is asked for before it is judged; None: it never is.
+
+    Attributes:
+      items: {its task and last text: id}.
+      given: {id: (text, score)} of those that were judged.
+      asked: the bodies of score, in order.
+    """
+
+    def __init__(self, key="", looks=0):
+        self.key = key
+        self.looks = looks
+        self.items = {}
+        self.given = {}
+        self.asked = []
+        self._seen = {}
+        self._door = threading.Lock()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16
+
+            def log_message(self, *arguments):
+                pass
+
+            def do_GET(self):
+                self.say(outer.look(self.path.partition("?")[0].rpartition("/")[2]))
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                assert self.path.partition("?")[0] == "/api/judge/v1/score"
+                self.say(outer.submit(body))
+
+            def say(self, body):
+                right = self.headers.get("Authorization", "") == (f"Bearer {outer.key}" if outer.key else "")
+                data = json.dumps(body if right else {"detail": "The API key is wrong."}).encode()
+                self.send_response(200 if right else 401)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+        self._server = Listener(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02},
+                         daemon=True).start()
+
+    def submit(self, body):
+        shown = body["trace"]["task"], body["trace"]["turns"][-1]["text"]
+        with self._door:
+            self.asked.append(body)
+            item = self.items.setdefault(shown, str(len(self.items)))
+        return self.look(item)
+
+    def look(self, item):
+        with self._door:
+            self._seen[item] = self._seen.get(item, 0) + 1
+            if self.looks is None or self._seen[item] <= self.looks:
+                return {"status": "pending", "details": {"item": item}}
+            text = next(shown[1] for shown, number in self.items.items() if number == item)
+            self.given[item] = text, rule(text)
+        return {"status": "ok", "event_rewards": [], "outcome_reward": {"total": rule(text), "criteria": {}},
+                "details": {"judge": "human", "raw": f"It has {len(text)} letters."}}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
