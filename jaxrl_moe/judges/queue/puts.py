@@ -2,6 +2,7 @@
 them."""
 import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import QueueError
-from jaxrl_moe.judges.queue.rows import keep_ask, keep_work
+from jaxrl_moe.judges.queue.rows import ask_id, ask_of, keep_ask, keep_work, works_of
 from jaxrl_moe.judges.queue.settling import DROPPED, HUMAN, WAITING, conclude, settle_item, settle_question
 from jaxrl_moe.judges.queue.store import Store, hashed, plain_json
 from jaxrl_moe.judges.records import MODES, Ask, Verdict, Work
 from jaxrl_moe.spelling import quoted
 
-WHOLE = -1     # the turn of a question about a whole work
+WHOLE = -1       # the turn of a question about a whole work
 ROUNDING = 1e-9  # that weights may sum to more than 1
 
 _items = tables.items
@@ -23,16 +24,21 @@ _questions = tables.questions
 _needs = tables.needs
 
 
-def put(store: Store, connection: sa.Connection, work: Work, ask: Ask, overlap: int) -> str:
-    """Hands in a work; returns its item's id. See SqlQueue.put."""
+def item_id(work: Work, ask: Ask) -> tuple[str, str]:
+    """(id of a work's item, name of the group that it is compared in, which is empty under a rubric)."""
     check(work, ask)
+    cluster = "" if ask.mode == "rubric" else hashed(work.group, ask_id(ask))
+    return hashed("item", work.digest(), ask_id(ask), ask.turns, cluster), cluster
+
+
+def put(store: Store, connection: sa.Connection, work: Work, ask: Ask, overlap: int) -> tuple[str, bool]:
+    """Hands in a work; returns its item's id and whether it is new. See SqlQueue.put."""
+    item, cluster = item_id(work, ask)
     asked = keep_ask(store, connection, ask)
     digest = keep_work(store, connection, work)
-    cluster = "" if ask.mode == "rubric" else hashed(work.group, asked)
-    item = hashed("item", digest, asked, ask.turns, cluster)
     store.lock(connection, cluster or item)
     first = {"run": plain_json(ask.run), "state": WAITING, "created": store.clock(), "why": plain_json("")}
-    connection.execute(store.insert(_items).values(
+    added = connection.execute(store.insert(_items).values(
         id=item, ask=asked, work=digest, cluster=cluster, size=work.group_size, puts=0, turns=ask.turns,
         **first).on_conflict_do_nothing())
     connection.execute(sa.update(_items).where(_items.c.id == item).values(
@@ -46,7 +52,7 @@ def put(store: Store, connection: sa.Connection, work: Work, ask: Ask, overlap: 
             digests = [keep_work(store, connection, shown)]
             _need(store, connection, [item], _asked(store, connection, asked, digests, overlap), turn)
         _go_on(store, connection, [item])
-    return item
+    return item, added.rowcount > 0
 
 
 def check(work: Work, ask: Ask) -> None:
@@ -77,6 +83,17 @@ def drop(store: Store, connection: sa.Connection, item: str, why: str) -> None:
     connection.execute(sa.update(_items).where(_items.c.id == item).values(
         state=DROPPED, why=plain_json(why)))
     _let_go(connection, [item])
+
+
+def work_of_item(connection: sa.Connection, item: str) -> tuple[Work, Ask]:
+    """An item's work and how it is judged. See SqlQueue.work."""
+    row = connection.execute(sa.select(_items, tables.asks.c.body).join(tables.asks).where(
+        _items.c.id == item)).one_or_none()
+    if row is None:
+        raise KeyError(item)
+    (work,) = works_of(connection, [row.work])
+    ask = dataclasses.replace(ask_of(row.body), turns=row.turns, run=json.loads(row.run))
+    return dataclasses.replace(work, group=row.cluster, group_size=row.size if row.cluster else 1), ask
 
 
 def put_gold(store: Store, connection: sa.Connection, work: Work, ask: Ask,
@@ -132,7 +149,7 @@ def _compare(store: Store, connection: sa.Connection, cluster: str, ask: str, mo
         return
     items = {row.work: row.id for row in rows}
     if len(items) == 1:
-        conclude(store, connection, rows[0].id, Verdict(0.5, judge=HUMAN, raw="All works are equal."))
+        conclude(store, connection, rows[0].id, Verdict(0.5, judge=HUMAN, raw="[]"))
         return
     width = 2 if mode == "pairwise" else len(items)
     wanted = [_asked(store, connection, ask, works, overlap) for works in

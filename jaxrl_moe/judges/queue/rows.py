@@ -23,11 +23,15 @@ def keep_work(store: Store, connection: sa.Connection, work: Work) -> str:
 
 def keep_ask(store: Store, connection: sa.Connection, ask: Ask) -> str:
     """Keeps a rubric and a mode, once; returns their id."""
-    body = {"rubric": ask.rubric.plain(), "mode": ask.mode}
-    name = hashed(body)
+    name = ask_id(ask)
     connection.execute(store.insert(tables.asks).values(
-        id=name, mode=ask.mode, body=plain_json(body)).on_conflict_do_nothing())
+        id=name, mode=ask.mode, body=plain_json(_plain(ask))).on_conflict_do_nothing())
     return name
+
+
+def ask_id(ask: Ask) -> str:
+    """The id of a rubric and a mode."""
+    return hashed(_plain(ask))
 
 
 def works_of(connection: sa.Connection, digests: Sequence[str]) -> list[Work]:
@@ -41,6 +45,10 @@ def ask_of(body: str) -> Ask:
     """A rubric and a mode."""
     values = json.loads(body)
     return Ask(rubric_of(values["rubric"], "a rubric of the queue"), values["mode"])
+
+
+def _plain(ask: Ask) -> dict[str, Any]:
+    return {"rubric": ask.rubric.plain(), "mode": ask.mode}
 
 
 def given_plain(given: Given) -> dict[str, Any]:

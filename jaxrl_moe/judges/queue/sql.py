@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxrl_moe.judges.queue import answers, leasing, opinions, people, puts, standing, tables
+from jaxrl_moe.judges.agreement import opinions
+from jaxrl_moe.judges.agreement.blending import Measured, measured
+from jaxrl_moe.judges.agreement.opinions import BLENDED
+from jaxrl_moe.judges.queue import answers, leasing, people, puts, settling, standing, tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
 from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
 from jaxrl_moe.judges.queue.store import Store
+from jaxrl_moe.judges.queue.webhook import Webhook
 from jaxrl_moe.judges.records import Ask, Verdict, Work, verdict_of
 
 POLL_SECONDS = 0.2  # between two looks at an item that is waited for
@@ -32,7 +36,8 @@ class SqlQueue(Queue):
       url: sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME; its tables are made where there are none.
       overlap: judges who answer each new question. Those of before keep the number that they came with.
       gold_share: of a judge's answers, the share on gold items; a new judge gets one first. 0: none.
-      uncertain_first: whether works of which the model is least sure go first, see doubt().
+      uncertain_first: whether what a model is least sure of goes first, see keep_model().
+      webhook: told of new items; closed with the queue.
       clock: seconds since 1970; hosts that share a queue should agree on them.
 
     Raises:
@@ -40,13 +45,14 @@ class SqlQueue(Queue):
     """
 
     def __init__(self, url: str, *, overlap: int = 1, gold_share: float = 0.0, uncertain_first: bool = False,
-                 clock: Callable[[], float] = time.time):
+                 webhook: Webhook | None = None, clock: Callable[[], float] = time.time):
         if overlap < 1:
             raise QueueError(f"overlap = {overlap}: at least one judge answers a question.")
         if not 0 <= gold_share <= 1:
             raise QueueError(f"gold_share = {gold_share}: give a share from 0 to 1.")
         self._overlap = overlap
         self._handing = leasing.Handing(gold_share, uncertain_first)
+        self._webhook = webhook
         self.store = Store(url, clock)
 
     def put(self, work: Work, ask: Ask) -> str:
@@ -62,7 +68,18 @@ class SqlQueue(Queue):
         Raises:
           QueueError: people cannot be asked so.
         """
-        return self._write(puts.put, work, ask, self._overlap)
+        item, is_new = self._write(puts.put, work, ask, self._overlap)
+        if is_new and self._webhook is not None:
+            self._webhook.created(item, self.waiting)
+        return item
+
+    def id_of(self, work: Work, ask: Ask) -> str:
+        """The id that put() gives a work's item."""
+        return puts.item_id(work, ask)[0]
+
+    def waiting(self) -> int:
+        """How many questions wait for judges."""
+        return self.store.read(standing.waiting)
 
     def state(self, item: str) -> ItemState:
         """How an item stands. Raises KeyError where there is none such."""
@@ -92,6 +109,32 @@ class SqlQueue(Queue):
         same answer. What they answer all the same is kept, and counts if the item is put again. Nothing
         happens to one that has its verdict."""
         self._write(puts.drop, item, why)
+
+    def keep_model(self, item: str, verdict: Verdict) -> None:
+        """Keeps what a model says of an item, to compare people with; the first verdict stays. The nearer its
+        reward is to the middle, the less sure it is taken to be."""
+        self._write(opinions.keep_model, item, verdict)
+
+    def keep_blended(self, item: str, verdict: Verdict) -> Verdict:
+        """Keeps what people and a model come to together, and returns it, or what was kept before."""
+        self._write(settling.keep_verdict, item, BLENDED, verdict)
+        return self.kept(item, BLENDED)
+
+    def kept(self, item: str, name: str) -> Verdict | None:
+        """A verdict that is kept, by name: PEOPLE, MODEL or BLENDED."""
+        kept = tables.verdicts.c
+        body = self.store.read(lambda connection: connection.scalar(
+            sa.select(kept.body).where(kept.item == item, kept.name == name)))
+        return None if body is None else verdict_of(json.loads(body), f"the verdict on {item}")
+
+    def work(self, item: str) -> tuple[Work, Ask]:
+        """An item's work and how it is judged; its group has another name. Raises KeyError where there is
+        none such."""
+        return self.store.read(lambda connection: puts.work_of_item(connection, item))
+
+    def measured(self) -> Measured:
+        """How a model compares with people, on all that both judged."""
+        return measured(self.store.read(opinions.model_pairs))
 
     def add_judge(self, name: str) -> str:
         """Adds a judge, or one who was removed, and returns their personal token, of which only a hash is
@@ -146,6 +189,8 @@ class SqlQueue(Queue):
         return self.store.read(lambda connection: standing.recent(connection, judge, count))
 
     def close(self) -> None:
+        if self._webhook is not None:
+            self._webhook.close()
         self.store.close()
 
     def _write(self, change: Callable[..., Any], *arguments: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from jaxrl_moe.judges.judge import JudgeError
 from jaxrl_moe.judges.queue.human import HumanJudge
 from jaxrl_moe.judges.queue.queue import Given, QueueError
-from jaxrl_moe.judges.records import Ask, Part, Work
+from jaxrl_moe.judges.records import Ask, Part, Verdict, Work
 from jaxrl_moe.judges.rubric import Criterion, Rubric
 from jaxrl_moe.types import UserError
 from tests.helpers.judged import (
@@ -322,3 +322,79 @@ def test_another_process_sees_it_all(opened, queue, clock):
     again = opened()
     again.answer("ann", lease.token, scored())
     assert again.state(item).verdict.reward == 0.75 * 0.5 + 0.25
+
+
+def test_gold_items_come_first_to_a_new_judge_and_then_at_their_share(opened, queue, clock):
+    queue = opened(gold_share=0.25)
+    right = {"layout": 0.5, "title": 1}
+    golds = {queue.add_gold(work(100 + number), BY_RUBRIC, right) for number in range(5)}
+    items = [queue.put(work(number), BY_RUBRIC) for number in range(12)]
+    leases = answer_all(queue, "ann", scored(0.6))
+    assert [lease.item in golds for lease in leases] == ([True] + [False] * 3) * 4
+    assert all(queue.state(item).verdict.scores["layout"] == 0.6 for item in items)
+    assert queue.progress("ann").done == 12 and queue.progress("ann").waiting == 0
+    (bobs,) = answer_all(queue, "bob", scored(0.9))  # nothing but gold is left, and one is enough
+    assert bobs.item in golds
+    agreement = queue.agreement()
+    assert agreement.gold == {"ann": (4, 4), "bob": (0, 1)}
+
+
+def test_gold_is_right_within_a_tolerance_and_stays_as_it_was_added(opened, queue):
+    queue = opened(gold_share=1.0)
+    queue.add_gold(work(1), BY_RUBRIC, {"layout": 0.5, "title": 1})
+    queue.add_gold(work(1), BY_RUBRIC, {"layout": 0.5, "title": 1})
+    for name, given in (("ann", scored(0.75)), ("bob", scored(0.76)), ("cat", scored(0.5, 0))):
+        assert len(answer_all(queue, name, given)) == 1
+    assert queue.agreement().gold == {"ann": (1, 1), "bob": (0, 1), "cat": (0, 1)}
+    with pytest.raises(QueueError, match="already"):
+        queue.add_gold(work(1), BY_RUBRIC, {"layout": 0.6, "title": 1})
+    with pytest.raises(UserError, match="lack title"):
+        queue.add_gold(work(2), BY_RUBRIC, {"layout": 0.6})
+    with pytest.raises(QueueError, match="rubric"):
+        queue.add_gold(group(2)[0], PAIRWISE, {"layout": 0.6, "title": 1})
+
+
+def test_what_a_model_is_unsure_of_goes_first_where_asked(opened, queue, clock):
+    for number, reward in enumerate((0.9, 0.4, 0.1)):
+        queue.keep_model(queue.put(work(number), BY_RUBRIC), Verdict(reward, judge="model"))
+        clock.now += 1
+    assert queue.lease("ann", MINUTES).works[0] == work(0)
+    unsure = opened(uncertain_first=True)
+    assert unsure.lease("bob", MINUTES).works[0] == work(1)
+
+
+def test_agreement_of_judges_is_that_of_their_answers(opened, queue):
+    queue = opened(overlap=3)
+    said = {"ann": [(0.1, 1), (0.5, 1), (0.9, 0)], "bob": [(0.1, 1), (0.5, 0), (0.5, 0)],
+            "cat": [(0.1, 0), (0.1, 0), (0.9, 1)]}
+    items = [queue.put(work(number), BY_RUBRIC) for number in range(3)]
+    for judge, scores in said.items():
+        answer_all(queue, judge, lambda lease, scores=scores: scored(*scores[number_of(lease.works[0])]))
+    agreement = queue.agreement()
+    assert agreement.items == 3
+    binned = [{judge: [int(scores[place] * (5 if place == 0 else 1)) for scores in given]
+               for judge, given in said.items()} for place in (0, 1)]
+    for one, other, kappa in agreement.cohen:
+        above = possible = 0.0
+        for kind in binned:
+            chance = sum(a == b for a in kind[one] for b in kind[other]) / 9
+            above += sum(a == b for a, b in zip(kind[one], kind[other])) - 3 * chance
+            possible += 3 - 3 * chance
+        assert kappa == pytest.approx(above / possible), (one, other)
+    assert [pair[:2] for pair in agreement.cohen] == [("ann", "bob"), ("ann", "cat"), ("bob", "cat")]
+    assert -1 < agreement.fleiss < 1 and not agreement.with_model
+    for number, item in enumerate(items):
+        layout, title = said["bob"][number]
+        queue.keep_model(item, Verdict(0.5, {"layout": layout, "title": title}, judge="model"))
+    assert queue.agreement().with_model["bob"] == 1
+    assert queue.agreement().with_model["ann"] == pytest.approx(agreement.cohen[0][2])
+    assert queue.measured().units == 6
+
+
+def test_comparisons_agree_where_the_same_work_wins(opened, queue):
+    queue = opened(overlap=2)
+    for each in group(4):
+        queue.put(each, RANKING)
+    answer_all(queue, "ann", best_first)
+    answer_all(queue, "bob", best_first)
+    assert queue.agreement().cohen == (("ann", "bob", 1.0),)

@@ -7,17 +7,19 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxrl_moe.judges.agreement.kappa import binned, by_pair, cohen, counted, fleiss
 from jaxrl_moe.judges.queue import tables
-from jaxrl_moe.judges.queue.agreement import binned, by_pair, cohen, counted, fleiss
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.puts import WHOLE
 from jaxrl_moe.judges.queue.queue import Agreement
 from jaxrl_moe.judges.queue.rows import ask_of
-from jaxrl_moe.judges.queue.settling import PEOPLE
-from jaxrl_moe.judges.records import Ask, verdict_of
+from jaxrl_moe.judges.queue.settling import PEOPLE, keep_verdict
+from jaxrl_moe.judges.queue.store import Store
+from jaxrl_moe.judges.records import Ask, Verdict, verdict_of
 
 GOLD_TOLERANCE = 0.25  # that a bounded score may be off on a gold item; a binary one may not
 MODEL = "model"        # the name of a model's verdicts
+BLENDED = "blended"    # and of what people and a model come to together
 
 _questions = tables.questions
 _answers = tables.answers
@@ -54,6 +56,15 @@ def agreement(connection: sa.Connection) -> Agreement:
         items=sum(count > 1 for count in judges.values()),
         cohen=tuple((*names, cohen(pairs[names])) for names in sorted(pairs)),
         fleiss=fleiss(counted(opinions)), gold=_gold(said), with_model=_with_model(connection, said))
+
+
+def keep_model(store: Store, connection: sa.Connection, item: str, verdict: Verdict) -> None:
+    """Keeps a model's verdict, and how unsure it is. See SqlQueue.keep_model."""
+    keep_verdict(store, connection, item, MODEL, verdict)
+    asked = sa.select(tables.needs.c.question).where(tables.needs.c.item == item)
+    doubt = 1 - abs(2 * verdict.reward - 1)
+    connection.execute(sa.update(_questions).where(
+        _questions.c.id.in_(asked), _questions.c.doubt < doubt).values(doubt=doubt))
 
 
 def model_pairs(connection: sa.Connection) -> list[tuple[str, float, float]]:
