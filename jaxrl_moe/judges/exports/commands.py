@@ -11,6 +11,7 @@ from jaxrl_moe.judges.records import Ask, work_of
 from jaxrl_moe.judges.rubric import rubric_of
 from jaxrl_moe.outside import REQUIRED, Fields, OutsideError, parse
 from jaxrl_moe.spelling import escaped, quoted
+from jaxrl_moe.types import UserError
 
 
 def add_judge(queue: SqlQueue, name: str) -> None:
@@ -95,7 +96,12 @@ def _gold(line: str, where: str) -> tuple[Any, Ask, dict[str, float]]:
     fields.only(("work", "rubric", "scores"))
     rubric = rubric_of(fields.object("rubric", REQUIRED).values, f"{where}: `rubric`")
     work = work_of(fields.object("work", REQUIRED).values, f"{where}: `work`")
-    return work, Ask(rubric), rubric.checked(fields.object("scores", REQUIRED).values)
+    try:
+        return work, Ask(rubric), rubric.checked(fields.object("scores", REQUIRED).values)
+    except OutsideError:
+        raise
+    except UserError as error:
+        raise OutsideError(f"{where}: {error}") from error
 
 
 def _kappa(value: float) -> str:
