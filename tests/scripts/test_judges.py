@@ -62,23 +62,25 @@ def test_a_queue_is_kept_from_the_command_line(tmp_path):
     gold.write_text(json.dumps(row) + "\n\n")
     bad = tmp_path / "bad.jsonl"
     bad.write_text(json.dumps(row) + "\n" + json.dumps(row | {"scores": {"layout": 0.5}}))
-    assert several([url, f"--add_gold={gold}"]) == [("printed", "1 gold items are in the queue.\n")]
+    queue.add_gold(work(3), BY_RUBRIC, row["scores"])
     queue.put(work(2), BY_RUBRIC)
     queue.answer("ann", queue.lease("ann", 60).token, scored(0.5))
     out = tmp_path / "all.jsonl"
     answers = several(
-        [url, "--progress"], [url, "--agreement"], [url, "--export=jsonl", f"--out={out}"],
-        [url, "--remove_judge=ann"], [url, f"--add_gold={bad}"], [], [url], [url, "--progress", "--agreement"],
+        [url, "--progress"], [url, "--agreement"], [url, f"--add_gold={gold}"],
+        [url, "--export=jsonl", f"--out={out}"], [url, "--remove_judge=ann"],
+        [url, f"--add_gold={bad}"], [], [url], [url, "--progress", "--agreement"],
         [url, "--progress", "--out=x"], [url, "--export=jsonl"], ["--queue=mysql://x/y", "--progress"],
         [f"--queue=sqlite:///{tmp_path}/none/q.db", "--progress"],
         [url, "--export=argilla", "--argilla_user=bob=x", "--out=x"])
-    words = ["that run waits for: 1", "ann answered right: 1 of 1", "4 records", "judge no more",
+    words = ["that run waits for: 1", "ann answered right: 1 of 1", "1 gold items", "5 records",
+             "judge no more",
              "bad.jsonl, line 2: The scores lack title", "--queue is required", "Give one of", "there are 2",
              "--out has no effect", "--out is required", "write sqlite:///PATH", "does not exist",
              "no judge called 'bob'"]
     for index, (said, word) in enumerate(zip(answers, words, strict=True)):
-        assert said[0] == ("printed" if index < 4 else "refused") and word in said[1], said
+        assert said[0] == ("printed" if index < 5 else "refused") and word in said[1], said
     assert "Waiting: 1" in answers[0][1] and "Answers of ann: 1" in answers[0][1]
-    assert len(out.read_text().splitlines()) == 4
+    assert len(out.read_text().splitlines()) == 5
     assert queue.login(token) is None
     queue.close()

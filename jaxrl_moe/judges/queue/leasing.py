@@ -10,7 +10,7 @@ from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import Lease, QueueError
 from jaxrl_moe.judges.queue.rows import ask_of, works_of
 from jaxrl_moe.judges.queue.settling import WAITING
-from jaxrl_moe.judges.queue.store import Store, plain_json
+from jaxrl_moe.judges.queue.store import Store, is_name, plain_json
 from jaxrl_moe.spelling import quoted
 
 ANSWERED, RETURNED, SKIPPED, POSTPONED = "answered", "returned", "skipped", "postponed"
@@ -69,13 +69,19 @@ def end(connection: sa.Connection, judge: str, token: str, how: str) -> None:
     connection.execute(sa.update(_leases).where(_leases.c.token == token).values(ended=how))
 
 
+def question_of(connection: sa.Connection, judge: str, token: str) -> str:
+    """The question of a judge's lease; raises QueueError where there was none."""
+    question = connection.scalar(sa.select(_leases.c.question).where(
+        _leases.c.token == token, _leases.c.judge == judge)) if is_name(token) else None
+    if question is None:
+        raise QueueError("There was no such lease of yours: take the next item.")
+    return question
+
+
 def find(connection: sa.Connection, judge: str, token: str) -> sa.Row:
     """A judge's lease, locked; raises QueueError where there was none."""
-    row = connection.execute(sa.select(_leases).where(_leases.c.token == token, _leases.c.judge == judge)
-                             .with_for_update()).one_or_none()
-    if row is None:
-        raise QueueError("There was no such lease of yours: take the next item.")
-    return row
+    question_of(connection, judge, token)
+    return connection.execute(sa.select(_leases).where(_leases.c.token == token).with_for_update()).one()
 
 
 def open_leases(store: Store) -> sa.ScalarSelect:

@@ -12,7 +12,7 @@ from jaxrl_moe.judges.queue import answers, leasing, people, puts, settling, sta
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
 from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
-from jaxrl_moe.judges.queue.store import Store
+from jaxrl_moe.judges.queue.store import Store, is_name
 from jaxrl_moe.judges.queue.webhook import Webhook
 from jaxrl_moe.judges.records import Ask, Verdict, Work, verdict_of
 
@@ -83,6 +83,8 @@ class SqlQueue(Queue):
 
     def state(self, item: str) -> ItemState:
         """How an item stands. Raises KeyError where there is none such."""
+        _check_id(item)
+
         def read(connection: sa.Connection) -> tuple[sa.Row | None, str | None]:
             row = connection.execute(sa.select(tables.items).where(tables.items.c.id == item)).one_or_none()
             kept = tables.verdicts.c
@@ -108,6 +110,7 @@ class SqlQueue(Queue):
         """Nobody waits for an item any more: judges are not asked about it, unless another item needs the
         same answer. What they answer all the same is kept, and counts if the item is put again. Nothing
         happens to one that has its verdict."""
+        _check_id(item)
         self._write(puts.drop, item, why)
 
     def keep_model(self, item: str, verdict: Verdict) -> None:
@@ -122,6 +125,7 @@ class SqlQueue(Queue):
 
     def kept(self, item: str, name: str) -> Verdict | None:
         """A verdict that is kept, by name: PEOPLE, MODEL or BLENDED."""
+        _check_id(item)
         kept = tables.verdicts.c
         body = self.store.read(lambda connection: connection.scalar(
             sa.select(kept.body).where(kept.item == item, kept.name == name)))
@@ -130,6 +134,7 @@ class SqlQueue(Queue):
     def work(self, item: str) -> tuple[Work, Ask]:
         """An item's work and how it is judged; its group has another name. Raises KeyError where there is
         none such."""
+        _check_id(item)
         return self.store.read(lambda connection: puts.work_of_item(connection, item))
 
     def measured(self) -> Measured:
@@ -198,3 +203,8 @@ class SqlQueue(Queue):
 
     def _end(self, judge: str, token: str, how: str) -> None:
         self.store.write(lambda connection: leasing.end(connection, judge, token, how))
+
+
+def _check_id(item: str) -> None:
+    if not is_name(item):
+        raise KeyError(item)

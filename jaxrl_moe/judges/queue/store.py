@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import postgresql, sa, sqlite
 from jaxrl_moe.judges.queue.queue import QueueError
+from jaxrl_moe.spelling import quoted
 
 T = TypeVar("T")
 BUSY_SECONDS = 60.0  # that a transaction waits for another one's end
 TRIES = 5            # of a transaction that PostgreSQL ended because it stood in another's way
+DRIVERS = {"sqlite": "sqlite+pysqlite", "sqlite+pysqlite": "sqlite+pysqlite",
+           "postgresql": "postgresql+psycopg", "postgresql+psycopg": "postgresql+psycopg"}
 _CONFLICTS = ("40001", "40P01")
 _SCHEMA_LOCK = 7_409_115  # of pg_advisory_xact_lock: whoever makes the tables holds it
 
@@ -72,6 +75,9 @@ class Store:
             said = f"The queue's database {self._shown()} failed: {_reason(error)}."
             conflict = getattr(error.orig, "sqlstate", "") in _CONFLICTS
             raise (_Conflict if conflict else QueueError)(said) from error
+        except UnicodeEncodeError as error:
+            raise QueueError(f"{quoted(error.object)} holds what is no text: half of a surrogate "
+                             "pair.") from error
 
     def _make_tables(self, connection: sa.Connection) -> None:
         if not self.is_sqlite:
@@ -98,6 +104,11 @@ class _Conflict(QueueError):
     """PostgreSQL ended a transaction that stood in another's way."""
 
 
+def is_name(text: str) -> bool:
+    """Whether a text may be an id or a token of ours; no database need be asked for others."""
+    return text.isascii() and text.isprintable()
+
+
 def plain_json(value: Any) -> str:
     """JSON in ASCII, the same for equal values."""
     return json.dumps(value, sort_keys=True)
@@ -114,15 +125,23 @@ def _checked(url: str) -> sa.URL:
     except sa.exc.ArgumentError as error:
         raise QueueError("The queue's address is none that SQLAlchemy reads: write sqlite:///PATH, or "
                          "postgresql+psycopg://USER@HOST/NAME.") from error
-    name = made.get_backend_name()
-    if name not in ("sqlite", "postgresql"):
-        raise QueueError(f"The queue cannot be kept in {name!r}: write sqlite:///PATH, or "
+    driver = DRIVERS.get(made.drivername)
+    if driver is None:
+        raise QueueError(f"The queue cannot be kept by {quoted(made.drivername)}: write sqlite:///PATH, or "
                          "postgresql+psycopg://USER@HOST/NAME.")
-    if name == "sqlite" and made.database in (None, "", ":memory:"):
+    if made.get_backend_name() == "sqlite":
+        _check_file(made)
+    return made.set(drivername=driver)
+
+
+def _check_file(url: sa.URL) -> None:
+    if url.database in (None, "", ":memory:"):
         raise QueueError("A queue in memory would be lost with its process: write sqlite:///PATH.")
-    if name == "sqlite" and not pathlib.Path(made.database).parent.is_dir():
-        raise QueueError(f"The folder of the queue {made.database} does not exist: make it first.")
-    return made
+    if url.query:
+        raise QueueError(f"The queue's address sqlite:///{url.database} ends in options, and none is known: "
+                         "leave out what begins with the question mark.")
+    if not pathlib.Path(url.database).parent.is_dir():
+        raise QueueError(f"The folder of the queue {url.database} does not exist: make it first.")
 
 
 def _engine(url: sa.URL) -> sa.Engine:
