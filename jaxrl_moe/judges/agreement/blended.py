@@ -27,7 +27,7 @@ class Blended(Judge):
     Args:
       queue: that people answer; closed with this.
       model: the other judge; closed with this. Where it fails, people are alone.
-      deadline: seconds after which an item waits for people no more; 0: none.
+      deadline: seconds after it was first handed in at which an item waits for people no more; 0: none.
       on_deadline: what then, a row of POLICIES. A verdict of the model alone says so in `judge` and `raw`.
       calibrate: whether the model's scores are first put on people's scale, by the least squares line.
 

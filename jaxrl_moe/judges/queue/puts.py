@@ -143,22 +143,29 @@ def _compare(store: Store, connection: sa.Connection, cluster: str, ask: str, mo
     """Asks for comparisons once all works of a group are there. Works that are equal are one item: what was
     handed in so often counts."""
     rows = connection.execute(sa.select(_items).where(
-        _items.c.cluster == cluster, _items.c.state != DROPPED).order_by(_items.c.id)).all()
+        _items.c.cluster == cluster).order_by(_items.c.id)).all()
     size = max(row.size for row in rows)
     if len(rows) < size and sum(row.puts for row in rows) < size:
         return
-    items = {row.work: row.id for row in rows}
-    if len(items) == 1:
+    if len(rows) == 1:
         conclude(store, connection, rows[0].id, Verdict(0.5, judge=HUMAN, raw="[]"))
         return
-    width = 2 if mode == "pairwise" else len(items)
-    wanted = [_asked(store, connection, ask, works, overlap) for works in
-              itertools.combinations(sorted(items), width)]
+    items = {row.work: row.id for row in rows if row.state != DROPPED}
     waiting = [row.id for row in rows if row.state == WAITING]
-    _forget(connection, waiting, wanted)
-    for question, works in zip(wanted, itertools.combinations(sorted(items), width)):
-        _need(store, connection, [items[work] for work in works if items[work] in waiting], question, WHOLE)
+    if len(items) > 1:
+        _ask_all(store, connection, ask, items, waiting, 2 if mode == "pairwise" else len(items), overlap)
     _go_on(store, connection, waiting)
+
+
+def _ask_all(store: Store, connection: sa.Connection, ask: str, items: Mapping[str, str],
+             waiting: Sequence[str], width: int, overlap: int) -> None:
+    """Puts the questions about so many works of a group at a time, in place of those about fewer works than
+    there are by now; `items` are by their works' digests."""
+    together = list(itertools.combinations(sorted(items), width))
+    wanted = [_asked(store, connection, ask, works, overlap) for works in together]
+    _forget(connection, waiting, wanted)
+    for question, works in zip(wanted, together, strict=True):
+        _need(store, connection, [items[work] for work in works if items[work] in waiting], question, WHOLE)
 
 
 def _forget(connection: sa.Connection, items: Sequence[str], wanted: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from jaxrl_moe.judges.queue import answers, leasing, people, puts, settling, sta
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
 from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
-from jaxrl_moe.judges.queue.store import Store, is_name
+from jaxrl_moe.judges.queue.store import DatabaseFailed, Store, is_name
 from jaxrl_moe.judges.queue.webhook import Webhook
 from jaxrl_moe.judges.records import Ask, Verdict, Work, verdict_of
 
@@ -97,14 +97,19 @@ class SqlQueue(Queue):
         return ItemState(verdict, dropped, row.created)
 
     def wait(self, item: str, seconds: float) -> ItemState:
-        """How an item stands once there is something to say, or after so many seconds."""
+        """How an item stands once there is something to say, or after so many seconds; a database that fails
+        meanwhile is asked again until then."""
         end = time.monotonic() + seconds
         while True:
-            state = self.state(item)
-            left = end - time.monotonic()
-            if state.verdict is not None or state.dropped or left <= 0:
-                return state
-            time.sleep(min(POLL_SECONDS, left))
+            try:
+                state = self.state(item)
+            except DatabaseFailed:
+                if time.monotonic() >= end:
+                    raise
+            else:
+                if state.verdict is not None or state.dropped or time.monotonic() >= end:
+                    return state
+            time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
 
     def drop(self, item: str, why: str) -> None:
         """Nobody waits for an item any more: judges are not asked about it, unless another item needs the

@@ -17,7 +17,6 @@ TRIES = 5            # of a transaction that PostgreSQL ended because it stood i
 DRIVERS = {"sqlite": "sqlite+pysqlite", "sqlite+pysqlite": "sqlite+pysqlite",
            "postgresql": "postgresql+psycopg", "postgresql+psycopg": "postgresql+psycopg"}
 _CONFLICTS = ("40001", "40P01")
-_SCHEMA_LOCK = 7_409_115  # of pg_advisory_xact_lock: whoever makes the tables holds it
 
 
 class Store:
@@ -29,6 +28,7 @@ class Store:
 
     Raises:
       QueueError: there is no such database, or it is none of ours.
+      DatabaseFailed: the database is away, as from read() and write().
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time):
@@ -74,14 +74,13 @@ class Store:
         except sa.exc.DBAPIError as error:
             said = f"The queue's database {self._shown()} failed: {_reason(error)}."
             conflict = getattr(error.orig, "sqlstate", "") in _CONFLICTS
-            raise (_Conflict if conflict else QueueError)(said) from error
+            raise (_Conflict if conflict else DatabaseFailed)(said) from error
         except UnicodeEncodeError as error:
             raise QueueError(f"{quoted(error.object)} holds what is no text: half of a surrogate "
                              "pair.") from error
 
     def _make_tables(self, connection: sa.Connection) -> None:
-        if not self.is_sqlite:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+        self.lock(connection, "schema")
         own = set(tables.metadata.tables)
         there = own.intersection(sa.inspect(connection).get_table_names())
         if not there:
@@ -100,7 +99,11 @@ class Store:
         return self._url.render_as_string(hide_password=True)
 
 
-class _Conflict(QueueError):
+class DatabaseFailed(QueueError):
+    """The database did not do what it was asked; it may be away for a while."""
+
+
+class _Conflict(DatabaseFailed):
     """PostgreSQL ended a transaction that stood in another's way."""
 
 

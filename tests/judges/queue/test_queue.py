@@ -240,6 +240,17 @@ def test_what_another_item_needs_is_asked_though_one_is_dropped(queue):
     assert [queue.state(item).verdict.reward for item in items[1:]] == [0.5, 1.0]
 
 
+def test_a_work_that_is_left_alone_is_not_taken_for_a_group_of_equal_ones(queue):
+    works = group(2)
+    items = [queue.put(each, PAIRWISE) for each in works]
+    queue.drop(items[0], "gone")
+    assert queue.put(works[1], PAIRWISE) == items[1]
+    assert queue.state(items[1]).verdict is None
+    assert len(answer_all(queue, "ann", best_first)) == 1
+    assert queue.state(items[1]).verdict.reward == 1 and queue.state(items[0]).verdict is None
+    assert queue.put(works[0], PAIRWISE) == items[0] and queue.state(items[0]).verdict.reward == 0
+
+
 def test_verdicts_are_waited_for_and_unknown_items_are_none(queue):
     judge = HumanJudge(queue)
     item = judge.submit(work(1), BY_RUBRIC)

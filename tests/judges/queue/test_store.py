@@ -9,7 +9,8 @@ from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import QueueError
 from jaxrl_moe.judges.queue.sql import SqlQueue
-from tests.helpers.judged import scored
+from jaxrl_moe.judges.queue.store import DatabaseFailed
+from tests.helpers.judged import BY_RUBRIC, scored, work
 
 
 @pytest.mark.parametrize("address, words", [
@@ -49,6 +50,24 @@ def test_ids_and_tokens_that_are_none_are_told_as_such(opened, name):
     with pytest.raises(QueueError):
         queue.lease(name, 60)
     assert queue.login(name) is None
+
+
+def test_a_database_that_is_away_for_a_while_is_waited_for(tmp_path, monkeypatch):
+    queue = SqlQueue(f"sqlite:///{tmp_path}/q.db")
+    item = queue.put(work(1), BY_RUBRIC)
+    read = queue.store.read
+    fails = [True, True]
+
+    def sometimes(reads):
+        if fails and fails.pop(0):
+            raise DatabaseFailed("It is away.")
+        return read(reads)
+    monkeypatch.setattr(queue.store, "read", sometimes)
+    with pytest.raises(DatabaseFailed):
+        queue.wait(item, 0)
+    queue.wait(item, 0.3)
+    assert not fails
+    queue.close()
 
 
 @pytest.mark.parametrize("options, words", [({"overlap": 0}, "overlap"), ({"gold_share": 1.5}, "gold_share")])
