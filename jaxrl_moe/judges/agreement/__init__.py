@@ -1,0 +1,1 @@
+"""How far judges agree, people among themselves and with a model, and what follows from it."""
