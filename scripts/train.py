@@ -14,6 +14,7 @@ from jaxrl_moe import begin
 begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import bridges
+from bridges import dialects
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.config import Config
@@ -40,4 +41,4 @@ def endpoint(config: Config) -> Endpoint | None:
 
 
 if __name__ == "__main__":
-    cli.run(main, compiled=True, hosts=True)
+    cli.run(main, compiled=True, hosts=True, dialects=dialects.READERS)
