@@ -48,11 +48,12 @@ class Dialect:
     read: Callable[[Sequence[str]], Foreign]
 
 
-def parted(arguments: Sequence[str], dialects: Sequence[Dialect]) -> tuple[list[str], Dialect | None, list[str]]:
+def parted(arguments: Sequence[str],
+           dialects: Sequence[Dialect]) -> tuple[list[str], Dialect | None, list[str]]:
     """(our words with the script before them, the dialect if there is one, its words).
 
-    A dialect is named by the first word, or by the ending of the file that --config names. All that is neither an
-    option of the script nor a setting of ours is the dialect's.
+    A dialect is named by the first word, or by the ending of the file that --config names. All that is
+    neither an option of the script nor a setting of ours is the dialect's.
     """
     script, *words = arguments
     named = next((dialect for dialect in dialects if words[:1] == [dialect.name]), None)

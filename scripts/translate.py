@@ -1,8 +1,8 @@
-"""Prints another system's configuration as a recipe of ours, with a comment for each line: where it comes from,
-and why.
+"""Prints another system's configuration as a recipe of ours, with a comment for each line: where it comes
+from, and why.
 
     python scripts/translate.py synth FILE.toml --task_url=http://localhost:8101
-    python scripts/translate.py skyrl config.yaml trainer.policy.model.path=MODEL data.train_data=[FILE.parquet]
+    python scripts/translate.py skyrl config.yaml trainer.policy.model.path=MODEL trainer.train_batch_size=64
     python scripts/translate.py slime --hf-checkpoint MODEL --tensor-model-parallel-size 2 --gamma 0.4
     python scripts/translate.py synth FILE.toml --out=my_recipe.py
 
@@ -41,7 +41,7 @@ def main(words: list[str]) -> None:
 
 
 def taken_out(words: list[str]) -> tuple[list[str], str]:
-    """(the dialect's own words, the file to write; empty for none). The script's --debug is read elsewhere."""
+    """(the dialect's own words, the file to write; empty for none). --debug is read elsewhere."""
     out = ""
     rest = []
     for word in words:

@@ -8,7 +8,8 @@ from jaxrl_moe.types import Problem
 
 
 def steps_of_passes(key: str, passes: int, path: str | None, prompts: int) -> dict[str, Any]:
-    """train.steps of so many passes in batches of so many prompts, the last of a pass left out if it is not full.
+    """train.steps of so many passes in batches of so many prompts; what does not fill a pass's last batch is
+    left out.
 
     Raises:
       Refused: a pass has not even one batch.

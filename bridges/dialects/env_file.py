@@ -2,7 +2,7 @@
 import os
 import pathlib
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from jaxrl_moe.paths import shortened
 from jaxrl_moe.types import UserError
@@ -11,6 +11,12 @@ _LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=[ \t]*(?P<value>
 _SINGLE = re.compile(r"'(?P<inner>[^']*)'\s*(#.*)?$")
 _DOUBLE = re.compile(r'"(?P<inner>(?:[^"\\]|\\.)*)"\s*(#.*)?$')
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+def load_if_named(options: Mapping[str, str]) -> None:
+    """Loads the file that a command line's options name, if they name one."""
+    if "env-file" in options:
+        load(options["env-file"])
 
 
 def load(path: str, environment: MutableMapping[str, str] = os.environ) -> None:

@@ -42,7 +42,8 @@ class Given:
 
     def under(self, prefix: str) -> list[tuple[str, Any]]:
         """What was given of keys that begin so, by the rest of their names."""
-        return [(key.removeprefix(prefix), value) for key, value in self._values.items() if key.startswith(prefix)]
+        return [(key.removeprefix(prefix), value) for key, value in self._values.items()
+                if key.startswith(prefix)]
 
 
 

@@ -1,13 +1,7 @@
 """slime's flags, with those of Megatron and of SGLang that its scripts take; defaults are slime's."""
-from collections.abc import Sequence
-
-from bridges.dialects import flags
-from bridges.dialects import slime_algorithm as algorithm
-from bridges.dialects import slime_rules as rules
-from bridges.dialects.applying import translate
-from bridges.dialects.kinds import FLAG, SEVERAL, TEXT, TEXTS, Kind, integer, number, one_of, only
+from bridges.dialects.kinds import FLAG, SEVERAL, TEXT, TEXTS, integer, number, one_of, only
 from bridges.dialects.rows import Row, Table, beside, unused
-from bridges.dialects.translation import Translation
+from bridges.dialects.slime import algorithm, rules
 
 _SHAPE = "config.json of the model says it"
 _CLUSTER = "one process holds the devices here, and no cluster of Ray"
@@ -27,12 +21,13 @@ _MODEL: Table = {
     "save-interval": Row(integer(1), "checkpoint.every", "steps"),
     "save-hf": unused(TEXT, "the merged model is exported to run_dir at the end"),
     **{name: unused(integer(1), _SHAPE) for name in (
-        "num-layers", "hidden-size", "ffn-hidden-size", "num-attention-heads", "num-query-groups", "vocab-size",
-        "kv-channels", "rotary-base", "num-experts", "moe-router-topk", "moe-ffn-hidden-size", "max-position-embeddings",
-        "make-vocab-size-divisible-by", "moe-shared-expert-intermediate-size")},
+        "num-layers", "hidden-size", "ffn-hidden-size", "num-attention-heads", "num-query-groups",
+        "vocab-size", "kv-channels", "rotary-base", "num-experts", "moe-router-topk", "moe-ffn-hidden-size",
+        "max-position-embeddings", "make-vocab-size-divisible-by", "moe-shared-expert-intermediate-size")},
     **{name: unused(FLAG, _SHAPE) for name in (
-        "swiglu", "group-query-attention", "use-rotary-position-embeddings", "disable-bias-linear", "qk-layernorm",
-        "untie-embeddings-and-output-weights", "add-qkv-bias", "moe-router-pre-softmax", "moe-grouped-gemm")},
+        "swiglu", "group-query-attention", "use-rotary-position-embeddings", "disable-bias-linear",
+        "qk-layernorm", "untie-embeddings-and-output-weights", "add-qkv-bias", "moe-router-pre-softmax",
+        "moe-grouped-gemm")},
     **{name: unused(TEXT, _SHAPE) for name in (
         "normalization", "norm-epsilon", "moe-router-score-function", "moe-layer-freq", "rotary-percent",
         "model-name", "spec")},
@@ -68,12 +63,13 @@ _DEVICES: Table = {
     "optimizer-cpu-offload": Row(FLAG, rules.offload, "in the host's memory between uses"),
     "offload-ref": Row(FLAG, rules.offload_reference, "in the host's memory between uses"),
     **{name: unused(FLAG, "the engine's KV pool is freed for the update; weights are held once") for name in (
-        "offload", "offload-train", "offload-rollout", "offload-old-actor", "no-offload-train", "no-offload-rollout")},
+        "offload", "offload-train", "offload-rollout", "offload-old-actor", "no-offload-train",
+        "no-offload-rollout")},
     **{name: unused(FLAG, _COMPILED) for name in (
         "accumulate-allreduce-grads-in-fp32", "attention-softmax-in-fp32", "overlap-cpu-optimizer-d2h-h2d",
-        "use-precision-aware-optimizer", "use-distributed-optimizer", "overlap-grad-reduce", "overlap-param-gather",
-        "no-rope-fusion", "no-bias-swiglu-fusion", "no-gradient-accumulation-fusion", "moe-permute-fusion",
-        "recompute-loss-function", "bf16", "moe-token-dispatcher-fusion")},
+        "use-precision-aware-optimizer", "use-distributed-optimizer", "overlap-grad-reduce",
+        "overlap-param-gather", "no-rope-fusion", "no-bias-swiglu-fusion", "no-gradient-accumulation-fusion",
+        "moe-permute-fusion", "recompute-loss-function", "bf16", "moe-token-dispatcher-fusion")},
     **{name: unused(TEXT, _COMPILED) for name in (
         "attention-backend", "transformer-impl", "distributed-backend", "moe-token-dispatcher-type",
         "train-backend", "distributed-timeout-minutes", "log-probs-chunk-size", "moe-router-dtype")}}
@@ -162,32 +158,13 @@ _LOGGING: Table = {
     "wandb-key": Row(TEXT, None, "it stands on no command line here: set WANDB_API_KEY, as by --env-file",
                      secret=True),
     **{name: unused(TEXT, _NAMED) for name in (
-        "wandb-group", "wandb-team", "wandb-host", "wandb-dir", "wandb-mode", "wandb-run-id", "tb-project-name",
-        "tb-experiment-name")},
+        "wandb-group", "wandb-team", "wandb-host", "wandb-dir", "wandb-mode", "wandb-run-id",
+        "tb-project-name", "tb-experiment-name")},
     "use-tensorboard": Row(FLAG, "logging.tensorboard", ""),
     **{name: unused(FLAG, "metrics.jsonl and trajectories.jsonl have it") for name in (
         "log-passrate", "log-multi-turn", "log-correct-samples", "disable-wandb-random-suffix",
         "wandb-always-use-train-step", "get-mismatch-metrics", "use-rollout-entropy")},
     "log-reward-category": unused(TEXT, "metrics.jsonl has every number of a grade's info")}
 
-KEYS: Table = {**_MODEL, **_DEVICES, **_BATCHES, **_DATA, **_ROLLOUT, **_EVALUATION, **_LOGGING, **algorithm.KEYS}
-
-
-class _Kinds(dict[str, Kind]):
-    """What flags take; those that go on to SGLang take a text, or nothing."""
-
-    def get(self, name: str, default: Kind | None = None) -> Kind | None:
-        return rules.SGLANG_FLAG if name.startswith(SGLANG) else super().get(name, default)
-
-
-def translation(words: Sequence[str]) -> Translation:
-    """Translates flags.
-
-    Raises:
-      ConfigError: what does not translate, all of it.
-    """
-    values = flags.read(words, _Kinds({name: row.kind for name, row in KEYS.items()}))
-    passed_on = {name for name in values if name.startswith(SGLANG)}
-    table = KEYS | {name: Row(rules.SGLANG_FLAG, rules.for_sglang, "") for name in passed_on}
-    spelt = {name: f"--{name}" for name in table}
-    return translate("slime", "the command line", table, values, spelt)
+KEYS: Table = {
+    **_MODEL, **_DEVICES, **_BATCHES, **_DATA, **_ROLLOUT, **_EVALUATION, **_LOGGING, **algorithm.KEYS}

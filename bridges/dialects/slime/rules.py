@@ -5,8 +5,8 @@ from typing import Any
 from bridges.dialects.counting import steps_of_passes
 from bridges.dialects.kinds import Kind, Refused
 from bridges.dialects.rows import Effect, Given, Noted, Without
-from bridges.dialects.skyrl_rules import gpus, no_python
-from bridges.dialects.slime_algorithm import kl_coef
+from bridges.dialects.skyrl.rules import gpus, no_python
+from bridges.dialects.slime.algorithm import kl_coef
 from jaxrl_moe.types import Problem
 
 _NONZERO = ("check_reward_nonzero_std", "check_reward_nonzero_std_with_fallback")

@@ -1,14 +1,8 @@
 """synth-ai's TOML for RL with task apps, section by section.
 
-synth-ai starts vLLM on some GPUs and a trainer on others, in its cloud; here one process trains and draws, and
-the task app's calls reach it at its endpoint. What synth-ai's documents do not say has our own default.
+synth-ai starts vLLM on some GPUs and a trainer on others, in its cloud; here one process trains and draws,
+and the task app's calls reach it at its endpoint. What synth-ai's documents do not say has our own default.
 """
-import pathlib
-from collections.abc import Mapping
-from typing import Any
-
-from bridges.dialects import synth_rules as rules
-from bridges.dialects.applying import translate, without_aliases
 from bridges.dialects.kinds import (
     ANYTHING,
     FLAG,
@@ -22,9 +16,7 @@ from bridges.dialects.kinds import (
     only,
 )
 from bridges.dialects.rows import Row, Table, beside, unused
-from bridges.dialects.translation import Translation
-from jaxrl_moe.config import ConfigError
-from jaxrl_moe.types import Problem
+from bridges.dialects.synth import rules
 
 _SHARED = ("one process trains and draws here: nothing is split off for servers; "
            "--config.rollout_mesh.data=1 gives "
@@ -136,7 +128,8 @@ _TRAINING: Table = {
                                          "achievement, undiscounted"),
     "training.step_rewards_mode": beside(one_of("off", "decision_stepwise"), "training.step_rewards_enabled",
                                          "", default="decision_stepwise"),
-    "training.step_rewards_indicator_lambda": beside(number(0), "training.step_rewards_enabled", "", default=1.0),
+    "training.step_rewards_indicator_lambda": beside(
+        number(0), "training.step_rewards_enabled", "", default=1.0),
     "training.step_rewards_beta": unused(only(
         0, 0.0, because="weighs turns by their time, which is not done "
                         "here", mend="give 0"), "no such weight"),
@@ -195,29 +188,5 @@ _JUDGE: Table = {
     "tags": unused(ANYTHING, "nothing reads them"),
     "smoke": unused(ANYTHING, "of synth-ai's own smoke test")}
 
-TABLE_OF_KEYS: Table = {
+KEYS: Table = {
     **_ALGORITHM, **_SERVICES, **_MODEL, **_ROLLOUT, **_TRAINING, **_EVALUATION, **_MACHINE, **_JUDGE}
-
-
-def translation(path: str, values: Mapping[str, Any], task_url: str = "") -> Translation:
-    """Translates a TOML file's flat values.
-
-    Args:
-      path: of the file.
-      values: by dotted key.
-      task_url: of the command line, which goes before services.task_url; empty: none.
-
-    Raises:
-      ConfigError: what does not translate, all of it.
-    """
-    renamed, spelt = without_aliases(values, ALIASES, path)
-    if task_url:
-        renamed["services.task_url"] = task_url
-        spelt["services.task_url"] = "--task-url"
-    if not {"model.label"} & renamed.keys():
-        renamed["model.label"] = pathlib.PurePath(path).stem
-        spelt["model.label"] = "the file's name, as there is no model.label"
-    if not {"model.base", "model.source"} & renamed.keys():
-        raise ConfigError(Problem(f"{path}: model.base", None, "is absent", "name the model, as base = "
-                                                                            "\"Qwen/Qwen3-30B-A3B\""))
-    return translate("synth", path, TABLE_OF_KEYS, renamed, spelt)

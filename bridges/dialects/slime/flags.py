@@ -9,8 +9,8 @@ from jaxrl_moe.types import Problem
 
 
 def read(words: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, Any]:
-    """{name without hyphens at its front: typed value}; of a flag that stands twice the last counts, as argparse
-    has it.
+    """{name without hyphens at its front: typed value}; of a flag that stands twice the last counts, as
+    argparse has it.
 
     Args:
       words: of the command line.

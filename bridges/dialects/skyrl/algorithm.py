@@ -36,7 +36,8 @@ def _loss(name: str, given: Given) -> dict[str, Any]:
              "cispo": f"cispo(ratio_low={max(1 - low, 0):g}, ratio_high={1 + high:g})"}
     reduction = "sequence_mean" if name == "gspo" else given[f"{_A}.loss_reduction"]
     clips = {} if name not in _CLIPPED else {
-        "algorithm.clip_low": given[f"{_A}.eps_clip_low"], "algorithm.clip_high": given[f"{_A}.eps_clip_high"]}
+        "algorithm.clip_low": given[f"{_A}.eps_clip_low"],
+        "algorithm.clip_high": given[f"{_A}.eps_clip_high"]}
     return {"algorithm.loss": specs[name], "algorithm.aggregation": _REDUCTIONS[reduction], **clips}
 
 

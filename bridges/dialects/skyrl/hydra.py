@@ -7,11 +7,11 @@ from typing import Any
 from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
 
-_KEY = re.compile(r"(?P<mode>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-]*(?:[./][\w\-]+)*(?:@[\w.]*)?)(?:=(?P<value>.*))?$",
-                  re.DOTALL)
+_KEY = re.compile(r"(?P<mode>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-]*(?:[./][\w\-]+)*(?:@[\w.]*)?)"
+                  r"(?:=(?P<value>.*))?$", re.DOTALL)
 _INT = re.compile(r"[+-]?(0|[1-9](_?\d)*)$")
-_FLOAT = re.compile(r"[+-]?(((\d(_?\d)*)?\.\d(_?\d)*|\d(_?\d)*\.)([eE][+-]?\d(_?\d)*)?|(0|[1-9](_?\d)*)[eE][+-]?\d(_?\d)*"
-                    r"|inf|nan)$", re.IGNORECASE)
+_FLOAT = re.compile(r"[+-]?(((\d(_?\d)*)?\.\d(_?\d)*|\d(_?\d)*\.)([eE][+-]?\d(_?\d)*)?"
+                    r"|(0|[1-9](_?\d)*)[eE][+-]?\d(_?\d)*|inf|nan)$", re.IGNORECASE)
 _BARE = re.compile(r"[\w/\-+.$%*@?|:\s=]|\\.", re.DOTALL)   # letters of a text without quotes
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 _DEEPEST = 32

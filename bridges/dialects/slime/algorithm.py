@@ -54,7 +54,8 @@ def _kl(value: float, given: Given) -> dict[str, Any]:
     wish = "" if given["use-kl-loss"] or where == "reward" else (
         "slime wants --use-kl-loss beside it; a weight above 0 is taken for that wish")
     named = _ESTIMATORS[given["kl-loss-type"]] if "kl-loss-type" in given else _DEFAULT_KL
-    return {"algorithm.kl_coef": Noted(weight, wish), "algorithm.kl_in": where, "algorithm.kl_estimator": named}
+    return {"algorithm.kl_coef": Noted(weight, wish), "algorithm.kl_in": where,
+            "algorithm.kl_estimator": named}
 
 
 def _gamma(value: float, given: Given) -> dict[str, Any] | Without:

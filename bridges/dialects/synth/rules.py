@@ -180,7 +180,8 @@ def _blends(given: Given) -> bool:
 def blend(weight: float, given: Given) -> dict[str, Any] | Without:
     if not _blends(given):
         return Without("enabled = false")
-    return {"algorithm.reward_blend": (weight, given["rubric.weights.event"], given["rubric.weights.outcome"])}
+    judged = (given["rubric.weights.event"], given["rubric.weights.outcome"])
+    return {"algorithm.reward_blend": (weight, *judged)}
 
 
 def nothing_to_send(config: dict[str, Any], given: Given) -> Without:

@@ -1,13 +1,5 @@
 """SkyRL's YAML with Hydra's dotted overrides, and the keys of nmoe's example; defaults are those of
 ppo_base_config.yaml."""
-import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from bridges.dialects import hydra, yaml_file
-from bridges.dialects import skyrl_algorithm as algorithm
-from bridges.dialects import skyrl_rules as rules
-from bridges.dialects.applying import flattened, translate, without_aliases
 from bridges.dialects.kinds import (
     ANYTHING,
     FLAG,
@@ -22,9 +14,7 @@ from bridges.dialects.kinds import (
     optional,
 )
 from bridges.dialects.rows import Row, Table, beside, unused
-from bridges.dialects.translation import Translation
-from jaxrl_moe.config import ConfigError
-from jaxrl_moe.types import Problem, UserError
+from bridges.dialects.skyrl import algorithm, rules
 
 _PLACED = "the reference and the critic lie on the policy's own devices"
 _ENGINE = "of inference servers; the engine of this process has its own settings, --config.rollout.*"
@@ -62,7 +52,8 @@ _MODEL: Table = {
     "trainer.policy.model.type": unused(TEXT, "config.json of the model says what it is"),
     "trainer.policy.model.lora.rank": Row(integer(0), "lora.rank", "0: all weights are trained", default=0),
     "trainer.policy.model.lora.alpha": Row(number(0), rules.adapters("lora.alpha"), "", default=16.0),
-    "trainer.policy.model.lora.dropout": Row(number(0, 0.99), rules.adapters("lora.dropout"), "", default=0.0),
+    "trainer.policy.model.lora.dropout": Row(
+        number(0, 0.99), rules.adapters("lora.dropout"), "", default=0.0),
     "trainer.policy.model.lora.target_modules": Row(
         optional(TEXTS), rules.adapters("lora.targets"), "", default=("all-linear",)),
     "trainer.policy.model.lora.exclude_modules": unused(only(
@@ -220,7 +211,8 @@ _GENERATOR: Table = {
     f"{_SAMPLING}.stop": Row(optional(TEXTS), rules.stop, ""),
     f"{_SAMPLING}.logprobs": unused(ANYTHING, "the engine always tells them"),
     f"{_EVAL}.temperature": Row(number(0), rules.eval_temperature, ""),
-    f"{_EVAL}.max_generate_length": Row(integer(1), rules.as_in_training(f"{_SAMPLING}.max_generate_length"), ""),
+    f"{_EVAL}.max_generate_length": Row(
+        integer(1), rules.as_in_training(f"{_SAMPLING}.max_generate_length"), ""),
     f"{_EVAL}.top_p": Row(number(0, 1), rules.as_in_training(f"{_SAMPLING}.top_p"), ""),
     f"{_EVAL}.top_k": Row(integer(-1), rules.as_in_training(f"{_SAMPLING}.top_k"), ""),
     f"{_EVAL}.min_p": Row(number(0, 1), rules.as_in_training(f"{_SAMPLING}.min_p"), ""),
@@ -232,8 +224,10 @@ _GENERATOR: Table = {
     "generator.zero_reward_on_non_stop": unused(only(
         False, because="takes the reward from truncated completions", mend="give false, and say "
         "--config.algorithm.truncated=mask or penalise"), "truncated completions keep their reward"),
-    "generator.backend": beside(one_of("vllm", "sglang"), "trainer.placement.colocate_all", "", default="vllm"),
-    "generator.weight_sync_backend": Row(one_of("nccl", "gloo", "auto", "checkpoint_engine"), rules.weight_sync, ""),
+    "generator.backend": beside(
+        one_of("vllm", "sglang"), "trainer.placement.colocate_all", "", default="vllm"),
+    "generator.weight_sync_backend": Row(
+        one_of("nccl", "gloo", "auto", "checkpoint_engine"), rules.weight_sync, ""),
     "generator.num_inference_engines": beside(integer(1), "trainer.placement.colocate_all", "", default=1),
     "generator.inference_engine_tensor_parallel_size": beside(
         integer(1), "trainer.placement.colocate_all", "", default=4),
@@ -245,9 +239,9 @@ _GENERATOR: Table = {
     **{f"generator.{name}": unused(ANYTHING, _ENGINE) for name in (
         "async_engine", "batched", "batched_multi_turn", "vllm_v1_disable_multiproc", "enable_prefix_caching",
         "enable_chunked_prefill", "chunked_prefill_size", "max_num_batched_tokens", "enforce_eager",
-        "override_existing_update_group", "weight_transfer_threshold_cuda_ipc_GB", "use_overlapped_weight_sync",
-        "fully_sharded_loras", "kv_cache_dtype", "inference_engine_pipeline_parallel_size",
-        "inference_engine_data_parallel_size", "inference_engine_expert_parallel_size")},
+        "override_existing_update_group", "weight_transfer_threshold_cuda_ipc_GB",
+        "use_overlapped_weight_sync", "fully_sharded_loras", "kv_cache_dtype",
+        "inference_engine_pipeline_parallel_size", "inference_engine_data_parallel_size", "inference_engine_expert_parallel_size")},
     "generator.engine_init_kwargs": unused(TABLE, _ENGINE),
     "generator.model_name": unused(ANYTHING, "the policy, whatever it is called"),
     "generator.chat_template": unused(TABLE, "the tokenizer's own chat template"),
@@ -260,68 +254,3 @@ _GENERATOR: Table = {
     "generator.http_endpoint_port": Row(integer(0), rules.endpoint("endpoint.port"), "")}
 
 KEYS: Table = {**_DATA, **_MODEL, **_EXPERTS, **_DEVICES, **_UPDATES, **_RUN, **_GENERATOR, **algorithm.KEYS}
-
-
-def is_file(word: str) -> bool:
-    """Whether a word names a YAML file, and is no override."""
-    return "=" not in word and pathlib.PurePath(word).suffix in (".yaml", ".yml")
-
-
-def translation(path: str, overrides: Sequence[str]) -> Translation:
-    """Translates a YAML file with overrides.
-
-    Args:
-      path: of the file; empty: overrides alone, over SkyRL's defaults.
-      overrides: KEY=VALUE, as Hydra reads them.
-
-    Raises:
-      UserError: what does not translate, all of it.
-    """
-    source = path or "the command line"
-    table = KEYS | dict.fromkeys(ALIASES)
-    values = flattened(yaml_file.read(path), table) if path else {}
-    for text in overrides:
-        _override(hydra.override(text), values, table, source)
-    known = {key: row.default for key, row in KEYS.items()} | values
-    filled = {key: _filled(key, value, known, source) for key, value in values.items()}
-    renamed, spelt = without_aliases(_given(filled, source), ALIASES, source)
-    return translate("skyrl", source, KEYS, renamed, spelt)
-
-
-def _override(wanted: hydra.Override, values: dict[str, Any], table: Mapping[str, Any], source: str) -> None:
-    """Does to the values what an override asks for."""
-    beneath = [key for key in values if key == wanted.key or key.startswith(wanted.key + ".")]
-    if wanted.mode == "~":
-        if not beneath or (wanted.has_value and values.get(wanted.key) != wanted.value):
-            raise UserError(f"The override {wanted.text!r} takes away what {source} does not have: leave it "
-                            "out.")
-        for key in beneath:
-            del values[key]
-        return
-    if wanted.mode == "+" and beneath:
-        raise UserError(f"The override {wanted.text!r} adds what {source} has already: write it without the "
-                        "+, or "
-                        "with ++.")
-    for key in beneath:
-        del values[key]
-    nested: Any = wanted.value
-    for name in reversed(wanted.key.split(".")):
-        nested = {name: nested}
-    values |= flattened(nested, table)
-
-
-def _filled(key: str, value: Any, values: Mapping[str, Any], source: str) -> Any:
-    """A value with its interpolations; what changes nothing here keeps them."""
-    row = KEYS.get(ALIASES.get(key, key))
-    if row is None or (row.effect is None and not row.read_by):
-        return value
-    return yaml_file.filled(value, values, f"{source}: {key}")
-
-
-def _given(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The values; those that are still to be given are refused."""
-    absent = [Problem(f"{source}: {key}", yaml_file.MANDATORY, "is still to be given", f"add {key}=VALUE")
-              for key, value in values.items() if value == yaml_file.MANDATORY]
-    if absent:
-        raise ConfigError(*absent)
-    return dict(values)

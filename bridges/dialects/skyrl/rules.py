@@ -14,7 +14,8 @@ _MODE = f"{_POLICY}.nmoe_config.rdep.mode"
 _SYNC = {"nccl": "distributed", "gloo": "distributed", "auto": "auto", "checkpoint_engine": "disk"}
 _SCHEDULES = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine",
               "cosine_with_warmup": "cosine", "linear": "linear"}
-_BASES = re.compile(r"_self_|/?ppo_base_config|/?(nmoe_config|megatron_config|deepspeed_config|skyrl_gym_config)\b.*")
+_BASES = re.compile(r"_self_|/?ppo_base_config|"
+                    r"/?(nmoe_config|megatron_config|deepspeed_config|skyrl_gym_config)\b.*")
 _SIZES = {"sglang": "--tp-size", "vllm": "--tensor-parallel-size"}
 _MEMORY = {"sglang": "--mem-fraction-static", "vllm": "--gpu-memory-utilization"}
 _ALL = 10**6  # checkpoints that a run can keep, where all shall be
@@ -66,7 +67,8 @@ def workers(count: int, given: Given) -> dict[str, Any]:
 
 def model(path: str | None, given: Given) -> dict[str, Any]:
     if not path:
-        return {"model.path": Problem("model.path", None, "is not given", "add trainer.policy.model.path=FOLDER")}
+        return {"model.path": Problem("model.path", None, "is not given",
+                                      "add trainer.policy.model.path=FOLDER")}
     return {"model.path": path}
 
 
@@ -126,7 +128,8 @@ def mesh(per_node: int, given: Given) -> dict[str, Any]:
     if rest % expert:
         raise Refused(f"leaves {rest} devices, which {expert} parts of the experts do not "
                       "divide", "change one of them")
-    return {"mesh.fsdp": rest // expert, "mesh.expert": expert, "mesh.tensor": tensor, "mesh.context": context}
+    return {"mesh.fsdp": rest // expert, "mesh.expert": expert, "mesh.tensor": tensor,
+            "mesh.context": context}
 
 
 def _has_reference(given: Given) -> bool:
@@ -219,8 +222,8 @@ def logger(names: tuple[str, ...], given: Given) -> dict[str, Any]:
     if unknown:
         raise Refused(f"names {unknown[0]}, which nothing is written to here. "
                       "Known", "wandb, tensorboard, console")
-    tensorboard = {"logging.tensorboard": True}
-    return tensorboard | ({"logging.wandb_project": given["trainer.project_name"]} if "wandb" in names else {})
+    wandb = {"logging.wandb_project": given["trainer.project_name"]} if "wandb" in names else {}
+    return {"logging.tensorboard": True} | wandb
 
 
 def top_k(value: int, given: Given) -> dict[str, Any]:
@@ -296,7 +299,8 @@ def engines(together: bool, given: Given) -> dict[str, Any]:
 
 def gpus(first: int, count: int, size: int) -> str:
     """CUDA_VISIBLE_DEVICES of servers, one after the other from GPU `first` on: "2,3;4,5"."""
-    return ";".join(",".join(str(first + server * size + gpu) for gpu in range(size)) for server in range(count))
+    starts = range(first, first + count * size, size)
+    return ";".join(",".join(map(str, range(start, start + size))) for start in starts)
 
 
 def no_python(backend: str) -> Problem:
