@@ -59,8 +59,7 @@ _ALGORITHM: Table = {
 _SERVICES: Table = {
     "services.task_url": Row(TEXT, rules.task_app, "the task app, which plays the episodes at the run's "
                              "endpoint; its key is that of ENVIRONMENT_API_KEY", default=""),
-    "services.judge_url": beside(TEXT, "services.task_url", "whom the run asks where the task app judges "
-                                                            "not"),
+    "services.judge_url": Row(TEXT, rules.judge_url, "the run asks it; without one the task app judges"),
     "judge.api_key_env": Row(TEXT, rules.asked_judge, ""),
     "rollout.env_name": beside(TEXT, "services.task_url", "environment of the task app"),
     "rollout.policy_name": beside(TEXT, "services.task_url", "policy of the task app"),
@@ -176,15 +175,16 @@ _JUDGE: Table = {
     "rubric.weights.outcome": beside(number(), "rubric.weights.env", "", default=0.0),
     "rubric.model": unused(TEXT, _SERVER),
     "judge.type": unused(TEXT, _SERVER),
-    "judge.options.event": unused(FLAG, "judges give both; the weights say what counts"),
-    "judge.options.outcome": unused(FLAG, "judges give both; the weights say what counts"),
-    "judge.options.model": unused(TEXT, _SERVER + " --model"),
+    "judge.options.event": Row(FLAG, rules.asked_judge, ""),
+    "judge.options.outcome": unused(only(True, because="asks for no judgement of the whole, which every "
+                                                       "judge "
+                                         "gives", mend="give true"), "a judge always judges the whole"),
+    "judge.options.model": Row(TEXT, rules.asked_judge, ""),
     "judge.options.tracks": unused(TEXTS, _SERVER),
     "judge.options.weights": unused(TABLE, _SERVER + ": weights are those of its rubric's criteria"),
     "judge.options.rubric_overrides": unused(TABLE, _SERVER + " --rubrics"),
     "judge.options.max_concurrency": unused(integer(1), _SERVER),
-    "judge.options.timeout_s": unused(number(0), "asking costs no other rollout its time; a judge server "
-                                      "bounds its own calls, 45 s by default"),
+    "judge.options.timeout_s": Row(number(1e-3), rules.asked_judge, ""),
     "tags": unused(ANYTHING, "nothing reads them"),
     "smoke": unused(ANYTHING, "of synth-ai's own smoke test")}
 

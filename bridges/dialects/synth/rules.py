@@ -8,8 +8,13 @@ from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.types import Problem, UserError
 
 SEEDS = 1000  # synth-ai's trainer draws seeds as it likes; here those below this that are not held out
+# keys as settings of the task app's client
+_APP = {"rollout.env_name": "env_name", "rollout.policy_name": "policy_name",
+        "rollout.max_turns": "max_turns", "rollout.max_concurrent_rollouts": "max_concurrent_rollouts",
+        "model.label": "run"}
 _JUDGE = {"judge.api_key_env": "judge_key_env", "judge.options.provider": "judge_provider",
-          "judge.options.rubric_id": "rubric_id"}  # settings of the task app's client
+          "judge.options.model": "judge_model", "judge.options.rubric_id": "rubric_id",
+          "judge.options.event": "judge_turns", "judge.options.timeout_s": "judge_timeout"}
 
 
 def algorithm(variety: str, given: Given) -> dict[str, Any]:
@@ -30,14 +35,18 @@ def task_app(url: str, given: Given) -> dict[str, Any]:
         return served | {"env.name": Problem(
             "env.name", None, "needs the task app's URL, and there is no services.task_url",
             "add --task-url=http://localhost:8101, or [services] task_url")}
-    settings: dict[str, Any] = {"url": _checked(url, "services.task_url"),
-                                "api_key_env": "ENVIRONMENT_API_KEY"}
-    for key, name in (("rollout.env_name", "env_name"), ("rollout.policy_name", "policy_name"),
-                      ("rollout.max_turns", "max_turns"),
-                      ("rollout.max_concurrent_rollouts", "max_concurrent_rollouts")):
-        if key in given:
-            settings[name] = given[key]
-    return served | {"env.name": _spec(settings | _judge(given))}
+    app = {name: given[key] for key, name in _APP.items() if key in given}
+    settings = {"url": _checked(url, "services.task_url")} | app | _reward(given) | _judge(given)
+    return served | {"env.name": _spec(settings)}
+
+
+def _reward(given: Given) -> dict[str, Any]:
+    """Which of the app's numbers is the reward."""
+    if _stepwise(given):
+        return {"by_calls": True}
+    if blends(given):
+        return {"reward": "return"}
+    return {} if "services.judge_url" in given else {"reward": "outcome"}
 
 
 def _judge(given: Given) -> dict[str, Any]:
@@ -47,7 +56,14 @@ def _judge(given: Given) -> dict[str, Any]:
     return {"judge_url": _checked(given["services.judge_url"], "services.judge_url")} | asked
 
 
-def asked_judge(value: str, given: Given) -> dict[str, Any] | Without:
+def judge_url(url: str, given: Given) -> dict[str, Any]:
+    """A judge that the run asks: all episodes of a step may wait for it."""
+    return {"rollout.graders": Noted(min(max(8, _episodes(given)), 1024), "threads that wait for the task "
+                                                                          "app and "
+                                     "for judges")}
+
+
+def asked_judge(value: Any, given: Given) -> dict[str, Any] | Without:
     """A setting of the judge that the run asks, which env.name has; a task app's own judge knows it."""
     return {} if "services.judge_url" in given else Without("the task app asks a judge of its own")
 
@@ -162,23 +178,27 @@ def trained_turns(turns: int, given: Given) -> Without:
 
 def step_rewards(enabled: bool, given: Given) -> dict[str, Any] | Without:
     weight = given["training.step_rewards_indicator_lambda"]
-    if not enabled or given["training.step_rewards_mode"] == "off":
-        return Without("step rewards are off")
-    if weight == 0:
-        return Without("step_rewards_indicator_lambda = 0 pays nothing for a step")
-    if _blends(given):
+    if not _stepwise(given):
+        return Without("step rewards are off" if weight else "step_rewards_indicator_lambda = 0 pays nothing")
+    if blends(given):
         raise Refused("pays single turns, and the weights of [rubric] or [judge] blend numbers of the whole "
                       "episode: a reward is one of the two here", "set it to false, or leave the weights out")
     return {"algorithm.step_rewards": "decision_stepwise", "algorithm.step_lambda": weight,
             "algorithm.returns": "trajectory", "algorithm.turn_gamma": 1.0}
 
 
-def _blends(given: Given) -> bool:
+def _stepwise(given: Given) -> bool:
+    wanted = given["training.step_rewards_enabled"] and given["training.step_rewards_mode"] != "off"
+    return bool(wanted and given["training.step_rewards_indicator_lambda"])
+
+
+def blends(given: Given) -> bool:
+    """Whether weights of [rubric] or [judge] blend rewards."""
     return "rubric.weights.env" in given and given["rubric.enabled"] is not False
 
 
 def blend(weight: float, given: Given) -> dict[str, Any] | Without:
-    if not _blends(given):
+    if not blends(given):
         return Without("enabled = false")
     judged = (given["rubric.weights.event"], given["rubric.weights.outcome"])
     return {"algorithm.reward_blend": (weight, *judged)}
@@ -216,7 +236,7 @@ def every(steps_between: int, given: Given) -> dict[str, Any]:
 def context(tokens: int, given: Given) -> dict[str, Any]:
     prompt = tokens // 8
     rest = tokens - prompt
-    longest = given["rollout.policy_config.max_tokens"] or rest
+    longest = given["rollout.policy_config.max_tokens"] or tokens * 3 // 4
     if longest > rest:
         raise Refused(f"leaves {rest} tokens for all turns, and an answer may have {longest} "
                       "(rollout.policy_config.max_tokens)", "raise it, or lower max_tokens")
