@@ -12,7 +12,7 @@ _KEY = re.compile(r"(?P<mode>\+\+|\+|~)?(?P<key>[A-Za-z_][\w\-]*(?:[./][\w\-]+)*
 _INT = re.compile(r"[+-]?(0|[1-9](_?\d)*)$")
 _FLOAT = re.compile(r"[+-]?(((\d(_?\d)*)?\.\d(_?\d)*|\d(_?\d)*\.)([eE][+-]?\d(_?\d)*)?"
                     r"|(0|[1-9](_?\d)*)[eE][+-]?\d(_?\d)*|inf|nan)$", re.IGNORECASE)
-_BARE = re.compile(r"[\w/\-+.$%*@?|:\s=]|\\.", re.DOTALL)   # letters of a text without quotes
+_BARE = re.compile(r"[\w/\-+.$%*@?|:\s]|\\.", re.ASCII | re.DOTALL)   # letters of a text without quotes
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 _DEEPEST = 32
 
@@ -100,29 +100,20 @@ class _Reader:
 
     def _pair(self, depth: int) -> tuple[Any, Any]:
         self._blanks()
-        letter = self._text[self._at:self._at + 1]
-        key = self._quoted(letter) if letter in ("'", '"') else self._primitive(colons=False)
+        key = self._primitive(colons=False)
         self._blanks()
         if not self._take(":"):
             raise self._error("a key of a mapping needs a colon")
         return key, self._value(depth)
 
     def _quoted(self, quote: str) -> str:
-        """A text in quotes, in which a backslash before the same quote is dropped."""
-        self._at += 1
-        letters = []
-        while self._at < len(self._text):
-            letter = self._text[self._at]
-            follows = self._text[self._at + 1:self._at + 2]
-            if letter == "\\" and follows in (quote, "\\"):
-                letters.append(follows)
-                self._at += 2
-                continue
-            self._at += 1
-            if letter == quote:
-                return "".join(letters)
-            letters.append(letter)
-        raise self._error("a quote does not close")
+        """A text in quotes; backslashes just before such a quote escape each other and it, others stay."""
+        closed = re.compile(rf"{quote}(?P<inner>(?:[^\\{quote}]|\\.)*){quote}", re.DOTALL)
+        match = closed.match(self._text, self._at)
+        if match is None:
+            raise self._error("a quote does not close")
+        self._at = match.end()
+        return re.sub(rf"(\\+)(?={quote}|$)", lambda run: "\\" * (len(run[1]) // 2), match["inner"])
 
     def _primitive(self, *, colons: bool = True) -> Any:
         """A number, a boolean, null, or a text without quotes."""

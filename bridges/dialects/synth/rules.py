@@ -53,7 +53,8 @@ def _judge(given: Given) -> dict[str, Any]:
     if "services.judge_url" not in given:
         return {}
     asked = {name: given[key] for key, name in _JUDGE.items() if key in given}
-    return {"judge_url": _checked(given["services.judge_url"], "services.judge_url")} | asked
+    url = _checked(given["services.judge_url"], "services.judge_url")
+    return {"judge_url": url.removesuffix("/api")} | asked  # the path that is called begins with /api
 
 
 def judge_url(url: str, given: Given) -> dict[str, Any]:
