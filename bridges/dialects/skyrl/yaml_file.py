@@ -24,11 +24,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
+        for place, (key, (key_node, _)) in enumerate(zip(keys, node.value, strict=True)):
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is no text",
                                                         key_node.start_mark)
-            if keys.count(key) > 1:
+            if key in keys[:place]:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice",
                                                         key_node.start_mark)
         return super().construct_mapping(node, deep)
