@@ -2,8 +2,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bridges.dialects.kinds import TABLE, Refused
-from bridges.dialects.rows import ABSENT, Given, Noted, Row, Table, Without
+from bridges.dialects.kinds import TABLE, Invalid
+from bridges.dialects.rows import ABSENT, Inputs, Key, Noted, Table, Without
 from bridges.dialects.translation import Assigned, Translation, Unused
 from jaxrl_moe.config import ConfigError, known_keys
 from jaxrl_moe.spelling import cut, did_you_mean, escaped
@@ -54,7 +54,7 @@ class _Work:
         self.problems: list[Problem] = []
         self.missing: dict[str, Problem] = {}
 
-    def checked(self, values: Mapping[str, Any]) -> Given:
+    def checked(self, values: Mapping[str, Any]) -> Inputs:
         """The values, each of its row's kind."""
         read = {}
         for key, value in values.items():
@@ -64,26 +64,26 @@ class _Work:
                 continue
             try:
                 read[key] = row.kind.check(value)
-            except Refused as refused:
+            except Invalid as refused:
                 self._refuse(key, value, refused)
         defaults = {key: row.default for key, row in self._table.items() if row.default is not ABSENT}
-        return Given(read, defaults)
+        return Inputs(read, defaults)
 
-    def apply(self, given: Given) -> None:
+    def apply(self, given: Inputs) -> None:
         """Every row that was given, or that has a default."""
         broken = {problem.field for problem in self.problems}
         for key, row in self._table.items():
             if (key in given or row.default is not ABSENT) and self._where(key) not in broken:
                 self._apply(key, row, given)
 
-    def _apply(self, key: str, row: Row, given: Given) -> None:
+    def _apply(self, key: str, row: Key, given: Inputs) -> None:
         value = given[key]
         if row.read_by:
             self._check_read(key, row.read_by, given)
             return
         try:
             made = row.settings(value, given)
-        except Refused as refused:
+        except Invalid as refused:
             self._refuse(key, value if key in given else None, refused)
             return
         if isinstance(made, Without):
@@ -96,12 +96,12 @@ class _Work:
             else:
                 self._assign(key, row, given, setting, wanted)
 
-    def _check_read(self, key: str, reader: str, given: Given) -> None:
+    def _check_read(self, key: str, reader: str, given: Inputs) -> None:
         if key in given and reader not in given and self._table[reader].default is ABSENT:
             self.problems.append(Problem(self._where(key), given[key], f"has no effect without {reader}",
                                          f"give {reader}, or leave it out"))
 
-    def _assign(self, key: str, row: Row, given: Given, setting: str, wanted: Any) -> None:
+    def _assign(self, key: str, row: Key, given: Inputs, setting: str, wanted: Any) -> None:
         explicit = key in given
         why = wanted.why if isinstance(wanted, Noted) else row.why
         wanted = wanted.value if isinstance(wanted, Noted) else wanted
@@ -116,7 +116,7 @@ class _Work:
         (self._by_default.discard if explicit else self._by_default.add)(setting)
         self._assigned[setting] = Assigned(setting, wanted, self._origin(key, row, given), why)
 
-    def _origin(self, key: str, row: Row, given: Given) -> str:
+    def _origin(self, key: str, row: Key, given: Inputs) -> str:
         """The key with its value, and those that its row reads beside it."""
         first = f"{self._named(key)} = {self._shown(row, given[key])}" + ", its default" * (key not in given)
         others = [f"{self._named(other)} = "
@@ -135,7 +135,7 @@ class _Work:
     def _where(self, key: str) -> str:
         return f"{self._source}: {self._named(key)}"
 
-    def _shown(self, row: Row, value: Any) -> str:
+    def _shown(self, row: Key, value: Any) -> str:
         if row.secret:
             return "(not shown)"
         if row.kind is TABLE or isinstance(value, dict):
@@ -143,7 +143,7 @@ class _Work:
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         return cut(escaped(text), _MOST_SHOWN)
 
-    def _refuse(self, key: str, value: Any, refused: Refused) -> None:
+    def _refuse(self, key: str, value: Any, refused: Invalid) -> None:
         row = self._table[key]
         shown = None if row.secret else value
         self.problems.append(Problem(self._where(key), shown, refused.why, refused.mend))

@@ -2,7 +2,7 @@
 import pathlib
 from typing import Any
 
-from bridges.dialects.kinds import Refused
+from bridges.dialects.kinds import Invalid
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.types import Problem
 
@@ -12,7 +12,7 @@ def steps_of_passes(key: str, passes: int, path: str | None, prompts: int) -> di
     left out.
 
     Raises:
-      Refused: a pass has not even one batch.
+      Invalid: a pass has not even one batch.
     """
     if not path or not pathlib.Path(path).is_file():
         return {"train.steps": Problem("train.steps", None, f"is not known: {key} = {passes} counts passes "
@@ -21,6 +21,6 @@ def steps_of_passes(key: str, passes: int, path: str | None, prompts: int) -> di
                                        "--config.train.steps=N")}
     rows = len(read_rows(path))
     if rows < prompts:
-        raise Refused(f"makes no step: {path} has {rows} rows, and a batch takes {prompts} prompts",
+        raise Invalid(f"makes no step: {path} has {rows} rows, and a batch takes {prompts} prompts",
                       "take smaller batches, or more data")
     return {"train.steps": passes * (rows // prompts)}

@@ -9,7 +9,7 @@ from jaxrl_moe.config import listed
 from jaxrl_moe.spelling import did_you_mean, quoted
 
 
-class Refused(Exception):
+class Invalid(Exception):
     """A foreign value that cannot be taken.
 
     Attributes:
@@ -28,7 +28,7 @@ class Kind:
     """What a value may be.
 
     Attributes:
-      check: returns a typed value as the translation takes it; raises Refused.
+      check: returns a typed value as the translation takes it; raises Invalid.
       typed: makes a typed value of a word; raises ValueError.
       words: how many words a flag of a command line takes: 0, 1, or -1 for one and more.
     """
@@ -37,8 +37,8 @@ class Kind:
     words: int = 1
 
 
-def _refuse(value: Any, needed: str) -> Refused:
-    return Refused(f"is of type {type(value).__name__}, and {needed} is needed", f"give {needed}")
+def _refuse(value: Any, needed: str) -> Invalid:
+    return Invalid(f"is of type {type(value).__name__}, and {needed} is needed", f"give {needed}")
 
 
 def integer(least: int = -2**31, *, also: tuple[int, ...] = ()) -> Kind:
@@ -47,7 +47,7 @@ def integer(least: int = -2**31, *, also: tuple[int, ...] = ()) -> Kind:
         if type(value) is not int:
             raise _refuse(value, "a whole number")
         if value < least and value not in also:
-            raise Refused(f"is out of range, for it must be at least {least}", "give another number")
+            raise Invalid(f"is out of range, for it must be at least {least}", "give another number")
         return value
     return Kind(check, int)
 
@@ -59,7 +59,7 @@ def number(least: float = -math.inf, most: float = math.inf) -> Kind:
             raise _refuse(value, "a number")
         if not math.isfinite(value) or not least <= value <= most:
             bounds = f"between {least:g} and {most:g}" if math.isfinite(most) else f"at least {least:g}"
-            raise Refused(f"is out of range, for it must be {bounds}", "give another number")
+            raise Invalid(f"is out of range, for it must be {bounds}", "give another number")
         return float(value)
     return Kind(check, float)
 
@@ -124,7 +124,7 @@ def one_of(*choices: Any) -> Kind:
             return value
         names = [str(choice) for choice in choices if choice is not None]
         near = did_you_mean(value, names) if isinstance(value, str) else ""
-        raise Refused(f"is not known here.{near} Known", listed(names))
+        raise Invalid(f"is not known here.{near} Known", listed(names))
     return Kind(check)
 
 
@@ -133,7 +133,7 @@ def only(*choices: Any, because: str, mend: str) -> Kind:
     def check(value: Any) -> Any:
         if value in choices and type(value) in map(type, choices):
             return value
-        raise Refused(because, mend)
+        raise Invalid(because, mend)
     return Kind(check, _literal)
 
 
@@ -156,12 +156,12 @@ def of_words(kind: Kind, words: list[str]) -> Any:
     """A flag's words as the typed value that its kind checks.
 
     Raises:
-      Refused: a word is no number where one is needed.
+      Invalid: a word is no number where one is needed.
     """
     if kind.words == 0:
         return True
     try:
         values = [kind.typed(word) for word in words]
     except ValueError as error:
-        raise Refused(f"cannot be read, for {quoted(words[0])} is no number", "give one") from error
+        raise Invalid(f"cannot be read, for {quoted(words[0])} is no number", "give one") from error
     return values if kind.words == -1 else values[0]

@@ -21,7 +21,7 @@ class Noted:
     why: str
 
 
-class Given:
+class Inputs:
     """What somebody gave in a dialect, with the dialect's own defaults for the rest.
 
     Args:
@@ -46,12 +46,11 @@ class Given:
                 if key.startswith(prefix)]
 
 
-
-Effect = Callable[[Any, Given], Mapping[str, Any] | Without]
+Effect = Callable[[Any, Inputs], Mapping[str, Any] | Without]
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Key:
     """What becomes of a foreign key.
 
     Attributes:
@@ -70,8 +69,8 @@ class Row:
     read_by: str = ""
     secret: bool = False
 
-    def settings(self, value: Any, given: Given) -> Mapping[str, Any] | Without:
-        """What it becomes. Raises Refused."""
+    def settings(self, value: Any, given: Inputs) -> Mapping[str, Any] | Without:
+        """What it becomes. Raises Invalid."""
         if self.effect is None:
             return Without(self.why)
         if isinstance(self.effect, str):
@@ -79,14 +78,14 @@ class Row:
         return self.effect(value, given)
 
 
-Table = Mapping[str, Row]
+Table = Mapping[str, Key]
 
 
-def unused(kind: Kind, why: str) -> Row:
+def unused(kind: Kind, why: str) -> Key:
     """A key without meaning here, and the reason."""
-    return Row(kind, None, why)
+    return Key(kind, None, why)
 
 
-def beside(kind: Kind, key: str, why: str, default: Any = ABSENT) -> Row:
+def beside(kind: Kind, key: str, why: str, default: Any = ABSENT) -> Key:
     """A key that the row of another one reads."""
-    return Row(kind, None, why, default, read_by=key)
+    return Key(kind, None, why, default, read_by=key)

@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridges.dialects.kinds import Kind, Refused, of_words
+from bridges.dialects.kinds import Invalid, Kind, of_words
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.spelling import did_you_mean, quoted
 from jaxrl_moe.types import Problem
@@ -33,7 +33,7 @@ def read(words: Sequence[str], kinds: Mapping[str, Kind]) -> dict[str, Any]:
             continue
         try:
             values[name[2:]] = _value(kind, [value] if equals else following, bool(equals))
-        except Refused as refused:
+        except Invalid as refused:
             problems.append(Problem(name, None, refused.why, refused.mend))
     if problems:
         raise ConfigError(*problems)
@@ -68,10 +68,10 @@ def _most(kind: Kind | None, has_equals: bool, count: int) -> int:
 def _value(kind: Kind, words: Sequence[str], has_equals: bool) -> Any:
     if kind.words == 0:
         if has_equals:
-            raise Refused("takes no value", "leave it out")
+            raise Invalid("takes no value", "leave it out")
         return True
     if not words:
-        raise Refused("has no value", "write it after the flag")
+        raise Invalid("has no value", "write it after the flag")
     return of_words(kind, list(words if kind.words < 0 else words[:1]))
 
 

@@ -2,8 +2,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from bridges.dialects.kinds import Refused
-from bridges.dialects.rows import Effect, Given, Noted, Without
+from bridges.dialects.kinds import Invalid
+from bridges.dialects.rows import Effect, Inputs, Noted, Without
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.types import Problem, UserError
 
@@ -17,17 +17,17 @@ _JUDGE = {"judge.api_key_env": "judge_key_env", "judge.options.provider": "judge
           "judge.options.event": "judge_turns", "judge.options.timeout_s": "judge_timeout"}
 
 
-def algorithm(variety: str, given: Given) -> dict[str, Any]:
+def algorithm(variety: str, given: Inputs) -> dict[str, Any]:
     method = given["algorithm.method"]
     if method in ("gspo", "grpo") and "algorithm.variety" in given and method != variety:
-        raise Refused(f"contradicts algorithm.method = {method!r}", "leave one of them out")
+        raise Invalid(f"contradicts algorithm.method = {method!r}", "leave one of them out")
     named = method if method in ("gspo", "grpo") else variety
     loss = {"gspo": "gspo", "grpo": "clipped_surrogate"}[named]
     return {"algorithm.advantage": "grpo", "algorithm.loss": loss,
             "algorithm.kl_coef": Noted(0.0, "no KL to a reference has a weight in this dialect")}
 
 
-def task_app(url: str, given: Given) -> dict[str, Any]:
+def task_app(url: str, given: Inputs) -> dict[str, Any]:
     """env.name with the settings of the task app's client, and the endpoint at which it finds the policy."""
     served = {"endpoint.serve": Noted(True, "where the task app finds the policy"),
               "data.seeds": Noted(_training_seeds(given), "the task app's, but for those held out")}
@@ -40,7 +40,7 @@ def task_app(url: str, given: Given) -> dict[str, Any]:
     return served | {"env.name": _spec(settings)}
 
 
-def _reward(given: Given) -> dict[str, Any]:
+def _reward(given: Inputs) -> dict[str, Any]:
     """Which of the app's numbers is the reward."""
     if _stepwise(given):
         return {"by_calls": True}
@@ -49,7 +49,7 @@ def _reward(given: Given) -> dict[str, Any]:
     return {} if "services.judge_url" in given else {"reward": "outcome"}
 
 
-def _judge(given: Given) -> dict[str, Any]:
+def _judge(given: Inputs) -> dict[str, Any]:
     if "services.judge_url" not in given:
         return {}
     asked = {name: given[key] for key, name in _JUDGE.items() if key in given}
@@ -57,14 +57,14 @@ def _judge(given: Given) -> dict[str, Any]:
     return {"judge_url": url.removesuffix("/api")} | asked  # the path that is called begins with /api
 
 
-def judge_url(url: str, given: Given) -> dict[str, Any]:
+def judge_url(url: str, given: Inputs) -> dict[str, Any]:
     """A judge that the run asks: all episodes of a step may wait for it."""
     return {"rollout.graders": Noted(min(max(8, _episodes(given)), 1024), "threads that wait for the task "
                                                                           "app and "
                                      "for judges")}
 
 
-def asked_judge(value: Any, given: Given) -> dict[str, Any] | Without:
+def asked_judge(value: Any, given: Inputs) -> dict[str, Any] | Without:
     """A setting of the judge that the run asks, which env.name has; a task app's own judge knows it."""
     return {} if "services.judge_url" in given else Without("the task app asks a judge of its own")
 
@@ -73,14 +73,14 @@ def _checked(url: str, key: str) -> str:
     try:
         return checked_url(url, key, "http://host:port")
     except UserError as error:
-        raise Refused("is no address of a server", "write http://host:port") from error
+        raise Invalid("is no address of a server", "write http://host:port") from error
 
 
 def _spec(settings: dict[str, Any]) -> str:
     return f"task_app({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
-def _training_seeds(given: Given) -> str:
+def _training_seeds(given: Inputs) -> str:
     held_out = set(given["evaluation.seeds"] or ())
     return seeds_text(seed for seed in range(SEEDS) if seed not in held_out)
 
@@ -96,153 +96,153 @@ def seeds_text(seeds: Iterable[int]) -> str:
     return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def model(path: str, given: Given) -> dict[str, Any]:
+def model(path: str, given: Inputs) -> dict[str, Any]:
     if "model.base" in given and "model.source" in given:
-        raise Refused("is given, and the other of model.base and model.source is, "
+        raise Invalid("is given, and the other of model.base and model.source is, "
                       "too", "leave one of them out")
     if path.startswith(("ft:", "fft:", "qft:")):
-        raise Refused("is a model in synth-ai's cloud", "export it there, and name the folder or hub name")
+        raise Invalid("is a model in synth-ai's cloud", "export it there, and name the folder or hub name")
     return {"model.path": path,
             "train.remat": Noted("full", "the backward pass computes layers again: memory before speed")}
 
 
-def trainer_mode(mode: str, given: Given) -> dict[str, Any]:
+def trainer_mode(mode: str, given: Inputs) -> dict[str, Any]:
     if mode == "qlora":
-        raise Refused("needs a quantised base model, which is not there yet",
+        raise Invalid("needs a quantised base model, which is not there yet",
                       "give lora: the base stays in bfloat16, 57 GiB of 30 B parameters")
     return {"lora.rank": 0} if mode == "full" else {}  # rank is lora.r
 
 
 def adapters(key: str, setting: str) -> Effect:
     """A setting of the adapters; refused where all weights are trained."""
-    def effect(value: Any, given: Given) -> dict[str, Any] | Without:
+    def effect(value: Any, given: Inputs) -> dict[str, Any] | Without:
         if given["model.trainer_mode"] != "full":
             return {setting: value}
         if key not in given:
             return Without("all weights are trained")
-        raise Refused("concerns adapters, and model.trainer_mode = 'full' trains all weights",
+        raise Invalid("concerns adapters, and model.trainer_mode = 'full' trains all weights",
                       "leave the section lora out, or give trainer_mode lora")
     return effect
 
 
-def label(name: str, given: Given) -> dict[str, Any]:
+def label(name: str, given: Inputs) -> dict[str, Any]:
     if "/" in name or name in (".", ".."):
-        raise Refused("cannot name a folder", "leave slashes out")
+        raise Invalid("cannot name a folder", "leave slashes out")
     return {"run_dir": f"runs/{name}"}
 
 
-def episodes(per_batch: int, given: Given) -> dict[str, Any]:
+def episodes(per_batch: int, given: Inputs) -> dict[str, Any]:
     batches = given["rollout.batches_per_step"]
     group = given["training.group_size"]
     total = per_batch * batches
     if total % group:
-        raise Refused(f"x rollout.batches_per_step = {batches} makes {total} episodes a step, which groups "
+        raise Invalid(f"x rollout.batches_per_step = {batches} makes {total} episodes a step, which groups "
                       "of "
                       f"training.group_size = {group} do not divide",
                       f"change one of them, as to {-(-total // group) * group} episodes in all")
     return {"rollout.prompts_per_step": total // group, "rollout.group_size": group}
 
 
-def _episodes(given: Given) -> int:
+def _episodes(given: Inputs) -> int:
     return (given["rollout.episodes_per_batch"] or 0) * given["rollout.batches_per_step"]
 
 
-def steps(epochs: int, given: Given) -> dict[str, Any]:
+def steps(epochs: int, given: Inputs) -> dict[str, Any]:
     return {"train.steps": epochs * given["training.iterations_per_epoch"],
             "checkpoint.every": Noted(1, "judges have waited for every step: none is lost")}
 
 
-def micro_batch(sequences: int, given: Given) -> dict[str, Any]:
+def micro_batch(sequences: int, given: Inputs) -> dict[str, Any]:
     gpus = given["topology.gpus_for_training"] or 1
     return {"train.tokens_per_micro_batch": sequences * given["vllm.max_model_len"] * gpus}
 
 
-def accumulation(count: int, given: Given) -> dict[str, Any] | Without:
+def accumulation(count: int, given: Inputs) -> dict[str, Any] | Without:
     total = _episodes(given)
     update = count * given["training.batch_size"] * (given["topology.gpus_for_training"] or 1)
     if not total or update >= total:
         return Without("an update takes all episodes of a step, which are no more")
     if total % update:
-        raise Refused(f"x training.batch_size makes updates of {update} episodes, which do not divide the "
+        raise Invalid(f"x training.batch_size makes updates of {update} episodes, which do not divide the "
                       f"{total} "
                       "of a step", "change one of them")
     return {"algorithm.minibatches": total // update}
 
 
-def trained_turns(turns: int, given: Given) -> Without:
+def trained_turns(turns: int, given: Inputs) -> Without:
     allowed = given["rollout.max_turns"]
     if allowed and turns < allowed:
-        raise Refused(f"is below rollout.max_turns = {allowed}, and all turns that are played are trained",
+        raise Invalid(f"is below rollout.max_turns = {allowed}, and all turns that are played are trained",
                       "give both the same number")
     return Without("rollout.max_turns bounds an episode, and all its turns are trained")
 
 
-def step_rewards(enabled: bool, given: Given) -> dict[str, Any] | Without:
+def step_rewards(enabled: bool, given: Inputs) -> dict[str, Any] | Without:
     weight = given["training.step_rewards_indicator_lambda"]
     if not _stepwise(given):
         return Without("step rewards are off" if weight else "step_rewards_indicator_lambda = 0 pays nothing")
     if blends(given):
-        raise Refused("pays single turns, and the weights of [rubric] or [judge] blend numbers of the whole "
+        raise Invalid("pays single turns, and the weights of [rubric] or [judge] blend numbers of the whole "
                       "episode: a reward is one of the two here", "set it to false, or leave the weights out")
     return {"algorithm.step_rewards": "decision_stepwise", "algorithm.step_lambda": weight,
             "algorithm.returns": "trajectory", "algorithm.turn_gamma": 1.0}
 
 
-def _stepwise(given: Given) -> bool:
+def _stepwise(given: Inputs) -> bool:
     wanted = given["training.step_rewards_enabled"] and given["training.step_rewards_mode"] != "off"
     return bool(wanted and given["training.step_rewards_indicator_lambda"])
 
 
-def blends(given: Given) -> bool:
+def blends(given: Inputs) -> bool:
     """Whether weights of [rubric] or [judge] blend rewards."""
     return "rubric.weights.env" in given and given["rubric.enabled"] is not False
 
 
-def blend(weight: float, given: Given) -> dict[str, Any] | Without:
+def blend(weight: float, given: Inputs) -> dict[str, Any] | Without:
     if not blends(given):
         return Without("enabled = false")
     judged = (given["rubric.weights.event"], given["rubric.weights.outcome"])
     return {"algorithm.reward_blend": (weight, *judged)}
 
 
-def nothing_to_send(config: dict[str, Any], given: Given) -> Without:
+def nothing_to_send(config: dict[str, Any], given: Inputs) -> Without:
     if config:
-        raise Refused("would go to the task app with each rollout, which its client cannot send yet",
+        raise Invalid("would go to the task app with each rollout, which its client cannot send yet",
                       "set it in the task app, and leave it out here")
     return Without("it is empty")
 
 
-def evaluation_seeds(seeds: tuple[int, ...], given: Given) -> dict[str, Any]:
+def evaluation_seeds(seeds: tuple[int, ...], given: Inputs) -> dict[str, Any]:
     if not seeds:
-        raise Refused("is empty", "name some seeds, or leave it out")
+        raise Invalid("is empty", "name some seeds, or leave it out")
     if len(set(seeds)) < len(seeds):
-        raise Refused("names a seed twice", "name each once")
+        raise Invalid("names a seed twice", "name each once")
     return {"data.eval_seeds": seeds_text(seeds),
             "eval.at_start": Noted(False, "judges are not asked before the first step")}
 
 
-def instances(count: int, given: Given) -> dict[str, Any]:
+def instances(count: int, given: Inputs) -> dict[str, Any]:
     seeds = given["evaluation.seeds"] or ()
     if count > len(seeds):
-        raise Refused(f"is more than the {len(seeds)} of evaluation.seeds", "name as many seeds, or lower it")
+        raise Invalid(f"is more than the {len(seeds)} of evaluation.seeds", "name as many seeds, or lower it")
     return {"eval.prompts": count}
 
 
-def every(steps_between: int, given: Given) -> dict[str, Any]:
+def every(steps_between: int, given: Inputs) -> dict[str, Any]:
     if "evaluation.seeds" not in given:
-        raise Refused("says when, and there are no evaluation.seeds", "name seeds to evaluate on")
+        raise Invalid("says when, and there are no evaluation.seeds", "name seeds to evaluate on")
     return {"eval.every": steps_between}
 
 
-def context(tokens: int, given: Given) -> dict[str, Any]:
+def context(tokens: int, given: Inputs) -> dict[str, Any]:
     prompt = tokens // 8
     rest = tokens - prompt
     longest = given["rollout.policy_config.max_tokens"] or tokens * 3 // 4
     if longest > rest:
-        raise Refused(f"leaves {rest} tokens for all turns, and an answer may have {longest} "
+        raise Invalid(f"leaves {rest} tokens for all turns, and an answer may have {longest} "
                       "(rollout.policy_config.max_tokens)", "raise it, or lower max_tokens")
     return {"data.max_prompt_tokens": prompt, "rollout.max_tokens": longest, "episodes.max_tokens": rest}
 
 
-def training_gpus(count: int, given: Given) -> dict[str, Any] | Without:
+def training_gpus(count: int, given: Inputs) -> dict[str, Any] | Without:
     return {"mesh.fsdp": count} if count > 1 else Without("one device")
