@@ -53,7 +53,7 @@ def parted(arguments: Sequence[str],
     """(our words with the script before them, the dialect if there is one, its words).
 
     A dialect is named by the first word, or by the ending of the file that --config names. All that is
-    neither an option of the script nor a setting of ours is the dialect's.
+    neither an option of the script nor a setting of ours is the dialect's, as is what follows a bare "--".
     """
     script, *words = arguments
     named = next((dialect for dialect in dialects if words[:1] == [dialect.name]), None)
@@ -87,6 +87,8 @@ def _shared_out(words: Sequence[str]) -> tuple[list[str], list[str]]:
     theirs: list[str] = []
     following = iter(words)
     for word in following:
+        if word == "--":
+            return ours, [*theirs, *following]
         match = _WORD.match(word)
         if match is None or not _is_ours(match[1]):
             theirs.append(word)

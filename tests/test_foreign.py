@@ -25,6 +25,7 @@ def an_option():
     (["--config=a.toml", "--config.train.pack", "k"], ["--config.train.pack"], ["a.toml", "k"]),
     (["--config=a.toml", "--noconfig.train.pack", "k"], ["--noconfig.train.pack"], ["a.toml", "k"]),
     (["theirs", "--a_foreign_text", "k", "v"], ["--a_foreign_text", "k"], ["v"]),
+    (["theirs", "--lr", "1", "--", "--a_foreign_switch"], [], ["--lr", "1", "--a_foreign_switch"]),
     (["theirs", "--noa_foreign_switch", "--nosuch"], ["--noa_foreign_switch"], ["--nosuch"])])
 def test_words_are_shared_out(words, ours, theirs):
     assert foreign.parted(["script", *words], [DIALECT]) == (["script", *ours], DIALECT, theirs)

@@ -10,6 +10,7 @@ from jaxrl_moe.spelling import cut, did_you_mean, escaped
 from jaxrl_moe.types import Problem
 
 _MOST_SHOWN = 60  # characters of a foreign value in a comment
+_WORDS = {True: "true", False: "false", None: "null"}
 
 
 class UnknownKey(Problem):
@@ -140,8 +141,8 @@ class _Work:
             return "(not shown)"
         if row.kind is TABLE or isinstance(value, dict):
             return "{...}" if value else "{}"
-        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        return cut(escaped(text), _MOST_SHOWN)
+        items = value if isinstance(value, list | tuple) else [value]
+        return cut(escaped(",".join(map(_plain, items))), _MOST_SHOWN)
 
     def _refuse(self, key: str, value: Any, refused: Invalid) -> None:
         row = self._table[key]
@@ -152,6 +153,11 @@ class _Work:
         near = _nearest(key, self._table)
         what = f"{self._source}: there is no key {cut(escaped(self._named(key)))!r}"
         return UnknownKey(self._where(key), None, what, near or _beside(key, self._table))
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML and TOML have it."""
+    return _WORDS[value] if value is None or type(value) is bool else str(value)
 
 
 def _nearest(key: str, table: Iterable[str]) -> str:

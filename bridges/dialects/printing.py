@@ -27,15 +27,16 @@ def _document(translation: Translation) -> Iterator[str]:
     yield '"""' + _safe(what)
     if translation.unused:
         yield ""
-        yield "Without meaning here:"
-        for unused in translation.unused:
-            yield from _bullet(unused)
+        yield "What changes nothing here:"
+        for why in dict.fromkeys(unused.why for unused in translation.unused):
+            yield from _bullet([unused for unused in translation.unused if unused.why == why], why)
     yield '"""'
 
 
-def _bullet(unused: Unused) -> list[str]:
-    text = _safe(f"- {unused.key} = {unused.value}: {unused.why}")
-    return textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _bullet(group: list[Unused], why: str) -> list[str]:
+    """Keys that have one reason."""
+    named = ", ".join(f"{unused.key} = {unused.value}" for unused in group)
+    return textwrap.wrap(_safe(f"- {named}: {why}"), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _safe(text: str) -> str:

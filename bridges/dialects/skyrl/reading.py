@@ -14,13 +14,24 @@ from jaxrl_moe.types import Problem, UserError
 
 
 def read(words: Sequence[str]) -> Translation:
-    """Of config.yaml [KEY=VALUE ...] [--env-file=FILE]. Raises UserError."""
-    options, rest = options_of(words, ("env-file",))
-    files = [word for word in rest if _is_file(word)]
+    """Of [config.yaml] [KEY=VALUE ...] [--env-file=FILE]; the file may be named as Hydra has it, by
+    --config-path and --config-name. Raises UserError."""
+    options, rest = options_of(words, ("env-file", "config-path", "config-name"))
+    files = [*_named(options), *filter(_is_file, rest)]
     overrides = [word for word in rest if not _is_file(word)]
     env_file.load_if_named(options)
     path = single_file(files, "skyrl", "config.yaml") if files else ""
     return translation(path, overrides)
+
+
+def _named(options: Mapping[str, str]) -> list[str]:
+    """The file that --config-path and --config-name name."""
+    name = options.get("config-name", "")
+    if not name and "config-path" in options:
+        raise UserError("--config-path names a folder: name its file by --config-name, or give the file "
+                        "itself.")
+    path = pathlib.PurePath(options.get("config-path", ""), name)
+    return [str(path if path.suffix in (".yaml", ".yml") else f"{path}.yaml")] if name else []
 
 
 def _is_file(word: str) -> bool:

@@ -43,6 +43,15 @@ def test_the_table_of_key_settings_is_known_and_spreads_experts_over_all_gpus(tm
     assert {each.key for each in made.unused} == {"trainer.strategy", "trainer.policy.model.type"}
 
 
+@pytest.mark.parametrize("name", ["config", "config.yaml"])
+def test_the_file_may_be_named_as_hydra_has_it(name, tmp_path):
+    (tmp_path / "config.yaml").write_text(seed_texts.NMOE_KEY_SETTINGS)
+    words = ("--config-path", str(tmp_path), f"--config-name={name}", *seed_texts.NMOE_COMMAND)
+    assert translated(*words).values()["mesh.dispatch"] == "auto"
+    with pytest.raises(UserError, match="name its file by --config-name"):
+        translated(*words[:2])
+
+
 CASES = [
     (("trainer.algorithm.advantage_estimator=rloo",), {"algorithm.advantage": "rloo"}),
     (("trainer.algorithm.advantage_estimator=reinforce++", "trainer.algorithm.gamma=0.99"),
