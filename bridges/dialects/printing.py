@@ -1,4 +1,4 @@
-"""A translation printed as a recipe of ours, a comment for each line."""
+"""A translation printed as a recipe of ours, a comment for each line, or for lines that have the same."""
 import itertools
 import pprint
 import textwrap
@@ -16,8 +16,8 @@ def recipe(translation: Translation) -> str:
              f"{_INDENT}config = base()"]
     for _, group in itertools.groupby(translation.assigned, key=lambda each: each.key.partition(".")[0]):
         lines.append("")
-        for assigned in group:
-            lines += _assignment(assigned)
+        for why, alike in itertools.groupby(group, key=_why):
+            lines += [*_comment(why), *itertools.chain.from_iterable(map(_statement, alike))]
     lines += ["", *_missing(translation), f"{_INDENT}return config"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -44,9 +44,8 @@ def _safe(text: str) -> str:
     return text.replace("\\", "/").replace('"""', "'''")
 
 
-def _assignment(assigned: Assigned) -> list[str]:
-    why = f"{assigned.origin}; {assigned.why}" if assigned.why else assigned.origin
-    return [*_comment(why), *_statement(assigned)]
+def _why(assigned: Assigned) -> str:
+    return f"{assigned.origin}; {assigned.why}" if assigned.why else assigned.origin
 
 
 def _statement(assigned: Assigned) -> list[str]:
@@ -55,7 +54,7 @@ def _statement(assigned: Assigned) -> list[str]:
     if len(line) <= _WIDTH:
         return [line]
     value = pprint.pformat(assigned.value, width=_WIDTH - 2 * len(_INDENT), sort_dicts=False)
-    inner = textwrap.indent(value.removeprefix("(").removesuffix(")"), 2 * _INDENT)
+    inner = textwrap.indent(value.removeprefix("(").removesuffix(")").replace("\n ", "\n"), 2 * _INDENT)
     closing = ",)" if isinstance(assigned.value, tuple) and len(assigned.value) == 1 else ")"
     return [f"{_INDENT}config.{assigned.key} = (", *inner.splitlines(), f"{_INDENT}{closing}"]
 

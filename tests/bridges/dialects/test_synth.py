@@ -1,4 +1,6 @@
 """synth-ai's TOML: the numbers of its users' documents come out, and what cannot be is refused by name."""
+import ast
+import json
 import tomllib
 
 import pytest
@@ -238,3 +240,16 @@ def test_the_shipped_toml_is_the_users_completed(tmp_path):
     values = reading.read([str(recipes.SHIPPED / "rl_lora_qwen3_moe_2xh200.toml")]).values()
     assert values["run_dir"] == "runs/agora-ex-qwen3-moe-rl" and values["lora.dropout"] == 0.05
     assert values["algorithm.minibatches"] == 2 and values["train.steps"] == 12
+
+
+def test_what_a_file_holds_ends_no_docstring_and_no_comment(tmp_path):
+    hostile = 'a"""\nimport sys; sys.exit(3)\n\\N{x} #'
+    text = merged(MODEL, f"[rollout.policy_config]\nmodel = {json.dumps(hostile)}\n"
+                  f"[rollout]\npolicy_name = {json.dumps(hostile)}\n")
+    made = translated(text, tmp_path, f"--task-url={URL}")
+    document, base, function = ast.parse(recipe(made)).body
+    assert isinstance(document, ast.Expr) and base.module == "jaxrl_moe.config"
+    assigned = [node for node in function.body if isinstance(node, ast.Assign)]
+    assert len(assigned) == len(made.assigned) + 1 and len(function.body) == len(assigned) + 1
+    named = next(node.value for node in assigned if ast.unparse(node.targets[0]) == "config.env.name")
+    assert ast.literal_eval(named) == made.values()["env.name"]
