@@ -59,7 +59,7 @@ _ALGORITHM: Table = {
 _SERVICES: Table = {
     "services.task_url": Key(TEXT, rules.task_app, "the task app, which plays the episodes at the run's "
                              "endpoint; its key is that of ENVIRONMENT_API_KEY", default=""),
-    "services.judge_url": Key(TEXT, rules.judge_url, "the run asks it; without one the task app judges"),
+    "services.judge_url": beside(TEXT, "services.task_url", ""),  # without one the task app judges
     "judge.api_key_env": Key(TEXT, rules.asked_judge, ""),
     "rollout.env_name": beside(TEXT, "services.task_url", "environment of the task app"),
     "rollout.policy_name": beside(TEXT, "services.task_url", "policy of the task app"),
