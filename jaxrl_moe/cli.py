@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jaxrl_moe import config as config_lib
-from jaxrl_moe import endings, options, paths, recipes
+from jaxrl_moe import endings, foreign, options, paths, recipes
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.distributed.chips import set_memory_fraction
 from jaxrl_moe.help_text import options_help, settings_help
@@ -26,7 +26,7 @@ _OVERRIDE = re.compile(r"--?(no)?config\.([\w.]+)(=.*)?$", re.DOTALL)
 
 
 def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = False, hosts: bool = False,
-        folders: bool = False, document: str = "") -> None:
+        folders: bool = False, document: str = "", dialects: Sequence[foreign.Dialect] = ()) -> None:
     """Parses the command line, calls main, and ends the process.
 
     Whatever error comes is printed as one paragraph, and with --debug its traceback before; the exit code is
@@ -40,6 +40,7 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
         hosts/launch.py.
       document: what --help says before the options; empty: what main's module says of itself.
       folders: whether arguments that are no options are folders, for a script without a recipe.
+      dialects: of other systems, whose configurations are taken in place of a recipe.
     """
     endings.install()
     membership_flags = _define_membership() if hosts else ()
@@ -71,7 +72,7 @@ def run(main: Callable[..., None], *, recipe: bool = True, compiled: bool = Fals
         keep_compiled()
     document = document or inspect.getmodule(main).__doc__
     try:
-        app.run(call, flags_parser=lambda arguments: parse(arguments, document, recipe))
+        app.run(call, flags_parser=lambda arguments: parse(arguments, document, recipe, dialects))
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(endings.tell(error))
 
@@ -132,7 +133,8 @@ def require(*holders: flags.FlagHolder) -> None:
             raise ConfigError(f"--{holder.name} is required: {flags.FLAGS[holder.name].help}. See --help.")
 
 
-def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> list[str]:
+def parse(arguments: Sequence[str], document: str = "", recipe: bool = True,
+          dialects: Sequence[foreign.Dialect] = ()) -> list[str]:
     """Parses argv; returns what is left. Unknown settings are refused, each with the nearest known name.
 
     Raises:
@@ -144,12 +146,16 @@ def parse(arguments: Sequence[str], document: str = "", recipe: bool = True) -> 
         print("\n\n".join(filter(None, blocks)))
         endings.flush_output()
         sys.exit(0)
+    dialect = None
     if recipe:
+        arguments, dialect, theirs = foreign.parted(arguments, dialects)
         config_lib.refuse_unknown(*filter(None, map(_overridden, arguments)))
         arguments = _joined(arguments)
     _refuse_twice(arguments)
     try:
-        if recipe:
+        if dialect is not None:
+            arguments = _take_foreign(arguments, dialect, theirs)
+        elif recipe:
             arguments = _take_recipe(arguments)
         return flags.FLAGS(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -163,10 +169,21 @@ def _take_recipe(arguments: Sequence[str]) -> list[str]:
     rest, path = _parted(arguments)
     if not path:
         raise ConfigError("No recipe is given: add --config=FILE.py, such as --config=configs/quickstart.py.")
-    settings = recipes.settings(paths.usable(path))
-    rest = [_readable(argument) for argument in rest]
-    config_flags.DEFINE_config_dict("config", settings, sys_argv=rest)
-    return rest
+    return _define(recipes.settings(paths.usable(path)), rest)
+
+
+def _take_foreign(arguments: Sequence[str], dialect: foreign.Dialect, theirs: Sequence[str]) -> list[str]:
+    """The same with another system's configuration."""
+    read = dialect.read(theirs)
+    read.refuse_missing(filter(None, map(_overridden, arguments)))
+    print(read.said)
+    return _define(read.settings, arguments)
+
+
+def _define(settings: ConfigDict, arguments: Sequence[str]) -> list[str]:
+    arguments = [_readable(argument) for argument in arguments]
+    config_flags.DEFINE_config_dict("config", settings, sys_argv=arguments)
+    return arguments
 
 
 def _parted(arguments: Sequence[str]) -> tuple[list[str], str | None]:

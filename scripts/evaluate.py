@@ -13,6 +13,7 @@ begin.command()  # first: what follows takes seconds, can fail and be interrupte
 import pathlib
 
 import bridges
+from bridges import dialects
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.config import Config
@@ -37,4 +38,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, compiled=True)
+    cli.run(main, compiled=True, dialects=dialects.READERS)

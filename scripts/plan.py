@@ -74,5 +74,7 @@ def start_again(config: "Config") -> int:
 
 
 if __name__ == "__main__":
+    from bridges import dialects
     from jaxrl_moe import cli
-    cli.run(main if PLANNED in os.environ else lambda config: sys.exit(start_again(config)))
+    cli.run(main if PLANNED in os.environ else lambda config: sys.exit(start_again(config)),
+            document=__doc__, dialects=dialects.READERS)

@@ -5,6 +5,12 @@ adapter.
     python scripts/train.py --config=configs/gsm8k/grpo.py --config.run_dir=runs/first --config.lora.rank=8
     python scripts/train.py --config=configs/gsm8k/grpo.py --dry_run
 
+Configurations of synth-ai, SkyRL and slime are taken in place of a recipe, see docs/dialects.md:
+
+    python scripts/train.py --config=FILE.toml --task-url=http://localhost:8101 --env-file=.env
+    python scripts/train.py --config=config.yaml trainer.policy.model.path=MODEL
+    python scripts/train.py slime --hf-checkpoint MODEL --gamma 0.4 --config.env.name=TASK
+
 On several hosts each runs the same command; see scripts/launch.
 
 Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the same command is given again.
@@ -14,6 +20,7 @@ from jaxrl_moe import begin
 begin.command()  # first: what follows takes seconds, can fail and be interrupted
 
 import bridges
+from bridges import dialects
 from jaxrl_moe import cli
 from jaxrl_moe.checks import dry_run, start
 from jaxrl_moe.config import Config
@@ -40,4 +47,4 @@ def endpoint(config: Config) -> Endpoint | None:
 
 
 if __name__ == "__main__":
-    cli.run(main, compiled=True, hosts=True)
+    cli.run(main, compiled=True, hosts=True, dialects=dialects.READERS)

@@ -18,6 +18,7 @@ import sys
 import jax
 
 import bridges
+from bridges import dialects
 from jaxrl_moe import cli
 from jaxrl_moe.checks import start
 from jaxrl_moe.checks.setup import check_all
@@ -40,4 +41,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, hosts=True)
+    cli.run(main, hosts=True, dialects=dialects.READERS)

@@ -17,7 +17,7 @@ ORDER = [
     {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"},
     {"outgoing"}, {"judges"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"},
     {"planning"}, {"training"},
-    {"options", "recipes", "help_text"}, {"cli"}]
+    {"options", "recipes", "help_text", "foreign"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",

@@ -1,0 +1,1 @@
+"""synth-ai's TOML."""
