@@ -160,10 +160,11 @@ class AiJudge(Judge):
             question = pair_question if ask.mode == "pairwise" else ranking_question
             return self._endpoint.ask(question([works[item] for item in items], ask.rubric, self._pictures))
         answers = dict(zip(shown, self._calls.map(compare, shown)))
+        values = {items: value for items, (value, _) in answers.items()}
         if ask.mode == "pairwise":
-            won = won_both_ways({items: value for items, (value, _) in answers.items()})
+            won = won_both_ways(values)
         else:
-            won = won_by_order(*[[items[place] for place in value] for items, (value, _) in answers.items()])
+            won = won_by_order(items[place] for items, places in values.items() for place in places)
         raw = {item: [{"shown": items, "answer": text} for items, (_, text) in answers.items()
                       if item in items] for item in works}
         return {item: Verdict(reward, judge=self.model, raw=json.dumps(raw[item]))

@@ -61,6 +61,8 @@ class Connection:
             None, connect=min(CONNECT_SECONDS, timeout)))
         self._errors = httpx
         self._waiting: set[concurrent.futures.Future] = set()
+        self._door = threading.Lock()
+        self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="outgoing calls", daemon=True)
         self._thread.start()
@@ -100,9 +102,11 @@ class Connection:
 
     def close(self) -> None:
         """Ends the calls at work, at the latest after LAST_SECONDS those that nobody waits for."""
-        if self._loop.is_closed():
-            return
         concurrent.futures.wait(set(self._waiting), LAST_SECONDS)
+        with self._door:  # what begins after this is refused: the loop would stop without it
+            if self._closed:
+                return
+            self._closed = True
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -126,11 +130,11 @@ class Connection:
         return f": {cut(escaped(text))}" if text else "."
 
     def _start(self, call: Coroutine[Any, Any, tuple[int, bytes]]) -> concurrent.futures.Future:
-        try:
-            return asyncio.run_coroutine_threadsafe(call, self._loop)
-        except RuntimeError as error:  # the loop is closed
-            call.close()
-            raise UserError("The task is closed: it calls no server any more.") from error
+        with self._door:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(call, self._loop)
+        call.close()
+        raise UserError("The task is closed: it calls no server any more.")
 
     async def _end(self) -> None:
         own = asyncio.current_task()
