@@ -99,33 +99,36 @@ class JudgeClient:
     def _awaited(self, body: dict[str, Any]) -> Verdict | None:
         """The verdict; None where the deadline comes first."""
         end = time.monotonic() + self._deadline if self._deadline else float("inf")
-        answer = self._submitted(body)
+        answer = self._submitted(body, end)
         while isinstance(answer, str):
-            left = end - time.monotonic()
-            if left <= 0:
-                return None
             asked = time.monotonic()
-            answer = self._looked(answer, max(0.0, min(self._wait, left)), body)
+            if asked >= end:
+                return None
+            answer = self._looked(answer, body, end)
             if isinstance(answer, str):  # a server that does not hold questions is not pestered
                 self._pause(min(AGAIN_SECONDS - (time.monotonic() - asked), end - time.monotonic()))
         return answer
 
-    def _submitted(self, body: dict[str, Any]) -> Verdict | str:
+    def _submitted(self, body: dict[str, Any], end: float) -> Verdict | str:
         """The verdict, or the item that it will be of."""
-        url = f"{self._url}{SCORE}?wait={self._wait:g}"
+        url = f"{self._url}{SCORE}{self._held(end)}"
         return self._read(self._patient(
             functools.partial(self._connection.post, url, body, Status.STEP_FAILED)))
 
-    def _looked(self, item: str, wait: float, body: dict[str, Any]) -> Verdict | str:
+    def _looked(self, item: str, body: dict[str, Any], end: float) -> Verdict | str:
         """The verdict of an item, or the item; it is handed in again where the server has forgotten it."""
-        url = f"{self._url}{ITEMS}/{urllib.parse.quote(item, safe='')}?wait={wait:.3f}"
+        url = f"{self._url}{ITEMS}/{urllib.parse.quote(item, safe='')}{self._held(end)}"
         try:
             return self._read(self._patient(
                 functools.partial(self._connection.get, url, Status.STEP_FAILED)), item)
         except StatusError as error:
             if error.code != 404:
                 raise
-        return self._submitted(body)
+        return self._submitted(body, end)
+
+    def _held(self, end: float) -> str:
+        """For how long the server is asked to hold a call, as a query."""
+        return f"?wait={max(0.0, min(self._wait, end - time.monotonic())):.3f}"
 
     def _patient(self, call: Callable[[], Any]) -> Any:
         """Makes a call that may be made twice, until it is answered or the patience is over."""
