@@ -12,7 +12,7 @@ from typing import Any
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.judges.chat import ChatEndpoint
 from jaxrl_moe.judges.comparing import shares, won_both_ways, won_by_order
-from jaxrl_moe.judges.groups import Groups
+from jaxrl_moe.judges.groups import JudgedGroups
 from jaxrl_moe.judges.judge import Judge, JudgeError
 from jaxrl_moe.judges.kept import KeptVerdicts
 from jaxrl_moe.judges.questions import PROMPTS, pair_question, ranking_question, rubric_question
@@ -47,7 +47,7 @@ class AiJudge(Judge):
         self._door = threading.Condition()
         self._working: set[str] = set()
         self._failed: dict[str, str] = {}
-        self._groups = Groups(group_patience)
+        self._groups = JudgedGroups(group_patience)
         self._calls = concurrent.futures.ThreadPoolExecutor(concurrency, "judge calls")
         self._comparisons = concurrent.futures.ThreadPoolExecutor(GROUPS_AT_ONCE, "judge groups")
 
@@ -66,8 +66,8 @@ class AiJudge(Judge):
             key = ask.run, ask.mode, json.dumps(ask.rubric.plain()), work.group
             group = self._groups.join(key, item, work, ask)
             if group.complete:
-                works = dict(group.works.values())
-                counts = collections.Counter(each for each, _ in group.works.values())
+                works = {each: shown for (each, _), shown in group.works.items()}
+                counts = collections.Counter(each for each, _ in group.works)
                 self._begin(list(works), self._comparisons, lambda: self._compared(works, counts, ask))
         return item
 
@@ -90,9 +90,9 @@ class AiJudge(Judge):
     def _check(self, work: Work, ask: Ask) -> None:
         check_ask(work, ask)
         if not self._pictures and all(part.kind == "png" for part in work.shown):
-            raise UserError(f"The work has pictures alone, and the judge's model {self.model!r} is shown none. "
-                            "Hand in its page or text too, or let a model judge that takes pictures, by "
-                            "--llm_pictures.")
+            raise UserError(f"The work has pictures alone, and the judge's model {self.model!r} is shown "
+                            "none. Hand in its page or text too, or have a model that takes pictures judge, "
+                            "with --llm_pictures.")
 
     def _item(self, work: Work, ask: Ask) -> str:
         """The hash of all that the verdict depends on."""
@@ -150,7 +150,7 @@ class AiJudge(Judge):
     def _compared(self, works: Mapping[str, Work], counts: Mapping[str, int],
                   ask: Ask) -> dict[str, Verdict]:
         """The verdicts of a group's works, of which some may be equal."""
-        order = sorted(works)  # items are hashes: their order says nothing, and every place comes to every work
+        order = sorted(works)  # by hashes, which say nothing of them and give each every place in turn
         if ask.mode == "pairwise":
             shown = list(itertools.permutations(order, 2))
         else:

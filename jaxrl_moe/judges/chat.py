@@ -1,4 +1,4 @@
-"""Questions to a model behind an OpenAI-compatible endpoint whose answers are JSON objects of a given form."""
+"""Questions to a model behind an OpenAI-compatible endpoint, answered by JSON objects of a given form."""
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from jaxrl_moe.judges.judge import JudgeError
 from jaxrl_moe.outgoing.connection import Connection, StatusError
 from jaxrl_moe.outgoing.urls import checked_url
-from jaxrl_moe.outside import OutsideError, Fields, parse
+from jaxrl_moe.outside import Fields, OutsideError, parse
 from jaxrl_moe.types import EnvError, Status, UserError
 
 PAUSE_SECONDS = 1.0  # before the second try; each further one waits twice as long

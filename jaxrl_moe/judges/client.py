@@ -1,9 +1,12 @@
 """The client of a judge server, ours or another that answers POST /api/judge/v1/score."""
+import contextlib
+import dataclasses
 import functools
+import itertools
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.judges.records import Verdict, Work, verdict_of
@@ -58,6 +61,8 @@ class JudgeClient:
         self._wait = min(MOST_WAIT, timeout / 2)
         given = {"provider": provider, "model": model, "rubric_id": rubric_id}
         self._options = {name: value for name, value in given.items() if value}
+        self._door = threading.Lock()
+        self._copies: dict[tuple[str, ...], set[int]] = {}
         self._over = threading.Event()
         self._connection = Connection(timeout, patience, api_key)
 
@@ -77,6 +82,11 @@ class JudgeClient:
           Dropped: the deadline passed.
           EnvError: there is no verdict.
         """
+        with self._numbered(work, mode, run) as numbered:
+            return self._scored(numbered, policy_name, task_app_id, rubric, turns, mode, run)
+
+    def _scored(self, work: Work, policy_name: str, task_app_id: str, rubric: Rubric | None, turns: bool,
+                mode: str, run: str) -> Verdict:
         options = self._options | {"event": turns, "outcome": True, "mode": mode}
         options |= {"run": run} if run else {}
         options |= {"rubric_overrides": rubric.plain()} if rubric else {}
@@ -95,6 +105,25 @@ class JudgeClient:
         """Ends all calls, which raise EnvError where somebody still waits for them."""
         self._over.set()
         self._connection.close()
+
+    @contextlib.contextmanager
+    def _numbered(self, work: Work, mode: str, run: str) -> Iterator[Work]:
+        """The work, which tells itself from equal ones of its group that are waited for."""
+        if mode == "rubric":
+            yield work
+            return
+        key = run, mode, work.group, work.digest()
+        with self._door:
+            waiting = self._copies.setdefault(key, set())
+            copy = next(number for number in itertools.count(work.copy) if number not in waiting)
+            waiting.add(copy)
+        try:
+            yield dataclasses.replace(work, copy=copy)
+        finally:
+            with self._door:
+                waiting.discard(copy)
+                if not waiting:
+                    self._copies.pop(key, None)
 
     def _awaited(self, body: dict[str, Any]) -> Verdict | None:
         """The verdict; None where the deadline comes first."""

@@ -9,20 +9,20 @@ MOST = 4096  # groups that are remembered
 
 
 @dataclasses.dataclass
-class Group:
+class JudgedGroup:
     """Works that are compared with each other.
 
     Attributes:
       name: as their sender calls it.
       ask: under what.
       size: how many they will be.
-      works: {member: (item, work)}, the newest last.
+      works: {(item, copy): work}, the newest last.
       began: time.monotonic() of the last one that came in.
     """
     name: str
     ask: Ask
     size: int
-    works: dict[str, tuple[str, Work]] = dataclasses.field(default_factory=dict)
+    works: dict[tuple[str, int], Work] = dataclasses.field(default_factory=dict)
     began: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
@@ -31,23 +31,21 @@ class Group:
 
     @property
     def items(self) -> set[str]:
-        return {item for item, _ in self.works.values()}
+        return {item for item, _ in self.works}
 
     def add(self, item: str, work: Work) -> None:
-        """Takes a work in. Another work of the same member, as of an episode that was played again, goes, and
-        so does the oldest beyond the size."""
+        """Takes a work in; the oldest beyond the size go, as of episodes that were played again otherwise."""
         if work.group_size != self.size:
             raise UserError(f"The group {self.name!r} has {self.size} works, and one of them says "
                             f"{work.group_size}.")
-        member = work.member or item
-        self.works.pop(member, None)
-        self.works[member] = item, work
+        self.works.pop((item, work.copy), None)
+        self.works[item, work.copy] = work
         while len(self.works) > self.size:
             del self.works[next(iter(self.works))]
         self.began = time.monotonic()
 
 
-class Groups:
+class JudgedGroups:
     """Groups by their keys. Its user holds a lock.
 
     Args:
@@ -56,16 +54,16 @@ class Groups:
 
     def __init__(self, patience: float):
         self._patience = patience
-        self._groups: dict[tuple[str, ...], Group] = {}
-        self._of: dict[str, Group] = {}
+        self._groups: dict[tuple[str, ...], JudgedGroup] = {}
+        self._of: dict[str, JudgedGroup] = {}
 
-    def join(self, key: tuple[str, ...], item: str, work: Work, ask: Ask) -> Group:
+    def join(self, key: tuple[str, ...], item: str, work: Work, ask: Ask) -> JudgedGroup:
         """The group that a work belongs to, with it.
 
         Raises:
           UserError: the group has another size.
         """
-        group = self._groups.get(key) or Group(work.group, ask, work.group_size)
+        group = self._groups.get(key) or JudgedGroup(work.group, ask, work.group_size)
         group.add(item, work)
         self._groups[key] = group
         self._of[item] = group
@@ -80,8 +78,8 @@ class Groups:
         if item not in group.items:
             return f"other works took its place in the group {group.name!r}"
         if not group.complete and time.monotonic() - group.began > self._patience:
-            return (f"of the group {group.name!r}, {len(group.works)} of {group.size} works came, and no other "
-                    f"within {self._patience:g} seconds")
+            return (f"of the group {group.name!r}, {len(group.works)} of {group.size} works came, and no "
+                    f"other within {self._patience:g} seconds")
         return ""
 
     def _drop(self, key: tuple[str, ...]) -> None:

@@ -14,7 +14,8 @@ BUSY_SECONDS = 30.0  # that another process may take to write
 
 
 class KeptVerdicts:
-    """Verdicts in an SQLite file, which several processes may have open, or in memory. Any thread may call it.
+    """Verdicts in an SQLite file, which several processes may have open, or in memory. Any thread may call
+    it.
 
     Args:
       path: of the file, which is made if it is not there; empty: they are kept in memory.

@@ -16,7 +16,7 @@ from jaxrl_moe.types import EnvError, Status, UserError
 from tests.helpers.judge_servers import PAGE, ScriptedJudge, judge_server
 from tests.helpers.waiting import wait_until
 
-WORK = Work("Build a page.", ("<p>",), (Part("html", "<p>"),), "g", 4, "2")
+WORK = Work("Build a page.", ("<p>",), (Part("html", "<p>"),), "g", 4)
 VERDICT = Verdict(0.5, {"layout": 0.5, "title": 0.5}, (), "Ada", "well")
 
 
@@ -146,8 +146,9 @@ def test_closing_ends_a_wait():
 
 
 @pytest.mark.parametrize("answer, words", [
-    ({}, "has no status"), ({"status": "done"}, "one of ok, pending, failed"), ({"status": "pending"}, "no item"),
-    ({"status": "ok"}, "no outcome_reward"), ({"status": "ok", "outcome_reward": {"total": 2}}, "at most 1"),
+    ({}, "has no status"), ({"status": "done"}, "one of ok, pending, failed"),
+    ({"status": "pending"}, "no item"), ({"status": "ok"}, "no outcome_reward"),
+    ({"status": "ok", "outcome_reward": {"total": 2}}, "at most 1"),
     ({"status": "ok", "outcome_reward": {"total": 1, "criteria": {"a": "b"}}}, "number"), ([], "a list")])
 def test_an_answer_of_another_form_is_malformed(answer, words):
     def read():
@@ -156,3 +157,20 @@ def test_an_answer_of_another_form_is_malformed(answer, words):
     with pytest.raises(EnvError, match=words) as failed:
         read()
     assert failed.value.status == Status.MALFORMED
+
+
+def test_equal_works_of_a_group_have_numbers_while_they_are_waited_for():
+    judge = ScriptedJudge()
+    copies = []
+    with judge_server({"human": {"": judge}}) as (url, _), asking(url) as score:
+        waiting = []
+        for number in range(3):
+            waiting.append(score(WORK, mode="ranking"))
+            wait_until(lambda number=number: judge.submitted == number + 1)
+            copies.append(judge.asked[item_of(judge)][0].copy)
+        judge.say(item_of(judge), VERDICT)
+        assert [each.result(20) for each in waiting] == [VERDICT] * 3
+        assert score(WORK, mode="ranking").result(20) == VERDICT  # as a run that is killed and played again
+        copies.append(judge.asked[item_of(judge)][0].copy)
+        score(WORK).result(20)
+        assert copies == [0, 1, 2, 0] and judge.submitted == 5

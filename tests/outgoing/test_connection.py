@@ -11,7 +11,8 @@ def test_a_call_that_begins_while_all_is_closed_ends_too():
     with ChatServer(in_turn("well")) as server:
         for _ in range(30):
             connection = Connection(timeout=30)
-            threads = [threading.Thread(target=_call_until_refused, args=(connection, server.url), daemon=True)
+            given = connection, server.url
+            threads = [threading.Thread(target=_call_until_refused, args=given, daemon=True)
                        for _ in range(4)]
             for thread in threads:
                 thread.start()

@@ -37,8 +37,8 @@ def make_app(service: JudgeService, api_key: str = "") -> Gate:
 
     @app.get("/health")
     async def health():
-        return JsonAnswer({"status": "ok", "providers": list(service.judges), "rubrics": list(service.rubrics),
-                           "held": service.held})
+        return JsonAnswer({"status": "ok", "providers": list(service.judges),
+                           "rubrics": list(service.rubrics), "held": service.held})
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus():

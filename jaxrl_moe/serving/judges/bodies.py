@@ -32,8 +32,8 @@ class ScoreBody(Strict):
     policy_name: str = Field("", description="judges are not shown it")
     task_app: TaskAppBody
     trace: dict[str, Any] = Field(
-        description='{"task", "turns": [{"text"}], "artifacts": [{"kind": "text|html|png", "content"}], "group", '
-                    '"group_size", "member"}; an object of another form is judged as the JSON that it is')
+        description='{"task", "turns": [{"text"}], "artifacts": [{"kind": "text|html|png", "content"}], '
+                    '"group", "group_size", "copy"}; an object of another form is judged as it is')
     options: ScoreOptions = ScoreOptions()
 
     def ask(self, rubric: Rubric) -> Ask:

@@ -13,7 +13,7 @@ from jaxrl_moe.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class JudgeOptions:
+class JudgeServerOptions:
     """rubrics: a file or folder, "" for those that come with the library; llm_url: of an OpenAI-compatible
     endpoint, "" for none; llm_model: its models with commas between; queue: SQLAlchemy URL of people's
     queue, "" for none; provider: who judges where a client does not say, "" for the model if there is one;
@@ -36,7 +36,7 @@ class JudgeOptions:
     grace: float = 30.0
 
 
-def serve_judges(options: JudgeOptions) -> None:
+def serve_judges(options: JudgeServerOptions) -> None:
     """Serves judges until SIGTERM or SIGINT.
 
     Raises:
@@ -50,7 +50,7 @@ def serve_judges(options: JudgeOptions) -> None:
     print("Stopped; what waited is judged when it is handed in again.", flush=True)
 
 
-def make_server(options: JudgeOptions) -> tuple[HttpServer, JudgeService]:
+def make_server(options: JudgeServerOptions) -> tuple[HttpServer, JudgeService]:
     """The server, which listens already, and what it serves."""
     rubrics = read_rubrics(options.rubrics or SHIPPED)
     service = JudgeService(_judges(options), rubrics)
@@ -62,29 +62,36 @@ def make_server(options: JudgeOptions) -> tuple[HttpServer, JudgeService]:
         raise
 
 
-def _judges(options: JudgeOptions) -> dict[str, dict[str, Judge]]:
+def _judges(options: JudgeServerOptions) -> dict[str, dict[str, Judge]]:
     """{provider: {model: judge}}, the default provider's first."""
-    given = [name for name, url in (("model", options.llm_url), ("human", options.queue)) if url]
+    given = ["model"] * bool(options.llm_url) + ["human"] * bool(options.queue)
+    given += ["blended"] * (len(given) == 2)
     if not given:
         raise UserError("Nobody would judge: give --llm_url=http://HOST:PORT/v1 of an OpenAI-compatible "
                         "endpoint, --queue=sqlite:///PATH for people, or both.")
     first = options.provider or given[0]
     if first not in given:
-        needed = {"model": "--llm_url", "human": "--queue"}.get(first)
+        needed = {"model": "--llm_url", "human": "--queue", "blended": "--llm_url and --queue"}.get(first)
         why = f"it needs {needed}" if needed else "there is none such"
         raise UserError(f"--provider={quoted(first)} cannot judge: {why}.{did_you_mean(first, given)}")
-    makers = {"model": _models, "human": _people}
-    return {name: makers[name](options) for name in sorted(given, key=lambda name: name != first)}
+    judges = {}
+    if options.llm_url:
+        judges["model"] = _models(options)
+    if options.queue:
+        judges["human"] = _people(options)
+    if len(given) == 3:
+        judges["blended"] = _blended(options, next(iter(judges["model"].values())))
+    return {name: judges[name] for name in sorted(judges, key=lambda name: name != first)}
 
 
-def _models(options: JudgeOptions) -> dict[str, Judge]:
+def _models(options: JudgeServerOptions) -> dict[str, Judge]:
     names = [name.strip() for name in options.llm_model.split(",")]
     if not all(names) or len(set(names)) < len(names):
         raise UserError(f"--llm_model={quoted(options.llm_model)} has an empty name, or one twice.")
     return {name: _model(name, options) for name in names}
 
 
-def _model(name: str, options: JudgeOptions) -> Judge:
+def _model(name: str, options: JudgeServerOptions) -> Judge:
     temperature = options.llm_temperature if options.llm_temperature >= 0 else None
     endpoint = ChatEndpoint(options.llm_url, name, api_key=options.llm_key, timeout=options.llm_timeout,
                             temperature=temperature, max_tokens=options.llm_max_tokens)
@@ -96,6 +103,12 @@ def _model(name: str, options: JudgeOptions) -> Judge:
         raise
 
 
-def _people(options: JudgeOptions) -> dict[str, Judge]:
+def _people(options: JudgeServerOptions) -> dict[str, Judge]:
     from jaxrl_moe.judges.queue import human, sql  # needs SQLAlchemy, of an extra
     return {"": human.HumanJudge(sql.SqlQueue(options.queue))}
+
+
+def _blended(options: JudgeServerOptions, model: Judge) -> dict[str, Judge]:
+    from jaxrl_moe.judges.agreement import blended
+    from jaxrl_moe.judges.queue import sql
+    return {"": blended.Blended(sql.SqlQueue(options.queue), model)}

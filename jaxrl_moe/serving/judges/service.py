@@ -63,20 +63,24 @@ class JudgeService:
             item = await self._in_thread(lambda: judge.submit(work_of(body.trace, "trace"), ask))
         except JudgeError as error:
             return self._counted(provider, failed_plain("", str(error)))
-        return self._counted(provider, await self._answer(judge, item, wait, gone))
+        return self._counted(provider, await self._answer(judge, provider, item, wait, gone))
 
     async def item(self, item: str, wait: float, gone: Callable[[], Any]) -> dict[str, Any]:
         """What has become of an item within so many seconds. Raises Refusal where there is no such item."""
-        for provider, models in self.judges.items():
-            for judge in models.values():
-                try:
-                    return self._counted(provider, await self._answer(judge, item, wait, gone))
-                except KeyError:
-                    continue
-        raise Refusal(404, f"There is no item {quoted(item)} here. Hand the work in again: it is judged once.")
+        provider, _, own = item.partition(".")
+        for judge in self.judges.get(provider, {}).values():
+            try:
+                return self._counted(provider, await self._answer(judge, provider, own, wait, gone))
+            except KeyError:
+                continue
+        raise Refusal(404, f"There is no item {quoted(item)} here. Hand the work in again: it is judged "
+                      "once.")
 
-    async def _answer(self, judge: Judge, item: str, wait: float, gone: Callable[[], Any]) -> dict[str, Any]:
-        """Where an item stands after so many seconds at most; KeyError: there is none."""
+    async def _answer(self, judge: Judge, provider: str, item: str, wait: float,
+                      gone: Callable[[], Any]) -> dict[str, Any]:
+        """Where an item stands after so many seconds at most; KeyError: there is none. Clients know it by its
+        provider too: two may ask the same people about it."""
+        name = f"{provider}.{item}"
         end = time.monotonic() + (wait if self.held < MOST_HELD else 0.0)
         self.held += 1
         try:
@@ -85,12 +89,12 @@ class JudgeService:
                 verdict = await self._in_thread(judge.verdict, item, min(SLICE_SECONDS, left))
                 if verdict is not None:
                     plain = verdict_plain(verdict)
-                    plain["details"]["item"] = item
+                    plain["details"]["item"] = name
                     return plain
                 if time.monotonic() >= end or await gone():
-                    return pending_plain(item)
+                    return pending_plain(name)
         except JudgeError as error:
-            return failed_plain(item, str(error))
+            return failed_plain(name, str(error))
         finally:
             self.held -= 1
 

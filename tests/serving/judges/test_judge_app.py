@@ -18,8 +18,8 @@ from jaxrl_moe.judges.chat import ChatEndpoint
 from jaxrl_moe.judges.records import Verdict, Work
 from jaxrl_moe.judges.rubrics import read_rubrics
 from jaxrl_moe.serving.http import gate
-from jaxrl_moe.serving.judges import launch, service
-from jaxrl_moe.serving.judges.launch import JudgeOptions, make_server
+from jaxrl_moe.serving.judges import service
+from jaxrl_moe.serving.judges.launch import JudgeServerOptions, make_server
 from jaxrl_moe.types import UserError
 from tests.helpers.chat_server import ChatServer, in_turn, quotations, scored
 from tests.helpers.judge_servers import LAYOUT, PAGE, TITLE, ScriptedJudge, judge_server
@@ -48,8 +48,8 @@ def test_a_model_answers_at_once_in_the_contracts_form():
                           "details": {"judge": "m", "raw": GOOD, "item": item}}
         assert httpx.get(f"{url}/api/judge/v1/items/{item}").json() == answer
         assert httpx.get(f"{url}/api/judge/v1/items/{item[:-1]}").status_code == 404
-        assert httpx.get(f"{url}/health").json() == {"status": "ok", "providers": ["model"], "rubrics": ["page"],
-                                                     "held": 0}
+        assert httpx.get(f"{url}/health").json() == {"status": "ok", "providers": ["model"],
+                                                     "rubrics": ["page"], "held": 0}
         assert 'judge_answers_total{provider="model",status="ok"} 2' in httpx.get(f"{url}/metrics").text
 
 
@@ -73,12 +73,14 @@ def test_people_are_pending_until_they_answer_and_a_failure_says_why():
     with judge_server({"human": {"": judge}}) as (url, _):
         said = httpx.post(url + SCORE, json=BODY).json()
         item = said["details"]["item"]
-        assert said == {"status": "pending", "event_rewards": [], "outcome_reward": {}, "details": {"item": item}}
+        assert said == {"status": "pending", "event_rewards": [], "outcome_reward": {},
+                        "details": {"item": item}}
         assert httpx.get(f"{url}/api/judge/v1/items/{item}?wait=0.1").json() == said
-        judge.say(item, Verdict(0.25, judge="Ada"))
+        own = item.removeprefix("human.")
+        judge.say(own, Verdict(0.25, judge="Ada"))
         assert httpx.get(f"{url}/api/judge/v1/items/{item}?wait=20").json()["outcome_reward"]["total"] == 0.25
         assert httpx.post(url + SCORE, json=BODY).json()["status"] == "ok"
-        judge.say(item, "it was dropped")
+        judge.say(own, "it was dropped")
         said = httpx.post(url + SCORE, json=BODY).json()
         assert said["status"] == "failed" and said["details"] == {"item": item, "reason": "it was dropped"}
 
@@ -104,13 +106,16 @@ def test_rubrics_are_named_overridden_or_sent():
 
 
 @pytest.mark.parametrize("body, status, words", [
-    ({"trace": {}}, 400, "task_app: Field required"), (BODY | {"polcy_name": "p"}, 400, "polcy_name: unknown"),
-    (with_options(rubrik="page"), 400, "options.rubrik: unknown"), (with_options(outcome=False), 400, "outcome"),
+    ({"trace": {}}, 400, "task_app: Field required"),
+    (BODY | {"polcy_name": "p"}, 400, "polcy_name: unknown"),
+    (with_options(rubrik="page"), 400, "options.rubrik: unknown"),
+    (with_options(outcome=False), 400, "outcome"),
     (with_options(mode="best"), 400, "options.mode"), (BODY | {"trace": [1]}, 400, "trace"),
     (BODY | {"trace": {"turns": [{"txt": "a"}]}}, 400, "has no text"),
     (BODY | {"trace": {"artifacts": [{"kind": "gif", "content": ""}]}}, 400, "text, html, png"),
     (BODY | {"task_app": {"id": "a", "key": "b"}}, 400, "task_app.key: unknown"),
-    (with_options(provider="modal"), 400, "Did you mean 'model'"), (with_options(model="n"), 400, "It has: m."),
+    (with_options(provider="modal"), 400, "Did you mean 'model'"),
+    (with_options(model="n"), 400, "It has: m."),
     (with_options(provider="human", model="m"), 400, "none, as people judge"),
     (with_options(rubric_id="pagee"), 404, "Did you mean 'page'"),
     (with_options(rubric_overrides={"titel": {}}), 400, "Did you mean 'title'"),
@@ -119,7 +124,8 @@ def test_rubrics_are_named_overridden_or_sent():
     (with_options(rubric_id="b", rubric_overrides=PAGE.plain()), 400, "name one"),
     (with_options(mode="pairwise"), 400, "compares the works of a group"),
     (with_options(mode="pairwise", max_concurrency=1), 400, "--concurrency=1"),
-    (with_options(event=True) | {"trace": {"artifacts": [{"kind": "text", "content": ""}]}}, 400, "no turns")])
+    (with_options(event=True) | {"trace": {"artifacts": [{"kind": "text", "content": ""}]}}, 400,
+     "no turns")])
 def test_what_is_not_known_or_has_no_effect_is_refused(body, status, words):
     with ChatServer(in_turn(GOOD)) as model:
         judges = {"model": {"m": ai_judge(model)}, "human": {"": ScriptedJudge()}}
@@ -152,12 +158,14 @@ def test_keys_are_compared_in_constant_time_and_stand_in_no_answer_or_log(monkey
         with judge_server({"model": {"m": judge}}, api_key=key) as (url, _):
             answers = [httpx.get(f"{url}/health"), httpx.post(url + SCORE, json=BODY)]
             for given in (wrong, key[:-1], key):
-                answers.append(httpx.post(url + SCORE, json=BODY, headers={"Authorization": f"Bearer {given}"}))
+                headers = {"Authorization": f"Bearer {given}"}
+                answers.append(httpx.post(url + SCORE, json=BODY, headers=headers))
     assert [answer.status_code for answer in answers] == [200, 401, 401, 401, 200]
     assert compared[1] == (f"Bearer {wrong}".encode(), f"Bearer {key}".encode()) and len(compared) == 4
     assert answers[-1].json()["status"] == "failed"
-    for text in [*(answer.text + str(answer.headers) for answer in answers), repr(JudgeOptions(api_key=key)),
-                 "\n".join(record.getMessage() for record in caplog.records if record.name != "httpx")]:
+    told = [answer.text + str(answer.headers) for answer in answers]
+    logged = [record.getMessage() for record in caplog.records if record.name != "httpx"]
+    for text in [*told, *logged, repr(JudgeServerOptions(api_key=key, llm_key=model_key))]:
         assert not any(secret in text for secret in (key, wrong, model_key))
 
 
@@ -167,7 +175,8 @@ def test_the_librarys_rubrics_weigh_up_to_one_and_are_served():
     for rubric in rubrics.values():
         full = {criterion.id: 1.0 for criterion in rubric.criteria}
         assert rubric.total(full) == 1.0 and len(full) >= 5
-    server, served = make_server(JudgeOptions(llm_url="http://127.0.0.1:1/v1", llm_model="a, b", port=0))
+    server, served = make_server(JudgeServerOptions(llm_url="http://127.0.0.1:1/v1", llm_model="a, b",
+                                                    port=0))
     assert list(served.judges["model"]) == ["a", "b"] and list(served.rubrics) == list(rubrics)
     served.close()
     server._socket.close()
@@ -177,13 +186,14 @@ def test_the_librarys_rubrics_weigh_up_to_one_and_are_served():
     ({}, "Nobody would judge"), ({"llm_url": "127.0.0.1:1"}, "llm_url"), ({"queue": "", "provider": "human"},
                                                                         "Nobody"),
     ({"llm_url": "http://127.0.0.1:1", "provider": "human"}, "needs --queue"),
+    ({"llm_url": "http://127.0.0.1:1", "provider": "blended"}, "needs --llm_url and --queue"),
     ({"llm_url": "http://127.0.0.1:1", "provider": "modl"}, "Did you mean 'model'"),
     ({"llm_url": "http://127.0.0.1:1", "llm_model": "a,a"}, "or one twice"),
     ({"llm_url": "http://127.0.0.1:1", "rubrics": "/nowhere/r.json"}, "does not exist"),
     ({"llm_url": "http://127.0.0.1:1", "host": "0.0.0.0"}, "no API key")])
 def test_what_cannot_be_served_is_refused_at_the_start(options, reason):
     with pytest.raises(UserError, match=reason):
-        make_server(JudgeOptions(port=0, **options))
+        make_server(JudgeServerOptions(port=0, **options))
 
 
 def test_folders_of_rubrics_are_read_whole_and_strictly(tmp_path):
@@ -206,7 +216,8 @@ def test_a_real_model_behind_our_own_endpoint_is_asked_and_its_nonsense_is_a_fai
     repair is tried, and what comes is a failure with the model's own words kept out of the scores."""
     monkeypatch.setattr(chat, "REPAIR", "Again.")
     short = ChatEndpoint(f"{server.url}/v1", "tiny", max_tokens=4, retries=0)
-    question = chat.Question("q", ({"role": "user", "content": "hi"},), {"type": "object"}, lambda fields: fields)
+    hi = {"role": "user", "content": "hi"}
+    question = chat.Question("q", (hi,), {"type": "object"}, lambda fields: fields)
     with pytest.raises(UserError, match="nor when it was told so"):
         short.ask(question)
     assert not short._formats
@@ -218,11 +229,13 @@ def test_a_real_model_behind_our_own_endpoint_is_asked_and_its_nonsense_is_a_fai
 
 
 def test_the_script_says_what_it_serves_and_ends_with_code_0_after_sigterm(tmp_path):
-    with ChatServer(in_turn(scored(follows_request=1, structure=1, language=1, substance=1, complete=1))) as model:
+    full = scored(follows_request=1, structure=1, language=1, substance=1, complete=1)
+    with ChatServer(in_turn(full)) as model:
         command = [sys.executable, "scripts/serve.py", "judge", "--port=0", f"--llm_url={model.url}",
                    "--llm_key_env=THE_MODELS_KEY", f"--cache={tmp_path}/verdicts.db", "--grace=1"]
-        process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   env=os.environ | {"PYTHONPATH": str(ROOT), "THE_MODELS_KEY": "secret-of-model"})
+        surroundings = os.environ | {"PYTHONPATH": str(ROOT), "THE_MODELS_KEY": "secret-of-model"}
+        process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, env=surroundings)
         try:
             first = process.stdout.readline()
             url = re.fullmatch(r"Serving judges at (http://127.0.0.1:\d+): model \(gpt-oss-120b\); rubrics: "
@@ -235,7 +248,8 @@ def test_the_script_says_what_it_serves_and_ends_with_code_0_after_sigterm(tmp_p
             assert process.returncode == 0 and rest.startswith("Stopped; ") and "secret" not in first + rest
         finally:
             process.kill()
-    assert model.asked[0][1]["Authorization"] == "Bearer secret-of-model" and (tmp_path / "verdicts.db").exists()
+    assert model.asked[0][1]["Authorization"] == "Bearer secret-of-model"
+    assert (tmp_path / "verdicts.db").exists()
 
 
 @pytest.mark.slow
