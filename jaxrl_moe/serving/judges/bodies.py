@@ -25,7 +25,8 @@ class ScoreOptions(Strict):
     max_concurrency: int | None = Field(None, ge=1, description="calls of the model at once; what the server "
                                                                 "does not keep to is refused")
     mode: Literal["rubric", "pairwise", "ranking"] = "rubric"
-    run: str | None = Field(None, description="the training run that waits")
+    run: str | None = Field(None, description="the training run that waits; if absent: the task app's "
+                                                "id and the policy's name")
 
 
 class ScoreBody(Strict):
@@ -38,5 +39,5 @@ class ScoreBody(Strict):
 
     def ask(self, rubric: Rubric) -> Ask:
         """How the work is to be judged."""
-        run = self.options.run or f"{self.task_app.id}: {self.policy_name}"
+        run = self.options.run or ": ".join(filter(None, (self.task_app.id, self.policy_name)))
         return Ask(rubric, self.options.mode, self.options.event, run)
