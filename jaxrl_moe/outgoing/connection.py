@@ -18,6 +18,7 @@ IDLE_SECONDS = 3.0   # that a connection is kept: servers drop one after five, a
 KNOCK_SECONDS = 0.5  # between two tries to reach a server that is waited for
 LAST_SECONDS = 5.0   # that calls which nobody waits for have when all is closed
 MOST_BYTES = 2**24   # of an answer
+SHORTEST_KEY = 8     # characters from which a key is a secret, and no word that messages may have
 
 
 class Unreached(EnvError):
@@ -40,7 +41,7 @@ class Connection:
       timeout: seconds that a call may take.
       patience: seconds that a server is waited for from when it could not be reached, by all calls together.
         After these, calls fail at once until one reaches it again.
-      api_key: sent to the servers; empty: none.
+      api_key: sent to the servers; empty: none. No error has it, even where a server tells it.
       header: that holds the key; empty: "Authorization: Bearer KEY".
     """
 
@@ -53,12 +54,15 @@ class Connection:
                               keepalive_expiry=IDLE_SECONDS)
         self._timeout = timeout
         self._patience = patience
+        self._key = api_key
         self._lost: dict[str, float] = {}  # since when a server cannot be reached; its thread's own
         # nothing of the surroundings: a proxy has no business between a run and its environments
         self._http = httpx.AsyncClient(headers=headers, limits=limits, trust_env=False, timeout=httpx.Timeout(
             None, connect=min(CONNECT_SECONDS, timeout)))
         self._errors = httpx
         self._waiting: set[concurrent.futures.Future] = set()
+        self._door = threading.Lock()
+        self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="outgoing calls", daemon=True)
         self._thread.start()
@@ -72,6 +76,7 @@ class Connection:
           failed: what it is where the server refuses or fails.
 
         Raises:
+          StatusError: it has another status than 200.
           EnvError: no good answer came.
         """
         return self._called("POST", url, body, failed)
@@ -86,8 +91,8 @@ class Connection:
         except concurrent.futures.CancelledError as error:
             raise EnvError(Status.UNREACHABLE, f"{url} was given up: the task was closed.") from error
         if status != 200:
-            raise StatusError(failed, status, f"{url} answered with status {status}{_shown(data)}")
-        return _checked(data, url, failed)
+            raise StatusError(failed, status, f"{url} answered with status {status}{self._shown(data)}")
+        return self._checked(data, url, failed)
 
     def post_later(self, url: str, body: Mapping[str, Any]) -> None:
         """Makes a call that nobody waits for, and whose failure changes nothing."""
@@ -97,20 +102,39 @@ class Connection:
 
     def close(self) -> None:
         """Ends the calls at work, at the latest after LAST_SECONDS those that nobody waits for."""
-        if self._loop.is_closed():
-            return
         concurrent.futures.wait(set(self._waiting), LAST_SECONDS)
+        with self._door:  # what begins after this is refused: the loop would stop without it
+            if self._closed:
+                return
+            self._closed = True
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _start(self, call: Coroutine[Any, Any, tuple[int, bytes]]) -> concurrent.futures.Future:
+    def _checked(self, data: bytes, url: str, failed: Status) -> Any:
+        """The JSON of an answer; raises EnvError for what is none, or tells of an error."""
         try:
-            return asyncio.run_coroutine_threadsafe(call, self._loop)
-        except RuntimeError as error:  # the loop is closed
-            call.close()
-            raise UserError("The task is closed: it calls no server any more.") from error
+            value = parse(data, f"the answer of {url}")
+        except OutsideError as error:
+            raise EnvError(Status.MALFORMED, f"{str(error).rstrip('.')}{self._shown(data)}") from error
+        if isinstance(value, dict) and value.get("error") is not None:
+            said = self._shown(str(value["error"]).encode(errors="replace"))
+            raise EnvError(failed, f"{url} answered with an error{said}")
+        return value
+
+    def _shown(self, data: bytes) -> str:
+        """What came, for the end of a message; without the key, if it is told there."""
+        text = data.decode(errors="replace").strip()
+        text = text.replace(self._key, "[the API key]") if len(self._key) >= SHORTEST_KEY else text
+        return f": {cut(escaped(text))}" if text else "."
+
+    def _start(self, call: Coroutine[Any, Any, tuple[int, bytes]]) -> concurrent.futures.Future:
+        with self._door:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(call, self._loop)
+        call.close()
+        raise UserError("The task is closed: it calls no server any more.")
 
     async def _end(self) -> None:
         own = asyncio.current_task()
@@ -160,23 +184,6 @@ class Connection:
                 if len(data) > MOST_BYTES:
                     raise EnvError(Status.MALFORMED, f"{url} answered with more than {MOST_BYTES} bytes.")
             return answer.status_code, bytes(data)
-
-
-def _checked(data: bytes, url: str, failed: Status) -> Any:
-    """The JSON of an answer; raises EnvError for what is none, or tells of an error."""
-    try:
-        value = parse(data, f"the answer of {url}")
-    except OutsideError as error:
-        raise EnvError(Status.MALFORMED, f"{str(error).rstrip('.')}{_shown(data)}") from error
-    if isinstance(value, dict) and "error" in value:
-        raise EnvError(failed, f"{url} answered with an error: {cut(str(value['error']))}")
-    return value
-
-
-def _shown(data: bytes) -> str:
-    """What came, for the end of a message."""
-    text = escaped(data.decode(errors="replace").strip())
-    return f": {cut(text)}" if text else "."
 
 
 def _said(error: Exception) -> str:

@@ -1,5 +1,16 @@
 """All targets by name."""
-from tests.fuzz.targets import adapters, commands, envs, models, rows, runs, serving, sessions, settings
+from tests.fuzz.targets import (
+    adapters,
+    commands,
+    envs,
+    judges,
+    models,
+    rows,
+    runs,
+    serving,
+    sessions,
+    settings,
+)
 
-TARGETS = {target.name: target for module in (
-    models, adapters, rows, runs, serving, sessions, envs, settings, commands) for target in module.TARGETS}
+MODULES = (models, adapters, rows, runs, serving, sessions, envs, judges, settings, commands)
+TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -1,0 +1,1 @@
+"""Judge servers: verdicts over HTTP, of models and of people."""
