@@ -1,0 +1,1 @@
+"""Judges over HTTP: the server that scores, and the page on which people judge."""
