@@ -67,6 +67,11 @@ class JudgePage:
 
 def make_page(page: JudgePage, _: str = "") -> PageGuard:
     """The ASGI application of the page, behind its guard. It asks for logins, not for an API key."""
+    return PageGuard(make_app(page), methods=(*READING, "POST"), public_url=page.public_url, frames=True)
+
+
+def make_app(page: JudgePage) -> FastAPI:
+    """The application without its guard."""
     app = FastAPI(title="jaxrl_moe: judging", docs_url=None, redoc_url=None, openapi_url=None)
     add_handlers(app)
     add_json_bodies(app)
@@ -84,7 +89,7 @@ def make_page(page: JudgePage, _: str = "") -> PageGuard:
     _add_door(app, page, door)
     _add_looks(app, page, door)
     _add_changes(app, page, door)
-    return PageGuard(app, methods=(*READING, "POST"), public_url=page.public_url, frames=True)
+    return app
 
 
 def _add_door(app: FastAPI, page: JudgePage, door: Door) -> None:

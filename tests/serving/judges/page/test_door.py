@@ -16,7 +16,7 @@ import pytest
 from jaxrl_moe.judges.records import Part, Work
 from jaxrl_moe.serving.http import gate
 from jaxrl_moe.serving.judges.page import attempts, door, launch, sessions
-from jaxrl_moe.serving.judges.page.app import JudgePage, make_page
+from jaxrl_moe.serving.judges.page.app import JudgePage, make_app, make_page
 from jaxrl_moe.serving.judges.page.attempts import Attempts
 from jaxrl_moe.serving.judges.page.launch import PageOptions
 from jaxrl_moe.serving.judges.page.sessions import PageSessions
@@ -115,8 +115,8 @@ def test_progress_and_plots_show_a_judge_their_own_agreement_alone(queue, ada):
     queue.put(WORK, run="b")
     ada.post("answer", {"token": ada.lease()["token"], "scores": [SCORES], "seconds": 3})
     state = ada.get("/api/progress").json()
-    assert state | {"oldest_seconds": 0} == {"waiting": 1, "leased": 0, "postponed": 0, "done": 1, "answered": 1,
-                                             "runs": [{"name": "b", "items": 1}], "oldest_seconds": 0}
+    assert state == {"waiting": 1, "leased": 0, "postponed": 0, "done": 1, "answered": 1,
+                     "runs": [{"name": "b", "items": 1}], "oldest_seconds": 42.0}
     plots = ada.get("/api/plots").json()
     assert [each["seconds"] for each in plots["recent"]] == [3] and plots["recent"][0]["ago"] < 60
     assert plots["agreement"] == {"items": 4, "fleiss": 0.375, "pairs": [{"with": "ben", "kappa": 0.5}],
@@ -148,8 +148,9 @@ def test_frames_of_a_lease_are_shown_to_its_judge_alone_also_after_a_restart(que
     assert Judging(url).get(frame).status_code == 401
     assert Judging(url, "ben").get(frame).status_code == 409
     with served(queue, tmp_path / "sessions", port=0) as other:
-        ada.http.cookies = httpx2.Cookies({f"judge_{other.rsplit(':', 1)[1]}": list(ada.http.cookies.values())[0]})
-        assert ada.http.get(other + frame).text == "<p>second"
+        [session] = ada.http.cookies.values()
+        cookie = f"judge_{other.rsplit(':', 1)[1]}={session}"
+        assert httpx2.get(other + frame, headers={"Cookie": cookie}).text == "<p>second"
 
 
 @pytest.mark.parametrize("token", ["x", "ada-token-0123456789abcde", "ada", "ä\u0000", "x" * 200])
@@ -269,8 +270,8 @@ def test_cookies_are_for_this_page_alone(queue, url, tmp_path):
                                headers={"Host": host, "Origin": origin})
         own = "https://judges.example.org"
         cookie = login("judges.example.org", own).headers["set-cookie"]
-        assert re.fullmatch(r"__Host-judge=[\w-]{22}; HttpOnly; Max-Age=1209600; Path=/; SameSite=strict; Secure",
-                            cookie)
+        assert re.fullmatch(r"__Host-judge=[\w-]{22}; HttpOnly; Max-Age=1209600; Path=/; SameSite=strict; "
+                            r"Secure", cookie)
         assert login("judges.example.org", "http://judges.example.org").status_code == 403
         assert login("127.0.0.1", own).status_code == login("evil.example", own).status_code == 403
 
@@ -293,7 +294,7 @@ def test_the_file_of_sessions_lets_nobody_in_and_holds_few(tmp_path, monkeypatch
     assert len({each.csrf for each in begun}) == 5
 
 
-@pytest.mark.parametrize("text, words", [("{}", "no sessions"), ("[]", "an object"), ("x", "no JSON"),
+@pytest.mark.parametrize("text, words", [("{}", "no sessions"), ("[]", "JSON object"), ("x", "no JSON"),
                                          ('{"sessions": {"a": ["b"]}}', "Remove it"),
                                          ('{"sessions": {}, "x": 1}', "not known")])
 def test_another_file_is_no_file_of_sessions(tmp_path, text, words):
@@ -303,8 +304,9 @@ def test_another_file_is_no_file_of_sessions(tmp_path, text, words):
 
 
 def test_sessions_that_cannot_be_kept_are_refused_at_the_start(tmp_path):
+    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--sessions"):
-        PageSessions(tmp_path / "nothing" / "sessions")
+        PageSessions(tmp_path / "file" / "sessions")
 
 
 @pytest.mark.parametrize("options, words", [
@@ -354,11 +356,10 @@ def test_a_fuzzer_on_the_routes_finds_no_server_error(queue, tmp_path):
     for _ in range(3):
         queue.put(WORK)
     page = JudgePage(queue, PageSessions(tmp_path / "sessions"), 60.0)
-    app = make_page(page)
-    with HttpServer(page, lambda *_: app, grace=1, logins=True) as server:
+    with HttpServer(page, make_page, grace=1, logins=True) as server:
         ada = Judging(server.url, "ada")
         ada.lease()
-        schema = app.app.openapi()
+        schema = make_app(page).openapi()
         del schema["paths"]["/api/logout"]
         path = tmp_path / "openapi.json"
         path.write_text(json.dumps(schema))

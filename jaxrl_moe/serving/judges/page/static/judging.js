@@ -26,7 +26,7 @@ export class JudgingView {
     this.busy = false;
     this.active = Date.now();
     this.clock = h("span", {class: "clock", role: "timer"});
-    this.comment = h("textarea", {id: "comment", rows: 2, maxlength: 10000, oninput: () => this.keep()});
+    this.comment = h("textarea", {id: "comment", rows: 1, maxlength: 10000, placeholder: "Comment", "aria-label": "Comment", oninput: () => this.keep()});
     this.submit = h("button", {class: "submit", onclick: () => this.answer()}, "Submit", h("kbd", {"aria-hidden": "true"}, "Enter"));
     this.returns = RETURNS.map(([name, label, key, done]) =>
       h("button", {class: "plain", onclick: () => this.giveUp(name, done)}, label, h("kbd", {"aria-hidden": "true"}, key)));
@@ -88,8 +88,7 @@ export class JudgingView {
     return [h("div", {class: "shown"}, showTask(lease.works[0].task), h("div", {class: "works"}, works)),
             h("section", {id: "form", class: "form", "aria-label": "Your judgement"},
               this.asks(lease), this.form.element,
-              h("label", {class: "comment", for: "comment"}, "Comment ", h("kbd", {"aria-hidden": "true"}, "c")), this.comment,
-              h("div", {class: "actions"}, this.submit, this.returns), this.clock)];
+              this.comment, h("div", {class: "actions"}, this.submit, this.returns), this.clock)];
   }
 
   // Where works are compared, what to look at stands above.

@@ -54,7 +54,7 @@ function show(wanted) {
 
 function draw() {
   top();
-  main.className = session ? view : "outside";
+  main.className = session ? `at-${view}` : "outside";
   fill(main, !session ? loginForm(entered) : view === "judging" ? judging.element : progress.element);
   if (!session) document.getElementById("token").focus();
 }
@@ -67,7 +67,7 @@ function top() {
        session && h("span", {class: "queue", id: "queue"}, counted()),
        h("span", {class: "last"}, session && h("span", {class: "judge"}, session.judge),
          icon("Keys", "?", " (?)", () => help.showModal()), icon("Light or dark", "◐", " (t)", turn),
-         session && h("button", {class: "plain", onclick: leave}, "Log out")));
+         session && h("button", {class: "plain", title: `Log ${session.judge} out`, onclick: leave}, "Log out")));
 }
 
 function counted() {
@@ -97,7 +97,7 @@ function pressed(event) {
   const typing = event.target.closest?.("textarea, input:not([type=range])");
   if (typing && (event.ctrlKey || event.metaKey) && event.key === "Enter") judging.answer();
   else if (event.ctrlKey || event.metaKey || event.altKey) return;
-  else if (typing && event.key === "Escape") typing.blur();
+  else if (typing && event.key === "Escape") main.focus({preventScroll: true});
   else if (typing || native(event)) return;
   else if (event.key === "?") help.showModal();
   else if (event.key === "t") turn();

@@ -25,8 +25,9 @@ export class RubricForm {
     this.at = Math.max(0, this.rows.findIndex(row => row.score === null));
   }
 
+  // At hand, and not scrolled to: what is judged is seen first.
   begin() {
-    this.go(this.at);
+    this.go(this.at, false);
   }
 
   // What is sent; null while something is missing.
@@ -41,11 +42,11 @@ export class RubricForm {
     return `${left.length} of ${this.rows.length} criteria ${left.length === 1 ? "has" : "have"} no score yet.`;
   }
 
-  go(at) {
+  go(at, scroll = true) {
     this.at = Math.max(0, Math.min(this.rows.length - 1, at));
     this.rows.forEach((row, number) => row.element.classList.toggle("current", number === this.at));
     this.rows[this.at].element.focus({preventScroll: true});
-    this.rows[this.at].element.scrollIntoView({block: "nearest"});
+    if (scroll) this.rows[this.at].element.scrollIntoView({block: "nearest"});
   }
 
   // A score, after which the next criterion without one is at hand.
