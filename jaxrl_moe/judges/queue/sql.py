@@ -1,0 +1,155 @@
+"""The queue in a database."""
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxrl_moe.judges.queue import answers, leasing, opinions, people, puts, standing, tables
+from jaxrl_moe.judges.queue.alchemy import sa
+from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
+from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
+from jaxrl_moe.judges.queue.store import Store
+from jaxrl_moe.judges.records import Ask, Verdict, Work, verdict_of
+
+POLL_SECONDS = 0.2  # between two looks at an item that is waited for
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemState:
+    """How an item stands: its verdict, once people came to one; `dropped` says why there will be none, and
+    is empty otherwise; `created` is the time.time() since which it waits."""
+    verdict: Verdict | None
+    dropped: str
+    created: float
+
+
+class SqlQueue(Queue):
+    """A queue in SQLite, or in PostgreSQL where several hosts share it. Any number of processes may have it
+    open; what a call has returned from survives their end.
+
+    Args:
+      url: sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME; its tables are made where there are none.
+      overlap: judges who answer each new question. Those of before keep the number that they came with.
+      gold_share: of a judge's answers, the share on gold items; a new judge gets one first. 0: none.
+      uncertain_first: whether works of which the model is least sure go first, see doubt().
+      clock: seconds since 1970; hosts that share a queue should agree on them.
+
+    Raises:
+      QueueError: there is no such database, or it is none of ours.
+    """
+
+    def __init__(self, url: str, *, overlap: int = 1, gold_share: float = 0.0, uncertain_first: bool = False,
+                 clock: Callable[[], float] = time.time):
+        if overlap < 1:
+            raise QueueError(f"overlap = {overlap}: at least one judge answers a question.")
+        if not 0 <= gold_share <= 1:
+            raise QueueError(f"gold_share = {gold_share}: give a share from 0 to 1.")
+        self._overlap = overlap
+        self._handing = leasing.Handing(gold_share, uncertain_first)
+        self.store = Store(url, clock)
+
+    def put(self, work: Work, ask: Ask) -> str:
+        """Hands in a work and returns its item's id, which follows from what judges see, the rubric and the
+        mode, and where works are compared from the group. A work that was dropped waits again.
+
+        Under a rubric judges are asked about the work, and with ask.turns about each of its turns, as it
+        stood then. With "pairwise" they are asked about each two works of the group, with "ranking" about all
+        at once, as soon as all are there. Equal works of a group are one item; since one that is handed in
+        again by a run that was killed looks the same, a group may then begin without a work that comes
+        later, which joins.
+
+        Raises:
+          QueueError: people cannot be asked so.
+        """
+        return self._write(puts.put, work, ask, self._overlap)
+
+    def state(self, item: str) -> ItemState:
+        """How an item stands. Raises KeyError where there is none such."""
+        def read(connection: sa.Connection) -> tuple[sa.Row | None, str | None]:
+            row = connection.execute(sa.select(tables.items).where(tables.items.c.id == item)).one_or_none()
+            kept = tables.verdicts.c
+            return row, connection.scalar(sa.select(kept.body).where(kept.item == item, kept.name == PEOPLE))
+        row, body = self.store.read(read)
+        if row is None:
+            raise KeyError(item)
+        verdict = verdict_of(json.loads(body), f"the verdict on {item}") if row.state == DONE else None
+        dropped = (json.loads(row.why) or "it was dropped") if row.state == DROPPED else ""
+        return ItemState(verdict, dropped, row.created)
+
+    def wait(self, item: str, seconds: float) -> ItemState:
+        """How an item stands once there is something to say, or after so many seconds."""
+        end = time.monotonic() + seconds
+        while True:
+            state = self.state(item)
+            left = end - time.monotonic()
+            if state.verdict is not None or state.dropped or left <= 0:
+                return state
+            time.sleep(min(POLL_SECONDS, left))
+
+    def drop(self, item: str, why: str) -> None:
+        """Nobody waits for an item any more: judges are not asked about it, unless another item needs the
+        same answer. What they answer all the same is kept, and counts if the item is put again. Nothing
+        happens to one that has its verdict."""
+        self._write(puts.drop, item, why)
+
+    def add_judge(self, name: str) -> str:
+        """Adds a judge, or one who was removed, and returns their personal token, of which only a hash is
+        kept."""
+        return self._write(people.add_judge, name)
+
+    def remove_judge(self, name: str) -> None:
+        """Makes a judge's token void; their answers stay."""
+        self._write(people.remove_judge, name)
+
+    def judges(self) -> list[str]:
+        """The names of those who may log in."""
+        return self.store.read(people.names)
+
+    def add_gold(self, work: Work, ask: Ask, scores: Mapping[str, Any]) -> str:
+        """Adds a work whose right scores are known, to learn how far a judge is to be trusted; returns the
+        question's id.
+
+        Raises:
+          UserError: the scores do not fit the rubric, or it is there with others.
+        """
+        return self._write(puts.put_gold, work, ask, scores)
+
+    def login(self, token: str) -> str | None:
+        return self.store.read(lambda connection: people.login(connection, token))
+
+    def lease(self, judge: str, seconds: float) -> Lease | None:
+        return self._write(leasing.lease, judge, seconds, self._handing)
+
+    def renew(self, judge: str, token: str, seconds: float) -> Lease:
+        return self._write(leasing.renew, judge, token, seconds)
+
+    def give_back(self, judge: str, token: str) -> None:
+        self._end(judge, token, leasing.RETURNED)
+
+    def skip(self, judge: str, token: str) -> None:
+        self._end(judge, token, leasing.SKIPPED)
+
+    def postpone(self, judge: str, token: str) -> None:
+        self._end(judge, token, leasing.POSTPONED)
+
+    def answer(self, judge: str, token: str, given: Given) -> None:
+        self._write(answers.answer, judge, token, given)
+
+    def progress(self, judge: str) -> Progress:
+        return self.store.read(lambda connection: standing.progress(self.store, connection, judge))
+
+    def agreement(self) -> Agreement:
+        return self.store.read(opinions.agreement)
+
+    def recent(self, judge: str, count: int) -> Sequence[tuple[float, float]]:
+        return self.store.read(lambda connection: standing.recent(connection, judge, count))
+
+    def close(self) -> None:
+        self.store.close()
+
+    def _write(self, change: Callable[..., Any], *arguments: Any) -> Any:
+        return self.store.write(lambda connection: change(self.store, connection, *arguments))
+
+    def _end(self, judge: str, token: str, how: str) -> None:
+        self.store.write(lambda connection: leasing.end(connection, judge, token, how))
