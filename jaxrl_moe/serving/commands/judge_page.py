@@ -9,7 +9,7 @@ Needs the extras `serve` and `judges`: pip install -e ".[serve,judges]". Judges 
 reaches the page; from another one, forward the port: ssh -L 8104:127.0.0.1:8104 HOST. With it, a server before
 the page does TLS and passes the Host header on. SIGTERM ends it; nothing that was answered is lost.
 """
-from jaxrl_moe.options import define_number, define_path, define_text
+from jaxrl_moe.options import define_number, define_path, define_switch, define_text
 
 HOST = define_text("host", "127.0.0.1", "address to listen on; one that others can reach needs --public_url")
 PORT = define_number("port", 8104, "0 takes a free one", 0, 65535)
@@ -20,6 +20,9 @@ PUBLIC_URL = define_text("public_url", "", "https address under which browsers r
                                            "server that does TLS")
 LEASE = define_number("lease", 1200.0, "seconds that an item is a judge's, from when they last worked on it",
                       10, 86_400)
+GOLD_SHARE = define_number("gold_share", 0.0, "of a judge's answers, the share on items whose right scores are "
+                           "known; a new judge gets one first", 0, 1)
+UNCERTAIN_FIRST = define_switch("uncertain_first", False, "items of which the AI judge is least sure come first")
 REQUIRED = (QUEUE,)
 
 
@@ -27,4 +30,5 @@ def main() -> None:
     from jaxrl_moe.serving.judges.page import launch  # after the flags: without the extra it says so
     launch.serve_page(
         launch.PageOptions(queue=QUEUE.value, sessions=SESSIONS.value, host=HOST.value, port=PORT.value,
-                           public_url=PUBLIC_URL.value, lease=LEASE.value))
+                           public_url=PUBLIC_URL.value, lease=LEASE.value,
+                           gold_share=GOLD_SHARE.value, uncertain_first=UNCERTAIN_FIRST.value))

@@ -19,13 +19,15 @@ _GRACE = 5.0  # seconds that requests at work have at the end
 class PageOptions:
     """queue: URL of the database; sessions: file of the logins, "" for one beside an SQLite database;
     public_url: under which browsers reach the page, where another server does TLS before it; lease: seconds
-    that an item is in a judge's hands."""
+    that an item is in a judge's hands; gold_share, uncertain_first: which items come, see SqlQueue."""
     queue: str
     sessions: str = ""
     host: str = "127.0.0.1"
     port: int = 8104
     public_url: str = ""
     lease: float = 1200.0
+    gold_share: float = 0.0
+    uncertain_first: bool = False
 
 
 def serve_page(options: PageOptions) -> None:
@@ -37,7 +39,8 @@ def serve_page(options: PageOptions) -> None:
     from jaxrl_moe.judges.queue.sql import SqlQueue  # which needs SQLAlchemy, and says so
     public_url = _public_url(options)
     file = _sessions_file(options)
-    server = make_server(SqlQueue(options.queue), file, options, public_url)
+    queue = SqlQueue(options.queue, gold_share=options.gold_share, uncertain_first=options.uncertain_first)
+    server = make_server(queue, file, options, public_url)
     print(f"Judges come in at {public_url or server.url}", flush=True)
     server.run()
     print("Stopped; what was answered is kept.", flush=True)

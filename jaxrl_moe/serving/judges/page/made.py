@@ -14,8 +14,12 @@ from jaxrl_moe.judges.records import Part
 # opens its address by itself. Where it might go, the policy of the page around it forbids (frame-src).
 _FRAME = ("sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
           "media-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'")
-# Policies do not cover rel=preconnect, which tells another server that somebody is looking.
-_LINK = re.compile(r"<(?=link)", re.IGNORECASE)
+# No policy covers the connections that Chromium opens ahead of a request which it then refuses: for
+# rel=preconnect, a frame in the frame, a link under a pressed mouse button. They would tell another server that
+# somebody looks. So links lead to where they stand, and elements that load documents are none. This finds all,
+# however they are written: the names of elements and attributes stand in HTML letter by letter.
+_LOADS = re.compile(r"<(?=link|i?frame|object|embed)", re.IGNORECASE)
+_LEADS = re.compile(r"(?<!\[)href(?=\s*=)(?!\s*=\s*[\"']?(?:#|data:image/))", re.IGNORECASE)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 64 * 2**20  # a picture of more would take a phone's memory
@@ -23,7 +27,7 @@ MOST_PIXELS = 64 * 2**20  # a picture of more would take a phone's memory
 
 def frame(html: str) -> Response:
     """A page that a policy wrote, as the document of a frame."""
-    harmless = _LINK.sub("<no-", html)
+    harmless = _LEADS.sub('href="#" data-href', _LOADS.sub("<no-", html))
     return Response(harmless.encode("utf-8", "replace"), media_type="text/html; charset=utf-8",
                     headers={"Content-Security-Policy": _FRAME})
 

@@ -1,6 +1,8 @@
 """What a policy made: which pictures are shown, and what becomes of its pages."""
 import base64
+import html.parser
 import io
+import re
 import struct
 import zlib
 
@@ -75,13 +77,37 @@ def test_parts_become_what_the_page_may_show():
     assert shown["seconds_left"] == 0 and shown.keys() == {"token", "mode", "rubric", "works", "seconds_left"}
 
 
-@pytest.mark.parametrize("tag", ["<link rel=preconnect href=//x>", "<LINK rel=preconnect href=//x>",
-                                 "<lInK/rel=preconnect href=//x>", "<link\nrel=preconnect href=//x>"])
-def test_nothing_connects_from_a_frame(tag):
+@pytest.mark.parametrize("tag", ["<link rel=preconnect href=//x>", "<LINK/rel=preconnect HREF=//x>",
+                                 "<lInK\nrel=preconnect>", "<iframe src=//x>", "<IFrame/src=//x>", "<frame src=//x>",
+                                 "<object data=//x>", "<embed src=//x>", "<frameset>"])
+def test_nothing_in_a_frame_loads_another_document(tag):
     body = made.frame(f"<p>{tag}</p>").body
-    assert b"<link" not in body.lower() and b"<p><no-" in body
+    assert body.startswith(b"<p><no-") and not re.search(rb"<(link|i?frame|object|embed)", body, re.IGNORECASE)
 
 
-def test_other_pages_are_framed_as_they_are_written():
-    html = "<!doctype html><p style='color:red'>\ufeffblinking links \U0001f642"
-    assert made.frame(html).body.decode() == html and made.frame("\ud800").body == b"?"
+class Links(html.parser.HTMLParser):
+    """Where the first of each element's hrefs leads, which is the one that counts."""
+    def handle_starttag(self, tag, attributes):
+        first = dict(reversed(attributes))
+        self.found = [*getattr(self, "found", ()), *(first[name] for name in first if name.endswith("href") and
+                                                     not name.startswith("data-"))]
+
+
+@pytest.mark.parametrize("link", ["<a href='//x'>", '<a href="//x">', "<a href=//x>", "<a HREF\t=\n'//x'>", "<a/href=//x>",
+                                  "<a title='a'href=//x>", "<a href = //x href='#a'>", "<area href=' //x'>", "<a href='&#47;/x'>",
+                                  "<svg><a xlink:href='//x'>", "<a href=javascript:x>", "<a href='data:text/html,x'>"])
+def test_links_in_a_frame_lead_to_where_they_stand(link):
+    links = Links()
+    links.feed(made.frame(link).body.decode())
+    assert links.found == ["#"]
+
+
+@pytest.mark.parametrize("html", [
+    "<!doctype html><p style='color:red'>\ufeffblinking links \U0001f642", "<use href='#icon'><a href=#top>",
+    "<image href='data:image/png;base64,AAAA'>", "<style>a[href='x']{color:red}a[href^=x]{}</style>"])
+def test_what_is_harmless_is_framed_as_it_is_written(html):
+    assert made.frame(html).body.decode() == html
+
+
+def test_what_no_encoding_holds_does_not_fail():
+    assert made.frame("\ud800").body == b"?"

@@ -2,7 +2,8 @@
 // nothing, a picture as data.
 import {bytes, fill, h, plural, visible} from "./dom.js";
 
-const MOST = 50_000;  // characters of a text that are shown at once
+const MOST = 50_000;   // characters of a text that are shown at once
+const JUST_NOW = 500;  // milliseconds
 
 export function showTask(task) {
   return task && h("section", {class: "task", "aria-label": "Task"}, h("h2", {}, "Task"), showText(task));
@@ -51,14 +52,14 @@ function showTurns(turns) {
            turns.map((text, number) => [turns.length > 1 && h("h3", {}, `Turn ${number + 1}`), showText(text)]));
 }
 
-// A click into a frame leaves the keys there; the page takes them back, unless somebody went in by the
-// keyboard to read.
+// A click into a frame leaves the keys there; the page takes them back, unless somebody went in by the Tab key,
+// to read.
 export function keepKeys() {
+  let tabbed = 0;
+  addEventListener("keydown", event => { if (event.key === "Tab") tabbed = Date.now(); }, {capture: true});
   addEventListener("blur", () => setTimeout(() => {
-    const frame = document.activeElement;
-    if (frame?.tagName === "IFRAME" && frame.matches(":hover")) {
-      frame.blur();
-      document.getElementById("main").focus({preventScroll: true});
-    }
+    if (document.activeElement?.tagName !== "IFRAME" || Date.now() - tabbed < JUST_NOW) return;
+    document.activeElement.blur();
+    document.getElementById("main").focus({preventScroll: true});
   }));
 }
