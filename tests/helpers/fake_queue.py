@@ -1,4 +1,5 @@
-"""A queue of works in memory, for tests of the page alone. It knows no overlap, no gold items, no blending."""
+"""A queue of works in memory, for tests of the page alone. It knows no overlap, no gold items, no
+blending."""
 import collections
 import hmac
 import itertools

@@ -1,13 +1,14 @@
 """Serves the page on which people judge what runs have put into the queue.
 
     python scripts/serve.py judge-page --queue=sqlite:///judges/queue.db --port=8104
-    python scripts/serve.py judge-page --queue=postgresql+psycopg://judges@db/judges --sessions=judges/logins \\
-        --public_url=https://judges.example.org
+    python scripts/serve.py judge-page --queue=postgresql+psycopg://judges@db/judges \\
+        --sessions=judges/logins --public_url=https://judges.example.org
 
 Needs the extras `serve` and `judges`: pip install -e ".[serve,judges]". Judges log in with the tokens that
-`python scripts/judges.py` gives them, and stay logged in over restarts. Without --public_url only this machine
-reaches the page; from another one, forward the port: ssh -L 8104:127.0.0.1:8104 HOST. With it, a server before
-the page does TLS and passes the Host header on. SIGTERM ends it; nothing that was answered is lost.
+`python scripts/judges.py` gives them, and stay logged in over restarts. Without --public_url only this
+machine reaches the page; from another one, forward the port: ssh -L 8104:127.0.0.1:8104 HOST. With it, a
+server before the page does TLS and passes the Host header on. SIGTERM ends it; nothing that was answered is
+lost.
 """
 from jaxrl_moe.options import define_number, define_path, define_switch, define_text
 
@@ -20,9 +21,10 @@ PUBLIC_URL = define_text("public_url", "", "https address under which browsers r
                                            "server that does TLS")
 LEASE = define_number("lease", 1200.0, "seconds that an item is a judge's, from when they last worked on it",
                       10, 86_400)
-GOLD_SHARE = define_number("gold_share", 0.0, "of a judge's answers, the share on items whose right scores are "
-                           "known; a new judge gets one first", 0, 1)
-UNCERTAIN_FIRST = define_switch("uncertain_first", False, "items of which the AI judge is least sure come first")
+GOLD_SHARE = define_number("gold_share", 0.0, "of a judge's answers, the share on items whose right scores "
+                           "are known; a new judge gets one first", 0, 1)
+UNCERTAIN_FIRST = define_switch("uncertain_first", False, "items of which the AI judge is least sure come "
+                                                          "first")
 REQUIRED = (QUEUE,)
 
 

@@ -1,5 +1,5 @@
-"""What stands before a web page: its own files from memory, requests under its own names alone, and nothing in
-it that did not come from its server."""
+"""What stands before a web page: its own files from memory, requests under its own names alone, and nothing
+in it that did not come from its server."""
 import pathlib
 import urllib.parse
 from collections.abc import Mapping, Sequence

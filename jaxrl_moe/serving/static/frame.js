@@ -24,10 +24,10 @@ function dress(theme) {
   else delete document.documentElement.dataset.theme;
 }
 
-// A dialog of rows [keys, what they do], keys apart by blanks.
+// A dialog of rows [keys, what they do], keys apart by blanks, "–" between the ends of a row of keys.
 export function listOfKeys(rows) {
   const list = h("dl", {}, rows.map(([keys, what]) => [
-    h("dt", {}, keys.split(" ").filter(Boolean).map(key => h("kbd", {}, key))), h("dd", {}, what)]));
+    h("dt", {}, keys.split(" ").filter(Boolean).map(key => key === "–" ? key : h("kbd", {}, key))), h("dd", {}, what)]));
   const dialog = h("dialog", {class: "help", "aria-label": "Keys", onclick: event => event.target === dialog && dialog.close()},
                    h("h2", {}, "Keys"), list, h("form", {method: "dialog"}, h("button", {class: "plain"}, "Close")));
   document.body.append(dialog);

@@ -1,6 +1,7 @@
-"""Who comes in at the page: a judge's token opens a session, whose cookie no script and no other site's request
-has; whoever changes something shows the session's second secret too."""
+"""Who comes in at the page: a judge's token opens a session, whose cookie no script and no other site's
+request has; whoever changes something shows the session's second secret too."""
 import hmac
+
 from fastapi import Request, Response
 
 from jaxrl_moe.judges.queue.queue import Queue

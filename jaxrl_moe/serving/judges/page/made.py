@@ -1,5 +1,5 @@
-"""What a policy made, on its way to a judge's browser, where it is an adversary: HTML goes into a frame that can
-do nothing, and a picture is one or is not shown."""
+"""What a policy made, on its way to a judge's browser, where it is an adversary: HTML goes into a frame that
+can do nothing, and a picture is one or is not shown."""
 import binascii
 import re
 import zlib
@@ -8,16 +8,17 @@ from fastapi import Response
 
 from jaxrl_moe.judges.records import Part
 
-# A document of its own rather than srcdoc: that would share the policy of the page around it, which allows no
-# style of its own and a server of its own. The frame has no scripts, no forms, no windows, an origin like no
-# other, so no cookie; and it loads nothing: what it shows is inside of it. The header holds also where somebody
-# opens its address by itself. Where it might go, the policy of the page around it forbids (frame-src).
+# A document with an address rather than srcdoc, which would share the policy of the page around it: that
+# allows no style that stands in the page, and its server. The frame has no scripts, no forms, no windows and
+# an origin like no other, so no cookie, and it loads nothing: what it shows is inside of it. The header holds
+# also where somebody opens its address by itself. Where it might go, the policy of the page around it forbids
+# (frame-src).
 _FRAME = ("sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
           "media-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'")
 # No policy covers the connections that Chromium opens ahead of a request which it then refuses: for
-# rel=preconnect, a frame in the frame, a link under a pressed mouse button. They would tell another server that
-# somebody looks. So links lead to where they stand, and elements that load documents are none. This finds all,
-# however they are written: the names of elements and attributes stand in HTML letter by letter.
+# rel=preconnect, a frame in the frame, a link under a pressed mouse button. They would tell another server
+# that somebody looks. So links lead to where they stand, and elements that load documents are none. This
+# finds all, however they are written: names of elements and attributes stand in HTML letter by letter.
 _LOADS = re.compile(r"<(?=link|i?frame|object|embed)", re.IGNORECASE)
 _LEADS = re.compile(r"(?<!\[)href(?=\s*=)(?!\s*=\s*[\"']?(?:#|data:image/))", re.IGNORECASE)
 

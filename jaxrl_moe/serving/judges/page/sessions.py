@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from filelock import FileLock
 
-from jaxrl_moe import partials
+from jaxrl_moe import log_files
 from jaxrl_moe.outside import Fields, read_object
 from jaxrl_moe.types import UserError
 
@@ -66,7 +66,7 @@ class PageSessions:
     def find(self, id: str) -> PageSession | None:
         """The session with this id; None: there is none, or it is over."""
         with self._thread:
-            self._read()
+            self._read_again()
             judge, began = self._held.get(_hash(id), ("", 0.0)) if 0 < len(id) <= _LONGEST else ("", 0.0)
         return PageSession(id, judge) if time.time() - began < AGE else None
 
@@ -87,6 +87,13 @@ class PageSessions:
             raise UserError(f"The page's sessions cannot be kept in {self._path}: {error.strerror or error}. "
                             "Name another file by --sessions.") from error
 
+    def _read_again(self) -> None:
+        """Whoever asks has no part in what may be wrong with the file, and is not told of it."""
+        try:
+            self._read()
+        except UserError as error:
+            raise RuntimeError("the file of the page's sessions was damaged while it served") from error
+
     def _read(self) -> None:
         """Reads the file, if it has changed."""
         try:
@@ -104,8 +111,8 @@ class PageSessions:
         held = {each: list(session) for each, session in self._held.items()
                 if time.time() - session[1] < AGE}
         data = json.dumps({"sessions": held}).encode()
-        with partials.claimed(self._path, lambda path: _write_privately(path, data)) as path:
-            path.rename(self._path)
+        with log_files.whole_file(self._path) as path:
+            _write_privately(path, data)
         self._seen = ()  # what is read next is what was written
 
 
@@ -124,6 +131,7 @@ def _sessions(path: pathlib.Path) -> dict[str, tuple[str, float]]:
 
 
 def _write_privately(path: pathlib.Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)  # what a server that died has left
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -1,5 +1,5 @@
-"""What a model wrote against its judge is shown and does nothing: no request leaves, and neither the session nor
-an answer changes."""
+"""What a model wrote against its judge is shown and does nothing: no request leaves, and neither the session
+nor an answer changes."""
 import contextlib
 import json
 import socket
@@ -15,11 +15,17 @@ from tests.helpers.fake_queue import FakeQueue
 from tests.helpers.hostile_pages import hostile_pages
 from tests.helpers.waiting import wait_until
 
+RUNNING = "document.querySelectorAll('main :is(script, object, embed, form, base, link, style)').length"
 BOXES = """[...document.querySelectorAll('iframe')].map(each => {
   each.scrollIntoView({block: 'center'});
   const box = each.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 })[%d]"""
+
+
+def windows(tab):
+    targets = tab.call("Target.getTargets")["targetInfos"]
+    return sorted(each["targetId"] for each in targets if each["type"] == "page")
 
 
 class Trap:
@@ -47,6 +53,10 @@ class Trap:
 
     def close(self):
         self._listener.close()
+
+
+def wait_for_answer(queue, item):
+    wait_until(lambda: queue.answers[item])
 
 
 @pytest.fixture
@@ -77,10 +87,12 @@ def test_nothing_that_a_model_wrote_reaches_the_judges_session(tab, trap, judgin
         items = []
         for group in groups:
             works = [Work(html, (html,), (Part("html", html), Part("text", html))) for _, html in group]
-            items.append(queue.put(*works, mode="ranking", run=group[0][1][:1000],
-                                   rubric=Rubric(group[0][1], (Criterion(group[0][1], 1.0, "bounded", group[0][1]),))))
+            first = group[0][1]
+            rubric = Rubric(first, (Criterion(first, 1.0, "bounded", first),))
+            items.append(queue.put(*works, mode="ranking", run=first[:1000], rubric=rubric))
         come_in(url)
         cookies = tab.call("Network.getCookies", urls=[url])["cookies"]
+        before = windows(tab)
         for group, item in zip(groups, items, strict=True):
             names = [name for name, _ in group]
             tab.wait(f"document.querySelectorAll('iframe').length === {len(group)} && "
@@ -95,18 +107,16 @@ def test_nothing_that_a_model_wrote_reaches_the_judges_session(tab, trap, judgin
             assert tab.call("Network.getCookies", urls=[url])["cookies"] == cookies, names
             assert tab.evaluate("fetch('/api/session').then(answer => answer.status)") == 200, names
             assert not queue.answers[item], names
-            assert tab.evaluate("document.querySelectorAll('main :is(script, object, embed, form, base, link, style)')"
-                                ".length") == 0
+            assert tab.evaluate(RUNNING) == 0
             assert tab.evaluate("window.length") == len(group)
             tab.evaluate("document.querySelectorAll('.place').forEach(each => each.click())")
             tab.press("Enter")
-            wait_until(lambda: queue.answers[item])
+            wait_for_answer(queue, item)
             assert queue.answers[item]["ada"].order == tuple((place,) for place in range(len(group))), names
         tab.press("v")
         tab.wait("document.querySelector('.kappas')")
         assert trap.caught == []
-        tabs = [each for each in tab.call("Target.getTargets")["targetInfos"] if each["type"] == "page"]
-        assert len(tabs) == 1, tabs
+        assert windows(tab) == before
     assert not [each for each in tab.complaints if "dialog" in each]
 
 
@@ -114,7 +124,8 @@ def test_a_frame_that_is_opened_by_itself_can_do_no_more(tab, trap, judging, com
     queue = FakeQueue()
     with judging(queue) as url:
         pages = hostile_pages(trap.url, url)
-        html = pages["script"] + pages["handlers"] + pages["beacons in styles"] + pages["prefetch"] + pages["form"]
+        names = ("script", "handlers", "beacons in styles", "prefetch", "form")
+        html = "".join(pages[name] for name in names)
         queue.put(Work("task", (html,), (Part("html", html),)))
         come_in(url)
         tab.wait("document.querySelector('iframe')")

@@ -123,15 +123,17 @@ export class JudgingView {
   // Makes a call after which the item is no longer here, and takes the next.
   async leave(request, done) {
     if (this.busy || !this.lease) return;
-    const {token} = this.lease;
     this.setBusy(true);
-    const answer = await this.asking(request);
-    this.setBusy(false);
-    if (!answer) return;
-    dropDraft(token);
-    this.lease = null;
-    this.said(answer.refused ?? done);
-    await this.next();
+    try {
+      const answer = await this.asking(request);
+      if (!answer) return;
+      dropDraft(this.lease.token);
+      this.lease = null;
+      this.said(answer.refused ?? done);
+      await this.next();
+    } finally {
+      this.setBusy(false);
+    }
   }
 
   // The answer; {refused} where the queue says no to this lease for good; nothing where it must be mended here.
