@@ -50,7 +50,7 @@ class JudgePage:
         return self._kept(judge, self.queue.renew(judge, token, self.lease_seconds))
 
     def held(self, judge: str, token: str) -> Lease:
-        """A lease that the judge holds; raises QueueError where it is over."""
+        """A lease that the judge holds, or has held a moment ago; raises QueueError where it is over."""
         with self._lock:
             lease = self._leases.get((judge, token))
         return lease or self.renew(judge, token)  # which the server handed out before it was started anew

@@ -74,6 +74,13 @@ def ada(url):
     return Judging(url, "ada")
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory):
+    """A page for questions that leave it as it is."""
+    with served(FakeQueue(), tmp_path_factory.mktemp("page") / "sessions") as url:
+        yield url
+
+
 def test_an_item_is_taken_shown_and_answered_and_nothing_tells_of_its_run(queue, ada):
     item = queue.put(WORK, run="secret-run")
     answer = ada.post("lease", {})
@@ -154,8 +161,8 @@ def test_frames_of_a_lease_are_shown_to_its_judge_alone_also_after_a_restart(que
 
 
 @pytest.mark.parametrize("token", ["x", "ada-token-0123456789abcde", "ada", "ä\u0000", "x" * 200])
-def test_a_wrong_token_is_nobodys(url, token):
-    answer = Judging(url).post("login", {"token": token})
+def test_a_wrong_token_is_nobodys(standing, token):
+    answer = Judging(standing).post("login", {"token": token})
     assert answer.status_code == 401 and "set-cookie" not in answer.headers
     assert not any(own in answer.text for own in TOKENS.values())
 
@@ -189,10 +196,10 @@ def test_attempts_are_forgotten_after_their_span_and_take_bounded_memory():
 
 @pytest.mark.parametrize("path", ["/api/session", "/api/progress", "/api/plots", "/frame/x/0/0"])
 @pytest.mark.parametrize("cookie", ["", "x", "ä" * 300])
-def test_nothing_is_shown_without_a_session(url, path, cookie):
-    port = url.rsplit(":", 1)[1]
+def test_nothing_is_shown_without_a_session(standing, path, cookie):
+    port = standing.rsplit(":", 1)[1]
     headers = {"Cookie": f"judge_{port}={cookie}".encode()} if cookie else {}
-    assert httpx2.get(url + path, headers=headers).status_code == 401
+    assert httpx2.get(standing + path, headers=headers).status_code == 401
 
 
 @pytest.mark.parametrize("name", POSTS)
@@ -210,20 +217,20 @@ def test_what_changes_something_needs_a_session_its_second_secret_and_this_origi
     assert without.status_code == 403 and queue.events == before and ada.lease()["token"] == token
 
 
-def test_login_needs_this_origin_too(url):
-    answer = Judging(url).post("login", {"token": TOKENS["ada"]}, Origin="https://evil.example")
+def test_login_needs_this_origin_too(standing):
+    answer = Judging(standing).post("login", {"token": TOKENS["ada"]}, Origin="https://evil.example")
     assert answer.status_code == 403 and "set-cookie" not in answer.headers
 
 
 @pytest.mark.parametrize("host, status", [("127.0.0.1:99999", 401), ("localhost", 401), ("[::1]:x", 403),
                                           ("evil.example", 403), ("127.0.0.1.evil.example", 403), ("", 403)])
-def test_only_names_of_this_machine_are_answered(url, host, status):
-    assert httpx2.get(url + "/api/progress", headers={"Host": host}).status_code == status
+def test_only_names_of_this_machine_are_answered(standing, host, status):
+    assert httpx2.get(standing + "/api/progress", headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_other_methods_are_not_answered(url, method):
-    assert httpx2.request(method, url + "/api/lease").status_code == 405
+def test_other_methods_are_not_answered(standing, method):
+    assert httpx2.request(method, standing + "/api/lease").status_code == 405
 
 
 @pytest.mark.parametrize("body, words", [
@@ -232,8 +239,8 @@ def test_other_methods_are_not_answered(url, method):
     ({"token": "x", "order": [["0"]]}, "order"), ({"token": "x", "comment": "x" * 10_001}, "comment"),
     ({"token": "x", "seconds": -1}, "seconds"), ({"token": "x", "judge": "ben"}, "judge: unknown field"),
     ({"token": "x", "seconds": 1e9}, "seconds")])
-def test_answers_of_another_form_are_refused(ada, body, words):
-    answer = ada.post("answer", body)
+def test_answers_of_another_form_are_refused(standing, body, words):
+    answer = Judging(standing, "ada").post("answer", body)
     assert answer.status_code == 400 and words in answer.json()["error"]["message"]
 
 

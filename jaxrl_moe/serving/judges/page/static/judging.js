@@ -123,11 +123,12 @@ export class JudgingView {
   // Makes a call after which the item is no longer here, and takes the next.
   async leave(request, done) {
     if (this.busy || !this.lease) return;
+    const {token} = this.lease;
     this.setBusy(true);
     try {
       const answer = await this.asking(request);
       if (!answer) return;
-      dropDraft(this.lease.token);
+      dropDraft(token);
       this.lease = null;
       this.said(answer.refused ?? done);
       await this.next();
