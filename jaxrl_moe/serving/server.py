@@ -29,7 +29,8 @@ class HttpServer:
       make_app: makes its ASGI application, of the service and the API key, which every request must have
         unless it is empty.
       host, port: where to listen; port 0 takes a free one.
-      api_key: needed where other machines can connect.
+      api_key: needed where other machines can connect, unless there are logins.
+      logins: whether the application lets nobody in without a login of its own.
       grace: seconds that requests in flight have at the end.
 
     Raises:
@@ -37,8 +38,8 @@ class HttpServer:
     """
 
     def __init__(self, service: Closable, make_app: Callable[[Any, str], Any], *, host: str = "127.0.0.1",
-                 port: int = 0, api_key: str = "", grace: float = 30.0):
-        if not api_key and not is_loopback(host):
+                 port: int = 0, api_key: str = "", logins: bool = False, grace: float = 30.0):
+        if not api_key and not logins and not is_loopback(host):
             raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set "
                             "one, or listen on 127.0.0.1.")
         self._service = service

@@ -13,6 +13,10 @@ from typing import Any
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _PATIENCE = 60.0  # seconds that an answer, or a state of the page, may take
+# What a browser knows of keys that are no letters: (code, text).
+_KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""), "Backspace": (8, ""), "ArrowLeft": (37, ""),
+         "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, "")}
+_CONTROL = 2  # the bit of that key among an event's modifiers
 
 
 class Tab:
@@ -62,19 +66,32 @@ class Tab:
             assert not late, (expression, self.complaints, self.evaluate("document.body?.innerText"))
             time.sleep(0.05)
 
-    def resize(self, width: int, height: int, dark: bool = False) -> None:
+    def resize(self, width: int, height: int, dark: bool = False, mobile: bool = False) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
-                  mobile=False)
+                  mobile=mobile)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def press(self, key: str) -> None:
-        text = {"text": key} if len(key) == 1 else {}
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, **(text if kind == "keyDown" else {}))
+    def press(self, key: str, control: bool = False) -> None:
+        code, text = _KEYS.get(key, (0, key if len(key) == 1 else ""))
+        event = {"key": key, "windowsVirtualKeyCode": code, "modifiers": _CONTROL * control}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def point(self, x: float, y: float) -> None:
+        """Moves the mouse there and clicks, on whatever is there."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def click(self, selector: str) -> None:
         self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def type(self, selector: str, text: str) -> None:
+        """Writes into a field."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.call("Input.insertText", text=text)
 
     def screenshot(self, path: pathlib.Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

@@ -1,1 +1,1 @@
-"""Judge servers: verdicts over HTTP, of models and of people."""
+"""Judges over HTTP: the server that scores, and the page on which people judge."""

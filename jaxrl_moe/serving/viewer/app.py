@@ -1,15 +1,14 @@
 """The viewer's HTTP application: the page's own files, and the runs as JSON. Runs, phases, steps and rows go
 by their numbers; nothing that is asked for becomes a path."""
 import pathlib
-from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query
 from starlette.concurrency import run_in_threadpool
 
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, add_handlers
+from jaxrl_moe.serving.http.pages import PageGuard, add_files, page_files
 from jaxrl_moe.serving.viewer import answers
-from jaxrl_moe.serving.viewer.guard import PageGuard
 from jaxrl_moe.serving.viewer.index import ChangedError
 from jaxrl_moe.serving.viewer.questions import (
     CurvesWanted,
@@ -21,15 +20,12 @@ from jaxrl_moe.serving.viewer.questions import (
 )
 from jaxrl_moe.serving.viewer.shown import ShownPhase, ShownRuns
 
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_PAGE = "index.html"
-
 
 def make_viewer(runs: ShownRuns) -> PageGuard:
     """The ASGI application over runs whose files somebody else advances, behind its guard."""
     app = FastAPI(title="jaxrl_moe viewer", docs_url=None, redoc_url=None, openapi_url=None)
     add_handlers(app)
-    _add_page(app, _files())
+    add_files(app, page_files(pathlib.Path(__file__).parent / "static"))
 
     @app.exception_handler(ChangedError)
     async def changed(_: Any, error: ChangedError):
@@ -41,26 +37,6 @@ def make_viewer(runs: ShownRuns) -> PageGuard:
 
     _add_phases(app, runs)
     return PageGuard(app)
-
-
-def _files() -> Mapping[str, bytes]:
-    folder = pathlib.Path(__file__).parent / "static"
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in _TYPES}
-
-
-def _add_page(app: FastAPI, files: Mapping[str, bytes]):
-    def answer(name: str) -> Response:
-        if name not in files:
-            raise Refusal(404, "There is no such file.")
-        return Response(files[name], media_type=_TYPES[pathlib.PurePath(name).suffix])
-
-    @app.get("/")
-    async def page():
-        return answer(_PAGE)
-
-    @app.get("/static/{name}")
-    async def static(name: str):
-        return answer(name)
 
 
 def _add_phases(app: FastAPI, runs: ShownRuns):

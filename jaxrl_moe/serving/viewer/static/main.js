@@ -2,6 +2,7 @@
 import {bytes, fill, h, plural} from "./dom.js";
 import {CurvesView} from "./curves.js";
 import {EpisodesView} from "./episodes.js";
+import {dressAsBefore, listOfKeys, turn} from "./frame.js";
 import {ask, go, listen, phaseOf, read, server, shownRuns, state, tell} from "./store.js";
 
 const EVERY = 1500;  // milliseconds between two looks at the server
@@ -15,12 +16,7 @@ const KEYS = [
   ["/", "search in the step"], ["← →", "in an episode: token before, after"], ["b", "swap or leave out the other run"],
   ["t", "light, dark, as the system has it"], ["?", "this list"]];
 
-const help = h("dialog", {class: "help", onclick: event => event.target === help && help.close()},
-               h("h2", {}, "Keys"),
-               h("dl", {}, KEYS.map(([keys, what]) => [h("dt", {}, keys.split(" ").filter(Boolean).map(key => h("kbd", {}, key))),
-                                                      h("dd", {}, what)])),
-               h("form", {method: "dialog"}, h("button", {class: "plain"}, "Close")));
-document.body.append(help);
+const help = listOfKeys(KEYS);
 
 function tab(view, label) {
   return h("button", {class: "tab", "aria-current": state.view === view ? "page" : null,
@@ -86,20 +82,6 @@ function draw() {
   view.update();
 }
 
-function turn() {
-  const themes = ["", "light", "dark"];
-  const next = themes[(themes.indexOf(document.documentElement.dataset.theme ?? "") + 1) % themes.length];
-  dress(next);
-  try {
-    localStorage.setItem("theme", next);
-  } catch {}  // a browser that keeps nothing: the choice lasts as long as the page
-}
-
-function dress(theme) {
-  if (theme) document.documentElement.dataset.theme = theme;
-  else delete document.documentElement.dataset.theme;
-}
-
 function pressed(event) {
   const typing = event.target.closest?.("input, select, textarea");
   if (event.ctrlKey || event.metaKey || event.altKey || typing && event.key !== "Escape") return;
@@ -126,9 +108,7 @@ async function look() {
   setTimeout(look, document.hidden ? 4 * EVERY : EVERY);
 }
 
-try {
-  dress(localStorage.getItem("theme"));
-} catch {}
+dressAsBefore();
 read();
 listen(draw);
 addEventListener("hashchange", () => { read(); tell(); });

@@ -1,4 +1,4 @@
-// A chart of one metric: a line a run, over the optimisation steps.
+// A chart of one metric over whole numbers, such as optimisation steps; a line a run.
 import {fill, h, number, svg} from "./dom.js";
 
 const HEIGHT = 190;
@@ -79,19 +79,25 @@ function tick(value) {
   return text.replaceAll("-", "−").replace("e+", "e");
 }
 
+// A place on the axis, with a real minus sign.
+function whole(step) {
+  return String(step).replace("-", "−");
+}
+
 export class Chart {
-  // hovered(step or null): all charts mark the same step; opened(step): one is clicked.
-  constructor(name, hovered, opened) {
-    this.name = name;
+  // hovered(step or null): charts beside it mark the same step; opened(step): one is clicked; without it
+  // nothing opens. unit: what is counted along the axis.
+  constructor(name, hovered, opened = null, unit = "step") {
+    this.unit = unit;
     this.lines = [];
     this.span = null;
     this.values = h("div", {class: "values"});
     this.svg = svg("svg", {class: "chart", height: HEIGHT, role: "img"});
-    this.element = h("figure", {class: "card", tabindex: "0", "aria-label": `${name}; arrow keys go along its steps, Enter opens one`},
+    this.element = h("figure", {class: "card", tabindex: "0", "aria-label": `${name}; arrow keys go along its ${unit}s${opened ? ", Enter opens one" : ""}`},
                      h("figcaption", {}, h("span", {class: "metric"}, name), this.values), this.svg);
     this.svg.addEventListener("pointermove", event => hovered(this.stepAt(event)));
     this.svg.addEventListener("pointerleave", () => hovered(null));
-    this.svg.addEventListener("click", event => opened(this.stepAt(event)));
+    if (opened) this.svg.addEventListener("click", event => opened(this.stepAt(event)));
     this.element.addEventListener("keydown", event => this.pressed(event, hovered, opened));
     this.element.addEventListener("blur", () => hovered(null));
     new ResizeObserver(() => this.draw()).observe(this.element);
@@ -131,7 +137,7 @@ export class Chart {
                  svg("text", {class: "tick", x: MARGIN.left - 7, y: at + 3.5, "text-anchor": "end"}, tick(value)));
     }
     for (const step of ticks(first, last, Math.max(2, Math.floor(width / 110))).filter(Number.isInteger)) {
-      parts.push(svg("text", {class: "tick", x: this.x(step), y: HEIGHT - 7, "text-anchor": "middle"}, String(step)));
+      parts.push(svg("text", {class: "tick", x: this.x(step), y: HEIGHT - 7, "text-anchor": "middle"}, whole(step)));
     }
     for (const line of [...this.lines].reverse()) {
       if (line.raw) parts.push(svg("path", {class: `line raw run-${line.run}`, d: path(line.steps, line.values, this.x, this.y)}));
@@ -154,7 +160,7 @@ export class Chart {
       return {line, at, step: line.steps[at], value: line.smooth[at]};
     });
     fill(this.values, chosen.map(({line, value}) => h("span", {class: `value run-${line.run}`}, number(value))),
-         step !== null && h("span", {class: "at"}, `step ${step}`));
+         step !== null && h("span", {class: "at"}, `${this.unit} ${whole(step)}`));
     if (!this.x) return;
     fill(this.cross, ...(step === null ? [] : [
       svg("line", {class: "cross", x1: this.x(step), x2: this.x(step), y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom}),
@@ -174,7 +180,7 @@ export class Chart {
     const move = {ArrowLeft: -1, ArrowRight: 1}[event.key];
     if (!steps.length) return;
     if (move) hovered(steps[Math.max(0, Math.min(steps.length - 1, nearest(steps, this.marked ?? steps.at(-1)) + move))]);
-    else if (event.key === "Enter" && this.marked !== null && this.marked !== undefined) opened(this.marked);
+    else if (opened && event.key === "Enter" && this.marked !== null && this.marked !== undefined) opened(this.marked);
     else return;
     event.preventDefault();
     event.stopPropagation();
