@@ -14,7 +14,8 @@ from jaxrl_moe import cli, endings
 from jaxrl_moe.spelling import did_you_mean, quoted
 from jaxrl_moe.types import UserError
 
-COMMANDS = ("model", "env")  # modules of jaxrl_moe.serving.commands, with a hyphen for each underscore
+# Modules of jaxrl_moe.serving.commands, with a hyphen for each underscore.
+COMMANDS = ("model", "env", "task-app")
 
 
 def taken_command() -> str:
