@@ -1,5 +1,6 @@
 """The HTTP application of a task app."""
 import dataclasses
+import functools
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -94,7 +95,7 @@ def _add_rollout(app: FastAPI, service: TaskAppService) -> None:
     @app.post("/rollout", response_model=RolloutResponse)
     async def rollout(request: Request, body: RolloutRequest):
         service.player.check(body)  # what cannot be played takes no turn of a thread
-        answer = await service.rollouts.answer(body, _gone(request))
+        answer = await service.rollouts.answer(body, functools.partial(_gone, request))
         if answer is None:
             return Response(status_code=GONE)
         return Response(answer, media_type="application/json")

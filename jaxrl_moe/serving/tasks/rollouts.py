@@ -6,7 +6,8 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from jaxrl_moe.serving.http.errors import Refusal
 from jaxrl_moe.serving.tasks.bodies import RolloutRequest, RolloutResponse
@@ -52,12 +53,13 @@ class Rollouts:
         self._done: collections.OrderedDict[str, tuple[bytes, bytes]] = collections.OrderedDict()
         self._bytes = 0
 
-    async def answer(self, request: RolloutRequest, gone: Awaitable[None]) -> bytes | None:
+    async def answer(self, request: RolloutRequest,
+                     gone: Callable[[], Coroutine[Any, Any, None]]) -> bytes | None:
         """The JSON of the answer; None where the caller has gone. Where all who wait for a rollout have, it
         is stopped and forgotten.
 
         Args:
-          gone: is done once the caller has.
+          gone: returns once the caller has.
 
         Raises:
           Refusal: another request has this run_id, there is no room, or the policy, the browser or the judge
@@ -74,7 +76,7 @@ class Rollouts:
         if work is None:
             work = self._begin(request, asked)
         self._same(request, asked, work.asked)
-        return await self._heard(request.run_id, work, asyncio.ensure_future(gone))
+        return await self._heard(request.run_id, work, asyncio.ensure_future(gone()))
 
     async def _heard(self, run_id: str, work: _AtWork, gone: asyncio.Future) -> bytes | None:
         work.callers += 1

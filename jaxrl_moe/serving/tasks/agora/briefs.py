@@ -47,7 +47,8 @@ SUBJECTS = {
 STYLES = ("calm and plain", "bold, with strong contrast", "warm and inviting", "like a printed poster",
           "like a page of a newspaper", "playful, for children too")
 LAYOUTS = ("a header, three cards side by side, and a footer",
-           "one large headline with a short list under it", "two columns of equal width", "a table of facts under a short introduction",
+           "one large headline with a short list under it",
+           "two columns of equal width", "a table of facts under a short introduction",
            "a banner on top and the facts beside each other below")
 COLOURS = ("dark blue and yellow", "green and cream", "black, white and one red", "orange and brown",
            "pale grey and violet", "teal and white")

@@ -15,8 +15,8 @@ _SYSTEM = "You write short texts. Answer with the text alone, without markup."
 _FORM = """Write a notice for {who}, {what}.
 These phrases must stand in it, word for word:
 {items}
-Its tone is {tone}. It has {least} to {most} words; its first line is a headline with the name, and an empty
-line follows it."""
+Its tone is {tone}. It has {least} to {most} words; its first line is a headline with the name, followed by an
+empty line."""
 
 
 class AgoraTexts(AppTask):
@@ -30,7 +30,8 @@ class AgoraTexts(AppTask):
         Criterion("clarity", 0.4, "bounded", "One understands at once what it is about, and what to do."),
         Criterion("language", 0.2, "bounded", "It has no mistakes, repetition or empty words.")))
     checks: ClassVar = {
-        "has_text": "there is a text", "has_headline": "its first line has the name, and an empty line follows",
+        "has_text": "there is a text",
+        "has_headline": "its first line has the name, and an empty line follows",
         **{f"mentions_{number}": f"phrase {number} stands in it" for number in range(1, ITEMS + 1)},
         "has_length": "it has as many words as asked for", "no_markup": "it has no markup"}
 
