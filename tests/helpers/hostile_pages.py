@@ -7,21 +7,24 @@ import threading
 
 SECRET = "the-secret-of-a-file"
 
-# What loads, asks or connects while the page stands. {url} is the trap's, {port} its port, {file} a file's URL.
+# What loads, asks or connects while the page stands. {url} is the trap's, {port} its port, {file} a file's.
 BESIDE = """<!doctype html><html manifest="{url}/manifest"><head><title>hostile</title>
 <link rel="stylesheet" href="{url}/sheet"><link rel="dns-prefetch" href="{url}/dns">
 <link rel="preconnect" href="{url}/"><link rel="prefetch" href="{url}/prefetch">
 <link rel="preload" as="image" href="{url}/preload"><link rel="modulepreload" href="{url}/module">
 <link rel="icon" href="{url}/icon"><link rel="stylesheet" href="{file}">
 <style>@import "{url}/import"; body {{background: url("{url}/background")}}
-@font-face {{font-family: far; src: url("{url}/font")}} p {{font-family: far; cursor: url("{url}/cursor"), auto}}
+@font-face {{font-family: far; src: url("{url}/font")}}
+p {{font-family: far; cursor: url("{url}/cursor"), auto}}
 </style></head><body><h1>hostile</h1><p id="said">said:</p>
 <img src="{url}/img" srcset="{url}/srcset 2x"><img src="{file}"><iframe src="{url}/iframe"></iframe>
 <iframe src="{file}"></iframe><iframe srcdoc="<img src='{url}/srcdoc'>"></iframe>
 <iframe src="view-source:{file}"></iframe><object data="{url}/object"></object><object data="{file}"></object>
-<embed src="{url}/embed"><embed src="{file}"><video src="{url}/video" poster="{url}/poster" autoplay></video>
+<embed src="{url}/embed"><embed src="{file}"><a href="{url}/a" ping="{url}/ping">a</a>
+<video src="{url}/video" poster="{url}/poster" autoplay></video>
 <audio src="{url}/audio" autoplay></audio><input type="image" src="{url}/input">
-<svg><image href="{url}/svg"/><use href="{url}/use#a"/><foreignObject><img src="{url}/foreign"/></foreignObject></svg>
+<svg><image href="{url}/svg"/><use href="{url}/use#a"/>
+<foreignObject><img src="{url}/foreign"/></foreignObject></svg>
 <table background="{url}/table"><tr><td>x</td></tr></table><script src="{url}/script"></script>
 <script>
 const say = text => document.getElementById("said").append(" " + text);
@@ -34,16 +37,19 @@ const tries = [
           say(asked.responseText); }},
   () => {{ const asked = new XMLHttpRequest(); asked.open("GET", "{url}/xhr", false); asked.send(); }},
   () => {{ const peer = new RTCPeerConnection({{iceServers: [{{urls: "stun:127.0.0.1:{port}"}}]}});
-          peer.createDataChannel("x"); peer.createOffer().then(offer => peer.setLocalDescription(offer)); }},
+          peer.createDataChannel("x");
+          peer.createOffer().then(offer => peer.setLocalDescription(offer)); }},
   () => document.querySelectorAll("iframe").forEach(each => say(each.contentDocument?.body?.innerText))];
-for (const each of tries) {{ try {{ each()?.then?.(async got => say(await got.text()), () => 0); }} catch {{}} }}
+for (const each of tries)
+  try {{ each()?.then?.(async got => say(await got.text()), () => 0); }} catch {{}}
 </script></body></html>"""
 
 # What sends the browser elsewhere.
 ELSEWHERE = {
     "refresh": '<meta http-equiv="refresh" content="0;url={url}/refresh"><h1>x</h1>',
     "refresh_file": '<meta http-equiv="refresh" content="0;url={file}"><h1>x</h1>',
-    "form": '<form id=f method=post action="{url}/form"><input name=a value=b></form><script>f.submit()</script>',
+    "form": '<form id=f method=post action="{url}/form"></form><script>f.submit()</script>',
+    "top": '<h1>x</h1><script>top.location = "{url}/top"</script>',
     "location": '<h1>x</h1><script>location = "{url}/location"</script>',
     "location_file": '<h1>x</h1><script>location = "{file}"</script>'}
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
@@ -21,7 +22,14 @@ MOST_PNG = 2**23    # bytes of a picture
 _OPTIONS = ("--headless=new", "--remote-debugging-pipe", "--user-data-dir=/tmp/profile", "--no-first-run",
             "--disable-gpu", "--hide-scrollbars", "--mute-audio", "--disable-extensions", "--disable-sync",
             "--disable-background-networking", "--disable-component-update", "--disable-breakpad",
-            "--force-color-profile=srgb", "--host-resolver-rules=MAP * ~NOTFOUND")
+            "--force-color-profile=srgb", "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--disable-features=IsolateSandboxedIframes")  # a frame is asked by the same session as its page
+_DATA = "data:text/html;charset=utf-8;base64,"
+# The page stands in a frame of ours, whose sandbox keeps it from leading the browser elsewhere, by a refresh,
+# a form or a link, while it is looked at.
+_FRAME = """<!doctype html><title>frame</title><style>* {{margin: 0; border: 0; padding: 0; overflow: hidden}}
+iframe {{display: block; width: {width}px; height: {height}px}}</style>
+<iframe sandbox="{allowed}" src="{url}"></iframe>"""
 _EVALUATION_MS = 5000
 
 # Runs in a world of its own, which no script of the page reaches. The page's elements can still take the
@@ -61,7 +69,6 @@ class Rendered:
       text: that is visible.
       outside: up to eight elements that reach out of the viewport, as "p: what it says".
       width, height: of the whole page, in CSS pixels.
-      left: whether the page has sent the browser elsewhere.
     """
     png: bytes
     title: str
@@ -70,7 +77,6 @@ class Rendered:
     outside: tuple[str, ...]
     width: int
     height: int
-    left: bool
 
 
 class Renderer:
@@ -80,7 +86,7 @@ class Renderer:
       browser: path of the program; empty: it is sought.
       width, height: of the viewport, in pixels.
       seconds: that a page may take.
-      scripts: whether pages may run any.
+      scripts: whether pages may run any, and send forms, though to nobody.
 
     Raises:
       UserError: there is no browser, or no sandbox for it.
@@ -114,13 +120,15 @@ class Renderer:
             return self._rendered(page, started)
 
     def _rendered(self, page: bytes, started: Callable[[Callable[[], None]], Any]) -> Rendered:
+        began = time.monotonic()
         with tempfile.TemporaryFile() as said, self._running(said, started) as tools:
             try:
-                return self._shown(tools, "data:text/html;charset=utf-8;base64," +
-                                   base64.b64encode(page).decode())
+                return self._shown(tools, _DATA + base64.b64encode(page).decode())
             except BrowserError as error:
-                raise EnvError(Status.STEP_FAILED, f"The browser {error}, or took over {self._seconds:g} "
-                               f"seconds.{_last_words(said)}") from error
+                late = time.monotonic() - began >= self._seconds
+                raise EnvError(Status.TIMED_OUT if late else Status.STEP_FAILED,
+                               f"The browser did not show a page within {self._seconds:g} seconds." if late
+                               else f"The browser {error}.{_last_words(said)}") from error
 
     def _shown(self, tools: DevTools, url: str) -> Rendered:
         tools.attach()
@@ -130,16 +138,20 @@ class Renderer:
                    deviceScaleFactor=1, mobile=False)
         if not self._scripts:
             tools.call("Emulation.setScriptExecutionDisabled", value=True)
+        frame = _FRAME.format(width=self.width, height=self.height, url=url,
+                              allowed="allow-scripts allow-forms" if self._scripts else "")
         tools.forget("Page.loadEventFired")
-        tools.call("Page.navigate", url=url)
+        tools.call("Page.navigate", url=_DATA + base64.b64encode(frame.encode()).decode())
         tools.wait("Page.loadEventFired")
         picture = tools.call("Page.captureScreenshot", format="png")["data"]
         if len(picture) > MOST_PNG * 4 // 3:
             raise BrowserError(f"made a picture of more than {MOST_PNG} bytes")
-        frame = tools.call("Page.getFrameTree")["frameTree"]["frame"]
-        facts = self._facts(tools, frame["id"])
+        children = tools.call("Page.getFrameTree")["frameTree"].get("childFrames", [])
+        if [child["frame"]["url"] for child in children] != [url]:
+            raise BrowserError("was led elsewhere by the page")
+        facts = self._facts(tools, children[0]["frame"]["id"])
         facts |= {name: tuple(facts[name]) for name in ("headings", "outside")}
-        return Rendered(base64.b64decode(picture), left=not frame["url"].startswith("data:"), **facts)
+        return Rendered(base64.b64decode(picture), **facts)
 
     def _facts(self, tools: DevTools, frame: str) -> dict[str, Any]:
         world = tools.call("Page.createIsolatedWorld", frameId=frame)["executionContextId"]
@@ -169,6 +181,7 @@ class Renderer:
                     os.killpg(process.pid, signal.SIGKILL)
 
         clock = threading.Timer(self._seconds, end)
+        clock.daemon = True
         clock.start()
         try:
             started(end)

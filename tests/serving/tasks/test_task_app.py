@@ -123,7 +123,7 @@ WRONG = [({"run_idd": "x"}, "the field 'run_idd' is not known here. Did you mean
          ({"record": {"trace_format": "structured"}}, "record.trace_format: .*'compact' or 'full'"),
          ({"ops": ["env", "agent"]}, "ops: they must be .* by turns"),
          ({"ops": ["agent"]}, "ops: they must be .* by turns"), ({"ops": [{"type": "agent"}]}, "ops"),
-         ({"ops": ["agent", "env"], "on_done": "reset"}, "on_done = 'reset' would begin the same instance"),
+         ({"ops": ["agent", "env"], "on_done": "reset"}, "on_done = 'reset' would begin the same"),
          ({"on_done": "stop"}, "on_done: .*'reset' or 'terminate'"),
          ({"safety": {"max_ops": 1}}, "safety.max_ops: .*greater"),
          ({"safety": {"max_time_s": 0}}, "safety.max_time_s: .*greater"),
@@ -132,7 +132,7 @@ WRONG = [({"run_idd": "x"}, "the field 'run_idd' is not known here. Did you mean
          (config(model="m", inference_url=LOOPBACK, base_url="http://[::1]"), "two names of one thing"),
          (config(inference_url=LOOPBACK), "policy.config.model: Field required"),
          (config(model="m", inference_url=LOOPBACK, temprature=1), "Did you mean 'temperature'"),
-         (config(model="m", inference_url="http://example.org/v1"), "neither on loopback nor .* --allow_policy"),
+         (config(model="m", inference_url="http://example.org/v1"), "neither on loopback .* --allow_policy"),
          (config(model="m", inference_url="http://169.254.169.254/latest"), "not called"),
          (config(model="m", inference_url="file:///etc/passwd"), "no address of a server")]
 
@@ -144,9 +144,9 @@ def test_what_is_wrong_with_a_request_is_told(http, change, message):
 
 
 def test_a_redirect_of_the_policy_is_not_followed(http):
-    with policy(good_text()) as (url, elsewhere), policy(lambda _: (307, {"to": f"{url}/chat/completions"})) as (
-            first, _):
-        error = post(http, request(first, "redirect"), 424)
+    with policy(good_text()) as (url, elsewhere):
+        with policy(lambda _: (307, {"to": f"{url}/chat/completions"})) as (first, _):
+            error = post(http, request(first, "redirect"), 424)
     assert "status 307" in error["message"] and not elsewhere
 
 

@@ -1,6 +1,9 @@
 """Briefs: who wants something written, what must stand in it, and how it shall look."""
+import functools
 import itertools
+import random
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 ITEMS = 3  # of a subject's six stand in a brief
@@ -56,7 +59,6 @@ TONES = ("friendly", "matter-of-fact", "a little humorous", "urgent", "formal")
 LENGTHS = ((40, 80), (60, 110), (90, 150))  # words of a text
 _CHOICES = tuple(itertools.combinations(range(6), ITEMS))
 _FORMS = {"page": (STYLES, LAYOUTS, COLOURS), "text": (TONES, LENGTHS)}
-_STEP = 7919  # a prime that divides no count: neighbouring seeds have unlike briefs
 
 
 class Brief(NamedTuple):
@@ -77,8 +79,7 @@ def count(form: str) -> int:
 
 def brief(form: str, seed: int) -> Brief:
     """The brief of a seed below count(form); each seed has another one."""
-    at = seed * _STEP % count(form)
-    at, subject = divmod(at, len(SUBJECTS))
+    at, subject = divmod(_order(form)[seed], len(SUBJECTS))
     at, choice = divmod(at, len(_CHOICES))
     chosen = []
     for options in _FORMS[form]:
@@ -87,6 +88,14 @@ def brief(form: str, seed: int) -> Brief:
     who, what = list(SUBJECTS)[subject]
     phrases = SUBJECTS[who, what]
     return Brief(who, what, tuple(phrases[index] for index in _CHOICES[choice]), tuple(chosen))
+
+
+@functools.cache
+def _order(form: str) -> Sequence[int]:
+    """All briefs in an order in which neighbours have nothing in common."""
+    order = list(range(count(form)))
+    random.Random(0).shuffle(order)
+    return order
 
 
 def listed(items: tuple[str, ...]) -> str:

@@ -96,15 +96,13 @@ class PageEpisode(AppEpisode):
         return Look(page, parts, checks, tuple(self._findings(page, seen, checks)))
 
     def _checked(self, page: str, seen: Rendered) -> dict[str, bool]:
-        stays = not seen.left
-        text = seen.text if stays else ""
-        items = {f"mentions_{number}": mentioned(item, text)
+        items = {f"mentions_{number}": mentioned(item, seen.text)
                  for number, item in enumerate(self._asked.items, 1)}
         fits = (not seen.outside and seen.width <= self._renderer.width
                 and seen.height <= self._renderer.height)
-        return {"has_page": True, "has_title": stays and bool(seen.title),
-                "has_heading": stays and any(each.strip() for each in seen.headings), **items,
-                "self_contained": stays and not loaded(page), "fits_viewport": stays and fits}
+        return {"has_page": True, "has_title": bool(seen.title),
+                "has_heading": any(each.strip() for each in seen.headings), **items,
+                "self_contained": not loaded(page), "fits_viewport": fits}
 
     def _findings(self, page: str, seen: Rendered, checks: dict[str, bool]) -> list[str]:
         size = f"{self._renderer.width} x {self._renderer.height}"
