@@ -24,6 +24,14 @@ class Unreached(EnvError):
     """There was no connection, and nothing was sent."""
 
 
+class StatusError(EnvError):
+    """A server answered with another status than 200; `code` is it."""
+
+    def __init__(self, status: Status, code: int, message: str):
+        super().__init__(status, message)
+        self.code = code
+
+
 class Connection:
     """A pool of connections, driven by a thread of its own, so that a call ends at its deadline whatever the
     server does.
@@ -78,7 +86,7 @@ class Connection:
         except concurrent.futures.CancelledError as error:
             raise EnvError(Status.UNREACHABLE, f"{url} was given up: the task was closed.") from error
         if status != 200:
-            raise EnvError(failed, f"{url} answered with status {status}{_shown(data)}")
+            raise StatusError(failed, status, f"{url} answered with status {status}{_shown(data)}")
         return _checked(data, url, failed)
 
     def post_later(self, url: str, body: Mapping[str, Any]) -> None:

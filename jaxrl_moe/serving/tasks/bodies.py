@@ -8,7 +8,7 @@ from jaxrl_moe.paths import shortened
 from jaxrl_moe.serving.http.bodies import Strict
 from jaxrl_moe.spelling import did_you_mean
 
-MOST_TURNS = 16
+MOST_TURNS = 64
 LONGEST_NAME = 400
 MOST_OPS = 100_000
 MOST_SECONDS = 7 * 86400.0

@@ -34,7 +34,8 @@ class Played:
       brief: what was asked for.
       messages: the conversation, with what the policy would be shown next.
       turns: in order.
-      ended: why: done | max_turns | ops | max_ops | max_time_s; empty: it has not.
+      ended: why: done | max_turns | ops | refused (the policy's server took no further call, as where the
+        conversation is too long for it) | max_ops | max_time_s; empty: it has not.
       verdict: of the judge; None: there was none.
     """
     brief: str

@@ -18,6 +18,8 @@ from jaxrl_moe.types import EnvError
 WAITING = 4          # rollouts that may wait for a thread, for each that can be at work
 KEPT = 4096          # answers that are kept
 KEPT_BYTES = 2**27   # of all of them
+FAILED = 502         # the policy, the browser or the judge failed; another try may not meet that
+FINAL = 424          # it would
 RETRY_SECONDS = 5    # after which one that was refused may come again
 
 
@@ -92,7 +94,8 @@ class Rollouts:
         try:
             return work.answer.result()
         except EnvError as error:
-            raise Refusal(424, f"The rollout failed, through no fault of the policy: {error}",
+            status = FINAL if getattr(error, "final", False) else FAILED
+            raise Refusal(status, f"The rollout failed, through no fault of the policy: {error}",
                           code=str(error.status)) from error
 
     def _begin(self, request: RolloutRequest, asked: bytes) -> _AtWork:

@@ -58,7 +58,7 @@ def test_a_judge_that_is_asked_for_them_scores_the_turns():
     assert answer["metrics"]["events_score"] == pytest.approx(0.35)
     assert answer["metrics"]["details"]["events_by"] == "judge"
     short = judged(Scorer(Verdict(1.0, {}, (0.3,), "j")), "Hello.", good_text(), judge=judge)
-    assert short.status_code == 424 and "1 rewards for 2 turns" in short.json()["error"]["message"]
+    assert short.status_code == 502 and "1 rewards for 2 turns" in short.json()["error"]["message"]
 
 
 def test_a_judge_that_fails_is_no_reward_of_zero():
@@ -66,7 +66,16 @@ def test_a_judge_that_fails_is_no_reward_of_zero():
         raise EnvError(Status.TIMED_OUT, "http://127.0.0.1:1 did not answer within 45 seconds.")
     scorer = Scorer(fail)
     answer = judged(scorer, good_text())
-    assert answer.status_code == 424 and answer.json()["error"]["code"] == "timed_out" and scorer.closed
+    assert answer.status_code == 502 and answer.json()["error"]["code"] == "timed_out" and scorer.closed
+
+
+def test_a_work_that_a_judge_has_dropped_is_not_to_be_tried_again():
+    class Dropped(EnvError):
+        final = True
+
+    def drop(work):
+        raise Dropped(Status.TIMED_OUT, "there was no verdict within 60 seconds.")
+    assert judged(Scorer(drop), good_text()).status_code == 424
 
 
 def test_what_cannot_be_judged_is_not_sent_to_a_judge():

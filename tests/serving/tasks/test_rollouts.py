@@ -69,7 +69,7 @@ def test_another_request_under_a_run_id_that_is_at_work_is_refused(held):
 def test_a_rollout_that_failed_is_played_anew():
     answers = iter([(500, {"x": 1}), good_text()])
     with task_app() as (http, _), policy(lambda _: next(answers)) as (url, asked):
-        assert http.post("/rollout", json=request(url)).status_code == 424
+        assert http.post("/rollout", json=request(url)).status_code == 502
         assert http.post("/rollout", json=request(url)).status_code == 200 and len(asked) == 2
 
 

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from jaxrl_moe.serving.tasks import policy as policies
 from tests.helpers.task_apps import good_text, policy, request, task_app
 
 
@@ -146,20 +147,38 @@ def test_what_is_wrong_with_a_request_is_told(http, change, message):
 def test_a_redirect_of_the_policy_is_not_followed(http):
     with policy(good_text()) as (url, elsewhere):
         with policy(lambda _: (307, {"to": f"{url}/chat/completions"})) as (first, _):
-            error = post(http, request(first, "redirect"), 424)
+            error = post(http, request(first, "redirect"), 502)
     assert "status 307" in error["message"] and not elsewhere
 
 
-@pytest.mark.parametrize("answer, code, message", [
-    (lambda _: (500, {"x": 1}), "step_failed", "answered with status 500"),
-    (lambda _: {"choices": []}, "malformed", "has no choices"),
-    (lambda _: {"choices": [{"message": {"content": 5}}]}, "malformed", "content is 5"),
-    (lambda _: {"error": {"message": "no such model"}}, "step_failed", "no such model")])
-def test_a_policy_that_fails_is_no_reward_of_zero(http, answer, code, message):
+@pytest.mark.parametrize("answer, status, code, message", [
+    (lambda _: (500, {"x": 1}), 502, "step_failed", "answered with status 500"),
+    (lambda _: {"choices": []}, 502, "malformed", "has no choices"),
+    (lambda _: {"choices": [{"message": {"content": 5}}]}, 502, "malformed", "content is 5"),
+    (lambda _: {"error": {"message": "no such model"}}, 502, "step_failed", "no such model"),
+    (lambda _: (400, {"error": "n = 2"}), 424, "step_failed", "answered with status 400"),
+    (lambda _: (410, {"error": "over"}), 424, "step_failed", "answered with status 410")])
+def test_a_policy_that_fails_is_no_reward_of_zero(http, answer, status, code, message):
     with policy(answer) as (url, _):
-        error = post(http, request(url, f"failing {message}"), 424)
+        error = post(http, request(url, f"failing {message}"), status)
     assert error["code"] == code and message in error["message"]
     assert "through no fault of the policy" in error["message"]
+
+
+def test_a_conversation_that_is_too_long_for_the_policy_ends_there(http):
+    with policy("Hello.", lambda _: (400, {"error": {"code": "context_length_exceeded"}})) as (url, asked):
+        answer = post(http, request(url, "long"))
+    assert len(asked) == 2 and answer["metrics"]["num_steps"] == 1 and not answer["aborted"]
+    step = answer["trajectories"][0]["steps"][0]
+    assert step["truncated"] and not step["done"] and answer["metrics"]["details"]["ended"] == "refused"
+    assert answer["metrics"]["outcome_score"] == step["reward"] == pytest.approx(2 / 7)
+
+
+def test_a_policy_that_is_busy_is_asked_again(http, monkeypatch):
+    monkeypatch.setattr(policies, "BUSY_SECONDS", 0.01)
+    with policy(lambda _: (429, {}), lambda _: (503, {}), good_text()) as (url, asked):
+        answer = post(http, request(url, "busy"))
+    assert len(asked) == 3 and answer["metrics"]["num_steps"] == 1 and answer["metrics"]["outcome_score"] == 1
 
 
 def test_prefixes_let_other_policies_be_called():
