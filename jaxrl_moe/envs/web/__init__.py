@@ -1,0 +1,1 @@
+"""Pages that a policy wrote, shown in a browser that is shut in."""

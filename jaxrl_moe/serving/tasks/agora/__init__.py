@@ -1,0 +1,1 @@
+"""Agora EX: pages and texts that fulfil a brief."""

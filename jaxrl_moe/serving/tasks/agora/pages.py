@@ -1,0 +1,120 @@
+"""A page of HTML for a brief: rules look at its code and at what a browser shows of it, a judge at the
+picture."""
+import base64
+import threading
+from typing import ClassVar
+
+from jaxrl_moe.envs.web.render import MOST_HTML, Rendered, Renderer
+from jaxrl_moe.judges.records import Part
+from jaxrl_moe.judges.rubric import Criterion, Rubric
+from jaxrl_moe.serving.tasks.agora.briefs import ITEMS, Brief, brief, count, listed, mentioned
+from jaxrl_moe.serving.tasks.agora.markup import loaded, page_of
+from jaxrl_moe.serving.tasks.stop import Stop
+from jaxrl_moe.serving.tasks.task import AppEpisode, AppTask, Look
+from jaxrl_moe.spelling import cut, escaped
+from jaxrl_moe.types import Messages
+
+AT_ONCE = 4  # browsers; others wait
+_SYSTEM = ("You build web pages. Answer with one complete HTML document in a block of code marked html, with "
+           "its styles inside it. It must not use scripts, and nothing that is loaded from elsewhere: no "
+           "pictures, fonts or style sheets by URL.")
+_FORM = """Build the web page of {who}, {what}.
+These phrases must be seen on it, word for word:
+{items}
+Its style is {style}; its colours are {colours}; its layout is {layout}.
+It has a title and a heading with the name, and is seen whole at {width} x {height} without scrolling."""
+
+
+class AgoraPages(AppTask):
+    """Pages of HTML.
+
+    Args:
+      browser: path of Chromium; empty: it is sought.
+
+    Raises:
+      UserError: there is no browser, or no sandbox for it.
+    """
+    name: ClassVar = "agora_ex"
+    summary: ClassVar = "Build a web page for a brief; it is judged by its picture and its code."
+    tool: ClassVar = ("submit_page", "html", "hands in a complete HTML document")
+    count: ClassVar = count("page")
+    rubric: ClassVar = Rubric("agora_ex", (
+        Criterion("brief", 0.4, "bounded", "The page does what the brief asks for: its phrases, style, "
+                  "colours and layout are all there."),
+        Criterion("layout", 0.3, "bounded", "Things stand in order: aligned, evenly spaced, nothing overlaps "
+                  "or is cut off."),
+        Criterion("look", 0.2, "bounded", "Type and colours go together; one would leave the page as it is."),
+        Criterion("reading", 0.1, "bounded", "Text is large enough and stands out from what is behind it.")))
+    checks: ClassVar = {
+        "has_page": "there is an HTML document", "has_title": "it has a title",
+        "has_heading": "a heading is seen",
+        **{f"mentions_{number}": f"phrase {number} is seen" for number in range(1, ITEMS + 1)},
+        "self_contained": "it loads nothing from elsewhere and has no script",
+        "fits_viewport": "it is seen whole without scrolling"}
+
+    def __init__(self, browser: str = ""):
+        self._renderer = Renderer(browser)
+        self._turn = threading.BoundedSemaphore(AT_ONCE)
+
+    def prepare(self) -> None:
+        """Shows a page, so that a machine whose sandbox does not work says so before it is needed."""
+        self._renderer.render("<title>a page</title><h1>A page</h1>")
+
+    def _instance(self, seed: int) -> "PageEpisode":
+        return PageEpisode(brief("page", seed), self._renderer, self._turn)
+
+
+class PageEpisode(AppEpisode):
+    """A brief, and the browser that shows what is made of it."""
+
+    def __init__(self, asked: Brief, renderer: Renderer, turn: threading.BoundedSemaphore):
+        style, layout, colours = asked.form
+        self._asked = asked
+        self._renderer = renderer
+        self._turn = turn
+        self.brief = _FORM.format(who=asked.who, what=asked.what, items=listed(asked.items), style=style,
+                                  colours=colours, layout=layout, width=renderer.width,
+                                  height=renderer.height)
+        self.facts = {"who": asked.who, "what": asked.what, "items": list(asked.items), "style": style,
+                      "layout": layout, "colours": colours, "viewport": [renderer.width, renderer.height]}
+
+    def begin(self) -> Messages:
+        return {"role": "system", "content": _SYSTEM}, {"role": "user", "content": self.brief}
+
+    def look(self, text: str, stop: Stop) -> Look:
+        page = page_of(text)
+        size = len(page.encode(errors="replace"))
+        if not page or size > MOST_HTML:
+            why = (f"The document has {size} bytes; at most {MOST_HTML} are shown." if page else
+                   "The answer has no HTML document in a block of code marked html.")
+            return Look("", (), dict.fromkeys(AgoraPages.checks, False), (why,))
+        with self._turn:
+            stop.check()
+            seen = self._renderer.render(page, stop.hold)
+        parts = (Part("html", page), Part("png", base64.b64encode(seen.png).decode()))
+        checks = self._checked(page, seen)
+        return Look(page, parts, checks, tuple(self._findings(page, seen, checks)))
+
+    def _checked(self, page: str, seen: Rendered) -> dict[str, bool]:
+        items = {f"mentions_{number}": mentioned(item, seen.text)
+                 for number, item in enumerate(self._asked.items, 1)}
+        fits = (not seen.outside and seen.width <= self._renderer.width
+                and seen.height <= self._renderer.height)
+        return {"has_page": True, "has_title": bool(seen.title),
+                "has_heading": any(each.strip() for each in seen.headings), **items,
+                "self_contained": not loaded(page), "fits_viewport": fits}
+
+    def _findings(self, page: str, seen: Rendered, checks: dict[str, bool]) -> list[str]:
+        size = f"{self._renderer.width} x {self._renderer.height}"
+        told = {"has_title": "The document has no title.", "has_heading": "No heading (h1 to h6) is seen.",
+                "self_contained": f"It loads from elsewhere or has scripts: {_named(loaded(page))}.",
+                "fits_viewport": f"It takes {seen.width} x {seen.height} pixels, and {size} are seen. Beyond "
+                                 f"that are: {_named(seen.outside)}."}
+        told |= {f"mentions_{number}": f'The phrase "{item}" is not seen.'
+                 for number, item in enumerate(self._asked.items, 1)}
+        return [told[name] for name, kept in checks.items() if not kept]
+
+
+def _named(found) -> str:
+    """Some of what was found, as a policy is told it."""
+    return ", ".join(cut(escaped(each), 60) for each in list(found)[:5]) or "nothing in particular"
