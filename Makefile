@@ -81,6 +81,9 @@ envs-crowd: $(VENV)/.installed-test
 kills: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.kills
 
+kills-judged: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.judged
+
 learn: $(VENV)/.installed
 	$(BIN)/python scripts/benchmark.py --case=learning $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(RECIPES),--recipes=$(RECIPES)) \
 	    $(if $(STEPS),--steps=$(STEPS))

@@ -1,0 +1,1 @@
+"""A run whose rewards people give, disturbed."""
