@@ -9,6 +9,8 @@ from typing import Any
 
 from jaxrl_moe.judges.rubric import Rubric
 from jaxrl_moe.outside import REQUIRED, Fields, OutsideError, as_object, kind
+from jaxrl_moe.spelling import did_you_mean, quoted
+from jaxrl_moe.types import UserError
 
 KINDS = {"text": "as it was written", "html": "a page", "png": "a picture, in base64"}
 
@@ -36,12 +38,15 @@ class Work:
       group: the works that answer the same task for the same update share it, for judges that compare;
         empty: it is compared with none.
       group_size: how many they are.
+      copy: which one of the group's works that are equal to it, from 0; the same one handed in again has the
+        same number.
     """
     task: str
     turns: tuple[str, ...]
     parts: tuple[Part, ...] = ()
     group: str = ""
     group_size: int = 1
+    copy: int = 0
 
     @property
     def shown(self) -> tuple[Part, ...]:
@@ -58,7 +63,7 @@ class Work:
         """As work_of reads it."""
         return {"task": self.task, "turns": [{"text": text} for text in self.turns],
                 "artifacts": [dataclasses.asdict(each) for each in self.parts],
-                "group": self.group, "group_size": self.group_size}
+                "group": self.group, "group_size": self.group_size, "copy": self.copy}
 
 
 MODES = {"rubric": "each work by itself, criterion by criterion",
@@ -82,6 +87,21 @@ class Ask:
     run: str = ""
 
 
+def check_ask(work: Work, ask: Ask) -> None:
+    """Raises UserError where a work cannot be judged so, by whomever."""
+    ask.rubric.check_weights()
+    if ask.mode not in MODES:
+        raise UserError(f"There is no mode {quoted(ask.mode)}.{did_you_mean(ask.mode, MODES)} There are "
+                        f"{', '.join(MODES)}.")
+    if ask.turns and ask.mode != "rubric":
+        raise UserError(f"Turns get rewards of their own under the mode rubric alone, not under {ask.mode}.")
+    if ask.turns and not work.turns:
+        raise UserError("Each turn is to get a reward, and the work has no turns.")
+    if ask.mode != "rubric" and (not work.group or work.group_size < 2):
+        raise UserError(f"The mode {ask.mode} compares the works of a group: name it as `group`, and the "
+                        "number of its works, of at least 2, as `group_size`.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """What a judge says of a work.
@@ -102,8 +122,8 @@ class Verdict:
 
 def work_of(values: Any, where: str) -> Work:
     """Reads the `trace` of a request: {"task", "turns": [{"text"}], "artifacts": [{"kind", "content"}],
-    "group", "group_size"}. What else it has belongs to its sender. An object of another form is judged as the
-    JSON that it is.
+    "group", "group_size", "copy"}. What else it has belongs to its sender. An object of another form is
+    judged as the JSON that it is.
 
     Raises:
       OutsideError: it is no object, or one of these fields does not fit.
@@ -118,7 +138,8 @@ def work_of(values: Any, where: str) -> Work:
     if not turns and not parts:
         raise OutsideError(f"{where} has neither turns nor artifacts: there is nothing to judge.")
     return Work(trace.string("task", ""), turns, parts, trace.string("group", ""),
-                trace.integer("group_size", 1, least=1, most=1024))
+                trace.integer("group_size", 1, least=1, most=1024),
+                trace.integer("copy", 0, most=1023))
 
 
 def verdict_plain(verdict: Verdict) -> dict[str, Any]:

@@ -61,6 +61,13 @@ class Rubric:
         """The weighted sum of checked scores."""
         return math.fsum(criterion.weight * scores[criterion.id] for criterion in self.criteria)
 
+    def check_weights(self) -> None:
+        """Raises UserError where the sum of full scores is above 1, which no reward is."""
+        most = self.total({criterion.id: 1.0 for criterion in self.criteria})
+        if most > 1 + 1e-9:  # as of weights that floats round
+            raise UserError(f"The weights of the rubric {self.id!r} add up to {most:g}, and a reward is at "
+                            "most 1: give weights with the sum 1.")
+
     def plain(self) -> dict[str, Any]:
         """As rubric_of reads it."""
         return {"id": self.id, "criteria": [dataclasses.asdict(each) for each in self.criteria]}

@@ -1,4 +1,5 @@
 """People and a model as one judge."""
+import dataclasses
 import json
 import threading
 import time
@@ -142,7 +143,9 @@ class Blended(Judge):
     def _ask_model(self, item: str) -> None:
         """Always of the queue's own form of a work, so that works of a group meet whoever hands them in."""
         self._failed.pop(item, None)
-        self._asked[item] = self._model.submit(*self.queue.work(item))
+        work, ask = self.queue.work(item)
+        for copy in range(work.copy + 1):
+            self._asked[item] = self._model.submit(dataclasses.replace(work, copy=copy), ask)
 
 
 class _Mix:

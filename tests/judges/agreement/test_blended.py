@@ -1,5 +1,6 @@
 """People and a model as one judge: both, people alone, the model alone by deadline; and the same again after
 a restart."""
+import dataclasses
 import json
 
 import pytest
@@ -166,14 +167,17 @@ def test_at_the_deadline_an_item_is_dropped_where_nobody_can_say(made, clock, po
 def test_a_new_process_asks_the_model_again_and_groups_meet(made):
     first = made()
     first._model.is_busy = True
-    items = [first.submit(each, PAIRWISE) for each in group(2)]
+    twin, better = group(2, size=3)
+    items = [first.submit(each, PAIRWISE) for each in (twin, dataclasses.replace(twin, copy=1), better)][1:]
     second = made()
     for item in items:
         assert second.verdict(item) is None
     asked = [work for work, _ in (*first._model.submitted, *second._model.submitted)]
-    assert len({each.group for each in asked}) == 1 and {each.group_size for each in asked} == {2}
+    assert len({each.group for each in asked}) == 1 and {each.group_size for each in asked} == {3}
+    again = [work for work, _ in second._model.submitted]
+    assert sorted((number_of(each), each.copy) for each in again) == [(0, 0), (0, 1), (1, 0)]
     answer(second, best_first)
-    assert [second.verdict(item).reward for item in items] == [0, 1]
+    assert [second.verdict(item).reward for item in items] == [0.25, 1]
     with pytest.raises(KeyError):
         second.verdict("nothing")
 
