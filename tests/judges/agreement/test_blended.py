@@ -23,6 +23,7 @@ class Model(Judge):
         self.submitted = []
         self.is_busy = False
         self.fails = False
+        self.forgotten = ()
 
     def submit(self, work, ask):
         self.submitted.append((work, ask))
@@ -33,6 +34,8 @@ class Model(Judge):
             raise JudgeError("The model is out.")
         if self.is_busy:
             return None
+        if int(item) in self.forgotten:
+            raise KeyError(item)
         work, ask = self.submitted[int(item)]
         scores = {"layout": number_of(work) / 20, "title": 1.0} if ask.mode == "rubric" else {}
         return Verdict(RUBRIC.total(scores) if scores else number_of(work) / 20, scores, judge="gpt", raw="?")
@@ -135,6 +138,15 @@ def test_a_model_that_is_slow_is_waited_for_and_one_that_fails_leaves_people_alo
     judge._model.fails = True
     verdict = judge.verdict(item)
     assert verdict.reward == 1.0 and json.loads(verdict.raw)["why"] == "The model is out."
+
+
+def test_a_model_that_has_forgotten_is_asked_again(made):
+    judge = made()
+    judge._model.forgotten = (0,)
+    item = judge.submit(work(3), BY_RUBRIC)
+    answer(judge, scored(1.0))
+    assert judge.verdict(item) is None
+    assert judge.verdict(item).judge == "human + gpt" and len(judge._model.submitted) == 2
 
 
 def test_at_the_deadline_the_model_stands_alone_and_says_so(made, clock):
