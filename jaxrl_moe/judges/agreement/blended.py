@@ -1,4 +1,5 @@
 """People and a model as one judge."""
+import dataclasses
 import json
 import threading
 import time
@@ -94,17 +95,20 @@ class Blended(Judge):
                                             f"{model.judge} (alone)", plain_json(raw)))
             self.queue.drop(item, f"{why}, and the model's verdict stands")
             return kept
-        why += f", and the model failed: {self._failed[item]}" if self._policy == "model" else ""
+        why += f", and the model failed: {self._failed.get(item, '')}" if self._policy == "model" else ""
         self.queue.drop(item, why)
         raise JudgeError(f"Nothing will be said of the item {item}: {why.rstrip('.')}.")
 
     def _keep(self, item: str, verdict: Verdict) -> Verdict:
-        return self.queue.keep_blended(item, verdict)
+        kept = self.queue.keep_blended(item, verdict)
+        self._asked.pop(item, None)
+        self._failed.pop(item, None)
+        return kept
 
     def _both(self, item: str, people: Verdict, model: Verdict | None) -> Verdict:
         """What both come to; people alone where the model has failed."""
         if model is None:
-            raw = {"only": "people", "why": self._failed[item], "said": {"people": people.raw}}
+            raw = {"only": "people", "why": self._failed.get(item, ""), "said": {"people": people.raw}}
             return Verdict(people.reward, people.scores, people.turn_rewards, people.judge, plain_json(raw))
         measured = self._measure()
         judges = _judges(people)
@@ -128,21 +132,27 @@ class Blended(Judge):
         kept = self.queue.kept(item, MODEL)
         if kept is not None or item in self._failed:
             return kept
-        if item not in self._asked:  # by a process that has ended
-            self._ask_model(item)
         try:
-            verdict = self._model.verdict(self._asked[item])
+            asked = self._asked.get(item) or self._ask_model(item)  # by a process that has ended
+            verdict = self._model.verdict(asked)
         except JudgeError as error:
             self._failed[item] = str(error)
+            return None
+        except KeyError:  # the model has forgotten it, and is asked again the next time
+            self._asked.pop(item, None)
             return None
         if verdict is not None:
             self.queue.keep_model(item, verdict)
         return verdict
 
-    def _ask_model(self, item: str) -> None:
+    def _ask_model(self, item: str) -> str:
         """Always of the queue's own form of a work, so that works of a group meet whoever hands them in."""
         self._failed.pop(item, None)
-        self._asked[item] = self._model.submit(*self.queue.work(item))
+        work, ask = self.queue.work(item)
+        for copy in range(work.copy + 1):
+            asked = self._model.submit(dataclasses.replace(work, copy=copy), ask)
+        self._asked[item] = asked
+        return asked
 
 
 class _Mix:

@@ -12,7 +12,7 @@ from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.puts import WHOLE
 from jaxrl_moe.judges.queue.queue import Agreement
-from jaxrl_moe.judges.queue.rows import ask_of
+from jaxrl_moe.judges.queue.rows import ask_of, win
 from jaxrl_moe.judges.queue.settling import PEOPLE, keep_verdict
 from jaxrl_moe.judges.queue.store import Store
 from jaxrl_moe.judges.records import Ask, Verdict, verdict_of
@@ -85,9 +85,9 @@ def units(ask: Ask, body: Mapping[str, Any]) -> Iterator[tuple[str, Hashable, Ha
         for criterion in ask.rubric.criteria:
             yield criterion.scale, criterion.id, _category(criterion.scale, body["scores"][0][criterion.id])
         return
-    rank = {member: place for place, tied in enumerate(body["order"]) for member in tied}
-    for one, other in itertools.combinations(sorted(rank), 2):
-        yield "comparison", (one, other), (rank[one] > rank[other]) - (rank[one] < rank[other])
+    order = body["order"]
+    for one, other in itertools.combinations(sorted(itertools.chain.from_iterable(order)), 2):
+        yield "comparison", (one, other), win(order, one, other)
 
 
 def _category(scale: str, score: float) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import QueueError
-from jaxrl_moe.judges.queue.rows import ask_of, works_of
+from jaxrl_moe.judges.queue.rows import ask_of, win, works_of
 from jaxrl_moe.judges.records import Ask, Work
 from jaxrl_moe.spelling import quoted
 
@@ -32,8 +32,7 @@ class Opinion:
 
     def better(self, one: int, other: int) -> str:
         """Which of two works is, as a row of BETTER."""
-        rank = {position: place for place, tied in enumerate(self.said) for position in tied}
-        return BETTER[1 + (rank[one] > rank[other]) - (rank[one] < rank[other])]
+        return BETTER[round(2 - 2 * win(self.said, one, other))]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@ them."""
 import dataclasses
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,9 @@ from jaxrl_moe.judges.queue.queue import QueueError
 from jaxrl_moe.judges.queue.rows import ask_id, ask_of, keep_ask, keep_work, works_of
 from jaxrl_moe.judges.queue.settling import DROPPED, HUMAN, WAITING, conclude, settle_item, settle_question
 from jaxrl_moe.judges.queue.store import Store, hashed, plain_json
-from jaxrl_moe.judges.records import MODES, Ask, Verdict, Work
-from jaxrl_moe.spelling import quoted
+from jaxrl_moe.judges.records import Ask, Verdict, Work, check_ask
 
-WHOLE = -1       # the turn of a question about a whole work
-ROUNDING = 1e-9  # that weights may sum to more than 1
+WHOLE = -1  # the turn of a question about a whole work
 
 _items = tables.items
 _questions = tables.questions
@@ -25,8 +22,12 @@ _needs = tables.needs
 
 
 def item_id(work: Work, ask: Ask) -> tuple[str, str]:
-    """(id of a work's item, name of the group that it is compared in, which is empty under a rubric)."""
-    check(work, ask)
+    """(id of a work's item, name of the group that it is compared in, which is empty under a rubric).
+
+    Raises:
+      UserError: it cannot be judged so.
+    """
+    check_ask(work, ask)
     cluster = "" if ask.mode == "rubric" else hashed(work.group, ask_id(ask))
     return hashed("item", work.digest(), ask_id(ask), ask.turns, cluster), cluster
 
@@ -39,10 +40,11 @@ def put(store: Store, connection: sa.Connection, work: Work, ask: Ask, overlap: 
     store.lock(connection, cluster or item)
     first = {"run": plain_json(ask.run), "state": WAITING, "created": store.clock(), "why": plain_json("")}
     added = connection.execute(store.insert(_items).values(
-        id=item, ask=asked, work=digest, cluster=cluster, size=work.group_size, puts=0, turns=ask.turns,
+        id=item, ask=asked, work=digest, cluster=cluster, size=work.group_size, copies=0, turns=ask.turns,
         **first).on_conflict_do_nothing())
-    connection.execute(sa.update(_items).where(_items.c.id == item).values(
-        puts=_items.c.puts + 1, run=first["run"]))
+    connection.execute(sa.update(_items).where(_items.c.id == item).values(run=first["run"]))
+    connection.execute(sa.update(_items).where(
+        _items.c.id == item, _items.c.copies <= work.copy).values(copies=work.copy + 1))
     connection.execute(sa.update(_items).where(
         _items.c.id == item, _items.c.state == DROPPED).values(**first))
     if cluster:
@@ -53,23 +55,6 @@ def put(store: Store, connection: sa.Connection, work: Work, ask: Ask, overlap: 
             _need(store, connection, [item], _asked(store, connection, asked, digests, overlap), turn)
         _go_on(store, connection, [item])
     return item, added.rowcount > 0
-
-
-def check(work: Work, ask: Ask) -> None:
-    """Raises QueueError for what people cannot be asked."""
-    if ask.mode not in MODES:
-        raise QueueError(f"The mode {quoted(ask.mode)} is not known: give one of {', '.join(MODES)}.")
-    total = math.fsum(criterion.weight for criterion in ask.rubric.criteria)
-    if total > 1 + ROUNDING:
-        raise QueueError(f"The weights of the rubric {ask.rubric.id!r} sum to {total:g}, and rewards go from "
-                         "0 to 1: make them sum to 1.")
-    if ask.mode == "rubric":
-        return
-    if not work.group or work.group_size < 2:
-        raise QueueError(f"A work without a group of at least two is compared with none, and the mode is "
-                         f"{ask.mode!r}: give `group` and `group_size`, or judge by mode \"rubric\".")
-    if ask.turns:
-        raise QueueError(f"Turns are not compared: with mode {ask.mode!r}, ask for no rewards of turns.")
 
 
 def drop(store: Store, connection: sa.Connection, item: str, why: str) -> None:
@@ -93,13 +78,14 @@ def work_of_item(connection: sa.Connection, item: str) -> tuple[Work, Ask]:
         raise KeyError(item)
     (work,) = works_of(connection, [row.work])
     ask = dataclasses.replace(ask_of(row.body), turns=row.turns, run=json.loads(row.run))
-    return dataclasses.replace(work, group=row.cluster, group_size=row.size if row.cluster else 1), ask
+    size = row.size if row.cluster else 1
+    return dataclasses.replace(work, group=row.cluster, group_size=size, copy=row.copies - 1), ask
 
 
 def put_gold(store: Store, connection: sa.Connection, work: Work, ask: Ask,
              scores: Mapping[str, Any]) -> str:
     """Keeps a work whose scores are known; returns the question's id. See SqlQueue.add_gold."""
-    check(work, ask)
+    check_ask(work, ask)
     if ask.mode != "rubric":
         raise QueueError(f"Gold items are scored under a rubric, and the mode is {ask.mode!r}.")
     right = plain_json(ask.rubric.checked(scores))
@@ -140,12 +126,10 @@ def _need(store: Store, connection: sa.Connection, items: Sequence[str], questio
 
 def _compare(store: Store, connection: sa.Connection, cluster: str, ask: str, mode: str,
              overlap: int) -> None:
-    """Asks for comparisons once all works of a group are there. Works that are equal are one item: what was
-    handed in so often counts."""
+    """Asks for comparisons once all works of a group are there; equal ones are one item."""
     rows = connection.execute(sa.select(_items).where(
         _items.c.cluster == cluster).order_by(_items.c.id)).all()
-    size = max(row.size for row in rows)
-    if len(rows) < size and sum(row.puts for row in rows) < size:
+    if sum(row.copies for row in rows) < max(row.size for row in rows):
         return
     if len(rows) == 1:
         conclude(store, connection, rows[0].id, Verdict(0.5, judge=HUMAN, raw="[]"))

@@ -15,7 +15,7 @@ from jaxrl_moe.judges.rubric import rubric_of
 def keep_work(store: Store, connection: sa.Connection, work: Work) -> str:
     """Keeps a work without its group, once; returns its digest."""
     digest = work.digest()
-    body = plain_json(dataclasses.replace(work, group="", group_size=1).plain())
+    body = plain_json(dataclasses.replace(work, group="", group_size=1, copy=0).plain())
     connection.execute(store.insert(tables.works).values(
         digest=digest, body=body).on_conflict_do_nothing())
     return digest
@@ -57,17 +57,11 @@ def given_plain(given: Given) -> dict[str, Any]:
             "comment": given.comment}
 
 
-def shares(order: Sequence[Sequence[int]]) -> list[float]:
-    """Of each position, best first in `order`, the share of the others that it is better than; a tie is
-    half."""
-    count = sum(map(len, order))
-    found = [0.0] * count
-    worse = count
-    for tied in order:
-        worse -= len(tied)
-        for position in tied:
-            found[position] = (worse + (len(tied) - 1) / 2) / (count - 1)
-    return found
+def win(order: Sequence[Sequence[int]], position: int, other: int) -> float:
+    """What a position has of the comparison with another, best first in `order`: 1, a half for a tie, or
+    0."""
+    rank = {each: place for place, tied in enumerate(order) for each in tied}
+    return ((rank[position] < rank[other]) - (rank[position] > rank[other]) + 1) / 2
 
 
 def mean_scores(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:

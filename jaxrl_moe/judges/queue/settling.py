@@ -1,10 +1,11 @@
 """When questions are closed and items have their verdict. Whatever locks rows locks a question before its
 items."""
 import json
+from collections.abc import Mapping, Sequence
 
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
-from jaxrl_moe.judges.queue.rows import ask_of, mean_scores, shares
+from jaxrl_moe.judges.queue.rows import ask_of, mean_scores, win
 from jaxrl_moe.judges.queue.store import Store, plain_json
 from jaxrl_moe.judges.records import Ask, Verdict, verdict_plain
 
@@ -70,17 +71,35 @@ def _verdict(connection: sa.Connection, item: sa.Row) -> Verdict:
     said = [{"question": row.id, "turn": row.turn, "judge": answer.judge, **json.loads(answer.body)}
             for row in asked for answer in given[row.id]]
     if ask.mode != "rubric":
-        places = {row.id: json.loads(row.members).index(item.work) for row in asked}
-        won = [_won(given[name], place) for name, place in places.items()]
-        return Verdict(sum(won) / len(won), judge=HUMAN, raw=plain_json(said))
+        won = _won(item.work, [(json.loads(row.members), given[row.id]) for row in asked])
+        return Verdict(_share(won, _copies(connection, item.cluster), item.work), judge=HUMAN,
+                       raw=plain_json(said))
     scores = [_scores(given[row.id]) for row in asked]
     rewards = [_reward(ask, each) for each in scores]
     return Verdict(rewards[0], scores[0], tuple(rewards[1:]), HUMAN, plain_json(said))
 
 
-def _won(given: list[sa.Row], place: int) -> float:
-    won = [shares(json.loads(answer.body)["order"])[place] for answer in given]
-    return sum(won) / len(won)
+def _won(work: str, asked: Sequence[tuple[Sequence[str], Sequence[sa.Row]]]) -> dict[str, float]:
+    """Of each work that one was compared with, what it has of that, as a mean over judges."""
+    wins: dict[str, list[float]] = {}
+    for members, given in asked:
+        orders = [json.loads(answer.body)["order"] for answer in given]
+        for place, other in enumerate(members):
+            if other != work:
+                wins.setdefault(other, []).extend(win(order, members.index(work), place) for order in orders)
+    return {other: sum(each) / len(each) for other, each in wins.items()}
+
+
+def _copies(connection: sa.Connection, cluster: str) -> dict[str, int]:
+    rows = connection.execute(sa.select(_items.c.work, _items.c.copies).where(_items.c.cluster == cluster))
+    return {row.work: row.copies for row in rows}
+
+
+def _share(won: Mapping[str, float], copies: Mapping[str, int], work: str) -> float:
+    """The share of the other works that one beats; equal works tie."""
+    equal = copies[work] - 1
+    wins = sum(copies[other] * each for other, each in won.items())
+    return (wins + equal / 2) / (sum(copies[other] for other in won) + equal)
 
 
 def _scores(given: list[sa.Row]) -> dict[str, float]:

@@ -61,12 +61,11 @@ class SqlQueue(Queue):
 
         Under a rubric judges are asked about the work, and with ask.turns about each of its turns, as it
         stood then. With "pairwise" they are asked about each two works of the group, with "ranking" about all
-        at once, as soon as all are there. Equal works of a group are one item; since one that is handed in
-        again by a run that was killed looks the same, a group may then begin without a work that comes
-        later, which joins.
+        at once, as soon as all are there; equal ones, which `copy` numbers, are one item. A work beyond
+        the group's size, as of an episode that a killed run plays again otherwise, joins it.
 
         Raises:
-          QueueError: people cannot be asked so.
+          UserError: it cannot be judged so.
         """
         item, is_new = self._write(puts.put, work, ask, self._overlap)
         if is_new and self._webhook is not None:
@@ -137,8 +136,8 @@ class SqlQueue(Queue):
         return None if body is None else verdict_of(json.loads(body), f"the verdict on {item}")
 
     def work(self, item: str) -> tuple[Work, Ask]:
-        """An item's work and how it is judged; its group has another name. Raises KeyError where there is
-        none such."""
+        """An item's work and how it is judged; its group has another name, and of equal works it is the one
+        of the highest number. Raises KeyError where there is none such."""
         _check_id(item)
         return self.store.read(lambda connection: puts.work_of_item(connection, item))
 

@@ -71,9 +71,9 @@ class Store:
         try:
             with engine.begin() as connection:
                 return work(connection)
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             said = f"The queue's database {self._shown()} failed: {_reason(error)}."
-            conflict = getattr(error.orig, "sqlstate", "") in _CONFLICTS
+            conflict = getattr(_origin(error), "sqlstate", "") in _CONFLICTS
             raise (_Conflict if conflict else DatabaseFailed)(said) from error
         except UnicodeEncodeError as error:
             raise QueueError(f"{quoted(error.object)} holds what is no text: half of a surrogate "
@@ -173,5 +173,10 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _reason(error: sa.exc.DBAPIError) -> str:
-    return " ".join(str(error.orig).split()).rstrip(".")
+def _reason(error: Exception) -> str:
+    return " ".join(str(_origin(error)).split()).rstrip(".")
+
+
+def _origin(error: Exception) -> Any:
+    """What the driver raised; where no connection came free in time, there is nothing such."""
+    return getattr(error, "orig", None) or error

@@ -28,10 +28,10 @@ works = sa.Table("works", metadata, _text("digest", primary_key=True), _text("bo
 asks = sa.Table("asks", metadata, _text("id", primary_key=True), _text("mode"), _text("body"))
 
 # What runs wait for: a work under an ask. `cluster` names the works that it is compared with, empty under a
-# rubric; `size` is how many they shall be, `puts` how often it was handed in.
+# rubric; `size` is how many they shall be, `copies` how many of them are equal to this one, itself included.
 items = sa.Table(
     "items", metadata, _text("id", primary_key=True), _refers("ask", "asks.id"),
-    _refers("work", "works.digest"), _text("run"), _text("cluster"), _number("size"), _number("puts"),
+    _refers("work", "works.digest"), _text("run"), _text("cluster"), _number("size"), _number("copies"),
     _number("turns", sa.Boolean), _text("state"), _text("why"), _number("created", sa.Double))
 sa.Index("items_by_cluster", items.c.cluster)
 sa.Index("items_by_state", items.c.state)

@@ -1,5 +1,6 @@
 """People and a model as one judge: both, people alone, the model alone by deadline; and the same again after
 a restart."""
+import dataclasses
 import json
 
 import pytest
@@ -22,6 +23,7 @@ class Model(Judge):
         self.submitted = []
         self.is_busy = False
         self.fails = False
+        self.forgotten = ()
 
     def submit(self, work, ask):
         self.submitted.append((work, ask))
@@ -32,6 +34,8 @@ class Model(Judge):
             raise JudgeError("The model is out.")
         if self.is_busy:
             return None
+        if int(item) in self.forgotten:
+            raise KeyError(item)
         work, ask = self.submitted[int(item)]
         scores = {"layout": number_of(work) / 20, "title": 1.0} if ask.mode == "rubric" else {}
         return Verdict(RUBRIC.total(scores) if scores else number_of(work) / 20, scores, judge="gpt", raw="?")
@@ -136,6 +140,15 @@ def test_a_model_that_is_slow_is_waited_for_and_one_that_fails_leaves_people_alo
     assert verdict.reward == 1.0 and json.loads(verdict.raw)["why"] == "The model is out."
 
 
+def test_a_model_that_has_forgotten_is_asked_again(made):
+    judge = made()
+    judge._model.forgotten = (0,)
+    item = judge.submit(work(3), BY_RUBRIC)
+    answer(judge, scored(1.0))
+    assert judge.verdict(item) is None
+    assert judge.verdict(item).judge == "human + gpt" and len(judge._model.submitted) == 2
+
+
 def test_at_the_deadline_the_model_stands_alone_and_says_so(made, clock):
     judge = made(deadline=60.0, on_deadline="model")
     item = judge.submit(work(10), BY_RUBRIC)
@@ -166,14 +179,17 @@ def test_at_the_deadline_an_item_is_dropped_where_nobody_can_say(made, clock, po
 def test_a_new_process_asks_the_model_again_and_groups_meet(made):
     first = made()
     first._model.is_busy = True
-    items = [first.submit(each, PAIRWISE) for each in group(2)]
+    twin, better = group(2, size=3)
+    items = [first.submit(each, PAIRWISE) for each in (twin, dataclasses.replace(twin, copy=1), better)][1:]
     second = made()
     for item in items:
         assert second.verdict(item) is None
     asked = [work for work, _ in (*first._model.submitted, *second._model.submitted)]
-    assert len({each.group for each in asked}) == 1 and {each.group_size for each in asked} == {2}
+    assert len({each.group for each in asked}) == 1 and {each.group_size for each in asked} == {3}
+    again = [work for work, _ in second._model.submitted]
+    assert sorted((number_of(each), each.copy) for each in again) == [(0, 0), (0, 1), (1, 0)]
     answer(second, best_first)
-    assert [second.verdict(item).reward for item in items] == [0, 1]
+    assert [second.verdict(item).reward for item in items] == [0.25, 1]
     with pytest.raises(KeyError):
         second.verdict("nothing")
 

@@ -198,22 +198,38 @@ def test_a_whole_group_is_ranked_with_ties(queue):
     assert rewards == pytest.approx([0, 0.5, 0.5, 1])
 
 
+def copied(each, copy):
+    return dataclasses.replace(each, copy=copy)
+
+
 @pytest.mark.parametrize("ask", [PAIRWISE, RANKING], ids=lambda ask: ask.mode)
-def test_equal_works_of_a_group_are_one_and_a_late_one_joins(queue, ask):
-    works = group(3)
-    items = [queue.put(each, ask) for each in (works[0], works[1], works[1])]
-    assert items[1] == items[2]
-    lease = queue.lease("ann", MINUTES)
-    assert len(lease.works) == 2
-    items[2] = queue.put(works[2], ask)  # the second one came from a run that was killed
-    queue.give_back("ann", lease.token)
+def test_equal_works_of_a_group_are_one_item_and_tie(queue, ask):
+    works = group(3, size=4)
+    items = [queue.put(each, ask) for each in (works[0], works[1], works[0])]
+    assert items[0] == items[2] and queue.lease("ann", MINUTES) is None  # again, by a run that was killed
+    queue.put(works[2], ask)
+    assert queue.lease("ann", MINUTES) is None
+    assert queue.put(copied(works[1], 1), ask) == items[1]
+    answer_all(queue, "ann", best_first)
+    rewards = [queue.state(queue.put(each, ask)).verdict.reward for each in works]
+    numbers = [0, 1, 1, 2]
+    for number, reward in enumerate(rewards):  # each work beside the three others of its group
+        others = [*numbers[:numbers.index(number)], *numbers[numbers.index(number) + 1:]]
+        shares = [(number > other) + (number == other) / 2 for other in others]
+        assert reward == pytest.approx(sum(shares) / 3)
+
+
+@pytest.mark.parametrize("ask", [PAIRWISE, RANKING], ids=lambda ask: ask.mode)
+def test_a_work_beyond_the_groups_size_joins_it(queue, ask):
+    items = [queue.put(each, ask) for each in group(3, size=2)]
     answer_all(queue, "ann", best_first)
     assert [queue.state(item).verdict.reward for item in items] == pytest.approx([0, 0.5, 1])
 
 
 def test_a_group_of_equal_works_needs_no_judge(queue):
-    items = {queue.put(work(1, group="g", group_size=3), PAIRWISE) for _ in range(3)}
-    assert queue.state(items.pop()).verdict.reward == 0.5 and not items
+    each = work(1, group="g", group_size=3)
+    (item,) = {queue.put(copied(each, copy), PAIRWISE) for copy in range(3)}
+    assert queue.state(item).verdict.reward == 0.5
     assert queue.lease("ann", MINUTES) is None
 
 
@@ -308,11 +324,11 @@ def test_answers_that_do_not_fit_are_refused_and_the_lease_stays(queue, ask, giv
 
 @pytest.mark.parametrize("each, ask, words", [
     (work(1), PAIRWISE, "group"), (work(1, group="g"), RANKING, "group"),
-    (group(2)[0], dataclasses.replace(PAIRWISE, turns=True), "no rewards of turns"),
+    (group(2)[0], dataclasses.replace(PAIRWISE, turns=True), "mode rubric alone"),
     (work(1), Ask(RUBRIC, "stars"), "rubric, pairwise, ranking"),
-    (work(1), Ask(Rubric("heavy", (Criterion("all", 2.0, "binary", "?"),))), "sum to 2")])
+    (work(1), Ask(Rubric("heavy", (Criterion("all", 2.0, "binary", "?"),))), "add up to 2")])
 def test_works_that_people_cannot_be_asked_about_are_refused(queue, each, ask, words):
-    with pytest.raises(QueueError, match=words):
+    with pytest.raises(UserError, match=words):
         queue.put(each, ask)
 
 
