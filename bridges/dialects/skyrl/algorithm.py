@@ -22,8 +22,7 @@ def _advantage(name: str, given: Inputs) -> dict[str, Any]:
         ours = "reinforce_pp_baseline"
     elif whitened and ours in ("grpo", "rloo"):
         raise Invalid(f"with {_A}.advantage_batch_normalize = true normalises advantages twice, which there "
-                      "is no row "
-                      "for", "set it to false, or grpo_norm_by_std to false beside it")
+                      "is no row for", "set it to false, or grpo_norm_by_std to false beside it")
     return {"algorithm.advantage": ours}
 
 
@@ -86,8 +85,8 @@ def _gamma(value: float, given: Inputs) -> dict[str, Any] | Without:
 def critic(setting: str) -> Effect:
     """A setting of the critic, which gae alone has."""
     def effect(value: Any, given: Inputs) -> dict[str, Any] | Without:
-        return {setting: value} if given[_ADVANTAGE] == "gae" else Without(f"{given[_ADVANTAGE]} has no "
-                                                                           "critic")
+        return {setting: value} if given[_ADVANTAGE] == "gae" else Without(
+            f"{given[_ADVANTAGE]} has no critic")
     return effect
 
 
@@ -96,8 +95,8 @@ def _tis(used: bool, given: Inputs) -> dict[str, Any] | Without:
     if not used:
         return Without("no correction")
     if cap < 1:
-        raise Invalid(f"needs a cap of at least 1, and {_A}.tis_imp_ratio_cap is "
-                      f"{cap:g}", "set it, such as to 2.0")
+        raise Invalid(f"needs a cap of at least 1, and {_A}.tis_imp_ratio_cap is {cap:g}",
+                      "set it, such as to 2.0")
     return {"algorithm.corrections": (f"tis(cap={cap:g})",)}
 
 
@@ -143,10 +142,9 @@ KEYS: Table = {
     f"{_A}.use_tis": Key(FLAG, _tis, ""),
     f"{_A}.tis_imp_ratio_cap": beside(number(-1), f"{_A}.use_tis", "", default=-1.0),
     f"{_A}.zero_variance_filter": Key(FLAG, "algorithm.drop_constant_groups", ""),
-    f"{_A}.dynamic_sampling.type": Key(
-        only("filter", None, because="fills a batch with groups that stand in it already, which is not done "
-                                     "here",
-             mend="give filter"), _dynamic, "only groups whose rewards differ"),
+    f"{_A}.dynamic_sampling.type": Key(only("filter", None, because="fills a batch with groups that stand in "
+                                       "it already, which is not done here", mend="give filter"), _dynamic,
+                                       "only groups whose rewards differ"),
     f"{_A}.dynamic_sampling.max_sample_batches": beside(
         integer(1, also=(-1,)), f"{_A}.dynamic_sampling.type", "", default=30),
     f"{_A}.dynamic_sampling.min_replace_ratio": unused(ANYTHING, "of the strategy replace"),

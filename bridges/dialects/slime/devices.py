@@ -21,8 +21,7 @@ def _data_parts(given: Inputs) -> int:
     total = per_node * given["actor-num-nodes"] if per_node else model_parts
     if total % model_parts:
         raise Invalid(f"x --actor-num-nodes makes {total} GPUs, which tensor x context x expert = "
-                      f"{model_parts} do not "
-                      "divide", "change one of them")
+                      f"{model_parts} do not divide", "change one of them")
     return total // model_parts
 
 
@@ -45,8 +44,8 @@ def colocate(together: bool, given: Inputs) -> dict[str, Any]:
     if not apart(given):
         return {"rollout.backend": Noted("jax", "the engine of this process draws on the trainer's devices")}
     if count % size:
-        raise Invalid(f"with --rollout-num-gpus {count} makes no whole engines of {size} "
-                      "GPUs", "change one of them")
+        raise Invalid(f"with --rollout-num-gpus {count} makes no whole engines of {size} GPUs",
+                      "change one of them")
     return {"rollout.backend": "sglang", "servers.flags": _sglang_flags(given, size),
             "servers.gpus": Noted(gpus(_trainer(given), count // size, size),
                                   "after the trainer's, which CUDA_VISIBLE_DEVICES says"),

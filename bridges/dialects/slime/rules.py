@@ -17,8 +17,8 @@ def model(path: str, given: Inputs) -> dict[str, Any]:
         path = given["load"]
     shared = {"lora.rank": Noted(0, "slime trains all weights"), "model.dtype": "bfloat16"}
     if not path:
-        return shared | {"model.path": Problem("model.path", None, "is not given", "add --hf-checkpoint "
-                                                                                   "FOLDER")}
+        return shared | {"model.path": Problem(
+            "model.path", None, "is not given", "add --hf-checkpoint FOLDER")}
     return shared | {"model.path": path}
 
 
@@ -31,8 +31,7 @@ def load(path: str, given: Inputs) -> Without:
     """Weights to start from, which slime has as Megatron's checkpoints."""
     if path != given["hf-checkpoint"] and not _is_model(path):
         raise Invalid("is no folder of a Hugging Face model, and Megatron's checkpoints are not read here; "
-                      "to start "
-                      "from --hf-checkpoint instead would be another run",
+                      "to start from --hf-checkpoint instead would be another run",
                       "convert it, as slime's convert_*_megatron_to_hf.sh does, and name that folder")
     return Without("the weights that training starts from")
 
@@ -41,8 +40,7 @@ def reference(path: str, given: Inputs) -> Without:
     started = given["load"] or given["hf-checkpoint"]
     if path != started:
         raise Invalid(f"is another model than {started!r}, where training starts, and the reference is a "
-                      "copy of that",
-                      "give both the same")
+                      "copy of that", "give both the same")
     return Without("the reference is a copy of what training starts from")
 
 
@@ -105,8 +103,8 @@ def prompt_length(tokens: int, given: Inputs) -> dict[str, Any]:
 
 def response_length(tokens: int, given: Inputs) -> dict[str, Any]:
     if not tokens:
-        return {"rollout.max_tokens": Problem("rollout.max_tokens", None, "is not given", "add "
-                                              "--rollout-max-response-len N")}
+        return {"rollout.max_tokens": Problem("rollout.max_tokens", None, "is not given",
+                                              "add --rollout-max-response-len N")}
     turns = {} if given["max-turns"] < 2 or given["rollout-max-context-len"] else {
         "episodes.max_tokens": Noted(_all_turns(given), "as many tokens for each of --max-turns")}
     return {"rollout.max_tokens": tokens} | turns
@@ -139,9 +137,8 @@ def task(name: str, given: Inputs) -> dict[str, Any]:
     wanted = given["rollout-task-type"] or name
     named = f"slime's task {wanted!r} is none here" if wanted else "slime has it as functions of one's own"
     turns_of = f"(max_turns={given['max-turns']})" if given["max-turns"] > 1 else ""
-    return {"env.name": Problem("env.name", None, f"is not known: "
-                                                  f"{named}", f"give --config.env.name=TASK{turns_of}, "
-                                "see docs/extending/task.md")}
+    return {"env.name": Problem("env.name", None, f"is not known: {named}",
+                                f"give --config.env.name=TASK{turns_of}, see docs/extending/task.md")}
 
 
 def held_out(words: tuple[str, ...], given: Inputs) -> dict[str, Any]:
@@ -162,8 +159,7 @@ def as_in_training(name: str) -> Effect:
     def effect(value: Any, given: Inputs) -> Without:
         if value != given[name]:
             raise Invalid(f"is another value than --{name} = {given[name]}, and evaluations draw as the "
-                          "training does",
-                          "give both the same, or leave it out")
+                          "training does", "give both the same, or leave it out")
         return Without("evaluations draw as the training does")
     return effect
 
