@@ -117,12 +117,14 @@ def weight_sync(name: str, given: Inputs) -> dict[str, Any] | Without:
     if not apart(given):
         return Without("trainer.placement.colocate_all = true: the engine draws with the trainer's own "
                        "weights, and nothing is sent anywhere")
-    return {"servers.weight_sync_backend": Noted(
-        _SYNC[name], "torch.distributed chooses gloo or nccl by the servers' devices" if name in ("nccl",
-        "gloo") else "")}
+    chosen = "torch.distributed takes nccl or gloo as the servers' devices ask"
+    why = chosen if _SYNC[name] == "distributed" else ""
+    return {"servers.weight_sync_backend": Noted(_SYNC[name], why)}
 
 
 def memory(share: float, given: Inputs) -> dict[str, Any] | Without:
+    if apart(given) and not given["generator.run_engines_locally"]:
+        return Without("the servers run already")
     if apart(given):
         return {}  # stands in the servers' flags
     return {"rollout.memory_fraction": Noted(share, "of what is free beside the weights")}

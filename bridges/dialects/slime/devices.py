@@ -1,12 +1,12 @@
 """slime's flags of GPUs: the mesh, what lies in the host's memory, and who draws."""
+import itertools
+import shlex
 from typing import Any
 
-from bridges.dialects.kinds import Invalid, Kind
+from bridges.dialects.kinds import Invalid
 from bridges.dialects.rows import Inputs, Noted, Without
 from bridges.dialects.skyrl.devices import gpus, no_python
 from bridges.dialects.slime.algorithm import kl_coef
-
-SGLANG_FLAG = Kind(lambda value: value, words=-1)
 
 
 def row_parts(given: Inputs) -> int:
@@ -53,10 +53,8 @@ def colocate(together: bool, given: Inputs) -> dict[str, Any]:
 
 
 def _sglang_flags(given: Inputs, size: int) -> str:
-    words = [f"--tp-size {size}"]
-    for name, value in given.under("sglang-"):
-        words.append(" ".join([f"--{name}", *(value if isinstance(value, list) else [])]))
-    return " ".join(words)
+    passed_on = [[f"--{name}", *words] for name, words in given.under("sglang-")]
+    return shlex.join(["--tp-size", str(size), *itertools.chain.from_iterable(passed_on)])
 
 
 def for_sglang(value: Any, given: Inputs) -> dict[str, Any] | Without:

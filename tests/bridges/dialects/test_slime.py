@@ -74,6 +74,8 @@ CASES = [
      "error",
      {"rollout.backend": "sglang", "servers.gpus": "4;5",
       "servers.flags": "--tp-size 1 --mem-fraction-static 0.8 --log-level error"}),
+    ("--rollout-num-gpus 2 --rollout-num-gpus-per-engine 2 --sglang-disable-cuda-graph --sglang-x='a;b'",
+     {"servers.gpus": "1,2", "servers.flags": "--tp-size 2 --disable-cuda-graph --x ''\"'\"'a;b'\"'\"''"}),
     ("--colocate --rollout-num-gpus 2", {"rollout.backend": "jax"}),
     ("--optimizer-cpu-offload --offload-ref --kl-loss-coef 0.01",
      {"train.offload": ("optimizer", "reference")}),
