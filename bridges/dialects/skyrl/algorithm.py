@@ -1,4 +1,7 @@
-"""trainer.algorithm of SkyRL: advantages, the loss, the KL and what corrects for the sampler."""
+"""trainer.algorithm of SkyRL: advantages, the loss, the KL and what corrects for the sampler.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from typing import Any
 
 from bridges.dialects.kinds import ANYTHING, FLAG, Invalid, integer, number, one_of, only, optional
@@ -50,7 +53,8 @@ def _of_loss(*names: str) -> Effect:
 
 def _kl(in_loss: bool, given: Inputs) -> dict[str, Any]:
     in_reward = given[f"{_A}.use_kl_in_reward"]
-    weight = given[f"{_A}.kl_loss_coef"]
+    older = f"{_A}.init_kl_coef"
+    weight = given[older if in_reward and older in given else f"{_A}.kl_loss_coef"]
     if in_loss and in_reward:
         raise Invalid(f"and {_A}.use_kl_in_reward charge the KL twice", "set one of them to false")
     if weight == 0 or not (in_loss or in_reward):
@@ -68,8 +72,13 @@ def _estimator(given: Inputs) -> str:
 
 
 def _target(given: Inputs, in_reward: bool) -> dict[str, Any]:
-    adaptive = given[f"{_A}.kl_ctrl.type"] == "adaptive" and in_reward
-    return {"algorithm.kl_target": given[f"{_A}.kl_ctrl.kl_target"]} if adaptive else {}
+    target = given[f"{_A}.kl_ctrl.kl_target"]
+    if given[f"{_A}.kl_ctrl.type"] == "fixed" or not in_reward:
+        return {}
+    if not target:
+        raise Invalid(f"has a coefficient that follows {_A}.kl_ctrl.kl_target, and that is {target}",
+                      "give a target above 0, or kl_ctrl.type=fixed")
+    return {"algorithm.kl_target": target}
 
 
 def _entropy(used: bool, given: Inputs) -> dict[str, Any]:
@@ -131,6 +140,9 @@ KEYS: Table = {
     f"{_A}.use_abs_kl": beside(FLAG, _KL, "", default=False),
     f"{_A}.kl_ctrl.type": beside(one_of("fixed", "adaptive"), _KL, "", default="fixed"),
     f"{_A}.kl_ctrl.kl_target": beside(optional(number(0)), _KL, "", default=0.1),
+    f"{_A}.init_kl_coef": beside(number(0), _KL, ""),  # of an older SkyRL, for a KL in the reward
+    f"{_A}.kl_target": unused(only(None, because="is of an older SkyRL", mend="give kl_ctrl.type=adaptive "
+                              "and kl_ctrl.kl_target"), "the coefficient stays"),
     f"{_A}.kl_ctrl.horizon": unused(integer(1), "the coefficient follows the target by factors, see "
                                     "algorithm.kl_target"),
     f"{_A}.use_entropy_loss": Key(FLAG, _entropy, "", default=False),

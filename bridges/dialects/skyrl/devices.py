@@ -1,4 +1,7 @@
-"""SkyRL's keys of GPUs: the mesh, what lies in the host's memory, and who draws."""
+"""SkyRL's keys of GPUs: the mesh, what lies in the host's memory, and who draws.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from typing import Any
 
 from bridges.dialects.kinds import Invalid

@@ -30,8 +30,6 @@ ALIASES = {
     "trainer.max_checkpoints": "trainer.max_ckpts_to_keep",
     "trainer.target_modules": "trainer.policy.model.lora.target_modules",
     "trainer.algorithm.ppo_loss_type": "trainer.algorithm.policy_loss_type",
-    "trainer.algorithm.init_kl_coef": "trainer.algorithm.kl_loss_coef",
-    "trainer.algorithm.kl_target": "trainer.algorithm.kl_ctrl.kl_target",
     "generator.max_tokens": "generator.sampling_params.max_generate_length",
     "generator.temperature": "generator.sampling_params.temperature",
     "generator.top_p": "generator.sampling_params.top_p",

@@ -1,4 +1,7 @@
-"""What keys of SkyRL's YAML come to that are more than a number."""
+"""What keys of SkyRL's YAML come to that are more than a number.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,7 @@
-"""slime's flags of the algorithm and of Megatron's optimiser."""
+"""slime's flags of the algorithm and of Megatron's optimiser.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from typing import Any
 
 from bridges.dialects.kinds import FLAG, TEXT, Invalid, integer, number, one_of, only

@@ -1,4 +1,7 @@
-"""slime's flags of GPUs: the mesh, what lies in the host's memory, and who draws."""
+"""slime's flags of GPUs: the mesh, what lies in the host's memory, and who draws.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 import itertools
 import shlex
 from typing import Any

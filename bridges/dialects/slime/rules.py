@@ -1,4 +1,7 @@
-"""What slime's flags come to that are more than a number."""
+"""What slime's flags come to that are more than a number.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 import pathlib
 from typing import Any
 

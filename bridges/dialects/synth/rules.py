@@ -1,4 +1,7 @@
-"""What several keys of synth-ai's TOML come to together."""
+"""What several keys of synth-ai's TOML come to together.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from collections.abc import Iterable
 from typing import Any
 
