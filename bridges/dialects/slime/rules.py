@@ -11,7 +11,7 @@ from bridges.dialects.rows import Effect, Inputs, Noted, Without
 from bridges.dialects.slime.devices import row_parts
 from jaxrl_moe.types import Problem
 
-_NONZERO = ("check_reward_nonzero_std", "check_reward_nonzero_std_with_fallback")
+_NONZERO = "check_reward_nonzero_std"  # slime's own filter of groups
 _PROMPT = 512  # tokens of the longest prompt, where no flag says it
 
 
@@ -124,8 +124,8 @@ def top_k(value: int, given: Inputs) -> dict[str, Any]:
 
 
 def dynamic(path: str, given: Inputs) -> dict[str, Any]:
-    if path.rpartition(".")[2] not in _NONZERO:
-        raise Invalid("names a filter of one's own", "leave it out; check_reward_nonzero_std is known")
+    if path.rpartition(".")[2] != _NONZERO:
+        raise Invalid("names another filter than the one that is known here", f"leave it out, or give {_NONZERO}")
     return {"rollout.dynamic_sampling": True}
 
 

@@ -114,7 +114,7 @@ REFUSED = [
     ("--kl-coef 0.1 --kl-loss-coef 0.1", "charge the KL twice"),
     ("--actor-num-gpus-per-node 3 --tensor-model-parallel-size 2", "do not divide"),
     ("--disable-rewards-normalization", "leaves a group's baseline out"),
-    ("--dynamic-sampling-filter-path mine.keep", "a filter of one's own"),
+    ("--dynamic-sampling-filter-path mine.keep", "another filter than the one that is known"),
     ("--expert-tensor-parallel-size 2", "splits an expert"),
     ("--min-lr 1e-7", "a schedule falls to 0"), ("--loss-type sft_loss", "scripts/sft.py"),
     ("--eval-max-response-len 7", "evaluations draw as the training does"),
