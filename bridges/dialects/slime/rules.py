@@ -125,7 +125,8 @@ def top_k(value: int, given: Inputs) -> dict[str, Any]:
 
 def dynamic(path: str, given: Inputs) -> dict[str, Any]:
     if path.rpartition(".")[2] != _NONZERO:
-        raise Invalid("names another filter than the one that is known here", f"leave it out, or give {_NONZERO}")
+        raise Invalid("names another filter than the one that is known here",
+                      f"leave it out, or give {_NONZERO}")
     return {"rollout.dynamic_sampling": True}
 
 

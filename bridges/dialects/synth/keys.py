@@ -19,9 +19,7 @@ from bridges.dialects.rows import Key, Table, beside, unused
 from bridges.dialects.synth import rules
 
 _SHARED = ("one process trains and draws here: nothing is split off for servers; "
-           "--config.rollout_mesh.data=1 gives "
-           "the rollout a device of its own")
-_QUANTISED = "needs a quantised base, which is not there yet"
+           "--config.rollout_mesh.data=1 gives the rollout a device of its own")
 _EVERY_STEP = "every step is logged"
 _AT_ONCE = "the engine draws with the trainer's own weights: nothing is sent, after no step"
 _SERVER = "the judge's own server decides it: scripts/serve.py judge"
