@@ -77,4 +77,4 @@ if __name__ == "__main__":
     from bridges import dialects
     from jaxrl_moe import cli
     cli.run(main if PLANNED in os.environ else lambda config: sys.exit(start_again(config)),
-            document=__doc__, dialects=dialects.READERS)
+            dialects=dialects.READERS)

@@ -108,9 +108,8 @@ class _Work:
         wanted = wanted.value if isinstance(wanted, Noted) else wanted
         old = self._assigned.get(setting)
         if old is not None and setting not in self._by_default and explicit and old.value != wanted:
-            self.problems.append(Problem(
-                self._where(key), given[key], f"asks for {setting} = {wanted!r}, and {old.origin} for "
-                f"{old.value!r}", "leave one of them out"))
+            self.problems.append(Problem(self._where(key), given[key], f"asks for {setting} = {wanted!r}, "
+                                 f"and {old.origin} for {old.value!r}", "leave one of them out"))
             return
         if old is not None and not explicit:
             return
@@ -203,7 +202,7 @@ def without_aliases(values: Mapping[str, Any], aliases: Mapping[str, str],
         own = aliases.get(key, key)
         if own in renamed and renamed[own] != value:
             raise ConfigError(Problem(f"{source}: {key}", value, f"says again what {spelt[own]} = "
-                                      f"{renamed[own]!r} says", "leave one of them out"))
+                              f"{renamed[own]!r} says", "leave one of them out"))
         renamed[own] = value
         spelt[own] = key
     return renamed, spelt

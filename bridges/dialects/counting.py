@@ -16,9 +16,8 @@ def steps_of_passes(key: str, passes: int, path: str | None, prompts: int) -> di
     """
     if not path or not pathlib.Path(path).is_file():
         return {"train.steps": Problem("train.steps", None, f"is not known: {key} = {passes} counts passes "
-                                                            "over data "
-                                       f"that are not a file here ({path or 'none are given'})", "give "
-                                       "--config.train.steps=N")}
+                                       f"over data that are not a file here ({path or 'none are given'})",
+                                       "give --config.train.steps=N")}
     rows = len(read_rows(path))
     if rows < prompts:
         raise Invalid(f"makes no step: {path} has {rows} rows, and a batch takes {prompts} prompts",

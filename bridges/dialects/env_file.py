@@ -48,9 +48,8 @@ def read(path: str) -> dict[str, str]:
 def _variable(line: str, where: str) -> tuple[str, str]:
     match = _LINE.match(line)
     if match is None:
-        raise UserError(f"{where} is no NAME=VALUE: write it so, or make it a comment with #. (What it "
-                        "holds is "
-                        "not shown.)")
+        raise UserError(f"{where} is no NAME=VALUE: write it so, or make it a comment with #. (What it holds "
+                        "is not shown.)")
     return match["name"], _value(match["value"], f"{where} ({match['name']})")
 
 
@@ -61,8 +60,7 @@ def _value(text: str, where: str) -> str:
     match = (_SINGLE if quote == "'" else _DOUBLE).match(text)
     if match is None:
         raise UserError(f"{where}: the quotes do not close, or something follows them: write "
-                        f"NAME={quote}...{quote} "
-                        "on one line.")
+                        f"NAME={quote}...{quote} on one line.")
     if quote == "'":
         return match["inner"]
     return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), _plain(match["inner"], where))
@@ -71,6 +69,5 @@ def _value(text: str, where: str) -> str:
 def _plain(text: str, where: str) -> str:
     if "${" in text or "\0" in text:
         raise UserError(f"{where}: ${{...}} is not filled in here: write the value out, or put it into "
-                        "single quotes "
-                        "to have it as it is.")
+                        "single quotes to have it as it is.")
     return text

@@ -1,12 +1,14 @@
 """What values of foreign keys may be, typed or as words of a command line."""
 import dataclasses
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
 from jaxrl_moe.config import listed
 from jaxrl_moe.spelling import did_you_mean, quoted
+
+MORE = -1
+ANY = -2
 
 
 class Invalid(Exception):
@@ -30,7 +32,7 @@ class Kind:
     Attributes:
       check: returns a typed value as the translation takes it; raises Invalid.
       typed: makes a typed value of a word; raises ValueError.
-      words: how many words a flag of a command line takes: 0, 1, or -1 for one and more.
+      words: how many words a flag of a command line takes: 0, 1, MORE for one and more, or ANY.
     """
     check: Callable[[Any], Any]
     typed: Callable[[str], Any] = str
@@ -108,13 +110,13 @@ def _anything(value: Any) -> Any:
 
 FLAG = Kind(_bool, words=0)
 TEXT = Kind(_text)
-TEXTS = Kind(_texts, words=-1)
-INTEGERS = Kind(_integers, int, words=-1)
-NUMBERS = Kind(_numbers, float, words=-1)
+TEXTS = Kind(_texts, words=MORE)
+INTEGERS = Kind(_integers, int, words=MORE)
+NUMBERS = Kind(_numbers, float, words=MORE)
 TABLE = Kind(_table)          # keys below it are not looked at one by one
 ANYTHING = Kind(_anything)
-SEVERAL = Kind(_anything, words=-1)
-WORDS = re.compile(r"[\s,]+")
+SEVERAL = Kind(_anything, words=MORE)
+PASSED_ON = Kind(_anything, words=ANY)  # to another program, which knows what it takes
 
 
 def one_of(*choices: Any) -> Kind:
@@ -164,4 +166,4 @@ def of_words(kind: Kind, words: list[str]) -> Any:
         values = [kind.typed(word) for word in words]
     except ValueError as error:
         raise Invalid(f"cannot be read, for {quoted(words[0])} is no number", "give one") from error
-    return values if kind.words == -1 else values[0]
+    return values if kind.words < 0 else values[0]

@@ -16,7 +16,7 @@ def _reader(name: str) -> Dialect:
     def read(words: Sequence[str]) -> Foreign:
         translation = READ[name](words)
         unused = len(translation.unused)
-        without = f"; {unused} of its keys change nothing here" if unused else ""
+        without = f"; {unused} of its keys change{'s' * (unused == 1)} nothing here" if unused else ""
         said = (f"{translation.source} ({name}): {len(translation.assigned)} settings{without}. "
                 f"scripts/translate.py {name} prints each with its reason.")
         return Foreign(translation.settings(), translation.missing, said)

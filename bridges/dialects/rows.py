@@ -46,6 +46,7 @@ class Inputs:
                 if key.startswith(prefix)]
 
 
+# Raises kinds.Invalid. A Problem in place of a setting's value says that somebody has to give it.
 Effect = Callable[[Any, Inputs], Mapping[str, Any] | Without]
 
 

@@ -26,12 +26,11 @@ def options_of(words: Sequence[str], known: Sequence[str]) -> tuple[dict[str, st
         name = match["name"].replace("_", "-") if match else word
         if match is None or name not in known:
             raise UserError(f"{quoted(word)} is no option.{did_you_mean(name, known, prefix='--')} Beside "
-                            "those of "
-                            f"--help there are {', '.join('--' + each for each in known)}.")
+                            f"those of --help there are {', '.join('--' + each for each in known)}.")
         value = match["value"] if match["value"] is not None else next(following, "")
         if not value or options.setdefault(name, value) != value:
-            raise UserError(f"--{name} {'is given twice' if value else 'has no value'}: write "
-                            f"--{name}=VALUE once.")
+            raise UserError(f"--{name} {'is given twice' if value else 'has no value'}: write --{name}=VALUE "
+                            "once.")
     return options, rest
 
 

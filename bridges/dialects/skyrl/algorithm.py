@@ -1,4 +1,7 @@
-"""trainer.algorithm of SkyRL: advantages, the loss, the KL and what corrects for the sampler."""
+"""trainer.algorithm of SkyRL: advantages, the loss, the KL and what corrects for the sampler.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from typing import Any
 
 from bridges.dialects.kinds import ANYTHING, FLAG, Invalid, integer, number, one_of, only, optional
@@ -22,8 +25,7 @@ def _advantage(name: str, given: Inputs) -> dict[str, Any]:
         ours = "reinforce_pp_baseline"
     elif whitened and ours in ("grpo", "rloo"):
         raise Invalid(f"with {_A}.advantage_batch_normalize = true normalises advantages twice, which there "
-                      "is no row "
-                      "for", "set it to false, or grpo_norm_by_std to false beside it")
+                      "is no row for", "set it to false, or grpo_norm_by_std to false beside it")
     return {"algorithm.advantage": ours}
 
 
@@ -51,7 +53,8 @@ def _of_loss(*names: str) -> Effect:
 
 def _kl(in_loss: bool, given: Inputs) -> dict[str, Any]:
     in_reward = given[f"{_A}.use_kl_in_reward"]
-    weight = given[f"{_A}.kl_loss_coef"]
+    older = f"{_A}.init_kl_coef"
+    weight = given[older if in_reward and older in given else f"{_A}.kl_loss_coef"]
     if in_loss and in_reward:
         raise Invalid(f"and {_A}.use_kl_in_reward charge the KL twice", "set one of them to false")
     if weight == 0 or not (in_loss or in_reward):
@@ -69,8 +72,13 @@ def _estimator(given: Inputs) -> str:
 
 
 def _target(given: Inputs, in_reward: bool) -> dict[str, Any]:
-    adaptive = given[f"{_A}.kl_ctrl.type"] == "adaptive" and in_reward
-    return {"algorithm.kl_target": given[f"{_A}.kl_ctrl.kl_target"]} if adaptive else {}
+    target = given[f"{_A}.kl_ctrl.kl_target"]
+    if given[f"{_A}.kl_ctrl.type"] == "fixed" or not in_reward:
+        return {}
+    if not target:
+        raise Invalid(f"has a coefficient that follows {_A}.kl_ctrl.kl_target, and that is {target}",
+                      "give a target above 0, or kl_ctrl.type=fixed")
+    return {"algorithm.kl_target": target}
 
 
 def _entropy(used: bool, given: Inputs) -> dict[str, Any]:
@@ -86,8 +94,8 @@ def _gamma(value: float, given: Inputs) -> dict[str, Any] | Without:
 def critic(setting: str) -> Effect:
     """A setting of the critic, which gae alone has."""
     def effect(value: Any, given: Inputs) -> dict[str, Any] | Without:
-        return {setting: value} if given[_ADVANTAGE] == "gae" else Without(f"{given[_ADVANTAGE]} has no "
-                                                                           "critic")
+        return {setting: value} if given[_ADVANTAGE] == "gae" else Without(
+            f"{given[_ADVANTAGE]} has no critic")
     return effect
 
 
@@ -96,8 +104,8 @@ def _tis(used: bool, given: Inputs) -> dict[str, Any] | Without:
     if not used:
         return Without("no correction")
     if cap < 1:
-        raise Invalid(f"needs a cap of at least 1, and {_A}.tis_imp_ratio_cap is "
-                      f"{cap:g}", "set it, such as to 2.0")
+        raise Invalid(f"needs a cap of at least 1, and {_A}.tis_imp_ratio_cap is {cap:g}",
+                      "set it, such as to 2.0")
     return {"algorithm.corrections": (f"tis(cap={cap:g})",)}
 
 
@@ -132,6 +140,9 @@ KEYS: Table = {
     f"{_A}.use_abs_kl": beside(FLAG, _KL, "", default=False),
     f"{_A}.kl_ctrl.type": beside(one_of("fixed", "adaptive"), _KL, "", default="fixed"),
     f"{_A}.kl_ctrl.kl_target": beside(optional(number(0)), _KL, "", default=0.1),
+    f"{_A}.init_kl_coef": beside(number(0), _KL, ""),  # of an older SkyRL, for a KL in the reward
+    f"{_A}.kl_target": unused(only(None, because="is of an older SkyRL", mend="give kl_ctrl.type=adaptive "
+                              "and kl_ctrl.kl_target"), "the coefficient stays"),
     f"{_A}.kl_ctrl.horizon": unused(integer(1), "the coefficient follows the target by factors, see "
                                     "algorithm.kl_target"),
     f"{_A}.use_entropy_loss": Key(FLAG, _entropy, "", default=False),
@@ -143,10 +154,9 @@ KEYS: Table = {
     f"{_A}.use_tis": Key(FLAG, _tis, ""),
     f"{_A}.tis_imp_ratio_cap": beside(number(-1), f"{_A}.use_tis", "", default=-1.0),
     f"{_A}.zero_variance_filter": Key(FLAG, "algorithm.drop_constant_groups", ""),
-    f"{_A}.dynamic_sampling.type": Key(
-        only("filter", None, because="fills a batch with groups that stand in it already, which is not done "
-                                     "here",
-             mend="give filter"), _dynamic, "only groups whose rewards differ"),
+    f"{_A}.dynamic_sampling.type": Key(only("filter", None, because="fills a batch with groups that stand in "
+                                       "it already, which is not done here", mend="give filter"), _dynamic,
+                                       "only groups whose rewards differ"),
     f"{_A}.dynamic_sampling.max_sample_batches": beside(
         integer(1, also=(-1,)), f"{_A}.dynamic_sampling.type", "", default=30),
     f"{_A}.dynamic_sampling.min_replace_ratio": unused(ANYTHING, "of the strategy replace"),

@@ -1,4 +1,7 @@
-"""SkyRL's keys of GPUs: the mesh, what lies in the host's memory, and who draws."""
+"""SkyRL's keys of GPUs: the mesh, what lies in the host's memory, and who draws.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from typing import Any
 
 from bridges.dialects.kinds import Invalid
@@ -30,8 +33,7 @@ def row_parts(given: Inputs) -> int:
     total = devices(given)
     if total % (tensor * context):
         raise Invalid(f"x policy_num_nodes makes {total} devices, which tensor x context = {tensor} x "
-                      f"{context} do not "
-                      "divide", "change one of them")
+                      f"{context} do not divide", "change one of them")
     return total // (tensor * context)
 
 
@@ -41,8 +43,8 @@ def mesh(per_node: int, given: Inputs) -> dict[str, Any]:
     mode = given[_MODE] or ("auto" if given[f"{_POLICY}.model.type"] == "nmoe" else "")
     expert = rest if mode in ("ipc", "hybrid", "auto") else given[f"{_MEGATRON}.expert_model_parallel_size"]
     if rest % expert:
-        raise Invalid(f"leaves {rest} devices, which {expert} parts of the experts do not "
-                      "divide", "change one of them")
+        raise Invalid(f"leaves {rest} devices, which {expert} parts of the experts do not divide",
+                      "change one of them")
     return {"mesh.fsdp": rest // expert, "mesh.expert": expert, "mesh.tensor": tensor,
             "mesh.context": context}
 
@@ -62,8 +64,8 @@ def offload(wanted: bool, given: Inputs) -> dict[str, Any] | Without:
 
 def reference_offload(wanted: bool, given: Inputs) -> dict[str, Any] | Without:
     if not wanted or not _has_reference(given):
-        return Without("there is no copy of the weights for the "
-                       "reference" if wanted else "it stays on the devices")
+        return Without("there is no copy of the weights for the reference" if wanted else
+                       "it stays on the devices")
     both = given[f"{_POLICY}.fsdp_config.cpu_offload"]
     return {} if both else {"train.offload": ("reference",)}
 
@@ -109,22 +111,23 @@ def gpus(first: int, count: int, size: int) -> str:
 
 def no_python(backend: str) -> Problem:
     """What speaks against servers that nobody says how to launch."""
-    return Problem("servers.python", None, f"is not given: the run launches {backend} by it", "give "
-                   f"--config.servers.python=.venv-{backend}/bin/python, or let the engine of this process "
-                   "draw "
-                   "(colocated)")
+    return Problem("servers.python", None, f"is not given: the run launches {backend} by it",
+                   f"give --config.servers.python=.venv-{backend}/bin/python, or let the engine of this "
+                   "process draw (colocated)")
 
 
 def weight_sync(name: str, given: Inputs) -> dict[str, Any] | Without:
     if not apart(given):
         return Without("trainer.placement.colocate_all = true: the engine draws with the trainer's own "
-                       "weights, and "
-                       "nothing is sent anywhere")
-    return {"servers.weight_sync_backend": Noted(_SYNC[name], "torch.distributed chooses gloo or nccl by the "
-                                                 "servers' devices" if name in ("nccl", "gloo") else "")}
+                       "weights, and nothing is sent anywhere")
+    chosen = "torch.distributed takes nccl or gloo as the servers' devices ask"
+    why = chosen if _SYNC[name] == "distributed" else ""
+    return {"servers.weight_sync_backend": Noted(_SYNC[name], why)}
 
 
 def memory(share: float, given: Inputs) -> dict[str, Any] | Without:
+    if apart(given) and not given["generator.run_engines_locally"]:
+        return Without("the servers run already")
     if apart(given):
         return {}  # stands in the servers' flags
     return {"rollout.memory_fraction": Noted(share, "of what is free beside the weights")}

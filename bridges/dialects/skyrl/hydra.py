@@ -40,12 +40,10 @@ def override(text: str) -> Override:
     match = _KEY.match(text)
     if match is None or (match["value"] is None and match["mode"] != "~"):
         raise UserError(f"{quoted(text)} is no override: write KEY=VALUE, +KEY=VALUE, ++KEY=VALUE or ~KEY, "
-                        "such as "
-                        "trainer.train_batch_size=64.")
+                        "such as trainer.train_batch_size=64.")
     if "@" in match["key"] or "/" in match["key"]:
         raise UserError(f"{quoted(text)} chooses among files of Hydra's groups, which are not at hand: give "
-                        "their keys "
-                        "one by one, as section.key=value.")
+                        "their keys one by one, as section.key=value.")
     value = None if match["value"] is None else _Reader(match["value"], text).whole()
     return Override(text, match["mode"] or "", match["key"], value, match["value"] is not None)
 
@@ -127,8 +125,7 @@ class _Reader:
             self._at = bare.end()
         if self._text[self._at:self._at + 1] == "(":
             raise self._error("functions such as choice(...) or range(...) make several runs of one, or "
-                              "values "
-                              "that nobody sees")
+                              "values that nobody sees")
         text = "".join(raw).strip()
         if not text:
             raise self._error("a value is missing")
@@ -145,8 +142,7 @@ class _Reader:
 
     def _error(self, why: str) -> UserError:
         return UserError(f"The override {quoted(self._word)} cannot be read: {why}. Put texts into quotes, "
-                         "as "
-                         "KEY='a, b', within quotes of the shell.")
+                         "as KEY='a, b', within quotes of the shell.")
 
 
 def _typed(text: str) -> Any:

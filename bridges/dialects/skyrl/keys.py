@@ -30,8 +30,6 @@ ALIASES = {
     "trainer.max_checkpoints": "trainer.max_ckpts_to_keep",
     "trainer.target_modules": "trainer.policy.model.lora.target_modules",
     "trainer.algorithm.ppo_loss_type": "trainer.algorithm.policy_loss_type",
-    "trainer.algorithm.init_kl_coef": "trainer.algorithm.kl_loss_coef",
-    "trainer.algorithm.kl_target": "trainer.algorithm.kl_ctrl.kl_target",
     "generator.max_tokens": "generator.sampling_params.max_generate_length",
     "generator.temperature": "generator.sampling_params.temperature",
     "generator.top_p": "generator.sampling_params.top_p",
@@ -59,21 +57,20 @@ _MODEL: Table = {
     "trainer.policy.model.lora.exclude_modules": unused(only(
         None, because="takes layers away from target_modules, which cannot be done here",
         mend="name those that shall have adapters by target_modules"), "target_modules names them all"),
-    "trainer.policy.model.lora.lora_sync_path": unused(TEXT, "servers get adapters by "
-                                                             "servers.weight_sync_backend"),
+    "trainer.policy.model.lora.lora_sync_path": unused(
+        TEXT, "servers get adapters by servers.weight_sync_backend"),
     "trainer.policy.model.lora.init_method": unused(one_of("kaiming"), "A is drawn so, and B is 0"),
-    "trainer.policy.model_config_kwargs": unused(only({}, because="changes the model's "
-                                                                  "config.json", mend="write "
-                                                      "it there"), "it is empty"),
-    "trainer.bf16": Key(FLAG, rules.dtype, "of the weights that are computed with; masters are "
-                                           "float32", default=True),
+    "trainer.policy.model_config_kwargs": unused(
+        only({}, because="changes the model's config.json", mend="write it there"), "it is empty"),
+    "trainer.bf16": Key(FLAG, rules.dtype, "of the weights that are computed with; masters are float32",
+                        default=True),
     "trainer.ref.model.path": unused(ANYTHING, "the reference is what the policy starts from"),
     "trainer.ref.model.type": unused(TEXT, "the reference is what the policy starts from"),
     "trainer.critic.model.path": Key(optional(TEXT), rules.critic, ""),
     "trainer.critic.model.lora": unused(TABLE, "the critic is a value head on the policy's trunk"),
-    "trainer.reward.model.path": unused(only(None, because="names a reward model, and rewards come from the "
-                                                           "task "
-                                             "here", mend="take a task that grades"), "the task grades")}
+    "trainer.reward.model.path": unused(only(None,
+                                        because="names a reward model, and rewards come from the task here",
+                                        mend="take a task that grades"), "the task grades")}
 
 _NMOE = "trainer.policy.nmoe_config"
 _EXPERTS: Table = {
@@ -82,23 +79,22 @@ _EXPERTS: Table = {
                               "how tokens travel to experts on other devices"),
     f"{_NMOE}.rdep.profile": Key(one_of("bf16", "fp8", "nvfp4"), rules.profile, ""),
     f"{_NMOE}.rdep.capacity": unused(integer(1), "nothing is dropped, and no buffer has to be sized: "
-                                                 "mesh.transport"),
+                                     "mesh.transport"),
     f"{_NMOE}.router_aux_loss_coef": Key(number(0), "moe.aux_loss_coef", "balances the experts' load"),
     f"{_NMOE}.router_bias_update_rate": Key(number(0), "moe.bias_rate", "needs a model whose routers have a "
                                             "selection bias"),
     f"{_NMOE}.training.gradient_checkpointing": unused(FLAG, "trainer.gradient_checkpointing says it"),
     f"{_NMOE}.training.use_torch_compile": unused(FLAG, _COMPILED),
-    f"{_NMOE}.training.expert_lr_multiplier": unused(only(
-        1, 1.0, because="gives experts a learning rate of their own, which cannot be done "
-                        "here", mend="give 1.0"),
-        "one learning rate")}
+    f"{_NMOE}.training.expert_lr_multiplier": unused(
+        only(1, 1.0, because="gives experts a learning rate of their own, which cannot be done here",
+        mend="give 1.0"), "one learning rate")}
 
 _DEVICES: Table = {
     "trainer.strategy": unused(one_of("fsdp2", "fsdp", "megatron", "deepspeed"), _AUTO),
     "trainer.placement.colocate_all": Key(FLAG, devices.engines, "", default=True),
-    "trainer.placement.policy_num_gpus_per_node": Key(integer(1), devices.mesh, "experts over all of them "
-                                                                              "where nmoe's "
-                                                      "experts are split, else weights", default=4),
+    "trainer.placement.policy_num_gpus_per_node": Key(
+        integer(1), devices.mesh, "experts over all of them where nmoe's experts are split, else weights",
+        default=4),
     "trainer.placement.policy_num_nodes": beside(
         integer(1), "trainer.placement.policy_num_gpus_per_node", "", default=1),
     "trainer.policy.sequence_parallel_size": beside(
@@ -127,14 +123,12 @@ _DEVICES: Table = {
     "trainer.flash_attn": unused(FLAG, "model.attention = auto takes what suits the device"),
     "trainer.gradient_checkpointing": Key(FLAG, devices.remat, "", default=True),
     "trainer.gradient_checkpointing_use_reentrant": unused(FLAG, _COMPILED),
-    "trainer.disable_fast_tokenizer": unused(only(False, because="asks for a slow "
-                                                                 "tokenizer", mend="give false"),
-                                             "the model's own tokenizer"),
+    "trainer.disable_fast_tokenizer": unused(only(False, because="asks for a slow tokenizer",
+                                             mend="give false"), "the model's own tokenizer"),
     "trainer.rope_theta": unused(only(None, because="changes the model's config.json", mend="write it there"),
                                  "config.json says it"),
-    "trainer.rope_scaling": unused(only(None, because="changes the model's "
-                                                      "config.json", mend="write it there"),
-                                   "config.json says it"),
+    "trainer.rope_scaling": unused(only(None, because="changes the model's config.json",
+                                   mend="write it there"), "config.json says it"),
     **{f"trainer.placement.{name}": unused(ANYTHING, _PLACED) for name in (
         "colocate_policy_ref", "colocate_critic_reward", "critic_num_nodes", "critic_num_gpus_per_node",
         "ref_num_nodes", "ref_num_gpus_per_node", "reward_num_nodes", "reward_num_gpus_per_node")}}
@@ -143,32 +137,29 @@ _OPTIMIZER = "trainer.policy.optimizer_config"
 _CRITIC = "trainer.critic.optimizer_config"
 _UPDATES: Table = {
     "trainer.train_batch_size": Key(integer(1), "rollout.prompts_per_step", "prompts", default=1024),
-    "trainer.policy_mini_batch_size": Key(integer(1), rules.minibatches, "train_batch_size / mini "
-                                                                         "batch", default=256),
+    "trainer.policy_mini_batch_size": Key(integer(1), rules.minibatches, "train_batch_size / mini batch",
+                                          default=256),
     "trainer.critic_mini_batch_size": unused(integer(1), "the critic is updated with the policy"),
     "trainer.micro_train_batch_size_per_gpu": Key(
-        integer(1), rules.micro_batch, "sequences of the longest prompt and completion, on each "
-                                       "device", default=1),
+        integer(1), rules.micro_batch, "sequences of the longest prompt and completion, on each device",
+        default=1),
     "trainer.micro_forward_batch_size_per_gpu": unused(integer(1), "as the micro-batches of the update"),
     "trainer.update_epochs_per_batch": Key(integer(1), "algorithm.epochs", "", default=1),
     "trainer.use_sample_packing": Key(FLAG, "train.pack", ""),
     "trainer.epochs": Key(integer(1), rules.steps, "epochs x (rows // train_batch_size)", default=1),
-    "trainer.update_ref_every_epoch": unused(only(
-        False, because="moves the reference, which stays what the run starts "
-                       "from", mend="give false"), "it stays"),
+    "trainer.update_ref_every_epoch": unused(only(False, because="moves the reference, which stays what the "
+                                             "run starts from", mend="give false"), "it stays"),
     f"{_OPTIMIZER}.lr": Key(number(0), "optimizer.learning_rate", "", default=1e-6),
     f"{_OPTIMIZER}.adam_betas": Key(NUMBERS, rules.betas, "", default=(0.9, 0.999)),
     f"{_OPTIMIZER}.weight_decay": Key(number(0), "optimizer.weight_decay", "", default=0.01),
     f"{_OPTIMIZER}.max_grad_norm": Key(number(0), "optimizer.clip_norm", "", default=1.0),
     f"{_OPTIMIZER}.num_warmup_steps": Key(integer(0), "optimizer.warmup_steps", "", default=0),
     f"{_OPTIMIZER}.scheduler": Key(TEXT, rules.schedule, "", default="constant_with_warmup"),
-    f"{_OPTIMIZER}.offload_after_step": unused(FLAG, "the moments stay on the devices unless "
-                                                     "fsdp_config.cpu_offload "
-                                               "moves them"),
+    f"{_OPTIMIZER}.offload_after_step": unused(
+        FLAG, "the moments stay on the devices unless fsdp_config.cpu_offload moves them"),
     f"{_CRITIC}.lr": Key(number(0), algorithm.critic("critic.learning_rate"), "", default=5e-6),
-    **{f"{_CRITIC}.{name}": unused(ANYTHING, "the critic is updated with the policy, and has a learning "
-                                             "rate of its "
-                                   "own alone")
+    **{f"{_CRITIC}.{name}": unused(ANYTHING, "the critic is updated with the policy, and has a learning rate "
+                                   "of its own alone")
        for name in ("adam_betas", "weight_decay", "max_grad_norm", "num_warmup_steps", "scheduler",
                     "offload_after_step")}}
 
@@ -180,10 +171,9 @@ _RUN: Table = {
     "trainer.ckpt_interval": Key(integer(-1), rules.interval("checkpoint.every"), "", default=10),
     "trainer.max_ckpts_to_keep": Key(integer(-1), rules.kept, ""),
     "trainer.resume_mode": Key(one_of("latest", "none", None), rules.resume, "", default="latest"),
-    "trainer.resume_path": unused(only(None, because="names a checkpoint "
-                                                     "elsewhere", mend="give run_dir its folder, and "
-                                       "--config.checkpoint.resume_step a "
-                                       "step"), "run_dir has the checkpoints"),
+    "trainer.resume_path": unused(only(None, because="names a checkpoint elsewhere", mend="give run_dir its "
+                                  "folder, and --config.checkpoint.resume_step a step"),
+                                  "run_dir has the checkpoints"),
     "trainer.eval_interval": Key(integer(-1), rules.evaluations, ""),
     "trainer.eval_before_train": Key(FLAG, rules.with_held_out("eval.at_start"), ""),
     "trainer.eval_batch_size": unused(integer(1), "the engine takes as many prompts as it has slots for"),
@@ -195,9 +185,8 @@ _RUN: Table = {
     "trainer.dump_data_batch": unused(FLAG, "trajectories.jsonl has every completion"),
     "trainer.dump_eval_results": unused(FLAG, "trajectories.jsonl has every completion"),
     "trainer.fully_async.max_staleness_steps": Key(integer(0), "rollout.max_staleness", ""),
-    "trainer.fully_async.num_parallel_generation_workers": unused(integer(1), "rollout.slots bounds what is "
-                                                                              "drawn at "
-                                                                  "once")}
+    "trainer.fully_async.num_parallel_generation_workers": unused(
+        integer(1), "rollout.slots bounds what is drawn at once")}
 
 _SAMPLING = "generator.sampling_params"
 _EVAL = "generator.eval_sampling_params"
@@ -219,11 +208,12 @@ _GENERATOR: Table = {
     "generator.eval_n_samples_per_prompt": Key(integer(1), rules.with_held_out("eval.samples"), ""),
     "generator.max_turns": Key(integer(1), rules.turns, ""),
     "generator.max_input_length": Key(ANYTHING, rules.as_prompt, ""),
-    "generator.use_conversation_multi_turn": unused(FLAG, "turns are messages: episodes.history says what "
-                                                          "one sees"),
-    "generator.zero_reward_on_non_stop": unused(only(
-        False, because="takes the reward from truncated completions", mend="give false, and say "
-        "--config.algorithm.truncated=mask or penalise"), "truncated completions keep their reward"),
+    "generator.use_conversation_multi_turn": unused(
+        FLAG, "turns are messages: episodes.history says what one sees"),
+    "generator.zero_reward_on_non_stop": unused(
+        only(False, because="takes the reward from truncated completions",
+        mend="give false, and say --config.algorithm.truncated=mask or penalise"),
+        "truncated completions keep their reward"),
     "generator.backend": beside(
         one_of("vllm", "sglang"), "trainer.placement.colocate_all", "", default="vllm"),
     "generator.weight_sync_backend": Key(
@@ -246,9 +236,8 @@ _GENERATOR: Table = {
     "generator.engine_init_kwargs": unused(TABLE, _ENGINE),
     "generator.model_name": unused(ANYTHING, "the policy, whatever it is called"),
     "generator.chat_template": unused(TABLE, "the tokenizer's own chat template"),
-    "generator.chat_template_kwargs": unused(only({}, because="changes how prompts are "
-                                                              "rendered", mend="leave it "
-                                                  "out, and see docs/rows.md for variables of rows"),
+    "generator.chat_template_kwargs": unused(only({}, because="changes how prompts are rendered",
+                                             mend="leave it out, and see docs/rows.md for variables of rows"),
                                              "it is empty"),
     "generator.enable_http_endpoint": Key(FLAG, "endpoint.serve", "an OpenAI endpoint of the policy"),
     "generator.http_endpoint_host": Key(TEXT, rules.endpoint("endpoint.host"), ""),

@@ -72,8 +72,7 @@ def _override(wanted: hydra.Override, values: dict[str, Any], table: Mapping[str
         return
     if wanted.mode == "+" and beneath:
         raise UserError(f"The override {wanted.text!r} adds what {source} has already: write it without the "
-                        "+, or "
-                        "with ++.")
+                        "+, or with ++.")
     for key in beneath:
         del values[key]
     nested: Any = wanted.value

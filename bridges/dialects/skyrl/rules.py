@@ -1,4 +1,7 @@
-"""What keys of SkyRL's YAML come to that are more than a number."""
+"""What keys of SkyRL's YAML come to that are more than a number.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,8 +27,8 @@ def bases(values: Any, given: Inputs) -> Without:
         names = [f"{name}" for name in value] if isinstance(value, Mapping) else [str(value)]
         for name in names:
             if not _BASES.fullmatch(name):
-                raise Invalid(f"lays it over {name!r}, which is not at "
-                              "hand", "write its keys into the YAML file")
+                raise Invalid(f"lays it over {name!r}, which is not at hand",
+                              "write its keys into the YAML file")
     return Without("SkyRL's own defaults are known here")
 
 
@@ -50,11 +53,10 @@ def environment(name: str, given: Inputs) -> dict[str, Any]:
     named = name if "environment.env_class" in given else gym.get("env_name", name)
     if named == "gsm8k":
         return {"env.name": "gsm8k(binary=true)"}
-    return {"env.name": Problem("env.name", None, f"is not known: SkyRL's environment {named!r} is no task "
-                                                  "here",
-                                "give --config.env.name=TASK, see docs/extending/task.md; "
-                                "gsm8k(binary=true) pays 1 "
-                                "for the right last number")}
+    return {"env.name": Problem("env.name", None,
+                                f"is not known: SkyRL's environment {named!r} is no task here",
+                                "give --config.env.name=TASK, see docs/extending/task.md; gsm8k(binary=true) "
+                                "pays 1 for the right last number")}
 
 
 def workers(count: int, given: Inputs) -> dict[str, Any]:
@@ -157,8 +159,8 @@ def resume(mode: str | None, given: Inputs) -> dict[str, Any]:
 def logger(names: tuple[str, ...], given: Inputs) -> dict[str, Any]:
     unknown = [name for name in names if name not in ("wandb", "tensorboard", "console")]
     if unknown:
-        raise Invalid(f"names {unknown[0]}, which nothing is written to here. "
-                      "Known", "wandb, tensorboard, console")
+        raise Invalid(f"names {unknown[0]}, which nothing is written to here. Known",
+                      "wandb, tensorboard, console")
     wandb = {"logging.wandb_project": given["trainer.project_name"]} if "wandb" in names else {}
     return {"logging.tensorboard": True} | wandb
 
@@ -182,26 +184,24 @@ def as_in_training(key: str) -> Effect:
     """Evaluations draw as the training does, but for their temperature."""
     def effect(value: Any, given: Inputs) -> Without:
         if value != given[key]:
-            raise Invalid(f"is another value than {key} = {given[key]}, and evaluations draw as the "
-                          "training does",
-                          "give both the same")
+            raise Invalid(f"is another value than {key} = {given[key]}, and evaluations draw as the training "
+                          "does", "give both the same")
         return Without("evaluations draw as the training does")
     return effect
 
 
 def turns(count: int, given: Inputs) -> Without:
     if count > 1:
-        raise Invalid("makes several turns, which a task has by its own settings here",
-                      "give 1, and say --config.env.name='TASK(max_turns=...)' with "
-                      "--config.episodes.max_tokens")
+        raise Invalid("makes several turns, which a task has by its own settings here", "give 1, and say "
+                      "--config.env.name='TASK(max_turns=...)' with --config.episodes.max_tokens")
     return Without("a task has its own turns")
 
 
 def as_prompt(value: Any, given: Inputs) -> Without:
     if value != given["trainer.max_prompt_length"]:
-        raise Invalid(f"is another length than trainer.max_prompt_length = "
-                      f"{given['trainer.max_prompt_length']}",
-                      "give both the same; several turns have --config.episodes.max_tokens")
+        raise Invalid("is another length than trainer.max_prompt_length = "
+                      f"{given['trainer.max_prompt_length']}", "give both the same; several turns have "
+                      "--config.episodes.max_tokens")
     return Without("as trainer.max_prompt_length")
 
 

@@ -1,4 +1,7 @@
-"""slime's flags of the algorithm and of Megatron's optimiser."""
+"""slime's flags of the algorithm and of Megatron's optimiser.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from typing import Any
 
 from bridges.dialects.kinds import FLAG, TEXT, Invalid, integer, number, one_of, only
@@ -34,8 +37,8 @@ def _clipped(given: Inputs) -> str:
 def _aggregation(name: str, given: Inputs) -> str:
     per_token = given["calculate-per-token-loss"]
     if per_token and name == "gspo":
-        raise Invalid("has one value a sequence, which --calculate-per-token-loss cannot "
-                      "weigh", "leave that out")
+        raise Invalid("has one value a sequence, which --calculate-per-token-loss cannot weigh",
+                      "leave that out")
     return "token-mean" if per_token else "seq-mean-token-mean"
 
 
@@ -117,7 +120,7 @@ KEYS: Table = {
     "lambd": Key(number(0, 1), _of_critic("algorithm.lam"), "", default=1.0),
     "value-clip": Key(number(0), _of_critic("critic.clip"), "", default=0.2),
     "normalize-advantages": unused(FLAG, "estimators that whiten say so in their table: "
-                                         "--config.algorithm.advantage"),
+                                   "--config.algorithm.advantage"),
     "disable-rewards-normalization": Key(FLAG, _normalised, ""),
     "use-tis": Key(FLAG, _tis, ""),
     "tis-clip": beside(number(1), "use-tis", "", default=2.0),
@@ -126,9 +129,9 @@ KEYS: Table = {
     "use-rollout-logprobs": Key(FLAG, "algorithm.bypass", "ratios start from the sampler's log-probs"),
     "use-routing-replay": Key(FLAG, _replay("r2"), ""),
     "use-rollout-routing-replay": Key(FLAG, _replay("r3"), ""),
-    "loss-type": unused(only("policy_loss", because="is no loss of "
-                                                    "RL", mend="give policy_loss; conversations are "
-                             "scripts/sft.py"), "the loss is algorithm.loss"),
+    "loss-type": unused(only("policy_loss", because="is no loss of RL",
+                        mend="give policy_loss; conversations are scripts/sft.py"),
+                        "the loss is algorithm.loss"),
     "moe-aux-loss-coeff": Key(number(0), "moe.aux_loss_coef", ""),
     "moe-z-loss-coeff": Key(number(0), "moe.z_loss_coef", ""),
     "moe-router-load-balancing-type": unused(TEXT, "moe.aux_loss_coef and moe.bias_rate say it"),

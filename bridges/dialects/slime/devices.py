@@ -1,12 +1,15 @@
-"""slime's flags of GPUs: the mesh, what lies in the host's memory, and who draws."""
+"""slime's flags of GPUs: the mesh, what lies in the host's memory, and who draws.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
+import itertools
+import shlex
 from typing import Any
 
-from bridges.dialects.kinds import Invalid, Kind
+from bridges.dialects.kinds import Invalid
 from bridges.dialects.rows import Inputs, Noted, Without
 from bridges.dialects.skyrl.devices import gpus, no_python
 from bridges.dialects.slime.algorithm import kl_coef
-
-SGLANG_FLAG = Kind(lambda value: value, words=-1)
 
 
 def row_parts(given: Inputs) -> int:
@@ -21,8 +24,7 @@ def _data_parts(given: Inputs) -> int:
     total = per_node * given["actor-num-nodes"] if per_node else model_parts
     if total % model_parts:
         raise Invalid(f"x --actor-num-nodes makes {total} GPUs, which tensor x context x expert = "
-                      f"{model_parts} do not "
-                      "divide", "change one of them")
+                      f"{model_parts} do not divide", "change one of them")
     return total // model_parts
 
 
@@ -45,8 +47,8 @@ def colocate(together: bool, given: Inputs) -> dict[str, Any]:
     if not apart(given):
         return {"rollout.backend": Noted("jax", "the engine of this process draws on the trainer's devices")}
     if count % size:
-        raise Invalid(f"with --rollout-num-gpus {count} makes no whole engines of {size} "
-                      "GPUs", "change one of them")
+        raise Invalid(f"with --rollout-num-gpus {count} makes no whole engines of {size} GPUs",
+                      "change one of them")
     return {"rollout.backend": "sglang", "servers.flags": _sglang_flags(given, size),
             "servers.gpus": Noted(gpus(_trainer(given), count // size, size),
                                   "after the trainer's, which CUDA_VISIBLE_DEVICES says"),
@@ -54,10 +56,8 @@ def colocate(together: bool, given: Inputs) -> dict[str, Any]:
 
 
 def _sglang_flags(given: Inputs, size: int) -> str:
-    words = [f"--tp-size {size}"]
-    for name, value in given.under("sglang-"):
-        words.append(" ".join([f"--{name}", *(value if isinstance(value, list) else [])]))
-    return " ".join(words)
+    passed_on = [[f"--{name}", *words] for name, words in given.under("sglang-")]
+    return shlex.join(["--tp-size", str(size), *itertools.chain.from_iterable(passed_on)])
 
 
 def for_sglang(value: Any, given: Inputs) -> dict[str, Any] | Without:

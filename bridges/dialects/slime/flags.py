@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridges.dialects.kinds import Invalid, Kind, of_words
+from bridges.dialects.kinds import ANY, Invalid, Kind, of_words
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.spelling import did_you_mean, quoted
 from jaxrl_moe.types import Problem
@@ -70,7 +70,7 @@ def _value(kind: Kind, words: Sequence[str], has_equals: bool) -> Any:
         if has_equals:
             raise Invalid("takes no value", "leave it out")
         return True
-    if not words:
+    if not words and kind.words != ANY:
         raise Invalid("has no value", "write it after the flag")
     return of_words(kind, list(words if kind.words < 0 else words[:1]))
 

@@ -31,9 +31,8 @@ _MODEL: Table = {
     **{name: unused(TEXT, _SHAPE) for name in (
         "normalization", "norm-epsilon", "moe-router-score-function", "moe-layer-freq", "rotary-percent",
         "model-name", "spec")},
-    **{name: unused(only(0, 0.0, because="drops activations of the base model, which is not done "
-                                         "here", mend="give 0, "
-                         "and see --config.lora.dropout"), "nothing is dropped")
+    **{name: unused(only(0, 0.0, because="drops activations of the base model, which is not done here",
+                    mend="give 0, and see --config.lora.dropout"), "nothing is dropped")
        for name in ("attention-dropout", "hidden-dropout")},
     **{name: unused(FLAG, _WHOLE) for name in (
         "no-load-optim", "no-load-rng", "finetune", "no-save-optim", "async-save")},
@@ -45,12 +44,11 @@ _DEVICES: Table = {
     "pipeline-model-parallel-size": Key(integer(1), "mesh.pipeline", "layers are not split into stages here",
                                         default=1),
     "expert-model-parallel-size": Key(integer(1), "mesh.expert", "", default=1),
-    "expert-tensor-parallel-size": unused(only(1, because="splits an expert, which cannot be done "
-                                                          "here", mend="give "
-                                               "1, and expert-model-parallel-size"), "experts stay whole"),
+    "expert-tensor-parallel-size": unused(only(1, because="splits an expert, which cannot be done here",
+                                          mend="give 1, and expert-model-parallel-size"),
+                                          "experts stay whole"),
     "actor-num-gpus-per-node": Key(integer(1), devices.data_parallel, "the devices that tensor, context and "
-                                                                    "expert leave: "
-                                   "weights and rows are split over them"),
+                                   "expert leave: weights and rows are split over them"),
     "actor-num-nodes": beside(integer(1), "actor-num-gpus-per-node", "", default=1),
     "sequence-parallel": unused(FLAG, "activations are sharded as the mesh says"),
     "colocate": Key(FLAG, devices.colocate, "", default=False),
@@ -82,12 +80,10 @@ _BATCHES: Table = {
     "global-batch-size": Key(integer(1), rules.global_batch, "rollout-batch-size x n-samples-per-prompt / "
                              "global-batch-size"),
     "num-steps-per-rollout": Key(integer(1), "algorithm.minibatches", ""),
-    "micro-batch-size": Key(integer(1), rules.micro_batch, "sequences of the longest prompt and response, "
-                                                           "on each "
-                            "device", default=1),
+    "micro-batch-size": Key(integer(1), rules.micro_batch, "sequences of the longest prompt and response, on "
+                            "each device", default=1),
     "max-tokens-per-gpu": Key(integer(1), rules.tokens_per_gpu, "on all devices, and never less than the "
-                                                                "longest "
-                              "sequence on each"),
+                              "longest sequence on each"),
     "use-dynamic-batch-size": unused(FLAG, "sequences are packed up to train.tokens_per_micro_batch"),
     "log-probs-max-tokens-per-gpu": unused(integer(1), "as max-tokens-per-gpu"),
     "balance-data": unused(FLAG, "sequences are packed by their lengths over all devices"),
@@ -95,23 +91,21 @@ _BATCHES: Table = {
 
 _DATA: Table = {
     "prompt-data": Key(TEXT, rules.prompt_data, "", default=""),
-    "input-key": unused(only("prompt", "question", because="names another column than `prompt`, which is "
-                                                           "the one that "
-                             "is read", mend="rename it in the file, and give "
-                                             "prompt"), "the column `prompt` is read"),
+    "input-key": unused(only("prompt", "question", because="names another column than `prompt`, which is the "
+                        "one that is read", mend="rename it in the file, and give prompt"),
+                        "the column `prompt` is read"),
     "label-key": unused(TEXT, "a task reads what it needs of the whole row"),
     "metadata-key": unused(TEXT, "a task reads what it needs of the whole row"),
-    "tool-key": unused(only("tools", because="names another column than "
-                                             "`tools`", mend="rename it"), "as it is read"),
+    "tool-key": unused(only("tools", because="names another column than `tools`", mend="rename it"),
+                       "as it is read"),
     "apply-chat-template": unused(FLAG, _CHAT),
     "use-native-chat-template": unused(FLAG, _CHAT),
     "loss-mask-type": unused(TEXT, _TOKENS),
     "rollout-shuffle": Key(FLAG, "data.shuffle", "", default=False),
     "rollout-seed": Key(integer(0), rules.seed, "of sampling too"),
     "seed": Key(integer(0), "seed", "", default=1234),
-    "start-rollout-id": unused(only(0, because="says where to go on, which the newest checkpoint "
-                                               "does", mend="leave it "
-                                    "out, or see --config.checkpoint.resume_step"), _WHOLE)}
+    "start-rollout-id": unused(only(0, because="says where to go on, which the newest checkpoint does",
+                               mend="leave it out, or see --config.checkpoint.resume_step"), _WHOLE)}
 
 _ROLLOUT: Table = {
     "rollout-max-prompt-len": Key(integer(1), rules.prompt_length, ""),
@@ -122,13 +116,13 @@ _ROLLOUT: Table = {
     "rollout-top-k": Key(integer(1, also=(-1, 0)), rules.top_k, "-1: all tokens", default=-1),
     "rollout-stop": Key(TEXTS, "rollout.stop_strings", ""),
     "rollout-stop-token-ids": unused(SEVERAL, "the model's own end of sequence ends a completion, and "
-                                              "rollout-stop"),
+                                     "rollout-stop"),
     "rollout-skip-special-tokens": unused(FLAG, _TOKENS),
     "dynamic-sampling-filter-path": Key(TEXT, rules.dynamic, "only groups whose rewards differ"),
-    "over-sampling-batch-size": unused(integer(1), "further groups are drawn one by one until the batch is "
-                                                   "full"),
+    "over-sampling-batch-size": unused(integer(1),
+                                       "further groups are drawn one by one until the batch is full"),
     "partial-rollout": unused(FLAG, "see --config.rollout.max_staleness: what is not done goes on under new "
-                                    "weights"),
+                              "weights"),
     "max-turns": Key(integer(1), rules.turns, "", default=1),
     "rm-type": Key(TEXT, rules.task, "", default=""),
     "rollout-task-type": beside(TEXT, "max-turns", ""),
@@ -146,9 +140,8 @@ _EVALUATION: Table = {
     "eval-max-response-len": Key(integer(1), rules.as_in_training("rollout-max-response-len"), ""),
     "eval-top-p": Key(number(0, 1), rules.as_in_training("rollout-top-p"), ""),
     "eval-top-k": Key(integer(-1), rules.as_in_training("rollout-top-k"), ""),
-    "eval-input-key": unused(only("prompt", "question", because="names another column than "
-                                                                "`prompt`", mend="rename "
-                                  "it"), "the column `prompt` is read"),
+    "eval-input-key": unused(only("prompt", "question", because="names another column than `prompt`",
+                             mend="rename it"), "the column `prompt` is read"),
     "eval-label-key": unused(TEXT, "a task reads what it needs of the whole row"),
     "skip-eval-before-train": Key(FLAG, rules.no_first_evaluation, "")}
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 from bridges.dialects import env_file
 from bridges.dialects.applying import translate
-from bridges.dialects.kinds import Kind
+from bridges.dialects.kinds import PASSED_ON, Kind
 from bridges.dialects.rows import Key
 from bridges.dialects.slime import devices, flags
 from bridges.dialects.slime.keys import KEYS, SGLANG
@@ -29,10 +29,10 @@ def read(words: Sequence[str]) -> Translation:
 
 
 class _Kinds(dict[str, Kind]):
-    """What flags take; those that go on to SGLang take a text, or nothing."""
+    """What flags take; those that go on to SGLang take what they like."""
 
     def get(self, name: str, default: Kind | None = None) -> Kind | None:
-        return devices.SGLANG_FLAG if name.startswith(SGLANG) else super().get(name, default)
+        return PASSED_ON if name.startswith(SGLANG) else super().get(name, default)
 
 
 def translation(words: Sequence[str]) -> Translation:
@@ -43,6 +43,6 @@ def translation(words: Sequence[str]) -> Translation:
     """
     values = flags.read(words, _Kinds({name: row.kind for name, row in KEYS.items()}))
     passed_on = {name for name in values if name.startswith(SGLANG)}
-    table = KEYS | {name: Key(devices.SGLANG_FLAG, devices.for_sglang, "") for name in passed_on}
+    table = KEYS | {name: Key(PASSED_ON, devices.for_sglang, "") for name in passed_on}
     spelt = {name: f"--{name}" for name in table}
     return translate("slime", "the command line", table, values, spelt)

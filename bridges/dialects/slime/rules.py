@@ -1,4 +1,7 @@
-"""What slime's flags come to that are more than a number."""
+"""What slime's flags come to that are more than a number.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 import pathlib
 from typing import Any
 
@@ -8,7 +11,7 @@ from bridges.dialects.rows import Effect, Inputs, Noted, Without
 from bridges.dialects.slime.devices import row_parts
 from jaxrl_moe.types import Problem
 
-_NONZERO = ("check_reward_nonzero_std", "check_reward_nonzero_std_with_fallback")
+_NONZERO = "check_reward_nonzero_std"  # slime's own filter of groups
 _PROMPT = 512  # tokens of the longest prompt, where no flag says it
 
 
@@ -17,8 +20,8 @@ def model(path: str, given: Inputs) -> dict[str, Any]:
         path = given["load"]
     shared = {"lora.rank": Noted(0, "slime trains all weights"), "model.dtype": "bfloat16"}
     if not path:
-        return shared | {"model.path": Problem("model.path", None, "is not given", "add --hf-checkpoint "
-                                                                                   "FOLDER")}
+        return shared | {"model.path": Problem(
+            "model.path", None, "is not given", "add --hf-checkpoint FOLDER")}
     return shared | {"model.path": path}
 
 
@@ -31,8 +34,7 @@ def load(path: str, given: Inputs) -> Without:
     """Weights to start from, which slime has as Megatron's checkpoints."""
     if path != given["hf-checkpoint"] and not _is_model(path):
         raise Invalid("is no folder of a Hugging Face model, and Megatron's checkpoints are not read here; "
-                      "to start "
-                      "from --hf-checkpoint instead would be another run",
+                      "to start from --hf-checkpoint instead would be another run",
                       "convert it, as slime's convert_*_megatron_to_hf.sh does, and name that folder")
     return Without("the weights that training starts from")
 
@@ -41,8 +43,7 @@ def reference(path: str, given: Inputs) -> Without:
     started = given["load"] or given["hf-checkpoint"]
     if path != started:
         raise Invalid(f"is another model than {started!r}, where training starts, and the reference is a "
-                      "copy of that",
-                      "give both the same")
+                      "copy of that", "give both the same")
     return Without("the reference is a copy of what training starts from")
 
 
@@ -105,8 +106,8 @@ def prompt_length(tokens: int, given: Inputs) -> dict[str, Any]:
 
 def response_length(tokens: int, given: Inputs) -> dict[str, Any]:
     if not tokens:
-        return {"rollout.max_tokens": Problem("rollout.max_tokens", None, "is not given", "add "
-                                              "--rollout-max-response-len N")}
+        return {"rollout.max_tokens": Problem("rollout.max_tokens", None, "is not given",
+                                              "add --rollout-max-response-len N")}
     turns = {} if given["max-turns"] < 2 or given["rollout-max-context-len"] else {
         "episodes.max_tokens": Noted(_all_turns(given), "as many tokens for each of --max-turns")}
     return {"rollout.max_tokens": tokens} | turns
@@ -123,8 +124,9 @@ def top_k(value: int, given: Inputs) -> dict[str, Any]:
 
 
 def dynamic(path: str, given: Inputs) -> dict[str, Any]:
-    if path.rpartition(".")[2] not in _NONZERO:
-        raise Invalid("names a filter of one's own", "leave it out; check_reward_nonzero_std is known")
+    if path.rpartition(".")[2] != _NONZERO:
+        raise Invalid("names another filter than the one that is known here",
+                      f"leave it out, or give {_NONZERO}")
     return {"rollout.dynamic_sampling": True}
 
 
@@ -139,9 +141,8 @@ def task(name: str, given: Inputs) -> dict[str, Any]:
     wanted = given["rollout-task-type"] or name
     named = f"slime's task {wanted!r} is none here" if wanted else "slime has it as functions of one's own"
     turns_of = f"(max_turns={given['max-turns']})" if given["max-turns"] > 1 else ""
-    return {"env.name": Problem("env.name", None, f"is not known: "
-                                                  f"{named}", f"give --config.env.name=TASK{turns_of}, "
-                                "see docs/extending/task.md")}
+    return {"env.name": Problem("env.name", None, f"is not known: {named}",
+                                f"give --config.env.name=TASK{turns_of}, see docs/extending/task.md")}
 
 
 def held_out(words: tuple[str, ...], given: Inputs) -> dict[str, Any]:
@@ -162,8 +163,7 @@ def as_in_training(name: str) -> Effect:
     def effect(value: Any, given: Inputs) -> Without:
         if value != given[name]:
             raise Invalid(f"is another value than --{name} = {given[name]}, and evaluations draw as the "
-                          "training does",
-                          "give both the same, or leave it out")
+                          "training does", "give both the same, or leave it out")
         return Without("evaluations draw as the training does")
     return effect
 

@@ -47,7 +47,7 @@ def translation(path: str, values: Mapping[str, Any], task_url: str = "") -> Tra
         spelt["model.label"] = "the file's name, as there is no model.label"
     if not {"model.base", "model.source"} & renamed.keys():
         raise ConfigError(Problem(f"{path}: model.base", None, "is absent", "name the model, as base = "
-                                                                            "\"Qwen/Qwen3-30B-A3B\""))
+                          "\"Qwen/Qwen3-30B-A3B\""))
     return translate("synth", path, KEYS, renamed, spelt)
 
 

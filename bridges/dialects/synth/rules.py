@@ -1,4 +1,7 @@
-"""What several keys of synth-ai's TOML come to together."""
+"""What several keys of synth-ai's TOML come to together.
+
+Most are effects of a key, as rows.Key has them: (its value, all that was given) -> our settings.
+"""
 from collections.abc import Iterable
 from typing import Any
 
@@ -138,9 +141,8 @@ def episodes(per_batch: int, given: Inputs) -> dict[str, Any]:
     total = per_batch * batches
     if total % group:
         raise Invalid(f"x rollout.batches_per_step = {batches} makes {total} episodes a step, which groups "
-                      "of "
-                      f"training.group_size = {group} do not divide",
-                      f"change one of them, as to {-(-total // group) * group} episodes in all")
+                      f"of training.group_size = {group} do not divide", "change one of them, as to "
+                      f"{-(-total // group) * group} episodes in all")
     return {"rollout.prompts_per_step": total // group, "rollout.group_size": group}
 
 
@@ -165,8 +167,7 @@ def accumulation(count: int, given: Inputs) -> dict[str, Any] | Without:
         return Without("an update takes all episodes of a step, which are no more")
     if total % update:
         raise Invalid(f"x training.batch_size makes updates of {update} episodes, which do not divide the "
-                      f"{total} "
-                      "of a step", "change one of them")
+                      f"{total} of a step", "change one of them")
     return {"algorithm.minibatches": total // update}
 
 
