@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxrl_moe.config import Config
+from jaxrl_moe.data.seeds import seeds_of
 from jaxrl_moe.envs.registry import declared
 from jaxrl_moe.rl.table import lookup
 
@@ -104,7 +105,7 @@ def evaluations(config: Config) -> int:
     the end."""
     section = config.eval
     steps = config.train.steps
-    if not config.data.eval_path:
+    if not config.data.eval_source:
         return 0
     later = math.ceil(steps / section.every) if section.every else min(1, steps)
     return later + section.at_start
@@ -112,7 +113,8 @@ def evaluations(config: Config) -> int:
 
 def held_out(config: Config) -> int:
     """Prompts of an evaluation; 0: their number stands in the data alone."""
-    return config.eval.prompts
+    there = len(seeds_of(config.data.eval_seeds)) if config.data.eval_seeds else 0
+    return min(filter(None, (config.eval.prompts, there)), default=0)
 
 
 def waiting_lines(judged: Waiting) -> list[str]:

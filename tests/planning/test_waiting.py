@@ -137,3 +137,6 @@ def test_the_rollouts_of_evaluations_are_counted_apart():
     assert "evaluations: 4 of 30 rollouts: another 5.3 h" in text(recipe(BY_PEOPLE, **held_out))
     unknown = text(recipe(BY_PEOPLE, **held_out | {"eval.prompts": 0}))
     assert "4 of 3 rollouts for each held-out prompt" in unknown
+    seeds = held_out | {"data.eval_path": "", "data.eval_seeds": "5-8"}
+    assert waiting(recipe(BY_PEOPLE, **seeds), Asked()).per_evaluation == 4 * 3
+    assert waiting(recipe(BY_PEOPLE, **seeds | {"eval.prompts": 0}), Asked()).per_evaluation == 4 * 3
