@@ -168,11 +168,16 @@ class JudgeClient:
             except EnvError as error:
                 if not _passes(error) or time.monotonic() - since > self._patience:
                     raise
+            except UserError as error:  # there are no calls any more
+                raise self._given_up() from error
             self._pause(AGAIN_SECONDS)
 
     def _pause(self, seconds: float) -> None:
         if self._over.wait(max(0.0, seconds)):
-            raise EnvError(Status.UNREACHABLE, f"{self._url} was given up: its client was closed.")
+            raise self._given_up()
+
+    def _given_up(self) -> EnvError:
+        return EnvError(Status.UNREACHABLE, f"{self._url} was given up: its client was closed.")
 
     def _read(self, answer: Any, item: str = "") -> Verdict | str:
         """The verdict, or the item that is to be asked for."""
