@@ -82,20 +82,16 @@ class JudgeClient:
           Dropped: the deadline passed.
           EnvError: there is no verdict.
         """
-        with self._numbered(work, mode, run) as numbered:
-            return self._scored(numbered, policy_name, task_app_id, rubric, turns, mode, run)
-
-    def _scored(self, work: Work, policy_name: str, task_app_id: str, rubric: Rubric | None, turns: bool,
-                mode: str, run: str) -> Verdict:
         options = self._options | {"event": turns, "outcome": True, "mode": mode}
         options |= {"run": run} if run else {}
         options |= {"rubric_overrides": rubric.plain()} if rubric else {}
-        body = {"policy_name": policy_name, "task_app": {"id": task_app_id}, "trace": work.plain(),
-                "options": options}
-        verdict = self._awaited(body)
-        if verdict is None and self._on_deadline == "model":
-            options.pop("model", None)  # it was of another provider
-            verdict = self._awaited(body | {"options": options | {"provider": "model"}})
+        body = {"policy_name": policy_name, "task_app": {"id": task_app_id}, "options": options}
+        with self._numbered(work, mode, run) as numbered:
+            body["trace"] = numbered.plain()
+            verdict = self._awaited(body)
+            if verdict is None and self._on_deadline == "model":
+                options.pop("model", None)  # it was of another provider
+                verdict = self._awaited(body | {"options": options | {"provider": "model"}})
         if verdict is None:
             raise Dropped(Status.TIMED_OUT, f"{self._url} had no verdict within {self._deadline:g} seconds, "
                           "and the work is dropped.")

@@ -1,6 +1,7 @@
 """The judge server over HTTP: its contract, what it refuses, and a model of our own behind it."""
 import collections
 import concurrent.futures
+import contextlib
 import hmac
 import json
 import logging
@@ -15,6 +16,7 @@ from jaxrl_moe.judges import chat
 from jaxrl_moe.judges.ai import AiJudge
 from jaxrl_moe.judges.chat import ChatEndpoint
 from jaxrl_moe.judges.client import JudgeClient
+from jaxrl_moe.judges.queue.queue import Given
 from jaxrl_moe.judges.records import Verdict, Work
 from jaxrl_moe.judges.rubrics import read_rubrics
 from jaxrl_moe.serving.http import gate
@@ -23,6 +25,7 @@ from jaxrl_moe.serving.judges.launch import JudgeServerOptions, make_server
 from jaxrl_moe.types import UserError
 from tests.helpers.chat_server import ChatServer, in_turn, quotations, scored
 from tests.helpers.judge_servers import LAYOUT, PAGE, TITLE, JudgeProcess, ScriptedJudge, judge_server
+from tests.helpers.waiting import wait_until
 
 SCORE = "/api/judge/v1/score"
 WORK = Work("Build a page.", ("<p>",))
@@ -294,3 +297,26 @@ def test_a_fuzzer_on_the_schema_finds_no_server_error(tmp_path):
             assert done.returncode == 0, done.stdout
             assert served.answers["model", "ok"] > 10, served.answers
             assert httpx.get(f"{url}/health").json()["held"] == 0
+
+
+def test_people_of_a_queue_are_served_beside_a_model_and_together_with_it(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    sql = pytest.importorskip("jaxrl_moe.judges.queue.sql")
+    (tmp_path / "page.json").write_text(json.dumps(PAGE.plain()))
+    url = f"sqlite:///{tmp_path}/queue.db"
+    with ChatServer(in_turn(GOOD)) as model, contextlib.closing(sql.SqlQueue(url)) as queue:
+        server, served = make_server(JudgeServerOptions(
+            rubrics=str(tmp_path / "page.json"), llm_url=model.url, queue=url, provider="human", port=0))
+        assert list(served.judges) == ["human", "model", "blended"]
+        with server, concurrent.futures.ThreadPoolExecutor(2) as threads:
+            clients = [JudgeClient(server.url, provider=provider) for provider in ("", "blended", "model")]
+            assert clients[2].score(WORK).reward == 0.625
+            waiting = [threads.submit(client.score, WORK) for client in clients[:2]]
+            queue.add_judge("Ada")
+            wait_until(lambda: queue.progress("Ada").waiting)
+            lease = queue.lease("Ada", 60)
+            queue.answer("Ada", lease.token, Given(({"layout": 1, "title": 0},)))
+            assert waiting[0].result(60).reward == 0.75
+            assert 0.625 <= waiting[1].result(60).reward <= 0.75
+            for client in clients:
+                client.close()
