@@ -20,6 +20,7 @@ from jaxrl_moe.types import EnvError, Status, UserError
 SCORE = "/api/judge/v1/score"
 ITEMS = "/api/judge/v1/items"
 STATES = ("ok", "pending", "failed")
+TIMEOUT = 45.0       # seconds within which judge servers answer a call that says nothing of them
 MOST_WAIT = 30.0     # seconds that a server is asked to hold a question for
 AGAIN_SECONDS = 0.5  # before what went wrong is tried again, and between two questions at least
 RESTARTED = (429, 502, 503, 504)  # statuses that a server, or a proxy before it, has while it is started anew
@@ -50,7 +51,7 @@ class JudgeClient:
       UserError: a setting is out of range, or has no effect beside another.
     """
 
-    def __init__(self, url: str, *, api_key: str = "", timeout: float = 45.0, patience: float = 60.0,
+    def __init__(self, url: str, *, api_key: str = "", timeout: float = TIMEOUT, patience: float = 60.0,
                  deadline: float = 0.0, on_deadline: Literal["wait", "model", "drop"] = "wait",
                  provider: str = "", model: str = "", rubric_id: str = ""):
         _check(timeout, patience, deadline, on_deadline, provider)
@@ -58,6 +59,7 @@ class JudgeClient:
         self._patience = patience
         self._deadline = deadline
         self._on_deadline = on_deadline
+        self._timeout = timeout
         self._wait = min(MOST_WAIT, timeout / 2)
         given = {"provider": provider, "model": model, "rubric_id": rubric_id}
         self._options = {name: value for name, value in given.items() if value}
@@ -136,7 +138,8 @@ class JudgeClient:
 
     def _submitted(self, body: dict[str, Any], end: float) -> Verdict | str:
         """The verdict, or the item that it will be of."""
-        url = f"{self._url}{SCORE}{self._held(end)}"
+        in_time = min(self._timeout, end - time.monotonic()) >= TIMEOUT
+        url = f"{self._url}{SCORE}{'' if in_time else self._held(end)}"
         return self._read(self._patient(
             functools.partial(self._connection.post, url, body, Status.STEP_FAILED)))
 
