@@ -20,6 +20,7 @@ from jaxrl_moe.types import EnvError, Status, UserError
 SCORE = "/api/judge/v1/score"
 ITEMS = "/api/judge/v1/items"
 STATES = ("ok", "pending", "failed")
+TIMEOUT = 45.0       # seconds within which judge servers answer a call that says nothing of them
 MOST_WAIT = 30.0     # seconds that a server is asked to hold a question for
 AGAIN_SECONDS = 0.5  # before what went wrong is tried again, and between two questions at least
 RESTARTED = (429, 502, 503, 504)  # statuses that a server, or a proxy before it, has while it is started anew
@@ -50,7 +51,7 @@ class JudgeClient:
       UserError: a setting is out of range, or has no effect beside another.
     """
 
-    def __init__(self, url: str, *, api_key: str = "", timeout: float = 45.0, patience: float = 60.0,
+    def __init__(self, url: str, *, api_key: str = "", timeout: float = TIMEOUT, patience: float = 60.0,
                  deadline: float = 0.0, on_deadline: Literal["wait", "model", "drop"] = "wait",
                  provider: str = "", model: str = "", rubric_id: str = ""):
         _check(timeout, patience, deadline, on_deadline, provider)
@@ -58,6 +59,7 @@ class JudgeClient:
         self._patience = patience
         self._deadline = deadline
         self._on_deadline = on_deadline
+        self._timeout = timeout
         self._wait = min(MOST_WAIT, timeout / 2)
         given = {"provider": provider, "model": model, "rubric_id": rubric_id}
         self._options = {name: value for name, value in given.items() if value}
@@ -82,20 +84,16 @@ class JudgeClient:
           Dropped: the deadline passed.
           EnvError: there is no verdict.
         """
-        with self._numbered(work, mode, run) as numbered:
-            return self._scored(numbered, policy_name, task_app_id, rubric, turns, mode, run)
-
-    def _scored(self, work: Work, policy_name: str, task_app_id: str, rubric: Rubric | None, turns: bool,
-                mode: str, run: str) -> Verdict:
         options = self._options | {"event": turns, "outcome": True, "mode": mode}
         options |= {"run": run} if run else {}
         options |= {"rubric_overrides": rubric.plain()} if rubric else {}
-        body = {"policy_name": policy_name, "task_app": {"id": task_app_id}, "trace": work.plain(),
-                "options": options}
-        verdict = self._awaited(body)
-        if verdict is None and self._on_deadline == "model":
-            options.pop("model", None)  # it was of another provider
-            verdict = self._awaited(body | {"options": options | {"provider": "model"}})
+        body = {"policy_name": policy_name, "task_app": {"id": task_app_id}, "options": options}
+        with self._numbered(work, mode, run) as numbered:
+            body["trace"] = numbered.plain()
+            verdict = self._awaited(body)
+            if verdict is None and self._on_deadline == "model":
+                options.pop("model", None)  # it was of another provider
+                verdict = self._awaited(body | {"options": options | {"provider": "model"}})
         if verdict is None:
             raise Dropped(Status.TIMED_OUT, f"{self._url} had no verdict within {self._deadline:g} seconds, "
                           "and the work is dropped.")
@@ -140,7 +138,8 @@ class JudgeClient:
 
     def _submitted(self, body: dict[str, Any], end: float) -> Verdict | str:
         """The verdict, or the item that it will be of."""
-        url = f"{self._url}{SCORE}{self._held(end)}"
+        in_time = min(self._timeout, end - time.monotonic()) >= TIMEOUT
+        url = f"{self._url}{SCORE}{'' if in_time else self._held(end)}"
         return self._read(self._patient(
             functools.partial(self._connection.post, url, body, Status.STEP_FAILED)))
 
@@ -168,11 +167,16 @@ class JudgeClient:
             except EnvError as error:
                 if not _passes(error) or time.monotonic() - since > self._patience:
                     raise
+            except UserError as error:  # there are no calls any more
+                raise self._given_up() from error
             self._pause(AGAIN_SECONDS)
 
     def _pause(self, seconds: float) -> None:
         if self._over.wait(max(0.0, seconds)):
-            raise EnvError(Status.UNREACHABLE, f"{self._url} was given up: its client was closed.")
+            raise self._given_up()
+
+    def _given_up(self) -> EnvError:
+        return EnvError(Status.UNREACHABLE, f"{self._url} was given up: its client was closed.")
 
     def _read(self, answer: Any, item: str = "") -> Verdict | str:
         """The verdict, or the item that is to be asked for."""

@@ -1,5 +1,10 @@
 """Judge servers in threads on loopback, and a judge that says what a test lets it say."""
 import contextlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
 import threading
 
 from jaxrl_moe.judges.judge import Judge, JudgeError
@@ -8,6 +13,7 @@ from jaxrl_moe.serving.judges.app import make_app
 from jaxrl_moe.serving.judges.service import JudgeService
 from jaxrl_moe.serving.server import HttpServer
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYOUT = {"id": "layout", "weight": 0.75, "scale": "bounded", "description": "Is it tidy?"}
 TITLE = {"id": "title", "weight": 0.25, "scale": "binary", "description": "Is there a title?"}
 PAGE = rubric_of({"id": "page", "criteria": [LAYOUT, TITLE]}, "rubric")
@@ -60,3 +66,39 @@ def judge_server(judges, *, rubrics=(PAGE,), api_key="", port=0):
     service = JudgeService(judges, {rubric.id: rubric for rubric in rubrics})
     with HttpServer(service, make_app, api_key=api_key, port=port, grace=1) as server:
         yield server.url, service
+
+
+class JudgeProcess:
+    """scripts/serve.py judge in a process of its own, on one port through all its lives."""
+
+    def __init__(self, *options):
+        self._options = options
+        self._process = None
+        self.url = ""
+        self.start()
+
+    def start(self):
+        """Returns once it serves."""
+        port = self.url.rpartition(":")[2] or "0"
+        command = [sys.executable, "scripts/serve.py", "judge", f"--port={port}", "--grace=1", *self._options]
+        self._process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                                         text=True, stdout=subprocess.PIPE)
+        self.said = self._process.stdout.readline()
+        self.url = re.search(r"http://[^:]+:\d+", self.said)[0]
+
+    def kill(self):
+        """By SIGKILL."""
+        self._process.kill()
+        self._process.communicate()
+
+    def end(self):
+        """By SIGTERM; returns (exit code, what it said at last)."""
+        self._process.terminate()
+        rest = self._process.communicate(timeout=60)[0]
+        return self._process.returncode, rest
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()

@@ -9,7 +9,7 @@ from tests.helpers.chat_server import ChatServer, in_turn
 def test_a_call_that_begins_while_all_is_closed_ends_too():
     """Threads that call as fast as they can, and connections that are closed meanwhile: none hangs."""
     with ChatServer(in_turn("well")) as server:
-        for _ in range(30):
+        for _ in range(12):
             connection = Connection(timeout=30)
             given = connection, server.url
             threads = [threading.Thread(target=_call_until_refused, args=given, daemon=True)

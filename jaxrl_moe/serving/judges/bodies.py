@@ -1,11 +1,12 @@
 """What a client of a judge server may send; a field that is not here is refused."""
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from jaxrl_moe.judges.records import Ask
 from jaxrl_moe.judges.rubric import Rubric
 from jaxrl_moe.serving.http.bodies import Strict
+from jaxrl_moe.serving.openai.neutral import only
 
 
 class TaskAppBody(Strict):
@@ -16,7 +17,7 @@ class TaskAppBody(Strict):
 
 class ScoreOptions(Strict):
     event: bool = Field(False, description="whether each turn gets a reward too")
-    outcome: Literal[True] = Field(True, description="the outcome always gets one")
+    outcome: Annotated[bool, only(True, reason="the whole work always gets a reward")] = True
     rubric_id: str | None = Field(None, description="of the server's rubrics")
     rubric_overrides: dict[str, Any] | None = Field(
         None, description="fields of its criteria by their ids, or a whole rubric in its place")

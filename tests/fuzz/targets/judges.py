@@ -33,10 +33,12 @@ BODIES: tuple[dict[str, Any], ...] = (
     {"task_app": {"id": "a"}, "trace": {"turns": [{"text": "3"}], "group": "g", "group_size": 3, "copy": 1},
      "options": {"mode": "pairwise", "rubric_overrides": {"title": {"weight": 0.125, "scale": "bounded"}}}})
 FOREIGN: tuple[dict[str, Any], ...] = (
-    {"task_app": None}, {"task_app": {"id": "\ud800"}}, {"trace": []}, {"trace": {}}, {"trace": {"turns": []}},
+    {"task_app": None}, {"task_app": {"id": "\ud800"}}, {"trace": []}, {"trace": {}},
+    {"trace": {"turns": []}},
     {"trace": {"turns": [{"text": "\ud800\0"}]}},
     {"trace": {"turns": [{"text": "x" * 100_000}]}},
-    {"trace": {"artifacts": [{"kind": "png", "content": "%"}]}}, {"options": None},
+    {"trace": {"artifacts": [{"kind": "png", "content": "%"}]}},
+    {"options": None},
     {"options": {"mode": "best"}}, {"options": {"outcome": False}}, {"options": {"max_concurrency": 0}},
     {"options": {"provider": "modle"}},
     {"options": {"rubric_id": "../page"}}, {"options": {"rubric_overrides": {"criteria": [{}]}}},

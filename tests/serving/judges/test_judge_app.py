@@ -1,13 +1,13 @@
 """The judge server over HTTP: its contract, what it refuses, and a model of our own behind it."""
+import collections
+import concurrent.futures
+import contextlib
 import hmac
 import json
 import logging
-import os
-import pathlib
-import re
-import signal
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -15,6 +15,8 @@ import pytest
 from jaxrl_moe.judges import chat
 from jaxrl_moe.judges.ai import AiJudge
 from jaxrl_moe.judges.chat import ChatEndpoint
+from jaxrl_moe.judges.client import JudgeClient
+from jaxrl_moe.judges.queue.queue import Given
 from jaxrl_moe.judges.records import Verdict, Work
 from jaxrl_moe.judges.rubrics import read_rubrics
 from jaxrl_moe.serving.http import gate
@@ -22,9 +24,9 @@ from jaxrl_moe.serving.judges import service
 from jaxrl_moe.serving.judges.launch import JudgeServerOptions, make_server
 from jaxrl_moe.types import UserError
 from tests.helpers.chat_server import ChatServer, in_turn, quotations, scored
-from tests.helpers.judge_servers import LAYOUT, PAGE, TITLE, ScriptedJudge, judge_server
+from tests.helpers.judge_servers import LAYOUT, PAGE, TITLE, JudgeProcess, ScriptedJudge, judge_server
+from tests.helpers.waiting import wait_until
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 SCORE = "/api/judge/v1/score"
 WORK = Work("Build a page.", ("<p>",))
 BODY = {"task_app": {"id": "agora_ex"}, "trace": WORK.plain()}
@@ -211,6 +213,7 @@ def test_folders_of_rubrics_are_read_whole_and_strictly(tmp_path):
         read_rubrics(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_real_model_behind_our_own_endpoint_is_asked_and_its_nonsense_is_a_failure(server, monkeypatch):
     """The tiny random model takes no response_format and writes no JSON: both ways of asking are taken, the
     repair is tried, and what comes is a failure with the model's own words kept out of the scores."""
@@ -228,28 +231,50 @@ def test_a_real_model_behind_our_own_endpoint_is_asked_and_its_nonsense_is_a_fai
     assert answer["status"] == "failed" and "tokens" in answer["details"]["reason"]  # the prompt has no room
 
 
-def test_the_script_says_what_it_serves_and_ends_with_code_0_after_sigterm(tmp_path):
+def test_the_script_says_what_it_serves_and_ends_with_code_0_after_sigterm(tmp_path, monkeypatch):
+    monkeypatch.setenv("THE_MODELS_KEY", "secret-of-model")
     full = scored(follows_request=1, structure=1, language=1, substance=1, complete=1)
     with ChatServer(in_turn(full)) as model:
-        command = [sys.executable, "scripts/serve.py", "judge", "--port=0", f"--llm_url={model.url}",
-                   "--llm_key_env=THE_MODELS_KEY", f"--cache={tmp_path}/verdicts.db", "--grace=1"]
-        surroundings = os.environ | {"PYTHONPATH": str(ROOT), "THE_MODELS_KEY": "secret-of-model"}
-        process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, env=surroundings)
-        try:
-            first = process.stdout.readline()
-            url = re.fullmatch(r"Serving judges at (http://127.0.0.1:\d+): model \(gpt-oss-120b\); rubrics: "
-                               r"agora_page, agora_text\n", first)[1]
-            answer = httpx.post(url + SCORE, json=with_options(rubric_id="agora_text")).json()
+        options = f"--llm_url={model.url}", "--llm_key_env=THE_MODELS_KEY", f"--cache={tmp_path}/verdicts.db"
+        with JudgeProcess(*options) as process:
+            assert process.said == (f"Serving judges at {process.url}: model (gpt-oss-120b); rubrics: "
+                                    "agora_page, agora_text\n")
+            answer = httpx.post(process.url + SCORE, json=with_options(rubric_id="agora_text")).json()
             assert answer["outcome_reward"]["total"] == 1.0
-            assert "rubric_id is needed" in httpx.post(url + SCORE, json=BODY).text
-            process.send_signal(signal.SIGTERM)
-            rest = process.communicate(timeout=60)[0]
-            assert process.returncode == 0 and rest.startswith("Stopped; ") and "secret" not in first + rest
-        finally:
-            process.kill()
+            assert "rubric_id is needed" in httpx.post(process.url + SCORE, json=BODY).text
+            code, rest = process.end()
+    assert code == 0 and rest.startswith("Stopped; ") and "secret" not in process.said + rest
     assert model.asked[0][1]["Authorization"] == "Bearer secret-of-model"
     assert (tmp_path / "verdicts.db").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_again_and_again_loses_nothing_and_judges_nothing_twice(tmp_path):
+    """Clients wait meanwhile. A work may be asked about again only where the server had no answer yet."""
+    answered = collections.Counter()
+
+    def slowly(body):
+        time.sleep(0.3)
+        answered[quotations(body)["text of the work"]] += 1
+        return scored(layout=0.5, title=int(quotations(body)["text of the work"]) % 2)
+    (tmp_path / "page.json").write_text(json.dumps(PAGE.plain()))
+    with ChatServer(slowly) as model:
+        options = (f"--llm_url={model.url}", f"--cache={tmp_path}/verdicts.db", "--concurrency=4",
+                   f"--rubrics={tmp_path}/page.json")
+        with JudgeProcess(*options) as process, concurrent.futures.ThreadPoolExecutor(24) as threads:
+            client = JudgeClient(process.url, patience=120)
+            works = [Work("Count.", (str(number),)) for number in range(100)]
+            verdicts = [threads.submit(client.score, work) for work in works]
+            for _ in range(4):
+                time.sleep(1)
+                process.kill()
+                process.start()
+            rewards = [verdict.result(120).reward for verdict in verdicts]
+            before = answered.total()
+            assert [client.score(work).reward for work in works] == rewards and answered.total() == before
+            client.close()
+    assert rewards == [0.375 + 0.25 * (number % 2) for number in range(100)]
+    assert len(answered) == 100 and before <= 100 + 4 * 4  # four calls were at work at each end
 
 
 @pytest.mark.slow
@@ -272,3 +297,26 @@ def test_a_fuzzer_on_the_schema_finds_no_server_error(tmp_path):
             assert done.returncode == 0, done.stdout
             assert served.answers["model", "ok"] > 10, served.answers
             assert httpx.get(f"{url}/health").json()["held"] == 0
+
+
+def test_people_of_a_queue_are_served_beside_a_model_and_together_with_it(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    sql = pytest.importorskip("jaxrl_moe.judges.queue.sql")
+    (tmp_path / "page.json").write_text(json.dumps(PAGE.plain()))
+    url = f"sqlite:///{tmp_path}/queue.db"
+    with ChatServer(in_turn(GOOD)) as model, contextlib.closing(sql.SqlQueue(url)) as queue:
+        server, served = make_server(JudgeServerOptions(
+            rubrics=str(tmp_path / "page.json"), llm_url=model.url, queue=url, provider="human", port=0))
+        assert list(served.judges) == ["human", "model", "blended"]
+        with server, concurrent.futures.ThreadPoolExecutor(2) as threads:
+            clients = [JudgeClient(server.url, provider=provider) for provider in ("", "blended", "model")]
+            assert clients[2].score(WORK).reward == 0.625
+            waiting = [threads.submit(client.score, WORK) for client in clients[:2]]
+            queue.add_judge("Ada")
+            wait_until(lambda: queue.progress("Ada").waiting)
+            lease = queue.lease("Ada", 60)
+            queue.answer("Ada", lease.token, Given(({"layout": 1, "title": 0},)))
+            assert waiting[0].result(60).reward == 0.75
+            assert 0.625 <= waiting[1].result(60).reward <= 0.75
+            for client in clients:
+                client.close()
