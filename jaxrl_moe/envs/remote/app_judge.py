@@ -37,8 +37,8 @@ def _check_comparing(task: "TaskApp") -> None:
                         f"{task.judge_mode!r}: a judge that compares needs the works of a group "
                         "(rollout.group_size, at least 2), and another has no use for them.")
     if task.judge_mode != "rubric" and task.judge_turns:
-        raise UserError(f"judge_turns = True does not go with judge_mode = {task.judge_mode!r}, which compares "
-                        "whole works: leave it out.")
+        raise UserError(f"judge_turns = True does not go with judge_mode = {task.judge_mode!r}, which "
+                        "compares whole works: leave it out.")
     if task.judge_mode != "rubric" and (task.max_concurrent_rollouts or not task.judge_deadline):
         raise UserError(f"judge_mode = {task.judge_mode!r} needs judge_deadline above 0 and "
                         "max_concurrent_rollouts = 0: works wait for the others of their group, which "
