@@ -52,7 +52,8 @@ LONGEST = (
     "training/test_critic_run.py", "learning/test_reference.py", "learning/test_replay.py",
     "distributed/test_rollout.py", "learning/test_critic.py", "training/test_sft.py",
     "training/test_moe_run.py", "benchmarks/test_gpu_check.py", "scripts/test_scripts.py",
-    "training/test_algorithm_run.py", "training/test_env_faults.py", "training/test_async.py")
+    "training/test_algorithm_run.py", "training/test_env_faults.py", "training/test_async.py",
+    "training/test_task_app_runs.py")
 
 
 def pytest_configure(config):

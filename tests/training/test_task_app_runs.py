@@ -108,19 +108,6 @@ def test_the_rewards_of_single_steps_are_those_of_the_turns(played):
         np.testing.assert_allclose(row["used_reward"], np.cumsum(rewards[::-1])[::-1])
 
 
-@pytest.mark.parametrize("weights", [(0.2, 0.4, 0.4), pytest.param((0.3, 0.3, 0.4), marks=pytest.mark.slow)])
-def test_blends_weigh_the_return_with_what_judges_gave(files, tmp_path, weights):
-    with FakeTaskApp(fake_task_app.played) as app:
-        _, drawn = run(files, tmp_path / "run", app, algorithm__reward_blend=weights, eval__every=0,
-                       eval__at_start=False, data__eval_seeds="")
-    assert_each_once(app, drawn)
-    for row in trained(drawn):
-        metrics, _ = answered(app, row)
-        parts = [metrics["mean_return"], metrics["events_score"], metrics["outcome_score"]]
-        assert row["used_reward"] == pytest.approx(float(np.dot(parts, weights)))
-    assert len({row["used_reward"] for row in trained(drawn)}) > 2
-
-
 @pytest.mark.slow
 def test_decision_stepwise_rewards_the_calls_that_unlock_something(files, tmp_path):
     with FakeTaskApp(fake_task_app.played) as app:
@@ -134,12 +121,18 @@ def test_decision_stepwise_rewards_the_calls_that_unlock_something(files, tmp_pa
     assert len({row["used_reward"] for row in trained(drawn)}) > 1
 
 
-def test_failures_of_the_app_are_tried_again_and_never_trained(files, tmp_path):
+@pytest.mark.parametrize("weights", [(0.2, 0.4, 0.4), pytest.param((0.3, 0.3, 0.4), marks=pytest.mark.slow)])
+def test_blends_weigh_what_the_app_gave_and_its_failures_are_never_trained(files, tmp_path, weights):
     with FakeTaskApp(fake_task_app.played, fault="500,,drop,,twice,,other run,,one step,") as app:
         metrics, drawn = run(files, tmp_path / "run", app, ", by_calls=true", episodes__max_error_rate=0.9,
                              episodes__retries=6, eval__every=0, eval__at_start=False, data__eval_seeds="",
-                             train__steps=STEPS)
+                             algorithm__reward_blend=weights)
     assert_each_once(app, drawn)
+    for row in trained(drawn):
+        numbers, _ = answered(app, row)
+        parts = [numbers["mean_return"], numbers["events_score"], numbers["outcome_score"]]
+        assert row["used_reward"] == pytest.approx(float(np.dot(parts, weights)))
+    assert len({row["used_reward"] for row in trained(drawn)}) > 2
     kinds = {f"episodes/{status}_frac" for status in ("malformed", "step_failed", "unreachable")}
     assert all(sum(row[kind] for row in metrics) > 0 for kind in kinds)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.remote.app_episode import TaskAppEpisode
+from jaxrl_moe.envs.remote.app_judge import check_judge
 from jaxrl_moe.envs.remote.app_server import AppServer
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.judges.records import Verdict, Work
@@ -97,7 +98,8 @@ class TaskApp(Task):
         self.url = checked_url(self.url, "url", _FORM)
         self.asked_turns = self.max_turns
         self.max_turns = max(self.max_turns, 2)  # as a task of one grades completions
-        self._check_judge()
+        self.judge_url = self.judge_url and checked_url(self.judge_url, "judge_url", _FORM)
+        check_judge(self)
         self._key = _key(self.api_key_env)
         self._judge_key = key_of_setting("judge_key_env", self.judge_key_env, "the judge")
         self.reward = self.reward or ("judge" if self.judge_url else "return")
@@ -107,40 +109,6 @@ class TaskApp(Task):
         self._server: AppServer | None = None
         self._judge: Any = None
         self._closed = False
-
-    def _check_judge(self) -> None:
-        """Raises UserError for settings of a judge that have no effect, and such as are lacking."""
-        beside = ("rubric_id", "on_deadline", "group_size")
-        asked = {field.name: field.default for field in dataclasses.fields(self)
-                 if field.name.startswith("judge_") or field.name in beside}
-        if self.judge_url:
-            self.judge_url = checked_url(self.judge_url, "judge_url", _FORM)
-        else:
-            for name in [name for name, default in asked.items() if getattr(self, name) != default]:
-                raise UserError(f"{name} = {getattr(self, name)!r} has no effect, as judge_url names no "
-                                "judge that the run asks: give one, or leave it out.")
-            if self.reward == "judge":
-                raise UserError("reward = 'judge' needs a judge_url; where the app asks the judge, take "
-                                "reward='outcome'.")
-        if (self.on_deadline != "wait") != (self.judge_deadline > 0):
-            raise UserError(f"judge_deadline = {self.judge_deadline:g} does not go with on_deadline = "
-                            f"{self.on_deadline!r}: after a deadline on_deadline='model' or 'drop' holds, "
-                            "and 'wait' has none.")
-        if self.on_deadline == "model" and self.judge_provider == "model":
-            raise UserError("on_deadline = 'model' has no effect with judge_provider = 'model', which is "
-                            "asked already: take 'drop', or another provider.")
-        self._check_comparing()
-
-    def _check_comparing(self) -> None:
-        """Raises UserError where works of a group would be compared, and cannot come together."""
-        if (self.group_size > 1) != (self.judge_mode != "rubric"):
-            raise UserError(f"group_size = {self.group_size} does not go with judge_mode = "
-                            f"{self.judge_mode!r}: a judge that compares needs the works of a group "
-                            "(rollout.group_size, at least 2), and another has no use for them.")
-        if self.judge_mode != "rubric" and (self.max_concurrent_rollouts or not self.judge_deadline):
-            raise UserError(f"judge_mode = {self.judge_mode!r} needs judge_deadline above 0 and "
-                            "max_concurrent_rollouts = 0: works wait for the others of their group, which "
-                            "may have failed, or have no room.")
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no instance; whether there is such a one, the app knows."""

@@ -51,6 +51,10 @@ def played(task, base_url, row=ROW):
     ("url='http://a', judge_url='http://b', judge_mode='ranking'", "group_size = 1 does not go"),
     ("url='http://a', judge_url='http://b', judge_mode='ranking', group_size=4", "needs judge_deadline"),
     ("url='http://a', judge_url='http://b', on_deadline='drop'", "judge_deadline = 0 does not go"),
+    ("url='http://a', judge_url='http://b', judge_mode='ranking', group_size=4, judge_turns=true",
+     "judge_turns = True does not go"),
+    ("url='http://a', judge_url='http://b', judge_deadline=9, on_deadline='model', judge_provider='model'",
+     "which is asked already"),
     ("url='http://a', judge_url='http://b', judge_deadline=9", "does not go with on_deadline = 'wait'"),
     ("url='http://a', judge_url='http://b', judge_key_env='NOWHERE'", "NOWHERE.* not set"),
     ("url='http://a', judge_url='b'", "judge_url = 'b' is no address")])
