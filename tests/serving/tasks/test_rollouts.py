@@ -80,7 +80,7 @@ def test_a_rollout_whose_callers_have_all_gone_is_stopped_and_played_anew(held):
                 httpx.post(http.base_url.join("/rollout"), json=request(url), headers={"X-API-Key": KEY},
                            timeout=seconds)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            longer = pool.submit(leave, 5)
+            longer = pool.submit(leave, 3)
             wait_until(lambda: held.waiting == 1)
             leave(0.3)
             assert service.rollouts.held == 1 and not service.rollouts.ended  # the first still waits
