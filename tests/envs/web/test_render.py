@@ -214,19 +214,26 @@ def test_the_browsers_own_sandbox_is_on(renderer, monkeypatch):
 
 
 def processes(program):
-    """{type: [status]} of the browsers whose pid is another within."""
-    found = {}
+    """{type: [status]} of the browsers that this process has started in a sandbox."""
+    running = {}
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_text().replace("\0", " ")
+        with contextlib.suppress(OSError):  # it has just ended
             lines = (folder / "status").read_text().splitlines()
-        except OSError:
-            continue
-        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-        if command.startswith(program) and len(status["NSpid"].split()) > 1:
+            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+            running[folder.name] = (folder / "cmdline").read_text().replace("\0", " "), status
+    found = {}
+    for command, status in running.values():
+        if command.startswith(program) and len(status["NSpid"].split()) > 1 and is_ours(status, running):
             kind = command.partition("--type=")[2].partition(" ")[0] or "browser"
             found.setdefault(kind, []).append(status)
     return found
+
+
+def is_ours(status, running):
+    """Whether a process descends from this one."""
+    while status is not None and status["PPid"] != str(os.getpid()):
+        status = running.get(status["PPid"], (None, None))[1]
+    return status is not None
 
 
 @pytest.mark.slow
