@@ -164,13 +164,18 @@ class Renderer:
     @contextlib.contextmanager
     def _running(self, said: BinaryIO, started: Callable[[Callable[[], None]], Any]) -> Iterator[DevTools]:
         """A browser that ends with the block, and in any case in time."""
+        nobody = identity()
         ours_in, theirs_out = _pipe()
         theirs_in, ours_out = _pipe()
         command = limited(shut_in(self._browser, _OPTIONS), theirs_in, theirs_out)
         try:
             process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
-                                       **identity())
+                                       **nobody)
+        except BaseException:
+            os.close(ours_in)
+            os.close(ours_out)
+            raise
         finally:
             os.close(theirs_in)
             os.close(theirs_out)

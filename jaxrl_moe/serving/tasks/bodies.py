@@ -57,6 +57,15 @@ class PolicyConfig(Nearest):
     seed: int | None = Field(None, ge=-2**63, lt=2**63)
     stop: str | Annotated[list[str], Field(max_length=16)] | None = None
 
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value() if key else ""
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("it has spaces, control characters or letters beyond ASCII, which HTTP headers "
+                             "cannot hold")
+        return key
+
     @model_validator(mode="after")
     def _one_url(self) -> "PolicyConfig":
         if self.inference_url and self.base_url and self.inference_url != self.base_url:

@@ -69,6 +69,7 @@ def make_server(options: TaskAppOptions) -> tuple[HttpServer, TaskAppService]:
     judge = dataclasses.replace(options.judge, provider=options.judge.provider or kind.provider)
     if judge.url:
         judge = dataclasses.replace(judge, url=checked_url(judge.url, "--judge_url", "http://host:port"))
+        judge.scorer().close()  # which refuses what does not go together
     checked_options(judge)
     task = kind.task(options.browser)
     task.prepare()

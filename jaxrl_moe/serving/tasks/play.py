@@ -7,7 +7,7 @@ from jaxrl_moe.outgoing.urls import Allowed
 from jaxrl_moe.serving.tasks.bodies import RolloutRequest, RolloutResponse
 from jaxrl_moe.serving.tasks.judging import Judging
 from jaxrl_moe.serving.tasks.played import Played, TurnPlayed, response
-from jaxrl_moe.serving.tasks.policy import OutOfTime, PolicyCalls, Refused
+from jaxrl_moe.serving.tasks.policy import OutOfTime, PolicyCalls, PolicyRefused
 from jaxrl_moe.serving.tasks.stop import Stop
 from jaxrl_moe.serving.tasks.task import AppEpisode, AppTask, Look
 from jaxrl_moe.spelling import did_you_mean, quoted
@@ -71,7 +71,7 @@ class Player:
                 played.ended = "done" if not look.findings else next(iter(reached), "")
         except OutOfTime:
             played.ended = "max_time_s"
-        except Refused:  # of a first turn the request is wrong; a later one has become too long
+        except PolicyRefused:  # of a first turn the request is wrong; a later one has become too long
             if not played.turns:
                 raise
             played.ended = "refused"

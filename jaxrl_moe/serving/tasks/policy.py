@@ -21,7 +21,7 @@ class OutOfTime(Exception):
     """The time of the rollout is over."""
 
 
-class Refused(EnvError):
+class PolicyRefused(EnvError):
     """The policy's server does not take the request, and would not take it again: the conversation has become
     too long for it, or the request is wrong."""
     final = True
@@ -71,7 +71,7 @@ class PolicyCalls:
 
         Raises:
           OutOfTime: the rollout's time ended before it came.
-          Refused: the policy's server does not take the request.
+          PolicyRefused: the policy's server does not take the request.
           UserError: none came, or none that can be understood.
         """
         body = self._sampling | {"messages": list(messages)}
@@ -94,7 +94,7 @@ class PolicyCalls:
                 if error.code in BUSY and time.monotonic() < end and not self._closed.wait(BUSY_SECONDS):
                     continue
                 if 400 <= error.code < 500 and error.code not in BUSY:
-                    raise Refused(error.status, str(error)) from error
+                    raise PolicyRefused(error.status, str(error)) from error
                 raise
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -84,6 +85,8 @@ class Rollouts:
         work.callers += 1
         try:
             await asyncio.wait((work.answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError as error:  # after the grace that calls have at the server's end
+            raise Refusal(503, "The server is ending, and the rollout is not done.") from error
         finally:
             gone.cancel()
             work.callers -= 1
@@ -114,7 +117,8 @@ class Rollouts:
 
     def _played(self, request: RolloutRequest, stop: Stop) -> bytes:
         stop.check()
-        return self._play(request, stop).model_dump_json().encode()
+        answer = self._play(request, stop).model_dump()
+        return json.dumps(answer, allow_nan=False).encode()  # in ASCII: a policy may write halves of pairs
 
     def _end(self, run_id: str, work: _AtWork, _: asyncio.Future) -> None:
         """Keeps the answer, if there is one."""

@@ -114,7 +114,8 @@ def test_over_http_with_the_judges_client():
     scores = {"brief": 1.0, "clarity": 0.5, "language": 0.0}
 
     def answer(path, body, headers):
-        assert path == "/api/judge/v1/score" and headers["Authorization"] == "Bearer judge-key"
+        assert path.partition("?")[0] == "/api/judge/v1/score"
+        assert headers["Authorization"] == "Bearer judge-key"
         work = work_of(body["trace"], "trace")
         assert body["options"]["provider"] == "model" and body["task_app"]["id"] == "agora_ex_text"
         return verdict_plain(Verdict(AgoraTexts.rubric.total(scores), scores, (), "a rule", work.turns[-1]))

@@ -80,10 +80,10 @@ def test_a_rollout_whose_callers_have_all_gone_is_stopped_and_played_anew(held):
                 httpx.post(http.base_url.join("/rollout"), json=request(url), headers={"X-API-Key": KEY},
                            timeout=seconds)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            longer = pool.submit(leave, 1.5)
+            longer = pool.submit(leave, 3)
             wait_until(lambda: held.waiting == 1)
             leave(0.3)
-            assert service.rollouts.held == 1  # the first still waits
+            assert service.rollouts.held == 1 and not service.rollouts.ended  # the first still waits
             longer.result()
         wait_until(lambda: service.rollouts.ended == {"stopped": 1})
         assert service.rollouts.held == 0 and not held.go.is_set()
@@ -95,7 +95,7 @@ def test_more_than_can_wait_are_refused(held):
     with task_app(rollouts=1) as (http, service), policy(held) as (url, asked), \
             concurrent.futures.ThreadPoolExecutor(8) as pool:
         calls = [asked_again(http, request(url, f"r{number}"), pool) for number in range(5)]
-        wait_until(lambda: service.rollouts.held == 5)
+        wait_until(lambda: service.rollouts.held == 5 and held.waiting == 1)
         refused = http.post("/rollout", json=request(url, "one more"))
         assert refused.status_code == 429 and "--rollouts" in refused.json()["error"]["message"]
         assert int(refused.headers["Retry-After"]) > 0 and held.waiting == 1

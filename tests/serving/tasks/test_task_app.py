@@ -1,5 +1,6 @@
 """The task app as its clients meet it: the contract's routes and fields, and a sentence for all that is
 wrong."""
+import json
 import re
 import threading
 
@@ -16,7 +17,7 @@ def http():
 
 
 def post(http, body, status=200):
-    answer = http.post("/rollout", json=body)
+    answer = http.post("/rollout", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
     return answer.json() if status == 200 else answer.json()["error"]
 
@@ -134,6 +135,8 @@ WRONG = [({"run_idd": "x"}, "the field 'run_idd' is not known here. Did you mean
          (config(inference_url=LOOPBACK), "policy.config.model: Field required"),
          (config(model="m", inference_url=LOOPBACK, temprature=1), "Did you mean 'temperature'"),
          (config(model="m", inference_url="http://example.org/v1"), "neither on loopback .* --allow_policy"),
+         (config(model="m", inference_url=LOOPBACK, api_key="k\u00e9y"), "api_key: it has spaces, control"),
+         (config(model="m\ud800", inference_url=LOOPBACK), "policy.config.model: "),
          (config(model="m", inference_url="http://169.254.169.254/latest"), "not called"),
          (config(model="m", inference_url="file:///etc/passwd"), "no address of a server")]
 
@@ -163,6 +166,13 @@ def test_a_policy_that_fails_is_no_reward_of_zero(http, answer, status, code, me
         error = post(http, request(url, f"failing {message}"), status)
     assert error["code"] == code and message in error["message"]
     assert "through no fault of the policy" in error["message"]
+
+
+def test_whatever_a_policy_writes_comes_back(http):
+    odd = "a \ud800 b \x00 \u202e </script> \U0001f600"
+    with policy(odd, lambda _: {"choices": [{"message": {"content": None}}]}) as (url, _):
+        steps = post(http, request(url, "odd"))["trajectories"][0]["steps"]
+    assert steps[0]["info"]["completion"] == odd and steps[1]["info"]["completion"] == ""
 
 
 def test_a_conversation_that_is_too_long_for_the_policy_ends_there(http):

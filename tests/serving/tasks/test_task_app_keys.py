@@ -27,9 +27,10 @@ def url():
     {"Authorization": f"Bearer {FIRST}"}, {"Authorization": f"bearer {SECOND}"},
     {"X-API-Key": "wrong", "Authorization": f"Bearer {FIRST}"}])
 def test_any_key_in_any_of_the_headers_opens(url, headers):
-    for path in ("/health", "/info", "/task_info"):
-        assert httpx.get(url.join(path), headers=headers).status_code == 200
-    assert httpx.post(url.join("/rollout"), headers=headers, json={}).status_code == 400
+    with httpx.Client(base_url=url, headers=headers) as http:
+        for path in ("/health", "/info", "/task_info"):
+            assert http.get(path).status_code == 200
+        assert http.post("/rollout", json={}).status_code == 400
 
 
 @pytest.mark.parametrize("headers", [
@@ -38,14 +39,14 @@ def test_any_key_in_any_of_the_headers_opens(url, headers):
     {"X-API-Keys": ",".join(["x"] * 32 + [FIRST])},
     {"X-API-Key": f"{FIRST},{SECOND}"}, {"Cookie": f"X-API-Key={FIRST}"}])
 def test_nothing_else_does_and_no_key_is_told(url, headers, caplog):
-    for path in GUARDED:
-        answer = httpx.get(url.join(path), headers=headers)
-        assert answer.status_code == 401
-        shown = answer.text + str(answer.headers)
-        assert not any(key[:5] in shown for key in ("first-key", SECOND)) and "sk_env" not in shown
-    assert httpx.post(url.join("/rollout"), headers=headers, json={}).status_code == 401
-    assert httpx.get(url.join("/"), headers=headers).status_code == 200
-    assert httpx.head(url.join("/"), headers=headers).status_code == 200
+    with httpx.Client(base_url=url, headers=headers) as http:
+        for path in GUARDED:
+            answer = http.get(path)
+            assert answer.status_code == 401
+            shown = answer.text + str(answer.headers)
+            assert not any(key[:5] in shown for key in ("first-key", SECOND)) and "sk_env" not in shown
+        assert http.post("/rollout", json={}).status_code == 401
+        assert http.get("/").status_code == http.head("/").status_code == 200
     assert FIRST not in caplog.text and SECOND not in caplog.text
 
 

@@ -31,14 +31,14 @@ def text_of(text: str) -> str:
 def loaded(page: str) -> list[str]:
     """What a page would have a browser load or send to, but for what it brings along as data: and places
     within it; scripts stand as "script"."""
-    reader = _Reader()
+    reader = _LoadedThings()
     reader.feed(page)
     reader.close()
     outside = [url for url in reader.urls if url and not re.match(r"(?i)data:|#", url)]
     return outside + ["script"] * reader.scripts
 
 
-class _Reader(html.parser.HTMLParser):
+class _LoadedThings(html.parser.HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.urls: list[str] = []

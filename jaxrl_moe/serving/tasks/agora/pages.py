@@ -2,6 +2,7 @@
 picture."""
 import base64
 import threading
+from collections.abc import Sequence
 from typing import ClassVar
 
 from jaxrl_moe.envs.web.render import MOST_HTML, Rendered, Renderer
@@ -115,6 +116,6 @@ class PageEpisode(AppEpisode):
         return [told[name] for name, kept in checks.items() if not kept]
 
 
-def _named(found) -> str:
+def _named(found: Sequence[str]) -> str:
     """Some of what was found, as a policy is told it."""
-    return ", ".join(cut(escaped(each), 60) for each in list(found)[:5]) or "nothing in particular"
+    return ", ".join(cut(escaped(each), 60) for each in found[:5]) or "nothing in particular"
