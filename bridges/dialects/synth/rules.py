@@ -11,8 +11,6 @@ from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.types import Problem, UserError
 
 SEEDS = 1000  # synth-ai's trainer draws seeds as it likes; here those below this that are not held out
-_FEWEST = 8   # rollout.graders, whose bound is the other
-_MOST = 1024
 # keys as settings of the task app's client
 _APP = {"rollout.env_name": "env_name", "rollout.policy_name": "policy_name",
         "rollout.max_turns": "max_turns", "rollout.max_concurrent_rollouts": "max_concurrent_rollouts",
@@ -35,7 +33,6 @@ def algorithm(variety: str, given: Inputs) -> dict[str, Any]:
 def task_app(url: str, given: Inputs) -> dict[str, Any]:
     """env.name with the settings of the task app's client, and the endpoint at which it finds the policy."""
     served = {"endpoint.serve": Noted(True, "where the task app finds the policy"),
-              "rollout.graders": Noted(_waiting(given), "threads that wait for the task app and for judges"),
               "data.seeds": Noted(_training_seeds(given), "the task app's, but for those held out")}
     if not url:
         return served | {"env.name": Problem(
@@ -44,12 +41,6 @@ def task_app(url: str, given: Inputs) -> dict[str, Any]:
     app = {name: given[key] for key, name in _APP.items() if key in given}
     settings = {"url": _checked(url, "services.task_url")} | app | _reward(given) | _judge(given)
     return served | {"env.name": _spec(settings)}
-
-
-def _waiting(given: Inputs) -> int:
-    """Rollouts that may wait at a time: where the run asks the judge, all of a step."""
-    out = _episodes(given) if "services.judge_url" in given else given["rollout.max_concurrent_rollouts"]
-    return min(max(_FEWEST, out or 0), _MOST)
 
 
 def _reward(given: Inputs) -> dict[str, Any]:

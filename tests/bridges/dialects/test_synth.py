@@ -91,8 +91,6 @@ CASES = [
       "algorithm.returns": "trajectory", "algorithm.turn_gamma": 1.0}),
     ("[training.rewards]\nstep_rewards_enabled = true\n[training.lora]\nr = 8\n",
      {"algorithm.step_lambda": 1.0, "lora.rank": 8}),
-    ("[services]\njudge_url = 'http://h:1'\n[rollout]\nepisodes_per_batch = 16\n", {"rollout.graders": 16}),
-    ("[rollout]\nmax_concurrent_rollouts = 12\n", {"rollout.graders": 12}),
     ("[topology]\ngpus_for_training = 2\n[training]\nbatch_size = 2\n",
      {"mesh.fsdp": 2, "train.tokens_per_micro_batch": 2 * 2 * 4096}),
     ("[rollout.policy_config]\nmax_tokens = 512\ntemperature = 0.2\ntop_p = 0.95\n",
