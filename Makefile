@@ -32,6 +32,8 @@ help:
 	@echo "                  the same episodes in process: benchmarks/envs_crowd.md; MINUTES=10 for each server"
 	@echo "make kills        a run of seconds, killed 100 times at random moments of its life, interrupted, and on full disks: whether it"
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
+	@echo "make kills-judged a run that people judge, while run, judge server and page are killed in turn: some minutes; a section of"
+	@echo "                  benchmarks/judged.md"
 	@echo "make learn-judges a judge's rubric as the only reward, two seeds: some minutes on 2 idle cores"
 	@echo "make learn-games  TextCraft and BabyAI, two seeds, in process and over servers: about an hour on 2 idle cores"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
