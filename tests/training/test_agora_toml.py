@@ -39,8 +39,8 @@ def get_config():
     config.scratch.update(vocab_size=1000, hidden_size=128, num_layers=2, num_experts=4,
                           intermediate_size=128, context=8192, initializer_range=0.05)
     config.sft.path = {folder!r} + "/verdicts.jsonl"
-    config.sft.steps = 150
-    config.sft.sequences_per_step = 16
+    config.sft.steps = 80
+    config.sft.sequences_per_step = 8
     config.sft.learning_rate = 3e-3
     config.sft.max_tokens = 2048
     config.train.tokens_per_micro_batch = 16384
