@@ -24,7 +24,7 @@ class JudgeOptions:
     which rubric; empty: it by its own choice, and by the task's. turns: whether it scores each turn too.
     deadline: seconds that its answer has, 0: any time; on_deadline: what then."""
     url: str = ""
-    api_key: str = ""
+    api_key: str = dataclasses.field(default="", repr=False)
     provider: str = ""
     model: str = ""
     rubric_id: str = ""
