@@ -122,7 +122,7 @@ class TaskApp(Task):
         """Asks the app how it is, once.
 
         Raises:
-          UserError: it is not there, not healthy, or refuses the key.
+          UserError: it is not there, not healthy, refuses the key, or takes fewer than max_turns.
         """
         self.server()
         if self.judge_url:
@@ -136,7 +136,7 @@ class TaskApp(Task):
             if self._server is None:
                 made = AppServer(self.url, self._key, self.api_key_env, self.timeout, self.patience)
                 try:
-                    self.env_name = made.meet(self.env_name)
+                    self.env_name = made.meet(self.env_name, self.asked_turns)
                 except BaseException:
                     made.close()
                     raise
