@@ -116,8 +116,8 @@ def _check_turns(max_turns: int, limits: Mapping[str, float], where: str) -> Non
     for name, each in TURN_LIMITS.items():
         most = limits.get(name, math.inf)
         if each * max_turns > most:
-            raise UserError(f"max_turns = {max_turns} is more than the task app takes, whose limits.{name} is "
-                            f"{most:g} ({where}): set max_turns to at most {int(most // each)}.")
+            raise UserError(f"max_turns = {max_turns} is more than the task app takes, whose limits.{name} "
+                            f"is {most:g} ({where}): set max_turns to at most {int(most // each)}.")
 
 
 def _task_id(info: Mapping[str, Any], where: str) -> str:

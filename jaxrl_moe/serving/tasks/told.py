@@ -57,4 +57,5 @@ def _capabilities() -> dict[str, Any]:
 
 def _limits(task: AppTask, rollouts: Rollouts) -> dict[str, Any]:
     return {"max_turns": MOST_TURNS, "default_turns": task.max_turns, "ops": MOST_LISTED,
-            "max_ops": MOST_OPS, "max_time_s": MOST_SECONDS, "rollouts": rollouts.most, "waiting": WAITING * rollouts.most}
+            "max_ops": MOST_OPS, "max_time_s": MOST_SECONDS, "rollouts": rollouts.most,
+            "waiting": WAITING * rollouts.most}

@@ -204,14 +204,16 @@ def test_an_app_that_is_not_ready_stops_the_run_at_its_start(spoil, message):
 def test_an_app_that_takes_fewer_turns_stops_the_run_at_its_start(limits, most):
     with FakeTaskApp() as app, playing(app, max_turns=10) as task:
         app.info["limits"] = limits
-        with pytest.raises(UserError, match=f"max_turns to at most {most}") if most else contextlib.nullcontext():
+        refused = pytest.raises(UserError, match=f"max_turns to at most {most}")
+        with refused if most else contextlib.nullcontext():
             task.ready()
 
 
-@pytest.mark.parametrize("told, sent", [({}, 86400), ({"max_time_s": 600}, 600), ({"max_time_s": 1e6}, 86400)])
-def test_a_rollout_has_a_day_or_what_the_app_gives_it(base_url, told, sent):
+@pytest.mark.parametrize("limits, sent", [
+    ({}, 86400), ({"max_time_s": 600}, 600), ({"max_time_s": 1e6}, 86400)])
+def test_a_rollout_has_a_day_or_what_the_app_gives_it(base_url, limits, sent):
     with FakeTaskApp() as app, playing(app) as task:
-        app.info["limits"] = told
+        app.info["limits"] = limits
         played(task, base_url)
     assert app.asked[0]["safety"]["max_time_s"] == sent
 

@@ -57,9 +57,9 @@ def test_the_text_in_an_answer(text, expected):
 
 
 @pytest.mark.parametrize("text, expected", [
-    ("# a", True), ("a\n#b", True), ("a #b", False), ("**", True), ("a*b", False), ("___", True), ("a___", False),
-    ("[a](b)", True), ("a < b > c", False), ("<b>", True), ("</p>", True), ("<b\n>", False), ("x <b y", False),
-    ("x > <b", False), ("<1> <b c>", True), ("a <b\n<i>", True)])
+    ("# a", True), ("a\n#b", True), ("a #b", False), ("**", True), ("a*b", False), ("___", True),
+    ("a___", False), ("[a](b)", True), ("a < b > c", False), ("<b>", True), ("</p>", True), ("<b\n>", False),
+    ("x <b y", False), ("x > <b", False), ("<1> <b c>", True), ("a <b\n<i>", True)])
 def test_signs_of_markup(text, expected):
     assert has_markup(text) == expected
 

@@ -67,7 +67,8 @@ def test_what_comes_of_a_turn(text):
             assert all(len(finding) < 1000 for finding in seen.findings)
 
 
-@pytest.mark.parametrize("wrapped", ["{}", '{{"rationale": "", "scores": {{"{}": 1}}}}', '{{"ranking": ["{}"]}}'])
+@pytest.mark.parametrize("wrapped", [
+    "{}", '{{"rationale": "", "scores": {{"{}": 1}}}}', '{{"ranking": ["{}"]}}'])
 def test_readers_of_a_judges_answer(wrapped, text):
     """Which may hold what it has read."""
     work = Work("task", (text,), (Part("html", text),))

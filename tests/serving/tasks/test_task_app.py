@@ -103,7 +103,8 @@ def test_as_many_turns_are_taken_as_the_limits_say_and_no_more(http):
 
 def test_pictures_of_earlier_turns_are_not_kept():
     def turn(text):
-        return TurnPlayed("shown", Written(text, {}, "stop"), Look(text, (Part("text", text),), {"a": True}, ()))
+        look = Look(text, (Part("text", text),), {"a": True}, ())
+        return TurnPlayed("shown", Written(text, {}, "stop"), look)
     played = Played("brief", [])
     for text in ("one", "two", "three"):
         played.add(turn(text))

@@ -28,7 +28,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
     (dict(name="agora-ex-text", host="0.0.0.0"), "no API key"),
     (dict(name="agora_ex_text", allow_policy=["x.org"]), "--allow_policy = 'x.org' is no address"),
     (dict(name="agora_ex_text", judge=JudgeOptions(url="judge")), "--judge_url = 'judge' is no address"),
-    (dict(name="agora_ex_text", judge=JudgeOptions(model="m")), "--judge_model changes nothing")])
+    (dict(name="agora_ex_text", judge=JudgeOptions(model="m")), "--judge_model changes nothing"),
+    (dict(name="agora_ex_text", judge=JudgeOptions(rubric_id="r")), "--judge_rubric changes nothing")])
 def test_what_cannot_be_served_is_refused_at_the_start(options, reason):
     with pytest.raises(UserError, match=reason):
         make_server(TaskAppOptions(port=0, **options))
