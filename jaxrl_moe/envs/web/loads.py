@@ -36,16 +36,22 @@ def loads_of(snapshot: Mapping[str, Any]) -> list[str]:
 
 def _elements(nodes: Mapping[str, Sequence[Any]],
               strings: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], str]]:
-    """(name, attributes, text of a style sheet in it) of each element; a text in a style sheet counts as an
-    element of its own."""
+    """(name, attributes, text of a style sheet in it) of each different element; a text in a style sheet
+    counts as an element of its own. Browsers repeat elements that are not closed in time, as HTML has it: of a
+    page's length are the different ones alone."""
     def said(index: int) -> str:
         return strings[index] if index >= 0 else ""  # -1 stands for an empty one
     names = [said(index).lower() for index in nodes["nodeName"]]
+    told = set()
     for name, parent, value, listed in zip(names, nodes["parentIndex"], nodes["nodeValue"],
                                            nodes["attributes"]):
+        in_sheet = name == "#text" and parent >= 0 and names[parent] == "style"
+        element = (name, value if in_sheet else -1, *listed)
+        if element in told:
+            continue
+        told.add(element)
         texts = [said(index) for index in listed]
         attributes = {key.lower(): text.strip() for key, text in zip(texts[::2], texts[1::2])}
-        in_sheet = name == "#text" and parent >= 0 and names[parent] == "style"
         yield name, attributes, said(value) if in_sheet else ""
 
 

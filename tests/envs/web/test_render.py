@@ -129,6 +129,8 @@ def test_what_a_page_loads_is_told_wherever_it_stands(renderer):
     page = "<!doctype html><title>x</title>" + "".join(piece for piece, _ in LOADING)
     expected = [url for _, urls in LOADING for url in urls]
     assert sorted(renderer.render(page).loads) == sorted(expected)
+    repeated = "<b style='background: url(b.png)'><p>one<p>two<p>three"  # each p has such a b of its own
+    assert renderer.render(repeated).loads == ("b.png",)
     none = "".join(piece for piece, urls in LOADING if not urls)
     assert renderer.render(none).loads == ()
 

@@ -47,6 +47,16 @@ def test_readers_of_what_a_page_loads(tag, attribute, text):
         loads_of(snapshot(tag, attribute, text))
 
 
+@pytest.mark.parametrize("attribute", ["style", "src", "title"])
+def test_elements_that_a_browser_repeats(attribute, text):
+    count = 50_000
+    nodes = {"nodeName": [0] + [1] * count, "parentIndex": [-1] + [0] * count,
+             "nodeValue": [-1] * (count + 1), "attributes": [[]] + [[3, 4]] * count}
+    shown = snapshot("B", attribute, text)
+    with linear():
+        assert loads_of(shown | {"documents": [{}, {"nodes": nodes}]}) == loads_of(shown)
+
+
 class Shown:
     """A renderer that sees a page as its own source."""
     width, height = 1280, 800
