@@ -37,8 +37,8 @@ def loads_of(snapshot: Mapping[str, Any]) -> list[str]:
 def _elements(nodes: Mapping[str, Sequence[Any]],
               strings: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], str]]:
     """(name, attributes, text of a style sheet in it) of each different element; a text in a style sheet
-    counts as an element of its own. Browsers repeat elements that are not closed in time, as HTML has it: of a
-    page's length are the different ones alone."""
+    counts as an element of its own. Browsers repeat elements that are not closed in time, as HTML has it: of
+    a page's length are the different ones alone."""
     def said(index: int) -> str:
         return strings[index] if index >= 0 else ""  # -1 stands for an empty one
     names = [said(index).lower() for index in nodes["nodeName"]]
