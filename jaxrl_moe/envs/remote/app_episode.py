@@ -41,7 +41,8 @@ class TaskAppEpisode(AgentEpisode):
         policy = {"policy_name": task.policy_name or None, "config": server.policy(base_url, task.model)}
         config = {"max_turns": task.asked_turns}
         env = {"env_name": task.env_name, "seed": self._row["seed"], "config": config}
-        body = request(run_id, env, policy, max_turns=task.asked_turns, seconds=task.timeout,
+        seconds = min(task.timeout, server.most_seconds)
+        body = request(run_id, env, policy, max_turns=task.asked_turns, seconds=seconds,
                        trace=bool(task.judge_url), session=task.run)
         with task.room(judging=False):
             answer = server.rollout(body)

@@ -91,7 +91,7 @@ def request(run_id: str, env: Mapping[str, Any], policy: Mapping[str, Any], *, m
       env: {"env_name", "seed", "config"}.
       policy: {"policy_name", "config"}.
       max_turns: turns of the policy at most.
-      seconds: that it may take.
+      seconds: that the policy and the environment may take.
       trace: whether the app shall tell what came of it.
       session: name of the training run; empty: none.
     """

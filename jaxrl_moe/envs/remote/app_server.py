@@ -1,4 +1,5 @@
 """A task app's server: how it is met, and its calls, each failure told by what it means for the run."""
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ SHORT_SECONDS = 30.0  # that a call may take which plays nothing
 HEADER = "X-API-Key"
 KEY_CODES = (401, 403)
 LATER_CODES = (408, 425, 429)  # that another try may not meet
+TURN_LIMITS = {"max_turns": 1, "ops": 2, "max_ops": 2}  # name in /info -> what of it a turn takes
 
 
 class AppServer:
@@ -21,22 +23,26 @@ class AppServer:
       key_env: the environment variable that has it, for messages.
       timeout: seconds that a rollout may take.
       patience: see Connection.
+
+    Attributes:
+      most_seconds: that the app lets a rollout take (safety.max_time_s), as far as it has told.
     """
 
     def __init__(self, url: str, key: str, key_env: str, timeout: float, patience: float):
         self.url = url
+        self.most_seconds = math.inf
         self._key = key
         self._key_env = key_env
         self._short = Connection(min(SHORT_SECONDS, timeout), patience, key, HEADER)
         self._long = Connection(timeout, patience, key, HEADER)
         self._policy = Connection(min(SHORT_SECONDS, timeout))  # the run's endpoint gets no key of the app
 
-    def meet(self, env_name: str) -> str:
+    def meet(self, env_name: str, max_turns: int) -> str:
         """Asks how the app is and what it plays; returns env_name, or the id of the app's own task where that
         is empty.
 
         Raises:
-          UserError: it cannot be reached, refuses the key or is not healthy.
+          UserError: it cannot be reached, refuses the key, is not healthy, or takes fewer turns.
         """
         try:
             health = Fields(self._short.get(f"{self.url}/health", Status.UNREACHABLE), f"{self.url}/health")
@@ -49,6 +55,9 @@ class AppServer:
                             "url.") from error
         if not healthy:
             raise UserError(f"The task app at {self.url} says that it is not healthy: see what it prints.")
+        limits = _limits(info)
+        _check_turns(max_turns, limits, f"{self.url}/info")
+        self.most_seconds = limits.get("max_time_s", math.inf)
         return env_name or _task_id(info, f"The answer of {self.url}/info")
 
     def policy(self, base_url: str, model: str) -> dict[str, Any]:
@@ -93,6 +102,22 @@ class AppServer:
             return (f"The task app refuses the API key of the environment variable {self._key_env!r} "
                     f"(api_key_env): {error} Set it to the key that the app was started with.")
         return f"The task app is not ready: {error} See what it prints, or correct the task's url."
+
+
+def _limits(info: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among the limits that /info tells; no contract says what else may stand there."""
+    told = info.get("limits")
+    listed = told.items() if isinstance(told, dict) else ()
+    return {name: value for name, value in listed
+            if isinstance(value, int | float) and not isinstance(value, bool)}
+
+
+def _check_turns(max_turns: int, limits: Mapping[str, float], where: str) -> None:
+    for name, each in TURN_LIMITS.items():
+        most = limits.get(name, math.inf)
+        if each * max_turns > most:
+            raise UserError(f"max_turns = {max_turns} is more than the task app takes, whose limits.{name} "
+                            f"is {most:g} ({where}): set max_turns to at most {int(most // each)}.")
 
 
 def _task_id(info: Mapping[str, Any], where: str) -> str:

@@ -39,7 +39,8 @@ class TaskApp(Task):
       reward: see above.
       by_calls: whether each step of the app's is a call of the policy, which it rewards, for
         algorithm.returns and step_rewards; else the episode is rewarded as a whole.
-      timeout: seconds that a rollout may take, judges that the app asks included.
+      timeout: seconds that a rollout may take, judges that the app asks included; a day, as people judge by
+        day: of a rollout that ends before them the work stays with them, and the next try is another one.
       patience: seconds that an app which cannot be reached is waited for, as one that is started anew.
       api_key_env: environment variable with the app's API key; where it is not set, none is sent.
       max_concurrent_rollouts: rollouts at a time; where the run asks the judge, works that are out to it,
@@ -66,7 +67,7 @@ class TaskApp(Task):
     max_turns: int = 10
     reward: Literal["", "return", "outcome", "judge"] = ""
     by_calls: bool = False
-    timeout: float = 3600.0
+    timeout: float = 86400.0
     patience: float = 60.0
     api_key_env: str = "ENVIRONMENT_API_KEY"
     max_concurrent_rollouts: int = 0
@@ -121,7 +122,7 @@ class TaskApp(Task):
         """Asks the app how it is, once.
 
         Raises:
-          UserError: it is not there, not healthy, or refuses the key.
+          UserError: it is not there, not healthy, refuses the key, or takes fewer than max_turns.
         """
         self.server()
         if self.judge_url:
@@ -135,7 +136,7 @@ class TaskApp(Task):
             if self._server is None:
                 made = AppServer(self.url, self._key, self.api_key_env, self.timeout, self.patience)
                 try:
-                    self.env_name = made.meet(self.env_name)
+                    self.env_name = made.meet(self.env_name, self.asked_turns)
                 except BaseException:
                     made.close()
                     raise

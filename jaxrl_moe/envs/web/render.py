@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from jaxrl_moe.envs.web.devtools import BrowserError, DevTools
+from jaxrl_moe.envs.web.loads import loads_of
 from jaxrl_moe.envs.web.sandbox import browser_path, identity, limited, shut_in
 from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import EnvError, Status
@@ -67,6 +68,7 @@ class Rendered:
       title: of the document.
       headings: texts of the headings that are visible.
       text: that is visible.
+      loads: what it would have a browser load or send to; see loads_of.
       outside: up to eight elements that reach out of the viewport, as "p: what it says".
       width, height: of the whole page, in CSS pixels.
     """
@@ -74,6 +76,7 @@ class Rendered:
     title: str
     headings: tuple[str, ...]
     text: str
+    loads: tuple[str, ...]
     outside: tuple[str, ...]
     width: int
     height: int
@@ -151,7 +154,8 @@ class Renderer:
             raise BrowserError("was led elsewhere by the page")
         facts = self._facts(tools, children[0]["frame"]["id"])
         facts |= {name: tuple(facts[name]) for name in ("headings", "outside")}
-        return Rendered(base64.b64decode(picture), **facts)
+        loads = loads_of(tools.call("DOMSnapshot.captureSnapshot", computedStyles=[]))
+        return Rendered(base64.b64decode(picture), loads=tuple(loads), **facts)
 
     def _facts(self, tools: DevTools, frame: str) -> dict[str, Any]:
         world = tools.call("Page.createIsolatedWorld", frameId=frame)["executionContextId"]

@@ -8,9 +8,10 @@ from jaxrl_moe.paths import shortened
 from jaxrl_moe.serving.http.bodies import Strict
 from jaxrl_moe.spelling import did_you_mean
 
-MOST_TURNS = 64
+MOST_TURNS = 1024  # a policy's context ends most episodes before
 LONGEST_NAME = 400
 MOST_OPS = 100_000
+MOST_LISTED = 2 * MOST_TURNS  # ops that a request may list
 MOST_SECONDS = 7 * 86400.0
 
 Name = Annotated[str, Field(max_length=LONGEST_NAME)]
@@ -119,7 +120,7 @@ class RolloutRequest(Nearest):
                         "request under it gets the answer of the first")
     env: EnvSpec
     policy: PolicySpec
-    ops: Annotated[list[Literal["agent", "env"]], Field(max_length=2 * MOST_TURNS)] | None = Field(
+    ops: Annotated[list[Literal["agent", "env"]], Field(max_length=MOST_LISTED)] | None = Field(
         None, description="agent and env by turns, for so many turns at most; empty: to the end")
     record: RecordSpec = Field(default_factory=RecordSpec)
     on_done: Literal["reset", "terminate"] | None = Field(

@@ -24,7 +24,7 @@ class JudgeOptions:
     which rubric; empty: it by its own choice, and by the task's. turns: whether it scores each turn too.
     deadline: seconds that its answer has, 0: any time; on_deadline: what then."""
     url: str = ""
-    api_key: str = ""
+    api_key: str = dataclasses.field(default="", repr=False)
     provider: str = ""
     model: str = ""
     rubric_id: str = ""
@@ -90,7 +90,7 @@ def checked_options(options: JudgeOptions) -> JudgeOptions:
     if not options.url:
         for name in ("api_key", "model", "rubric_id", "turns", "deadline"):
             if getattr(options, name):
-                flag = "judge_key_env" if name == "api_key" else f"judge_{name}"
+                flag = {"api_key": "judge_key_env", "rubric_id": "judge_rubric"}.get(name, f"judge_{name}")
                 raise UserError(f"--{flag} changes nothing without a judge: give --judge_url, or leave it "
                                 "out.")
     if options.on_deadline not in ("drop", "model"):

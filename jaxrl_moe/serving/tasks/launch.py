@@ -38,7 +38,7 @@ class TaskAppOptions:
     name: str
     host: str = "127.0.0.1"
     port: int | None = None
-    keys: Sequence[str] = ()
+    keys: Sequence[str] = dataclasses.field(default=(), repr=False)
     judge: JudgeOptions = dataclasses.field(default_factory=JudgeOptions)
     allow_policy: Sequence[str] = ()
     policy_timeout: float = 600.0

@@ -65,7 +65,7 @@ class Player:
                 stop.check()
                 written = policy.ask(played.messages)
                 look = episode.look(written.text, stop)
-                played.turns.append(TurnPlayed(played.messages[-1]["content"], written, look))
+                played.add(TurnPlayed(played.messages[-1]["content"], written, look))
                 played.messages += (written.message, {"role": "user", "content": _revision(look)})
                 reached = [name for name, most in limits.items() if len(played.turns) >= most]
                 played.ended = "done" if not look.findings else next(iter(reached), "")

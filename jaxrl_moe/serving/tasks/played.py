@@ -33,7 +33,7 @@ class Played:
     Attributes:
       brief: what was asked for.
       messages: the conversation, with what the policy would be shown next.
-      turns: in order.
+      turns: in order; the last one alone has what came of it as pictures and the like.
       ended: why: done | max_turns | ops | refused (the policy's server took no further call, as where the
         conversation is too long for it) | max_ops | max_time_s; empty: it has not.
       verdict: of the judge; None: there was none.
@@ -43,6 +43,13 @@ class Played:
     turns: list[TurnPlayed] = dataclasses.field(default_factory=list)
     ended: str = ""
     verdict: Verdict | None = None
+
+    def add(self, turn: TurnPlayed) -> None:
+        """A further turn. What is shown of those before goes, as many pictures would fill the memory."""
+        if self.turns:
+            before = self.turns[-1]
+            self.turns[-1] = before._replace(look=dataclasses.replace(before.look, parts=()))
+        self.turns.append(turn)
 
     @property
     def aborted(self) -> bool:

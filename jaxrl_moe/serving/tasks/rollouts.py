@@ -97,7 +97,7 @@ class Rollouts:
         try:
             return work.answer.result()
         except EnvError as error:
-            status = FINAL if getattr(error, "final", False) else FAILED
+            status = FINAL if error.final else FAILED
             raise Refusal(status, f"The rollout failed, through no fault of the policy: {error}",
                           code=str(error.status)) from error
 

@@ -2,7 +2,7 @@
 from typing import Any
 
 from jaxrl_moe import __version__
-from jaxrl_moe.serving.tasks.bodies import MOST_OPS, MOST_SECONDS, MOST_TURNS, PolicyConfig
+from jaxrl_moe.serving.tasks.bodies import MOST_LISTED, MOST_OPS, MOST_SECONDS, MOST_TURNS, PolicyConfig
 from jaxrl_moe.serving.tasks.judging import Judging
 from jaxrl_moe.serving.tasks.rollouts import WAITING, Rollouts
 from jaxrl_moe.serving.tasks.task import AppTask
@@ -56,5 +56,6 @@ def _capabilities() -> dict[str, Any]:
 
 
 def _limits(task: AppTask, rollouts: Rollouts) -> dict[str, Any]:
-    return {"max_turns": task.max_turns, "most_turns": MOST_TURNS, "max_ops": MOST_OPS,
-            "max_time_s": MOST_SECONDS, "rollouts": rollouts.most, "waiting": WAITING * rollouts.most}
+    return {"max_turns": MOST_TURNS, "default_turns": task.max_turns, "ops": MOST_LISTED,
+            "max_ops": MOST_OPS, "max_time_s": MOST_SECONDS, "rollouts": rollouts.most,
+            "waiting": WAITING * rollouts.most}

@@ -198,6 +198,26 @@ def test_an_app_that_is_not_ready_stops_the_run_at_its_start(spoil, message):
         assert task.env_name == "plain"
 
 
+@pytest.mark.parametrize("limits, most", [
+    ({"max_turns": 9}, 9), ({"ops": 18}, 9), ({"max_ops": 19.0}, 9), ({"max_turns": 10, "ops": 20}, None),
+    ({"max_turns": "9", "ops": None, "max_ops": True}, None), ([9], None), ("9", None)])
+def test_an_app_that_takes_fewer_turns_stops_the_run_at_its_start(limits, most):
+    with FakeTaskApp() as app, playing(app, max_turns=10) as task:
+        app.info["limits"] = limits
+        refused = pytest.raises(UserError, match=f"max_turns to at most {most}")
+        with refused if most else contextlib.nullcontext():
+            task.ready()
+
+
+@pytest.mark.parametrize("limits, sent", [
+    ({}, 86400), ({"max_time_s": 600}, 600), ({"max_time_s": 1e6}, 86400)])
+def test_a_rollout_has_a_day_or_what_the_app_gives_it(base_url, limits, sent):
+    with FakeTaskApp() as app, playing(app) as task:
+        app.info["limits"] = limits
+        played(task, base_url)
+    assert app.asked[0]["safety"]["max_time_s"] == sent
+
+
 def test_an_app_that_is_not_there_is_told_before_the_first_episode():
     task = TaskApp(f"http://127.0.0.1:{free_port()}", patience=0)
     with contextlib.closing(task), pytest.raises(UserError, match="not ready: .*cannot be reached.*Start it"):

@@ -104,6 +104,37 @@ def test_what_reaches_out_of_the_viewport_is_told(renderer):
     assert shown.title == "true" and shown.headings == ("one",) and "one" in shown.text
 
 
+# (a piece of a page, what it has a browser load)
+LOADING = [
+    ("<img src='http://x/a.png'>", ["http://x/a.png"]), ("<img src='data:image/png;base64,AA'>", []),
+    ("<link rel=stylesheet href=//x/a.css>", ["//x/a.css"]),
+    ("<a href='http://x'>x</a><a href='#top'>y</a>", []),
+    ("<style>@import 'b.css'; b {background: url( \"c.png\" )}</style>", ["b.css", "c.png"]),
+    ("<p style='background: url(d.png)'></p>", ["d.png"]), ("<style>i {background: url(data:x)}</style>", []),
+    ("<script>1</script>", ["script"]), ("<p onclick='x()'></p>", ["script"]),
+    ("<a href=' JavaScript:x()'>x</a>", ["script"]),
+    ("<meta http-equiv=Refresh content='0;url=x'>", ["0;url=x"]), ("<form action=/send></form>", ["/send"]),
+    ("<svg><use href='#a'/><image xlink:href='b.svg'/></svg>", ["b.svg"]),
+    ("<svg><rect fill='url(e.svg#a)' mask='url(#a)'/></svg>", ["e.svg#a"]),
+    ("<p>url(x) @import 'y'</p><!--<img src=z>--><textarea><img src=z></textarea>", []),
+    ("<iframe src=f></iframe>", ["f"]), ("<video poster=p src=v></video>", ["p", "v"]),
+    ("<base href='http://x/'>", ["http://x/"]), ("<noscript><img src=without></noscript>", ["without"]),
+    ("<template><img src=never></template>", []), ("<img src='' alt='url(x)'>", []),
+    ("<div><template shadowrootmode=closed><img src=hidden></template></div>", ["hidden"]),
+    ("<iframe srcdoc='<img src=inner>'></iframe>", ["inner"]),
+    ("<iframe src='data:text/html,<style>@import \"deep.css\"</style>'></iframe>", ["deep.css"])]
+
+
+def test_what_a_page_loads_is_told_wherever_it_stands(renderer):
+    page = "<!doctype html><title>x</title>" + "".join(piece for piece, _ in LOADING)
+    expected = [url for _, urls in LOADING for url in urls]
+    assert sorted(renderer.render(page).loads) == sorted(expected)
+    repeated = "<b style='background: url(b.png)'><p>one<p>two<p>three"  # each p has such a b of its own
+    assert renderer.render(repeated).loads == ("b.png",)
+    none = "".join(piece for piece, urls in LOADING if not urls)
+    assert renderer.render(none).loads == ()
+
+
 @pytest.mark.slow
 def test_the_trap_hears_of_a_browser_that_is_not_shut_in(secret, tmp_path):
     """So that the tests below can fail."""

@@ -8,7 +8,7 @@ import pytest
 from jaxrl_moe.envs.web.render import MOST_HTML, Rendered
 from jaxrl_moe.serving.tasks.agora import briefs
 from jaxrl_moe.serving.tasks.agora.briefs import SUBJECTS, brief, count, mentioned
-from jaxrl_moe.serving.tasks.agora.markup import loaded, page_of, text_of
+from jaxrl_moe.serving.tasks.agora.markup import has_markup, page_of, text_of
 from jaxrl_moe.serving.tasks.agora.pages import AgoraPages, PageEpisode
 from jaxrl_moe.serving.tasks.agora.texts import AgoraTexts
 from jaxrl_moe.serving.tasks.stop import Stop
@@ -56,19 +56,12 @@ def test_the_text_in_an_answer(text, expected):
     assert text_of(text) == expected
 
 
-@pytest.mark.parametrize("page, expected", [
-    ("<img src='http://x/a.png'>", ["http://x/a.png"]), ("<img src='data:image/png;base64,AA'>", []),
-    ("<link rel=stylesheet href=//x/a.css>", ["//x/a.css"]),
-    ("<a href='http://x'>x</a><a href='#top'>y</a>", []),
-    ("<style>@import 'a.css'; b {background: url( \"c.png\" )}</style>", ["a.css", "c.png"]),
-    ("<p style='background: url(d.png)'>", ["d.png"]), ("<style>p {background: url(data:x)}</style>", []),
-    ("<script>1</script>", ["script"]), ("<p onclick='x()'>", ["script"]),
-    ("<a href=' JavaScript:x()'>", ["script"]),
-    ("<meta http-equiv=Refresh content='0;url=x'>", ["0;url=x"]), ("<form action=/send>", ["/send"]),
-    ("<svg><use href='#a'/><image xlink:href='b.svg'/></svg>", ["b.svg"]), ("<p>url(x) @import 'y'</p>", []),
-    ("<iframe src=x>", ["x"]), ("<video poster=p src=v>", ["p", "v"]), ("<base href='http://x/'>", ["http://x/"])])
-def test_what_a_page_loads(page, expected):
-    assert loaded(page) == expected
+@pytest.mark.parametrize("text, expected", [
+    ("# a", True), ("a\n#b", True), ("a #b", False), ("**", True), ("a*b", False), ("___", True),
+    ("a___", False), ("[a](b)", True), ("a < b > c", False), ("<b>", True), ("</p>", True), ("<b\n>", False),
+    ("x <b y", False), ("x > <b", False), ("<1> <b c>", True), ("a <b\n<i>", True)])
+def test_signs_of_markup(text, expected):
+    assert has_markup(text) == expected
 
 
 def look(text, seed=0):
@@ -105,7 +98,7 @@ class Shown:
     def __init__(self, **facts):
         self.pages = []
         self._facts = dict(png=b"PNG", title="t", headings=("h",), text="", outside=(), width=1280,
-                           height=800) | facts
+                           height=800, loads=()) | facts
 
     def render(self, page, started):
         self.pages.append(page)
@@ -122,7 +115,7 @@ def page_look(answer, **facts):
     ("has_title", {"title": ""}, "<p>"), ("has_heading", {"headings": (" ",)}, "<p>"),
     ("mentions_1", {"text": " ".join(brief("page", 0).items[1:])}, "<p>"),
     ("mentions_3", {"text": "\n".join(brief("page", 0).items[:2])}, "<p>"),
-    ("self_contained", {}, "<img src=x>"), ("fits_viewport", {"outside": ("p: far",)}, "<p>"),
+    ("self_contained", {"loads": ("x",)}, "<p>"), ("fits_viewport", {"outside": ("p: far",)}, "<p>"),
     ("fits_viewport", {"height": 801}, "<p>"), ("fits_viewport", {"width": 1281}, "<p>"), (None, {}, "<p>")])
 def test_each_rule_of_pages_can_be_broken_alone(rule, facts, page):
     seen, _ = page_look(f"```html\n{page}\n```", **facts)

@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from jaxrl_moe.judges.records import Verdict, verdict_of, verdict_plain, work_of
+from jaxrl_moe.judges.rubrics import read_rubrics
 from jaxrl_moe.serving.tasks.agora.texts import AgoraTexts
 from jaxrl_moe.serving.tasks.judging import JudgeOptions, checked_options
 from jaxrl_moe.types import EnvError, Status, UserError
@@ -111,7 +112,7 @@ def test_a_rollout_that_waits_for_a_judge_ends_with_its_caller():
 
 def test_over_http_with_the_judges_client():
     pytest.importorskip("jaxrl_moe.judges.client")
-    scores = {"brief": 1.0, "clarity": 0.5, "language": 0.0}
+    scores = {"follows_request": 1.0, "structure": 0.5, "language": 0.0, "substance": 0.0, "complete": 1.0}
 
     def answer(path, body, headers):
         assert path.partition("?")[0] == "/api/judge/v1/score"
@@ -123,7 +124,8 @@ def test_over_http_with_the_judges_client():
             task_app(judge=JudgeOptions(url=url, api_key="judge-key", provider="model")) as (http, _):
         got = http.post("/rollout", json=request(policy_url))
     assert got.status_code == 200, got.text
-    assert got.json()["metrics"]["outcome_score"] == pytest.approx(0.6) and len(asked) == 1
+    assert got.json()["metrics"]["outcome_score"] == pytest.approx(0.55) and len(asked) == 1
+    assert asked[0].body["options"]["rubric_overrides"] == read_rubrics()["agora_text"].plain()
     said = verdict_of(got.json()["metrics"]["details"]["judge"], "the details")
     assert said.scores == scores and said.raw == good_text()
     assert "judge-key" not in got.text and not any("judge-key" in str(call.headers) for call in calls)

@@ -6,7 +6,12 @@ import threading
 
 import pytest
 
+from jaxrl_moe.judges.records import Part
 from jaxrl_moe.serving.tasks import policy as policies
+from jaxrl_moe.serving.tasks.agora.texts import AgoraTexts
+from jaxrl_moe.serving.tasks.played import Played, TurnPlayed
+from jaxrl_moe.serving.tasks.policy import Written
+from jaxrl_moe.serving.tasks.task import Look
 from tests.helpers.task_apps import good_text, policy, request, task_app
 
 
@@ -80,6 +85,31 @@ def test_limits_of_turns(http, others, steps, ended, aborted):
     last = answer["trajectories"][0]["steps"][-1]
     assert last["truncated"] == (ended in ("ops", "max_ops")) and last["done"] != last["truncated"]
     assert (answer["metrics"]["outcome_score"] is None) == aborted
+
+
+def test_as_many_turns_are_taken_as_the_limits_say_and_no_more(http):
+    limits = http.get("/info").json()["limits"]
+    assert limits["max_turns"] > 64 and limits["ops"] == 2 * limits["max_turns"] <= limits["max_ops"]
+    assert limits["default_turns"] == AgoraTexts.max_turns
+    with policy("Hello.") as (url, asked):
+        body = request(url, "many turns", ops=["agent", "env"] * limits["max_turns"])
+        body["env"]["config"] = {"max_turns": limits["max_turns"]}
+        answer = post(http, body | {"safety": {"max_ops": 40}})
+        assert answer["metrics"]["num_steps"] == len(asked) == 20 and answer["aborted"]
+        assert "at most" in post(http, body | {"ops": body["ops"] + ["agent", "env"]}, 400)["message"]
+        body["env"]["config"] = {"max_turns": limits["max_turns"] + 1}
+        assert "max_turns" in post(http, body, 400)["message"]
+
+
+def test_pictures_of_earlier_turns_are_not_kept():
+    def turn(text):
+        look = Look(text, (Part("text", text),), {"a": True}, ())
+        return TurnPlayed("shown", Written(text, {}, "stop"), look)
+    played = Played("brief", [])
+    for text in ("one", "two", "three"):
+        played.add(turn(text))
+    assert [len(each.look.parts) for each in played.turns] == [0, 0, 1]
+    assert played.handed_in == ("one", "two", "three") and played.outcome == 1
 
 
 def test_max_turns_of_the_request_counts(http):

@@ -11,6 +11,9 @@ import sys
 import httpx
 import pytest
 
+from jaxrl_moe.judges.rubrics import read_rubrics
+from jaxrl_moe.serving.tasks.agora.pages import AgoraPages
+from jaxrl_moe.serving.tasks.agora.texts import AgoraTexts
 from jaxrl_moe.serving.tasks.judging import JudgeOptions
 from jaxrl_moe.serving.tasks.launch import APPS, TaskAppOptions, app_kind, make_server
 from jaxrl_moe.types import UserError
@@ -25,10 +28,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
     (dict(name="agora-ex-text", host="0.0.0.0"), "no API key"),
     (dict(name="agora_ex_text", allow_policy=["x.org"]), "--allow_policy = 'x.org' is no address"),
     (dict(name="agora_ex_text", judge=JudgeOptions(url="judge")), "--judge_url = 'judge' is no address"),
-    (dict(name="agora_ex_text", judge=JudgeOptions(model="m")), "--judge_model changes nothing")])
+    (dict(name="agora_ex_text", judge=JudgeOptions(model="m")), "--judge_model changes nothing"),
+    (dict(name="agora_ex_text", judge=JudgeOptions(rubric_id="r")), "--judge_rubric changes nothing")])
 def test_what_cannot_be_served_is_refused_at_the_start(options, reason):
     with pytest.raises(UserError, match=reason):
         make_server(TaskAppOptions(port=0, **options))
+
+
+def test_keys_stand_in_no_options_that_are_printed():
+    options = TaskAppOptions("agora_ex_text", keys=("the-key",), judge=JudgeOptions(api_key="judges-key"))
+    assert "-key" not in repr(options) and "-key" not in str(options.judge)
+
+
+@pytest.mark.parametrize("name, rubric", [("agora_ex", "agora_page"), ("agora_ex_text", "agora_text")])
+def test_a_task_is_judged_by_the_rubric_of_its_name_in_the_library(name, rubric):
+    task = {"agora_ex": AgoraPages, "agora_ex_text": AgoraTexts}[name]
+    assert task.rubric == read_rubrics()[rubric]
 
 
 def test_names_have_hyphens_too_and_ports_of_their_own():

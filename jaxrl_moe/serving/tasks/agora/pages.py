@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from jaxrl_moe.envs.web.render import MOST_HTML, Rendered, Renderer
 from jaxrl_moe.judges.records import Part
-from jaxrl_moe.judges.rubric import Criterion, Rubric
+from jaxrl_moe.judges.rubric import Rubric
+from jaxrl_moe.judges.rubrics import SHIPPED, read_rubrics
 from jaxrl_moe.serving.tasks.agora.briefs import ITEMS, Brief, brief, count, listed, mentioned
-from jaxrl_moe.serving.tasks.agora.markup import loaded, page_of
+from jaxrl_moe.serving.tasks.agora.markup import page_of
 from jaxrl_moe.serving.tasks.stop import Stop
 from jaxrl_moe.serving.tasks.task import AppEpisode, AppTask, Look
 from jaxrl_moe.spelling import cut, escaped
@@ -39,13 +40,7 @@ class AgoraPages(AppTask):
     summary: ClassVar = "Build a web page for a brief; it is judged by its picture and its code."
     tool: ClassVar = ("submit_page", "html", "hands in a complete HTML document")
     count: ClassVar = count("page")
-    rubric: ClassVar = Rubric("agora_ex", (
-        Criterion("brief", 0.4, "bounded", "The page does what the brief asks for: its phrases, style, "
-                  "colours and layout are all there."),
-        Criterion("layout", 0.3, "bounded", "Things stand in order: aligned, evenly spaced, nothing overlaps "
-                  "or is cut off."),
-        Criterion("look", 0.2, "bounded", "Type and colours go together; one would leave the page as it is."),
-        Criterion("reading", 0.1, "bounded", "Text is large enough and stands out from what is behind it.")))
+    rubric: ClassVar[Rubric] = read_rubrics(SHIPPED / "agora_page.json")["agora_page"]
     checks: ClassVar = {
         "has_page": "there is an HTML document", "has_title": "it has a title",
         "has_heading": "a heading is seen",
@@ -93,22 +88,22 @@ class PageEpisode(AppEpisode):
             stop.check()
             seen = self._renderer.render(page, stop.hold)
         parts = (Part("html", page), Part("png", base64.b64encode(seen.png).decode()))
-        checks = self._checked(page, seen)
-        return Look(page, parts, checks, tuple(self._findings(page, seen, checks)))
+        checks = self._checked(seen)
+        return Look(page, parts, checks, tuple(self._findings(seen, checks)))
 
-    def _checked(self, page: str, seen: Rendered) -> dict[str, bool]:
+    def _checked(self, seen: Rendered) -> dict[str, bool]:
         items = {f"mentions_{number}": mentioned(item, seen.text)
                  for number, item in enumerate(self._asked.items, 1)}
         fits = (not seen.outside and seen.width <= self._renderer.width
                 and seen.height <= self._renderer.height)
         return {"has_page": True, "has_title": bool(seen.title),
                 "has_heading": any(each.strip() for each in seen.headings), **items,
-                "self_contained": not loaded(page), "fits_viewport": fits}
+                "self_contained": not seen.loads, "fits_viewport": fits}
 
-    def _findings(self, page: str, seen: Rendered, checks: dict[str, bool]) -> list[str]:
+    def _findings(self, seen: Rendered, checks: dict[str, bool]) -> list[str]:
         size = f"{self._renderer.width} x {self._renderer.height}"
         told = {"has_title": "The document has no title.", "has_heading": "No heading (h1 to h6) is seen.",
-                "self_contained": f"It loads from elsewhere or has scripts: {_named(loaded(page))}.",
+                "self_contained": f"It loads from elsewhere or has scripts: {_named(seen.loads)}.",
                 "fits_viewport": f"It takes {seen.width} x {seen.height} pixels, and {size} are seen. Beyond "
                                  f"that are: {_named(seen.outside)}."}
         told |= {f"mentions_{number}": f'The phrase "{item}" is not seen.'

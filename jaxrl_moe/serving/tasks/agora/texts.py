@@ -1,11 +1,11 @@
 """A short text for a brief: the sister of the pages for machines without a browser."""
-import re
 from typing import ClassVar
 
 from jaxrl_moe.judges.records import Part
-from jaxrl_moe.judges.rubric import Criterion, Rubric
+from jaxrl_moe.judges.rubric import Rubric
+from jaxrl_moe.judges.rubrics import SHIPPED, read_rubrics
 from jaxrl_moe.serving.tasks.agora.briefs import ITEMS, Brief, brief, count, listed, mentioned
-from jaxrl_moe.serving.tasks.agora.markup import text_of
+from jaxrl_moe.serving.tasks.agora.markup import has_markup, text_of
 from jaxrl_moe.serving.tasks.stop import Stop
 from jaxrl_moe.serving.tasks.task import AppEpisode, AppTask, Look
 from jaxrl_moe.types import Messages
@@ -25,10 +25,7 @@ class AgoraTexts(AppTask):
     summary: ClassVar = "Write a short notice for a brief; it is judged by its text."
     tool: ClassVar = ("submit_text", "text", "hands in a text")
     count: ClassVar = count("text")
-    rubric: ClassVar = Rubric("agora_ex_text", (
-        Criterion("brief", 0.4, "bounded", "The text does what the brief asks for: its phrases, its tone."),
-        Criterion("clarity", 0.4, "bounded", "One understands at once what it is about, and what to do."),
-        Criterion("language", 0.2, "bounded", "It has no mistakes, repetition or empty words.")))
+    rubric: ClassVar[Rubric] = read_rubrics(SHIPPED / "agora_text.json")["agora_text"]
     checks: ClassVar = {
         "has_text": "there is a text",
         "has_headline": "its first line has the name, and an empty line follows",
@@ -78,6 +75,5 @@ class TextEpisode(AppEpisode):
                  for number, item in enumerate(self._asked.items, 1)}
         headline = mentioned(self._asked.who, first) and rest.partition("\n")[0].strip() == "" and bool(
             rest.strip())
-        markup = re.search(r"(?m)^#|\*\*|^[*_]{3,}|<[a-zA-Z/][^>\n]*>|\]\(", text)
         return {"has_text": True, "has_headline": headline, **items,
-                "has_length": self._least <= words <= self._most, "no_markup": markup is None}
+                "has_length": self._least <= words <= self._most, "no_markup": not has_markup(text)}
