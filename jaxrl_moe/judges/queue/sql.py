@@ -170,6 +170,9 @@ class SqlQueue(Queue):
     def login(self, token: str) -> str | None:
         return self.store.read(lambda connection: people.login(connection, token))
 
+    def is_judge(self, name: str, since: float) -> bool:
+        return self.store.read(lambda connection: people.is_judge(connection, name, since))
+
     def lease(self, judge: str, seconds: float) -> Lease | None:
         return self._write(leasing.lease, judge, seconds, self._handing)
 
@@ -189,7 +192,8 @@ class SqlQueue(Queue):
         self._write(answers.answer, judge, token, given)
 
     def progress(self, judge: str) -> Progress:
-        return self.store.read(lambda connection: standing.progress(self.store, connection, judge))
+        gold = self._handing.gold_share > 0
+        return self.store.read(lambda connection: standing.progress(self.store, connection, judge, gold))
 
     def agreement(self) -> Agreement:
         return self.store.read(opinions.agreement)

@@ -359,7 +359,8 @@ def test_gold_items_come_first_to_a_new_judge_and_then_at_their_share(opened, qu
     leases = answer_all(queue, "ann", scored(0.6))
     assert [lease.item in golds for lease in leases] == ([True] + [False] * 3) * 4
     assert all(queue.state(item).verdict.scores["layout"] == 0.6 for item in items)
-    assert queue.progress("ann").done == 12 and queue.progress("ann").waiting == 0
+    assert queue.progress("ann").done == 12 + 4 and queue.progress("ann").waiting == 1  # gold is counted
+    assert queue.progress("").done == 12 + 0
     (bobs,) = answer_all(queue, "bob", scored(0.9))  # nothing but gold is left, and one is enough
     assert bobs.item in golds
     agreement = queue.agreement()
