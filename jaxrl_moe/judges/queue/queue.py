@@ -50,9 +50,9 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """The queue in numbers, in which gold items count as the others do: items that wait, that are leased, that
-    this judge has put off, that are done; the judge's own answers; runs that wait, with how many items each,
-    and for how many seconds the oldest."""
+    """The queue in numbers, in which gold items count as the others do: items that wait, that are leased,
+    that this judge has put off, that are done; the judge's own answers; runs that wait, with how many items
+    each, and for how many seconds the oldest."""
     waiting: int
     leased: int
     postponed: int
@@ -90,8 +90,8 @@ class Queue(abc.ABC):
 
     @abc.abstractmethod
     def is_judge(self, name: str, since: float) -> bool:
-        """Whether a judge who logged in at that time.time() may still go on: they have not been removed since,
-        also where they were added anew."""
+        """Whether a judge who logged in at that time.time() may still go on: they have not been removed
+        since, also where they were added anew."""
 
     @abc.abstractmethod
     def lease(self, judge: str, seconds: float) -> Lease | None:

@@ -10,13 +10,12 @@ from jaxrl_moe.judges.agreement.blending import Measured, measured
 from jaxrl_moe.judges.agreement.opinions import BLENDED
 from jaxrl_moe.judges.queue import answers, leasing, people, puts, settling, standing, tables
 from jaxrl_moe.judges.queue.alchemy import sa
+from jaxrl_moe.judges.queue.lookout import Lookout
 from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
 from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
 from jaxrl_moe.judges.queue.store import DatabaseFailed, Store, is_name
 from jaxrl_moe.judges.queue.webhook import Webhook
 from jaxrl_moe.judges.records import Ask, Verdict, Work, verdict_of
-
-POLL_SECONDS = 0.2  # between two looks at an item that is waited for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +53,7 @@ class SqlQueue(Queue):
         self._handing = leasing.Handing(gold_share, uncertain_first)
         self._webhook = webhook
         self.store = Store(url, clock)
+        self._lookout = Lookout(self._settled)
 
     def put(self, work: Work, ask: Ask) -> str:
         """Hands in a work and returns its item's id, which follows from what judges see, the rubric and the
@@ -100,15 +100,16 @@ class SqlQueue(Queue):
         meanwhile is asked again until then."""
         end = time.monotonic() + seconds
         while True:
+            left = max(0.0, end - time.monotonic())
             try:
                 state = self.state(item)
             except DatabaseFailed:
-                if time.monotonic() >= end:
+                if not left:
                     raise
             else:
-                if state.verdict is not None or state.dropped or time.monotonic() >= end:
+                if state.verdict is not None or state.dropped or not left:
                     return state
-            time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+            self._lookout.wait(item, left)
 
     def drop(self, item: str, why: str) -> None:
         """Nobody waits for an item any more: judges are not asked about it, unless another item needs the
@@ -205,6 +206,11 @@ class SqlQueue(Queue):
         if self._webhook is not None:
             self._webhook.close()
         self.store.close()
+
+    def _settled(self, items: Sequence[str]) -> Sequence[str]:
+        found = sa.select(tables.items.c.id).where(
+            tables.items.c.id.in_(items), tables.items.c.state.in_((DONE, DROPPED)))
+        return self.store.read(lambda connection: connection.scalars(found).all())
 
     def _write(self, change: Callable[..., Any], *arguments: Any) -> Any:
         return self.store.write(lambda connection: change(self.store, connection, *arguments))
