@@ -8,9 +8,9 @@ from typing import Any
 from jaxrl_moe.judges.agreement import opinions
 from jaxrl_moe.judges.agreement.blending import Measured, measured
 from jaxrl_moe.judges.agreement.opinions import BLENDED
+from jaxrl_moe.judges.lookout import Lookout
 from jaxrl_moe.judges.queue import answers, leasing, people, puts, settling, standing, tables
 from jaxrl_moe.judges.queue.alchemy import sa
-from jaxrl_moe.judges.queue.lookout import Lookout
 from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
 from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
 from jaxrl_moe.judges.queue.store import DatabaseFailed, Store, is_name
@@ -210,7 +210,10 @@ class SqlQueue(Queue):
     def _settled(self, items: Sequence[str]) -> Sequence[str]:
         found = sa.select(tables.items.c.id).where(
             tables.items.c.id.in_(items), tables.items.c.state.in_((DONE, DROPPED)))
-        return self.store.read(lambda connection: connection.scalars(found).all())
+        try:
+            return self.store.read(lambda connection: connection.scalars(found).all())
+        except DatabaseFailed:  # which is told to who waits once their time is over
+            return ()
 
     def _write(self, change: Callable[..., Any], *arguments: Any) -> Any:
         return self.store.write(lambda connection: change(self.store, connection, *arguments))

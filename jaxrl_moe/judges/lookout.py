@@ -4,8 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from jaxrl_moe.judges.queue.store import DatabaseFailed
-
 POLL_SECONDS = 0.5  # between two looks
 
 
@@ -13,8 +11,8 @@ class Lookout:
     """Looks at items while anybody waits for one. Any thread may call it.
 
     Args:
-      settled: of items, those that no longer wait for people; called in a thread of its own. Where the
-        database fails it is called again.
+      settled: of items, those of which there is something to say; called in a thread of its own. Whatever
+        it raises, all who wait look themselves.
     """
 
     def __init__(self, settled: Callable[[Sequence[str]], Collection[str]]):
@@ -47,8 +45,7 @@ class Lookout:
     def _look(self) -> None:
         try:
             while items := self._waited():
-                with contextlib.suppress(DatabaseFailed):  # which is told to who waits, at their end
-                    self._wake(self._settled(items))
+                self._wake(self._settled(items))
                 time.sleep(POLL_SECONDS)
         except BaseException:  # they look themselves, and meet what went wrong
             with self._lock:
