@@ -93,6 +93,12 @@ def open_leases(store: Store) -> sa.ScalarSelect:
         _leases.c.until > store.clock()).correlate(_questions).scalar_subquery()
 
 
+def was_put_off(judge: str) -> sa.ColumnElement[bool]:
+    """A condition on a question: the judge has put it off."""
+    return sa.exists().where(_leases.c.question == _questions.c.id, _leases.c.judge == judge,
+                             _leases.c.ended == POSTPONED)
+
+
 def lock_judge(connection: sa.Connection, judge: str) -> None:
     """Of a judge's calls one at a time goes on, and none once they are removed; raises QueueError then. It is
     the first lock that any of them takes."""
@@ -108,9 +114,9 @@ def _next(store: Store, connection: sa.Connection, judge: str, handing: Handing)
     answered = _count(connection, judge, _questions.c.gold.is_not(None))
     question = _ordinary(store, connection, judge, handing)
     due = question is not None and answered < handing.gold_share * (_count(connection, judge) + 1)
-    gold = _gold_next(connection, judge, ~_put_off(judge)) if due or not answered else None
+    gold = _gold_next(connection, judge, ~was_put_off(judge)) if due or not answered else None
     # gold that was put off comes back as the others do, once there is nothing else
-    return gold or question or _gold_next(connection, judge, _put_off(judge))
+    return gold or question or _gold_next(connection, judge, was_put_off(judge))
 
 
 def _count(connection: sa.Connection, judge: str, *conditions: sa.ColumnElement[bool]) -> int:
@@ -123,11 +129,6 @@ def _gold_next(connection: sa.Connection, judge: str, condition: sa.ColumnElemen
     return connection.execute(sa.select(_questions).where(
         _questions.c.gold.is_not(None), condition, *_open_to(judge)).order_by(
             _questions.c.id).limit(1)).one_or_none()
-
-
-def _put_off(judge: str) -> sa.ColumnElement[bool]:
-    return sa.exists().where(_leases.c.question == _questions.c.id, _leases.c.judge == judge,
-                             _leases.c.ended == POSTPONED)
 
 
 def _ordinary(store: Store, connection: sa.Connection, judge: str, handing: Handing) -> sa.Row | None:

@@ -3,7 +3,7 @@ import json
 
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
-from jaxrl_moe.judges.queue.leasing import POSTPONED, open_leases
+from jaxrl_moe.judges.queue.leasing import open_leases, was_put_off
 from jaxrl_moe.judges.queue.people import check_judge
 from jaxrl_moe.judges.queue.queue import Progress
 from jaxrl_moe.judges.queue.settling import DONE, WAITING
@@ -28,8 +28,6 @@ def progress(store: Store, connection: sa.Connection, judge: str, gold: bool) ->
     """
     if judge:
         check_judge(connection, judge)
-    put_off = sa.exists().where(_leases.c.question == _questions.c.id, _leases.c.judge == judge,
-                                _leases.c.ended == POSTPONED)
     answered = sa.exists().where(_answers.c.question == _questions.c.id, _answers.c.judge == judge)
     waits, held, done = _states(store, judge, gold, answered)
     runs = connection.execute(sa.select(_items.c.run, sa.func.count(), sa.func.min(_items.c.created)).where(
@@ -38,7 +36,7 @@ def progress(store: Store, connection: sa.Connection, judge: str, gold: bool) ->
     return Progress(
         waiting=_count(connection, waits, ~held),
         leased=_count(connection, waits, held),
-        postponed=_count(connection, waits, put_off, ~answered),
+        postponed=_count(connection, waits, was_put_off(judge), ~answered),
         done=_count(connection, done),
         answered=connection.scalar(sa.select(sa.func.count()).where(_answers.c.judge == judge)),
         runs={json.loads(run): count for run, count, _ in sorted(runs)},
