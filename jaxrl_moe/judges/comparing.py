@@ -11,12 +11,20 @@ def shares(counts: Mapping[str, int], won: Callable[[str, str], float]) -> dict[
       counts: {work: how many works are equal to it, itself included}, of at least two works.
       won: what the first of two different works has of the comparison with the second, from 0 to 1.
     """
-    others = sum(counts.values()) - 1
-    rewards = {}
-    for work, count in counts.items():
-        wins = sum(many * won(work, other) for other, many in counts.items() if other != work)
-        rewards[work] = (wins + (count - 1) / 2) / others
-    return rewards
+    return {work: share({other: won(work, other) for other in counts if other != work}, counts, work)
+            for work in counts}
+
+
+def share(won: Mapping[str, float], counts: Mapping[str, int], work: str) -> float:
+    """The share of the other works that one beats; see shares().
+
+    Args:
+      won: what it has of the comparison with each different work; others are left out.
+      counts: of all of these, and of the work itself.
+    """
+    equal = counts[work] - 1
+    wins = sum(counts[other] * each for other, each in won.items())
+    return (wins + equal / 2) / (sum(counts[other] for other in won) + equal)
 
 
 def won_both_ways(shown_first: Mapping[tuple[str, str], float]) -> Callable[[str, str], float]:

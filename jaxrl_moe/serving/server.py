@@ -31,6 +31,9 @@ class HttpServer:
       host, port: where to listen; port 0 takes a free one.
       api_key: needed where other machines can connect, unless there are logins.
       logins: whether the application lets nobody in without a login of its own.
+      proxied: whether another server passes requests on, and its X-Forwarded-For and X-Forwarded-Proto say
+        where they come from: they are believed from this machine, or from the addresses that the environment
+        variable FORWARDED_ALLOW_IPS names. Else they are what anybody may write, and are not read.
       grace: seconds that requests in flight have at the end.
 
     Raises:
@@ -38,7 +41,8 @@ class HttpServer:
     """
 
     def __init__(self, service: Closable, make_app: Callable[[Any, str], Any], *, host: str = "127.0.0.1",
-                 port: int = 0, api_key: str = "", logins: bool = False, grace: float = 30.0):
+                 port: int = 0, api_key: str = "", logins: bool = False, proxied: bool = False,
+                 grace: float = 30.0):
         if not api_key and not logins and not is_loopback(host):
             raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set "
                             "one, or listen on 127.0.0.1.")
@@ -48,7 +52,8 @@ class HttpServer:
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(make_app(service, api_key), log_level="warning", access_log=False,
                                 lifespan="off", timeout_graceful_shutdown=max(1, round(grace)),
-                                timeout_keep_alive=KEEP_ALIVE_S, server_header=False)
+                                timeout_keep_alive=KEEP_ALIVE_S, server_header=False,
+                                proxy_headers=proxied)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 

@@ -24,11 +24,13 @@ class FakeQueue(Queue):
     Attributes:
       answers: {item: {judge: what they gave}}.
       broken: calls fail while it is set, as if the database had gone.
+      removed: {judge: time.time() at which they were removed and added anew}.
     """
 
     def __init__(self) -> None:
         self.answers: dict[str, dict[str, Given]] = collections.defaultdict(dict)
         self.broken = False
+        self.removed: dict[str, float] = {}
         self.closed = False
         self.events: list[tuple[str, str]] = []
         self._lock = threading.RLock()
@@ -54,6 +56,9 @@ class FakeQueue(Queue):
     def login(self, token: str) -> str | None:
         found = [judge for judge, own in TOKENS.items() if hmac.compare_digest(own.encode(), token.encode())]
         return found[0] if found else None
+
+    def is_judge(self, name: str, since: float) -> bool:
+        return name in TOKENS and self.removed.get(name, 0.0) <= since
 
     def lease(self, judge: str, seconds: float) -> Lease | None:
         with self._lock:

@@ -10,7 +10,7 @@ from jaxrl_moe.judges.agreement.opinions import BLENDED, MODEL
 from jaxrl_moe.judges.judge import Judge, JudgeError
 from jaxrl_moe.judges.queue.puts import WHOLE
 from jaxrl_moe.judges.queue.queue import QueueError
-from jaxrl_moe.judges.queue.sql import POLL_SECONDS, ItemState, SqlQueue
+from jaxrl_moe.judges.queue.sql import ItemState, SqlQueue
 from jaxrl_moe.judges.queue.store import plain_json
 from jaxrl_moe.judges.records import Ask, Verdict, Work
 from jaxrl_moe.judges.rubric import Rubric
@@ -18,6 +18,8 @@ from jaxrl_moe.spelling import quoted
 
 POLICIES = {"wait": "people are waited for", "model": "the model's verdict stands alone",
             "drop": "there is no verdict"}
+SHORTEST_PAUSE = 0.125  # seconds between two looks at what is waited for, which grow
+LONGEST_PAUSE = 2.0     # to this
 MEASURE_SECONDS = 30.0  # between two measures of how a model agrees with people
 
 
@@ -62,12 +64,14 @@ class Blended(Judge):
 
     def verdict(self, item: str, wait: float = 0.0) -> Verdict | None:
         end = time.monotonic() + wait
+        pause = SHORTEST_PAUSE
         while True:
             verdict = self.queue.kept(item, BLENDED) or self._come_to(item)
             left = end - time.monotonic()
             if verdict is not None or left <= 0:
                 return verdict
-            time.sleep(min(POLL_SECONDS, left))
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def close(self) -> None:
         self._model.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
-from jaxrl_moe.judges.queue.leasing import ANSWERED, find, question_of
+from jaxrl_moe.judges.queue.leasing import ANSWERED, find, lock_judge, question_of
 from jaxrl_moe.judges.queue.queue import Given, QueueError
 from jaxrl_moe.judges.queue.rows import ask_of, given_plain
 from jaxrl_moe.judges.queue.settling import WAITING, settle_question
@@ -23,6 +23,7 @@ _answers = tables.answers
 
 def answer(store: Store, connection: sa.Connection, judge: str, token: str, given: Given) -> None:
     """Keeps an answer. See Queue.answer."""
+    lock_judge(connection, judge)
     name = question_of(connection, judge, token)
     question = connection.execute(sa.select(_questions).where(
         _questions.c.id == name).with_for_update()).one()

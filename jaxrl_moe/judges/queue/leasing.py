@@ -36,7 +36,7 @@ class Handing:
 def lease(store: Store, connection: sa.Connection, judge: str, seconds: float,
           handing: Handing) -> Lease | None:
     """Hands out a question. See Queue.lease."""
-    _lock_judge(connection, judge)
+    lock_judge(connection, judge)
     until = store.clock() + seconds
     held = connection.scalar(sa.select(_leases.c.token).join(_questions).where(
         _leases.c.judge == judge, _leases.c.ended == "", _leases.c.until > store.clock(),
@@ -55,6 +55,7 @@ def lease(store: Store, connection: sa.Connection, judge: str, seconds: float,
 
 def renew(store: Store, connection: sa.Connection, judge: str, token: str, seconds: float) -> Lease:
     """Makes a lease last. See Queue.renew."""
+    lock_judge(connection, judge)
     row = find(connection, judge, token)
     if row.ended or row.until <= store.clock():
         raise QueueError("The lease is over: take the next item. What you answer to this one is kept.")
@@ -63,6 +64,7 @@ def renew(store: Store, connection: sa.Connection, judge: str, token: str, secon
 
 def end(connection: sa.Connection, judge: str, token: str, how: str) -> None:
     """Ends a lease as RETURNED, SKIPPED or POSTPONED; the same end a second time changes nothing."""
+    lock_judge(connection, judge)
     row = find(connection, judge, token)
     if row.ended not in ("", how):
         raise QueueError(f"The lease has ended already: the item was {row.ended}.")
@@ -91,8 +93,15 @@ def open_leases(store: Store) -> sa.ScalarSelect:
         _leases.c.until > store.clock()).correlate(_questions).scalar_subquery()
 
 
-def _lock_judge(connection: sa.Connection, judge: str) -> None:
-    """Two pages of a judge do not lease at once."""
+def was_put_off(judge: str) -> sa.ColumnElement[bool]:
+    """A condition on a question: the judge has put it off."""
+    return sa.exists().where(_leases.c.question == _questions.c.id, _leases.c.judge == judge,
+                             _leases.c.ended == POSTPONED)
+
+
+def lock_judge(connection: sa.Connection, judge: str) -> None:
+    """Of a judge's calls one at a time goes on, and none once they are removed; raises QueueError then. It is
+    the first lock that any of them takes."""
     row = connection.execute(sa.select(_judges).where(
         _judges.c.name == judge).with_for_update()).one_or_none()
     if row is None or row.removed is not None:
@@ -102,13 +111,12 @@ def _lock_judge(connection: sa.Connection, judge: str) -> None:
 def _next(store: Store, connection: sa.Connection, judge: str, handing: Handing) -> sa.Row | None:
     if not handing.gold_share:
         return _ordinary(store, connection, judge, handing)
-    gold = _count(connection, judge, _questions.c.gold.is_not(None))
-    if not gold:  # a new judge
-        return _gold_next(connection, judge) or _ordinary(store, connection, judge, handing)
+    answered = _count(connection, judge, _questions.c.gold.is_not(None))
     question = _ordinary(store, connection, judge, handing)
-    if question is None or gold >= handing.gold_share * (_count(connection, judge) + 1):
-        return question
-    return _gold_next(connection, judge) or question
+    due = question is not None and answered < handing.gold_share * (_count(connection, judge) + 1)
+    gold = _gold_next(connection, judge, ~was_put_off(judge)) if due or not answered else None
+    # gold that was put off comes back as the others do, once there is nothing else
+    return gold or question or _gold_next(connection, judge, was_put_off(judge))
 
 
 def _count(connection: sa.Connection, judge: str, *conditions: sa.ColumnElement[bool]) -> int:
@@ -117,9 +125,10 @@ def _count(connection: sa.Connection, judge: str, *conditions: sa.ColumnElement[
         _answers.c.judge == judge, *conditions))
 
 
-def _gold_next(connection: sa.Connection, judge: str) -> sa.Row | None:
+def _gold_next(connection: sa.Connection, judge: str, condition: sa.ColumnElement[bool]) -> sa.Row | None:
     return connection.execute(sa.select(_questions).where(
-        _questions.c.gold.is_not(None), *_open_to(judge)).order_by(_questions.c.id).limit(1)).one_or_none()
+        _questions.c.gold.is_not(None), condition, *_open_to(judge)).order_by(
+            _questions.c.id).limit(1)).one_or_none()
 
 
 def _ordinary(store: Store, connection: sa.Connection, judge: str, handing: Handing) -> sa.Row | None:

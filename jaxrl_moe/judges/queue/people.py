@@ -1,6 +1,7 @@
 """Who may judge: names, and hashes of their personal tokens."""
 import hashlib
 import hmac
+import math
 import secrets
 
 from jaxrl_moe.judges.queue import tables
@@ -50,6 +51,18 @@ def login(connection: sa.Connection, token: str) -> str | None:
         if hmac.compare_digest(row.hash, given):
             found = row.name
     return found
+
+
+def is_judge(connection: sa.Connection, name: str, since: float) -> bool:
+    """Whether who logged in then may still judge. See Queue.is_judge."""
+    return connection.scalar(sa.select(sa.func.count()).where(
+        _judges.c.name == name, _judges.c.removed.is_(None), _judges.c.created <= since)) > 0
+
+
+def check_judge(connection: sa.Connection, name: str) -> None:
+    """Raises QueueError for nobody's name, and for a judge's who was removed."""
+    if not is_judge(connection, name, math.inf):
+        raise QueueError(f"There is no judge called {quoted(name)}.")
 
 
 def names(connection: sa.Connection) -> list[str]:

@@ -50,8 +50,9 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """The queue in numbers: items that wait, that are leased, that this judge has put off, that are done; the
-    judge's own answers; runs that wait, with how many items each, and for how many seconds the oldest."""
+    """The queue in numbers, in which gold items count as the others do: items that wait, that are leased,
+    that this judge has put off, that are done; the judge's own answers; runs that wait, with how many items
+    each, and for how many seconds the oldest."""
     waiting: int
     leased: int
     postponed: int
@@ -80,11 +81,17 @@ class Agreement:
 
 
 class Queue(abc.ABC):
-    """Items, leases and answers. Any thread and any process may call it; it survives their end."""
+    """Items, leases and answers. Any thread and any process may call it; it survives their end. What a judge
+    does or asks for raises QueueError once they have been removed."""
 
     @abc.abstractmethod
     def login(self, token: str) -> str | None:
         """The name of the judge whose personal token it is, compared in constant time; None: nobody's."""
+
+    @abc.abstractmethod
+    def is_judge(self, name: str, since: float) -> bool:
+        """Whether a judge who logged in at that time.time() may still go on: they have not been removed
+        since, also where they were added anew."""
 
     @abc.abstractmethod
     def lease(self, judge: str, seconds: float) -> Lease | None:

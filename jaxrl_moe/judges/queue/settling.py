@@ -1,8 +1,9 @@
 """When questions are closed and items have their verdict. Whatever locks rows locks a question before its
 items."""
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from jaxrl_moe.judges.comparing import share
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.rows import ask_of, mean_scores, win
@@ -72,7 +73,7 @@ def _verdict(connection: sa.Connection, item: sa.Row) -> Verdict:
             for row in asked for answer in given[row.id]]
     if ask.mode != "rubric":
         won = _won(item.work, [(json.loads(row.members), given[row.id]) for row in asked])
-        return Verdict(_share(won, _copies(connection, item.cluster), item.work), judge=HUMAN,
+        return Verdict(share(won, _copies(connection, item.cluster), item.work), judge=HUMAN,
                        raw=plain_json(said))
     scores = [_scores(given[row.id]) for row in asked]
     rewards = [_reward(ask, each) for each in scores]
@@ -93,13 +94,6 @@ def _won(work: str, asked: Sequence[tuple[Sequence[str], Sequence[sa.Row]]]) -> 
 def _copies(connection: sa.Connection, cluster: str) -> dict[str, int]:
     rows = connection.execute(sa.select(_items.c.work, _items.c.copies).where(_items.c.cluster == cluster))
     return {row.work: row.copies for row in rows}
-
-
-def _share(won: Mapping[str, float], copies: Mapping[str, int], work: str) -> float:
-    """The share of the other works that one beats; equal works tie."""
-    equal = copies[work] - 1
-    wins = sum(copies[other] * each for other, each in won.items())
-    return (wins + equal / 2) / (sum(copies[other] for other in won) + equal)
 
 
 def _scores(given: list[sa.Row]) -> dict[str, float]:

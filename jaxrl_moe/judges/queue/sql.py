@@ -8,6 +8,7 @@ from typing import Any
 from jaxrl_moe.judges.agreement import opinions
 from jaxrl_moe.judges.agreement.blending import Measured, measured
 from jaxrl_moe.judges.agreement.opinions import BLENDED
+from jaxrl_moe.judges.lookout import Lookout
 from jaxrl_moe.judges.queue import answers, leasing, people, puts, settling, standing, tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
@@ -15,8 +16,6 @@ from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
 from jaxrl_moe.judges.queue.store import DatabaseFailed, Store, is_name
 from jaxrl_moe.judges.queue.webhook import Webhook
 from jaxrl_moe.judges.records import Ask, Verdict, Work, verdict_of
-
-POLL_SECONDS = 0.2  # between two looks at an item that is waited for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +53,7 @@ class SqlQueue(Queue):
         self._handing = leasing.Handing(gold_share, uncertain_first)
         self._webhook = webhook
         self.store = Store(url, clock)
+        self._lookout = Lookout(self._settled)
 
     def put(self, work: Work, ask: Ask) -> str:
         """Hands in a work and returns its item's id, which follows from what judges see, the rubric and the
@@ -100,15 +100,16 @@ class SqlQueue(Queue):
         meanwhile is asked again until then."""
         end = time.monotonic() + seconds
         while True:
+            left = max(0.0, end - time.monotonic())
             try:
                 state = self.state(item)
             except DatabaseFailed:
-                if time.monotonic() >= end:
+                if not left:
                     raise
             else:
-                if state.verdict is not None or state.dropped or time.monotonic() >= end:
+                if state.verdict is not None or state.dropped or not left:
                     return state
-            time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+            self._lookout.wait(item, left)
 
     def drop(self, item: str, why: str) -> None:
         """Nobody waits for an item any more: judges are not asked about it, unless another item needs the
@@ -170,6 +171,9 @@ class SqlQueue(Queue):
     def login(self, token: str) -> str | None:
         return self.store.read(lambda connection: people.login(connection, token))
 
+    def is_judge(self, name: str, since: float) -> bool:
+        return self.store.read(lambda connection: people.is_judge(connection, name, since))
+
     def lease(self, judge: str, seconds: float) -> Lease | None:
         return self._write(leasing.lease, judge, seconds, self._handing)
 
@@ -189,7 +193,8 @@ class SqlQueue(Queue):
         self._write(answers.answer, judge, token, given)
 
     def progress(self, judge: str) -> Progress:
-        return self.store.read(lambda connection: standing.progress(self.store, connection, judge))
+        gold = self._handing.gold_share > 0
+        return self.store.read(lambda connection: standing.progress(self.store, connection, judge, gold))
 
     def agreement(self) -> Agreement:
         return self.store.read(opinions.agreement)
@@ -201,6 +206,14 @@ class SqlQueue(Queue):
         if self._webhook is not None:
             self._webhook.close()
         self.store.close()
+
+    def _settled(self, items: Sequence[str]) -> Sequence[str]:
+        found = sa.select(tables.items.c.id).where(
+            tables.items.c.id.in_(items), tables.items.c.state.in_((DONE, DROPPED)))
+        try:
+            return self.store.read(lambda connection: connection.scalars(found).all())
+        except DatabaseFailed:  # which is told to who waits once their time is over
+            return ()
 
     def _write(self, change: Callable[..., Any], *arguments: Any) -> Any:
         return self.store.write(lambda connection: change(self.store, connection, *arguments))

@@ -1,8 +1,10 @@
 """The queue from both ends: works go in, judges lease and answer, verdicts come out. In both databases."""
 import dataclasses
 import json
+import threading
 
 import pytest
+import sqlalchemy as sa
 
 from jaxrl_moe.judges.judge import JudgeError
 from jaxrl_moe.judges.queue.human import HumanJudge
@@ -21,6 +23,7 @@ from tests.helpers.judged import (
     scored,
     work,
 )
+from tests.helpers.waiting import wait_until
 
 MINUTES = 600.0
 
@@ -220,6 +223,14 @@ def test_equal_works_of_a_group_are_one_item_and_tie(queue, ask):
 
 
 @pytest.mark.parametrize("ask", [PAIRWISE, RANKING], ids=lambda ask: ask.mode)
+def test_two_equal_works_that_beat_a_third_have_three_quarters(queue, ask):
+    worse, better = group(2, size=3)
+    items = [queue.put(each, ask) for each in (better, copied(better, 1), worse)]
+    answer_all(queue, "ann", best_first)
+    assert [queue.state(item).verdict.reward for item in items] == [0.75, 0.75, 0]
+
+
+@pytest.mark.parametrize("ask", [PAIRWISE, RANKING], ids=lambda ask: ask.mode)
 def test_a_work_beyond_the_groups_size_joins_it(queue, ask):
     items = [queue.put(each, ask) for each in group(3, size=2)]
     answer_all(queue, "ann", best_first)
@@ -276,6 +287,35 @@ def test_verdicts_are_waited_for_and_unknown_items_are_none(queue):
             call("nothing")
 
 
+def test_one_thread_looks_for_all_items_that_are_waited_for(queue):
+    items = [queue.put(work(number), BY_RUBRIC) for number in range(12)]
+    looks = []
+    statements = []
+    settled = queue._lookout._settled
+    queue._lookout._settled = lambda asked: looks.append(len(asked)) or settled(asked)
+
+    def count(_connection, _cursor, statement, *_):
+        if not statement.startswith("BEGIN"):
+            statements.append(statement)
+    sa.event.listen(queue.store._engine, "before_cursor_execute", count)
+    verdicts = {}
+
+    def wait(item):
+        verdicts[item] = queue.wait(item, 3600).verdict
+    threads = [threading.Thread(target=wait, args=(item,), daemon=True) for item in items]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: looks.count(len(items)) > 3)
+    # each item is read once, by two statements, and each look is one, of all
+    assert len(statements) <= 2 * len(items) + len(looks) + 1
+    sa.event.remove(queue.store._engine, "before_cursor_execute", count)
+    answer_all(queue, "ann", scored())
+    for thread in threads:
+        thread.join(60)
+    assert len(verdicts) == len(items) and all(verdicts.values())
+    wait_until(lambda: not queue._lookout._looking)  # who looks for nobody ends
+
+
 def test_tokens_are_checked_and_removed_judges_are_out(queue):
     token = queue.add_judge("dora")
     assert queue.login(token) == "dora"
@@ -291,6 +331,33 @@ def test_tokens_are_checked_and_removed_judges_are_out(queue):
     assert queue.lease("ann", MINUTES) is not None
     again = queue.add_judge("dora")
     assert again != token and queue.login(again) == "dora" and queue.login(token) is None
+
+
+@pytest.mark.parametrize("call", [
+    lambda queue, token: queue.answer("dora", token, scored()),
+    lambda queue, token: queue.renew("dora", token, MINUTES), lambda queue, token: queue.skip("dora", token),
+    lambda queue, token: queue.postpone("dora", token), lambda queue, token: queue.give_back("dora", token),
+    lambda queue, token: queue.progress("dora")])
+def test_what_a_removed_judge_holds_is_theirs_no_more(queue, call):
+    queue.add_judge("dora")
+    item = queue.put(work(1), BY_RUBRIC)
+    lease = queue.lease("dora", MINUTES)
+    queue.remove_judge("dora")
+    with pytest.raises(QueueError, match="no judge"):
+        call(queue, lease.token)
+    assert queue.state(item).verdict is None and queue.lease("ann", MINUTES).item == lease.item
+
+
+def test_who_is_added_anew_does_not_go_on_where_they_were(queue, clock):
+    assert not queue.is_judge("dora", clock.now)
+    queue.add_judge("dora")
+    before = clock.now
+    assert queue.is_judge("dora", before) and not queue.is_judge("dora", before - 1)
+    clock.now += 1
+    queue.remove_judge("dora")
+    assert not queue.is_judge("dora", before) and not queue.is_judge("dora", clock.now)
+    queue.add_judge("dora")
+    assert not queue.is_judge("dora", before) and queue.is_judge("dora", clock.now)
 
 
 def test_progress_counts(queue, clock):
@@ -359,11 +426,54 @@ def test_gold_items_come_first_to_a_new_judge_and_then_at_their_share(opened, qu
     leases = answer_all(queue, "ann", scored(0.6))
     assert [lease.item in golds for lease in leases] == ([True] + [False] * 3) * 4
     assert all(queue.state(item).verdict.scores["layout"] == 0.6 for item in items)
-    assert queue.progress("ann").done == 12 and queue.progress("ann").waiting == 0
+    assert queue.progress("ann").done == 12 + 4 and queue.progress("ann").waiting == 1  # gold is counted
+    assert queue.progress("").done == 12 + 0
     (bobs,) = answer_all(queue, "bob", scored(0.9))  # nothing but gold is left, and one is enough
     assert bobs.item in golds
     agreement = queue.agreement()
     assert agreement.gold == {"ann": (4, 4), "bob": (0, 1)}
+
+
+@pytest.mark.parametrize("overlap", [1, 2])
+def test_a_gold_item_counts_as_another_one_before_while_it_is_held_and_after(opened, queue, overlap):
+    queue = opened(gold_share=0.5, overlap=overlap)
+    right = {"layout": 0.5, "title": 1}
+    golds = {queue.add_gold(work(100 + number), BY_RUBRIC, right) for number in range(3)}
+    for number in range(6):
+        queue.put(work(number), BY_RUBRIC)
+
+    def counted(judge):
+        now = queue.progress(judge)
+        assert now.waiting + now.leased + now.done == 9
+        return now.waiting, now.leased, now.postponed, now.done, now.answered
+
+    def changes(judge, finish):
+        seen = [counted(judge)]
+        lease = queue.lease(judge, MINUTES)
+        seen.append(counted(judge))
+        finish(judge, lease.token)
+        seen.append(counted(judge))
+        steps = tuple(tuple(a - b for a, b in zip(later, first)) for first, later in zip(seen, seen[1:]))
+        return lease.item in golds, steps
+    for finish in (queue.give_back, queue.postpone, queue.skip,
+                   lambda judge, token: queue.answer(judge, token, scored())):
+        found = [changes(judge, finish) for judge in ("ann", "ann", "ann", "bob")]
+        of_gold = {steps for gold, steps in found if gold}
+        ordinary = {steps for gold, steps in found if not gold}
+        assert of_gold <= ordinary or not ordinary, (finish, found)
+        if finish == queue.give_back:
+            assert of_gold == {((-1, 1, 0, 0, 0), (1, -1, 0, 0, 0))}
+
+
+def test_a_gold_item_that_is_put_off_comes_back_as_the_last(opened, queue):
+    queue = opened(gold_share=0.5)
+    gold = queue.add_gold(work(100), BY_RUBRIC, {"layout": 0.5, "title": 1})
+    items = [queue.put(work(number), BY_RUBRIC) for number in range(3)]
+    first = queue.lease("ann", MINUTES)
+    assert first.item == gold
+    queue.postpone("ann", first.token)
+    assert [lease.item == gold for lease in answer_all(queue, "ann", scored())] == [False] * 3 + [True]
+    assert all(queue.state(item).verdict for item in items)
 
 
 def test_gold_is_right_within_a_tolerance_and_stays_as_it_was_added(opened, queue):

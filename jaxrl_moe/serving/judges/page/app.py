@@ -3,13 +3,14 @@ import collections
 import dataclasses
 import pathlib
 import threading
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
-from jaxrl_moe.judges.queue.queue import Lease, Queue, QueueError
+from jaxrl_moe.judges.queue.queue import Agreement, Lease, Progress, Queue, QueueError
 from jaxrl_moe.serving.http.bodies import add_json_bodies
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, add_handlers, error_body
 from jaxrl_moe.serving.http.pages import READING, PageGuard, add_files, page_files
@@ -18,6 +19,7 @@ from jaxrl_moe.serving.judges.page.bodies import AnswerBody, LeaseBody, LoginBod
 from jaxrl_moe.serving.judges.page.door import Door
 from jaxrl_moe.serving.judges.page.sessions import PageSession, PageSessions
 
+_STALE = 600.0  # seconds for which what tells of single answers is shown as it was
 _LEASES = 64  # whose works are at hand for frames; those of others are asked of the queue again
 
 
@@ -39,6 +41,8 @@ class JudgePage:
     def __post_init__(self) -> None:
         self._leases: collections.OrderedDict[tuple[str, str], Lease] = collections.OrderedDict()
         self._lock = threading.Lock()
+        self._kept_progress: tuple[float, Progress] | None = None
+        self._kept_agreement: tuple[float, Agreement] | None = None
 
     def close(self) -> None:
         self.queue.close()
@@ -54,6 +58,23 @@ class JudgePage:
         with self._lock:
             lease = self._leases.get((judge, token))
         return lease or self.renew(judge, token)  # which the server handed out before it was started anew
+
+    def progress(self, judge: str) -> Progress:
+        """Where things stand; the runs, and what waits for longest, as they were at most _STALE ago: no run
+        waits for a gold item, and a judge would see by them that they have just answered one."""
+        now = self.queue.progress(judge)
+        with self._lock:
+            if self._kept_progress is None or time.monotonic() - self._kept_progress[0] >= _STALE:
+                self._kept_progress = time.monotonic(), now
+            then = self._kept_progress[1]
+        return dataclasses.replace(now, runs=then.runs, oldest_seconds=then.oldest_seconds)
+
+    def agreement(self) -> Agreement:
+        """How far the judges agreed at most _STALE ago, as answers to gold items are counted there."""
+        with self._lock:
+            if self._kept_agreement is None or time.monotonic() - self._kept_agreement[0] >= _STALE:
+                self._kept_agreement = time.monotonic(), self.queue.agreement()
+            return self._kept_agreement[1]
 
     def _kept(self, judge: str, lease: Lease | None) -> Lease | None:
         if lease is not None:
@@ -117,13 +138,13 @@ def _add_door(app: FastAPI, page: JudgePage, door: Door) -> None:
 def _add_looks(app: FastAPI, page: JudgePage, door: Door) -> None:
     @app.get("/api/progress")
     def progress(session: Annotated[PageSession, Depends(door.look)]):
-        return JsonAnswer(shown.shown_progress(page.queue.progress(session.judge)))
+        return JsonAnswer(shown.shown_progress(page.progress(session.judge)))
 
     @app.get("/api/plots")
     def plots(session: Annotated[PageSession, Depends(door.look)]):
         recent = page.queue.recent(session.judge, shown.RECENT)
         return JsonAnswer({"recent": shown.shown_recent(recent),
-                           "agreement": shown.shown_agreement(page.queue.agreement(), session.judge)})
+                           "agreement": shown.shown_agreement(page.agreement(), session.judge)})
 
     @app.get("/frame/{token}/{work}/{part}")
     def frame(token: str, work: int, part: int, session: Annotated[PageSession, Depends(door.look)]):

@@ -28,18 +28,26 @@ class Door:
         self._attempts = Attempts()
 
     def log_in(self, request: Request, token: str) -> PageSession:
-        """A new session; raises Refusal for a token that is nobody's."""
-        address = request.client.host if request.client else ""
-        wait = self._attempts.wait(address)
-        if wait:
-            raise Refusal(429, "Too many wrong tokens have come from here. Try again in a minute.",
-                          headers={"Retry-After": str(int(wait) + 1)})
+        """A new session; raises Refusal for a token that is nobody's.
+
+        A right token always comes in: behind another server all judges may share an address, and who sends
+        wrong tokens from it must not lock them out. A token has 256 bits, so that nobody comes by one by
+        trying; the limit is there to be told of it.
+        """
         judge = self._queue.login(token)
         if judge is None:
-            self._attempts.failed(address)
-            raise Refusal(401, "That is no judge's token. Paste the whole token that you were given.")
+            raise self._refused(request.client.host if request.client else "")
         self._sessions.end(self._id(request))
         return self._sessions.begin(judge)
+
+    def _refused(self, address: str) -> Refusal:
+        """What a wrong token from an address is answered; it counts, unless there were too many already."""
+        wait = self._attempts.wait(address)
+        if wait:
+            return Refusal(429, "Too many wrong tokens have come from here. Try again in a minute.",
+                           headers={"Retry-After": str(int(wait) + 1)})
+        self._attempts.failed(address)
+        return Refusal(401, "That is no judge's token. Paste the whole token that you were given.")
 
     def remember(self, request: Request, response: Response, session: PageSession) -> None:
         """Gives the browser the session's cookie."""
@@ -53,9 +61,9 @@ class Door:
                                samesite="strict")
 
     def look(self, request: Request) -> PageSession:
-        """The request's session; raises Refusal where there is none."""
+        """The request's session; raises Refusal where there is none, or its judge has been removed since."""
         session = self._sessions.find(self._id(request))
-        if session is None:
+        if session is None or not self._queue.is_judge(session.judge, session.began):
             raise Refusal(401, "You are not logged in.")
         return session
 

@@ -50,7 +50,8 @@ def make_server(queue: Queue, file: pathlib.Path, options: PageOptions, public_u
     """The server, which listens already; it closes the queue, also where it cannot be made."""
     try:
         page = JudgePage(queue, PageSessions(file), options.lease, public_url)
-        return HttpServer(page, make_page, host=options.host, port=options.port, grace=_GRACE, logins=True)
+        return HttpServer(page, make_page, host=options.host, port=options.port, grace=_GRACE, logins=True,
+                          proxied=bool(public_url))
     except UserError:
         queue.close()
         raise

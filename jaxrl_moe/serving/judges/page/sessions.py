@@ -25,9 +25,11 @@ _LONGEST = 200          # characters of an id that somebody sends
 
 @dataclasses.dataclass(frozen=True)
 class PageSession:
-    """A judge's session: its id, which the browser's cookie holds, and the judge's name."""
+    """A judge's session: its id, which the browser's cookie holds, the judge's name, and the time.time() of
+    the login."""
     id: str
     judge: str
+    began: float
 
     @property
     def csrf(self) -> str:
@@ -56,9 +58,9 @@ class PageSessions:
 
     def begin(self, judge: str) -> PageSession:
         """A new session of a judge."""
-        session = PageSession(secrets.token_urlsafe(16), judge)
+        session = PageSession(secrets.token_urlsafe(16), judge, time.time())
         with self._changing():
-            self._held[_hash(session.id)] = (judge, time.time())
+            self._held[_hash(session.id)] = (judge, session.began)
             newest = sorted(self._held.items(), key=lambda item: item[1][1])[-MOST:]
             self._held = dict(newest)
         return session
@@ -68,7 +70,7 @@ class PageSessions:
         with self._thread:
             self._read_again()
             judge, began = self._held.get(_hash(id), ("", 0.0)) if 0 < len(id) <= _LONGEST else ("", 0.0)
-        return PageSession(id, judge) if time.time() - began < AGE else None
+        return PageSession(id, judge, began) if time.time() - began < AGE else None
 
     def end(self, id: str) -> None:
         """Ends a session, if there is one."""
