@@ -141,5 +141,5 @@ def _check_effects(options: JudgeServerOptions) -> None:
             raise UserError(f"{flag} changes nothing without {needed}: give that, or leave it out.")
     if (options.blend_on_deadline != "wait") != (options.blend_deadline > 0):
         raise UserError(f"--blend_deadline={options.blend_deadline:g} does not go with --blend_on_deadline="
-                        f"{quoted(options.blend_on_deadline)}: after a deadline model or drop holds, and wait "
-                        "has none.")
+                        f"{quoted(options.blend_on_deadline)}: after a deadline model or drop holds, and "
+                        "wait has none.")
