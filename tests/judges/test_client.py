@@ -163,19 +163,30 @@ def test_a_work_is_taken_back_once_its_last_waiter_gives_it_up():
     judge = ScriptedJudge()
     with judge_server({"human": {"": judge}}) as (url, _), asking(url) as stays, \
             asking(url, deadline=0.4, on_deadline="drop") as score:
-        late = [score(WORK), score(WORK)]
+        with pytest.raises(Dropped):
+            score(WORK).result(20)
         item = item_of(judge)
-        for each in late:
-            with pytest.raises(Dropped):
-                each.result(20)
         wait_until(lambda: judge.dropped)
         waiting = stays(WORK)  # which has it judged after all
-        wait_until(lambda: judge.submitted == 3)
+        wait_until(lambda: judge.submitted == 2)
         with pytest.raises(Dropped):
             score(WORK).result(20)
         assert httpx.delete(f"{url}/api/judge/v1/items/human.{item}").json()["waited_for"] is True
         judge.say(item, VERDICT)
         assert waiting.result(20) == VERDICT and judge.dropped == [item]
+
+
+def test_of_calls_of_one_client_the_last_takes_a_work_back():
+    judge = ScriptedJudge()
+    with judge_server({"human": {"": judge}}) as (url, _), contextlib.closing(JudgeClient(url)) as asked:
+        item = httpx.post(f"{url}{client.SCORE}", json={"task_app": {"id": "a"}, "trace": WORK.plain()},
+                          headers=dict(asked._connection._http.headers)).json()["details"]["item"]
+        asked._waits[item] = 2
+        asked._leave(item, True)
+        assert asked._waits == {item: 1}
+        asked._leave(item, True)
+        wait_until(lambda: judge.dropped)
+        assert judge.dropped == [item.removeprefix("human.")] and not asked._waits
 
 
 def test_a_work_that_another_server_took_back_is_handed_in_again():

@@ -198,8 +198,8 @@ def test_the_librarys_rubrics_weigh_up_to_one_and_are_served():
     ({"queue": "sqlite:///q", "webhook_allow": ["https://a.org"]}, "--webhook_allow changes nothing without"),
     ({"queue": "sqlite:///q", "webhook_secret": "s"}, "--webhook_secret_env changes nothing without --webh"),
     ({"queue": "sqlite:///q", "blend_calibrate": True}, "--blend_.* without both --llm_url and --queue"),
-    ({"llm_url": "http://127.0.0.1:1", "queue": "sqlite:///q", "blend_deadline": 5}, "blend_on_deadline='wai"),
-    ({"llm_url": "http://127.0.0.1:1", "queue": "sqlite:///q", "blend_on_deadline": "drop"}, "=0 does not go"),
+    ({"llm_url": "http://127.0.0.1:1", "queue": "sqlite:///q", "blend_deadline": 5}, "does not go with"),
+    ({"llm_url": "http://127.0.0.1:1", "queue": "sqlite:///q", "blend_on_deadline": "drop"}, "=0 does not"),
     ({"llm_url": "http://127.0.0.1:1", "host": "0.0.0.0"}, "no API key")])
 def test_what_cannot_be_served_is_refused_at_the_start(options, reason):
     with pytest.raises(UserError, match=reason):
@@ -207,9 +207,9 @@ def test_what_cannot_be_served_is_refused_at_the_start(options, reason):
 
 
 def test_a_server_without_a_key_answers_only_under_this_machines_names():
+    hosts = "127.0.0.1:1", "localhost", "[::1]:8103", "evil.example", "127.0.0.1.evil.example"
     with judge_server({"human": {"": ScriptedJudge()}}) as (url, _):
-        asked = {host: httpx.get(f"{url}/health", headers={"Host": host}).status_code
-                 for host in ("127.0.0.1:1", "localhost", "[::1]:8103", "evil.example", "127.0.0.1.evil.example")}
+        asked = {host: httpx.get(f"{url}/health", headers={"Host": host}).status_code for host in hosts}
     assert list(asked.values()) == [200, 200, 200, 403, 403]
     with judge_server({"human": {"": ScriptedJudge()}}, api_key="k") as (url, _):
         headers = {"Host": "judge.example", "Authorization": "Bearer k"}
