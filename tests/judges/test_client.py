@@ -31,8 +31,8 @@ def quickly(monkeypatch):
 
 @contextlib.contextmanager
 def asking(url, **settings):
-    with contextlib.closing(JudgeClient(url, **settings)) as asked, \
-            concurrent.futures.ThreadPoolExecutor(8) as threads:
+    with concurrent.futures.ThreadPoolExecutor(8) as threads, \
+            contextlib.closing(JudgeClient(url, **settings)) as asked:  # closed first: calls end with it
         yield lambda *arguments, **options: threads.submit(asked.score, *arguments, **options)
 
 
@@ -47,7 +47,7 @@ def test_a_person_is_waited_for_and_sees_the_work_as_it_is():
         waiting = score(WORK, policy_name="p", task_app_id="agora_ex", rubric=PAGE, turns=True, run="run 7")
         item = item_of(judge)
         time.sleep(0.8)  # longer than a call may take
-        assert not waiting.done() and judge.submitted == 1
+        assert not waiting.done() and list(judge.asked) == [item]
         judge.say(item, VERDICT)
         assert waiting.result(20) == VERDICT
     [(work, ask)] = judge.asked.values()
