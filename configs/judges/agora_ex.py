@@ -26,7 +26,7 @@ from configs.shared.agora import agora
 JUDGED = {
     "ai": "task_app(url='http://127.0.0.1:8102', max_turns=2, reward='outcome')",
     "human": "task_app(url='http://127.0.0.1:8101', max_turns=2, judge_url='http://127.0.0.1:8103', "
-             "judge_provider='human', max_concurrent_rollouts=4, run='agora_ex')"}
+             "judge_provider='human', rubric_id='agora_page', max_concurrent_rollouts=4, run='agora_ex')"}
 
 
 def get_config(judge="ai"):

@@ -77,6 +77,13 @@ class AiJudge(Judge):
             self._door.wait_for(lambda: self._known(item) is not None, wait)
             return self._known(item)
 
+    def drop(self, item: str, why: str) -> None:
+        """As in Judge: a work that waits for others leaves its group. What the model is asked already is not
+        called off, and kept."""
+        with self._door:
+            if item not in self._working and item not in self._failed and self._kept.get(item) is None:
+                self._groups.leave(item)
+
     def close(self) -> None:
         """As in Judge: what is being judged is given up, and is judged when it is handed in again."""
         self._endpoint.close()

@@ -1,4 +1,5 @@
 """The client of a judge server, ours or another that answers POST /api/judge/v1/score."""
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -6,11 +7,13 @@ import itertools
 import threading
 import time
 import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.judges.records import Verdict, Work, verdict_of
 from jaxrl_moe.judges.rubric import Rubric
+from jaxrl_moe.judges.served import check_served
 from jaxrl_moe.outgoing.connection import Connection, StatusError, Unreached
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.outside import Fields, OutsideError
@@ -19,6 +22,7 @@ from jaxrl_moe.types import EnvError, Status, UserError
 
 SCORE = "/api/judge/v1/score"
 ITEMS = "/api/judge/v1/items"
+CLIENT = "X-Judge-Client"  # the header with a client's name of its own
 STATES = ("ok", "pending", "failed")
 TIMEOUT = 45.0       # seconds within which judge servers answer a call that says nothing of them
 MOST_WAIT = 30.0     # seconds that a server is asked to hold a question for
@@ -64,9 +68,39 @@ class JudgeClient:
         given = {"provider": provider, "model": model, "rubric_id": rubric_id}
         self._options = {name: value for name, value in given.items() if value}
         self._door = threading.Lock()
+        self._waits: collections.Counter[str] = collections.Counter()  # items -> calls that wait for them
         self._copies: dict[tuple[str, ...], set[int]] = {}
         self._over = threading.Event()
-        self._connection = Connection(timeout, patience, api_key)
+        self._has_key = bool(api_key)
+        self._connection = Connection(timeout, patience, api_key, headers={CLIENT: uuid.uuid4().hex})
+
+    def meet(self) -> None:
+        """Asks the server how it is, once: whether it takes the key, and has who and what is asked for, as
+        far as it tells.
+
+        Raises:
+          UserError: it cannot be reached, or calls would be refused.
+        """
+        told = self._asked("/health")
+        self._asked(f"{ITEMS}/none")  # which is no item; /health may need no key
+        if isinstance(told, dict):
+            late = "model" if self._on_deadline == "model" else ""
+            check_served(f"The judge at {self._url}", told, late=late, **self._options)
+
+    def _asked(self, path: str) -> Any:
+        """What the server says at a path; None where it is another server than ours, and has none such."""
+        try:
+            return self._connection.get(f"{self._url}{path}", Status.UNREACHABLE)
+        except StatusError as error:
+            if error.refuses_key:
+                raise UserError(self._key_refused(error)) from error
+            if error.code not in RESTARTED:
+                return None
+            raise UserError(f"The judge is not ready: {error}") from error
+        except EnvError as error:
+            if error.status == Status.MALFORMED:  # it answers in no JSON
+                return None
+            raise UserError(f"The judge is not ready: {error} Start it, or correct judge_url.") from error
 
     def score(self, work: Work, *, policy_name: str = "", task_app_id: str = "",
               rubric: Rubric | None = None, turns: bool = False, mode: str = "rubric",
@@ -81,8 +115,9 @@ class JudgeClient:
           run: the training run that waits.
 
         Raises:
-          Dropped: the deadline passed.
-          EnvError: there is no verdict.
+          Dropped: the deadline passed; the server is told that the work is not waited for.
+          EnvError: there is no verdict; it is final where the same call would be refused again.
+          UserError: the server refuses the key.
         """
         options = self._options | {"event": turns, "outcome": True, "mode": mode}
         options |= {"run": run} if run else {}
@@ -127,6 +162,21 @@ class JudgeClient:
         """The verdict; None where the deadline comes first."""
         end = time.monotonic() + self._deadline if self._deadline else float("inf")
         answer = self._submitted(body, end)
+        if not isinstance(answer, str):
+            return answer
+        with self._door:
+            self._waits[answer] += 1
+        late = False
+        try:
+            verdict = self._waited(answer, body, end)
+            late = verdict is None
+        finally:
+            self._leave(answer, late)
+        return verdict
+
+    def _waited(self, item: str, body: dict[str, Any], end: float) -> Verdict | None:
+        """The verdict of an item; None where the deadline comes first."""
+        answer: Verdict | str = item
         while isinstance(answer, str):
             asked = time.monotonic()
             if asked >= end:
@@ -135,6 +185,20 @@ class JudgeClient:
             if isinstance(answer, str):  # a server that does not hold questions is not pestered
                 self._pause(min(AGAIN_SECONDS - (time.monotonic() - asked), end - time.monotonic()))
         return answer
+
+    def _leave(self, item: str, late: bool) -> None:
+        """A call waits for an item no more; after the deadline the server hears of it, unless another call
+        waits. One that is closed takes nothing back: whoever starts again finds the answer there."""
+        with self._door:
+            self._waits[item] -= 1
+            last = not self._waits[item]
+            if last:
+                del self._waits[item]
+        if last and late and not self._over.is_set():
+            try:
+                self._connection.delete_later(self._item_url(item))
+            except UserError as error:  # closed meanwhile
+                raise self._given_up() from error
 
     def _submitted(self, body: dict[str, Any], end: float) -> Verdict | str:
         """The verdict, or the item that it will be of."""
@@ -145,7 +209,7 @@ class JudgeClient:
 
     def _looked(self, item: str, body: dict[str, Any], end: float) -> Verdict | str:
         """The verdict of an item, or the item; it is handed in again where the server has forgotten it."""
-        url = f"{self._url}{ITEMS}/{urllib.parse.quote(item, safe='')}{self._held(end)}"
+        url = self._item_url(item) + self._held(end)
         try:
             return self._read(self._patient(
                 functools.partial(self._connection.get, url, Status.STEP_FAILED)), item)
@@ -153,6 +217,9 @@ class JudgeClient:
             if error.code != 404:
                 raise
         return self._submitted(body, end)
+
+    def _item_url(self, item: str) -> str:
+        return f"{self._url}{ITEMS}/{urllib.parse.quote(item, safe='')}"
 
     def _held(self, end: float) -> str:
         """For how long the server is asked to hold a call, as a query."""
@@ -165,7 +232,10 @@ class JudgeClient:
             try:
                 return call()
             except EnvError as error:
+                if isinstance(error, StatusError) and error.refuses_key:
+                    raise UserError(self._key_refused(error)) from error
                 if not _passes(error) or time.monotonic() - since > self._patience:
+                    error.final |= isinstance(error, StatusError) and error.lasts
                     raise
             except UserError as error:  # there are no calls any more
                 raise self._given_up() from error
@@ -174,6 +244,13 @@ class JudgeClient:
     def _pause(self, seconds: float) -> None:
         if self._over.wait(max(0.0, seconds)):
             raise self._given_up()
+
+    def _key_refused(self, error: StatusError) -> str:
+        if self._has_key:
+            return (f"The judge refuses the API key (judge_key_env): {error} Set it to the key that the "
+                    "judge server was started with.")
+        return (f"The judge needs an API key, and judge_key_env names none: {error} Name the environment "
+                "variable with the judge server's key.")
 
     def _given_up(self) -> EnvError:
         return EnvError(Status.UNREACHABLE, f"{self._url} was given up: its client was closed.")

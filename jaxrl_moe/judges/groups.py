@@ -71,6 +71,14 @@ class JudgedGroups:
             self._drop(next(iter(self._groups)))
         return group
 
+    def leave(self, item: str) -> None:
+        """Takes an item and all works that are it out of a group that is not complete. Raises KeyError for an
+        item of no group."""
+        group = self._of[item]
+        if not group.complete:
+            group.works = {each: work for each, work in group.works.items() if each[0] != item}
+            del self._of[item]
+
     def lost(self, item: str) -> str:
         """Why an item of a group is compared with none any more; empty: it may be. Raises KeyError for an
         item of no group."""

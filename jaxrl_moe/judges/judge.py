@@ -10,6 +10,10 @@ class JudgeError(UserError):
     """A judge could not say anything of a work. That says nothing about the work."""
 
 
+class TakenBack(JudgeError):
+    """The item was dropped, and is judged if its work is handed in again."""
+
+
 class Judge(abc.ABC):
     """Takes works and says what they are worth. Any thread may call it."""
 
@@ -28,7 +32,17 @@ class Judge(abc.ABC):
         """The verdict of an item, for which it waits so many seconds at most; None: there is none yet.
 
         Raises:
+          TakenBack: it was dropped.
           JudgeError: there will be none.
+          KeyError: there is no such item.
+        """
+
+    @abc.abstractmethod
+    def drop(self, item: str, why: str) -> None:
+        """Nobody waits for an item any more: the judge is spared what can be spared. Nothing happens to one
+        that has its verdict, and one that is handed in again is judged.
+
+        Raises:
           KeyError: there is no such item.
         """
 

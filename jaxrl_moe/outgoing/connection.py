@@ -18,6 +18,8 @@ IDLE_SECONDS = 3.0   # that a connection is kept: servers drop one after five, a
 KNOCK_SECONDS = 0.5  # between two tries to reach a server that is waited for
 LAST_SECONDS = 5.0   # that calls which nobody waits for have when all is closed
 MOST_BYTES = 2**24   # of an answer
+KEY_CODES = (401, 403)
+LATER_CODES = (408, 425, 429)  # that another try may not meet
 SHORTEST_KEY = 8     # characters from which a key is a secret, and no word that messages may have
 
 
@@ -32,6 +34,16 @@ class StatusError(EnvError):
         super().__init__(status, message)
         self.code = code
 
+    @property
+    def refuses_key(self) -> bool:
+        """Whether the server lets nobody in with this key."""
+        return self.code in KEY_CODES
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the same call would meet the same answer."""
+        return 400 <= self.code < 500 and self.code not in LATER_CODES
+
 
 class Connection:
     """A pool of connections, driven by a thread of its own, so that a call ends at its deadline whatever the
@@ -43,11 +55,13 @@ class Connection:
         After these, calls fail at once until one reaches it again.
       api_key: sent to the servers; empty: none. No error has it, even where a server tells it.
       header: that holds the key; empty: "Authorization: Bearer KEY".
+      headers: that all calls have too.
     """
 
-    def __init__(self, timeout: float, patience: float = 0.0, api_key: str = "", header: str = ""):
+    def __init__(self, timeout: float, patience: float = 0.0, api_key: str = "", header: str = "",
+                 headers: Mapping[str, str] = {}):
         httpx = _httpx()
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
         if api_key:
             headers |= {header: api_key} if header else {"Authorization": f"Bearer {api_key}"}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None,
@@ -96,7 +110,14 @@ class Connection:
 
     def post_later(self, url: str, body: Mapping[str, Any]) -> None:
         """Makes a call that nobody waits for, and whose failure changes nothing."""
-        future = self._start(self._patient("POST", url, body, 0.0))
+        self._later("POST", url, body)
+
+    def delete_later(self, url: str) -> None:
+        """As post_later(), of what is to be deleted."""
+        self._later("DELETE", url, None)
+
+    def _later(self, method: str, url: str, body: Mapping[str, Any] | None) -> None:
+        future = self._start(self._patient(method, url, body, 0.0))
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
 

@@ -42,17 +42,22 @@ class FakeJudge:
                 pass
 
             def do_GET(self):
-                self.say(outer.look(self.path.partition("?")[0].rpartition("/")[2]))
+                name = self.path.partition("?")[0].rpartition("/")[2]
+                known = name in outer.items.values()
+                self.say(outer.look(name) if known else {"detail": "Not Found"}, 200 if known else 404)
+
+            def do_DELETE(self):
+                self.say({"detail": "Method Not Allowed"}, 405)
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 assert self.path.partition("?")[0] == "/api/judge/v1/score"
                 self.say(outer.submit(body))
 
-            def say(self, body):
+            def say(self, body, status=200):
                 right = self.headers.get("Authorization", "") == (f"Bearer {outer.key}" if outer.key else "")
                 data = json.dumps(body if right else {"detail": "The API key is wrong."}).encode()
-                self.send_response(200 if right else 401)
+                self.send_response(status if right else 401)
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 
-from jaxrl_moe.judges.judge import Judge, JudgeError
+from jaxrl_moe.judges.judge import Judge, JudgeError, TakenBack
 from jaxrl_moe.judges.rubric import rubric_of
 from jaxrl_moe.serving.judges.app import make_app
 from jaxrl_moe.serving.judges.service import JudgeService
@@ -25,12 +25,15 @@ class ScriptedJudge(Judge):
     Attributes:
       asked: {item: (work, ask)} in order.
       submitted: how often a work was handed in.
+      dropped: items, in order.
     """
 
     def __init__(self):
         self.asked = {}
         self.submitted = 0
+        self.dropped = []
         self._said = {}
+        self._taken_back = set()
         self._door = threading.Condition()
 
     def say(self, item, verdict):
@@ -44,6 +47,8 @@ class ScriptedJudge(Judge):
             item = work.digest()[:16]
             self.asked[item] = work, ask
             self.submitted += 1
+            if item in self._taken_back:
+                self._taken_back.remove(item)
         return item
 
     def verdict(self, item, wait=0.0):
@@ -52,9 +57,18 @@ class ScriptedJudge(Judge):
                 raise KeyError(item)
             self._door.wait_for(lambda: item in self._said, wait)
             said = self._said.get(item)
+            if said is None and item in self._taken_back:
+                raise TakenBack("It was dropped.")
         if isinstance(said, str):
             raise JudgeError(said)
         return said
+
+    def drop(self, item, why):
+        with self._door:
+            if item not in self.asked:
+                raise KeyError(item)
+            self.dropped.append(item)
+            self._taken_back.add(item)
 
     def close(self):
         pass

@@ -266,6 +266,23 @@ def test_groups_of_two_runs_do_not_mix_and_works_of_a_replay_take_the_old_ones_p
             judge.submit(Work("Count.", ("5",), (), "g", 3), ask)
 
 
+def test_a_work_that_nobody_waits_for_leaves_its_group_until_it_comes_again():
+    with judging(by_number) as (judge, server):
+        ask = Ask(RUBRIC, "ranking")
+        works = group_of("5", "1")
+        item = judge.submit(works[0], ask)
+        judge.drop(item, "late")
+        with pytest.raises(KeyError):
+            judge.verdict(item)
+        other = judge.submit(works[1], ask)
+        assert judge.verdict(other, 0.05) is None and not server.asked
+        assert judge.submit(works[0], ask) == item and judge.verdict(item, 20).reward == 1
+        judge.drop(item, "late")
+        assert judge.verdict(item).reward == 1
+        with pytest.raises(KeyError):
+            judge.drop("nothing", "late")
+
+
 def test_a_group_that_stays_incomplete_is_given_up():
     with judging(by_number, group_patience=0.1) as (judge, _):
         item = judge.submit(group_of("1", "2")[0], Ask(RUBRIC, "ranking"))

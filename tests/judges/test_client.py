@@ -2,9 +2,11 @@
 names."""
 import concurrent.futures
 import contextlib
+import dataclasses
 import threading
 import time
 
+import httpx
 import pytest
 
 from jaxrl_moe.hosts.addresses import free_port
@@ -13,6 +15,7 @@ from jaxrl_moe.judges.client import Dropped, JudgeClient
 from jaxrl_moe.judges.records import Part, Verdict, Work
 from jaxrl_moe.outgoing import connection
 from jaxrl_moe.types import EnvError, Status, UserError
+from tests.helpers.fake_judge import FakeJudge
 from tests.helpers.judge_servers import PAGE, ScriptedJudge, judge_server
 from tests.helpers.waiting import wait_until
 
@@ -28,8 +31,8 @@ def quickly(monkeypatch):
 
 @contextlib.contextmanager
 def asking(url, **settings):
-    with contextlib.closing(JudgeClient(url, **settings)) as asked, \
-            concurrent.futures.ThreadPoolExecutor(8) as threads:
+    with concurrent.futures.ThreadPoolExecutor(8) as threads, \
+            contextlib.closing(JudgeClient(url, **settings)) as asked:  # closed first: calls end with it
         yield lambda *arguments, **options: threads.submit(asked.score, *arguments, **options)
 
 
@@ -44,7 +47,7 @@ def test_a_person_is_waited_for_and_sees_the_work_as_it_is():
         waiting = score(WORK, policy_name="p", task_app_id="agora_ex", rubric=PAGE, turns=True, run="run 7")
         item = item_of(judge)
         time.sleep(0.8)  # longer than a call may take
-        assert not waiting.done() and judge.submitted == 1
+        assert not waiting.done() and list(judge.asked) == [item]
         judge.say(item, VERDICT)
         assert waiting.result(20) == VERDICT
     [(work, ask)] = judge.asked.values()
@@ -114,9 +117,87 @@ def test_settings_without_effect_or_out_of_range_are_refused():
 def test_a_refusal_is_told_at_once(settings, words):
     with judge_server({"human": {"": ScriptedJudge()}}, api_key="right-key-of-the-server") as (url, _):
         with asking(url, **{"api_key": "right-key-of-the-server"} | settings) as score:
-            with pytest.raises(EnvError, match=words) as failed:
+            with pytest.raises(UserError, match=words) as failed:
                 score(WORK).result(20)
-    assert failed.value.status == Status.STEP_FAILED and "wrong-key" not in str(failed.value)
+    assert "wrong-key" not in str(failed.value)
+    if "api_key" in settings:
+        assert not isinstance(failed.value, EnvError)  # the run is over
+    else:
+        assert failed.value.status == Status.STEP_FAILED and failed.value.final
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"provider": "humans"}, "judge_provider = 'humans'.*Did you mean 'human'"),
+    ({"model": "n", "provider": "model"}, "judge_model = 'n'.*It has: 'm'"),
+    ({"model": "m"}, "judge_model = 'm'.*none, as people judge"),
+    ({"rubric_id": "pages"}, "rubric_id = 'pages'.*Did you mean 'page'"),
+    ({"rubric_id": ""}, "several rubrics, and rubric_id names none: set it to one of 'page', 'text'"),
+    ({"api_key": "wrong-key-of-somebody"}, "refuses the API key .judge_key_env.*status 401"),
+    ({"api_key": ""}, "judge_key_env names none")])
+def test_what_each_call_would_be_refused_for_is_told_at_the_start(settings, words):
+    judges = {"human": {"": ScriptedJudge()}, "model": {"m": ScriptedJudge()}}
+    right = {"api_key": "right-key-of-the-server", "rubric_id": "page"}
+    text = dataclasses.replace(PAGE, id="text")
+    with judge_server(judges, rubrics=(PAGE, text), api_key="right-key-of-the-server") as (url, _):
+        for late in ({}, {"deadline": 5, "on_deadline": "model"}):
+            with contextlib.closing(JudgeClient(url, **right, **late)) as asked:
+                asked.meet()
+        with contextlib.closing(JudgeClient(url, **right | settings)) as asked:
+            with pytest.raises(UserError, match=words) as failed:
+                asked.meet()
+    assert not isinstance(failed.value, EnvError) and "wrong-key" not in str(failed.value)
+
+
+def test_a_judge_that_tells_nothing_of_itself_is_met_and_one_that_is_not_there_is_not():
+    with FakeJudge("judges-key") as judge:
+        with contextlib.closing(JudgeClient(judge.url, api_key="judges-key", rubric_id="any")) as asked:
+            asked.meet()
+        with contextlib.closing(JudgeClient(judge.url)) as asked, pytest.raises(UserError, match="needs an"):
+            asked.meet()
+    with contextlib.closing(JudgeClient(f"http://127.0.0.1:{free_port()}", patience=0.1)) as asked:
+        with pytest.raises(UserError, match="not ready.*cannot be reached.*judge_url"):
+            asked.meet()
+
+
+def test_a_work_is_taken_back_once_its_last_waiter_gives_it_up():
+    judge = ScriptedJudge()
+    with judge_server({"human": {"": judge}}) as (url, _), asking(url) as stays, \
+            asking(url, deadline=0.4, on_deadline="drop") as score:
+        with pytest.raises(Dropped):
+            score(WORK).result(20)
+        item = item_of(judge)
+        wait_until(lambda: judge.dropped)
+        waiting = stays(WORK)  # which has it judged after all
+        wait_until(lambda: judge.submitted == 2)
+        with pytest.raises(Dropped):
+            score(WORK).result(20)
+        assert httpx.delete(f"{url}/api/judge/v1/items/human.{item}").json()["waited_for"] is True
+        judge.say(item, VERDICT)
+        assert waiting.result(20) == VERDICT and judge.dropped == [item]
+
+
+def test_of_calls_of_one_client_the_last_takes_a_work_back():
+    judge = ScriptedJudge()
+    with judge_server({"human": {"": judge}}) as (url, _), contextlib.closing(JudgeClient(url)) as asked:
+        item = httpx.post(f"{url}{client.SCORE}", json={"task_app": {"id": "a"}, "trace": WORK.plain()},
+                          headers=dict(asked._connection._http.headers)).json()["details"]["item"]
+        asked._waits[item] = 2
+        asked._leave(item, True)
+        assert asked._waits == {item: 1}
+        asked._leave(item, True)
+        wait_until(lambda: judge.dropped)
+        assert judge.dropped == [item.removeprefix("human.")] and not asked._waits
+
+
+def test_a_work_that_another_server_took_back_is_handed_in_again():
+    judge = ScriptedJudge()
+    with judge_server({"human": {"": judge}}) as (url, _), asking(url, timeout=0.4) as score:
+        waiting = score(WORK)
+        item = item_of(judge)
+        judge.drop(item, "")
+        wait_until(lambda: judge.submitted == 2)
+        judge.say(item, VERDICT)
+        assert waiting.result(20) == VERDICT
 
 
 def test_a_server_that_is_not_there_is_unreachable_once_the_patience_is_over():

@@ -9,8 +9,6 @@ from jaxrl_moe.types import EnvError, Status, UserError
 
 SHORT_SECONDS = 30.0  # that a call may take which plays nothing
 HEADER = "X-API-Key"
-KEY_CODES = (401, 403)
-LATER_CODES = (408, 425, 429)  # that another try may not meet
 TURN_LIMITS = {"max_turns": 1, "ops": 2, "max_ops": 2}  # name in /info -> what of it a turn takes
 
 
@@ -84,10 +82,9 @@ class AppServer:
         try:
             return self._long.post(f"{self.url}/rollout", body, Status.STEP_FAILED)
         except StatusError as error:
-            if error.code in KEY_CODES:
+            if error.refuses_key:
                 raise UserError(self._refused(error)) from error
-            final = 400 <= error.code < 500 and error.code not in LATER_CODES
-            raise EnvError(error.status, str(error), final) from error
+            raise EnvError(error.status, str(error), error.lasts) from error
 
     def close(self) -> None:
         """Ends the calls at work."""
@@ -95,10 +92,10 @@ class AppServer:
             connection.close()
 
     def _refused(self, error: StatusError) -> str:
-        if error.code in KEY_CODES and not self._key:
+        if error.refuses_key and not self._key:
             return (f"The task app needs an API key, and the environment variable {self._key_env!r} "
                     f"(api_key_env) is not set: {error} Set it to the app's key.")
-        if error.code in KEY_CODES:
+        if error.refuses_key:
             return (f"The task app refuses the API key of the environment variable {self._key_env!r} "
                     f"(api_key_env): {error} Set it to the key that the app was started with.")
         return f"The task app is not ready: {error} See what it prints, or correct the task's url."

@@ -11,6 +11,7 @@ from jaxrl_moe.envs.remote.app_episode import TaskAppEpisode
 from jaxrl_moe.envs.remote.app_judge import check_judge
 from jaxrl_moe.envs.remote.app_server import AppServer
 from jaxrl_moe.hosts.keys import key_of_setting
+from jaxrl_moe.judges.client import JudgeClient
 from jaxrl_moe.judges.records import Verdict, Work
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.outside import Fields
@@ -108,7 +109,7 @@ class TaskApp(Task):
         self._room: Any = threading.Semaphore(count) if count else contextlib.nullcontext()
         self._door = threading.Lock()
         self._server: AppServer | None = None
-        self._judge: Any = None
+        self._judge: JudgeClient | None = None
         self._closed = False
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
@@ -119,14 +120,15 @@ class TaskApp(Task):
         Fields(row, "the row").integer("seed")
 
     def ready(self) -> None:
-        """Asks the app how it is, once.
+        """Asks the app how it is, once, and the judge that the run asks.
 
         Raises:
-          UserError: it is not there, not healthy, refuses the key, or takes fewer than max_turns.
+          UserError: one is not there, not healthy, refuses the key, or has not what is asked of it, such as
+            max_turns.
         """
         self.server()
         if self.judge_url:
-            self._asked_judge()
+            self._asked_judge().meet()
 
     def server(self) -> AppServer:
         """The app, which was ready when it was first asked; raises UserError as ready() does."""
@@ -159,10 +161,9 @@ class TaskApp(Task):
         return self._asked_judge().score(work, policy_name=self.policy_name, task_app_id=self.env_name,
                                          turns=self.judge_turns, mode=self.judge_mode, run=self.run)
 
-    def _asked_judge(self) -> Any:
+    def _asked_judge(self) -> JudgeClient:
         with self._door:
             if self._judge is None:
-                from jaxrl_moe.judges.client import JudgeClient
                 self._judge = JudgeClient(
                     self.judge_url, api_key=self._judge_key, timeout=self.judge_timeout,
                     patience=self.patience, deadline=self.judge_deadline, on_deadline=self.on_deadline,

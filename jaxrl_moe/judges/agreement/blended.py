@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from jaxrl_moe.judges.agreement.blending import Measured, blended
 from jaxrl_moe.judges.agreement.opinions import BLENDED, MODEL
-from jaxrl_moe.judges.judge import Judge, JudgeError
+from jaxrl_moe.judges.judge import Judge, JudgeError, TakenBack
 from jaxrl_moe.judges.queue.puts import WHOLE
 from jaxrl_moe.judges.queue.queue import QueueError
 from jaxrl_moe.judges.queue.sql import ItemState, SqlQueue
@@ -73,19 +73,25 @@ class Blended(Judge):
             time.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE)
 
+    def drop(self, item: str, why: str) -> None:
+        """As in Judge: people are not asked any more. The model is: others may wait for what it says."""
+        self.queue.drop(item, why)
+
     def close(self) -> None:
         self._model.close()
         self.queue.close()
 
     def _come_to(self, item: str) -> Verdict | None:
         state = self.queue.state(item)
+        is_late = self._deadline and self.queue.store.clock() - state.created > self._deadline
         if state.dropped:
-            raise JudgeError(f"Nothing will be said of the item {item}: {state.dropped.rstrip('.')}.")
+            said = f"Nothing will be said of the item {item}: {state.dropped.rstrip('.')}."
+            raise JudgeError(said) if is_late else TakenBack(said)
         model = self._of_model(item)
         is_pending = model is None and item not in self._failed
         if state.verdict is not None:
             return None if is_pending else self._keep(item, self._both(item, state.verdict, model))
-        if self._deadline and self.queue.store.clock() - state.created > self._deadline:
+        if is_late:
             return self._late(item, state, model, is_pending)
         return None
 

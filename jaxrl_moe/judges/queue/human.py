@@ -1,5 +1,5 @@
 """People as a judge."""
-from jaxrl_moe.judges.judge import Judge, JudgeError
+from jaxrl_moe.judges.judge import Judge, TakenBack
 from jaxrl_moe.judges.queue.sql import SqlQueue
 from jaxrl_moe.judges.records import Ask, Verdict, Work
 
@@ -20,8 +20,11 @@ class HumanJudge(Judge):
     def verdict(self, item: str, wait: float = 0.0) -> Verdict | None:
         state = self.queue.wait(item, wait)
         if state.dropped:
-            raise JudgeError(f"People will say nothing of the item {item}: {state.dropped.rstrip('.')}.")
+            raise TakenBack(f"People will say nothing of the item {item}: {state.dropped.rstrip('.')}.")
         return state.verdict
+
+    def drop(self, item: str, why: str) -> None:
+        self.queue.drop(item, why)
 
     def close(self) -> None:
         self.queue.close()

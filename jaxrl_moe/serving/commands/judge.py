@@ -8,7 +8,7 @@ in, GET /api/judge/v1/items/ITEM says what became of it. People judge on the pag
 judge-page` over the same queue. See docs/judges.md.
 """
 from jaxrl_moe.hosts.keys import key_of_file, key_of_setting
-from jaxrl_moe.options import define_number, define_path, define_switch, define_text
+from jaxrl_moe.options import define_number, define_path, define_switch, define_text, define_texts
 from jaxrl_moe.serving.commands import common
 
 COMMON = common.define(port=8103)
@@ -31,6 +31,18 @@ QUEUE = define_text("queue", "", "SQLAlchemy URL of the queue that people judge 
                                  "sqlite:///judges.db; empty: no people judge")
 PROVIDER = define_text("provider", "", "who judges where a client does not say: model, human, or blended, "
                                        "which is both together; empty: the model, if there is one")
+OVERLAP = define_number("overlap", 1, "people who answer each new question, of which scores are the mean", 1)
+WEBHOOK = define_texts("webhook", "URL that is told of new items by a POST; may be given several times")
+WEBHOOK_ALLOW = define_texts("webhook_allow", "address under which webhooks are called beside loopback, as "
+                                              "https://hooks.example.org/jaxrl; may be given several times")
+WEBHOOK_SECRET_ENV = define_text("webhook_secret_env", "", "environment variable with the secret that signs "
+                                                           "webhooks; empty: they are not signed")
+BLEND_DEADLINE = define_number("blend_deadline", 0.0, "seconds that people have where they and a model judge "
+                                                      "together; 0: any time")
+BLEND_ON_DEADLINE = define_text("blend_on_deadline", "wait", "what then: model, its verdict stands alone, or "
+                                                             "drop, there is none; wait: no deadline")
+BLEND_CALIBRATE = define_switch("blend_calibrate", False, "put the model's scores on people's scale first, "
+                                                          "by the least squares line of both")
 REQUIRED = ()
 
 
@@ -43,5 +55,9 @@ def main() -> None:
             llm_timeout=LLM_TIMEOUT.value, llm_temperature=LLM_TEMPERATURE.value,
             llm_max_tokens=LLM_MAX_TOKENS.value, llm_pictures=LLM_PICTURES.value,
             concurrency=CONCURRENCY.value, cache=CACHE.value, queue=QUEUE.value, provider=PROVIDER.value,
+            overlap=OVERLAP.value, webhooks=WEBHOOK.value, webhook_allow=WEBHOOK_ALLOW.value,
+            webhook_secret=key_of_setting("--webhook_secret_env", WEBHOOK_SECRET_ENV.value, "the webhooks"),
+            blend_deadline=BLEND_DEADLINE.value, blend_on_deadline=BLEND_ON_DEADLINE.value,
+            blend_calibrate=BLEND_CALIBRATE.value,
             host=COMMON.host.value, port=COMMON.port.value, api_key=key_of_file(COMMON.key_file.value),
             grace=COMMON.grace.value))

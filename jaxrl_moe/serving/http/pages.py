@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
-from jaxrl_moe.hosts.addresses import is_loopback
 from jaxrl_moe.paths import shortened
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, error_body
+from jaxrl_moe.serving.http.names import header_values, is_own_name, wrong_name
 
 SHARED = pathlib.Path(__file__).parent.parent / "static"
 READING = ("GET", "HEAD")
@@ -93,38 +93,26 @@ class PageGuard:
             allowed = ", ".join(self._methods)
             return JsonAnswer(error_body(405, f"Only {allowed} are answered here."), 405,
                               headers={"Allow": allowed})
-        hosts = _all(scope, b"host")
+        hosts = header_values(scope, b"host")
         if len(hosts) != 1 or not self._is_own(hosts[0]):
-            return JsonAnswer(error_body(403, self._wrong_host(", ".join(hosts))), 403)
-        origins = _all(scope, b"origin")
+            return JsonAnswer(error_body(403, self._wrong_host(hosts)), 403)
+        origins = header_values(scope, b"origin")
         if scope["method"] not in READING and origins != [f"{self._scheme}://{hosts[0]}"]:
             return JsonAnswer(error_body(403, f"The request's Origin is {shortened(', '.join(origins))}; it "
                                          "must come from this page."), 403)
         return None
 
     def _is_own(self, host: str) -> bool:
-        return host == self._public if self._public else is_loopback(_name(host))
+        return host == self._public if self._public else is_own_name(host)
 
-    def _wrong_host(self, given: str) -> str:
-        if self._public:
-            return f"The Host header is {shortened(given)}; this page is at {self._scheme}://{self._public}."
-        return (f"The Host header is {shortened(given)}; this page is only for this machine. Open it as "
-                "http://127.0.0.1 or http://localhost, with its port.")
+    def _wrong_host(self, hosts: list[str]) -> str:
+        if not self._public:
+            return wrong_name(hosts, "page")
+        given = shortened(", ".join(hosts))
+        return f"The Host header is {given}; this page is at {self._scheme}://{self._public}."
 
     def _guarded(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """An answer's headers with those of the page. X-Frame-Options knows no policy of the answer's own."""
         own = any(name.lower() == b"content-security-policy" for name, _ in headers)
         left_out = (b"content-security-policy", b"x-frame-options") if own else ()
         return [*headers, *(each for each in self._headers if each[0] not in left_out)]
-
-
-def _all(scope: Any, wanted: bytes) -> list[str]:
-    """The values of a header, however often it is there."""
-    return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
-
-
-def _name(host: str) -> str:
-    """A Host header without its port, and without the brackets of an IPv6 address."""
-    name, colon, port = host.rpartition(":")
-    name = name if colon and port.isascii() and port.isdigit() else host
-    return name[1:-1] if name.startswith("[") and name.endswith("]") else name.lower()

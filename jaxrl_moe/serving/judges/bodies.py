@@ -26,8 +26,8 @@ class ScoreOptions(Strict):
     max_concurrency: int | None = Field(None, ge=1, description="calls of the model at once; what the server "
                                                                 "does not keep to is refused")
     mode: Literal["rubric", "pairwise", "ranking"] = "rubric"
-    run: str | None = Field(None, description="the training run that waits; if absent: the task app's "
-                                                "id and the policy's name")
+    run: str | None = Field(None, description="the training run that waits; judges are shown it beside the "
+                                                "queue's length")
 
 
 class ScoreBody(Strict):
@@ -40,5 +40,4 @@ class ScoreBody(Strict):
 
     def ask(self, rubric: Rubric) -> Ask:
         """How the work is to be judged."""
-        run = self.options.run or ": ".join(filter(None, (self.task_app.id, self.policy_name)))
-        return Ask(rubric, self.options.mode, self.options.event, run)
+        return Ask(rubric, self.options.mode, self.options.event, self.options.run or "")

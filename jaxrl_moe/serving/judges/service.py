@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxrl_moe.judges.ai import AiJudge
-from jaxrl_moe.judges.judge import Judge, JudgeError
+from jaxrl_moe.judges.judge import Judge, JudgeError, TakenBack
 from jaxrl_moe.judges.records import verdict_plain, work_of
 from jaxrl_moe.judges.rubric import Rubric, overridden, rubric_of
 from jaxrl_moe.serving.http.errors import Refusal
 from jaxrl_moe.serving.judges.bodies import ScoreBody, ScoreOptions
+from jaxrl_moe.serving.judges.waiters import ItemWaiters
 from jaxrl_moe.spelling import cut, did_you_mean, escaped, quoted
 
 HOLD_SECONDS = 40.0   # that a score call of a model is held: less than the 45 that clients wait
@@ -38,6 +39,7 @@ class JudgeService:
         self.rubrics = rubrics
         self.answers: collections.Counter[tuple[str, str]] = collections.Counter()
         self.held = 0
+        self._waiters = ItemWaiters()
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, "judge server")
 
     def close(self) -> None:
@@ -46,8 +48,8 @@ class JudgeService:
                 judge.close()
         self._threads.shutdown()
 
-    async def score(self, body: ScoreBody, wait: float | None,
-                    gone: Callable[[], Any]) -> dict[str, Any]:
+    async def score(self, body: ScoreBody, wait: float | None, gone: Callable[[], Any],
+                    client: str = "") -> dict[str, Any]:
         """Hands a work in, and says what becomes of it within so many seconds; None: HOLD_SECONDS of a model,
         and none of people.
 
@@ -63,24 +65,44 @@ class JudgeService:
             item = await self._in_thread(lambda: judge.submit(work_of(body.trace, "trace"), ask))
         except JudgeError as error:
             return self._counted(provider, failed_plain("", str(error)))
-        return self._counted(provider, await self._answer(judge, provider, item, wait, gone))
+        try:
+            answer = await self._answer(judge, provider, item, wait, gone, client)
+        except TakenBack:  # by a client of another server; this one hands it in again when it asks for it
+            answer = pending_plain(_name(provider, item))
+        return self._counted(provider, answer)
 
-    async def item(self, item: str, wait: float, gone: Callable[[], Any]) -> dict[str, Any]:
+    async def item(self, item: str, wait: float, gone: Callable[[], Any],
+                   client: str = "") -> dict[str, Any]:
         """What has become of an item within so many seconds. Raises Refusal where there is no such item."""
         provider, _, own = item.partition(".")
         for judge in self.judges.get(provider, {}).values():
             try:
-                return self._counted(provider, await self._answer(judge, provider, own, wait, gone))
+                return self._counted(provider, await self._answer(judge, provider, own, wait, gone, client))
+            except TakenBack as error:
+                raise Refusal(404, f"{error} Hand the work in again, and it is judged.") from error
             except KeyError:
                 continue
-        raise Refusal(404, f"There is no item {quoted(item)} here. Hand the work in again: it is judged "
-                      "once.")
+        raise _unknown(item)
 
-    async def _answer(self, judge: Judge, provider: str, item: str, wait: float,
-                      gone: Callable[[], Any]) -> dict[str, Any]:
-        """Where an item stands after so many seconds at most; KeyError: there is none. Clients know it by its
-        provider too: two may ask the same people about it."""
-        name = f"{provider}.{item}"
+    async def drop(self, item: str, client: str) -> dict[str, Any]:
+        """A client waits for an item no more; judges are spared it unless another one does. Raises Refusal
+        where there is no such item."""
+        provider, _, own = item.partition(".")
+        last = self._waiters.leave(own, client)  # of people and of both together it is the same item
+        for judge in self.judges.get(provider, {}).values():
+            try:
+                if last:
+                    await self._in_thread(judge.drop, own, "nobody waits for it any more")
+            except KeyError:
+                continue
+            return {"item": item, "waited_for": not last}
+        raise _unknown(item)
+
+    async def _answer(self, judge: Judge, provider: str, item: str, wait: float, gone: Callable[[], Any],
+                      client: str) -> dict[str, Any]:
+        """Where an item stands after so many seconds at most; KeyError: there is none, TakenBack: there is
+        none any more. Clients know it by its provider too: two may ask the same people about it."""
+        name = _name(provider, item)
         end = time.monotonic() + (wait if self.held < MOST_HELD else 0.0)
         self.held += 1
         try:
@@ -88,12 +110,17 @@ class JudgeService:
                 left = max(0.0, end - time.monotonic())
                 verdict = await self._in_thread(judge.verdict, item, min(SLICE_SECONDS, left))
                 if verdict is not None:
+                    self._waiters.forget(item)
                     plain = verdict_plain(verdict)
                     plain["details"]["item"] = name
                     return plain
+                self._waiters.wait(item, client)
                 if time.monotonic() >= end or await gone():
                     return pending_plain(name)
+        except TakenBack:
+            raise
         except JudgeError as error:
+            self._waiters.forget(item)
             return failed_plain(name, str(error))
         finally:
             self.held -= 1
@@ -150,6 +177,14 @@ class JudgeService:
             raise Refusal(404, f"There is no rubric {quoted(name)}.{did_you_mean(name, self.rubrics)} There "
                           f"is: {known}.", param="rubric_id")
         return overridden(self.rubrics[name], overrides, "rubric_overrides")
+
+
+def _name(provider: str, item: str) -> str:
+    return f"{provider}.{item}"
+
+
+def _unknown(item: str) -> Refusal:
+    return Refusal(404, f"There is no item {quoted(item)} here. Hand the work in again: it is judged once.")
 
 
 def pending_plain(item: str) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class Model(Judge):
         scores = {"layout": number_of(work) / 20, "title": 1.0} if ask.mode == "rubric" else {}
         return Verdict(RUBRIC.total(scores) if scores else number_of(work) / 20, scores, judge="gpt", raw="?")
 
+    def drop(self, item, why):
+        raise AssertionError("others may wait for what the model says")
+
     def close(self):
         pass
 

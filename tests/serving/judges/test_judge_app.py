@@ -51,7 +51,8 @@ def test_a_model_answers_at_once_in_the_contracts_form():
         assert httpx.get(f"{url}/api/judge/v1/items/{item}").json() == answer
         assert httpx.get(f"{url}/api/judge/v1/items/{item[:-1]}").status_code == 404
         assert httpx.get(f"{url}/health").json() == {"status": "ok", "providers": ["model"],
-                                                     "rubrics": ["page"], "held": 0}
+                                                     "models": {"model": ["m"]}, "rubrics": ["page"],
+                                                     "held": 0}
         assert 'judge_answers_total{provider="model",status="ok"} 2' in httpx.get(f"{url}/metrics").text
 
 
@@ -192,10 +193,63 @@ def test_the_librarys_rubrics_weigh_up_to_one_and_are_served():
     ({"llm_url": "http://127.0.0.1:1", "provider": "modl"}, "Did you mean 'model'"),
     ({"llm_url": "http://127.0.0.1:1", "llm_model": "a,a"}, "or one twice"),
     ({"llm_url": "http://127.0.0.1:1", "rubrics": "/nowhere/r.json"}, "does not exist"),
+    ({"llm_url": "http://127.0.0.1:1", "overlap": 2}, "--overlap changes nothing without --queue"),
+    ({"llm_url": "http://127.0.0.1:1", "webhooks": ["http://127.0.0.1:1"]}, "--webhook changes nothing"),
+    ({"queue": "sqlite:///q", "webhook_allow": ["https://a.org"]}, "--webhook_allow changes nothing without"),
+    ({"queue": "sqlite:///q", "webhook_secret": "s"}, "--webhook_secret_env changes nothing without --webh"),
+    ({"queue": "sqlite:///q", "blend_calibrate": True}, "--blend_.* without both --llm_url and --queue"),
+    ({"llm_url": "http://127.0.0.1:1", "queue": "sqlite:///q", "blend_deadline": 5}, "does not go with"),
+    ({"llm_url": "http://127.0.0.1:1", "queue": "sqlite:///q", "blend_on_deadline": "drop"}, "=0 does not"),
     ({"llm_url": "http://127.0.0.1:1", "host": "0.0.0.0"}, "no API key")])
 def test_what_cannot_be_served_is_refused_at_the_start(options, reason):
     with pytest.raises(UserError, match=reason):
         make_server(JudgeServerOptions(port=0, **options))
+
+
+def test_a_server_without_a_key_answers_only_under_this_machines_names():
+    hosts = "127.0.0.1:1", "localhost", "[::1]:8103", "evil.example", "127.0.0.1.evil.example"
+    with judge_server({"human": {"": ScriptedJudge()}}) as (url, _):
+        asked = {host: httpx.get(f"{url}/health", headers={"Host": host}).status_code for host in hosts}
+    assert list(asked.values()) == [200, 200, 200, 403, 403]
+    with judge_server({"human": {"": ScriptedJudge()}}, api_key="k") as (url, _):
+        headers = {"Host": "judge.example", "Authorization": "Bearer k"}
+        assert httpx.get(f"{url}/metrics", headers=headers).status_code == 200
+
+
+def test_judges_are_shown_the_run_that_a_client_names_and_never_the_policy():
+    judge = ScriptedJudge()
+    with judge_server({"human": {"": judge}}) as (url, _):
+        for number, options in enumerate(({}, {"run": "r"})):
+            httpx.post(url + SCORE, json=BODY | {"policy_name": "qwen-step-700", "options": options,
+                                                 "trace": {"n": number}})
+    assert [ask.run for _, ask in judge.asked.values()] == ["", "r"]
+
+
+def test_a_queue_is_served_with_its_overlap_and_deadline_and_an_item_is_dropped_over_http(tmp_path):
+    sql = pytest.importorskip("jaxrl_moe.judges.queue.sql")
+    url = f"sqlite:///{tmp_path}/queue.db"
+    with ChatServer(in_turn(GOOD)) as model, contextlib.closing(sql.SqlQueue(url)) as queue:
+        (tmp_path / "page.json").write_text(json.dumps(PAGE.plain()))
+        server, served = make_server(JudgeServerOptions(
+            rubrics=str(tmp_path / "page.json"), llm_url=model.url, queue=url, provider="human", port=0,
+            overlap=2, blend_deadline=0.2, blend_on_deadline="model"))
+        with server:
+            assert served.judges["blended"][""].queue is served.judges["human"][""].queue
+            item = httpx.post(server.url + SCORE, json=BODY).json()["details"]["item"]
+            names = ["ada", "bob"]
+            for name in names:
+                queue.add_judge(name)
+            assert {queue.lease(name, 60).item for name in names} == {queue.lease("ada", 60).item}
+            path = f"{server.url}/api/judge/v1/items/"
+            for _ in range(2):
+                assert httpx.delete(path + item).json() == {"item": item, "waited_for": False}
+            assert queue.state(item.removeprefix("human.")).dropped == "nobody waits for it any more"
+            gone = httpx.get(path + item)
+            assert gone.status_code == 404 and "nobody waits" in gone.json()["error"]["message"]
+            assert httpx.delete(path + "human.nothing").status_code == 404
+            assert httpx.delete(path + "nobody.nothing").status_code == 404
+            said = httpx.post(f"{server.url}{SCORE}?wait=20", json=with_options(provider="blended")).json()
+            assert said["details"]["judge"].endswith("(alone)")
 
 
 def test_folders_of_rubrics_are_read_whole_and_strictly(tmp_path):
