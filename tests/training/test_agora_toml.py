@@ -17,6 +17,7 @@ from jaxrl_moe.judges.kept import KeptVerdicts
 from jaxrl_moe.judges.questions import rubric_question
 from jaxrl_moe.judges.records import Ask, Work
 from jaxrl_moe.judges.rubrics import read_rubrics
+from jaxrl_moe.serving.tasks.agora.texts import AgoraTexts
 from tests.helpers.chromium import PROGRAM, chromium
 from tests.helpers.processes import ROOT
 from tests.helpers.runs import rows
@@ -39,7 +40,7 @@ def get_config():
     config.scratch.update(vocab_size=1000, hidden_size=128, num_layers=2, num_experts=4,
                           intermediate_size=128, context=8192, initializer_range=0.05)
     config.sft.path = {folder!r} + "/verdicts.jsonl"
-    config.sft.steps = 80
+    config.sft.steps = 100
     config.sft.sequences_per_step = 8
     config.sft.learning_rate = 3e-3
     config.sft.max_tokens = 2048
@@ -100,10 +101,10 @@ def small_judge(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judge")
     generator = random.Random(0)
     with (folder / "verdicts.jsonl").open("w") as file:
-        for _ in range(256):
-            text = "".join(chr(generator.choice([*range(32, 127), 233, 8364])) for _ in range(
-                generator.randrange(200)))
-            asked = rubric_question(Work("Write a notice.", (text,)), Ask(RUBRIC), False)
+        for seed in range(384):
+            text = generator.randbytes(generator.randrange(160)).decode(errors="replace")  # as it will see
+            task = AgoraTexts().open(seed).begin()[-1]["content"]
+            asked = rubric_question(Work(task, (text,)), Ask(RUBRIC), False)
             scores = {each.id: generator.choice(SCORES if each.scale == "bounded" else (0, 1))
                       for each in RUBRIC.criteria}
             answer = json.dumps({"rationale": "It is so.", "scores": scores})
