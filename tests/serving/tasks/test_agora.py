@@ -12,7 +12,7 @@ from jaxrl_moe.serving.tasks.agora.markup import has_markup, page_of, text_of
 from jaxrl_moe.serving.tasks.agora.pages import AgoraPages, PageEpisode
 from jaxrl_moe.serving.tasks.agora.texts import AgoraTexts
 from jaxrl_moe.serving.tasks.stop import Stop
-from jaxrl_moe.types import EnvError, UserError
+from jaxrl_moe.types import EnvError, Status, UserError
 from tests.helpers.task_apps import good_text, policy, request, task_app
 
 
@@ -129,6 +129,27 @@ def test_an_answer_without_a_page_is_not_shown():
     for text, why in (("Sorry.", "no HTML document"), (large, f"at most {MOST_HTML}")):
         seen, shown = page_look(text)
         assert not shown.pages and not seen.parts and seen.score == 0 and re.search(why, seen.findings[0])
+
+
+class Failing(Shown):
+    """A renderer that shows nothing with <loop>, or where it is broken nothing at all."""
+    broken = False
+
+    def render(self, page, started):
+        if self.broken or "<loop>" in page:
+            raise EnvError(Status.TIMED_OUT, "The browser did not show a page.")
+        return super().render(page, started)
+
+
+def test_a_page_that_no_browser_shows_keeps_no_rule_and_a_browser_that_shows_none_is_no_fault_of_it():
+    failing = Failing()
+    episode = PageEpisode(brief("page", 0), failing, threading.BoundedSemaphore(1))
+    seen = episode.look("```html\n<loop>\n```", Stop())
+    assert seen.score == 0 and not seen.parts and "cannot show" in seen.findings[0]
+    assert len(failing.pages) == 1  # a plain one
+    failing.broken = True
+    with pytest.raises(EnvError, match="did not show"):
+        episode.look("```html\n<loop>\n```", Stop())
 
 
 GOOD = """<!doctype html><html><head><title>{who}</title><style>body {{margin: 0; font: 20px sans-serif}}

@@ -14,9 +14,10 @@ from jaxrl_moe.serving.tasks.agora.markup import page_of
 from jaxrl_moe.serving.tasks.stop import Stop
 from jaxrl_moe.serving.tasks.task import AppEpisode, AppTask, Look
 from jaxrl_moe.spelling import cut, escaped
-from jaxrl_moe.types import Messages
+from jaxrl_moe.types import EnvError, Messages
 
 AT_ONCE = 4  # browsers; others wait
+_PLAIN = "<title>a page</title><h1>A page</h1>"  # that any browser can show
 _SYSTEM = ("You build web pages. Answer with one complete HTML document in a block of code marked html, with "
            "its styles inside it. It must not use scripts, and nothing that is loaded from elsewhere: no "
            "pictures, fonts or style sheets by URL.")
@@ -54,7 +55,7 @@ class AgoraPages(AppTask):
 
     def prepare(self) -> None:
         """Shows a page, so that a machine whose sandbox does not work says so before it is needed."""
-        self._renderer.render("<title>a page</title><h1>A page</h1>")
+        self._renderer.render(_PLAIN)
 
     def _instance(self, seed: int) -> "PageEpisode":
         return PageEpisode(brief("page", seed), self._renderer, self._turn)
@@ -86,10 +87,23 @@ class PageEpisode(AppEpisode):
             return Look("", (), dict.fromkeys(AgoraPages.checks, False), (why,))
         with self._turn:
             stop.check()
-            seen = self._renderer.render(page, stop.hold)
+            seen = self._shown(page, stop)
+        if seen is None:
+            why = "The browser cannot show the document: it takes too long, or too much memory."
+            return Look("", (), dict.fromkeys(AgoraPages.checks, False), (why,))
         parts = (Part("html", page), Part("png", base64.b64encode(seen.png).decode()))
         checks = self._checked(seen)
         return Look(page, parts, checks, tuple(self._findings(seen, checks)))
+
+    def _shown(self, page: str, stop: Stop) -> Rendered | None:
+        """The page as it is seen; None where it cannot be, and a plain one can: then it is the page's own
+        fault, and no failure that would spare the policy a bad score."""
+        try:
+            return self._renderer.render(page, stop.hold)
+        except EnvError:
+            stop.check()
+            self._renderer.render(_PLAIN, stop.hold)
+            return None
 
     def _checked(self, seen: Rendered) -> dict[str, bool]:
         items = {f"mentions_{number}": mentioned(item, seen.text)
