@@ -14,11 +14,22 @@ Record = Mapping[str, Any]
 
 
 def problems(folder: pathlib.Path, steps: int) -> Iterator[str]:
-    """Yields what is wrong, in words."""
+    """Yields what is wrong at the end of a run, in words."""
+    rows = [json.loads(line) for line in (folder / "run/trajectories.jsonl").read_text().splitlines()]
     questions = [record for record in exported(folder) if record["record"] == "question"]
+    yield from faults(rows, questions, steps)
+
+
+def faults(rows: Sequence[Record], questions: Sequence[Record], steps: int) -> Iterator[str]:
+    """Yields what is wrong.
+
+    Args:
+      rows: of trajectories.jsonl.
+      questions: of the export.
+      steps: of the run.
+    """
     counts = collections.Counter(len(question["answers"]) for question in questions)
     yield from (f"{number} items have {count} answers" for count, number in counts.items() if count != 1)
-    rows = [json.loads(line) for line in (folder / "run/trajectories.jsonl").read_text().splitlines()]
     trained = [row for row in rows if row["phase"] == "train"]
     if len(trained) != steps * PROMPTS * GROUP:
         yield f"{len(trained)} rollouts were trained, where {steps * PROMPTS * GROUP} were to be"
@@ -36,6 +47,8 @@ def _rewards(rows: Sequence[Record], questions: Sequence[Record]) -> Iterator[st
         question = by_id[told["question"]]
         rubric = rubric_of(question["rubric"], "the export")
         (work,) = question["works"]
+        if not question["answers"]:
+            continue  # told above
         scores = rubric.checked(opinion(rubric, work["turns"][-1]["text"]))
         if scores != rubric.checked(question["answers"][0]["scores"]):
             yield f"{question['answers']} is stored of a work of which {scores} was said"
