@@ -56,8 +56,8 @@ def other_scores(rows, questions):
 
 
 @pytest.mark.parametrize("damage, said", [
-    (twice, "2 answers"), (unanswered, "0 answers"), (counted_twice, "stands 2 times"), (lost, "were trained"),
-    (otherwise, "stands where"), (other_scores, "was said")])
+    (twice, "2 answers"), (unanswered, "0 answers"), (counted_twice, "stands 2 times"),
+    (lost, "were trained"), (otherwise, "stands where"), (other_scores, "was said")])
 def test_each_fault_is_told(damage, said):
     rows, questions = run()
     damage(rows, questions)
