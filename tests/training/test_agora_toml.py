@@ -122,7 +122,7 @@ def test_the_seeds_toml_trains_on_what_a_small_model_judges(small_judge, tmp_pat
     with (serving(tmp_path, "model", f"--model={small_judge}", "--name=judge", "--max_prompt_tokens=4096",
                   "--max_tokens=256") as endpoint,
           serving(tmp_path, "judges", "judge", f"--llm_url={endpoint}/v1", "--llm_model=judge",
-                  "--llm_temperature=1", f"--cache={kept}") as judges,
+                  "--llm_temperature=0.5", f"--cache={kept}") as judges,
           serving(tmp_path, "app", "task-app", "--name=agora_ex_text", "--judge_provider=model",
                   f"--judge_url={judges}") as app,
           (tmp_path / "train.log").open("w") as log):
