@@ -51,13 +51,13 @@ PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 def main(config: "Config") -> None:
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report, target
-    from jaxrl_moe.planning.waiting import Asked
+    from jaxrl_moe.planning.waiting import JudgingTimes
     chip = find_chip(CHIP.value, CHIPS.value)
     devices = target.devices(chip, int(os.environ[PLANNED])) if target.usable(chip) else None
     print(
         report.text(report.with_mesh(config, MESH.value), chip=CHIP.value, chips=CHIPS.value,
                     price=PRICE.value, shape=SHAPE.value, devices=devices, kernels=KERNELS.value,
-                    asked=Asked(JUDGE_MINUTES.value, AT_ONCE.value)))
+                    asked=JudgingTimes(JUDGE_MINUTES.value, AT_ONCE.value)))
 
 
 def start_again(config: "Config") -> int:

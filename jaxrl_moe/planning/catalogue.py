@@ -18,7 +18,7 @@ NAME = "_name_or_path"  # of config.json: the checkpoint that it belongs to
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
+class KnownCheckpoint:
     """A checkpoint whose weights need not be there.
 
     Attributes:
@@ -59,7 +59,7 @@ class Checkpoint:
         return [(path, array) for path, array in pairs if array.ndim]
 
 
-def catalogue(folder: pathlib.Path) -> list[Checkpoint]:
+def catalogue(folder: pathlib.Path) -> list[KnownCheckpoint]:
     """The checkpoints whose config.json files a folder holds, each under a name of its own, smallest first.
 
     Raises:
@@ -73,7 +73,7 @@ def catalogue(folder: pathlib.Path) -> list[Checkpoint]:
     return sorted(checkpoints, key=lambda each: each.parameters)
 
 
-def checkpoint(path: pathlib.Path) -> Checkpoint:
+def checkpoint(path: pathlib.Path) -> KnownCheckpoint:
     """The checkpoint of a config.json; one that does not say its name is called as the file, or as the folder
     of a file config.json.
 
@@ -82,4 +82,5 @@ def checkpoint(path: pathlib.Path) -> Checkpoint:
     """
     values = read_object(path)
     own = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return Checkpoint(Fields(values, str(path)).string(NAME, own), ModelConfig.from_hf(values, str(path)))
+    name = Fields(values, str(path)).string(NAME, own)
+    return KnownCheckpoint(name, ModelConfig.from_hf(values, str(path)))

@@ -10,7 +10,7 @@ from jaxrl_moe.data.packing import whole_batch
 from jaxrl_moe.distributed.collectives import ROWS
 from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.outside import MOST_INT
-from jaxrl_moe.planning.catalogue import Checkpoint
+from jaxrl_moe.planning.catalogue import KnownCheckpoint
 from jaxrl_moe.planning.plan import Plan, counted_plan
 
 WAYS = {"lora": "adapters on all linear layers, experts included", "full": "all weights"}
@@ -67,7 +67,7 @@ def mesh_sizes(mesh: str) -> dict[str, int]:
     return inferred(sizes, math.prod(map(abs, sizes.values())))
 
 
-def fit(each: Checkpoint, mesh: str, way: str, demand: Demand, devices: Sequence[jax.Device]) -> Fit:
+def fit(each: KnownCheckpoint, mesh: str, way: str, demand: Demand, devices: Sequence[jax.Device]) -> Fit:
     """What a checkpoint takes at least.
 
     Args:

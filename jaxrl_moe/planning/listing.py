@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxrl_moe.model.families.registry import families
-from jaxrl_moe.planning.catalogue import Checkpoint
+from jaxrl_moe.planning.catalogue import KnownCheckpoint
 from jaxrl_moe.planning.fits import WAYS, Demand, Fit
 
 GIB = 2**30
@@ -19,7 +19,7 @@ def architecture_lines() -> list[str]:
             *(f"  {name} ({title})" for name, title in rows)]
 
 
-def checkpoint_lines(rows: Sequence[tuple[Checkpoint, Sequence[Fit]]], room: float) -> list[str]:
+def checkpoint_lines(rows: Sequence[tuple[KnownCheckpoint, Sequence[Fit]]], room: float) -> list[str]:
     """A table of checkpoints, with a column for each mesh and way of training.
 
     Args:
@@ -65,7 +65,7 @@ def explanation(fits: Sequence[Fit], demand: Demand, room: float) -> list[str]:
             *(f"not so: {reason}" for reason in refused)]
 
 
-def plain(each: Checkpoint, fits: Sequence[Fit], room: float) -> dict[str, Any]:
+def plain(each: KnownCheckpoint, fits: Sequence[Fit], room: float) -> dict[str, Any]:
     """As JSON; sizes are in bytes."""
     return {"name": each.name, "architecture": each.architecture, "parameters": each.parameters,
             "active_parameters": each.active_parameters, "bytes": each.bytes,

@@ -19,7 +19,7 @@ from jaxrl_moe.phases import longest_rollout
 from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
 from jaxrl_moe.planning.programs import Program
-from jaxrl_moe.planning.waiting import NOTHING_SAID, Asked, waiting, waiting_lines
+from jaxrl_moe.planning.waiting import NOTHING_SAID, JudgingTimes, waiting, waiting_lines
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.types import UserError
 
@@ -28,7 +28,7 @@ GIB = 2**30
 
 def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None,
          devices: Sequence[jax.Device] | None = None, kernels: bool = False,
-         asked: Asked = NOTHING_SAID) -> str:
+         asked: JudgingTimes = NOTHING_SAID) -> str:
     """The plan of a run.
 
     Args:

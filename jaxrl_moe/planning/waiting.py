@@ -20,7 +20,7 @@ ANSWERS: dict[str, tuple[str, Callable[[int], int]]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class JudgingTimes:
     """What a user says of his judges; 0 where he does not.
 
     Attributes:
@@ -31,7 +31,7 @@ class Asked:
     at_once: int = 0
 
 
-NOTHING_SAID = Asked()
+NOTHING_SAID = JudgingTimes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Waiting:
       evaluations: on held-out prompts; per_evaluation: rollouts of each, or, where the number of held-out
         prompts stands in the data alone, of each prompt of them.
       prompts_known: which of the two.
-      minutes, at_once: see Asked.
+      minutes, at_once: see JudgingTimes.
     """
     steps: int
     per_step: int
@@ -74,7 +74,7 @@ class Waiting:
         return self.answers * self.minutes / 60
 
 
-def waiting(config: Config, asked: Asked) -> Waiting | None:
+def waiting(config: Config, asked: JudgingTimes) -> Waiting | None:
     """What a run waits; None where no person judges and nobody asks.
 
     Raises:

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 
-from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
+from jaxrl_moe.judges.queue.queue import Given, JudgeAgreement, Lease, Queue, QueueError, QueueProgress
 from jaxrl_moe.judges.records import Ask, Work
 from jaxrl_moe.judges.rubric import Criterion, Rubric
 from jaxrl_moe.types import UserError
@@ -114,18 +114,18 @@ class FakeQueue(Queue):
             if item in self._leases and self._leases[item].token == token:
                 del self._leases[item]
 
-    def progress(self, judge: str) -> Progress:
+    def progress(self, judge: str) -> QueueProgress:
         with self._lock:
             self._check()
             open_items = [item for item in self._items if not self.answers.get(item)]
             leased = [item for item in open_items if item in self._leases]
             runs = collections.Counter(self._items[item][1].run for item in open_items)
             answered = sum(judge in given for given in self.answers.values())
-            return Progress(len(open_items) - len(leased), len(leased), len(self._postponed[judge]),
+            return QueueProgress(len(open_items) - len(leased), len(leased), len(self._postponed[judge]),
                             len(self._items) - len(open_items), answered, runs, 42.0 * bool(open_items))
 
-    def agreement(self) -> Agreement:
-        return Agreement(4, (("ada", "ben", 0.5), ("ben", "cleo", -0.25)), 0.375,
+    def agreement(self) -> JudgeAgreement:
+        return JudgeAgreement(4, (("ada", "ben", 0.5), ("ben", "cleo", -0.25)), 0.375,
                          {"ada": (3, 4), "ben": (0, 4)}, {"ada": float("nan")})
 
     def recent(self, judge: str, count: int) -> list[tuple[float, float]]:

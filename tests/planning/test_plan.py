@@ -20,7 +20,7 @@ from jaxrl_moe.planning.buffers import temporaries
 from jaxrl_moe.planning.hlo import collective_bytes
 from jaxrl_moe.planning.plan import make_plan
 from jaxrl_moe.planning.update import micro_batch_shapes
-from jaxrl_moe.planning.waiting import Asked
+from jaxrl_moe.planning.waiting import JudgingTimes
 from jaxrl_moe.types import UserError
 
 
@@ -132,7 +132,7 @@ def test_the_report_says_whether_it_fits_and_what_to_change(alone, tmp_path, mon
                   "time floor on H200", "tokens/s", "GPU-hours", "at 3 an hour"):
         assert words in text, words
     assert "judges" not in text
-    asked = plan_report.text(config, chip="H200", shape=str(path), asked=Asked(minutes=10.0))
+    asked = plan_report.text(config, chip="H200", shape=str(path), asked=JudgingTimes(minutes=10.0))
     assert "judges: 6,400 rollouts (100 steps of 64), 10.0 min each, 4 at a time: 266.7 h" in asked
     (tmp_path / "chips.json").write_text(
         json.dumps({"tiny": {

@@ -10,7 +10,14 @@ from jaxrl_moe.envs import TASKS
 from jaxrl_moe.envs.registry import declared
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.judges.records import MODES
-from jaxrl_moe.planning.waiting import ANSWERS, NOTHING_SAID, Asked, evaluations, waiting, waiting_lines
+from jaxrl_moe.planning.waiting import (
+    ANSWERS,
+    NOTHING_SAID,
+    JudgingTimes,
+    evaluations,
+    waiting,
+    waiting_lines,
+)
 from jaxrl_moe.types import Step
 
 
@@ -52,7 +59,7 @@ def text(config, asked=NOTHING_SAID):
 
 
 def test_the_seeds_384_rollouts_wait_16_hours_at_10_minutes_and_4_at_a_time():
-    judged = waiting(recipe(BY_PEOPLE), Asked())
+    judged = waiting(recipe(BY_PEOPLE), JudgingTimes())
     assert (judged.answers, judged.minutes, judged.at_once) == (12 * 8 * 4, 10.0, 4)
     assert judged.hours(10.0) == 384 * 10 / 4 / 60 == 16.0
     assert judged.hours_of_work == 384 * 10 / 60 == 64.0
@@ -64,17 +71,17 @@ def test_the_seeds_384_rollouts_wait_16_hours_at_10_minutes_and_4_at_a_time():
 
 
 def test_a_model_of_10_seconds_takes_16_minutes_and_not_the_seeds_2_hours():
-    judged = waiting(recipe(), Asked(10 / 60, 4))
+    judged = waiting(recipe(), JudgingTimes(10 / 60, 4))
     assert judged.hours(judged.minutes) * 60 == pytest.approx(384 * 10 / 4 / 60) == pytest.approx(16)
     assert judged.hours_of_work * 60 == pytest.approx(64)
-    assert "10 s each, 4 at a time: 16.0 min" in text(recipe(), Asked(10 / 60, 4))
+    assert "10 s each, 4 at a time: 16.0 min" in text(recipe(), JudgingTimes(10 / 60, 4))
 
 
 @pytest.mark.parametrize("group, at_once", [(4, 1), (4, 3), (5, 4), (1, 7), (4, 100)])
 def test_a_step_waits_until_its_last_answer_is_there(group, at_once):
     minutes = 7.0
     judged = waiting(recipe(**{"rollout.group_size": group, "algorithm.advantage": "none"}
-                            if group == 1 else {"rollout.group_size": group}), Asked(minutes, at_once))
+                            if group == 1 else {"rollout.group_size": group}), JudgingTimes(minutes, at_once))
     clock = 0.0
     for _ in range(12):
         judges = [clock] * at_once
@@ -86,16 +93,16 @@ def test_a_step_waits_until_its_last_answer_is_there(group, at_once):
 
 
 def test_people_are_asked_about_only_where_a_task_or_the_user_says_so():
-    assert waiting(recipe(), Asked()) is None
-    assert waiting(recipe("judged_by_somebody(url='x', judge_provider='groq')"), Asked()) is None
-    assert waiting(recipe(""), Asked()) is None
-    assert waiting(recipe(), Asked(at_once=2)).at_once == 2
+    assert waiting(recipe(), JudgingTimes()) is None
+    assert waiting(recipe("judged_by_somebody(url='x', judge_provider='groq')"), JudgingTimes()) is None
+    assert waiting(recipe(""), JudgingTimes()) is None
+    assert waiting(recipe(), JudgingTimes(at_once=2)).at_once == 2
     few = BY_PEOPLE.replace(")", ", max_concurrent_rollouts=2)")
-    assert waiting(recipe(few), Asked()).at_once == 2
-    assert waiting(recipe(few), Asked(at_once=3)).at_once == 3
-    assert waiting(recipe(few), Asked(minutes=20.0)).hours(20.0) == 384 / 2 * 20 / 60
+    assert waiting(recipe(few), JudgingTimes()).at_once == 2
+    assert waiting(recipe(few), JudgingTimes(at_once=3)).at_once == 3
+    assert waiting(recipe(few), JudgingTimes(minutes=20.0)).hours(20.0) == 384 / 2 * 20 / 60
     unbounded = BY_PEOPLE.replace(")", ", max_concurrent_rollouts=0)")
-    assert waiting(recipe(unbounded), Asked()).hours(10.0) == 12 * 10 / 60
+    assert waiting(recipe(unbounded), JudgingTimes()).hours(10.0) == 12 * 10 / 60
 
 
 @pytest.mark.parametrize("mode, unit, answers", [
@@ -103,7 +110,8 @@ def test_people_are_asked_about_only_where_a_task_or_the_user_says_so():
 def test_works_that_are_compared_share_an_answer(mode, unit, answers):
     assert set(ANSWERS) == set(MODES)
     config = recipe(BY_PEOPLE.replace(")", f", judge_mode='{mode}')"))
-    assert waiting(config, Asked()).answers == answers and f"{answers} {unit} (12 steps" in text(config)
+    assert waiting(config, JudgingTimes()).answers == answers
+    assert f"{answers} {unit} (12 steps" in text(config)
 
 
 def test_the_settings_of_a_task_are_read_without_making_it():
@@ -130,7 +138,7 @@ def test_evaluations_are_counted_as_the_loop_has_them(every, at_start, steps, ex
 def test_the_rollouts_of_evaluations_are_counted_apart():
     held_out = {"data.eval_path": "x", "eval.every": 4, "eval.prompts": 10, "eval.samples": 2,
                 "eval.greedy": True}
-    judged = waiting(recipe(BY_PEOPLE, **held_out), Asked())
+    judged = waiting(recipe(BY_PEOPLE, **held_out), JudgingTimes())
     assert judged.answers == 384
     assert (judged.evaluations, judged.per_evaluation) == (4, 30)
     assert judged.hours_of_evaluations(10.0) == 4 * math.ceil(30 / 4) * 10 / 60
@@ -138,5 +146,5 @@ def test_the_rollouts_of_evaluations_are_counted_apart():
     unknown = text(recipe(BY_PEOPLE, **held_out | {"eval.prompts": 0}))
     assert "4 of 3 rollouts for each held-out prompt" in unknown
     seeds = held_out | {"data.eval_path": "", "data.eval_seeds": "5-8"}
-    assert waiting(recipe(BY_PEOPLE, **seeds), Asked()).per_evaluation == 4 * 3
-    assert waiting(recipe(BY_PEOPLE, **seeds | {"eval.prompts": 0}), Asked()).per_evaluation == 4 * 3
+    assert waiting(recipe(BY_PEOPLE, **seeds), JudgingTimes()).per_evaluation == 4 * 3
+    assert waiting(recipe(BY_PEOPLE, **seeds | {"eval.prompts": 0}), JudgingTimes()).per_evaluation == 4 * 3

@@ -11,7 +11,7 @@ from jaxrl_moe.judges.agreement.kappa import binned, by_pair, cohen, counted, fl
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.puts import WHOLE
-from jaxrl_moe.judges.queue.queue import Agreement
+from jaxrl_moe.judges.queue.queue import JudgeAgreement
 from jaxrl_moe.judges.queue.rows import ask_of, win
 from jaxrl_moe.judges.queue.settling import PEOPLE, keep_verdict
 from jaxrl_moe.judges.queue.store import Store
@@ -46,13 +46,13 @@ def all_said(connection: sa.Connection) -> list[Said]:
                  json.loads(row.body)) for row in rows]
 
 
-def agreement(connection: sa.Connection) -> Agreement:
+def agreement(connection: sa.Connection) -> JudgeAgreement:
     """How far judges agree. See Queue.agreement."""
     said = all_said(connection)
     opinions = _opinions(said)
     pairs = by_pair(opinions)
     judges = collections.Counter(each.question for each in said)
-    return Agreement(
+    return JudgeAgreement(
         items=sum(count > 1 for count in judges.values()),
         cohen=tuple((*names, cohen(pairs[names])) for names in sorted(pairs)),
         fleiss=fleiss(counted(opinions)), gold=_gold(said), with_model=_with_model(connection, said))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxrl_moe.judges.exports.preferences import preferences
-from jaxrl_moe.judges.exports.records import Asked, asked, text_of
+from jaxrl_moe.judges.exports.records import AskedQuestion, asked, text_of
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 
@@ -29,7 +29,7 @@ def preference_lines(connection: sa.Connection, margin: float) -> Iterator[dict[
                "margin": each.margin, "answers": each.answers, "source": each.source}
 
 
-def _question(question: Asked) -> dict[str, Any]:
+def _question(question: AskedQuestion) -> dict[str, Any]:
     said = "scores" if question.ask.mode == "rubric" else "order"
     return {"record": "question", "id": question.id, "mode": question.ask.mode,
             "rubric": question.ask.rubric.plain(), "state": question.state, "created": question.created,

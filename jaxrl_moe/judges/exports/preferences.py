@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from jaxrl_moe.judges.exports.records import Asked, asked
+from jaxrl_moe.judges.exports.records import AskedQuestion, asked
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.puts import WHOLE
@@ -41,7 +41,7 @@ def preferences(connection: sa.Connection, margin: float = 0.0) -> Iterator[Pref
             yield each
 
 
-def _compared(questions: list[Asked]) -> Iterator[Preference]:
+def _compared(questions: list[AskedQuestion]) -> Iterator[Preference]:
     wins: collections.Counter = collections.Counter()
     answers: collections.Counter = collections.Counter()
     works: dict[str, Work] = {}
@@ -58,7 +58,7 @@ def _compared(questions: list[Asked]) -> Iterator[Preference]:
         yield Preference(works[better], works[worse], "comparison", abs(wins[pair]) / count, count)
 
 
-def _scored(questions: list[Asked]) -> Iterator[Preference]:
+def _scored(questions: list[AskedQuestion]) -> Iterator[Preference]:
     by_task: dict = collections.defaultdict(list)
     for question in questions:
         totals = [question.ask.rubric.total(opinion.said) for opinion in question.opinions]

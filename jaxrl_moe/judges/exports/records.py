@@ -36,7 +36,7 @@ class Opinion:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class AskedQuestion:
     """A question with its works, in the order of their digests, and all that was answered."""
     id: str
     ask: Ask
@@ -67,14 +67,14 @@ def asks(connection: sa.Connection) -> dict[str, Ask]:
     return {row.id: ask_of(row.body) for row in rows}
 
 
-def asked(connection: sa.Connection, ask: str = "") -> Iterator[Asked]:
+def asked(connection: sa.Connection, ask: str = "") -> Iterator[AskedQuestion]:
     """Yields all questions, oldest first, or those under an ask."""
     known = asks(connection)
     rows = connection.execute(sa.select(_questions).where(
         _questions.c.ask == ask if ask else sa.true()).order_by(_questions.c.created, _questions.c.id)).all()
     for row in rows:
         digests = tuple(json.loads(row.members))
-        yield Asked(row.id, known[row.ask], digests, tuple(works_of(connection, digests)), row.state,
+        yield AskedQuestion(row.id, known[row.ask], digests, tuple(works_of(connection, digests)), row.state,
                     row.created, json.loads(row.gold or "null"), tuple(_opinions(connection, row)))
 
 

@@ -49,7 +49,7 @@ class Given:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class QueueProgress:
     """The queue in numbers, in which gold items count as the others do: items that wait, that are leased,
     that this judge has put off, that are done; the judge's own answers; runs that wait, with how many items
     each, and for how many seconds the oldest."""
@@ -63,7 +63,7 @@ class Progress:
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
+class JudgeAgreement:
     """How far judges agree, over items that several judged.
 
     Attributes:
@@ -125,11 +125,11 @@ class Queue(abc.ABC):
         """
 
     @abc.abstractmethod
-    def progress(self, judge: str) -> Progress:
+    def progress(self, judge: str) -> QueueProgress:
         """Where things stand."""
 
     @abc.abstractmethod
-    def agreement(self) -> Agreement:
+    def agreement(self) -> JudgeAgreement:
         """How far the judges agree."""
 
     @abc.abstractmethod

@@ -11,7 +11,7 @@ from jaxrl_moe.judges.agreement.opinions import BLENDED
 from jaxrl_moe.judges.lookout import Lookout
 from jaxrl_moe.judges.queue import answers, leasing, people, puts, settling, standing, tables
 from jaxrl_moe.judges.queue.alchemy import sa
-from jaxrl_moe.judges.queue.queue import Agreement, Given, Lease, Progress, Queue, QueueError
+from jaxrl_moe.judges.queue.queue import Given, JudgeAgreement, Lease, Queue, QueueError, QueueProgress
 from jaxrl_moe.judges.queue.settling import DONE, DROPPED, PEOPLE
 from jaxrl_moe.judges.queue.store import DatabaseFailed, Store, is_name
 from jaxrl_moe.judges.queue.webhook import Webhook
@@ -192,11 +192,11 @@ class SqlQueue(Queue):
     def answer(self, judge: str, token: str, given: Given) -> None:
         self._write(answers.answer, judge, token, given)
 
-    def progress(self, judge: str) -> Progress:
+    def progress(self, judge: str) -> QueueProgress:
         gold = self._handing.gold_share > 0
         return self.store.read(lambda connection: standing.progress(self.store, connection, judge, gold))
 
-    def agreement(self) -> Agreement:
+    def agreement(self) -> JudgeAgreement:
         return self.store.read(opinions.agreement)
 
     def recent(self, judge: str, count: int) -> Sequence[tuple[float, float]]:

@@ -5,7 +5,7 @@ from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import sa
 from jaxrl_moe.judges.queue.leasing import open_leases, was_put_off
 from jaxrl_moe.judges.queue.people import check_judge
-from jaxrl_moe.judges.queue.queue import Progress
+from jaxrl_moe.judges.queue.queue import QueueProgress
 from jaxrl_moe.judges.queue.settling import DONE, WAITING
 from jaxrl_moe.judges.queue.store import Store
 
@@ -15,7 +15,7 @@ _leases = tables.leases
 _answers = tables.answers
 
 
-def progress(store: Store, connection: sa.Connection, judge: str, gold: bool) -> Progress:
+def progress(store: Store, connection: sa.Connection, judge: str, gold: bool) -> QueueProgress:
     """Where things stand. See Queue.progress.
 
     A gold item counts as another one would, so that a judge does not see by the numbers which it is. What is
@@ -33,7 +33,7 @@ def progress(store: Store, connection: sa.Connection, judge: str, gold: bool) ->
     runs = connection.execute(sa.select(_items.c.run, sa.func.count(), sa.func.min(_items.c.created)).where(
         _items.c.state == WAITING).group_by(_items.c.run)).all()
     oldest = min((created for _, _, created in runs), default=store.clock())
-    return Progress(
+    return QueueProgress(
         waiting=_count(connection, waits, ~held),
         leased=_count(connection, waits, held),
         postponed=_count(connection, waits, was_put_off(judge), ~answered),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
-from jaxrl_moe.judges.queue.queue import Agreement, Lease, Progress, Queue, QueueError
+from jaxrl_moe.judges.queue.queue import JudgeAgreement, Lease, Queue, QueueError, QueueProgress
 from jaxrl_moe.serving.http.bodies import add_json_bodies
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, add_handlers, error_body
 from jaxrl_moe.serving.http.pages import READING, PageGuard, add_files, page_files
@@ -41,8 +41,8 @@ class JudgePage:
     def __post_init__(self) -> None:
         self._leases: collections.OrderedDict[tuple[str, str], Lease] = collections.OrderedDict()
         self._lock = threading.Lock()
-        self._kept_progress: tuple[float, Progress] | None = None
-        self._kept_agreement: tuple[float, Agreement] | None = None
+        self._kept_progress: tuple[float, QueueProgress] | None = None
+        self._kept_agreement: tuple[float, JudgeAgreement] | None = None
 
     def close(self) -> None:
         self.queue.close()
@@ -59,7 +59,7 @@ class JudgePage:
             lease = self._leases.get((judge, token))
         return lease or self.renew(judge, token)  # which the server handed out before it was started anew
 
-    def progress(self, judge: str) -> Progress:
+    def progress(self, judge: str) -> QueueProgress:
         """Where things stand; the runs, and what waits for longest, as they were at most _STALE ago: no run
         waits for a gold item, and a judge would see by them that they have just answered one."""
         now = self.queue.progress(judge)
@@ -69,7 +69,7 @@ class JudgePage:
             then = self._kept_progress[1]
         return dataclasses.replace(now, runs=then.runs, oldest_seconds=then.oldest_seconds)
 
-    def agreement(self) -> Agreement:
+    def agreement(self) -> JudgeAgreement:
         """How far the judges agreed at most _STALE ago, as answers to gold items are counted there."""
         with self._lock:
             if self._kept_agreement is None or time.monotonic() - self._kept_agreement[0] >= _STALE:

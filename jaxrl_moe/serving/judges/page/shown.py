@@ -5,7 +5,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrl_moe.judges.queue.queue import Agreement, Lease, Progress
+from jaxrl_moe.judges.queue.queue import JudgeAgreement, Lease, QueueProgress
 from jaxrl_moe.judges.records import Part, Work
 from jaxrl_moe.serving.judges.page import made
 
@@ -24,14 +24,14 @@ def time_left(lease: Lease) -> dict[str, float]:
     return {"seconds_left": max(0.0, lease.until - time.time())}
 
 
-def shown_progress(progress: Progress) -> dict[str, Any]:
+def shown_progress(progress: QueueProgress) -> dict[str, Any]:
     runs = [{"name": name, "items": items} for name, items in progress.runs.items()]
     return {"waiting": progress.waiting, "leased": progress.leased, "postponed": progress.postponed,
             "done": progress.done, "answered": progress.answered, "runs": runs,
             "oldest_seconds": _finite(progress.oldest_seconds)}
 
 
-def shown_agreement(agreement: Agreement, judge: str) -> dict[str, Any]:
+def shown_agreement(agreement: JudgeAgreement, judge: str) -> dict[str, Any]:
     """How far a judge agrees with others. How these agree among each other, or fare on gold items, is not for
     their colleagues."""
     pairs = [{"with": second if first == judge else first, "kappa": _finite(kappa)}
