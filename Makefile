@@ -34,7 +34,7 @@ help:
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
 	@echo "make kills-judged a run that people judge, while run, judge server and page are killed in turn: some minutes; a section of"
 	@echo "                  benchmarks/judged.md"
-	@echo "make learn-judges a judge's rubric as the only reward, two seeds: some minutes on 2 idle cores"
+	@echo "make learn-judges a judge's rubric as the only reward, two seeds: seven minutes on 2 idle cores"
 	@echo "make learn-games  TextCraft and BabyAI, two seeds, in process and over servers: about an hour on 2 idle cores"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
 	@echo "                  on where it was stopped; SEEDS=0,1 RECIPES=gspo,dapo STEPS=60 for a part. Table and curves go to"
