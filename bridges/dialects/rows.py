@@ -3,7 +3,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridges.dialects.kinds import Kind
+from bridges.dialects.kinds import Invalid, Kind
 
 ABSENT: Any = object()
 
@@ -48,6 +48,21 @@ class Inputs:
 
 # Raises kinds.Invalid. A Problem in place of a setting's value says that somebody has to give it.
 Effect = Callable[[Any, Inputs], Mapping[str, Any] | Without]
+
+
+def as_in_training(key: str, shown: str, mend: str) -> Effect:
+    """The effect of a setting of evaluations, which draw as the training does but for their temperature.
+
+    Args:
+      key: the training's own; its value must be the same.
+      shown, mend: as the message has it, and says what to do.
+    """
+    def effect(value: Any, given: Inputs) -> Without:
+        if value != given[key]:
+            raise Invalid(f"is another value than {shown} = {given[key]}, and evaluations draw as the "
+                          "training does", mend)
+        return Without("evaluations draw as the training does")
+    return effect
 
 
 @dataclasses.dataclass(frozen=True)

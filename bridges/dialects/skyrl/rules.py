@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bridges.dialects import rows
 from bridges.dialects.counting import steps_of_passes
 from bridges.dialects.kinds import Invalid
 from bridges.dialects.rows import Effect, Inputs, Noted, Without
@@ -181,13 +182,8 @@ def eval_temperature(value: float, given: Inputs) -> dict[str, Any] | Without:
 
 
 def as_in_training(key: str) -> Effect:
-    """Evaluations draw as the training does, but for their temperature."""
-    def effect(value: Any, given: Inputs) -> Without:
-        if value != given[key]:
-            raise Invalid(f"is another value than {key} = {given[key]}, and evaluations draw as the training "
-                          "does", "give both the same")
-        return Without("evaluations draw as the training does")
-    return effect
+    """Evaluations draw as the training does."""
+    return rows.as_in_training(key, key, "give both the same")
 
 
 def turns(count: int, given: Inputs) -> Without:

@@ -5,6 +5,7 @@ Most are effects of a key, as rows.Key has them: (its value, all that was given)
 import pathlib
 from typing import Any
 
+from bridges.dialects import rows
 from bridges.dialects.counting import steps_of_passes
 from bridges.dialects.kinds import Invalid
 from bridges.dialects.rows import Effect, Inputs, Noted, Without
@@ -159,13 +160,8 @@ def with_held_out(setting: str) -> Effect:
 
 
 def as_in_training(name: str) -> Effect:
-    """Evaluations draw as the training does, but for their temperature."""
-    def effect(value: Any, given: Inputs) -> Without:
-        if value != given[name]:
-            raise Invalid(f"is another value than --{name} = {given[name]}, and evaluations draw as the "
-                          "training does", "give both the same, or leave it out")
-        return Without("evaluations draw as the training does")
-    return effect
+    """Evaluations draw as the training does."""
+    return rows.as_in_training(name, f"--{name}", "give both the same, or leave it out")
 
 
 def no_first_evaluation(value: bool, given: Inputs) -> dict[str, Any] | Without:
