@@ -151,6 +151,8 @@ class Task(Protocol):
       by_calls: whether play() tells what each call of the policy came to, and not the whole alone.
       ends_itself: whether play() ends within a time of the task's own, and as many may be in it as there
         are episodes: episodes.step_timeout, episode_timeout and rollout.graders do not count.
+      compared: episodes of a group that are judged against each other, so that each waits for so many; 0:
+        each is by itself.
     """
     lowest_reward: ClassVar[float | None] = None
     concurrent: ClassVar[bool] = False
@@ -159,6 +161,7 @@ class Task(Protocol):
     by_agents: ClassVar[bool] = False
     by_calls: bool = False
     ends_itself: ClassVar[bool] = False
+    compared: int = 0
 
     def ready(self) -> None:
         """Whether what it needs elsewhere is there; asked before a run begins.

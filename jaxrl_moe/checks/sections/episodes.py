@@ -7,7 +7,6 @@ from jaxrl_moe.checks.problems import as_problem, idle, told
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import Config, EpisodesSection, value_of
 from jaxrl_moe.data.chat.turn_check import check_template
-from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import Problem, Prompt, UserError
@@ -88,8 +87,8 @@ def _of_outcomes(start: Start) -> Iterator[Problem]:
         yield Problem("algorithm.step_rewards", config.algorithm.step_rewards, "rewards single turns, and "
                       f"env.name = {config.env.name!r} tells of whole episodes",
                       "take a task that tells of each call, such as task_app(by_calls=true)")
-    if isinstance(start.task, TaskApp) and start.task.judge_mode != "rubric":
-        yield from _of_groups(config, start.task)
+    if start.task.compared:
+        yield from _of_groups(config, start.task.compared)
     if start.task.ends_itself:
         yield from _of_servers(config)
 
@@ -105,8 +104,8 @@ def _of_servers(config: Config) -> Iterator[Problem]:
         yield Problem("rollout.stragglers", "cut", f"cannot be, {because}", "take carry or abort")
 
 
-def _of_groups(config: Config, task: TaskApp) -> Iterator[Problem]:
-    """Yields what keeps the works of a group from coming together before a judge who compares them."""
+def _of_groups(config: Config, compared: int) -> Iterator[Problem]:
+    """Yields what keeps the works of a group from coming together before a judge who compares so many."""
     rollout = config.rollout
     sizes = {"rollout.group_size": rollout.group_size}
     if config.data.eval_source:
@@ -115,8 +114,8 @@ def _of_groups(config: Config, task: TaskApp) -> Iterator[Problem]:
             yield Problem("eval.greedy", True, "cannot be: a judge compares the works of a group, and a "
                           "greedy one is alone", "set eval.greedy=false")
     for name, size in sizes.items():
-        if size != task.group_size:
-            yield Problem(name, size, f"is not the group_size = {task.group_size} of env.name, whose judge "
+        if size != compared:
+            yield Problem(name, size, f"is not the group_size = {compared} of env.name, whose judge "
                           "waits for so many works", "make them the same")
 
 

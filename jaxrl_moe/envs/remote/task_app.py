@@ -98,6 +98,7 @@ class TaskApp(Task):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} = {getattr(self, name):g} is out of range: it must be above 0.")
         self.url = checked_url(self.url, "url", _FORM)
+        self.compared = 0 if self.judge_mode == "rubric" else self.group_size
         self.asked_turns = self.max_turns
         self.max_turns = max(self.max_turns, 2)  # as a task of one grades completions
         self.judge_url = self.judge_url and checked_url(self.judge_url, "judge_url", _FORM)
