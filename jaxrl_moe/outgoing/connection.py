@@ -60,7 +60,7 @@ class Connection:
 
     def __init__(self, timeout: float, patience: float = 0.0, api_key: str = "", header: str = "",
                  headers: Mapping[str, str] = {}):
-        httpx = _httpx()
+        httpx = httpx_library("Servers of environments and judges are called")
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
         if api_key:
             headers |= {header: api_key} if header else {"Authorization": f"Bearer {api_key}"}
@@ -211,10 +211,12 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}{f' ({error})' if str(error) else ''}"
 
 
-def _httpx() -> Any:
+def httpx_library(use: str) -> Any:
+    """httpx, imported only where it is needed; `use` says for what, to begin the message that it is absent
+    with."""
     try:
         import httpx
     except ImportError as error:
-        raise UserError("Servers of environments and judges are called by httpx, which is not installed. It "
-                        'comes with the extra `agents`: pip install -e ".[agents]".') from error
+        raise UserError(f"{use} by httpx, which is not installed. It comes with the extra `agents`: pip "
+                        'install -e ".[agents]".') from error
     return httpx

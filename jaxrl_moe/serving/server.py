@@ -25,7 +25,7 @@ class HttpServer:
     calling thread.
 
     Args:
-      service: what is served; it is closed with the server.
+      service: what is served; it is closed with the server, and where that cannot be made.
       make_app: makes its ASGI application, of the service and the API key, which every request must have
         unless it is empty.
       host, port: where to listen; port 0 takes a free one.
@@ -43,11 +43,13 @@ class HttpServer:
     def __init__(self, service: Closable, make_app: Callable[[Any, str], Any], *, host: str = "127.0.0.1",
                  port: int = 0, api_key: str = "", logins: bool = False, proxied: bool = False,
                  grace: float = 30.0):
-        if not api_key and not logins and not is_loopback(host):
-            raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set "
-                            "one, or listen on 127.0.0.1.")
         self._service = service
-        self._socket = _listen(host, port)
+        try:
+            _check_open(host, api_key, logins)
+            self._socket = _listen(host, port)
+        except UserError:
+            service.close()
+            raise
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(make_app(service, api_key), log_level="warning", access_log=False,
@@ -83,6 +85,13 @@ class HttpServer:
             self._server.run(sockets=[self._socket])
         finally:
             self._service.close()
+
+
+def _check_open(host: str, api_key: str, logins: bool) -> None:
+    """Raises UserError where others could reach what asks for nothing."""
+    if not api_key and not logins and not is_loopback(host):
+        raise UserError(f"On {host!r} other machines can reach the server, and it has no API key. Set "
+                        "one, or listen on 127.0.0.1.")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxrl_moe.outgoing.connection import httpx_library
 from jaxrl_moe.outgoing.urls import Allowed
 from jaxrl_moe.types import UserError
 
@@ -37,7 +38,7 @@ class Webhook:
         self._urls = [allowed.check(url) for url in urls]
         self._allowed = allowed
         self._secret = secret.encode()
-        self._http = _httpx()
+        self._http = httpx_library("Webhooks are sent")
         self._failing: set[str] = set()
         self._overflown = False
         self._events: queues.Queue[tuple[str, Callable[[], int]] | None] = queues.Queue(MOST_WAITING)
@@ -99,12 +100,3 @@ class Webhook:
             _log.warning("The webhook at %s failed: %s. Further failures are not told until it answers.",
                          "/".join(server), failure)
         (self._failing.add if failure else self._failing.discard)(url)
-
-
-def _httpx() -> Any:
-    try:
-        import httpx
-    except ImportError as error:
-        raise UserError("Webhooks are sent by httpx, which is not installed. It comes with the extra "
-                        '`agents`: pip install -e ".[agents]".') from error
-    return httpx

@@ -56,12 +56,8 @@ def make_server(options: EnvOptions) -> tuple[HttpServer, EnvService]:
     _check(task, name)
     sessions = Sessions(task, most=options.sessions, idle_seconds=options.idle)
     service = EnvService(name, WIRES[wire], sessions)
-    try:
-        return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
-                          grace=options.grace), service
-    except UserError:
-        service.close()
-        raise
+    return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
+                      grace=options.grace), service
 
 
 def _check(task: Task, name: str) -> None:

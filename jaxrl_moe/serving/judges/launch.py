@@ -65,12 +65,8 @@ def make_server(options: JudgeServerOptions) -> tuple[HttpServer, JudgeService]:
     """The server, which listens already, and what it serves."""
     rubrics = read_rubrics(options.rubrics or SHIPPED)
     service = JudgeService(_judges(options), rubrics)
-    try:
-        return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
-                          grace=options.grace), service
-    except UserError:
-        service.close()
-        raise
+    return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
+                      grace=options.grace), service
 
 
 def _judges(options: JudgeServerOptions) -> dict[str, dict[str, Judge]]:

@@ -76,13 +76,9 @@ def make_server(options: TaskAppOptions) -> tuple[HttpServer, TaskAppService]:
     player = Player(task, Judging(judge, task.name, task.rubric),
                     Allowed(options.allow_policy, "--allow_policy"), options.policy_timeout)
     service = TaskAppService(player, Rollouts(player.play, options.rollouts), TaskKeys(options.keys))
-    try:
-        return HttpServer(service, make_app, host=options.host,
-                          port=kind.port if options.port is None else options.port,
-                          api_key=next(iter(options.keys), ""), grace=options.grace), service
-    except UserError:
-        service.close()
-        raise
+    return HttpServer(service, make_app, host=options.host,
+                      port=kind.port if options.port is None else options.port,
+                      api_key=next(iter(options.keys), ""), grace=options.grace), service
 
 
 def app_kind(name: str) -> AppKind:

@@ -49,12 +49,13 @@ def serve_page(options: PageOptions) -> None:
 def make_server(queue: Queue, file: pathlib.Path, options: PageOptions, public_url: str = "") -> HttpServer:
     """The server, which listens already; it closes the queue, also where it cannot be made."""
     try:
-        page = JudgePage(queue, PageSessions(file), options.lease, public_url)
-        return HttpServer(page, make_page, host=options.host, port=options.port, grace=_GRACE, logins=True,
-                          proxied=bool(public_url))
+        sessions = PageSessions(file)
     except UserError:
         queue.close()
         raise
+    page = JudgePage(queue, sessions, options.lease, public_url)
+    return HttpServer(page, make_page, host=options.host, port=options.port, grace=_GRACE, logins=True,
+                      proxied=bool(public_url))
 
 
 def _public_url(options: PageOptions) -> str:
