@@ -3,6 +3,7 @@ from jaxrl_moe.judges.queue.queue import Given
 from jaxrl_moe.judges.records import Ask, Work
 from jaxrl_moe.judges.rubric import Criterion, Rubric
 
+MINUTES = 600.0  # of a lease, in seconds
 RUBRIC = Rubric("page", (Criterion("layout", 0.75, "bounded", "Is it tidy?"),
                          Criterion("title", 0.25, "binary", "Is there a title?")))
 BY_RUBRIC = Ask(RUBRIC, run="run")
@@ -32,3 +33,12 @@ def best_first(lease, **fields):
     numbers = [number_of(shown) for shown in lease.works]
     return Given(order=tuple((place,) for place in sorted(range(len(numbers)), key=lambda at: -numbers[at])),
                  **fields)
+
+
+def answer_all(queue, judge, given):
+    """Answers whatever the judge is shown; returns the leases."""
+    leases = []
+    while lease := queue.lease(judge, MINUTES):
+        queue.answer(judge, lease.token, given(lease) if callable(given) else given)
+        leases.append(lease)
+    return leases

@@ -18,6 +18,7 @@ from jaxrl_moe.judges.records import Ask, Work
 from jaxrl_moe.judges.rubrics import read_rubrics
 from jaxrl_moe.serving.tasks.agora.texts import AgoraTexts
 from tests.helpers.chromium import PROGRAM, chromium
+from tests.helpers.judges_page import come_in, send
 from tests.helpers.processes import ROOT
 from tests.helpers.runs import rows
 from tests.helpers.seed_texts import AGORA_TOML
@@ -177,14 +178,6 @@ def test_the_seeds_toml_trains_on_what_people_answer_in_a_browser(tmp_path):
         assert row["reward"] == pytest.approx(RUBRIC.total(RUBRIC.checked(answer["scores"])), rel=1e-6)
 
 
-def come_in(tab, url, token):
-    tab.open(url)
-    tab.wait("document.querySelector('#token')")
-    tab.type("#token", token)
-    tab.press("Enter")
-    tab.wait("document.querySelector('#queue')")
-
-
 def rate(tab):
     """Rates what is shown by keys, as the length of its source says; does nothing where nothing is there."""
     ready = "!!document.querySelector('.form') && !document.querySelector('.submit').disabled"
@@ -194,6 +187,4 @@ def rate(tab):
     length = tab.evaluate("document.querySelector('.judging').innerText.length")
     for place in range(tab.evaluate("document.querySelectorAll('.criteria > *').length")):
         tab.press(str((length >> place) % 2))  # a digit that both scales have
-    tab.evaluate("document.querySelector('.form').dataset.old = 'yes'")
-    tab.press("Enter")
-    tab.wait("!document.querySelector('[data-old]')")
+    send(tab)

@@ -84,3 +84,11 @@ def opened(url, clock):
     yield open_queue
     for queue in queues:
         queue.close()
+
+
+@pytest.fixture
+def queue(opened):
+    queue = opened()
+    for name in ("ann", "bob", "cat"):
+        queue.add_judge(name)
+    return queue

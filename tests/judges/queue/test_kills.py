@@ -13,10 +13,9 @@ import time
 import pytest
 
 from jaxrl_moe.judges.queue.sql import SqlQueue
-from tests.helpers.judged import BY_RUBRIC, PAIRWISE, best_first, group, number_of, scored, work
+from tests.helpers.judged import BY_RUBRIC, MINUTES, PAIRWISE, best_first, group, number_of, scored, work
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-MINUTES = 600.0
 KILLS = 12
 
 

@@ -6,8 +6,10 @@ import pytest
 from jaxrl_moe.serving.judges.page.app import JudgePage, make_page
 from jaxrl_moe.serving.judges.page.sessions import PageSessions
 from jaxrl_moe.serving.server import HttpServer
+from tests.helpers import judges_page
 from tests.helpers.chromium import PROGRAM, chromium
-from tests.helpers.fake_queue import TOKENS
+from tests.helpers.fake_queue import TOKENS, FakeQueue
+from tests.helpers.judges_page import Judging, served
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +45,21 @@ def judging(tab, tmp_path):
 def come_in(tab):
     """Logs a judge in by the form."""
     def come(url, judge="ada"):
-        tab.open(url)
-        tab.wait("document.querySelector('#token')")
-        tab.type("#token", TOKENS[judge])
-        tab.press("Enter")
-        tab.wait("document.querySelector('#queue')")
+        judges_page.come_in(tab, url, TOKENS[judge])
     return come
+
+
+@pytest.fixture
+def queue():
+    return FakeQueue()
+
+
+@pytest.fixture
+def url(queue, tmp_path):
+    with served(queue, tmp_path / "sessions") as url:
+        yield url
+
+
+@pytest.fixture
+def ada(url):
+    return Judging(url, "ada")

@@ -12,6 +12,7 @@ from jaxrl_moe.judges.queue.human import HumanJudge
 from jaxrl_moe.judges.queue.sql import SqlQueue
 from jaxrl_moe.judges.records import Ask, Part, Work
 from tests.helpers.fake_queue import RUBRIC
+from tests.helpers.judges_page import come_in, send
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 NUMBERS = "[...document.querySelectorAll('.work > .text')].map(each => each.innerText)"
@@ -51,21 +52,6 @@ def answer(tab):
     for key in keys:
         tab.press(key)
     return True
-
-
-def send(tab):
-    """Submits, and waits until it is kept and the next is there."""
-    tab.evaluate("document.querySelector('.form').dataset.old = 'yes'")
-    tab.press("Enter")
-    tab.wait("!document.querySelector('[data-old]')")
-
-
-def come_in(tab, url, token):
-    tab.open(url)
-    tab.wait("document.querySelector('#token')")
-    tab.type("#token", token)
-    tab.press("Enter")
-    tab.wait("document.querySelector('#queue')")
 
 
 def check(queue, right):
