@@ -1,14 +1,13 @@
 """An OpenAI-compatible chat endpoint in a thread on loopback that says what a test lets it say."""
-import http.server
 import itertools
 import json
 import re
 import threading
 
-from tests.helpers.fake_server import Listener, send
+from tests.helpers.fakes import Call, Fake, send
 
 
-class ChatServer:
+class ChatServer(Fake):
     """Answers each call with `answer(body)`: a text of the model's, or (status, body), or None for nothing at
     all.
 
@@ -24,25 +23,14 @@ class ChatServer:
         self.most = 0
         self._at_work = 0
         self._door = threading.Lock()
-        self._over = threading.Event()
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 1 << 16
-
-            def log_message(self, *arguments):
-                pass
-
+        class Handler(Call):
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                outer.handle(self, body)
+                outer.handle(self, self.read())
 
-        self._server = Listener(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02},
-                         daemon=True).start()
+        self.listen(Handler)
+        self.url += "/v1"
 
     def handle(self, request, body):
         if request.path != "/v1/chat/completions":
@@ -57,21 +45,11 @@ class ChatServer:
             with self._door:
                 self._at_work -= 1
         if said is None:
-            self._over.wait(60)
-            request.close_connection = True
-            return None
+            return self.hang(request)
         if isinstance(said, tuple):
             return send(request, *said)
         return send(request, 200, {"choices": [{"index": 0, "message": {"role": "assistant", "content": said},
                                                 "finish_reason": "stop"}]})
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def in_turn(*answers):

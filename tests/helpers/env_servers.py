@@ -1,7 +1,6 @@
 """Environment servers in threads on loopback: ours over any task, and fakes in AgentGym's shapes that fail on
 demand."""
 import contextlib
-import http.server
 import itertools
 import json
 import os
@@ -16,7 +15,7 @@ from jaxrl_moe.serving.envs.app import EnvService, make_app
 from jaxrl_moe.serving.envs.sessions import Sessions
 from jaxrl_moe.serving.envs.wires import WIRES
 from jaxrl_moe.serving.server import HttpServer
-from tests.helpers.fake_server import Listener, drip, send
+from tests.helpers.fakes import Call, Fake, drip, send
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -84,7 +83,7 @@ def forwarded(url):
     return ask
 
 
-class FakeGym:
+class FakeGym(Fake):
     """A server of one of the games above.
 
     Attributes:
@@ -110,15 +109,9 @@ class FakeGym:
         self._door = threading.Lock()
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 1 << 16
-
-            def log_message(self, *arguments):
-                pass
-
+        class Handler(Call):
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = self.read()
                 outer.asked.append((self.path, body))
                 fault = outer.fault_of(self.path)
                 if fault:
@@ -128,20 +121,7 @@ class FakeGym:
                 else:
                     send(self, 200, game(self.path, body))
 
-        self._over = threading.Event()
-        self._server = Listener(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02},
-                         daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self.listen(Handler)
 
     def fault_of(self, path):
         """What goes wrong with the next call of a path."""
@@ -158,8 +138,7 @@ class FakeGym:
     def fail(self, request, fault, answer):
         data = json.dumps(answer).encode()
         if fault == "hang":
-            self._over.wait(60)
-            request.close_connection = True
+            self.hang(request)
         elif fault == "drop":
             request.close_connection = True
         elif fault == "drip":

@@ -1,9 +1,7 @@
 """A judge that is written from the contract alone: it scores by a rule, and takes its time as people do."""
-import http.server
-import json
 import threading
 
-from tests.helpers.fake_server import Listener
+from tests.helpers.fakes import Call, Fake, send
 
 
 def rule(text):
@@ -11,7 +9,7 @@ def rule(text):
     return len(text) % 5 / 4
 
 
-class FakeJudge:
+class FakeJudge(Fake):
     """Answers POST /api/judge/v1/score and GET /api/judge/v1/items/ITEM.
 
     Args:
@@ -34,13 +32,7 @@ class FakeJudge:
         self._door = threading.Lock()
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 1 << 16
-
-            def log_message(self, *arguments):
-                pass
-
+        class Handler(Call):
             def do_GET(self):
                 name = self.path.partition("?")[0].rpartition("/")[2]
                 known = name in outer.items.values()
@@ -50,22 +42,17 @@ class FakeJudge:
                 self.say({"detail": "Method Not Allowed"}, 405)
 
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 assert self.path.partition("?")[0] == "/api/judge/v1/score"
-                self.say(outer.submit(body))
+                self.say(outer.submit(self.read()))
 
             def say(self, body, status=200):
                 right = self.headers.get("Authorization", "") == (f"Bearer {outer.key}" if outer.key else "")
-                data = json.dumps(body if right else {"detail": "The API key is wrong."}).encode()
-                self.send_response(status if right else 401)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                if right:
+                    send(self, status, body)
+                else:
+                    send(self, 401, {"detail": "The API key is wrong."})
 
-        self._server = Listener(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02},
-                         daemon=True).start()
+        self.listen(Handler)
 
     def submit(self, body):
         shown = body["trace"]["task"], body["trace"]["turns"][-1]["text"]
@@ -83,10 +70,3 @@ class FakeJudge:
             self.given[item] = text, rule(text)
         return {"status": "ok", "event_rewards": [], "outcome_reward": {"total": rule(text), "criteria": {}},
                 "details": {"judge": "human", "raw": f"It has {len(text)} letters."}}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()

@@ -2,11 +2,9 @@
 fails on demand."""
 import base64
 import collections
-import http.server
 import itertools
 import json
 import pathlib
-import sys
 import threading
 import time
 
@@ -16,6 +14,7 @@ import pytest
 from bridges.engines import pool
 from bridges.hf.tensor_files import TensorReader
 from bridges.servers import http as client
+from tests.helpers.fakes import Call, Fake, drip, send
 
 VOCAB = 50
 LOADS = ("/update_weights", "/update_weights_from_disk", "/init_weights_update_group",
@@ -30,7 +29,7 @@ def quickly(monkeypatch):
     monkeypatch.setattr(pool, "RETRY_SECONDS", 0.05)
 
 
-class FakeServer:
+class FakeServer(Fake):
     """Draws the prompt's first token over and over, each with log-prob -1; ends by its own thread.
 
     Attributes:
@@ -70,31 +69,14 @@ class FakeServer:
         self.running.set()
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            # header and body in one packet; else the client waits for a delayed acknowledgement
-            wbufsize = 1 << 16
-
-            def log_message(self, *arguments):
-                pass
-
+        class Handler(Call):
             def do_GET(self):
                 outer.handle(self, None)
 
             def do_POST(self):
-                outer.handle(
-                    self, json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "null"))
+                outer.handle(self, self.read())
 
-        self._server = Listener(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={
-            "poll_interval": 0.02
-        }, daemon=True).start()
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        self.listen(Handler)
 
     def handle(self, request, body):
         path = request.path.split("?")[0]
@@ -248,12 +230,6 @@ class FakeServer:
         return labels, "length" if len(labels) == count else "abort"
 
 
-class Listener(http.server.ThreadingHTTPServer):
-    def handle_error(self, request, client_address):
-        if not isinstance(sys.exception(), OSError):  # a client that went away is part of the tests
-            super().handle_error(request, client_address)
-
-
 def spans(labels):
     """[{"version", "start", "end"}] of runs of equal labels."""
     starts = [number for number, label in enumerate(labels) if not number or labels[number - 1] != label]
@@ -312,27 +288,3 @@ def sglang_shape(ids, logprobs, versions, n, reason):
 
 
 SHAPES = {"vllm": vllm_shape, "sglang": sglang_shape}
-
-
-def send(request, status, body, data=None):
-    data = json.dumps(body).encode() if data is None else data
-    request.send_response(status)
-    request.send_header("content-type", "application/json")
-    request.send_header("content-length", str(len(data)))
-    request.end_headers()
-    request.wfile.write(data)
-
-
-def drip(request, data):
-    """A byte now and then: no read ever times out, and no answer ever ends."""
-    request.send_response(200)
-    request.send_header("content-type", "application/json")
-    request.send_header("content-length", str(len(data)))
-    request.end_headers()
-    try:
-        for byte in data[:100]:
-            request.wfile.write(bytes([byte]))
-            request.wfile.flush()
-            time.sleep(0.05)
-    except OSError:
-        pass  # the client has gone

@@ -1,13 +1,12 @@
 """A task app that is written from the contract alone, and can go wrong with each of its calls."""
 import collections
-import http.server
 import json
 import re
 import threading
 import urllib.error
 import urllib.request
 
-from tests.helpers.fake_server import Listener
+from tests.helpers.fakes import Call, Fake, send
 
 TURNS = 2
 
@@ -110,7 +109,7 @@ def damaged(answer, damage):
     return answer
 
 
-class FakeTaskApp:
+class FakeTaskApp(Fake):
     """A server of one task.
 
     Args:
@@ -141,16 +140,9 @@ class FakeTaskApp:
         self.failed = 0
         self.calls = collections.Counter()
         self._door = threading.Lock()
-        self._over = threading.Event()
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 1 << 16
-
-            def log_message(self, *arguments):
-                pass
-
+        class Handler(Call):
             def do_GET(self):
                 outer.calls[self.path] += 1
                 if outer.refused(self):
@@ -158,29 +150,19 @@ class FakeTaskApp:
                 answers = {"/health": {"healthy": outer.healthy, "auth": {"required": bool(outer.key)}},
                            "/info": outer.info}
                 known = self.path in answers
-                self.say(200 if known else 404, answers.get(self.path, {"detail": "Not Found"}))
+                send(self, 200 if known else 404, answers.get(self.path, {"detail": "Not Found"}))
 
             def do_POST(self):
-                data = self.rfile.read(int(self.headers["content-length"]))
+                body = self.read()
                 if not outer.refused(self):
-                    outer.rollout(self, json.loads(data))
+                    outer.rollout(self, body)
 
-            def say(self, status, body):
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        self._server = Listener(("127.0.0.1", port), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02},
-                         daemon=True).start()
+        self.listen(Handler, port)
 
     def refused(self, request):
         if request.headers.get("X-API-Key", "") == self.key:
             return False
-        request.say(401, {"detail": "The API key is missing or wrong."})
+        send(request, 401, {"detail": "The API key is missing or wrong."})
         return True
 
     def rollout(self, request, body):
@@ -199,55 +181,30 @@ class FakeTaskApp:
 
     def _answer(self, request, body, fault):
         if fault == "hang":
-            self._over.wait(60)
-            request.close_connection = True
+            self.hang(request)
         elif fault == "drop":
             request.close_connection = True
         elif re.fullmatch("[0-9]{3}", fault):
-            request.say(int(fault), {"detail": "This went wrong."})
+            send(request, int(fault), {"detail": "This went wrong."})
         else:
             try:
                 answer = damaged(self.play(body), fault)
             except (OSError, urllib.error.URLError) as error:
-                request.say(500, {"detail": f"The policy cannot be called: {error}"})
+                send(request, 500, {"detail": f"The policy cannot be called: {error}"})
                 return
             self.answers[body["run_id"]] = answer
-            request.say(200, answer)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
+            send(request, 200, answer)
 
 
-class ModelsOnly:
+class ModelsOnly(Fake):
     """A session's endpoint that says how it draws, and draws nothing."""
 
     def __init__(self):
         sampling = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "max_tokens": 64}
-        data = json.dumps({"object": "list", "data": [{"id": "policy", "sampling": sampling}]}).encode()
+        models = {"object": "list", "data": [{"id": "policy", "sampling": sampling}]}
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *arguments):
-                pass
-
+        class Handler(Call):
             def do_GET(self):
-                self.send_response(200 if self.path.endswith("/v1/models") else 404)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                send(self, 200 if self.path.endswith("/v1/models") else 404, models)
 
-        self._server = Listener(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02},
-                         daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+        self.listen(Handler)

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxrl_moe.config import base
+from tests.helpers.templates import HERMES_TOOLS
 from tests.helpers.tiny_models import make_checkpoint
 
 
@@ -22,6 +23,15 @@ def make_files(folder: pathlib.Path) -> pathlib.Path:
             b = generator.randint(1, 9)
             rows.append({"question": f"{a} + {b} = ?", "answer": f"It is {a + b}.\n#### {a + b}"})
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def make_talking_files(folder: pathlib.Path) -> pathlib.Path:
+    """As make_files, with a chat template that takes tools, and room for conversations."""
+    make_files(folder)
+    (folder / "model/chat_template.jinja").write_text(HERMES_TOOLS.replace("{{ bos_token }}", ""))
+    config = json.loads((folder / "model/config.json").read_text())
+    (folder / "model/config.json").write_text(json.dumps(config | {"max_position_embeddings": 512}))
     return folder
 
 

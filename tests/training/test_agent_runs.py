@@ -1,7 +1,6 @@
 """Whole runs whose episodes are played by agents in processes of their own, with the real openai client: what
 is trained is what they were answered."""
 import collections
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +18,6 @@ from tests.helpers import tiny_run
 from tests.helpers.processes import ROOT, free_port
 from tests.helpers.runs import rows
 from tests.helpers.settings import refuse_settings
-from tests.helpers.templates import HERMES_TOOLS
 
 KEY = "the-key-of-the-run"
 END = 2  # <|im_end|>
@@ -31,12 +29,7 @@ AGENT = dict(env__name="agent(max_turns=4)", episodes__max_tokens=300, data__max
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """As of tiny_run, with a template that takes tools, and room for them."""
-    folder = tiny_run.make_files(tmp_path_factory.mktemp("files"))
-    (folder / "model/chat_template.jinja").write_text(HERMES_TOOLS.replace("{{ bos_token }}", ""))
-    config = json.loads((folder / "model/config.json").read_text())
-    (folder / "model/config.json").write_text(json.dumps(config | {"max_position_embeddings": 512}))
-    return folder
+    return tiny_run.make_talking_files(tmp_path_factory.mktemp("files"))
 
 
 @pytest.mark.parametrize("how, bound", [

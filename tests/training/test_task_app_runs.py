@@ -2,7 +2,6 @@
 what the app answered, each rollout once, whatever fails, is killed or is started again."""
 import contextlib
 import functools
-import json
 import re
 import threading
 
@@ -20,7 +19,6 @@ from tests.helpers.fake_task_app import FakeTaskApp
 from tests.helpers.processes import free_port
 from tests.helpers.runs import rows, start
 from tests.helpers.settings import refuse_settings
-from tests.helpers.templates import HERMES_TOOLS
 from tests.helpers.waiting import wait_until
 
 STEPS = 2
@@ -34,12 +32,7 @@ PLAYED = dict(data__path="", data__seeds="3,5,8-29", data__eval_path="", data__e
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """As of tiny_run, with a template for conversations, and room for them."""
-    folder = tiny_run.make_files(tmp_path_factory.mktemp("files"))
-    (folder / "model/chat_template.jinja").write_text(HERMES_TOOLS.replace("{{ bos_token }}", ""))
-    config = json.loads((folder / "model/config.json").read_text())
-    (folder / "model/config.json").write_text(json.dumps(config | {"max_position_embeddings": 512}))
-    return folder
+    return tiny_run.make_talking_files(tmp_path_factory.mktemp("files"))
 
 
 def settings(app, task="", **changes):
@@ -139,7 +132,6 @@ def test_blends_weigh_what_the_app_gave_and_its_failures_are_never_trained(files
 
 @pytest.mark.slow
 def test_verdicts_of_a_judge_that_takes_its_time_are_the_rewards(files, tmp_path):
-    pytest.importorskip("jaxrl_moe.judges.client")
     with FakeTaskApp(fake_task_app.played) as app, FakeJudge(looks=1) as judge:
         task = f", judge_url='{judge.url}', max_concurrent_rollouts=4"
         _, drawn = run(files, tmp_path / "run", app, task, eval__every=0, eval__at_start=False,
