@@ -11,7 +11,6 @@ import pytest
 from bridges.dialects import READERS
 from jaxrl_moe import cli, recipes
 from jaxrl_moe.config import resolve
-from jaxrl_moe.envs import TASKS
 from jaxrl_moe.types import UserError
 from tests.helpers import seed_texts, tiny_models
 
@@ -66,7 +65,6 @@ def test_slimes_flags_are_taken_by_train_with_a_task_of_ours(files, tmp_path):
     assert "3 steps of 4 prompts x 4 completions, grpo with clipped_surrogate, 1 update(s)" in printed
 
 
-@pytest.mark.skipif("task_app" not in TASKS, reason="the task of task apps is not there")
 def test_the_users_toml_is_taken_by_train_with_the_task_apps_url(files, tmp_path):
     path = tmp_path / "rl.toml"
     tiny = seed_texts.AGORA_TOML.replace("Qwen/Qwen3-30B-A3B", str(files / "model"))
@@ -111,8 +109,7 @@ def test_translate_prints_a_recipe_or_writes_it(translate, tmp_path, capsys):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine.py", "rl.toml"]
     translate(["--help"])
     assert "scripts/translate.py synth FILE.toml" in capsys.readouterr().out
-    if "task_app" in TASKS:
-        assert resolve(recipes.settings(str(tmp_path / "mine.py"))).train.steps == 12
+    assert resolve(recipes.settings(str(tmp_path / "mine.py"))).train.steps == 12
 
 
 @pytest.mark.parametrize("words, message", [

@@ -13,14 +13,12 @@ from bridges.dialects.synth.rules import seeds_text
 from jaxrl_moe import recipes
 from jaxrl_moe.checks.start import training
 from jaxrl_moe.config import ConfigError, known_keys, resolve
-from jaxrl_moe.envs import TASKS
 from jaxrl_moe.types import UserError
 from tests.helpers.seed_texts import AGORA_TOML, AGORA_TUNING
 from tests.helpers.settings import refuse_settings
 
 URL = "http://localhost:8101"
 MODEL = '[model]\nbase = "m"\n'
-needs_task_apps = pytest.mark.skipif("task_app" not in TASKS, reason="the task of task apps is not there")
 
 
 def translated(text, tmp_path, *words):
@@ -220,7 +218,6 @@ def test_nested_sections_are_flattened_down_to_whole_ones():
                                                                     {"model.label": "policy.label"})
 
 
-@needs_task_apps
 @pytest.mark.parametrize("shipped", [True, False])
 def test_a_printed_recipe_resolves_to_the_same_and_is_not_refused(shipped, tmp_path, monkeypatch):
     monkeypatch.setenv("ENVIRONMENT_API_KEY", "sk_env_test")

@@ -8,8 +8,6 @@ from jaxrl_moe.types import EnvError, Status, UserError
 from tests.helpers.fake_judge import FakeJudge
 from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly, scripted
 
-pytest.importorskip("jaxrl_moe.judges.client")
-
 
 @contextlib.contextmanager
 def judged(judge, **settings):

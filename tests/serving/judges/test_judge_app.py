@@ -17,6 +17,7 @@ from jaxrl_moe.judges.ai import AiJudge
 from jaxrl_moe.judges.chat import ChatEndpoint
 from jaxrl_moe.judges.client import JudgeClient
 from jaxrl_moe.judges.queue.queue import Given
+from jaxrl_moe.judges.queue.sql import SqlQueue
 from jaxrl_moe.judges.records import Verdict, Work
 from jaxrl_moe.judges.rubrics import read_rubrics
 from jaxrl_moe.serving.http import gate
@@ -226,9 +227,8 @@ def test_judges_are_shown_the_run_that_a_client_names_and_never_the_policy():
 
 
 def test_a_queue_is_served_with_its_overlap_and_deadline_and_an_item_is_dropped_over_http(tmp_path):
-    sql = pytest.importorskip("jaxrl_moe.judges.queue.sql")
     url = f"sqlite:///{tmp_path}/queue.db"
-    with ChatServer(in_turn(GOOD)) as model, contextlib.closing(sql.SqlQueue(url)) as queue:
+    with ChatServer(in_turn(GOOD)) as model, contextlib.closing(SqlQueue(url)) as queue:
         (tmp_path / "page.json").write_text(json.dumps(PAGE.plain()))
         server, served = make_server(JudgeServerOptions(
             rubrics=str(tmp_path / "page.json"), llm_url=model.url, queue=url, provider="human", port=0,
@@ -354,11 +354,9 @@ def test_a_fuzzer_on_the_schema_finds_no_server_error(tmp_path):
 
 
 def test_people_of_a_queue_are_served_beside_a_model_and_together_with_it(tmp_path):
-    pytest.importorskip("sqlalchemy")
-    sql = pytest.importorskip("jaxrl_moe.judges.queue.sql")
     (tmp_path / "page.json").write_text(json.dumps(PAGE.plain()))
     url = f"sqlite:///{tmp_path}/queue.db"
-    with ChatServer(in_turn(GOOD)) as model, contextlib.closing(sql.SqlQueue(url)) as queue:
+    with ChatServer(in_turn(GOOD)) as model, contextlib.closing(SqlQueue(url)) as queue:
         server, served = make_server(JudgeServerOptions(
             rubrics=str(tmp_path / "page.json"), llm_url=model.url, queue=url, provider="human", port=0))
         assert list(served.judges) == ["human", "model", "blended"]

@@ -111,7 +111,6 @@ def test_a_rollout_that_waits_for_a_judge_ends_with_its_caller():
 
 
 def test_over_http_with_the_judges_client():
-    pytest.importorskip("jaxrl_moe.judges.client")
     scores = {"follows_request": 1.0, "structure": 0.5, "language": 0.0, "substance": 0.0, "complete": 1.0}
 
     def answer(path, body, headers):

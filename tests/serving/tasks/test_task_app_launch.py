@@ -81,7 +81,6 @@ def test_the_script_serves_by_the_seeds_variables_and_ends_with_code_0():
 
 @pytest.mark.slow
 def test_the_judge_is_that_of_the_environment_where_none_is_named():
-    pytest.importorskip("jaxrl_moe.judges.client")
     with started("--name=agora_ex_text", EAMES_JUDGE_URL="http://127.0.0.1:9/") as (process, line):
         assert line.endswith("judged by http://127.0.0.1:9 (human)\n")
         assert "every call is refused with 503: set ENVIRONMENT_API_KEY" in process.stdout.readline()
