@@ -5,6 +5,7 @@ import sqlite3
 import threading
 
 from jaxrl_moe.judges.records import Verdict, verdict_of, verdict_plain
+from jaxrl_moe.judges.wal import write_ahead
 from jaxrl_moe.outside import parse
 from jaxrl_moe.types import UserError
 
@@ -64,13 +65,18 @@ class KeptVerdicts:
             self._file.close()
 
     def _prepare(self) -> None:
+        self._check()  # before another's file is turned into anything
+        write_ahead(self._file, BUSY_SECONDS)
         with self._file:
-            [version] = self._file.execute("PRAGMA user_version").fetchone()
-            [tables] = self._file.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if version not in (0, FORMAT) or tables and not version:
-                raise sqlite3.DatabaseError(f"it is a database of another kind (version {version})")
-        self._file.execute("PRAGMA journal_mode = WAL")
-        with self._file:
+            self._file.execute("BEGIN IMMEDIATE")
+            self._check()
             self._file.execute("CREATE TABLE IF NOT EXISTS verdicts (number INTEGER PRIMARY KEY, "
                                "item TEXT UNIQUE NOT NULL, verdict TEXT NOT NULL)")
             self._file.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _check(self) -> None:
+        # one statement: another process may make the table between two
+        version, tables = self._file.execute(
+            "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version").fetchone()
+        if version not in (0, FORMAT) or tables and not version:
+            raise sqlite3.DatabaseError(f"it is a database of another kind (version {version})")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from jaxrl_moe.judges.queue import tables
 from jaxrl_moe.judges.queue.alchemy import postgresql, sa, sqlite
 from jaxrl_moe.judges.queue.queue import QueueError
+from jaxrl_moe.judges.wal import write_ahead
 from jaxrl_moe.spelling import quoted
 
 T = TypeVar("T")
@@ -163,7 +164,8 @@ def _engine(url: sa.URL) -> sa.Engine:
 def _prepare(connection: Any, _record: Any) -> None:
     """Of each connection to SQLite: transactions begin where we say so, and a commit is on the disk."""
     connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    write_ahead(connection, BUSY_SECONDS)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

@@ -7,13 +7,13 @@ import pathlib
 import random
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
 from jaxrl_moe.judges.queue.sql import SqlQueue
 from tests.helpers.judged import BY_RUBRIC, MINUTES, PAIRWISE, best_first, group, number_of, scored, work
+from tests.helpers.together import together
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 KILLS = 12
@@ -79,30 +79,8 @@ def test_what_was_committed_survives_kills_and_is_judged_once(url, tmp_path):
     queue.close()
 
 
-def together(count, work_on):
-    """Calls a function in threads at once; raises what one raised."""
-    barrier = threading.Barrier(count)
-    errors = []
-
-    def run(index):
-        barrier.wait()
-        try:
-            work_on(index)
-        except Exception as error:
-            errors.append(error)
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def test_queues_that_open_at_once_make_the_tables_once(url):
-    def open_it(index):
-        SqlQueue(url).close()
-    together(6, open_it)
+    together(6, lambda index: SqlQueue(url).close())
     queue = SqlQueue(url)
     assert queue.progress("").waiting == 0
     queue.close()
