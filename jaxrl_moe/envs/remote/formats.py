@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxrl_moe.envs.text.answers import BadAction, action_of
+from jaxrl_moe.envs.text.answers import last_command, only_command
 from jaxrl_moe.outside import Fields, OutsideError, kind
 
 MOST_ID = 2**53 - 1
@@ -28,19 +28,6 @@ class Told(NamedTuple):
     achieved: tuple[str, ...] | None = None
     notes: Mapping[str, str] = MappingProxyType({})
     truncated: bool = False
-
-
-def last_command(text: str) -> str:
-    """What stands after the last "Action:", or all of it without one."""
-    return text.rpartition("Action:")[2].strip()
-
-
-def only_command(text: str) -> str:
-    """The only command of an answer. Where there are several the server gets all of it, and says so."""
-    try:
-        return action_of(text)
-    except BadAction:
-        return text
 
 
 @dataclasses.dataclass(frozen=True)

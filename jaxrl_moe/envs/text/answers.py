@@ -31,5 +31,18 @@ def action_of(text: str) -> str:
     return next(filter(None, lines), "")
 
 
+def only_command(text: str) -> str:
+    """The only command of an answer. Where there are several a server gets all of it, and says so."""
+    try:
+        return action_of(text)
+    except BadAction:
+        return text
+
+
+def last_command(text: str) -> str:
+    """What stands after the last "Action:", or all of it without one."""
+    return text.rpartition("Action:")[2].strip()
+
+
 def _cleaned(text: str) -> str:
     return " ".join(_STRIPPED.sub("", " ".join(text.split())).split())

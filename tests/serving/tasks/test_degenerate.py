@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from jaxrl_moe.envs.remote.formats import last_command, only_command
+from jaxrl_moe.envs.text.answers import last_command, only_command
 from jaxrl_moe.envs.web.loads import loads_of
 from jaxrl_moe.envs.web.render import MOST_HTML, Rendered
 from jaxrl_moe.judges.chat import answer_fields
