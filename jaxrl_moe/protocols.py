@@ -153,6 +153,10 @@ class Task(Protocol):
         are episodes: episodes.step_timeout, episode_timeout and rollout.graders do not count.
       compared: episodes of a group that are judged against each other, so that each waits for so many; 0:
         each is by itself.
+      score_range: least and most that an episode's rewards sum to, by which runs over several tasks bring
+        them to one scale; None: not known.
+      wire: how an environment server shows its sessions, a row of serving/envs/wires; empty: as the server's
+        options say.
     """
     lowest_reward: ClassVar[float | None] = None
     concurrent: ClassVar[bool] = False
@@ -162,6 +166,8 @@ class Task(Protocol):
     by_calls: bool = False
     ends_itself: ClassVar[bool] = False
     compared: int = 0
+    score_range: tuple[float, float] | None = None
+    wire: ClassVar[str] = ""
 
     def ready(self) -> None:
         """Whether what it needs elsewhere is there; asked before a run begins.
@@ -174,6 +180,11 @@ class Task(Protocol):
         """Functions that the policy may call in the row's episodes, as JSON schemas of OpenAI's form
         {"type": "function", "function": {...}}."""
         return ()
+
+    def instructions(self, row: Mapping[str, Any]) -> str:
+        """What a policy is told before the row's episode by whoever has no prompt of the row's own, as a
+        system message; empty: nothing."""
+        return ""
 
     @abc.abstractmethod
     def check_row(self, row: Mapping[str, Any], index: int) -> None:

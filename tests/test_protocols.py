@@ -252,7 +252,8 @@ def use_task(task, params):
         task.check_row({"answer": None, "index": 1, "id": -1, "never": float("nan")}, 2)
     assert task.max_turns >= 1 and task.tools(row) == ()
     assert task.ready() is None and not task.by_calls and task.ends_itself <= task.by_agents
-    assert task.compared == 0
+    assert task.compared == 0 and isinstance(task.instructions(row), str) and isinstance(task.wire, str)
+    assert task.score_range is None or task.score_range[0] < task.score_range[1]
     if task.by_agents:
         with contextlib.closing(task.open(row, 0)) as episode:
             assert isinstance(episode, protocols.AgentEpisode)

@@ -21,8 +21,13 @@ from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import Prompt, UserError
 
 TASKS: dict[str, Factory] = {
-    "gsm8k": Gsm8k, "word_problems": WordProblems, "textcraft": TextCraft, "babyai": BabyAI,
-    "agentgym": AgentGym, "agent": AgentTask, "task_app": TaskApp}
+    "gsm8k": Gsm8k,
+    "word_problems": WordProblems,
+    "textcraft": TextCraft,
+    "babyai": BabyAI,
+    "agentgym": AgentGym,
+    "agent": AgentTask,
+    "task_app": TaskApp}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
 

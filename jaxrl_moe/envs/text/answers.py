@@ -3,6 +3,7 @@ import re
 
 from jaxrl_moe.envs.answers import answer_part
 
+REACT = "Answer in exactly this form, with one {thing}:\nThought:\nwhy you do it\n\nAction:\nthe {thing}"
 _MARK = re.compile(r"\bAction:")
 _STRIPPED = re.compile(r"[^A-Za-z0-9, ]+")
 
@@ -40,8 +41,9 @@ def only_command(text: str) -> str:
 
 
 def last_command(text: str) -> str:
-    """What stands after the last "Action:", or all of it without one."""
-    return text.rpartition("Action:")[2].strip()
+    """What stands after the last "Action:", or all of it without one; what was thought before </think> counts
+    for nothing."""
+    return answer_part(text).rpartition("Action:")[2].strip()
 
 
 def _cleaned(text: str) -> str:

@@ -1,12 +1,14 @@
-"""Commands of a game as functions, for policies that call tools where others write "Action:"."""
+"""How a policy gives a game its commands: in words after "Action:", or as calls of functions."""
 import dataclasses
 import string
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.outside import Fields, OutsideError, parse
-from jaxrl_moe.types import Action, ToolCall
+from jaxrl_moe.types import Action, Messages, ToolCall
+
+Answers = Literal["react", "functions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +56,35 @@ class GameFunction:
         return text.format_map(given)
 
 
-def schemas(functions: Sequence[GameFunction]) -> tuple[Mapping[str, Any], ...]:
-    """What Task.tools offers."""
-    return tuple(each.schema() for each in functions)
+@dataclasses.dataclass(frozen=True)
+class CommandForm:
+    """How a policy gives its commands, and is told what came of them.
+
+    Attributes:
+      read: the command of an answer in words; raises BadAction where there is none.
+      functions: by which commands are called; none: they are given in words.
+    """
+    read: Callable[[str], str]
+    functions: Sequence[GameFunction] = ()
+
+    @property
+    def tools(self) -> tuple[Mapping[str, Any], ...]:
+        """What Task.tools offers."""
+        return tuple(each.schema() for each in self.functions)
+
+    def command(self, action: Action) -> str:
+        """The command that an answer gives.
+
+        Raises:
+          BadAction: it gives none; the message is for the policy that wrote it.
+        """
+        return called_command(action, self.functions) if self.functions else self.read(action.text)
+
+    def observation(self, text: str, action: Action | None = None) -> Messages:
+        """What the policy is shown after an action, or before the first: the result of its call, if it made
+        one, and else words of the user's."""
+        called = bool(self.functions) and action is not None and bool(action.tool_calls)
+        return ({"role": "tool" if called else "user", "content": text},)
 
 
 def called_command(action: Action, functions: Sequence[GameFunction]) -> str:

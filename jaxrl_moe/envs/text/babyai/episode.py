@@ -1,13 +1,17 @@
 """An episode of BabyAI."""
 from typing import Any
 
+from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.envs.text.answers import BadAction, action_of
 from jaxrl_moe.envs.text.babyai.actions import Scene, moves_of
 from jaxrl_moe.envs.text.babyai.description import available_line, describe
 from jaxrl_moe.envs.text.babyai.levels import make_world
 from jaxrl_moe.envs.text.babyai.view import ThingNames, look
+from jaxrl_moe.envs.text.functions import CommandForm
 from jaxrl_moe.protocols import Env
-from jaxrl_moe.types import Action, Messages, Step, UserError
+from jaxrl_moe.types import Action, Messages, Step
+
+_IN_WORDS = CommandForm(action_of)
 
 
 class BabyAIEpisode(Env):
@@ -15,6 +19,7 @@ class BabyAIEpisode(Env):
 
     Args:
       index: data index of the world.
+      form: how actions are given.
       steps, binary: as settings of task.BabyAI.
 
     Attributes:
@@ -25,18 +30,19 @@ class BabyAIEpisode(Env):
       is_fulfilled: whether the mission is.
     """
 
-    def __init__(self, index: int, *, steps: int = 0, binary: bool = False):
+    def __init__(self, index: int, form: CommandForm = _IN_WORDS, *, steps: int = 0, binary: bool = False):
         self.index = index
         self.world: Any = None
         self.scene: Scene
         self.score = 0.0
         self.is_fulfilled = False
+        self._form = form
+        self._life = Lifecycle()
         self._steps = steps
         self._binary = binary
         self._names = ThingNames()
         self._actions = 0
         self._taken = 0
-        self._ended = False
 
     @property
     def mission(self) -> str:
@@ -49,31 +55,29 @@ class BabyAIEpisode(Env):
         Raises:
           UserError: it has begun already.
         """
-        if self.world is not None or self._ended:
-            raise UserError("This episode has begun already: open another one.")
+        self._life.begin()
         self.world = make_world(self.index)
         self.world.max_steps = self._steps or self.world.max_steps
         self._look()
-        return _shown(f"Your goal: {self.mission}\n{describe(self.scene)}")
+        return self._form.observation(f"Your goal: {self.mission}\n{describe(self.scene)}")
 
     def step(self, action: Action) -> Step:
         """Takes an action. One that cannot be taken changes nothing in the world, and the observation says
         why."""
-        if self.world is None or self._ended:
-            raise UserError("This episode has ended, or has not begun: open another one, and reset it.")
+        self._life.check_running()
         self._actions += 1
         try:
-            moves = moves_of(action_of(action.text), self.scene)
+            moves = moves_of(self._form.command(action), self.scene)
         except BadAction as error:
-            return self._told(0.0, f"{error}\n{available_line(self.scene)}")
+            return self._told(0.0, action, f"{error}\n{available_line(self.scene)}")
         self._taken += 1
         before = self.score
         for move in moves:
             self._move(move)
-            if self._ended:  # also in the middle of an action
+            if not self._life.running:  # also in the middle of an action
                 break
         self._look()
-        return self._told(self.score - before, "" if self._ended else describe(self.scene))
+        return self._told(self.score - before, action, describe(self.scene))
 
     def _look(self) -> None:
         view = look(self.world)
@@ -84,17 +88,15 @@ class BabyAIEpisode(Env):
         _, reward, is_over, is_out_of_moves, _ = self.world.step(move)
         self.is_fulfilled = reward > 0
         self.score += float(self.is_fulfilled) if self._binary else float(reward)
-        self._ended = bool(is_over or is_out_of_moves)
+        if is_over or is_out_of_moves:
+            self._life.end()
 
-    def _told(self, reward: float, observation: str) -> Step:
+    def _told(self, reward: float, action: Action, observation: str) -> Step:
         info = {"correct": float(self.is_fulfilled), "score": self.score,
                 "valid": self._taken / self._actions, "moves": float(self.world.step_count)}
-        return Step(reward, self._ended, info, _shown(observation) if observation else ())
+        done = not self._life.running
+        return Step(reward, done, info, () if done else self._form.observation(observation, action))
 
     def close(self) -> None:
         """There is nothing to free."""
-        self._ended = True
-
-
-def _shown(text: str) -> Messages:
-    return ({"role": "user", "content": text},)
+        self._life.end()

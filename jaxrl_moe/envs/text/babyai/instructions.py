@@ -1,6 +1,8 @@
 """What a policy is told before its first turn, and answers in the form that it is told."""
+from jaxrl_moe.envs.text.answers import REACT
+from jaxrl_moe.envs.text.functions import GameFunction
 
-INSTRUCTIONS = """\
+ACTIONS = """\
 You are an agent in rooms with walls, and have a goal there. In each turn you are told what you see, and take
 one of the available actions:
 - turn left, turn right, move forward
@@ -14,13 +16,28 @@ carry a key of its colour
 - check available actions: tells again what you see
 OBJECT and DOOR are named with their colour, and doors with open, closed or locked, as in go to red ball 1 or
 toggle and go through blue locked door 2.
-Answer in exactly this form, with one action:
-Thought:
-why you do it
-
-Action:
-the action"""
+"""
+INSTRUCTIONS = ACTIONS + REACT.format(thing="action")
 TERSE_INSTRUCTIONS = "Reach the goal, one of the available actions a turn:\nAction: turn left"
+CALLING = """\
+You are an agent in rooms with walls, and have a goal there. In each turn you are told what you see and which
+actions are available, and take one of these by calling a function. What you name, you name as you are shown
+it, as red ball 1 or blue locked door 2."""
+_OBJECT = {"object": "as it is shown, such as red ball 1"}
+_DOOR = {"door": "as it is shown, such as blue locked door 2"}
+FUNCTIONS = (
+    GameFunction("turn_left", "Turns to the left.", "turn left"),
+    GameFunction("turn_right", "Turns to the right.", "turn right"),
+    GameFunction("move_forward", "Takes a step ahead.", "move forward"),
+    GameFunction("go_to", "Goes to an object, until it is in front of you.", "go to {object}", _OBJECT),
+    GameFunction("pickup", "Goes to an object and picks it up; you can carry one.", "pickup {object}",
+                 _OBJECT),
+    GameFunction("drop", "Puts what you carry in front of you.", "drop"),
+    GameFunction("go_through", "Goes into an open door.", "go through {door}", _DOOR),
+    GameFunction("toggle_and_go_through", "Goes to a closed door, opens it and goes into it; for a locked "
+                 "one you must carry a key of its colour.", "toggle and go through {door}", _DOOR),
+    GameFunction("toggle", "Opens or closes the door in front of you, or opens the box.", "toggle"),
+    GameFunction("check_available_actions", "Tells again what you see.", "check available actions"))
 
 
 def instructions(terse: bool) -> str:

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from jaxrl_moe.envs.episode_ids import episode_number
+from jaxrl_moe.envs.text.answers import action_of
 from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
+from jaxrl_moe.envs.text.babyai.instructions import CALLING, FUNCTIONS, INSTRUCTIONS
 from jaxrl_moe.envs.text.babyai.levels import LEVELS, check_installed, level_and_seed, levels_of
+from jaxrl_moe.envs.text.functions import Answers, CommandForm
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
@@ -21,6 +24,7 @@ class BabyAI(Task):
       levels: the only ones whose rows are taken, by name or number, such as "GoToRedBall,13"; empty: all.
       steps: low-level moves after which an episode ends; 0: as many as minigrid gives the level.
       binary: the reward is 1 where the mission is fulfilled, however many moves it took.
+      answers: actions are given in words ("react") or by calling functions.
 
     Raises:
       UserError: a number is out of range, there is no such level, or no minigrid.
@@ -29,9 +33,12 @@ class BabyAI(Task):
     levels: str = ""
     steps: int = 0
     binary: bool = False
+    answers: Answers = "react"
     lowest_reward: ClassVar[float] = 0.0
     concurrent: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    wire: ClassVar[str] = "babyai"
 
     def __post_init__(self) -> None:
         for setting, least in (("max_turns", 1), ("steps", 0)):
@@ -39,7 +46,16 @@ class BabyAI(Task):
                 raise UserError(f"{setting} = {getattr(self, setting)} is out of range: it must be at least "
                                 f"{least}.")
         self._levels = levels_of(self.levels)
+        self._form = CommandForm(action_of, FUNCTIONS if self.answers == "functions" else ())
         check_installed()
+
+    def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """The actions as functions, where answers are calls of these."""
+        return self._form.tools
+
+    def instructions(self, row: Mapping[str, Any]) -> str:
+        """The actions, and the form of an answer; the same for every row."""
+        return CALLING if self._form.functions else INSTRUCTIONS
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no world, or one of a level that `levels` leaves out."""
@@ -52,7 +68,7 @@ class BabyAI(Task):
         """An episode in the row's world; all chance in it follows from the row, so the seed decides
         nothing."""
         index = episode_number(row, "babyai")
-        return BabyAIEpisode(index, steps=self.steps, binary=self.binary)
+        return BabyAIEpisode(index, self._form, steps=self.steps, binary=self.binary)
 
     def close(self) -> None:
         """There is nothing to free."""

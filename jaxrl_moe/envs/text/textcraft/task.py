@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.episode_ids import episode_number
+from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.envs.text.answers import BadAction, action_of
+from jaxrl_moe.envs.text.functions import Answers, CommandForm
 from jaxrl_moe.envs.text.textcraft.book import RecipeBook
 from jaxrl_moe.envs.text.textcraft.game import Game, Reply
 from jaxrl_moe.envs.text.textcraft.goals import GoalSet, goal_set, opening
+from jaxrl_moe.envs.text.textcraft.instructions import CALLING, FUNCTIONS, INSTRUCTIONS
 from jaxrl_moe.envs.text.textcraft.planner import Goal
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.spelling import quoted
@@ -24,6 +27,7 @@ class TextCraft(Task):
       max_turns: turns after which an episode is cut.
       max_depth: the goals are those that take at most so many crafts one after the other; 0: all.
       distractors: recipes of no use that are shown beside the others; None: 10 of minecraft, 2 of small.
+      answers: commands are given in words ("react") or by calling functions.
 
     Raises:
       UserError: a number is out of range.
@@ -32,15 +36,27 @@ class TextCraft(Task):
     max_turns: int = 20
     max_depth: int = 0
     distractors: int | None = None
+    answers: Answers = "react"
     lowest_reward: ClassVar[float] = 0.0
     concurrent: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    wire: ClassVar[str] = "textcraft"
 
     def __post_init__(self) -> None:
         for name, least in (("max_turns", 1), ("max_depth", 0), ("distractors", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name} = {value} is out of range: it must be at least {least}.")
+        self._form = CommandForm(action_of, FUNCTIONS if self.answers == "functions" else ())
+
+    def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """The commands as functions, where answers are calls of these."""
+        return self._form.tools
+
+    def instructions(self, row: Mapping[str, Any]) -> str:
+        """The commands, and the form of an answer; the same for every row."""
+        return CALLING if self._form.functions else INSTRUCTIONS
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no goal of these recipes."""
@@ -51,7 +67,7 @@ class TextCraft(Task):
         goals = self._set()
         goal = self.goal(row)
         distractors = goals.distractors if self.distractors is None else self.distractors
-        return TextCraftEpisode(goals.book, goal, distractors)
+        return TextCraftEpisode(goals.book, goal, distractors, self._form)
 
     def close(self) -> None:
         """There is nothing to free."""
@@ -84,45 +100,38 @@ class TextCraft(Task):
 class TextCraftEpisode(Env):
     """One game, in commands and observations."""
 
-    def __init__(self, book: RecipeBook, goal: Goal, distractors: int):
+    def __init__(self, book: RecipeBook, goal: Goal, distractors: int, form: CommandForm):
         self._game = Game(book, goal)
         self._opening = opening(book, goal, distractors)
+        self._form = form
         self._turns = 0
         self._valid = 0
-        self._state = "new"
+        self._life = Lifecycle()
 
     def reset(self) -> Messages:
         """The crafting commands and the goal."""
-        if self._state != "new":
-            raise UserError("This episode has begun already: open another one.")
-        self._state = "running"
-        return _said(self._opening)
+        self._life.begin()
+        return self._form.observation(self._opening)
 
     def step(self, action: Action) -> Step:
         """Carries out the command that an answer gives. info: "correct", and "valid", the share of the turns
         up to now whose command did something."""
-        if self._state != "running":
-            raise UserError("This episode has not begun: reset it first." if self._state == "new" else
-                            "This episode has ended: open another one.")
-        reply = self._reply(action.text)
+        self._life.check_running()
+        reply = self._reply(action)
         self._turns += 1
         self._valid += reply.valid
         won = self._game.won
         if won:
-            self._state = "ended"
+            self._life.end()
         return Step(float(won), won, {"correct": float(won), "valid": self._valid / self._turns},
-                    () if won else _said(reply.text), tuple(self._game.crafted))
+                    () if won else self._form.observation(reply.text, action), tuple(self._game.crafted))
 
-    def _reply(self, text: str) -> Reply:
+    def _reply(self, action: Action) -> Reply:
         try:
-            return self._game.do(action_of(text))
+            return self._game.do(self._form.command(action))
         except BadAction as error:
             return Reply(str(error), False)
 
     def close(self) -> None:
         """There is nothing to free."""
-        self._state = "ended"
-
-
-def _said(text: str) -> Messages:
-    return ({"role": "user", "content": text},)
+        self._life.end()
