@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.envs.adapters.gymnasium import GymnasiumTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
@@ -25,6 +26,7 @@ TASKS: dict[str, Factory] = {
     "word_problems": WordProblems,
     "textcraft": TextCraft,
     "babyai": BabyAI,
+    "gymnasium": GymnasiumTask,
     "agentgym": AgentGym,
     "agent": AgentTask,
     "task_app": TaskApp}
