@@ -64,6 +64,11 @@ def make_task(spec: str) -> Task:
     return _made(factory, given, where)
 
 
+def task_name(spec: str) -> str:
+    """The name of a task without its settings; raises ConfigError where the text cannot be read."""
+    return _read(spec, f"env.name = {shown(spec)}")[0]
+
+
 def declared(spec: str) -> dict[str, Any]:
     """The settings of a task of TASKS, as env.name has them and else by their defaults; no task is made. None
     of a task of another package, which is not imported.
