@@ -14,6 +14,7 @@ from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.envs.text.babyai import BabyAI
 from jaxrl_moe.envs.text.textcraft import TextCraft
+from jaxrl_moe.envs.text.webshop import WebShop
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
@@ -27,6 +28,7 @@ TASKS: dict[str, Factory] = {
     "textcraft": TextCraft,
     "babyai": BabyAI,
     "gymnasium": GymnasiumTask,
+    "webshop": WebShop,
     "agentgym": AgentGym,
     "agent": AgentTask,
     "task_app": TaskApp}
