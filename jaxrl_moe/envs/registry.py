@@ -11,6 +11,7 @@ from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, proble
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.task_app import TaskApp
+from jaxrl_moe.envs.text.alfworld import AlfWorld
 from jaxrl_moe.envs.text.babyai import BabyAI
 from jaxrl_moe.envs.text.textcraft import TextCraft
 from jaxrl_moe.envs.word_problems import WordProblems
@@ -25,6 +26,7 @@ TASKS: dict[str, Factory] = {
     "word_problems": WordProblems,
     "textcraft": TextCraft,
     "babyai": BabyAI,
+    "alfworld": AlfWorld,
     "agentgym": AgentGym,
     "agent": AgentTask,
     "task_app": TaskApp}
