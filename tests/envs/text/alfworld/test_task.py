@@ -109,7 +109,7 @@ def test_what_is_missing_is_said_before_a_run_begins(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is not at .*nowhere.*run `make alfworld`"):
         AlfWorld(games="rooms", python=str(tmp_path / "nowhere")).ready()
     python = python_of(tmp_path)
-    with pytest.raises(UserError, match="no list of games: put mappings_train.json and mappings_test.json of"):
+    with pytest.raises(UserError, match="no list of games: put mappings_train.json and mappings_test.json"):
         AlfWorld(data=str(tmp_path), python=python).ready()
     monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
     write_index(tmp_path, ["train/pick-A-None-B-generated/small_0"])
