@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import pathlib
+import tempfile
 import time
 import typing
 from collections.abc import Mapping, Set
@@ -43,6 +44,7 @@ from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
 from tests.helpers.adapters import faked
 from tests.helpers.env_servers import FakeGym, textcraft
+from tests.helpers.fake_alfworld import python_of
 from tests.helpers.fake_server import FakeServer
 from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
 from tests.helpers.games import Guessing
@@ -169,6 +171,11 @@ def app():
     return make_task(f"task_app(url='{FakeTaskApp().url}')")
 
 
+def alfworld():
+    """A task whose games a process of the tests plays, which ends with this one."""
+    return make_task(f"alfworld(games='small', python='{python_of(pathlib.Path(tempfile.mkdtemp()))}')")
+
+
 CASES = {  # class: its object, as a function of the test's fixtures
     "JaxEngine": lambda model, in_process, fake: in_process,
     "EngineFront": lambda model, in_process, fake: EngineFront(in_process),
@@ -184,6 +191,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
     "GymnasiumTask": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")),
     "AdapterEpisode": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")).open({"id": 0}, 0),
+    "AlfWorld": lambda *_: alfworld(), "AlfWorldEpisode": lambda *_: alfworld().open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
@@ -193,6 +201,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
+          "AlfWorldEpisode": ("look", "open door 1"),
           "Walking": ("aa", "bb", "cc"),
           "AdapterEpisode": ("Action: 1", "Action: 2"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all

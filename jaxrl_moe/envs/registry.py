@@ -12,6 +12,7 @@ from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, proble
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.task_app import TaskApp
+from jaxrl_moe.envs.text.alfworld import AlfWorld
 from jaxrl_moe.envs.text.babyai import BabyAI
 from jaxrl_moe.envs.text.textcraft import TextCraft
 from jaxrl_moe.envs.text.webshop import WebShop
@@ -29,6 +30,7 @@ TASKS: dict[str, Factory] = {
     "babyai": BabyAI,
     "gymnasium": GymnasiumTask,
     "webshop": WebShop,
+    "alfworld": AlfWorld,
     "agentgym": AgentGym,
     "agent": AgentTask,
     "task_app": TaskApp}
