@@ -12,6 +12,7 @@ from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.envs.text.babyai import BabyAI
+from jaxrl_moe.envs.text.sciworld import SciWorld
 from jaxrl_moe.envs.text.textcraft import TextCraft
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.foreign_errors import crash
@@ -25,6 +26,7 @@ TASKS: dict[str, Factory] = {
     "word_problems": WordProblems,
     "textcraft": TextCraft,
     "babyai": BabyAI,
+    "sciworld": SciWorld,
     "agentgym": AgentGym,
     "agent": AgentTask,
     "task_app": TaskApp}
