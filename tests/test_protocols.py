@@ -43,6 +43,7 @@ from jaxrl_moe.training.selection import Selection
 from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
 from tests.helpers.adapters import faked
+from tests.helpers import sciworld
 from tests.helpers.env_servers import FakeGym, textcraft
 from tests.helpers.fake_alfworld import python_of
 from tests.helpers.fake_server import FakeServer
@@ -192,6 +193,8 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "GymnasiumTask": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")),
     "AdapterEpisode": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")).open({"id": 0}, 0),
     "AlfWorld": lambda *_: alfworld(), "AlfWorldEpisode": lambda *_: alfworld().open({"id": 0}, 0),
+    "SciWorld": lambda *_: sciworld.task(jvms=1),
+    "SciWorldEpisode": lambda *_: sciworld.shared_task().open(sciworld.PARROT, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
@@ -202,6 +205,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
           "AlfWorldEpisode": ("look", "open door 1"),
+          "SciWorldEpisode": ("Action: look around", "Action: focus on egg parrot"),
           "Walking": ("aa", "bb", "cc"),
           "AdapterEpisode": ("Action: 1", "Action: 2"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all

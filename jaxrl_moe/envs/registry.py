@@ -14,6 +14,7 @@ from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.envs.text.alfworld import AlfWorld
 from jaxrl_moe.envs.text.babyai import BabyAI
+from jaxrl_moe.envs.text.sciworld import SciWorld
 from jaxrl_moe.envs.text.textcraft import TextCraft
 from jaxrl_moe.envs.text.webshop import WebShop
 from jaxrl_moe.envs.word_problems import WordProblems
@@ -31,6 +32,7 @@ TASKS: dict[str, Factory] = {
     "gymnasium": GymnasiumTask,
     "webshop": WebShop,
     "alfworld": AlfWorld,
+    "sciworld": SciWorld,
     "agentgym": AgentGym,
     "agent": AgentTask,
     "task_app": TaskApp}
