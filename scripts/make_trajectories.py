@@ -3,12 +3,14 @@ own the good ones.
 
     python scripts/make_trajectories.py --env="textcraft(recipes='small')" --count=100 --out=textcraft.jsonl
     python scripts/make_trajectories.py --env=babyai --count=100 --format=agenttraj --out=babyai.json
+    python scripts/make_trajectories.py --env=babyai --count=100 --split=test --prompts --out=prompts.jsonl
     python scripts/make_trajectories.py --from_run=runs/textcraft --min_reward=1 --out=own.jsonl
 
 An oracle's episodes are played in the environment itself; those that do not succeed are left out, and
 counted. A command that was killed goes on where it was when it is given again, and comes to the same bytes.
-What a run drew is taken word for word, and compared with its tokens. Train on the file with
-scripts/sft.py --config=... --config.sft.path=FILE. See docs/agents/trajectories.md.
+--prompts writes rows for RL in their place, which are not played. What a run drew is taken word for word, and
+compared with its tokens. Train on the file with scripts/sft.py --config=... --config.sft.path=FILE. See
+docs/agents/trajectories.md.
 """
 from jaxrl_moe import begin
 
@@ -20,7 +22,7 @@ from absl import flags
 
 from jaxrl_moe import cli
 from jaxrl_moe.demonstrations import forms, from_run
-from jaxrl_moe.demonstrations.make import SPLITS, Wanted, make
+from jaxrl_moe.demonstrations.make import SPLITS, Wanted, make, make_prompts
 from jaxrl_moe.options import MOST_FLOAT, define_number, define_path, define_switch, define_text
 from jaxrl_moe.types import UserError
 
@@ -34,13 +36,14 @@ FORMAT = flags.DEFINE_enum("format", "messages", [*forms.FORMS], "of the rows: m
                            "or AgentTraj's conversations with a loss for each turn")
 THOUGHTS = define_switch("thoughts", True, "whether the oracle's answers say why, before the command")
 WORKERS = define_number("workers", 1, "processes that play side by side", 1, 256)
+PROMPTS = define_switch("prompts", False, "rows of RL for the same episodes, which are not played")
 FROM_RUN = define_path("from_run", None, "folder of a run whose own episodes are taken, in place of --env")
 MIN_REWARD = define_number("min_reward", 0.5, "that an episode of the run must have come to", -MOST_FLOAT)
 MAX_PER_PROMPT = define_number("max_per_prompt", 0, "of the run's episodes of one prompt, the best are "
                                "taken; 0: all")
 NEWEST = define_switch("newest", False, "of the run's episodes of one prompt the newest are taken, in place "
                        "of the best")
-_OF_AN_ORACLE = ("count", "seed", "split", "format", "thoughts", "workers")
+_OF_AN_ORACLE = ("count", "seed", "split", "format", "thoughts", "workers", "prompts")
 _OF_A_RUN = ("min_reward", "max_per_prompt", "newest")
 
 
@@ -62,6 +65,10 @@ def main() -> None:
     cli.require(ENV)
     refuse_idle(_OF_A_RUN, "env")
     wanted = Wanted(ENV.value, COUNT.value, SEED.value, SPLIT.value, FORMAT.value, THOUGHTS.value)
+    if PROMPTS.value:
+        refuse_idle(("thoughts", "workers"), "prompts")
+        print(make_prompts(wanted, out))
+        return
     print(make(wanted, out, WORKERS.value))
 
 
