@@ -41,6 +41,7 @@ from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.training.selection import Selection
 from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
+from tests.helpers.adapters import faked
 from tests.helpers.env_servers import FakeGym, textcraft
 from tests.helpers.fake_server import FakeServer
 from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
@@ -181,6 +182,8 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "TextCraftEpisode": lambda *_: make_task("textcraft(recipes='small')").open({"id": 0}, 0),
     "BabyAI": lambda *_: make_task("babyai"),
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
+    "GymnasiumTask": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")),
+    "AdapterEpisode": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")).open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
@@ -191,6 +194,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
           "Walking": ("aa", "bb", "cc"),
+          "AdapterEpisode": ("Action: 1", "Action: 2"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
 

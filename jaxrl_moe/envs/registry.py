@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.envs.adapters.gymnasium import GymnasiumTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
@@ -13,6 +14,7 @@ from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.envs.text.babyai import BabyAI
 from jaxrl_moe.envs.text.textcraft import TextCraft
+from jaxrl_moe.envs.text.webshop import WebShop
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
@@ -25,6 +27,8 @@ TASKS: dict[str, Factory] = {
     "word_problems": WordProblems,
     "textcraft": TextCraft,
     "babyai": BabyAI,
+    "gymnasium": GymnasiumTask,
+    "webshop": WebShop,
     "agentgym": AgentGym,
     "agent": AgentTask,
     "task_app": TaskApp}

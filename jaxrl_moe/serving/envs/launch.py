@@ -2,12 +2,15 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 
 from jaxrl_moe.envs import make_task
+from jaxrl_moe.outgoing.urls import Allowed
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.serving.envs.app import EnvService, make_app
 from jaxrl_moe.serving.envs.sessions import Sessions
 from jaxrl_moe.serving.envs.wires import WIRES
+from jaxrl_moe.serving.rollouts.rollouts import Rollouts
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import UserError
@@ -17,7 +20,9 @@ from jaxrl_moe.types import UserError
 class EnvOptions:
     """name: of the task, with its settings in brackets, as in env.name; wire: a row of WIRES, "" for that of
     the task's name; sessions: at once; idle: seconds after which one expires; grace: seconds that calls at
-    work have at the end."""
+    work have at the end; allow_base_url: prefixes of URLs of policies that clients may name beside loopback;
+    rollouts: episodes of POST /rollouts at work at once; policy_timeout: seconds that a turn of a policy may
+    take; rollout_timeout: seconds that a request of them may."""
     name: str
     wire: str = ""
     host: str = "127.0.0.1"
@@ -26,6 +31,10 @@ class EnvOptions:
     sessions: int = 256
     idle: float = 1800.0
     grace: float = 30.0
+    allow_base_url: Sequence[str] = ()
+    rollouts: int = 64
+    policy_timeout: float = 600.0
+    rollout_timeout: float = 3600.0
 
 
 def serve_env(options: EnvOptions) -> None:
@@ -48,6 +57,7 @@ def serve_env(options: EnvOptions) -> None:
 def make_server(options: EnvOptions) -> tuple[HttpServer, EnvService]:
     """The server, which listens already, and what it serves."""
     name = options.name.partition("(")[0].strip()
+    allowed = Allowed(options.allow_base_url, "--allow_base_url")
     task = make_task(options.name)
     wire = options.wire or name
     if wire not in WIRES:
@@ -55,7 +65,9 @@ def make_server(options: EnvOptions) -> tuple[HttpServer, EnvService]:
                         f"task by --wire: {', '.join(WIRES)}.")
     _check(task, name)
     sessions = Sessions(task, most=options.sessions, idle_seconds=options.idle)
-    service = EnvService(name, WIRES[wire], sessions)
+    rollouts = Rollouts(name, task.max_turns, sessions, allowed, most=options.rollouts,
+                        policy_timeout=options.policy_timeout, seconds=options.rollout_timeout)
+    service = EnvService(name, WIRES[wire], sessions, rollouts)
     return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
                       grace=options.grace), service
 

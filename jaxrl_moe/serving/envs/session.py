@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.rollout.grades import Unfit, checked_env, checked_messages, checked_step
-from jaxrl_moe.types import Action, Messages, UserError
+from jaxrl_moe.types import Action, Messages, Step, UserError
 
 
 class Shown(NamedTuple):
@@ -33,11 +33,13 @@ class Session:
       used: when it was last used, by the clock of the sessions.
       busy: a call is at work.
       over: it was ended, perhaps while a call was at work.
+      own: the server plays it itself, and ends it: it does not expire, however long its policy thinks.
     """
     number: int
     used: float
     busy: bool = False
     over: bool = False
+    own: bool = False
     _env: Env | None = None
     _shown: Shown = Shown("")
 
@@ -70,6 +72,24 @@ class Session:
             self._shown = Shown(text_of(step.observation), step.reward, step.done, before.score + step.reward,
                                 step.info, step.achieved, step.notes or None, step.truncated or None)
         return self._shown
+
+    def brief(self, task: Task, row: Mapping[str, Any]) -> tuple[str, Messages]:
+        """(instructions, tools) for a policy that plays the row's episode; raises UserError as begin()
+        does."""
+        with self._told("take the row"):
+            task.check_row(row, 0)
+            return task.instructions(row), tuple(task.tools(row))
+
+    def open(self, task: Task, row: Mapping[str, Any]) -> Messages:
+        """As begin(), for whoever reads messages of any role."""
+        with self._told("begin"):
+            self._env = checked_env(task.open(row, 0))
+            return checked_messages(self._env.reset())
+
+    def act(self, action: Action) -> Step:
+        """As step(), for whoever reads messages of any role and keeps count itself."""
+        with self._told("take the action"):
+            return checked_step(self._env.step(action))
 
     def look(self) -> Shown:
         """What the last call showed, again. Raises UserError where there is no episode."""
