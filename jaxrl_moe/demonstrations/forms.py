@@ -1,4 +1,5 @@
 """The rows that a demonstration is written as."""
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
@@ -9,6 +10,19 @@ from jaxrl_moe.types import UserError
 
 UNDERSTOOD = "Understood. I will answer in this form."  # to the instructions, of AgentTraj alone; untrained
 Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How rows are written.
+
+    Attributes:
+      row: of an episode that was played, with the name of its environment.
+      prompt: of one that is to be played, with the instructions: what a policy that learnt from such rows is
+        given before the episode begins.
+    """
+    row: Callable[[str, Row], Row]
+    prompt: Callable[[str, Row, str], Row]
 
 
 def messages_row(name: str, played: Row) -> Row:
@@ -30,14 +44,30 @@ def agenttraj_row(name: str, played: Row) -> Row:
             conversations.append(_turn("gpt", True, message["content"]))
         else:
             conversations.append(_turn("human", None, message["content"]))
-    return {"item_id": f"{name}_{played['row']['id']}", "conversations": conversations}
+    return {"item_id": _item(name, played["row"]), "conversations": conversations}
+
+
+def messages_prompt(name: str, row: Row, instructions: str) -> Row:
+    """A row of RL: the instructions as a system message, and the columns of the episode's row."""
+    return {"prompt": [{"role": "system", "content": instructions}], **row, "env": name}
+
+
+def agenttraj_prompt(name: str, row: Row, instructions: str) -> Row:
+    """A row of RL that begins as an item of AgentTraj does."""
+    prompt = [{"role": "user", "content": instructions}, {"role": "assistant", "content": UNDERSTOOD}]
+    return {"prompt": prompt, "item_id": _item(name, row)}
+
+
+def _item(name: str, row: Row) -> str:
+    return f"{name}_{row['id']}"
 
 
 def _turn(speaker: str, loss: bool | None, value: str) -> Row:
     return {"from": speaker, "loss": loss, "value": value}
 
 
-FORMS: Mapping[str, Callable[[str, Row], Row]] = {"messages": messages_row, "agenttraj": agenttraj_row}
+FORMS: Mapping[str, Form] = {"messages": Form(messages_row, messages_prompt),
+                             "agenttraj": Form(agenttraj_row, agenttraj_prompt)}
 
 
 def check_out(out: pathlib.Path) -> None:

@@ -70,12 +70,36 @@ def make(wanted: Wanted, out: pathlib.Path, count_of_workers: int = 1) -> str:
         with Work.open(out, wanted.settings()) as work:
             _play_on(wanted, task, work, count_of_workers)
             form = forms.FORMS[wanted.form]
-            forms.write_rows(out, [form(name, row) for row in _first(work.rows, wanted.count)])
+            forms.write_rows(out, [form.row(name, row) for row in _first(work.rows, wanted.count)])
             rejected = Tally(wanted.count, work.rows).rejected
             work.finish()
     finally:
         task.close()
     return f"Wrote {out}: {wanted.count} episodes of {name}, played by {oracle.how}; {reasons(rejected)}."
+
+
+def make_prompts(wanted: Wanted, out: pathlib.Path) -> str:
+    """Writes rows of RL, whose episodes are not played: of the same seed and split they are the same that
+    make() tries, in its order.
+
+    Raises:
+      UserError: as make(), or there are fewer episodes.
+    """
+    forms.check_out(out)
+    oracle = oracle_of(wanted.env)
+    name = task_name(wanted.env)
+    task = make_task(wanted.env)
+    try:
+        _check_form(wanted, task)
+        rows = list(itertools.islice(oracle.episodes(task, wanted.seed, wanted.split), wanted.count))
+        if len(rows) < wanted.count:
+            raise UserError(f"{wanted.env} has {len(rows)} episodes of the split {wanted.split!r}, and "
+                            f"{wanted.count} are asked for: give --count={len(rows)}.")
+        form = forms.FORMS[wanted.form]
+        forms.write_rows(out, [form.prompt(name, row, task.instructions(row)) for row in rows])
+    finally:
+        task.close()
+    return f"Wrote {out}: {wanted.count} prompts of {name}."
 
 
 def _check_form(wanted: Wanted, task: Task) -> None:

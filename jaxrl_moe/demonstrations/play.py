@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from jaxrl_moe.data.chat.links import linked_messages
 from jaxrl_moe.demonstrations.oracles import Oracle
 from jaxrl_moe.envs.text.answers import react
 from jaxrl_moe.envs.text.functions import GameFunction, call_of
@@ -100,7 +101,7 @@ def _ended(task: Task, row: Mapping[str, Any], step: Step, messages: tuple[Mappi
            tools: tuple[Mapping[str, Any], ...], reward: float) -> Played:
     if not succeeded(task, step, reward):
         return Played(row, FAILED)
-    return Played(row, "", messages, tools, reward)
+    return Played(row, "", tuple(linked_messages(messages)), tools, reward)
 
 
 def reasons(rejected: Counter[str]) -> str:

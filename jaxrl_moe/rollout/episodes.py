@@ -74,7 +74,7 @@ class Episodes:
             return Episode(prompt, sequence, sample, rounds, None)
         tools = (*prompt.tools, *self.task.tools(prompt.row))
         return Episode(prompt, sequence, sample, rounds, functools.partial(self.talk, prompt, tools),
-                       bool(tools))
+                       tools)
 
     def env_seed(self, stream: int, sequence: int) -> int:
         """What all environments of a group are opened with."""

@@ -16,7 +16,7 @@ import pytest
 from jaxrl_moe.data.conversations import row_messages
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.demonstrations import make as make_lib
-from jaxrl_moe.demonstrations.make import Wanted, make
+from jaxrl_moe.demonstrations.make import Wanted, make, make_prompts
 from jaxrl_moe.demonstrations.oracles import ORACLES, oracle_of
 from jaxrl_moe.demonstrations.play import FAILED, NO_WAY_ON, play
 from jaxrl_moe.envs import make_task
@@ -60,7 +60,8 @@ def test_each_oracles_episodes_replay_to_success_word_for_word(env, tmp_path):
     for row in rows:
         step, shown = replayed(env, row)
         assert step.done and step.info["correct"] == 1.0 and row["reward"] > 0
-        assert shown == [each for each in row["messages"] if each["role"] in ("user", "tool")]
+        told = [each for each in row["messages"] if each["role"] in ("user", "tool")]
+        assert shown == [{"role": each["role"], "content": each["content"]} for each in told]
         assert row["messages"][0]["content"] == make_task(env).instructions(row)
         assert ("tools" in row) == ("functions" in env)
 
@@ -106,6 +107,23 @@ def test_the_same_seed_gives_the_same_bytes_and_splits_share_no_goal(tmp_path):
         ids = [json.loads(line)["id"] for line in files[name].splitlines()]
         assert {is_held_out(goals[number]) for number in ids} == {held_out}
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("form", ["messages", "agenttraj"])
+def test_prompts_begin_as_the_episodes_of_their_form_do_and_name_the_same(form, tmp_path):
+    told = make_prompts(Wanted(SMALL, 9, form=form), tmp_path / "prompts.jsonl")
+    make(Wanted(SMALL, 9, form=form), tmp_path / "rows.jsonl")
+    assert "9 prompts of textcraft" in told
+    task = make_task(SMALL)
+    prompts = read_rows(str(tmp_path / "prompts.jsonl"))
+    for prompt, row in zip(prompts, read_rows(str(tmp_path / "rows.jsonl")), strict=True):
+        task.check_row(prompt.values, prompt.index)
+        messages = row_messages(row).messages
+        begun = prompt.values["prompt"]
+        episode = task.open(prompt.values, 0)
+        assert messages[:len(begun) + 1] == [*begun, *episode.reset()]
+    with pytest.raises(UserError, match="give --count="):
+        make_prompts(Wanted(SMALL, 10**6), tmp_path / "many.jsonl")
 
 
 def test_without_thoughts_an_answer_is_its_command(tmp_path):
