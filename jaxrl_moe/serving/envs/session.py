@@ -3,17 +3,20 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Env, Task
 from jaxrl_moe.rollout.grades import Unfit, checked_env, checked_messages, checked_step
+from jaxrl_moe.serving.envs.tells import Tells, Untold, read
 from jaxrl_moe.types import Action, Messages, UserError
 
 
 class Shown(NamedTuple):
     """What a session's last call showed; score: the sum of its rewards so far; info, achieved, notes and
-    truncated as in Step, None where there is nothing to tell."""
+    truncated as in Step, None where there is nothing to tell; told: what the wire format has read off the
+    Env."""
     observation: str
     reward: float = 0.0
     done: bool = False
@@ -22,6 +25,7 @@ class Shown(NamedTuple):
     achieved: tuple[str, ...] | None = None
     notes: Mapping[str, str] | None = None
     truncated: bool | None = None
+    told: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclasses.dataclass
@@ -31,11 +35,13 @@ class Session:
     Attributes:
       number: that the client knows it by.
       used: when it was last used, by the clock of the sessions.
+      tells: what is read off an Env after each call.
       busy: a call is at work.
       over: it was ended, perhaps while a call was at work.
     """
     number: int
     used: float
+    tells: Tells = dataclasses.field(default_factory=dict)
     busy: bool = False
     over: bool = False
     _env: Env | None = None
@@ -52,7 +58,8 @@ class Session:
             self.close()
         with self._told("begin"):
             self._env = checked_env(task.open(row, 0))
-            self._shown = Shown(text_of(checked_messages(self._env.reset())))
+            text = text_of(checked_messages(self._env.reset()))
+            self._shown = Shown(text, told=read(self._env, self.tells))
         return self._shown
 
     def step(self, text: str) -> Shown:
@@ -68,7 +75,8 @@ class Session:
         with self._told("take the action"):
             step = checked_step(self._env.step(Action(text, 0, False)))
             self._shown = Shown(text_of(step.observation), step.reward, step.done, before.score + step.reward,
-                                step.info, step.achieved, step.notes or None, step.truncated or None)
+                                step.info, step.achieved, step.notes or None, step.truncated or None,
+                                read(self._env, self.tells))
         return self._shown
 
     def look(self) -> Shown:
@@ -98,7 +106,7 @@ class Session:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, Unfit):
+    if isinstance(error, Unfit | Untold):
         return f"it {error}"
     return str(error) if isinstance(error, UserError) else crash(error)
 
