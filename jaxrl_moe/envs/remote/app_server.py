@@ -3,7 +3,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxrl_moe.outgoing.connection import Connection, StatusError
+from jaxrl_moe.outgoing.calls import StatusError
+from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outside import Fields, OutsideError, as_object
 from jaxrl_moe.types import EnvError, Status, UserError
 

@@ -18,10 +18,12 @@ from jaxrl_moe.serving.http.bodies import add_json_bodies
 from jaxrl_moe.serving.http.errors import LONGEST, JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
 from jaxrl_moe.serving.http.metrics import labelled, metric
+from jaxrl_moe.serving.rollouts import routes as rollout_routes
+from jaxrl_moe.serving.rollouts.rollouts import Rollouts
 from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import UserError
 
-NO_SESSION = (401, 404, 405)  # statuses that keep their number: what was asked reached no session
+NO_SESSION = (401, 403, 404, 405)  # statuses that keep their number: what was asked reached no session
 ENDING = "The server is ending, and the environment does not answer."
 
 
@@ -33,12 +35,14 @@ class EnvService:
       name: of the environment.
       wire: how its sessions look on the wire.
       sessions: closed with the server.
+      rollouts: the episodes that it plays itself; None: it plays none.
       calls: {(path, outcome): how many}, counted by the event loop's thread.
       seconds: that these took.
     """
     name: str
     wire: Wire
     sessions: Sessions
+    rollouts: Rollouts | None = None
     calls: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
     seconds: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
 
@@ -98,6 +102,8 @@ def make_app(service: EnvService, api_key: str = "") -> Gate:
     _add_create(app, service)
     _add_calls(app, service)
     _add_state(app, service)
+    if service.rollouts is not None:
+        rollout_routes.add_rollouts(app, service.rollouts)
     for path, why in service.wire.unserved.items():
         app.add_api_route(path, _refusing(why), methods=["GET", "POST"])
     return gated(app, service.wire, api_key)
@@ -105,7 +111,8 @@ def make_app(service: EnvService, api_key: str = "") -> Gate:
 
 def gated(app: Any, wire: Wire, api_key: str) -> Gate:
     """The application behind the gate of environment servers."""
-    return Gate(app, api_key, query=(wire.session,), open_paths=("/", "/health"), shape=agentgym_error)
+    return Gate(app, api_key, query=(wire.session,), open_paths=("/", "/health"), own_names=True,
+                shape=agentgym_error)
 
 
 def _add_create(app: FastAPI, service: EnvService) -> None:
@@ -189,4 +196,6 @@ def exposition(service: EnvService) -> str:
                      {"": sessions.held}),
              *metric("env_sessions_most", "gauge", "sessions that there is room for", {"": sessions.most}),
              *metric("env_sessions_ended_total", "counter", "sessions that ended, by why", ended)]
+    if service.rollouts is not None:
+        lines += rollout_routes.exposition(service.rollouts)
     return "\n".join(lines) + "\n"

@@ -3,12 +3,15 @@ import contextlib
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 
 from jaxrl_moe.envs import make_task
+from jaxrl_moe.outgoing.urls import Allowed
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.serving.envs.app import EnvService, make_app
 from jaxrl_moe.serving.envs.sessions import Sessions
 from jaxrl_moe.serving.envs.wires import WIRES, Wire
+from jaxrl_moe.serving.rollouts.rollouts import Rollouts
 from jaxrl_moe.serving.server import HttpServer
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import UserError
@@ -18,7 +21,10 @@ from jaxrl_moe.types import UserError
 class EnvOptions:
     """name: of the task, with its settings in brackets, as in env.name; wire: a row of WIRES, "" for the
     task's own, or that of its name; sessions: at once; idle: seconds after which one expires; grace: seconds
-    that calls at work have at the end; share: (which, of how many) workers this is."""
+    that calls at work have at the end; allow_base_url: prefixes of URLs of policies that clients may name
+    beside loopback; rollouts: episodes of POST /rollouts at work at once; policy_timeout: seconds that a turn
+    of a policy may take; rollout_timeout: seconds that a request of them may; share: (which, of how many)
+    workers this is."""
     name: str
     wire: str = ""
     host: str = "127.0.0.1"
@@ -27,6 +33,10 @@ class EnvOptions:
     sessions: int = 256
     idle: float = 1800.0
     grace: float = 30.0
+    allow_base_url: Sequence[str] = ()
+    rollouts: int = 64
+    policy_timeout: float = 600.0
+    rollout_timeout: float = 3600.0
     share: tuple[int, int] = (0, 1)
 
 
@@ -65,7 +75,10 @@ def make_server(options: EnvOptions) -> tuple[HttpServer, EnvService]:
     task.ready()
     sessions = Sessions(task, most=options.sessions, idle_seconds=options.idle, tells=wire.tells,
                         share=options.share)
-    service = EnvService(name, wire, sessions)
+    allowed = Allowed(options.allow_base_url, "--allow_base_url")
+    rollouts = Rollouts(name, task.max_turns, sessions, allowed, most=options.rollouts,
+                        policy_timeout=options.policy_timeout, seconds=options.rollout_timeout)
+    service = EnvService(name, wire, sessions, rollouts)
     return HttpServer(service, make_app, host=options.host, port=options.port, api_key=options.api_key,
                       grace=options.grace), service
 
@@ -75,9 +88,11 @@ def checked(options: EnvOptions) -> tuple[str, Wire]:
     ready.
 
     Raises:
-      UserError: there is no such task or wire format, or the task cannot be played so.
+      UserError: there is no such task or wire format, the task cannot be played so, or a prefix of URLs is
+        none.
     """
     name = options.name.partition("(")[0].strip()
+    Allowed(options.allow_base_url, "--allow_base_url")
     with contextlib.closing(make_task(options.name)) as task:
         wire = options.wire or task.wire or name
         if wire not in WIRES:
@@ -93,7 +108,3 @@ def _check(task: Task, name: str) -> None:
         raise UserError(f"The task {name!r} grades one completion of a row's own prompt, which AgentGym's "
                         "protocol does not send: serve an environment of several turns.")
     task.check_row({"id": 0}, 0)
-    if task.tools({"id": 0}):
-        raise UserError(f"The task {name!r} is played by calls of functions, which AgentGym's protocol does "
-                        "not send: its clients write the commands themselves. Serve it with "
-                        "answers='react'.")

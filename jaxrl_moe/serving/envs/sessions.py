@@ -93,6 +93,18 @@ class Sessions:
         with self._at_work(number) as session:
             return session.begin(self._task, row)
 
+    def create_own(self) -> int:
+        """The number of a new session that the server plays itself, by using(); raises UserError where there
+        is no room."""
+        session = self._admit()
+        session.own = True
+        return session.number
+
+    def using(self, number: int, call: Callable[[Session, Task], Any]) -> Any:
+        """Makes a call of a session; raises UserError as step does."""
+        with self._at_work(number) as session:
+            return call(session, self._task)
+
     def step(self, number: int, text: str) -> Shown:
         """Takes a turn in a session's episode.
 
@@ -127,7 +139,8 @@ class Sessions:
         """Ends the sessions that were idle for too long."""
         with self._changed:
             last = self._clock() - self._idle_seconds
-            idle = [each.number for each in self._sessions.values() if each.used < last and not each.busy]
+            idle = [each.number for each in self._sessions.values()
+                    if each.used < last and not each.busy and not each.own]
         for number in idle:
             with contextlib.suppress(UserError):  # its client has just closed it
                 self.end(number, "expired")

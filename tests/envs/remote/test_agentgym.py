@@ -13,7 +13,7 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.hosts.addresses import free_port
-from jaxrl_moe.outgoing import connection
+from jaxrl_moe.outgoing import calls
 from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.types import Action, EnvError, Status, UserError
 from tests.helpers.env_servers import FakeGym, alfworld, env_server, played, sciworld, textcraft, webshop
@@ -190,7 +190,7 @@ def test_a_server_that_never_takes_the_connection_is_given_up_in_time():
 
 
 def test_an_answer_without_end_is_malformed(monkeypatch):
-    monkeypatch.setattr(connection, "MOST_BYTES", 20)
+    monkeypatch.setattr(calls, "MOST_BYTES", 20)
     with FakeGym(textcraft) as server, playing("textcraft", server.url) as task:
         with pytest.raises(EnvError, match="more than 20 bytes") as failed:
             task.open(ROW, 0).reset()
@@ -219,7 +219,7 @@ def test_a_server_that_died_is_found_again_by_the_next_episode_and_knows_no_earl
 
 
 def test_episodes_wait_for_a_server_that_is_started_again(monkeypatch):
-    monkeypatch.setattr(connection, "KNOCK_SECONDS", 0.02)
+    monkeypatch.setattr(calls, "KNOCK_SECONDS", 0.02)
     url = f"http://127.0.0.1:{free_port()}"
     with playing("textcraft", url) as task, concurrent.futures.ThreadPoolExecutor(4) as threads:
         waiting = [threads.submit(played, task.open(ROW, seed), ["3"]) for seed in range(4)]
@@ -231,15 +231,15 @@ def test_episodes_wait_for_a_server_that_is_started_again(monkeypatch):
 
 
 def test_a_server_that_stays_away_is_waited_for_once_and_then_every_call_fails_at_once(monkeypatch):
-    monkeypatch.setattr(connection, "KNOCK_SECONDS", 0.3)
+    monkeypatch.setattr(calls, "KNOCK_SECONDS", 0.3)
     asked = []
     ask = Connection._asked
     monkeypatch.setattr(Connection, "_asked", lambda *arguments: asked.append(0) or ask(*arguments))
     with playing("textcraft", f"http://127.0.0.1:{free_port()}", patience=0.2) as task:
-        for calls in (2, 3, 4):
+        for count in (2, 3, 4):
             with pytest.raises(EnvError, match="cannot be reached"):
                 task.open(ROW, 0).reset()
-            assert len(asked) == calls
+            assert len(asked) == count
 
 
 def test_a_call_whose_connection_breaks_is_never_made_again():

@@ -15,6 +15,7 @@ from jaxrl_moe.serving.envs.workers.worker import Worker
 from jaxrl_moe.serving.http.bodies import GONE, whole_body
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
+from jaxrl_moe.serving.http.gone import unless_gone
 from jaxrl_moe.types import UserError
 
 LARGEST = 2**21  # bytes of a body that can name a session: larger ones hold more than an action may
@@ -80,22 +81,11 @@ async def _session(name: str, request: Request, body: bytes) -> int | None:
 
 async def _heard(workers: Workers, worker: Worker, request: Request, body: bytes) -> Response:
     """The answer, as long as the client waits for it: else the call is broken off, as the client did."""
-    asked = asyncio.ensure_future(_answer(workers, worker, request, body))
-    left = asyncio.ensure_future(_left(request))
     try:
-        await asyncio.wait((asked, left), return_when=asyncio.FIRST_COMPLETED)
-        return asked.result() if asked.done() else Response(status_code=GONE)
+        answer = await unless_gone(_answer(workers, worker, request, body), request)
     except asyncio.CancelledError as error:  # after the grace that calls have at the server's end
         raise Refusal(503, ENDING) from error
-    finally:
-        asked.cancel()
-        left.cancel()
-
-
-async def _left(request: Request) -> None:
-    """Returns once the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return Response(status_code=GONE) if answer is None else answer
 
 
 async def _answer(workers: Workers, worker: Worker, request: Request, body: bytes) -> Response:

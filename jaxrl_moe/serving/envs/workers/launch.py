@@ -43,5 +43,6 @@ def shares(options: EnvOptions, count: int) -> list[EnvOptions]:
         raise UserError(f"{options.sessions} sessions cannot be shared by {count} workers: raise --sessions, "
                         "or lower --workers.")
     least, more = divmod(options.sessions, count)
-    return [dataclasses.replace(options, sessions=least + (number < more), share=(number, count))
-            for number in range(count)]
+    rollouts = max(options.rollouts // count, 1)
+    return [dataclasses.replace(options, sessions=least + (number < more), rollouts=rollouts,
+                                share=(number, count)) for number in range(count)]
