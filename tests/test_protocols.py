@@ -42,8 +42,8 @@ from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.training.selection import Selection
 from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
-from tests.helpers.adapters import faked
 from tests.helpers import sciworld
+from tests.helpers.adapters import faked
 from tests.helpers.env_servers import FakeGym, textcraft
 from tests.helpers.fake_alfworld import python_of
 from tests.helpers.fake_server import FakeServer
