@@ -45,6 +45,26 @@ class Games:
         return {}
 
 
+class Remembering:
+    """A parser that parses each text once."""
+
+    def __init__(self, parser):
+        self.parse = functools.lru_cache(4096)(parser.parse)
+
+
+def remember():
+    """Has the libraries work out once what they would work out for every episode and command anew: parsed
+    grammar and games in the planner's form, of which they ask for a second kind that nobody here uses."""
+    import fast_downward
+    from textworld import logic
+    from textworld.envs.pddl import logic as games
+    from textworld.envs.pddl import textgen
+    for module in (logic, games, textgen):
+        module._PARSER = Remembering(module._PARSER)
+    translated = functools.lru_cache(64)(fast_downward.pddl2sas)
+    fast_downward.pddl2sas = lambda domain, problem, verbose=False, optimize=False: translated(domain, problem)
+
+
 def told(state, observation):
     if observation.startswith("You arrive at loc "):  # of older games; AgentGym's server leaves it out
         observation = observation.partition(". ")[2]
@@ -119,6 +139,7 @@ def main():
     os.dup2(2, 1)  # what the libraries print is no answer
     requests = queue.SimpleQueue()
     threading.Thread(target=read, args=(0, requests), daemon=True).start()
+    remember()
     make_env()  # all that is imported is there, before anybody counts on it
     say(answers, {name: importlib.metadata.version(name) for name in ("alfworld", "textworld")})
     serve(requests, answers)
