@@ -6,7 +6,8 @@ It says {"alfworld": version, "textworld": version} first. Then to
   {"call": "begin", "episode": number, "problem": PDDL, "task", "thing", "place", "phrase"} and
   {"call": "step", "episode": number, "command": text}
 the answer is {"observation": text, "actions": [commands], "won": boolean}. To {"call": "end", "episode":
-number} it is {}, and to what cannot be done {"error": text}.
+number} it is {}, to {"call": "data", "problem" and what else describes a game} the game as ALFWorld keeps it
+in a file, and to what cannot be done {"error": text}.
 """
 import functools
 import importlib.metadata
@@ -62,7 +63,7 @@ def remember():
     for module in (logic, games, textgen):
         module._PARSER = Remembering(module._PARSER)
     translated = functools.lru_cache(64)(fast_downward.pddl2sas)
-    fast_downward.pddl2sas = lambda domain, problem, verbose=False, optimize=False: translated(domain, problem)
+    fast_downward.pddl2sas = lambda domain, problem, **ways: translated(domain, problem)
 
 
 def told(state, observation):
