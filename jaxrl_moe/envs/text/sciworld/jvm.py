@@ -157,6 +157,7 @@ def _line(stream: IO[bytes] | None, end: float) -> str:
 
 
 def _no_start(said: str, error: Exception) -> str:
-    told = " ".join(said.split()) or str(error)
+    lines = [line for line in said.splitlines() if not line.startswith("Picked up ")]
+    told = " ".join(f"{error} {' '.join(lines)}".split()).rstrip(".")
     return (f"The Java process of ScienceWorld did not begin: {told}. Look at the setting jvm_mb and at the "
             f"memory of this machine. {JAVA}")
