@@ -25,7 +25,7 @@ class Oracle:
         that has begun, each after the one before was taken.
       episodes_at: of episodes(task, seed, split), which yields the rows of a split, each episode once, in an
         order of the seed.
-      functions_at: of the functions by which commands are called.
+      functions_at: of the functions by which commands are called; a task may offer some of them.
     """
     how: str
     commands_at: str
