@@ -26,6 +26,7 @@ def _episodes(module: str, counts: tuple[int, int, int], terse: bool, seed: int,
 
 _TEXTCRAFT = functools.partial(_episodes, "jaxrl_moe.envs.text.textcraft.rows", (2048, 512, 4096))
 _BABYAI = functools.partial(_episodes, "jaxrl_moe.envs.text.babyai.rows", (2048, 512, 4096))
+_SCIWORLD = "jaxrl_moe.envs.text.sciworld.rows"  # needs Java; its paths take a second each
 _WAYS = "GoToRedBallNoDists,GoToObjS6,GoToDoor"  # levels whose missions two actions fulfil: turn, and go
 # {name: seed -> the rows of each of FILES}
 GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
@@ -33,7 +34,9 @@ GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
     "textcraft": functools.partial(_TEXTCRAFT, False),
     "textcraft_terse": functools.partial(_TEXTCRAFT, True, max_depth=1),
     "babyai": functools.partial(_BABYAI, False),
-    "babyai_terse": functools.partial(_BABYAI, True, levels=_WAYS)}
+    "babyai_terse": functools.partial(_BABYAI, True, levels=_WAYS),
+    "sciworld": functools.partial(_episodes, _SCIWORLD, (512, 128, 256), False),
+    "sciworld_terse": functools.partial(_episodes, _SCIWORLD, (128, 64, 1024), True)}
 
 
 def write_data(name: str, folder: pathlib.Path, seed: int) -> None:

@@ -85,7 +85,7 @@ class EnvCalls(HttpTarget):
         answer = self.send(self.server.url, *self.request)
         if self.caught.error is not None:
             raise self.caught.error
-        if answer[0] not in STATUSES and answer[1] != "closed" and not _of_uvicorn(answer):
+        if answer[0] not in STATUSES and answer[1] != "closed" and not of_uvicorn(answer):
             raise Wrong(f"status {answer[0]}", str(answer[2][:300]))
         self._forget(answer)
         status, _, body = self.send(self.server.url, *self._ordinary(self.own))
@@ -109,7 +109,7 @@ class EnvCalls(HttpTarget):
     def judge(self, arena, result):
         status, kind, body = result
         method, path, data, headers = self.request
-        if kind == "closed" or method == "HEAD" or _of_uvicorn(result) or path in ("/docs", "/openapi.json"):
+        if kind == "closed" or method == "HEAD" or of_uvicorn(result) or path in ("/docs", "/openapi.json"):
             return ""
         if status == 307 or path == "/metrics" and kind.startswith("text/plain"):
             return ""
@@ -118,18 +118,18 @@ class EnvCalls(HttpTarget):
         except Damaged as error:
             return f"an answer that is no JSON: {status} {kind} {body[:200]!r} {error}"
         if isinstance(answer, dict) and "error" in answer:
-            return _misshapen(answer)
+            return misshapen(answer)
         if status != 200:
             return f"a refusal of another shape: {status} {body[:200]!r}"
         return _answered(path, data, answer) if method == "POST" and path in READ else ""
 
 
-def _of_uvicorn(answer: Answer) -> bool:
+def of_uvicorn(answer: Answer) -> bool:
     """Whether the request did not get as far as the application."""
     return answer[1].startswith("text/plain") and b"Invalid HTTP request" in answer[2]
 
 
-def _misshapen(answer: dict[str, Any]) -> str:
+def misshapen(answer: dict[str, Any]) -> str:
     """What is wrong with a refusal."""
     said = answer["error"]
     if list(answer) != ["error"] or not isinstance(said, str) or not said.strip():
