@@ -55,7 +55,10 @@ ORACLES: Mapping[str, Oracle] = {
                         "textcraft.rows:episodes", "textcraft.instructions:FUNCTIONS"),
     "babyai": Oracle("a planner that sees what the policy sees, and minigrid's bot where missions are beyond "
                      "it", "babyai.oracles:commands", "babyai.rows:episodes",
-                     "babyai.instructions:FUNCTIONS")}
+                     "babyai.instructions:FUNCTIONS"),
+    "sciworld": Oracle("the game itself, which makes a path to the end of each of its variations",
+                       "sciworld.players:commands", "sciworld.rows:episodes",
+                       "sciworld.instructions:ALL_FUNCTIONS")}
 
 
 def oracle_of(env: str) -> Oracle:
