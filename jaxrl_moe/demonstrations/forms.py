@@ -59,6 +59,10 @@ def agenttraj_prompt(name: str, row: Row, instructions: str) -> Row:
 
 
 def _item(name: str, row: Row) -> str:
+    """AgentGym's name of an episode; raises UserError for one that AgentGym does not number."""
+    if "id" not in row:
+        raise UserError(f"AgentGym has no number for the episode {dict(row)}, which an item of AgentTraj "
+                        f"needs: take --format=messages, or leave such episodes of {name} out.")
     return f"{name}_{row['id']}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.demonstrations import forms, workers
-from jaxrl_moe.demonstrations.oracles import oracle_of
+from jaxrl_moe.demonstrations.oracles import Rows, oracle_of
 from jaxrl_moe.demonstrations.play import reasons
 from jaxrl_moe.demonstrations.work import Work
 from jaxrl_moe.envs.registry import make_task, task_name
@@ -114,7 +114,7 @@ def _play_on(wanted: Wanted, task: Task, work: Work, count_of_workers: int) -> N
     if tally.enough:
         return
     rows = oracle_of(wanted.env).episodes(task, wanted.seed, wanted.split)
-    rest = itertools.islice(rows, len(work.rows), None)
+    rest = _written(wanted, itertools.islice(rows, len(work.rows), None))
     setup = workers.Setup(wanted.env, wanted.seed, wanted.thoughts)
     with tally.shown() as show, workers.players(setup, task, count_of_workers) as pool:
         for played in workers.in_order(pool, rest):
@@ -127,6 +127,13 @@ def _play_on(wanted: Wanted, task: Task, work: Work, count_of_workers: int) -> N
     raise UserError(f"{wanted.env} has no more episodes of the split {wanted.split!r}: {tally.done} of "
                     f"{wanted.count} succeeded, {reasons(tally.rejected)}. "
                     f"{_MEND[tally.done > 0].format(tally.done)}")
+
+
+def _written(wanted: Wanted, rows: Rows) -> Rows:
+    """The rows; raises UserError for one that the form cannot name, before it is played."""
+    for row in rows:
+        forms.FORMS[wanted.form].prompt(task_name(wanted.env), row, "")
+        yield row
 
 
 class Tally:

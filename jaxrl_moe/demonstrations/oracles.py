@@ -25,7 +25,7 @@ class Oracle:
         that has begun, each after the one before was taken.
       episodes_at: of episodes(task, seed, split), which yields the rows of a split, each episode once, in an
         order of the seed.
-      functions_at: of the functions by which commands are called.
+      functions_at: of the functions by which commands are called; a task may offer some of them.
     """
     how: str
     commands_at: str
@@ -55,7 +55,10 @@ ORACLES: Mapping[str, Oracle] = {
                         "textcraft.rows:episodes", "textcraft.instructions:FUNCTIONS"),
     "babyai": Oracle("a planner that sees what the policy sees, and minigrid's bot where missions are beyond "
                      "it", "babyai.oracles:commands", "babyai.rows:episodes",
-                     "babyai.instructions:FUNCTIONS")}
+                     "babyai.instructions:FUNCTIONS"),
+    "sciworld": Oracle("the game itself, which makes a path to the end of each of its variations",
+                       "sciworld.players:commands", "sciworld.rows:episodes",
+                       "sciworld.instructions:ALL_FUNCTIONS")}
 
 
 def oracle_of(env: str) -> Oracle:

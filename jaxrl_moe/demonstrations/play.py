@@ -51,7 +51,8 @@ def play(task: Task, oracle: Oracle, row: Mapping[str, Any], seed: int, thoughts
       EnvError: the environment failed, which says nothing about the episode.
     """
     tools = task.tools(row)
-    functions = oracle.functions if tools else ()
+    offered = {tool["function"]["name"] for tool in tools}
+    functions = tuple(each for each in oracle.functions if each.name in offered) if tools else ()
     messages: list[Mapping[str, Any]] = []
     if told := task.instructions(row):
         messages.append({"role": "system", "content": told})

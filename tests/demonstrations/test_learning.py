@@ -43,8 +43,8 @@ def train(folder, url, *options):
 
 @pytest.mark.slow
 def test_a_model_that_learnt_from_the_files_plays_held_out_goals_and_grpo_over_http_goes_on(server, tmp_path):
-    make(Wanted(GAME, 400, thoughts=False), tmp_path / "rows.jsonl")
-    make_prompts(Wanted(GAME, 400), tmp_path / "prompts.jsonl")
+    make(Wanted(GAME, 280, thoughts=False), tmp_path / "rows.jsonl")
+    make_prompts(Wanted(GAME, 280), tmp_path / "prompts.jsonl")
     make_prompts(Wanted(GAME, 64, split="test"), tmp_path / "held_out.jsonl")
     learnt = {json.loads(line)["id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()}
     held_out = {json.loads(line)["id"] for line in (tmp_path / "held_out.jsonl").read_text().splitlines()}

@@ -203,7 +203,8 @@ NUMBERS = {
     },
 }
 # of this project: no paper's
-OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo", "judges/agora_ex_tiny"}
+OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo", "judges/agora_ex_tiny",
+       "agents/agentgym_sft", "agents/agentgym_grpo"}
 
 
 @pytest.fixture(scope="module")

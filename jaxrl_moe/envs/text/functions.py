@@ -114,7 +114,8 @@ def called_command(action: Action, functions: Sequence[GameFunction]) -> str:
 
 
 def call_of(command: str, functions: Sequence[GameFunction]) -> ToolCall:
-    """The call that gives a command: where several functions do, that of the fewest arguments.
+    """The call that gives a command: where several functions do, that which leaves the fewest letters to its
+    arguments.
 
     Raises:
       UserError: none does.
@@ -124,7 +125,7 @@ def call_of(command: str, functions: Sequence[GameFunction]) -> ToolCall:
     if not calls:
         raise UserError(f"No function gives the command {quoted(command)}: the functions are "
                         f"{', '.join(each.name for each in functions)}.")
-    name, arguments = min(calls, key=lambda call: len(call[1]))
+    name, arguments = min(calls, key=lambda call: sum(map(len, call[1].values())))
     return ToolCall(name, json.dumps(arguments))
 
 

@@ -50,8 +50,10 @@ def test_the_call_of_a_command_gives_it(command, name, arguments):
     assert FORM.command(Action("", 4, False, (found,))) == command
 
 
-def test_of_several_functions_that_give_a_command_the_plainest_is_called():
-    assert call_of("look", (GameFunction("say", "Says.", "{words}", {"words": "what"}), LOOK)).name == "look"
+@pytest.mark.parametrize("command, name", [("look", "look"), ("use a on b", "use"), ("7", "say")])
+def test_of_several_functions_that_give_a_command_the_one_that_says_most_is_called(command, name):
+    say = GameFunction("say", "Says.", "{words}", {"words": "what"})
+    assert call_of(command, (say, *FORM.functions)).name == name
 
 
 @pytest.mark.parametrize("command", ["", "look around", "use", "use ", "lookuse a"])
