@@ -181,6 +181,8 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "TextCraftEpisode": lambda *_: make_task("textcraft(recipes='small')").open({"id": 0}, 0),
     "BabyAI": lambda *_: make_task("babyai"),
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
+    "WebShop": lambda *_: make_task("webshop(products=20)"),
+    "WebShopEpisode": lambda *_: make_task("webshop(products=20)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
@@ -190,6 +192,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
+          "WebShopEpisode": ("search[dorvane dress]", "click[ours000000]", "click[buy now]"),
           "Walking": ("aa", "bb", "cc"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
