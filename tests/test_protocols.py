@@ -181,6 +181,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "TextCraftEpisode": lambda *_: make_task("textcraft(recipes='small')").open({"id": 0}, 0),
     "BabyAI": lambda *_: make_task("babyai"),
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
+    "Mathematics": lambda *_: make_task("math"),
     "WebShop": lambda *_: make_task("webshop(products=20)"),
     "WebShopEpisode": lambda *_: make_task("webshop(products=20)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),

@@ -9,6 +9,7 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
+from jaxrl_moe.envs.math import Mathematics
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.envs.text.babyai import BabyAI
@@ -24,6 +25,7 @@ from jaxrl_moe.types import Prompt, UserError
 TASKS: dict[str, Factory] = {
     "gsm8k": Gsm8k,
     "word_problems": WordProblems,
+    "math": Mathematics,
     "textcraft": TextCraft,
     "babyai": BabyAI,
     "webshop": WebShop,
