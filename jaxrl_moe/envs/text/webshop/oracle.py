@@ -16,13 +16,13 @@ from jaxrl_moe.envs.text.webshop.reward import Purchase, is_chosen, worth
 MOST_TURNS = 10
 
 
-class Move(NamedTuple):
+class ShoppingMove(NamedTuple):
     """A command and why it is given."""
     command: str
     thought: str
 
 
-def shopping_moves(shop: Shop, goal: ShoppingGoal, nouns_of: NounsOf) -> list[Move]:
+def shopping_moves(shop: Shop, goal: ShoppingGoal, nouns_of: NounsOf) -> list[ShoppingMove]:
     """How to buy what a goal asks for, in MOST_TURNS turns; empty where no such product is found so soon."""
     wanted = ", ".join(goal.attributes)
     query = " ".join([*goal.attributes, goal.product.query])
@@ -31,7 +31,7 @@ def shopping_moves(shop: Shop, goal: ShoppingGoal, nouns_of: NounsOf) -> list[Mo
             continue
         chosen = _choice(product, goal)
         if worth(Purchase(product, tuple(chosen)), goal, nouns_of).reward == 1:
-            moves = [Move(f"search[{query}]", f"I look for {goal.product.query} that are {wanted}."),
+            moves = [ShoppingMove(f"search[{query}]", f"I look for {goal.product.query} that are {wanted}."),
                      *_to_item(product, rank), *_looks(product, goal), *_purchase(chosen)]
             return moves if len(moves) <= MOST_TURNS else []
     return []
@@ -49,25 +49,25 @@ def _choice(product: Product, goal: ShoppingGoal) -> list[str]:
     return list(names.values())
 
 
-def _to_item(product: Product, rank: int) -> Iterator[Move]:
-    next_page = Move(_click(pages.NEXT), "None of these is what I need: I look at the next page.")
+def _to_item(product: Product, rank: int) -> Iterator[ShoppingMove]:
+    next_page = ShoppingMove(_click(pages.NEXT), "None of these is what I need: I look at the next page.")
     yield from itertools.repeat(next_page, rank // pages.A_PAGE)
-    yield Move(_click(product.asin), f"{product.asin} may be what I need, for {product.price_tag}.")
+    yield ShoppingMove(_click(product.asin), f"{product.asin} may be what I need, for {product.price_tag}.")
 
 
-def _looks(product: Product, goal: ShoppingGoal) -> Iterator[Move]:
+def _looks(product: Product, goal: ShoppingGoal) -> Iterator[ShoppingMove]:
     """A look at the features, where the name leaves an attribute open."""
     unnamed = [wanted for wanted in goal.attributes if wanted not in product.title.lower()]
     if unnamed:
-        yield Move(_click(pages.FEATURES),
+        yield ShoppingMove(_click(pages.FEATURES),
                    f"The name does not say {', '.join(unnamed)}: I look at the features.")
-        yield Move(_click(pages.BACK), "They say so: I go back to choose.")
+        yield ShoppingMove(_click(pages.BACK), "They say so: I go back to choose.")
 
 
-def _purchase(chosen: list[str]) -> Iterator[Move]:
+def _purchase(chosen: list[str]) -> Iterator[ShoppingMove]:
     for value in chosen:
-        yield Move(_click(value), f"The instruction asks for {value}.")
-    yield Move(_click(pages.BUY), "All that was asked for is chosen: I buy it.")
+        yield ShoppingMove(_click(value), f"The instruction asks for {value}.")
+    yield ShoppingMove(_click(pages.BUY), "All that was asked for is chosen: I buy it.")
 
 
 def _click(thing: str) -> str:

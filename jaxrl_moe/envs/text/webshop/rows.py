@@ -6,7 +6,7 @@ from typing import Any
 from jaxrl_moe.envs.text.webshop.catalogue import OUR_PRODUCTS, Shop, is_held_out, our_shop, shop_name
 from jaxrl_moe.envs.text.webshop.instructions import answer, instructions, shopping_command
 from jaxrl_moe.envs.text.webshop.nouns import listed_nouns
-from jaxrl_moe.envs.text.webshop.oracle import Move, shopping_moves
+from jaxrl_moe.envs.text.webshop.oracle import ShoppingMove, shopping_moves
 from jaxrl_moe.envs.text.webshop.visit import Visit
 from jaxrl_moe.types import UserError
 
@@ -49,7 +49,7 @@ def _visits(shop: Shop, numbers: list[int], terse: bool,
             yield number, _messages(shop, number, moves, terse)
 
 
-def _messages(shop: Shop, number: int, moves: list[Move], terse: bool) -> list[dict[str, str]]:
+def _messages(shop: Shop, number: int, moves: list[ShoppingMove], terse: bool) -> list[dict[str, str]]:
     visit = Visit(shop, shop.goals[number], listed_nouns)
     messages = _instructed(terse)
     for move in moves:

@@ -7,7 +7,7 @@ from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.envs.text.functions import Answers, CommandForm
-from jaxrl_moe.envs.text.webshop.catalogue import OUR_PRODUCTS, Shop, our_shop, shop_name
+from jaxrl_moe.envs.text.webshop.catalogue import GOALS_A_PRODUCT, OUR_PRODUCTS, Shop, our_shop, shop_name
 from jaxrl_moe.envs.text.webshop.files import Goals, shop_of
 from jaxrl_moe.envs.text.webshop.instructions import CALLING, FUNCTIONS, INSTRUCTIONS, shopping_command
 from jaxrl_moe.envs.text.webshop.nouns import Nouns, nouns_by
@@ -83,7 +83,7 @@ class WebShop(Task):
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no goal of this shop."""
-        self.goal(row)
+        self._number(row)
 
     def open(self, row: Mapping[str, Any], seed: int) -> "WebShopEpisode":
         """An episode for the row's goal; nothing follows from the seed."""
@@ -105,15 +105,18 @@ class WebShop(Task):
         Raises:
           UserError: it names none of this shop.
         """
+        return self.shop().goals[self._number(row)]
+
+    def _number(self, row: Mapping[str, Any]) -> int:
         number = episode_number(row, "webshop")
         name = shop_name(self.seed, self.products)
         if row.get("shop") is not None and (self.data or row["shop"] != name):
             raise UserError(f"The row is of the shop {quoted(row['shop'])}, and the task's is "
                             f"{quoted(self.data or name)}: give the task the shop of its rows.")
-        goals = self.shop().goals
-        if number >= len(goals):
-            raise UserError(f"There is no goal {number}: the shop has {len(goals)}, numbered from 0.")
-        return goals[number]
+        count = len(self.shop().goals) if self.data else self.products * GOALS_A_PRODUCT
+        if number >= count:
+            raise UserError(f"There is no goal {number}: the shop has {count}, numbered from 0.")
+        return number
 
 
 class WebShopEpisode(Env):
