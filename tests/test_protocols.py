@@ -201,6 +201,9 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "AlfWorld": lambda *_: alfworld(), "AlfWorldEpisode": lambda *_: alfworld().open({"id": 0}, 0),
     "SciWorld": lambda *_: sciworld.task(jvms=1),
     "SciWorldEpisode": lambda *_: sciworld.shared_task().open(sciworld.PARROT, 0),
+    "Mathematics": lambda *_: make_task("math"),
+    "WebShop": lambda *_: make_task("webshop(products=20)"),
+    "WebShopEpisode": lambda *_: make_task("webshop(products=20)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
@@ -214,6 +217,7 @@ PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"
           "BabyAIEpisode": ("turn left", "turn left"),
           "AlfWorldEpisode": ("look", "open door 1"),
           "SciWorldEpisode": ("Action: look around", "Action: focus on egg parrot"),
+          "WebShopEpisode": ("search[dorvane dress]", "click[ours000000]", "click[buy now]"),
           "Walking": ("aa", "bb", "cc"),
           "AdapterEpisode": ("Action: 1", "Action: 2"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all

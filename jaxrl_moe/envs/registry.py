@@ -10,6 +10,7 @@ from jaxrl_moe.envs.adapters.gymnasium import GymnasiumTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
+from jaxrl_moe.envs.math import Mathematics
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.remote_rollouts import RemoteRollouts
 from jaxrl_moe.envs.remote.task_app import TaskApp
@@ -28,6 +29,7 @@ from jaxrl_moe.types import Prompt, UserError
 TASKS: dict[str, Factory] = {
     "gsm8k": Gsm8k,
     "word_problems": WordProblems,
+    "math": Mathematics,
     "textcraft": TextCraft,
     "babyai": BabyAI,
     "gymnasium": GymnasiumTask,
