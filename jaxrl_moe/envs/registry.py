@@ -7,6 +7,9 @@ from typing import Any
 
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs.adapters.gymnasium import GymnasiumTask
+from jaxrl_moe.envs.adapters.mcp import McpTask
+from jaxrl_moe.envs.adapters.openenv import OpenEnvTask
+from jaxrl_moe.envs.adapters.reasoning_gym import ReasoningGymTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
@@ -36,6 +39,9 @@ TASKS: dict[str, Factory] = {
     "webshop": WebShop,
     "alfworld": AlfWorld,
     "sciworld": SciWorld,
+    "openenv": OpenEnvTask,
+    "reasoning_gym": ReasoningGymTask,
+    "mcp": McpTask,
     "agentgym": AgentGym,
     "remote_rollouts": RemoteRollouts,
     "agent": AgentTask,
