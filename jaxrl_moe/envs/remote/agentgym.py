@@ -43,6 +43,7 @@ class AgentGym(Task):
     api_key_env: str = ""
     deterministic: bool | None = None
     lowest_reward: ClassVar[float] = 0.0
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     concurrent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
