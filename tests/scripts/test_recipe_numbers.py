@@ -203,7 +203,8 @@ NUMBERS = {
     },
 }
 # of this project: no paper's
-OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo", "judges/agora_ex_tiny"}
+OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo", "agents/sciworld_grpo",
+       "judges/agora_ex_tiny"}
 
 
 @pytest.fixture(scope="module")
