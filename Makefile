@@ -14,7 +14,7 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky alfworld target lint clean
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky alfworld envs-jvms target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -30,6 +30,8 @@ help:
 	@echo "make crowd        64 clients at one endpoint, of whom some leave or send 10 MB, watched likewise: benchmarks/crowd.md; MINUTES=10"
 	@echo "make envs-crowd   64 episodes at once at each environment server, whose clients vanish or err, watched likewise and compared with"
 	@echo "                  the same episodes in process: benchmarks/envs_crowd.md; MINUTES=10 for each server"
+	@echo "make envs-jvms    16 episodes of ScienceWorld at once in Java processes that are killed now and then, compared with the same ones"
+	@echo "                  played alone: benchmarks/envs_jvms.md; MINUTES=5; needs Java"
 	@echo "make kills        a run of seconds, killed 100 times at random moments of its life, interrupted, and on full disks: whether it"
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
 	@echo "make kills-judged a run that people judge, while run, judge server and page are killed in turn: some minutes; a section of"
@@ -82,6 +84,9 @@ crowd: $(VENV)/.installed-test
 
 envs-crowd: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.soak.envs --minutes=$(MINUTES)
+
+envs-jvms: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.soak.jvms --minutes=$(MINUTES)
 
 kills: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.kills
