@@ -14,7 +14,10 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters target lint clean
+# Environments of other packages, each in a virtual environment of its own.
+ADAPTERS ?= openenv verifiers reasoning-gym mcp
+
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters env-adapters target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -41,6 +44,8 @@ help:
 	@echo "                  benchmarks/learning.md and learning.png where all of it is there, else to runs/learning"
 	@echo "make adapters     our LoRA adapters read by PEFT, and by vLLM and SGLang where make test-engines has installed them:"
 	@echo "                  benchmarks/adapters.md; 5 minutes, 2 of them without the servers"
+	@echo "make env-adapters OpenEnv, verifiers, reasoning-gym and MCP, each in an environment of its own (.venv-openenv, ...; 1.3 GB, two"
+	@echo "                  to five minutes), and the tests of env.name=openenv(...) and the others; ADAPTERS='mcp openenv' for some"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
 
@@ -99,6 +104,15 @@ learn-judges: $(VENV)/.installed-test
 adapters: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.adapters
 
+env-adapters: $(VENV)/.installed-test $(ADAPTERS:%=.venv-%/.installed-adapter)
+	$(BIN)/python -m pytest tests/envs/adapters
+
+.venv-%/.installed-adapter: scripts/adapters/%.txt
+	@echo "Installing $* into .venv-$*: half a minute to two minutes"
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --constraint $< $*
+	@touch $@
+
 target: $(VENV)/.installed
 	@bash scripts/install_target.sh $(BIN)/python
 
@@ -128,4 +142,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang build *.egg-info
+	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang $(ADAPTERS:%=.venv-%) build *.egg-info

@@ -1,8 +1,12 @@
 """Adapters' tasks over a worker of no package."""
+import contextlib
 import pathlib
 import sys
 
-from jaxrl_moe.types import Action
+import pytest
+
+from jaxrl_moe.envs.adapters.places import python_of
+from jaxrl_moe.types import Action, UserError
 
 FAKE = pathlib.Path(__file__).parent / "adapter_workers" / "adapter_fake.py"
 
@@ -17,3 +21,18 @@ def faked(task):
 def said(text, calls=(), malformed=()):
     """An answer of the policy's."""
     return Action(text, 1, False, tuple(calls), tuple(malformed))
+
+
+def python_of_adapter(name):
+    """The interpreter of an adapter's environment; the test is skipped where there is none."""
+    try:
+        return python_of(name, "")
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def played(task, row, *answers):
+    """(what the episode begins with, its steps) as these are answered."""
+    with contextlib.closing(task.open(row, 0)) as episode:
+        opening = episode.reset()
+        return opening, [episode.step(answer) for answer in answers]
