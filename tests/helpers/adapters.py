@@ -1,11 +1,12 @@
 """Adapters' tasks over a worker of no package."""
 import contextlib
+import importlib.util
 import pathlib
 import sys
 
 import pytest
 
-from jaxrl_moe.envs.adapters.places import python_of
+from jaxrl_moe.envs.adapters.places import WORKERS, python_of
 from jaxrl_moe.types import Action, UserError
 
 FAKE = pathlib.Path(__file__).parent / "adapter_workers" / "adapter_fake.py"
@@ -36,3 +37,17 @@ def played(task, row, *answers):
     with contextlib.closing(task.open(row, 0)) as episode:
         opening = episode.reset()
         return opening, [episode.step(answer) for answer in answers]
+
+
+def harmless_module():
+    """What a worker of reasoning-gym has against code in answers; it needs no package."""
+    spec = importlib.util.spec_from_file_location("adapter_harmless", WORKERS / "adapter_harmless.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scorers_that_evaluate():
+    """The data sets of reasoning-gym whose scorers evaluate what the policy wrote."""
+    module = harmless_module()
+    return [*module.LITERALS, *module.FORMULAS]

@@ -1,5 +1,4 @@
 """What scorers of reasoning-gym may be given of what a policy wrote."""
-import importlib.util
 import subprocess
 import sys
 import time
@@ -7,21 +6,14 @@ import time
 import pytest
 
 from jaxrl_moe.envs.adapters.places import WORKERS
+from tests.helpers.adapters import harmless_module
 
-FILE = WORKERS / "adapter_harmless.py"
 CODE = ["__import__('os').system('touch pwned')", "open('pwned', 'w')", "[x for x in (1, 2)]",
         "(lambda: 1)()", "(1).__class__", "print(1)", "f'{1}'", "exec('1')", "[open('pwned')]",
         "x if 1 else 2", "a[0]", "1 and 2"]
 
 
-def load():
-    spec = importlib.util.spec_from_file_location("adapter_harmless", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-harmless = load()
+harmless = harmless_module()
 
 
 @pytest.mark.parametrize("dataset", harmless.LITERALS + harmless.FORMULAS)

@@ -75,7 +75,8 @@ def test_the_last_turn_is_graded_and_truncated(python):
     with task(python, reward="grade", max_turns=2) as made:
         count = said("", [ToolCall("count", '{"thing": "spoon"}')])
         _, steps = played(made, {"wanted": 3}, count, count)
-    assert [(step.reward, step.done, step.truncated) for step in steps] == [(0, False, False), (0.5, True, True)]
+    ends = [(step.reward, step.done, step.truncated) for step in steps]
+    assert ends == [(0, False, False), (0.5, True, True)]
 
 
 def test_the_answer_of_the_row_is_matched(python):
@@ -102,7 +103,8 @@ def test_a_server_sees_the_variables_that_are_named_alone(python, monkeypatch):
 
 def test_a_server_is_called_over_http(python):
     port = free_port()
-    server = subprocess.Popen([python, SERVER, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([python, SERVER, str(port)], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
     try:
         _await(f"http://127.0.0.1:{port}/mcp")
         with task(python, command="", url=f"http://127.0.0.1:{port}/mcp", reward="grade") as made:
@@ -141,7 +143,8 @@ def test_a_command_that_is_no_server_is_told_of(python):
 
 def test_answers_match_by_words_or_by_number():
     assert matches(" Paris ", "paris") and matches("So it is 1,200.", "1200") and matches("#### 0.5", 0.5)
-    assert not matches("It is Paris, I think", "Paris") and not matches("12", "1200") and not matches("", "0")
+    assert not matches("It is Paris, I think", "Paris")
+    assert not matches("12", "1200") and not matches("", "0")
 
 
 def test_wrong_settings_are_refused(monkeypatch):
@@ -149,7 +152,8 @@ def test_wrong_settings_are_refused(monkeypatch):
     for settings, told in (("", "give one of them"), ("command='x', longest=0", "longest = 0"),
                            ("command='x', lowest=-1", "leave them out"),
                            ("command='x', reward='g', lowest=2", "no range"),
-                           ("url='ftp://x'", "url"), ("url='http://x', api_key_env='NO_SUCH_KEY'", "not set")):
+                           ("url='ftp://x'", "url"),
+                           ("url='http://x', api_key_env='NO_SUCH_KEY'", "not set")):
         with pytest.raises(UserError, match=told):
             make_task(f"mcp({settings})")
     made = make_task("mcp(command='x', reward='g', lowest=-1)")

@@ -30,7 +30,8 @@ def echo(python):
 
 
 def test_sessions_are_played_over_websockets_and_do_not_mix(echo):
-    with contextlib.closing(echo.open({"id": 1}, 0)) as first, contextlib.closing(echo.open({"id": 2}, 0)) as second:
+    with (contextlib.closing(echo.open({"id": 1}, 0)) as first,
+          contextlib.closing(echo.open({"id": 2}, 0)) as second):
         assert first.reset()[0]["content"] == "Say a word of 5 letters, now."
         assert second.reset()[0]["content"] == "Say a word of 4 letters, now."
         wrong = first.step(said("Action: east"))
@@ -74,7 +75,8 @@ def test_the_server_of_a_worker_ends_with_it(python):
 def _servers():
     """Processes of this test's server."""
     listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return {line.split()[0] for line in listed.splitlines() if str(SERVER) in line and " -P " not in line} - KEPT
+    ours = [line.split()[0] for line in listed.splitlines() if str(SERVER) in line and " -P " not in line]
+    return set(ours) - KEPT
 
 
 KEPT = set()  # of the module's own task

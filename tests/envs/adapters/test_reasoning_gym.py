@@ -52,7 +52,8 @@ def task(dataset, **settings):
 def scored(python, names, folder):
     """{data set: scores of its own answers, these with a letter more, none and code}."""
     script = ANSWERS.format(folder=str(WORKERS), names=names)
-    done = subprocess.run([python, "-P", "-c", script], capture_output=True, text=True, check=True, cwd=folder)
+    done = subprocess.run([python, "-P", "-c", script], capture_output=True, text=True, check=True,
+                          cwd=folder)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -33,14 +33,15 @@ def python():
 def spelling(python):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(FAKE.parent))
-        spec = """verifiers(taskset='spelling_tasks', options='{"count": 3}', workers=1, lowest=0, highest=1)"""
-        with contextlib.closing(make_task(spec)) as task:
+        settings = """options='{"count": 3}', workers=1, lowest=0, highest=1"""
+        with contextlib.closing(make_task(f"verifiers(taskset='spelling_tasks', {settings})")) as task:
             task.ready()
             yield task
 
 
 def test_a_task_is_asked_once_and_scored_by_its_own_rewards(spelling):
-    expected = {"enots": (1.0, 1.0, 1.0), "stone": (0.25, 0.0, 1.0), "<think>enots</think> no": (0.0, 0.0, 0.0)}
+    expected = {"enots": (1.0, 1.0, 1.0), "stone": (0.25, 0.0, 1.0),
+                "<think>enots</think> no": (0.0, 0.0, 0.0)}
     for answer, (reward, exact, length) in expected.items():
         (asked,), (step,) = played(spelling, {"id": 1}, said(answer))
         assert asked == {"role": "user", "content": "Say the word alone.\n\nWrite 'stone' backwards."}

@@ -2,6 +2,7 @@
 from collections.abc import Iterable
 
 import verifiers.v1 as vf
+from verifiers.v1 import Task as Asked
 
 __all__ = ["Spelling"]
 
@@ -14,7 +15,7 @@ class Word(vf.TaskData):
     backwards: str
 
 
-class Backwards(vf.Task[Word]):
+class Backwards(Asked[Word]):
     @vf.reward(weight=0.75)
     async def exact(self, trace: vf.Trace) -> float:
         print("scoring")
