@@ -14,7 +14,7 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky alfworld envs-jvms target lint clean
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky alfworld envs-jvms # Environments of other packages, each in a virtual environment of its own. ADAPTERS ?= openenv verifiers reasoning-gym mcp env-adapters target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -46,6 +46,8 @@ help:
 	@echo "make test-sky     SkyPilot, in .venv-sky, reads the launch files for clouds"
 	@echo "make alfworld     ALFWorld's text games in .venv-alfworld (300 MB, parts of it under the GPL, a planner that is compiled:"
 	@echo "                  one to ten minutes), and the tests that play them: five minutes"
+	@echo "make env-adapters OpenEnv, verifiers, reasoning-gym and MCP, each in an environment of its own (.venv-openenv, ...; 1.3 GB, two"
+	@echo "                  to five minutes), and the tests of env.name=openenv(...) and the others; ADAPTERS='mcp openenv' for some"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
 
@@ -125,6 +127,15 @@ alfworld: $(VENV)/.installed-test .venv-alfworld/.installed
 	PYTHON=$(PYTHON) bash $< .venv-alfworld
 	@touch $@
 
+env-adapters: $(VENV)/.installed-test $(ADAPTERS:%=.venv-%/.installed-adapter)
+	$(BIN)/python -m pytest tests/envs/adapters
+
+.venv-%/.installed-adapter: scripts/adapters/%.txt
+	@echo "Installing $* into .venv-$*: half a minute to two minutes"
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --constraint $< $*
+	@touch $@
+
 target: $(VENV)/.installed
 	@bash scripts/install_target.sh $(BIN)/python
 
@@ -155,3 +166,6 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang .venv-alfworld build *.egg-info
+	@touch $@
+
+	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang $(ADAPTERS:%=.venv-%) build *.egg-info
