@@ -14,7 +14,7 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky target lint clean
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky alfworld target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -42,6 +42,8 @@ help:
 	@echo "make adapters     our LoRA adapters read by PEFT, and by vLLM and SGLang where make test-engines has installed them:"
 	@echo "                  benchmarks/adapters.md; 5 minutes, 2 of them without the servers"
 	@echo "make test-sky     SkyPilot, in .venv-sky, reads the launch files for clouds"
+	@echo "make alfworld     ALFWorld's text games in .venv-alfworld (300 MB, parts of it under the GPL, a planner that is compiled:"
+	@echo "                  one to ten minutes), and the tests that play them: five minutes"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
 
@@ -110,6 +112,14 @@ test-sky: $(VENV)/.installed-test .venv-sky/.installed
 	.venv-sky/bin/pip install --quiet "skypilot==0.14.1"
 	@touch $@
 
+alfworld: $(VENV)/.installed-test .venv-alfworld/.installed
+	$(BIN)/python -m pytest tests/envs/text/alfworld
+
+.venv-alfworld/.installed: scripts/install_alfworld.sh
+	@echo "Installing ALFWorld's games into .venv-alfworld: one to ten minutes, as a planner is compiled"
+	PYTHON=$(PYTHON) bash $< .venv-alfworld
+	@touch $@
+
 target: $(VENV)/.installed
 	@bash scripts/install_target.sh $(BIN)/python
 
@@ -139,4 +149,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang build *.egg-info
+	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang .venv-alfworld build *.egg-info

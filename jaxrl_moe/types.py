@@ -64,9 +64,10 @@ class Prompt:
     Attributes:
       ids: [T] int32 token ids under the chat template, generation prompt included.
       row: the data row as read, unknown columns included.
-      index: the row's position in its file; names the prompt in logs.
+      index: the row's position in its file, or in all files of several; names the prompt in logs.
       where: file and row as data.rows.Row says them, for messages; empty: not known.
       messages, tools, variables: what `ids` are the rendering of.
+      env: the name of its environment, where a run has several; empty: it has one.
     """
     ids: np.ndarray
     row: Mapping[str, Any]
@@ -75,6 +76,7 @@ class Prompt:
     messages: "Messages" = ()
     tools: "Messages" = ()
     variables: Mapping[str, Any] | None = None
+    env: str = ""
 
     @property
     def origin(self) -> str:

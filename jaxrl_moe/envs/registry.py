@@ -7,9 +7,14 @@ from typing import Any
 
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs.adapters.gymnasium import GymnasiumTask
+from jaxrl_moe.envs.adapters.mcp import McpTask
+from jaxrl_moe.envs.adapters.openenv import OpenEnvTask
+from jaxrl_moe.envs.adapters.reasoning_gym import ReasoningGymTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
+from jaxrl_moe.envs.math import Mathematics
+from jaxrl_moe.envs.mixture import Mixture
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.remote_rollouts import RemoteRollouts
 from jaxrl_moe.envs.remote.task_app import TaskApp
@@ -25,19 +30,38 @@ from jaxrl_moe.rl.table import AlgorithmError, parse_spec
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import Prompt, UserError
 
+
+def mixed(normalise: bool = True, **tasks: str) -> Mixture:
+    """A task that holds several, each under a name of its own.
+
+    Args:
+      normalise: each one's rewards are brought to 0..1 by its score_range.
+      tasks: as env.name would have each alone.
+
+    Raises:
+      UserError: one of them is refused, or they cannot be mixed, see Mixture.
+    """
+    return Mixture({name: make_task(spec) for name, spec in tasks.items()}, normalise)
+
+
 TASKS: dict[str, Factory] = {
     "gsm8k": Gsm8k,
     "word_problems": WordProblems,
+    "math": Mathematics,
     "textcraft": TextCraft,
     "babyai": BabyAI,
     "gymnasium": GymnasiumTask,
     "webshop": WebShop,
     "alfworld": AlfWorld,
     "sciworld": SciWorld,
+    "openenv": OpenEnvTask,
+    "reasoning_gym": ReasoningGymTask,
+    "mcp": McpTask,
     "agentgym": AgentGym,
     "remote_rollouts": RemoteRollouts,
     "agent": AgentTask,
-    "task_app": TaskApp}
+    "task_app": TaskApp,
+    "mixed": mixed}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxrl_moe.rollout.scale import scaled
 from jaxrl_moe.types import Action, Completion, Dialogue, Messages, Prompt, Rollout, Status, Step, Trace, Turn
 
 MALFORMED = "malformed_calls"  # of a rollout's info: calls of tools that are none
@@ -89,13 +90,15 @@ class Episode:
       rounds: most turns.
       talk: needed where there are several turns.
       tools: functions that are offered.
+      scale: the range of its rewards' sum that is brought to 0..1; None: they are taken as they are.
 
     Attributes:
       attempt: how often it was begun anew, as its environment failed.
     """
 
     def __init__(self, prompt: Prompt, sequence: int, sample: int, rounds: int,
-                 talk: Callable[[], Talk] | None, tools: Messages = ()):
+                 talk: Callable[[], Talk] | None, tools: Messages = (),
+                 scale: tuple[float, float] | None = None):
         self.prompt = prompt
         self.sequence = sequence
         self.sample = sample
@@ -104,6 +107,7 @@ class Episode:
         self.action: Action | None = None
         self._make_talk = talk
         self._tools = tools
+        self._scale = scale
         self._clear()
 
     def _clear(self) -> None:
@@ -200,14 +204,18 @@ class Episode:
         return True
 
     def rollout(self, status: Status, decode: Callable[[Sequence[int]], str], message: str = "") -> Rollout:
-        """The episode as it ended."""
-        *branches, last = (draft.trace() for draft in self._drafts)
+        """The episode as it ended. Raises GradeError where its rewards leave the range that its task says."""
+        total = sum(step.reward for step in self._steps)
+        traces = [draft.trace() for draft in self._drafts]
+        if self._scale is not None and status.trusted:
+            total, traces = scaled(self.prompt, self._scale, total, traces)
+        *branches, last = traces
         single = self._talk is None and self.action is not None
         text = self.action.text if single else decode(last.completion_ids.tolist())
         return Rollout(
             last.prompt_ids, last.completion_ids, last.loss_mask, last.sampler_logprobs, last.policy_version,
             expert_ids=last.expert_ids, turns=last.turns,
-            reward=float(sum(step.reward for step in self._steps)), text=text,
+            reward=float(total), text=text,
             truncated=status == Status.TRUNCATED, info=self._info(), status=status, message=message,
             dialogue=last.dialogue, branches=tuple(branches),
             notes=dict(self._steps[-1].notes) if self._steps else {})

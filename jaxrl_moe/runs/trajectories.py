@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_moe.learning.credit.rewards import turns_of
 from jaxrl_moe.learning.samples import Sample
 from jaxrl_moe.log_files import Tally, open_to_append, write_line
-from jaxrl_moe.types import Dialogue, Rollout, RolloutGroup, Trace
+from jaxrl_moe.types import Dialogue, Prompt, Rollout, RolloutGroup, Trace
 
 
 class Trajectories:
@@ -22,7 +22,8 @@ class Trajectories:
         environment failed, or that of another episode of its group), "eval" (sampled) or "greedy".
       sequence, sample: draw number of the prompt, and which of its completions this is; with the seed they
         give the noise.
-      prompt_index: row of the prompt in its data file.
+      prompt_index: row of the prompt in its data file, or in all files of several.
+      env: the name of the prompt's environment, where the run has several.
       prompt_ids, prompt, completion_ids, completion: token ids and text.
       loss_mask: 1 on the tokens that the policy drew.
       logprobs: the sampler's, of the tempered distribution.
@@ -64,7 +65,8 @@ class Trajectories:
         rollout = group.rollouts[sample]
         return {
             "step": step, "phase": phase, "sequence": group.sequence, "sample": sample,
-            "prompt_index": group.prompt.index, "prompt_ids": rollout.prompt_ids.tolist(), "prompt": prompt,
+            "prompt_index": group.prompt.index, **_env(group.prompt),
+            "prompt_ids": rollout.prompt_ids.tolist(), "prompt": prompt,
             **_drawn(rollout), "completion": rollout.text,
             "reward": float(rollout.reward) if rollout.status.trusted else None,
             "info": {name: float(value) for name, value in rollout.info.items()},
@@ -80,6 +82,10 @@ class Trajectories:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _env(prompt: Prompt) -> dict[str, str]:
+    return {"env": prompt.env} if prompt.env else {}
 
 
 def _drawn(trace: Trace) -> dict[str, Any]:

@@ -29,3 +29,9 @@ def test_many_damaged_inputs_are_refused_or_read_for_what_they_say(name):
     count = many.shares(None, MANY)[name]
     failures = many.run(name, 1, 0, count)
     assert not failures, shown(failures, name, count)
+
+
+@pytest.mark.slow
+def test_a_thousand_requests_for_rollouts_call_nobody_else_and_leave_nothing_behind():
+    failures = many.run("rollouts", 2, 0, 1000)
+    assert not failures, shown(failures, "rollouts", 1000)

@@ -1,6 +1,7 @@
 """ScienceWorld for tests: skipped where Java or a package is missing."""
 import atexit
 import functools
+import os
 import shutil
 
 import pytest
@@ -9,8 +10,9 @@ from jaxrl_moe.envs.text.sciworld import SciWorld
 from jaxrl_moe.types import Action
 
 PARROT = {"task": "lifespan-longest-lived", "variation": 3}  # done by focusing on the egg of a parrot
-DEAD_S = 10.0  # within which a process that was killed is gone
 
+# Of processes that live for seconds most of the time goes into compiling well what then runs no more.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 def task(**settings):
     """A task of its own; close it."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.adapters.forms import Commands
-from jaxrl_moe.envs.adapters.task import AdapterTask, json_setting, worker_file
+from jaxrl_moe.envs.adapters.task import AdapterTask, json_setting, score_range, worker_file
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.text.answers import REACT
 from jaxrl_moe.envs.text.functions import Answers, GameFunction
@@ -92,16 +92,9 @@ class GymnasiumTask(AdapterTask):
         if self.deterministic is None:
             self.deterministic = self.id in KNOWN
         self.lowest_reward = known.lowest if self.lowest is None else self.lowest
-        self.score_range = self._range(known.highest if self.highest is None else self.highest)
+        self.score_range = score_range(self.lowest_reward,
+                                       known.highest if self.highest is None else self.highest)
         super().__post_init__()
-
-    def _range(self, highest: float | None) -> tuple[float, float] | None:
-        if self.lowest_reward is None or highest is None:
-            return None
-        if not self.lowest_reward < highest:
-            raise UserError(f"lowest = {self.lowest_reward:g} and highest = {highest:g} are no range: let "
-                            "highest be above lowest.")
-        return self.lowest_reward, highest
 
     def settings(self) -> Mapping[str, Any]:
         return {"id": self.id, "options": self._options, "names": self._names, "view": self.view,
@@ -110,7 +103,7 @@ class GymnasiumTask(AdapterTask):
     def chosen(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"number": episode_number(row, "gymnasium", _LONGEST_NUMBER)}
 
-    def form(self) -> Commands:
+    def form(self, row: Mapping[str, Any]) -> Commands:
         return Commands(self._function() if self.answers == "functions" else None)
 
     def _function(self) -> GameFunction:
@@ -120,7 +113,7 @@ class GymnasiumTask(AdapterTask):
 
     def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         """The function `act`, where actions are given by calling it."""
-        return self._form.form.tools
+        return self.form(row).form.tools
 
     def instructions(self, row: Mapping[str, Any]) -> str:
         """The form of an answer; the episode tells the actions."""

@@ -1,6 +1,8 @@
 """What the adapters' tasks share: their workers, from the first episode to the end."""
 import abc
+import json
 import pathlib
+import shlex
 import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -9,8 +11,10 @@ from jaxrl_moe.envs.adapters.episode import AdapterEpisode
 from jaxrl_moe.envs.adapters.forms import Form
 from jaxrl_moe.envs.adapters.places import WORKERS, Launch, environment, python_of
 from jaxrl_moe.envs.adapters.pool import Pool
+from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.outside import Fields, as_object, parse
 from jaxrl_moe.protocols import Task
+from jaxrl_moe.spelling import named
 from jaxrl_moe.types import UserError
 
 
@@ -47,7 +51,6 @@ class AdapterTask(Task):
             raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
         self._lock = threading.Lock()
         self._pool: Pool | None = None
-        self._form = self.form()
 
     @staticmethod
     def check_range(name: str, value: float, least: float, most: float | None = None) -> None:
@@ -65,8 +68,8 @@ class AdapterTask(Task):
         """What a worker's `reset` is told of a row's episode. Raises UserError for a row that has none."""
 
     @abc.abstractmethod
-    def form(self) -> Form:
-        """How the policy is heard and shown."""
+    def form(self, row: Mapping[str, Any]) -> Form:
+        """How the policy is heard and shown in a row's episode."""
 
     def ready(self) -> None:
         """Raises UserError where there is no environment with the package, or it refuses the settings."""
@@ -86,7 +89,7 @@ class AdapterTask(Task):
 
     def open(self, row: Mapping[str, Any], seed: int) -> AdapterEpisode:
         """An episode of the row; nothing is asked of a worker yet."""
-        return AdapterEpisode(self.pool(), self.chosen(row), self._form, self.timeout)
+        return AdapterEpisode(self.pool(), self.chosen(row), self.form(row), self.timeout)
 
     def pool(self) -> Pool:
         """The workers; none is started yet."""
@@ -95,11 +98,15 @@ class AdapterTask(Task):
                 self._pool = Pool(self._launch(), self.workers, self.settings(), self._BEGINNING)
             return self._pool
 
+    @property
+    def passed(self) -> list[str]:
+        """Names of the environment variables that the setting `variables` has."""
+        return [name.strip() for name in self.variables.split(",") if name.strip()]
+
     def _launch(self) -> Launch:
-        names = [name.strip() for name in self.variables.split(",") if name.strip()]
         python = python_of(self.place, self.python)
         mend = f"If {self.package} is not there, install it: {self.mend}."
-        return Launch(self.package, python, self.worker, environment(names), mend)
+        return Launch(self.package, python, self.worker, environment(self.passed), mend)
 
     def close(self) -> None:
         """Ends the workers, and open episodes with them."""
@@ -118,3 +125,36 @@ def worker_file(name: str) -> pathlib.Path:
 def json_setting(name: str, text: str) -> dict[str, Any]:
     """A setting that is a JSON object; {} where it is empty. Raises UserError where it is none."""
     return as_object(parse(text, name), name) if text.strip() else {}
+
+
+def plain_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row that JSON can hold. Raises UserError for one that it cannot."""
+    plain = {name: value for name, value in row.items() if value is not None}
+    try:
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the row cannot be sent as JSON: {error} (columns: {named(row)}). Mend the "
+                        "column.") from error
+    return plain
+
+
+def server_of(what: str, command: str, url: str) -> tuple[list[str], str]:
+    """(words of the command that starts a server, the URL of one), of which one is empty. Raises UserError
+    where not one of them is given, or it is none."""
+    if bool(command.strip()) == bool(url.strip()):
+        raise UserError(f"{what} is started by command = '...', or is at url = '...': give one of them.")
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UserError(f"command = {command!r} cannot be read: {error}. Close its quotes.") from error
+    return words, checked_url(url, "url", "as http://127.0.0.1:8000") if url.strip() else ""
+
+
+def score_range(lowest: float | None, highest: float | None) -> tuple[float, float] | None:
+    """The settings lowest and highest; None where one is not known. Raises UserError where they are none."""
+    if lowest is None or highest is None:
+        return None
+    if not lowest < highest:
+        raise UserError(f"lowest = {lowest:g} and highest = {highest:g} are no range: let highest be above "
+                        "lowest.")
+    return lowest, highest

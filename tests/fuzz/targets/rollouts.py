@@ -52,7 +52,7 @@ class RolloutsBodies(HttpTarget):
     names alone, which nobody has allowed."""
     name = "rollouts"
     loggers = (*HttpTarget.loggers, "jaxrl_moe.serving.envs.session", "jaxrl_moe.serving.envs.sessions",
-               "asyncio")
+               "jaxrl_moe.serving.rollouts.rollouts", "asyncio")
 
     def prepare(self, inputs: pathlib.Path) -> None:
         (inputs / "notes.txt").write_text("nothing here is read")

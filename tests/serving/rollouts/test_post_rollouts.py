@@ -119,6 +119,17 @@ def test_an_episode_that_fails_says_so_and_the_others_count():
     assert sum(service.rollouts.ended.values()) == len(ids)
 
 
+def test_what_nobody_has_foreseen_fails_its_own_episode_alone(caplog):
+    class Odd(Guessing):
+        def instructions(self, row):
+            return {1, 2} if row["id"] == 4 else ""  # which is no JSON
+
+    with playing(task=Odd()) as (post, _, _):
+        odd, sound = post([4, 3])["details"]
+    assert odd["status"] == "crashed" and "could not be played: TypeError" in odd["error"]
+    assert sound["success"] and "An episode failed" in caplog.text
+
+
 def test_where_all_fail_there_is_no_score():
     with playing() as (post, _, _):
         answer = post([100])

@@ -76,14 +76,14 @@ def test_redirects_are_not_followed_and_no_proxy_is_asked(monkeypatch):
             for status in (301, 302, 307, 308):
                 with policy(lambda _, status=status: (status, {"to": f"{elsewhere}/v1"})) as (url, _):
                     detail = httpx.post(http.base_url.join("/rollouts"), json=body(url, [3]),
-                                        trust_env=False).json()["details"][0]
+                                        trust_env=False, timeout=60).json()["details"][0]
                 assert f"status {status}" in detail["error"]
     assert not asked
 
 
 def test_a_key_protected_server_asks_for_its_key_and_sends_it_nowhere():
     with rollout_server(Guessing(), api_key=KEY) as (http, _), policy(finds) as (url, asked):
-        keyless = httpx.post(http.base_url.join("/rollouts"), json=body(url, [3]))
+        keyless = httpx.post(http.base_url.join("/rollouts"), json=body(url, [3]), timeout=60)
         assert keyless.status_code == 401 and not asked
         assert http.post("/rollouts", json=body(url, [3])).json()["num_evaluated"] == 1
         told = json.dumps([[call.headers, call.body] for call in asked])

@@ -10,6 +10,7 @@ from jaxrl_moe.envs.text.functions import CommandForm
 from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import Action, Messages, Step
 
+GENERATED = "generated: a room of jaxrl_moe's own, no game of ALFWorld's"
 LONGEST_COMMAND = 1000  # characters; none that does something has a tenth
 # How versions of ALFWorld spell the command that puts a thing down.
 _PUTS = (re.compile(r"put (.+?) in/on (.+)"), re.compile(r"move (.+?) to (.+)"))
@@ -23,18 +24,21 @@ class AlfWorldEpisode(Env):
       game: what the process is told to begin.
       task_type: as ALFWorld names it; a game of our own has "generated" in it.
       form: how commands are given.
+      generated: whether the game is none of ALFWorld's own; each step notes it.
 
     Attributes:
       task_type: as given.
       available_actions: the commands that would do something now.
     """
 
-    def __init__(self, pool: GamePool, game: Mapping[str, Any], task_type: str, form: CommandForm):
+    def __init__(self, pool: GamePool, game: Mapping[str, Any], task_type: str, form: CommandForm,
+                 generated: bool = False):
         self.task_type = task_type
         self.available_actions: tuple[str, ...] = ()
         self._pool = pool
         self._game = game
         self._form = form
+        self._notes = {"games": GENERATED} if generated else {}
         self._life = Lifecycle()
         self._play: Play | None = None
         self._turns = 0
@@ -71,7 +75,7 @@ class AlfWorldEpisode(Env):
         if won:
             self._life.end()
         return Step(float(won), won, {"correct": float(won), "valid": self._valid / self._turns},
-                    () if won else self._form.observation(text, action))
+                    () if won else self._form.observation(text, action), notes=self._notes)
 
     def _shown(self, told: Told) -> str:
         """The observation as AgentGym's client shows it."""

@@ -32,6 +32,11 @@ class Play:
         """Gives a command; raises EnvError where the process fails."""
         return self._told({"call": "step", "command": command}, Status.STEP_FAILED)
 
+    def data(self, game: Mapping[str, Any]) -> dict[str, str]:
+        """A game of our own as ALFWorld keeps it in a file; raises EnvError where the process fails."""
+        fields = self._process.ask({"call": "data", **game}, Status.RESET_FAILED)
+        return {name: fields.string(name) for name in ("pddl_domain", "grammar", "pddl_problem")}
+
     def end(self) -> None:
         """Lets the process forget it; once."""
         self._process.end_episode(self._number)

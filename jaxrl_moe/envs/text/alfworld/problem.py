@@ -1,6 +1,7 @@
 """A game of our own as a problem in PDDL, for the domain that the package alfworld carries."""
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from jaxrl_moe.envs.text.alfworld.furniture import CAN_BE, HOLDS, LAMP
 from jaxrl_moe.envs.text.alfworld.rooms import LIGHT, TASKS, TWO, Furniture, Goal, RoomGame, Thing
@@ -27,6 +28,11 @@ def problem(game: RoomGame) -> str:
     facts = "".join(f"  {each}\n" for each in _facts(game))
     return (f"(define (problem {game.size}_{game.number})\n (:domain alfred)\n (:objects\n{objects} )\n"
             f" (:init\n{facts} )\n (:goal{_goal(game.goal)})\n (:metric minimize (total-cost)))\n")
+
+
+def described(game: RoomGame) -> dict[str, Any]:
+    """What a process that plays it is told of a game."""
+    return {"problem": problem(game), "phrase": game.phrase, **game.goal._asdict()}
 
 
 def _objects(game: RoomGame) -> Iterator[str]:

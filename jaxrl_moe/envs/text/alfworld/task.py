@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.text.alfworld.episode import AlfWorldEpisode
 from jaxrl_moe.envs.text.alfworld.instructions import CALLING, FUNCTIONS, INSTRUCTIONS
-from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files
+from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files, is_generated
 from jaxrl_moe.envs.text.alfworld.pool import GamePool
-from jaxrl_moe.envs.text.alfworld.problem import problem
-from jaxrl_moe.envs.text.alfworld.rooms import RoomGame, make_game
+from jaxrl_moe.envs.text.alfworld.problem import described
+from jaxrl_moe.envs.text.alfworld.rooms import make_game
 from jaxrl_moe.envs.text.answers import last_command
 from jaxrl_moe.envs.text.functions import Answers, CommandForm
 from jaxrl_moe.protocols import Task
@@ -47,7 +47,7 @@ class AlfWorld(Task):
     data: str = ""
     max_turns: int = 30
     workers: int = 1
-    seconds: float = 60.0
+    seconds: float = 120.0
     python: str = ""
     answers: Answers = "react"
     lowest_reward: ClassVar[float] = 0.0
@@ -101,9 +101,10 @@ class AlfWorld(Task):
         number = self._number(row)
         if self.games == "official":
             path, task_type = self._file(number)
-            return AlfWorldEpisode(self._ready_pool(), {"file": str(path)}, task_type, self._form)
+            generated = is_generated(data_folder(self.data))
+            return AlfWorldEpisode(self._ready_pool(), {"file": str(path)}, task_type, self._form, generated)
         game = make_game(number, self.games)
-        return AlfWorldEpisode(self._ready_pool(), begun(game), game.label, self._form)
+        return AlfWorldEpisode(self._ready_pool(), described(game), game.label, self._form, True)
 
     def close(self) -> None:
         """Ends the processes."""
@@ -131,30 +132,25 @@ class AlfWorld(Task):
             if self._closed:
                 raise UserError("The task is closed: make another one.")
             if self._pool is None:
-                command = (str(interpreter(self.python)), "-s", str(WORKER))
-                self._pool = GamePool(command, self.workers, self.seconds)
+                self._pool = GamePool(command_of(self.python), self.workers, self.seconds)
             return self._pool
 
 
-def begun(game: RoomGame) -> dict[str, Any]:
-    """What the process is told to begin a game of our own."""
-    return {"problem": problem(game), "phrase": game.phrase, **game.goal._asdict()}
-
-
-def interpreter(named: str = "") -> pathlib.Path:
-    """The Python that has the package alfworld.
+def command_of(python: str = "") -> tuple[str, ...]:
+    """The command that starts a process which plays games.
 
     Args:
-      named: its path; empty: it is sought in the repository, and where the command was given.
+      python: path of the Python that has the package alfworld; empty: it is sought in the repository, and
+        where the command was given.
 
     Raises:
       UserError: there is none.
     """
-    places = [pathlib.Path(named)] if named else [folder / ENVIRONMENT / "bin" / "python"
-                                                  for folder in (_ROOT, pathlib.Path.cwd())]
+    places = [pathlib.Path(python)] if python else [folder / ENVIRONMENT / "bin" / "python"
+                                                    for folder in (_ROOT, pathlib.Path.cwd())]
     path = next((each.absolute() for each in places if os.access(each, os.X_OK)), None)
     if path is None:
         raise UserError(f"ALFWorld's games are played by a Python of their own, which is not at {places[0]}: "
                         "run `make alfworld`, or name one that has the package alfworld by "
                         "alfworld(python='...').")
-    return path
+    return str(path), "-s", str(WORKER)

@@ -64,7 +64,7 @@ class Jvm:
             except TimeoutError:
                 self.kill()
                 raise
-            except (OSError, GatewayError, ValueError) as error:
+            except (OSError, GatewayError) as error:
                 self.kill()
                 errors.seek(0)
                 said = errors.read(2000).decode(errors="replace")
@@ -91,6 +91,8 @@ class Jvm:
     def _connected(self, timeout: float) -> Gateway:
         end = time.monotonic() + timeout
         port, token = (_line(self._process.stdout, end) for _ in range(2))
+        if not port.isdigit():
+            raise GatewayError(f"{port}. {token}")
         return Gateway(int(port), token, timeout)
 
     def _begun(self) -> Reference:
@@ -155,6 +157,7 @@ def _line(stream: IO[bytes] | None, end: float) -> str:
 
 
 def _no_start(said: str, error: Exception) -> str:
-    told = " ".join(said.split()) or str(error)
+    lines = [line for line in said.splitlines() if not line.startswith("Picked up ")]
+    told = " ".join(f"{error} {' '.join(lines)}".split()).rstrip(".")
     return (f"The Java process of ScienceWorld did not begin: {told}. Look at the setting jvm_mb and at the "
             f"memory of this machine. {JAVA}")

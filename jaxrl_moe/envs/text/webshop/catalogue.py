@@ -8,11 +8,12 @@ from jaxrl_moe.envs.text.webshop.index import ProductIndex
 from jaxrl_moe.envs.text.webshop.products import Product, Review, ShoppingGoal, WantedOption
 from jaxrl_moe.envs.text.webshop.wares import BRANDS, DEPARTMENTS, Department, Ware
 
+OUR_PRODUCTS = 2000  # unless a task says otherwise
 IN_TITLE = 3         # attributes that a title names; one more stands with the features alone
 GOALS_A_PRODUCT = 2
 ID_PREFIX = "OURS"   # no id of Amazon's begins so
 HELD_OUT_SHARE = 5   # one product in so many is held out, with its goals
-_PRICES = tuple(10.0 * step for step in range(1, 100))
+PRICE_LIMITS = tuple(10.0 * step for step in range(1, 100))
 _OPENINGS = ("i am looking for", "i need", "i want to buy", "find me", "please show me")
 _Value = TypeVar("_Value")
 
@@ -32,9 +33,14 @@ def our_shop(seed: int, count: int) -> Shop:
     return Shop(products, goals, ProductIndex(products))
 
 
+def shop_name(seed: int, count: int) -> str:
+    """What rows call the shop of our_shop."""
+    return f"ours(products={count}, seed={seed})"
+
+
 def is_held_out(product: Product) -> bool:
     """Whether the goals of a product belong to the held-out ones."""
-    return _number(f"held out {product.asin}") % HELD_OUT_SHARE == 0
+    return drawn_number(f"held out {product.asin}") % HELD_OUT_SHARE == 0
 
 
 def _product(seed: int, number: int) -> Product:
@@ -42,7 +48,7 @@ def _product(seed: int, number: int) -> Product:
     department = _one(DEPARTMENTS, f"{key} department")
     ware = _one(department.wares, f"{key} ware")
     attributes = _some(ware.attributes, IN_TITLE + 1, f"{key} attributes")
-    dollars = ware.price * (60 + _number(f"{key} price") % 90) / 100 + 0.99
+    dollars = ware.price * (60 + drawn_number(f"{key} price") % 90) / 100 + 0.99
     price = float(f"{dollars:.2f}")
     return Product(
         f"{ID_PREFIX}{number:06d}", _title(key, ware, attributes), price, f"${price}", ware.query,
@@ -59,7 +65,7 @@ def _title(key: str, ware: Ware, attributes: Sequence[str]) -> str:
 
 def _features(key: str, ware: Ware, attributes: Sequence[str]) -> tuple[str, ...]:
     lines = [f"This {ware.name} is made with care: {attribute}." for attribute in attributes]
-    return tuple(sorted(lines, key=lambda line: _number(f"{key} {line}")))
+    return tuple(sorted(lines, key=lambda line: drawn_number(f"{key} {line}")))
 
 
 def _description(department: Department, ware: Ware) -> str:
@@ -67,9 +73,10 @@ def _description(department: Department, ware: Ware) -> str:
 
 
 def _reviews(key: str, ware: Ware) -> tuple[Review, ...]:
-    stars = [1 + _number(f"{key} stars {place}") % 5 for place in range(_number(f"{key} reviews") % 3)]
-    return tuple(Review(f"{count} stars for this {ware.name}", f"{count}.0", "It came on time.")
-                 for count in stars)
+    count = drawn_number(f"{key} reviews") % 3
+    stars = [1 + drawn_number(f"{key} stars {place}") % 5 for place in range(count)]
+    return tuple(Review(f"{each} stars for this {ware.name}", f"{each}.0", "It came on time.")
+                 for each in stars)
 
 
 def _goal(seed: int, product: Product, number: int) -> ShoppingGoal:
@@ -78,7 +85,7 @@ def _goal(seed: int, product: Product, number: int) -> ShoppingGoal:
     attributes = _some(product.attributes, 2, f"{key} attributes")
     options = tuple(WantedOption(name, _one(values, f"{key} {name}"))
                     for name, values in sorted(product.options.items()))
-    limits = [price for price in _PRICES if price > product.price][:4]
+    limits = [price for price in PRICE_LIMITS if price > product.price][:4]
     limit = _one(limits, f"{key} limit")
     return ShoppingGoal(_instruction(key, product, attributes, options, limit), product, attributes, options,
                         limit)
@@ -92,15 +99,15 @@ def _instruction(key: str, product: Product, attributes: Sequence[str], options:
 
 
 def _one(values: Sequence[_Value], words: str) -> _Value:
-    return values[_number(words) % len(values)]
+    return values[drawn_number(words) % len(values)]
 
 
 def _some(values: Sequence[str], count: int, words: str) -> tuple[str, ...]:
     """So many of some values, in their own order."""
-    drawn = sorted(values, key=lambda value: _number(f"{words} {value}"))[:count]
+    drawn = sorted(values, key=lambda value: drawn_number(f"{words} {value}"))[:count]
     return tuple(value for value in values if value in drawn)
 
 
-def _number(words: str) -> int:
+def drawn_number(words: str) -> int:
     """A number that follows from words, whatever the version of Python."""
     return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big")

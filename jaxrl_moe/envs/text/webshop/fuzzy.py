@@ -1,6 +1,7 @@
 """How alike two texts are: WebShop asks thefuzz 0.19 for token_set_ratio, which without further packages
 rests on difflib. Written from what it computes, so that a score needs no package."""
 import difflib
+import functools
 import re
 
 ALIKE = 85  # a ratio above it is a match
@@ -8,6 +9,7 @@ _SEPARATORS = re.compile(r"\W")
 _DROPPED = dict.fromkeys(range(128, 256))
 
 
+@functools.lru_cache(2**16)
 def token_set_ratio(one: str, other: str) -> int:
     """How alike the sets of words of two texts are, from 0 to 100: 100 where one holds all words of the
     other.

@@ -20,6 +20,7 @@ midnight mint mocha multicolor mushroom mustard natural navy nude olive orange p
 rainbow red rose royal rust sand sapphire seashell silver skull slate steel stone stonewash sunflower tan
 taupe teal tiger turquoise violet walnut wheat white wine yellow
 """.split()
+_COLOR_NAMES = frozenset(COLORS)
 
 
 class Purchase(NamedTuple):
@@ -49,7 +50,7 @@ def worth(purchase: Purchase, goal: ShoppingGoal, nouns_of: NounsOf) -> Worth:
     product = purchase.product
     kind = kind_reward(product, goal.product, nouns_of)
     attributes = _count(lambda wanted: _has(product, wanted), goal.attributes)
-    options = _count(lambda wanted: _chosen(purchase.options, wanted), goal.options)
+    options = _count(lambda wanted: is_chosen(wanted, purchase.options), goal.options)
     price = float(product.price <= goal.price_upper)
     wanted = len(goal.attributes) + len(goal.options) + 1
     return Worth((attributes + options + price) / wanted * kind, kind, _share(attributes, goal.attributes),
@@ -81,11 +82,14 @@ def _has(product: Product, wanted: str) -> bool:
         wanted in text.lower() for text in written)
 
 
-def _chosen(chosen: tuple[str, ...], wanted: WantedOption) -> bool:
+def is_chosen(wanted: WantedOption, chosen: Iterable[str]) -> bool:
     """Whether a wanted option was taken. Where it has a name WebShop compares name and value together, of
     which only one that is a colour's name is one."""
-    names = [color for color in COLORS if color in (wanted.name, wanted.value)]
-    text = color_of(wanted.value) if not wanted.name else (*names, f"{wanted.name} {wanted.value}")[0]
+    if wanted.name:
+        names = _COLOR_NAMES & {wanted.name, wanted.value}
+        text = min(names) if names else f"{wanted.name} {wanted.value}"
+    else:
+        text = color_of(wanted.value)
     return any(is_alike(color_of(value), text) for value in chosen)
 
 

@@ -7,12 +7,14 @@ from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.envs.text.functions import Answers, CommandForm
-from jaxrl_moe.envs.text.webshop.catalogue import Shop, our_shop
+from jaxrl_moe.envs.text.webshop.catalogue import GOALS_A_PRODUCT, OUR_PRODUCTS, Shop, our_shop, shop_name
+from jaxrl_moe.envs.text.webshop.files import Goals, shop_of
 from jaxrl_moe.envs.text.webshop.instructions import CALLING, FUNCTIONS, INSTRUCTIONS, shopping_command
 from jaxrl_moe.envs.text.webshop.nouns import Nouns, nouns_by
 from jaxrl_moe.envs.text.webshop.products import ShoppingGoal
 from jaxrl_moe.envs.text.webshop.visit import CannotDoError, Visit
 from jaxrl_moe.protocols import Env, Task
+from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import Action, Messages, Step, UserError
 
 MOST_PRODUCTS = 100_000
@@ -26,8 +28,10 @@ class WebShop(Task):
 
     Attributes:
       max_turns: turns after which an episode is cut.
-      products: that our shop has; each has two goals.
+      products: that our shop has, each with two goals; of files the most that are read.
       seed: of our shop.
+      data: a folder with WebShop's own files, whose shop it is then; empty: our own.
+      goals: of these files, those made of products ("synthetic") or those that people wrote ("human").
       show_attributes: whether a product has a page with its attributes.
       nouns: how the nouns of titles are told, by a list or by spaCy's model en_core_web_lg.
       answers: commands are given in words ("react") or by calling functions.
@@ -36,8 +40,10 @@ class WebShop(Task):
       UserError: a number is out of range.
     """
     max_turns: int = 10
-    products: int = 2000
+    products: int = OUR_PRODUCTS
     seed: int = 0
+    data: str = ""
+    goals: Goals = "synthetic"
     show_attributes: bool = False
     nouns: Nouns = "list"
     answers: Answers = "react"
@@ -48,6 +54,9 @@ class WebShop(Task):
     wire: ClassVar[str] = "webshop"
 
     def __post_init__(self) -> None:
+        if self.data and self.seed or not self.data and self.goals == "human":
+            raise UserError("seed is of our own shop, and goals of WebShop's files: set data, or leave goals "
+                            "out; and of seed and data set one.")
         for name, least, most in (("max_turns", 1, None), ("products", 1, MOST_PRODUCTS), ("seed", 0, None)):
             value = getattr(self, name)
             if value < least or most is not None and value > most:
@@ -74,7 +83,7 @@ class WebShop(Task):
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no goal of this shop."""
-        self.goal(row)
+        self._number(row)
 
     def open(self, row: Mapping[str, Any], seed: int) -> "WebShopEpisode":
         """An episode for the row's goal; nothing follows from the seed."""
@@ -86,6 +95,8 @@ class WebShop(Task):
 
     def shop(self) -> Shop:
         """Its products and goals."""
+        if self.data:
+            return shop_of(self.data, self.goals, self.products)
         return our_shop(self.seed, self.products)
 
     def goal(self, row: Mapping[str, Any]) -> ShoppingGoal:
@@ -94,11 +105,18 @@ class WebShop(Task):
         Raises:
           UserError: it names none of this shop.
         """
+        return self.shop().goals[self._number(row)]
+
+    def _number(self, row: Mapping[str, Any]) -> int:
         number = episode_number(row, "webshop")
-        goals = self.shop().goals
-        if number >= len(goals):
-            raise UserError(f"There is no goal {number}: the shop has {len(goals)}, numbered from 0.")
-        return goals[number]
+        name = shop_name(self.seed, self.products)
+        if row.get("shop") is not None and (self.data or row["shop"] != name):
+            raise UserError(f"The row is of the shop {quoted(row['shop'])}, and the task's is "
+                            f"{quoted(self.data or name)}: give the task the shop of its rows.")
+        count = len(self.shop().goals) if self.data else self.products * GOALS_A_PRODUCT
+        if number >= count:
+            raise UserError(f"There is no goal {number}: the shop has {count}, numbered from 0.")
+        return number
 
 
 class WebShopEpisode(Env):

@@ -50,7 +50,7 @@ class Visit:
         if len(command) > LONGEST_COMMAND:
             raise CannotDoError(f"A command of {len(command)} characters is too long: write one of at most "
                                 f"{LONGEST_COMMAND}.")
-        match = _COMMAND.fullmatch(" ".join(command.lower().split()))
+        match = _COMMAND.fullmatch(_spaced(command))
         if not match:
             raise CannotDoError("There are two commands, search[words] and click[thing].")
         if match[1] == "search":
@@ -70,13 +70,14 @@ class Visit:
         self.page = pages.results_page(self.goal.instruction, self._found, number)
 
     def _click(self, thing: str) -> None:
-        if thing not in self.page.clickables or thing == pages.SEARCH.lower():
+        spelt = {_spaced(clickable): clickable for clickable in self.page.clickables}
+        if thing not in spelt or thing == pages.SEARCH.lower():
             raise CannotDoError(f"{_shown(thing)} cannot be clicked here. {self._possible()}")
         leads_to = {pages.BUY.lower(): self._buy, pages.TO_SEARCH.lower(): self._to_search,
                     pages.NEXT.lower(): lambda: self._show_results(self._number + 1),
                     pages.BACK.lower(): self._back}
         leads_to |= {name.lower(): lambda name=name: self._show_sub_page(name) for name in pages.SUB_PAGES}
-        leads_to.get(thing, lambda: self._choose(thing))()
+        leads_to.get(thing, lambda: self._choose(spelt[thing]))()
 
     def _possible(self) -> str:
         clickables = ", ".join(thing for thing in self.page.clickables if thing != pages.SEARCH.lower())
@@ -118,6 +119,11 @@ class Visit:
         purchase = Purchase(self._product, tuple(self._options.values()))
         self.bought = worth(purchase, self.goal, self._nouns_of)
         self.page = pages.done_page(self.bought.reward)
+
+
+def _spaced(words: str) -> str:
+    """In lower case, with single spaces."""
+    return " ".join(words.lower().split())
 
 
 def _shown(words: str) -> str:

@@ -35,6 +35,7 @@ def test_an_episode_shows_what_can_be_done_and_is_won(task):
     step = act(env, "<think>Action: look</think>Thought:\nThe door.\n\nAction:\nopen door 1")
     assert (step.reward, step.done, step.observation) == (1, True, ())
     assert step.info == {"correct": 1, "valid": 0.5}
+    assert step.notes == {"games": "generated: a room of jaxrl_moe's own, no game of ALFWorld's"}
     with pytest.raises(UserError, match="ended: open another"):
         act(env, "look")
     env.close()

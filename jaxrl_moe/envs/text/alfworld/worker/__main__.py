@@ -6,7 +6,8 @@ It says {"alfworld": version, "textworld": version} first. Then to
   {"call": "begin", "episode": number, "problem": PDDL, "task", "thing", "place", "phrase"} and
   {"call": "step", "episode": number, "command": text}
 the answer is {"observation": text, "actions": [commands], "won": boolean}. To {"call": "end", "episode":
-number} it is {}, and to what cannot be done {"error": text}.
+number} it is {}, to {"call": "data", "problem" and what else describes a game} the game as ALFWorld keeps it
+in a file, and to what cannot be done {"error": text}.
 """
 import functools
 import importlib.metadata
@@ -43,6 +44,26 @@ class Games:
         env = self._open.pop(episode, None)  # None: it could not be begun
         self._idle.extend([env] * (env is not None))
         return {}
+
+
+class Remembering:
+    """A parser that parses each text once."""
+
+    def __init__(self, parser):
+        self.parse = functools.lru_cache(4096)(parser.parse)
+
+
+def remember():
+    """Has the libraries work out once what they would work out for every episode and command anew: parsed
+    grammar and games in the planner's form, of which they ask for a second kind that nobody here uses."""
+    import fast_downward
+    from textworld import logic
+    from textworld.envs.pddl import logic as games
+    from textworld.envs.pddl import textgen
+    for module in (logic, games, textgen):
+        module._PARSER = Remembering(module._PARSER)
+    translated = functools.lru_cache(64)(fast_downward.pddl2sas)
+    fast_downward.pddl2sas = lambda domain, problem, **ways: translated(domain, problem)
 
 
 def told(state, observation):
@@ -119,6 +140,7 @@ def main():
     os.dup2(2, 1)  # what the libraries print is no answer
     requests = queue.SimpleQueue()
     threading.Thread(target=read, args=(0, requests), daemon=True).start()
+    remember()
     make_env()  # all that is imported is there, before anybody counts on it
     say(answers, {name: importlib.metadata.version(name) for name in ("alfworld", "textworld")})
     serve(requests, answers)
