@@ -25,11 +25,13 @@ from jaxrl_moe.types import Action, ToolCall, UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = "textcraft(recipes='small')"
-GAMES = {"textcraft": SMALL, "babyai": "babyai(levels='GoToObjS6,PutNextLocalS6N4', max_turns=60)"}
+GAMES = {"textcraft": SMALL, "babyai": "babyai(levels='GoToObjS6,PutNextLocalS6N4', max_turns=60)",
+         "webshop": "webshop(products=60)"}
 SLOW = {"sciworld": ("sciworld(tasks='find-plant', jvms=1)",
                      "sciworld(tasks='find-plant', simplifications='easy', answers='functions', jvms=1)")}
 CALLED = {"textcraft": "textcraft(recipes='small', answers='functions')",
-          "babyai": "babyai(levels='GoToObjS6,UnlockLocalDist', answers='functions')"}
+          "babyai": "babyai(levels='GoToObjS6,UnlockLocalDist', answers='functions')",
+          "webshop": "webshop(products=60, answers='functions')"}
 
 
 def answers(messages):
