@@ -38,9 +38,9 @@ GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
     "babyai": functools.partial(_BABYAI, False),
     "babyai_terse": functools.partial(_BABYAI, True, levels=_WAYS),
     "sciworld": functools.partial(_episodes, _SCIWORLD, (512, 128, 256), False),
-    "sciworld_terse": functools.partial(_episodes, _SCIWORLD, (128, 64, 1024), True)}
+    "sciworld_terse": functools.partial(_episodes, _SCIWORLD, (128, 64, 1024), True),
     "alfworld": functools.partial(_ALFWORLD, False),
-    "alfworld_terse": functools.partial(_ALFWORLD, True, games="small", turns=8)}
+    "alfworld_terse": functools.partial(_ALFWORLD, True, games="small", turns=8),
     "webshop": functools.partial(_WEBSHOP, False),
     "webshop_terse": functools.partial(_WEBSHOP, True)}
 

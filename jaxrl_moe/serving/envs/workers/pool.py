@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from jaxrl_moe.outgoing.connection import httpx_library
+from jaxrl_moe.outgoing.calls import httpx_library
 from jaxrl_moe.outside import Fields, parse
 from jaxrl_moe.serving.envs.wires import Wire
 from jaxrl_moe.serving.envs.workers.totals import Totals
