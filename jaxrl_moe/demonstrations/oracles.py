@@ -58,7 +58,11 @@ ORACLES: Mapping[str, Oracle] = {
                      "babyai.instructions:FUNCTIONS"),
     "sciworld": Oracle("the game itself, which makes a path to the end of each of its variations",
                        "sciworld.players:commands", "sciworld.rows:episodes",
-                       "sciworld.instructions:ALL_FUNCTIONS")}
+                       "sciworld.instructions:ALL_FUNCTIONS"),
+    "alfworld": Oracle("an expert that looks for what it needs, by what the policy sees",
+                       "alfworld.oracle:advice", "alfworld.rows:episodes", "alfworld.instructions:FUNCTIONS"),
+    "webshop": Oracle("a buyer who knows every page of the shop", "webshop.rows:commands",
+                      "webshop.rows:episodes", "webshop.instructions:FUNCTIONS")}
 
 
 def oracle_of(env: str) -> Oracle:

@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from jaxrl_moe.data.conversations import row_messages
+from jaxrl_moe.data.rows import read_rows
+from jaxrl_moe.demonstrations.from_run import Choice, collect
 from jaxrl_moe.demonstrations.make import Wanted, make, make_prompts
 from tests.helpers.runs import rows
 
@@ -31,8 +34,8 @@ def train(folder, url, *options):
     files = {"path": "prompts", "eval_path": "held_out"}
     settings = {f"data.{name}": folder / f"{file}.jsonl" for name, file in files.items()}
     settings |= {"run_dir": folder / "run", "sft.path": folder / "rows.jsonl", "data.generate": "",
-                 "env.name": f"agentgym(env='textcraft', url='{url}', max_turns=8)", "scratch.context": 768,
-                 "data.max_prompt_tokens": 320, "sft.max_tokens": 768}
+                 "env.name": f"agentgym(env='textcraft', url='{url}', max_turns=8)",
+                 "data.max_prompt_tokens": 192, "episodes.max_tokens": 320}
     given = [f"--config.{name}={value}" for name, value in settings.items()]
     recipe = "--config=configs/agents/agentgym_grpo.py:tiny"
     done = subprocess.run([sys.executable, "scripts/train.py", recipe, *given, *options], cwd=ROOT,
@@ -49,8 +52,12 @@ def test_a_model_that_learnt_from_the_files_plays_held_out_goals_and_grpo_over_h
     learnt = {json.loads(line)["id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()}
     held_out = {json.loads(line)["id"] for line in (tmp_path / "held_out.jsonl").read_text().splitlines()}
     assert not learnt & held_out
-    metrics = train(tmp_path, server, "--config.sft.steps=120", "--config.train.steps=12",
-                    "--config.eval.every=12")
+    metrics = train(tmp_path, server, "--config.sft.steps=90", "--config.sft.sequences_per_step=12",
+                    "--config.rollout.prompts_per_step=8", "--config.train.steps=8", "--config.eval.every=8")
     scores = [row["eval/pass_at_1"] for row in metrics if "eval/pass_at_1" in row]
     assert scores[0] > 0.15, scores  # a model that has learnt nothing comes to 0
     assert scores[-1] > scores[0], scores
+    told = collect(Choice(tmp_path / "run", min_reward=1.0), tmp_path / "own.jsonl")
+    own = read_rows(str(tmp_path / "own.jsonl"))
+    assert all(row.values["reward"] == 1.0 and sum(row_messages(row).trained) for row in own)
+    assert f"token by token: {len(own)}" in told and len(own) > 10, told

@@ -15,6 +15,8 @@ import pytest
 
 from jaxrl_moe.data.conversations import row_messages
 from jaxrl_moe.data.rows import read_rows
+from jaxrl_moe.data.tokenizer import Tokenizer
+from jaxrl_moe.data.turns import mask_conversation
 from jaxrl_moe.demonstrations import make as make_lib
 from jaxrl_moe.demonstrations.make import Wanted, make, make_prompts
 from jaxrl_moe.demonstrations.oracles import ORACLES, oracle_of
@@ -22,14 +24,18 @@ from jaxrl_moe.demonstrations.play import FAILED, NO_WAY_ON, play
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.text.textcraft.goals import goal_set, is_held_out
 from jaxrl_moe.types import Action, ToolCall, UserError
+from tests.helpers.templates import HERMES_TOOLS, byte_level
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = "textcraft(recipes='small')"
-GAMES = {"textcraft": SMALL, "babyai": "babyai(levels='GoToObjS6,PutNextLocalS6N4', max_turns=60)"}
+GAMES = {"textcraft": SMALL, "babyai": "babyai(levels='GoToObjS6,PutNextLocalS6N4', max_turns=60)",
+         "webshop": "webshop(products=60)"}
 SLOW = {"sciworld": ("sciworld(tasks='find-plant', jvms=1)",
-                     "sciworld(tasks='find-plant', simplifications='easy', answers='functions', jvms=1)")}
+                     "sciworld(tasks='find-plant', simplifications='easy', answers='functions', jvms=1)"),
+        "alfworld": ("alfworld(games='small')", "alfworld(games='rooms', answers='functions')")}
 CALLED = {"textcraft": "textcraft(recipes='small', answers='functions')",
-          "babyai": "babyai(levels='GoToObjS6,UnlockLocalDist', answers='functions')"}
+          "babyai": "babyai(levels='GoToObjS6,UnlockLocalDist', answers='functions')",
+          "webshop": "webshop(products=60, answers='functions')"}
 
 
 def answers(messages):
@@ -91,8 +97,12 @@ def test_every_oracle_is_of_a_game_of_its_own_test():
 
 def test_a_row_of_calls_is_read_and_trained_with_its_tools(tmp_path):
     make(Wanted(CALLED["textcraft"], 3), tmp_path / "rows.jsonl")
+    tokenizer = Tokenizer(byte_level(HERMES_TOOLS), "hermes")
     for row in read_rows(str(tmp_path / "rows.jsonl")):
         chat = row_messages(row)
+        data = mask_conversation(chat.messages, chat.trained, tokenizer, tools=chat.tools)
+        learnt = tokenizer.decode(data.ids[data.loss_mask == 1], skip_special_tokens=False)
+        assert learnt.count("<tool_call>") == learnt.count("<|im_end|>") == sum(chat.trained)
         assert [tool["function"]["name"] for tool in chat.tools] == ["get", "craft", "inventory"]
         assert chat.trained == [message["role"] == "assistant" for message in chat.messages]
 

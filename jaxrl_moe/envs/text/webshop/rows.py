@@ -1,13 +1,15 @@
 """Data on our own shop: prompts for RL, and visits as the oracle makes them for SFT."""
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxrl_moe.envs.text.webshop.catalogue import OUR_PRODUCTS, Shop, is_held_out, our_shop, shop_name
 from jaxrl_moe.envs.text.webshop.instructions import answer, instructions, shopping_command
-from jaxrl_moe.envs.text.webshop.nouns import listed_nouns
+from jaxrl_moe.envs.text.webshop.nouns import listed_nouns, nouns_by
 from jaxrl_moe.envs.text.webshop.oracle import ShoppingMove, shopping_moves
+from jaxrl_moe.envs.text.webshop.task import WebShop
 from jaxrl_moe.envs.text.webshop.visit import Visit
+from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import UserError
 
 
@@ -38,6 +40,21 @@ def conversations(count: int, seed: int, split: str, terse: bool, products: int 
     if not rows:
         raise UserError(f"The oracle meets no goal of {split!r} in a shop of {products} products: make more.")
     return [rows[number % len(rows)] for number in range(count)]
+
+
+def episodes(task: WebShop, seed: int, split: str) -> Iterator[dict[str, Any]]:
+    """Yields the rows of all goals of a split that a task has, in an order of the seed."""
+    shop = {} if task.data else {"shop": shop_name(task.seed, task.products)}
+    for number in _shuffled(task.shop(), seed, split):
+        yield {"id": number, **shop}
+
+
+def commands(task: WebShop, env: Env, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (command, thought) of each turn of the oracle's visit, spelt as the task's answers are; none for
+    a goal that it does not meet."""
+    for move in shopping_moves(task.shop(), task.goal(row), nouns_by(task.nouns)):
+        spelt = move.command if task.answers == "react" else shopping_command(move.command)
+        yield spelt, move.thought
 
 
 def _visits(shop: Shop, numbers: list[int], terse: bool,
