@@ -14,7 +14,7 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters target lint clean
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -41,6 +41,7 @@ help:
 	@echo "                  benchmarks/learning.md and learning.png where all of it is there, else to runs/learning"
 	@echo "make adapters     our LoRA adapters read by PEFT, and by vLLM and SGLang where make test-engines has installed them:"
 	@echo "                  benchmarks/adapters.md; 5 minutes, 2 of them without the servers"
+	@echo "make test-sky     SkyPilot, in .venv-sky, reads the launch files for clouds"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
 
@@ -98,6 +99,16 @@ learn-judges: $(VENV)/.installed-test
 
 adapters: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.adapters
+
+test-sky: $(VENV)/.installed-test .venv-sky/.installed
+	$(BIN)/python -m pytest tests/hosts/test_skypilot.py
+
+.venv-sky/.installed:
+	@echo "Installing SkyPilot into .venv-sky: a minute"
+	$(PYTHON) -m venv .venv-sky
+	.venv-sky/bin/pip install --quiet --upgrade pip
+	.venv-sky/bin/pip install --quiet "skypilot==0.14.1"
+	@touch $@
 
 target: $(VENV)/.installed
 	@bash scripts/install_target.sh $(BIN)/python

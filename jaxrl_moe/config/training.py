@@ -89,6 +89,10 @@ class TrainSection:
     """How long RL goes on, and how an update is cut into what the device's memory holds."""
     steps: int = setting(100, "steps of RL, each a batch of rollouts and its update; 0: none",
                          at_least=0, unit="steps")
+    max_minutes: float = setting(
+        0.0, "of the command, SFT included: before the step that would go beyond it saves and ends with exit "
+        "code 75, and goes on when started again, as serverless slices and batch queues need it; 0: no limit",
+        at_least=0, unit="minutes")
     tokens_per_micro_batch: int = setting(8192, "tokens in one forward and backward pass, padding included",
                                           at_least=1, unit="tokens")
     pack: bool = setting(True, "put several sequences into one row")
