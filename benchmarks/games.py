@@ -163,8 +163,8 @@ def report(folder: pathlib.Path) -> tuple[str, list[str]]:
              "to 1) of small MoEs that are made from scratch, by the recipes `configs/agents/*_grpo.py`: SFT "
              "on episodes of planners and beginners, then GRPO in many turns. \"server\" plays by "
              "`agentgym(...)` at servers that `scripts/serve.py env` started; \"as in process\" compares "
-             "every token, log-prob and reward of its trajectories, and every metric that is no time, with the run "
-             "in process. Minutes are those of SFT and RL, evaluations included.\n\n")
+             "every token, log-prob and reward of its trajectories, and every metric that is no time, "
+             "with the run in process. Minutes are those of SFT and RL, evaluations included.\n\n")
     text = table.heading("games") + intro + table.rows(header, lines)
     told = "".join(f"- {problem}\n" for problem in problems)
     return text + (f"\n{len(problems)} PROBLEMS\n\n{told}" if problems else "") + (

@@ -122,6 +122,10 @@ def remarks(start: Start) -> list[str]:
     if held_out and config.eval.prompts > len(held_out):
         found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
                      f"prompts of {config.data.eval_source!r}: evaluations are on these {len(held_out)}.")
+    lacking = [env for env in start.envs if prompts and all(prompt.env != env for prompt in prompts)]
+    if lacking:
+        found.append(f"env.name holds {' and '.join(lacking)}, and no prompt of {config.data.source!r} is of "
+                     "it: nothing of it is trained.")
     seen = functools.partial(_seen, start)
     trained = set(map(seen, prompts))
     if held_out and all(seen(prompt) in trained for prompt in held_out):

@@ -168,8 +168,8 @@ def test_evaluations_of_each_environment_leave_out_what_failed():
 
 def test_the_console_and_the_report_tell_of_each_environment():
     row = {"reward/mean": 0.5, "env/valid": 0.1, "env/a/success": 0.25, "env/a/reward": 0.3,
-           "env/b/reward": 0.4, "eval/reward_mean": 0.5, "eval/pass_at_1": 0.6, "eval/a/pass_at_1": 0.7, "eval/a/reward_mean": 0.1,
-           "eval/b/reward_mean": 0.2, "eval/a/greedy": 0.9, "step": 1}
+           "env/b/reward": 0.4, "eval/reward_mean": 0.5, "eval/pass_at_1": 0.6, "eval/a/pass_at_1": 0.7,
+           "eval/a/reward_mean": 0.1, "eval/b/reward_mean": 0.2, "eval/a/greedy": 0.9, "step": 1}
     assert console.summary(row).endswith("  a 0.250  b 0.400  held-out a 0.700  held-out b 0.200")
     told = dict(report.summary([row], []))
     assert told["accuracy after RL, a"] == "pass@1 0.700, greedy 0.900"
