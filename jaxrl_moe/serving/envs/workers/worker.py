@@ -29,7 +29,7 @@ class Worker:
       key: that it asks for.
       number: among the workers.
       most: sessions that it has room for.
-      creating: calls of /create that are under way there.
+      creating: calls of /create that are under way there; created: those that are over.
       replaced: processes that have ended while they should not.
     """
 
@@ -38,6 +38,7 @@ class Worker:
         self.number = options.share[0]
         self.most = options.sessions
         self.creating = 0
+        self.created = 0
         self.replaced = 0
         self.url = ""
         self._options = dataclasses.replace(options, host="127.0.0.1", port=0, api_key=self.key)
