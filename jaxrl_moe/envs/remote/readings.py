@@ -61,12 +61,13 @@ def stepped_alfworld(answer: Any, score: float, where: str) -> Told:
 def begun_sciworld(answer: Any, where: str) -> Told:
     """The task, then the first observation."""
     fields = Fields(answer, where)
-    return Told(f"{fields.string('task_description')}\n{fields.string('observation')}",
-                score=_share(fields.number("score")))
+    fields.number("score", least=-100, most=100)  # of some rooms above 0; rewards sum to the last score
+    return Told(f"{fields.string('task_description')}\n{fields.string('observation')}")
 
 
 def stepped_sciworld(answer: Any, score: float, where: str) -> Told:
-    """Rewards are what the score gains; a wrong focus, with a score of -100, loses what was gained."""
+    """Rewards are what the score gains, what it began with included; a wrong focus, with a score of -100,
+    loses all of it."""
     fields = Fields(answer, where)
     points = fields.number("score", least=-100, most=100)
     share = _share(points)
