@@ -45,6 +45,7 @@ from tests.helpers.env_servers import FakeGym, textcraft
 from tests.helpers.fake_server import FakeServer
 from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
 from tests.helpers.games import Guessing
+from tests.helpers.rollout_servers import answering
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
 from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
 from tests.helpers.walks import Walk
@@ -168,6 +169,13 @@ def app():
     return make_task(f"task_app(url='{FakeTaskApp().url}')")
 
 
+@functools.cache
+def rollouts():
+    """A task over a fake server of POST /rollouts, which ends with the process."""
+    url, _ = answering({"details": [{"id": 0, "reward": 1}]}).__enter__()
+    return make_task(f"remote_rollouts(url='{url}', env='fake', by_calls=false)")
+
+
 CASES = {  # class: its object, as a function of the test's fixtures
     "JaxEngine": lambda model, in_process, fake: in_process,
     "EngineFront": lambda model, in_process, fake: EngineFront(in_process),
@@ -187,6 +195,8 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "AgentTask": lambda *_: make_task("agent"), "LeftEpisode": lambda *_: make_task("agent").open({}, 0),
     "TaskApp": lambda *_: app(), "TaskAppEpisode": lambda *_: app().open({"seed": 0}, 0),
+    "RemoteRollouts": lambda *_: rollouts(),
+    "RolloutsEpisode": lambda *_: rollouts().open({"id": 0}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
@@ -280,7 +290,7 @@ def use_env(env, params):
 
 
 def use_agent_episode(episode, params):
-    if type(episode._watched).__name__ == "TaskAppEpisode":
+    if type(episode._watched).__name__ in ("TaskAppEpisode", "RolloutsEpisode"):
         with ModelsOnly() as server:
             assert episode.play(f"{server.url}/sessions/0/v1").done
     else:

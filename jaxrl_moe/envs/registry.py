@@ -10,6 +10,7 @@ from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.envs.remote.agentgym import AgentGym
+from jaxrl_moe.envs.remote.remote_rollouts import RemoteRollouts
 from jaxrl_moe.envs.remote.task_app import TaskApp
 from jaxrl_moe.envs.text.babyai import BabyAI
 from jaxrl_moe.envs.text.textcraft import TextCraft
@@ -26,6 +27,7 @@ TASKS: dict[str, Factory] = {
     "textcraft": TextCraft,
     "babyai": BabyAI,
     "agentgym": AgentGym,
+    "remote_rollouts": RemoteRollouts,
     "agent": AgentTask,
     "task_app": TaskApp}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)

@@ -29,8 +29,10 @@ class PolicyRefused(EnvError):
 
 def chat_url(base_url: str) -> str:
     """The URL of chat completions under a base_url as clients write it: with the path of a version, such as
-    /v1, or without, as the server's bare address; it may end in that of chat completions itself."""
-    base_url = base_url.strip().rstrip("/").removesuffix(CALL)
+    /v1, or without, as the server's bare address. One that is it already stays so."""
+    base_url = base_url.strip().rstrip("/")
+    if base_url.endswith(CALL):
+        return base_url
     segments = urllib.parse.urlsplit(base_url).path.split("/")
     versioned = any(map(_VERSION.fullmatch, segments))
     return base_url + "/v1" * (not versioned) + CALL

@@ -37,13 +37,14 @@ class Written:
         """What an environment shows after it, for the policy: each result names its call. Where fewer are
         shown than were called, the last stands for the others, since a server takes no call without a
         result."""
+        if not self.calls:
+            return [dict(message) for message in shown]
         results = [message for message in shown if message.get("role") == "tool"]
         others = [dict(message) for message in shown if message.get("role") != "tool"]
-        if not results:
-            results = [{"role": "tool", "content": ""}] * bool(self.calls)
-        last = len(results) - 1
-        told = [{**results[min(number, last)], "tool_call_id": name}
-                for number, (name, _) in enumerate(self.calls)]
+        results = results or [{"role": "tool", "content": ""}]
+        told = [{**results[min(number, len(results) - 1)],
+                 "tool_call_id": self.calls[min(number, len(self.calls) - 1)][0]}
+                for number in range(max(len(results), len(self.calls)))]
         return [*told, *others]
 
 

@@ -30,7 +30,7 @@ class RolloutsBody(SamplingBody):
     @field_validator("base_url")
     @classmethod
     def _is_printable(cls, url: str) -> str:
-        if not url.isascii() or not url.strip().isprintable():
+        if not url.isascii() or not url.isprintable():
             raise ValueError("it must be a URL, such as http://127.0.0.1:8001")
         return url
 

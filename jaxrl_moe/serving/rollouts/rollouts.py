@@ -4,10 +4,12 @@ import asyncio
 import collections
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.outgoing.urls import Allowed
 from jaxrl_moe.serving.envs.sessions import Sessions
 from jaxrl_moe.serving.policy.client import Policy, chat_url
@@ -102,9 +104,10 @@ class Rollouts:
         async with self._at_once:
             try:
                 played = await self._played(row, body, policy, wishes)
-            except EnvError as error:
-                self.ended[str(error.status)] += 1
-                return failed_of(number, error)
+            except Exception as error:  # the other episodes count all the same
+                failure = _failure(error)
+                self.ended[str(failure.status)] += 1
+                return failed_of(number, failure)
         self.ended[played.ended] += 1
         return detail_of(number, played, room)
 
@@ -128,6 +131,15 @@ class Rollouts:
     def _in_pool(self, call: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
         """Makes a call in a thread of the sessions."""
         return asyncio.get_running_loop().run_in_executor(self._sessions.pool, call, *arguments)
+
+
+def _failure(error: Exception) -> EnvError:
+    """What is said of an episode that failed; the log has the traceback of what nobody has foreseen, as of a
+    task whose messages are no JSON."""
+    if isinstance(error, EnvError):
+        return error
+    logging.getLogger(__name__).error("An episode failed", exc_info=error)
+    return EnvError(Status.CRASHED, f"The episode could not be played: {crash(error)}")
 
 
 def _wishes(body: RolloutsBody) -> Iterator[dict[str, int]]:

@@ -123,7 +123,7 @@ class EnvCalls(HttpTarget):
         answer = self.send(self.server.url, *self.request)
         if self.caught.error is not None:
             raise self.caught.error
-        if answer[0] not in STATUSES and answer[1] != "closed" and not _of_uvicorn(answer):
+        if answer[0] not in STATUSES and answer[1] != "closed" and not of_uvicorn(answer):
             raise Wrong(f"status {answer[0]}", str(answer[2][:300]))
         self._forget(answer)
         seen = self._seen()
@@ -147,7 +147,7 @@ class EnvCalls(HttpTarget):
     def judge(self, arena, result):
         status, kind, body = result
         method, path, data, headers = self.request
-        if kind == "closed" or method == "HEAD" or _of_uvicorn(result) or path in ("/docs", "/openapi.json"):
+        if kind == "closed" or method == "HEAD" or of_uvicorn(result) or path in ("/docs", "/openapi.json"):
             return ""
         if status == 307 or path == "/metrics" and kind.startswith("text/plain"):
             return ""
@@ -156,7 +156,7 @@ class EnvCalls(HttpTarget):
         except Damaged as error:
             return f"an answer that is no JSON: {status} {kind} {body[:200]!r} {error}"
         if isinstance(answer, dict) and "error" in answer:
-            return _misshapen(answer)
+            return misshapen(answer)
         if status != 200:
             return f"a refusal of another shape: {status} {body[:200]!r}"
         if method != "POST" or path not in ("/create", "/reset", "/step", "/close"):
@@ -186,12 +186,12 @@ class EnvCalls(HttpTarget):
         return broken(answer, rules) or (f"an answer without {sorted(lacking)}" if lacking else "")
 
 
-def _of_uvicorn(answer: Answer) -> bool:
+def of_uvicorn(answer: Answer) -> bool:
     """Whether the request did not get as far as the application."""
     return answer[1].startswith("text/plain") and b"Invalid HTTP request" in answer[2]
 
 
-def _misshapen(answer: dict[str, Any]) -> str:
+def misshapen(answer: dict[str, Any]) -> str:
     """What is wrong with a refusal."""
     said = answer["error"]
     if list(answer) != ["error"] or not isinstance(said, str) or not said.strip():
