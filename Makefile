@@ -14,7 +14,11 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky alfworld envs-jvms # Environments of other packages, each in a virtual environment of its own. ADAPTERS ?= openenv verifiers reasoning-gym mcp env-adapters target lint clean
+# Environments of other packages, each in a virtual environment of its own.
+ADAPTERS ?= openenv verifiers reasoning-gym mcp
+
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd envs-jvms kills kills-judged
+.PHONY: learn learn-games learn-judges adapters env-adapters alfworld test-sky target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
