@@ -62,6 +62,11 @@ def _task_type(name: str) -> str:
     return "/".join(pathlib.PurePosixPath(name).parts[-2:])
 
 
+def is_listed(folder: pathlib.Path) -> bool:
+    """Whether there is a list of games."""
+    return (folder / INDEX).exists() or all((folder / name).exists() for name in MAPPINGS)
+
+
 def is_generated(folder: pathlib.Path) -> bool:
     """Whether the games are of our own."""
     return (folder / INDEX).exists()

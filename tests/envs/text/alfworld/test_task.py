@@ -139,8 +139,10 @@ def test_games_in_files_are_numbered_as_agentgym_lists_them(tmp_path):
     folder = tmp_path / "json_2.1.1"
     assert task.open({"id": 1}, 0)._game == {"file": str(folder / "train" / types[1] / "game.tw-pddl")}
     assert task.open({"id": 2}, 0)._game == {"file": str(folder / "valid_train" / types[2] / "game.tw-pddl")}
-    with pytest.raises(UserError, match="There is no game 3: .* has 3, numbered from 0"):
-        task.open({"id": 3}, 0)
+    for use in (lambda row: task.open(row, 0), lambda row: task.check_row(row, 0)):
+        use({"id": 2})
+        with pytest.raises(UserError, match="There is no game 3: .* has 3, numbered from 0"):
+            use({"id": 3})
     task.close()
 
 
