@@ -89,8 +89,8 @@ class AlfWorld(Task):
         return CALLING if self._form.functions else INSTRUCTIONS
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
-        """Raises UserError for a row that names no game, or one of other games than the task's. How many there
-        are is known where their list is there; where it is not, ready() says so."""
+        """Raises UserError for a row that names no game, or one of other games than the task's. How many
+        there are is known where their list is there; else ready() says that it is not."""
         number = self._number(row)
         if self.games == "official" and is_listed(data_folder(self.data)):
             self._file(number)
