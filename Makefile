@@ -102,7 +102,7 @@ adapters: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.adapters
 
 alfworld: $(VENV)/.installed-test .venv-alfworld/.installed
-	$(BIN)/python -m pytest tests/envs/text/alfworld -m "slow or not slow"
+	$(BIN)/python -m pytest tests/envs/text/alfworld
 
 .venv-alfworld/.installed: scripts/install_alfworld.sh
 	@echo "Installing ALFWorld's games into .venv-alfworld: one to ten minutes, as a planner is compiled"
