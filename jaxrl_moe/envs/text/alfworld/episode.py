@@ -29,12 +29,14 @@ class AlfWorldEpisode(Env):
     Attributes:
       task_type: as given.
       available_actions: the commands that would do something now.
+      shown: what is shown now.
     """
 
     def __init__(self, pool: GamePool, game: Mapping[str, Any], task_type: str, form: CommandForm,
                  generated: bool = False):
         self.task_type = task_type
         self.available_actions: tuple[str, ...] = ()
+        self.shown = ""
         self._pool = pool
         self._game = game
         self._form = form
@@ -80,7 +82,8 @@ class AlfWorldEpisode(Env):
     def _shown(self, told: Told) -> str:
         """The observation as AgentGym's client shows it."""
         self.available_actions = told.actions
-        return f"{told.observation}\n{_available(told.actions)}"
+        self.shown = f"{told.observation}\n{_available(told.actions)}"
+        return self.shown
 
     def close(self) -> None:
         """Lets the process forget the game."""

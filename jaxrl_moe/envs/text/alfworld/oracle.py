@@ -8,6 +8,14 @@ from jaxrl_moe.envs.text.alfworld.task import AlfWorld
 from jaxrl_moe.types import Action, Messages
 
 
+def advice(task: AlfWorld, env: AlfWorldEpisode, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (command, thought) of each turn of an episode that has begun, each after the one before was
+    taken; it ends where the expert has nothing more to try."""
+    expert = Expert(env.shown)
+    while advised := expert.advice(env.shown, env.available_actions):
+        yield advised.command, advised.thought
+
+
 def turns(task: AlfWorld, row: Mapping[str, Any]) -> Iterator[tuple[Messages, Advice, float]]:
     """Plays a row's game in an episode of the task, which takes commands in words. Yields, turn by turn, what
     was shown, what the expert does, and the reward that this brings. It ends with the game, with the task's
