@@ -72,6 +72,12 @@ def is_generated(folder: pathlib.Path) -> bool:
     return (folder / INDEX).exists()
 
 
+def is_held_out(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Whether a game of a folder is one of those that are not trained on."""
+    split = path.relative_to(folder.absolute() / FOLDER).parts[0]
+    return split == "test" or split.startswith("valid_")
+
+
 def write_index(folder: pathlib.Path, names: list[str]) -> None:
     """Writes the list of games of our own, each a folder below FOLDER."""
     label = "rooms of jaxrl_moe's own, no games of ALFWorld's"
