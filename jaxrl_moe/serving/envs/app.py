@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from jaxrl_moe import __version__
 from jaxrl_moe.serving.envs.session import Shown
 from jaxrl_moe.serving.envs.sessions import NUMBERS, Sessions
-from jaxrl_moe.serving.envs.wires import CloseBody, CreateBody, StepBody, Wire, told
+from jaxrl_moe.serving.envs.wires import Wire
 from jaxrl_moe.serving.http.bodies import add_json_bodies
 from jaxrl_moe.serving.http.errors import LONGEST, JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
@@ -24,6 +24,7 @@ from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import UserError
 
 NO_SESSION = (401, 403, 404, 405)  # statuses that keep their number: what was asked reached no session
+ENDING = "The server is ending, and the environment does not answer."
 
 
 @dataclasses.dataclass
@@ -61,7 +62,7 @@ class EnvService:
             try:
                 return await self._in_thread(call, *arguments)
             except asyncio.CancelledError as error:  # after the grace that calls have at the server's end
-                raise Refusal(503, "The server is ending, and the environment does not answer.") from error
+                raise Refusal(503, ENDING) from error
 
     async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.sessions.pool, call, *arguments)
@@ -105,54 +106,65 @@ def make_app(service: EnvService, api_key: str = "") -> Gate:
         rollout_routes.add_rollouts(app, service.rollouts)
     for path, why in service.wire.unserved.items():
         app.add_api_route(path, _refusing(why), methods=["GET", "POST"])
-    return Gate(app, api_key, query=("id",), open_paths=("/", "/health"), own_names=True,
+    return gated(app, service.wire, api_key)
+
+
+def gated(app: Any, wire: Wire, api_key: str) -> Gate:
+    """The application behind the gate of environment servers."""
+    return Gate(app, api_key, query=(wire.session,), open_paths=("/", "/health"), own_names=True,
                 shape=agentgym_error)
 
 
 def _add_create(app: FastAPI, service: EnvService) -> None:
-    if not service.wire.begins:
+    wire = service.wire
+    if wire.create_body is None:
         @app.post("/create")
         async def create(request: Request):
             await request.body()  # whatever it holds; what comes after it is the client's end
             number, _ = await service.create(request)
-            return JsonAnswer({"id": number})
+            return JsonAnswer(wire.created(number))
         return
 
     @app.post("/create")
-    async def create_and_begin(request: Request, body: CreateBody):
-        own = body.model_dump(include={"commands", "goal"}, exclude_none=True)
-        number, shown = await service.create(request, own or {"id": 0})
-        return JsonAnswer(told(service.wire.reset, number, shown))
+    async def create_and_begin(request: Request, body: wire.create_body):
+        number, shown = await service.create(request, body.row())
+        return JsonAnswer(wire.reset(number, shown))
 
 
 def _add_calls(app: FastAPI, service: EnvService) -> None:
+    wire = service.wire
     sessions = service.sessions
 
     @app.post("/reset")
-    async def reset(body: service.wire.reset_body):
-        shown = await service.ask("/reset", sessions.reset, body.id, body.row())
-        return JsonAnswer(told(service.wire.reset, body.id, shown))
+    async def reset(body: wire.reset_body):
+        shown = await service.ask("/reset", sessions.reset, body.session, body.row())
+        return JsonAnswer(wire.reset(body.session, shown))
 
     @app.post("/step")
-    async def step(body: StepBody):
-        shown = await service.ask("/step", sessions.step, body.id, body.action)
-        return JsonAnswer(told(service.wire.step, body.id, shown))
+    async def step(body: wire.step_body):
+        shown = await service.ask("/step", sessions.step, body.session, body.action)
+        return JsonAnswer(wire.step(body.session, shown))
 
     @app.post("/close")
-    async def close(body: CloseBody):
-        await service.ask("/close", sessions.end, body.id)
+    async def close(body: wire.close_body):
+        await service.ask("/close", sessions.end, body.session)
         return JsonAnswer({"closed": True})
 
-    @app.get("/observation")
-    async def observation(id: Annotated[int, Query(ge=0, lt=NUMBERS)]):
-        shown: Shown = await service.ask("/observation", sessions.look, id)
-        return JsonAnswer(shown.observation)
+    for path, show in wire.looks.items():
+        app.add_api_route(path, _looking(service, path, show), methods=["GET"])
+
+
+def _looking(service: EnvService, path: str, show: Callable[[Shown], Any]) -> Callable[..., Any]:
+    """Answers with some of what a session's last call showed."""
+    async def look(number: Annotated[int, Query(alias=service.wire.session, ge=0, lt=NUMBERS)]):
+        return JsonAnswer(show(await service.ask(path, service.sessions.look, number)))
+    return look
 
 
 def _add_state(app: FastAPI, service: EnvService) -> None:
     @app.get("/")
     async def hello():
-        return JsonAnswer(f"This is environment {service.name}.")
+        return JsonAnswer(service.wire.hello or f"This is environment {service.name}.")
 
     @app.get("/health")
     async def health():

@@ -8,10 +8,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.serving.envs.session import Session, Shown
+from jaxrl_moe.serving.envs.tells import Tells
 from jaxrl_moe.types import UserError
 
 NUMBERS = 2**53    # sessions are numbered at random, so that no server knows those of one that died
@@ -27,6 +29,8 @@ class Sessions:
       task: whose episodes are played; it is closed with the sessions.
       most: sessions at once.
       idle_seconds: after which a session that nobody uses expires.
+      share: (which, of how many) servers this is, among which the sessions' numbers tell whose they are.
+      tells: what is read off an Env after each call, for the wire format.
       clock: of the idle time, in seconds.
 
     Attributes:
@@ -36,6 +40,7 @@ class Sessions:
     """
 
     def __init__(self, task: Task, *, most: int = 256, idle_seconds: float = 1800.0,
+                 share: tuple[int, int] = (0, 1), tells: Tells = MappingProxyType({}),
                  clock: Callable[[], float] = time.monotonic):
         self.most = most
         self.ended: collections.Counter[str] = collections.Counter()
@@ -43,6 +48,8 @@ class Sessions:
             most + SPARE_THREADS if task.concurrent else 1, "env")
         self._task = task
         self._idle_seconds = idle_seconds
+        self._which, self._of = share
+        self._tells = tells
         self._clock = clock
         self._sessions: dict[int, Session] = {}
         self._held = 0
@@ -166,9 +173,9 @@ class Sessions:
             if self._held >= self.most:
                 raise UserError(f"All {self.most} sessions of this server are taken: close those that are "
                                 "done, or start it with more --sessions.")
-            number = secrets.randbelow(NUMBERS)
+            number = secrets.randbelow(NUMBERS // self._of) * self._of + self._which
             self._held += 1
-            return self._sessions.setdefault(number, Session(number, self._clock()))
+            return self._sessions.setdefault(number, Session(number, self._clock(), self._tells))
 
     def _known(self, number: int) -> Session:
         session = self._sessions.get(number)
