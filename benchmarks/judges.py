@@ -80,9 +80,8 @@ def train(run_dir: pathlib.Path, seed: int, steps: int) -> None:
     conversations.write_text("".join(json.dumps(row) + "\n" for row in rows(seed)))
     with served(APP) as app, served(JUDGE) as judge:
         config = recipe(run_dir, conversations, seed, steps, app, judge)
-        if not pipeline.run_all(config, bridges, beside_training):
-            raise UserError(f"Stopped by SIGTERM; all is saved in {run_dir}. Give the same command again to "
-                            "go on.")
+        if not (ending := pipeline.run_all(config, bridges, beside_training)):
+            raise UserError(ending.sentence(config.run_dir))
     jax.clear_caches()  # the next run has programs of its own
     gc.collect()
 

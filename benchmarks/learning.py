@@ -23,6 +23,7 @@ from jaxrl_moe.checks.problems import refuse
 from jaxrl_moe.config import Config, base, resolve
 from jaxrl_moe.rl.advantages import find_advantage
 from jaxrl_moe.runs.report import Rows, evaluations, read_rows
+from jaxrl_moe.runs.stopping import Ending
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import UserError
 
@@ -68,10 +69,9 @@ def run(recipes: Sequence[str], seeds: Sequence[int], steps: int, folder: pathli
                 finish(pipeline.run_all, config)
 
 
-def finish(phase: Callable[[Config, Any], bool], config: Config) -> None:
-    if not phase(config, bridges):
-        raise UserError(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again "
-                        "to go on.")
+def finish(phase: Callable[[Config, Any], Ending], config: Config) -> None:
+    if not (ending := phase(config, bridges)):
+        raise UserError(ending.sentence(config.run_dir))
     jax.clear_caches()  # the next run has programs of its own
     gc.collect()
 

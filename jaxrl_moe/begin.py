@@ -1,7 +1,9 @@
 """The first line of every command's script; it imports nothing that takes time."""
 import signal
 import threading
+import time
 
+BEGAN = time.monotonic()  # when the command did
 
 def command() -> None:
     """Gives the process the endings of a command, see endings.install. Until they are loaded, Ctrl-C ends it

@@ -7,6 +7,9 @@ and waits for judges, and what it costs.
     python scripts/plan.py --config=configs/nmoe_grpo.py --mesh=expert=8,fsdp=2 --chip=B200 --price=4.5
     python scripts/plan.py --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_8b.json \\
         --devices=4 --mesh=tensor=2,context=2
+    python scripts/plan.py --config=configs/gsm8k/grpo.py --model_config=configs/shapes/qwen3_0.6b.json \\
+        --chip=RTX3090 --price=0.69 --budget=221
+    python scripts/plan.py --config=configs/quickstart.py --measured=runs/quickstart --price=0.69
     python scripts/plan.py --config=configs/scale/agora_2xh200.py --judge_minutes=10 --judges_at_once=4 \\
         --model_config=configs/shapes/qwen3_30b_a3b.json
 
@@ -38,6 +41,10 @@ DEVICES = define_number("devices", 0, "how many there are, for an axis of -1; 0:
 MESH = flags.DEFINE_string("mesh", None, "axes and sizes, such as fsdp=4,expert=2: short for "
                                          "--config.mesh.fsdp=4 --config.mesh.expert=2")
 PRICE = define_number("price", 0.0, "of one device for an hour, in any currency; 0: no cost is given")
+BUDGET = define_number("budget", 0.0, "that there is, in the currency of --price: how long it lasts; 0: not "
+                       "asked")
+MEASURED = define_path("measured", None, "run_dir of a run that did some steps on such devices: costs by its "
+                       "step times, in place of a plan")
 JUDGE_MINUTES = define_number("judge_minutes", 0.0, "from the end of a rollout to its judge's answer; 0: not "
                               "told, unless people judge: then 10", 0, 10_000)
 AT_ONCE = define_number("judges_at_once", 0, "rollouts that judges work at, at most; 0: "
@@ -45,19 +52,44 @@ AT_ONCE = define_number("judges_at_once", 0, "rollouts that judges work at, at m
 KERNELS = flags.DEFINE_bool("kernels", False, "the kernels of each program too, and how far they are from "
                                               "its floor; needs `make target`")
 SHAPE = define_path("model_config", None, "config.json of the model, where model.path is not at hand")
+OF_A_PLAN = ("chip", "chips", "kernels", "model_config", "judge_minutes", "judges_at_once")
 PLANNED = "PLANNED_DEVICES"  # of the process that plans: how many
 
 
 def main(config: "Config") -> None:
     from jaxrl_moe.distributed.chips import find_chip
     from jaxrl_moe.planning import report, target
+    from jaxrl_moe.planning.costs import Rates
     from jaxrl_moe.planning.waiting import JudgingTimes
     chip = find_chip(CHIP.value, CHIPS.value)
     devices = target.devices(chip, int(os.environ[PLANNED])) if target.usable(chip) else None
     print(
         report.text(report.with_mesh(config, MESH.value), chip=CHIP.value, chips=CHIPS.value,
-                    price=PRICE.value, shape=SHAPE.value, devices=devices, kernels=KERNELS.value,
+                    rates=Rates(PRICE.value, BUDGET.value), shape=SHAPE.value, devices=devices,
+                    kernels=KERNELS.value,
                     asked=JudgingTimes(JUDGE_MINUTES.value, AT_ONCE.value)))
+
+
+def costs(config: "Config") -> None:
+    """By a measured run: nothing is compiled, and no chip asked for."""
+    from jaxrl_moe.config import ConfigError
+    from jaxrl_moe.planning import report
+    from jaxrl_moe.planning.costs import Rates, measured_text
+    idle = [name for name in OF_A_PLAN if flags.FLAGS[name].present]
+    if idle:
+        raise ConfigError(f"--{idle[0]} has no effect with --measured, which makes no plan: leave one of "
+                          "them out.")
+    meant = report.with_mesh(config, MESH.value)
+    print(measured_text(meant, MEASURED.value, report.device_count(meant, DEVICES.value),
+                        Rates(PRICE.value, BUDGET.value)))
+
+
+def first(config: "Config") -> None:
+    """What the process that was started by hand does."""
+    if MEASURED.value:
+        costs(config)
+    else:
+        sys.exit(start_again(config))
 
 
 def start_again(config: "Config") -> int:
@@ -76,5 +108,4 @@ def start_again(config: "Config") -> int:
 if __name__ == "__main__":
     from bridges import dialects
     from jaxrl_moe import cli
-    cli.run(main if PLANNED in os.environ else lambda config: sys.exit(start_again(config)),
-            dialects=dialects.READERS)
+    cli.run(main if PLANNED in os.environ else first, dialects=dialects.READERS)

@@ -22,8 +22,8 @@ DRY_RUN = define_dry_run()
 def main(config: Config) -> None:
     if DRY_RUN.value:
         print(dry_run.dry_run(start.fine_tuning(config, bridges)))
-    elif not pipeline.run_sft(config, bridges):
-        print(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
+    else:
+        pipeline.run_sft(config, bridges).tell(config.run_dir)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ Configurations of synth-ai, SkyRL and slime are taken in place of a recipe, see 
 
 On several hosts each runs the same command; see scripts/launch.
 
-Killed, or stopped by SIGTERM, it goes on from its newest checkpoint when the same command is given again.
+Killed, stopped by SIGTERM, or after train.max_minutes, when it ends with exit code 75, it goes on from its
+newest checkpoint when the same command is given again.
 """
 from jaxrl_moe import begin
 
@@ -34,8 +35,8 @@ DRY_RUN = define_dry_run()
 def main(config: Config) -> None:
     if DRY_RUN.value:
         print(dry_run.dry_run(start.training(config, bridges)))
-    elif not pipeline.run_all(config, bridges, endpoint(config)):
-        print(f"Stopped by SIGTERM; all is saved in {config.run_dir}. Give the same command again to go on.")
+    else:
+        pipeline.run_all(config, bridges, endpoint(config)).tell(config.run_dir)
 
 
 def endpoint(config: Config) -> Endpoint | None:

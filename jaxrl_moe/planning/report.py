@@ -16,6 +16,7 @@ from jaxrl_moe.distributed.mesh import MeshError, inferred, parse
 from jaxrl_moe.model.config import ModelConfig
 from jaxrl_moe.outside import read_object
 from jaxrl_moe.phases import longest_rollout
+from jaxrl_moe.planning.costs import UNPAID, Rates, cost_lines
 from jaxrl_moe.planning.kernels import plan as kernel_plan
 from jaxrl_moe.planning.plan import Plan, make_plan
 from jaxrl_moe.planning.programs import Program
@@ -26,8 +27,8 @@ from jaxrl_moe.types import UserError
 GIB = 2**30
 
 
-def text(config: Config, *, chip: str, chips: str | None = None, price: float = 0.0, shape: str | None = None,
-         devices: Sequence[jax.Device] | None = None, kernels: bool = False,
+def text(config: Config, *, chip: str, chips: str | None = None, rates: Rates = UNPAID,
+         shape: str | None = None, devices: Sequence[jax.Device] | None = None, kernels: bool = False,
          asked: JudgingTimes = NOTHING_SAID) -> str:
     """The plan of a run.
 
@@ -35,7 +36,7 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
       config: resolved.
       devices: see make_plan.
       chip, chips: see find_chip.
-      price: of a device for an hour; 0 for none.
+      rates: what devices cost, and what there is for them.
       shape: path of a config.json; None: that of model.path, a folder.
       kernels: whether the tables of kernels follow.
       asked: what is known of judges.
@@ -52,7 +53,7 @@ def text(config: Config, *, chip: str, chips: str | None = None, price: float = 
     judged = waiting(config, asked)
     plan = make_plan(config, model, spec.client_memory(), devices)
     sections = [[compiler_line(plan, chip)], memory_lines(plan, config, spec, chip), traffic_lines(plan),
-                time_lines(plan, config, spec, chip, price), waiting_lines(judged) if judged else [],
+                time_lines(plan, config, spec, chip, rates), waiting_lines(judged) if judged else [],
                 left_out(plan, config)]
     tables = kernel_plan.lines(plan, spec, chip) if kernels else []
     lines = [line for section in sections for line in section]
@@ -178,17 +179,28 @@ def left_out(plan: Plan, config: Config) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Least seconds of a step's rollout, of its update and of both, its tokens, and the device-hours of the
-    whole run."""
+    """Least seconds of a step's rollout, of its update and of both, its tokens, the steps of the whole run,
+    and its devices."""
     rollout: float
     update: float
     step: float
     tokens: int
-    hours: float
+    steps: int
+    devices: int
 
     @property
     def tokens_per_s(self) -> float:
         return self.tokens / self.step
+
+    @property
+    def step_hours(self) -> float:
+        """Device-hours of a step."""
+        return self.step * self.devices / 3600
+
+    @property
+    def hours(self) -> float:
+        """Device-hours of the whole run."""
+        return self.steps * self.step_hours
 
 
 def times(plan: Plan, config: Config, chip: Chip) -> Times:
@@ -206,19 +218,17 @@ def times(plan: Plan, config: Config, chip: Chip) -> Times:
     rollouts = rollout.max_tokens * -(-sequences // plan.slots) * decode_step if plan.slots else 0.0
     # rollouts that may be stale are drawn while the update runs
     step = max(rollouts, update) if plan.drawing and rollout.max_staleness else rollouts + update
-    return Times(rollouts, update, step, tokens,
-                 config.train.steps * step * (plan.devices + plan.drawing) / 3600)
+    return Times(rollouts, update, step, tokens, config.train.steps, plan.devices + plan.drawing)
 
 
-def time_lines(plan: Plan, config: Config, chip: Chip, name: str, price: float) -> list[str]:
+def time_lines(plan: Plan, config: Config, chip: Chip, name: str, rates: Rates) -> list[str]:
     floor = times(plan, config, chip)
     sequences = config.rollout.prompts_per_step * config.rollout.group_size
     return [f"time floor on {name} of a step of {sequences} completions at their longest: rollout "
             f"{f'{floor.rollout:,.1f} s' if plan.slots else 'on servers, not counted'}, "
             f"update {floor.update:,.1f} s; "
             f"{floor.tokens_per_s:,.0f} tokens/s at best",
-            f"whole run of {config.train.steps} steps: at least {floor.hours:,.1f} GPU-hours" + (
-                f", {floor.hours * price:,.0f} at {price:g} an hour" if price else "")]
+            *cost_lines(floor.hours, floor.step_hours, config.train.steps, floor.devices, rates, least=True)]
 
 
 def verdict(plan: Plan, config: Config, chip: Chip, name: str) -> str:

@@ -1,11 +1,8 @@
-"""What watches a run: compilations, memory, the profiler's window, SIGTERM, and numbers that are no longer
-numbers."""
-import contextlib
+"""What watches a run: compilations, memory, the profiler's window, and numbers that are no longer numbers."""
 import math
 import pathlib
 import resource
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -75,29 +72,6 @@ class ProfilerWindow:
         if self._open:
             jax.profiler.stop_trace()
             self._open = False
-
-
-class StopSignal:
-    """True once a process of the job got SIGTERM: the loop then finishes its step, saves and returns. All
-    must ask together."""
-
-    def __init__(self):
-        self._got = False
-
-    def __bool__(self) -> bool:
-        self._got = hosts.raised("stop", self._got)
-        return self._got
-
-    @contextlib.contextmanager
-    def listen(self) -> Iterator["StopSignal"]:
-        before = signal.signal(signal.SIGTERM, self._handle)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def _handle(self, *_: Any) -> None:
-        self._got = True
 
 
 def _save(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

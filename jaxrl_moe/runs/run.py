@@ -31,7 +31,8 @@ from jaxrl_moe.runs.checkpoints.resuming import (
 from jaxrl_moe.runs.console import Console
 from jaxrl_moe.runs.evaluation import Evaluation
 from jaxrl_moe.runs.logs import EVENTS, LOADS, METRICS, SETTINGS, TRAJECTORIES, Logs
-from jaxrl_moe.runs.monitor import Compilations, ProfilerWindow, StopSignal
+from jaxrl_moe.runs.monitor import Compilations, ProfilerWindow
+from jaxrl_moe.runs.stopping import Ending, StopSignal
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.types import RolloutGroup, UserError
 
@@ -45,7 +46,7 @@ class Run:
       progress: where the phase stands; the loop replaces it after every step.
       last_step: where it ends.
       logs: what its logs hold.
-      stop: true once SIGTERM came.
+      stop: true once it is to end before its last step.
     """
     folder: pathlib.Path
     progress: Progress
@@ -66,9 +67,17 @@ class Run:
         self._lap = time.perf_counter()
         return self._lap - before
 
+    def goes_on(self) -> bool:
+        """Whether there is another step, which then begins."""
+        if self.progress.step >= self.last_step or self.stop:
+            return False
+        self.stop.next_step()
+        return True
+
     @property
-    def finished(self) -> bool:
-        return self.progress.step >= self.last_step or bool(self.stop)
+    def ending(self) -> Ending:
+        """Of a run that does not go on."""
+        return Ending.DONE if self.progress.step >= self.last_step else self.stop.ending
 
     def due(self, every: int) -> bool:
         """Whether what is done every so many steps (0: only at the end) is due now."""
@@ -142,7 +151,7 @@ def open_run(config: Config, folder: pathlib.Path, title: str, learner: Learner,
         _go_to(position, contents, settings)
         learner.take_over(state)
     logs = Logs(folder)
-    with contextlib.ExitStack() as stack, StopSignal().listen() as stop:
+    with contextlib.ExitStack() as stack, StopSignal(config.train.max_minutes).listen() as stop:
         def closing(thing: Any) -> Any:
             stack.callback(thing.close)
             return thing

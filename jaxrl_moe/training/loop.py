@@ -130,8 +130,7 @@ def throughput(batch: Selection, times: dict[str, float]) -> dict[str, float]:
 
 def checkpoint_if_due(loop: TrainingLoop, watch: Stopwatch, evaluation: Evaluation | None,
                       improved: bool) -> None:
-    """Saves at the settings' steps, where the evaluation was the best so far, and before SIGTERM ends the
-    run."""
+    """Saves at the settings' steps, where the evaluation was the best so far, and before a run ends early."""
     run = loop.run
     if run.due(loop.config.checkpoint.every) or improved or run.stop:
         with watch("checkpoint"):

@@ -24,6 +24,7 @@ from jaxrl_moe.runs.checkpoints.resuming import standing
 from jaxrl_moe.runs.evaluation import Evaluation, evaluate
 from jaxrl_moe.runs.logs import METRICS, TRAJECTORIES
 from jaxrl_moe.runs.report import report
+from jaxrl_moe.runs.stopping import Ending
 from jaxrl_moe.runs.trajectories import Trajectories
 from jaxrl_moe.training.assembly import Data, build, load, make_engine, make_episodes, prepare
 from jaxrl_moe.training.sft import last_step, sft
@@ -31,7 +32,7 @@ from jaxrl_moe.training.train import train
 from jaxrl_moe.types import UserError
 
 
-def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) -> bool:
+def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) -> Ending:
     """SFT first if the recipe has it, then RL, then the export and the report. Each phase goes on from its
     newest checkpoint.
 
@@ -41,7 +42,7 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
       endpoint: what serves the policy meanwhile, for endpoint.serve.
 
     Returns:
-      False if SIGTERM ended it early; all is saved then.
+      How it ended; all is saved in any case.
 
     Raises:
       UserError: a setting that cannot work, or endpoint.serve where no endpoint is handed in; see the
@@ -56,25 +57,27 @@ def run_all(config: Config, bridge: Bridge, endpoint: Endpoint | None = None) ->
         return _run_all(begin.settled(), task, endpoint)
 
 
-def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> bool:
+def _run_all(begin: Start, task: Task, endpoint: Endpoint | None) -> Ending:
     config = begin.config
     bridge = begin.bridge
     hosts.on_leader(task.ready)
     data = prepare(begin)
     if begin.sft:
         config = after_warm_up(config, warmed_up(begin.recipe), task.by_agents)
-        if not warm_up(begin, task, data):
-            return False
+        ending = warm_up(begin, task, data)
+        if not ending:
+            return ending
     updates = config.train.steps * config.algorithm.epochs * config.algorithm.minibatches
     learner, engine = build(config, bridge, data.tokenizer, updates)
     sessions = AgentSessions() if task.by_agents else None
     with contextlib.closing(engine), shared(config, engine, data.tokenizer, endpoint, sessions) as drawing:
-        if not train(config, learner, drawing, task, data.tokenizer, data.prompts, data.eval_prompts,
-                     sessions):
-            return False
+        ending = train(config, learner, drawing, task, data.tokenizer, data.prompts, data.eval_prompts,
+                       sessions)
+    if not ending:
+        return ending
     export(config, bridge, learner, pathlib.Path(config.run_dir))
     hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
-    return True
+    return ending
 
 
 @contextlib.contextmanager
@@ -93,20 +96,20 @@ def shared(config: Config, engine: Engine, tokenizer: Tokenizer, endpoint: Endpo
         yield front
 
 
-def run_sft(config: Config, bridge: Bridge) -> bool:
+def run_sft(config: Config, bridge: Bridge) -> Ending:
     """Only the SFT phase and its export; evaluated if the recipe names an environment and held-out prompts.
 
     Returns:
-      False if SIGTERM ended it early; all is saved then.
+      How it ended; all is saved in any case.
     """
     begin = start.fine_tuning(config, bridge)
     refuse_before_run(begin)
     with locked(config.run_dir), task_if_any(begin) as task:
         begin = begin.settled()
-        done = warm_up(begin, task, prepare(begin))
-        if done:
+        ending = warm_up(begin, task, prepare(begin))
+        if ending:
             hosts.on_leader(lambda: report(pathlib.Path(config.run_dir)))
-    return done
+    return ending
 
 
 @contextlib.contextmanager
@@ -155,7 +158,7 @@ def _write_evaluation(result: Evaluation, output: pathlib.Path, data: Data) -> N
         Trajectories(output / TRAJECTORIES, data.tokenizer.decode).write(0, phase, groups)
 
 
-def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
+def warm_up(begin: Start, task: Task | None, data: Data) -> Ending:
     """Fine-tunes model.path on the conversations and exports run_dir/sft/model, unless that is there already.
     With a task, unless agents play it, and held-out prompts it is evaluated meanwhile.
 
@@ -163,7 +166,7 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
       ConfigError: it is there, but made with other settings.
     """
     if warmed_up(begin.recipe):
-        return True
+        return Ending.DONE
     config = sft_config(begin.recipe)
     folder = pathlib.Path(config.run_dir) / "sft"
     bridge = begin.bridge
@@ -181,10 +184,10 @@ def warm_up(begin: Start, task: Task | None, data: Data) -> bool:
     played = task is not None and not task.by_agents  # agents have an endpoint in the RL phase alone
     graded = evaluation if played and data.eval_prompts else None
     with contextlib.closing(engine):
-        if not sft(config, learner, conversations, data.tokenizer.decode, graded):
-            return False
-    export(config, bridge, learner, folder)
-    return True
+        ending = sft(config, learner, conversations, data.tokenizer.decode, graded)
+    if ending:
+        export(config, bridge, learner, folder)
+    return ending
 
 
 def evaluate_policy(config: Config, engine: Engine, task: Task, data: Data) -> Evaluation:

@@ -23,10 +23,11 @@ from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import router_metrics
 from jaxrl_moe.runs.monitor import peak_bytes, refuse_non_finite
 from jaxrl_moe.runs.run import Run, open_run
+from jaxrl_moe.runs.stopping import Ending
 
 
 def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
-        decode: Callable[[Sequence[int]], str], evaluation: Callable[[], Evaluation] | None = None) -> bool:
+        decode: Callable[[Sequence[int]], str], evaluation: Callable[[], Evaluation] | None = None) -> Ending:
     """Trains on conversations, from the newest checkpoint in run_dir/sft if there is one.
 
     Args:
@@ -37,9 +38,8 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
       evaluation: evaluates the present weights, or None.
 
     Returns:
-      True when it is done, False if SIGTERM ended it early; it is saved either way. The metrics of a step are
-        fetched
-      after the next one has been dispatched.
+      How it ended; it is saved in any case. The metrics of a step are fetched after the next one has been
+      dispatched.
     """
     samples = trainable(from_conversations(conversations))
     objective = make_policy_objective(config.algorithm, moe=config.moe)
@@ -52,7 +52,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                   lambda progress: order.drawn(progress.data), decode) as run:
         if not run.progress.step and evaluation and config.eval.at_start:
             run.log(0, evaluated(run, evaluation()))
-        while not run.finished and not reached(run, config):
+        while not reached(run, config) and run.goes_on():
             step = run.progress.step
             run.profiler.before(step)
             row = rows_done(run.progress)
@@ -75,7 +75,7 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                 run.log(step + 1, row)
                 if save or reached(run, config) or run.stop:  # SIGTERM may have come during the evaluation
                     run.save(learner, score)
-        return run.progress.step >= run.last_step or reached(run, config)
+        return Ending.DONE if reached(run, config) else run.ending
 
 
 def rows_done(progress: Progress) -> int:

@@ -50,6 +50,7 @@ from jaxrl_moe.rollout.timeouts import NAME, Timeouts
 from jaxrl_moe.runs.flops import FlopMeter
 from jaxrl_moe.runs.metrics import Stopwatch, rollout_metrics
 from jaxrl_moe.runs.run import open_run
+from jaxrl_moe.runs.stopping import Ending
 from jaxrl_moe.training.assembly import make_episodes
 from jaxrl_moe.training.loop import (
     TrainingLoop,
@@ -70,7 +71,7 @@ from jaxrl_moe.types import Prompt
 
 def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenizer: Tokenizer,
           prompts: Sequence[Prompt], eval_prompts: Sequence[Prompt],
-          sessions: AgentSessions | None = None) -> bool:
+          sessions: AgentSessions | None = None) -> Ending:
     """Trains for train.steps steps, from the newest checkpoint in run_dir if there is one.
 
     Args:
@@ -83,14 +84,15 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
       sessions: of the agents that play the episodes, if agents do.
 
     Returns:
-      True when all steps are done, False if SIGTERM ended the run early; it is saved either way.
+      How it ended; it is saved in any case.
 
     Raises:
       UserError: see the parts; a loss or gradient that is not finite stops the run (NonFiniteError).
     """
     folder = pathlib.Path(config.run_dir)
     episodes = make_episodes(config, task, tokenizer, kept_timeouts(config, task, folder), sessions)
-    draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
+    order = PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle, weights=config.data.shares)
+    draws = Draws(order, prompts)
     params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     with (open_run(config, folder, "RL", learner, lambda progress: config.train.steps,
@@ -99,14 +101,14 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
         loop = TrainingLoop(config, learner, engine, episodes, eval_prompts, params, objective,
                             FlopMeter(learner), run, source)
         if sessions is not None:
-            sessions.stopping = lambda: bool(run.stop)
+            sessions.stopping = run.stop.at_once
         source.publish(learner.params(), run.progress.step)
         warn_of_truncation(loop)
         evaluate_at_start(loop)
         with contextlib.suppress(StoppedError):  # the steps before are saved
-            while not run.finished:
+            while run.goes_on():
                 step(loop)
-        return run.progress.step >= run.last_step
+        return run.ending
 
 
 def kept_timeouts(config: Config, task: Task, folder: pathlib.Path) -> Timeouts | None:

@@ -17,6 +17,7 @@ from jaxrl_moe.model.config import LoraConfig, ModelConfig
 from jaxrl_moe.model.transformer import Transformer
 from jaxrl_moe.planning import report as plan_report
 from jaxrl_moe.planning.buffers import temporaries
+from jaxrl_moe.planning.costs import Rates
 from jaxrl_moe.planning.hlo import collective_bytes
 from jaxrl_moe.planning.plan import make_plan
 from jaxrl_moe.planning.update import micro_batch_shapes
@@ -126,10 +127,11 @@ def test_the_report_says_whether_it_fits_and_what_to_change(alone, tmp_path, mon
     path.write_text(json.dumps(shape(2).to_hf()))
     config = recipe()
     monkeypatch.setattr(plan_report, "make_plan", lambda *_: alone)
-    text = plan_report.text(config, chip="H200", price=3.0, shape=str(path))
+    text = plan_report.text(config, chip="H200", rates=Rates(3.0, 221.0), shape=str(path))
     for words in ("estimate: FITS", "adapters, float32", "optimiser state", "kept for the backward pass",
                   "KV pool", "peak of the rollout", "collectives per device", "model FLOPs",
-                  "time floor on H200", "tokens/s", "GPU-hours", "at 3 an hour"):
+                  "time floor on H200", "tokens/s", "GPU-hours", "at 3 an hour",
+                  "budget: 221 at 3 an hour are 73.7 GPU-hours"):
         assert words in text, words
     assert "judges" not in text
     asked = plan_report.text(config, chip="H200", shape=str(path), asked=JudgingTimes(minutes=10.0))

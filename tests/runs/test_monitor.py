@@ -1,7 +1,5 @@
 """What watches a run."""
 import math
-import os
-import signal
 from types import SimpleNamespace
 
 import jax
@@ -32,15 +30,6 @@ def test_compilations_are_counted_once_per_shape():
 def test_peak_memory_is_at_least_that_of_an_array_just_made():
     array = np.ones(30_000_000)
     assert monitor.peak_bytes() >= array.nbytes
-
-
-def test_sigterm_is_noted_and_the_old_handler_comes_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with monitor.StopSignal().listen() as stop:
-        assert not stop
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_profiler_opens_at_its_step_and_closes_after_its_window(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import bridges
 from jaxrl_moe.config import ConfigError, resolve
 from jaxrl_moe.rollout.agents.sessions import AgentSessions
+from jaxrl_moe.runs.stopping import Ending
 from jaxrl_moe.serving.launch import beside_training
 from jaxrl_moe.training import pipeline
 from tests.helpers import tiny_run
@@ -89,7 +90,7 @@ def test_sigterm_ends_a_run_that_waits_for_agents(files, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(AgentSessions, "offer", offer_and_tell)
     threading.Thread(target=terminate).start()
-    assert pipeline.run_all(config, bridges, beside_training) is False
+    assert pipeline.run_all(config, bridges, beside_training) is Ending.STOPPED
     assert rows(tmp_path / "run/trajectories.jsonl") == []
 
 

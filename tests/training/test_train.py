@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import bridges
+from jaxrl_moe import begin
 from jaxrl_moe.config import resolve
 from jaxrl_moe.envs import TASKS
 from jaxrl_moe.envs.gsm8k import Gsm8k
 from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.runs import monitor
+from jaxrl_moe.runs.stopping import Ending
 from jaxrl_moe.training import pipeline, train
 from jaxrl_moe.types import UserError
 from tests.helpers import tiny_run
@@ -142,11 +144,14 @@ def test_sigterm_saves_and_a_second_start_ends_as_if_nothing_had_happened(files,
 
     config = resolve(tiny_run.settings(files, tmp_path / "run"))
     monkeypatch.setattr(monitor.ProfilerWindow, "before", before)
-    assert not pipeline.run_all(config, bridges)
+    assert pipeline.run_all(config, bridges) is Ending.STOPPED
     assert rows(tmp_path / "run" / "metrics.jsonl")[-1]["step"] == 5
     assert not (tmp_path / "run" / "model").exists()
     monkeypatch.setattr(monitor.ProfilerWindow, "before", whole)
-    assert pipeline.run_all(config, bridges)
+    minutes = (time.monotonic() - begin.BEGAN) / 60
+    late = dataclasses.replace(config, train=dataclasses.replace(config.train, max_minutes=minutes))
+    assert pipeline.run_all(late, bridges) is Ending.OUT_OF_TIME
+    assert pipeline.run_all(config, bridges) is Ending.DONE
     assert_same_run(tmp_path / "run", finished)
 
 

@@ -68,6 +68,7 @@ FUNCTIONS = (
                  {"number": "of the thing, as 0"}))
 TELEPORTING = GameFunction("teleport_to", "Is at once in any place of the house.", "teleport to {place}",
                            {"place": "its name"})
+ALL_FUNCTIONS = (*FUNCTIONS, TELEPORTING)
 
 
 def instructions(terse: bool, teleport: bool = False) -> str:

@@ -2,12 +2,13 @@
 who goes to see the animals and focuses on any of them."""
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.envs.text.sciworld.instructions import answer, instructions
 from jaxrl_moe.envs.text.sciworld.oracle import gold_actions
 from jaxrl_moe.envs.text.sciworld.task import SciWorld
+from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import Action
 
 Messages = list[dict[str, str]]
@@ -48,6 +49,12 @@ def expert(task: SciWorld, row: Mapping[str, Any], terse: bool) -> Messages:
     commands = gold_actions(task, row)[:task.max_turns]
     messages, score, _ = _played(task, row, commands, terse)
     return messages if score == 100 else []
+
+
+def commands(task: SciWorld, env: Env, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (command, thought) of each turn of the game's own path, which is made before the first."""
+    for command in gold_actions(task, row):
+        yield command, thought(command)
 
 
 class Meadow:

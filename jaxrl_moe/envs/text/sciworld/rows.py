@@ -66,6 +66,17 @@ def conversations(count: int, seed: int, split: str, terse: bool, tasks: str = "
         task.close()
 
 
+def episodes(task: SciWorld, seed: int, split: str) -> Iterator[dict[str, Any]]:
+    """Yields the rows of all variations of a split that a task has, in an order of the seed."""
+    for variation in _shuffled(seed, split, task.tasks):
+        row = row_of(variation)
+        try:
+            task.check_row(row, 0)
+        except UserError:  # it cannot be done with the task's simplifications
+            continue
+        yield row
+
+
 def _paths(task: SciWorld, variations: list[Variation], players: random.Random, careful: float,
            count: int) -> Iterator[dict[str, Any]]:
     """The game's own paths, over and over."""
