@@ -199,6 +199,7 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
     "GymnasiumTask": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")),
     "ReasoningGymTask": lambda *_: faked(make_task("reasoning_gym(dataset='sums')")),
+    "VerifiersTask": lambda *_: faked(make_task("verifiers(taskset='sums')")),
     "OpenEnvTask": lambda *_: faked(make_task("openenv(command='sums')")),
     "McpTask": lambda *_: faked(make_task("mcp(command='sums')")),
     "AdapterEpisode": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")).open({"id": 0}, 0),

@@ -39,7 +39,15 @@ def tokenizer_problems(start: Start) -> Iterator[Problem]:
 
 
 def problems(start: Start) -> Iterator[Problem]:
-    """Yields, for each file of prompts and of conversations, the first thing that is wrong with it."""
+    """Yields, for each file of prompts and of conversations, the first thing that is wrong with it; where
+    nothing is, why the chat template cannot do what the rows need."""
+    refused = list(_of_rows(start))
+    yield from refused
+    if not refused and not start.makes_model and not start.makes_data:
+        yield from episodes.template_problems(start)
+
+
+def _of_rows(start: Start) -> Iterator[Problem]:
     data = start.config.data
     sft = start.config.sft
     if data.source and not _unmade(start, data.prompt_files):
@@ -52,8 +60,6 @@ def problems(start: Start) -> Iterator[Problem]:
         yield from _of_prompts(start, data.eval_field, True, lambda: start.held_out[0])
     if start.reads_conversations and sft.source and not _unmade(start, sft.conversation_files):
         yield from _of_conversations(start)
-    if not start.makes_model and not start.makes_data:
-        yield from episodes.template_problems(start)
 
 
 def _unmade(start: Start, files: Mapping[str, str]) -> bool:
@@ -116,6 +122,10 @@ def remarks(start: Start) -> list[str]:
     if held_out and config.eval.prompts > len(held_out):
         found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
                      f"prompts of {config.data.eval_source!r}: evaluations are on these {len(held_out)}.")
+    lacking = [env for env in start.envs if prompts and all(prompt.env != env for prompt in prompts)]
+    if lacking:
+        found.append(f"env.name holds {' and '.join(lacking)}, and no prompt of {config.data.source!r} is of "
+                     "it: nothing of it is trained.")
     seen = functools.partial(_seen, start)
     trained = set(map(seen, prompts))
     if held_out and all(seen(prompt) in trained for prompt in held_out):

@@ -10,6 +10,7 @@ from jaxrl_moe.envs.adapters.gymnasium import GymnasiumTask
 from jaxrl_moe.envs.adapters.mcp import McpTask
 from jaxrl_moe.envs.adapters.openenv import OpenEnvTask
 from jaxrl_moe.envs.adapters.reasoning_gym import ReasoningGymTask
+from jaxrl_moe.envs.adapters.verifiers import VerifiersTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
@@ -55,6 +56,7 @@ TASKS: dict[str, Factory] = {
     "alfworld": AlfWorld,
     "sciworld": SciWorld,
     "openenv": OpenEnvTask,
+    "verifiers": VerifiersTask,
     "reasoning_gym": ReasoningGymTask,
     "mcp": McpTask,
     "agentgym": AgentGym,

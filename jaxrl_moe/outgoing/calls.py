@@ -75,9 +75,11 @@ class Calls:
         self._target = target
         self._most_bytes = MOST_BYTES if most_bytes is None else most_bytes
         self._lost: dict[str, float] = {}  # since when a server cannot be reached; its loop's own
-        # nothing of the surroundings: a proxy has no business between a run and its environments
-        self._http = httpx.AsyncClient(headers=headers, limits=limits, trust_env=False, timeout=httpx.Timeout(
-            None, connect=min(CONNECT_SECONDS, timeout)))
+        # nothing of the surroundings: a proxy has no business between a run and its environments. The
+        # certificates that TLS is checked by take long to read, and a target without TLS needs none.
+        self._http = httpx.AsyncClient(
+            headers=headers, limits=limits, trust_env=False, verify=target is None or target.by_tls,
+            timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, timeout)))
         self._errors = httpx
 
     async def ask(self, method: str, url: str, body: Mapping[str, Any] | None, failed: Status) -> Any:

@@ -44,6 +44,11 @@ class Target:
     url: str
     addresses: tuple[str, ...]
 
+    @property
+    def by_tls(self) -> bool:
+        """Whether it is called by TLS."""
+        return _parts(self.url)[0][0] == "https"
+
     def routes(self, url: str) -> Iterator[dict[str, Any]]:
         """For each address, what httpx is to be given for a URL of this server, so that it goes there
         whatever the host's name leads to by now; the server is still told the name, and TLS checks it."""
@@ -55,7 +60,7 @@ class Target:
             host = f"[{address}]" if ":" in address else address
             there = parts._replace(netloc=f"{host}:{server[2]}").geturl()
             yield {"url": there, "headers": {"Host": parts.netloc},
-                   "extensions": {"sni_hostname": server[1]} if parts.scheme == "https" else {}}
+                   "extensions": {"sni_hostname": server[1]} if self.by_tls else {}}
 
 
 class Allowed:

@@ -8,6 +8,7 @@ from tests.fuzz.targets.table import TARGETS
 
 FEW = 15       # inputs of a target in make test
 MANY = 5000    # of all targets in make test-slow
+THOUSAND = 1000  # of each environment server
 SLOW = {"commands"}  # whole processes: in make test-slow alone
 
 
@@ -32,6 +33,7 @@ def test_many_damaged_inputs_are_refused_or_read_for_what_they_say(name):
 
 
 @pytest.mark.slow
-def test_a_thousand_requests_for_rollouts_call_nobody_else_and_leave_nothing_behind():
-    failures = many.run("rollouts", 2, 0, 1000)
-    assert not failures, shown(failures, "rollouts", 1000)
+@pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("envs") or name == "rollouts"])
+def test_a_thousand_damaged_calls_of_each_environment_server_leave_it_as_it_was(name):
+    failures = many.run(name, 2, 0, THOUSAND)
+    assert not failures, shown(failures, name, THOUSAND)

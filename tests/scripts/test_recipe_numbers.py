@@ -213,8 +213,8 @@ NUMBERS = {
     },
 }
 # of this project: no paper's
-OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo", "judges/agora_ex_tiny",
-       "agents/agentgym_sft", "agents/agentgym_grpo"}
+OWN = {"quickstart", "agents/agentgym_grpo", "agents/agentgym_sft", "agents/babyai_grpo",
+       "agents/sciworld_grpo", "agents/textcraft_grpo", "gsm8k/tiny", "judges/agora_ex_tiny"}
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,7 @@ def finished(files, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_each_step_draws_the_weights_shares_and_every_environment_has_its_own_turns(finished):
     drawn = [row for row in rows(finished / "trajectories.jsonl") if row["phase"] == "train"]
     for step in (1, 2):
@@ -61,6 +62,7 @@ def test_each_step_draws_the_weights_shares_and_every_environment_has_its_own_tu
     assert turns == {"sums": 1, "short": 2, "long": 4}
 
 
+@pytest.mark.slow
 def test_numbers_of_each_environment_follow_from_its_trajectories(finished):
     every = rows(finished / "trajectories.jsonl")
     for metrics in rows(finished / "metrics.jsonl"):
@@ -81,6 +83,7 @@ def test_numbers_of_each_environment_follow_from_its_trajectories(finished):
                 assert metrics[f"eval/{env}/greedy"] == pytest.approx(np.mean(greedy)) and len(greedy) == 2
 
 
+@pytest.mark.slow
 def test_the_console_and_the_report_tell_of_each_environment(finished):
     metrics = read_rows(finished / "metrics.jsonl")
     line = console.summary(metrics[-1])
@@ -160,7 +163,8 @@ def test_rows_of_one_file_may_name_their_environments_themselves(files, tmp_path
     named = []
     for kind in ("train", "eval", "sft"):
         lines = (files / f"{kind}.jsonl").read_text().splitlines()
-        own = [json.loads(line) | {"env": ("sums", "more")[place % 2]} for place, line in enumerate(lines)]
+        names = ("sums", "more") if kind != "sft" else ("a", "a")
+        own = [json.loads(line) | {"env": names[place % 2]} for place, line in enumerate(lines)]
         named.append(tmp_path / f"{kind}.jsonl")
         named[-1].write_text("".join(json.dumps(row) + "\n" for row in own))
     config = mixed(files, tmp_path / "run", env__name="mixed(sums='gsm8k', more='gsm8k(binary=true)')",

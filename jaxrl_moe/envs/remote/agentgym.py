@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.remote.episode import RemoteEpisode
 from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
+from jaxrl_moe.envs.remote.words import words
 from jaxrl_moe.envs.text.functions import Answers, CommandForm
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.outgoing.connection import Connection
@@ -65,8 +66,8 @@ class AgentGym(Task):
         self.max_turns = self.max_turns or self._format.rounds
         if self.deterministic is None:
             self.deterministic = self._format.deterministic
-        calls = self.answers == "functions"
-        self._form = CommandForm(self._format.command, self._format.functions if calls else ())
+        functions = words(self.env).functions if self.answers == "functions" else ()
+        self._form = CommandForm(self._format.command, functions)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._episodes: set[RemoteEpisode] = set()
@@ -77,7 +78,8 @@ class AgentGym(Task):
 
     def instructions(self, row: Mapping[str, Any]) -> str:
         """What the environment's commands are, and the form of an answer; the same for every row."""
-        return self._format.calling if self._form.functions else self._format.instructions
+        own = words(self.env)
+        return own.calling if self._form.functions else own.instructions
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no episode; whether there is such an episode, its server

@@ -1,14 +1,11 @@
 """What each of AgentGym's environments is sent and answers with: a row each."""
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxrl_moe.envs.remote import readings
 from jaxrl_moe.envs.remote.readings import Told
 from jaxrl_moe.envs.text.answers import last_command, only_command
-from jaxrl_moe.envs.text.babyai import instructions as babyai
-from jaxrl_moe.envs.text.functions import GameFunction
-from jaxrl_moe.envs.text.textcraft import instructions as textcraft
 from jaxrl_moe.outside import Fields, OutsideError, kind
 
 MOST_ID = 2**53 - 1
@@ -23,8 +20,6 @@ class Format:
       deterministic: whether the same row and actions give the same steps.
       begun: reads the answer of /reset; the last argument says whose it is.
       stepped: reads the answer of /step, given the score before it.
-      instructions: what a policy is told before an episode; where it calls functions, `calling`.
-      functions: by which it may give its commands.
       session: what the session's number is called.
       row: what the row's number is called in /reset.
       beside: what /reset takes beside these.
@@ -36,9 +31,6 @@ class Format:
     deterministic: bool
     begun: Callable[[Any, str], Told]
     stepped: Callable[[Any, float, str], Told]
-    instructions: str = ""
-    calling: str = ""
-    functions: Sequence[GameFunction] = ()
     session: str = "id"
     row: str = "data_idx"
     beside: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,10 +53,9 @@ class Format:
 
 
 FORMATS = {
-    "textcraft": Format(20, True, readings.observed, readings.rewarded, textcraft.INSTRUCTIONS,
-                        textcraft.CALLING, textcraft.FUNCTIONS, columns=("recipes",), command=only_command),
-    "babyai": Format(20, True, readings.observed, readings.stepped_babyai, babyai.INSTRUCTIONS,
-                     babyai.CALLING, babyai.FUNCTIONS, command=only_command),
+    "textcraft": Format(20, True, readings.observed, readings.rewarded, columns=("recipes",),
+                        command=only_command),
+    "babyai": Format(20, True, readings.observed, readings.stepped_babyai, command=only_command),
     "alfworld": Format(30, False, readings.begun_alfworld, readings.stepped_alfworld, row="game",
                        beside={"world_type": "Text"}),
     "sciworld": Format(30, False, readings.begun_sciworld, readings.stepped_sciworld),

@@ -75,6 +75,8 @@ class Sessions:
         Raises:
           UserError: there is no room, or no episode can be made of the row.
         """
+        if self._held >= self.most:
+            self.expire()
         session = self._admit()
         if row is None:
             return session.number, None
@@ -94,8 +96,8 @@ class Sessions:
             return session.begin(self._task, row)
 
     def create_own(self) -> int:
-        """The number of a new session that the server plays itself, by using(); raises UserError where there
-        is no room."""
+        """The number of a new session that the server plays itself, by using(); no environment is called.
+        Raises UserError where there is no room."""
         session = self._admit()
         session.own = True
         return session.number
@@ -165,8 +167,6 @@ class Sessions:
                 self.end(number, "shut down")
 
     def _admit(self) -> Session:
-        if self._held >= self.most:
-            self.expire()
         with self._changed:
             if self._closed.is_set():
                 raise UserError("The server is ending: it takes no more sessions.")

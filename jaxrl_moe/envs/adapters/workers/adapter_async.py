@@ -7,6 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+_CLOSING = 5.0  # seconds; less than a worker has for it
 Opened = Callable[[], contextlib.AbstractAsyncContextManager]
 
 
@@ -42,7 +43,11 @@ class Connection:
         self._calls: asyncio.Queue = asyncio.Queue()
         begun: concurrent.futures.Future = concurrent.futures.Future()
         self._life = loop.start(self._live(opened, begun))
-        begun.result(seconds)
+        try:
+            begun.result(seconds)
+        except BaseException:
+            self._life.cancel()
+            raise
 
     async def _live(self, opened: Opened, begun: concurrent.futures.Future) -> None:
         try:
@@ -76,9 +81,10 @@ class Connection:
         raise TimeoutError(f"no answer within {self._seconds:g} seconds")
 
     def close(self) -> None:
-        """Closes it; that the other side has gone before is no matter."""
+        """Closes it, or drops it where that takes long; that the other side has gone before is no matter."""
         self._loop.soon(self._calls.put_nowait, None)
-        concurrent.futures.wait((self._life,), self._seconds)
+        if not concurrent.futures.wait((self._life,), _CLOSING).done:
+            self._life.cancel()
 
 
 def causes(error: BaseException) -> str:

@@ -78,9 +78,9 @@ class Gymnasium:
         return {"actions": self.actions(trial.action_space)}
 
     def _made(self) -> gymnasium.Env:
-        mode = "ansi" if self._rendered else None
+        mode = {"render_mode": "ansi"} if self._rendered else {}
         try:
-            return gymnasium.make(self._id, render_mode=mode, **self._options)
+            return gymnasium.make(self._id, **mode, **self._options)
         except Exception as error:
             raise Refused(f"Gymnasium cannot make id = {self._id!r} with options = {self._options}: "
                           f"{type(error).__name__}: {error}. Name an environment that gymnasium.make makes; "

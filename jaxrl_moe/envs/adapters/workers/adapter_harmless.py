@@ -25,6 +25,7 @@ _SIGNS = (ast.UAdd, ast.USub)
 _NAME = re.compile(r"[A-Za-z]|pi|alpha|beta|gamma|theta")
 _LARGEST = 1e15             # of a number in a formula
 _MOST_EXPONENT = 20
+_MOST_DEGREE = 64
 _RUNNING = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen",
             "socket.connect", "socket.bind", "socket.getaddrinfo", "ctypes.dlopen", "os.remove", "os.rename",
             "os.rmdir", "shutil.rmtree")
@@ -41,7 +42,7 @@ def harmless(dataset: str, answer: str) -> bool:
     if dataset in LITERALS:
         return _is_not_code(answer) or _parsed(answer, _is_literal)
     if dataset in FORMULAS:
-        return _parsed(answer, _is_formula)
+        return _parsed(answer, lambda node: _is_formula(node) and _degree(node) <= _MOST_DEGREE)
     if dataset in FRACTIONS:
         return not re.search(r"[eE][+-]?[0-9_]{4,}", answer)
     return True
@@ -96,13 +97,19 @@ def _is_formula(node: ast.expr) -> bool:
 
 def _is_small_power(node: ast.BinOp) -> bool:
     """Whether sympy works it out at once: the exponent is a small number, or a formula without powers."""
-    if any(isinstance(each, ast.Pow) for each in ast.walk(node.right)):
-        return False
     exponent = _number(node.right)
-    if exponent is None:
-        return True
-    powers = [each for each in ast.walk(node.left) if isinstance(each, ast.Pow)]
-    return abs(exponent) <= _MOST_EXPONENT and len(powers) <= 1
+    holds_powers = any(isinstance(each, ast.Pow) for each in ast.walk(node.right))
+    return not holds_powers and (exponent is None or exponent <= _MOST_EXPONENT)
+
+
+def _degree(node: ast.AST) -> float:
+    """How large a formula can become when it is multiplied out."""
+    inner = [_degree(child) for child in ast.iter_child_nodes(node)]
+    if not isinstance(node, ast.BinOp):
+        return max(inner, default=1)
+    if isinstance(node.op, ast.Pow):
+        return _degree(node.left) * max(_number(node.right) or 1, 1)
+    return sum((_degree(node.left), _degree(node.right))) if isinstance(node.op, ast.Mult) else max(inner)
 
 
 def _number(node: ast.expr) -> float | None:

@@ -27,8 +27,8 @@ _THOUGHTS = (
     ("connect ", "The circuit needs this joint: {rest}."), ("disconnect ", "{rest} is no longer needed."),
     ("read ", "{rest} may tell what I need to know."), ("eat ", "I try {rest}."),
     ("wait", "What goes on here takes its time."), ("", "Of the things that are meant, it is this one."))
-_ANIMAL = re.compile(r"\tan? ([a-z ]+)")  # a line of what is shown outside, which has these tools beside them
-_TOOLS = ("axe", "shovel")
+_ANIMAL = re.compile(r"^\tan? ([a-z ]+)$", re.M)  # a line of what is shown outside, where
+_TOOLS = ("axe", "shovel")  # stand beside them
 OUTSIDE = ("teleport to outside", "look around")
 
 

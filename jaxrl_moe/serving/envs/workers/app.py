@@ -1,6 +1,7 @@
 """The HTTP application before the workers: a request goes to the worker that its session is of, and its
 answer back."""
 import asyncio
+import re
 import urllib.parse
 
 from fastapi import FastAPI, Request
@@ -19,6 +20,7 @@ from jaxrl_moe.serving.http.gone import unless_gone
 from jaxrl_moe.types import UserError
 
 LARGEST = 2**21  # bytes of a body that can name a session: larger ones hold more than an action may
+_NUMBER = re.compile("[0-9]{1,16}")  # of a session
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 TO_WORKERS = ("content-type", "content-encoding", "host", "accept")  # Host is in what redirects to a path
 FROM_WORKERS = ("content-type", "location", "allow")
@@ -59,6 +61,7 @@ async def _passed(workers: Workers, request: Request) -> Response:
             return await _heard(workers, worker, request, body)
         finally:
             worker.creating -= 1
+            worker.created += 1
     session = await _session(workers.wire.session, request, body)
     worker = workers.any() if session is None else workers.holder(session)
     return await _heard(workers, worker, request, body)
@@ -68,7 +71,7 @@ async def _session(name: str, request: Request, body: bytes) -> int | None:
     """The session that a request names; None: it names none, which a worker tells as one process does."""
     given = urllib.parse.parse_qs(request.url.query).get(name)
     if given:
-        return int(given[-1]) if given[-1].isascii() and given[-1].isdigit() else None
+        return int(given[-1]) if _NUMBER.fullmatch(given[-1]) else None
     if not 0 < len(body) <= LARGEST:
         return None
     try:

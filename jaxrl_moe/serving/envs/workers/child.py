@@ -30,7 +30,8 @@ def main() -> None:
 
 
 def _end_with_parent(grace: float) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):  # not by sys.stdin, whose lock the interpreter wants at its end
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace + LINGER)
     os._exit(1)

@@ -3,6 +3,7 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import itertools
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from jaxrl_moe.serving.envs.workers.worker import Worker
 from jaxrl_moe.serving.http.metrics import metric
 from jaxrl_moe.types import UserError
 
-LOOK_SECONDS = 5.0   # that a worker has to tell how it is
-LINGER = 5.0         # seconds beyond the grace, after which a worker that does not end is killed
+LOOK_SECONDS = 30.0  # that a worker has to tell how it is
+ROOM_SECONDS = 10.0  # that a client waits for room at most, where sessions are being created
+AGAIN_SECONDS = 0.05
+LINGER = 5.0  # seconds beyond the grace, after which a worker that does not end is killed
 
 
 class Gone(Exception):
@@ -85,21 +88,32 @@ class Workers:
         raise UserError("None of the workers serves: they are being started anew. Ask again.")
 
     async def roomiest(self) -> Worker:
-        """Who has the fewest sessions, of those that have room.
+        """Who has the fewest sessions, of those that have room; sessions that are being created count.
 
         Raises:
           UserError: none has, or none serves.
         """
-        shares = await self.shares()
-        if not shares:
-            raise UserError("None of the workers serves: they are being started anew. Ask again.")
-        taken = {number: share.held + self._workers[number].creating for number, share in shares.items()}
-        number = min(taken, key=lambda each: (taken[each], each))
-        if taken[number] >= shares[number].most:
-            most = sum(share.most for share in shares.values())
-            raise UserError(f"All {most} sessions of this server are taken: close those that are done, or "
-                            "start it with more --sessions.")
-        return self._workers[number]
+        end = time.monotonic() + ROOM_SECONDS
+        while True:
+            begun = [worker.created for worker in self._workers]
+            shares = await self.shares()
+            if not shares:
+                raise UserError("None of the workers serves: they are being started anew. Ask again.")
+            taken = {number: share.held + self._coming(number, begun) for number, share in shares.items()}
+            number = min(taken, key=lambda each: (taken[each] - shares[each].most, each))
+            if taken[number] < shares[number].most:
+                return self._workers[number]
+            if not any(worker.creating for worker in self._workers) or time.monotonic() > end:
+                most = sum(share.most for share in shares.values())
+                raise UserError(f"All {most} sessions of this server are taken: close those that are done, "
+                                "or start it with more --sessions.")
+            await asyncio.sleep(AGAIN_SECONDS)  # what is being created may count twice until it is there
+
+    def _coming(self, number: int, begun: Sequence[int]) -> int:
+        """Sessions that a worker may not have counted yet, as of those that it had created when it was
+        asked."""
+        worker = self._workers[number]
+        return worker.creating + worker.created - begun[number]
 
     async def shares(self) -> dict[int, Share]:
         """{number: what that worker has}, of those that serve."""

@@ -1,4 +1,5 @@
 """One worker: its process, started anew whenever it has ended."""
+import contextlib
 import dataclasses
 import json
 import logging
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import BinaryIO
 
 from jaxrl_moe.serving.envs.launch import EnvOptions
 from jaxrl_moe.types import UserError
@@ -28,16 +30,15 @@ class Worker:
       url: where it serves; empty while it does not.
       key: that it asks for.
       number: among the workers.
-      most: sessions that it has room for.
-      creating: calls of /create that are under way there.
+      creating: calls of /create that are under way there; created: those that are over.
       replaced: processes that have ended while they should not.
     """
 
     def __init__(self, options: EnvOptions):
         self.key = secrets.token_urlsafe(32)
         self.number = options.share[0]
-        self.most = options.sessions
         self.creating = 0
+        self.created = 0
         self.replaced = 0
         self.url = ""
         self._options = dataclasses.replace(options, host="127.0.0.1", port=0, api_key=self.key)
@@ -45,12 +46,6 @@ class Worker:
         self._door = threading.Lock()
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._keep, name=f"worker {self.number}", daemon=True)
-
-    @property
-    def pid(self) -> int:
-        """Of its process, 0 where there is none."""
-        process = self._process
-        return process.pid if process is not None else 0
 
     def start(self) -> None:
         """Returns once it serves; from then on it is started anew where it ends.
@@ -63,9 +58,10 @@ class Worker:
 
     def ask_to_end(self) -> None:
         """Lets it end its calls and sessions, without waiting."""
-        self._closing.set()
         with self._door:
-            if self._process is not None:
+            asked = self._closing.is_set()
+            self._closing.set()
+            if self._process is not None and not asked:  # a second signal could end it before its sessions
                 self._process.terminate()
 
     def close(self, seconds: float) -> bool:
@@ -124,14 +120,12 @@ class Worker:
                 [sys.executable, "-m", _CHILD], stdin=subprocess.PIPE, pass_fds=(reply,),
                 env=os.environ | {"PYTHONPATH": paths}, start_new_session=True)
         line = json.dumps(dataclasses.asdict(self._options) | {"reply": reply}).encode() + b"\n"
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which its reply tells
             process.stdin.write(line)
             process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended, which its reply tells
         return process
 
-    def _reply(self, process: subprocess.Popen, reply) -> str:
+    def _reply(self, process: subprocess.Popen, reply: BinaryIO) -> str:
         """The URL that it tells. Raises UserError where it does not, and kills it."""
         end = time.monotonic() + START_SECONDS
         while not select.select([reply], [], [], 0.2)[0]:
