@@ -151,6 +151,7 @@ def test_prompts_begin_as_the_episodes_of_their_form_do_and_name_the_same(form, 
     prompts = read_rows(str(tmp_path / "prompts.jsonl"))
     for prompt, row in zip(prompts, read_rows(str(tmp_path / "rows.jsonl")), strict=True):
         task.check_row(prompt.values, prompt.index)
+        assert "env" not in prompt.values  # which is for a run over several to say
         chat = row_messages(row)
         begun = [*prompt_messages(prompt).messages, *task.open(prompt.values, 0).reset()]
         assert chat.messages[:len(begun)] == begun
