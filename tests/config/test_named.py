@@ -17,7 +17,8 @@ def test_values_are_read_by_name_in_their_order(text, values):
 
 
 @pytest.mark.parametrize("text, told", [
-    ("x.jsonl", "cannot be read at 'x.jsonl'"), (" ", "cannot be read at ''"), ("a=", "cannot be read at 'a='"), ("=x", "cannot be read"),
+    ("x.jsonl", "cannot be read at 'x.jsonl'"), (" ", "cannot be read at ''"),
+    ("a=", "cannot be read at 'a='"), ("=x", "cannot be read"),
     ("a=x,b=", "cannot be read at 'b='"), ("1a=x", "cannot be read"), ("a b=x", "cannot be read"),
     ("a=x,a=y", "has the name 'a' twice"), (",", "cannot be read"), ("a=1,b=2,b=1", "name 'b' twice"),
     ("a=x,b=x", "names 'x' twice"), ("a=x\0", "names as a what holds a NUL character"),
