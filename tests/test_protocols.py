@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import pathlib
+import tempfile
 import time
 import typing
 from collections.abc import Mapping, Set
@@ -41,10 +42,14 @@ from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.training.selection import Selection
 from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
+from tests.helpers import sciworld
+from tests.helpers.adapters import faked
 from tests.helpers.env_servers import FakeGym, textcraft
+from tests.helpers.fake_alfworld import python_of
 from tests.helpers.fake_server import FakeServer
 from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
 from tests.helpers.games import Guessing
+from tests.helpers.rollout_servers import answering
 from tests.helpers.scripted_engine import PARAMS, PROMPTS, ScriptedEngine, ScriptedTask
 from tests.helpers.tiny_models import make_checkpoint, make_tokenizer
 from tests.helpers.walks import Walk
@@ -168,6 +173,16 @@ def app():
     return make_task(f"task_app(url='{FakeTaskApp().url}')")
 
 
+def alfworld():
+    """A task whose games a process of the tests plays, which ends with this one."""
+    return make_task(f"alfworld(games='small', python='{python_of(pathlib.Path(tempfile.mkdtemp()))}')")
+@functools.cache
+def rollouts():
+    """A task over a fake server of POST /rollouts, which ends with the process."""
+    url, _ = answering({"details": [{"id": 0, "reward": 1}]}).__enter__()
+    return make_task(f"remote_rollouts(url='{url}', env='fake', by_calls=false)")
+
+
 CASES = {  # class: its object, as a function of the test's fixtures
     "JaxEngine": lambda model, in_process, fake: in_process,
     "EngineFront": lambda model, in_process, fake: EngineFront(in_process),
@@ -182,16 +197,34 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "BabyAI": lambda *_: make_task("babyai"),
     "Mixture": lambda *_: make_task("mixed(game=\"textcraft(recipes='small')\", quiz='gsm8k')"),
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
+    "GymnasiumTask": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")),
+    "ReasoningGymTask": lambda *_: faked(make_task("reasoning_gym(dataset='sums')")),
+    "VerifiersTask": lambda *_: faked(make_task("verifiers(taskset='sums')")),
+    "OpenEnvTask": lambda *_: faked(make_task("openenv(command='sums')")),
+    "McpTask": lambda *_: faked(make_task("mcp(command='sums')")),
+    "AdapterEpisode": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")).open({"id": 0}, 0),
+    "AlfWorld": lambda *_: alfworld(), "AlfWorldEpisode": lambda *_: alfworld().open({"id": 0}, 0),
+    "SciWorld": lambda *_: sciworld.task(jvms=1),
+    "SciWorldEpisode": lambda *_: sciworld.shared_task().open(sciworld.PARROT, 0),
+    "Mathematics": lambda *_: make_task("math"),
+    "WebShop": lambda *_: make_task("webshop(products=20)"),
+    "WebShopEpisode": lambda *_: make_task("webshop(products=20)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
     "OneStep": lambda *_: make_task("gsm8k").open({"answer": "#### 3"}, 0),
     "AgentTask": lambda *_: make_task("agent"), "LeftEpisode": lambda *_: make_task("agent").open({}, 0),
     "TaskApp": lambda *_: app(), "TaskAppEpisode": lambda *_: app().open({"seed": 0}, 0),
+    "RemoteRollouts": lambda *_: rollouts(),
+    "RolloutsEpisode": lambda *_: rollouts().open({"id": 0}, 0),
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
+          "AlfWorldEpisode": ("look", "open door 1"),
+          "SciWorldEpisode": ("Action: look around", "Action: focus on egg parrot"),
+          "WebShopEpisode": ("search[dorvane dress]", "click[ours000000]", "click[buy now]"),
           "Walking": ("aa", "bb", "cc"),
+          "AdapterEpisode": ("Action: 1", "Action: 2"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
 
@@ -282,7 +315,7 @@ def use_env(env, params):
 
 
 def use_agent_episode(episode, params):
-    if type(episode._watched).__name__ == "TaskAppEpisode":
+    if type(episode._watched).__name__ in ("TaskAppEpisode", "RolloutsEpisode"):
         with ModelsOnly() as server:
             assert episode.play(f"{server.url}/sessions/0/v1").done
     else:

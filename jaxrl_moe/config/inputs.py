@@ -11,7 +11,13 @@ _GENERATED = {
     "textcraft": "goals of TextCraft's small recipes, of seed, and how a planner makes them",
     "textcraft_terse": "its goals of one kind of craft, with answers that are the command alone",
     "babyai": "missions of BabyAI, of seed, and how a bot fulfils them",
-    "babyai_terse": "the same, with answers that are the command alone"}
+    "babyai_terse": "the same, with answers that are the command alone",
+    "sciworld": "short tasks of ScienceWorld, of seed, and the game's own paths; needs Java",
+    "sciworld_terse": "its tasks of life spans, with answers that are the command alone; needs Java",
+    "alfworld": "rooms of our own in ALFWorld's rules, of seed, and how an expert plays them (make alfworld)",
+    "alfworld_terse": "small ones that are won in eight turns, with answers that are the command alone",
+    "webshop": "goals of our own small shop, of seed, and how an oracle buys what they ask for",
+    "webshop_terse": "the same, with answers that are the command alone"}
 _DTYPES = {"": "float32 on CPU, bfloat16 elsewhere", "float32": "", "bfloat16": ""}
 
 

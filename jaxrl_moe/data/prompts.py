@@ -171,14 +171,14 @@ def _check_context(prompts: Sequence[Prompt], context: int) -> None:
 
 
 def prompt_messages(row: Row, system_prompt: str = "", suffix: str = "") -> Chat:
-    """Returns a row's `prompt` (a string or messages), or the `question` of a GSM8K row, with what other
-    columns say of it.
+    """Returns a row's `prompt` (a string or messages), or the `question` of a GSM8K row, or the `problem` of
+    a MATH or AIME row, with what other columns say of it.
 
     A bare string becomes one user message, with the suffix after it and the system prompt (if any) before it;
     messages are taken as they are.
 
     Raises:
-      DataError: the row has neither, or they have the wrong form.
+      DataError: the row has none of them, or they have the wrong form.
     """
     messages = _messages(row, system_prompt, suffix)
     return with_context(row, messages, [False] * len(messages))
@@ -196,12 +196,13 @@ def _messages(row: Row, system_prompt: str, suffix: str) -> list[Message]:
     if prompt is None or isinstance(prompt, str):
         raise DataError(f"{row.where} has no prompt (its columns: {named(row.values)}). Each "
                         "row needs a `prompt`, a string or a list of {role, content} messages, or a GSM8K "
-                        "`question`.")
+                        "`question`, or a `problem` of MATH or AIME.")
     return check_messages(prompt, row, name)
 
 
 def _read_column(row: Row) -> str:
-    return "question" if row.values.get("prompt") is None else "prompt"
+    given = (name for name in ("prompt", "question", "problem") if row.values.get(name) is not None)
+    return next(given, "question")
 
 
 def _is_encoded(prompt: str) -> bool:

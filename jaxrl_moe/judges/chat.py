@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.judges.judge import JudgeError
-from jaxrl_moe.outgoing.connection import Connection, StatusError
+from jaxrl_moe.outgoing.calls import StatusError
+from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.outside import Fields, OutsideError, parse
 from jaxrl_moe.types import EnvError, Status, UserError

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from jaxrl_moe.judges.records import Verdict, Work, verdict_of
 from jaxrl_moe.judges.rubric import Rubric
 from jaxrl_moe.judges.served import check_served
-from jaxrl_moe.outgoing.connection import Connection, StatusError, Unreached
+from jaxrl_moe.outgoing.calls import StatusError, Unreached
+from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.outside import Fields, OutsideError
 from jaxrl_moe.spelling import cut, escaped

@@ -1,12 +1,13 @@
 """Addresses of servers: what is one, and which of them a stranger may have called."""
-import ipaddress
+import dataclasses
 import re
-import socket
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from jaxrl_moe.outgoing.addresses import looked_up, secretive
 from jaxrl_moe.spelling import quoted
-from jaxrl_moe.types import UserError
+from jaxrl_moe.types import EnvError, Status, UserError
 
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _PORTS = {"http": 80, "https": 443}
@@ -32,6 +33,36 @@ def checked_url(url: str, name: str, form: str) -> str:
     return url
 
 
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A server that may be called, at the addresses that were looked at.
+
+    Attributes:
+      url: as it was named, without a slash at its end.
+      addresses: of its host, in the order in which they are tried.
+    """
+    url: str
+    addresses: tuple[str, ...]
+
+    @property
+    def by_tls(self) -> bool:
+        """Whether it is called by TLS."""
+        return _parts(self.url)[0][0] == "https"
+
+    def routes(self, url: str) -> Iterator[dict[str, Any]]:
+        """For each address, what httpx is to be given for a URL of this server, so that it goes there
+        whatever the host's name leads to by now; the server is still told the name, and TLS checks it."""
+        parts = urllib.parse.urlsplit(url)
+        server, _ = _parts(self.url)
+        if _parts(url)[0] != server:
+            raise ValueError(f"{url} is not of {self.url}")
+        for address in self.addresses:
+            host = f"[{address}]" if ":" in address else address
+            there = parts._replace(netloc=f"{host}:{server[2]}").geturl()
+            yield {"url": there, "headers": {"Host": parts.netloc},
+                   "extensions": {"sni_hostname": server[1]} if self.by_tls else {}}
+
+
 class Allowed:
     """URLs that somebody else names and this process may call: those on loopback, and those under prefixes
     that the operator names. Callers follow no redirects, which would lead elsewhere.
@@ -50,21 +81,40 @@ class Allowed:
         self._prefixes = [_parts(checked_url(each, name, "https://host/path")) for each in prefixes]
 
     def check(self, url: str) -> str:
-        """The URL without a slash at its end.
+        """The URL without a slash at its end. A host that cannot be found passes: to call it fails.
 
         Raises:
           UserError: it is none, or may not be called.
         """
+        return self._looked_at(url).url
+
+    def target(self, url: str) -> Target:
+        """The server at a URL, whose name is looked up here and nowhere later.
+
+        Raises:
+          EnvError: its host cannot be found.
+          UserError: it is no URL, or may not be called.
+        """
+        target = self._looked_at(url)
+        if not target.addresses:
+            raise EnvError(Status.UNREACHABLE, f"{quoted(target.url)} cannot be reached: there is no such "
+                           "host.")
+        return target
+
+    def _looked_at(self, url: str) -> Target:
         url = checked_url(url, "the URL", "http://host:port/path")
         server, path = _parts(url)
         named = any(server == other and _under(path, prefix) for other, prefix in self._prefixes)
         if not named and server[1] not in _LOOPBACK:
             raise UserError(f"{quoted(url)} is not called: it is neither on loopback nor under an address of "
                             f"{self._name}. Name it there, if it is to be trusted.")
-        if _is_link_local(server[1]):
-            raise UserError(f"{quoted(url)} is not called: its host is a link-local address, where machines "
-                            "keep their own secrets.")
-        return url
+        addresses = looked_up(server[1])
+        why = next(filter(None, map(secretive, addresses)), "")
+        if not named and not all(address.is_loopback for address in addresses):
+            why = "leads to other machines, and not to this one"
+        if why:
+            raise UserError(f"{quoted(url)} is not called: its host {why}.")
+        return Target(url, tuple(dict.fromkeys(map(str, addresses))))
 
 
 def _parts(url: str) -> tuple[tuple[str, str, int], list[str]]:
@@ -78,15 +128,3 @@ def _under(path: Sequence[str], prefix: Sequence[str]) -> bool:
     """Whether a path begins with another; none does that goes back up."""
     plain = urllib.parse.unquote("/".join(path)).replace("\\", "/")
     return ".." not in plain.split("/") and list(path[:len(prefix)]) == list(prefix)
-
-
-def _is_link_local(host: str) -> bool:
-    """Whether a host is, or any of its addresses is, link-local. One that cannot be found is none: to call it
-    fails."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    addresses = [ipaddress.ip_address(each[4][0].partition("%")[0]) for each in found]
-    plain = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
-    return any(address.is_link_local for address in plain)

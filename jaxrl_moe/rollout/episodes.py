@@ -76,7 +76,7 @@ class Episodes:
             return Episode(prompt, sequence, sample, rounds, None, scale=scale)
         tools = (*prompt.tools, *self.task.tools(prompt.row))
         return Episode(prompt, sequence, sample, rounds, functools.partial(self.talk, prompt, tools),
-                       bool(tools), scale)
+                       tools, scale)
 
     def env_seed(self, stream: int, sequence: int) -> int:
         """What all environments of a group are opened with."""

@@ -18,7 +18,8 @@ _SHOWN = {  # metric: (label, format)
     "policy/grad_norm": ("grad", "{:.3f}"),
     "completion/length_mean": ("length", "{:.0f}"),
     "rollout/tokens_per_s": ("tok/s", "{:.0f}"),
-    "time/step_s": ("s/step", "{:.1f}")
+    "time/step_s": ("s/step", "{:.1f}"),
+    "demonstrations/rejected": ("rejected", "{:.0f}")
 }
 
 

@@ -4,7 +4,7 @@ import pathlib
 import re
 
 from jaxrl_moe.envs.remote.task_app import TaskApp
-from jaxrl_moe.outgoing.connection import KEY_CODES, LATER_CODES
+from jaxrl_moe.outgoing.calls import KEY_CODES, LATER_CODES
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "agents" / "task_apps.md").read_text()
 

@@ -8,6 +8,7 @@ from tests.fuzz.targets.table import TARGETS
 
 FEW = 15       # inputs of a target in make test
 MANY = 5000    # of all targets in make test-slow
+THOUSAND = 1000  # of each environment server
 SLOW = {"commands"}  # whole processes: in make test-slow alone
 
 
@@ -29,3 +30,10 @@ def test_many_damaged_inputs_are_refused_or_read_for_what_they_say(name):
     count = many.shares(None, MANY)[name]
     failures = many.run(name, 1, 0, count)
     assert not failures, shown(failures, name, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("envs") or name == "rollouts"])
+def test_a_thousand_damaged_calls_of_each_environment_server_leave_it_as_it_was(name):
+    failures = many.run(name, 2, 0, THOUSAND)
+    assert not failures, shown(failures, name, THOUSAND)

@@ -23,9 +23,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 @contextlib.contextmanager
 def env_server(task, wire="textcraft", *, api_key="", port=0, **options):
     """(url, what is served) of a server over a task."""
-    service = EnvService(wire, WIRES[wire], Sessions(task, **options))
+    service = EnvService(wire, WIRES[wire], Sessions(task, tells=WIRES[wire].tells, **options))
     with HttpServer(service, make_app, api_key=api_key, port=port, grace=1) as server:
         yield server.url, service
+
+
+def spelled(wire, body):
+    """A body of textcraft's `id` and `data_idx` as a wire format spells it."""
+    names = {"id": WIRES[wire].session,
+             "data_idx": {"alfworld": "game", "webshop": "session_id"}.get(wire, "data_idx")}
+    own = {names.get(name, name): value for name, value in body.items()}
+    return own | ({"world_type": "Text"} if "game" in own else {})
+
+
+def number_of(answer):
+    """The session that an answer of /create tells."""
+    return answer if isinstance(answer, int) else answer["id"]
 
 
 def alfworld(path, body):

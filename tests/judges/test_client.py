@@ -13,7 +13,7 @@ from jaxrl_moe.hosts.addresses import free_port
 from jaxrl_moe.judges import client
 from jaxrl_moe.judges.client import Dropped, JudgeClient
 from jaxrl_moe.judges.records import Part, Verdict, Work
-from jaxrl_moe.outgoing import connection
+from jaxrl_moe.outgoing import calls
 from jaxrl_moe.types import EnvError, Status, UserError
 from tests.helpers.fake_judge import FakeJudge
 from tests.helpers.judge_servers import PAGE, ScriptedJudge, judge_server
@@ -26,7 +26,7 @@ VERDICT = Verdict(0.5, {"layout": 0.5, "title": 0.5}, (), "Ada", "well")
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
     monkeypatch.setattr(client, "AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr(connection, "KNOCK_SECONDS", 0.02)
+    monkeypatch.setattr(calls, "KNOCK_SECONDS", 0.02)
 
 
 @contextlib.contextmanager

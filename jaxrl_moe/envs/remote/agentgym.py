@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.remote.episode import RemoteEpisode
 from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
+from jaxrl_moe.envs.remote.words import words
+from jaxrl_moe.envs.text.functions import Answers, CommandForm
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outgoing.urls import checked_url
@@ -31,6 +33,8 @@ class AgentGym(Task):
       api_key_env: environment variable with the servers' API key; empty: they have none.
       deterministic: whether the same row and actions give the same steps; None: as AgentGym's environment
         does.
+      answers: commands are given in words ("react") or by calling functions, which are sent as the words
+        that they stand for.
 
     Raises:
       UserError: a setting is out of range, a URL is none, or the variable is not set.
@@ -42,9 +46,11 @@ class AgentGym(Task):
     max_turns: int = 0
     api_key_env: str = ""
     deterministic: bool | None = None
+    answers: Answers = "react"
     lowest_reward: ClassVar[float] = 0.0
     score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     concurrent: ClassVar[bool] = True
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)  # sciworld's scores are told as shares of 100
 
     def __post_init__(self) -> None:
         if self.timeout <= 0:
@@ -60,9 +66,20 @@ class AgentGym(Task):
         self.max_turns = self.max_turns or self._format.rounds
         if self.deterministic is None:
             self.deterministic = self._format.deterministic
+        functions = words(self.env).functions if self.answers == "functions" else ()
+        self._form = CommandForm(self._format.command, functions)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._episodes: set[RemoteEpisode] = set()
+
+    def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """The environment's commands as functions, where answers are calls of these."""
+        return self._form.tools
+
+    def instructions(self, row: Mapping[str, Any]) -> str:
+        """What the environment's commands are, and the form of an answer; the same for every row."""
+        own = words(self.env)
+        return own.calling if self._form.functions else own.instructions
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row that names no episode; whether there is such an episode, its server
@@ -76,7 +93,8 @@ class AgentGym(Task):
             if self._connection is None:
                 self._connection = Connection(self.timeout, self.patience, self._key)
             begun = self._format.named(row, episode_number(row, self.env, MOST_ID))
-            episode = RemoteEpisode(self._connection, self._format, url, begun, self._episodes.discard)
+            episode = RemoteEpisode(self._connection, self._format, self._form, url, begun,
+                                    self._episodes.discard)
             self._episodes.add(episode)
         return episode
 

@@ -3,7 +3,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxrl_moe.outgoing.connection import Connection, StatusError
+from jaxrl_moe.envs.remote.session_card import session_card
+from jaxrl_moe.outgoing.calls import StatusError
+from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outside import Fields, OutsideError, as_object
 from jaxrl_moe.types import EnvError, Status, UserError
 
@@ -61,10 +63,8 @@ class AppServer:
     def policy(self, base_url: str, model: str) -> dict[str, Any]:
         """How the app shall call the policy at a session's base_url: under its name, and with the wishes that
         the run draws by, since it refuses others."""
-        url = f"{base_url}/models"
-        answer = self._policy.get(url, Status.UNREACHABLE)
+        card = session_card(self._policy, base_url)
         try:
-            card = Fields(_first(answer, url), f"The answer of {url}")
             sampling = card.object("sampling")
             wishes = {name: sampling.number(name) for name in ("temperature", "top_p")}
             return {"model": model or card.string("id"), "inference_url": base_url, **wishes,
@@ -125,11 +125,3 @@ def _task_id(info: Mapping[str, Any], where: str) -> str:
     if not name:
         raise UserError(f"{where} does not say what the task is called (service.task.id): set env_name.")
     return name
-
-
-def _first(answer: Any, url: str) -> Any:
-    """The first of the models that an endpoint has."""
-    listed = Fields(answer, f"The answer of {url}").values.get("data")
-    if not isinstance(listed, list) or not listed:
-        raise OutsideError(f"The answer of {url} names no model.")
-    return listed[0]

@@ -2,7 +2,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxrl_moe.envs.remote.formats import Format, Told
+from jaxrl_moe.envs.remote.formats import Format
+from jaxrl_moe.envs.remote.readings import Told
+from jaxrl_moe.envs.text.answers import BadAction
+from jaxrl_moe.envs.text.functions import CommandForm
 from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outside import OutsideError
 from jaxrl_moe.protocols import Env
@@ -14,16 +17,18 @@ class RemoteEpisode(Env):
 
     Args:
       connection: to call it by.
-      form: of its environment.
+      wire: what its environment is sent and answers with.
+      form: how the policy gives commands.
       url: of the server.
       row: what /reset is sent of it.
       forget: called once the episode is closed.
     """
 
-    def __init__(self, connection: Connection, form: Format, url: str, row: Mapping[str, Any],
-                 forget: Callable[["RemoteEpisode"], None]):
+    def __init__(self, connection: Connection, wire: Format, form: CommandForm, url: str,
+                 row: Mapping[str, Any], forget: Callable[["RemoteEpisode"], None]):
         self._connection = connection
-        self._format = form
+        self._format = wire
+        self._form = form
         self._url = url
         self._row = row
         self._forget = forget
@@ -45,10 +50,10 @@ class RemoteEpisode(Env):
         told = self._call("/reset", self._named() | self._row, Status.RESET_FAILED, self._format.begun)
         self._score = told.score
         self._state = "running"
-        return _messages(told.observation)
+        return self._messages(told.observation)
 
     def step(self, action: Action) -> Step:
-        """Sends the command of an answer.
+        """Sends the command of an answer; a call of no function, or of several, is told to the policy.
 
         Raises:
           EnvError: as reset() does.
@@ -57,13 +62,17 @@ class RemoteEpisode(Env):
         if self._state != "running" or self._closed:
             state = "closed" if self._closed else self._state
             raise UserError(f"This episode is {state}, and not running: open another one.")
+        try:
+            command = self._form.command(action)
+        except BadAction as error:
+            return Step(0.0, False, {"correct": 0.0}, self._messages(str(error), action))
         self._state = "failed"
-        body = self._named() | {"action": self._format.command(action.text)}
+        body = self._named() | {"action": command}
         told = self._call("/step", body, Status.STEP_FAILED,
                           lambda answer, where: self._format.stepped(answer, self._score, where))
         self._score = told.score
         self._state = "ended" if told.done else "running"
-        shown = () if told.done else _messages(told.observation)
+        shown = () if told.done else self._messages(told.observation, action)
         return Step(told.reward, told.done, _info(told), shown, told.achieved, told.notes, told.truncated)
 
     def close(self) -> None:
@@ -74,6 +83,9 @@ class RemoteEpisode(Env):
         self._forget(self)
         if self._session is not None:
             self._connection.post_later(f"{self._url}/close", self._named())
+
+    def _messages(self, text: str, action: Action | None = None) -> Messages:
+        return self._form.observation(text, action) if text or self._form.functions else ()
 
     def _named(self) -> dict[str, int]:
         return {self._format.session: self._session}
@@ -87,10 +99,6 @@ class RemoteEpisode(Env):
             return read(answer, f"The answer of {url}")
         except OutsideError as error:
             raise EnvError(Status.MALFORMED, str(error)) from error
-
-
-def _messages(text: str) -> Messages:
-    return ({"role": "user", "content": text},) if text else ()
 
 
 def _info(told: Told) -> Mapping[str, float]:

@@ -1,33 +1,14 @@
 """What each of AgentGym's environments is sent and answers with: a row each."""
 import dataclasses
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
+from jaxrl_moe.envs.remote import readings
+from jaxrl_moe.envs.remote.readings import Told
 from jaxrl_moe.envs.text.answers import last_command, only_command
 from jaxrl_moe.outside import Fields, OutsideError, kind
 
 MOST_ID = 2**53 - 1
-
-
-class Told(NamedTuple):
-    """What an answer shows.
-
-    Attributes:
-      observation: for the policy.
-      reward: of the last action.
-      done: whether the episode has ended.
-      score: the total by now, of environments that tell it in place of rewards.
-      info, achieved, notes, truncated: as in Step, of servers that tell them, as ours do.
-    """
-    observation: str
-    reward: float = 0.0
-    done: bool = False
-    score: float = 0.0
-    info: Mapping[str, float] | None = None
-    achieved: tuple[str, ...] | None = None
-    notes: Mapping[str, str] = MappingProxyType({})
-    truncated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +25,7 @@ class Format:
       beside: what /reset takes beside these.
       columns: of a row that go with it, if it has them.
       whole_answer: whether /create answers with the number alone.
-      command: what is sent of a policy's answer.
+      command: what is sent of a policy's answer in words.
     """
     rounds: int
     deterministic: bool
@@ -71,78 +52,12 @@ class Format:
         return answer
 
 
-def _observed(answer: Any, where: str) -> Told:
-    return Told(Fields(answer, where).string("observation"))
-
-
-def _rewarded(answer: Any, score: float, where: str) -> Told:
-    fields = Fields(answer, where)
-    return Told(fields.string("observation"), fields.number("reward", least=0), fields.boolean("done"),
-                info=_numbers(fields.object("info", None)),
-                achieved=None if "achieved" not in fields else tuple(fields.strings("achieved")),
-                notes=_texts(fields.object("notes", None)), truncated=fields.boolean("truncated", False))
-
-
-def _texts(fields: Fields | None) -> Mapping[str, str]:
-    return {} if fields is None else {name: fields.string(name) for name in fields.values}
-
-
-def _numbers(fields: Fields | None) -> Mapping[str, float] | None:
-    return None if fields is None else {name: fields.number(name) for name in fields.values}
-
-
-def _with_actions(fields: Fields) -> str:
-    actions = ",".join(fields.strings("available_actions"))
-    return f"{fields.string('observation')}\nAVAILABLE ACTIONS: {actions}"
-
-
-def _begun_alfworld(answer: Any, where: str) -> Told:
-    return Told(_with_actions(Fields(answer, where)))
-
-
-def _stepped_alfworld(answer: Any, score: float, where: str) -> Told:
-    fields = Fields(answer, where)
-    return Told(_with_actions(fields), fields.number("reward", least=0), fields.boolean("done"))
-
-
-def _begun_sciworld(answer: Any, where: str) -> Told:
-    fields = Fields(answer, where)
-    return Told(f"{fields.string('task_description')}\n{fields.string('observation')}",
-                score=_share(fields.number("score")))
-
-
-def _stepped_sciworld(answer: Any, score: float, where: str) -> Told:
-    """Rewards are what the score gains; a wrong focus, with a score of -100, loses what was gained."""
-    fields = Fields(answer, where)
-    points = fields.number("score", least=-100, most=100)
-    share = _share(points)
-    return Told(fields.string("observation"), share - score, fields.boolean("done"), share,
-                {"correct": float(points == 100), "score": points})
-
-
-def _share(points: float) -> float:
-    """A score of 0 to 100 as one of 0 to 1."""
-    return max(points, 0.0) / 100
-
-
-def _begun_webshop(answer: Any, where: str) -> Told:
-    if not isinstance(answer, list) or len(answer) != 2 or not isinstance(answer[0], str):
-        raise OutsideError(f"{where} is {kind(answer)}; a list of a text and null is needed.")
-    return Told(answer[0])
-
-
-def _stepped_webshop(answer: Any, score: float, where: str) -> Told:
-    fields = Fields(answer, where)
-    reward = fields.number("reward", least=0)
-    done = fields.boolean("done")
-    return Told(fields.string("state"), reward, done, info={"correct": float(done and reward == 1)})
-
-
 FORMATS = {
-    "textcraft": Format(20, True, _observed, _rewarded, columns=("recipes",), command=only_command),
-    "babyai": Format(20, True, _observed, _rewarded, command=only_command),
-    "alfworld": Format(30, False, _begun_alfworld, _stepped_alfworld, row="game",
+    "textcraft": Format(20, True, readings.observed, readings.rewarded, columns=("recipes",),
+                        command=only_command),
+    "babyai": Format(20, True, readings.observed, readings.stepped_babyai, command=only_command),
+    "alfworld": Format(30, False, readings.begun_alfworld, readings.stepped_alfworld, row="game",
                        beside={"world_type": "Text"}),
-    "sciworld": Format(30, False, _begun_sciworld, _stepped_sciworld),
-    "webshop": Format(10, False, _begun_webshop, _stepped_webshop, session="env_idx", row="session_id",
-                      whole_answer=True)}
+    "sciworld": Format(30, False, readings.begun_sciworld, readings.stepped_sciworld),
+    "webshop": Format(10, False, readings.begun_webshop, readings.stepped_webshop, session="env_idx",
+                      row="session_id", whole_answer=True)}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxrl_moe.outgoing.connection import httpx_library
+from jaxrl_moe.outgoing.calls import httpx_library
 from jaxrl_moe.outgoing.urls import Allowed
 from jaxrl_moe.types import UserError
 

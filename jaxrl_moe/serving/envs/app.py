@@ -13,15 +13,18 @@ from starlette.responses import PlainTextResponse
 from jaxrl_moe import __version__
 from jaxrl_moe.serving.envs.session import Shown
 from jaxrl_moe.serving.envs.sessions import NUMBERS, Sessions
-from jaxrl_moe.serving.envs.wires import CloseBody, CreateBody, StepBody, Wire, told
+from jaxrl_moe.serving.envs.wires import Wire
 from jaxrl_moe.serving.http.bodies import add_json_bodies
 from jaxrl_moe.serving.http.errors import LONGEST, JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
 from jaxrl_moe.serving.http.metrics import labelled, metric
+from jaxrl_moe.serving.rollouts import routes as rollout_routes
+from jaxrl_moe.serving.rollouts.rollouts import Rollouts
 from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import UserError
 
-NO_SESSION = (401, 404, 405)  # statuses that keep their number: what was asked reached no session
+NO_SESSION = (401, 403, 404, 405)  # statuses that keep their number: what was asked reached no session
+ENDING = "The server is ending, and the environment does not answer."
 
 
 @dataclasses.dataclass
@@ -32,12 +35,14 @@ class EnvService:
       name: of the environment.
       wire: how its sessions look on the wire.
       sessions: closed with the server.
+      rollouts: the episodes that it plays itself; None: it plays none.
       calls: {(path, outcome): how many}, counted by the event loop's thread.
       seconds: that these took.
     """
     name: str
     wire: Wire
     sessions: Sessions
+    rollouts: Rollouts | None = None
     calls: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
     seconds: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
 
@@ -57,7 +62,7 @@ class EnvService:
             try:
                 return await self._in_thread(call, *arguments)
             except asyncio.CancelledError as error:  # after the grace that calls have at the server's end
-                raise Refusal(503, "The server is ending, and the environment does not answer.") from error
+                raise Refusal(503, ENDING) from error
 
     async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.sessions.pool, call, *arguments)
@@ -97,55 +102,69 @@ def make_app(service: EnvService, api_key: str = "") -> Gate:
     _add_create(app, service)
     _add_calls(app, service)
     _add_state(app, service)
+    if service.rollouts is not None:
+        rollout_routes.add_rollouts(app, service.rollouts)
     for path, why in service.wire.unserved.items():
         app.add_api_route(path, _refusing(why), methods=["GET", "POST"])
-    return Gate(app, api_key, query=("id",), open_paths=("/", "/health"), shape=agentgym_error)
+    return gated(app, service.wire, api_key)
+
+
+def gated(app: Any, wire: Wire, api_key: str) -> Gate:
+    """The application behind the gate of environment servers."""
+    return Gate(app, api_key, query=(wire.session,), open_paths=("/", "/health"), own_names=True,
+                shape=agentgym_error)
 
 
 def _add_create(app: FastAPI, service: EnvService) -> None:
-    if not service.wire.begins:
+    wire = service.wire
+    if wire.create_body is None:
         @app.post("/create")
         async def create(request: Request):
             await request.body()  # whatever it holds; what comes after it is the client's end
             number, _ = await service.create(request)
-            return JsonAnswer({"id": number})
+            return JsonAnswer(wire.created(number))
         return
 
     @app.post("/create")
-    async def create_and_begin(request: Request, body: CreateBody):
-        own = body.model_dump(include={"commands", "goal"}, exclude_none=True)
-        number, shown = await service.create(request, own or {"id": 0})
-        return JsonAnswer(told(service.wire.reset, number, shown))
+    async def create_and_begin(request: Request, body: wire.create_body):
+        number, shown = await service.create(request, body.row())
+        return JsonAnswer(wire.reset(number, shown))
 
 
 def _add_calls(app: FastAPI, service: EnvService) -> None:
+    wire = service.wire
     sessions = service.sessions
 
     @app.post("/reset")
-    async def reset(body: service.wire.reset_body):
-        shown = await service.ask("/reset", sessions.reset, body.id, body.row())
-        return JsonAnswer(told(service.wire.reset, body.id, shown))
+    async def reset(body: wire.reset_body):
+        shown = await service.ask("/reset", sessions.reset, body.session, body.row())
+        return JsonAnswer(wire.reset(body.session, shown))
 
     @app.post("/step")
-    async def step(body: StepBody):
-        shown = await service.ask("/step", sessions.step, body.id, body.action)
-        return JsonAnswer(told(service.wire.step, body.id, shown))
+    async def step(body: wire.step_body):
+        shown = await service.ask("/step", sessions.step, body.session, body.action)
+        return JsonAnswer(wire.step(body.session, shown))
 
     @app.post("/close")
-    async def close(body: CloseBody):
-        await service.ask("/close", sessions.end, body.id)
+    async def close(body: wire.close_body):
+        await service.ask("/close", sessions.end, body.session)
         return JsonAnswer({"closed": True})
 
-    @app.get("/observation")
-    async def observation(id: Annotated[int, Query(ge=0, lt=NUMBERS)]):
-        shown: Shown = await service.ask("/observation", sessions.look, id)
-        return JsonAnswer(shown.observation)
+    for path, show in wire.looks.items():
+        app.add_api_route(path, _looking(service, path, show), methods=["GET"])
+
+
+def _looking(service: EnvService, path: str, show: Callable[[Shown], Any]) -> Callable[..., Any]:
+    """Answers with some of what a session's last call showed."""
+    async def look(number: Annotated[int, Query(alias=service.wire.session, ge=0, lt=NUMBERS)]):
+        return JsonAnswer(show(await service.ask(path, service.sessions.look, number)))
+    return look
 
 
 def _add_state(app: FastAPI, service: EnvService) -> None:
     @app.get("/")
     async def hello():
-        return JsonAnswer(f"This is environment {service.name}.")
+        return JsonAnswer(service.wire.hello or f"This is environment {service.name}.")
 
     @app.get("/health")
     async def health():
@@ -177,4 +196,6 @@ def exposition(service: EnvService) -> str:
                      {"": sessions.held}),
              *metric("env_sessions_most", "gauge", "sessions that there is room for", {"": sessions.most}),
              *metric("env_sessions_ended_total", "counter", "sessions that ended, by why", ended)]
+    if service.rollouts is not None:
+        lines += rollout_routes.exposition(service.rollouts)
     return "\n".join(lines) + "\n"

@@ -8,10 +8,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.serving.envs.session import Session, Shown
+from jaxrl_moe.serving.envs.tells import Tells
 from jaxrl_moe.types import UserError
 
 NUMBERS = 2**53    # sessions are numbered at random, so that no server knows those of one that died
@@ -27,6 +29,8 @@ class Sessions:
       task: whose episodes are played; it is closed with the sessions.
       most: sessions at once.
       idle_seconds: after which a session that nobody uses expires.
+      share: (which, of how many) servers this is, among which the sessions' numbers tell whose they are.
+      tells: what is read off an Env after each call, for the wire format.
       clock: of the idle time, in seconds.
 
     Attributes:
@@ -36,6 +40,7 @@ class Sessions:
     """
 
     def __init__(self, task: Task, *, most: int = 256, idle_seconds: float = 1800.0,
+                 share: tuple[int, int] = (0, 1), tells: Tells = MappingProxyType({}),
                  clock: Callable[[], float] = time.monotonic):
         self.most = most
         self.ended: collections.Counter[str] = collections.Counter()
@@ -43,6 +48,8 @@ class Sessions:
             most + SPARE_THREADS if task.concurrent else 1, "env")
         self._task = task
         self._idle_seconds = idle_seconds
+        self._which, self._of = share
+        self._tells = tells
         self._clock = clock
         self._sessions: dict[int, Session] = {}
         self._held = 0
@@ -68,6 +75,8 @@ class Sessions:
         Raises:
           UserError: there is no room, or no episode can be made of the row.
         """
+        if self._held >= self.most:
+            self.expire()
         session = self._admit()
         if row is None:
             return session.number, None
@@ -85,6 +94,18 @@ class Sessions:
         """
         with self._at_work(number) as session:
             return session.begin(self._task, row)
+
+    def create_own(self) -> int:
+        """The number of a new session that the server plays itself, by using(); no environment is called.
+        Raises UserError where there is no room."""
+        session = self._admit()
+        session.own = True
+        return session.number
+
+    def using(self, number: int, call: Callable[[Session, Task], Any]) -> Any:
+        """Makes a call of a session; raises UserError as step does."""
+        with self._at_work(number) as session:
+            return call(session, self._task)
 
     def step(self, number: int, text: str) -> Shown:
         """Takes a turn in a session's episode.
@@ -120,7 +141,8 @@ class Sessions:
         """Ends the sessions that were idle for too long."""
         with self._changed:
             last = self._clock() - self._idle_seconds
-            idle = [each.number for each in self._sessions.values() if each.used < last and not each.busy]
+            idle = [each.number for each in self._sessions.values()
+                    if each.used < last and not each.busy and not each.own]
         for number in idle:
             with contextlib.suppress(UserError):  # its client has just closed it
                 self.end(number, "expired")
@@ -145,17 +167,15 @@ class Sessions:
                 self.end(number, "shut down")
 
     def _admit(self) -> Session:
-        if self._held >= self.most:
-            self.expire()
         with self._changed:
             if self._closed.is_set():
                 raise UserError("The server is ending: it takes no more sessions.")
             if self._held >= self.most:
                 raise UserError(f"All {self.most} sessions of this server are taken: close those that are "
                                 "done, or start it with more --sessions.")
-            number = secrets.randbelow(NUMBERS)
+            number = secrets.randbelow(NUMBERS // self._of) * self._of + self._which
             self._held += 1
-            return self._sessions.setdefault(number, Session(number, self._clock()))
+            return self._sessions.setdefault(number, Session(number, self._clock(), self._tells))
 
     def _known(self, number: int) -> Session:
         session = self._sessions.get(number)

@@ -81,6 +81,19 @@ def _check_type(header: str) -> None:
         raise Refusal(415, f"The body must be UTF-8, not {charset[:80]!r}.")
 
 
+async def whole_body(request: Request) -> bytes:
+    """A body as it came, of at most MOST_BYTES; raises Refusal, or ClientDisconnect."""
+    data = bytearray()
+    await _fill(data, request.stream(), MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise _too_long()
+    return bytes(data)
+
+
+def _too_long() -> Refusal:
+    return Refusal(413, f"The body has more than {MOST_BYTES} bytes.", headers={"Connection": "close"})
+
+
 async def _read(request: Request) -> Any:
     """The body's JSON; raises Refusal, or ClientDisconnect."""
     chunks = request.stream()
@@ -90,7 +103,7 @@ async def _read(request: Request) -> Any:
     async with request.app.state.turns_of_large_bodies:
         await _fill(data, chunks, MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
-            raise Refusal(413, f"The body has more than {MOST_BYTES} bytes.", headers={"Connection": "close"})
+            raise _too_long()
         return await asyncio.to_thread(_counted, bytes(data))
 
 

@@ -1,6 +1,5 @@
 """The HTTP application: OpenAI's routes, health, metrics, and adapters."""
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -13,6 +12,7 @@ from jaxrl_moe.serving.http import metrics
 from jaxrl_moe.serving.http.bodies import GONE, add_json_bodies
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
+from jaxrl_moe.serving.http.gone import unless_gone
 from jaxrl_moe.serving.openai.answers import Answer, Body, sse
 from jaxrl_moe.serving.openai.generation import Generation
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest, LoadAdapter, UnloadAdapter
@@ -105,24 +105,6 @@ async def answered(service: Service, admission: Coroutine[Any, Any, Generation],
     finally:
         generation.close()
     return Response(status_code=GONE) if whole is None else JsonAnswer(whole)
-
-
-async def unless_gone(work: Coroutine[Any, Any, Any], request: Request):
-    """The result of the work; None, with the work cancelled, if the client closes the connection first."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].result() if tasks[0].done() else None
-    finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await tasks[1]
-
-
-async def _gone(request: Request):
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 class EventStream(StreamingResponse):

@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 from jaxrl_moe.rollout.agents.session import AgentSession, SessionPlan
 from jaxrl_moe.serving.http.bodies import GONE, Strict
 from jaxrl_moe.serving.http.errors import JsonAnswer, Refusal
-from jaxrl_moe.serving.openai.app import answered, unless_gone
+from jaxrl_moe.serving.http.gone import unless_gone
+from jaxrl_moe.serving.openai.app import answered
 from jaxrl_moe.serving.openai.protocol import ChatRequest, CompletionRequest
 from jaxrl_moe.serving.sessions.calls import SessionCalls, refusing
 from jaxrl_moe.types import EnvError, Status, Step

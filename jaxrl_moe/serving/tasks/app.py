@@ -10,6 +10,7 @@ from jaxrl_moe import __version__
 from jaxrl_moe.serving.http.bodies import GONE, add_json_bodies
 from jaxrl_moe.serving.http.errors import JsonAnswer, add_handlers
 from jaxrl_moe.serving.http.gate import Gate
+from jaxrl_moe.serving.http.gone import gone
 from jaxrl_moe.serving.http.metrics import metric
 from jaxrl_moe.serving.tasks.bodies import RolloutRequest, RolloutResponse
 from jaxrl_moe.serving.tasks.judging import Judging
@@ -95,16 +96,10 @@ def _add_rollout(app: FastAPI, service: TaskAppService) -> None:
     @app.post("/rollout", response_model=RolloutResponse)
     async def rollout(request: Request, body: RolloutRequest):
         service.player.check(body)  # what cannot be played takes no turn of a thread
-        answer = await service.rollouts.answer(body, functools.partial(_gone, request))
+        answer = await service.rollouts.answer(body, functools.partial(gone, request))
         if answer is None:
             return Response(status_code=GONE)
         return Response(answer, media_type="application/json")
-
-
-async def _gone(request: Request) -> None:
-    """Returns once the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def exposition(rollouts: Rollouts) -> str:

@@ -2,11 +2,9 @@
 cannot be met."""
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from jaxrl_moe.paths import shortened
-from jaxrl_moe.serving.http.bodies import Strict
-from jaxrl_moe.spelling import did_you_mean
+from jaxrl_moe.serving.policy.bodies import ApiKey, Nearest, SamplingBody
 
 MOST_TURNS = 1024  # a policy's context ends most episodes before
 LONGEST_NAME = 400
@@ -15,19 +13,6 @@ MOST_LISTED = 2 * MOST_TURNS  # ops that a request may list
 MOST_SECONDS = 7 * 86400.0
 
 Name = Annotated[str, Field(max_length=LONGEST_NAME)]
-
-
-class Nearest(Strict):
-    """Of a field that is not known, the nearest is named."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, values: Any) -> Any:
-        for key in values if isinstance(values, dict) else ():
-            if key not in cls.model_fields:
-                raise ValueError(f"the field {shortened(str(key))} is not known here."
-                                 f"{did_you_mean(str(key), cls.model_fields)}")
-        return values
 
 
 class EnvConfig(Nearest):
@@ -42,30 +27,14 @@ class EnvSpec(Nearest):
     seed: int = Field(ge=0, description="which instance of the task it is")
 
 
-class PolicyConfig(Nearest):
+class PolicyConfig(SamplingBody):
     """Where the policy is asked and how; what is absent is the policy server's own choice."""
     model: str = Field(min_length=1, max_length=LONGEST_NAME)
     inference_url: str | None = Field(None, max_length=2000, description="base URL of an OpenAI-compatible "
                                       "server, with or without /chat/completions")
     base_url: str | None = Field(None, max_length=2000, description="another name of it")
-    api_key: SecretStr | None = Field(None, max_length=2000, description="of that server; it is sent nowhere "
-                                      "else, and written nowhere")
-    temperature: float | None = Field(None, ge=0, le=100)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, lt=2**31)
-    min_p: float | None = Field(None, ge=0, lt=1)
-    max_tokens: int | None = Field(None, ge=1, lt=2**31)
-    seed: int | None = Field(None, ge=-2**63, lt=2**63)
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
-
-    @field_validator("api_key")
-    @classmethod
-    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
-        text = key.get_secret_value() if key else ""
-        if not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("it has spaces, control characters or letters beyond ASCII, which HTTP headers "
-                             "cannot hold")
-        return key
+    api_key: ApiKey | None = Field(None, max_length=2000, description="of that server; it is sent nowhere "
+                                   "else, and written nowhere")
 
     @model_validator(mode="after")
     def _one_url(self) -> "PolicyConfig":
@@ -83,7 +52,7 @@ class PolicyConfig(Nearest):
     @property
     def sampling(self) -> dict[str, Any]:
         """What goes into each request beside the messages."""
-        return self.model_dump(exclude={"inference_url", "base_url", "api_key"}, exclude_none=True)
+        return self.wishes | {"model": self.model}
 
 
 class PolicySpec(Nearest):

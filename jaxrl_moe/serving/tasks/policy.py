@@ -1,38 +1,21 @@
 """Asking the policy: chat completions at a URL that the client of the task app named."""
-import dataclasses
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrl_moe.outgoing.connection import Connection, StatusError
+from jaxrl_moe.outgoing.calls import StatusError
+from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outgoing.urls import Allowed
-from jaxrl_moe.outside import Fields, OutsideError
+from jaxrl_moe.outside import OutsideError
+from jaxrl_moe.serving.policy.client import BUSY, BUSY_SECONDS, CALL, PATIENCE, PolicyRefused
+from jaxrl_moe.serving.policy.reading import Written, written
 from jaxrl_moe.serving.tasks.bodies import PolicyConfig
 from jaxrl_moe.types import EnvError, Status, UserError
-
-CALL = "/chat/completions"
-BUSY = (429, 503)  # statuses of a server that has drawn nothing, and may take the request later
-BUSY_SECONDS = 1.0
-PATIENCE = 10.0  # seconds that a policy's server which cannot be reached is waited for
 
 
 class OutOfTime(Exception):
     """The time of the rollout is over."""
-
-
-class PolicyRefused(EnvError):
-    """The policy's server does not take the request, and would not take it again: the conversation has become
-    too long for it, or the request is wrong."""
-    final = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """An answer of the policy: its text, the message as it is to be sent back, and why it ended there."""
-    text: str
-    message: Mapping[str, Any]
-    finish_reason: str
 
 
 class PolicyCalls:
@@ -45,18 +28,20 @@ class PolicyCalls:
       timeout: seconds that a call may take.
 
     Raises:
+      EnvError: its host cannot be found.
       UserError: the URL is none, or may not be called.
     """
 
     def __init__(self, config: PolicyConfig, allowed: Allowed, seconds: float, timeout: float):
-        self._url = allowed.check(config.url).removesuffix(CALL) + CALL
+        target = allowed.target(config.url.strip().rstrip("/").removesuffix(CALL) + CALL)
+        self._url = target.url
         self._sampling = config.sampling
         self._end = time.monotonic() + seconds
         key = config.api_key.get_secret_value() if config.api_key else ""
         self._timeout = timeout
         self._closing = threading.Lock()
         self._closed = threading.Event()
-        self._connection = Connection(timeout, min(PATIENCE, timeout), key)
+        self._connection = Connection(timeout, min(PATIENCE, timeout), key, target=target)
         self._clock = threading.Timer(seconds, self.close)
         self._clock.daemon = True
         self._clock.start()
@@ -76,7 +61,7 @@ class PolicyCalls:
         """
         body = self._sampling | {"messages": list(messages)}
         try:
-            return _written(self._patient(body), f"The answer of {self._url}")
+            return written(self._patient(body), f"The answer of {self._url}")
         except OutsideError as error:
             raise EnvError(Status.MALFORMED, str(error)) from error
         except UserError as error:
@@ -103,16 +88,3 @@ class PolicyCalls:
         self._closed.set()
         with self._closing:  # a connection cannot be closed twice at once
             self._connection.close()
-
-
-def _written(answer: Any, where: str) -> Written:
-    choices = Fields(answer, where).values.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise OutsideError(f"{where} has no choices.")
-    choice = Fields(choices[0], f"{where}: choice 0")
-    message = choice.object("message")
-    text = message.string("content", "")
-    back = {"role": "assistant", "content": text}
-    if reasoning := message.string("reasoning_content", ""):
-        back["reasoning_content"] = reasoning
-    return Written(text, back, choice.string("finish_reason", ""))

@@ -3,6 +3,7 @@ by its name."""
 import concurrent.futures
 import contextlib
 import dataclasses
+import json
 import socket
 import sys
 import threading
@@ -13,9 +14,9 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.hosts.addresses import free_port
-from jaxrl_moe.outgoing import connection
+from jaxrl_moe.outgoing import calls
 from jaxrl_moe.outgoing.connection import Connection
-from jaxrl_moe.types import Action, EnvError, Status, UserError
+from jaxrl_moe.types import Action, EnvError, Status, ToolCall, UserError
 from tests.helpers.env_servers import FakeGym, alfworld, env_server, played, sciworld, textcraft, webshop
 from tests.helpers.games import Guessing
 from tests.helpers.waiting import wait_until
@@ -134,6 +135,50 @@ def test_textcraft_of_agentgym_gets_the_cleaned_command_and_all_of_an_answer_wit
     assert [step.info for step in steps] == [{"correct": 0}] * 2 + [{"correct": 1}]
 
 
+def called(name, **arguments):
+    return Action("", 1, False, (ToolCall(name, json.dumps(arguments)),))
+
+
+def test_commands_that_are_called_are_sent_in_words_and_answered_as_results():
+    with FakeGym(textcraft) as server, playing("textcraft", server.url, answers="functions") as task:
+        names = [tool["function"]["name"] for tool in task.tools(ROW)]
+        assert names == ["get", "craft", "inventory"] and "calling a function" in task.instructions(ROW)
+        env = task.open(ROW, 0)
+        assert env.reset() == user("Goal: craft stick.")
+        step = env.step(called("get", count="2", item="log"))
+        assert step.observation == ({"role": "tool", "content": "Could not execute get 2 log"},)
+        for action, said in ((called("fly"), "no function of that name"), (called("get", count="2"), "lacks"),
+                             (Action("get 2 log", 1, False), "0 functions were called")):
+            told = env.step(action)
+            assert (told.reward, told.done, told.info) == (0, False, {"correct": 0})
+            assert said in told.observation[0]["content"]
+        assert env.step(called("craft", count="4", item="stick", ingredients="2 planks")).done
+        env.close()
+    sent = [body["action"] for path, body in server.asked if path == "/step"]
+    assert sent == ["get 2 log", "craft 4 stick using 2 planks"]
+
+
+def test_a_policy_is_told_what_our_own_game_tells_and_scores_are_shares():
+    for env in ("textcraft", "babyai"):
+        for answers in ("react", "functions"):
+            own = make_task(f"{env}(answers='{answers}')")
+            task = make_task(f"agentgym(env='{env}', url='http://127.0.0.1:1', answers='{answers}')")
+            assert (task.instructions(ROW), task.tools(ROW)) == (own.instructions(ROW), own.tools(ROW))
+            assert task.score_range == own.score_range == (0, 1)
+
+
+def test_a_reward_of_babyais_ends_the_episode_though_agentgyms_server_goes_on():
+    def late(path, body):
+        reward = 0.3 if body.get("action") == "go to red ball 1" else 0
+        return {"id": 5} if path == "/create" else {"observation": "A room.", "reward": reward,
+                                                     "score": reward, "done": False}
+    with FakeGym(late) as server, playing("babyai", server.url) as task:
+        steps = played(task.open(ROW, 0), ["Action:\nturn left", "Action:\ngo to red ball 1",
+                                           "Action:\nturn left"])[1:]
+    assert [(step.reward, step.done) for step in steps] == [(0, False), (0.3, True)]
+    assert steps[-1].info == {"correct": 1}
+
+
 FAULTS = [("hang", Status.TIMED_OUT, "did not answer within 0.3 seconds"),
           ("drip", Status.TIMED_OUT, "did not answer within 0.3 seconds"),
           ("drop", Status.UNREACHABLE, "broke the connection"),
@@ -190,7 +235,7 @@ def test_a_server_that_never_takes_the_connection_is_given_up_in_time():
 
 
 def test_an_answer_without_end_is_malformed(monkeypatch):
-    monkeypatch.setattr(connection, "MOST_BYTES", 20)
+    monkeypatch.setattr(calls, "MOST_BYTES", 20)
     with FakeGym(textcraft) as server, playing("textcraft", server.url) as task:
         with pytest.raises(EnvError, match="more than 20 bytes") as failed:
             task.open(ROW, 0).reset()
@@ -219,7 +264,7 @@ def test_a_server_that_died_is_found_again_by_the_next_episode_and_knows_no_earl
 
 
 def test_episodes_wait_for_a_server_that_is_started_again(monkeypatch):
-    monkeypatch.setattr(connection, "KNOCK_SECONDS", 0.02)
+    monkeypatch.setattr(calls, "KNOCK_SECONDS", 0.02)
     url = f"http://127.0.0.1:{free_port()}"
     with playing("textcraft", url) as task, concurrent.futures.ThreadPoolExecutor(4) as threads:
         waiting = [threads.submit(played, task.open(ROW, seed), ["3"]) for seed in range(4)]
@@ -231,15 +276,15 @@ def test_episodes_wait_for_a_server_that_is_started_again(monkeypatch):
 
 
 def test_a_server_that_stays_away_is_waited_for_once_and_then_every_call_fails_at_once(monkeypatch):
-    monkeypatch.setattr(connection, "KNOCK_SECONDS", 0.3)
+    monkeypatch.setattr(calls, "KNOCK_SECONDS", 0.3)
     asked = []
     ask = Connection._asked
     monkeypatch.setattr(Connection, "_asked", lambda *arguments: asked.append(0) or ask(*arguments))
     with playing("textcraft", f"http://127.0.0.1:{free_port()}", patience=0.2) as task:
-        for calls in (2, 3, 4):
+        for count in (2, 3, 4):
             with pytest.raises(EnvError, match="cannot be reached"):
                 task.open(ROW, 0).reset()
-            assert len(asked) == calls
+            assert len(asked) == count
 
 
 def test_a_call_whose_connection_breaks_is_never_made_again():

@@ -348,7 +348,7 @@ def test_closing_the_task_ends_a_rollout_that_hangs(base_url):
 
 
 def test_an_app_that_is_started_again_is_waited_for(base_url, monkeypatch):
-    monkeypatch.setattr("jaxrl_moe.outgoing.connection.KNOCK_SECONDS", 0.02)
+    monkeypatch.setattr("jaxrl_moe.outgoing.calls.KNOCK_SECONDS", 0.02)
     with FakeTaskApp() as app:
         task = TaskApp(app.url)
         task.ready()

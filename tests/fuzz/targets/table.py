@@ -5,6 +5,7 @@ from tests.fuzz.targets import (
     envs,
     judges,
     models,
+    rollouts,
     rows,
     runs,
     serving,
@@ -12,5 +13,5 @@ from tests.fuzz.targets import (
     settings,
 )
 
-MODULES = (models, adapters, rows, runs, serving, sessions, envs, judges, settings, commands)
+MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, settings, commands)
 TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

@@ -13,83 +13,43 @@ import threading
 import httpx
 import pytest
 
-from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.serving.envs import launch
 from jaxrl_moe.serving.envs.launch import EnvOptions, make_server
+from jaxrl_moe.serving.envs.wires import WIRES
 from jaxrl_moe.types import UserError
-from tests.helpers.env_servers import env_server, played
-from tests.helpers.games import Guessing
+from tests.helpers.env_servers import env_server, number_of, spelled
+from tests.helpers.games import Guessing, guessing
 from tests.helpers.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.fixture(scope="module", params=["textcraft", "babyai"])
+@pytest.fixture(scope="module", params=WIRES)
 def server(request):
     """(http client, what is served) of a server in each format."""
-    with env_server(Guessing(), request.param) as (url, service), httpx.Client(base_url=url) as http:
-        yield http, service
+    with env_server(guessing(request.param), request.param) as (url, service):
+        with httpx.Client(base_url=url) as http:
+            yield http, service
 
 
-def post(http, path, body):
-    answer = http.post(path, json=body)
+def post(http, path, body, service=None):
+    """The answer; of a body that is spelled as textcraft's where what is served is given."""
+    answer = http.post(path, json=body if service is None else spelled(service.name, body))
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def created(http, service):
     """A session that plays game 3."""
-    number = post(http, "/create", {})["id"]
-    post(http, "/reset", {"id": number, "data_idx": 3})
+    number = number_of(post(http, "/create", {}))
+    post(http, "/reset", {"id": number, "data_idx": 3}, service)
     return number
 
 
-def test_textcraft_is_played_as_agentgyms_client_does():
-    with env_server(Guessing()) as (url, service), httpx.Client(base_url=url) as http:
-        body = {"minecraft_dir": "agentenv_textcraft/", "commands": None, "goal": None}
-        first = post(http, "/create", body)
-        number = first.pop("id")
-        assert first == {"observation": "Game 0: guess.", "done": False, "reward": 0}
-        assert post(http, "/reset", {"id": number, "data_idx": 3}) == {
-            "id": number, "observation": "Game 3: guess.", "done": False, "reward": 0}
-        step = post(http, "/step", {"id": number, "action": "5"})
-        assert step == {"observation": "Game 3: less than 5.", "reward": 0, "done": False,
-                        "info": {"correct": 0}, "achieved": []}
-        assert http.get("/observation", params={"id": number}).json() == step["observation"]
-        assert post(http, "/step", {"id": number, "action": "3"})["done"]
-        assert post(http, "/close", {"id": number}) == {"closed": True}
-        assert http.get("/").json() == "This is environment textcraft." and service.sessions.held == 0
-        own = post(http, "/create", {"commands": "craft 1 a using 1 b", "goal": "a"})
-        assert own == {"error": "There is no game None: they are numbered from 0 to 99."}
-
-
-def test_babyai_is_played_as_agentgyms_client_does():
-    with env_server(Guessing(), "babyai") as (url, service), httpx.Client(base_url=url) as http:
-        answer = http.post("/create").json()  # without a body
-        number = answer.pop("id")
-        assert answer == {}
-        assert post(http, "/reset", {"id": number, "data_idx": 3}) == {
-            "observation": "Game 3: guess.", "reward": 0, "score": 0, "done": False}
-        for score in (0.25, 0.5):
-            step = post(http, "/step", {"id": number, "action": "100"})
-            assert (step["reward"], step["score"]) == (0.25, score)
-        last = post(http, "/step", {"id": number, "action": "3"})
-        assert (last["reward"], last["score"], last["done"]) == (1, 1.5, True)
-        assert "no picture" in http.get("/render").json()["error"]
-        assert "no picture" in post(http, "/render", {"id": number})["error"]
-
-
-def test_an_episode_over_http_is_the_one_in_process():
-    answers = [f"Thought:\nWell.\n\nAction:\n{word}" for word in ("5", "100", "two words", "3")]
-    answers[1:1] = ["no action", "Action: 1\nAction: 2", "", "Action: \ud800 \x00 9"]
-    expected = played(Guessing().open({"id": 3}, 0), answers)
-    assert expected[-1].done and len(expected) == len(answers) + 1
-    for wire in ("textcraft", "babyai"):
-        with env_server(Guessing(), wire) as (url, _):
-            task = AgentGym(wire, url)
-            assert played(task.open({"id": 3}, 0), answers) == expected
-            task.close()
+def shown(answer):
+    """The observation that /reset and /step of any format tell."""
+    return answer[0] if isinstance(answer, list) else answer.get("observation", answer.get("state"))
 
 
 BODIES = [(b"", "the body is empty"), (b"{", "is no JSON: .* line 1, column 2"),
@@ -131,33 +91,40 @@ WRONG = [("/step", {"action": "1" * 2**20}, "action: .*at most 262144 characters
 def test_what_is_wrong_with_a_call_is_an_error_in_a_sentence(server, path, body, message):
     http, service = server
     number = created(http, service)
-    answer = post(http, path, {"id": number} | body)
+    answer = post(http, path, {"id": number} | body, service)
+    for name, own in spelled(service.name, {"id": "id", "data_idx": "data_idx"}).items():
+        message = re.sub(f"^{own}:", f"{name}:", message)  # as the format calls it
     assert answer.keys() == {"error"} and re.search(message, answer["error"]), answer
     assert "Traceback" not in answer["error"] and answer["error"].endswith(".")
-    again = post(http, "/reset", {"id": number, "data_idx": 4})  # it lives on
-    assert again["observation"] == "Game 4: guess."
-    post(http, "/close", {"id": number})
+    again = post(http, "/reset", {"id": number, "data_idx": 4}, service)  # it lives on
+    assert shown(again) == "Game 4: guess."
+    assert post(http, "/close", {"id": number}, service) == {"closed": True}
 
 
 def test_a_step_after_the_end_and_on_a_closed_session_are_refused(server):
     http, service = server
     number = created(http, service)
-    assert post(http, "/step", {"id": number, "action": "3"})["done"]
+    assert post(http, "/step", {"id": number, "action": "3"}, service)["done"]
     for _ in range(2):
-        assert "has ended" in post(http, "/step", {"id": number, "action": "3"})["error"]
-    assert post(http, "/close", {"id": number}) == {"closed": True}
+        assert "has ended" in post(http, "/step", {"id": number, "action": "3"}, service)["error"]
+    assert post(http, "/close", {"id": number}, service) == {"closed": True}
     for path, body in (("/step", {"action": "3"}), ("/close", {}), ("/reset", {"data_idx": 3})):
-        assert f"no session {number}" in post(http, path, {"id": number} | body)["error"]
-    assert "no session" in http.get("/observation", params={"id": number}).json()["error"]
+        assert f"no session {number}" in post(http, path, {"id": number} | body, service)["error"]
+    for path in service.wire.looks:
+        gone = http.get(path, params={service.wire.session: number})
+        assert "no session" in gone.json()["error"]
     assert service.sessions.held == 0
 
 
-@pytest.mark.parametrize("path, message", [
-    ("/observation", "id: Field required"), ("/observation?id=x", "id: .*integer"),
-    ("/observation?id=-1", "id: .*greater"), ("/observation?id=1&x=2", "Unknown query parameter 'x'")])
-def test_a_query_that_is_wrong_is_an_error_in_a_sentence(server, path, message):
-    answer = server[0].get(path)
-    assert answer.status_code == 200 and re.search(message, answer.json()["error"])
+@pytest.mark.parametrize("query, message", [
+    ("", "ID: Field required"), ("?ID=x", "ID: .*integer"), ("?ID=-1", "ID: .*greater"),
+    ("?ID=1&x=2", "Unknown query parameter 'x'")])
+def test_a_query_that_is_wrong_is_an_error_in_a_sentence(server, query, message):
+    http, service = server
+    for path in service.wire.looks:
+        answer = http.get(path + query.replace("ID", service.wire.session))
+        assert answer.status_code == 200
+        assert re.search(message.replace("ID", service.wire.session), answer.json()["error"])
 
 
 def test_what_reaches_no_session_keeps_its_status(server):

@@ -1,0 +1,1 @@
+"""Asking a policy elsewhere: chat completions of any server that speaks as OpenAI's does."""
