@@ -105,7 +105,7 @@ learn: $(VENV)/.installed
 	    $(if $(STEPS),--steps=$(STEPS))
 
 learn-games: $(VENV)/.installed-agents
-	$(BIN)/python -m benchmarks.games
+	$(BIN)/python -m benchmarks.games $(foreach game,$(GAMES),--games=$(game)) $(foreach seed,$(SEEDS),--seeds=$(seed))
 
 learn-judges: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.judges
