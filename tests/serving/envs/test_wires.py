@@ -10,6 +10,10 @@ from tests.helpers.env_servers import env_server, played
 from tests.helpers.games import ACTIONS, BUTTONS, Guessing, guessing
 
 
+def client(url):
+    return httpx.Client(base_url=url, timeout=60)
+
+
 def post(http, path, body=None):
     answer = http.post(path) if body is None else http.post(path, json=body)
     assert answer.status_code == 200, answer.text
@@ -17,7 +21,7 @@ def post(http, path, body=None):
 
 
 def test_textcraft_is_played_as_agentgyms_client_does():
-    with env_server(Guessing()) as (url, service), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(Guessing()) as (url, service), client(url) as http:
         body = {"minecraft_dir": "agentenv_textcraft/", "commands": None, "goal": None}
         first = post(http, "/create", body)
         number = first.pop("id")
@@ -36,7 +40,7 @@ def test_textcraft_is_played_as_agentgyms_client_does():
 
 
 def test_babyai_is_played_as_agentgyms_client_does():
-    with env_server(Guessing(), "babyai") as (url, service), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(Guessing(), "babyai") as (url, service), client(url) as http:
         answer = post(http, "/create")  # without a body
         number = answer.pop("id")
         assert answer == {}
@@ -55,7 +59,7 @@ def test_babyai_is_played_as_agentgyms_client_does():
 
 
 def test_alfworld_is_played_as_agentgyms_client_does():
-    with env_server(guessing("alfworld"), "alfworld") as (url, service), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(guessing("alfworld"), "alfworld") as (url, service), client(url) as http:
         number = post(http, "/create")["id"]
         assert post(http, "/reset", {"id": number, "game": 3, "world_type": "Text"}) == {
             "id": number, "observation": "Game 3: guess.", "available_actions": ACTIONS,
@@ -74,7 +78,7 @@ def test_alfworld_is_played_as_agentgyms_client_does():
 
 
 def test_sciworld_is_played_as_agentgyms_client_does():
-    with env_server(guessing("sciworld"), "sciworld") as (url, service), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(guessing("sciworld"), "sciworld") as (url, service), client(url) as http:
         number = post(http, "/create")["id"]
         begun = post(http, "/reset", {"id": number, "data_idx": 3})
         assert begun == {"task_description": "Task: find the number.", "observation": "Game 3: guess.",
@@ -100,7 +104,7 @@ def test_sciworlds_score_is_the_games_own_where_it_tells_one():
             env.step = lambda action: step(action).__class__(-0.25, True, {"score": -100.0})
             return env
 
-    with env_server(Wrong(kind="sciworld"), "sciworld") as (url, _), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(Wrong(kind="sciworld"), "sciworld") as (url, _), client(url) as http:
         number = post(http, "/create")["id"]
         post(http, "/reset", {"id": number, "data_idx": 3})
         step = post(http, "/step", {"id": number, "action": "focus on cup"})
@@ -108,7 +112,7 @@ def test_sciworlds_score_is_the_games_own_where_it_tells_one():
 
 
 def test_webshop_is_played_as_agentgyms_client_does():
-    with env_server(guessing("webshop"), "webshop") as (url, service), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(guessing("webshop"), "webshop") as (url, service), client(url) as http:
         number = post(http, "/create")
         assert type(number) is int and http.get("/").json() == "ok"
         query = {"env_idx": number}
@@ -154,7 +158,7 @@ def test_a_game_that_does_not_tell_what_a_format_shows_is_an_error_that_names_it
     task = guessing(wire)
     monkeypatch.delattr("tests.helpers.games.GuessingGame." + name)
     names = {"alfworld": "game", "sciworld": "data_idx", "webshop": "session_id"}
-    with env_server(task, wire) as (url, service), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(task, wire) as (url, service), client(url) as http:
         number = post(http, "/create")
         session = {service.wire.session: number if isinstance(number, int) else number["id"]}
         body = session | {names[wire]: 3} | ({"world_type": "Text"} if wire == "alfworld" else {})
@@ -165,7 +169,7 @@ def test_a_game_that_does_not_tell_what_a_format_shows_is_an_error_that_names_it
 
 def test_a_game_that_is_played_by_calls_of_functions_is_refused_with_the_way_out():
     task = make_task("textcraft(recipes='small', answers='functions')")
-    with env_server(task) as (url, service), httpx.Client(base_url=url, timeout=60) as http:
+    with env_server(task) as (url, service), client(url) as http:
         said = post(http, "/create", {})["error"]
         assert "by calling functions" in said and "answers='react'" in said and "/rollouts" in said
         assert service.sessions.held == 0

@@ -111,7 +111,7 @@ ODD = [("POST", "/step", b"{", 200), ("POST", "/step", b"", 200), ("POST", "/ste
        ("GET", "/observation?id=x", b"", 200), ("GET", "/observation?id=\xd9\xa3", b"", 200),
        ("GET", "/observation?id=" + "9" * 5000, b"", 200),
        ("GET", "/observation?id=1&id=2", b"", 200), ("GET", "/observation?x=1", b"", 200),
-       ("GET", "/nowhere", b"", 404), ("GET", "/step", b"", 405), ("PUT", "/create", b"{}", 405),
+       ("GET", "/nowhere", b"", 404), ("POST", "/create/../step", b"{}", 404), ("GET", "/step", b"", 405), ("PUT", "/create", b"{}", 405),
        ("POST", "/reset", b'{"id": 12345, "data_idx": 3}', 200), ("GET", "/", b"", 200)]
 
 
@@ -203,6 +203,7 @@ def test_totals_keep_what_a_worker_that_ended_had_counted():
                 f"# HELP sessions open\n# TYPE sessions gauge\nsessions {sessions}\n")
 
     totals = Totals()
+    assert totals.summed({0: text(0, 0)}, [0])[-1] == "sessions 0"
     both = totals.summed({0: text(3, 2), 1: text(4, 0.5)}, [0, 0])
     assert both == ["# HELP calls_total calls", "# TYPE calls_total counter", 'calls_total{path="/a"} 7',
                     "# HELP sessions open", "# TYPE sessions gauge", "sessions 2.5"]
