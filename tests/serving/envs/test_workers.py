@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from http import client
 
 import httpx
 import pytest
@@ -111,7 +112,7 @@ ODD = [("POST", "/step", b"{", 200), ("POST", "/step", b"", 200), ("POST", "/ste
        ("GET", "/observation?id=x", b"", 200), ("GET", "/observation?id=\xd9\xa3", b"", 200),
        ("GET", "/observation?id=" + "9" * 5000, b"", 200),
        ("GET", "/observation?id=1&id=2", b"", 200), ("GET", "/observation?x=1", b"", 200),
-       ("GET", "/nowhere", b"", 404), ("POST", "/create/../step", b"{}", 404), ("GET", "/step", b"", 405), ("PUT", "/create", b"{}", 405),
+       ("GET", "/nowhere", b"", 404), ("GET", "/step", b"", 405), ("PUT", "/create", b"{}", 405),
        ("POST", "/reset", b'{"id": 12345, "data_idx": 3}', 200), ("GET", "/", b"", 200)]
 
 
@@ -138,6 +139,15 @@ def test_a_body_that_is_too_long_and_a_type_that_is_wrong_are_refused(fronts):
         assert "at most 262144 characters" in long.json()["error"]
         wrong = http.post("/step", content=b"{}", headers={"Content-Type": "text/plain"})
         assert "Content-Type must be application/json" in wrong.json()["error"]
+
+
+def test_a_path_that_would_be_another_at_the_worker_is_none(fronts):
+    for http in fronts:
+        raw = client.HTTPConnection(http.base_url.host, http.base_url.port, timeout=60)
+        raw.request("POST", "/create/../step", b"{}", {"Content-Type": "application/json"})
+        answer = raw.getresponse()
+        assert (answer.status, answer.read()) == (404, b'{"error": "Not Found."}')
+        raw.close()
 
 
 def test_a_path_with_a_last_slash_leads_back_to_the_same_server(fronts):
