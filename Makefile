@@ -14,7 +14,11 @@ SEEDS ?=
 RECIPES ?=
 STEPS ?=
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd kills kills-judged learn learn-games learn-judges adapters test-sky target lint clean
+# Environments of other packages, each in a virtual environment of its own.
+ADAPTERS ?= openenv verifiers reasoning-gym mcp
+
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd envs-jvms kills kills-judged
+.PHONY: learn learn-games learn-judges adapters env-adapters alfworld test-sky target lint clean
 
 help:
 	@echo "make quickstart   set up $(VENV), train a small MoE from scratch with SFT and GRPO (6 minutes on 2 cores)"
@@ -30,18 +34,24 @@ help:
 	@echo "make crowd        64 clients at one endpoint, of whom some leave or send 10 MB, watched likewise: benchmarks/crowd.md; MINUTES=10"
 	@echo "make envs-crowd   64 episodes at once at each environment server, whose clients vanish or err, watched likewise and compared with"
 	@echo "                  the same episodes in process: benchmarks/envs_crowd.md; MINUTES=10 for each server"
+	@echo "make envs-jvms    16 episodes of ScienceWorld at once in Java processes that are killed now and then, compared with the same ones"
+	@echo "                  played alone: benchmarks/envs_jvms.md; MINUTES=5; needs Java"
 	@echo "make kills        a run of seconds, killed 100 times at random moments of its life, interrupted, and on full disks: whether it"
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
 	@echo "make kills-judged a run that people judge, while run, judge server and page are killed in turn: some minutes; a section of"
 	@echo "                  benchmarks/judged.md"
 	@echo "make learn-judges a judge's rubric as the only reward, two seeds: seven minutes on 2 idle cores"
-	@echo "make learn-games  TextCraft and BabyAI, two seeds, in process and over servers: about an hour on 2 idle cores"
+	@echo "make learn-games  TextCraft, BabyAI, both in one run, ScienceWorld: two seeds, in process and over servers, hours on 2 cores"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
 	@echo "                  on where it was stopped; SEEDS=0,1 RECIPES=gspo,dapo STEPS=60 for a part. Table and curves go to"
 	@echo "                  benchmarks/learning.md and learning.png where all of it is there, else to runs/learning"
 	@echo "make adapters     our LoRA adapters read by PEFT, and by vLLM and SGLang where make test-engines has installed them:"
 	@echo "                  benchmarks/adapters.md; 5 minutes, 2 of them without the servers"
 	@echo "make test-sky     SkyPilot, in .venv-sky, reads the launch files for clouds"
+	@echo "make alfworld     ALFWorld's text games in .venv-alfworld (300 MB, parts of it under the GPL, a planner that is compiled:"
+	@echo "                  one to ten minutes), and the tests that play them: five minutes"
+	@echo "make env-adapters OpenEnv, verifiers, reasoning-gym and MCP, each in an environment of its own (.venv-openenv, ...; 1.3 GB, two"
+	@echo "                  to five minutes), and the tests of env.name=openenv(...) and the others; ADAPTERS='mcp openenv' for some"
 	@echo "make target       the compiler for NVIDIA's GPUs, in .target (402 MB; no GPU needed): plans and the tests of tests/planning use it"
 	@echo "make lint         ruff"
 
@@ -81,6 +91,9 @@ crowd: $(VENV)/.installed-test
 envs-crowd: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.soak.envs --minutes=$(MINUTES)
 
+envs-jvms: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.soak.jvms --minutes=$(MINUTES)
+
 kills: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.kills
 
@@ -108,6 +121,23 @@ test-sky: $(VENV)/.installed-test .venv-sky/.installed
 	$(PYTHON) -m venv .venv-sky
 	.venv-sky/bin/pip install --quiet --upgrade pip
 	.venv-sky/bin/pip install --quiet "skypilot==0.14.1"
+	@touch $@
+
+alfworld: $(VENV)/.installed-test .venv-alfworld/.installed
+	$(BIN)/python -m pytest tests/envs/text/alfworld -m "slow or not slow"
+
+.venv-alfworld/.installed: scripts/install_alfworld.sh
+	@echo "Installing ALFWorld's games into .venv-alfworld: one to ten minutes, as a planner is compiled"
+	PYTHON=$(PYTHON) bash $< .venv-alfworld
+	@touch $@
+
+env-adapters: $(VENV)/.installed-test $(ADAPTERS:%=.venv-%/.installed-adapter)
+	$(BIN)/python -m pytest tests/envs/adapters
+
+.venv-%/.installed-adapter: scripts/adapters/%.txt
+	@echo "Installing $* into .venv-$*: half a minute to two minutes"
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --constraint $< $*
 	@touch $@
 
 target: $(VENV)/.installed
@@ -139,4 +169,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang build *.egg-info
+	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang .venv-alfworld build *.egg-info
+	@touch $@
+
+	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang $(ADAPTERS:%=.venv-%) build *.egg-info

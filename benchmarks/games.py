@@ -1,6 +1,6 @@
-"""Do the games of many turns teach? TextCraft and BabyAI, each played in process and over an environment
-server with the same seed: held-out success before SFT, after it and after GRPO, and whether both ways give
-the same numbers.
+"""Do the games of many turns teach? TextCraft, BabyAI, both in one run, and ScienceWorld, each played in
+process and over environment servers with the same seed: held-out success before SFT, after it and after GRPO,
+and whether both ways give the same numbers.
 
     make learn-games
     python -m benchmarks.games --games=textcraft --seeds=1 --ways=process
@@ -9,6 +9,7 @@ Runs that are finished under --folder are not begun again, and one that was stop
 benchmarks/games.md and the curves to benchmarks/games.png, where all of them are there.
 """
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -21,17 +22,35 @@ from absl import flags
 
 from benchmarks import table
 from benchmarks.soak.server import started
-from jaxrl_moe import cli
+from jaxrl_moe import cli, recipes
+from jaxrl_moe.envs import make_task
+from jaxrl_moe.envs.registry import declared
 from jaxrl_moe.options import define_path
 from jaxrl_moe.runs.report import Rows, evaluations, read_rows, seconds
 from jaxrl_moe.types import UserError
 
-# {game: (its recipe, the task that is served, its turns)}
-GAMES = {"textcraft": ("agents/textcraft_grpo", "textcraft(recipes='small', max_depth=1)", 8),
-         "babyai": ("agents/babyai_grpo", "babyai", 3)}
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """A recipe that is run.
+
+    Attributes:
+      scores: {what it is of, as the table calls it: the metric}.
+      least: that GRPO lifts each of them by.
+    """
+    recipe: str
+    scores: Mapping[str, str]
+    least: float = 0.15
+
+
+PASS = "eval/pass_at_1"
+GAMES = {"textcraft": Game("agents/textcraft_grpo", {"textcraft": PASS}),
+         "babyai": Game("agents/babyai_grpo", {"babyai": PASS}),
+         "mixed": Game("agents/mixed_grpo", {"mixed, textcraft": "eval/textcraft/pass_at_1",
+                                             "mixed, babyai": "eval/babyai/pass_at_1"}, 0.1),
+         "sciworld": Game("agents/sciworld_grpo", {"sciworld": "eval/reward_mean"}, 0.05)}
 WAYS = ("process", "server")
 SEEDS = (0, 1)
-LEAST = 0.15  # that GRPO lifts success by
 OWN = ("time/", "perf/", "compile/", "rollout/tokens_per_s")  # metrics of times, which no two runs share
 
 
@@ -73,15 +92,12 @@ def play(game: str, seed: int, way: str, run_dir: pathlib.Path) -> None:
     """One run, as a user starts it."""
     if (run_dir / "model").exists():
         return
-    recipe, served, turns = GAMES[game]
+    recipe = GAMES[game].recipe
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         task = []
         if way == "server":
-            url, _ = stack.enter_context(started(["env", f"--name={served}"], r"at (http://\S+)",
-                                                 run_dir.parent))
-            name = f"agentgym(env='{game}', url='{url}', max_turns={turns})"
-            task = [f"--config.env.name={name}"]
+            task = [f"--config.env.name={over_servers(recipe, stack, run_dir.parent)}"]
         print(f"--- {game}, seed {seed}, {way}", flush=True)
         command = [sys.executable, "scripts/train.py", f"--config=configs/{recipe}.py",
                    f"--config.run_dir={run_dir.resolve()}", f"--config.seed={seed}", *task]
@@ -91,19 +107,39 @@ def play(game: str, seed: int, way: str, run_dir: pathlib.Path) -> None:
                         "printed, and give the same command again to go on.")
 
 
+def over_servers(recipe: str, stack: contextlib.ExitStack, folder: pathlib.Path) -> str:
+    """The recipe's env.name, with clients of servers in place of its games; these are started, and end with
+    the stack."""
+    spec = recipes.settings(str(table.ROOT / "configs" / f"{recipe}.py")).env.name
+    parts = {name: part for name, part in declared(spec).items() if isinstance(part, str)}
+    if not spec.startswith("mixed("):
+        return client(spec, stack, folder)
+    clients = [f'{name}="{client(part, stack, folder)}"' for name, part in parts.items()]
+    return f"mixed({', '.join(clients)})"
+
+
+def client(spec: str, stack: contextlib.ExitStack, folder: pathlib.Path) -> str:
+    """Starts a server of a game, and names the task that plays it there."""
+    with contextlib.closing(make_task(spec)) as task:
+        said = f"max_turns={task.max_turns}, deterministic={str(task.deterministic).lower()}"
+        wire = task.wire
+    url, _ = stack.enter_context(started(["env", f"--name={spec}"], r"at (http://\S+)", folder))
+    return f"agentgym(env='{wire}', url='{url}', {said})"
+
+
 def finished(folder: pathlib.Path) -> Iterator[tuple[str, int, str, pathlib.Path]]:
     """(game, seed, way, folder) of every finished run."""
     for path in sorted(folder.glob("*_*_*")):
         game, seed, way = path.name.split("_")
-        if (path / "model").exists():
+        if game in GAMES and (path / "model").exists():
             yield game, int(seed), way, path
 
 
-def curve(run_dir: pathlib.Path) -> tuple[float, list[tuple[int, float]]]:
-    """(success before SFT, [(step of GRPO, success)] from what SFT came to on)."""
-    warm = [row["eval/pass_at_1"] for row in evaluations(read_rows(run_dir / "sft" / "metrics.jsonl"))]
+def curve(run_dir: pathlib.Path, metric: str = PASS) -> tuple[float, list[tuple[int, float]]]:
+    """(score before SFT, [(step of GRPO, score)] from what SFT came to on)."""
+    warm = [row[metric] for row in evaluations(read_rows(run_dir / "sft" / "metrics.jsonl"))]
     rows = evaluations(read_rows(run_dir / "metrics.jsonl"))
-    return warm[0], [(0, warm[-1]), *((row["step"], row["eval/pass_at_1"]) for row in rows if row["step"])]
+    return warm[0], [(0, warm[-1]), *((row["step"], row[metric]) for row in rows if row["step"])]
 
 
 def report(folder: pathlib.Path) -> tuple[str, list[str]]:
@@ -111,22 +147,24 @@ def report(folder: pathlib.Path) -> tuple[str, list[str]]:
     lines = []
     problems = []
     for game, seed, way, run_dir in finished(folder):
-        before, points = curve(run_dir)
-        lift = points[-1][1] - points[0][1]
-        if lift < LEAST:
-            problems.append(f"{game}, seed {seed}, {way}: GRPO lifts success by {lift:+.3f}, under {LEAST}")
         same = "-" if way == WAYS[0] else told_same(place(folder, game, seed, WAYS[0]), run_dir, problems)
         rows = read_rows(run_dir / "metrics.jsonl")
-        lines.append([game, seed, way, f"{before:.3f}", f"{points[0][1]:.3f}", f"**{points[-1][1]:.3f}**",
-                      f"{lift:+.3f}", same, f"{minutes(run_dir, rows):.1f}"])
+        for label, metric in GAMES[game].scores.items():
+            before, points = curve(run_dir, metric)
+            lift = points[-1][1] - points[0][1]
+            if lift < GAMES[game].least:
+                problems.append(f"{label}, seed {seed}, {way}: GRPO lifts success by {lift:+.3f}, under "
+                                f"{GAMES[game].least}")
+            lines.append([label, seed, way, f"{before:.3f}", f"{points[0][1]:.3f}",
+                          f"**{points[-1][1]:.3f}**", f"{lift:+.3f}", same, f"{minutes(run_dir, rows):.1f}"])
     header = ["game", "seed", "played", "before SFT", "after SFT", "after GRPO", "lift of GRPO",
               "as in process", "minutes"]
-    intro = ("`make learn-games`: held-out success (pass@1 at T = 1) of small MoEs that are made from "
-             "scratch, by the recipes `configs/agents/*_grpo.py`: SFT on episodes of planners and beginners, "
-             "then GRPO in many turns. \"server\" plays by `agentgym(...)` at a server that "
-             "`scripts/serve.py env` started; \"as in process\" compares every token, log-prob and reward of "
-             "its trajectories, and every metric that is no time, with the run in process. Minutes are those "
-             "of SFT and RL, evaluations included.\n\n")
+    intro = ("`make learn-games`: held-out success (pass@1 at T = 1; of ScienceWorld the mean score, from 0 "
+             "to 1) of small MoEs that are made from scratch, by the recipes `configs/agents/*_grpo.py`: SFT "
+             "on episodes of planners and beginners, then GRPO in many turns. \"server\" plays by "
+             "`agentgym(...)` at servers that `scripts/serve.py env` started; \"as in process\" compares "
+             "every token, log-prob and reward of its trajectories, and every metric that is no time, "
+             "with the run in process. Minutes are those of SFT and RL, evaluations included.\n\n")
     text = table.heading("games") + intro + table.rows(header, lines)
     told = "".join(f"- {problem}\n" for problem in problems)
     return text + (f"\n{len(problems)} PROBLEMS\n\n{told}" if problems else "") + (
@@ -158,14 +196,16 @@ def plot(folder: pathlib.Path, path: pathlib.Path) -> None:
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(1, len(GAMES), figsize=(8, 3), sharey=True, layout="constrained")
-    for axis, game in zip(axes, GAMES):
+    panels = [(game, label, metric) for game in GAMES for label, metric in GAMES[game].scores.items()]
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3), sharey=True,
+                                   layout="constrained")
+    for axis, (game, label, metric) in zip(axes, panels):
         for other, seed, way, run_dir in finished(folder):
             if other == game:
-                _, points = curve(run_dir)
+                _, points = curve(run_dir, metric)
                 axis.plot(*zip(*points), marker=".", linestyle="-" if way == WAYS[0] else "--",
                           color=f"C{seed}", label=f"seed {seed}, {way}")
-        axis.set_title(game)
+        axis.set_title(label)
         axis.set_xlabel("step of GRPO")
         axis.grid(alpha=0.3)
         if axis.lines:

@@ -31,6 +31,15 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
       OutsideError: it is absent, unreadable, no JSON, or no object; the file is named.
     """
+    return as_object(read_json(path), str(path))
+
+
+def read_json(path: str | os.PathLike, *, non_finite: bool = False) -> Any:
+    """Parses a file of JSON; a byte order mark is skipped.
+
+    Raises:
+      OutsideError: it is absent, unreadable, or none such as parse takes; the file is named.
+    """
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -39,7 +48,7 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
         raise OutsideError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}.") from error
     except (OSError, ValueError) as error:
         raise OutsideError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    return as_object(parse(text, str(path)), str(path))
+    return parse(text, str(path), non_finite=non_finite)
 
 
 def parse(text: str | bytes, where: str, *, non_finite: bool = False) -> Any:

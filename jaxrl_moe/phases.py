@@ -11,7 +11,7 @@ LONGEST = "data.max_prompt_tokens + rollout.max_tokens"  # longest_sequence, as 
 
 def has_warm_up(config: Config) -> bool:
     """Whether the recipe has an SFT phase."""
-    return bool(config.sft.path and (config.sft.steps or config.sft.epochs))
+    return bool(config.sft.source and (config.sft.steps or config.sft.epochs))
 
 
 def sft_config(config: Config) -> Config:

@@ -145,7 +145,8 @@ class Task(Protocol):
       concurrent: whether several threads may hold open episodes at once, as many as rollout.graders says;
         else one does.
       deterministic: whether the same row, seed and actions always give the same steps.
-      max_turns: turns after which an episode is cut; 1: it grades one completion.
+      max_turns: turns after which an episode is cut; 1: it grades one completion. Where rows differ, the most
+        that any has, see turns_of.
       by_agents: whether agents elsewhere play its episodes, of at least 2 turns: open() then gives an
         AgentEpisode.
       by_calls: whether play() tells what each call of the policy came to, and not the whole alone.
@@ -157,6 +158,8 @@ class Task(Protocol):
         them to one scale; None: not known.
       wire: how an environment server shows its sessions, a row of serving/envs/wires; empty: as the server's
         options say.
+      envs: names of the environments that it holds, if several, of which a row names its own in a column
+        `env`.
     """
     lowest_reward: ClassVar[float | None] = None
     concurrent: ClassVar[bool] = False
@@ -168,6 +171,7 @@ class Task(Protocol):
     compared: int = 0
     score_range: tuple[float, float] | None = None
     wire: ClassVar[str] = ""
+    envs: tuple[str, ...] = ()
 
     def ready(self) -> None:
         """Whether what it needs elsewhere is there; asked before a run begins.
@@ -175,6 +179,15 @@ class Task(Protocol):
         Raises:
           UserError: it is not, or does not let the run in.
         """
+
+    def turns_of(self, row: Mapping[str, Any]) -> int:
+        """Turns after which the row's episode is cut."""
+        return self.max_turns
+
+    def scaled_from(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
+        """The least and most that the row's rewards sum to, where the run is to bring them from there to 0
+        and 1; None: they are taken as they are."""
+        return None
 
     def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         """Functions that the policy may call in the row's episodes, as JSON schemas of OpenAI's form

@@ -64,9 +64,10 @@ class Prompt:
     Attributes:
       ids: [T] int32 token ids under the chat template, generation prompt included.
       row: the data row as read, unknown columns included.
-      index: the row's position in its file; names the prompt in logs.
+      index: the row's position in its file, or in all files of several; names the prompt in logs.
       where: file and row as data.rows.Row says them, for messages; empty: not known.
       messages, tools, variables: what `ids` are the rendering of.
+      env: the name of its environment, where a run has several; empty: it has one.
     """
     ids: np.ndarray
     row: Mapping[str, Any]
@@ -75,6 +76,7 @@ class Prompt:
     messages: "Messages" = ()
     tools: "Messages" = ()
     variables: Mapping[str, Any] | None = None
+    env: str = ""
 
     @property
     def origin(self) -> str:
@@ -167,6 +169,15 @@ class Turn:
 
 
 @dataclasses.dataclass(frozen=True)
+class Dialogue:
+    """What a token sequence says as a conversation: the messages that it is the rendering of, those that the
+    policy drew as they are read from their tokens, and the tools and variables of the chat template."""
+    messages: "Messages"
+    tools: "Messages" = ()
+    variables: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Trace:
     """A token sequence in which the policy drew some tokens, each given all before it.
 
@@ -179,6 +190,7 @@ class Trace:
       expert_ids: [T0 + T - 1, L, A] or None.
       turns: in order; they hold all tokens with loss_mask 1. Empty: one turn, the whole completion for the
         whole reward.
+      dialogue: its messages, where there are any: a prompt of an agent's may be a text.
     """
     prompt_ids: np.ndarray
     completion_ids: np.ndarray
@@ -187,6 +199,7 @@ class Trace:
     policy_version: np.ndarray
     expert_ids: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
     turns: tuple[Turn, ...] = dataclasses.field(default=(), kw_only=True)
+    dialogue: Dialogue | None = dataclasses.field(default=None, kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)

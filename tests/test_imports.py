@@ -15,8 +15,8 @@ ORDER = [
     {"__init__"}, {"spelling"}, {"types"}, {"protocols"}, {"partials", "paths"},
     {"expressions", "log_files", "outside", "system_errors", "foreign_errors", "endings", "begin"},
     {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"},
-    {"outgoing"}, {"judges"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"}, {"checks"},
-    {"planning"}, {"training"},
+    {"outgoing"}, {"judges"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"},
+    {"demonstrations"}, {"checks"}, {"planning"}, {"training"},
     {"options", "recipes", "help_text", "foreign"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {

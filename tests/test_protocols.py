@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import pathlib
+import tempfile
 import time
 import typing
 from collections.abc import Mapping, Set
@@ -41,7 +42,10 @@ from jaxrl_moe.serving.front import EngineFront
 from jaxrl_moe.training.selection import Selection
 from jaxrl_moe.training.source import Source, open_source
 from jaxrl_moe.types import Action, Completion, Request, SamplingParams, Step, UserError
+from tests.helpers import sciworld
+from tests.helpers.adapters import faked
 from tests.helpers.env_servers import FakeGym, textcraft
+from tests.helpers.fake_alfworld import python_of
 from tests.helpers.fake_server import FakeServer
 from tests.helpers.fake_task_app import FakeTaskApp, ModelsOnly
 from tests.helpers.games import Guessing
@@ -169,6 +173,9 @@ def app():
     return make_task(f"task_app(url='{FakeTaskApp().url}')")
 
 
+def alfworld():
+    """A task whose games a process of the tests plays, which ends with this one."""
+    return make_task(f"alfworld(games='small', python='{python_of(pathlib.Path(tempfile.mkdtemp()))}')")
 @functools.cache
 def rollouts():
     """A task over a fake server of POST /rollouts, which ends with the process."""
@@ -188,7 +195,20 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "TextCraft": lambda *_: make_task("textcraft(recipes='small')"),
     "TextCraftEpisode": lambda *_: make_task("textcraft(recipes='small')").open({"id": 0}, 0),
     "BabyAI": lambda *_: make_task("babyai"),
+    "Mixture": lambda *_: make_task("mixed(game=\"textcraft(recipes='small')\", quiz='gsm8k')"),
     "BabyAIEpisode": lambda *_: make_task("babyai(steps=2)").open({"id": 0}, 0),
+    "GymnasiumTask": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")),
+    "ReasoningGymTask": lambda *_: faked(make_task("reasoning_gym(dataset='sums')")),
+    "VerifiersTask": lambda *_: faked(make_task("verifiers(taskset='sums')")),
+    "OpenEnvTask": lambda *_: faked(make_task("openenv(command='sums')")),
+    "McpTask": lambda *_: faked(make_task("mcp(command='sums')")),
+    "AdapterEpisode": lambda *_: faked(make_task("gymnasium(id='Sums-v0')")).open({"id": 0}, 0),
+    "AlfWorld": lambda *_: alfworld(), "AlfWorldEpisode": lambda *_: alfworld().open({"id": 0}, 0),
+    "SciWorld": lambda *_: sciworld.task(jvms=1),
+    "SciWorldEpisode": lambda *_: sciworld.shared_task().open(sciworld.PARROT, 0),
+    "Mathematics": lambda *_: make_task("math"),
+    "WebShop": lambda *_: make_task("webshop(products=20)"),
+    "WebShopEpisode": lambda *_: make_task("webshop(products=20)").open({"id": 0}, 0),
     "AgentGym": lambda *_: gym(), "RemoteEpisode": lambda *_: gym().open({"id": 0}, 0),
     "Walk": lambda *_: Walk(), "Walking": lambda *_: Walk().open({"answer": 1}, 0),
     "Guessing": lambda *_: Guessing(), "GuessingGame": lambda *_: Guessing().open({"id": 3}, 0),
@@ -200,7 +220,11 @@ CASES = {  # class: its object, as a function of the test's fixtures
     "Synchronous": lambda *_: source(0), "Asynchronous": lambda *_: source(1)}
 PLAYED = {"TextCraftEpisode": ("get 1 flower", "craft 1 blue dye using 1 flower"),
           "BabyAIEpisode": ("turn left", "turn left"),
+          "AlfWorldEpisode": ("look", "open door 1"),
+          "SciWorldEpisode": ("Action: look around", "Action: focus on egg parrot"),
+          "WebShopEpisode": ("search[dorvane dress]", "click[ours000000]", "click[buy now]"),
           "Walking": ("aa", "bb", "cc"),
+          "AdapterEpisode": ("Action: 1", "Action: 2"),
           "RemoteEpisode": ("inventory", "craft 4 stick using 2 planks")}  # else one answer is all
 
 
@@ -255,15 +279,16 @@ def use_engine(engine, params):
 
 def use_task(task, params):
     answer = 3 if isinstance(task._watched, WordProblems) else "#### 3"
-    row = {"answer": answer, "index": 0, "id": 0, "seed": 0}
+    row = {"answer": answer, "index": 0, "id": 0, "seed": 0, "env": "game"}
     action = Action("#### 3", 4, False)
     assert task.check_row(row, 0) is None and {task.concurrent, task.deterministic} <= {True, False}
     with pytest.raises((UserError, AssertionError)):
         task.check_row({"answer": None, "index": 1, "id": -1, "never": float("nan")}, 2)
-    assert task.max_turns >= 1 and task.tools(row) == ()
+    assert 1 <= task.turns_of(row) <= task.max_turns and task.tools(row) == ()
     assert task.ready() is None and not task.by_calls and task.ends_itself <= task.by_agents
     assert task.compared == 0 and isinstance(task.instructions(row), str) and isinstance(task.wire, str)
     assert task.score_range is None or task.score_range[0] < task.score_range[1]
+    assert task.scaled_from(row) == ((0.0, 1.0) if task.envs else None)
     if task.by_agents:
         with contextlib.closing(task.open(row, 0)) as episode:
             assert isinstance(episode, protocols.AgentEpisode)

@@ -5,7 +5,7 @@ as that goes.
 """
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from jaxrl_moe.checks.problems import as_problem, told
 from jaxrl_moe.checks.sections import episodes
 from jaxrl_moe.checks.start import Start
 from jaxrl_moe.config import value_of
-from jaxrl_moe.data.prompts import check_reached, prompt_messages, rows_of
-from jaxrl_moe.data.rows import Row, read_rows
+from jaxrl_moe.data.prompts import check_reached, env_of, prompt_messages, rows_of
+from jaxrl_moe.data.rows import Row, read_files
 from jaxrl_moe.data.sft import row_messages, takes_context
 from jaxrl_moe.types import Problem, Prompt, UserError
 
@@ -39,27 +39,32 @@ def tokenizer_problems(start: Start) -> Iterator[Problem]:
 
 
 def problems(start: Start) -> Iterator[Problem]:
-    """Yields, for each file of prompts and of conversations, the first thing that is wrong with it."""
-    data = start.config.data
-    field = "data.seeds" if data.seeds else "data.path"
-    if data.source and not _unmade(start, data.path):
-        if start.rl:
-            yield from _of_prompts(start, field, False, lambda: start.prompts[0])
-        elif start.makes_model:  # whose tokenizer is trained on them
-            yield from told(field, value_of(start.config, field), lambda: _raw_prompts(start, False))
-    if data.eval_source and not _unmade(start, data.eval_path):
-        field = "data.eval_seeds" if data.eval_seeds else "data.eval_path"
-        yield from _of_prompts(start, field, True, lambda: start.held_out[0])
-    if start.reads_conversations and start.config.sft.path and not _unmade(start, start.config.sft.path):
-        yield from _of_conversations(start)
-    if not start.makes_model and not start.makes_data:
+    """Yields, for each file of prompts and of conversations, the first thing that is wrong with it; where
+    nothing is, why the chat template cannot do what the rows need."""
+    refused = list(_of_rows(start))
+    yield from refused
+    if not refused and not start.makes_model and not start.makes_data:
         yield from episodes.template_problems(start)
 
 
-def _unmade(start: Start, path: str) -> bool:
-    """Whether a file lies in the folder of data that is still to be made."""
-    folder = pathlib.Path(start.config.data.path).parent
-    return start.makes_data and bool(path) and pathlib.Path(path).parent == folder
+def _of_rows(start: Start) -> Iterator[Problem]:
+    data = start.config.data
+    sft = start.config.sft
+    if data.source and not _unmade(start, data.prompt_files):
+        if start.rl:
+            yield from _of_prompts(start, data.field, False, lambda: start.prompts[0])
+        elif start.makes_model:  # whose tokenizer is trained on them
+            value = value_of(start.config, data.field)
+            yield from told(data.field, value, lambda: _raw_prompts(start, False))
+    if data.eval_source and not _unmade(start, data.held_out_files):
+        yield from _of_prompts(start, data.eval_field, True, lambda: start.held_out[0])
+    if start.reads_conversations and sft.source and not _unmade(start, sft.conversation_files):
+        yield from _of_conversations(start)
+
+
+def _unmade(start: Start, files: Mapping[str, str]) -> bool:
+    """Whether one of the files lies in a folder of data that is still to be made."""
+    return any(pathlib.Path(path).parent in start.unmade for path in files.values())
 
 
 def _of_prompts(start: Start, field: str, held_out: bool,
@@ -79,29 +84,29 @@ def _raw_prompts(start: Start, held_out: bool) -> list[Prompt]:
 
     def prompt(row: Row) -> Prompt:
         prompt_messages(row, data.system_prompt, data.suffix)
-        return Prompt(np.zeros(0, np.int32), row.values, row.index, row.where)
+        return Prompt(np.zeros(0, np.int32), row.values, row.index, row.where, env=env_of(row, start.envs))
 
-    source, rows = rows_of(data, held_out)
-    prompts = [prompt(row) for row in rows]
-    check_reached(data, source, rows)
+    read = rows_of(data, held_out)
+    prompts = [prompt(row) for rows in read.values() for row in rows]
+    check_reached(data, read)
     return prompts
 
 
 def _of_conversations(start: Start) -> Iterator[Problem]:
-    path = start.config.sft.path
+    sft = start.config.sft
     data = start.config.data
 
     def read() -> None:
-        rows = read_rows(path)
+        rows = [row for rows in read_files(sft.conversation_files).values() for row in rows]
         if not start.makes_model:
             _ = start.conversations
         else:
             for row in rows:
                 row_messages(row, data.system_prompt, data.suffix)
         if not data.source and not any(map(takes_context, rows)):
-            check_reached(data, path, rows)
+            check_reached(data, {sft.source: rows})
 
-    yield from told("sft.path", path, read)
+    yield from told(sft.field, sft.source, read)
 
 
 def remarks(start: Start) -> list[str]:
@@ -117,6 +122,10 @@ def remarks(start: Start) -> list[str]:
     if held_out and config.eval.prompts > len(held_out):
         found.append(f"eval.prompts = {config.eval.prompts} is more than the {len(held_out)} held-out "
                      f"prompts of {config.data.eval_source!r}: evaluations are on these {len(held_out)}.")
+    lacking = [env for env in start.envs if prompts and all(prompt.env != env for prompt in prompts)]
+    if lacking:
+        found.append(f"env.name holds {' and '.join(lacking)}, and no prompt of {config.data.source!r} is of "
+                     "it: nothing of it is trained.")
     seen = functools.partial(_seen, start)
     trained = set(map(seen, prompts))
     if held_out and all(seen(prompt) in trained for prompt in held_out):

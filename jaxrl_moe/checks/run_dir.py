@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from jaxrl_moe import partials
 from jaxrl_moe.checks.problems import told
-from jaxrl_moe.checks.start import Job, Start
+from jaxrl_moe.checks.start import Job, Start, read_paths
 from jaxrl_moe.config import Config, ConfigError, to_json
 from jaxrl_moe.hosts import hosts
 from jaxrl_moe.log_files import SERVED
@@ -95,10 +95,7 @@ def own_problems(start: Start) -> Iterator[Problem]:
     folder = pathlib.Path(config.run_dir).resolve()
     names = (*_WRITTEN, *KNOWN) if start.rl else ()
     written = [folder / name for name in (*names, *(("sft",) if start.sft else ()))]
-    read = {"model.path": config.model.path, "data.path": config.data.path,
-            "data.eval_path": config.data.eval_path, "sft.path": config.sft.path,
-            "critic.path": config.critic.path}
-    for field, path in read.items():
+    for field, path in [*read_paths(config), ("critic.path", config.critic.path)]:
         place = pathlib.Path(path).resolve()
         over = [other for other in written if other == place or other in place.parents]
         if path and field == "model.path" and place == folder:

@@ -2,12 +2,11 @@
 import importlib
 from collections.abc import Iterator
 
-from jaxrl_moe.checks import tasks
-from jaxrl_moe.checks.problems import told, unknown
+from jaxrl_moe.checks import files, tasks
+from jaxrl_moe.checks.problems import unknown
 from jaxrl_moe.checks.sections import algorithm, episodes, learner, mesh, model, rollout, servers
 from jaxrl_moe.checks.start import Job, Start
-from jaxrl_moe.config import Config, DataSection, known_fields, setting_of, value_of
-from jaxrl_moe.data.seeds import seeds_of
+from jaxrl_moe.config import Config, known_fields, setting_of, value_of
 from jaxrl_moe.envs import TASKS
 from jaxrl_moe.phases import has_warm_up, longest_named, longest_rollout
 from jaxrl_moe.types import Problem
@@ -67,7 +66,7 @@ def required(start: Start) -> Iterator[Problem]:
                           "give held-out prompts")
     if start.job is not Job.SFT:
         return
-    if not sft.path:
+    if not sft.source:
         yield Problem("sft.path", None, "is empty", "give a jsonl, json or parquet file of conversations")
     if not sft.steps and not sft.epochs:
         yield Problem("sft.steps and sft.epochs", None, "are both 0, so there is nothing to do",
@@ -118,7 +117,7 @@ def _of_run(config: Config) -> Iterator[Problem]:
         yield Problem("sft.full", None,
                       "= false trains the adapters of the lora section, and lora.rank = 0 makes none",
                       "set lora.rank above 0, or sft.full=true")
-    yield from _of_seeds(config.data)
+    yield from files.contradictions(config)
     if not config.data.eval_source:
         yield from _without_held_out(config)
     if start >= max(steps, 1):
@@ -127,27 +126,11 @@ def _of_run(config: Config) -> Iterator[Problem]:
                       "set one that the run reaches, or -1 for no profile")
 
 
-def _of_seeds(data: DataSection) -> Iterator[Problem]:
-    """Yields what is wrong with instances that are named by numbers."""
-    for seeds, path in (("seeds", "path"), ("eval_seeds", "eval_path")):
-        given = getattr(data, seeds)
-        beside = getattr(data, path)
-        if not given:
-            continue
-        yield from told(f"data.{seeds}", given, lambda given=given: seeds_of(given))
-        if beside:
-            yield Problem(f"data.{seeds}", given, f"and data.{path} = {beside!r} both say what the prompts "
-                          "are", "leave one of them out")
-    if data.seeds and data.generate:
-        yield Problem("data.generate", data.generate, "has no effect, as the prompts are those of data.seeds",
-                      "leave it out, or name a file by data.path")
-
-
 def _without_held_out(config: Config) -> Iterator[Problem]:
     settings = {"eval.every": config.eval.every, "sft.eval_every": config.sft.eval_every,
                 "sft.stop_at_accuracy": config.sft.stop_at_accuracy}
     for key, value in settings.items():
         if value > 0:
-            yield Problem(key, value, "has no effect, as data.eval_path (or eval_seeds) names no held-out "
-                          "prompts",
+            yield Problem(key, value, "has no effect, as data.eval_path (or eval_files, eval_seeds) names no "
+                          "held-out prompts",
                           f"give it a path, or set {key}=0")

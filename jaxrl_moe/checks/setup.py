@@ -171,12 +171,12 @@ def data_lines(start: Start) -> list[str]:
     data = start.config.data
     sft = start.config.sft
     if start.makes_data:
-        return [f"{data.generate} will be made in {pathlib.Path(data.path).parent}"]
+        return [f"{made} will be made in {folder}" for folder, made in start.unmade.items()]
     if start.makes_model:
         return ["will be read with the model's tokenizer once that is there; its rows are sound"]
     prompts = [f"{data.source}: {len(start.prompts[0])} prompts"] if start.rl else []
     held_out = [f"{data.eval_source}: {len(start.held_out[0])} held-out prompts"] if data.eval_source else []
-    conversations = [f"{sft.path}: {len(start.conversations[0])} conversations"] if start.sft else []
+    conversations = [f"{sft.source}: {len(start.conversations[0])} conversations"] if start.sft else []
     return [*prompts, *held_out, *conversations, *(f"Warning: {remark}" for remark in remarks(start))]
 
 

@@ -1,10 +1,13 @@
 """What is about to start: its configuration, and the files that it reads, each of them once."""
+import collections
 import copy
 import dataclasses
 import enum
 import functools
 import pathlib
+from collections.abc import Iterator, Sequence
 
+from jaxrl_moe.checks.problems import told
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import PromptReport, load_prompts
 from jaxrl_moe.data.rows import HUB_NAME
@@ -84,9 +87,7 @@ class Start:
     def on_hub(self) -> frozenset[str]:
         """The settings that name a model or data of the hub, which may take long to look at."""
         config = self.config
-        paths = {"model.path": config.model.path, "data.path": config.data.path,
-                 "data.eval_path": config.data.eval_path, "sft.path": config.sft.path}
-        return frozenset(key for key, path in paths.items()
+        return frozenset(key for key, path in read_paths(config)
                          if _of_hub(path) and not (key == "model.path" and self.makes_model))
 
     @property
@@ -102,8 +103,15 @@ class Start:
     @property
     def makes_data(self) -> bool:
         """Whether prompts are still to be made."""
-        data = self.config.data
-        return not self.given and bool(data.generate) and not pathlib.Path(data.path).parent.exists()
+        return bool(self.unmade)
+
+    @property
+    def unmade(self) -> dict[pathlib.Path, str]:
+        """{folder that is still to be made: what is made there}."""
+        if self.given or list(told("data.generate", "", lambda: self.config.data.generated)):
+            return {}
+        made = self.config.data.generated.values()
+        return {folder: name for name, folder in made if not folder.exists()}
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -123,6 +131,12 @@ class Start:
         ConfigError."""
         return make_task(self.config.env.name)
 
+    @property
+    def envs(self) -> tuple[str, ...]:
+        """Names of the environments that the task holds; none without a task, or where that is refused."""
+        return () if not self.config.env.name or list(told("env.name", "", lambda: self.task)) else (
+            self.task.envs)
+
     @functools.cached_property
     def _model(self) -> ModelConfig:
         return self.bridge.model_config(self.config.model.path)
@@ -135,14 +149,16 @@ class Start:
     @functools.cached_property
     def prompts(self) -> tuple[list[Prompt], PromptReport]:
         """The prompts of RL, and what became of their rows."""
-        return load_prompts(self.config.data, self.tokenizer, context=self.model.drawn_context)
+        return load_prompts(self.config.data, self.tokenizer, context=self.model.drawn_context,
+                            envs=self.envs)
 
     @functools.cached_property
     def held_out(self) -> tuple[list[Prompt], PromptReport]:
-        """The held-out prompts that are used (the first eval.prompts), and what became of their rows."""
+        """The held-out prompts that are used (the first eval.prompts of each environment), and what became of
+        their rows."""
         prompts, report = load_prompts(self.config.data, self.tokenizer, evaluation=True,
-                                       context=self.model.drawn_context)
-        return prompts[:self.config.eval.prompts or None], report
+                                       context=self.model.drawn_context, envs=self.envs)
+        return first_of_each(prompts, self.config.eval.prompts), report
 
     @functools.cached_property
     def conversations(self) -> tuple[list[Conversation], ConversationReport]:
@@ -150,6 +166,28 @@ class Start:
         data = self.config.data
         return load_conversations(self.config.sft, self.tokenizer, system_prompt=data.system_prompt,
                                   suffix=data.suffix)
+
+
+def first_of_each(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """The first `count` prompts of each environment, in their order; 0: all."""
+    seen: collections.Counter[str] = collections.Counter()
+    kept = []
+    for prompt in prompts:
+        seen[prompt.env] += 1
+        if not count or seen[prompt.env] <= count:
+            kept.append(prompt)
+    return kept
+
+
+def read_paths(config: Config) -> Iterator[tuple[str, str]]:
+    """Yields (setting, path) of the model and of all files of data; a setting that names several, for
+    each."""
+    yield "model.path", config.model.path
+    files = {config.data.field: config.data.prompt_files, config.data.eval_field: config.data.held_out_files,
+             config.sft.field: config.sft.conversation_files}
+    for field, named in files.items():
+        for path in named.values():
+            yield field, path
 
 
 def _of_hub(path: str) -> bool:

@@ -1,6 +1,9 @@
 """Sections that say what a run starts from: the model, its adapters, the data and the task."""
 import dataclasses
+import pathlib
+from fractions import Fraction
 
+from jaxrl_moe.config.named import NamedError, named_values, shares
 from jaxrl_moe.config.setting import setting
 
 _GENERATED = {
@@ -8,7 +11,13 @@ _GENERATED = {
     "textcraft": "goals of TextCraft's small recipes, of seed, and how a planner makes them",
     "textcraft_terse": "its goals of one kind of craft, with answers that are the command alone",
     "babyai": "missions of BabyAI, of seed, and how a bot fulfils them",
-    "babyai_terse": "the same, with answers that are the command alone"}
+    "babyai_terse": "the same, with answers that are the command alone",
+    "sciworld": "short tasks of ScienceWorld, of seed, and the game's own paths; needs Java",
+    "sciworld_terse": "its tasks of life spans, with answers that are the command alone; needs Java",
+    "alfworld": "rooms of our own in ALFWorld's rules, of seed, and how an expert plays them (make alfworld)",
+    "alfworld_terse": "small ones that are won in eight turns, with answers that are the command alone",
+    "webshop": "goals of our own small shop, of seed, and how an oracle buys what they ask for",
+    "webshop_terse": "the same, with answers that are the command alone"}
 _DTYPES = {"": "float32 on CPU, bfloat16 elsewhere", "float32": "", "bfloat16": ""}
 
 
@@ -61,19 +70,28 @@ class DataSection:
     """The prompts of RL, and those held out for evaluations."""
     path: str = setting("", "prompts: a jsonl, json or parquet file, or a hub data set such as openai/gsm8k",
                         kind="path")
+    files: str = setting(
+        "", "in place of path: several such files, each under a name that its rows get as their column env, "
+        "such as textcraft=a.jsonl,babyai=b.jsonl", kind="files")
+    weights: str = setting(
+        "", "how often each of the files is drawn from, in their order or by name, such as 2,1 or "
+        "textcraft=2,babyai=1; empty: all alike", kind="text")
     split: str = setting("train", "of a hub data set", kind="text")
     seeds: str = setting(
         "", "in place of path: the numbers of the instances that the task makes by itself, such as 0-999 or "
         '3,5,8-12; each is a row with the prompt "Task N." and N as its `seed`', kind="text")
     eval_path: str = setting("", "held-out prompts, in the same forms", kind="path")
+    eval_files: str = setting("", "in place of eval_path: several, as files names them", kind="files")
     eval_split: str = setting("test", "of a hub data set of held-out prompts", kind="text")
     eval_seeds: str = setting("", "in place of eval_path: held-out instances, as seeds names them",
                               kind="text")
     system_prompt: str = setting("", "put before a bare string prompt; messages are taken as they are",
                                  kind="text")
     suffix: str = setting("", "appended to a bare string prompt; messages are taken as they are", kind="text")
-    generate: str = setting("", "data made on the spot in the folder of data.path, if it is absent",
-                            choices=_GENERATED)
+    generate: str = setting(
+        "", "data made on the spot in the folder of data.path, if it is absent; by name, as in "
+        "textcraft=textcraft_terse, in the folder of that one of data.files", choices=_GENERATED,
+        by_name=True)
     max_prompt_tokens: int = setting(512, "longest prompt; longer ones are left out, and counted",
                                      at_least=1, unit="tokens")
     shuffle: bool = setting(True, "draw the prompts of each epoch in a random order, of seed")
@@ -81,12 +99,60 @@ class DataSection:
     @property
     def source(self) -> str:
         """What the prompts of RL come from, for messages; empty: nothing."""
-        return self.path or f"seeds {self.seeds}" * bool(self.seeds)
+        return self.files or self.path or f"seeds {self.seeds}" * bool(self.seeds)
 
     @property
     def eval_source(self) -> str:
         """What the held-out prompts come from, for messages; empty: nothing."""
-        return self.eval_path or f"seeds {self.eval_seeds}" * bool(self.eval_seeds)
+        return self.eval_files or self.eval_path or f"seeds {self.eval_seeds}" * bool(self.eval_seeds)
+
+    @property
+    def field(self) -> str:
+        """The setting that says what the prompts of RL are."""
+        return "data.files" if self.files else "data.seeds" if self.seeds else "data.path"
+
+    @property
+    def eval_field(self) -> str:
+        """The setting that says what the held-out prompts are."""
+        return "data.eval_files" if self.eval_files else "data.eval_seeds" if self.eval_seeds else (
+            "data.eval_path")
+
+    @property
+    def prompt_files(self) -> dict[str, str]:
+        """{name: path} of the prompts of RL; the name of path alone is empty."""
+        return files_of(self.files, self.path)
+
+    @property
+    def held_out_files(self) -> dict[str, str]:
+        """The same of the held-out prompts."""
+        return files_of(self.eval_files, self.eval_path)
+
+    @property
+    def shares(self) -> dict[str, Fraction]:
+        """{name of files: its weight}; none where there are no several. Raises NamedError, see
+        config.named.shares."""
+        return shares(self.weights, named_values(self.files)) if self.files else {}
+
+    @property
+    def generated(self) -> dict[str, tuple[str, pathlib.Path]]:
+        """{name of the file of prompts: (what is made, its folder)}; raises NamedError for a name that is
+        none of data.files."""
+        if not self.generate or not self.source:
+            return {}
+        chosen = named_values(self.generate) if "=" in self.generate else {"": self.generate}
+        files = self.prompt_files
+        for name in chosen:
+            if name not in files:
+                raise NamedError(f"has {f'the name {name!r}' if name else 'no name'}, and the prompts are "
+                                 f"those of {self.field} = {self.source!r}",
+                                 "give data.files one by name, as in textcraft=textcraft_terse, and "
+                                 "data.path one without")
+        return {name: (made, pathlib.Path(files[name]).parent) for name, made in chosen.items()}
+
+
+def files_of(files: str, path: str) -> dict[str, str]:
+    """{name: path} of a setting that names files, or of one path, whose name is empty."""
+    return named_values(files) or ({"": path} if path else {})
 
 
 @dataclasses.dataclass(frozen=True)

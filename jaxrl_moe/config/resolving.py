@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from jaxrl_moe import paths, spelling
+from jaxrl_moe.config.named import NamedError, check_files
 from jaxrl_moe.config.setting import Setting, listed, setting_of
 from jaxrl_moe.config.whole import Config, is_known, known_fields, nearest, value_of
 from jaxrl_moe.types import Problem, UserError
@@ -74,6 +75,15 @@ def value_problems(config: Config) -> Iterator[Problem]:
             yield Problem(key, value, "is not known", _choose(value, setting))
         elif setting.kind == "path" and paths.unusable(value):
             yield Problem(key, value, paths.unusable(value), "give another path, such as an absolute one")
+        elif setting.kind == "files":
+            yield from _files_problems(key, value)
+
+
+def _files_problems(key: str, text: str) -> Iterator[Problem]:
+    try:
+        check_files(text)
+    except NamedError as error:
+        yield Problem(key, text, error.why, error.mend)
 
 
 def _finite(value: Any) -> bool:
@@ -88,6 +98,7 @@ def _choose(value: str, setting: Setting) -> str:
     close = spelling.nearest(value, filter(None, setting.choices))
     meant = f"; {close!r} is the nearest" if close else ""
     names = [f"{name} ({meaning})" if meaning else name for name, meaning in setting.choices.items() if name]
+    names += ["name=choice for each name of data.files"] if setting.by_name else []
     empty = [f"leave it empty ({setting.choices['']})"] if "" in setting.choices else []
     return f"use {listed([*names, *empty])}{meant}"
 

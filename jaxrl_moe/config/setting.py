@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxrl_moe.config.named import NamedError, named_values
+
 _KEY = "setting"  # of a dataclass field's metadata
-KINDS = ("", "text", "path")
+KINDS = ("", "text", "path", "files")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Setting:
         up.
       brackets: whether a row's own settings may follow its name, as in grpo(eps=1e-4).
       kind: "text" says that a string is free, "path" that it names a file or folder (or a hub name), whose
-        `~` is expanded.
+        `~` is expanded, "files" that it names several, each under a name, as config.named reads them.
       verbatim: of texts, whether their white space belongs to them.
+      by_name: whether a choice may also be given for each of several names, as in a=x,b=y.
     """
     meaning: str
     unit: str = ""
@@ -36,6 +39,7 @@ class Setting:
     brackets: bool = False
     kind: str = ""
     verbatim: bool = False
+    by_name: bool = False
 
     def allows(self, number: float) -> bool:
         """Whether a number lies within the bounds; NaN never does."""
@@ -58,7 +62,12 @@ class Setting:
 
     def chosen(self, value: str) -> bool:
         """Whether a string is among the literal choices, where these are all that there are."""
-        return not self.choices or bool(self.table) or value in self.choices
+        if not self.choices or self.table or value in self.choices:
+            return True
+        try:
+            return self.by_name and set(named_values(value).values()) <= self.choices.keys() - {""}
+        except NamedError:
+            return False
 
 
 def setting(

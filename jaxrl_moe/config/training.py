@@ -2,6 +2,7 @@
 import dataclasses
 from typing import Any
 
+from jaxrl_moe.config.inputs import files_of
 from jaxrl_moe.config.setting import setting
 
 _DISPATCH = {
@@ -108,6 +109,9 @@ class TrainSection:
 class SftSection:
     """Supervised fine-tuning: by scripts/sft.py, or as the warm-up before RL."""
     path: str = setting("", "conversations: a jsonl, json or parquet file, or a hub data set", kind="path")
+    files: str = setting(
+        "", "in place of path: several, such as textcraft=a.jsonl,babyai=b.jsonl; each epoch has all their "
+        "rows", kind="files")
     steps: int = setting(0, "steps of SFT; 0: no warm-up before RL (scripts/sft.py refuses it)",
                          at_least=0, unit="steps")
     epochs: int = setting(0, "passes over the conversations, instead of steps", at_least=0)
@@ -120,13 +124,29 @@ class SftSection:
     stop_at_accuracy: float = setting(0.0, "end early once sampled held-out accuracy reaches this; 0: never",
                                       at_least=0, at_most=1)
 
+    @property
+    def source(self) -> str:
+        """What the conversations come from, for messages; empty: nothing."""
+        return self.files or self.path
+
+    @property
+    def field(self) -> str:
+        """The setting that says what the conversations are."""
+        return "sft.files" if self.files else "sft.path"
+
+    @property
+    def conversation_files(self) -> dict[str, str]:
+        """{name: path}; the name of path alone is empty."""
+        return files_of(self.files, self.path)
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalSection:
-    """Evaluations on the held-out prompts of data.eval_path."""
+    """Evaluations on the held-out prompts of data.eval_path (or eval_files, eval_seeds)."""
     every: int = setting(0, "steps between evaluations; 0: only at the end", at_least=0, unit="steps")
     at_start: bool = setting(True, "evaluate before the first step too")
-    prompts: int = setting(0, "so many of the held-out prompts; 0: all", at_least=0)
+    prompts: int = setting(0, "so many of the held-out prompts, of each of several environments; 0: all",
+                           at_least=0)
     samples: int = setting(1, "completions per prompt; pass@k for k up to this", at_least=1)
     temperature: float = setting(1.0, "of sampling", above=0)
     greedy: bool = setting(False, "report greedy accuracy too")

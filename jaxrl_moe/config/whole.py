@@ -8,6 +8,7 @@ from jaxrl_moe import paths, spelling
 from jaxrl_moe.config.algorithm import AlgorithmSection, CriticSection, MoeSection
 from jaxrl_moe.config.episodes import EpisodesSection
 from jaxrl_moe.config.inputs import DataSection, EnvSection, LoraSection, ModelSection, ScratchSection
+from jaxrl_moe.config.named import expanded_files
 from jaxrl_moe.config.sampling import EndpointSection, RolloutSection, ServersSection
 from jaxrl_moe.config.setting import setting, setting_of
 from jaxrl_moe.config.training import (
@@ -63,6 +64,8 @@ def _expand(section: Any) -> None:
             _expand(changed)
         elif setting_of(field).kind == "path" and isinstance(value, str):
             changed = paths.expanded(value)
+        elif setting_of(field).kind == "files" and isinstance(value, str):
+            changed = expanded_files(value)
         else:
             continue
         if changed != value:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxrl_moe import outside
 from jaxrl_moe.outside import OutsideError
-from jaxrl_moe.spelling import cut, escaped
+from jaxrl_moe.spelling import cut, escaped, quoted
 from jaxrl_moe.types import UserError
 
 HUB_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(:(?P<subset>[\w.-]+))?")
@@ -29,11 +29,13 @@ class Row:
       where: file and row, for messages; the row of a jsonl file is its line, else rows count from 1.
       index: its position in the data set, from 0.
       filled: nested objects read null for keys that they had not, as all rows of a parquet file share them.
+      env: the name that its file has among several; empty: it has none.
     """
     values: Mapping[str, Any]
     where: str
     index: int
     filled: bool = False
+    env: str = ""
 
 
 def read_rows(path: str, split: str = "train") -> list[Row]:
@@ -54,6 +56,33 @@ def read_rows(path: str, split: str = "train") -> list[Row]:
     if not rows:
         raise DataError(f"The data set {path!r} has no rows. Check the path and the split ({split!r}).")
     return rows
+
+
+def read_files(files: Mapping[str, str], split: str = "train") -> dict[str, list[Row]]:
+    """Reads the rows of several files, numbered through all of them.
+
+    Args:
+      files: {name: path}. Each row gets its file's name as its column `env`, unless that is empty.
+      split: as read_rows.
+
+    Raises:
+      DataError: as read_rows; or a row's own `env` is another.
+    """
+    read: dict[str, list[Row]] = {}
+    first = 0
+    for name, path in files.items():
+        rows = read_rows(path, split)
+        read[name] = [_of_env(row, name, first) for row in rows] if name else rows
+        first += len(rows)
+    return read
+
+
+def _of_env(row: Row, name: str, first: int) -> Row:
+    own = row.values.get("env")
+    if own not in (None, name):
+        raise DataError(f"{row.where} has env = {quoted(own)}, and its file is that of {name!r}: leave the "
+                        "column out, or name the file as its rows are named.")
+    return dataclasses.replace(row, values={**row.values, "env": name}, index=first + row.index, env=name)
 
 
 def _locate(path: str, split: str) -> list[tuple[str, pathlib.Path]]:

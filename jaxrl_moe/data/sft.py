@@ -8,7 +8,7 @@ import numpy as np
 from jaxrl_moe.config import SftSection
 from jaxrl_moe.data.conversations import remove_calculator_spans, row_messages
 from jaxrl_moe.data.prompts import is_bare, reach_note, spelt_note
-from jaxrl_moe.data.rows import DataError, Row, read_rows
+from jaxrl_moe.data.rows import DataError, Row, read_files
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.data.turns import Conversation, mask_conversation
 
@@ -40,7 +40,7 @@ class ConversationReport:
 def load_conversations(section: SftSection, tokenizer: Tokenizer, *, split: str = "train",
                        system_prompt: str = "",
                        suffix: str = "") -> tuple[list[Conversation], ConversationReport]:
-    """Reads the rows of section.path and tokenises them with their masks.
+    """Reads the rows of section.path, or of all files of section.files, and tokenises them with their masks.
 
     Args:
       section: where the rows are, and the longest conversation allowed.
@@ -56,7 +56,8 @@ def load_conversations(section: SftSection, tokenizer: Tokenizer, *, split: str 
     Raises:
       DataError: a row of unknown shape, without a trained turn, or no conversation left.
     """
-    rows = read_rows(section.path, split)
+    read = read_files(section.conversation_files or {"": ""}, split)
+    rows = [row for each in read.values() for row in each]
     chats = [row_messages(row, system_prompt, suffix) for row in rows]
     every = [
         mask_conversation(chat.messages, chat.trained, tokenizer, row.where, tools=chat.tools,
@@ -64,7 +65,7 @@ def load_conversations(section: SftSection, tokenizer: Tokenizer, *, split: str 
     ]
     kept = [conversation for conversation in every if len(conversation.ids) <= section.max_tokens]
     trained = sum(int(conversation.loss_mask.sum()) for conversation in kept)
-    report = ConversationReport(section.path, len(rows), len(kept), len(rows) - len(kept), trained,
+    report = ConversationReport(section.source, len(rows), len(kept), len(rows) - len(kept), trained,
                                 sum(tokenizer.literals.spelt(chat.messages) for chat in chats),
                                 _context_note(rows, system_prompt, suffix))
     if not kept:

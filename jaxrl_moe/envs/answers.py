@@ -45,13 +45,13 @@ def has_marker(answer: str) -> bool:
 
 def final_number(answer: str) -> Fraction | None:
     """Returns the number that an answer gives, or None."""
-    for content in (_boxed(answer), _after_final_answer(answer), _after_hashes(answer)):
+    for content in (last_box(answer), _after_final_answer(answer), _after_hashes(answer)):
         if content is not None:
             return stated_number(content)
     return last_number(answer)
 
 
-def _boxed(text: str) -> str | None:
+def last_box(text: str) -> str | None:
     """The content of the last box; the rest of its line where its braces never close, its first word without
     any."""
     boxes = list(_BOX.finditer(text))

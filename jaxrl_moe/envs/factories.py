@@ -99,8 +99,12 @@ def problems(name: str, factory: Factory, given: Mapping[str, Any]) -> Iterator[
         return
     known = _parameters(factory)
     hints = _hints(factory) if given else {}
+    others = _others(factory, hints)
     for setting, value in given.items():
-        if setting not in known:
+        if setting not in known and others is not None:
+            if not _fits(value, others):
+                yield f"setting {setting} = {shown(value)} must be of type {_type_name(others)}."
+        elif setting not in known:
             bare = " Its fields are settings if it is a @dataclasses.dataclass." * _is_bare(factory, setting)
             yield (f"the task {name!r} has no setting {setting!r}.{did_you_mean(setting, known)} "
                    f"Its settings: {', '.join(known) or 'none'}.{bare}")
@@ -140,7 +144,8 @@ def _is_bare(factory: Factory, setting: str) -> bool:
 
 
 def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
-    """The named parameters; what a task takes beyond these has no name that could be checked."""
+    """The named parameters; what a task takes beyond these has no name that could be checked, see
+    _others."""
     unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD,
                inspect.Parameter.POSITIONAL_ONLY)
     try:
@@ -149,6 +154,14 @@ def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
         raise ConfigError(f"env.name: {factory!r} does not say its parameters: give a class of tasks, or a "
                           "function that is written in Python.") from error
     return {name: parameter for name, parameter in parameters.items() if parameter.kind not in unnamed}
+
+
+def _others(factory: Factory, hints: Mapping[str, Any]) -> Any:
+    """The type of settings that have whatever name, of a factory that says it at its **parameter; None: it
+    takes none."""
+    names = [name for name, parameter in inspect.signature(factory).parameters.items()
+             if parameter.kind is parameter.VAR_KEYWORD]
+    return hints.get(names[0]) if names else None
 
 
 def _hints(factory: Factory) -> dict[str, Any]:

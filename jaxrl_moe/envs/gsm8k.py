@@ -46,6 +46,11 @@ class Gsm8k(SingleTurnTask):
         """That of a wrong answer that is over-long."""
         return 0.0 if self.binary else -OVERLONG_PENALTY
 
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """From the wrong answer that is over-long to the right one with a marker."""
+        return self.lowest_reward, 1.0 if self.binary else 1.0 + MARKER_BONUS
+
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row without a gold number."""
         gold_number(row)

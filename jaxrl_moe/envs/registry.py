@@ -6,14 +6,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxrl_moe.config import ConfigError
+from jaxrl_moe.envs.adapters.gymnasium import GymnasiumTask
+from jaxrl_moe.envs.adapters.mcp import McpTask
+from jaxrl_moe.envs.adapters.openenv import OpenEnvTask
+from jaxrl_moe.envs.adapters.reasoning_gym import ReasoningGymTask
+from jaxrl_moe.envs.adapters.verifiers import VerifiersTask
 from jaxrl_moe.envs.agent import AgentTask
 from jaxrl_moe.envs.factories import Factory, defaults, imported, makers, problems, shown
 from jaxrl_moe.envs.gsm8k import Gsm8k
+from jaxrl_moe.envs.math import Mathematics
+from jaxrl_moe.envs.mixture import Mixture
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.envs.remote.remote_rollouts import RemoteRollouts
 from jaxrl_moe.envs.remote.task_app import TaskApp
+from jaxrl_moe.envs.text.alfworld import AlfWorld
 from jaxrl_moe.envs.text.babyai import BabyAI
+from jaxrl_moe.envs.text.sciworld import SciWorld
 from jaxrl_moe.envs.text.textcraft import TextCraft
+from jaxrl_moe.envs.text.webshop import WebShop
 from jaxrl_moe.envs.word_problems import WordProblems
 from jaxrl_moe.foreign_errors import crash
 from jaxrl_moe.protocols import Task
@@ -21,15 +31,39 @@ from jaxrl_moe.rl.table import AlgorithmError, parse_spec
 from jaxrl_moe.spelling import did_you_mean
 from jaxrl_moe.types import Prompt, UserError
 
+
+def mixed(normalise: bool = True, **tasks: str) -> Mixture:
+    """A task that holds several, each under a name of its own.
+
+    Args:
+      normalise: each one's rewards are brought to 0..1 by its score_range.
+      tasks: as env.name would have each alone.
+
+    Raises:
+      UserError: one of them is refused, or they cannot be mixed, see Mixture.
+    """
+    return Mixture({name: make_task(spec) for name, spec in tasks.items()}, normalise)
+
+
 TASKS: dict[str, Factory] = {
     "gsm8k": Gsm8k,
     "word_problems": WordProblems,
+    "math": Mathematics,
     "textcraft": TextCraft,
     "babyai": BabyAI,
+    "gymnasium": GymnasiumTask,
+    "webshop": WebShop,
+    "alfworld": AlfWorld,
+    "sciworld": SciWorld,
+    "openenv": OpenEnvTask,
+    "verifiers": VerifiersTask,
+    "reasoning_gym": ReasoningGymTask,
+    "mcp": McpTask,
     "agentgym": AgentGym,
     "remote_rollouts": RemoteRollouts,
     "agent": AgentTask,
-    "task_app": TaskApp}
+    "task_app": TaskApp,
+    "mixed": mixed}
 _SPEC = re.compile(r"\s*(?P<name>[\w.:]*)\s*(?P<settings>\(.*\))?\s*", re.DOTALL)
 
 
@@ -62,6 +96,11 @@ def make_task(spec: str) -> Task:
     factory = _factory(name)
     _check(name, factory, given, where)
     return _made(factory, given, where)
+
+
+def task_name(spec: str) -> str:
+    """The name of a task without its settings; raises ConfigError where the text cannot be read."""
+    return _read(spec, f"env.name = {shown(spec)}")[0]
 
 
 def declared(spec: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ class WordProblems(SingleTurnTask):
     """Reward 1 if what follows the first #### (after any thinking) is the row's `answer` and nothing else,
     otherwise 0."""
     lowest_reward: ClassVar[float] = 0.0
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
         """Raises UserError for a row without an integer `answer`."""

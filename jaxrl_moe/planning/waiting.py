@@ -114,7 +114,8 @@ def evaluations(config: Config) -> int:
 def held_out(config: Config) -> int:
     """Prompts of an evaluation; 0: their number stands in the data alone."""
     there = len(seeds_of(config.data.eval_seeds)) if config.data.eval_seeds else 0
-    return min(filter(None, (config.eval.prompts, there)), default=0)
+    used = config.eval.prompts * max(1, len(config.data.held_out_files))
+    return min(filter(None, (used, there)), default=0)
 
 
 def waiting_lines(judged: Waiting) -> list[str]:

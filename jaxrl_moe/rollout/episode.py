@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxrl_moe.types import Action, Completion, Messages, Prompt, Rollout, Status, Step, Trace, Turn
+from jaxrl_moe.rollout.scale import scaled
+from jaxrl_moe.types import Action, Completion, Dialogue, Messages, Prompt, Rollout, Status, Step, Trace, Turn
 
 MALFORMED = "malformed_calls"  # of a rollout's info: calls of tools that are none
 
@@ -26,6 +27,7 @@ class Draft:
     def __init__(self, prompt_ids: np.ndarray):
         self.prompt_ids = prompt_ids
         self.turns: list[Turn] = []
+        self.dialogue: Dialogue | None = None
         self._ids: list[np.ndarray] = []
         self._masks: list[np.ndarray] = []
         self._logprobs: list[np.ndarray] = []
@@ -69,7 +71,7 @@ class Draft:
         routes = np.concatenate(self._routes) if self._routes else None
         return Trace(self.prompt_ids, joined(self._ids, np.int32), joined(self._masks, np.int32),
                      joined(self._logprobs, np.float32), joined(self._versions, np.int32), expert_ids=routes,
-                     turns=tuple(self.turns))
+                     turns=tuple(self.turns), dialogue=self.dialogue)
 
     def _append(self, ids: np.ndarray, mask: np.ndarray, logprobs: np.ndarray, versions: np.ndarray) -> None:
         self._ids.append(np.asarray(ids, np.int32))
@@ -87,14 +89,16 @@ class Episode:
       sequence, sample: its draw number, and its place in its group.
       rounds: most turns.
       talk: needed where there are several turns.
-      tools: whether functions are offered.
+      tools: functions that are offered.
+      scale: the range of its rewards' sum that is brought to 0..1; None: they are taken as they are.
 
     Attributes:
       attempt: how often it was begun anew, as its environment failed.
     """
 
     def __init__(self, prompt: Prompt, sequence: int, sample: int, rounds: int,
-                 talk: Callable[[], Talk] | None, tools: bool = False):
+                 talk: Callable[[], Talk] | None, tools: Messages = (),
+                 scale: tuple[float, float] | None = None):
         self.prompt = prompt
         self.sequence = sequence
         self.sample = sample
@@ -103,6 +107,7 @@ class Episode:
         self.action: Action | None = None
         self._make_talk = talk
         self._tools = tools
+        self._scale = scale
         self._clear()
 
     def _clear(self) -> None:
@@ -141,10 +146,21 @@ class Episode:
         truncated = completion.finish_reason == "length"
         if self._talk is None:
             self.action = Action(decode(completion.ids.tolist()), len(completion.ids), truncated)
+            self._answered(self.action.text)
         else:
             self.action = self._said(completion, truncated)
             self._malformed += len(self.action.malformed)
+        if self._messages:
+            self._drafts[-1].dialogue = Dialogue(self._messages, self._tools or self.prompt.tools,
+                                                    self.prompt.variables)
         return self.action
+
+    def _answered(self, text: str) -> None:
+        """Appends the only turn to the prompt's messages, if it has any."""
+        if self._messages:
+            begun = self._messages[-1] if self._messages[-1]["role"] == "assistant" else None
+            message = {"role": "assistant", "content": (begun["content"] if begun else "") + text}
+            self._messages = (*(self._messages[:-1] if begun else self._messages), message)
 
     def _said(self, completion: Completion, truncated: bool) -> Action:
         """What was drawn as a message of the conversation; one that the prompt began is continued."""
@@ -188,16 +204,21 @@ class Episode:
         return True
 
     def rollout(self, status: Status, decode: Callable[[Sequence[int]], str], message: str = "") -> Rollout:
-        """The episode as it ended."""
-        *branches, last = (draft.trace() for draft in self._drafts)
+        """The episode as it ended. Raises GradeError where its rewards leave the range that its task says."""
+        total = sum(step.reward for step in self._steps)
+        traces = [draft.trace() for draft in self._drafts]
+        if self._scale is not None and status.trusted:
+            total, traces = scaled(self.prompt, self._scale, total, traces)
+        *branches, last = traces
         single = self._talk is None and self.action is not None
         text = self.action.text if single else decode(last.completion_ids.tolist())
         return Rollout(
             last.prompt_ids, last.completion_ids, last.loss_mask, last.sampler_logprobs, last.policy_version,
             expert_ids=last.expert_ids, turns=last.turns,
-            reward=float(sum(step.reward for step in self._steps)), text=text,
+            reward=float(total), text=text,
             truncated=status == Status.TRUNCATED, info=self._info(), status=status, message=message,
-            branches=tuple(branches), notes=dict(self._steps[-1].notes) if self._steps else {})
+            dialogue=last.dialogue, branches=tuple(branches),
+            notes=dict(self._steps[-1].notes) if self._steps else {})
 
     def _info(self) -> dict[str, float]:
         info = dict(self._steps[-1].info) if self._steps else {}

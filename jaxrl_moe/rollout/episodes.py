@@ -60,21 +60,23 @@ class Episodes:
         """Whether agents elsewhere play them."""
         return self.task.by_agents
 
-    def rounds(self, step: int) -> int:
-        """Most turns of an episode that is begun for a step."""
+    def rounds(self, step: int, prompt: Prompt) -> int:
+        """Most turns of an episode of the prompt that is begun for a step."""
+        most = self.task.turns_of(prompt.row)
         scheduled = self.settings.rounds
         if not scheduled:
-            return self.task.max_turns
+            return most
         number = step // self.settings.rounds_every if self.settings.rounds_every else 0
-        return min(scheduled[min(number, len(scheduled) - 1)], self.task.max_turns)
+        return min(scheduled[min(number, len(scheduled) - 1)], most)
 
     def episode(self, prompt: Prompt, sequence: int, sample: int, rounds: int) -> Episode:
         """A new one."""
+        scale = self.task.scaled_from(prompt.row)
         if self.single or self.by_agents:
-            return Episode(prompt, sequence, sample, rounds, None)
+            return Episode(prompt, sequence, sample, rounds, None, scale=scale)
         tools = (*prompt.tools, *self.task.tools(prompt.row))
         return Episode(prompt, sequence, sample, rounds, functools.partial(self.talk, prompt, tools),
-                       bool(tools))
+                       tools, scale)
 
     def env_seed(self, stream: int, sequence: int) -> int:
         """What all environments of a group are opened with."""

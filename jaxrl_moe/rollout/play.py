@@ -81,7 +81,7 @@ class Play:
     def begin(self, prompt: Prompt, sequence: int, step: int = 0) -> None:
         """Takes a group up; `step` is that of the round scheduler."""
         size = self._params.n
-        group = OpenGroup(prompt, sequence, self._episodes.rounds(step), size)
+        group = OpenGroup(prompt, sequence, self._episodes.rounds(step, prompt), size)
         self._groups[sequence] = group
         self._start(group, range(size))
 

@@ -18,14 +18,26 @@ _SHOWN = {  # metric: (label, format)
     "policy/grad_norm": ("grad", "{:.3f}"),
     "completion/length_mean": ("length", "{:.0f}"),
     "rollout/tokens_per_s": ("tok/s", "{:.0f}"),
-    "time/step_s": ("s/step", "{:.1f}")
+    "time/step_s": ("s/step", "{:.1f}"),
+    "demonstrations/rejected": ("rejected", "{:.0f}")
 }
 
 
 def summary(metrics: Mapping[str, float]) -> str:
-    """The handful of numbers worth watching, on one line."""
-    return "  ".join(f"{label} {form.format(metrics[name])}" for name, (label, form) in _SHOWN.items()
-                     if name in metrics)
+    """The handful of numbers worth watching, on one line; those of single environments at its end."""
+    shown = [f"{label} {form.format(metrics[name])}" for name, (label, form) in _SHOWN.items()
+             if name in metrics]
+    shown += [f"{env} {value:.3f}" for env, value in of_envs(metrics, "env", "success", "reward").items()]
+    held_out = of_envs(metrics, "eval", "pass_at_1", "reward_mean")
+    return "  ".join([*shown, *(f"held-out {env} {value:.3f}" for env, value in held_out.items())])
+
+
+def of_envs(metrics: Mapping[str, float], kind: str, *names: str) -> dict[str, float]:
+    """{environment: its number} of a run that has several: the first of these names under KIND/ENV/."""
+    parts = [name.split("/") for name in metrics]
+    envs = dict.fromkeys(each[1] for each in parts if len(each) == 3 and each[0] == kind and each[2] in names)
+    return {env: next(metrics[f"{kind}/{env}/{name}"] for name in names if f"{kind}/{env}/{name}" in metrics)
+            for env in envs}
 
 
 class Console:

@@ -9,7 +9,7 @@ from jaxrl_moe.protocols import Engine
 from jaxrl_moe.rollout.collect import EVAL_STREAM, GREEDY_STREAM, collect
 from jaxrl_moe.rollout.episodes import Episodes
 from jaxrl_moe.rollout.failures import EpisodesError
-from jaxrl_moe.runs.metrics import correct, info_means, pass_at_k
+from jaxrl_moe.runs.metrics import by_env, correct, info_means, pass_at_k
 from jaxrl_moe.types import Prompt, RolloutGroup, SamplingParams
 
 
@@ -35,15 +35,36 @@ def evaluate(prompts: Sequence[Prompt], episodes: Episodes, engine: Engine, conf
     params = SamplingParams(max_tokens=config.rollout.max_tokens, temperature=config.eval.temperature,
                             stop_strings=config.rollout.stop_strings, n=config.eval.samples)
     groups = {"eval": collect(prompts, episodes, engine, params, 0, EVAL_STREAM)}
-    metrics = sampled_metrics(trusted(groups["eval"]))
+    metrics = sampled_metrics(trusted(groups["eval"])) | of_each(groups["eval"])
     if config.eval.greedy:
         greedy = dataclasses.replace(params, temperature=0.0, n=1)
         groups["greedy"] = collect(prompts, episodes, engine, greedy, 0, GREEDY_STREAM)
-        graded = trusted(groups["greedy"])
-        metrics["eval/greedy"] = sampled_metrics(graded).get("eval/pass_at_1", _mean_reward(graded))
+        metrics |= greedy_metrics(groups["greedy"])
     if not episodes.single:
         metrics["eval/failed_frac"] = 1 - len(trusted(groups["eval"])) / len(groups["eval"])
     return Evaluation(metrics, groups)
+
+
+def of_each(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """The same numbers of each environment that a run has several of, as eval/ENV/NAME; with the prompts that
+    were played (count) and the share of those that failed."""
+    metrics = {}
+    for env, those in by_env(groups).items():
+        sound = [group for group in those if group.trusted]
+        own = sampled_metrics(sound) if sound else {}
+        metrics |= {f"eval/{env}/{name.removeprefix('eval/')}": value for name, value in own.items()}
+        metrics[f"eval/{env}/count"] = float(len(sound))
+        metrics[f"eval/{env}/failed_frac"] = 1 - len(sound) / len(those)
+    return metrics
+
+
+def greedy_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """eval/greedy, and eval/ENV/greedy of each environment that did not fail throughout: pass@1, or the mean
+    reward where nothing is right or wrong."""
+    sound = {f"{env}/": [group for group in those if group.trusted] for env, those in by_env(groups).items()}
+    graded = {"": trusted(groups)} | {name: those for name, those in sound.items() if those}
+    return {f"eval/{name}greedy": sampled_metrics(those).get("eval/pass_at_1", _mean_reward(those))
+            for name, those in graded.items()}
 
 
 def trusted(groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:

@@ -26,6 +26,9 @@ def _episodes(module: str, counts: tuple[int, int, int], terse: bool, seed: int,
 
 _TEXTCRAFT = functools.partial(_episodes, "jaxrl_moe.envs.text.textcraft.rows", (2048, 512, 4096))
 _BABYAI = functools.partial(_episodes, "jaxrl_moe.envs.text.babyai.rows", (2048, 512, 4096))
+_SCIWORLD = "jaxrl_moe.envs.text.sciworld.rows"  # needs Java; its paths take a second each
+_ALFWORLD = functools.partial(_episodes, "jaxrl_moe.envs.text.alfworld.rows", (1024, 128, 256))
+_WEBSHOP = functools.partial(_episodes, "jaxrl_moe.envs.text.webshop.rows", (2048, 512, 2048))
 _WAYS = "GoToRedBallNoDists,GoToObjS6,GoToDoor"  # levels whose missions two actions fulfil: turn, and go
 # {name: seed -> the rows of each of FILES}
 GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
@@ -33,7 +36,13 @@ GENERATORS: Mapping[str, Callable[[int], Mapping[str, Rows]]] = {
     "textcraft": functools.partial(_TEXTCRAFT, False),
     "textcraft_terse": functools.partial(_TEXTCRAFT, True, max_depth=1),
     "babyai": functools.partial(_BABYAI, False),
-    "babyai_terse": functools.partial(_BABYAI, True, levels=_WAYS)}
+    "babyai_terse": functools.partial(_BABYAI, True, levels=_WAYS),
+    "sciworld": functools.partial(_episodes, _SCIWORLD, (512, 128, 256), False),
+    "sciworld_terse": functools.partial(_episodes, _SCIWORLD, (128, 64, 1024), True),
+    "alfworld": functools.partial(_ALFWORLD, False),
+    "alfworld_terse": functools.partial(_ALFWORLD, True, games="small", turns=8),
+    "webshop": functools.partial(_WEBSHOP, False),
+    "webshop_terse": functools.partial(_WEBSHOP, True)}
 
 
 def write_data(name: str, folder: pathlib.Path, seed: int) -> None:

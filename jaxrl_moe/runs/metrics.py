@@ -30,7 +30,8 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
         these and the
       aborted ones, that was aborted or has no token of the policy's, as when an engine gave up on them:
         nothing of these can be
-      trained on), and env/NAME for the mean of each named number of the grader.
+      trained on), env/NAME for the mean of each named number of the grader, and where prompts have names of
+      environments, what of_each_env says.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
@@ -49,7 +50,31 @@ def rollout_metrics(groups: Sequence[RolloutGroup], version: int, aborted: int =
         **{
             f"env/{name}": value for name, value in info_means(rollouts).items()
         },
+        **of_each_env(groups),
     }
+
+
+def of_each_env(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Of each environment that a run has several of: env/ENV/reward (mean), /success (share of episodes that
+    are correct, where all say so), /count (episodes), /turns (mean), /frac_zero_std (groups of equal
+    rewards)."""
+    return {f"env/{env}/{name}": value for env, those in by_env(groups).items()
+            for name, value in _of_env(those).items()}
+
+
+def _of_env(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    right = correct(groups)
+    success = {} if right is None else {"success": float(np.mean([each for row in right for each in row]))}
+    return {"reward": float(np.mean([rollout.reward for rollout in rollouts])), **success,
+            "count": float(len(rollouts)), "turns": float(np.mean([turns(rollout) for rollout in rollouts])),
+            "frac_zero_std": float(np.mean([is_constant(group.rewards_G) for group in groups]))}
+
+
+def by_env(groups: Sequence[RolloutGroup]) -> dict[str, list[RolloutGroup]]:
+    """{name of an environment: its groups}, of the prompts that have one, in order of the names."""
+    names = sorted({group.prompt.env for group in groups} - {""})
+    return {name: [group for group in groups if group.prompt.env == name] for name in names}
 
 
 def turns(rollout: Rollout) -> int:

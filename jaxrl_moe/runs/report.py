@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl_moe.log_files import read_lines, whole_file
+from jaxrl_moe.runs.console import of_envs
 from jaxrl_moe.runs.logs import LOADS, METRICS, TRAJECTORIES
 
 Rows = Sequence[Mapping[str, Any]]
@@ -60,6 +61,8 @@ def summary(rl: Rows, sft: Rows) -> list[tuple[str, str]]:
     stages = [("before SFT" if sft else "before RL", before[:1]), ("after SFT", evaluations(sft)[-1:]),
               ("after RL", evaluations(rl)[-1:])]
     lines = [(f"accuracy {name}", accuracy(rows[0])) for name, rows in stages if rows]
+    lines += [(f"accuracy {name}, {env}", told) for name, rows in stages if rows
+              for env, told in accuracies(rows[0]).items()]
     if rl:
         lines += [("mismatch KL (sampler against trainer, mean)", f"{mean(rl, 'mismatch/kl'):.2e}"),
                   ("rollout tokens/s (median)", f"{np.median(column(rl, 'rollout/tokens_per_s')):,.0f}"),
@@ -75,6 +78,13 @@ def summary(rl: Rows, sft: Rows) -> list[tuple[str, str]]:
 def accuracy(row: Mapping[str, float]) -> str:
     greedy = f", greedy {row['eval/greedy']:.3f}" if "eval/greedy" in row else ""
     return f"pass@1 {row.get('eval/pass_at_1', row['eval/reward_mean']):.3f}{greedy}"
+
+
+def accuracies(row: Mapping[str, float]) -> dict[str, str]:
+    """The same of each environment, where the run has several."""
+    greedy = of_envs(row, "eval", "greedy")
+    return {env: f"pass@1 {value:.3f}" + (f", greedy {greedy[env]:.3f}" if env in greedy else "")
+            for env, value in of_envs(row, "eval", "pass_at_1", "reward_mean").items()}
 
 
 def evaluations(rows: Rows) -> Rows:
@@ -111,6 +121,10 @@ def draw_curve(rl: Rows, sft: Rows, path: pathlib.Path) -> pathlib.Path:
     axes.plot([step for step, _ in held_out],
               [row.get("eval/pass_at_1", row["eval/reward_mean"]) for _, row in held_out], marker="o",
               label="held-out pass@1")
+    for env in dict.fromkeys(env for _, row in held_out for env in accuracies(row)):
+        points = [(step, of_envs(row, "eval", "pass_at_1", "reward_mean").get(env)) for step, row in held_out]
+        axes.plot(*zip(*(point for point in points if point[1] is not None)), marker=".", linestyle="--",
+                  label=f"held-out, {env}")
     axes.set(xlabel="RL step", ylabel="reward", title=str(path.parent))
     axes.grid(alpha=0.3)
     axes.legend()

@@ -1,6 +1,7 @@
 """For runs that need no download: data made on the spot, and a small random model with a tokenizer of its
 own."""
 import contextlib
+import itertools
 import json
 import pathlib
 import shutil
@@ -11,7 +12,7 @@ from flax import nnx
 
 from jaxrl_moe.config import Config
 from jaxrl_moe.data.prompts import prompt_messages, rows_of
-from jaxrl_moe.data.rows import read_rows
+from jaxrl_moe.data.rows import read_files
 from jaxrl_moe.data.sft import row_messages
 from jaxrl_moe.data.tokenizer import import_transformers
 from jaxrl_moe.log_files import only_process
@@ -29,11 +30,11 @@ CHATML = (
 
 
 def ensure_data(config: Config) -> None:
-    """Makes the data that data.generate asks for, if its folder is not there; whole or not at all."""
-    if config.data.generate:
-        with made_once(pathlib.Path(config.data.path).parent) as partial:
+    """Makes the data that data.generate asks for, in each folder that is not there; whole or not at all."""
+    for made, folder in config.data.generated.values():
+        with made_once(folder) as partial:
             if partial:
-                write_data(config.data.generate, partial, config.seed)
+                write_data(made, partial, config.seed)
 
 
 def to_be_made(config: Config) -> bool:
@@ -92,10 +93,10 @@ def made_once(folder: pathlib.Path) -> Iterator[pathlib.Path | None]:
 def texts(config: Config, conversations: bool) -> Iterable[str]:
     """What the tokenizer is trained on: the messages of the SFT data if they are used, and the RL prompts."""
     if conversations:
-        for row in read_rows(config.sft.path):
+        for row in itertools.chain.from_iterable(read_files(config.sft.conversation_files).values()):
             yield from (message["content"] for message in row_messages(row)[0])
     if config.data.source:
-        for row in rows_of(config.data)[1]:
+        for row in itertools.chain.from_iterable(rows_of(config.data).values()):
             yield from (message["content"]
                         for message in prompt_messages(row, config.data.system_prompt,
                                                        config.data.suffix).messages)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_moe.learning.credit.rewards import turns_of
 from jaxrl_moe.learning.samples import Sample
 from jaxrl_moe.log_files import Tally, open_to_append, write_line
-from jaxrl_moe.types import Rollout, RolloutGroup, Trace
+from jaxrl_moe.types import Dialogue, Prompt, Rollout, RolloutGroup, Trace
 
 
 class Trajectories:
@@ -22,7 +22,8 @@ class Trajectories:
         environment failed, or that of another episode of its group), "eval" (sampled) or "greedy".
       sequence, sample: draw number of the prompt, and which of its completions this is; with the seed they
         give the noise.
-      prompt_index: row of the prompt in its data file.
+      prompt_index: row of the prompt in its data file, or in all files of several.
+      env: the name of the prompt's environment, where the run has several.
       prompt_ids, prompt, completion_ids, completion: token ids and text.
       loss_mask: 1 on the tokens that the policy drew.
       logprobs: the sampler's, of the tempered distribution.
@@ -32,8 +33,10 @@ class Trajectories:
         as {"correct": 1.0}.
       turns: [start, end, reward] of each turn, in completion tokens.
       messages: those that the environment showed after each turn, of the turns of `branches` first.
+      dialogue: {"messages", "tools", "variables"} of the whole sequence, those that the policy drew as they
+        are read from its tokens; null where an agent prompted with a text.
       branches: of an episode whose history was rewritten, its earlier token sequences, each with prompt_ids,
-        completion_ids, loss_mask, logprobs, policy_version and turns.
+        completion_ids, loss_mask, logprobs, policy_version, turns and dialogue.
       notes: named texts, such as what a judge answered.
       outcome, message: how the episode ended (see types.Status), and what went wrong where it failed.
       used_reward, advantage: what the update used, of the first trained token where advantages differ; null
@@ -62,7 +65,8 @@ class Trajectories:
         rollout = group.rollouts[sample]
         return {
             "step": step, "phase": phase, "sequence": group.sequence, "sample": sample,
-            "prompt_index": group.prompt.index, "prompt_ids": rollout.prompt_ids.tolist(), "prompt": prompt,
+            "prompt_index": group.prompt.index, **_env(group.prompt),
+            "prompt_ids": rollout.prompt_ids.tolist(), "prompt": prompt,
             **_drawn(rollout), "completion": rollout.text,
             "reward": float(rollout.reward) if rollout.status.trusted else None,
             "info": {name: float(value) for name, value in rollout.info.items()},
@@ -80,10 +84,20 @@ class Trajectories:
         self._file.close()
 
 
+def _env(prompt: Prompt) -> dict[str, str]:
+    return {"env": prompt.env} if prompt.env else {}
+
+
 def _drawn(trace: Trace) -> dict[str, Any]:
     return {"completion_ids": trace.completion_ids.tolist(), "loss_mask": trace.loss_mask.tolist(),
             "logprobs": trace.sampler_logprobs.tolist(), "policy_version": trace.policy_version.tolist(),
-            "turns": [[turn.start, turn.end, float(turn.reward)] for turn in turns_of(trace)]}
+            "turns": [[turn.start, turn.end, float(turn.reward)] for turn in turns_of(trace)],
+            "dialogue": _said(trace.dialogue) if trace.dialogue else None}
+
+
+def _said(dialogue: Dialogue) -> dict[str, Any]:
+    variables = None if dialogue.variables is None else dict(dialogue.variables)
+    return {"messages": list(dialogue.messages), "tools": list(dialogue.tools), "variables": variables}
 
 
 def _trainers(rollout: Rollout, trained: Sequence[Sample]) -> list[float] | None:

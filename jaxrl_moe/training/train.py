@@ -91,7 +91,8 @@ def train(config: Config, learner: Learner, engine: Engine, task: Task, tokenize
     """
     folder = pathlib.Path(config.run_dir)
     episodes = make_episodes(config, task, tokenizer, kept_timeouts(config, task, folder), sessions)
-    draws = Draws(PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle), prompts)
+    order = PromptIterator(prompts, seed=config.seed, shuffle=config.data.shuffle, weights=config.data.shares)
+    draws = Draws(order, prompts)
     params = sampling(config)
     objective = make_policy_objective(config.algorithm, config.critic, config.moe)
     with (open_run(config, folder, "RL", learner, lambda progress: config.train.steps,

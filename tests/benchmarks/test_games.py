@@ -1,7 +1,9 @@
 """The table of the games: what it says of finished runs, and what it takes for a problem."""
+import contextlib
 import json
 
 from benchmarks import games
+from jaxrl_moe.envs import make_task
 
 
 def write_run(folder, name, success, tokens=(1, 2), seconds=3.0):
@@ -39,6 +41,43 @@ def test_a_small_lift_and_other_tokens_are_problems(tmp_path):
     told = {problem.rpartition(" in ")[2] for problem in problems[1:]}
     assert told == {"trajectories.jsonl", "metrics.jsonl"}
     assert "3 PROBLEMS" in text
+
+
+def test_a_run_of_several_games_has_a_line_for_each_and_each_must_be_learnt(tmp_path):
+    write_run(tmp_path, "mixed_0_process", (0.0, 0.3, 0.7))
+    for path, lifts in (("sft/metrics.jsonl", (0.0, 0.5)), ("metrics.jsonl", (None, 0.55))):
+        rows = [json.loads(line) for line in (tmp_path / "mixed_0_process" / path).read_text().splitlines()]
+        for row, score in zip(rows, lifts):
+            row["eval/textcraft/pass_at_1"] = row.get("eval/pass_at_1")
+            row["eval/babyai/pass_at_1"] = score
+        (tmp_path / "mixed_0_process" / path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text, problems = games.report(tmp_path)
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()
+             if line.startswith("| mixed")]
+    assert [line[0] for line in cells] == ["mixed, textcraft", "mixed, babyai"]
+    assert [line[3:7] for line in cells] == [["0.000", "0.300", "**0.700**", "+0.400"],
+                                             ["0.000", "0.500", "**0.550**", "+0.050"]]
+    assert problems == ["mixed, babyai, seed 0, process: GRPO lifts success by +0.050, under 0.1"]
+
+
+def test_games_over_servers_are_the_recipe_s_own_with_its_turns(tmp_path, monkeypatch):
+    served = []
+
+    @contextlib.contextmanager
+    def started(arguments, pattern, folder):
+        served.append(arguments[1])
+        yield f"http://127.0.0.1:{len(served)}", None
+
+    monkeypatch.setattr(games, "started", started)
+    with contextlib.ExitStack() as stack:
+        spec = games.over_servers("agents/mixed_grpo", stack, tmp_path)
+    task = make_task(spec)
+    assert task.envs == ("textcraft", "babyai") and task.deterministic
+    assert [task.turns_of({"env": env}) for env in task.envs] == [8, 3]
+    assert served == ["--name=textcraft(recipes='small', max_depth=1, max_turns=8)",
+                      "--name=babyai(max_turns=3)"]
+    with contextlib.ExitStack() as stack:
+        assert make_task(games.over_servers("agents/babyai_grpo", stack, tmp_path)).max_turns == 3
 
 
 def test_the_curves_are_drawn(tmp_path):

@@ -86,7 +86,7 @@ def test_every_number_has_a_range_that_its_default_keeps(key):
 def test_every_string_has_choices_or_says_that_it_is_free(key):
     described = config_lib.setting_of(FIELDS[key])
     assert bool(described.choices or described.table) != bool(described.kind)
-    assert described.kind in ("", "text", "path")
+    assert described.kind in ("", "text", "path", "files")
 
 
 @pytest.mark.parametrize("key", [key for key in FIELDS if config_lib.setting_of(FIELDS[key]).choices])

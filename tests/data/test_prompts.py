@@ -61,6 +61,14 @@ def test_a_bare_string_becomes_one_user_message_with_system_prompt_and_suffix(tm
     assert "Think." not in texts[2] and "####" not in texts[2]
 
 
+def test_a_problem_is_the_prompt_of_a_row_of_math(tmp_path, tokenizer):
+    rows = [{"problem": "1 + 1?", "answer": "2"}, {"prompt": None, "question": None, "problem": "1 + 1?"}]
+    path = write(tmp_path / "d.jsonl", rows)
+    prompts, _ = load_prompts(DataSection(path=str(path)), tokenizer)
+    asked, _ = load_prompts(DataSection(path=str(write(tmp_path / "q.jsonl", [GSM8K]))), tokenizer)
+    assert [prompt.ids.tolist() for prompt in prompts] == [asked[0].ids.tolist()] * 2
+
+
 def test_a_null_prompt_beside_a_question_is_a_gsm8k_row(tmp_path, tokenizer):
     path = write(tmp_path / "d.parquet", [GSM8K | {"prompt": None}, GSM8K | {"prompt": "Solve 1 + 1?"}])
     prompts, _ = load_prompts(DataSection(path=path), tokenizer)

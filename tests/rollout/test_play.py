@@ -243,7 +243,32 @@ def test_the_tokens_of_a_turn_are_bounded_by_what_is_left_of_the_episode():
 def test_rounds_are_scheduled_by_the_step():
     settings = EpisodesSection(rounds=(2, 4, 6), rounds_every=10)
     episodes = Episodes(Rooms(max_turns=5), str, settings=settings)
-    assert [episodes.rounds(step) for step in (0, 9, 10, 19, 20, 1000)] == [2, 2, 4, 4, 5, 5]
+    rounds = [episodes.rounds(step, PROMPTS[0]) for step in (0, 9, 10, 19, 20, 1000)]
+    assert rounds == [2, 2, 4, 4, 5, 5]
+
+
+class OfRows(Rooms):
+    """Rows differ in their turns, and in the range that their rewards are brought to 0..1 from."""
+
+    def turns_of(self, row):
+        return 2 if row["index"] == 2 else self.max_turns
+
+    def scaled_from(self, row):
+        return None if row["index"] == 0 else (-1.0, 4.0)
+
+
+def test_turns_and_ranges_of_rewards_may_differ_from_row_to_row():
+    groups, _, _ = played(OfRows(), PROMPTS[:3], n=1)
+    rollouts = [group.rollouts[0] for group in groups]
+    assert [rollout.reward for rollout in rollouts] == pytest.approx([1.0, 0.8, 0.8])
+    turns = [[turn.reward for trace in rollout.traces for turn in trace.turns] for rollout in rollouts]
+    assert turns == [[1.0], pytest.approx([0.4, 0.4]), pytest.approx([0.4, 0.4])]
+    assert [rollout.truncated for rollout in rollouts] == [False, False, True]
+
+
+def test_rewards_beyond_the_range_of_their_row_end_the_run():
+    with pytest.raises(GradeError, match="row 4: the episode's rewards sum to 10"):
+        played(OfRows(), PROMPTS[3:4], n=1)
 
 
 def test_a_prompt_that_leaves_no_room_for_a_turn_is_refused():

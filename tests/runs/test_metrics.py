@@ -9,8 +9,8 @@ import pytest
 from jaxrl_moe.rl import mismatch
 from jaxrl_moe.rl.metrics import Merge, Metrics
 from jaxrl_moe.rl.types import LossInputs
-from jaxrl_moe.runs import metrics
-from jaxrl_moe.types import Prompt, Rollout, RolloutGroup
+from jaxrl_moe.runs import console, evaluation, metrics, report
+from jaxrl_moe.types import Prompt, Rollout, RolloutGroup, Status
 
 
 def group(rewards, lengths, version=3, correct=None):
@@ -128,3 +128,50 @@ def test_a_stopwatch_adds_up_a_phase_and_never_exceeds_the_step():
             sum(range(1000))
     times = watch.times()
     assert 0 < times["time/rollout_s"] <= times["time/step_s"]
+
+
+def of_env(env, *given, **more):
+    one = group(*given, **more)
+    return dataclasses.replace(one, prompt=dataclasses.replace(one.prompt, env=env))
+
+
+MIXED = [of_env("b", [1.0, 0.0], [2, 4], correct=[1, 0]), of_env("a", [0.5, 0.5], [1, 1], correct=[0, 0]),
+         of_env("b", [1.0, 1.0], [2, 2], correct=[1, 1])]
+
+
+def test_numbers_of_each_environment_are_those_of_its_groups_alone():
+    found = metrics.rollout_metrics(MIXED, version=4)
+    own = {name: value for name, value in found.items() if name.count("/") == 2}
+    assert own == {
+        "env/a/reward": 0.5, "env/a/success": 0.0, "env/a/count": 2.0, "env/a/turns": 1.0,
+        "env/a/frac_zero_std": 1.0, "env/b/reward": 0.75, "env/b/success": 0.75, "env/b/count": 4.0,
+        "env/b/turns": 1.0, "env/b/frac_zero_std": 0.5}
+    assert found["env/correct"] == 0.5
+    unsure = [dataclasses.replace(rollout, info={}) for rollout in MIXED[0].rollouts]
+    assert "env/b/success" not in metrics.of_each_env([dataclasses.replace(MIXED[0], rollouts=unsure)])
+    assert metrics.of_each_env([group([1.0], [1])]) == {}
+
+
+def test_evaluations_of_each_environment_leave_out_what_failed():
+    lost = dataclasses.replace(MIXED[0].rollouts[0], status=Status.UNREACHABLE)
+    failed = dataclasses.replace(MIXED[1], rollouts=[lost])
+    found = evaluation.of_each([*MIXED, failed, of_env("c", [0.0], [1], correct=[0]),
+                                dataclasses.replace(failed, prompt=of_env("d", [1.0], [1]).prompt)])
+    assert {name: value for name, value in found.items() if name.endswith(("count", "frac", "pass_at_1"))
+            and "truncated" not in name} == {
+        "eval/a/pass_at_1": 0.0, "eval/a/count": 1.0, "eval/a/failed_frac": 0.5, "eval/b/pass_at_1": 0.75,
+        "eval/b/count": 2.0, "eval/b/failed_frac": 0.0, "eval/c/pass_at_1": 0.0, "eval/c/count": 1.0,
+        "eval/c/failed_frac": 0.0, "eval/d/count": 0.0, "eval/d/failed_frac": 1.0}
+    assert evaluation.greedy_metrics([*MIXED, failed]) == {
+        "eval/greedy": 0.5, "eval/a/greedy": 0.0, "eval/b/greedy": 0.75}
+
+
+def test_the_console_and_the_report_tell_of_each_environment():
+    row = {"reward/mean": 0.5, "env/valid": 0.1, "env/a/success": 0.25, "env/a/reward": 0.3,
+           "env/b/reward": 0.4, "eval/reward_mean": 0.5, "eval/pass_at_1": 0.6, "eval/a/pass_at_1": 0.7,
+           "eval/a/reward_mean": 0.1, "eval/b/reward_mean": 0.2, "eval/a/greedy": 0.9, "step": 1}
+    assert console.summary(row).endswith("  a 0.250  b 0.400  held-out a 0.700  held-out b 0.200")
+    told = dict(report.summary([row], []))
+    assert told["accuracy after RL, a"] == "pass@1 0.700, greedy 0.900"
+    assert told["accuracy after RL, b"] == "pass@1 0.200" and told["accuracy after RL"] == "pass@1 0.600"
+    assert console.of_envs({"env/correct": 1.0, "moe/layer_00/max_vio": 1.0}, "env", "success") == {}

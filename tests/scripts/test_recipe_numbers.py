@@ -25,6 +25,16 @@ NUMBERS = {
         "algorithm.overlong_tokens": 512,
         "algorithm.overlong_cushion": 512 * 4096 // 20480
     },
+    "math/dapo17k": {
+        "loss.clip_low": 0.2,
+        "loss.clip_high": 0.28,
+        "algorithm.aggregation": "token-mean",
+        "algorithm.kl_coef": 0,
+        "rollout.dynamic_sampling": True,
+        "env.name": "math(boxed=true)",
+        "algorithm.overlong_tokens": 1024,
+        "algorithm.overlong_cushion": 1024 * 4096 // 20480
+    },
     "gsm8k/gspo": {
         "algorithm.loss": "gspo",
         "loss.clip_low": 3e-4,
@@ -203,7 +213,8 @@ NUMBERS = {
     },
 }
 # of this project: no paper's
-OWN = {"quickstart", "gsm8k/tiny", "agents/textcraft_grpo", "agents/babyai_grpo", "judges/agora_ex_tiny"}
+OWN = {"quickstart", "agents/agentgym_grpo", "agents/agentgym_sft", "agents/babyai_grpo",
+       "agents/sciworld_grpo", "agents/textcraft_grpo", "gsm8k/tiny", "judges/agora_ex_tiny"}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,11 @@ _MARK = re.compile(r"\bAction:")
 _STRIPPED = re.compile(r"[^A-Za-z0-9, ]+")
 
 
+def react(command: str, thought: str) -> str:
+    """An answer of the form of REACT."""
+    return f"Thought:\n{thought}\n\nAction:\n{command}"
+
+
 class BadAction(ValueError):
     """An answer without a single command; its message is for the policy that wrote it."""
 

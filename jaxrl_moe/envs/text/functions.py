@@ -1,14 +1,18 @@
 """How a policy gives a game its commands: in words after "Action:", or as calls of functions."""
 import dataclasses
+import json
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.outside import Fields, OutsideError, parse
-from jaxrl_moe.types import Action, Messages, ToolCall
+from jaxrl_moe.spelling import quoted
+from jaxrl_moe.types import Action, Messages, ToolCall, UserError
 
 Answers = Literal["react", "functions"]
+_PATTERNS = {"{": "(?P<", "}": ">.+?)", "[": "(?:", "]": ")?"}  # of a command with its arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,14 @@ class GameFunction:
             text = before + (optional if all(name in given for name in names) else "") + after
         return text.format_map(given)
 
+    def given(self, command: str) -> dict[str, str] | None:
+        """The arguments for which it says this command; None: there are none."""
+        pattern = ""
+        for part in re.split(r"([{}\[\]])", self.command):
+            pattern += _PATTERNS.get(part) or (part if pattern.endswith("(?P<") else re.escape(part))
+        match = re.fullmatch(pattern, command)
+        return {name: text for name, text in match.groupdict().items() if text} if match else None
+
 
 @dataclasses.dataclass(frozen=True)
 class CommandForm:
@@ -99,6 +111,22 @@ def called_command(action: Action, functions: Sequence[GameFunction]) -> str:
         raise BadAction(f"{len(action.tool_calls)} functions were called, not one. Nothing was done: call "
                         "exactly one.")
     return _command(action.tool_calls[0], functions)
+
+
+def call_of(command: str, functions: Sequence[GameFunction]) -> ToolCall:
+    """The call that gives a command: where several functions do, that which leaves the fewest letters to its
+    arguments.
+
+    Raises:
+      UserError: none does.
+    """
+    given = [(function.name, function.given(command)) for function in functions]
+    calls = [(name, arguments) for name, arguments in given if arguments is not None]
+    if not calls:
+        raise UserError(f"No function gives the command {quoted(command)}: the functions are "
+                        f"{', '.join(each.name for each in functions)}.")
+    name, arguments = min(calls, key=lambda call: sum(map(len, call[1].values())))
+    return ToolCall(name, json.dumps(arguments))
 
 
 def _command(call: ToolCall, functions: Sequence[GameFunction]) -> str:

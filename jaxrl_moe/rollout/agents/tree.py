@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrl_moe.data.chat.turn_bridge import continues
 from jaxrl_moe.rollout.episode import Draft
-from jaxrl_moe.types import Completion, Messages, Step
+from jaxrl_moe.types import Completion, Dialogue, Messages, Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,4 +108,6 @@ def _draft(calls: Sequence[Call], told: Mapping[int, Step]) -> Draft:
         draft.draw(call.completion)
         step = told.get(id(call), Step(0.0, False))
         draft.told(dataclasses.replace(step, observation=after.shown if after else ()))
+        if call.chat is not None:
+            draft.dialogue = Dialogue(call.chat.messages, call.chat.tools, call.chat.variables)
     return draft

@@ -38,7 +38,7 @@ def episode(line: bytes, texts: TokenTexts) -> dict[str, Any]:
         "traces": shown, "spelled": spells, "told": texts.told, "prompt": prompt,
         "completion": fields.string("completion", ""), "message": fields.string("message", ""),
         "messages": _messages(fields), "info": _info(fields), "notes": _notes(fields),
-        "truncated": fields.boolean("truncated", False)}
+        "env": fields.string("env", ""), "truncated": fields.boolean("truncated", False)}
 
 
 def _trace(trace: Fields, texts: TokenTexts | None, advantages: Sequence[float] | float | None) -> dict:

@@ -1,10 +1,12 @@
 """Commands of games as calls of functions."""
+import json
+
 import pytest
 
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.text.answers import BadAction, action_of
-from jaxrl_moe.envs.text.functions import CommandForm, GameFunction
-from jaxrl_moe.types import Action, ToolCall
+from jaxrl_moe.envs.text.functions import CommandForm, GameFunction, call_of
+from jaxrl_moe.types import Action, ToolCall, UserError
 
 USE = GameFunction("use", "Uses something.", "use {tool}[ on {target}]",
                    {"tool": "what", "target?": "on what"})
@@ -36,6 +38,28 @@ def test_a_call_is_the_command_of_its_arguments(name, arguments, command):
 def test_what_is_no_call_of_one_function_is_told_to_the_policy(action, said):
     with pytest.raises(BadAction, match=said):
         FORM.command(action)
+
+
+@pytest.mark.parametrize("command, name, arguments", [
+    ("look", "look", {}), ("use red key", "use", {"tool": "red key"}),
+    ("use red key on door 2", "use", {"tool": "red key", "target": "door 2"}),
+    ("use key on box on shelf", "use", {"tool": "key", "target": "box on shelf"})])
+def test_the_call_of_a_command_gives_it(command, name, arguments):
+    found = call_of(command, FORM.functions)
+    assert (found.name, json.loads(found.arguments)) == (name, arguments)
+    assert FORM.command(Action("", 4, False, (found,))) == command
+
+
+@pytest.mark.parametrize("command, name", [("look", "look"), ("use a on b", "use"), ("7", "say")])
+def test_of_several_functions_that_give_a_command_the_one_that_says_most_is_called(command, name):
+    say = GameFunction("say", "Says.", "{words}", {"words": "what"})
+    assert call_of(command, (say, *FORM.functions)).name == name
+
+
+@pytest.mark.parametrize("command", ["", "look around", "use", "use ", "lookuse a"])
+def test_a_command_that_no_function_gives_is_refused(command):
+    with pytest.raises(UserError, match="the functions are use, look"):
+        call_of(command, FORM.functions)
 
 
 def test_a_function_says_what_it_takes_as_a_schema():

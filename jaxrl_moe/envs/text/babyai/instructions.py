@@ -1,5 +1,5 @@
 """What a policy is told before its first turn, and answers in the form that it is told."""
-from jaxrl_moe.envs.text.answers import REACT
+from jaxrl_moe.envs.text.answers import REACT, react
 from jaxrl_moe.envs.text.functions import GameFunction
 
 ACTIONS = """\
@@ -47,4 +47,4 @@ def instructions(terse: bool) -> str:
 
 def answer(action: str, thought: str, terse: bool) -> str:
     """A turn that takes an action as the instructions ask for."""
-    return f"Action: {action}" if terse else f"Thought:\n{thought}\n\nAction:\n{action}"
+    return f"Action: {action}" if terse else react(action, thought)

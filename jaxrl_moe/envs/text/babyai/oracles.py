@@ -1,12 +1,13 @@
 """Who plays BabyAI well: minigrid's bot, which moves step by step and plays nearly every level, and a planner
 that sees what the policy sees and speaks in its actions, for missions of one room."""
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from jaxrl_moe.envs.text.babyai.actions import COLORS
 from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.paths import Move, Moves
+from jaxrl_moe.envs.text.babyai.task import BabyAI
 from jaxrl_moe.envs.text.babyai.view import View
 from jaxrl_moe.types import UserError
 
@@ -47,6 +48,20 @@ class BotOracle:
         if ahead is None or ahead.type == "wall":  # it believes that it has done all
             return None
         return f"{_OF_WHAT_IS_AHEAD[move]} {self._episode.scene.names.name(ahead)}"
+
+
+def commands(task: BabyAI, env: BabyAIEpisode, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (action, thought) of each turn of an episode that has begun, by the planner where it plays the
+    mission, else by the bot, which has no thoughts of its own; each after the one before was taken. It ends
+    early where the bot knows no way on."""
+    if _MISSION.fullmatch(env.mission):
+        planner = RoomPlanner(env)
+        while True:
+            thought, action = planner.advice()
+            yield action, thought
+    bot = BotOracle(env)
+    while action := bot.action():
+        yield action, f"I want to {env.mission}, so next I {action}."
 
 
 class Advice(NamedTuple):

@@ -6,8 +6,10 @@ from typing import Any
 
 from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
 from jaxrl_moe.envs.text.babyai.instructions import answer, instructions
-from jaxrl_moe.envs.text.babyai.levels import data_index, levels_of, make_world
+from jaxrl_moe.envs.text.babyai.levels import LEVELS, data_index, levels_of, make_world
 from jaxrl_moe.envs.text.babyai.oracles import Advice, RoomPlanner
+from jaxrl_moe.envs.text.babyai.task import BabyAI
+from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import Action, UserError
 
 # What a model of a million parameters can learn in minutes: one room, few things, eight turns at most.
@@ -60,6 +62,13 @@ def conversations(count: int, seed: int, split: str, terse: bool, levels: str = 
     return rows
 
 
+def episodes(task: BabyAI, seed: int, split: str) -> Iterator[dict[str, Any]]:
+    """Yields rows of different worlds of a split, of the task's levels, without an end but that of the
+    worlds."""
+    for index in _worlds(seed, split, task.levels or ",".join(LEVELS)):
+        yield {"id": index}
+
+
 def _worlds(seed: int, split: str, levels: str) -> Iterator[int]:
     """Yields indices of different worlds of a split."""
     held_out = {"train": False, "test": True}[split]
@@ -75,6 +84,7 @@ def _worlds(seed: int, split: str, levels: str) -> Iterator[int]:
             seen.add(mark)
             misses = 0
             yield index
+    levels = cut(levels)
     raise UserError(f"The levels {levels} have no more than {len(seen)} different worlds for {split!r}: ask "
                     "for fewer rows, or add levels.")
 

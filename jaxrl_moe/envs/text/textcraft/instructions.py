@@ -1,5 +1,5 @@
 """What a policy is told before its first turn, and answers in the form that it is told."""
-from jaxrl_moe.envs.text.answers import REACT
+from jaxrl_moe.envs.text.answers import REACT, react
 from jaxrl_moe.envs.text.functions import GameFunction
 
 COMMANDS = """\
@@ -35,4 +35,4 @@ def instructions(terse: bool) -> str:
 
 def answer(command: str, thought: str, terse: bool) -> str:
     """A turn that gives a command as the instructions ask for."""
-    return f"Action: {command}" if terse else f"Thought:\n{thought}\n\nAction:\n{command}"
+    return f"Action: {command}" if terse else react(command, thought)

@@ -6,7 +6,8 @@ from typing import Any
 from jaxrl_moe.envs.text.textcraft.game import Game
 from jaxrl_moe.envs.text.textcraft.goals import GoalSet, goal_set, is_held_out, opening
 from jaxrl_moe.envs.text.textcraft.instructions import answer, instructions
-from jaxrl_moe.envs.text.textcraft.planner import Goal, plan
+from jaxrl_moe.envs.text.textcraft.oracle import moves
+from jaxrl_moe.envs.text.textcraft.task import TextCraft
 
 
 def prompts(count: int, seed: int, split: str, terse: bool, recipes: str = "small",
@@ -35,6 +36,12 @@ def conversations(count: int, seed: int, split: str, terse: bool, recipes: str =
             for number in (numbers[row % len(numbers)] for row in range(count))]
 
 
+def episodes(task: TextCraft, seed: int, split: str) -> Iterator[dict[str, Any]]:
+    """Yields the rows of all episodes of a split that a task has, in an order of the seed."""
+    for number in _shuffled(goal_set(task.recipes), seed, split, task.max_depth):
+        yield {"id": number, "recipes": task.recipes}
+
+
 def _shuffled(goals: GoalSet, seed: int, split: str, max_depth: int) -> list[int]:
     """The numbers of a split's goals."""
     held_out = {"train": False, "test": True}[split]
@@ -53,20 +60,8 @@ def _episode(goals: GoalSet, number: int, terse: bool, order: random.Random) -> 
     game = Game(goals.book, goal)
     messages = _instructed(terse)
     observation = opening(goals.book, goal, goals.distractors)
-    for command, thought in _moves(goals, goal, order):
+    for command, thought in moves(goals, goal, order):
         messages += [{"role": "user", "content": observation},
                      {"role": "assistant", "content": answer(command, thought, terse)}]
         observation = game.do(command).text
     return messages
-
-
-def _moves(goals: GoalSet, goal: Goal, order: random.Random) -> Iterator[tuple[str, str]]:
-    """(command, thought) of each turn."""
-    planned = plan(goals.book, goal)
-    finds = list(planned.found.items())
-    order.shuffle(finds)
-    for item, count in finds:
-        yield f"get {count} {item}", f"To craft {goal.item} I need {count} {item}, which can be found."
-    for craft in planned.crafts:
-        used = " and ".join(f"{count} {item}" for item, count in craft.used)
-        yield craft.command, f"I have {used}, so I can craft {craft.recipe.product}."

@@ -38,7 +38,7 @@ export function drawEpisode(episode, mode, scale) {
   });
   return h("article", {class: "episode"},
     h("div", {class: "facts"}, badge(episode.outcome),
-      fact("reward", number(episode.reward)),
+      episode.env && fact("env", episode.env), fact("reward", number(episode.reward)),
       episode.used_reward !== null && String(episode.used_reward) !== String(episode.reward) && fact("used", listed(episode.used_reward)),
       episode.advantage !== null && fact("advantage", listed(episode.advantage)),
       fact(turns === 1 ? "turn" : "turns", turns), fact("tokens", tokens),

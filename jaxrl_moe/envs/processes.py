@@ -1,0 +1,180 @@
+"""Programs that answer requests over pipes, and that can be killed: for what may hang, crash or eat memory.
+
+A program reads a line of JSON and answers with one, again and again; its first line, unasked, says that it is
+ready. It ends when its input does, so that it does not outlive us.
+"""
+import contextlib
+import json
+import queue
+import select
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from jaxrl_moe.outside import Fields, OutsideError, parse
+
+MOST_ANSWER = 2**20  # bytes of a line that a program writes
+
+
+class WorkerError(Exception):
+    """A program did not answer a request; it has been killed.
+
+    Attributes:
+      timed_out: it took too long; else it ended, or wrote what it may not.
+    """
+
+    def __init__(self, message: str, timed_out: bool):
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class WorkerStartError(Exception):
+    """A program cannot be started, or is not ready in time."""
+
+
+class Worker:
+    """One program. One thread uses it at a time; any may end it.
+
+    Args:
+      command: that starts it.
+      start_seconds: until it must be ready.
+
+    Raises:
+      WorkerStartError: it is not ready by then.
+    """
+
+    def __init__(self, command: Sequence[str], start_seconds: float = 60.0):
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=subprocess.DEVNULL, bufsize=0)
+            self._unread = b""
+            self._answer(start_seconds)
+        except (OSError, WorkerError) as error:
+            raise WorkerStartError(f"{shlex.join(command)} cannot be started: {error} Run it to see why."
+                                   ) from error
+
+    def ask(self, request: Mapping[str, Any], seconds: float) -> Fields:
+        """The answer to a request.
+
+        Raises:
+          WorkerError: none came in so many seconds, or it is none; the program is dead then.
+        """
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise self._failed("has ended") from error
+        return self._answer(seconds)
+
+    def end(self) -> None:
+        """Ends it at once: a thread that waits for its answer is told so."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """The same by the thread that uses it, which waits until it has ended; a second time it does
+        nothing."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def _answer(self, seconds: float) -> Fields:
+        line = self._line(time.monotonic() + seconds)
+        try:
+            return Fields(parse(line, "A worker's answer"), "A worker's answer")
+        except OutsideError as error:
+            raise self._failed(f"answered with what is none: {error}") from error
+
+    def _line(self, end: float) -> bytes:
+        while b"\n" not in self._unread:
+            ready = select.poll()
+            ready.register(self._process.stdout, select.POLLIN)
+            if not ready.poll(max(end - time.monotonic(), 0) * 1000):
+                raise self._failed("took too long", timed_out=True)
+            read = self._process.stdout.read(2**16)
+            self._unread += read
+            if not read or len(self._unread) > MOST_ANSWER:
+                raise self._failed("has ended" if not read else "wrote too much")
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _failed(self, what: str, timed_out: bool = False) -> WorkerError:
+        self.kill()
+        return WorkerError(f"The program {what} (exit code {self._process.returncode}).", timed_out)
+
+
+class WorkerPool:
+    """Some programs of one kind, started when they are needed and replaced when they have been killed. Any
+    thread may ask.
+
+    Args:
+      command: that starts one.
+      size: most of them at a time; who asks meanwhile waits for one.
+    """
+
+    def __init__(self, command: Sequence[str], size: int):
+        self._command = command
+        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._idle.put(None)  # not started yet
+        self._lock = threading.Lock()
+        self._alive: set[Worker] = set()
+        self._closed = False
+
+    def ask(self, request: Mapping[str, Any], seconds: float) -> Fields:
+        """The answer of one of them. The time is that of the answer alone, without the wait for a program and
+        its start.
+
+        Raises:
+          WorkerError: the program did not answer, and is replaced; or the pool is closed.
+          WorkerStartError: none can be started.
+        """
+        with self._lent() as worker:
+            return worker.ask(request, seconds)
+
+    def close(self) -> None:
+        """Ends all, those that are asked included; a second time it does nothing."""
+        with self._lock:
+            self._closed = True
+            for worker in self._alive:
+                worker.end()
+        for _ in range(self._idle.qsize()):
+            with contextlib.suppress(queue.Empty):
+                if worker := self._idle.get_nowait():
+                    self._dropped(worker)
+                self._idle.put(None)  # for those who wait
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[Worker]:
+        worker = self._idle.get()
+        back = None
+        try:
+            worker = worker or self._started()
+            yield worker
+            back = worker
+        finally:
+            if worker is not None and (back is None or self._closed):
+                back = self._dropped(worker)
+            self._idle.put(back)
+
+    def _dropped(self, worker: Worker) -> None:
+        worker.kill()
+        with self._lock:
+            self._alive.discard(worker)
+
+    def _started(self) -> Worker:
+        worker = Worker(self._command)
+        with self._lock:
+            if not self._closed:
+                self._alive.add(worker)
+                return worker
+        worker.kill()
+        raise WorkerError("The pool is closed.", timed_out=False)

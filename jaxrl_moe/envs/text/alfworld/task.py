@@ -1,0 +1,156 @@
+"""ALFWorld as a task: a row names a game, and its episode plays it in a process of the package's own."""
+import dataclasses
+import os
+import pathlib
+import threading
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from jaxrl_moe.envs.episode_ids import episode_number
+from jaxrl_moe.envs.text.alfworld.episode import AlfWorldEpisode
+from jaxrl_moe.envs.text.alfworld.instructions import CALLING, FUNCTIONS, INSTRUCTIONS
+from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files, is_generated
+from jaxrl_moe.envs.text.alfworld.pool import GamePool
+from jaxrl_moe.envs.text.alfworld.problem import described
+from jaxrl_moe.envs.text.alfworld.rooms import make_game
+from jaxrl_moe.envs.text.answers import last_command
+from jaxrl_moe.envs.text.functions import Answers, CommandForm
+from jaxrl_moe.protocols import Task
+from jaxrl_moe.spelling import quoted
+from jaxrl_moe.types import UserError
+
+WORKER = pathlib.Path(__file__).parent / "worker"
+ENVIRONMENT = ".venv-alfworld"
+_ROOT = pathlib.Path(__file__).parents[4]
+
+
+@dataclasses.dataclass
+class AlfWorld(Task):
+    """Reward 1 for the command that does what is asked, else 0. A row says which game by `id`, a number, or
+    by `item_id`, as "alfworld_12".
+
+    Attributes:
+      games: "official", ALFWorld's own or those of the folder `data`; "rooms", rooms of our own, or "small",
+        rooms of our own with few things. Scores of these two are no scores of ALFWorld's.
+      data: folder of games in files; empty: $ALFWORLD_DATA, else ~/.cache/alfworld.
+      max_turns: turns after which an episode is cut.
+      workers: processes that play the games, each some of the episodes.
+      seconds: that a process has for an answer.
+      python: of the environment that has the package alfworld; empty: of .venv-alfworld, as `make alfworld`
+        makes it.
+      answers: commands are given in words ("react") or by calling functions.
+
+    Raises:
+      UserError: a number is out of range, or a folder is given for rooms that are in none.
+    """
+    games: Literal["official", "rooms", "small"] = "official"
+    data: str = ""
+    max_turns: int = 30
+    workers: int = 1
+    seconds: float = 120.0
+    python: str = ""
+    answers: Answers = "react"
+    lowest_reward: ClassVar[float] = 0.0
+    concurrent: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    wire: ClassVar[str] = "alfworld"
+
+    def __post_init__(self) -> None:
+        for name in ("max_turns", "workers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} = {getattr(self, name)} is out of range: it must be at least 1.")
+        if self.seconds <= 0:
+            raise UserError(f"seconds = {self.seconds:g} is out of range: it must be above 0.")
+        if self.data and self.games != "official":
+            raise UserError(f"data = {quoted(self.data)} is a folder of games in files, and games = "
+                            f"{self.games!r} are in none: leave one of them out.")
+        self._form = CommandForm(last_command, FUNCTIONS if self.answers == "functions" else ())
+        self._lock = threading.Lock()
+        self._pool: GamePool | None = None
+        self._closed = False
+
+    def ready(self) -> None:
+        """Raises UserError where there are no games, or no process can play them."""
+        if self.games == "official":
+            path, _ = self._file(0)
+            if not path.exists():
+                raise UserError(f"The first game, {path}, does not exist: fetch ALFWorld's games by "
+                                f"{ENVIRONMENT}/bin/alfworld-download, or play rooms of our own, "
+                                "alfworld(games='rooms').")
+        self._ready_pool().greet()
+
+    def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        """The commands as functions, where answers are calls of these."""
+        return self._form.tools
+
+    def instructions(self, row: Mapping[str, Any]) -> str:
+        """The commands, and the form of an answer; the same for every row."""
+        return CALLING if self._form.functions else INSTRUCTIONS
+
+    def check_row(self, row: Mapping[str, Any], index: int) -> None:
+        """Raises UserError for a row that names no game, or one of other games than the task's."""
+        self._number(row)
+
+    def open(self, row: Mapping[str, Any], seed: int) -> AlfWorldEpisode:
+        """An episode of the row's game; all in it follows from the game, and nothing from the seed.
+
+        Raises:
+          UserError: there is no such game, or no environment of the package's.
+        """
+        number = self._number(row)
+        if self.games == "official":
+            path, task_type = self._file(number)
+            generated = is_generated(data_folder(self.data))
+            return AlfWorldEpisode(self._ready_pool(), {"file": str(path)}, task_type, self._form, generated)
+        game = make_game(number, self.games)
+        return AlfWorldEpisode(self._ready_pool(), described(game), game.label, self._form, True)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        with self._lock:
+            self._closed = True
+            if self._pool is not None:
+                self._pool.close()
+
+    def _number(self, row: Mapping[str, Any]) -> int:
+        number = episode_number(row, "alfworld")
+        if row.get("games") not in (None, self.games):
+            raise UserError(f"The row is of the games {quoted(row['games'])}, and the task has "
+                            f"{self.games!r}: write env.name=\"alfworld(games='...')\" as the rows say.")
+        return number
+
+    def _file(self, number: int) -> tuple[pathlib.Path, str]:
+        folder = data_folder(self.data)
+        files = game_files(folder)
+        if number >= len(files):
+            raise UserError(f"There is no game {number}: {folder} has {len(files)}, numbered from 0.")
+        return files[number]
+
+    def _ready_pool(self) -> GamePool:
+        with self._lock:
+            if self._closed:
+                raise UserError("The task is closed: make another one.")
+            if self._pool is None:
+                self._pool = GamePool(command_of(self.python), self.workers, self.seconds)
+            return self._pool
+
+
+def command_of(python: str = "") -> tuple[str, ...]:
+    """The command that starts a process which plays games.
+
+    Args:
+      python: path of the Python that has the package alfworld; empty: it is sought in the repository, and
+        where the command was given.
+
+    Raises:
+      UserError: there is none.
+    """
+    places = [pathlib.Path(python)] if python else [folder / ENVIRONMENT / "bin" / "python"
+                                                    for folder in (_ROOT, pathlib.Path.cwd())]
+    path = next((each.absolute() for each in places if os.access(each, os.X_OK)), None)
+    if path is None:
+        raise UserError(f"ALFWorld's games are played by a Python of their own, which is not at {places[0]}: "
+                        "run `make alfworld`, or name one that has the package alfworld by "
+                        "alfworld(python='...').")
+    return str(path), "-s", str(WORKER)

@@ -1,0 +1,44 @@
+"""ScienceWorld for tests: skipped where Java or a package is missing."""
+import atexit
+import functools
+import os
+import shutil
+
+import pytest
+
+from jaxrl_moe.envs.text.sciworld import SciWorld
+from jaxrl_moe.types import Action
+
+PARROT = {"task": "lifespan-longest-lived", "variation": 3}  # done by focusing on the egg of a parrot
+
+# Of processes that live for seconds most of the time goes into compiling well what then runs no more.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+def task(**settings):
+    """A task of its own; close it."""
+    pytest.importorskip("scienceworld", reason="the extra agents is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("there is no Java here")
+    return SciWorld(**settings)
+
+
+@functools.cache
+def shared_task():
+    """A task with two processes, for all tests of this process of pytest."""
+    shared = task(jvms=2)
+    atexit.register(shared.close)
+    return shared
+
+
+def act(env, command):
+    return env.step(Action(f"Thought:\nWhy not.\n\nAction:\n{command}", 5, False))
+
+
+def played(env, commands):
+    """The steps of an episode up to its end, or the last command's."""
+    steps = []
+    for command in commands:
+        steps.append(act(env, command))
+        if steps[-1].done:
+            break
+    return steps
