@@ -13,6 +13,7 @@ import pytest
 from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.remote.agentgym import AgentGym
+from jaxrl_moe.envs.remote.formats import FORMATS
 from jaxrl_moe.hosts.addresses import free_port
 from jaxrl_moe.outgoing import calls
 from jaxrl_moe.outgoing.connection import Connection
@@ -172,7 +173,7 @@ def test_commands_that_are_called_are_sent_in_words_and_answered_as_results():
 
 
 def test_a_policy_is_told_what_our_own_game_tells_and_scores_are_shares():
-    for env in ("textcraft", "babyai"):
+    for env in FORMATS:
         for answers in ("react", "functions"):
             own = make_task(f"{env}(answers='{answers}')")
             task = make_task(f"agentgym(env='{env}', url='http://127.0.0.1:1', answers='{answers}')")

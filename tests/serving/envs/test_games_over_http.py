@@ -4,11 +4,15 @@ import contextlib
 import pytest
 
 from jaxrl_moe.envs import make_task
+from jaxrl_moe.envs.text.alfworld import oracle as house_oracle
 from jaxrl_moe.envs.text.babyai import rows
+from jaxrl_moe.envs.text.sciworld.oracle import gold_actions
 from jaxrl_moe.envs.text.textcraft.goals import goal_set
 from jaxrl_moe.envs.text.textcraft.planner import plan
-from jaxrl_moe.types import EnvError, Status
+from jaxrl_moe.envs.text.webshop import rows as shop_rows
+from jaxrl_moe.types import EnvError, Status, UserError
 from tests.helpers.env_servers import env_server, played
+from tests.helpers.waiting import wait_until
 
 ODD = ["Thought: what have I?\n\nAction:\ninventory", "Action: a\nAction: b", "no command at all", ""]
 
@@ -54,3 +58,39 @@ def test_babyai_over_http_is_babyai_in_process(spec):
             assert played(remote.open(row, 0), answers) == expected
             rewards.append(expected[-1].reward)
     assert max(rewards) > 0
+
+
+def shopping(task):
+    return [(row["id"], [message["content"] for message in row["messages"] if message["role"] == "assistant"])
+            for row in shop_rows.conversations(4, 0, "test", False)]
+
+
+def science(task):
+    return [(number, [f"Action:\n{command}" for command in gold_actions(task, {"id": number})])
+            for number in (3236, 4240)]  # find-non-living-thing, lifespan-longest-lived: of a few turns
+
+
+def household(task):
+    won = ((number, house_oracle.commands(task, {"id": number})) for number in range(8))
+    return [(number, [f"Action:\n{each}" for each in commands]) for number, commands in won if commands]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env, spec, plays", [
+    ("webshop", "webshop", shopping), ("sciworld", "sciworld", science),
+    ("alfworld", "alfworld(games='rooms')", household)])
+def test_games_of_other_engines_over_http_are_those_in_process(env, spec, plays):
+    with contextlib.closing(make_task(spec)) as local:
+        try:
+            local.ready()
+        except UserError as error:
+            pytest.skip(str(error))
+        with env_server(make_task(spec), env) as (url, service):
+            with contextlib.closing(make_task(f"agentgym(env={env!r}, url={url!r})")) as remote:
+                assert (remote.max_turns, remote.score_range) == (local.max_turns, local.score_range)
+                for number, answers in plays(local):
+                    answers = ["no command at all", *answers]
+                    expected = played(local.open({"id": number}, 0), answers)
+                    assert played(remote.open({"id": number}, 0), answers) == expected
+                    assert sum(step.reward for step in expected[1:]) == pytest.approx(1)
+            wait_until(lambda: service.sessions.held == 0)

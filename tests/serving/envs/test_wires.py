@@ -2,11 +2,16 @@
 import httpx
 import pytest
 
+from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.serving.envs.tells import Untold, read, texts, word
 from jaxrl_moe.serving.envs.wires import WIRES
 from tests.helpers.env_servers import env_server, played
 from tests.helpers.games import ACTIONS, BUTTONS, Guessing, guessing
+
+
+def client(url):
+    return httpx.Client(base_url=url, timeout=60)
 
 
 def post(http, path, body=None):
@@ -16,7 +21,7 @@ def post(http, path, body=None):
 
 
 def test_textcraft_is_played_as_agentgyms_client_does():
-    with env_server(Guessing()) as (url, service), httpx.Client(base_url=url) as http:
+    with env_server(Guessing()) as (url, service), client(url) as http:
         body = {"minecraft_dir": "agentenv_textcraft/", "commands": None, "goal": None}
         first = post(http, "/create", body)
         number = first.pop("id")
@@ -35,7 +40,7 @@ def test_textcraft_is_played_as_agentgyms_client_does():
 
 
 def test_babyai_is_played_as_agentgyms_client_does():
-    with env_server(Guessing(), "babyai") as (url, service), httpx.Client(base_url=url) as http:
+    with env_server(Guessing(), "babyai") as (url, service), client(url) as http:
         answer = post(http, "/create")  # without a body
         number = answer.pop("id")
         assert answer == {}
@@ -54,7 +59,7 @@ def test_babyai_is_played_as_agentgyms_client_does():
 
 
 def test_alfworld_is_played_as_agentgyms_client_does():
-    with env_server(guessing("alfworld"), "alfworld") as (url, service), httpx.Client(base_url=url) as http:
+    with env_server(guessing("alfworld"), "alfworld") as (url, service), client(url) as http:
         number = post(http, "/create")["id"]
         assert post(http, "/reset", {"id": number, "game": 3, "world_type": "Text"}) == {
             "id": number, "observation": "Game 3: guess.", "available_actions": ACTIONS,
@@ -73,7 +78,7 @@ def test_alfworld_is_played_as_agentgyms_client_does():
 
 
 def test_sciworld_is_played_as_agentgyms_client_does():
-    with env_server(guessing("sciworld"), "sciworld") as (url, service), httpx.Client(base_url=url) as http:
+    with env_server(guessing("sciworld"), "sciworld") as (url, service), client(url) as http:
         number = post(http, "/create")["id"]
         begun = post(http, "/reset", {"id": number, "data_idx": 3})
         assert begun == {"task_description": "Task: find the number.", "observation": "Game 3: guess.",
@@ -99,7 +104,7 @@ def test_sciworlds_score_is_the_games_own_where_it_tells_one():
             env.step = lambda action: step(action).__class__(-0.25, True, {"score": -100.0})
             return env
 
-    with env_server(Wrong(kind="sciworld"), "sciworld") as (url, _), httpx.Client(base_url=url) as http:
+    with env_server(Wrong(kind="sciworld"), "sciworld") as (url, _), client(url) as http:
         number = post(http, "/create")["id"]
         post(http, "/reset", {"id": number, "data_idx": 3})
         step = post(http, "/step", {"id": number, "action": "focus on cup"})
@@ -107,7 +112,7 @@ def test_sciworlds_score_is_the_games_own_where_it_tells_one():
 
 
 def test_webshop_is_played_as_agentgyms_client_does():
-    with env_server(guessing("webshop"), "webshop") as (url, service), httpx.Client(base_url=url) as http:
+    with env_server(guessing("webshop"), "webshop") as (url, service), client(url) as http:
         number = post(http, "/create")
         assert type(number) is int and http.get("/").json() == "ok"
         query = {"env_idx": number}
@@ -153,13 +158,21 @@ def test_a_game_that_does_not_tell_what_a_format_shows_is_an_error_that_names_it
     task = guessing(wire)
     monkeypatch.delattr("tests.helpers.games.GuessingGame." + name)
     names = {"alfworld": "game", "sciworld": "data_idx", "webshop": "session_id"}
-    with env_server(task, wire) as (url, service), httpx.Client(base_url=url) as http:
+    with env_server(task, wire) as (url, service), client(url) as http:
         number = post(http, "/create")
         session = {service.wire.session: number if isinstance(number, int) else number["id"]}
         body = session | {names[wire]: 3} | ({"world_type": "Text"} if wire == "alfworld" else {})
         said = post(http, "/reset", body)["error"]
         assert f"could not begin: it has no attribute `{name}`" in said and "--wire" in said
         assert (task.opened, task.closed) == (1, 1)
+
+
+def test_a_game_that_is_played_by_calls_of_functions_is_refused_with_the_way_out():
+    task = make_task("textcraft(recipes='small', answers='functions')")
+    with env_server(task) as (url, service), client(url) as http:
+        said = post(http, "/create", {})["error"]
+        assert "by calling functions" in said and "answers='react'" in said and "/rollouts" in said
+        assert service.sessions.held == 0
 
 
 def test_what_an_env_tells_is_checked():

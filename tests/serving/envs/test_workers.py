@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from http import client
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from jaxrl_moe.envs.remote.agentgym import AgentGym
 from jaxrl_moe.serving.envs.launch import EnvOptions
 from jaxrl_moe.serving.envs.wires import WIRES
+from jaxrl_moe.serving.envs.workers import pool
 from jaxrl_moe.serving.envs.workers.app import make_app
 from jaxrl_moe.serving.envs.workers.launch import make_server, shares
 from jaxrl_moe.serving.envs.workers.pool import Workers
@@ -98,9 +100,10 @@ def test_sessions_are_spread_and_health_and_metrics_are_sums():
         assert post(http, "/create")["id"] % 3 == numbers[4] % 3  # where there is room
 
 
-def test_sessions_that_are_created_at_once_are_spread_too():
+def test_sessions_that_are_created_at_once_are_spread_too(monkeypatch):
+    monkeypatch.setattr(pool, "ROOM_SECONDS", 600)  # however busy the machine is
     with in_front(most=8) as (url, services, _), concurrent.futures.ThreadPoolExecutor(24) as threads:
-        made = list(threads.map(lambda _: httpx.post(f"{url}/create", json={}, timeout=60).json(), range(24)))
+        made = list(threads.map(lambda _: httpx.post(f"{url}/create", json={}, timeout=600).json(), range(24)))
         assert all("id" in answer for answer in made)
         assert [service.sessions.open for service in services] == [8, 8, 8]
 
@@ -138,6 +141,15 @@ def test_a_body_that_is_too_long_and_a_type_that_is_wrong_are_refused(fronts):
         assert "at most 262144 characters" in long.json()["error"]
         wrong = http.post("/step", content=b"{}", headers={"Content-Type": "text/plain"})
         assert "Content-Type must be application/json" in wrong.json()["error"]
+
+
+def test_a_path_that_would_be_another_at_the_worker_is_none(fronts):
+    for http in fronts:
+        raw = client.HTTPConnection(http.base_url.host, http.base_url.port, timeout=60)
+        raw.request("POST", "/create/../step", b"{}", {"Content-Type": "application/json"})
+        answer = raw.getresponse()
+        assert (answer.status, answer.read()) == (404, b'{"error": "Not Found."}')
+        raw.close()
 
 
 def test_a_path_with_a_last_slash_leads_back_to_the_same_server(fronts):
@@ -203,6 +215,7 @@ def test_totals_keep_what_a_worker_that_ended_had_counted():
                 f"# HELP sessions open\n# TYPE sessions gauge\nsessions {sessions}\n")
 
     totals = Totals()
+    assert totals.summed({0: text(0, 0)}, [0])[-1] == "sessions 0"
     both = totals.summed({0: text(3, 2), 1: text(4, 0.5)}, [0, 0])
     assert both == ["# HELP calls_total calls", "# TYPE calls_total counter", 'calls_total{path="/a"} 7',
                     "# HELP sessions open", "# TYPE sessions gauge", "sessions 2.5"]

@@ -22,7 +22,7 @@ from jaxrl_moe.types import UserError
 LARGEST = 2**21  # bytes of a body that can name a session: larger ones hold more than an action may
 _NUMBER = re.compile("[0-9]{1,16}")  # of a session
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-TO_WORKERS = ("content-type", "content-encoding", "host", "accept")  # Host is in what redirects to a path
+TO_WORKERS = (b"content-type", b"content-encoding", b"host", b"accept")  # Host is in redirects to a path
 FROM_WORKERS = ("content-type", "location", "allow")
 
 
@@ -94,10 +94,12 @@ async def _heard(workers: Workers, worker: Worker, request: Request, body: bytes
 async def _answer(workers: Workers, worker: Worker, request: Request, body: bytes) -> Response:
     path = request.scope["raw_path"].decode("ascii", "replace")
     query = request.scope["query_string"].decode("latin-1")
-    target = f"{path}?{query}" if query else path
-    headers = {name: request.headers[name] for name in TO_WORKERS if name in request.headers}
+    if not {".", ".."}.isdisjoint(path.split("/")):  # which the worker would not see as they are
+        raise Refusal(404, "Not Found")
+    headers = [(name, value) for name, value in request.scope["headers"] if name in TO_WORKERS]
     try:
-        answer = await workers.ask(worker, request.method, target, body, headers)
+        answer = await workers.ask(worker, request.method, f"{path}?{query}" if query else path, body=body,
+                                   headers=headers)
     except Gone as error:
         raise UserError("The worker that was asked has ended, and its sessions with it; another is being "
                         "started: create another session.") from error

@@ -13,6 +13,7 @@ from jaxrl_moe.serving.envs.wires import Wire
 from jaxrl_moe.serving.envs.workers.totals import Totals
 from jaxrl_moe.serving.envs.workers.worker import Worker
 from jaxrl_moe.serving.http.metrics import metric
+from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import UserError
 
 LOOK_SECONDS = 30.0  # that a worker has to tell how it is
@@ -133,20 +134,27 @@ class Workers:
                          {"": sum(worker.replaced for worker in self._workers)})]
         return "\n".join(lines) + "\n"
 
-    async def ask(self, worker: Worker, method: str, path: str, body: bytes = b"",
-                  headers: dict[str, str] | None = None, timeout: float | None = None) -> Any:
-        """A worker's answer; raises Gone where it has ended, or does not answer in time."""
+    async def ask(self, worker: Worker, method: str, path: str, *, body: bytes = b"",
+                  headers: Sequence[tuple[bytes, bytes]] = (), timeout: float | None = None) -> Any:
+        """A worker's answer.
+
+        Raises:
+          Gone: the worker has ended, or does not answer in time.
+          UserError: what a client sent cannot be sent on.
+        """
+        library = httpx_library("Several workers")
         if self._client is None:
-            library = httpx_library("Several workers")
             self._client = library.AsyncClient(timeout=None, trust_env=False, limits=library.Limits(
                 max_connections=None, max_keepalive_connections=None))
         if not worker.url:
             raise Gone
-        sent = {"Authorization": f"Bearer {worker.key}"} | (headers or {})
+        sent = [(b"authorization", f"Bearer {worker.key}".encode()), *headers]
         try:
             return await self._client.request(method, worker.url + path, content=body, headers=sent,
                                               timeout=timeout)
-        except httpx_library("Several workers").TransportError as error:
+        except (library.InvalidURL, library.LocalProtocolError) as error:
+            raise UserError(f"The request cannot be passed to a worker: {cut(str(error))}.") from error
+        except library.TransportError as error:
             raise Gone from error
 
     async def _all(self, path: str) -> dict[int, bytes]:

@@ -22,10 +22,9 @@ class Totals:
         comments: dict[str, list[str]] = {}
         values = {number: _values(text, comments) for number, text in texts.items()}
         self._keep(values, lives)
-        sums = sum(values.values(), self._ended + collections.Counter())
+        sums = collections.Counter(self._ended)
         for number, (_, counters) in self._seen.items():
-            if number not in values:  # it does not answer now
-                sums.update(counters)
+            sums.update(values.get(number, counters))  # what was seen of one that does not answer now
         return [line for name in comments for line in
                 comments[name] + [f"{series} {sums[series]}" for series in _of(sums, name)]]
 

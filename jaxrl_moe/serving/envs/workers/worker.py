@@ -5,11 +5,9 @@ import json
 import logging
 import os
 import secrets
-import select
 import subprocess
 import sys
 import threading
-import time
 from typing import BinaryIO
 
 from jaxrl_moe.serving.envs.launch import EnvOptions
@@ -126,18 +124,14 @@ class Worker:
         return process
 
     def _reply(self, process: subprocess.Popen, reply: BinaryIO) -> str:
-        """The URL that it tells. Raises UserError where it does not, and kills it."""
-        end = time.monotonic() + START_SECONDS
-        while not select.select([reply], [], [], 0.2)[0]:
-            if time.monotonic() > end:
-                process.kill()
-                raise UserError(f"Worker {self.number} does not serve after {START_SECONDS:g} seconds, and "
-                                "was ended.")
+        """The URL that it tells. Raises UserError where it ends before, or is killed as it takes too long."""
+        late = threading.Timer(START_SECONDS, process.kill)
+        late.start()
         url = reply.read().decode()
+        late.cancel()
         if not url:
-            code = process.wait()
-            raise UserError(f"Worker {self.number} has ended with code {code} before it served; it says why "
-                            "above.")
+            raise UserError(f"Worker {self.number} has ended with code {process.wait()} before it served: it "
+                            f"says why above, or did not serve within {START_SECONDS:g} seconds.")
         return url
 
 
