@@ -17,6 +17,7 @@ from jaxrl_moe.types import EnvError, Status, UserError
 
 LONGEST = 2**24       # bytes of a line, as workers/adapter_loop.py has it
 _CLOSING = 10.0       # seconds in which it shall close an episode
+_DYING = 2.0          # seconds between the end of its answers and its own
 _ENDING = 5.0         # seconds in which a worker that is asked no more shall end by itself
 _LAST_WORDS = 600     # characters of what it printed, in a message
 _CHUNK = 2**16
@@ -105,6 +106,8 @@ class Worker:
             raise EnvError(Status.TIMED_OUT, f"{self._package} did not answer `{name}` within {seconds:g} "
                            "seconds; its worker is killed.") from error
         except EOFError as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_DYING)  # so that its own exit code is told, and not that of a kill
             self._abandon()
             raise EnvError(failed, f"The worker of {self._package} ended in `{name}` with exit code "
                            f"{self._process.returncode}.{self._last_words()}") from error

@@ -22,7 +22,7 @@ def python():
 
 
 def task(python, **settings):
-    given = {"command": f"{python} {SERVER}", "workers": 1, **settings}
+    given = {"command": f"{python} {SERVER}", "workers": 1, "timeout": 170, **settings}
     return contextlib.closing(make_task(f"mcp({', '.join(f'{name}={given[name]!r}' for name in given)})"))
 
 

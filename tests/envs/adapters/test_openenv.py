@@ -1,6 +1,6 @@
 """Episodes at a server of OpenEnv, by the real package."""
 import contextlib
-import subprocess
+import pathlib
 
 import pytest
 
@@ -18,7 +18,8 @@ def python():
 
 
 def task(python, **settings):
-    given = {"command": f"{python} {SERVER} {{port}}", "workers": 1, "observation_field": "echo", **settings}
+    given = {"command": f"{python} {SERVER} {{port}}", "workers": 1, "timeout": 170,
+             "observation_field": "echo", **settings}
     return contextlib.closing(make_task(f"openenv({', '.join(f'{name}={given[name]!r}' for name in given)})"))
 
 
@@ -73,10 +74,13 @@ def test_the_server_of_a_worker_ends_with_it(python):
 
 
 def _servers():
-    """Processes of this test's server."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    ours = [line.split()[0] for line in listed.splitlines() if str(SERVER) in line and " -P " not in line]
-    return set(ours) - KEPT
+    """Processes of this test's server, but for the module's own."""
+    found = set()
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            words = entry.read_bytes().split(b"\0")
+            found |= {entry.parent.name} if words[1:2] == [str(SERVER).encode()] else set()
+    return found - KEPT
 
 
 KEPT = set()  # of the module's own task
