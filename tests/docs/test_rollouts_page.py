@@ -23,7 +23,7 @@ PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "agents" / "rollouts.md").r
 def table(title):
     """[cells] of the table whose first column is called so."""
     rows = re.search(rf"^\| {re.escape(title)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.M)[1].splitlines()
-    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    return [[cell.strip() for cell in row.removeprefix("|").removesuffix("|").split("|")] for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_the_request_of_the_page_is_answered_in_its_shape(server):
     sent = json.loads(re.search(r"^    -d '(.*)'$", PAGE, re.M)[1])
     shown = json.loads(re.search(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)[1])
     commands = ("get 1 flower", "craft 1 blue dye using 1 flower")
-    with policy(lambda body: f"Action: {commands[turn_of(body) % 2]}") as (url, asked):
+    with policy(lambda body: f"Action: {commands[min(turn_of(body), 1)]}") as (url, asked):
         body = sent | {"base_url": url, "ids": [0, 1, 99999]}
         answer = httpx.post(f"{server.url}/rollouts", json=body, timeout=60).json()
     assert list(answer) == list(shown) and {call.body["model"] for call in asked} == {"model-name"}
