@@ -105,7 +105,7 @@ learn: $(VENV)/.installed
 	    $(if $(STEPS),--steps=$(STEPS))
 
 learn-games: $(VENV)/.installed-agents
-	$(BIN)/python -m benchmarks.games
+	$(BIN)/python -m benchmarks.games $(foreach game,$(GAMES),--games=$(game)) $(foreach seed,$(SEEDS),--seeds=$(seed))
 
 learn-judges: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.judges
@@ -124,7 +124,7 @@ test-sky: $(VENV)/.installed-test .venv-sky/.installed
 	@touch $@
 
 alfworld: $(VENV)/.installed-test .venv-alfworld/.installed
-	$(BIN)/python -m pytest tests/envs/text/alfworld -m "slow or not slow"
+	$(BIN)/python -m pytest tests/envs/text/alfworld
 
 .venv-alfworld/.installed: scripts/install_alfworld.sh
 	@echo "Installing ALFWorld's games into .venv-alfworld: one to ten minutes, as a planner is compiled"

@@ -33,7 +33,7 @@ def named_values(text: str) -> dict[str, str]:
       NamedError: it is none such, or has a name twice.
     """
     values: dict[str, str] = {}
-    for pair in _NEXT.split(text) if text.strip() else ():
+    for pair in _NEXT.split(text) if text else ():
         match = _NAMED.fullmatch(pair)
         if not match:
             raise NamedError(f"cannot be read at {quoted(pair.strip())}",
@@ -81,7 +81,7 @@ def shares(text: str, names: Mapping[str, str]) -> dict[str, Fraction]:
     Raises:
       NamedError: a name is unknown or lacks its weight, there are too few or many, or one is not above 0.
     """
-    if not text.strip():
+    if not text:
         return dict.fromkeys(names, Fraction(1))
     if "=" in text:
         given = named_values(text)

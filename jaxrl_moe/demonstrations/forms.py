@@ -48,8 +48,9 @@ def agenttraj_row(name: str, played: Row) -> Row:
 
 
 def messages_prompt(name: str, row: Row, instructions: str) -> Row:
-    """A row of RL: the instructions as a system message, and the columns of the episode's row."""
-    return {"prompt": [{"role": "system", "content": instructions}], **row, "env": name}
+    """A row of RL: the instructions as a system message, and the columns of the episode's row. It says
+    nothing of its environment: a run over several has names of its own for them."""
+    return {"prompt": [{"role": "system", "content": instructions}], **row}
 
 
 def agenttraj_prompt(name: str, row: Row, instructions: str) -> Row:

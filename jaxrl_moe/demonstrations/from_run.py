@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jaxrl_moe import log_files
 from jaxrl_moe.demonstrations import forms
 from jaxrl_moe.demonstrations.drawn import Drawn, Unlike
-from jaxrl_moe.demonstrations.play import reasons
+from jaxrl_moe.demonstrations.tally import reasons
 from jaxrl_moe.runs.checkpoints.resuming import read_settings
 from jaxrl_moe.runs.logs import SETTINGS, TRAJECTORIES
 from jaxrl_moe.types import UserError

@@ -1,27 +1,22 @@
 """Makes a file of demonstrations: plays rows of a split, one after the other, until enough have succeeded."""
-import contextlib
 import dataclasses
 import itertools
 import pathlib
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.demonstrations import forms, workers
 from jaxrl_moe.demonstrations.oracles import Rows, oracle_of
-from jaxrl_moe.demonstrations.play import reasons
+from jaxrl_moe.demonstrations.tally import Tally, reasons
 from jaxrl_moe.demonstrations.work import Work
 from jaxrl_moe.envs.registry import make_task, task_name
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.runs.console import Console
 from jaxrl_moe.types import UserError
 
 SPLITS = ("train", "test")
 MOST_REJECTED = 200  # one after the other, after which the oracle is taken to be unable
 _MEND = ("Allow more turns (max_turns), or take another environment.",
          "Give --count={}, for which nothing need be played again.")
-LINES = 20           # lines about the progress, where there is no terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,53 +129,6 @@ def _written(wanted: Wanted, rows: Rows) -> Rows:
     for row in rows:
         forms.FORMS[wanted.form].prompt(task_name(wanted.env), row, "")
         yield row
-
-
-class Tally:
-    """How many episodes have succeeded, and why the others have not.
-
-    Args:
-      wanted: how many are to succeed.
-      rows: what was played before.
-    """
-
-    def __init__(self, wanted: int, rows: Sequence[Mapping[str, Any]] = ()):
-        self.wanted = wanted
-        self.done = 0
-        self.in_a_row = 0  # rejected ones, since the last success
-        self.rejected: Counter[str] = Counter()
-        for row in rows:
-            self.add(row)
-
-    @property
-    def enough(self) -> bool:
-        return self.done >= self.wanted
-
-    def add(self, played: Mapping[str, Any]) -> None:
-        """Counts one; nothing where there are enough."""
-        if self.enough:
-            return
-        self.done += not played["rejected"]
-        self.in_a_row = self.in_a_row + 1 if played["rejected"] else 0
-        if played["rejected"]:
-            self.rejected[played["rejected"]] += 1
-
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[Callable[[], None]]:
-        """Shows a bar in a terminal, else some lines; yields what brings it up to date."""
-        console = Console("Episodes", self.wanted, self.done)
-        every = max(1, self.wanted // LINES) if not sys.stdout.isatty() else 1
-        told = self.done
-
-        def show() -> None:
-            nonlocal told
-            if self.done >= told + every or self.enough:
-                told = self.done
-                console.write(self.done, {"demonstrations/rejected": self.rejected.total()})
-        try:
-            yield show
-        finally:
-            console.close()
 
 
 def _check_able(wanted: Wanted, tally: Tally) -> None:

@@ -1,7 +1,6 @@
 """An oracle plays an episode, and what was said in it."""
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,9 +102,3 @@ def _ended(task: Task, row: Mapping[str, Any], step: Step, messages: tuple[Mappi
     if not succeeded(task, step, reward):
         return Played(row, FAILED)
     return Played(row, "", tuple(linked_messages(messages)), tools, reward)
-
-
-def reasons(rejected: Counter[str]) -> str:
-    """Why episodes were rejected, as "3 rejected (2 not done in 20 turns, 1 ...)"; "none rejected"."""
-    told = ", ".join(f"{count} {why}" for why, count in rejected.most_common())
-    return f"{rejected.total()} rejected ({told})" if rejected else "none rejected"

@@ -40,13 +40,13 @@ class Worker:
 
     Args:
       command: that starts it.
-      start_seconds: until it must be ready.
+      start_seconds: until it must be ready; on a machine that is busy much of it may pass.
 
     Raises:
       WorkerStartError: it is not ready by then.
     """
 
-    def __init__(self, command: Sequence[str], start_seconds: float = 60.0):
+    def __init__(self, command: Sequence[str], start_seconds: float = 300.0):
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                              stderr=subprocess.DEVNULL, bufsize=0)

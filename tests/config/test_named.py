@@ -8,7 +8,7 @@ from jaxrl_moe.config.named import NamedError, named_text, named_values, shares
 
 
 @pytest.mark.parametrize("text, values", [
-    ("", {}), ("  ", {}), ("a=x.jsonl", {"a": "x.jsonl"}), (" a = x , b=y ", {"a": "x", "b": "y"}),
+    ("", {}), ("a=x.jsonl", {"a": "x.jsonl"}), (" a = x , b=y ", {"a": "x", "b": "y"}),
     ("a=x,y.jsonl,b_2=z", {"a": "x,y.jsonl", "b_2": "z"}), ("a=x=y", {"a": "x=y"}),
     ("b=org/name:part,a=/tmp/a b/c", {"b": "org/name:part", "a": "/tmp/a b/c"}), ("a=x,é=y", {"a": "x,é=y"})])
 def test_values_are_read_by_name_in_their_order(text, values):
@@ -17,7 +17,8 @@ def test_values_are_read_by_name_in_their_order(text, values):
 
 
 @pytest.mark.parametrize("text, told", [
-    ("x.jsonl", "cannot be read at 'x.jsonl'"), ("a=", "cannot be read at 'a='"), ("=x", "cannot be read"),
+    ("x.jsonl", "cannot be read at 'x.jsonl'"), (" ", "cannot be read at ''"),
+    ("a=", "cannot be read at 'a='"), ("=x", "cannot be read"),
     ("a=x,b=", "cannot be read at 'b='"), ("1a=x", "cannot be read"), ("a b=x", "cannot be read"),
     ("a=x,a=y", "has the name 'a' twice"), (",", "cannot be read"), ("a=1,b=2,b=1", "name 'b' twice"),
     ("a=x,b=x", "names 'x' twice"), ("a=x\0", "names as a what holds a NUL character"),
@@ -55,7 +56,8 @@ def test_weights_are_exactly_what_is_written(text, weights):
 
 
 @pytest.mark.parametrize("text, told", [
-    ("1", "has 1 numbers, and there are 2 files"), ("1,2,3", "has 3 numbers"), ("a=1", "gives b no weight"),
+    ("1", "has 1 numbers, and there are 2 files"), (" ", "has 1 numbers"),
+    ("1,2,3", "has 3 numbers"), ("a=1", "gives b no weight"),
     ("a=1,c=2", "weighs 'c', and there is no such file: weigh a, b"), ("0,1", "gives a the weight '0'"),
     ("-1,1", "the weight '-1'"), ("nan,1", "the weight 'nan'"), ("inf,1", "the weight 'inf'"),
     ("1e400,1", "the weight '1e400'"), ("1,", "gives b the weight ''"), ("a=1,a=2,b=1", "name 'a' twice"),

@@ -50,6 +50,48 @@ def test_rows_travel_along_untouched_from_every_form(tmp_path, tokenizer, form):
     assert (report.rows, report.kept, report.too_long) == (2, 2, 0)
 
 
+def named(tmp_path, **rows):
+    paths = {name: write(tmp_path / f"{name}.jsonl", each) for name, each in rows.items()}
+    return ",".join(f"{name}={path}" for name, path in paths.items())
+
+
+def test_rows_of_several_files_are_numbered_through_and_named_as_their_files(tmp_path, tokenizer):
+    files = named(tmp_path, b=[BARE, GSM8K], a=[SKYRL | {"env": "a"}, BARE | {"env": None}, GSM8K])
+    prompts, report = load_prompts(DataSection(files=files, eval_files=files), tokenizer)
+    assert [(prompt.index, prompt.env, prompt.row["env"]) for prompt in prompts] == [
+        (0, "b", "b"), (1, "b", "b"), (2, "a", "a"), (3, "a", "a"), (4, "a", "a")]
+    assert prompts[3].where.endswith("a.jsonl, row 2") and dict(prompts[0].row) == BARE | {"env": "b"}
+    assert (report.rows, report.kept, [part.kept for part in report.parts]) == (5, 5, [2, 3])
+    assert str(report).count("\n") == 1 and f"a={tmp_path}/a.jsonl: 3 prompts of 3 rows" in str(report)
+    held_out, _ = load_prompts(DataSection(eval_files=files), tokenizer, evaluation=True)
+    assert [prompt.index for prompt in held_out] == [0, 1, 2, 3, 4]
+
+
+def test_rows_of_one_file_name_only_environments_that_the_task_holds(tmp_path, tokenizer):
+    rows = [GSM8K | {"env": env} for env in ("a", "b", 3, None, ["a"])]
+    section = DataSection(path=write(tmp_path / "d.jsonl", rows))
+    prompts, _ = load_prompts(section, tokenizer, envs=("a",))
+    assert [prompt.env for prompt in prompts] == ["a", "", "", "", ""]
+    assert {prompt.env for prompt in load_prompts(section, tokenizer)[0]} == {""}
+
+
+def test_each_of_several_files_must_have_a_prompt_left_and_no_other_name(tmp_path, tokenizer):
+    long = GSM8K | {"question": 200 * "1 + "}
+    files = named(tmp_path, a=[GSM8K], b=[long])
+    with pytest.raises(DataError, match="No prompt is left: b=.*b.jsonl: 0 prompts of 1 rows"):
+        load_prompts(DataSection(files=files, max_prompt_tokens=64), tokenizer)
+    with pytest.raises(DataError, match="c.jsonl, row 2 has env = 'd', and its file is that of 'c'"):
+        load_prompts(DataSection(files=named(tmp_path, c=[GSM8K, GSM8K | {"env": "d"}])), tokenizer)
+
+
+def test_a_system_prompt_must_reach_a_row_of_some_file(tmp_path, tokenizer):
+    files = named(tmp_path, a=[SKYRL], b=[BARE])
+    report = load_prompts(DataSection(files=files, system_prompt="Think."), tokenizer)[1]
+    assert "data.system_prompt reach 1 of 2 rows" in str(report)
+    with pytest.raises(DataError, match="a=.*c=.*would have no effect"):
+        load_prompts(DataSection(files=named(tmp_path, a=[SKYRL], c=[SKYRL]), suffix="!"), tokenizer)
+
+
 def test_a_bare_string_becomes_one_user_message_with_system_prompt_and_suffix(tmp_path, tokenizer):
     section = DataSection(path=write(tmp_path / "d.jsonl", [BARE, GSM8K, SKYRL]), system_prompt="Think.",
                           suffix=" End in ####.")

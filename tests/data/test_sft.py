@@ -48,6 +48,15 @@ def load(tmp_path, rows, tokenizer, **settings):
     return load_conversations(SftSection(path=str(path)), tokenizer, **settings)[0]
 
 
+def test_conversations_of_several_files_are_taken_together(tmp_path, tokenizer):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"messages": TALK, "env": name}) + "\n")
+    section = SftSection(files=f"a={tmp_path}/a.jsonl,b={tmp_path}/b.jsonl")
+    conversations, report = load_conversations(section, tokenizer)
+    assert len(conversations) == report.kept == 2 and report.source == section.files
+    assert conversations[0].ids.tolist() == conversations[1].ids.tolist()
+
+
 def test_only_assistant_turns_and_their_end_tokens_are_trained(tmp_path, tokenizer):
     conversation, = load(tmp_path, [{"messages": TALK}], tokenizer)
     assert trained_text(conversation, tokenizer) == ["4<|im_end|>", "\n5, so five<|im_end|>"]

@@ -11,9 +11,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+from jaxrl_moe.data.chat.turn_bridge import TurnBridge
 from jaxrl_moe.data.conversations import row_messages
+from jaxrl_moe.data.prompts import prompt_messages
 from jaxrl_moe.data.rows import read_rows
 from jaxrl_moe.data.tokenizer import Tokenizer
 from jaxrl_moe.data.turns import mask_conversation
@@ -24,7 +27,7 @@ from jaxrl_moe.demonstrations.play import FAILED, NO_WAY_ON, play
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.text.textcraft.goals import goal_set, is_held_out
 from jaxrl_moe.types import Action, ToolCall, UserError
-from tests.helpers.templates import HERMES_TOOLS, byte_level
+from tests.helpers.templates import HERMES_TOOLS, QWEN25, byte_level
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = "textcraft(recipes='small')"
@@ -144,13 +147,17 @@ def test_prompts_begin_as_the_episodes_of_their_form_do_and_name_the_same(form, 
     make(Wanted(SMALL, 9, form=form), tmp_path / "rows.jsonl")
     assert "9 prompts of textcraft" in told
     task = make_task(SMALL)
+    tokenizer = Tokenizer(byte_level(QWEN25), "qwen")
     prompts = read_rows(str(tmp_path / "prompts.jsonl"))
     for prompt, row in zip(prompts, read_rows(str(tmp_path / "rows.jsonl")), strict=True):
         task.check_row(prompt.values, prompt.index)
-        messages = row_messages(row).messages
-        begun = prompt.values["prompt"]
-        episode = task.open(prompt.values, 0)
-        assert messages[:len(begun) + 1] == [*begun, *episode.reset()]
+        assert "env" not in prompt.values  # which is for a run over several to say
+        chat = row_messages(row)
+        begun = [*prompt_messages(prompt).messages, *task.open(prompt.values, 0).reset()]
+        assert chat.messages[:len(begun)] == begun
+        data = mask_conversation(chat.messages, chat.trained, tokenizer)
+        shown = TurnBridge(tokenizer).prompt(begun)
+        np.testing.assert_array_equal(data.ids[:np.argmax(data.loss_mask)], shown)
     with pytest.raises(UserError, match="give --count="):
         make_prompts(Wanted(SMALL, 10**6), tmp_path / "many.jsonl")
 
@@ -277,6 +284,24 @@ def test_a_command_that_is_killed_goes_on_by_one_process_or_several(count, tmp_p
     assert script(*options, f"--workers={3 - count}").wait() == 0
     assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not partial.exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_ends_the_making_with_what_was_played_kept(tmp_path, monkeypatch):
+    real = make_lib.workers.Worker.receive
+
+    def receive(worker):
+        if (tmp_path / "rows.jsonl.partial").read_bytes().count(b"\n") > 20:
+            worker._process.kill()
+        return real(worker)
+
+    monkeypatch.setattr(make_lib.workers.Worker, "receive", receive)
+    with pytest.raises(UserError, match="A worker ended by itself"):
+        make(Wanted(SMALL, 200), tmp_path / "rows.jsonl", 2)
+    monkeypatch.undo()
+    make(Wanted(SMALL, 200), tmp_path / "rows.jsonl")
+    make(Wanted(SMALL, 200), tmp_path / "whole.jsonl")
+    assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_the_script_refuses_in_one_paragraph(tmp_path):

@@ -6,13 +6,14 @@ import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 from jaxrl_moe.config import known_keys, resolve
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.recipes import settings
 from jaxrl_moe.runs.metrics import of_each_env
-from tests.runs.test_metrics import group
+from tests.helpers.rollouts import group, rollout
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = (ROOT / "docs/agents/mixed.md").read_text()
@@ -47,7 +48,10 @@ def test_ranges_of_scores_are_as_the_page_has_them(spec):
 
 
 def test_the_metrics_of_the_table_are_those_that_runs_have():
-    one = group([1.0, 0.0], [2, 4])
+    drawn = dataclasses.replace(rollout(np.random.default_rng(0)), info={"correct": 1.0})
+    one = group([drawn, drawn])
     named = dataclasses.replace(one, prompt=dataclasses.replace(one.prompt, env="NAME"))
-    for name in of_each_env([named]):
+    names = of_each_env([named])
+    assert "env/NAME/success" in names
+    for name in names:
         assert name in PAGE or f"`/{name.rpartition('/')[2]}`" in PAGE

@@ -116,7 +116,7 @@ def test_a_program_ends_with_the_process_that_started_it():
         print(pool.ask({{}}, 30).values["pid"], flush=True)
         os._exit(0)
     """)
-    pid = int(subprocess.check_output([sys.executable, "-c", script], text=True, timeout=120))
+    pid = int(subprocess.check_output([sys.executable, "-c", script], text=True, timeout=600))
     end = time.monotonic() + 20
     while is_alive(pid) and time.monotonic() < end:
         time.sleep(0.05)

@@ -214,7 +214,8 @@ NUMBERS = {
 }
 # of this project: no paper's
 OWN = {"quickstart", "agents/agentgym_grpo", "agents/agentgym_sft", "agents/babyai_grpo",
-       "agents/sciworld_grpo", "agents/textcraft_grpo", "gsm8k/tiny", "judges/agora_ex_tiny"}
+       "agents/mixed_grpo", "agents/sciworld_grpo", "agents/textcraft_grpo", "gsm8k/tiny",
+       "judges/agora_ex_tiny"}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 
 import bridges
 from jaxrl_moe.config import resolve
+from jaxrl_moe.data.tokenizer import load_tokenizer
 from jaxrl_moe.serving.launch import beside_training
 from jaxrl_moe.training import pipeline
 from jaxrl_moe.types import Step
@@ -81,7 +82,8 @@ def assert_trained_as_drawn(metrics, drawn):
     assert len(taken) == len(set(taken)) == STEPS * EPISODES
     assert all(row["mismatch/kl"] < 1e-9 for row in metrics[1:])
     for row in drawn:
-        assert row["reward"] is not None
+        assert row["reward"] is not None and not row["branches"]
+        np.testing.assert_allclose(row["trainer_logprobs"], row["logprobs"], atol=1e-5)
 
 
 def test_a_run_trains_on_the_turns_that_a_server_asked_for(files, tmp_path):
@@ -91,10 +93,12 @@ def test_a_run_trains_on_the_turns_that_a_server_asked_for(files, tmp_path):
                              algorithm__returns="turns", algorithm__turn_gamma=1.0)
         assert service.sessions.held == 0
     assert_trained_as_drawn(metrics, drawn)
-    played = sorted((game.number, tuple(reward for _, reward in game.said)) for game in task.games)
+    played = sorted((game.number, *game.said) for game in task.games)
     assert len(played) == task.closed == STEPS * EPISODES
-    trained = sorted((row["prompt_index"], tuple(turn[2] for turn in row["turns"])) for row in drawn)
-    assert trained == played and len({rewards for _, rewards in played}) > 2
+    tokenizer = load_tokenizer(str(files / "model"))
+    trained = sorted((row["prompt_index"], *((tokenizer.decode(row["completion_ids"][start:end]), reward)
+                                             for start, end, reward in row["turns"])) for row in drawn)
+    assert trained == played and len({reward for _, *said in played for _, reward in said}) > 2
     for row in drawn:
         rewards = [turn[2] for turn in row["turns"]]
         assert row["reward"] == sum(rewards)

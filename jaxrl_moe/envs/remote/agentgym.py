@@ -48,7 +48,6 @@ class AgentGym(Task):
     deterministic: bool | None = None
     answers: Answers = "react"
     lowest_reward: ClassVar[float] = 0.0
-    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     concurrent: ClassVar[bool] = True
     score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)  # sciworld's scores are told as shares of 100
 

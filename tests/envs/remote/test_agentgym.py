@@ -117,6 +117,19 @@ def test_sciworld_gives_what_its_score_gains_as_a_share_of_100(commands, rewards
     assert [step.done for step in steps] == [False] * (len(steps) - 1) + [True]
 
 
+def test_a_score_that_sciworld_begins_with_counts_for_the_first_action_and_can_be_lost():
+    begun = sciworld("/reset", {"id": 0, "data_idx": 3}) | {"score": 50}
+
+    def outside(path, body):
+        known = path in ("/create", "/step")
+        return begun if path == "/reset" else sciworld(path, body) if known else {}
+
+    for last, lost in (("boil", 0.75), ("focus on cup", -0.25)):
+        with FakeGym(outside) as server, playing("sciworld", server.url) as task:
+            _, *steps = played(task.open(ROW, 0), [answer("open tap"), answer(last)])
+        assert [step.reward for step in steps] == [0.25, lost]
+
+
 @pytest.mark.parametrize("last, reward", [("click[buy now]", 1.0), ("click[buy later]", 0.5)])
 def test_webshop_is_played_by_its_bare_number_and_is_correct_at_the_full_reward(last, reward):
     with FakeGym(webshop) as server, playing("webshop", server.url) as task:

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import sys
 import typing
 from collections.abc import Callable
@@ -174,8 +175,11 @@ def meant(field: dataclasses.Field, text: str) -> Any:
     """What the text means for a setting; NOTHING where it means nothing."""
     kind = field.type
     if kind is str:
-        is_path = config_lib.setting_of(field).kind == "path"
-        return os.path.expanduser(text) if is_path else text
+        kind_of_text = config_lib.setting_of(field).kind
+        if kind_of_text == "files":  # each path's home folder, and nothing else changes
+            return re.sub(r"((?:^|,)\s*\w+\s*=\s*)(~[^,]*)",
+                          lambda match: match[1] + os.path.expanduser(match[2]), text)
+        return os.path.expanduser(text) if kind_of_text == "path" else text
     if kind is bool:
         return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
             text.lower(), NOTHING)

@@ -62,9 +62,20 @@ def _task_type(name: str) -> str:
     return "/".join(pathlib.PurePosixPath(name).parts[-2:])
 
 
+def is_listed(folder: pathlib.Path) -> bool:
+    """Whether there is a list of games."""
+    return (folder / INDEX).exists() or all((folder / name).exists() for name in MAPPINGS)
+
+
 def is_generated(folder: pathlib.Path) -> bool:
     """Whether the games are of our own."""
     return (folder / INDEX).exists()
+
+
+def is_held_out(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Whether a game of a folder is one of those that are not trained on."""
+    split = path.relative_to(folder.absolute() / FOLDER).parts[0]
+    return split == "test" or split.startswith("valid_")
 
 
 def write_index(folder: pathlib.Path, names: list[str]) -> None:

@@ -75,7 +75,7 @@ class GamePool:
         """
         with self._lock:
             process = self._process()
-            process.episodes += 1
+            process.begin_episode()
             return Play(process, next(self._numbers))
 
     def greet(self) -> None:

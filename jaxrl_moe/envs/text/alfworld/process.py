@@ -31,14 +31,15 @@ class GameProcess:
       name: for messages.
 
     Attributes:
-      episodes: that are open in it, counted by whoever opens and ends them.
+      episodes: that are open in it.
     """
 
     def __init__(self, command: Sequence[str], seconds: float, name: str = "ALFWorld's process"):
         self.episodes = 0
         self._seconds = seconds
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()      # held while it is asked
+        self._counting = threading.Lock()
         self._over: collections.deque[int] = collections.deque()
         self._rest = b""
         self._greeted = False
@@ -85,9 +86,15 @@ class GameProcess:
                 self._answer(Status.UNREACHABLE)
                 self._greeted = True
 
+    def begin_episode(self) -> None:
+        """Counts one."""
+        with self._counting:
+            self.episodes += 1
+
     def end_episode(self, number: int) -> None:
         """Has it forget an episode, when it is next asked; nobody waits for it."""
-        self.episodes -= 1
+        with self._counting:
+            self.episodes -= 1
         self._over.append(number)
 
     def kill(self) -> None:

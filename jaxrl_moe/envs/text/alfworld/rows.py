@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxrl_moe.envs.text.alfworld.instructions import answer, instructions
-from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files
+from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files, is_held_out
 from jaxrl_moe.envs.text.alfworld.oracle import turns as expert_turns
 from jaxrl_moe.envs.text.alfworld.planner import plan
 from jaxrl_moe.envs.text.alfworld.rooms import TASKS, Size, make_game
@@ -57,14 +57,15 @@ def conversations(count: int, seed: int, split: str, terse: bool, games: Size = 
 
 def episodes(task: AlfWorld, seed: int, split: str) -> Iterator[dict[str, Any]]:
     """Yields rows of a split of a task's games, each once: rooms of our own without an end but that of the
-    rooms, or of games in files all, of which those under a folder valid_... are "test"."""
+    rooms, or of games in files all."""
     if task.games != "official":
         for number in _numbers(seed, split, task.games, task.max_turns):
             yield {"id": number, "games": task.games}
         return
-    files = game_files(data_folder(task.data))
-    numbers = [number for number, (path, _) in enumerate(files)
-               if any(part.startswith("valid_") for part in path.parts) == (split == "test")]
+    held_out = {"train": False, "test": True}[split]
+    folder = data_folder(task.data)
+    numbers = [number for number, (path, _) in enumerate(game_files(folder))
+               if is_held_out(path, folder) == held_out]
     random.Random(f"alfworld games {seed} {split}").shuffle(numbers)
     for number in numbers:
         yield {"id": number}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.text.alfworld.episode import AlfWorldEpisode
 from jaxrl_moe.envs.text.alfworld.instructions import CALLING, FUNCTIONS, INSTRUCTIONS
-from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files, is_generated
+from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files, is_generated, is_listed
 from jaxrl_moe.envs.text.alfworld.pool import GamePool
 from jaxrl_moe.envs.text.alfworld.problem import described
 from jaxrl_moe.envs.text.alfworld.rooms import make_game
@@ -89,8 +89,11 @@ class AlfWorld(Task):
         return CALLING if self._form.functions else INSTRUCTIONS
 
     def check_row(self, row: Mapping[str, Any], index: int) -> None:
-        """Raises UserError for a row that names no game, or one of other games than the task's."""
-        self._number(row)
+        """Raises UserError for a row that names no game, or one of other games than the task's. How many
+        there are is known where their list is there; else ready() says that it is not."""
+        number = self._number(row)
+        if self.games == "official" and is_listed(data_folder(self.data)):
+            self._file(number)
 
     def open(self, row: Mapping[str, Any], seed: int) -> AlfWorldEpisode:
         """An episode of the row's game; all in it follows from the game, and nothing from the seed.

@@ -53,9 +53,11 @@ class Jvm:
         command = _command(options)
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
         with tempfile.TemporaryFile() as errors:
-            # It ends when its input does, however this process ends; a Ctrl-C is for this process alone.
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             stderr=errors, env=environment, start_new_session=True)
+            # It ends when its input does, however this process ends; a Ctrl-C is for this process alone. It
+            # reads object_type_ids.tsv in its folder, and where that is not there writes it anew.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
+                cwd=pathlib.Path(_jars()[1]).parent, start_new_session=True)
             self.pid = self._process.pid
             self._door = threading.Lock()
             try:

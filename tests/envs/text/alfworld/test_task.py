@@ -8,6 +8,7 @@ from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.text.alfworld import AlfWorld
 from jaxrl_moe.envs.text.alfworld.episode import spelt
 from jaxrl_moe.envs.text.alfworld.library import write_index
+from jaxrl_moe.envs.text.alfworld.rows import episodes
 from jaxrl_moe.types import Action, EnvError, ToolCall, UserError
 from tests.helpers.fake_alfworld import ACTIONS, python_of
 
@@ -139,9 +140,20 @@ def test_games_in_files_are_numbered_as_agentgym_lists_them(tmp_path):
     folder = tmp_path / "json_2.1.1"
     assert task.open({"id": 1}, 0)._game == {"file": str(folder / "train" / types[1] / "game.tw-pddl")}
     assert task.open({"id": 2}, 0)._game == {"file": str(folder / "valid_train" / types[2] / "game.tw-pddl")}
-    with pytest.raises(UserError, match="There is no game 3: .* has 3, numbered from 0"):
-        task.open({"id": 3}, 0)
+    for use in (lambda row: task.open(row, 0), lambda row: task.check_row(row, 0)):
+        use({"id": 2})
+        with pytest.raises(UserError, match="There is no game 3: .* has 3, numbered from 0"):
+            use({"id": 3})
     task.close()
+
+
+def test_games_in_files_belong_to_the_split_of_the_folder_that_they_lie_in(tmp_path):
+    folder = tmp_path / "valid_seen" / "test"  # where the data lie says nothing
+    folder.mkdir(parents=True)
+    write_index(folder, ["train/a/x", "test/b/x", "train/c/x", "valid_unseen/d/x"])
+    task = AlfWorld(data=str(folder))
+    assert sorted(row["id"] for row in episodes(task, 0, "train")) == [0, 2]
+    assert sorted(row["id"] for row in episodes(task, 0, "test")) == [1, 3]
 
 
 @pytest.mark.parametrize("entries, problem", [

@@ -165,6 +165,7 @@ def test_a_game_that_does_not_come_to_the_same_again_fails(task):
 
 def test_the_process_itself_has_the_variations_and_splits_that_are_written_down(task):
     with task.pool.seat(None) as seat:
+        assert pathlib.Path(f"/proc/{seat.jvm.pid}/cwd/object_type_ids.tsv").exists()  # else it writes one
         gateway = seat.jvm.gateway
         game = seat.jvm.game
         assert {name: gateway.call(game, "getTaskMaxVariations", name) for name in TASKS} == TASKS
