@@ -103,7 +103,8 @@ def test_sessions_are_spread_and_health_and_metrics_are_sums():
 def test_sessions_that_are_created_at_once_are_spread_too(monkeypatch):
     monkeypatch.setattr(pool, "ROOM_SECONDS", 600)  # however busy the machine is
     with in_front(most=8) as (url, services, _), concurrent.futures.ThreadPoolExecutor(24) as threads:
-        made = list(threads.map(lambda _: httpx.post(f"{url}/create", json={}, timeout=600).json(), range(24)))
+        made = list(threads.map(lambda _: httpx.post(f"{url}/create", json={}, timeout=600).json(),
+                                range(24)))
         assert all("id" in answer for answer in made)
         assert [service.sessions.open for service in services] == [8, 8, 8]
 
