@@ -151,8 +151,8 @@ class Episode:
             self.action = self._said(completion, truncated)
             self._malformed += len(self.action.malformed)
         if self._messages:
-            self._drafts[-1].dialogue = Dialogue(self._messages, self._tools or self.prompt.tools,
-                                                    self.prompt.variables)
+            tools = self._tools or self.prompt.tools
+            self._drafts[-1].dialogue = Dialogue(self._messages, tools, self.prompt.variables)
         return self.action
 
     def _answered(self, text: str) -> None:

@@ -61,6 +61,11 @@ class StopSignal:
         self._steps = 0
         self._longest = 0.0
 
+    def terminated(self) -> bool:
+        """Whether SIGTERM came."""
+        self._got = hosts.raised("stop", self._got)
+        return self._got
+
     @property
     def ending(self) -> Ending:
         """Of a run that this ended."""
@@ -93,10 +98,10 @@ class StopSignal:
         return current if self._steps == 1 else max(self._longest, current)
 
     def _raised(self) -> bool:
-        self._got = hosts.raised("stop", self._got)
+        terminated = self.terminated()
         if self._until < math.inf:
             self._late = hosts.raised("late", bool(self._late)) or self._late
-        return self._got or bool(self._late)
+        return terminated or bool(self._late)
 
     @contextlib.contextmanager
     def listen(self) -> Iterator["StopSignal"]:

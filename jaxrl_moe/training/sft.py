@@ -75,6 +75,8 @@ def sft(config: Config, learner: Learner, conversations: Sequence[Conversation],
                 run.log(step + 1, row)
                 if save or reached(run, config) or run.stop:  # SIGTERM may have come during the evaluation
                     run.save(learner, score)
+        if run.stop.terminated():  # in the last step, too, as RL may come next
+            return Ending.STOPPED
         return Ending.DONE if reached(run, config) else run.ending
 
 

@@ -100,11 +100,12 @@ def test_sft_ends_early_once_the_accuracy_is_reached_and_stays_ended(files, tmp_
     assert pipeline.run_sft(settings, bridges)
 
 
-def test_sft_stopped_by_sigterm_goes_on_to_the_same_numbers(files, finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize("last", [7, 11])  # the last of all, too: RL may come next
+def test_sft_stopped_by_sigterm_goes_on_to_the_same_numbers(files, finished, tmp_path, monkeypatch, last):
     whole = monitor.ProfilerWindow.before
 
     def before(window, step):
-        if step == 7:
+        if step == last:
             os.kill(os.getpid(), signal.SIGTERM)
         whole(window, step)
 
