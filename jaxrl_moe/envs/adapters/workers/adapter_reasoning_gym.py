@@ -26,6 +26,8 @@ def score(dataset: str, data: Any, answer: str, entry: dict[str, Any], seconds: 
 
 def is_exact(dataset: str, value: float, answer: str, entry: dict[str, Any]) -> bool:
     """Whether a score is the full one, and stands for a right answer."""
+    if dataset == "game_of_life_halting":  # whose scorer takes any answer for right
+        return answer.strip() == str(entry["answer"])
     return value >= 1 and (dataset != "puzzle24" or _has_its_numbers(answer, entry))
 
 
