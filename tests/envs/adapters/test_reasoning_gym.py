@@ -34,7 +34,7 @@ for name in names:
         stated = bool(gold) and "Integral(" not in gold  # an integral that says but itself is no answer
         results.append(dict(stated=stated, scores=scores))
     told[name] = results
-print(json.dumps(told))
+print("\\nTOLD", json.dumps(told))
 """
 
 
@@ -54,7 +54,7 @@ def scored(python, names, folder):
     script = ANSWERS.format(folder=str(WORKERS), names=names)
     done = subprocess.run([python, "-P", "-c", script], capture_output=True, text=True, check=True,
                           cwd=folder)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.rpartition("TOLD")[2].split("\n")[0])  # scorers print too
 
 
 def check(told, folder):

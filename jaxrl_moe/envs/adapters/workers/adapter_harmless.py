@@ -15,6 +15,7 @@ from collections.abc import Iterator
 LITERALS = ("string_insertion", "spiral_matrix", "binary_matrix", "n_queens")
 FORMULAS = ("simple_integration", "intermediate_integration", "polynomial_multiplication", "puzzle24",
             "countdown")
+OWN = ("bitwise_arithmetic", "number_sorting")  # they evaluate what their puzzle says, and not the answer
 FRACTIONS = ("coin_flip",)  # read by fractions.Fraction, which works 1e999999999 out
 LONGEST = 20_000            # characters of an answer
 _LONGEST_CODE = 2_000       # of one that is evaluated

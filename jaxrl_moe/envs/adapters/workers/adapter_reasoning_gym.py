@@ -3,7 +3,7 @@ import re
 from typing import Any
 
 import reasoning_gym
-from adapter_harmless import FORMULAS, LITERALS, Guard, Late, harmless
+from adapter_harmless import FORMULAS, LITERALS, OWN, Guard, Late, harmless
 from adapter_loop import Refused, serve
 from reasoning_gym.factory import DATASETS
 
@@ -15,7 +15,7 @@ def score(dataset: str, data: Any, answer: str, entry: dict[str, Any], seconds: 
     if not harmless(dataset, answer):
         return 0.0, "refused"
     try:
-        with GUARD.watching(dataset in FORMULAS or dataset in LITERALS, seconds):
+        with GUARD.watching(dataset in (*FORMULAS, *LITERALS, *OWN), seconds):
             value = float(data.score_answer(answer, entry))
     except Late:
         return 0.0, "late"
@@ -26,6 +26,8 @@ def score(dataset: str, data: Any, answer: str, entry: dict[str, Any], seconds: 
 
 def is_exact(dataset: str, value: float, answer: str, entry: dict[str, Any]) -> bool:
     """Whether a score is the full one, and stands for a right answer."""
+    if dataset == "game_of_life_halting":  # whose scorer takes any answer for right
+        return answer.strip() == str(entry["answer"])
     return value >= 1 and (dataset != "puzzle24" or _has_its_numbers(answer, entry))
 
 
