@@ -22,7 +22,7 @@ ORDER = [
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
     "paths", "spelling", "foreign_errors", "system_errors", "data", "outgoing", "judges", "envs", "engine",
-    "rollout", "options", "__init__"
+    "rollout", "options", "endings", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))

@@ -153,6 +153,9 @@ def server_engine(model, fake):
                         context=64, concurrency=2, seed=0, eos_ids=(2,), detokenise=str)
 
 
+LASTING = contextlib.ExitStack()  # what ends with the process
+
+
 @contextlib.contextmanager
 def source(staleness):
     rollout = RolloutSection(prompts_per_step=2, max_staleness=staleness)
@@ -176,10 +179,11 @@ def app():
 def alfworld():
     """A task whose games a process of the tests plays, which ends with this one."""
     return make_task(f"alfworld(games='small', python='{python_of(pathlib.Path(tempfile.mkdtemp()))}')")
-@functools.cache
+
+
 def rollouts():
     """A task over a fake server of POST /rollouts, which ends with the process."""
-    url, _ = answering({"details": [{"id": 0, "reward": 1}]}).__enter__()
+    url, _ = LASTING.enter_context(answering({"details": [{"id": 0, "reward": 1}]}))
     return make_task(f"remote_rollouts(url='{url}', env='fake', by_calls=false)")
 
 

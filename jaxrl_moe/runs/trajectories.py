@@ -101,12 +101,15 @@ def _said(dialogue: Dialogue) -> dict[str, Any]:
 
 
 def _trainers(rollout: Rollout, trained: Sequence[Sample]) -> list[float] | None:
-    """[T] of the last sequence, whose sample is the last one; a sample's log-probs stand one token
-    earlier."""
+    """[T] of the last sequence, whose samples are the last ones: one, or one for each turn, which ends with
+    it and has zeros before. A sample's log-probs stand one token earlier."""
     if not trained or trained[-1].old_logprobs_T is None:
         return None
-    first = len(rollout.prompt_ids) - 1
-    values = trained[-1].old_logprobs_T[first:first + len(rollout.completion_ids)]
+    by_turns = len(trained) > len(rollout.traces)
+    values = np.zeros(len(rollout.completion_ids))
+    for sample in trained[-len(turns_of(rollout)):] if by_turns else trained[-1:]:
+        own = sample.old_logprobs_T[len(rollout.prompt_ids) - 1:][:len(values)]
+        values[:len(own)] += own
     return (values * rollout.loss_mask).tolist()
 
 

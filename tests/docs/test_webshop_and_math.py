@@ -18,7 +18,7 @@ MATH = (DOCS / "math.md").read_text()
 
 @pytest.mark.parametrize("page, kind", [(SHOP, WebShop), (MATH, Mathematics)])
 def test_settings_are_those_of_the_task_with_their_defaults(page, kind):
-    settings = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page, re.M)
+    settings = re.findall(r"^\| `([a-z_]+)` \| `([^`]+)` \|", page, re.M)
     assert settings == [(field.name, repr(field.default)) for field in dataclasses.fields(kind)]
 
 

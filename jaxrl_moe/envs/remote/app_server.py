@@ -1,41 +1,34 @@
 """A task app's server: how it is met, and its calls, each failure told by what it means for the run."""
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from jaxrl_moe.envs.remote.session_card import session_card
+from jaxrl_moe.envs.remote.playing_server import PlayingServer
 from jaxrl_moe.outgoing.calls import StatusError
-from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outside import Fields, OutsideError, as_object
 from jaxrl_moe.types import EnvError, Status, UserError
 
-SHORT_SECONDS = 30.0  # that a call may take which plays nothing
-HEADER = "X-API-Key"
 TURN_LIMITS = {"max_turns": 1, "ops": 2, "max_ops": 2}  # name in /info -> what of it a turn takes
 
 
-class AppServer:
+class AppServer(PlayingServer):
     """The calls of a task app.
 
     Args:
       url: of the app.
-      key: its API key; empty: none.
-      key_env: the environment variable that has it, for messages.
-      timeout: seconds that a rollout may take.
-      patience: see Connection.
+      key, key_env, timeout, patience: see PlayingServer.
 
     Attributes:
       most_seconds: that the app lets a rollout take (safety.max_time_s), as far as it has told.
     """
 
+    kind: ClassVar[str] = "task app"
+    header: ClassVar[str] = "X-API-Key"
+
     def __init__(self, url: str, key: str, key_env: str, timeout: float, patience: float):
+        super().__init__(key, key_env, timeout, patience)
         self.url = url
         self.most_seconds = math.inf
-        self._key = key
-        self._key_env = key_env
-        self._short = Connection(min(SHORT_SECONDS, timeout), patience, key, HEADER)
-        self._long = Connection(timeout, patience, key, HEADER)
-        self._policy = Connection(min(SHORT_SECONDS, timeout))  # the run's endpoint gets no key of the app
 
     def meet(self, env_name: str, max_turns: int) -> str:
         """Asks how the app is and what it plays; returns env_name, or the id of the app's own task where that
@@ -45,11 +38,11 @@ class AppServer:
           UserError: it cannot be reached, refuses the key, is not healthy, or takes fewer turns.
         """
         try:
-            health = Fields(self._short.get(f"{self.url}/health", Status.UNREACHABLE), f"{self.url}/health")
+            health = Fields(self.short.get(f"{self.url}/health", Status.UNREACHABLE), f"{self.url}/health")
             healthy = health.boolean("healthy")
-            info = as_object(self._short.get(f"{self.url}/info", Status.UNREACHABLE), f"{self.url}/info")
+            info = as_object(self.short.get(f"{self.url}/info", Status.UNREACHABLE), f"{self.url}/info")
         except StatusError as error:
-            raise UserError(self._refused(error)) from error
+            raise UserError(self.refused(error)) from error
         except (EnvError, OutsideError) as error:
             raise UserError(f"The task app is not ready: {error} Start it, or correct the task's "
                             "url.") from error
@@ -63,7 +56,7 @@ class AppServer:
     def policy(self, base_url: str, model: str) -> dict[str, Any]:
         """How the app shall call the policy at a session's base_url: under its name, and with the wishes that
         the run draws by, since it refuses others."""
-        card = session_card(self._policy, base_url)
+        card = self.card(base_url)
         try:
             sampling = card.object("sampling")
             wishes = {name: sampling.number(name) for name in ("temperature", "top_p")}
@@ -73,32 +66,8 @@ class AppServer:
             raise EnvError(Status.MALFORMED, str(error)) from error
 
     def rollout(self, body: Mapping[str, Any]) -> Any:
-        """Has a rollout played, once: only a request of which nothing was sent is sent again.
-
-        Raises:
-          EnvError: no good answer came; it is final where the same request would meet the same answer.
-          UserError: the app refuses the key.
-        """
-        try:
-            return self._long.post(f"{self.url}/rollout", body, Status.STEP_FAILED)
-        except StatusError as error:
-            if error.refuses_key:
-                raise UserError(self._refused(error)) from error
-            raise EnvError(error.status, str(error), error.lasts) from error
-
-    def close(self) -> None:
-        """Ends the calls at work."""
-        for connection in (self._short, self._long, self._policy):
-            connection.close()
-
-    def _refused(self, error: StatusError) -> str:
-        if error.refuses_key and not self._key:
-            return (f"The task app needs an API key, and the environment variable {self._key_env!r} "
-                    f"(api_key_env) is not set: {error} Set it to the app's key.")
-        if error.refuses_key:
-            return (f"The task app refuses the API key of the environment variable {self._key_env!r} "
-                    f"(api_key_env): {error} Set it to the key that the app was started with.")
-        return f"The task app is not ready: {error} See what it prints, or correct the task's url."
+        """Has a rollout played; see played()."""
+        return self.played(f"{self.url}/rollout", body)
 
 
 def _limits(info: Mapping[str, Any]) -> dict[str, float]:

@@ -204,7 +204,8 @@ def test_sessions_of_clients_that_vanish_end_and_are_counted():
     with env_server(game, most=8, idle_seconds=0.2) as (url, service):
         for _ in range(20):  # each leaves in the middle of a call, or after it
             with socket.create_connection(httpx.URL(url).netloc.decode().split(":")) as client:
-                client.sendall(b"POST /create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                client.sendall(b"POST /create HTTP/1.1\r\nHost: localhost\r\n"
+                               b"Content-Type: application/json\r\n"
                                b"Content-Length: 2\r\n\r\n{}")
         wait_until(lambda: service.calls.total() == 20 and service.sessions.held == 0)
         text = httpx.get(f"{url}/metrics").text

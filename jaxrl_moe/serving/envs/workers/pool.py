@@ -100,15 +100,17 @@ class Workers:
             shares = await self.shares()
             if not shares:
                 raise UserError("None of the workers serves: they are being started anew. Ask again.")
-            taken = {number: share.held + self._coming(number, begun) for number, share in shares.items()}
-            number = min(taken, key=lambda each: (taken[each] - shares[each].most, each))
-            if taken[number] < shares[number].most:
+            coming = {number: self._coming(number, begun) for number in shares}
+            room = {number: share.most - share.held - coming[number] for number, share in shares.items()}
+            turn = next(self._turns)  # of workers that have as much room each has its turn
+            number = max(room, key=lambda each: (room[each], (each - turn) % -len(self._workers)))
+            if room[number] > 0:
                 return self._workers[number]
-            if not any(worker.creating for worker in self._workers) or time.monotonic() > end:
+            if not any(coming.values()) or time.monotonic() > end:
                 most = sum(share.most for share in shares.values())
                 raise UserError(f"All {most} sessions of this server are taken: close those that are done, "
                                 "or start it with more --sessions.")
-            await asyncio.sleep(AGAIN_SECONDS)  # what is being created may count twice until it is there
+            await asyncio.sleep(AGAIN_SECONDS)  # what was being created may have counted twice
 
     def _coming(self, number: int, begun: Sequence[int]) -> int:
         """Sessions that a worker may not have counted yet, as of those that it had created when it was
