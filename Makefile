@@ -12,6 +12,7 @@ FAST := not slow and not gpu and not net and not engines
 MINUTES ?= 20
 SEEDS ?=
 RECIPES ?=
+GAMES ?=
 STEPS ?=
 
 # Environments of other packages, each in a virtual environment of its own.
@@ -169,7 +170,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang .venv-alfworld build *.egg-info
-	@touch $@
-
-	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang $(ADAPTERS:%=.venv-%) build *.egg-info
+	rm -rf $(VENV) .venv-jax011 .venv-vllm .venv-sglang .venv-alfworld .venv-sky $(ADAPTERS:%=.venv-%) build *.egg-info
