@@ -8,11 +8,13 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 FAST := not slow and not gpu and not net and not engines
 
-# Of the targets that take long: whole minutes of a soak; seeds and recipes of what shall learn (empty: three seeds, nine recipes).
+# Of the targets that take long: whole minutes of a soak; seeds, recipes and games of what shall learn, as SEEDS=0,1
+# (empty: all).
 MINUTES ?= 20
 SEEDS ?=
 RECIPES ?=
 GAMES ?=
+comma := ,
 STEPS ?=
 
 # Environments of other packages, each in a virtual environment of its own.
@@ -106,7 +108,8 @@ learn: $(VENV)/.installed
 	    $(if $(STEPS),--steps=$(STEPS))
 
 learn-games: $(VENV)/.installed-agents
-	$(BIN)/python -m benchmarks.games $(foreach game,$(GAMES),--games=$(game)) $(foreach seed,$(SEEDS),--seeds=$(seed))
+	$(BIN)/python -m benchmarks.games $(foreach game,$(subst $(comma), ,$(GAMES)),--games=$(game)) \
+	    $(foreach seed,$(subst $(comma), ,$(SEEDS)),--seeds=$(seed))
 
 learn-judges: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.judges
