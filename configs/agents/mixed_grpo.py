@@ -7,8 +7,8 @@ Hardware: two CPU cores; 35 minutes beside other work.
 What happens: data, tokenizer and model are made on the spot. SFT imitates what planners and beginners did in
 both games; each step of GRPO then plays eight episodes of eight goals of TextCraft and of eight missions of
 BabyAI, with LoRA on all linear layers, experts included.
-What to expect on held-out goals and missions, sampled at T = 1, seed 0: TextCraft 0.62 after SFT and 0.78 after
-40 steps of GRPO, BabyAI 0.57 and 0.75.
+What to expect on held-out goals and missions, sampled at T = 1, seed 0: TextCraft 0.62 after SFT and 0.78
+after 40 steps of GRPO, BabyAI 0.57 and 0.75.
 """
 from configs.shared.agents import small_player
 

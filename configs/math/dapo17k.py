@@ -4,8 +4,8 @@
     python scripts/train.py --config=configs/math/dapo17k.py
 
 Hardware: that of configs/gsm8k/dapo.py, with twice its tokens; neither planned nor run here.
-What to expect: not known yet; pass@k up to 8 is over the 30 problems of AIME 2024, and near 0 for a model of this
-size. A larger one takes more GPUs and longer completions: the paper draws 20,480 tokens.
+What to expect: not known yet; pass@k up to 8 is over the 30 problems of AIME 2024, and near 0 for a model of
+this size. A larger one takes more GPUs and longer completions: the paper draws 20,480 tokens.
 The data set is DAPO-17k without its copies, in English: its reward_model.ground_truth is compared with the
 last box of a completion by math-verify, in processes of their own. The reward is 1 or 0.
 """
