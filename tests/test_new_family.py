@@ -327,7 +327,8 @@ def test_a_missing_and_an_unused_tensor_are_named(folder, tmp_path):
         bridges.load_model(tmp_path)
 
 
-@pytest.mark.parametrize("lora", [LORA, None], ids=["adapters", "whole"])
+@pytest.mark.parametrize("lora", [pytest.param(LORA, id="adapters"),
+                                  pytest.param(None, id="whole", marks=pytest.mark.slow)])
 def test_an_update_on_eight_devices_is_that_of_one(folder, lora):
     objective = PolicyObjective(make_objective("reinforce", entropy_coef=0.01, aux_loss_coef=0.01))
     results = []
