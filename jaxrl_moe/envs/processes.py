@@ -6,7 +6,6 @@ ready. It ends when its input does, so that it does not outlive us.
 import contextlib
 import json
 import queue
-import select
 import shlex
 import subprocess
 import threading
@@ -14,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from jaxrl_moe.envs.lines import Lines, TooLong
 from jaxrl_moe.outside import Fields, OutsideError, parse
 
 MOST_ANSWER = 2**20  # bytes of a line that a program writes
@@ -50,8 +50,8 @@ class Worker:
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                              stderr=subprocess.DEVNULL, bufsize=0)
-            self._unread = b""
-            self._answer(start_seconds)
+            self._lines = Lines(self._process.stdin, self._process.stdout, "A worker", MOST_ANSWER)
+            self._answer(time.monotonic() + start_seconds)
         except (OSError, WorkerError) as error:
             raise WorkerStartError(f"{shlex.join(command)} cannot be started: {error} Run it to see why."
                                    ) from error
@@ -62,11 +62,7 @@ class Worker:
         Raises:
           WorkerError: none came in so many seconds, or it is none; the program is dead then.
         """
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        except OSError as error:
-            raise self._failed("has ended") from error
-        return self._answer(seconds)
+        return self._answer(time.monotonic() + seconds, json.dumps(request).encode())
 
     def end(self) -> None:
         """Ends it at once: a thread that waits for its answer is told so."""
@@ -80,25 +76,20 @@ class Worker:
         self._process.stdin.close()
         self._process.stdout.close()
 
-    def _answer(self, seconds: float) -> Fields:
-        line = self._line(time.monotonic() + seconds)
+    def _answer(self, end: float, asked: bytes | None = None) -> Fields:
+        """What it says next, or to what it is asked."""
         try:
-            return Fields(parse(line, "A worker's answer"), "A worker's answer")
+            if asked is not None:
+                self._lines.send(asked, end)
+            return Fields(parse(self._lines.receive(end), "A worker's answer"), "A worker's answer")
+        except TimeoutError as error:
+            raise self._failed("took too long", timed_out=True) from error
+        except (EOFError, OSError) as error:
+            raise self._failed("has ended") from error
+        except TooLong as error:
+            raise self._failed("wrote too much") from error
         except OutsideError as error:
             raise self._failed(f"answered with what is none: {error}") from error
-
-    def _line(self, end: float) -> bytes:
-        while b"\n" not in self._unread:
-            ready = select.poll()
-            ready.register(self._process.stdout, select.POLLIN)
-            if not ready.poll(max(end - time.monotonic(), 0) * 1000):
-                raise self._failed("took too long", timed_out=True)
-            read = self._process.stdout.read(2**16)
-            self._unread += read
-            if not read or len(self._unread) > MOST_ANSWER:
-                raise self._failed("has ended" if not read else "wrote too much")
-        line, _, self._unread = self._unread.partition(b"\n")
-        return line
 
     def _failed(self, what: str, timed_out: bool = False) -> WorkerError:
         self.kill()
@@ -140,11 +131,14 @@ class WorkerPool:
             self._closed = True
             for worker in self._alive:
                 worker.end()
-        for _ in range(self._idle.qsize()):
-            with contextlib.suppress(queue.Empty):
-                if worker := self._idle.get_nowait():
-                    self._dropped(worker)
-                self._idle.put(None)  # for those who wait
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for worker in idle:
+            if worker is not None:
+                self._dropped(worker)
+            self._idle.put(None)  # for those who wait
 
     def __enter__(self) -> Self:
         return self

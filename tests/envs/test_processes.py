@@ -10,7 +10,6 @@ import time
 import pytest
 
 from jaxrl_moe.envs.processes import Worker, WorkerError, WorkerPool, WorkerStartError
-from tests.helpers.waiting import wait_until
 
 PROGRAM = """
 import json, os, sys, time
@@ -43,7 +42,7 @@ def test_a_program_answers_request_after_request():
         pids.add(answer.values["pid"])
     worker.kill()
     worker.kill()
-    wait_until(lambda: len(pids) == 1 and not is_alive(*pids))
+    assert len(pids) == 1 and not is_alive(*pids)
 
 
 @pytest.mark.parametrize("request_, seconds, timed_out, told", [
@@ -55,8 +54,7 @@ def test_one_that_does_not_answer_is_killed_and_replaced(request_, seconds, time
         first = pool.ask({}, 30).values["pid"]
         with pytest.raises(WorkerError, match=told) as error:
             pool.ask(request_, seconds)
-        assert error.value.timed_out == timed_out
-        wait_until(lambda: not is_alive(first))
+        assert error.value.timed_out == timed_out and not is_alive(first)
         second = pool.ask({}, 30).values["pid"]
         assert second != first and second == pool.ask({}, 30).values["pid"]
 
@@ -77,7 +75,7 @@ def test_threads_share_no_more_programs_than_the_pool_has():
         assert [answer["text"] for answer in answers] == list(range(40))
         pids = {answer["pid"] for answer in answers}
         assert len(pids) <= 2
-    wait_until(lambda: not any(map(is_alive, pids)))
+    assert not any(map(is_alive, pids))
 
 
 def test_closing_ends_programs_that_are_asked_and_refuses_further_requests():
@@ -98,8 +96,7 @@ def test_closing_ends_programs_that_are_asked_and_refuses_further_requests():
     pool.close()
     for thread in waiting:
         thread.join(30)
-    assert failed == [False] * 4
-    wait_until(lambda: not any(map(is_alive, pids)))
+    assert failed == [False] * 4 and not any(map(is_alive, pids))
     with pytest.raises(WorkerError, match="closed"):
         pool.ask({}, 30)
 

@@ -3,7 +3,6 @@ import collections
 import contextlib
 import json
 import os
-import select
 import subprocess
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from jaxrl_moe.envs.adapters.places import Launch
+from jaxrl_moe.envs.lines import Lines
 from jaxrl_moe.outside import Fields, OutsideError, parse
 from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import EnvError, Status, UserError
@@ -39,7 +39,6 @@ class Worker:
         self._ending = threading.Lock()  # of its end
         self._ended: collections.deque[int] = collections.deque()  # episodes that are to be closed
         self._number = 0
-        self._buffer = b""
         self.alive = True
         reading, self._lifeline = os.pipe()
         try:
@@ -53,7 +52,7 @@ class Worker:
                             f"an environment that has {launch.package} by the setting python.") from error
         finally:
             os.close(reading)
-        os.set_blocking(self._process.stdin.fileno(), False)
+        self._lines = Lines(self._process.stdin, self._process.stdout, self._package, LONGEST)
         self._printed: collections.deque[bytes] = collections.deque(maxlen=4)
         self._listener = threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
         self._listener.start()
@@ -118,9 +117,13 @@ class Worker:
     def _exchanged(self, name: str, arguments: Mapping[str, Any], deadline: float) -> Fields:
         self._number += 1
         request = {"id": self._number, "call": name, "arguments": arguments}
-        self._send(json.dumps(request, allow_nan=False).encode() + b"\n", deadline)
+        line = json.dumps(request, allow_nan=False).encode()
+        if len(line) >= LONGEST:  # with its end
+            raise OutsideError(f"{self._package} would be sent {len(line) + 1} bytes; {LONGEST} are the "
+                               "most.")
+        self._lines.send(line, deadline)
         where = f"What {self._package} answers to `{name}`"
-        answer = Fields(parse(self._received(deadline), where), where)
+        answer = Fields(parse(self._lines.receive(deadline), where), where)
         answer.only(("id", "result", "error"))
         if answer.integer("id") != self._number or ("result" in answer) == ("error" in answer):
             raise OutsideError(f"{where} is no answer to it: it needs the id {self._number}, and either a "
@@ -141,45 +144,6 @@ class Worker:
         if error.string("kind") == "refused":
             raise UserError(message)
         raise EnvError(failed, f"{self._package} failed in `{name}`: {message}")
-
-    def _send(self, line: bytes, deadline: float) -> None:
-        if len(line) > LONGEST:
-            raise OutsideError(f"{self._package} would be sent {len(line)} bytes; {LONGEST} are the most.")
-        stream = self._process.stdin.fileno()
-        while line:
-            self._wait((), (stream,), deadline)
-            try:
-                line = line[os.write(stream, line):]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError as error:
-                raise EOFError from error
-
-    def _received(self, deadline: float) -> bytes:
-        stream = self._process.stdout.fileno()
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > LONGEST:
-                raise OutsideError(f"{self._package} answers a line of more than {LONGEST} bytes.")
-            self._wait((stream,), (), deadline)
-            chunk = os.read(stream, _CHUNK)
-            if not chunk:
-                raise EOFError
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        if self._buffer:
-            raise OutsideError(f"{self._package} answers more than it is asked.")
-        return line
-
-    def _wait(self, reading: tuple, writing: tuple, deadline: float) -> None:
-        """Until one of them can be used."""
-        left = deadline - time.monotonic()
-        poll = select.poll()  # and not select(), whose descriptors are below 1,024
-        for stream in reading:
-            poll.register(stream, select.POLLIN)
-        for stream in writing:
-            poll.register(stream, select.POLLOUT)
-        if left <= 0 or not poll.poll(left * 1000):
-            raise TimeoutError
 
     def _listen(self, stream: IO[bytes]) -> None:
         """Keeps the last of what it prints, so that its pipe never fills."""

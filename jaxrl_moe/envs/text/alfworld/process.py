@@ -4,7 +4,6 @@ import collections
 import contextlib
 import json
 import os
-import select
 import subprocess
 import tempfile
 import threading
@@ -12,11 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxrl_moe.envs.lines import Lines
 from jaxrl_moe.outside import Fields, OutsideError, parse
 from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import EnvError, Status
 
-LONGEST_LINE = 2**22  # bytes of an answer; those of large rooms have some thousand
+LONGEST_LINE = 2**22  # bytes; answers of large rooms have some thousand
 _ENDED_SECONDS = 10.0  # that one that is killed has to be gone
 _LAST_SECONDS = 2.0    # that one that has closed its pipes has to end by itself
 _ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
@@ -41,7 +41,6 @@ class GameProcess:
         self._lock = threading.Lock()      # held while it is asked
         self._counting = threading.Lock()
         self._over: collections.deque[int] = collections.deque()
-        self._rest = b""
         self._greeted = False
         self._said = tempfile.TemporaryFile()
         # The hashes of texts decide in which order its libraries list things.
@@ -54,6 +53,7 @@ class GameProcess:
             self._said.close()
             raise EnvError(Status.UNREACHABLE, f"{name} cannot be started by {command[0]}: "
                            f"{error.strerror or error}.") from error
+        self._lines = Lines(self._process.stdin, self._process.stdout, name, LONGEST_LINE)
 
     @property
     def alive(self) -> bool:
@@ -110,38 +110,25 @@ class GameProcess:
                 pipe.close()
 
     def _asked(self, request: Mapping[str, Any], failed: Status) -> Fields:
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        except (OSError, ValueError) as error:  # it has ended, or its pipes are closed
-            raise self._ended(failed) from error
-        fields = self._answer(failed)
+        fields = self._answer(failed, json.dumps(request).encode())
         if "error" in fields:
             raise EnvError(failed, f"{self._name} cannot: {cut(escaped(fields.string('error')))}")
         return fields
 
-    def _answer(self, failed: Status) -> Fields:
-        return Fields(parse(self._line(failed), f"The answer of {self._name}"), f"The answer of {self._name}")
-
-    def _line(self, failed: Status) -> bytes:
-        """The next line that it says."""
+    def _answer(self, failed: Status, asked: bytes | None = None) -> Fields:
+        """What it says next, or to what it is asked."""
         end = time.monotonic() + self._seconds
+        where = f"The answer of {self._name}"
         try:
-            while b"\n" not in self._rest:
-                ready, _, _ = select.select([self._process.stdout], [], [], max(end - time.monotonic(), 0))
-                if not ready:
-                    self.kill()
-                    raise EnvError(Status.TIMED_OUT, f"{self._name} has not answered in {self._seconds:g} s, "
-                                   "and was ended: raise the setting `seconds` where games need longer.")
-                part = os.read(self._process.stdout.fileno(), 65536)
-                self._rest += part
-                if not part:
-                    raise self._ended(failed)
-                if len(self._rest) > LONGEST_LINE:
-                    raise OutsideError(f"The answer of {self._name} has more than {LONGEST_LINE} bytes.")
-        except (OSError, ValueError) as error:  # its pipes are closed
+            if asked is not None:
+                self._lines.send(asked, end)
+            return Fields(parse(self._lines.receive(end), where), where)
+        except TimeoutError as error:
+            self.kill()
+            raise EnvError(Status.TIMED_OUT, f"{self._name} has not answered in {self._seconds:g} s, and was "
+                           "ended: raise the setting `seconds` where games need longer.") from error
+        except (EOFError, OSError, ValueError) as error:  # it has ended, or its pipes are closed
             raise self._ended(failed) from error
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
 
     def _ended(self, failed: Status) -> EnvError:
         with contextlib.suppress(subprocess.TimeoutExpired):
