@@ -70,8 +70,9 @@ def stepped_sciworld(answer: Any, score: float, where: str) -> Told:
     loses all of it."""
     fields = Fields(answer, where)
     points = fields.number("score", least=-100, most=100)
-    share = _share(points)
-    told = _beside(Told(fields.string("observation"), share - score, fields.boolean("done"), share), fields)
+    reached = max(points, 0.0)  # and the difference as a share of 100, as the game in process has it
+    reward = (reached - score) / 100
+    told = _beside(Told(fields.string("observation"), reward, fields.boolean("done"), reached), fields)
     return told if told.info is not None else told._replace(
         info={"correct": float(points == 100), "score": points})
 
@@ -106,8 +107,3 @@ def _beside(told: Told, fields: Fields) -> Told:
 def _with_actions(fields: Fields) -> str:
     actions = ",".join(fields.strings("available_actions"))
     return f"{fields.string('observation')}\nAVAILABLE ACTIONS: {actions}"
-
-
-def _share(points: float) -> float:
-    """A score of 0 to 100 as one of 0 to 1."""
-    return max(points, 0.0) / 100
