@@ -1,5 +1,6 @@
 """Files of demonstrations: what is in them succeeds when it is played again, and a start that was killed
 comes to the same bytes."""
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -28,6 +29,7 @@ from jaxrl_moe.demonstrations.play import FAILED, NO_WAY_ON, play
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.text.textcraft.goals import goal_set, is_held_out
 from jaxrl_moe.types import Action, ToolCall, UserError
+from tests.helpers.game_engines import skip_without_engine
 from tests.helpers.templates import HERMES_TOOLS, QWEN25, byte_level
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -71,13 +73,9 @@ def test_each_oracles_episodes_replay_to_success_word_for_word(env, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("env", itertools.chain(*SLOW.values()))
 def test_the_oracles_of_games_in_other_processes_do_so_too(env, tmp_path):
-    task = make_task(env)
-    try:
+    skip_without_engine(env)
+    with contextlib.closing(make_task(env)) as task:
         task.ready()
-    except UserError as error:
-        pytest.skip(str(error))
-    finally:
-        task.close()
     replay(env, 3, tmp_path)
 
 

@@ -10,8 +10,9 @@ from jaxrl_moe.envs.text.sciworld.oracle import gold_actions
 from jaxrl_moe.envs.text.textcraft.goals import goal_set
 from jaxrl_moe.envs.text.textcraft.planner import plan
 from jaxrl_moe.envs.text.webshop import rows as shop_rows
-from jaxrl_moe.types import EnvError, Status, UserError
+from jaxrl_moe.types import EnvError, Status
 from tests.helpers.env_servers import env_server, played
+from tests.helpers.game_engines import skip_without_engine
 from tests.helpers.waiting import wait_until
 
 ODD = ["Thought: what have I?\n\nAction:\ninventory", "Action: a\nAction: b", "no command at all", ""]
@@ -80,11 +81,9 @@ def household(task):
     ("webshop", "webshop", shopping), ("sciworld", "sciworld", science),
     ("alfworld", "alfworld(games='rooms')", household)])
 def test_games_of_other_engines_over_http_are_those_in_process(env, spec, plays):
+    skip_without_engine(env)
     with contextlib.closing(make_task(spec)) as local:
-        try:
-            local.ready()
-        except UserError as error:
-            pytest.skip(str(error))
+        local.ready()
         with env_server(make_task(spec), env) as (url, service):
             with contextlib.closing(make_task(f"agentgym(env={env!r}, url={url!r})")) as remote:
                 assert (remote.max_turns, remote.score_range) == (local.max_turns, local.score_range)
