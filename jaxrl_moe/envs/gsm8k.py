@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from jaxrl_moe.envs.answers import answer_part, final_number, has_marker
+from jaxrl_moe.envs.bounds import check_least
 from jaxrl_moe.envs.numbers import parse_number
 from jaxrl_moe.envs.single_turn import SingleTurnTask
 from jaxrl_moe.spelling import named, quoted
@@ -34,9 +35,7 @@ class Gsm8k(SingleTurnTask):
     binary: bool = False
 
     def __post_init__(self) -> None:
-        if self.overlong_tokens < 0:
-            raise UserError(f"overlong_tokens = {self.overlong_tokens} is out of range: it must be at least "
-                            "0.")
+        check_least(self, overlong_tokens=0)
         if self.binary and self.overlong_tokens:
             raise UserError(f"overlong_tokens = {self.overlong_tokens} charges long completions, and "
                             "binary = true charges nothing: set one of them.")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.adapters.forms import Commands
-from jaxrl_moe.envs.adapters.task import AdapterTask, json_setting, score_range, worker_file
+from jaxrl_moe.envs.adapters.task import AdapterTask, json_setting, worker_file
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.text.answers import REACT
 from jaxrl_moe.envs.text.functions import Answers, GameFunction
@@ -91,9 +91,8 @@ class GymnasiumTask(AdapterTask):
             raise UserError(f"actions names one twice ({named(self._names)}): give each a name of its own.")
         if self.deterministic is None:
             self.deterministic = self.id in KNOWN
-        self.lowest_reward = known.lowest if self.lowest is None else self.lowest
-        self.score_range = score_range(self.lowest_reward,
-                                       known.highest if self.highest is None else self.highest)
+        self.bound_rewards(known.lowest if self.lowest is None else self.lowest,
+                           known.highest if self.highest is None else self.highest)
         super().__post_init__()
 
     def settings(self) -> Mapping[str, Any]:

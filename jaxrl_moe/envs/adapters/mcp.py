@@ -6,8 +6,9 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from jaxrl_moe.envs.adapters.forms import Form
-from jaxrl_moe.envs.adapters.task import AdapterTask, plain_columns, score_range, server_of, worker_file
+from jaxrl_moe.envs.adapters.task import AdapterTask, plain_columns, server_of, worker_file
 from jaxrl_moe.envs.answers import answer_part, final_number
+from jaxrl_moe.envs.bounds import check_least
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.spelling import named, quoted
 from jaxrl_moe.types import Action, Messages, UserError
@@ -92,11 +93,10 @@ class McpTask(AdapterTask):
         if self.reward == MATCH and (self.lowest, self.highest) != (0.0, 1.0):
             raise UserError("lowest and highest are those of a grader's rewards, and reward = 'match' gives "
                             "0 or 1: leave them out.")
-        self.check_range("longest", self.longest, 1)
+        check_least(self, longest=1)
         self._key = key_of_setting("api_key_env", self.api_key_env, "the server of MCP")
         self._tools: tuple[Mapping[str, Any], ...] | None = None
-        self.lowest_reward = self.lowest
-        self.score_range = score_range(self.lowest, self.highest)
+        self.bound_rewards(self.lowest, self.highest)
         super().__post_init__()
 
     def settings(self) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ from jaxrl_moe.envs.adapters.forms import Commands, Form, Words
 from jaxrl_moe.envs.adapters.task import (
     AdapterTask,
     json_setting,
-    score_range,
     server_of,
     worker_file,
 )
@@ -69,8 +68,7 @@ class OpenEnvTask(AdapterTask):
         self._reset = json_setting("reset", self.reset)
         if "seed" in self._reset:
             raise UserError("reset has a seed, which is the row's `id`: leave it out.")
-        self.lowest_reward = self.lowest
-        self.score_range = score_range(self.lowest, self.highest)
+        self.bound_rewards(self.lowest, self.highest)
         super().__post_init__()
 
     def settings(self) -> Mapping[str, Any]:

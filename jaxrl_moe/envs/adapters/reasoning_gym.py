@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from jaxrl_moe.envs.adapters.forms import Form
 from jaxrl_moe.envs.adapters.task import AdapterTask, json_setting, worker_file
 from jaxrl_moe.envs.answers import answer_part
+from jaxrl_moe.envs.bounds import check_range
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.types import Action, Messages, UserError
 
@@ -74,8 +75,7 @@ class ReasoningGymTask(AdapterTask):
         for name in ("seed", "size"):
             if name in self._options:
                 raise UserError(f"options has {name}, which is a setting of its own: write {name}=....")
-        self.check_range("seed", self.seed, 0, 2**31 - 1)
-        self.check_range("size", self.size, 1, 2**31 - 1)
+        check_range(self, seed=(0, 2**31 - 1), size=(1, 2**31 - 1))
         if not 0 < self.scoring < self.timeout:
             raise UserError(f"scoring = {self.scoring:g} is out of range: it must be above 0, and below "
                             f"timeout = {self.timeout:g}.")

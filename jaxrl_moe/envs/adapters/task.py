@@ -11,6 +11,7 @@ from jaxrl_moe.envs.adapters.episode import AdapterEpisode
 from jaxrl_moe.envs.adapters.forms import Form
 from jaxrl_moe.envs.adapters.places import WORKERS, Launch, environment, python_of
 from jaxrl_moe.envs.adapters.pool import Pool
+from jaxrl_moe.envs.bounds import check_above_zero, check_least, check_range
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.outside import Fields, as_object, parse
 from jaxrl_moe.protocols import Task
@@ -45,19 +46,20 @@ class AdapterTask(Task):
     _BEGINNING: ClassVar[float] = 180.0  # seconds for the imports of a package, and what it sets up
 
     def __post_init__(self) -> None:
-        self.check_range("workers", self.workers, 1, 64)
-        self.check_range("max_turns", self.max_turns, 1)
-        if self.timeout <= 0:
-            raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
+        check_range(self, workers=(1, 64))
+        check_least(self, max_turns=1)
+        check_above_zero(self, "timeout")
         self._lock = threading.Lock()
         self._pool: Pool | None = None
 
-    @staticmethod
-    def check_range(name: str, value: float, least: float, most: float | None = None) -> None:
-        """Raises UserError for a setting below `least` or above `most`."""
-        if value < least or (most is not None and value > most):
-            upper = "" if most is None else f" and at most {most:g}"
-            raise UserError(f"{name} = {value:g} is out of range: it must be at least {least:g}{upper}.")
+    def bound_rewards(self, lowest: float | None, highest: float | None) -> None:
+        """Says what an episode's rewards sum to; None where it is not known.
+
+        Raises:
+          UserError: they are no range.
+        """
+        self.lowest_reward = lowest
+        self.score_range = score_range(lowest, highest)
 
     @abc.abstractmethod
     def settings(self) -> Mapping[str, Any]:

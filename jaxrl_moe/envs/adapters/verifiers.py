@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from jaxrl_moe.envs.adapters.forms import Words
-from jaxrl_moe.envs.adapters.task import AdapterTask, json_setting, score_range, worker_file
+from jaxrl_moe.envs.adapters.task import AdapterTask, json_setting, worker_file
 from jaxrl_moe.envs.answers import answer_part
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.types import Action, UserError
@@ -56,8 +56,7 @@ class VerifiersTask(AdapterTask):
         self._options = json_setting("options", self.options)
         if "id" in self._options:
             raise UserError("options has an id, which is the setting taskset: leave it out.")
-        self.lowest_reward = self.lowest
-        self.score_range = score_range(self.lowest, self.highest)
+        self.bound_rewards(self.lowest, self.highest)
         super().__post_init__()
 
     def settings(self) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from jaxrl_moe.envs.answers import answer_part, last_box
+from jaxrl_moe.envs.bounds import check_least
 from jaxrl_moe.envs.math.gold import gold_answer
 from jaxrl_moe.envs.processes import WorkerError, WorkerPool, WorkerStartError
 from jaxrl_moe.envs.single_turn import SingleTurnTask
@@ -49,10 +50,7 @@ class Mathematics(SingleTurnTask):
         if not math.isfinite(self.timeout) or self.timeout <= 0:
             raise UserError(f"timeout = {self.timeout} is out of range: it must be a number of seconds above "
                             "0.")
-        for name, least in (("workers", 1), ("memory", LEAST_MEMORY)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} = {getattr(self, name)} is out of range: it must be at least "
-                                f"{least}.")
+        check_least(self, workers=1, memory=LEAST_MEMORY)
         self._lock = threading.Lock()
         self._pool: WorkerPool | None = None
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxrl_moe.envs.bounds import check_above_zero, check_least
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.remote.episode import RemoteEpisode
 from jaxrl_moe.envs.remote.formats import FORMATS, MOST_ID
@@ -15,7 +16,6 @@ from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.outgoing.connection import Connection
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task
-from jaxrl_moe.types import UserError
 
 
 @dataclasses.dataclass
@@ -52,12 +52,8 @@ class AgentGym(Task):
     score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)  # sciworld's scores are told as shares of 100
 
     def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
-        if self.patience < 0:
-            raise UserError(f"patience = {self.patience:g} is out of range: it must be at least 0.")
-        if self.max_turns < 0:
-            raise UserError(f"max_turns = {self.max_turns} is out of range: it must be at least 0.")
+        check_above_zero(self, "timeout")
+        check_least(self, patience=0, max_turns=0)
         self._format = FORMATS[self.env]
         self._urls = tuple(checked_url(url, "url", "http://host:port, without a name or password, and "
                                        "several with commas between") for url in self.url.split(","))

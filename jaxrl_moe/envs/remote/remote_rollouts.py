@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from jaxrl_moe.envs.bounds import check_above_zero, check_least
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.remote.formats import MOST_ID
 from jaxrl_moe.envs.remote.rollouts_episode import RolloutsEpisode
@@ -52,12 +53,8 @@ class RemoteRollouts(Task):
     ends_itself: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, least in (("max_round", 1), ("patience", 0), ("max_concurrent_rollouts", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} = {getattr(self, name):g} is out of range: it must be at least "
-                                f"{least}.")
-        if self.timeout <= 0:
-            raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
+        check_least(self, max_round=1, patience=0, max_concurrent_rollouts=0)
+        check_above_zero(self, "timeout")
         if not self.env.strip():
             raise UserError("env is empty: name the environment that the servers serve, such as textcraft.")
         self.max_turns = max(self.max_round, 2)  # as a task of one grades completions

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxrl_moe.envs.bounds import check_above_zero, check_least
 from jaxrl_moe.envs.remote.app_episode import TaskAppEpisode
 from jaxrl_moe.envs.remote.app_judge import check_judge
 from jaxrl_moe.envs.remote.app_server import AppServer
@@ -90,13 +91,8 @@ class TaskApp(Task):
     ends_itself: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        bounds = {"max_turns": 1, "patience": 0, "max_concurrent_rollouts": 0, "group_size": 1,
-                  "judge_deadline": 0}
-        for name, least in bounds.items():
-            _check_least(name, getattr(self, name), least)
-        for name in ("timeout", "judge_timeout"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} = {getattr(self, name):g} is out of range: it must be above 0.")
+        check_least(self, max_turns=1, patience=0, max_concurrent_rollouts=0, group_size=1, judge_deadline=0)
+        check_above_zero(self, "timeout", "judge_timeout")
         self.url = checked_url(self.url, "url", _FORM)
         self.compared = 0 if self.judge_mode == "rubric" else self.group_size
         self.asked_turns = self.max_turns
@@ -180,11 +176,6 @@ class TaskApp(Task):
             self._judge = None
         for each in held:
             each.close()
-
-
-def _check_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise UserError(f"{name} = {value:g} is out of range: it must be at least {least:g}.")
 
 
 def _key(variable: str) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxrl_moe.envs.bounds import check_above_zero, check_least
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.text.alfworld.episode import AlfWorldEpisode
 from jaxrl_moe.envs.text.alfworld.instructions import CALLING, FUNCTIONS, INSTRUCTIONS
@@ -57,11 +58,8 @@ class AlfWorld(Task):
     wire: ClassVar[str] = "alfworld"
 
     def __post_init__(self) -> None:
-        for name in ("max_turns", "workers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} = {getattr(self, name)} is out of range: it must be at least 1.")
-        if self.seconds <= 0:
-            raise UserError(f"seconds = {self.seconds:g} is out of range: it must be above 0.")
+        check_least(self, max_turns=1, workers=1)
+        check_above_zero(self, "seconds")
         if self.data and self.games != "official":
             raise UserError(f"data = {quoted(self.data)} is a folder of games in files, and games = "
                             f"{self.games!r} are in none: leave one of them out.")

@@ -3,6 +3,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from jaxrl_moe.envs.bounds import check_least
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.text.answers import action_of
 from jaxrl_moe.envs.text.babyai.episode import BabyAIEpisode
@@ -41,10 +42,7 @@ class BabyAI(Task):
     wire: ClassVar[str] = "babyai"
 
     def __post_init__(self) -> None:
-        for setting, least in (("max_turns", 1), ("steps", 0)):
-            if getattr(self, setting) < least:
-                raise UserError(f"{setting} = {getattr(self, setting)} is out of range: it must be at least "
-                                f"{least}.")
+        check_least(self, max_turns=1, steps=0)
         self._levels = levels_of(self.levels)
         self._form = CommandForm(action_of, FUNCTIONS if self.answers == "functions" else ())
         check_installed()

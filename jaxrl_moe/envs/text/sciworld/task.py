@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from jaxrl_moe.envs.bounds import check_above_zero, check_least
 from jaxrl_moe.envs.text.answers import last_command
 from jaxrl_moe.envs.text.functions import Answers, CommandForm
 from jaxrl_moe.envs.text.sciworld.episode import SciWorldEpisode
@@ -53,12 +54,8 @@ class SciWorld(Task):
     wire: ClassVar[str] = "sciworld"
 
     def __post_init__(self) -> None:
-        for name, least in (("max_turns", 1), ("jvms", 1), ("jvm_mb", LEAST_MB)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} = {getattr(self, name)} is out of range: it must be at least "
-                                f"{least}.")
-        if self.timeout <= 0:
-            raise UserError(f"timeout = {self.timeout:g} is out of range: it must be above 0.")
+        check_least(self, max_turns=1, jvms=1, jvm_mb=LEAST_MB)
+        check_above_zero(self, "timeout")
         self._names = tasks_of(self.tasks)
         self._simplified = _simplified(self.simplifications)
         self._teleport = bool({"easy", "teleportAction"}.intersection(self._simplified))

@@ -3,6 +3,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxrl_moe.envs.bounds import check_least
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.envs.text.answers import BadAction, action_of
@@ -44,10 +45,7 @@ class TextCraft(Task):
     wire: ClassVar[str] = "textcraft"
 
     def __post_init__(self) -> None:
-        for name, least in (("max_turns", 1), ("max_depth", 0), ("distractors", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} = {value} is out of range: it must be at least {least}.")
+        check_least(self, max_turns=1, max_depth=0, distractors=0)
         self._form = CommandForm(action_of, FUNCTIONS if self.answers == "functions" else ())
 
     def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

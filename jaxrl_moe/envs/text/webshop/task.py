@@ -3,6 +3,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from jaxrl_moe.envs.bounds import check_least, check_range
 from jaxrl_moe.envs.episode_ids import episode_number
 from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.envs.text.answers import BadAction
@@ -57,11 +58,8 @@ class WebShop(Task):
         if self.data and self.seed or not self.data and self.goals == "human":
             raise UserError("seed is of our own shop, and goals of WebShop's files: set data, or leave goals "
                             "out; and of seed and data set one.")
-        for name, least, most in (("max_turns", 1, None), ("products", 1, MOST_PRODUCTS), ("seed", 0, None)):
-            value = getattr(self, name)
-            if value < least or most is not None and value > most:
-                raise UserError(f"{name} = {value} is out of range: it must be at least {least}"
-                                f"{f' and at most {most}' * (most is not None)}.")
+        check_least(self, max_turns=1, seed=0)
+        check_range(self, products=(1, MOST_PRODUCTS))
         self._form = CommandForm(shopping_command, FUNCTIONS if self.answers == "functions" else ())
 
     def ready(self) -> None:
