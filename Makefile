@@ -44,7 +44,7 @@ help:
 	@echo "make kills-judged a run that people judge, while run, judge server and page are killed in turn: some minutes; a section of"
 	@echo "                  benchmarks/judged.md"
 	@echo "make learn-judges a judge's rubric as the only reward, two seeds: seven minutes on 2 idle cores"
-	@echo "make learn-games  TextCraft, BabyAI, both in one run, ScienceWorld: two seeds, in process and over servers, hours on 2 cores"
+	@echo "make learn-games  TextCraft, BabyAI, both in one run, ScienceWorld: two seeds, the first two over servers too, hours on 2 cores"
 	@echo "make learn        every algorithm learns the quickstart's task, three seeds: about 50 minutes on 2 idle cores, and it goes"
 	@echo "                  on where it was stopped; SEEDS=0,1 RECIPES=gspo,dapo STEPS=60 for a part. Table and curves go to"
 	@echo "                  benchmarks/learning.md and learning.png where all of it is there, else to runs/learning"

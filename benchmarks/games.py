@@ -1,12 +1,13 @@
-"""Do the games of many turns teach? TextCraft, BabyAI, both in one run, and ScienceWorld, each played in
-process and over environment servers with the same seed: held-out success before SFT, after it and after GRPO,
-and whether both ways give the same numbers.
+"""Do the games of many turns teach? TextCraft, BabyAI, both in one run, and ScienceWorld: held-out success
+before SFT, after it and after GRPO; the first two are also played over environment servers with the same seed,
+which must give the same numbers.
 
     make learn-games
     python -m benchmarks.games --games=textcraft --seeds=1 --ways=process
 
-Runs that are finished under --folder are not begun again, and one that was stopped goes on. The table goes to
-benchmarks/games.md and the curves to benchmarks/games.png, where all of them are there.
+Runs that are finished under --folder are not begun again, and one that was stopped goes on. A game of which
+all runs are there gets its section of benchmarks/games.md and its curves in benchmarks/games/; of the others
+both go to --folder.
 """
 import contextlib
 import dataclasses
@@ -15,7 +16,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -37,20 +38,32 @@ class Game:
     Attributes:
       scores: {what it is of, as the table calls it: the metric}.
       least: that GRPO lifts each of them by.
+      ways: that it is played for its section.
     """
     recipe: str
     scores: Mapping[str, str]
     least: float = 0.15
+    ways: Sequence[str] = ("process",)
 
 
 PASS = "eval/pass_at_1"
-GAMES = {"textcraft": Game("agents/textcraft_grpo", {"textcraft": PASS}),
-         "babyai": Game("agents/babyai_grpo", {"babyai": PASS}),
+WAYS = ("process", "server")
+GAMES = {"textcraft": Game("agents/textcraft_grpo", {"textcraft": PASS}, ways=WAYS),
+         "babyai": Game("agents/babyai_grpo", {"babyai": PASS}, ways=WAYS),
          "mixed": Game("agents/mixed_grpo", {"mixed, textcraft": "eval/textcraft/pass_at_1",
                                              "mixed, babyai": "eval/babyai/pass_at_1"}, 0.1),
          "sciworld": Game("agents/sciworld_grpo", {"sciworld": "eval/reward_mean"}, 0.05)}
-WAYS = ("process", "server")
 SEEDS = (0, 1)
+HEADER = ("game", "seed", "played", "before SFT", "after SFT", "after GRPO", "lift of GRPO", "as in process",
+          "minutes")
+INTRO = """# games
+
+`make learn-games`: held-out success (pass@1 at T = 1; of ScienceWorld the mean score, from 0 to 1) of small
+MoEs that are made from scratch, by the recipes `configs/agents/*_grpo.py`: SFT on episodes of planners and
+beginners, then GRPO in many turns. "server" plays by `agentgym(...)` at servers that `scripts/serve.py env`
+started; "as in process" compares every token, log-prob and reward of its trajectories, and every metric that
+is no time, with the run in process. Minutes are those of SFT and RL, evaluations included.
+"""
 OWN = ("time/", "perf/", "compile/", "rollout/tokens_per_s")  # metrics of times, which no two runs share
 
 
@@ -58,30 +71,34 @@ def define_options() -> None:
     define_path("folder", "runs/games", "where the runs lie")
     flags.DEFINE_multi_enum("games", list(GAMES), list(GAMES), "which of them; may be given several times")
     flags.DEFINE_multi_integer("seeds", list(SEEDS), "of data, model, SFT and RL", lower_bound=0)
-    flags.DEFINE_multi_enum("ways", list(WAYS), list(WAYS), "process: the game in the run's own; server: in "
-                            "another")
+    flags.DEFINE_multi_enum("ways", [], list(WAYS), "process: the game in the run's own; server: in another; "
+                            "empty: those of the game's section")
 
 
 def main() -> None:
-    """Plays what is not finished yet, and writes the table; ends with 1 where a game taught too little or the
-    ways differ."""
+    """Plays what is not finished yet, and writes the sections; ends with 1 where a game taught too little or
+    the ways differ."""
     options = flags.FLAGS
     folder = pathlib.Path(options.folder)
+    problems = []
     for game in options.games:
         for seed in options.seeds:
-            for way in options.ways:
+            for way in options.ways or GAMES[game].ways:
                 play(game, seed, way, place(folder, game, seed, way))
-    text, problems = report(folder)
-    whole = all((place(folder, *each) / "model").exists() for each in everything())
-    room = table.ROOT / "benchmarks" if whole else folder
-    plot(folder, room / "games.png")
-    (room / "games.md").write_text(text)
-    print(f"{text}\nwritten to {room / 'games.md'}")
+        problems += write(folder, game)
     sys.exit(1 if problems else 0)
 
 
-def everything() -> list[tuple[str, int, str]]:
-    return [(game, seed, way) for game in GAMES for seed in SEEDS for way in WAYS]
+def write(folder: pathlib.Path, game: str) -> list[str]:
+    """Writes the section of a game and its curves; returns what is wrong."""
+    runs = [place(folder, game, seed, way) for seed in SEEDS for way in GAMES[game].ways]
+    whole = all((run / "model").exists() for run in runs)
+    room = table.ROOT / "benchmarks" if whole else folder
+    text, problems = report(folder, game)
+    plot(folder, game, room / "games" / f"{game}.png")
+    table.put_section(room / "games.md", INTRO, game, text)
+    print(f"{text}\nwritten to {room / 'games.md'}")
+    return problems
 
 
 def place(folder: pathlib.Path, game: str, seed: int, way: str) -> pathlib.Path:
@@ -127,12 +144,12 @@ def client(spec: str, stack: contextlib.ExitStack, folder: pathlib.Path) -> str:
     return f"agentgym(env='{wire}', url='{url}', {said})"
 
 
-def finished(folder: pathlib.Path) -> Iterator[tuple[str, int, str, pathlib.Path]]:
-    """(game, seed, way, folder) of every finished run."""
-    for path in sorted(folder.glob("*_*_*")):
-        game, seed, way = path.name.split("_")
-        if game in GAMES and (path / "model").exists():
-            yield game, int(seed), way, path
+def finished(folder: pathlib.Path, game: str) -> Iterator[tuple[int, str, pathlib.Path]]:
+    """(seed, way, folder) of every finished run of a game."""
+    for path in sorted(folder.glob(f"{game}_*_*")):
+        if (path / "model").exists():
+            _, seed, way = path.name.split("_")
+            yield int(seed), way, path
 
 
 def curve(run_dir: pathlib.Path, metric: str = PASS) -> tuple[float, list[tuple[int, float]]]:
@@ -142,11 +159,11 @@ def curve(run_dir: pathlib.Path, metric: str = PASS) -> tuple[float, list[tuple[
     return warm[0], [(0, warm[-1]), *((row["step"], row[metric]) for row in rows if row["step"])]
 
 
-def report(folder: pathlib.Path) -> tuple[str, list[str]]:
+def report(folder: pathlib.Path, game: str) -> tuple[str, list[str]]:
     """(markdown, what is wrong)."""
     lines = []
     problems = []
-    for game, seed, way, run_dir in finished(folder):
+    for seed, way, run_dir in finished(folder, game):
         same = "-" if way == WAYS[0] else told_same(place(folder, game, seed, WAYS[0]), run_dir, problems)
         rows = read_rows(run_dir / "metrics.jsonl")
         for label, metric in GAMES[game].scores.items():
@@ -157,18 +174,10 @@ def report(folder: pathlib.Path) -> tuple[str, list[str]]:
                                 f"{GAMES[game].least}")
             lines.append([label, seed, way, f"{before:.3f}", f"{points[0][1]:.3f}",
                           f"**{points[-1][1]:.3f}**", f"{lift:+.3f}", same, f"{minutes(run_dir, rows):.1f}"])
-    header = ["game", "seed", "played", "before SFT", "after SFT", "after GRPO", "lift of GRPO",
-              "as in process", "minutes"]
-    intro = ("`make learn-games`: held-out success (pass@1 at T = 1; of ScienceWorld the mean score, from 0 "
-             "to 1) of small MoEs that are made from scratch, by the recipes `configs/agents/*_grpo.py`: SFT "
-             "on episodes of planners and beginners, then GRPO in many turns. \"server\" plays by "
-             "`agentgym(...)` at servers that `scripts/serve.py env` started; \"as in process\" compares "
-             "every token, log-prob and reward of its trajectories, and every metric that is no time, "
-             "with the run in process. Minutes are those of SFT and RL, evaluations included.\n\n")
-    text = table.heading("games") + intro + table.rows(header, lines)
     told = "".join(f"- {problem}\n" for problem in problems)
-    return text + (f"\n{len(problems)} PROBLEMS\n\n{told}" if problems else "") + (
-        "\n![held-out success along the runs](games.png)\n"), problems
+    wrong = f"{len(problems)} PROBLEMS\n\n{told}\n" if problems else ""
+    return (f"{table.circumstances()}\n\n{table.rows(HEADER, lines)}\n{wrong}"
+            f"![held-out success along the runs](games/{game}.png)\n"), problems
 
 
 def minutes(run_dir: pathlib.Path, rows: Rows) -> float:
@@ -191,26 +200,25 @@ def _numbers(path: pathlib.Path) -> list[Mapping[str, Any]]:
     return [{name: value for name, value in row.items() if not name.startswith(OWN)} for row in rows]
 
 
-def plot(folder: pathlib.Path, path: pathlib.Path) -> None:
-    """Held-out success along the steps of GRPO, a panel a game."""
+def plot(folder: pathlib.Path, game: str, path: pathlib.Path) -> None:
+    """Held-out success along the steps of GRPO, a panel for each score."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    panels = [(game, label, metric) for game in GAMES for label, metric in GAMES[game].scores.items()]
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3), sharey=True,
+    scores = GAMES[game].scores
+    figure, axes = pyplot.subplots(1, len(scores), figsize=(4.5 * len(scores), 3), sharey=True, squeeze=False,
                                    layout="constrained")
-    for axis, (game, label, metric) in zip(axes, panels):
-        for other, seed, way, run_dir in finished(folder):
-            if other == game:
-                _, points = curve(run_dir, metric)
-                axis.plot(*zip(*points), marker=".", linestyle="-" if way == WAYS[0] else "--",
-                          color=f"C{seed}", label=f"seed {seed}, {way}")
+    for axis, (label, metric) in zip(axes[0], scores.items()):
+        for seed, way, run_dir in finished(folder, game):
+            _, points = curve(run_dir, metric)
+            axis.plot(*zip(*points), marker=".", linestyle="-" if way == WAYS[0] else "--",
+                      color=f"C{seed}", label=f"seed {seed}, {way}")
         axis.set_title(label)
         axis.set_xlabel("step of GRPO")
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8)
-    axes[0].set_ylabel("held-out success")
+        axis.legend(fontsize=8)
+    axes[0, 0].set_ylabel("held-out score")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -75,6 +75,14 @@ def put_first(path: pathlib.Path, intro: str, new: str) -> str:
     return new
 
 
+def put_section(path: pathlib.Path, intro: str, name: str, text: str) -> None:
+    """Puts a section in the place of the one of its name, or after all others."""
+    before = path.read_text() if path.exists() else ""
+    sections = dict(section.split("\n", 1) for section in before.split("\n## ")[1:])
+    sections[name] = f"\n{text}"
+    path.write_text(intro + "".join(f"\n## {title}\n{body}" for title, body in sections.items()))
+
+
 def rows(header: Sequence[str], values: Sequence[Sequence[object]]) -> str:
     """A plain table."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]

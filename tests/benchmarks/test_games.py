@@ -26,7 +26,7 @@ def write_run(folder, name, success, tokens=(1, 2), seconds=3.0):
 def test_the_table_tells_the_lift_of_grpo_and_whether_a_server_gives_the_same_numbers(tmp_path):
     write_run(tmp_path, "textcraft_0_process", (0.0, 0.4, 0.7))
     write_run(tmp_path, "textcraft_0_server", (0.0, 0.4, 0.7), seconds=9.0)  # times may differ
-    text, problems = games.report(tmp_path)
+    text, problems = games.report(tmp_path, "textcraft")
     lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| textcraft")]
     cells = [[cell.strip() for cell in line] for line in lines]
     assert cells[0] == ["textcraft", "0", "process", "0.000", "0.400", "**0.700**", "+0.300", "-", "0.6"]
@@ -36,7 +36,7 @@ def test_the_table_tells_the_lift_of_grpo_and_whether_a_server_gives_the_same_nu
 def test_a_small_lift_and_other_tokens_are_problems(tmp_path):
     write_run(tmp_path, "babyai_1_process", (0.0, 0.4, 0.5))
     write_run(tmp_path, "babyai_1_server", (0.0, 0.4, 0.7), tokens=(1, 3))
-    text, problems = games.report(tmp_path)
+    text, problems = games.report(tmp_path, "babyai")
     assert len(problems) == 3 and "lifts success by +0.100" in problems[0]
     told = {problem.rpartition(" in ")[2] for problem in problems[1:]}
     assert told == {"trajectories.jsonl", "metrics.jsonl"}
@@ -51,7 +51,7 @@ def test_a_run_of_several_games_has_a_line_for_each_and_each_must_be_learnt(tmp_
             row["eval/textcraft/pass_at_1"] = row.get("eval/pass_at_1")
             row["eval/babyai/pass_at_1"] = score
         (tmp_path / "mixed_0_process" / path).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text, problems = games.report(tmp_path)
+    text, problems = games.report(tmp_path, "mixed")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()
              if line.startswith("| mixed")]
     assert [line[0] for line in cells] == ["mixed, textcraft", "mixed, babyai"]
@@ -80,7 +80,21 @@ def test_games_over_servers_are_the_recipe_s_own_with_its_turns(tmp_path, monkey
         assert make_task(games.over_servers("agents/babyai_grpo", stack, tmp_path)).max_turns == 3
 
 
-def test_the_curves_are_drawn(tmp_path):
+def test_a_section_takes_the_place_of_the_one_of_its_game_and_is_the_repository_s_only_when_it_is_whole(
+        tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    (root / "benchmarks").mkdir(parents=True)
+    monkeypatch.setattr(games.table, "ROOT", root)
+    committed = root / "benchmarks" / "games.md"
+    committed.write_text("# old words\n\n## textcraft\n\nthat of before\n\n## mixed\n\nof both\n")
     write_run(tmp_path, "textcraft_0_process", (0.0, 0.4, 0.7))
-    games.plot(tmp_path, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not games.write(tmp_path, "textcraft")
+    assert "+0.300" in (tmp_path / "games.md").read_text() and "that of before" in committed.read_text()
+    for name in ("0_server", "1_process", "1_server"):
+        write_run(tmp_path, f"textcraft_{name}", (0.0, 0.4, 0.7))
+    assert not games.write(tmp_path, "textcraft")
+    text = committed.read_text()
+    assert text.startswith(games.INTRO) and "that of before" not in text and text.count("+0.300") == 4
+    assert text.index("## textcraft") < text.index("## mixed") and text.endswith("## mixed\n\nof both\n")
+    picture = root / "benchmarks" / "games" / "textcraft.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
