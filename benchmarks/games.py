@@ -1,5 +1,5 @@
 """Do the games of many turns teach? TextCraft, BabyAI, both in one run, and ScienceWorld: held-out success
-before SFT, after it and after GRPO; the first two are also played over environment servers with the same seed,
+before SFT, after it and after GRPO. The first two are also played over environment servers with the same seed,
 which must give the same numbers.
 
     make learn-games
