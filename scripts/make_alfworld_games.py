@@ -29,14 +29,13 @@ def main() -> None:
     cli.require(OUT)
     if GAMES.value not in ("rooms", "small"):
         raise UserError(f"--games = {GAMES.value!r} is not known: give rooms or small.")
+    from jaxrl_moe.envs.text.alfworld import AlfWorld
     from jaxrl_moe.envs.text.alfworld.export import write_games
-    from jaxrl_moe.envs.text.alfworld.pool import GamePool
-    from jaxrl_moe.envs.text.alfworld.task import command_of
-    pool = GamePool(command_of(PYTHON.value), workers=1, seconds=120)
+    task = AlfWorld(games=GAMES.value, python=PYTHON.value)
     try:
-        write_games(pool, pathlib.Path(OUT.value), COUNT.value, SEED.value, GAMES.value, tell)
+        write_games(task, pathlib.Path(OUT.value), COUNT.value, SEED.value, tell)
     finally:
-        pool.close()
+        task.close()
     print(f"{COUNT.value} games in {OUT.value}: generated, no games of ALFWorld's.")
 
 

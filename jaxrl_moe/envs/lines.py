@@ -28,7 +28,7 @@ class Lines:
         self._reading = reading
         self._name = name
         self._most = most
-        self._unread = b""
+        self._unread = bytearray()
         os.set_blocking(writing.fileno(), False)
 
     def send(self, line: bytes, deadline: float) -> None:
@@ -50,7 +50,8 @@ class Lines:
           TooLong: it is longer than a line may be.
           OutsideError: more follows, which nobody has asked for.
         """
-        while b"\n" not in self._unread:
+        chunk = self._unread
+        while b"\n" not in chunk:  # what has come before was searched before
             if len(self._unread) > self._most:
                 raise TooLong(f"{self._name} answers a line of more than {self._most} bytes.")
             self._wait(self._reading, select.POLLIN, deadline)
@@ -61,7 +62,7 @@ class Lines:
         line, _, self._unread = self._unread.partition(b"\n")
         if self._unread:
             raise OutsideError(f"{self._name} answers more than it is asked.")
-        return line
+        return bytes(line)
 
     def _wait(self, stream: IO[bytes], event: int, deadline: float) -> None:
         left = deadline - time.monotonic()

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from jaxrl_moe.envs.adapters.places import WORKERS, python_of
-from jaxrl_moe.types import Action, UserError
+from jaxrl_moe.envs.adapters.task import WORKERS
+from jaxrl_moe.envs.package_workers.launch import python_of
+from jaxrl_moe.types import Action, EnvError, UserError
 
 FAKE = pathlib.Path(__file__).parent / "adapter_workers" / "adapter_fake.py"
 
@@ -24,10 +25,30 @@ def said(text, calls=(), malformed=()):
     return Action(text, 1, False, tuple(calls), tuple(malformed))
 
 
+def begun(task, number=0):
+    """An episode of the task that has begun."""
+    episode = task.open({"id": number}, 0)
+    episode.reset()
+    return episode
+
+
+def shown(episode, text):
+    """What the episode shows for an answer."""
+    (message,) = episode.step(said(text)).observation
+    return message["content"]
+
+
+def failure(episode, text):
+    """The error with which an episode fails at an answer."""
+    with pytest.raises(EnvError) as caught:
+        episode.step(said(text))
+    return caught.value
+
+
 def python_of_adapter(name):
     """The interpreter of an adapter's environment; the test is skipped where there is none."""
     try:
-        return python_of(name, "")
+        return python_of(name, "", f"make env-adapters ADAPTERS={name}")
     except UserError as error:
         pytest.skip(str(error))
 

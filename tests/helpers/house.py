@@ -71,10 +71,8 @@ class House:
         for thing in self._lying(self.at):
             if self.things[thing].kind == LAMP:
                 found.add(f"use {thing}")
-            if not self._is_shut(self.at):
-                found.add(f"examine {thing}")
-                if not self.held and self.things[thing].kind != LAMP:
-                    found.add(f"take {thing} from {self.at}")
+            if not (self._is_shut(self.at) or self.held or self.things[thing].kind == LAMP):
+                found.add(f"take {thing} from {self.at}")
         return sorted(found | self._with_held(here))
 
     def _with_held(self, here):

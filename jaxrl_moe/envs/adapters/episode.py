@@ -3,8 +3,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.envs.adapters.forms import Form
-from jaxrl_moe.envs.adapters.pool import Pool, Seat
 from jaxrl_moe.envs.lifecycle import Lifecycle
+from jaxrl_moe.envs.package_workers.pool import Pool, Seat
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.outside import Fields, OutsideError
 from jaxrl_moe.protocols import Env
@@ -80,9 +80,8 @@ class AdapterEpisode(Env):
 
     def _called(self, name: str, arguments: Mapping[str, Any], failed: Status) -> Fields:
         """Its answer; after a failure the episode is over."""
-        seat = self._seat
         try:
-            return seat.worker.call(name, {"episode": seat.number, **arguments}, self._seconds, failed)
+            return self._seat.call(name, arguments, self._seconds, failed)
         except BaseException:
             self.close()
             raise

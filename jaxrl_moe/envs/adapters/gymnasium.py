@@ -76,7 +76,7 @@ class GymnasiumTask(AdapterTask):
     variables: str = ""
     package: ClassVar[str] = "gymnasium"
     place: ClassVar[str] = ""
-    mend: ClassVar[str] = "pip install 'jaxrl-moe[agents]'"
+    install: ClassVar[str] = "pip install 'jaxrl-moe[agents]'"
     worker: ClassVar[pathlib.Path] = worker_file("gymnasium")
 
     def __post_init__(self) -> None:

@@ -85,7 +85,7 @@ class McpTask(AdapterTask):
     variables: str = ""
     package: ClassVar[str] = "mcp"
     place: ClassVar[str] = "mcp"
-    mend: ClassVar[str] = "make env-adapters ADAPTERS=mcp"
+    install: ClassVar[str] = "make env-adapters ADAPTERS=mcp"
     worker: ClassVar[pathlib.Path] = worker_file("mcp")
 
     def __post_init__(self) -> None:

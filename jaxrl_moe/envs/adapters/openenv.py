@@ -60,7 +60,7 @@ class OpenEnvTask(AdapterTask):
     variables: str = ""
     package: ClassVar[str] = "openenv"
     place: ClassVar[str] = "openenv"
-    mend: ClassVar[str] = "make env-adapters ADAPTERS=openenv"
+    install: ClassVar[str] = "make env-adapters ADAPTERS=openenv"
     worker: ClassVar[pathlib.Path] = worker_file("openenv")
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ class ReasoningGymTask(AdapterTask):
     deterministic: ClassVar[bool] = True
     package: ClassVar[str] = "reasoning-gym"
     place: ClassVar[str] = "reasoning-gym"
-    mend: ClassVar[str] = "make env-adapters ADAPTERS=reasoning-gym"
+    install: ClassVar[str] = "make env-adapters ADAPTERS=reasoning-gym"
     worker: ClassVar[pathlib.Path] = worker_file("reasoning_gym")
 
     def __post_init__(self) -> None:

@@ -9,14 +9,16 @@ from typing import Any, ClassVar
 
 from jaxrl_moe.envs.adapters.episode import AdapterEpisode
 from jaxrl_moe.envs.adapters.forms import Form
-from jaxrl_moe.envs.adapters.places import WORKERS, Launch, environment, python_of
-from jaxrl_moe.envs.adapters.pool import Pool
 from jaxrl_moe.envs.bounds import check_above_zero, check_least, check_range
+from jaxrl_moe.envs.package_workers.launch import Launch, environment, python_of
+from jaxrl_moe.envs.package_workers.pool import Pool
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.outside import Fields, as_object, parse
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.spelling import named
 from jaxrl_moe.types import UserError
+
+WORKERS = pathlib.Path(__file__).parent / "workers"
 
 
 class AdapterTask(Task):
@@ -32,7 +34,7 @@ class AdapterTask(Task):
       package: its name.
       place: of its environment, as in .venv-NAME; empty: this process's own has it.
       worker: the file that a worker runs.
-      mend: the command that installs the package.
+      install: the command that installs the package.
     """
     workers: int
     timeout: float
@@ -42,8 +44,8 @@ class AdapterTask(Task):
     package: ClassVar[str]
     place: ClassVar[str]
     worker: ClassVar[pathlib.Path]
-    mend: ClassVar[str]
-    _BEGINNING: ClassVar[float] = 180.0  # seconds for the imports of a package, and what it sets up
+    install: ClassVar[str]
+    _BEGINNING: ClassVar[float] = 180.0  # least seconds for the imports of a package, and what it sets up
 
     def __post_init__(self) -> None:
         check_range(self, workers=(1, 64))
@@ -97,7 +99,8 @@ class AdapterTask(Task):
         """The workers; none is started yet."""
         with self._lock:
             if self._pool is None:
-                self._pool = Pool(self._launch(), self.workers, self.settings(), self._BEGINNING)
+                beginning = max(self._BEGINNING, self.timeout)
+                self._pool = Pool(self._launch(), self.workers, self.settings(), beginning)
             return self._pool
 
     @property
@@ -106,9 +109,8 @@ class AdapterTask(Task):
         return [name.strip() for name in self.variables.split(",") if name.strip()]
 
     def _launch(self) -> Launch:
-        python = python_of(self.place, self.python)
-        mend = f"If {self.package} is not there, install it: {self.mend}."
-        return Launch(self.package, python, self.worker, environment(self.passed), mend)
+        python = python_of(self.place, self.python, self.install)
+        return Launch(self.package, python, self.worker, environment(self.passed), self.install, "timeout")
 
     def close(self) -> None:
         """Ends the workers, and open episodes with them."""

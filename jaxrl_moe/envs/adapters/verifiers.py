@@ -49,7 +49,7 @@ class VerifiersTask(AdapterTask):
     max_turns: ClassVar[int] = 2  # more than 1, since the episode shows the task; the first answer ends it
     package: ClassVar[str] = "verifiers"
     place: ClassVar[str] = "verifiers"
-    mend: ClassVar[str] = "make env-adapters ADAPTERS=verifiers"
+    install: ClassVar[str] = "make env-adapters ADAPTERS=verifiers"
     worker: ClassVar[pathlib.Path] = worker_file("verifiers")
 
     def __post_init__(self) -> None:

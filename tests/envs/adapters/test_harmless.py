@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jaxrl_moe.envs.adapters.places import WORKERS
+from jaxrl_moe.envs.adapters.task import WORKERS
 from tests.helpers.adapters import harmless_module
 
 CODE = ["__import__('os').system('touch pwned')", "open('pwned', 'w')", "[x for x in (1, 2)]",

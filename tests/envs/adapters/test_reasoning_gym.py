@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from jaxrl_moe.envs import make_task
-from jaxrl_moe.envs.adapters.places import WORKERS
 from jaxrl_moe.envs.adapters.reasoning_gym import stated_answer
+from jaxrl_moe.envs.adapters.task import WORKERS
 from jaxrl_moe.types import UserError
 from tests.helpers.adapters import played, python_of_adapter, said
 

@@ -15,6 +15,7 @@ from jaxrl_moe.types import UserError
 from tests.fuzz.reading import Damaged, broken, number, strict, text, texts, truth, whole
 from tests.fuzz.runner import Wrong
 from tests.fuzz.targets.http import Answer, HttpTarget
+from tests.fuzz.targets.plain_refusals import PlainRefusals
 from tests.helpers.env_servers import number_of, spelled
 
 WIN = "Thought:\nIt is a flower.\n\nAction:\ncraft 1 blue dye using 1 flower"
@@ -46,7 +47,6 @@ NUMBER = whole(0, NUMBERS - 1)
 RULES = {"id": NUMBER, "env_idx": NUMBER, "data_idx": NUMBER, "game": NUMBER, "session_id": NUMBER,
          "action": text, "recipes": text, "goal": text, "commands": text,
          "world_type": lambda value: value == "Text"}
-STATUSES = (200, 307, 401, 404, 405)  # 307: to the path without its last slash
 STEP = {"observation": text, "reward": number(0, 1), "done": truth}
 BEGUN = {"observation": text, "reward": number(0, 0), "done": truth}
 ACTIONS = {"available_actions": texts}
@@ -63,7 +63,7 @@ TOLD: dict[str, dict[str, Any]] = {
     "webshop": {"/step": {"state": text, "reward": number(0, 1), "done": truth}}}
 
 
-class EnvCalls(HttpTarget):
+class EnvCalls(PlainRefusals):
     """Requests to an environment server that has two sessions: one that they name, made anew for each, and
     one that somebody else plays.
 
@@ -119,12 +119,7 @@ class EnvCalls(HttpTarget):
                                 lambda: (path, path, path + "/", *odd, *PATHS), share=0.35)
 
     def call(self, arena):
-        self.caught.error = None
-        answer = self.send(self.server.url, *self.request)
-        if self.caught.error is not None:
-            raise self.caught.error
-        if answer[0] not in STATUSES and answer[1] != "closed" and not of_uvicorn(answer):
-            raise Wrong(f"status {answer[0]}", str(answer[2][:300]))
+        answer = self.answered(self.server.url)
         self._forget(answer)
         seen = self._seen()
         if seen != self.before:
@@ -144,21 +139,7 @@ class EnvCalls(HttpTarget):
         if (self.sessions.open, self.sessions.held) != (2, 2):
             raise Wrong("a session was leaked", f"{self.sessions.open} open, {self.sessions.held} held")
 
-    def judge(self, arena, result):
-        status, kind, body = result
-        method, path, data, headers = self.request
-        if kind == "closed" or method == "HEAD" or of_uvicorn(result) or path in ("/docs", "/openapi.json"):
-            return ""
-        if status == 307 or path == "/metrics" and kind.startswith("text/plain"):
-            return ""
-        try:
-            answer = strict(body)
-        except Damaged as error:
-            return f"an answer that is no JSON: {status} {kind} {body[:200]!r} {error}"
-        if isinstance(answer, dict) and "error" in answer:
-            return misshapen(answer)
-        if status != 200:
-            return f"a refusal of another shape: {status} {body[:200]!r}"
+    def judge_answer(self, method: str, path: str, data: bytes, answer: Any) -> str:
         if method != "POST" or path not in ("/create", "/reset", "/step", "/close"):
             return ""
         return self._taken(path, data) or self._told(path, answer)
@@ -184,21 +165,6 @@ class EnvCalls(HttpTarget):
         rules = {"closed": truth} if path == "/close" else TOLD[self.wire][path]
         lacking = rules.keys() - answer.keys()
         return broken(answer, rules) or (f"an answer without {sorted(lacking)}" if lacking else "")
-
-
-def of_uvicorn(answer: Answer) -> bool:
-    """Whether the request did not get as far as the application."""
-    return answer[1].startswith("text/plain") and b"Invalid HTTP request" in answer[2]
-
-
-def misshapen(answer: dict[str, Any]) -> str:
-    """What is wrong with a refusal."""
-    said = answer["error"]
-    if list(answer) != ["error"] or not isinstance(said, str) or not said.strip():
-        return f"a refusal of another shape: {str(answer)[:300]}"
-    if "Traceback" in said or "\n" in said or not said.endswith("."):
-        return f"a refusal that is no sentence: {said[:300]!r}"
-    return "" if len(said) < 3000 else f"an endless refusal: {len(said)} characters"
 
 
 class BabyCalls(EnvCalls):

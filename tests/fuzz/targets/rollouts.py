@@ -14,12 +14,11 @@ from jaxrl_moe.envs import make_task
 from jaxrl_moe.serving.rollouts.bodies import LONGEST_NAME, MOST_IDS, MOST_ROUNDS
 from tests.fuzz.reading import Damaged, broken, number, strict, text, whole
 from tests.fuzz.runner import Wrong
-from tests.fuzz.targets.envs import misshapen, of_uvicorn
 from tests.fuzz.targets.http import HttpTarget
+from tests.fuzz.targets.plain_refusals import PlainRefusals
 from tests.helpers.rollout_servers import policy, rollout_server
 
 COMMAND = "Thought:\nIt is a flower.\n\nAction:\nget 1 flower"
-STATUSES = (200, 307, 401, 404, 405)
 PATHS = ("/rollouts", "/rollouts/", "/ROLLOUTS", "/rollouts?id=1", "/rollouts?x=1", "//rollouts", "/rollout",
          "/" + "a" * 3000)
 SPELT = ("http://{ip}:{port}", "http://{ip}:{port}/v1", "http://0.0.0.0:{port}", "http://2130706433:{port}",
@@ -47,7 +46,7 @@ READ = {*RULES, "ids", "stop"}
 TOLD = {"task_name": text, "num_evaluated": whole(0), "time_taken": number(0)}
 
 
-class RolloutsBodies(HttpTarget):
+class RolloutsBodies(PlainRefusals):
     """Requests to a TextCraft server, whose policy is on loopback; another listener there is reached by other
     names alone, which nobody has allowed."""
     name = "rollouts"
@@ -81,12 +80,7 @@ class RolloutsBodies(HttpTarget):
         return {}, self.mutated(rng, "/rollouts", self._ordinary(), added, lambda: PATHS, share=0.4)
 
     def call(self, arena):
-        self.caught.error = None
-        answer = self.send(self.url, *self.request)
-        if self.caught.error is not None:
-            raise self.caught.error
-        if answer[0] not in STATUSES and answer[1] != "closed" and not of_uvicorn(answer):
-            raise Wrong(f"status {answer[0]}", str(answer[2][:300]))
+        answer = self.answered(self.url)
         if self.forbidden.calls:
             raise Wrong("an address was called that nobody has allowed", str(self.request[2][:300]))
         self._check_left()
@@ -100,19 +94,9 @@ class RolloutsBodies(HttpTarget):
                 raise Wrong("a session was leaked", f"{left[0]} held, {left[1]} at work")
             time.sleep(0.01)
 
-    def judge(self, arena, result):
-        status, kind, body = result
-        method, path, data, _ = self.request
-        if kind == "closed" or method == "HEAD" or of_uvicorn(result) or status == 307:
-            return ""
-        try:
-            answer = strict(body)
-        except Damaged as error:
-            return f"an answer that is no JSON: {status} {kind} {body[:200]!r} {error}"
-        if isinstance(answer, dict) and "error" in answer:
-            return misshapen(answer)
-        if status != 200 or method != "POST":
-            return f"a refusal of another shape: {status} {body[:200]!r}"
+    def judge_answer(self, method: str, path: str, data: bytes, answer: Any) -> str:
+        if method != "POST":
+            return f"a refusal of another shape: {str(answer)[:200]}"
         return _answered(data, answer)
 
 

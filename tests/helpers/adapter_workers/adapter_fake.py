@@ -5,7 +5,15 @@ import subprocess
 import sys
 import time
 
-from adapter_loop import Refused, serve
+from worker_loop import Refused, serve
+
+OUTSIDE = {  # lines of which none is an answer
+    "garbage": b"Traceback (most recent call last)\n",
+    "list": b"[]\n",
+    "nan": b'{"id": 5, "result": NaN}\n',
+    "another": b'{"id": 1, "result": {}}\n',
+    "neither": b'{"id": 5}\n',
+    "much": b"x" * 2**25 + b"\n"}
 
 
 class Adding:
@@ -19,6 +27,8 @@ class Adding:
         if settings.get("id") == "dies":
             print("no module of that name", file=sys.stderr)
             os._exit(3)
+        if settings.get("id") == "hangs":
+            time.sleep(1000)
         return {"pid": os.getpid(), "tools": settings.get("tools", [])}
 
     def open(self, number=0, **chosen):
@@ -60,7 +70,15 @@ class Sum:
         os._exit(5)
 
     def do_raise(self, argument):
-        raise ZeroDivisionError("of the sum")
+        raise ZeroDivisionError("of the\x07 sum")
+
+    def do_say(self, argument):
+        os.write(ANSWERS, OUTSIDE[argument])
+        time.sleep(1000)
+
+    def do_deaf(self, argument):
+        os.closerange(3, 100)
+        time.sleep(1000)
 
     def do_print(self, argument):
         print('{"id": 1, "result": {}}' * 20_000)
@@ -93,6 +111,9 @@ class Sum:
         child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
         return self.told(f"{os.getpid()} {child.pid}")
 
+    def do_number(self, argument):
+        return self.told(str(self.number))
+
     def do_pid(self, argument):
         return self.told(str(os.getpid()))
 
@@ -102,4 +123,5 @@ class Sum:
 
 
 if __name__ == "__main__":
+    ANSWERS = os.dup(1)
     serve(Adding())

@@ -1,2 +1,7 @@
-"""What runs in the environments of the adapters' packages, as processes of their own: files that import this
-library nowhere, since those environments do not have it. adapter_guard starts each."""
+"""What the workers of the adapters' packages run: files that import this library nowhere, since the
+environments of those packages do not have it.
+
+Of an episode `reset` tells {"observation": [texts]}, and `step` {"observation": [texts], "reward": number,
+"done": boolean, "truncated": boolean, "valid": boolean, "info": {name: number}, "notes": {name: text}}, where
+all but reward and done may be left out.
+"""

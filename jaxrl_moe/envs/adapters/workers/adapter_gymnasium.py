@@ -6,8 +6,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from adapter_loop import Refused, serve
 from gymnasium import spaces
+from worker_loop import Refused, serve
 
 MOST_NUMBERS = 512  # of an observation that is shown as numbers
 MOST_NAMED = 40     # actions that are listed

@@ -12,10 +12,10 @@ import httpx2
 import jsonschema
 import mcp_types
 from adapter_async import Connection, Loop, causes
-from adapter_loop import Refused, serve
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from worker_loop import Refused, serve
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a function, as OpenAI's APIs take it
 _MOST_PAGES = 100

@@ -13,8 +13,8 @@ from typing import Any
 
 import jsonschema
 from adapter_async import Connection, Loop
-from adapter_loop import Refused, serve
 from openenv.core.generic_client import GenericEnvClient
+from worker_loop import Refused, serve
 
 _KNOCK = 0.1  # seconds between two tries to reach a server that starts
 _KEPT = ("done", "reward", "metadata")  # of an observation: they are no part of what is seen

@@ -4,8 +4,8 @@ from typing import Any
 
 import reasoning_gym
 from adapter_harmless import FORMULAS, LITERALS, OWN, Guard, Late, harmless
-from adapter_loop import Refused, serve
 from reasoning_gym.factory import DATASETS
+from worker_loop import Refused, serve
 
 GUARD = Guard()
 

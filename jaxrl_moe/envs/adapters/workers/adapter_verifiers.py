@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from adapter_async import Loop
-from adapter_loop import Refused, serve
 from verifiers.v1.configs.agent import AgentConfig
 from verifiers.v1.configs.taskset import TasksetConfig
 from verifiers.v1.graph import MessageNode
@@ -15,6 +14,7 @@ from verifiers.v1.trace import AgentInfo, Trace, TraceTask
 from verifiers.v1.types import AssistantMessage, SystemMessage, UserMessage, content_text
 from verifiers.v1.utils.generic import concrete_type
 from verifiers.v1.utils.loaders import load_taskset, taskset_class
+from worker_loop import Refused, serve
 
 
 class Verifiers:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.envs.lifecycle import Lifecycle
-from jaxrl_moe.envs.text.alfworld.pool import GamePool, Play, Told
+from jaxrl_moe.envs.text.alfworld.play import Play, Told
 from jaxrl_moe.envs.text.answers import BadAction
 from jaxrl_moe.envs.text.functions import CommandForm
 from jaxrl_moe.protocols import Env
@@ -20,8 +20,8 @@ class AlfWorldEpisode(Env):
     """One game, from its beginning until it is won.
 
     Args:
-      pool: of the processes that play it.
-      game: what the process is told to begin.
+      play: in which it is played, not begun yet.
+      game: what the worker is told to begin.
       task_type: as ALFWorld names it; a game of our own has "generated" in it.
       form: how commands are given.
       generated: whether the game is none of ALFWorld's own; each step notes it.
@@ -32,17 +32,16 @@ class AlfWorldEpisode(Env):
       shown: what is shown now.
     """
 
-    def __init__(self, pool: GamePool, game: Mapping[str, Any], task_type: str, form: CommandForm,
+    def __init__(self, play: Play, game: Mapping[str, Any], task_type: str, form: CommandForm,
                  generated: bool = False):
         self.task_type = task_type
         self.available_actions: tuple[str, ...] = ()
         self.shown = ""
-        self._pool = pool
+        self._play = play
         self._game = game
         self._form = form
         self._notes = {"games": GENERATED} if generated else {}
         self._life = Lifecycle()
-        self._play: Play | None = None
         self._turns = 0
         self._valid = 0
 
@@ -50,10 +49,9 @@ class AlfWorldEpisode(Env):
         """What there is in the room, and the task.
 
         Raises:
-          EnvError: the process that plays it fails.
+          EnvError: the worker that plays it fails.
         """
         self._life.begin()
-        self._play = self._pool.open()
         return self._form.observation(self._shown(self._play.begin(self._game)))
 
     def step(self, action: Action) -> Step:
@@ -61,7 +59,7 @@ class AlfWorldEpisode(Env):
         something.
 
         Raises:
-          EnvError: the process that plays it fails.
+          EnvError: the worker that plays it fails.
         """
         self._life.check_running()
         self._turns += 1
@@ -86,11 +84,9 @@ class AlfWorldEpisode(Env):
         return self.shown
 
     def close(self) -> None:
-        """Lets the process forget the game."""
+        """Lets the worker forget the game."""
         self._life.end()
-        if self._play is not None:
-            self._play.end()
-            self._play = None
+        self._play.end()
 
 
 def _available(actions: Sequence[str]) -> str:

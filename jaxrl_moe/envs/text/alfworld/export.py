@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 
 from jaxrl_moe.envs.text.alfworld.library import FOLDER, GAME, INDEX, write_index
 from jaxrl_moe.envs.text.alfworld.planner import plan
-from jaxrl_moe.envs.text.alfworld.pool import GamePool
 from jaxrl_moe.envs.text.alfworld.problem import described
 from jaxrl_moe.envs.text.alfworld.rooms import LIGHT, RoomGame, Size, make_game
+from jaxrl_moe.envs.text.alfworld.task import AlfWorld
 from jaxrl_moe.types import EnvError, Status, UserError
 
 LABEL = "a room of jaxrl_moe's own, drawn at random; no game of ALFWorld's"
 _APART = 1_000_000  # numbers of the games of one seed
 
 
-def write_games(pool: GamePool, out: pathlib.Path, count: int, seed: int, size: Size = "rooms",
+def write_games(task: AlfWorld, out: pathlib.Path, count: int, seed: int,
                 tell: Callable[[int, str], None] = lambda done, name: None) -> None:
     """Writes games and their list; where writing was interrupted, it goes on.
 
     Args:
-      pool: of processes that play them: each game is won by its plan before it is listed.
+      task: of rooms of our own; each game is won by its plan before it is listed.
       out: a folder; games of the split "train" lie in json_2.1.1/train, others in json_2.1.1/test.
       count: of games; the six types of tasks take turns.
       seed: decides which games.
@@ -28,16 +28,16 @@ def write_games(pool: GamePool, out: pathlib.Path, count: int, seed: int, size: 
 
     Raises:
       UserError: the folder has a list of games already.
-      EnvError: a process fails, or a game cannot be won.
+      EnvError: a worker fails, or a game cannot be won.
     """
     if (out / INDEX).exists():
         raise UserError(f"{out} has games already ({INDEX}): give another folder, or remove that one.")
     names: list[str] = []
-    for game in _games(count, seed, size):
+    for game in _games(count, seed, task.games):
         names.append(f"{'test' if game.is_held_out else 'train'}/{game.label}")
         folder = out / FOLDER / names[-1]
         if not (folder / GAME).exists():
-            _write(pool, folder, game)
+            _write(task, folder, game)
         tell(len(names), names[-1])
     write_index(out, names)
 
@@ -54,13 +54,12 @@ def _games(count: int, seed: int, size: Size) -> Iterator[RoomGame]:
             yield game
 
 
-def _write(pool: GamePool, folder: pathlib.Path, game: RoomGame) -> None:
+def _write(task: AlfWorld, folder: pathlib.Path, game: RoomGame) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     commands = plan(game)
-    play = pool.open()
+    play = task.play()
     try:
-        data = play.data(described(game))
-        told = play.begin(described(game))
+        data = play.begin_in_full(described(game))
         for command in commands:
             told = play.step(command)
     finally:

@@ -22,7 +22,7 @@ def turns(task: AlfWorld, row: Mapping[str, Any]) -> Iterator[tuple[Messages, Ad
     turns, or where the expert has nothing more to try.
 
     Raises:
-      EnvError: the process that plays the game fails.
+      EnvError: the worker that plays the game fails.
       UserError: the row names no game.
     """
     env = task.open(row, 0)

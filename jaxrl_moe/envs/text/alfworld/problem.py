@@ -31,7 +31,7 @@ def problem(game: RoomGame) -> str:
 
 
 def described(game: RoomGame) -> dict[str, Any]:
-    """What a process that plays it is told of a game."""
+    """What a worker that plays it is told of a game."""
     return {"problem": problem(game), "phrase": game.phrase, **game.goal._asdict()}
 
 

@@ -43,7 +43,7 @@ def conversations(count: int, seed: int, split: str, terse: bool, games: Size = 
       python: as the task's setting.
 
     Raises:
-      UserError: the environment of the package alfworld is not there, see task.interpreter.
+      UserError: the environment of the package alfworld is not there, see play.game_workers.
     """
     task = AlfWorld(games=games, max_turns=turns, python=python)
     task.ready()

@@ -1,6 +1,5 @@
-"""ALFWorld as a task: a row names a game, and its episode plays it in a process of the package's own."""
+"""ALFWorld as a task: a row names a game, and its episode plays it at a worker that has the package."""
 import dataclasses
-import os
 import pathlib
 import threading
 from collections.abc import Mapping
@@ -8,10 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from jaxrl_moe.envs.bounds import check_above_zero, check_least
 from jaxrl_moe.envs.episode_ids import episode_number
+from jaxrl_moe.envs.package_workers.pool import Pool
 from jaxrl_moe.envs.text.alfworld.episode import AlfWorldEpisode
 from jaxrl_moe.envs.text.alfworld.instructions import CALLING, FUNCTIONS, INSTRUCTIONS
 from jaxrl_moe.envs.text.alfworld.library import data_folder, game_files, is_generated, is_listed
-from jaxrl_moe.envs.text.alfworld.pool import GamePool
+from jaxrl_moe.envs.text.alfworld.play import Play, game_workers
 from jaxrl_moe.envs.text.alfworld.problem import described
 from jaxrl_moe.envs.text.alfworld.rooms import make_game
 from jaxrl_moe.envs.text.answers import last_command
@@ -20,9 +20,7 @@ from jaxrl_moe.protocols import Task
 from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
 
-WORKER = pathlib.Path(__file__).parent / "worker"
 ENVIRONMENT = ".venv-alfworld"
-_ROOT = pathlib.Path(__file__).parents[4]
 
 
 @dataclasses.dataclass
@@ -36,7 +34,7 @@ class AlfWorld(Task):
       data: folder of games in files; empty: $ALFWORLD_DATA, else ~/.cache/alfworld.
       max_turns: turns after which an episode is cut.
       workers: processes that play the games, each some of the episodes.
-      seconds: that a process has for an answer.
+      seconds: that a worker has for an answer, and to begin.
       python: of the environment that has the package alfworld; empty: of .venv-alfworld, as `make alfworld`
         makes it.
       answers: commands are given in words ("react") or by calling functions.
@@ -65,18 +63,18 @@ class AlfWorld(Task):
                             f"{self.games!r} are in none: leave one of them out.")
         self._form = CommandForm(last_command, FUNCTIONS if self.answers == "functions" else ())
         self._lock = threading.Lock()
-        self._pool: GamePool | None = None
+        self._pool: Pool | None = None
         self._closed = False
 
     def ready(self) -> None:
-        """Raises UserError where there are no games, or no process can play them."""
+        """Raises UserError where there are no games, or no worker can play them."""
         if self.games == "official":
             path, _ = self._file(0)
             if not path.exists():
                 raise UserError(f"The first game, {path}, does not exist: fetch ALFWorld's games by "
                                 f"{ENVIRONMENT}/bin/alfworld-download, or play rooms of our own, "
                                 "alfworld(games='rooms').")
-        self._ready_pool().greet()
+        self._workers().facts()
 
     def tools(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
         """The commands as functions, where answers are calls of these."""
@@ -103,12 +101,20 @@ class AlfWorld(Task):
         if self.games == "official":
             path, task_type = self._file(number)
             generated = is_generated(data_folder(self.data))
-            return AlfWorldEpisode(self._ready_pool(), {"file": str(path)}, task_type, self._form, generated)
+            return AlfWorldEpisode(self.play(), {"file": str(path)}, task_type, self._form, generated)
         game = make_game(number, self.games)
-        return AlfWorldEpisode(self._ready_pool(), described(game), game.label, self._form, True)
+        return AlfWorldEpisode(self.play(), described(game), game.label, self._form, True)
+
+    def play(self) -> Play:
+        """A game at one of the workers, which is not begun yet.
+
+        Raises:
+          UserError: there is no environment of the package's, or the task is closed.
+        """
+        return Play(self._workers(), self.seconds)
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Ends the workers."""
         with self._lock:
             self._closed = True
             if self._pool is not None:
@@ -128,30 +134,10 @@ class AlfWorld(Task):
             raise UserError(f"There is no game {number}: {folder} has {len(files)}, numbered from 0.")
         return files[number]
 
-    def _ready_pool(self) -> GamePool:
+    def _workers(self) -> Pool:
         with self._lock:
             if self._closed:
                 raise UserError("The task is closed: make another one.")
             if self._pool is None:
-                self._pool = GamePool(command_of(self.python), self.workers, self.seconds)
+                self._pool = game_workers(self.python, self.workers, self.seconds)
             return self._pool
-
-
-def command_of(python: str = "") -> tuple[str, ...]:
-    """The command that starts a process which plays games.
-
-    Args:
-      python: path of the Python that has the package alfworld; empty: it is sought in the repository, and
-        where the command was given.
-
-    Raises:
-      UserError: there is none.
-    """
-    places = [pathlib.Path(python)] if python else [folder / ENVIRONMENT / "bin" / "python"
-                                                    for folder in (_ROOT, pathlib.Path.cwd())]
-    path = next((each.absolute() for each in places if os.access(each, os.X_OK)), None)
-    if path is None:
-        raise UserError(f"ALFWorld's games are played by a Python of their own, which is not at {places[0]}: "
-                        "run `make alfworld`, or name one that has the package alfworld by "
-                        "alfworld(python='...').")
-    return str(path), "-s", str(WORKER)

@@ -5,7 +5,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -14,14 +13,14 @@ from jaxrl_moe.envs.text.alfworld.export import write_games
 from jaxrl_moe.envs.text.alfworld.furniture import CAN_BE, HOLDS, OPENABLE
 from jaxrl_moe.envs.text.alfworld.oracle import commands
 from jaxrl_moe.envs.text.alfworld.planner import plan
-from jaxrl_moe.envs.text.alfworld.pool import GamePool
+from jaxrl_moe.envs.text.alfworld.play import game_workers
 from jaxrl_moe.envs.text.alfworld.problem import described
 from jaxrl_moe.envs.text.alfworld.rooms import TASKS, make_game
 from jaxrl_moe.envs.text.alfworld.rows import conversations
-from jaxrl_moe.envs.text.alfworld.task import ENVIRONMENT, command_of
-from jaxrl_moe.partials import runs
+from jaxrl_moe.envs.text.alfworld.task import ENVIRONMENT
 from jaxrl_moe.types import Action, EnvError, UserError
 from tests.helpers.house import House
+from tests.helpers.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).parents[4]
 PAGE = ROOT / "docs" / "agents" / "alfworld.md"
@@ -35,13 +34,6 @@ SECONDS = 240
 def task():
     made = AlfWorld(games="small", seconds=SECONDS)
     made.ready()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def pool():
-    made = GamePool(command_of(), 1, SECONDS)
     yield made
     made.close()
 
@@ -86,10 +78,10 @@ def walked(play, game):
     return differences
 
 
-def test_the_package_lists_the_same_commands_as_rules_written_down_twice(pool):
+def test_the_package_lists_the_same_commands_as_rules_written_down_twice(task):
     for size in ("rooms", "small"):
         for number in range(6):
-            play = pool.open()
+            play = task.play()
             assert not walked(play, make_game(number, size))
             play.end()
 
@@ -140,9 +132,10 @@ def test_a_killed_process_costs_its_games_and_is_replaced():
     task = AlfWorld(games="small", seconds=SECONDS)
     env = task.open({"id": 0}, 0)
     env.reset()
-    (process,) = task._pool._processes
-    os.kill(process._process.pid, signal.SIGKILL)
-    with pytest.raises(EnvError, match="has ended with -9"):
+    guard = task._pool._slots[0].worker._process.pid
+    (worker,) = pathlib.Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    with pytest.raises(EnvError, match="with exit code 137"):
         act(env, "look")
     env.close()
     again = task.open({"id": 0}, 0)
@@ -151,22 +144,20 @@ def test_a_killed_process_costs_its_games_and_is_replaced():
     task.close()
 
 
-def test_the_process_ends_when_nobody_can_ask_it_any_more():
-    process = subprocess.Popen(command_of(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    versions = json.loads(process.stdout.readline())
-    assert versions == {"alfworld": "0.4.2", "textworld": "1.7.0"}
-    assert runs(process.pid)
-    process.stdin.close()
-    end = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
-    assert process.returncode == 0
-    process.stdout.close()
+def test_the_worker_ends_when_nobody_can_ask_it_any_more():
+    pool = game_workers("", 1, SECONDS)
+    assert pool.facts().values == {"alfworld": "0.4.2", "textworld": "1.7.0"}
+    worker = pool._slots[0].worker
+    assert worker.runs
+    worker._process.stdin.close()
+    wait_until(lambda: not worker.runs, 30)
+    assert worker._process.returncode == 0
+    pool.close()
 
 
-def test_games_in_files_say_that_they_are_generated_and_are_played_by_number(pool, tmp_path):
+def test_games_in_files_say_that_they_are_generated_and_are_played_by_number(task, tmp_path):
     told = []
-    write_games(pool, tmp_path, 6, 1, "small", lambda done, name: told.append((done, name)))
+    write_games(task, tmp_path, 6, 1, lambda done, name: told.append((done, name)))
     names = json.loads((tmp_path / "games.json").read_text())
     assert names["generated"] is True and [name for _, name in told] == names["games"] and len(told) == 6
     for name in names["games"]:
@@ -175,16 +166,16 @@ def test_games_in_files_say_that_they_are_generated_and_are_played_by_number(poo
         held_out = make_game(game["generated"]["number"], "small").is_held_out
         assert name.startswith("test/" if held_out else "train/")
         assert "Your task is to: UNKNOWN" not in game["grammar"] and game["solvable"] is True
-    task = AlfWorld(data=str(tmp_path), seconds=SECONDS)
-    task.ready()
-    env = task.open({"item_id": "alfworld_4"}, 0)
+    files = AlfWorld(data=str(tmp_path), seconds=SECONDS)
+    files.ready()
+    env = files.open({"item_id": "alfworld_4"}, 0)
     assert env.reset() and env.task_type == "/".join(names["games"][4].split("/")[1:])
     for command in game_of(tmp_path, names["games"][4])["walkthrough"]:
         step = act(env, command)
     assert step.done and step.notes["games"].startswith("generated")
-    task.close()
+    files.close()
     with pytest.raises(UserError, match="has games already"):
-        write_games(pool, tmp_path, 6, 1)
+        write_games(task, tmp_path, 6, 1)
 
 
 def game_of(folder, name):
@@ -199,7 +190,7 @@ def test_a_file_that_is_no_game_fails_the_episode_alone(task, tmp_path):
     files = AlfWorld(data=str(tmp_path), seconds=SECONDS)
     for number, problem in ((0, "KeyError"), (1, "FileNotFoundError")):
         env = files.open({"id": number}, 0)
-        with pytest.raises(EnvError, match=f"cannot: {problem}"):
+        with pytest.raises(EnvError, match=f"failed in `reset`: {problem}"):
             env.reset()
         env.close()
     files.close()

@@ -1,4 +1,4 @@
-"""ALFWorld as a task, with a process that stands for the package's: rows, settings, episodes."""
+"""ALFWorld as a task, with a worker that stands for the package's: rows, settings, episodes."""
 import json
 
 import pytest
@@ -108,7 +108,7 @@ def test_bad_settings_are_refused_when_the_task_is_made(settings, problem):
 
 
 def test_what_is_missing_is_said_before_a_run_begins(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="is not at .*nowhere.*run `make alfworld`"):
+    with pytest.raises(UserError, match="/nowhere' is no program that can be run: .*run `make alfworld`"):
         AlfWorld(games="rooms", python=str(tmp_path / "nowhere")).ready()
     python = python_of(tmp_path)
     with pytest.raises(UserError, match="no list of games: put mappings_train.json and mappings_test.json"):
@@ -123,7 +123,8 @@ def test_what_is_missing_is_said_before_a_run_begins(tmp_path, monkeypatch):
     fine.close()
     dying = python_of(tmp_path, "echo No module named alfworld >&2; exit 1")
     broken = AlfWorld(games="small", python=dying)
-    with pytest.raises(EnvError, match="has ended with 1. It said: No module named alfworld"):
+    with pytest.raises(EnvError, match="ended in `begin` with exit code 1. It printed last: No module named "
+                       "alfworld. If ALFWorld is not there, install it: make alfworld."):
         broken.ready()
     broken.close()
 

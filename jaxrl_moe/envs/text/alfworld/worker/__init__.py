@@ -1,1 +1,1 @@
-"""What runs in the environment of the package alfworld, by its path: it imports nothing of this library."""
+"""What runs in the environment of the package alfworld: it imports this library nowhere."""

@@ -19,14 +19,14 @@ class Refused(Exception):
 
 
 class PackageEpisode(Protocol):
-    """One episode of a package."""
+    """One episode of a package. What it is told and tells beside what stands here is between it and our side
+    of the package."""
 
     def reset(self) -> dict[str, Any]:
-        """{"observation": [texts]}."""
+        """What is shown at first."""
 
     def step(self, **said: Any) -> dict[str, Any]:
-        """{"observation": [texts], "reward": ..., "done": ..., "truncated": ..., "info": {name: number},
-        "notes": {name: text}}; all but reward and done may be left out."""
+        """What came of it."""
 
     def close(self) -> None: ...
 

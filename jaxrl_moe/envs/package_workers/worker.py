@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import IO, Any
 
-from jaxrl_moe.envs.adapters.places import Launch
 from jaxrl_moe.envs.lines import Lines
+from jaxrl_moe.envs.package_workers.launch import Launch
 from jaxrl_moe.outside import Fields, OutsideError, parse
 from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import EnvError, Status, UserError
 
-LONGEST = 2**24       # bytes of a line, as workers/adapter_loop.py has it
+LONGEST = 2**24       # bytes of a line, as inside/worker_loop.py has it
 _CLOSING = 10.0       # seconds in which it shall close an episode
 _DYING = 2.0          # seconds between the end of its answers and its own
 _ENDING = 5.0         # seconds in which a worker that is asked no more shall end by itself
@@ -35,6 +35,7 @@ class Worker:
 
     def __init__(self, launch: Launch):
         self._package = launch.package
+        self._limit = launch.limit
         self._lock = threading.Lock()    # of the pipes
         self._ending = threading.Lock()  # of its end
         self._ended: collections.deque[int] = collections.deque()  # episodes that are to be closed
@@ -56,6 +57,11 @@ class Worker:
         self._printed: collections.deque[bytes] = collections.deque(maxlen=4)
         self._listener = threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
         self._listener.start()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is alive, and has not ended by itself since it was last asked."""
+        return self.alive and self._process.poll() is None
 
     def call(self, name: str, arguments: Mapping[str, Any], seconds: float, failed: Status) -> Fields:
         """What it answers.
@@ -103,7 +109,8 @@ class Worker:
         except TimeoutError as error:
             self._abandon()
             raise EnvError(Status.TIMED_OUT, f"{self._package} did not answer `{name}` within {seconds:g} "
-                           "seconds; its worker is killed.") from error
+                           f"seconds, and its worker is killed: raise the setting {self._limit} beyond "
+                           "that where it needs longer.") from error
         except EOFError as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_DYING)  # so that its own exit code is told, and not that of a kill
@@ -154,7 +161,7 @@ class Worker:
     def _last_words(self) -> str:
         self._listener.join(1.0)
         text = b"".join(tuple(self._printed)).decode(errors="replace").strip()
-        return f" It printed last: {escaped(text[-_LAST_WORDS:])}" if text else ""
+        return f" It printed last: {escaped(text[-_LAST_WORDS:])}." if text else ""
 
     def kill(self) -> None:
         """Ends it and all that it has started, whatever they are at; a second time it does nothing."""

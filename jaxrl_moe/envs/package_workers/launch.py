@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from jaxrl_moe.types import UserError
 
-WORKERS = pathlib.Path(__file__).parent / "workers"
-ROOT = pathlib.Path(__file__).parents[3]  # of the repository, where the library is installed from one
+_GUARD = pathlib.Path(__file__).parent / "inside" / "worker_guard.py"
+_ROOT = pathlib.Path(__file__).parents[3]  # of the repository, where the library is installed from one
 # What a worker needs of the environment; nothing that holds a secret.
-_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "TZ", "PYTHONPATH", "XDG_CACHE_HOME",
-           "SSL_CERT_FILE", "SSL_CERT_DIR", "HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "NO_PROXY",
-           "no_proxy")
+_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH",
+           "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "HF_HOME", "HF_HUB_OFFLINE",
+           "HF_DATASETS_OFFLINE", "NO_PROXY", "no_proxy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,27 +22,31 @@ class Launch:
     Attributes:
       package: its name, for messages.
       python: the interpreter.
-      file: what it runs, which calls adapter_loop.serve.
+      file: what it runs, which calls worker_loop.serve.
       environment: its environment variables, all of them.
-      mend: what to do where it does not begin.
+      install: the command that installs the package.
+      limit: the task's setting that bounds how long a call may take.
     """
     package: str
     python: str
     file: pathlib.Path
     environment: Mapping[str, str]
-    mend: str
+    install: str
+    limit: str
 
     def command(self, lifeline: int) -> list[str]:
         """The command line; -P keeps the folder of a file from hiding packages."""
-        return [self.python, "-P", str(WORKERS / "adapter_guard.py"), str(lifeline), str(self.file)]
+        return [self.python, "-P", str(_GUARD), str(lifeline), str(self.file)]
 
 
-def python_of(name: str, given: str) -> str:
-    """The interpreter of an adapter's environment.
+def python_of(name: str, given: str, install: str) -> str:
+    """The interpreter that has a package.
 
     Args:
-      name: of the environment, as in .venv-NAME; empty: this process's own.
-      given: the task's setting `python`; empty: where `make env-adapters` puts it.
+      name: of its environment, as in .venv-NAME, which is sought where the command was given and in the
+        repository; empty: this process's own.
+      given: the task's setting `python`; empty: that of the environment.
+      install: the command that makes the environment.
 
     Raises:
       UserError: it is not there.
@@ -50,18 +54,17 @@ def python_of(name: str, given: str) -> str:
     if given:
         if not os.access(given, os.X_OK) or not os.path.isfile(given):
             raise UserError(f"python = {given!r} is no program that can be run: give the path of an "
-                            "environment's bin/python.")
+                            f"environment's bin/python, or run `{install}` and leave it out.")
         return given
     if not name:
         return sys.executable
-    folders = dict.fromkeys((pathlib.Path.cwd(), ROOT))
+    folders = dict.fromkeys((pathlib.Path.cwd(), _ROOT))
     for folder in folders:
         place = folder / f".venv-{name}" / "bin" / "python"
         if os.access(place, os.X_OK):
             return str(place)
     raise UserError(f"There is no environment .venv-{name} in {' or '.join(map(str, folders))}: run "
-                    f"`make env-adapters ADAPTERS={name}` there, or name the interpreter of another one by "
-                    "the setting python.")
+                    f"`{install}` there, or name the interpreter of another one by the setting python.")
 
 
 def environment(variables: Sequence[str]) -> dict[str, str]:

@@ -3,8 +3,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from jaxrl_moe.envs.adapters.places import Launch
-from jaxrl_moe.envs.adapters.worker import Worker
+from jaxrl_moe.envs.package_workers.launch import Launch
+from jaxrl_moe.envs.package_workers.worker import Worker
 from jaxrl_moe.outside import Fields
 from jaxrl_moe.types import EnvError, Status, UserError
 
@@ -31,6 +31,10 @@ class Seat:
         self.worker = worker
         self.number = number
         self._slot: _Slot | None = slot
+
+    def call(self, name: str, arguments: Mapping[str, Any], seconds: float, failed: Status) -> Fields:
+        """What the worker answers about this episode; arguments and errors are those of Worker.call."""
+        return self.worker.call(name, {"episode": self.number, **arguments}, seconds, failed)
 
     def leave(self) -> bool:
         """Makes room; False where it had been left before."""
@@ -98,27 +102,33 @@ class Pool:
 
     def _worker(self, slot: _Slot) -> Worker:
         with slot.lock:
-            if self._closed:
-                raise UserError("This task is closed: make another one.")
-            if slot.worker is None or not slot.worker.alive:
-                slot.worker, slot.facts = self._started()
+            self._check_open()
+            if slot.worker is None or not slot.worker.runs:
+                if slot.worker is not None:
+                    slot.worker.close()
+                slot.worker = Worker(self._launch)  # before it begins, so that close() can end it
+                slot.facts = self._begun(slot.worker)
             return slot.worker
 
-    def _started(self) -> tuple[Worker, Fields]:
-        worker = Worker(self._launch)
+    def _begun(self, worker: Worker) -> Fields:
         try:
-            return worker, worker.call("begin", self._settings, self._seconds, Status.RESET_FAILED)
+            self._check_open()  # again: close() may have looked before there was this worker
+            return worker.call("begin", self._settings, self._seconds, Status.RESET_FAILED)
         except EnvError as error:
             worker.kill()
-            raise EnvError(error.status, f"{error} {self._launch.mend}") from error
+            raise EnvError(error.status, f"{error} If {self._launch.package} is not there, install it: "
+                           f"{self._launch.install}.") from error
         except BaseException:
             worker.kill()
             raise
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UserError("This task is closed: make another one.")
+
     def close(self) -> None:
-        """Ends all workers."""
+        """Ends all workers, whatever they are at."""
         self._closed = True
         for slot in self._slots:
-            with slot.lock:
-                if slot.worker is not None:
-                    slot.worker.close()
+            if slot.worker is not None:
+                slot.worker.close()

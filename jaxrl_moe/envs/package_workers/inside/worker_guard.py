@@ -1,4 +1,4 @@
-"""Starts a worker, and leaves no process of it behind: `python adapter_guard.py LIFELINE FILE`.
+"""Starts a worker, and leaves no process of it behind: `python worker_guard.py LIFELINE FILE`.
 
 The guard ends with the worker, and ends it, with all that it has started, once the other end of the pipe
 LIFELINE is closed: by whoever started it, or by that process's death, however it died.
