@@ -31,6 +31,10 @@ PLAYED = dict(episodes__max_tokens=400, data__max_prompt_tokens=400, rollout__ma
               logging__tensorboard=False)
 
 
+# TextCraft is told of at length, which the tiny tokenizer spells in short tokens
+TEXTCRAFT = dict(episodes__max_tokens=1500, data__max_prompt_tokens=1600)
+
+
 class Letters(Guessing):
     """Rewards a turn by its letters, and notes each: a tiny random model finds no number."""
 
@@ -61,7 +65,7 @@ class Lettered(GuessingGame):
 def files(tmp_path_factory):
     folder = tiny_run.make_talking_files(tmp_path_factory.mktemp("files"))
     config = json.loads((folder / "model/config.json").read_text())
-    (folder / "model/config.json").write_text(json.dumps(config | {"max_position_embeddings": 1024}))
+    (folder / "model/config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
     (folder / "ids.jsonl").write_text("".join(json.dumps({"prompt": f"Game {number}.", "id": number}) + "\n"
                                               for number in range(12)))
     return folder
@@ -113,7 +117,8 @@ def test_a_run_trains_on_the_turns_that_a_server_asked_for(files, tmp_path):
 def test_a_run_is_played_by_a_servers_process(files, tmp_path, answers, bound):
     """By scripts/serve.py; a random model wins nothing, and each turn is told of."""
     with EnvProcess(f"textcraft(recipes='small', answers='{answers}')") as server:
-        metrics, drawn = run(files, tmp_path / "run", server.url, "textcraft", rollout__max_staleness=bound)
+        metrics, drawn = run(files, tmp_path / "run", server.url, "textcraft", rollout__max_staleness=bound,
+                             **TEXTCRAFT)
         assert server.metric("env_sessions_ended_total") == STEPS * EPISODES == len(drawn)
         assert server.metric("env_rollouts ") == server.metric("env_sessions ") == 0
     assert {len(row["turns"]) for row in drawn} == {ROUNDS}
@@ -127,8 +132,8 @@ def test_a_server_that_is_killed_and_started_again_costs_tries_and_no_run(files,
     with EnvProcess("textcraft(recipes='small')") as server:
         killer = threading.Thread(target=_restart, args=(server,))
         killer.start()
-        metrics, drawn = run(files, tmp_path / "run", server.url, "textcraft", episodes__retries=6,
-                             episodes__max_error_rate=0.9)
+        metrics, drawn = run(files, tmp_path / "run", server.url, "textcraft", ", patience=300", episodes__retries=6,
+                             episodes__max_error_rate=0.9, **TEXTCRAFT)
         killer.join()
     sound = [row for row in drawn if row["reward"] is not None]
     assert len({(row["sequence"], row["sample"]) for row in sound}) == STEPS * EPISODES
