@@ -29,8 +29,6 @@ PLAYED = dict(episodes__max_tokens=400, data__max_prompt_tokens=400, rollout__ma
               train__tokens_per_micro_batch=4096, data__eval_path="", eval__every=0, eval__at_start=False,
               eval__greedy=False, lora__dropout=0.0, algorithm__minibatches=2, endpoint__serve=True,
               logging__tensorboard=False)
-
-
 # TextCraft is told of at length, which the tiny tokenizer spells in short tokens
 TEXTCRAFT = dict(episodes__max_tokens=1500, data__max_prompt_tokens=1600)
 
@@ -132,8 +130,8 @@ def test_a_server_that_is_killed_and_started_again_costs_tries_and_no_run(files,
     with EnvProcess("textcraft(recipes='small')") as server:
         killer = threading.Thread(target=_restart, args=(server,))
         killer.start()
-        metrics, drawn = run(files, tmp_path / "run", server.url, "textcraft", ", patience=300", episodes__retries=6,
-                             episodes__max_error_rate=0.9, **TEXTCRAFT)
+        metrics, drawn = run(files, tmp_path / "run", server.url, "textcraft", ", patience=300",
+                             episodes__retries=6, episodes__max_error_rate=0.9, **TEXTCRAFT)
         killer.join()
     sound = [row for row in drawn if row["reward"] is not None]
     assert len({(row["sequence"], row["sample"]) for row in sound}) == STEPS * EPISODES
