@@ -1,5 +1,5 @@
 """An episode in an environment server: a session, from its creation to its end."""
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.envs.remote.formats import Format
@@ -34,6 +34,7 @@ class RemoteEpisode(Env):
         self._forget = forget
         self._session: int | None = None
         self._score = 0.0
+        self._actions: Sequence[str] = ()
         self._state = "new"
         self._closed = False  # also by another thread, as the task is closed
 
@@ -49,6 +50,7 @@ class RemoteEpisode(Env):
         self._session = self._call("/create", {}, Status.RESET_FAILED, self._format.session_of)
         told = self._call("/reset", self._named() | self._row, Status.RESET_FAILED, self._format.begun)
         self._score = told.score
+        self._actions = told.actions
         self._state = "running"
         return self._messages(told.observation)
 
@@ -63,7 +65,7 @@ class RemoteEpisode(Env):
             state = "closed" if self._closed else self._state
             raise UserError(f"This episode is {state}, and not running: open another one.")
         try:
-            command = self._form.command(action)
+            command = self._format.spelt(self._form.command(action), self._actions)
         except BadAction as error:
             return Step(0.0, False, {"correct": 0.0}, self._messages(str(error), action))
         self._state = "failed"
@@ -71,6 +73,7 @@ class RemoteEpisode(Env):
         told = self._call("/step", body, Status.STEP_FAILED,
                           lambda answer, where: self._format.stepped(answer, self._score, where))
         self._score = told.score
+        self._actions = told.actions
         self._state = "ended" if told.done else "running"
         shown = () if told.done else self._messages(told.observation, action)
         return Step(told.reward, told.done, _info(told), shown, told.achieved, told.notes, told.truncated)

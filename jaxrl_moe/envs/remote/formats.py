@@ -1,14 +1,19 @@
 """What each of AgentGym's environments is sent and answers with: a row each."""
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.envs.remote import readings
 from jaxrl_moe.envs.remote.readings import Told
+from jaxrl_moe.envs.text.alfworld.episode import spelt
 from jaxrl_moe.envs.text.answers import last_command, only_command
 from jaxrl_moe.outside import Fields, OutsideError, kind
 
 MOST_ID = 2**53 - 1
+
+
+def _as_it_is(command: str, actions: Sequence[str]) -> str:
+    return command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Format:
       columns: of a row that go with it, if it has them.
       whole_answer: whether /create answers with the number alone.
       command: what is sent of a policy's answer in words.
+      spelt: a command as the server spells it, given the actions that it offers.
     """
     rounds: int
     deterministic: bool
@@ -37,6 +43,7 @@ class Format:
     columns: tuple[str, ...] = ()
     whole_answer: bool = False
     command: Callable[[str], str] = last_command
+    spelt: Callable[[str, Sequence[str]], str] = _as_it_is
 
     def named(self, row: Mapping[str, Any], number: int) -> dict[str, Any]:
         """What /reset is sent for the row of a number, beside the session."""
@@ -57,7 +64,7 @@ FORMATS = {
                         command=only_command),
     "babyai": Format(20, True, readings.observed, readings.stepped_babyai, command=only_command),
     "alfworld": Format(30, False, readings.begun_alfworld, readings.stepped_alfworld, row="game",
-                       beside={"world_type": "Text"}),
+                       beside={"world_type": "Text"}, spelt=spelt),
     "sciworld": Format(30, False, readings.begun_sciworld, readings.stepped_sciworld),
     "webshop": Format(10, False, readings.begun_webshop, readings.stepped_webshop, session="env_idx",
                       row="session_id", whole_answer=True)}

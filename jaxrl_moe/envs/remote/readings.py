@@ -16,6 +16,7 @@ class Told(NamedTuple):
       done: whether the episode has ended.
       score: the total by now, of environments that tell it in place of rewards.
       info, achieved, notes, truncated: as in Step, of servers that tell them, as ours do.
+      actions: the commands that would do something now, of environments that tell them.
     """
     observation: str
     reward: float = 0.0
@@ -25,6 +26,7 @@ class Told(NamedTuple):
     achieved: tuple[str, ...] | None = None
     notes: Mapping[str, str] = MappingProxyType({})
     truncated: bool = False
+    actions: tuple[str, ...] = ()
 
 
 def observed(answer: Any, where: str) -> Told:
@@ -48,14 +50,14 @@ def stepped_babyai(answer: Any, score: float, where: str) -> Told:
 
 def begun_alfworld(answer: Any, where: str) -> Told:
     """The first observation, and the actions that the game would take."""
-    return Told(_with_actions(Fields(answer, where)))
+    return _with_actions(Told(""), Fields(answer, where))
 
 
 def stepped_alfworld(answer: Any, score: float, where: str) -> Told:
     """As rewarded, with the actions; after the end there is nothing to choose."""
     told = rewarded(answer, score, where)
-    shown = _with_actions(Fields(answer, where))
-    return told if told.done else told._replace(observation=shown)
+    offered = _with_actions(told, Fields(answer, where))
+    return told if told.done else offered
 
 
 def begun_sciworld(answer: Any, where: str) -> Told:
@@ -104,6 +106,8 @@ def _beside(told: Told, fields: Fields) -> Told:
         truncated=fields.boolean("truncated", False))
 
 
-def _with_actions(fields: Fields) -> str:
-    actions = ",".join(fields.strings("available_actions"))
-    return f"{fields.string('observation')}\nAVAILABLE ACTIONS: {actions}"
+def _with_actions(told: Told, fields: Fields) -> Told:
+    """What is told, with the actions, which are shown too."""
+    actions = tuple(fields.strings("available_actions"))
+    shown = f"{fields.string('observation')}\nAVAILABLE ACTIONS: {','.join(actions)}"
+    return told._replace(observation=shown, actions=actions)

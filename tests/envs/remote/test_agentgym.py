@@ -105,6 +105,19 @@ def test_alfworld_is_played_with_the_actions_it_offers():
     assert [body["action"] for path, body in server.asked if path == "/step"] == ["look", "go to desk 1"]
 
 
+@pytest.mark.parametrize("said, spelt", [
+    ("move {} to desk 1", "put {} in/on desk 1"), ("put {} in/on desk 1", "move {} to desk 1")])
+def test_putting_down_is_sent_as_the_alfworld_of_a_server_spells_it(said, spelt):
+    told = {"/create": {"id": 7}, "/reset": {"observation": "A room.", "available_actions": ["look"]},
+            "/step": {"observation": "Well.", "available_actions": [spelt.format("mug 1")], "reward": 0,
+                      "done": False}}
+    mugs = [said.format("mug 1"), said.format("mug 1"), said.format("mug 2")]
+    with FakeGym(lambda path, body: told.get(path, {})) as server, playing("alfworld", server.url) as task:
+        played(task.open(ROW, 0), map(answer, mugs))
+    sent = [body["action"] for path, body in server.asked if path == "/step"]
+    assert sent == [mugs[0], spelt.format("mug 1"), mugs[2]]  # offered after the first alone, and one mug
+
+
 @pytest.mark.parametrize("commands, rewards, info", [
     (["open tap", "wait", "boil"], [0.25, 0, 0.75], {"correct": 1, "score": 100}),
     (["open tap", "focus on cup"], [0.25, -0.25], {"correct": 0, "score": -100}),
