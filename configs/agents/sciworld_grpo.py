@@ -10,6 +10,9 @@ SFT imitates one who knows and beginners, who go to see the animals and focus on
 linear layers, experts included, then plays eight episodes of each variation, of up to three turns, with
 teleportation. A wrong focus ends an episode at 0, the right one at 1, and to have come outside is worth 0.5.
 The held-out variations are those of ScienceWorld's own test split.
+What to expect on these, sampled at T = 1, seeds 0 and 1: a mean score of 0.06 before SFT, 0.54 after it with
+both, 0.63 and 0.61 after 40 steps of GRPO; the right animal in 0.00, then 0.16 and 0.22, then 0.31 of the
+episodes with both (benchmarks/games.md). 40 minutes beside other work.
 """
 from configs.shared.agents import small_player
 
