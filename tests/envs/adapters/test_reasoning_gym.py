@@ -1,6 +1,7 @@
 """Puzzles of reasoning-gym, by the real package."""
 import contextlib
 import json
+import pathlib
 import subprocess
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.adapters.reasoning_gym import stated_answer
 from jaxrl_moe.envs.adapters.task import WORKERS
+from jaxrl_moe.envs.package_workers import inside
 from jaxrl_moe.types import UserError
 from tests.helpers.adapters import played, python_of_adapter, said
 
@@ -15,7 +17,7 @@ ANSWERS = """
 import json, sys
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
-sys.path.append({folder!r})
+sys.path += {folders!r}
 from adapter_reasoning_gym import is_exact, score
 names = {names} or sorted(DATASETS)
 told = dict()
@@ -51,7 +53,8 @@ def task(dataset, **settings):
 
 def scored(python, names, folder):
     """{data set: scores of its own answers, these with a letter more, none and code}."""
-    script = ANSWERS.format(folder=str(WORKERS), names=names)
+    folders = [str(WORKERS), str(pathlib.Path(inside.__file__).parent)]  # as the guard has them
+    script = ANSWERS.format(folders=folders, names=names)
     done = subprocess.run([python, "-P", "-c", script], capture_output=True, text=True, check=True,
                           cwd=folder)
     return json.loads(done.stdout.rpartition("TOLD")[2].split("\n")[0])  # scorers print too
