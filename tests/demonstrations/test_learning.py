@@ -48,6 +48,7 @@ def train(folder, url, *options):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_model_that_learnt_from_the_files_plays_held_out_goals_and_grpo_over_http_goes_on(server, tmp_path):
     make(Wanted(GAME, 280, thoughts=False), tmp_path / "rows.jsonl")
     make_prompts(Wanted(GAME, 280), tmp_path / "prompts.jsonl")
