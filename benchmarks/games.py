@@ -152,7 +152,7 @@ def finished(folder: pathlib.Path, game: str) -> Iterator[tuple[int, str, pathli
             yield int(seed), way, path
 
 
-def curve(run_dir: pathlib.Path, metric: str = PASS) -> tuple[float, list[tuple[int, float]]]:
+def curve(run_dir: pathlib.Path, metric: str) -> tuple[float, list[tuple[int, float]]]:
     """(score before SFT, [(step of GRPO, score)] from what SFT came to on)."""
     warm = [row[metric] for row in evaluations(read_rows(run_dir / "sft" / "metrics.jsonl"))]
     rows = evaluations(read_rows(run_dir / "metrics.jsonl"))

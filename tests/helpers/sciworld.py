@@ -2,23 +2,20 @@
 import atexit
 import functools
 import os
-import shutil
-
-import pytest
 
 from jaxrl_moe.envs.text.sciworld import SciWorld
 from jaxrl_moe.types import Action
+from tests.helpers.game_engines import skip_without_engine
 
 PARROT = {"task": "lifespan-longest-lived", "variation": 3}  # done by focusing on the egg of a parrot
 
 # Of processes that live for seconds most of the time goes into compiling well what then runs no more.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
+
 def task(**settings):
     """A task of its own; close it."""
-    pytest.importorskip("scienceworld", reason="the extra agents is not installed")
-    if shutil.which("java") is None:
-        pytest.skip("there is no Java here")
+    skip_without_engine("sciworld")
     return SciWorld(**settings)
 
 
