@@ -1,1 +1,1 @@
-"""Programs that are shut in: what a stranger or a model wrote runs without files, network and secrets of ours."""
+"""Programs that are shut in: what a model or a stranger wrote finds no files, network or secrets of ours."""

@@ -1,8 +1,8 @@
-"""Shut in by bubblewrap (bwrap), which makes the sandbox; util-linux's setpriv and prlimit then make the program
-nobody's, and bounded.
+"""Shut in by bubblewrap (bwrap), which makes the sandbox; util-linux's setpriv and prlimit then make the
+program nobody's, and bounded.
 
-bwrap --unshare-user started by root leaves it root for files, so for root there is no user namespace: mounts are
-root's own, and within them setpriv gives up all privileges.
+bwrap --unshare-user started by root leaves it root for files, so for root there is no user namespace: the
+mounts are root's own, and within them setpriv gives up all privileges.
 """
 import os
 import shutil
@@ -17,7 +17,7 @@ from jaxrl_moe.types import UserError
 
 _SPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
 _TOOLS = ("bwrap", "setpriv", "prlimit", "choom")
-_LAST_TO_LIVE = "1000"  # whom the kernel kills first where memory ends (choom)
+_FIRST_TO_DIE = "1000"  # whom the kernel kills where memory ends (choom)
 
 
 def started_by(command: Sequence[str], cell: Cell, bounds: Bounds, machine: Machine, uid: int | None,
@@ -35,10 +35,11 @@ def started_by(command: Sequence[str], cell: Cell, bounds: Bounds, machine: Mach
       UserError: a tool is not installed.
     """
     tools = {name: _path(name) for name in _TOOLS}
-    inner = [tools["prlimit"], *(f"--{name}={value}:{value}" for name, value in bounds.of_a_process().items())]
+    held = bounds.of_a_process().items()
+    inner = [tools["prlimit"], *(f"--{name}={value}:{value}" for name, value in held)]
     if uid is not None:
-        inner = [tools["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--bounding-set=-all",
-                 "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", *inner]
+        inner = [tools["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
+                 "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", *inner]
     arguments = ["--die-with-parent", "--new-session", *_SPACES, "--hostname", "sandbox", "--clearenv"]
     arguments += [] if uid is not None else ["--unshare-user"]
     for name, value in cell.environment.items():
@@ -47,8 +48,8 @@ def started_by(command: Sequence[str], cell: Cell, bounds: Bounds, machine: Mach
     rules = memory_file(filter_for(machine, cell.nests))
     arguments += ["--chdir", "/tmp", "--seccomp", str(rules), "--json-status-fd", str(status)]
     told = memory_file(b"".join(os.fsencode(each) + b"\0" for each in arguments))  # and shown to nobody
-    return ([tools["choom"], "-n", _LAST_TO_LIVE, "--", tools["bwrap"], "--args", str(told), "--", *inner, "--",
-             *command], [rules, told])
+    outer = [tools["choom"], "-n", _FIRST_TO_DIE, "--", tools["bwrap"], "--args", str(told)]
+    return [*outer, "--", *inner, "--", *command], [rules, told]
 
 
 def _path(name: str) -> str:

@@ -82,15 +82,19 @@ def within(asked: dict, alive: int, failing: int) -> int:
             return code if code >= 0 else 128 - code
 
 
-def become(asked: dict) -> None:
-    """This process turns into the program."""
+def become(asked: dict) -> int:
+    """This process turns into the program; where there is none, what shells then exit with."""
     os.chdir("/tmp")
     for name, value in asked["held"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, value))
     for each in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
         signal.signal(each, signal.SIG_DFL)
     give_up(asked["uid"], asked)
-    os.execvpe(asked["command"][0], asked["command"], asked["environment"])
+    try:
+        os.execvpe(asked["command"][0], asked["command"], asked["environment"])
+    except OSError as error:
+        os.write(2, f"{error}\n".encode())
+    return 127
 
 
 def done(failing: int, action, *arguments) -> int:

@@ -14,11 +14,11 @@ from jaxrl_moe.sandbox.pipes import Pipes, high_pipe
 from jaxrl_moe.sandbox.records import Bounds, Cause, Cell, Exit
 from jaxrl_moe.sandbox.usage import usage
 from jaxrl_moe.sandbox.ways import Way, machine
-from jaxrl_moe.spelling import cut
+from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import UserError
 
 _INTERVAL = 0.1  # seconds from one look at what it uses to the next
-_PATIENCE = 5.0  # seconds for what takes none, but for the load of the machine
+_PATIENCE = 60.0  # seconds for what takes none, but for the load of the machine
 _MIB = 2**20
 _BY_SIGKILL = 128 + signal.SIGKILL
 
@@ -101,7 +101,8 @@ class Life:
         if code is None and (self._cause is not None or outside == -signal.SIGKILL):
             code = _BY_SIGKILL
         if code is None:
-            raise SandboxError(f"A program could not be shut in: {cut(stderr.decode(errors='replace').strip())}")
+            said = stderr.decode(errors="replace").strip()
+            raise SandboxError(f"A program could not be shut in: {cut(escaped(said))}")
         return Exit(code, self._cause, stdout, stderr, self._peak / _MIB, time.monotonic() - self._began)
 
     def close(self) -> None:
@@ -162,8 +163,9 @@ class Life:
         ended.register(first[1], select.POLLIN)
         ended.poll(_PATIENCE * 1000)
         os.close(first[1])
-        with contextlib.suppress(ChildProcessError):  # where this process is the machine's first, or a
-            os.waitpid(first[0], 0)                   # container's, orphans are its own
+        # Where this process is a container's first, it has to bury orphans.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(first[0], 0)
 
 
 def _numbered(command: list[str], descriptors: Mapping[int, int]) -> list[str]:

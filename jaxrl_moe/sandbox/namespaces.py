@@ -1,5 +1,5 @@
-"""Shut in by namespaces that we make ourselves, where bubblewrap is not installed: another process of Python's
-makes them (launcher.py), since that takes a process with one thread."""
+"""Shut in by namespaces that we make ourselves, where bubblewrap is not installed: another process of
+Python's makes them (launcher.py), since that takes a process of one thread."""
 import base64
 import json
 import os

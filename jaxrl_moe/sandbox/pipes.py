@@ -81,7 +81,7 @@ class Pipes:
 
 
 def high(descriptor: int) -> int:
-    """The same under a number that a program which is started does not use itself; the given one is closed."""
+    """The same under a number that programs do not use themselves; the given one is closed."""
     raised = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
     os.close(descriptor)
     return raised

@@ -35,9 +35,10 @@ def python(program: str = sys.executable) -> tuple[str, ...]:
     if asked.returncode:
         raise UserError(f"{quoted(program)} is no Python that runs: {quoted(asked.stderr[-200:])}.")
     prefix, base, executable = json.loads(asked.stdout)
-    homes = {prefix, base, os.path.realpath(base), os.path.dirname(os.path.dirname(os.path.realpath(executable)))}
-    paths = {path for home in homes for path in ([home] if home not in ("/", "/usr") else [])}
-    if len(paths) < len(homes):  # the system's own
+    itself = os.path.dirname(os.path.dirname(os.path.realpath(executable)))
+    homes = {prefix, base, os.path.realpath(base), itself}
+    paths = homes - {"/", "/usr"}
+    if paths < homes:  # the system's own
         paths |= set(programs())
     return tuple(sorted(paths | set(libraries())))
 

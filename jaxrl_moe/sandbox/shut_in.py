@@ -20,10 +20,10 @@ class ShutIn:
       bounds: what it may use.
       way: in which it is shut in; see working_way.
       given: its input, which ends then; None: the caller writes to `stdin`.
-      keep_output: what it writes is kept for its Exit; else the caller reads it from `stdout`, and holds it to
-        what it may be.
-      descriptors: {number that it has there: descriptor of this process}, such as {3: ...}; those of this process
-        are above 9, and are its own to close.
+      keep_output: what it writes is kept for its Exit; else the caller reads it from `stdout`, and holds it
+        to what it may be.
+      descriptors: {number that it has there, such as 3: descriptor of this process}; the latter are above 9,
+        and stay open here.
 
     Attributes:
       stdin, stdout: pipes, unbuffered, where they are the caller's.

@@ -110,7 +110,8 @@ def _written(first: int) -> int:
             if os.stat(path).st_dev == os.stat(folder).st_dev:
                 continue  # it has not begun: that is the machine's own
             seen = os.statvfs(path)
-            total += (seen.f_blocks - seen.f_bfree) * seen.f_frsize + (seen.f_files - seen.f_ffree) * _FILE_BYTES
+            total += (seen.f_blocks - seen.f_bfree) * seen.f_frsize
+            total += (seen.f_files - seen.f_ffree) * _FILE_BYTES
     return total
 
 

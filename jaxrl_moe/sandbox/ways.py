@@ -1,4 +1,4 @@
-"""The ways in which programs can be shut in, which bubblewrap comes first of: many use it and have looked at it."""
+"""The ways in which programs can be shut in."""
 import enum
 import sys
 
@@ -9,7 +9,7 @@ from jaxrl_moe.types import UserError
 
 
 class Way(enum.Enum):
-    """bubblewrap, which many use and have looked at, comes before what we make ourselves."""
+    """What many use and have looked at comes before what we make ourselves."""
     BUBBLEWRAP = "bubblewrap"
     NAMESPACES = "namespaces"
 

@@ -10,9 +10,10 @@ from jaxrl_moe.sandbox.ways import Way
 from jaxrl_moe.spelling import cut
 from jaxrl_moe.types import UserError
 
-_MEND = ("Install Debian's packages `bubblewrap` and `util-linux` (or those of your system), and run as root with "
-         "the capability SYS_ADMIN (docker run --cap-add SYS_ADMIN --security-opt seccomp=unconfined) or as a user "
-         "who may make namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)")
+_MEND = ("Install Debian's packages `bubblewrap` and `util-linux`, and run as a user who may make namespaces "
+         "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), or as root with "
+         "the capability SYS_ADMIN (docker run --cap-add SYS_ADMIN --security-opt seccomp=unconfined "
+         "--security-opt apparmor=unconfined)")
 
 
 @functools.cache
@@ -39,4 +40,5 @@ def why_not(way: Way) -> str:
         ended = run([sys.executable, "-I", "-S", "-c", ""], cell, Bounds(memory_mib=256), way)
     except (SandboxError, UserError, OSError) as error:
         return cut(str(error))
-    return "" if ended.code == 0 else cut(ended.stderr.decode(errors="replace").strip()) or f"code {ended.code}"
+    said = ended.stderr.decode(errors="replace").strip()
+    return cut(said) or f"it exits with {ended.code}" if ended.code else ""

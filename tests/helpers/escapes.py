@@ -1,4 +1,4 @@
-"""Ways out of a sandbox, as a program that tries them: each says what it has got, or nothing. Outside they all
+"""Ways out of a sandbox, as a program that tries them: each says what it has got, or nothing. Outside they
 work for root, so that a test which sees one fail sees what keeps it.
 
 python escapes.py FACTS, in JSON, prints {name: what was got, empty if nothing}. It imports nothing of ours.
@@ -155,6 +155,8 @@ def write_to_the_kernel(facts):
 
 def links_out(facts):
     got = []
+    if not os.access(facts["folder"], os.W_OK):
+        return "no folder to try it in"
     for number, target in enumerate(("/etc/shadow", "/proc/1/root/etc/shadow", "/proc/self/root/etc/shadow",
                                      "/proc/1/cwd/etc/shadow", "../../../../../etc/shadow")):
         link = f"{facts['folder']}/link-{os.getpid()}-{number}"
@@ -231,12 +233,15 @@ def new_privileges(facts):
 
 
 def capabilities(facts):
-    status = dict(line.split(":\t") for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
-    return [name for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb") if int(status[name], 16)]
+    lines = [line.split() for line in some("/proc/self/status").decode().splitlines()]
+    sets = ("CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:")
+    return [words for words in lines if words[0] in sets and int(words[1], 16)]
 
 
 def core_file(facts):
     os.chdir(facts["folder"])
+    if not os.access(".", os.W_OK):
+        return "no folder to try it in"
     resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
     child = os.fork()
     if child == 0:

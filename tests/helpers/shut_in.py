@@ -1,9 +1,10 @@
 """Programs in sandboxes of all kinds that this machine has: two ways, as whoever runs the tests and as a user
 without privileges.
 
-python -m tests.helpers.shut_in reads what is asked, a line of JSON each, runs that program in a sandbox and prints
-how it ended: for tests that have another user run it.
+python -m tests.helpers.shut_in reads what is asked, a line of JSON each, runs that program in a sandbox and
+prints how it ended: for tests that have another user run it.
 """
+import contextlib
 import dataclasses
 import functools
 import json
@@ -19,10 +20,21 @@ from jaxrl_moe.sandbox.shut_in import run
 from jaxrl_moe.sandbox.ways import Way
 from jaxrl_moe.sandbox.working import why_not
 
+TOKEN = f"sandbox-test-{os.getpid()}"  # of what the tests of this process start
 PLAIN_USER = 61_190  # of nobody
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KINDS = [(way, plain) for way in Way for plain in (False, True)]
 SMALL = Bounds(memory_mib=256, processes=32, seconds=600, disk_bytes=2**20, file_bytes=2**20)
+
+
+def alive():
+    """Processes that have TOKEN among their arguments, zombies included."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            if TOKEN in path.read_text().split("\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def kind_name(kind):

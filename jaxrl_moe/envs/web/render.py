@@ -135,7 +135,8 @@ class Renderer:
         except SandboxError as refused:
             return EnvError(Status.STEP_FAILED, f"The browser did not begin. {refused}")
         if ended.cause is Cause.TIME:
-            return EnvError(Status.TIMED_OUT, f"The browser did not show a page within {self._seconds:g} seconds.")
+            return EnvError(Status.TIMED_OUT,
+                            f"The browser did not show a page within {self._seconds:g} seconds.")
         over = "" if ended.cause in (None, Cause.ASKED) else f", as it took too much: {ended.cause}"
         return EnvError(Status.STEP_FAILED, f"The browser {error}{over}.{_last_words(ended.stderr)}")
 

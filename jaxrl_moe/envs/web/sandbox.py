@@ -1,5 +1,5 @@
-"""A browser that is shut in: it finds an empty network, its own programs and fonts to read, and some memory to write
-to. Its own sandbox is on within."""
+"""A browser that is shut in: it finds an empty network, its own programs and fonts to read, and some memory
+to write to. Its own sandbox is on within."""
 import os
 import pathlib
 from collections.abc import Sequence
@@ -42,7 +42,8 @@ def browser_path(named: str = "") -> pathlib.Path:
     return path
 
 
-def shut_in(program: pathlib.Path, options: Sequence[str], seconds: float, reading: int, writing: int) -> ShutIn:
+def shut_in(program: pathlib.Path, options: Sequence[str], seconds: float, reading: int,
+            writing: int) -> ShutIn:
     """A program in the browser's sandbox, whose third and fourth descriptors are two of this process."""
     shown = [*libraries(), *filter(os.path.exists, _FONTS), str(program.parent)]
     cell = Cell(tuple(shown), environment={"HOME": "/tmp", "LANG": "C.UTF-8"}, nests=True)
