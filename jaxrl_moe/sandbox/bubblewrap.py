@@ -64,7 +64,7 @@ def _mounts(cell: Cell, bounds: Bounds, tools: tuple[str, ...]) -> list[str]:
     arguments = ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/tmp", "/dev/shm"):
         arguments += ["--perms", "1777", "--size", str(bounds.disk_bytes), "--tmpfs", folder]
-    for path in _with_tools(cell, tools).shown():
+    for path in cell.shown((*libraries(), *tools)):
         for parent in _parents(path):
             arguments += ["--perms", "0755", "--dir", parent]
         arguments += ["--ro-bind", path, path]
@@ -73,10 +73,6 @@ def _mounts(cell: Cell, bounds: Bounds, tools: tuple[str, ...]) -> list[str]:
     # A browser writes to /proc who is who in its own namespaces.
     sealed = ("/", "/dev") if cell.nests else ("/", "/dev", "/proc")
     return arguments + [each for path in sealed for each in ("--remount-ro", path)]
-
-
-def _with_tools(cell: Cell, tools: tuple[str, ...]) -> Cell:
-    return Cell(readable=(*cell.readable, *libraries(), *tools))
 
 
 def _parents(path: str) -> list[str]:

@@ -4,7 +4,7 @@ import enum
 import math
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _MADE = ("/", "/proc", "/dev", "/dev/shm", "/tmp")  # folders of the sandbox's own
 _MIB = 2**20
@@ -88,10 +88,10 @@ class Cell:
             if not os.path.exists(path):
                 raise ValueError(f"{path!r} is not there, and cannot be shown in a sandbox")
 
-    def shown(self) -> list[str]:
-        """Readable paths, without those that others contain, each after what it may lie in."""
+    def shown(self, beside: Sequence[str] = ()) -> list[str]:
+        """Readable paths and others beside, without those that others contain."""
         paths: list[str] = []
-        for path in sorted(set(self.readable)):
+        for path in sorted({*self.readable, *beside}):
             if not any(path.startswith(f"{other}/") for other in paths):
                 paths.append(path)
         return paths

@@ -25,8 +25,10 @@ time.sleep(1000)
 """
 TABLES = """
 import mmap
+areas = []
 for _ in range(64):
     area = mmap.mmap(-1, 2**35, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, mmap.PROT_READ)
+    areas.append(area)
     for place in range(0, 2**35, 2**21):
         area[place]
 time.sleep(1000)
