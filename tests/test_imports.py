@@ -15,14 +15,14 @@ ORDER = [
     {"__init__"}, {"spelling"}, {"types"}, {"protocols"}, {"partials", "paths"},
     {"expressions", "log_files", "outside", "system_errors", "foreign_errors", "endings", "begin"},
     {"config"}, {"phases"}, {"hosts"}, {"distributed"}, {"kernels", "rl"}, {"model"}, {"data"},
-    {"outgoing"}, {"judges"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"},
+    {"outgoing", "sandbox"}, {"judges"}, {"envs"}, {"engine"}, {"rollout"}, {"learning"}, {"runs"},
     {"demonstrations"}, {"checks"}, {"planning"}, {"training"},
     {"options", "recipes", "help_text", "foreign"}, {"cli"}]
 # Stands beside the loop, which reaches it through a protocol: these are all that it may use.
 SERVING = {
     "serving", "types", "protocols", "config", "log_files", "outside", "hosts", "distributed", "model",
-    "paths", "spelling", "foreign_errors", "system_errors", "data", "outgoing", "judges", "envs", "engine",
-    "rollout", "options", "endings", "__init__"
+    "paths", "spelling", "foreign_errors", "system_errors", "data", "outgoing", "sandbox", "judges", "envs",
+    "engine", "rollout", "options", "endings", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))

@@ -2,19 +2,17 @@
 import base64
 import contextlib
 import dataclasses
-import fcntl
 import os
-import signal
-import subprocess
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from jaxrl_moe.envs.web.devtools import BrowserError, DevTools
 from jaxrl_moe.envs.web.loads import loads_of
-from jaxrl_moe.envs.web.sandbox import browser_path, identity, limited, shut_in
+from jaxrl_moe.envs.web.sandbox import browser_path, shut_in
+from jaxrl_moe.sandbox.life import SandboxError
+from jaxrl_moe.sandbox.pipes import high_pipe
+from jaxrl_moe.sandbox.records import Cause
+from jaxrl_moe.sandbox.shut_in import ShutIn
 from jaxrl_moe.spelling import cut, escaped
 from jaxrl_moe.types import EnvError, Status
 
@@ -123,15 +121,24 @@ class Renderer:
             return self._rendered(page, started)
 
     def _rendered(self, page: bytes, started: Callable[[Callable[[], None]], Any]) -> Rendered:
-        began = time.monotonic()
-        with tempfile.TemporaryFile() as said, self._running(said, started) as tools:
+        with self._running(started) as (browser, tools):
             try:
                 return self._shown(tools, _DATA + base64.b64encode(page).decode())
             except BrowserError as error:
-                late = time.monotonic() - began >= self._seconds
-                raise EnvError(Status.TIMED_OUT if late else Status.STEP_FAILED,
-                               f"The browser did not show a page within {self._seconds:g} seconds." if late
-                               else f"The browser {error}.{_last_words(said)}") from error
+                browser.end()
+                raise self._failed(browser, error) from error
+
+    def _failed(self, browser: ShutIn, error: BrowserError) -> EnvError:
+        """What it ended by."""
+        try:
+            ended = browser.wait()
+        except SandboxError as refused:
+            return EnvError(Status.STEP_FAILED, f"The browser did not begin. {refused}")
+        if ended.cause is Cause.TIME:
+            return EnvError(Status.TIMED_OUT,
+                            f"The browser did not show a page within {self._seconds:g} seconds.")
+        over = "" if ended.cause in (None, Cause.ASKED) else f", as it took too much: {ended.cause}"
+        return EnvError(Status.STEP_FAILED, f"The browser {error}{over}.{_last_words(ended.stderr)}")
 
     def _shown(self, tools: DevTools, url: str) -> Rendered:
         tools.attach()
@@ -166,16 +173,12 @@ class Renderer:
         return answer["result"]["value"]
 
     @contextlib.contextmanager
-    def _running(self, said: BinaryIO, started: Callable[[Callable[[], None]], Any]) -> Iterator[DevTools]:
+    def _running(self, started: Callable[[Callable[[], None]], Any]) -> Iterator[tuple[ShutIn, DevTools]]:
         """A browser that ends with the block, and in any case in time."""
-        nobody = identity()
-        ours_in, theirs_out = _pipe()
-        theirs_in, ours_out = _pipe()
-        command = limited(shut_in(self._browser, _OPTIONS), theirs_in, theirs_out)
+        ours_in, theirs_out = high_pipe()
+        theirs_in, ours_out = high_pipe()
         try:
-            process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
-                                       **nobody)
+            browser = shut_in(self._browser, _OPTIONS, self._seconds, theirs_in, theirs_out)
         except BaseException:
             os.close(ours_in)
             os.close(ours_out)
@@ -183,37 +186,16 @@ class Renderer:
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
-
-        def end() -> None:
-            if process.returncode is None:  # else its number may be another's
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-
-        clock = threading.Timer(self._seconds, end)
-        clock.daemon = True
-        clock.start()
         try:
-            started(end)
-            yield DevTools(ours_in, ours_out)
+            started(browser.end)
+            yield browser, DevTools(ours_in, ours_out)
         finally:
-            clock.cancel()
-            end()
-            process.wait()
+            browser.close()
             os.close(ours_in)
             os.close(ours_out)
 
 
-def _pipe() -> tuple[int, int]:
-    """A pipe whose file descriptors are none of those that the browser takes."""
-    ends = os.pipe()
-    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
-    for end in ends:
-        os.close(end)
-    return high[0], high[1]
-
-
-def _last_words(said: BinaryIO) -> str:
-    said.seek(0)
-    lines = [line.strip() for line in said.read(100_000).decode(errors="replace").splitlines()]
+def _last_words(said: bytes) -> str:
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
     told = [line for line in lines if line and "dbus" not in line]
     return f" It said: {cut(escaped(' '.join(told[-2:])))}" if told else ""

@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import threading
 import time
 
@@ -15,7 +14,9 @@ from matplotlib import image
 
 from jaxrl_moe.envs.web import render as module
 from jaxrl_moe.envs.web.render import MOST_HTML, Renderer
-from jaxrl_moe.envs.web.sandbox import MEMORY_BYTES, browser_path, identity, limited, shut_in
+from jaxrl_moe.envs.web.sandbox import MEMORY_MIB, browser_path, shut_in
+from jaxrl_moe.sandbox import working
+from jaxrl_moe.sandbox.pipes import high_pipe
 from jaxrl_moe.types import EnvError, UserError
 from tests.helpers.chromium import chromium
 from tests.helpers.hostile_web import BESIDE, ELSEWHERE, SECRET, filled, trap
@@ -204,18 +205,19 @@ def test_a_page_without_scripts_stays_where_it_is(renderer):
         assert renderer.render(f"{refresh}<base target=_top><h1>x</h1>").headings == ("x",)
 
 
-def test_a_program_in_the_sandbox_has_nothing(secret):
+def test_a_program_in_the_sandbox_has_nothing(secret, monkeypatch):
     python = pathlib.Path("/usr/bin/python3")
     if not python.exists():
         pytest.skip("there is no python of the system to look around with")
     with trap() as (url, hits):
-        command = shut_in(python.resolve(), ["-I", "-c", INSIDE, url.rpartition(":")[2], str(secret)])
-        ends = module._pipe()
-        done = subprocess.run(limited(command, *ends), pass_fds=ends, capture_output=True, text=True,
-                              env=os.environ | {"SOME_API_KEY": "x"}, **identity())
+        ends = high_pipe()
+        monkeypatch.setenv("SOME_API_KEY", "x")
+        with shut_in(python.resolve(), ["-I", "-c", INSIDE, url.rpartition(":")[2], str(secret)], 60.0,
+                     *ends) as program:
+            done = program.wait()
         for end in ends:
             os.close(end)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     seen = json.loads(done.stdout)
     assert not hits and seen["connect"] == "ConnectionRefusedError" and seen["interfaces"] == ["lo"]
     assert seen["secret"] == seen["passwd"] == "FileNotFoundError" and seen["write"] == "OSError"
@@ -294,7 +296,7 @@ def test_a_page_that_takes_all_memory_is_an_error_and_not_the_machines_end():
         try { for (;;) { all.push(new Uint8Array(2**27)); all.at(-1).fill(1); } }
         catch (error) { document.title = all.length; }</script>"""
     renderer = Renderer(scripts=True, seconds=120)
-    assert 2**27 * int(renderer.render(buffers).title) < MEMORY_BYTES
+    assert 2**27 * int(renderer.render(buffers).title) < MEMORY_MIB * 2**20
     with pytest.raises(EnvError, match="used up its memory"):
         renderer.render("<script>let all = []; for (;;) all.push(new Array(1e6).fill(1.5))</script>")
 
@@ -322,8 +324,9 @@ def test_what_is_missing_is_said(monkeypatch, tmp_path):
     script.chmod(0o755)
     with pytest.raises(UserError, match="is a script"):
         browser_path(str(script))
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(UserError, match="bubblewrap .bwrap., which is not installed"):
+    monkeypatch.setattr(working, "why_not", lambda way: "it is not installed")
+    working.working_way.cache_clear()
+    with pytest.raises(UserError, match="bubblewrap: it is not .*; namespaces: .*--name=agora_ex_text"):
         Renderer()
 
 
