@@ -14,7 +14,7 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)]
+    return [torch.randn(SIZE, SIZE) * SIZE ** -0.5, torch.randn(SIZE, SIZE)]
 
 
 def get_init_inputs():

@@ -17,7 +17,7 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(ROWS, INNER), torch.randn(INNER, COLUMNS)]
+    return [torch.randn(ROWS, INNER) * INNER ** -0.5, torch.randn(INNER, COLUMNS)]
 
 
 def get_init_inputs():

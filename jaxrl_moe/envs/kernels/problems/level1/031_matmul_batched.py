@@ -19,7 +19,7 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(BATCH, ROWS, INNER), torch.randn(BATCH, INNER, COLUMNS)]
+    return [torch.randn(BATCH, ROWS, INNER) * INNER ** -0.5, torch.randn(BATCH, INNER, COLUMNS)]
 
 
 def get_init_inputs():

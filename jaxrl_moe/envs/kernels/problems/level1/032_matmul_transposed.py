@@ -17,7 +17,7 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(INNER, ROWS), torch.randn(COLUMNS, INNER)]
+    return [torch.randn(INNER, ROWS) * INNER ** -0.5, torch.randn(COLUMNS, INNER)]
 
 
 def get_init_inputs():

@@ -15,7 +15,7 @@ class Model(nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(ROWS, COLUMNS), torch.randn(COLUMNS)]
+    return [torch.randn(ROWS, COLUMNS) * COLUMNS ** -0.5, torch.randn(COLUMNS)]
 
 
 def get_init_inputs():

@@ -1,5 +1,4 @@
-"""Divisions are rounded as IEEE has it, or codes at the border between two integers would differ; adding and
-taking off 1.5 * 2^23 rounds a float32 of this size to the nearest integer, halves to even."""
+"""Two passes over a row: for its largest magnitude, and for the codes, which stay in registers."""
 import torch
 import triton
 import triton.language as tl
@@ -15,11 +14,11 @@ def int8_round_trip_kernel(x_ptr, out_ptr, columns, BLOCK: tl.constexpr):
         inside = start + lanes < columns
         x = tl.load(x_ptr + row * columns + start + lanes, mask=inside, other=0.0)
         largest = tl.maximum(largest, tl.abs(x))
-    scale = tl.div_rn(tl.maximum(tl.max(largest, axis=0), 1e-8), 127.0)
+    scale = tl.maximum(tl.max(largest, axis=0), 1e-8) / 127.0
     for start in range(0, columns, BLOCK):
         inside = start + lanes < columns
         x = tl.load(x_ptr + row * columns + start + lanes, mask=inside, other=0.0)
-        codes = (tl.div_rn(x, tl.zeros((BLOCK,), tl.float32) + scale) + 12582912.0 - 12582912.0).to(tl.int8)
+        codes = tl.floor(x / scale + 0.5).to(tl.int8)
         tl.store(out_ptr + row * columns + start + lanes, codes.to(tl.float32) * scale, mask=inside)
 
 
