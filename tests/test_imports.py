@@ -25,7 +25,10 @@ SERVING = {
     "engine", "rollout", "options", "endings", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-FILES = sorted((ROOT / "jaxrl_moe").rglob("*.py"))
+# Data that is written in Python: problems and solutions import torch and triton, run in processes of their
+# own and are imported by nothing here.
+DATA = ROOT / "jaxrl_moe" / "envs" / "kernels" / "problems"
+FILES = sorted(path for path in (ROOT / "jaxrl_moe").rglob("*.py") if not path.is_relative_to(DATA))
 
 
 def imported(path):

@@ -1,0 +1,22 @@
+"""Running sum along each row."""
+import torch
+from torch import nn
+
+ROWS = 4096
+COLUMNS = 4096
+
+SMALL = {"ROWS": 6, "COLUMNS": 1100}
+VARIANTS = ({"ROWS": 1, "COLUMNS": 1}, {"ROWS": 3, "COLUMNS": 1025}, {"ROWS": 11, "COLUMNS": 99})
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        return torch.cumsum(x, dim=-1)
+
+
+def get_inputs():
+    return [0.1 * torch.randn(ROWS, COLUMNS)]
+
+
+def get_init_inputs():
+    return []
