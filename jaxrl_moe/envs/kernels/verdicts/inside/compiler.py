@@ -1,0 +1,68 @@
+"""Compiles a candidate's kernels for a GPU that need not be here. Runs in the sandbox; needs torch and triton, which
+must not be in the interpreter's mode."""
+import importlib.util
+import pathlib
+import sys
+import traceback
+from typing import Any, BinaryIO
+
+import frames
+import torch
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+MOST = 2**24  # bytes of a message
+
+
+def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: str) -> None:
+    """Answers messages until one says that it is the last."""
+    modules: dict[str, Any] = {}
+    while (message := frames.read(reading, MOST)) and message[0]["call"] != "end":
+        head, _ = message
+        try:
+            answer = _begin(modules, folder, head) if head["call"] == "begin" else _compiled(modules, head)
+        except Exception as error:
+            answer = {"error": _told(error)}
+        frames.write(writing, answer)
+
+
+def _begin(modules: dict[str, Any], folder: pathlib.Path, head: dict[str, Any]) -> dict[str, Any]:
+    """Imports the file."""
+    path = folder / "candidate.py"
+    path.write_text(head["source"])
+    spec = importlib.util.spec_from_file_location("candidate", path)
+    modules["candidate"] = sys.modules["candidate"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(modules["candidate"])
+    return {}
+
+
+def _compiled(modules: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
+    """Compiles one launch; answers with what the binary takes."""
+    launch = head["launch"]
+    kernel = getattr(modules["candidate"], launch["kernel"])
+    while not isinstance(kernel, triton.JITFunction):  # below autotune and heuristics
+        kernel = kernel.fn
+    arguments = {name: launch["arguments"].get(name, {"constant": None, "as": "value"}) for name in kernel.arg_names}
+    signature = {name: said.get("type", "constexpr") for name, said in arguments.items()}
+    constants = {(place,): _constant(said) for place, said in enumerate(arguments.values()) if "constant" in said}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    compiled = triton.compile(source, target=GPUTarget("cuda", head["capability"], 32), options=launch["options"])
+    return {"shared_bytes": int(compiled.metadata.shared), "binary_bytes": len(compiled.asm["cubin"])}
+
+
+def _constant(said: dict[str, Any]) -> Any:
+    value = said["constant"]
+    return getattr(tl, value, None) or getattr(torch, value) if said["as"] == "dtype" else value
+
+
+def _told(error: Exception) -> str:
+    text = "".join(traceback.format_exception_only(error))
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return text if str(error) in text else f"{text}from {type(error).__name__}: {error}"
+
+
+def warm() -> None:
+    """Nothing more is imported late."""

@@ -1,0 +1,80 @@
+"""A process that has imported what takes seconds, and forks for each who asks. Runs in the sandbox.
+
+    python warm.py candidate|reference|compiler DEVICE
+
+It reads a byte, forks, and lets the child talk over the same pipes; when that has ended it kills whatever it left,
+empties the folder it had, and sends {"ended": exit code}. It knows no secret, and neither does a child.
+"""
+import contextlib
+import ctypes
+import importlib
+import os
+import pathlib
+import shutil
+import signal
+import sys
+
+import frames
+
+WORK = pathlib.Path("/tmp/work")
+_PR_SET_DUMPABLE = 4
+
+
+def main() -> None:
+    mode, device = sys.argv[1:]
+    reading, writing = _own_pipes()
+    program = importlib.import_module(mode)
+    program.warm()
+    # A child of the same user can then neither read nor write the memory of this process.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+    _say(writing, {"ready": True})
+    while os.read(reading, 1):
+        child = os.fork()
+        if child == 0:
+            _play(program, reading, writing, device)
+        _, status = os.waitpid(child, 0)
+        _tidy()
+        _say(writing, {"ended": os.waitstatus_to_exitcode(status)})
+
+
+def _own_pipes() -> tuple[int, int]:
+    """The pipes under other numbers, so that what is printed goes nowhere."""
+    pipes = (os.dup(0), os.dup(1))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    return pipes
+
+
+def _say(writing: int, head: dict) -> None:
+    with open(writing, "wb", closefd=False) as stream:
+        frames.write(stream, head)
+
+
+def _play(program, reading: int, writing: int, device: str) -> None:
+    """The child's whole life."""
+    code = 1
+    try:
+        WORK.mkdir()
+        os.chdir(WORK)
+        with open(reading, "rb", closefd=False) as coming, open(writing, "wb", closefd=False) as going:
+            program.serve(coming, going, WORK, device)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _tidy() -> None:
+    """Ends what a child has left: in this sandbox there is nobody but it, this process and the first one."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0)[0]:
+            pass
+    for folder in ("/tmp", "/dev/shm"):
+        for path in pathlib.Path(folder).iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+if __name__ == "__main__":
+    main()

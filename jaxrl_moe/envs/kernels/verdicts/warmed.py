@@ -1,0 +1,157 @@
+"""A process in a sandbox that has imported what takes seconds, and forks for each use."""
+import contextlib
+import pathlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from jaxrl_moe.envs.kernels.verdicts.inside import frames
+from jaxrl_moe.sandbox.readable import python, programs
+from jaxrl_moe.sandbox.records import Bounds, Cause, Cell
+from jaxrl_moe.sandbox.shut_in import ShutIn
+from jaxrl_moe.sandbox.ways import Way
+
+INSIDE = pathlib.Path(__file__).parent / "inside"
+Mode = Literal["reference", "candidate", "compiler"]
+_START_SECONDS = 300.0  # to import torch and Triton on a machine that is busy
+
+
+class Answer(NamedTuple):
+    """head: what was said, values of arrays in `parts`."""
+    head: Mapping[str, Any]
+    parts: Sequence[bytes]
+
+
+class GoneError(Exception):
+    """A fork has ended before it answered.
+
+    Attributes:
+      cause: what it was killed for; None: it ended by itself.
+    """
+
+    def __init__(self, message: str, cause: Cause | None):
+        super().__init__(message)
+        self.cause = cause
+
+
+class Warmed:
+    """One thread uses it at a time. It starts when it is first used, and again where it was killed.
+
+    Args:
+      mode: which of the programs inside.
+      interpreter: Python's, that has torch and Triton.
+      device: torch's name of what it computes on.
+      bounds: of the process and its fork together, without seconds, which `use` says.
+      way: how it is shut in.
+      environment: variables that it sees beside those it needs.
+    """
+
+    def __init__(self, mode: Mode, interpreter: str, device: str, bounds: Bounds, way: Way,
+                 environment: Mapping[str, str] | None = None):
+        self._mode = mode
+        self._device = device
+        self._interpreter = interpreter
+        self._bounds = bounds
+        self._way = way
+        own = {"PYTHONPATH": str(INSIDE), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp", "PATH": "/usr/bin:/bin",
+               "TRITON_CACHE_DIR": "/tmp/work/triton", "TRITON_INTERPRET": "1" if mode == "candidate" else "0"}
+        self._environment = own | dict(environment or {})
+        self._program: ShutIn | None = None
+        self._late = False
+
+    @contextlib.contextmanager
+    def use(self, seconds: float) -> Iterator["Warmed"]:
+        """A fork that may be asked within the block, for so many seconds of wall time in all.
+
+        Raises:
+          UserError, SandboxError, OSError: the process cannot be started.
+        """
+        program = self._running()
+        timer = threading.Timer(seconds, self._cut, (program,))
+        timer.start()
+        try:
+            self._fork(program)
+            yield self
+            self._say({"call": "end"})
+            self._await_end()
+        except BaseException:
+            self.close()  # its pipes may be in the middle of a message
+            raise
+        finally:
+            timer.cancel()
+
+    def ask(self, call: str, most: int, parts: Sequence[bytes] = (), **said: Any) -> Answer:
+        """What the fork answers.
+
+        Args:
+          most: bytes that its answer may have.
+
+        Raises:
+          GoneError: it has ended, was killed, or answers what is no message.
+        """
+        self._say({"call": call, **said}, parts)
+        head, answered = self._heard(most)
+        if "ended" in head:
+            raise GoneError(f"its process ended with code {head['ended']}", None)
+        return Answer(head, answered)
+
+    def close(self) -> None:
+        """Ends it; the next use starts another."""
+        program, self._program = self._program, None
+        if program is not None:
+            program.close()
+
+    def _running(self) -> ShutIn:
+        if self._program is None:
+            self._late = False
+            self._program = ShutIn([self._interpreter, "-P", str(INSIDE / "warm.py"), self._mode, self._device],
+                                   self._cell(), self._bounds, self._way)
+            timer = threading.Timer(_START_SECONDS, self._cut, (self._program,))
+            timer.start()
+            try:
+                self._heard(0)
+            except GoneError:
+                self.close()
+                raise
+            finally:
+                timer.cancel()
+        return self._program
+
+    def _cell(self) -> Cell:
+        return Cell((*python(self._interpreter), *programs(), str(INSIDE)), environment=self._environment)
+
+    def _cut(self, program: ShutIn) -> None:
+        self._late = True
+        program.end()
+
+    def _fork(self, program: ShutIn) -> None:
+        try:
+            program.stdin.write(b"f")
+        except OSError as error:
+            raise self._gone() from error
+
+    def _say(self, head: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
+        try:
+            frames.write(self._program.stdin, head, list(parts))
+        except OSError as error:
+            raise self._gone() from error
+
+    def _heard(self, most: int) -> tuple[dict[str, Any], list[bytes]]:
+        try:
+            message = frames.read(self._program.stdout, most)
+        except (frames.FrameError, OSError) as error:
+            raise GoneError(f"its process wrote what it may not: {error}", None) from error
+        if message is None:
+            raise self._gone()
+        return message
+
+    def _gone(self) -> GoneError:
+        ended = self._program.wait()
+        cause = Cause.TIME if self._late else ended.cause
+        words = {Cause.TIME: "it took too long", Cause.MEMORY: "it took too much memory",
+                 Cause.PROCESSES: "it started too many processes", Cause.CPU: "it took too long"}
+        return GoneError(words.get(cause, f"its process ended with code {ended.code}"), cause)
+
+    def _await_end(self) -> None:
+        while "ended" not in self._heard(0)[0]:
+            pass
