@@ -4,8 +4,8 @@ import contextlib
 import pathlib
 import threading
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.pool import Pool
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Verdict
 from jaxrl_moe.types import UserError
 
