@@ -1,5 +1,5 @@
-"""Timing, with this machine's clock in the place of a GPU's: what a call takes, its output compared each time, and a
-clock within that is held against ours."""
+"""Timing, with this machine's clock in the place of a GPU's: what a call takes, its output compared each
+time, and a clock within that is held against ours."""
 import dataclasses
 
 import pytest

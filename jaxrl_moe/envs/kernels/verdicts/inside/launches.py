@@ -76,14 +76,14 @@ class Launcher:
     Attributes:
       watch: that is told of them; None: they are not looked at.
       runs: whether they do anything; else outputs stay as they were allocated.
-      call: number of the call, by which a configuration of triton.autotune is chosen where none can be
+      call: number of the call, from 0, by which a configuration of triton.autotune is chosen where none can be
         timed: each in its turn, so that all have been seen after as many calls.
     """
 
     def __init__(self, device: str) -> None:
         self.watch: Watch | None = None
         self.runs = True
-        self.call = 0
+        self.call = -1
         self._compiles = device != "cpu"
         if device == "cpu":
             triton.runtime.Autotuner.run = lambda tuner, *args, **kwargs: self._tuned(tuner, *args, **kwargs)
