@@ -1,6 +1,6 @@
 """Judges a candidate: fresh inputs from the reference's sandbox, the candidate's output from its own,
 compared here."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxrl_moe.envs.kernels.verdicts.checks import check_call, expect, launches_of_answer, sound
 from jaxrl_moe.envs.kernels.verdicts.compare import difference
@@ -13,6 +13,7 @@ from jaxrl_moe.sandbox.records import Cause
 from jaxrl_moe.types import UserError
 
 MOST_BYTES = 2**28   # of the arrays of one call
+MOST_ELEMENTS = 2**14  # of inputs, weights and output, where an interpreter runs them
 MOST_LAUNCHES = 32   # kinds of launches that are compiled
 _FAULTS = {Cause.TIME: Fault.TIMED_OUT, Cause.CPU: Fault.TIMED_OUT, Cause.MEMORY: Fault.MEMORY,
            Cause.PROCESSES: Fault.MEMORY}
@@ -98,7 +99,7 @@ class Evaluator:
 
     def _try(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
         expect(candidate.ask("begin", 0, source=trial.source, entry=ENTRY), trial)
-        shapes = trial.problem.sizes or [{}]
+        shapes = self._shapes(trial.problem, reference, trial.seed)
         trials = max(trial.problem.trials, len(shapes))
         for number in range(trials):
             if number < len(shapes):  # afterwards the last shape again
@@ -112,6 +113,17 @@ class Evaluator:
             raise FoundError(Fault.DECOY, "The output is right even where no kernel runs: the kernels "
                              "must do "
                          "the work.")
+
+    def _shapes(self, problem: Judged, reference: Warmed, seed: int) -> Sequence[Mapping[str, int]]:
+        """The problem's; on a GPU its file's own too; where it names none, such as an interpreter can
+        take."""
+        if self._basis == Basis.DEVICE:
+            return [*problem.sizes, {}]
+        if problem.sizes:
+            return problem.sizes
+        fitting = reference.ask("fit", 0, source=problem.source, seed=seed, elements=MOST_ELEMENTS)
+        sound(fitting)
+        return fitting.head["sizes"]
 
     def _time(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
         """After it was right: with fresh inputs for each call, and each output compared."""

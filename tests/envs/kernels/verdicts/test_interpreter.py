@@ -1,4 +1,5 @@
-"""What Triton's interpreter cannot do by itself: bfloat16, triton.autotune, and a GPU that a candidate names."""
+"""What Triton's interpreter cannot do by itself: bfloat16, triton.autotune, and a GPU that a candidate
+names."""
 import pytest
 
 from jaxrl_moe.envs.kernels.verdicts.trial import Judged
@@ -7,7 +8,8 @@ from tests.helpers.kernel_cheats import HONEST, RELU2, candidate
 from tests.helpers.kernel_judges import NEEDED, evaluator
 
 PROBLEM = Judged(RELU2, ({},))
-BFLOAT16 = Judged(RELU2.replace("torch.randn(ROWS, COLUMNS)", "torch.randn(ROWS, COLUMNS).bfloat16()").replace(
+BFLOAT16 = Judged(RELU2.replace("torch.randn(ROWS, COLUMNS)",
+                                "torch.randn(ROWS, COLUMNS).bfloat16()").replace(
     "torch.relu(x) * self.weight", "(torch.relu(x) * self.weight.bfloat16())"), ({},))
 TUNED = HONEST.replace("@triton.jit", '''@triton.autotune(configs=[triton.Config({"BLOCK": 32}),
                           triton.Config({"BLOCK": OTHER}, num_warps=8)], key=["columns"])
@@ -78,7 +80,8 @@ def test_each_configuration_of_autotune_has_its_turn(judge):
     "out = torch.empty(x.shape, device='cuda')\nreturn right(x, self.weight)",
     "out = torch.empty_like(x, device=torch.device('cuda'))\nreturn right(x, self.weight)",
     "with torch.cuda.device(torch.cuda.current_device()):\n    return right(x, self.weight)",
-    "n = torch.cuda.get_device_properties(x.device).multi_processor_count\nassert n\nreturn right(x, self.weight)"])
+    "n = torch.cuda.get_device_properties(x.device).multi_processor_count\nassert n\nreturn right(x, "
+                                   "self.weight)"])
 def test_a_candidate_may_name_a_gpu(lines, judge):
     verdict = judge.verdict(PROBLEM, candidate(lines), 1)
     assert verdict.correct, verdict
