@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxrl_moe.envs.kernels.verdicts.checks import check_call, expect, launches_of_answer, sound
 from jaxrl_moe.envs.kernels.verdicts.compare import difference
+from jaxrl_moe.envs.kernels.verdicts.inductor import plain
 from jaxrl_moe.envs.kernels.verdicts.static import ENTRY, refusals
 from jaxrl_moe.envs.kernels.verdicts.timing import ClockError, FailedError, Milliseconds, timed
 from jaxrl_moe.envs.kernels.verdicts.trial import FoundError, Judged, Trial
@@ -40,7 +41,7 @@ class Evaluator:
         self._basis = Basis.INTERPRETER if candidate.device == "cpu" else Basis.DEVICE
 
     def verdict(self, problem: Judged, source: str, seed: int) -> Verdict:
-        """What is said of a candidate's source.
+        """What is said of a candidate's source; of one in Inductor's form, of what it is in plain Triton.
 
         Args:
           seed: of weights, and with both sources of inputs.
@@ -49,6 +50,7 @@ class Evaluator:
           UserError: the problem's own file cannot be run.
           SandboxError, OSError: the processes cannot be started.
         """
+        source = plain(source)
         wrong = refusals(source)
         if wrong:
             return Verdict(Basis.SOURCE, fault=Fault.REFUSED, message="\n".join(wrong))

@@ -85,3 +85,18 @@ def test_each_configuration_of_autotune_has_its_turn(judge):
 def test_a_candidate_may_name_a_gpu(lines, judge):
     verdict = judge.verdict(PROBLEM, candidate(lines), 1)
     assert verdict.correct, verdict
+
+
+@NEEDED
+@pytest.mark.parametrize("where", ["triton.language.extra", "triton.language.extra.cuda"])
+@pytest.mark.parametrize("call, reference", [
+    ("libdevice.tanh(x)", "torch.tanh(x)"), ("libdevice.pow(w, x)", "torch.pow(self.weight, x)"),
+    ("libdevice.erf(x) + libdevice.expm1(x)", "torch.erf(x) + torch.expm1(x)"),
+    ("libdevice.rint(x * 4)", "torch.round(x * 4)"), ("libdevice.fmod(x, 0.25)", "torch.fmod(x, 0.25)"),
+    ("tl.where(libdevice.isnan(x), 0.0, x)", "x.clone()")])
+def test_functions_of_cuda_are_those_of_torch(where, call, reference, judge):
+    problem = Judged(RELU2.replace("torch.relu(x) * self.weight", reference), ({},), trials=2)
+    source = HONEST.replace("tl.maximum(x, 0.0) * w", call).replace(
+        "import triton.language as tl", f"import triton.language as tl\nfrom {where} import libdevice")
+    verdict = judge.verdict(problem, source, 1)
+    assert verdict.correct, verdict
