@@ -11,6 +11,7 @@ FAST := not slow and not gpu and not net and not engines
 # Of the targets that take long: whole minutes of a soak; seeds, recipes and games of what shall learn, as SEEDS=0,1
 # (empty: all).
 MINUTES ?= 20
+CANDIDATES ?= 200
 SEEDS ?=
 RECIPES ?=
 GAMES ?=
@@ -20,7 +21,7 @@ STEPS ?=
 # Environments of other packages, each in a virtual environment of its own.
 ADAPTERS ?= openenv verifiers reasoning-gym mcp
 
-.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd envs-jvms kills kills-judged
+.PHONY: help quickstart quickstart-agents test test-slow test-jax011 test-engines soak crowd envs-crowd envs-jvms kernels-crowd kills kills-judged
 .PHONY: learn learn-games learn-judges adapters env-adapters alfworld test-sky target lint clean
 
 help:
@@ -39,6 +40,8 @@ help:
 	@echo "                  the same episodes in process: benchmarks/envs_crowd.md; MINUTES=10 for each server"
 	@echo "make envs-jvms    16 episodes of ScienceWorld at once in Java processes that are killed now and then, compared with the same ones"
 	@echo "                  played alone: benchmarks/envs_jvms.md; MINUTES=5; needs Java"
+	@echo "make kernels-crowd  200 candidates at an evaluation server of kernels, most of them bad: endless, greedy, crashing; watched"
+	@echo "                  likewise: benchmarks/kernels_crowd.md; CANDIDATES=200; a quarter of an hour on 2 idle cores"
 	@echo "make kills        a run of seconds, killed 100 times at random moments of its life, interrupted, and on full disks: whether it"
 	@echo "                  comes to the same bits and what it says; 25 minutes on an idle machine; a section of benchmarks/kills.md"
 	@echo "make kills-judged a run that people judge, while run, judge server and page are killed in turn: some minutes; a section of"
@@ -96,6 +99,9 @@ envs-crowd: $(VENV)/.installed-test
 
 envs-jvms: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.soak.jvms --minutes=$(MINUTES)
+
+kernels-crowd: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.soak.kernels --candidates=$(CANDIDATES)
 
 kills: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.kills

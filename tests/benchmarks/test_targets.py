@@ -11,6 +11,7 @@ from jaxrl_moe.config import ConfigError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LONG = {"soak": "-m benchmarks.soak", "kills": "-m benchmarks.kills",
         "adapters": "-m benchmarks.adapters", "envs-crowd": "-m benchmarks.soak.envs",
+        "kernels-crowd": "-m benchmarks.soak.kernels",
         "learn": "scripts/benchmark.py --case=learning"}
 
 

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -289,3 +291,17 @@ def test_a_real_candidate_that_loops_is_told_with_504_and_the_next_is_judged():
         late = httpx.post(f"{url}/eval", json=eval_body(loop), timeout=120)
         assert heard(late.json()).fault == Fault.TIMED_OUT and late.status_code == 504
         assert httpx.post(f"{url}/eval", json=eval_body(seed_num=1), timeout=120).json()["correctness"]
+
+
+@pytest.mark.slow
+def test_generated_requests_meet_no_error_of_the_servers(tmp_path):
+    with kernel_server(ScriptedWorker("cuda:0"), api_key="k") as (url, service):
+        schema = httpx.get(f"{url}/openapi.json", headers={"Authorization": "Bearer k"}).json()
+        (tmp_path / "openapi.json").write_text(json.dumps(schema))
+        command = [sys.executable, "-m", "schemathesis.cli", "run", str(tmp_path / "openapi.json"),
+                   f"--url={url}", "--header=Authorization: Bearer k", "--checks=not_a_server_error",
+                   "--phases=examples,coverage,fuzzing", "--max-examples=60", "--request-timeout=60",
+                   "--no-color"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+        assert service.answers["none", "judged"] > 10 and service.held == 0
