@@ -1,5 +1,5 @@
-"""CUDA's mathematical functions for Triton's interpreter, which has none: libdevice.tanh and its like, reckoned
-by torch in float64 and rounded once. Runs in the sandbox; needs torch and triton."""
+"""CUDA's mathematical functions for Triton's interpreter, which has none: libdevice.tanh and its like,
+reckoned by torch in float64 and rounded once. Runs in the sandbox; needs torch and triton."""
 import math
 from collections.abc import Callable
 from typing import Any
