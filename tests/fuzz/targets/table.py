@@ -4,6 +4,7 @@ from tests.fuzz.targets import (
     commands,
     envs,
     judges,
+    kernels,
     models,
     rollouts,
     rows,
@@ -13,5 +14,6 @@ from tests.fuzz.targets import (
     settings,
 )
 
-MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, settings, commands)
+MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, kernels, settings,
+           commands)
 TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

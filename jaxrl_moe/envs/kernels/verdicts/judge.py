@@ -8,11 +8,12 @@ from jaxrl_moe.envs.kernels.verdicts.verdict import Verdict
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """How often a candidate is called.
+    """How often a candidate is called, whatever the problem says.
 
     Attributes:
-      correct: fresh inputs that it must be right for, all of them.
-      timed: calls that are timed, on a GPU; 0: it is not timed.
+      correct: fresh inputs that it must be right for, all of them; at least one for each of the problem's
+        sizes.
+      timed: calls that are timed where it is right, on a GPU; 0: none.
 
     Raises:
       ValueError: there is none to be right for, or fewer than none to be timed.
