@@ -1,14 +1,13 @@
 """An episode: code, what is said to it, and code again."""
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from jaxrl_moe.envs.kernels.code import last_code
-from jaxrl_moe.envs.kernels.feedback import NO_CODE, feedback
+from jaxrl_moe.envs.kernels.feedback import feedback
 from jaxrl_moe.envs.kernels.instructions import observation
 from jaxrl_moe.envs.kernels.reward import fast, turn_reward
 from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
-from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Verdict
+from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import Action, Messages, Step
@@ -28,13 +27,19 @@ class Rules:
       good_speedup: of a correct kernel, at which it ends; one that is not timed is as good as can be seen.
       repeated_failures: that are the same, one after the other, at which it ends; 0: never.
       feedback_chars: of an error that are shown.
+      again: what is asked for after it.
       seed: of weights and inputs.
     """
     max_turns: int
     good_speedup: float
     repeated_failures: int
     feedback_chars: int
+    again: str
     seed: int
+
+
+class NoCodeError(Exception):
+    """An answer that holds no code; the message says so to who wrote it."""
 
 
 class KernelEpisode(Env):
@@ -43,12 +48,15 @@ class KernelEpisode(Env):
     Args:
       problem: as it is judged.
       opening: shown first; empty where the row's prompt says all.
+      source_of: the source of ModelNew that an answer gives; raises NoCodeError where it gives none.
       judge: of candidates.
     """
 
-    def __init__(self, problem: Judged, opening: Messages, judge: "Judge", rules: Rules):
+    def __init__(self, problem: Judged, opening: Messages, source_of: Callable[[str], str], judge: "Judge",
+                 rules: Rules):
         self._problem = problem
         self._opening = opening
+        self._source_of = source_of
         self._judge = judge
         self._rules = rules
         self._verdicts: list[Verdict] = []
@@ -72,7 +80,7 @@ class KernelEpisode(Env):
         done = self._over()
         if done:
             self._life.end()
-        shown = () if done else observation(feedback(verdict, self._rules.feedback_chars))
+        shown = () if done else observation(feedback(verdict, self._rules.feedback_chars, self._rules.again))
         note = f"{verdict.fault or 'correct'} ({verdict.basis}): {verdict.message}"[:LONGEST_NOTE]
         return Step(turn_reward(verdict), done, figures(self._verdicts, self._rules.max_turns if done else 0),
                     shown, notes={"verdict": note})
@@ -82,8 +90,11 @@ class KernelEpisode(Env):
         self._life.end()
 
     def _judged(self, text: str) -> Verdict:
-        source = last_code(text)
-        return NO_CODE if source is None else self._judge.verdict(self._problem, source, self._rules.seed)
+        try:
+            source = self._source_of(text)
+        except NoCodeError as error:
+            return Verdict(Basis.SOURCE, fault=Fault.NO_CODE, message=str(error))
+        return self._judge.verdict(self._problem, source, self._rules.seed)
 
     def _over(self) -> bool:
         last = self._verdicts[-1]

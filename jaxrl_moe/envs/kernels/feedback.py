@@ -2,8 +2,7 @@
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Timing, Verdict
 from jaxrl_moe.spelling import cut
 
-NO_CODE = Verdict(Basis.SOURCE, fault=Fault.NO_CODE,
-                  message="there is no whole block of Python code between ``` fences after your thoughts.")
+AGAIN = "Think about what to change, and write the whole code again in one block."
 _FAULTS = {
     Fault.NO_CODE: "Your answer was not tried", Fault.REFUSED: "Your code was refused, and not run",
     Fault.RAISED: "Your code fails", Fault.NOT_COMPILED: "Your kernels do not compile",
@@ -15,23 +14,20 @@ _BASES = {Basis.SOURCE: "", Basis.DEVICE: "",
           Basis.INTERPRETER: " It was run by Triton's interpreter, at small sizes."}
 
 
-def feedback(verdict: Verdict, longest: int) -> str:
+def feedback(verdict: Verdict, longest: int, again: str = AGAIN) -> str:
     """What a policy is told of its turn.
 
     Args:
       longest: characters of the error, whose head and tail are kept.
+      again: what it is asked to do next.
     """
     if verdict.correct:
-        return f"Your code is correct. {_speed(verdict)}{_again('faster code')}"
+        return f"Your code is correct. {_speed(verdict)} Make it faster.\n\n{again}"
     said = cut(verdict.message.strip(), longest)
     lines = f"\n\n{said}\n\n" if "\n" in said else f": {said} "
     passed = f" It was right in {verdict.trials} trials before." if verdict.trials else ""
     beside = (_BASES[verdict.basis] + passed).strip()
-    return f"{_FAULTS[verdict.fault]}{lines}{beside}".strip() + _again("the whole code")
-
-
-def _again(what: str) -> str:
-    return f"\n\nThink about what to change, and write {what} again in one block."
+    return f"{_FAULTS[verdict.fault]}{lines}{beside}".strip() + f"\n\n{again}"
 
 
 def _speed(verdict: Verdict) -> str:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxrl_moe.envs.bounds import check_least
-from jaxrl_moe.envs.kernels.episode import KernelEpisode, Rules
+from jaxrl_moe.envs.kernels.code import last_code
+from jaxrl_moe.envs.kernels.episode import KernelEpisode, NoCodeError, Rules
+from jaxrl_moe.envs.kernels.feedback import AGAIN
 from jaxrl_moe.envs.kernels.instructions import SYSTEM, observation, user_message
 from jaxrl_moe.envs.kernels.judging import JudgeSettings, make_judge, ready
 from jaxrl_moe.envs.kernels.reward import MOST
@@ -65,6 +67,7 @@ class TritonKernels(Task):
     seed: int = 42
     lowest_reward: ClassVar[float] = 0.0
     concurrent: ClassVar[bool] = True
+    again: ClassVar[str] = AGAIN  # what is asked for after an attempt
 
     def __post_init__(self) -> None:
         check_least(self, timeout=0, workers=1, max_turns=1, good_speedup=1, repeated_failures=0,
@@ -78,7 +81,7 @@ class TritonKernels(Task):
         # Every turn may be correct and slow: what ends an episode early is a good turn, not its sum.
         self.score_range = (0.0, self.max_turns * MOST)
         self._rules = Rules(self.max_turns, self.good_speedup, self.repeated_failures, self.feedback_chars,
-                            self.seed)
+                            self.again, self.seed)
         self._lock = threading.Lock()
         self._judge: Judge | None = None
 
@@ -99,7 +102,19 @@ class TritonKernels(Task):
         """An episode of the row's problem; how it begins follows from the row, and nothing from the seed."""
         problem = problem_of(row)
         opening: Messages = () if row.get("prompt") else observation(user_message(problem.shown))
-        return KernelEpisode(Judged(problem.source, problem.sizes), opening, self.judge(), self._rules)
+        return KernelEpisode(Judged(problem.source, problem.sizes), opening, self.source_of, self.judge(),
+                             self._rules)
+
+    def source_of(self, text: str) -> str:
+        """The source of ModelNew that an answer gives: its last block of code after its thoughts.
+
+        Raises:
+          NoCodeError: it gives none.
+        """
+        source = last_code(text)
+        if source is None:
+            raise NoCodeError("there is no whole block of Python code between ``` fences after the thoughts.")
+        return source
 
     def judge(self) -> "Judge":
         """Who judges; made when it is first asked for."""
