@@ -7,7 +7,8 @@ _FAULTS = {
     Fault.NO_CODE: "Your answer was not tried", Fault.REFUSED: "Your code was refused, and not run",
     Fault.RAISED: "Your code fails", Fault.NOT_COMPILED: "Your kernels do not compile",
     Fault.MISMATCH: "Your code runs, and its output is wrong", Fault.MUTATED: "Your code may not do this",
-    Fault.ALIASED: "Your code may not do this", Fault.DECOY: "Your kernels do not do the work",
+    Fault.ALIASED: "Your code may not do this", Fault.KEPT: "Your code may not do this",
+    Fault.DECOY: "Your kernels do not do the work",
     Fault.TIMED_OUT: "Your code takes too long", Fault.MEMORY: "Your code takes too much memory",
     Fault.CRASHED: "Your code ends its process"}
 _BASES = {Basis.SOURCE: "", Basis.DEVICE: "",

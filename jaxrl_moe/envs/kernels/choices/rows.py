@@ -15,7 +15,7 @@ FEEDBACK_CHARS = 40  # of an error: for models with a short context
 AGAIN = "Choose again."
 _HELD_OUT = 5  # one of so many
 # What pupils do at first, with how often; the other options of a slot share the rest.
-_HABITS = {"other": ("0", 0.6), "bound": ("columns", 0.8), "type": ("float32", 0.7), "block": ("power", 0.7)}
+_HABITS = {"other": ("0", 0.6), "bound": ("columns", 0.85), "type": ("float32", 0.8), "block": ("power", 0.8)}
 _KNOWN = 0.97     # how often a pupil writes what the problem says
 _LISTENS = 0.8    # how often a pupil changes what an error is about
 
