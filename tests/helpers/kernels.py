@@ -32,7 +32,8 @@ REFUSED = Verdict(Basis.SOURCE, fault=Fault.REFUSED, message="line 1: `eval` is 
 def timed(speedup, quarantined=False):
     """A verdict on a correct kernel that is so many times as fast as its reference."""
     timing = Timing(1.0, 1.0, 1.0, 100, speedup, None)
-    return Verdict(Basis.DEVICE, compiled=True, correct=True, trials=5, timing=timing, quarantined=quarantined)
+    return Verdict(Basis.DEVICE, compiled=True, correct=True, trials=5, timing=timing,
+                   quarantined=quarantined)
 
 
 class ScriptedJudge:

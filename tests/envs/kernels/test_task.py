@@ -7,7 +7,17 @@ from jaxrl_moe.envs.kernels.instructions import SYSTEM
 from jaxrl_moe.envs.kernels.task import TritonKernels
 from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.types import Action, EnvError, Status, UserError
-from tests.helpers.kernels import BROKEN, PROBLEM, REFUSED, RIGHT, WRONG, ScriptedJudge, code, judged_by, timed
+from tests.helpers.kernels import (
+    BROKEN,
+    PROBLEM,
+    REFUSED,
+    RIGHT,
+    WRONG,
+    ScriptedJudge,
+    code,
+    judged_by,
+    timed,
+)
 
 ROW = {"label": PROBLEM, "prompt": [{"role": "user", "content": "Write."}]}
 
@@ -51,7 +61,7 @@ def test_a_timed_kernel_ends_the_episode_at_a_reward_of_1_3_and_a_slower_one_doe
 
 
 def test_a_speed_up_in_quarantine_pays_for_correctness_only_and_is_counted_and_told():
-    steps = played(timed(40.0, quarantined=True), timed(40.0, quarantined=True), timed(40.0, quarantined=True))
+    steps = played(*[timed(40.0, quarantined=True)] * 3)
     assert rewards(steps) == [0.3] * 3 and steps[-1].info["quarantined"] == 3
     assert steps[-1].info["fast_1"] == 0 and "counts for nothing" in steps[0].observation[0]["content"]
 
@@ -138,7 +148,8 @@ def test_a_row_may_say_its_sizes_and_nulls_of_parquet_are_none():
 
 @pytest.mark.parametrize("row, wrong", [
     ({}, "needs the reference's source in `label`"), ({"label": 3}, "but has 3"), ({"label": " "}, "label"),
-    ({"label": "x = 1"}, "0 classes Model"), ({"label": PROBLEM, "extra_info": {"sizes": {}}}, "list of mappings"),
+    ({"label": "x = 1"}, "0 classes Model"),
+    ({"label": PROBLEM, "extra_info": {"sizes": {}}}, "list of mappings"),
     ({"label": PROBLEM, "extra_info": {"sizes": [{"X": 1}]}}, "names 'X'")])
 def test_a_row_that_holds_no_problem_is_refused(row, wrong):
     with pytest.raises(UserError, match=wrong):

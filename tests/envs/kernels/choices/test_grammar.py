@@ -56,7 +56,8 @@ def test_every_problem_is_a_file_whose_reference_numpy_computes_too():
 
 
 @pytest.mark.parametrize("problem, changed, fault", [
-    (RowProblem("same", "sum", "same"), {}, None), (RowProblem("same", "sum", "same"), {"other": "inf"}, "mismatch"),
+    (RowProblem("same", "sum", "same"), {}, None),
+    (RowProblem("same", "sum", "same"), {"other": "inf"}, "mismatch"),
     (RowProblem("exp", "sum", "same"), {"map": "exp"}, "mismatch"),
     (RowProblem("exp", "sum", "same"), {"map": "exp", "other": "-inf"}, None),
     (RowProblem("negative", "max", "same"), {"map": "negative", "fold": "max", "other": "inf"}, None),
@@ -115,7 +116,8 @@ def test_an_episode_judges_the_whole_source_that_was_chosen_and_says_what_is_no_
 
 def test_what_pupils_are_told_is_what_an_episode_says():
     made = rows.make_rows(0, conversations=200)["sft"]
-    told = {message["content"] for row in made for message in row["messages"][1:] if message["role"] == "user"}
+    later = [message for row in made for message in row["messages"][1:]]
+    told = {message["content"] for message in later if message["role"] == "user"}
     assert told and all(text.endswith(rows.AGAIN) and len(text) < 200 for text in told)
     assert TritonChoices().again == rows.AGAIN and TritonChoices().feedback_chars == rows.FEEDBACK_CHARS
 
