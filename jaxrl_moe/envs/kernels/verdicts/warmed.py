@@ -96,6 +96,17 @@ class Warmed:
             raise GoneError(f"its process ended with code {head['ended']}", None)
         return Answer(head, answered)
 
+    @property
+    def running(self) -> bool:
+        """Whether it has started, and has not ended since."""
+        return self._program is not None and not self._program.ended
+
+    def cut(self) -> None:
+        """Kills it, from any thread: who uses it finds it gone."""
+        program = self._program
+        if program is not None:
+            program.end()
+
     def close(self) -> None:
         """Ends it; the next use starts another."""
         program, self._program = self._program, None

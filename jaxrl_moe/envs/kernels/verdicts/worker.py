@@ -1,0 +1,154 @@
+"""One of those who judge: its own processes in sandboxes, which are started anew where they have ended."""
+import math
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from jaxrl_moe.envs.kernels.verdicts.evaluator import Evaluator, Judged
+from jaxrl_moe.envs.kernels.verdicts.judge import Trials
+from jaxrl_moe.envs.kernels.verdicts.verdict import Verdict
+from jaxrl_moe.envs.kernels.verdicts.warmed import GoneError, Warmed
+from jaxrl_moe.sandbox.life import SandboxError
+from jaxrl_moe.sandbox.records import Bounds
+from jaxrl_moe.sandbox.ways import Way
+from jaxrl_moe.types import EnvError, Status, UserError
+
+MEMORY_MIB = 3072  # of a process that has torch and Triton, with its fork
+BOUNDS = Bounds(memory_mib=MEMORY_MIB, seconds=math.inf)
+START_SECONDS = 60.0  # for a first fork, beside the start itself
+_AGAIN = 0.1  # seconds between two tries to end what is at work
+
+
+class Worker(Protocol):
+    """One thread has it judge at a time; others may renew or close it meanwhile.
+
+    Attributes:
+      gpu: torch's name of its GPU, as "cuda:0"; empty: it has none, and times nothing.
+    """
+    gpu: str
+
+    def start(self) -> None:
+        """Returns once it can judge; raises EnvError where it cannot."""
+
+    def verdict(self, problem: Judged, source: str, seed: int, trials: Trials) -> Verdict:
+        """As Judge."""
+
+    def renew(self) -> None:
+        """Its processes are killed, and others started when they are needed; a verdict at work begins
+        again."""
+
+    def close(self) -> None:
+        """Nothing of it is left; a verdict at work raises UserError."""
+
+
+class LocalWorker:
+    """Judges under Triton's interpreter, and compiles for a GPU that need not be here.
+
+    Args:
+      python: an interpreter that has torch and Triton.
+      way: how its processes are shut in.
+      seconds: that a candidate may take in all.
+      capability: of the GPU that is compiled for, as 90; 0: nothing is compiled.
+      bounds: of each of its processes.
+    """
+    gpu = ""
+
+    def __init__(self, python: str = sys.executable, *, way: Way, seconds: float = 60.0, capability: int = 90,
+                 bounds: Bounds = BOUNDS):
+        modes = ("reference", "candidate", *["compiler"] * bool(capability))
+        self._processes = {mode: Warmed(mode, python, "cpu", bounds, way) for mode in modes}
+        self._seconds = seconds
+        self._capability = capability
+        self._at_work = threading.Lock()
+        self._door = threading.Lock()  # of what renew and close say to who is at work
+        self._renewed = 0
+        self._stale = False
+        self._closed = False
+
+    @property
+    def processes(self) -> Sequence[Warmed]:
+        return list(self._processes.values())
+
+    def start(self) -> None:
+        with self._at_work:
+            self._mend()
+
+    def verdict(self, problem: Judged, source: str, seed: int, trials: Trials) -> Verdict:
+        if trials.timed:
+            raise UserError("It is judged under Triton's interpreter, which has no speed to be timed.")
+        while True:
+            with self._at_work:
+                begun = self._mend()
+                try:
+                    verdict = self._evaluator(trials).verdict(problem, source, seed)
+                except (GoneError, SandboxError, OSError) as error:
+                    if self._untouched(begun):
+                        raise _not_judged(error) from error
+                    continue
+            if self._untouched(begun):
+                return verdict
+
+    def renew(self) -> None:
+        with self._door:
+            self._renewed += 1
+            self._stale = True
+            for each in self.processes:
+                each.cut()
+
+    def close(self) -> None:
+        with self._door:
+            self._closed = True
+        while not self._at_work.acquire(timeout=_AGAIN):
+            for each in self.processes:
+                each.cut()
+        try:
+            for each in self.processes:
+                each.close()
+        finally:
+            self._at_work.release()
+
+    def _evaluator(self, trials: Trials) -> Evaluator:
+        processes = self._processes
+        return Evaluator(processes["reference"], processes["candidate"], processes.get("compiler"),
+                         self._capability, trials.correct, self._seconds)
+
+    def _mend(self) -> int:
+        """Starts what does not run; how often it was renewed until then.
+
+        Raises:
+          EnvError: it cannot be started.
+          UserError: it is closed.
+        """
+        while True:
+            with self._door:
+                self._open()
+                begun = self._renewed
+                stale = self._stale
+            try:
+                for each in self.processes:
+                    if stale or not each.running:
+                        each.close()
+                        with each.use(START_SECONDS):
+                            pass
+            except (GoneError, SandboxError, OSError) as error:
+                if self._untouched(begun):
+                    raise _not_judged(error) from error
+                continue
+            if self._untouched(begun):
+                self._stale = False
+                return begun
+
+    def _untouched(self, begun: int) -> bool:
+        """Whether nobody has renewed it since; raises UserError where it was closed."""
+        with self._door:
+            self._open()
+            return self._renewed == begun
+
+    def _open(self) -> None:
+        if self._closed:
+            raise UserError("The judge is closed: it judges no candidate any more.")
+
+
+def _not_judged(error: Exception) -> EnvError:
+    return EnvError(Status.STEP_FAILED, f"A candidate could not be judged, as the sandbox failed: {error}.")
