@@ -1,19 +1,16 @@
 """An episode: code, what is said to it, and code again."""
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from jaxrl_moe.envs.kernels.feedback import feedback
 from jaxrl_moe.envs.kernels.instructions import observation
 from jaxrl_moe.envs.kernels.reward import fast, turn_reward
 from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.judge import Judge
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.protocols import Env
 from jaxrl_moe.types import Action, Messages, Step
-
-if TYPE_CHECKING:
-    from jaxrl_moe.envs.kernels.verdicts.judge import Judge
 
 LONGEST_NOTE = 4000  # characters of what is kept of a verdict for people
 
@@ -52,7 +49,7 @@ class KernelEpisode(Env):
       judge: of candidates.
     """
 
-    def __init__(self, problem: Judged, opening: Messages, source_of: Callable[[str], str], judge: "Judge",
+    def __init__(self, problem: Judged, opening: Messages, source_of: Callable[[str], str], judge: Judge,
                  rules: Rules):
         self._problem = problem
         self._opening = opening
@@ -125,7 +122,7 @@ def figures(verdicts: Sequence[Verdict], turns: int) -> Mapping[str, float]:
     """
     told = {"correct": any(each.correct for each in verdicts),
             "compiled": any(each.compiled for each in verdicts),
-            "timed": any(each.timing is not None for each in verdicts),
+            "timed": any(each.speedup is not None for each in verdicts),
             "quarantined": sum(each.quarantined for each in verdicts),
             **{f"fast_{p}": any(fast([each], p) for each in verdicts) for p in (1, 2)},
             **{f"basis_{basis}": verdicts[-1].basis == basis for basis in Basis},

@@ -1,5 +1,5 @@
 """A verdict in words, for who wrote the candidate."""
-from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Timing, Verdict
+from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 from jaxrl_moe.spelling import cut
 
 AGAIN = "Think about what to change, and write the whole code again in one block."
@@ -32,14 +32,15 @@ def feedback(verdict: Verdict, longest: int, again: str = AGAIN) -> str:
 
 
 def _speed(verdict: Verdict) -> str:
-    if verdict.timing is None:
+    timing = verdict.timing
+    if timing is None:
         return "It was not timed."
+    if timing.speedup is None:
+        return f"It takes {timing.median_ms:.4g} ms, and the reference was not timed."
     if verdict.quarantined:
-        return (f"It seems {verdict.speedup:.3g} times as fast as the reference, which nobody believes "
-                "until somebody has looked, so that its speed counts for nothing.")
-    return f"{_times(verdict.timing)}, so it is {verdict.speedup:.3g} times as fast."
-
-
-def _times(timing: Timing) -> str:
-    compiled = f" and {timing.compiled_ms:.4g} ms under torch.compile" if timing.compiled_ms else ""
-    return f"It takes {timing.median_ms:.4g} ms; the reference takes {timing.eager_ms:.4g} ms{compiled}"
+        return (f"It seems {timing.speedup:.3g} times as fast as the reference, which nobody believes until "
+                "somebody has looked, so that its speed counts for nothing.")
+    references = {"in PyTorch": timing.eager_ms, "under torch.compile": timing.compiled_ms}
+    told = " and ".join(f"{ms:.4g} ms {how}" for how, ms in references.items() if ms is not None)
+    return (f"It takes {timing.median_ms:.4g} ms, and the reference {told}: it is {timing.speedup:.3g} times as "
+            "fast as the faster of these.")

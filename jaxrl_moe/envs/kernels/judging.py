@@ -1,15 +1,18 @@
 """Who judges a task's candidates: an evaluation server, or sandboxes of this machine."""
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING
 
+from jaxrl_moe.envs.kernels.verdicts import client
+from jaxrl_moe.envs.kernels.verdicts.client import RemoteJudge
+from jaxrl_moe.envs.kernels.verdicts.judge import Judge, Trials
+from jaxrl_moe.envs.kernels.verdicts.pool import Pool
+from jaxrl_moe.sandbox.working import working_way
 from jaxrl_moe.types import UserError
 
-if TYPE_CHECKING:
-    from jaxrl_moe.envs.kernels.verdicts.judge import Judge
-
+SECONDS = 60.0  # that a candidate may take, of sandboxes of this machine
 
 @dataclasses.dataclass(frozen=True)
 class JudgeSettings:
@@ -28,33 +31,28 @@ class JudgeSettings:
         return self.python or sys.executable
 
 
-def make_judge(settings: JudgeSettings) -> "Judge":
+def make_judge(settings: JudgeSettings) -> Judge:
     """Who judges; nothing is started or asked yet.
 
     Raises:
       UserError: nothing can be shut in on this machine.
     """
-    from jaxrl_moe.envs.kernels.verdicts.client import SECONDS, RemoteJudge
-    from jaxrl_moe.envs.kernels.verdicts.judge import Trials
-    from jaxrl_moe.envs.kernels.verdicts.pool import Pool
-    trials = Trials(settings.trials, settings.timed)
     if settings.url:
-        return RemoteJudge(settings.url, settings.key, settings.seconds or SECONDS, trials=trials,
-                           timed=bool(settings.timed))
-    return Pool(settings.workers, settings.interpreter, seconds=settings.seconds or 60.0, trials=trials)
+        return _remote(settings)
+    trials = Trials(settings.trials, settings.timed)
+    return Pool(settings.workers, settings.interpreter, seconds=settings.seconds or SECONDS, trials=trials)
+
+
+def _remote(settings: JudgeSettings) -> RemoteJudge:
+    return RemoteJudge(settings.url, settings.key, settings.seconds or client.SECONDS,
+                       trials=Trials(settings.trials, settings.timed), timed=bool(settings.timed))
 
 
 def ready(settings: JudgeSettings) -> None:
     """Raises UserError where candidates could not be judged."""
-    from jaxrl_moe.envs.kernels.verdicts.client import RemoteJudge
-    from jaxrl_moe.sandbox.working import working_way
     if settings.url:
-        judge = make_judge(settings)
-        try:
-            assert isinstance(judge, RemoteJudge)
+        with contextlib.closing(_remote(settings)) as judge:
             judge.meet()
-        finally:
-            judge.close()
         return
     working_way()
     if settings.python:

@@ -2,7 +2,7 @@
 import dataclasses
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from jaxrl_moe.envs.bounds import check_least
 from jaxrl_moe.envs.kernels.code import last_code
@@ -13,13 +13,11 @@ from jaxrl_moe.envs.kernels.judging import JudgeSettings, make_judge, ready
 from jaxrl_moe.envs.kernels.reward import MOST
 from jaxrl_moe.envs.kernels.rows_read import problem_of
 from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.judge import Judge
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task
 from jaxrl_moe.types import Messages, UserError
-
-if TYPE_CHECKING:
-    from jaxrl_moe.envs.kernels.verdicts.judge import Judge
 
 
 @dataclasses.dataclass
@@ -116,7 +114,7 @@ class TritonKernels(Task):
             raise NoCodeError("there is no whole block of Python code between ``` fences after the thoughts.")
         return source
 
-    def judge(self) -> "Judge":
+    def judge(self) -> Judge:
         """Who judges; made when it is first asked for."""
         with self._lock:
             if self._judge is None:
