@@ -42,5 +42,5 @@ def _speed(verdict: Verdict) -> str:
                 "somebody has looked, so that its speed counts for nothing.")
     references = {"in PyTorch": timing.eager_ms, "under torch.compile": timing.compiled_ms}
     told = " and ".join(f"{ms:.4g} ms {how}" for how, ms in references.items() if ms is not None)
-    return (f"It takes {timing.median_ms:.4g} ms, and the reference {told}: it is {timing.speedup:.3g} times as "
-            "fast as the faster of these.")
+    return (f"It takes {timing.median_ms:.4g} ms, and the reference {told}: it is {timing.speedup:.3g} times "
+            "as fast as the faster of these.")
