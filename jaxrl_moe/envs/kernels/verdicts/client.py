@@ -31,7 +31,7 @@ class RemoteJudge:
       base_url: of the server, without the path of the call.
       key: its API key; empty: it has none.
       seconds: that a verdict may take, with the time in the server's queue.
-      trials: how often a candidate is called; None: as often as the server does by itself.
+      trials: how often a candidate is called; None: as the problem says.
       timed: whether it is timed, which needs a GPU; None: where the server has one.
       patience: seconds that a server which cannot be reached is waited for. Nothing but a call of which the
         server has taken nothing is made again.
@@ -45,10 +45,9 @@ class RemoteJudge:
         self._url = checked_url(base_url, "the evaluation server", "http://host:port")
         self._seconds = seconds
         self._has_key = bool(key)
+        self._trials = trials
         self._asked: dict[str, Any] = {} if timed is None else {"measure_performance": timed}
-        if trials is not None:
-            self._asked |= {"num_correct_trials": trials.correct}
-            self._asked |= {"num_perf_trials": trials.timed} if trials.timed else {}
+        self._asked |= {"num_perf_trials": trials.timed} if trials and trials.timed else {}
         self._over = threading.Event()
         self._connection = Connection(seconds, patience, key)
 
@@ -71,10 +70,11 @@ class RemoteJudge:
 
     def verdict(self, problem: Judged, source: str, seed: int) -> Verdict:
         """As Judge."""
+        correct = self._trials.correct if self._trials else problem.trials
         body = {"original_model_src": problem.source, "custom_model_src": source, "seed_num": seed,
-                **self._asked}
-        if problem.sizes:
-            body["sizes"] = [dict(each) for each in problem.sizes]
+                "num_correct_trials": correct, **self._asked}
+        body |= {"sizes": [dict(each) for each in problem.sizes]} if problem.sizes else {}
+        body |= {"torch_operators": True} if problem.torch_operators else {}
         try:
             return self._heard(self._answered(body))
         except StatusError as error:

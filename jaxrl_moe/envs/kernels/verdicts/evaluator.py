@@ -2,7 +2,7 @@
 compared here."""
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxrl_moe.envs.kernels.verdicts.compare import MalformedError, difference
@@ -150,7 +150,7 @@ class Evaluator:
             return "", ""
         target = f"sm_{self._capability}"
         try:
-            with self._compiler.use(10 * self._seconds) as compiler:
+            with self._compiler.use(self._seconds) as compiler:
                 begun = compiler.ask("begin", 0, source=trial.source)
                 for launch in [*trial.launches.values()][:MOST_LAUNCHES] if "error" not in begun.head else []:
                     said = compiler.ask("compile", 0, launch=launch, capability=self._capability)
@@ -189,24 +189,49 @@ def _sound(answer: Answer) -> None:
         raise UserError(f"The problem's own file fails: {answer.head['error']}")
 
 
-def _check(trial: _Trial, made: Answer, answer: Answer) -> None:
-    """Raises _Found where a call is not what it should be."""
-    head = answer.head
-    if head.get("computed") and not trial.problem.torch_operators:
-        names = ", ".join(head["computed"])
-        raise _Found(Fault.DECOY, f"forward computes by torch's own operators: {names}. A "
-                     "kernel must do that.")
+def _computed(trial: _Trial, made: Answer, answer: Answer) -> str | None:
+    names = answer.head.get("computed")
+    if not names or trial.problem.torch_operators:
+        return None
+    return f"forward computes by torch's own operators: {', '.join(names)}. A kernel must do that."
+
+
+def _different(trial: _Trial, made: Answer, answer: Answer) -> str | None:
     try:
-        differs = difference(made.head["output"], made.parts, head.get("output"), answer.parts)
+        differs = difference(made.head["output"], made.parts, answer.head.get("output"), answer.parts)
     except MalformedError as error:
         raise _Found(Fault.CRASHED, f"Its process told of {error}.") from error
-    if differs is not None:
-        raise _Found(Fault.MISMATCH, differs.text)
+    return differs and differs.text
+
+
+def _mutated(trial: _Trial, made: Answer, answer: Answer) -> str | None:
     count = made.head["input_parts"]
-    if head.get("inputs") != made.head["inputs"] or answer.parts[:count] != made.parts[:count]:
-        raise _Found(Fault.MUTATED, "forward changes its inputs: write to memory of its own.")
-    if head.get("kept"):
-        raise _Found(Fault.KEPT, "forward keeps something for later calls, in a parameter, a buffer, an attribute "
-                     "or the module: compute it anew.")
-    if head.get("aliases") and not made.head.get("aliases"):
-        raise _Found(Fault.ALIASED, "The output lies in the memory of an input: write to memory of its own.")
+    same = answer.head.get("inputs") == made.head["inputs"] and answer.parts[:count] == made.parts[:count]
+    return None if same else "forward changes its inputs: write to memory of its own."
+
+
+def _kept(trial: _Trial, made: Answer, answer: Answer) -> str | None:
+    if not answer.head.get("kept"):
+        return None
+    return ("forward keeps something for later calls, in a parameter, a buffer, an attribute or the module: "
+            "compute it anew.")
+
+
+def _aliased(trial: _Trial, made: Answer, answer: Answer) -> str | None:
+    if not answer.head.get("aliases") or made.head.get("aliases"):
+        return None
+    return "The output lies in the memory of an input: write to memory of its own."
+
+
+# What is asked of each call, in this order.
+CHECKS: dict[Fault, Callable[[_Trial, Answer, Answer], str | None]] = {
+    Fault.DECOY: _computed, Fault.MISMATCH: _different, Fault.MUTATED: _mutated, Fault.KEPT: _kept,
+    Fault.ALIASED: _aliased}
+
+
+def _check(trial: _Trial, made: Answer, answer: Answer) -> None:
+    """Raises _Found where a call is not what it should be."""
+    for fault, check in CHECKS.items():
+        wrong = check(trial, made, answer)
+        if wrong:
+            raise _Found(fault, wrong)

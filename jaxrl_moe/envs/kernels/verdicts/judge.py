@@ -8,10 +8,11 @@ from jaxrl_moe.envs.kernels.verdicts.verdict import Verdict
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """How often a candidate is called.
+    """How often a candidate is called, whatever the problem says.
 
     Attributes:
-      correct: fresh inputs that it must be right for, all of them.
+      correct: fresh inputs that it must be right for, all of them; at least one for each of the problem's
+        sizes.
       timed: calls that are timed, on a GPU; 0: it is not timed.
 
     Raises:

@@ -15,8 +15,6 @@ from jaxrl_moe.sandbox.working import working_way
 from jaxrl_moe.spelling import named
 from jaxrl_moe.types import UserError
 
-TRIALS = Trials()
-
 
 class NoGpuError(UserError):
     """A timing is asked for, and there is no GPU to time on."""
@@ -29,7 +27,8 @@ class Pool:
       workers: candidates that are judged at once.
       python: an interpreter that has torch and Triton.
       seconds: that a candidate may take in all.
-      trials: how often a candidate is called where the call does not say.
+      trials: how often a candidate is called where the call does not say; None: as the problem says, and
+        nothing is timed.
       capability: of the GPU that kernels are compiled for, as 90; 0: nothing is compiled.
       way: how the processes are shut in; None: the first way that works.
       make: makes each worker, by its number; None: such as judge under Triton's interpreter.
@@ -40,7 +39,7 @@ class Pool:
     """
 
     def __init__(self, workers: int = 1, python: str = sys.executable, *, seconds: float = 60.0,
-                 trials: Trials = TRIALS, capability: int = 90, way: Way | None = None,
+                 trials: Trials | None = None, capability: int = 90, way: Way | None = None,
                  make: Callable[[int], Worker] | None = None):
         if workers < 1:
             raise ValueError(f"workers = {workers}: one is the least")
@@ -89,14 +88,14 @@ class Pool:
         """As Judge.
 
         Args:
-          trials: how often the candidate is called; None: as often as the pool was told.
+          trials: how often the candidate is called; None: as the pool was told.
           gpu: that it is judged on; empty: any, of those that can do what is asked.
 
         Raises:
           NoGpuError: it is to be timed, and there is no GPU.
           UserError: there is no such GPU.
         """
-        trials = trials or self._trials
+        trials = trials or self._trials or Trials(problem.trials)
         if gpu and gpu not in self.gpus:
             raise UserError(f"There is no GPU {gpu!r} here; there is: {named(self.gpus)}.")
         if trials.timed and not self.gpus:

@@ -1,4 +1,5 @@
 """One of those who judge: its own processes in sandboxes, which are started anew where they have ended."""
+import dataclasses
 import math
 import sys
 import threading
@@ -14,8 +15,8 @@ from jaxrl_moe.sandbox.records import Bounds
 from jaxrl_moe.sandbox.ways import Way
 from jaxrl_moe.types import EnvError, Status, UserError
 
-MEMORY_MIB = 3072  # of a process that has torch and Triton, with its fork
-BOUNDS = Bounds(memory_mib=MEMORY_MIB, seconds=math.inf)
+# Of a process that has torch and Triton, with its fork and the threads of both.
+BOUNDS = Bounds(memory_mib=2048, processes=256, seconds=math.inf, output_bytes=2**40)
 START_SECONDS = 60.0  # for a first fork, beside the start itself
 _AGAIN = 0.1  # seconds between two tries to end what is at work
 
@@ -32,7 +33,7 @@ class Worker(Protocol):
         """Returns once it can judge; raises EnvError where it cannot."""
 
     def verdict(self, problem: Judged, source: str, seed: int, trials: Trials) -> Verdict:
-        """As Judge."""
+        """As Judge; the problem's own trials do not count."""
 
     def renew(self) -> None:
         """Its processes are killed, and others started when they are needed; a verdict at work begins
@@ -77,11 +78,12 @@ class LocalWorker:
     def verdict(self, problem: Judged, source: str, seed: int, trials: Trials) -> Verdict:
         if trials.timed:
             raise UserError("It is judged under Triton's interpreter, which has no speed to be timed.")
+        problem = dataclasses.replace(problem, trials=trials.correct)
         while True:
             with self._at_work:
                 begun = self._mend()
                 try:
-                    verdict = self._evaluator(trials).verdict(problem, source, seed)
+                    verdict = self._evaluator().verdict(problem, source, seed)
                 except (GoneError, SandboxError, OSError) as error:
                     if self._untouched(begun):
                         raise _not_judged(error) from error
@@ -108,10 +110,10 @@ class LocalWorker:
         finally:
             self._at_work.release()
 
-    def _evaluator(self, trials: Trials) -> Evaluator:
+    def _evaluator(self) -> Evaluator:
         processes = self._processes
         return Evaluator(processes["reference"], processes["candidate"], processes.get("compiler"),
-                         self._capability, trials.correct, self._seconds)
+                         self._capability, self._seconds)
 
     def _mend(self) -> int:
         """Starts what does not run; how often it was renewed until then.

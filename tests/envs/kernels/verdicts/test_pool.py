@@ -12,7 +12,7 @@ from jaxrl_moe.envs.kernels.verdicts.worker import LocalWorker
 from jaxrl_moe.sandbox.usage import descendants
 from jaxrl_moe.sandbox.working import working_way
 from jaxrl_moe.types import EnvError, Status, UserError
-from tests.helpers.kernel_workers import RELU, RIGHT, VERDICT, WRONG, ScriptedWorker, scripted_pool
+from tests.helpers.kernel_workers import NEEDED, RELU, RIGHT, VERDICT, WRONG, ScriptedWorker, scripted_pool
 from tests.helpers.waiting import wait_until
 
 
@@ -102,6 +102,7 @@ def test_numbers_that_cannot_be_are_refused():
             made()
 
 
+@NEEDED
 @pytest.mark.slow
 def test_a_real_worker_survives_its_processes_and_leaves_nothing():
     before = set(descendants(os.getpid()))
@@ -119,6 +120,7 @@ def test_a_real_worker_survives_its_processes_and_leaves_nothing():
     assert set(descendants(os.getpid())) <= before
 
 
+@NEEDED
 @pytest.mark.slow
 def test_a_verdict_at_work_begins_again_where_its_worker_is_renewed():
     worker = LocalWorker(way=working_way(), capability=0)
