@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.pool import Pool
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Verdict
 from jaxrl_moe.serving.kernels.app import make_app
 from jaxrl_moe.serving.kernels.service import KernelService

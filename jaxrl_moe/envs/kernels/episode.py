@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from jaxrl_moe.envs.kernels.feedback import feedback
 from jaxrl_moe.envs.kernels.instructions import observation
 from jaxrl_moe.envs.kernels.reward import fast, turn_reward
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.judge import Judge
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 from jaxrl_moe.envs.lifecycle import Lifecycle
 from jaxrl_moe.protocols import Env

@@ -12,8 +12,8 @@ from jaxrl_moe.envs.kernels.instructions import SYSTEM, observation, user_messag
 from jaxrl_moe.envs.kernels.judging import JudgeSettings, make_judge, ready
 from jaxrl_moe.envs.kernels.reward import MOST
 from jaxrl_moe.envs.kernels.rows_read import problem_of
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.judge import Judge
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.hosts.keys import key_of_setting
 from jaxrl_moe.outgoing.urls import checked_url
 from jaxrl_moe.protocols import Task

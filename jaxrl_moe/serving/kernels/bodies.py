@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.serving.http.bodies import Strict
 
 LONGEST_SOURCE = 2**20  # characters

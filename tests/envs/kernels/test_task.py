@@ -5,7 +5,7 @@ from jaxrl_moe.config import ConfigError
 from jaxrl_moe.envs import make_task
 from jaxrl_moe.envs.kernels.instructions import SYSTEM
 from jaxrl_moe.envs.kernels.task import TritonKernels
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.types import Action, EnvError, Status, UserError
 from tests.helpers.kernels import (
     BROKEN,

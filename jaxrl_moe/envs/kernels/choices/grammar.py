@@ -50,8 +50,8 @@ class ModelNew(nn.Module):
 _MAPS = {"same": "x", "abs": "x.abs()", "square": "x * x", "negative": "-x", "exp": "x.exp()"}
 _FOLDS = {"sum": "sum(dim=1)", "max": "amax(dim=1)", "min": "amin(dim=1)"}
 _AFTERS = {"same": "total", "double": "2 * total"}
-# So many rows that an element which is left out is the largest and the smallest of some of them; and blocks of
-# one size, so that a kernel is compiled once.
+# So many rows that an element which is left out is the largest and the smallest of some of them; and blocks
+# of one size, so that a kernel is compiled once.
 SIZES = ({"ROWS": 48, "COLUMNS": 5}, {"ROWS": 32, "COLUMNS": 7}, {"ROWS": 8, "COLUMNS": 8})
 _REFERENCE = '''\
 import torch

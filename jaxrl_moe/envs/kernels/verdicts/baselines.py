@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.log_files import whole_file
 from jaxrl_moe.outside import Fields, OutsideError, read_object
 from jaxrl_moe.spelling import cut, escaped

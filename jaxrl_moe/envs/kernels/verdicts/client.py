@@ -4,9 +4,9 @@ import threading
 import time
 from typing import Any
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.judge import Trials
 from jaxrl_moe.envs.kernels.verdicts.told import heard
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 from jaxrl_moe.outgoing.calls import StatusError
 from jaxrl_moe.outgoing.connection import Connection

@@ -2,7 +2,7 @@
 import dataclasses
 from typing import Protocol
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Verdict
 
 

@@ -6,8 +6,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.judge import Trials
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Verdict
 from jaxrl_moe.envs.kernels.verdicts.worker import LocalWorker, Worker
 from jaxrl_moe.sandbox.ways import Way

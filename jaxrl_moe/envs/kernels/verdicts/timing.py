@@ -1,5 +1,5 @@
-"""How long a candidate and a reference take on a GPU: by its events within their sandboxes, held against this process's
-own clock, on fresh inputs for each call, and with the output of each call compared."""
+"""How long a candidate and a reference take on a GPU: by its events within their sandboxes, held against
+this process's own clock, on fresh inputs for each call, and with the output of each call compared."""
 import dataclasses
 import statistics
 import time

@@ -20,6 +20,7 @@ class Fault(enum.StrEnum):
     MUTATED = "mutated"          # it changes its inputs
     KEPT = "kept"                # it keeps something between calls
     ALIASED = "aliased"          # its output lies in the memory of an input
+    CLOCK = "clock"              # it says that it takes less time than it does
     DECOY = "decoy"              # its kernels do not do the work
     TIMED_OUT = "timed_out"
     MEMORY = "memory"            # it took too much

@@ -1,5 +1,6 @@
-"""What a candidate may call by name: modules and what is in them. Whatever is not here is refused, as most of torch and
-of Triton is: what a kernel needs of them is little, and what verdicts are forged with is the rest."""
+"""What a candidate may call by name: modules and what is in them. Whatever is not here is refused, as most
+of torch and of Triton is: what a kernel needs of them is little, and what verdicts are forged with is the
+rest."""
 
 _DTYPES = """float16 bfloat16 float32 float64 half float double int8 int16 int32 int64 uint8 short int long bool"""
 _MADE = """empty empty_like empty_strided zeros zeros_like ones ones_like full full_like tensor as_tensor scalar_tensor arange

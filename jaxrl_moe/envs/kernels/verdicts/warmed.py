@@ -97,6 +97,11 @@ class Warmed:
         return Answer(head, answered)
 
     @property
+    def device(self) -> str:
+        """torch's name of what it computes on."""
+        return self._device
+
+    @property
     def running(self) -> bool:
         """Whether it has started, and has not ended since."""
         return self._program is not None and not self._program.ended

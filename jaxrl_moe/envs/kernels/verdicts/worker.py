@@ -6,8 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Evaluator, Judged
+from jaxrl_moe.envs.kernels.verdicts.evaluator import Evaluator
 from jaxrl_moe.envs.kernels.verdicts.judge import Trials
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Verdict
 from jaxrl_moe.envs.kernels.verdicts.warmed import GoneError, Warmed
 from jaxrl_moe.sandbox.life import SandboxError

@@ -19,8 +19,8 @@ from jaxrl_moe.envs.kernels.choices.grammar import (
 )
 from jaxrl_moe.envs.kernels.choices.predicted import predicted
 from jaxrl_moe.envs.kernels.choices.task import TritonChoices
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.static import refusals
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Fault
 from jaxrl_moe.types import Action
 from tests.helpers.kernels import RIGHT, ScriptedJudge, judged_by

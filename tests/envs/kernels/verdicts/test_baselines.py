@@ -6,7 +6,7 @@ import json
 import pytest
 
 from jaxrl_moe.envs.kernels.verdicts.baselines import Baseline, Baselines
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.types import UserError
 
 PROBLEM = Judged("a problem", ({"ROWS": 3, "COLUMNS": 4},))

@@ -2,9 +2,10 @@
 and each check is what finds them."""
 import pytest
 
+from jaxrl_moe.envs.kernels.verdicts import checks
 from jaxrl_moe.envs.kernels.verdicts import evaluator as evaluating
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.static import refusals
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged, Trial
 from jaxrl_moe.envs.kernels.verdicts.verdict import Fault
 from tests.helpers.kernel_cheats import BOMBS, CHEATS, HONEST, RELU2, candidate
 from tests.helpers.kernel_judges import NEEDED, evaluator
@@ -26,7 +27,7 @@ def any_source(monkeypatch):
 
 def without(fault, monkeypatch):
     """A call is not asked this any more; the others in their order."""
-    monkeypatch.setattr(evaluating, "CHECKS", {each: check for each, check in evaluating.CHECKS.items()
+    monkeypatch.setattr(checks, "CHECKS", {each: check for each, check in checks.CHECKS.items()
                                                if each != fault})
 
 
@@ -51,11 +52,11 @@ def test_a_cheat_is_found_by_what_it_does_where_nobody_looked_at_its_source(name
 
 
 @NEEDED
-@pytest.mark.parametrize("name, checks", [
+@pytest.mark.parametrize("name, found_by", [
     ("input mutation", [Fault.MUTATED]), ("output that aliases an input", [Fault.MUTATED, Fault.ALIASED]),
     ("weights kept in a module's list", [Fault.KEPT]), ("weights kept in a default", [Fault.KEPT])])
-def test_without_its_check_the_cheat_would_pass(name, checks, judge, any_source, monkeypatch):
-    for fault in checks:
+def test_without_its_check_the_cheat_would_pass(name, found_by, judge, any_source, monkeypatch):
+    for fault in found_by:
         assert judge.verdict(PROBLEM, CHEATS[name][0], 1).fault == fault
         without(fault, monkeypatch)
     assert judge.verdict(PROBLEM, CHEATS[name][0], 1).correct
@@ -111,7 +112,7 @@ def test_a_bomb_is_told_of_and_the_next_is_judged_as_ever(name, any_source):
 
 @NEEDED
 def test_weights_and_inputs_follow_from_the_seed_and_inputs_from_both_sources_too():
-    one, other = (evaluating._Trial(PROBLEM, source, 1) for source in (HONEST, HONEST + "\n"))
-    assert one.seeds(0) == evaluating._Trial(PROBLEM, HONEST, 1).seeds(0)
-    assert len({one.seeds(0), one.seeds(1), other.seeds(0), evaluating._Trial(PROBLEM, HONEST,
+    one, other = (Trial(PROBLEM, source, 1) for source in (HONEST, HONEST + "\n"))
+    assert one.seeds(0) == Trial(PROBLEM, HONEST, 1).seeds(0)
+    assert len({one.seeds(0), one.seeds(1), other.seeds(0), Trial(PROBLEM, HONEST,
                                                                               2).seeds(0)}) == 4

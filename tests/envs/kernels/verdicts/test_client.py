@@ -8,9 +8,9 @@ import pytest
 
 from jaxrl_moe.envs.kernels.verdicts import client
 from jaxrl_moe.envs.kernels.verdicts.client import RemoteJudge
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
 from jaxrl_moe.envs.kernels.verdicts.judge import Trials
 from jaxrl_moe.envs.kernels.verdicts.told import said
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 from jaxrl_moe.hosts.addresses import free_port
 from jaxrl_moe.outgoing import calls

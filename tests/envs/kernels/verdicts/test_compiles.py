@@ -1,7 +1,7 @@
 """Kernels that Triton's interpreter runs and that no GPU would: they are compiled, and refused by name."""
 import pytest
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from jaxrl_moe.envs.kernels.verdicts.verdict import Fault
 from tests.helpers.kernel_cheats import HONEST, KERNEL, RELU2, candidate
 from tests.helpers.kernel_judges import NEEDED, evaluator

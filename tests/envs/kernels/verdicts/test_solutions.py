@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from jaxrl_moe.envs.kernels.verdicts.evaluator import Judged
+from jaxrl_moe.envs.kernels.verdicts.trial import Judged
 from tests.helpers.kernel_faults import FAULTS, planted
 from tests.helpers.kernel_judges import NEEDED, evaluator
 

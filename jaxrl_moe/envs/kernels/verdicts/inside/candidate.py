@@ -80,7 +80,8 @@ class Candidate:
         """Calls it as it is, with nothing that looks on."""
         self._launcher.runs = True
         with _pretended(self._device):
-            return self._steps.go(lambda *inputs: torch.nn.Module.__call__(self._model, *inputs), head["calls"])
+            return self._steps.go(lambda *inputs: torch.nn.Module.__call__(self._model, *inputs),
+                                  head["calls"])
 
     def tell(self, head: dict[str, Any], parts: list[bytes]) -> Said:
         """What came of it."""

@@ -16,8 +16,8 @@ class Clock:
         self._flush = torch.empty(_FLUSHED, dtype=torch.uint8, device=device) if self._gpu else None
 
     def time(self, function: Callable[[], Any], calls: int) -> tuple[float, Any]:
-        """(milliseconds of all the calls, what the last one gave), from a cache that holds none of their data to the
-        end of all that they have begun, on any stream."""
+        """(milliseconds of all the calls, what the last one gave), from a cache that holds none of their
+        data to the end of all that they have begun, on any stream."""
         if not self._gpu:
             begin = time.perf_counter_ns()
             output = _called(function, calls)

@@ -1,5 +1,5 @@
-"""A module that is called in steps, so that the call alone is timed, from without too. Runs in the sandbox; needs
-torch."""
+"""A module that is called in steps, so that the call alone is timed, from without too. Runs in the sandbox;
+needs torch."""
 from collections.abc import Callable
 from typing import Any
 
