@@ -1,10 +1,9 @@
 """The template, what can be chosen in it, and the problems that it can solve.
 
-A problem reduces each row of a matrix: by a sum, or its largest or smallest element, of what each element is
-mapped to; and may double the result. Which value stands in for the elements beyond a row's end follows from
-the map and the reduction together, and for some there are several. All else of a wrong choice fails in one of
-the ways in
-which kernels fail: it gives other numbers, does not compile or raises an exception.
+A problem reduces each row of a matrix: to the sum, or the largest or smallest, of what its elements are mapped
+to. Which value stands in for the elements beyond a row's end follows from the map and the reduction together,
+and for some there are several. All else of a wrong choice fails in one of the ways in which kernels fail: it
+gives other numbers, does not compile or raises an exception.
 """
 import itertools
 import re
@@ -20,8 +19,7 @@ SLOTS: Mapping[str, Mapping[str, str]] = {
     "bound": {"columns": "columns", "less": "columns - 1"},
     "type": {"float32": "tl.float32", "float16": "tl.float16"},
     "block": {"power": "triton.next_power_of_2(columns)", "columns": "columns",
-              "cdiv": "triton.cdiv(columns)"},
-    "after": {"same": "total", "double": "2 * total"}}
+              "cdiv": "triton.cdiv(columns)"}}
 Choice = Mapping[str, str]  # {slot: option}
 _TEMPLATE = '''\
 import torch
@@ -36,7 +34,7 @@ def rows_kernel(x_ptr, out_ptr, columns, BLOCK: tl.constexpr):
     lanes = tl.arange(0, BLOCK)
     x = tl.load(x_ptr + row * columns + lanes, mask=lanes < {bound}, other={other}).to({type})
     total = tl.{fold}({map}, axis=0)
-    tl.store(out_ptr + row, {after})
+    tl.store(out_ptr + row, total)
 
 
 class ModelNew(nn.Module):
@@ -49,7 +47,6 @@ class ModelNew(nn.Module):
 '''
 _MAPS = {"same": "x", "abs": "x.abs()", "square": "x * x", "negative": "-x", "exp": "x.exp()"}
 _FOLDS = {"sum": "sum(dim=1)", "max": "amax(dim=1)", "min": "amin(dim=1)"}
-_AFTERS = {"same": "total", "double": "2 * total"}
 # So many rows that an element which is left out is the largest and the smallest of some of them; and blocks
 # of one size, so that a kernel is compiled once.
 SIZES = ({"ROWS": 48, "COLUMNS": 5}, {"ROWS": 32, "COLUMNS": 7}, {"ROWS": 8, "COLUMNS": 8})
@@ -66,8 +63,7 @@ VARIANTS = {variants}
 
 class Model(nn.Module):
     def forward(self, x):
-        total = ({map}).{fold}
-        return {after}
+        return ({map}).{fold}
 
 
 def get_inputs():
@@ -87,27 +83,26 @@ class RowProblem(NamedTuple):
     """What is to be computed: options of the slots of these names."""
     map: str
     fold: str
-    after: str
 
     @property
     def name(self) -> str:
-        """Such as "max_of_abs_double"."""
-        return f"{self.fold}_of_{self.map}_{self.after}"
+        """Such as "max_of_abs"."""
+        return f"{self.fold}_of_{self.map}"
 
     @property
     def words(self) -> str:
         """The problem as a policy is asked it."""
         mapped = {"same": "x", "negative": "minus x"}.get(self.map, f"{self.map} x")
-        return f"{'twice ' * (self.after == 'double')}the {self.fold} of {mapped}"
+        return f"the {self.fold} of {mapped}"
 
     @property
     def reference(self) -> str:
         """The problem's file."""
-        return _REFERENCE.format(map=_MAPS[self.map], fold=_FOLDS[self.fold], after=_AFTERS[self.after],
-                                 small=SIZES[0], variants=SIZES[1:])
+        return _REFERENCE.format(map=_MAPS[self.map], fold=_FOLDS[self.fold], small=SIZES[0],
+                                 variants=SIZES[1:])
 
 
-PROBLEMS = tuple(itertools.starmap(RowProblem, itertools.product(_MAPS, _FOLDS, _AFTERS)))
+PROBLEMS = tuple(itertools.starmap(RowProblem, itertools.product(_MAPS, _FOLDS)))
 
 
 def source(choice: Choice) -> str:

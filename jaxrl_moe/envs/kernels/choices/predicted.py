@@ -9,7 +9,6 @@ from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Verdict
 
 _MAPS = {"same": np.positive, "abs": np.abs, "square": np.square, "negative": np.negative, "exp": np.exp}
 _FOLDS = {"sum": np.sum, "max": np.max, "min": np.min}
-_AFTERS = {"same": 1, "double": 2}
 _NOT_POWER = ("rows_kernel does not compile for sm_90: triton.compiler.errors.CompilationError: at 3:12:\n"
               "def rows_kernel(x_ptr, out_ptr, columns, BLOCK: tl.constexpr):\n    row = tl.program_id(0)\n"
               "    lanes = tl.arange(0, BLOCK)\n            ^\narange's range must be a power of 2\n")
@@ -37,8 +36,7 @@ def predicted(problem: RowProblem, choice: Choice, rng: np.random.Generator) -> 
 
 def reference(problem: RowProblem, x_RC: np.ndarray) -> np.ndarray:
     """[rows] what is to be computed."""
-    total_R = _FOLDS[problem.fold](_MAPS[problem.map](x_RC), axis=1)
-    return (_AFTERS[problem.after] * total_R).astype(np.float32)
+    return _FOLDS[problem.fold](_MAPS[problem.map](x_RC), axis=1).astype(np.float32)
 
 
 def kernel(choice: Choice, x_RC: np.ndarray) -> np.ndarray:
@@ -49,8 +47,7 @@ def kernel(choice: Choice, x_RC: np.ndarray) -> np.ndarray:
     lanes_RB[:, :inside] = x_RC[:, :inside]
     with np.errstate(over="ignore", invalid="ignore"):
         mapped_RB = _MAPS[choice["map"]](lanes_RB.astype(choice["type"]))
-        total_R = _FOLDS[choice["fold"]](mapped_RB, axis=1)
-        return (_AFTERS[choice["after"]] * total_R).astype(np.float32)
+        return _FOLDS[choice["fold"]](mapped_RB, axis=1).astype(np.float32)
 
 
 def _compared(expected_R: np.ndarray, got_R: np.ndarray) -> Difference | None:
