@@ -1,6 +1,7 @@
 """All targets by name."""
 from tests.fuzz.targets import (
     adapters,
+    buffers,
     commands,
     envs,
     judges,
@@ -13,5 +14,6 @@ from tests.fuzz.targets import (
     settings,
 )
 
-MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, settings, commands)
+MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, buffers, settings,
+           commands)
 TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}
