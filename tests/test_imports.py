@@ -25,10 +25,12 @@ SERVING = {
     "engine", "rollout", "options", "endings", "__init__"
 }
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-# Data that is written in Python: problems and solutions import torch and triton, run in processes of their
-# own and are imported by nothing here.
-DATA = ROOT / "jaxrl_moe" / "envs" / "kernels" / "problems"
-FILES = sorted(path for path in (ROOT / "jaxrl_moe").rglob("*.py") if not path.is_relative_to(DATA))
+KERNELS = ROOT / "jaxrl_moe" / "envs" / "kernels"
+# Data that is written in Python, problems and solutions, and programs for sandboxes: they import torch and
+# triton and run in processes of their own.
+OUTSIDE = [KERNELS / "problems", KERNELS / "verdicts" / "inside"]
+FILES = sorted(path for path in (ROOT / "jaxrl_moe").rglob("*.py")
+               if not any(path.is_relative_to(folder) for folder in OUTSIDE))
 
 
 def imported(path):
@@ -76,6 +78,9 @@ def test_every_room_is_a_package():
 def test_the_library_imports_torch_nowhere():
     users = [path for path in FILES if any(name.split(".")[0] == "torch" for name in imported(path))]
     assert not users, users
+    inside = "jaxrl_moe.envs.kernels.verdicts.inside"
+    used = {name for path in FILES for name in imported(path) if name.startswith(f"{inside}.")}
+    assert used == {f"{inside}.frames"}, "of the programs for sandboxes only how they speak is used outside"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")),

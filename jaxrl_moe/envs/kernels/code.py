@@ -3,13 +3,14 @@ import re
 
 from jaxrl_moe.envs.answers import answer_part
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.-]*)[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+.-]*)[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.DOTALL
+                    | re.MULTILINE)
 _LANGUAGES = {"", "python", "py", "python3", "triton"}
 
 
 def last_code(answer: str) -> str | None:
-    """The last block of Python between fences, of what follows the thinking; None where there is none, or where it
-    does not end.
+    """The last block of Python between fences, of what follows the thinking; None where there is none, or
+    where it does not end.
 
     A block that was begun and not ended was cut, and what stands before it is no answer.
     """

@@ -10,8 +10,8 @@ MOST = CORRECT + MOST_SPEED
 
 
 def turn_reward(verdict: Verdict) -> float:
-    """0 for what does not compile, 0.1 for what does, 0.3 for what is correct, and then clip(speedup - 1, 0, 2) more,
-    where it was timed and the speed-up is believed."""
+    """0 for what does not compile, 0.1 for what does, 0.3 for what is correct, and then clip(speedup - 1,
+    0, 2) more, where it was timed and the speed-up is believed."""
     if not verdict.correct:
         return COMPILED if verdict.compiled else 0.0
     return CORRECT + speed_term(verdict)
@@ -26,8 +26,8 @@ def speed_term(verdict: Verdict) -> float:
 
 
 def fast(verdicts: Sequence[Verdict], p: float) -> float:
-    """fast_p of KernelBench: the fraction that is correct and more than p times as fast as the reference; one that
-    was not timed, or is in quarantine, is not. With p = 0 the fraction that is correct."""
+    """fast_p of KernelBench: the fraction that is correct and more than p times as fast as the reference;
+    one that was not timed, or is in quarantine, is not. With p = 0 the fraction that is correct."""
     good = [verdict.correct and (p == 0 or (verdict.speedup or 0) > p and not verdict.quarantined)
             for verdict in verdicts]
     return sum(good) / len(good) if good else 0.0

@@ -1,4 +1,5 @@
-"""Whether what a candidate gave is what was expected: numbers from bytes, by NumPy, in a process that runs neither."""
+"""Whether what a candidate gave is what was expected: numbers from bytes, by NumPy, in a process that runs
+neither."""
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 
 # dtype: (NumPy's, atol = rtol of a comparison); of integers every one must be equal.
-_KINDS = {"float64": ("<f8", 1e-6), "float32": ("<f4", 1e-4), "float16": ("<f2", 1e-2), "bfloat16": ("<u2", 1e-2),
+_KINDS = {"float64": ("<f8", 1e-6), "float32": ("<f4", 1e-4), "float16": ("<f2", 1e-2),
+          "bfloat16": ("<u2", 1e-2),
           "int8": ("i1", 0.0), "uint8": ("u1", 0.0), "int16": ("<i2", 0.0), "int32": ("<i4", 0.0),
           "int64": ("<i8", 0.0), "bool": ("?", 0.0)}
 
@@ -60,15 +62,18 @@ def _kind(said: Any) -> str:
 def _tensors(expected: Mapping[str, Any], expected_parts: Sequence[bytes], got: Mapping[str, Any],
              got_parts: Sequence[bytes], where: str) -> Difference | None:
     if got.get("dtype") != expected["dtype"]:
-        return Difference("dtype", f"{where} has dtype {got.get('dtype')}, and {expected['dtype']} is expected.")
+        return Difference("dtype", f"{where} has dtype {got.get('dtype')}, and {expected['dtype']} is "
+                          f"expected.")
     if got.get("shape") != expected["shape"]:
-        return Difference("shape", f"{where} has shape {got.get('shape')}, and {expected['shape']} is expected.")
+        return Difference("shape", f"{where} has shape {got.get('shape')}, and {expected['shape']} is "
+                          f"expected.")
     ours = array(expected, expected_parts)
     theirs = array(got, got_parts)
     tolerance = _KINDS[expected["dtype"]][1]
     if np.isnan(theirs).any() and not np.array_equal(np.isnan(theirs), np.isnan(ours)):
         count = int((np.isnan(theirs) & ~np.isnan(ours)).sum())
-        return Difference("nan", f"{where} has NaN in {count} of {theirs.size} places where a number is expected.")
+        return Difference("nan", f"{where} has NaN in {count} of {theirs.size} places where a number is "
+                          f"expected.")
     with np.errstate(invalid="ignore", over="ignore"):
         close = np.isclose(theirs, ours, rtol=tolerance, atol=tolerance, equal_nan=True)
     if close.all():
@@ -82,8 +87,10 @@ def _values(where: str, ours: np.ndarray, theirs: np.ndarray, close: np.ndarray,
         apart = np.abs(theirs - ours)
     largest = float(np.max(np.where(close, 0, np.nan_to_num(apart, nan=np.inf))))
     place = ", ".join(map(str, first))
-    return (f"{where} differs in {int((~close).sum())} of {close.size} places, by {largest:.4g} at most (tolerance "
-            f"{tolerance:g}, absolute and relative); the first is [{place}], where it is {float(theirs[first]):.6g} "
+    return (f"{where} differs in {int((~close).sum())} of {close.size} places, by {largest:.4g} at most "
+            f"(tolerance "
+            f"{tolerance:g}, absolute and relative); the first is [{place}], where it is "
+            f"{float(theirs[first]):.6g} "
             f"and {float(ours[first]):.6g} is expected.")
 
 

@@ -26,7 +26,8 @@ def is_kernel(function: ast.FunctionDef) -> bool:
                and each.id == "jit" for decorator in function.decorator_list for each in ast.walk(decorator))
 
 
-def _stores(kernel: ast.FunctionDef, functions: dict[str, ast.FunctionDef], seen: frozenset = frozenset()) -> bool:
+def _stores(kernel: ast.FunctionDef, functions: dict[str, ast.FunctionDef],
+            seen: frozenset = frozenset()) -> bool:
     """Whether it, or a function that it calls, writes to memory."""
     for node in ast.walk(kernel):
         if isinstance(node, ast.Attribute) and (node.attr == "store" or node.attr.startswith("atomic_")):

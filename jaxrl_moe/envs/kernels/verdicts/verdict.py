@@ -18,6 +18,7 @@ class Fault(enum.StrEnum):
     NOT_COMPILED = "not_compiled"  # a kernel of its is no program for the GPU
     MISMATCH = "mismatch"        # its output is not the reference's
     MUTATED = "mutated"          # it changes its inputs
+    KEPT = "kept"                # it keeps something between calls
     ALIASED = "aliased"          # its output lies in the memory of an input
     DECOY = "decoy"              # its kernels do not do the work
     TIMED_OUT = "timed_out"
@@ -50,8 +51,8 @@ class Timing:
 class Verdict:
     """Attributes:
       basis: what it rests on.
-      compiled: its kernels begin to run: under the interpreter and, where there is a compiler, as programs for
-        the GPU.
+      compiled: its kernels begin to run: under the interpreter and, where there is a compiler, as programs
+        for the GPU.
       correct: all trials gave what the reference gives.
       fault: what is wrong; None where it is correct.
       message: the same in words, for who wrote the candidate.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from jaxrl_moe.envs.kernels.verdicts.inside import frames
-from jaxrl_moe.sandbox.readable import python, programs
+from jaxrl_moe.sandbox.readable import programs, python
 from jaxrl_moe.sandbox.records import Bounds, Cause, Cell
 from jaxrl_moe.sandbox.shut_in import ShutIn
 from jaxrl_moe.sandbox.ways import Way
@@ -53,8 +53,9 @@ class Warmed:
         self._interpreter = interpreter
         self._bounds = bounds
         self._way = way
-        own = {"PYTHONPATH": str(INSIDE), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp", "PATH": "/usr/bin:/bin",
-               "TRITON_CACHE_DIR": "/tmp/work/triton", "TRITON_INTERPRET": "1" if mode == "candidate" else "0"}
+        own = {"PYTHONPATH": str(INSIDE), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp",
+               "PATH": "/usr/bin:/bin", "TRITON_CACHE_DIR": "/tmp/work/triton",
+               "TRITON_INTERPRET": "1" if mode == "candidate" and device == "cpu" else "0"}
         self._environment = own | dict(environment or {})
         self._program: ShutIn | None = None
         self._late = False
@@ -104,7 +105,8 @@ class Warmed:
     def _running(self) -> ShutIn:
         if self._program is None:
             self._late = False
-            self._program = ShutIn([self._interpreter, "-P", str(INSIDE / "warm.py"), self._mode, self._device],
+            self._program = ShutIn([self._interpreter, "-P", str(INSIDE / "warm.py"), self._mode,
+                                    self._device],
                                    self._cell(), self._bounds, self._way)
             timer = threading.Timer(_START_SECONDS, self._cut, (self._program,))
             timer.start()

@@ -1,20 +1,24 @@
-"""Runs a candidate on arrays that it is sent, under Triton's interpreter or on a GPU. Runs in the sandbox; needs
-torch and triton. It never learns where the arrays come from, nor what is expected."""
+"""Runs a candidate on arrays that it is sent, under Triton's interpreter or on a GPU. Runs in the sandbox;
+needs torch and triton. It never learns where the arrays come from, nor what is expected."""
+import contextlib
 import importlib.util
 import pathlib
 import sys
 import traceback
 from typing import Any, BinaryIO
 
+import bfloat16
 import frames
 import torch
 import triton
 import triton.language as tl
 import values
-from launches import Launcher, Watch
+from launches import Launcher, Watch, poisoned
+from pretended import Pretended, pretend
+from state import snapshot
 
 MOST = 2**31  # bytes of a message
-LAUNCHER = Launcher()
+Said = tuple[dict[str, Any], list[bytes]]
 
 
 class Candidate:
@@ -24,57 +28,83 @@ class Candidate:
         self._folder = folder
         self._device = device
         self._launcher = launcher
-        self._module: Any = None
-        self._model: torch.nn.Module | None = None
+        self._inputs: list[Any] = []
         self.launches: list[dict[str, Any]] = []  # of the last call, one that failed too
 
-    def begin(self, head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    def begin(self, head: dict[str, Any], parts: list[bytes]) -> Said:
         """Imports the file."""
         path = self._folder / "candidate.py"
         path.write_text(head["source"])
         spec = importlib.util.spec_from_file_location("candidate", path)
         self._module = importlib.util.module_from_spec(spec)
         sys.modules["candidate"] = self._module
-        spec.loader.exec_module(self._module)
+        with _pretended(self._device):
+            spec.loader.exec_module(self._module)
         self._entry = getattr(self._module, head["entry"])
         return {}, []
 
-    def model(self, head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    def model(self, head: dict[str, Any], parts: list[bytes]) -> Said:
         """Makes its module, with weights that follow from the seed."""
         arguments = values.made(head["arguments"], parts, "cpu")
         torch.manual_seed(head["seed"])
-        self._model = self._entry(*arguments).to(self._device).eval()
+        with _pretended(self._device):
+            model = self._entry(*arguments)
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(f"{head['entry']} makes a {type(model).__name__}, which is no torch.nn.Module")
+        # By torch's own methods, whatever the class has in their place.
+        torch.nn.Module.to(model, self._device)
+        self._model = torch.nn.Module.eval(model)
         return {}, []
 
-    def run(self, head: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
-        """Calls it once, on fresh memory; `kernels` false: with launches that do nothing."""
-        inputs = values.made(head["inputs"], parts, self._device)
-        before = [each.clone() if isinstance(each, torch.Tensor) else each for each in inputs]
-        self._launcher.runs = head["kernels"]
+    def run(self, head: dict[str, Any], parts: list[bytes]) -> Said:
+        """Calls it once: on fresh memory, or where the inputs of the last call lay (`again`); `kernels`
+        false: with launches that do nothing. Answers with the inputs, as they are afterwards, and the
+        output."""
+        self._inputs = self._placed(values.made(head["inputs"], parts, self._device), head["again"])
+        before = snapshot(self._model, self._module)
+        output, watch = self._called(head["kernels"])
+        sent: list[bytes] = []
+        inputs = values.told(self._inputs, sent)
+        count = len(sent)
+        return {"inputs": inputs, "input_parts": count, "output": values.told(output, sent),
+                "kept": before != snapshot(self._model, self._module),
+                "aliases": bool(values.storages(output) & values.storages(self._inputs)),
+                "computed": sorted(watch.computed), "launches": self.launches}, sent
+
+    def _called(self, kernels: bool) -> tuple[Any, Watch]:
+        self._launcher.runs = kernels
+        self._launcher.call += 1
         self._launcher.watch = watch = Watch()
         try:
-            with torch.no_grad(), watch:
-                output = self._model(*inputs)
+            with torch.no_grad(), watch, _pretended(self._device):
+                return torch.nn.Module.__call__(self._model, *self._inputs), watch
         finally:
             self._launcher.watch = None
             self.launches = list(watch.launches.values())
-        sent: list[bytes] = []
-        told = values.told(output, sent)
-        return {"output": told, "mutated": not _same(before, inputs), "aliases": bool(values.storages(output) & values.storages(inputs)),
-                "computed": sorted(watch.computed), "launches": self.launches}, sent
+
+    def _placed(self, inputs: list[Any], again: bool) -> list[Any]:
+        """The inputs; `again`: their values where the last ones lie, so that who keeps outputs by address
+        is found out."""
+        alike = again and len(self._inputs) == len(inputs) and all(map(_alike, self._inputs, inputs))
+        return [_moved(old, new) for old, new in zip(self._inputs, inputs)] if alike else inputs
 
 
-def _same(before: list[Any], after: list[Any]) -> bool:
-    """Bit for bit, NaN included."""
-    return all(not isinstance(one, torch.Tensor) or one.shape == other.shape
-               and torch.equal(one.contiguous().flatten().view(torch.uint8),
-                               other.contiguous().flatten().view(torch.uint8))
-               for one, other in zip(before, after, strict=True))
+def _alike(old: Any, new: Any) -> bool:
+    return (isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor) and old.shape == new.shape
+            and old.dtype == new.dtype and old.is_contiguous() or type(old) is type(new) is not torch.Tensor)
+
+
+def _moved(old: Any, new: Any) -> Any:
+    return old.copy_(new) if isinstance(new, torch.Tensor) else new
+
+
+def _pretended(device: str) -> contextlib.AbstractContextManager[Any]:
+    return Pretended() if device == "cpu" else contextlib.nullcontext()
 
 
 def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: str) -> None:
     """Answers messages until one says that it is the last."""
-    candidate = Candidate(folder, device, LAUNCHER)
+    candidate = Candidate(folder, device, Launcher(device))
     calls = {"begin": candidate.begin, "model": candidate.model, "run": candidate.run}
     while (message := frames.read(reading, MOST)) and message[0]["call"] != "end":
         head, parts = message
@@ -89,24 +119,22 @@ def _told(error: Exception) -> str:
     """An error as the policy is told of it: where in its own file, and what."""
     lines = traceback.format_exception_only(error)
     own = [f"line {each.lineno}, in {each.name}" for each in traceback.extract_tb(error.__traceback__)
-           if each.filename.endswith("candidate.py") and each.name != "exec_module"]
+           if each.filename.endswith("candidate.py") and "/tmp/" in each.filename]
     inner = error.__cause__
     return "".join([*(f"{own[-1]}: " if own else ""), *lines,
                     *(f"from {type(inner).__name__}: {inner}" if inner else "")])
 
 
-def warm() -> None:
+def warm(device: str) -> None:
     """Has what is imported late imported now."""
-    with Watch():
-        torch.empty(1).add(1)
-    compile_nothing()
+    if device == "cpu":
+        bfloat16.mend()
+        pretend()
+        with Watch():
+            poisoned(torch.empty(1)).add(1)
+        _nothing[(1,)](torch.empty(1))
 
 
 @triton.jit
 def _nothing(pointer):
     tl.store(pointer, 0.0)
-
-
-def compile_nothing() -> None:
-    """Runs a kernel."""
-    _nothing[(1,)](torch.empty(1))

@@ -1,5 +1,5 @@
-"""Compiles a candidate's kernels for a GPU that need not be here. Runs in the sandbox; needs torch and triton, which
-must not be in the interpreter's mode."""
+"""Compiles a candidate's kernels for a GPU that need not be here. Runs in the sandbox; needs torch and
+triton, which must not be in the interpreter's mode."""
 import importlib.util
 import pathlib
 import sys
@@ -44,11 +44,14 @@ def _compiled(modules: dict[str, Any], head: dict[str, Any]) -> dict[str, Any]:
     kernel = getattr(modules["candidate"], launch["kernel"])
     while not isinstance(kernel, triton.JITFunction):  # below autotune and heuristics
         kernel = kernel.fn
-    arguments = {name: launch["arguments"].get(name, {"constant": None, "as": "value"}) for name in kernel.arg_names}
+    arguments = {name: launch["arguments"].get(name, {"constant": None, "as": "value"})
+                 for name in kernel.arg_names}
     signature = {name: said.get("type", "constexpr") for name, said in arguments.items()}
-    constants = {(place,): _constant(said) for place, said in enumerate(arguments.values()) if "constant" in said}
+    constants = {(place,): _constant(said) for place, said in enumerate(arguments.values())
+                 if "constant" in said}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", head["capability"], 32), options=launch["options"])
+    compiled = triton.compile(source, target=GPUTarget("cuda", head["capability"], 32),
+                              options=launch["options"])
     return {"shared_bytes": int(compiled.metadata.shared), "binary_bytes": len(compiled.asm["cubin"])}
 
 
@@ -64,5 +67,5 @@ def _told(error: Exception) -> str:
     return text if str(error) in text else f"{text}from {type(error).__name__}: {error}"
 
 
-def warm() -> None:
+def warm(device: str) -> None:
     """Nothing more is imported late."""

@@ -1,5 +1,5 @@
-"""Runs a problem's reference: makes inputs from a seed, and what comes of them. Runs in a sandbox of its own, which
-no candidate is in; needs torch."""
+"""Runs a problem's reference: makes inputs from a seed, and what comes of them. Runs in a sandbox of its
+own, which no candidate is in; needs torch."""
 import pathlib
 import traceback
 from typing import Any, BinaryIO
@@ -53,5 +53,5 @@ def serve(reading: BinaryIO, writing: BinaryIO, folder: pathlib.Path, device: st
         frames.write(writing, *answer)
 
 
-def warm() -> None:
+def warm(device: str) -> None:
     """Nothing more is imported late."""

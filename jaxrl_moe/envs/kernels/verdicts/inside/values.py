@@ -1,11 +1,12 @@
-"""Arguments and results of a module as plain messages: {"tensor": i, "dtype", "shape"} for a tensor, whose bytes
-are part i, and numbers, texts, lists and None as they are. Runs in the sandbox; needs torch."""
+"""Arguments and results of a module as plain messages: {"tensor": i, "dtype", "shape"} for a tensor, whose
+bytes are part i, and numbers, texts, lists and None as they are. Runs in the sandbox; needs torch."""
 from typing import Any
 
 import torch
 
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16, torch.int32,
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int16,
+                                                                 torch.int32,
     torch.int64, torch.bool)}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -22,7 +23,8 @@ def told(value: Any, parts: list[bytes]) -> Any:
         return {"list": [told(each, parts) for each in value]}
     if value is None or type(value) in (bool, int, float, str):
         return {"plain": value}
-    raise TypeError(f"a value of type {type(value).__name__}, where tensors, numbers and lists of them are known")
+    raise TypeError(f"a value of type {type(value).__name__}, where tensors, numbers and lists of them "
+                    f"are known")
 
 
 def _told_tensor(tensor: torch.Tensor, parts: list[bytes]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
     python warm.py candidate|reference|compiler DEVICE
 
-It reads a byte, forks, and lets the child talk over the same pipes; when that has ended it kills whatever it left,
-empties the folder it had, and sends {"ended": exit code}. It knows no secret, and neither does a child.
+It reads a byte, forks, and lets the child talk over the same pipes; when that has ended it kills whatever
+it left, empties the folder it had, and sends {"ended": exit code}. It knows no secret, and neither does a
+child.
 """
 import contextlib
 import ctypes
@@ -24,7 +25,7 @@ def main() -> None:
     mode, device = sys.argv[1:]
     reading, writing = _own_pipes()
     program = importlib.import_module(mode)
-    program.warm()
+    program.warm(device)
     # A child of the same user can then neither read nor write the memory of this process.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
     _say(writing, {"ready": True})
