@@ -59,7 +59,7 @@ class Playing:
         self.why = ""
         self.task_type = task_type
         self._task = task
-        self._files = {os.path.realpath(path): path for path in files}
+        self._files = {os.path.realpath(path): str(path) for path in files}
         self._store = store
         self._allowed = allowed
         self._most = most

@@ -70,12 +70,24 @@ class BufferCalls(HttpTarget):
 
     def call(self, arena):
         self.caught.error = None
+        if self._waits():
+            return 400, "closed", b"it would wait for longer than an input may take"
         answer = self.send(self.url, *self.request)
         if self.caught.error is not None:
             raise self.caught.error
         if answer[0] >= 500:
             raise Wrong(f"status {answer[0]}", str(answer[2][:300]))
         return answer
+
+    def _waits(self) -> bool:
+        """Whether the request lets the server wait for long."""
+        _, path, data, _ = self.request
+        try:
+            sent = strict(data)
+        except Damaged:
+            return False
+        seconds = sent.get("timeout", 10.0) if isinstance(sent, dict) else 0.0
+        return path.startswith(READ) and (type(seconds) not in (int, float) or seconds > 2)
 
     def judge(self, arena, result):
         status, kind, body = result
