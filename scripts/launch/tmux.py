@@ -59,7 +59,8 @@ OWN = (PLAIN, DETACH, SESSION, LOGS, BUFFER, BUFFER_PORT, KEY_FILE, KERNELS_OPTI
 def main(config: Config) -> None:
     training = words.without(sys.argv[1:], {each.name: flags.FLAGS[each.name].boolean for each in OWN})
     programs = plan.programs_of(config, plan.WindowOptions(
-        training, LOGS.value, BUFFER.value, BUFFER_PORT.value, KEY_FILE.value, KERNELS_OPTION.value,
+        pathlib.Path(__file__).resolve().parents[1], training, LOGS.value, BUFFER.value, BUFFER_PORT.value,
+        KEY_FILE.value, KERNELS_OPTION.value,
         BUFFER_OPTION.value))
     if DRY_RUN.value:
         for program in programs:

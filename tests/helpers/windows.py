@@ -1,12 +1,15 @@
 """Programs that stand in for servers and a run, and a process that supervises them:
 
-    python tests/helpers/windows.py FOLDER NAME=BEHAVIOUR ...
+    python -m tests.helpers.windows FOLDER NAME=BEHAVIOUR ...
+
+It writes FOLDER/launch.json as scripts/launch/tmux.py does.
 """
 import pathlib
 import sys
 
 from jaxrl_moe.hosts.addresses import free_port
 from jaxrl_moe.serving.windows.program import Program
+from jaxrl_moe.serving.windows.session import report
 from jaxrl_moe.serving.windows.supervisor import Supervisor, Teller
 
 SERVES = """
@@ -58,6 +61,9 @@ def program(folder, name, behaviour):
 if __name__ == "__main__":
     root = pathlib.Path(sys.argv[1])
     given = dict(word.split("=") for word in sys.argv[2:])
+    report(root / "launch.json")
     with Teller(root / "launch.log") as said:
-        sys.exit(Supervisor([program(root, *each) for each in given.items()], start_seconds=5, grace=3,
-                            say=said).run())
+        ended = Supervisor([program(root, *each) for each in given.items()], start_seconds=5, grace=1,
+                           say=said).run()
+    report(root / "launch.json", code=ended)
+    sys.exit(ended)

@@ -10,6 +10,7 @@ from bridges.dialects.counting import steps_of_passes
 from bridges.dialects.kinds import Invalid
 from bridges.dialects.rows import Effect, Inputs, Noted, Without
 from bridges.dialects.slime.devices import row_parts
+from jaxrl_moe.checks.megatron import described, is_megatron
 from jaxrl_moe.types import Problem
 
 _NONZERO = "check_reward_nonzero_std"  # slime's own filter of groups
@@ -39,8 +40,10 @@ def _is_model(path: str) -> bool:
 def load(path: str, given: Inputs) -> Without:
     """Weights to start from, which slime has as Megatron's checkpoints."""
     if path != given["hf-checkpoint"] and not _is_model(path):
-        raise Invalid("is no folder of a Hugging Face model, and Megatron's checkpoints are not read here; "
-                      "to start from --hf-checkpoint instead would be another run",
+        there = pathlib.Path(path).expanduser()
+        found = f" (it holds {described(there)})" if is_megatron(there) else ""
+        raise Invalid(f"is no folder of a Hugging Face model{found}, and Megatron's checkpoints are not read "
+                      "here; to start from --hf-checkpoint instead would be another run",
                       "convert it, as slime's convert_*_megatron_to_hf.sh does, and name that folder")
     return Without("the weights that training starts from")
 
@@ -151,8 +154,8 @@ def task(name: str, given: Inputs) -> dict[str, Any]:
     wanted = given["rollout-task-type"] or name
     if wanted in _KERNELS:
         prompts = {} if "rollout-max-prompt-len" in given else {"data.max_prompt_tokens": Noted(
-            _KERNEL_PROMPT, "slime has no limit: a reference's source and an example fit, and longer rows are "
-            "left out")}
+            _KERNEL_PROMPT, "slime has no limit; a reference's source and an example fit, longer rows are left "
+                            "out")}
         return prompts | {"env.name": Noted(f"triton_kernels(max_turns={given['max-turns']}, measure=true, "
                                             f"url='{_EVALUATION_SERVER}')", _KERNELS_WHY)}
     named = f"slime's task {wanted!r} is none here" if wanted else "slime has it as functions of one's own"

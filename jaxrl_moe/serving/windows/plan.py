@@ -19,10 +19,12 @@ EVALUATION, BUFFER, TRAINING = "eval_server", "buffer", "train"
 
 @dataclasses.dataclass(frozen=True)
 class WindowOptions:
-    """logs: folder, "" for the one beside the run's own; buffer: whether there is one; buffer_port: of it;
+    """scripts: folder of serve.py and train.py; logs: folder, "" for the one beside the run's own; buffer:
+    whether there is one; buffer_port: of it;
     key_file: with the API key of both servers, "" for none; kernels, buffers: further options of the servers;
       words: of the
     training's command line."""
+    scripts: pathlib.Path
     words: Sequence[str]
     logs: str = ""
     buffer: bool = True
@@ -50,11 +52,11 @@ def programs_of(config: Config, options: WindowOptions) -> list[Program]:
     key = [f"--api_key_file={options.key_file}"] * bool(options.key_file)
     programs = []
     if is_loopback(urllib.parse.urlsplit(url).hostname or ""):
-        programs.append(_evaluation(url, [*key, *options.kernels], logs))
+        programs.append(_evaluation(url, options.scripts, [*key, *options.kernels], logs))
     if options.buffer:
         programs.append(_buffer(config, options, key, logs, variables))
     _check_ports(programs)
-    training = [sys.executable, "-u", "scripts/train.py", *options.words]
+    training = [sys.executable, "-u", str(options.scripts / "train.py"), *options.words]
     return [*programs, Program(TRAINING, training, logs / f"{TRAINING}.log", variables=variables)]
 
 
@@ -64,12 +66,12 @@ def elsewhere(config: Config) -> str:
     return "" if is_loopback(urllib.parse.urlsplit(url).hostname or "") else url
 
 
-def _evaluation(url: str, options: Sequence[str], logs: pathlib.Path) -> Program:
+def _evaluation(url: str, scripts: pathlib.Path, options: Sequence[str], logs: pathlib.Path) -> Program:
     parts = urllib.parse.urlsplit(url)
     if parts.port is None:
         raise UserError(f"The evaluation server's url {url!r} has no port: write one, such as "
                         "http://127.0.0.1:18188.")
-    command = [sys.executable, "-u", "scripts/serve.py", "kernels", f"--host={parts.hostname}",
+    command = [sys.executable, "-u", str(scripts / "serve.py"), "kernels", f"--host={parts.hostname}",
                f"--port={parts.port}", *options]
     return Program(EVALUATION, command, logs / f"{EVALUATION}.log", f"{url}/health")
 
@@ -78,7 +80,8 @@ def _buffer(config: Config, options: WindowOptions, key: Sequence[str], logs: pa
             variables: dict[str, str]) -> Program:
     files = [f"--data={path}" for path in config.data.prompt_files.values() if pathlib.Path(path).is_file()]
     plays = [f"--task={config.env.name}", *files] if files else []
-    command = [sys.executable, "-u", "scripts/serve.py", "buffer", f"--port={options.buffer_port}",
+    command = [sys.executable, "-u", str(options.scripts / "serve.py"), "buffer",
+               f"--port={options.buffer_port}",
                f"--path={pathlib.Path(config.run_dir) / 'buffer.sqlite'}",
                f"--group_size={config.rollout.group_size}", *plays, *key, *options.buffers]
     return Program(BUFFER, command, logs / f"{BUFFER}.log", f"http://127.0.0.1:{options.buffer_port}/health",

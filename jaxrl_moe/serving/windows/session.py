@@ -60,6 +60,7 @@ class Session:
         if not process:
             raise UserError("The session ended before anything was started. Add --plain, which shows why.")
         for program in others:
+            program.log.touch()
             self._tmux("new-window", "-d", "-n", program.name, "-t", self._name,
                        f"exec tail --pid={process} -n +1 -F {shlex.quote(str(program.log))}")
 
@@ -104,7 +105,7 @@ class Session:
         return done.returncode
 
 
-def report(path: str, **values: int) -> None:
+def report(path: str | pathlib.Path, **values: int) -> None:
     """Writes what the supervisor tells; nothing where nobody reads it."""
     if path:
         log_files.replace(pathlib.Path(path), json.dumps({"process": os.getpid(), **values}).encode())

@@ -1,7 +1,9 @@
 """Starts programs one after the other, each once the one before serves, and ends them together."""
 import contextlib
+import os
 import pathlib
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -152,11 +154,15 @@ class Teller:
         self._log = log.open("a")
 
     def __call__(self, line: str) -> None:
-        print(line, flush=True)
         print(line, file=self._log, flush=True)
+        self.show(f"{line}\n")
 
     def show(self, output: str) -> None:
-        print(output, end="", flush=True)
+        """To the terminal, if it is still there: it goes with its session, and the programs must end then."""
+        try:
+            print(output, end="", flush=True)
+        except OSError:
+            sys.stdout = open(os.devnull, "w")  # for what is left of this process
 
     def __enter__(self) -> "Teller":
         return self
