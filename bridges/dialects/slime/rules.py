@@ -154,8 +154,8 @@ def task(name: str, given: Inputs) -> dict[str, Any]:
     wanted = given["rollout-task-type"] or name
     if wanted in _KERNELS:
         prompts = {} if "rollout-max-prompt-len" in given else {"data.max_prompt_tokens": Noted(
-            _KERNEL_PROMPT, "slime has no limit; a reference's source and an example fit, longer rows are left "
-                            "out")}
+            _KERNEL_PROMPT, "slime has no limit; a reference's source and an example fit, longer rows are "
+                            "left out")}
         return prompts | {"env.name": Noted(f"triton_kernels(max_turns={given['max-turns']}, measure=true, "
                                             f"url='{_EVALUATION_SERVER}')", _KERNELS_WHY)}
     named = f"slime's task {wanted!r} is none here" if wanted else "slime has it as functions of one's own"
