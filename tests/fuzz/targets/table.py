@@ -1,6 +1,7 @@
 """All targets by name."""
 from tests.fuzz.targets import (
     adapters,
+    buffers,
     commands,
     envs,
     judges,
@@ -14,6 +15,6 @@ from tests.fuzz.targets import (
     settings,
 )
 
-MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, kernels, settings,
+MODULES = (models, adapters, rows, runs, serving, sessions, envs, rollouts, judges, kernels, buffers, settings,
            commands)
 TARGETS = {target.name: target for module in MODULES for target in module.TARGETS}

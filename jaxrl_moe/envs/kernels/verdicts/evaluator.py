@@ -1,6 +1,8 @@
 """Judges a candidate: fresh inputs from the reference's sandbox, the candidate's output from its own,
 compared here."""
+import signal
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxrl_moe.envs.kernels.verdicts.checks import check_call, expect, launches_of_answer, sound
 from jaxrl_moe.envs.kernels.verdicts.compare import difference
@@ -10,6 +12,7 @@ from jaxrl_moe.envs.kernels.verdicts.timing import ClockError, FailedError, Mill
 from jaxrl_moe.envs.kernels.verdicts.trial import FoundError, Judged, Trial
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Timing, Verdict
 from jaxrl_moe.envs.kernels.verdicts.warmed import Answer, GoneError, Warmed
+from jaxrl_moe.sandbox.life import SandboxError
 from jaxrl_moe.sandbox.records import Cause
 from jaxrl_moe.types import UserError
 
@@ -48,7 +51,7 @@ class Evaluator:
 
         Raises:
           UserError: the problem's own file cannot be run.
-          SandboxError, OSError: the processes cannot be started.
+          SandboxError, OSError: the processes cannot be started, or the reference's is lost.
         """
         source = plain(source)
         wrong = refusals(source)
@@ -123,8 +126,7 @@ class Evaluator:
             return [*problem.sizes, {}]
         if problem.sizes:
             return problem.sizes
-        fitting = reference.ask("fit", 0, source=problem.source, seed=seed, elements=MOST_ELEMENTS)
-        sound(fitting)
+        fitting = _of_reference(reference, "fit", 0, source=problem.source, seed=seed, elements=MOST_ELEMENTS)
         return fitting.head["sizes"]
 
     def _time(self, trial: Trial, reference: Warmed, candidate: Warmed) -> None:
@@ -140,16 +142,13 @@ class Evaluator:
             raise FoundError(Fault.RAISED, str(error)) from error
 
     def _make(self, trial: Trial, reference: Warmed, candidate: Warmed, sizes: Mapping[str, int]) -> None:
-        begun = reference.ask("begin", MOST_BYTES, source=trial.problem.source, sizes=dict(sizes),
+        begun = _of_reference(reference, "begin", MOST_BYTES, source=trial.problem.source, sizes=dict(sizes),
                               seed=trial.seed)
-        sound(begun)
         expect(candidate.ask("model", 0, begun.parts, arguments=begun.head["arguments"], seed=trial.seed),
                 trial)
 
     def _drawn(self, reference: Warmed, seed: int) -> Answer:
-        made = reference.ask("trial", MOST_BYTES, seed=seed)
-        sound(made)
-        return made
+        return _of_reference(reference, "trial", MOST_BYTES, seed=seed)
 
     def _called(self, trial: Trial, candidate: Warmed, made: Answer, again: bool = False,
                 kernels: bool = True) -> Answer:
@@ -163,18 +162,18 @@ class Evaluator:
     def _concluded(self, trial: Trial) -> Verdict:
         """The verdict; its kernels are compiled for the GPU, whatever came of them."""
         target, error = self._compiled(trial)
-        found = FoundError(Fault.NOT_COMPILED, error) if error else trial.found
-        compiled = bool(trial.launches) and not error
+        found = error or trial.found
+        compiled = bool(trial.launches) and error is None
         taken = trial.taken
         timing = taken and Timing(taken.median, taken.least, taken.most, taken.calls, None, None)
         return Verdict(self._basis, compiled=compiled, correct=found is None and compiled,
                        fault=found and found.fault, message=str(found or ""), trials=trial.passed,
                        target=target, timing=timing)
 
-    def _compiled(self, trial: Trial) -> tuple[str, str]:
+    def _compiled(self, trial: Trial) -> tuple[str, FoundError | None]:
         """(the GPU that all launches were compiled for, the first error)."""
         if self._compiler is None or not trial.launches:
-            return "", ""
+            return "", None
         target = f"sm_{self._capability}"
         try:
             with self._compiler.use(self._seconds) as compiler:
@@ -182,11 +181,25 @@ class Evaluator:
                 for launch in [*trial.launches.values()][:MOST_LAUNCHES] if "error" not in begun.head else []:
                     said = compiler.ask("compile", 0, launch=launch, capability=self._capability)
                     if "error" in said.head:
-                        error = said.head["error"]
-                        return target, f"{launch['kernel']} does not compile for {target}: {error}"
-        except GoneError as gone:
-            return target, f"It does not compile for {target}: {gone}."
-        return target, begun.head.get("error", "")
+                        error = f"{launch['kernel']} does not compile for {target}: {said.head['error']}"
+                        return target, FoundError(Fault.NOT_COMPILED, error)
+        except GoneError as gone:  # how long it takes rests on the machine, and is told as what it is
+            fault = _FAULTS.get(gone.cause, Fault.NOT_COMPILED)
+            return target, FoundError(fault, f"It does not compile for {target}: {gone}.")
+        error = begun.head.get("error", "")
+        return target, FoundError(Fault.NOT_COMPILED, error) if error else None
+
+
+def _of_reference(reference: Warmed, call: str, most: int, **said: Any) -> Answer:
+    """What the reference's process answers; that it gives no answer is no fault of the candidate's."""
+    try:
+        answer = reference.ask(call, most, **said)
+    except GoneError as gone:
+        if gone.cause in _FAULTS or gone.code not in (None, -signal.SIGKILL):
+            raise UserError(f"The problem's own file cannot be run: {gone}.") from gone
+        raise SandboxError(f"The reference's process is lost: {gone}") from gone
+    sound(answer)
+    return answer
 
 
 def _timed_at(problem: Judged) -> Mapping[str, int]:

@@ -27,11 +27,13 @@ class GoneError(Exception):
 
     Attributes:
       cause: what it was killed for; None: it ended by itself.
+      code: with which it ended, as the process tells that it was forked from; None: that has ended too.
     """
 
-    def __init__(self, message: str, cause: Cause | None):
+    def __init__(self, message: str, cause: Cause | None, code: int | None = None):
         super().__init__(message)
         self.cause = cause
+        self.code = code
 
 
 class Warmed:
@@ -93,7 +95,7 @@ class Warmed:
         self._say({"call": call, **said}, parts)
         head, answered = self._heard(most)
         if "ended" in head:
-            raise GoneError(f"its process ended with code {head['ended']}", None)
+            raise GoneError(f"its process ended with code {head['ended']}", None, head["ended"])
         return Answer(head, answered)
 
     @property

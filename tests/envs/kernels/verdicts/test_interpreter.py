@@ -100,3 +100,13 @@ def test_functions_of_cuda_are_those_of_torch(where, call, reference, judge):
         "import triton.language as tl", f"import triton.language as tl\nfrom {where} import libdevice")
     verdict = judge.verdict(problem, source, 1)
     assert verdict.correct, verdict
+
+
+@NEEDED
+def test_functions_of_cuda_that_nothing_here_has_say_so(judge):
+    source = HONEST.replace("tl.maximum(x, 0.0) * w", "libdevice.tgamma(x)").replace(
+        "import triton.language as tl",
+        "import triton.language as tl\nfrom triton.language.extra import libdevice")
+    verdict = judge.verdict(PROBLEM, source, 1)
+    assert verdict.fault == Fault.RAISED
+    assert "libdevice.tgamma cannot be run where there is no GPU" in verdict.message

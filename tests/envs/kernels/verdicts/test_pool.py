@@ -1,5 +1,6 @@
 """The pool: who waits is served in order, who fails harms nobody else, and what is closed leaves nothing."""
 import concurrent.futures
+import dataclasses
 import os
 import time
 
@@ -136,3 +137,20 @@ def test_a_verdict_at_work_begins_again_where_its_worker_is_renewed():
         worker.close()
         with pytest.raises(UserError, match="closed"):
             future.result(120)
+
+
+@NEEDED
+@pytest.mark.slow
+def test_a_problem_that_cannot_be_run_is_told_as_the_problems_fault():
+    worker = LocalWorker(way=working_way(), capability=0, seconds=20)
+    try:
+        assert worker.verdict(RELU, RIGHT, 1, Trials()).correct
+        for file, says in (("import os\nos._exit(3)", "code 3"), ("1 / 0", "ZeroDivisionError"),
+                           ("a = []\nwhile True:\n    a.append(b'x' * 10 ** 7)", "too much memory"),
+                           ("import os\nwhile True:\n    os.fork()", "unavailable|too many processes")):
+            with pytest.raises(UserError, match=says) as caught:
+                worker.verdict(dataclasses.replace(RELU, source=file, sizes=({},)), RIGHT, 1, Trials())
+            assert not isinstance(caught.value, EnvError)
+        assert worker.verdict(RELU, RIGHT, 2, Trials()).correct
+    finally:
+        worker.close()
