@@ -13,7 +13,9 @@ from jaxrl_moe.options import define_number, define_path, define_text
 from jaxrl_moe.serving.commands import common
 
 COMMON = common.define(port=18188)
-WORKERS = define_number("workers", 0, "candidates that are judged at once; 0: one for each core", 0, 1024)
+WORKERS = define_number("workers", 0, "candidates that are judged at once, each of which takes a gigabyte "
+                                      "of memory at rest; 0: one for each core, 16 at most, or for each GPU",
+                        0, 60)
 GPUS = define_text("gpus", "", "numbers of the GPUs that candidates run on, as 0,1; empty: none, they run "
                                "under Triton's interpreter")
 PYTHON = define_path("python", "", "interpreter that has torch and Triton; empty: the one that serves")

@@ -19,6 +19,7 @@ from jaxrl_moe.spelling import quoted
 from jaxrl_moe.types import UserError
 
 PACKAGES = ("torch", "triton")
+MOST_BY_ITSELF = 16  # workers, each of which takes a gigabyte of memory at rest
 _ASKED = """
 import importlib.metadata, json, sys
 def version(name):
@@ -32,11 +33,11 @@ print(json.dumps({name: version(name) for name in sys.argv[1:]}))
 
 @dataclasses.dataclass(frozen=True)
 class KernelServerOptions:
-    """workers: candidates that are judged at once; 0: one for each core, or each of the GPUs; gpus: their
-    numbers with commas between, "" for none; python: an interpreter that has torch and Triton, "" for this
-    one; seconds: that a candidate may take; capability: of the GPU that is compiled for where there is none,
-    0: nothing is; queue: candidates that may wait; cache: SQLite file for verdicts, baselines: JSON file for
-    how long references take, "" for memory."""
+    """workers: candidates that are judged at once; 0: one for each core, MOST_BY_ITSELF at most, or each of
+    the GPUs; gpus: their numbers with commas between, "" for none; python: an interpreter that has torch and
+    Triton, "" for this one; seconds: that a candidate may take; capability: of the GPU that is compiled for
+    where there is none, 0: nothing is; queue: candidates that may wait; cache: SQLite file for verdicts,
+    baselines: JSON file for how long references take, "" for memory."""
     host: str = "127.0.0.1"
     port: int = 18188
     api_key: str = dataclasses.field(default="", repr=False)
@@ -70,7 +71,7 @@ def make_server(options: KernelServerOptions) -> tuple[HttpServer, KernelService
     python = options.python or sys.executable
     versions = versions_of(python)
     gpus = gpus_of(options.gpus)
-    pool = Pool(_count(options, gpus), make=_maker(options, gpus, python, versions["torch"]))
+    pool = Pool(count_of(options, gpus), make=_maker(options, gpus, python, versions["torch"]))
     try:
         pool.start()
     except BaseException:
@@ -103,12 +104,12 @@ def versions_of(python: str) -> dict[str, str]:
     return versions
 
 
-def _count(options: KernelServerOptions, gpus: Sequence[Gpu]) -> int:
+def count_of(options: KernelServerOptions, gpus: Sequence[Gpu]) -> int:
     """How many workers there are."""
     if gpus and options.workers not in (0, len(gpus)):
         raise UserError(f"--workers={options.workers} with --gpus={quoted(options.gpus)}: each GPU has one "
                         "worker, lest one candidate's work count in another's time. Leave --workers out.")
-    return len(gpus) or options.workers or os.cpu_count() or 1
+    return len(gpus) or options.workers or min(os.cpu_count() or 1, MOST_BY_ITSELF)
 
 
 def _maker(options: KernelServerOptions, gpus: Sequence[Gpu], python: str,

@@ -15,6 +15,7 @@ from jaxrl_moe.envs.kernels.verdicts.told import heard, said
 from jaxrl_moe.envs.kernels.verdicts.verdict import Basis, Fault, Timing, Verdict
 from jaxrl_moe.sandbox.usage import descendants
 from jaxrl_moe.serving.http.bodies import MOST_BYTES
+from jaxrl_moe.serving.kernels import launch
 from jaxrl_moe.serving.kernels.bodies import LONGEST_SOURCE
 from jaxrl_moe.serving.kernels.gpus import Gpu, gpus_of
 from jaxrl_moe.serving.kernels.launch import KernelServerOptions, make_server, versions_of
@@ -305,3 +306,11 @@ def test_generated_requests_meet_no_error_of_the_servers(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
         assert service.answers["none", "judged"] > 10 and service.held == 0
+
+
+def test_there_are_as_many_workers_as_cores_within_reason(monkeypatch):
+    for cores, workers in ((1, 1), (8, 8), (128, 16), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert launch.count_of(KernelServerOptions(), []) == workers
+    assert launch.count_of(KernelServerOptions(workers=40), []) == 40
+    assert launch.count_of(KernelServerOptions(), [Gpu(0, "H100", 90)] * 3) == 3
