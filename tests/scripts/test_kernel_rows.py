@@ -1,0 +1,31 @@
+"""The script that writes rows of kernels: what it writes and says, and what it refuses."""
+import os
+import pathlib
+import subprocess
+import sys
+
+from jaxrl_moe.data.rows import read_rows
+from tests.helpers.kernels import PROBLEM
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def run(*options):
+    return subprocess.run([sys.executable, "scripts/kernel_rows.py", *options], cwd=ROOT, capture_output=True,
+                          text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_it_writes_the_rows_of_a_split_and_says_how_many(tmp_path):
+    done = run("--split=test", f"--out={tmp_path / 'rows.parquet'}")
+    written = read_rows(str(tmp_path / "rows.parquet"))
+    assert done.returncode == 0 and f"{len(written)} rows of ours." in done.stdout
+    assert all(row.values["label"] and row.values["extra_info"]["data_source"] == "jaxrl_moe" for row in written)
+
+
+def test_problems_without_a_solution_are_no_conversations_and_it_says_so_in_one_paragraph(tmp_path):
+    (tmp_path / "level1").mkdir()
+    (tmp_path / "level1" / "1_Twice.py").write_text(PROBLEM)
+    done = run(f"--problems={tmp_path}", "--form=sft", "--split=all", f"--out={tmp_path / 'rows.jsonl'}")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "kernelbench/level1/1_Twice has no solution" in " ".join(done.stderr.split())
+    assert not (tmp_path / "rows.jsonl").exists()
